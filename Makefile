@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev up down test check format engine bench vm-test lock
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup:  ## prepare .venv for ./deploy.py
+	@scripts/setup run
+
+setup-dev:  ## prepare .venv with everything tests and checks need
+	@scripts/setup dev
+
+up: setup  ## bring the sandbox (or your only target) up and wait until healthy
+	@./deploy.py up
+
+down: setup  ## stop it
+	@./deploy.py down
+
+test:  ## set up what is missing and run the whole suite
+	@scripts/test
+
+check: setup-dev  ## lint, format, types
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+format: setup-dev  ## rewrite in the project's format
+	@.venv/bin/ruff check --fix --quiet . || true
+	@.venv/bin/ruff format .
+
+engine:  ## Debian/Ubuntu, root: install and start what the engine tests need
+	@scripts/engine
+
+bench: setup-dev  ## measure every figure beside its alternative
+	@.venv/bin/python -m bench
+
+vm-test: setup-dev  ## a 1 GB virtual machine: prepare, reboot, power loss, memory
+	@scripts/vm-test
+
+lock: setup-dev  ## refresh the lock files
+	@scripts/lock
