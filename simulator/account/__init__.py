@@ -1,0 +1,1 @@
+"""What the accounts are worth: cash, positions, profit and loss, margin."""

@@ -1,0 +1,149 @@
+"""The simulator's clock: runs with real time and can be wound forward.
+
+Every timer of the simulator hangs on this clock and none on the event loop, so that a wound hour
+or week fires what lies in it, in order, each timer seeing the time it was set for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOG = logging.getLogger("simulator")
+EASTERN = ZoneInfo("America/New_York")
+
+
+class Timer:
+    """A callback that is due at `when` (seconds since the epoch); `cancel` it any time."""
+
+    __slots__ = ("callback", "interval", "when")
+
+    def __init__(self, when: float, callback: Callable[[], object], interval: float = 0.0) -> None:
+        self.when = when
+        self.callback: Callable[[], object] | None = callback
+        self.interval = interval
+
+    def cancel(self) -> None:
+        """Forget the callback; harmless when it already fired."""
+        self.callback = None
+
+
+class Clock:
+    """Seconds since the epoch, with timers; `advance` winds it.
+
+    Args:
+        start: the time to begin at (seconds since the epoch); the machine's own when None.
+    """
+
+    def __init__(self, start: float | None = None) -> None:
+        self._offset = 0.0 if start is None else start - time.time()
+        self._frozen: float | None = None
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._sequence = itertools.count()
+        self._wake: asyncio.TimerHandle | None = None
+        self.wound = 0.0
+        """Seconds that the clock was wound by, in total."""
+
+    def time(self) -> float:
+        """Now, in seconds since the epoch."""
+        return self._frozen if self._frozen is not None else time.time() + self._offset
+
+    def now(self) -> datetime:
+        """Now, in UTC."""
+        return datetime.fromtimestamp(self.time(), UTC)
+
+    def at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Call back once at `when`; at once, but not from within this call, if that has passed."""
+        return self._push(Timer(when, callback))
+
+    def later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call back once in `seconds`."""
+        return self.at(self.time() + seconds, callback)
+
+    def every(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call back every `seconds`; rounds missed while the clock is wound come as one."""
+        return self._push(Timer(self.time() + seconds, callback, seconds))
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on this clock, so that winding it ends the wait."""
+        done = asyncio.get_running_loop().create_future()
+
+        def wake() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        timer = self.later(seconds, wake)
+        try:
+            await done
+        finally:
+            timer.cancel()
+
+    def advance(self, seconds: float) -> None:
+        """Wind the clock forward; what is due on the way fires in order."""
+        target = self.time() + max(seconds, 0.0)
+        rounds: list[Timer] = []
+        while self._heap and self._heap[0][0] <= target:
+            timer = heapq.heappop(self._heap)[2]
+            if timer.interval:
+                rounds.append(timer)
+                continue
+            self._frozen = max(timer.when, self._frozen or 0.0)
+            self._fire(timer)
+        self._frozen = None
+        self._offset += target - self.time()
+        self.wound += seconds
+        for timer in rounds:
+            self._fire(timer)
+        self._arm()
+
+    def close(self) -> None:
+        """Drop every timer."""
+        self._heap.clear()
+        if self._wake:
+            self._wake.cancel()
+
+    def _push(self, timer: Timer) -> Timer:
+        heapq.heappush(self._heap, (timer.when, next(self._sequence), timer))
+        self._arm()
+        return timer
+
+    def _fire(self, timer: Timer) -> None:
+        if timer.callback is None:
+            return
+        if timer.interval:
+            timer.when = self.time() + timer.interval
+            self._push(timer)
+            callback = timer.callback
+        else:
+            callback, timer.callback = timer.callback, None
+        try:
+            callback()
+        except Exception:  # one timer that fails must not stop the clock for all
+            LOG.exception("a timer failed")
+
+    def _arm(self) -> None:
+        if self._frozen is not None:
+            return
+        if self._wake:
+            self._wake.cancel()
+            self._wake = None
+        while self._heap and self._heap[0][2].callback is None:
+            heapq.heappop(self._heap)
+        if self._heap:
+            wait = max(self._heap[0][0] - self.time(), 0.0)
+            self._wake = asyncio.get_running_loop().call_later(wait, self._run_due)
+
+    def _run_due(self) -> None:
+        self._wake = None
+        while self._heap and self._heap[0][0] <= self.time():
+            self._fire(heapq.heappop(self._heap)[2])
+        self._arm()

@@ -1,0 +1,127 @@
+"""What a gateway tells about a contract beyond its description: hours, rules, order types."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from simulator.market import calendar
+
+if TYPE_CHECKING:
+    from simulator.contracts.catalog import Catalog
+    from simulator.contracts.contract import Contract
+
+NEW_YORK, CHICAGO = "US/Eastern", "US/Central"
+ORDER_TYPES = (
+    "ACTIVETIM,AD,ADJUST,ALERT,ALLOC,AVGCOST,BASKET,COND,CONDORDER,DAY,DEACT,DEACTDIS,DEACTEOD,"
+    "GAT,GTC,GTD,GTT,HID,IOC,LIT,LMT,LOC,MIT,MKT,MOC,NGCOMB,NONALGO,OCA,OPG,OPGREROUT,PEGBENCH,"
+    "SCALE,SCALERST,SNAPMID,SNAPMKT,SNAPREL,STP,STPLMT,TRAIL,TRAILLIT,TRAILLMT,TRAILMIT,WHATIF"
+)
+RULES: dict[int, tuple[tuple[float, float], ...]] = {
+    26: ((0.0, 0.01),),
+    32: ((0.0, 0.01), (3.0, 0.05)),
+    67: ((0.0, 0.25),),
+    109: ((0.0, 0.01),),
+    110: ((0.0, 0.05), (3.0, 0.1)),
+    239: ((0.0, 0.00005),),
+    240: ((0.0, 0.005),),
+}
+"""Market rule -> the price from which each increment holds."""
+
+
+def rule_of(contract: Contract) -> int:
+    """The market rule of a contract; futures have one of their own each, by their tick."""
+    if contract.sec_type == "OPT":
+        return 110 if contract.min_tick > 0.01 else 109
+    if contract.sec_type == "CASH":
+        return 240 if contract.min_tick > 0.001 else 239
+    if contract.sec_type == "FUT":
+        return 1000 + round(contract.min_tick * 1_000_000)
+    return 26
+
+
+def increments(rule: int) -> tuple[tuple[float, float], ...] | None:
+    """The price increments of a rule; None when there is no such rule."""
+    if 1000 < rule <= 1000 + 2_000_000:
+        return ((0.0, (rule - 1000) / 1_000_000),)
+    return RULES.get(rule)
+
+
+def zone_of(contract: Contract) -> str:
+    """The time zone in which a contract's hours are written."""
+    return CHICAGO if contract.sec_type == "FUT" and contract.exchange != "NYMEX" else NEW_YORK
+
+
+@lru_cache(maxsize=256)
+def hours(sec_type: str, zone: str, first: date, liquid: bool) -> str:
+    """Six days of hours, as `20261120:0930-20261120:1600;20261121:CLOSED;...`."""
+    find = calendar.regular if liquid else calendar.trading
+    parts = []
+    for ahead in range(6):
+        day = first + timedelta(days=ahead)
+        span = find(sec_type, day)
+        if span is None:
+            parts.append(f"{day:%Y%m%d}:CLOSED")
+            continue
+        local = ZoneInfo(zone)
+        begin, end = (datetime.fromtimestamp(each, UTC).astimezone(local) for each in span)
+        parts.append(f"{begin:%Y%m%d:%H%M}-{end:%Y%m%d:%H%M}")
+    return ";".join(parts)
+
+
+def describe(catalog: Catalog, contract: Contract, today: date) -> dict[str, Any]:
+    """The content of a contractDetails message but its request id."""
+    zone = zone_of(contract)
+    exchanges = ",".join(catalog.exchanges(contract))
+    count = exchanges.count(",") + 1
+    content: dict[str, Any] = {
+        "symbol": contract.symbol,
+        "sec_type": contract.sec_type,
+        "last_trade": contract.expiry,
+        "strike": contract.strike,
+        "right": contract.right,
+        "exchange": contract.exchange,
+        "currency": contract.currency,
+        "local_symbol": contract.local_symbol,
+        "market_name": contract.trading_class,
+        "trading_class": contract.trading_class,
+        "con_id": contract.con_id,
+        "min_tick": contract.min_tick,
+        "multiplier": contract.multiplier,
+        "order_types": ORDER_TYPES,
+        "valid_exchanges": exchanges,
+        "under_con_id": contract.under_id,
+        "primary_exchange": contract.primary_exchange,
+        "contract_month": contract.expiry[:6],
+        "time_zone": zone,
+        "trading_hours": hours(contract.sec_type, zone, today, False),
+        "liquid_hours": hours(contract.sec_type, zone, today, True),
+        "aggregated_group": {"STK": 1, "OPT": 2, "CASH": 4}.get(contract.sec_type, 2147483647),
+        "market_rule_ids": ",".join([str(rule_of(contract))] * count),
+        "real_expiration": contract.expiry,
+        "suggested_size": {"STK": 100}.get(contract.sec_type, 1),
+        "minimum_size": 1,
+    }
+    return content | _named(catalog, contract)
+
+
+def _named(catalog: Catalog, contract: Contract) -> dict[str, Any]:
+    under = catalog.instruments.get(contract.under_id)
+    if contract.sec_type == "FUT":
+        root = catalog.roots[contract.symbol]
+        return {
+            "long_name": root.long_name,
+            "industry": under.industry if under else "",
+            "category": under.category if under else "",
+            "under_symbol": under.contract.symbol if under else contract.symbol,
+            "under_sec_type": "IND",
+        }
+    about = under or catalog.instruments[contract.con_id]
+    named = {"long_name": about.name, "industry": about.industry, "category": about.category}
+    if under:
+        named |= {"under_symbol": contract.symbol, "under_sec_type": under.contract.sec_type}
+    elif contract.sec_type == "STK":
+        named["stock_type"] = "ETF" if about.category == "ETF" else "COMMON"
+    return named

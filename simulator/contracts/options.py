@@ -1,0 +1,142 @@
+"""Listed options: which expirations and strikes exist, and the number of each contract.
+
+An option's contract number is worked out from what it is (class, week of expiration, strike,
+right), so that a number kept by a client means the same contract in every run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+
+from simulator.contracts.contract import Contract
+from simulator.market.calendar import is_trading_day, next_trading_day, previous_trading_day
+
+FIRST_WEEK = date(2018, 1, 1)
+"""A Monday; weeks of expirations count from here."""
+FIRST_ID = 700_000_000
+STRIKES = 2048
+BLOCK = 1024 * STRIKES * 2
+WEEKLY, DAILY, MORNING = "weekly", "daily", "morning"
+
+
+@dataclass(frozen=True)
+class OptionClass:
+    """The options of one trading class on one underlying."""
+
+    name: str
+    underlying: Contract
+    anchor: float
+    """The price around which strikes are listed."""
+    step: float
+    rhythm: str
+    """`weekly`, `daily`, or `morning`: monthly, settled on the morning after the last day."""
+    first_id: int
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of contract numbers the class takes."""
+        return 5 if self.rhythm == DAILY else 1
+
+    @property
+    def min_tick(self) -> float:
+        """The smallest price step."""
+        return 0.05 if self.underlying.sec_type == "IND" else 0.01
+
+    def strikes(self) -> list[float]:
+        """Every strike that is listed: dense near the anchor, sparse far from it."""
+        return [index * self.step for index in _strike_indices(self.anchor, self.step)]
+
+    def expirations(self, today: date) -> list[date]:
+        """Every last trading day from `today` on."""
+        return list(_expirations(self.rhythm, today))
+
+    def contract(self, expiry: date, strike: float, right: str) -> Contract:
+        """One option of the class; whether it is listed is the caller's question."""
+        return _contract(self, expiry, strike, right)
+
+    def by_id(self, con_id: int) -> Contract | None:
+        """The option with that number."""
+        block, rest = divmod(con_id - self.first_id, BLOCK)
+        rest, put = divmod(rest, 2)
+        week, index = divmod(rest, STRIKES)
+        monday = FIRST_WEEK + timedelta(weeks=week)
+        if self.rhythm == DAILY:
+            expiry = monday + timedelta(days=block)
+        elif self.rhythm == MORNING:
+            expiry = previous_trading_day(monday + timedelta(days=4))
+        else:
+            expiry = _last_of_week(monday)
+        if index == 0 or not is_trading_day(expiry):
+            return None
+        return _contract(self, expiry, index * self.step, "P" if put else "C")
+
+
+@lru_cache(maxsize=512)
+def _strike_indices(anchor: float, step: float) -> tuple[int, ...]:
+    near = range(round(anchor * 0.8 / step), round(anchor * 1.2 / step) + 1)
+    far = range(round(anchor * 0.5 / step / 4) * 4, round(anchor * 1.5 / step) + 1, 4)
+    found = {index for index in (*near, *far) if 0 < index < STRIKES}
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=64)
+def _expirations(rhythm: str, today: date) -> tuple[date, ...]:
+    months = [_third_friday(today.year, today.month + ahead) for ahead in range(13)]
+    if rhythm == MORNING:
+        return tuple(sorted(day for each in months if (day := _day_before(each)) >= today))
+    monday = today - timedelta(days=today.weekday())
+    weeks = [monday + timedelta(weeks=ahead) for ahead in range(8)]
+    januaries = [_third_friday(today.year + ahead, 1) for ahead in (1, 2)]
+    fridays = [each - timedelta(days=4) for each in (*months, *januaries)]
+    found = {_last_of_week(each) for each in (*weeks, *fridays)}
+    if rhythm == DAILY:
+        day = today if is_trading_day(today) else next_trading_day(today)
+        for _ in range(10):
+            found.add(day)
+            day = next_trading_day(day)
+    return tuple(sorted(day for day in found if day >= today))
+
+
+def _third_friday(year: int, month: int) -> date:
+    year, month = year + (month - 1) // 12, (month - 1) % 12 + 1
+    first = date(year, month, 1)
+    return first + timedelta(days=(4 - first.weekday()) % 7 + 14)
+
+
+def third_friday(year: int, month: int) -> date:
+    """The third Friday of a month, or the trading day before it; months above 12 run on."""
+    return _last_of_week(_third_friday(year, month) - timedelta(days=4))
+
+
+def _day_before(friday: date) -> date:
+    return previous_trading_day(friday)
+
+
+def _last_of_week(monday: date) -> date:
+    friday = monday + timedelta(days=4)
+    return friday if is_trading_day(friday) else previous_trading_day(friday)
+
+
+@lru_cache(maxsize=2048)
+def _contract(listed: OptionClass, expiry: date, strike: float, right: str) -> Contract:
+    week, weekday = divmod((expiry - FIRST_WEEK).days, 7)
+    index = round(strike / listed.step)
+    block = weekday if listed.rhythm == DAILY else 0
+    con_id = listed.first_id + block * BLOCK + (week * STRIKES + index) * 2 + (right == "P")
+    thousandths = round(strike * 1000)
+    return Contract(
+        con_id=con_id,
+        symbol=listed.underlying.symbol,
+        sec_type="OPT",
+        currency=listed.underlying.currency,
+        local_symbol=f"{listed.name:<6}{expiry:%y%m%d}{right}{thousandths:08d}",
+        trading_class=listed.name,
+        expiry=f"{expiry:%Y%m%d}",
+        strike=float(strike),
+        right=right,
+        multiplier="100",
+        min_tick=listed.min_tick,
+        under_id=listed.underlying.con_id,
+    )

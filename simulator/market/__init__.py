@@ -1,0 +1,1 @@
+"""The simulated market: hours, prices, options; everything a function of seed and time."""

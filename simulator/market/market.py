@@ -1,0 +1,285 @@
+"""Prices: what a contract is quoted at, at any moment.
+
+Prices move in steps of a quarter of a second, the pace at which a gateway bundles them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from datetime import date
+from typing import TYPE_CHECKING, NamedTuple
+
+from simulator.market import calendar, options
+from simulator.market.noise import Path, mixed, uniform
+from simulator.trading.market import Phase, Quote
+
+if TYPE_CHECKING:
+    from simulator.contracts.catalog import Catalog
+    from simulator.trading.market import Contract
+
+STEP = 0.25
+YEAR = 365.0 * 86_400
+DAY_SAMPLES = 900.0
+"""Seconds between the looks that find a day's high and low."""
+ALWAYS, EXCHANGE = "always", "exchange"
+QUOTES_KEPT, DAYS_KEPT = 2_000, 1_000
+VOLUMES = {"STK": 3.5e9, "FUT": 1.2e6, "OPT": 900.0}
+
+
+class Day(NamedTuple):
+    """A trading day so far; prices, and volume in units of the contract."""
+
+    open: float
+    high: float
+    low: float
+    close: float
+    """The close of the day before."""
+    volume: float
+
+
+class Market:
+    """Quotes and hours of every listed contract; nothing in it changes but its caches.
+
+    Args:
+        catalog: what is listed.
+        seed: the same seed is the same market.
+        hours: `always` open, or at `exchange` hours.
+    """
+
+    def __init__(self, catalog: Catalog, seed: int, hours: str = ALWAYS) -> None:
+        self.catalog = catalog
+        self.hours = hours
+        self._seed = mixed(seed, 1)
+        self._paths: dict[tuple[int, str], Path] = {}
+        self._quotes: dict[int, tuple[float, Quote]] = {}
+        self._days: dict[tuple[int, float], tuple[float, float, float, float]] = {}
+
+    # prices
+
+    def quote(self, contract: Contract, at: float) -> Quote:
+        """The prices at a moment; while the market is closed, those at its last close."""
+        moment = self.moment(contract, at)
+        known = self._quotes.get(contract.con_id)
+        if known and known[0] == moment:
+            return known[1]
+        quote = self._quote(contract, moment)
+        if len(self._quotes) > QUOTES_KEPT:
+            self._quotes.clear()
+        self._quotes[contract.con_id] = (moment, quote)
+        return quote
+
+    def price_quote(self, contract: Contract, at: float) -> Quote:
+        """The prices of a past moment, hours aside and not kept."""
+        return self._quote(contract, math.floor(at / STEP) * STEP)
+
+    def moment(self, contract: Contract, at: float) -> float:
+        """The moment whose prices hold at `at`: the step it lies in, or the last close."""
+        if self.hours == EXCHANGE and self.phase(contract, at) is Phase.CLOSED:
+            at = calendar.last_span(contract.sec_type, at, liquid=False).end - STEP
+        return math.floor(at / STEP) * STEP
+
+    def middle(self, contract: Contract, at: float) -> float:
+        """The value between bid and ask at a moment, not rounded and hours aside."""
+        if contract.sec_type == "OPT":
+            return self.greeks(contract, at).price
+        if contract.sec_type == "FUT":
+            return self._future(contract, at)
+        instrument = self.catalog.instruments[contract.con_id]
+        moved = self._path(contract.con_id, "price", instrument.volatility).at(at)
+        return instrument.price * math.exp(moved)
+
+    def greeks(self, contract: Contract, at: float) -> options.Greeks:
+        """The model's price and greeks of an option."""
+        spot, years = self.spot(contract, at), self.years(contract, at)
+        volatility = self.implied_volatility(contract, at)
+        return options.greeks(spot, contract.strike, years, volatility, contract.right)
+
+    def spot(self, contract: Contract, at: float) -> float:
+        """The price of what an option is about."""
+        underlying = self._underlying(contract)
+        return self.middle(underlying, at) if underlying else 0.0
+
+    def years(self, contract: Contract, at: float) -> float:
+        """How long an option still lives, in years."""
+        text = contract.expiry
+        day = date(int(text[:4]), int(text[4:6]), int(text[6:]))
+        span = calendar.regular("OPT", day)
+        end = span.end if span else calendar.stamp(day, 16)
+        return max(end - at, 0.0) / YEAR
+
+    def implied_volatility(self, contract: Contract, at: float) -> float:
+        """The volatility of an option's surface, or an underlying's 30-day one."""
+        option = contract.sec_type == "OPT"
+        underlying = self._underlying(contract) if option else contract
+        instrument = self.catalog.instruments.get(underlying.con_id if underlying else 0)
+        base = instrument.volatility if instrument else 0.2
+        key = underlying.con_id if underlying else contract.con_id
+        level = base * math.exp(self._path(key, "volatility", 0.8).at(at) * 0.5)
+        if not option:
+            return max(level, 0.01)
+        years = max(self.years(contract, at), 1 / 365)
+        distance = math.log(contract.strike / self.spot(contract, at)) / math.sqrt(years)
+        smile = max(min(-0.10 * distance + 0.09 * distance * distance, 1.5), -0.3)
+        return max(level * (1 + smile), 0.03)
+
+    def historical_volatility(self, contract: Contract, at: float) -> float:
+        """The deviation of daily returns over 30 days, per year."""
+        closes = [self.middle(contract, at - 86_400.0 * back) for back in range(31)]
+        moves = [math.log(one / two) for one, two in itertools.pairwise(closes)]
+        mean = sum(moves) / len(moves)
+        return math.sqrt(sum((move - mean) ** 2 for move in moves) / len(moves) * 365)
+
+    def rate(self, currency: str, at: float) -> float:
+        """What one unit of a currency is worth in USD."""
+        if currency == "USD":
+            return 1.0
+        for instrument in self.catalog.instruments.values():
+            pair = instrument.contract
+            if pair.sec_type != "CASH":
+                continue
+            if (pair.symbol, pair.currency) == (currency, "USD"):
+                return self.quote(pair, at).middle
+            if (pair.symbol, pair.currency) == ("USD", currency):
+                return 1 / self.quote(pair, at).middle
+        return 1.0
+
+    def day(self, contract: Contract, at: float) -> Day:
+        """The day so far: high and low grow with the clock."""
+        moment = self.moment(contract, at)
+        start, previous = self._day_bounds(contract, moment)
+        key = (contract.con_id, start)
+        known = self._days.get(key)
+        if known is None or known[0] > moment:
+            first = self.rounded(contract, self.middle(contract, start))
+            known = (start, first, first, first)
+        seen, high, low, first = known
+        sample = seen + DAY_SAMPLES
+        while sample < moment:
+            value = self.rounded(contract, self.middle(contract, sample))
+            high, low, seen = max(high, value), min(low, value), sample
+            sample += DAY_SAMPLES
+        last = self.price_quote(contract, moment).last
+        high, low = max(high, last), min(low, last)
+        if len(self._days) > DAYS_KEPT:
+            self._days.clear()
+        self._days[key] = (seen, high, low, first)
+        close = self.rounded(contract, self.middle(contract, previous))
+        return Day(first, high, low, close, self.volume(contract, start, moment))
+
+    def volume(self, contract: Contract, start: float, end: float) -> float:
+        """What is traded between two moments, in whole units."""
+        if contract.sec_type not in VOLUMES:
+            return 0.0
+        day_start, _ = self._day_bounds(contract, end)
+        total = self._traded(contract, end) - self._traded(contract, start)
+        day = calendar.day_of(start)
+        last = calendar.day_of(end)
+        while day < last:
+            total += self._day_volume(contract, day)
+            day += calendar.DAY
+        return float(max(round(total), 0)) if day_start else 0.0
+
+    def rounded(self, contract: Contract, value: float) -> float:
+        """A price on the contract's grid."""
+        tick = contract.min_tick
+        return round(round(value / tick) * tick, 8)
+
+    # hours
+
+    def phase(self, contract: Contract, at: float) -> Phase:
+        """Closed, extended or regular hours."""
+        kind = contract.sec_type
+        if self.hours == ALWAYS or calendar.span_at(kind, at, liquid=True):
+            return Phase.REGULAR
+        if calendar.span_at(kind, at, liquid=False):
+            return Phase.REGULAR if kind in ("FUT", "CASH") else Phase.EXTENDED
+        return Phase.CLOSED
+
+    def next_open(self, contract: Contract, at: float) -> float:
+        """When regular hours begin next, after `at`."""
+        return calendar.next_span(contract.sec_type, at, liquid=True).start
+
+    def next_close(self, contract: Contract, at: float) -> float:
+        """When the regular hours that hold `at`, or else the next ones, end."""
+        span = calendar.span_at(contract.sec_type, at, liquid=True)
+        return (span or calendar.next_span(contract.sec_type, at, liquid=True)).end
+
+    def day_end(self, contract: Contract, at: float, *, outside: bool) -> float:
+        """When a DAY order placed at that moment expires; `outside`: with extended hours."""
+        whole = outside or contract.sec_type in ("FUT", "CASH")
+        span = calendar.span_at(contract.sec_type, at, liquid=not whole)
+        return (span or calendar.next_span(contract.sec_type, at, liquid=not whole)).end
+
+    def midnight(self, at: float) -> float:
+        """When the broker's day that holds `at` began, in New York."""
+        return calendar.stamp(calendar.day_of(at), 0)
+
+    # insides
+
+    def _underlying(self, contract: Contract) -> Contract | None:
+        return self.catalog.by_id(getattr(contract, "under_id", 0))
+
+    def _path(self, con_id: int, kind: str, volatility: float) -> Path:
+        key = (con_id, kind)
+        path = self._paths.get(key)
+        if path is None:
+            salt = sum(ord(letter) * 31**place for place, letter in enumerate(kind))
+            path = self._paths[key] = Path(mixed(self._seed, con_id * 8191 + salt), volatility)
+        return path
+
+    def _future(self, contract: Contract, at: float) -> float:
+        root = self.catalog.roots[contract.symbol]
+        carry = math.exp(root.carry * self.years(contract, at))
+        underlying = self._underlying(contract)
+        if underlying:
+            return self.middle(underlying, at) * carry
+        return (
+            root.price * math.exp(self._path(root.number, "root", root.volatility).at(at)) * carry
+        )
+
+    def _quote(self, contract: Contract, moment: float) -> Quote:
+        middle = self.middle(contract, moment)
+        tick = contract.min_tick
+        draw = mixed(self._seed ^ contract.con_id, int(moment / STEP))
+        if contract.sec_type == "IND":
+            value = self.rounded(contract, middle)
+            return Quote(value, value, value, 0.0, 0.0)
+        half = max(tick / 2, self._half_spread(contract, middle))
+        bid = round(math.floor((middle - half) / tick + 0.5) * tick, 8)
+        ask = round(max(math.ceil((middle + half) / tick - 0.5) * tick, bid + tick), 8)
+        last = (bid, ask, self.rounded(contract, middle))[draw % 3]
+        lot = {"STK": 100, "CASH": 500_000}.get(contract.sec_type, 1)
+        sizes = [float(lot * (1 + (draw >> shift) % 20)) for shift in (8, 16)]
+        return Quote(max(bid, 0.0), ask, max(last, tick), *sizes)
+
+    def _half_spread(self, contract: Contract, middle: float) -> float:
+        share = {"STK": 0.00004, "FUT": 0.00002, "CASH": 0.00003, "OPT": 0.008}
+        return middle * share.get(contract.sec_type, 0.0)
+
+    def _day_bounds(self, contract: Contract, at: float) -> tuple[float, float]:
+        """When the day of a moment began, and the last close before it."""
+        kind = contract.sec_type
+        span = calendar.span_at(kind, at, liquid=True) or calendar.last_span(kind, at, liquid=True)
+        return span.start, calendar.last_span(kind, span.start, liquid=True).end - STEP
+
+    def _day_volume(self, contract: Contract, day: date) -> float:
+        if not calendar.trading(contract.sec_type, day):
+            return 0.0
+        usual = VOLUMES[contract.sec_type]
+        if contract.sec_type == "STK":
+            usual /= self.catalog.instruments[contract.con_id].price
+        return usual * (0.6 + 0.8 * uniform(self._seed ^ contract.con_id, day.toordinal()))
+
+    def _traded(self, contract: Contract, at: float) -> float:
+        """The volume since the calendar day began; busy at open and close."""
+        day = calendar.day_of(at)
+        whole = self._day_volume(contract, day)
+        span = calendar.regular(contract.sec_type, day)
+        if not whole or not span:
+            return 0.0
+        part = min(max((at - span.start) / (span.end - span.start), 0.0), 1.0)
+        busy = part + 0.13 * math.sin(2 * math.pi * part)
+        early = min(max((at - span.start + 19_800) / 19_800, 0.0), 1.0)
+        late = min(max((at - span.end) / 14_400, 0.0), 1.0)
+        return whole * (0.94 * busy + 0.03 * early + 0.03 * late)

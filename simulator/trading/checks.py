@@ -1,0 +1,146 @@
+"""Whether the gateway takes an order at all; the texts are the gateway's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.trading.terms import (
+    CLOSE_TYPES,
+    LIMIT_TYPES,
+    ORDER_TYPES,
+    STOP_TYPES,
+    TIMES_IN_FORCE,
+    TRAILING_TYPES,
+    Terms,
+    flag,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from simulator.trading.market import Contract
+
+
+NOT_SUPPORTED = {"eTradeOnly": 10268, "firmQuoteOnly": 10269}
+"""Attributes that gateways no longer take; ibapi 9.81 sends them unless they are set to False."""
+
+
+class RefusedError(Exception):
+    """The gateway refuses; `code` and `text` are those of its error message."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+def check_account(account: str, accounts: Sequence[str]) -> str:
+    """The account that an order is for.
+
+    Raises:
+        RefusedError: 435 without one of several, 321 for one of somebody else's.
+    """
+    if account in accounts:
+        return account
+    if account:
+        raise RefusedError(
+            321, "Error validating request.-'bW' : cause - Invalid account code '" + account + "'."
+        )
+    if len(accounts) > 1:
+        raise RefusedError(435, "You must specify an account.")
+    return accounts[0]
+
+
+def check_terms(contract: Contract, terms: Terms) -> None:
+    """Refuse what no gateway would pass on.
+
+    Raises:
+        RefusedError: with the gateway's code.
+    """
+    if terms.action not in {"BUY", "SELL"}:
+        raise RefusedError(
+            321,
+            "Error validating request.-'bW' : cause - Invalid action: "
+            f"'{terms.action}'. Please use BUY or SELL.",
+        )
+    if contract.sec_type == "IND":
+        raise RefusedError(
+            203, f"The security {contract.symbol} is not available or allowed for this account."
+        )
+    for name, code in NOT_SUPPORTED.items():
+        if flag(terms.sent, name):
+            raise RefusedError(
+                code, f"The '{name[0].upper()}{name[1:]}' order attribute is not supported."
+            )
+    if terms.quantity <= 0:
+        raise RefusedError(434, "The order size cannot be zero.")
+    _check_fraction(contract, terms)
+    if terms.order_type not in ORDER_TYPES:
+        raise RefusedError(387, "Unsupported order type for this exchange and security type.")
+    _check_tif(terms)
+    _check_prices(contract, terms)
+
+
+def _check_fraction(contract: Contract, terms: Terms) -> None:
+    if terms.quantity != int(terms.quantity) and contract.sec_type not in {"STK", "CASH"}:
+        raise RefusedError(
+            10243, "Fractional-sized order cannot be placed via API. Please refer to the docs."
+        )
+
+
+def _check_tif(terms: Terms) -> None:
+    tif = terms.tif
+    if tif and tif not in TIMES_IN_FORCE:
+        raise RefusedError(10052, f"Invalid time in force:{tif}.")
+    if terms.order_type in CLOSE_TYPES and tif not in {"", "DAY"}:
+        raise RefusedError(113, "The Tif option should be set to DAY for MOC and LOC orders.")
+    if tif == "OPG" and terms.order_type not in {"MKT", "LMT"}:
+        raise RefusedError(111, "The TIF (Tif type) and the order type are incompatible.")
+    if tif == "GTD" and not terms.good_till:
+        raise RefusedError(
+            321, "Error validating request.-'bW' : cause - Good till date is missing."
+        )
+
+
+def _check_prices(contract: Contract, terms: Terms) -> None:
+    kind = terms.order_type
+    if kind in LIMIT_TYPES and kind != "TRAIL LIMIT" and terms.limit is None:
+        raise RefusedError(
+            321, "Error validating request.-'bW' : cause - Please enter a valid limit price."
+        )
+    if kind in TRAILING_TYPES:
+        if not (terms.aux or terms.trail_percent):
+            raise RefusedError(
+                321, "Error validating request.-'bW' : cause - Please enter a trailing amount."
+            )
+    elif kind in STOP_TYPES and terms.aux is None:
+        raise RefusedError(
+            321, "Error validating request.-'bW' : cause - Please enter a stop price."
+        )
+    stop = terms.trail_stop if kind in TRAILING_TYPES else terms.aux
+    for price in (terms.limit if kind in LIMIT_TYPES else None, stop):
+        if price is not None:
+            check_increment(contract, price)
+
+
+def check_increment(contract: Contract, price: float) -> None:
+    """Refuse a price between two steps of the contract's.
+
+    Raises:
+        RefusedError: 110.
+    """
+    steps = price / contract.min_tick
+    if price < 0 or abs(steps - round(steps)) > 1e-6:
+        raise RefusedError(
+            110, "The price does not conform to the minimum price variation for this contract."
+        )
+
+
+def check_change(contract: Contract, current: Contract, terms: Terms, filled: float) -> None:
+    """Refuse a modification that makes another order of it.
+
+    Raises:
+        RefusedError: 105.
+    """
+    if contract.con_id != current.con_id or terms.quantity < filled:
+        raise RefusedError(105, "Order being modified does not match original order.")

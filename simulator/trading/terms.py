@@ -1,0 +1,130 @@
+"""What a client asks for in an order: the fields as sent, and what the engine reads of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Rows = list[tuple[str, ...]]
+Values = Mapping[str, "str | Rows"]
+
+LIMIT_TYPES = frozenset({"LMT", "STP LMT", "LIT", "LOC", "TRAIL LIMIT"})
+STOP_TYPES = frozenset({"STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT"})
+TRAILING_TYPES = frozenset({"TRAIL", "TRAIL LIMIT"})
+CLOSE_TYPES = frozenset({"MOC", "LOC"})
+ORDER_TYPES = frozenset({"MKT", "MOC"}) | LIMIT_TYPES | STOP_TYPES
+TIMES_IN_FORCE = frozenset({"DAY", "GTC", "IOC", "FOK", "GTD", "OPG"})
+
+ALIASES = {"STPLMT": "STP LMT", "TRAILLIMIT": "TRAIL LIMIT", "LMTCLS": "LOC", "MKTCLS": "MOC"}
+UNSET = frozenset({"", "2147483647", "9223372036854775807"})
+
+
+class FieldError(ValueError):
+    """A field of the message is not what it has to be; the text names it."""
+
+
+def number(values: Values, name: str) -> float | None:
+    """A number, or None when the client left it unset.
+
+    Raises:
+        FieldError: it is no number.
+    """
+    text = values.get(name, "")
+    if not isinstance(text, str) or text in UNSET:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise FieldError(f"{name} is not a number: {text!r}") from None
+    if math.isnan(value):
+        raise FieldError(f"{name} is not a number: {text!r}")
+    return None if math.isinf(value) or value >= 1e308 else value
+
+
+def whole(values: Values, name: str) -> int:
+    """A whole number; 0 when unset."""
+    value = number(values, name) or 0.0
+    if value != int(value):
+        raise FieldError(f"{name} is not a whole number: {value}")
+    return int(value)
+
+
+def flag(values: Values, name: str) -> bool:
+    """A boolean; `1` and `true` are true."""
+    return str(values.get(name, "")).lower() in {"1", "true"}
+
+
+def word(values: Values, name: str) -> str:
+    """A text field."""
+    value = values.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One order as its client wants it; prices are None when unset."""
+
+    action: str
+    quantity: float
+    order_type: str
+    limit: float | None
+    aux: float | None
+    tif: str
+    account: str
+    order_ref: str
+    oca_group: str
+    oca_type: int
+    parent_id: int
+    transmit: bool
+    outside_rth: bool
+    what_if: bool
+    all_or_none: bool
+    good_after: str
+    good_till: str
+    trail_stop: float | None
+    trail_percent: float | None
+    limit_offset: float | None
+    sent: Values
+
+    @classmethod
+    def read(cls, values: Values) -> Terms:
+        """Take the fields of a placeOrder message.
+
+        Raises:
+            FieldError: a field cannot be understood.
+        """
+        kind = word(values, "orderType").upper()
+        return cls(
+            action="SELL" if word(values, "action") == "SSHORT" else word(values, "action"),
+            quantity=number(values, "totalQuantity") or 0.0,
+            order_type=ALIASES.get(kind, kind),
+            limit=number(values, "lmtPrice"),
+            aux=number(values, "auxPrice"),
+            tif=word(values, "tif").upper(),
+            account=word(values, "account"),
+            order_ref=word(values, "orderRef"),
+            oca_group=word(values, "ocaGroup"),
+            oca_type=whole(values, "ocaType"),
+            parent_id=whole(values, "parentId"),
+            transmit=flag(values, "transmit"),
+            outside_rth=flag(values, "outsideRth"),
+            what_if=flag(values, "whatIf"),
+            all_or_none=flag(values, "allOrNone"),
+            good_after=word(values, "goodAfterTime"),
+            good_till=word(values, "goodTillDate"),
+            trail_stop=number(values, "trailStopPrice"),
+            trail_percent=number(values, "trailingPercent"),
+            limit_offset=number(values, "lmtPriceOffset"),
+            sent=values,
+        )
+
+    @property
+    def buys(self) -> bool:
+        """Whether it buys."""
+        return self.action == "BUY"
+
+    @property
+    def sign(self) -> int:
+        """1 for a buy, -1 for a sale."""
+        return 1 if self.buys else -1

@@ -1,0 +1,1 @@
+"""The TWS API server."""

@@ -1,0 +1,278 @@
+"""One socket: handshake, frames in, frames out, the rate limit, and the faults of a transport."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from simulator.clock import EASTERN
+from simulator.tws.rate import RateLimit
+from simulator.tws.session import Session
+from simulator.tws.wire import (
+    FRAME_LIMIT,
+    MAXIMUM_SERVER_VERSION,
+    MINIMUM_SERVER_VERSION,
+    frame,
+)
+
+if TYPE_CHECKING:
+    from simulator.tws.server import TwsServer
+
+PREAMBLE = b"API\0"
+HANDSHAKE_SECONDS = 30.0
+BACKLOG_LIMIT = 32 * 1024 * 1024
+"""Bytes that may wait for a client that does not read, before it is cut off."""
+DRIBBLE_SECONDS = 0.001
+DRIBBLE_BYTES = 8
+"""Bytes, each in a segment of its own, between two pauses."""
+DRIBBLE_LIMIT = 2 * 1024 * 1024
+WAITING_LIMIT = 10_000
+"""Messages held back for a client that asked for pacing."""
+
+
+class Connection(asyncio.Protocol):
+    """A client's socket; owns the session that the handshake makes."""
+
+    def __init__(self, server: TwsServer) -> None:
+        self.server = server
+        self.world = server.world
+        self.session: Session | None = None
+        self.dead = False
+        """Half-open: neither reads nor writes, but the socket stays."""
+        self.silent = False
+        """Accepted and never answered."""
+        self.writable = True
+        self._loop = asyncio.get_running_loop()
+        self._buffer = bytearray()
+        self._preamble = False
+        self._out: list[bytes] = []
+        self._dribble = bytearray()
+        self._dribbling = False
+        self._closing = False
+        self._paced = False
+        self._rate = RateLimit(self.world.options.rate_limit)
+        self._waiting: deque[list[str]] = deque()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        self.transport = cast("asyncio.Transport", transport)
+        plain = self.transport.get_extra_info("socket")
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.transport.set_write_buffer_limits(high=1024 * 1024)
+        self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self._give_up)
+        self.server.accepted(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
+        self._deadline.cancel()
+        self.server.connections.discard(self)
+        if self.session:
+            self.session.lost()
+
+    def pause_writing(self) -> None:
+        """The client does not keep up: it is not listened to until it has read."""
+        self.writable = False
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.writable = True
+        if not self.dead:
+            self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self.dead or self.silent or self._closing:
+            return
+        self._buffer += data
+        if not self._preamble:
+            self._take_preamble()
+        while self._preamble and not self._closing and not self.dead:
+            body = self._next_frame()
+            if body is None:
+                return
+            self._take_frame(body)
+
+    # incoming
+
+    def _take_preamble(self) -> None:
+        if PREAMBLE.startswith(bytes(self._buffer[:4])) and len(self._buffer) < 4:
+            return
+        if self._buffer.startswith(PREAMBLE):
+            self._preamble = True
+            del self._buffer[:4]
+        else:
+            self.abort()
+
+    def _next_frame(self) -> bytes | None:
+        if len(self._buffer) < 4:
+            return None
+        length = int.from_bytes(self._buffer[:4])
+        if length > FRAME_LIMIT:
+            self.abort()
+            return None
+        if len(self._buffer) < 4 + length:
+            return None
+        body = bytes(self._buffer[4 : 4 + length])
+        del self._buffer[: 4 + length]
+        return body
+
+    def _take_frame(self, body: bytes) -> None:
+        if self.session is None:
+            self._negotiate(body.decode(errors="replace"))
+            return
+        fields = body.decode(errors="replace").removesuffix("\0").split("\0")
+        if self._within_rate(fields):
+            self.session.receive(fields)
+
+    def _negotiate(self, offer: str) -> None:
+        """Answer `v100..178`, perhaps with options behind it, with the version both speak."""
+        versions, _, options = offer.strip("\0 \n").partition(" ")
+        low, _, high = versions.removeprefix("v").partition("..")
+        if not low.isdecimal() or not (high or low).isdecimal():
+            self.abort()
+            return
+        client_maximum = int(high or low)
+        if client_maximum < MINIMUM_SERVER_VERSION:
+            message = "The API client is too old: server versions 100 and up are spoken here"
+            self.write(frame((4, 2, -1, 503, message)))
+            self.close()
+            return
+        version = min(client_maximum, MAXIMUM_SERVER_VERSION)
+        moment = self.world.clock.now().astimezone(EASTERN)
+        self.write(frame((version, moment.strftime("%Y%m%d %H:%M:%S %Z"))))
+        if int(low) > version:
+            self.close()
+            return
+        self._paced = "+PACEAPI" in options
+        self._deadline.cancel()
+        self.session = Session(self.world, self, version)
+
+    def _within_rate(self, fields: list[str]) -> bool:
+        """Count a message; over the limit it is refused, or waits if the client asked for that."""
+        now = self._loop.time()
+        flooded = self.world.faults.active("rate-exceeded")
+        if flooded and self.session and self.session.ready:
+            self._warn(now)
+            return False
+        fits = self._rate.room(now)
+        if self._waiting or (self._paced and not fits):
+            self._wait(fields, now)
+            return False
+        self._rate.count(now)
+        if not fits:
+            self._warn(now)
+        return fits
+
+    def _wait(self, fields: list[str], now: float) -> None:
+        if not self._waiting:
+            self._loop.call_later(self._rate.wait(now), self._catch_up)
+        self._waiting.append(fields)
+        if len(self._waiting) > WAITING_LIMIT:
+            self.abort()
+
+    def _catch_up(self) -> None:
+        now = self._loop.time()
+        while self._waiting and self._rate.room(now) and self.session and not self._closing:
+            self._rate.count(now)
+            self.session.receive(self._waiting.popleft())
+        if self._waiting and not self._closing:
+            self._loop.call_later(self._rate.wait(now), self._catch_up)
+
+    def _warn(self, now: float) -> None:
+        """Say error 100; a client that goes on regardless is disconnected."""
+        warning = self._rate.strike(now)
+        if warning and self.session:
+            self.session.error(-1, 100, warning)
+            if self._rate.ignored:
+                self.session.close()
+
+    # outgoing
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes; what one turn of the loop produces goes out together."""
+        if self.dead or self._closing or self.transport.is_closing():
+            return
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        data = b"".join(self._out)
+        self._out.clear()
+        if self.dead or not data or self.transport.is_closing():
+            return
+        if self._dribbling or self.world.faults.active("frames-dribbled"):
+            self._dribble.extend(data)
+            if len(self._dribble) > DRIBBLE_LIMIT:
+                self.abort()
+            elif not self._dribbling:
+                self._dribbling = True
+                self._drip()
+        elif self._cut_now():
+            self.transport.write(data[: max(len(data) - 3, 1)])
+            self.transport.close()
+        else:
+            self.transport.write(data)
+        if self.transport.get_write_buffer_size() > BACKLOG_LIMIT:
+            self.abort()
+
+    def _cut_now(self) -> bool:
+        ready = self.session is not None and self.session.ready
+        return ready and self.world.faults.active("frames-cut")
+
+    def _drip(self) -> None:
+        if self._dribble and not self.dead and not self.transport.is_closing():
+            for place in range(min(DRIBBLE_BYTES, len(self._dribble))):
+                self.transport.write(self._dribble[place : place + 1])
+            del self._dribble[:DRIBBLE_BYTES]
+            self._loop.call_later(DRIBBLE_SECONDS, self._drip)
+            return
+        self._dribbling = False
+        if self._closing:
+            self.transport.close()
+
+    def close(self) -> None:
+        """Send what is queued, then FIN."""
+        if self._closing:
+            return
+        self._flush()
+        self._closing = True
+        if not self._dribbling:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection with RST."""
+        self._closing = True
+        plain = self.transport.get_extra_info("socket")
+        if plain is not None and not self.transport.is_closing():
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def session_ready(self) -> None:
+        """The client is ready: some faults strike just then."""
+        faults = self.world.faults
+        if faults.active("half-open"):
+            self.die()
+        elif (fault := faults.get("fin")) and fault.seconds:
+            self.close()
+        elif (fault := faults.get("rst")) and fault.seconds:
+            self.abort()
+
+    def die(self) -> None:
+        """Become half-open: the socket stays, and nothing moves on it again."""
+        if self.session is None or not self.session.ready or self.dead:
+            return
+        self._flush()
+        self.dead = True
+        self.transport.pause_reading()
+        self.session.lost()
+
+    def _give_up(self) -> None:
+        if not self.silent:
+            self.abort()

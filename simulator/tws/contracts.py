@@ -1,0 +1,188 @@
+"""Contracts: details, matching symbols, option chains, market rules, smart components."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from simulator.contracts.catalog import OPTION_EXCHANGES, NotFoundError
+from simulator.contracts.details import describe, increments
+from simulator.market.calendar import day_of
+from simulator.tws.contract_messages import (
+    CHAIN,
+    CONTRACT_DETAILS,
+    DEPTH_EXCHANGES,
+    MARKET_RULE,
+    SIZE_RULES,
+    SMART_COMPONENTS,
+    SYMBOL_SAMPLES,
+)
+from simulator.tws.registry import handles
+from simulator.tws.wire import frame, framed, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+    from simulator.contracts.catalog import Catalog
+    from simulator.contracts.contract import Contract, Query
+    from simulator.contracts.options import OptionClass
+    from simulator.tws.session import Session
+    from simulator.tws.wire import Reader
+
+CONTRACT_DETAILS_END = 52
+CHAIN_END = 76
+LETTERS = {
+    "AMEX": "A", "NYSENAT": "C", "ISE": "I", "EDGEA": "J", "DRCTEDGE": "K", "CHX": "M",
+    "NYSE": "N", "ARCA": "P", "NASDAQ": "Q", "IEX": "V", "CBOE": "W", "PSX": "X", "BYX": "Y",
+    "BATS": "Z", "PEARL": "H", "MEMX": "U", "LTSE": "L",
+}  # fmt: skip
+"""Exchange -> the letter in tick types 32, 33 and 84, in the order of the bits."""
+BBO_EXCHANGES = {"STK": "9c0001", "OPT": "9c0002"}
+"""The key in tickReqParams by which a client asks for the smart components."""
+
+
+@handles(9, upstream=True)
+def request_contract_details(session: Session, fields: Reader) -> None:
+    """Send every contract that fits, then the end; 200 when none does."""
+    fields.integer()
+    request_id = fields.integer()
+    query = fields.contract()
+    if fields.boolean():
+        query = replace(query, include_expired=True)
+    if not query.con_id and not (query.symbol or query.local_symbol):
+        cause = "Please enter a local symbol or symbol"
+        session.error(request_id, 321, f"Error validating request.-'bW' : cause - {cause}")
+        return
+    messages = _details(session, request_id, query)
+    first = next(messages, None)
+    if first is None:
+        session.error(request_id, 200, str(NotFoundError()))
+        return
+    session.pipe.write(first)
+    session.stream(messages)
+
+
+def _details(session: Session, request_id: int, query: Query) -> Iterator[bytes]:
+    world = session.world
+    at, found = world.clock.time(), False
+    for contract in world.catalog.find(query, at):
+        found = True
+        head, tail = _described(world.catalog, session.version, contract, day_of(at))
+        yield framed(f"{head}{request_id}{tail}")
+    if found:
+        yield frame((CONTRACT_DETAILS_END, 1, request_id))
+
+
+@lru_cache(maxsize=256)
+def _described(catalog: Catalog, version: int, contract: Contract, today: date) -> tuple[str, str]:
+    """A contractDetails message before and behind its request id."""
+    content = describe(catalog, contract, today)
+    values = [text(value) for value in CONTRACT_DETAILS.values(version, content)]
+    place = 2 if version < SIZE_RULES else 1
+    before, behind = values[:place], values[place + 1 :]
+    return "\0".join([*before, ""]), "\0".join(["", *behind, ""])
+
+
+@handles(81, upstream=True)
+def request_matching_symbols(session: Session, fields: Reader) -> None:
+    """Send the instruments whose symbol or name fits a text."""
+    request_id, pattern = fields.integer(), fields.text()
+    world = session.world
+    samples = []
+    for instrument in world.catalog.matching(pattern):
+        contract = instrument.contract
+        kinds = ["OPT"] if world.catalog.classes_on(contract.con_id) else []
+        kinds += ["FUT"] if any(r.under == contract.symbol for r in _roots(session)) else []
+        samples.append(
+            {
+                "con_id": contract.con_id,
+                "symbol": contract.symbol,
+                "sec_type": contract.sec_type,
+                "primary_exchange": contract.primary_exchange or contract.exchange,
+                "currency": contract.currency,
+                "derivatives": [{"sec_type": kind} for kind in kinds],
+                "description": instrument.name,
+            }
+        )
+    session.send_layout(SYMBOL_SAMPLES, {"request_id": request_id, "samples": samples})
+
+
+def _roots(session: Session) -> list[Any]:
+    return list(session.world.catalog.roots.values())
+
+
+@handles(78, upstream=True)
+def request_option_chain(session: Session, fields: Reader) -> None:
+    """Send expirations and strikes for each class and exchange, then the end."""
+    request_id, symbol = fields.integer(), fields.text()
+    fields.skip(2)
+    con_id = fields.integer()
+    contract = session.world.catalog.by_id(con_id)
+    if contract is None or contract.symbol != symbol.upper():
+        cause = "Invalid contract id" if contract is None else "Invalid symbol"
+        session.error(request_id, 321, f"Error validating request.-'cI' : cause - {cause}")
+        return
+    session.stream(_chains(session, request_id, contract))
+
+
+def _chains(session: Session, request_id: int, underlying: Contract) -> Iterator[bytes]:
+    today = day_of(session.world.clock.time())
+    for listed in session.world.catalog.classes_on(underlying.con_id):
+        content = _chain(listed) | {"request_id": request_id}
+        content["expirations"] = [{"day": f"{day:%Y%m%d}"} for day in listed.expirations(today)]
+        for exchange in OPTION_EXCHANGES.split(","):
+            yield frame(CHAIN.values(session.version, content | {"exchange": exchange}))
+    yield frame((CHAIN_END, request_id))
+
+
+def _chain(listed: OptionClass) -> dict[str, Any]:
+    return {
+        "underlying_id": listed.underlying.con_id,
+        "trading_class": listed.name,
+        "multiplier": "100",
+        "strikes": [{"strike": strike} for strike in listed.strikes()],
+    }
+
+
+@handles(91)
+def request_market_rule(session: Session, fields: Reader) -> None:
+    """Send the price increments of a market rule."""
+    rule = fields.integer()
+    steps = increments(rule)
+    if steps is None:
+        cause = "Invalid market rule id"
+        session.error(-1, 321, f"Error validating request.-'cV' : cause - {cause} {rule}")
+        return
+    content = [{"low_edge": low, "increment": step} for low, step in steps]
+    session.send_layout(MARKET_RULE, {"rule": rule, "increments": content})
+
+
+@handles(83)
+def request_smart_components(session: Session, fields: Reader) -> None:
+    """Send which exchange stands behind each bit and letter."""
+    request_id, key = fields.integer(), fields.text()
+    if key not in BBO_EXCHANGES.values():
+        cause = f"Invalid BBO exchange {key}"
+        session.error(request_id, 321, f"Error validating request.-'cK' : cause - {cause}")
+        return
+    components = [
+        {"bit": bit, "exchange": exchange, "letter": letter}
+        for bit, (exchange, letter) in enumerate(LETTERS.items())
+    ]
+    session.send_layout(SMART_COMPONENTS, {"request_id": request_id, "components": components})
+
+
+@handles(82)
+def request_depth_exchanges(session: Session, fields: Reader) -> None:
+    """Send where market depth can be had."""
+    exchanges = [
+        {"exchange": exchange, "sec_type": kind, "service": service, "second_level": True}
+        for exchange, kind, service in (
+            ("NASDAQ", "STK", "Deep2"), ("ARCA", "STK", "Deep"), ("BATS", "STK", "Deep"),
+            ("IEX", "STK", "Deep"), ("NYSE", "STK", "Deep"), ("CME", "FUT", "Deep"),
+            ("IDEALPRO", "CASH", "Deep"),
+        )
+    ]  # fmt: skip
+    session.send_layout(DEPTH_EXCHANGES, {"exchanges": exchanges})

@@ -1,0 +1,175 @@
+"""Requests about orders: place, cancel, and what is open or done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.trading.checks import RefusedError
+from simulator.trading.terms import FieldError, Terms, word
+from simulator.tws import order_messages as messages
+from simulator.tws.order_fields import PLACE_ORDER, given, read
+from simulator.tws.registry import handles
+from simulator.tws.wire import MalformedError, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from simulator.trading.order import Order
+    from simulator.tws.session import Session
+    from simulator.tws.trading import Trading
+
+RECORDED = ("orderRef", "conId", "symbol", "secType", "action", "totalQuantity", "orderType")
+DESCRIPTION = (
+    *("conId", "symbol", "secType", "lastTradeDateOrContractMonth", "strike", "right"),
+    *("multiplier", "exchange", "primaryExchange", "currency", "localSymbol", "tradingClass"),
+)
+OPEN_ORDER_END = 53
+COMPLETED_ORDERS_END = 102
+
+READ_ONLY = (
+    "Error validating request.-'bO' : cause - The API interface is currently in Read-Only mode."
+)
+NOT_CLIENT_ZERO = (
+    "Error validating request.-'cM' : cause - Only the default client (i.e 0) can auto bind orders."
+)
+UNSUPPORTED = "Unsupported order type for this exchange and security type."
+
+
+def trading_of(session: Session) -> Trading:
+    """The world's trading part.
+
+    Raises:
+        MalformedError: this world has none.
+    """
+    trading = session.world.trading
+    if trading is None:
+        raise MalformedError("this gateway does not trade")
+    return trading
+
+
+def _read_only(session: Session, request_id: int = -1) -> bool:
+    if session.world.options.read_only:
+        trading_of(session).message(session.client_id, request_id, 321, READ_ONLY)
+    return session.world.options.read_only
+
+
+@handles(3)
+def place_order(session: Session, fields: Reader) -> None:
+    """Place an order, or change one that is working."""
+    trading = trading_of(session)
+    values = read(PLACE_ORDER, fields.text, session.version)
+    order_id = _order_id(word(values, "orderId"))
+    what_if = word(values, "whatIf") in {"1", "true"}
+    recorded = {name: word(values, name) for name in RECORDED}
+    _record(session, "placeOrder", order_id, whatIf=what_if, **recorded)
+    if session.world.faults.active("drop-order-ack"):
+        session.pipe.abort()
+    if _read_only(session, order_id):
+        return
+    try:
+        if values.get("conditions"):
+            raise RefusedError(387, UNSUPPORTED)
+        described = Reader([word(values, name) for name in DESCRIPTION], session.version)
+        contract = trading.catalogue.resolve(described.contract(), session.world.clock.time())
+        terms = Terms.read(given(values))
+    except LookupError as error:
+        trading.message(session.client_id, order_id, 200, str(error))
+    except FieldError as error:
+        trading.message(session.client_id, order_id, 320, f"Error reading request. {error}")
+    except RefusedError as error:
+        trading.message(session.client_id, order_id, error.code, error.text)
+    else:
+        trading.place(session.client_id, order_id, contract, terms)
+
+
+def _record(session: Session, message: str, order_id: int | None, **more: object) -> None:
+    """Put a request into the book before anything becomes of it."""
+    at = session.world.clock.time()
+    head = {"message": message, "at": at, "clientId": session.client_id, "orderId": order_id}
+    trading_of(session).record({**head, **more})
+
+
+def _order_id(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise MalformedError(f"orderId is not a whole number: {text[:20]!r}") from None
+
+
+@handles(4)
+def cancel_order(session: Session, fields: Reader) -> None:
+    """Cancel one order."""
+    fields.skip(1)
+    order_id = fields.integer()
+    _record(session, "cancelOrder", order_id)
+    if not _read_only(session, order_id):
+        trading_of(session).cancel(session.client_id, order_id)
+
+
+@handles(58)
+def global_cancel(session: Session, fields: Reader) -> None:
+    """Cancel every open order, whoever placed it."""
+    fields.skip(1)
+    _record(session, "reqGlobalCancel", None)
+    if not _read_only(session):
+        trading_of(session).cancel_all()
+
+
+@handles(5)
+def request_open_orders(session: Session, fields: Reader) -> None:
+    """The client's own open orders; client 0 also takes over those entered by hand."""
+    fields.skip(1)
+    if _read_only(session):
+        return
+    trading = trading_of(session)
+    if session.client_id == 0:
+        trading.bind_manual(session)
+    own = [each for each in _open(trading) if each.client_id == session.client_id]
+    _send_open(session, own)
+
+
+@handles(16)
+def request_all_open_orders(session: Session, fields: Reader) -> None:
+    """The open orders of every client and those entered by hand; none is taken over."""
+    fields.skip(1)
+    if not _read_only(session):
+        _send_open(session, _open(trading_of(session)))
+
+
+@handles(15)
+def request_auto_open_orders(session: Session, fields: Reader) -> None:
+    """Whether client 0 takes over every order entered by hand from now on."""
+    fields.skip(1)
+    wanted = fields.boolean()
+    if _read_only(session):
+        return
+    if session.client_id != 0:
+        session.error(-1, 321, NOT_CLIENT_ZERO)
+        return
+    trading_of(session).auto_bind = wanted
+
+
+@handles(99)
+def request_completed_orders(session: Session, fields: Reader) -> None:
+    """The orders that were done today; only those placed through the API when it asks so."""
+    api_only = fields.boolean()
+    if _read_only(session):
+        return
+    trading = trading_of(session)
+    midnight = trading.engine.market.midnight(session.world.clock.time())
+    for order in trading.engine.book.orders:
+        today = order.completed_at is not None and order.completed_at >= midnight
+        if today and (order.order_id or not api_only):
+            messages.send_completed_order(session, order)
+    session.send(COMPLETED_ORDERS_END)
+
+
+def _open(trading: Trading) -> list[Order]:
+    return [order for order in trading.engine.book.working() if order.transmitted]
+
+
+def _send_open(session: Session, orders: Iterable[Order]) -> None:
+    for order in orders:
+        messages.send_open_order(session, order)
+        messages.send_status(session, order)
+    session.send(OPEN_ORDER_END, 1)

@@ -1,0 +1,90 @@
+"""What every part of the simulator shares: clock, faults, contracts, market, trading, accounts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from simulator.clock import Clock
+from simulator.contracts.catalog import Catalog
+from simulator.faults import Faults
+from simulator.market.market import Market
+from simulator.tws.pacing import HistoryPacing
+
+if TYPE_CHECKING:
+    from simulator.options import Options
+    from simulator.tws.session import Session
+    from simulator.tws.trading import Trading
+
+
+DEPARTED, DEPARTED_MESSAGES = 30, 100
+
+
+class Part(Protocol):
+    """A part that plugs into the world, such as trading or the accounts."""
+
+    def session_ready(self, session: Session) -> None:
+        """A client is connected and has got its next valid id."""
+
+    def session_closed(self, session: Session) -> None:
+        """A client is gone, whatever the reason."""
+
+    def book(self) -> dict[str, Any]:
+        """What the part adds to `GET /book`."""
+
+
+class World:
+    """One simulated broker. Everything in it happens on one event loop."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.clock = Clock(options.start)
+        self.faults = Faults(self.clock)
+        self.catalog = Catalog()
+        self.market = Market(self.catalog, options.seed, options.hours)
+        self.pacing = HistoryPacing()
+        self.parts: list[Part] = []
+        self.trading: Trading | None = None
+        self.sessions: list[Session] = []
+        """Clients that are ready, in the order in which they came."""
+        self.history: list[dict[str, Any]] = []
+        """What clients that have left had sent, at most of the last `DEPARTED` clients."""
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts of this login, as in managedAccounts."""
+        return self.options.accounts
+
+    def next_order_id(self) -> int:
+        """The next valid id that a client gets; trading raises it with each order."""
+        return max((getattr(part, "next_order_id", 1) for part in self.parts), default=1)
+
+    def add(self, part: Part) -> None:
+        """Plug a part in."""
+        self.parts.append(part)
+
+    def session_ready(self, session: Session) -> None:
+        """Take a client in and tell the parts."""
+        self.sessions.append(session)
+        for part in self.parts:
+            part.session_ready(session)
+
+    def session_closed(self, session: Session) -> None:
+        """Let a client go and tell the parts."""
+        self.history = [*self.history[1 - DEPARTED :], session.record(DEPARTED_MESSAGES)]
+        if session in self.sessions:
+            self.sessions.remove(session)
+            for part in self.parts:
+                part.session_closed(session)
+
+    def book(self) -> dict[str, Any]:
+        """The simulator's own record, as `GET /book` gives it."""
+        shown: dict[str, Any] = {
+            "time": self.clock.now().isoformat(),
+            "seed": self.options.seed,
+            "accounts": list(self.accounts),
+            "clients": [session.record() for session in self.sessions],
+            "departed": self.history,
+        }
+        for part in self.parts:
+            shown |= part.book()
+        return shown
