@@ -1,0 +1,37 @@
+"""What the whole suite shares: tests that need more than Python are skipped, or required."""
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from tests.engine.parts import engine_missing
+
+
+def _browser_missing() -> str | None:
+    return None if shutil.which("chromium") else "no Chromium on this machine (make engine)"
+
+
+def _vm_missing() -> str | None:
+    return None if os.environ.get("GANGWAY_VM") else "a virtual machine is slow (make vm-test)"
+
+
+_NEEDS: dict[str, Callable[[], str | None]] = {
+    "engine": engine_missing,
+    "browser": _browser_missing,
+    "vm": _vm_missing,
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what cannot run here; what GANGWAY_REQUIRE lists must be there."""
+    required = set(os.environ.get("GANGWAY_REQUIRE", "").split(",")) - {""}
+    for need, missing in _NEEDS.items():
+        wanting = [item for item in items if item.get_closest_marker(need)]
+        if not wanting or (reason := missing()) is None:
+            continue
+        if need in required:
+            raise pytest.UsageError(f"GANGWAY_REQUIRE asks for {need}: {reason}")
+        for item in wanting:
+            item.add_marker(pytest.mark.skip(reason=reason))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from simulator.clock import EASTERN
+from simulator.scenario import ScenarioError, load, schedule
+from tests.simulator.base.raw import simulated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCENARIO = """
+- {at: 5, fault: upstream-lost, for: 30}
+- {at: "23:45", fault: nightly-restart, for: 60}
+- {at: "sunday 01:00", fault: sunday-invalidation}
+- {at: 10, fault: slow-login, for: 5, delay: 3}
+"""
+
+
+async def test_faults_come_and_go_at_their_times(tmp_path: Path) -> None:
+    file = tmp_path / "night.yaml"
+    file.write_text(SCENARIO)
+    async with simulated() as simulator:
+        world = simulator.world
+        noted: list[tuple[str, str]] = []
+        for name in ("upstream-lost", "nightly-restart", "sunday-invalidation", "slow-login"):
+            world.faults.on_start(
+                name,
+                lambda fault: noted.append(
+                    (fault.name, f"{datetime.fromtimestamp(fault.since, EASTERN):%a %H:%M:%S}")
+                ),
+            )
+        schedule(world, load(str(file)))
+        world.clock.advance(8 * 86_400)
+        names = [name for name, _ in noted]
+        assert names.count("nightly-restart") == 8
+        assert noted[0] == ("upstream-lost", "Fri 10:00:05")
+        assert noted[1][0] == "slow-login"
+        assert ("nightly-restart", "Fri 23:45:00") in noted
+        assert ("sunday-invalidation", "Sun 01:00:00") in noted
+        assert [each["fault"] for each in world.faults.shown()] == ["sunday-invalidation"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{a: 1}", "list of steps"),
+        ("- {at: 1}", "step 1: needs"),
+        ("- {at: 1, fault: nonsense}", "no fault is called"),
+        ("- {at: noon, fault: fin}", "'at' must be"),
+        ("- {at: 1, fault: fin, for: never}", "'for' must be"),
+        ("- [", "not YAML"),
+    ],
+)
+def test_a_wrong_scenario_is_refused_with_its_place(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(text)
+    with pytest.raises(ScenarioError, match=message):
+        load(str(file))
+
+
+async def started(*arguments: str) -> asyncio.subprocess.Process:
+    ports = ("--port", "0", "--portal-port", "0", "--control-port", "0")
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "simulator",
+        *ports,
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_the_command_prints_its_ports_and_stops_on_sigterm() -> None:
+    process = await started("--accounts", "DU1,U2", "--fault", "accept-silent:5")
+    assert process.stdout is not None
+    ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    assert ready["ready"] is True
+    assert all(ready[name] > 0 for name in ("port", "portalPort", "controlPort"))
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 10) == 0
+
+
+async def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("- {at: 1}")
+    for wrong in (("--scenario", str(file)), ("--fault", "nonsense"), ("--fault", "fin:soon")):
+        process = await started(*wrong)
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 2
+        assert errors.decode().startswith("error: ")
+        assert errors.count(b"\n") == 1
+
+
+async def test_a_taken_port_is_said_and_no_other_stays_open() -> None:
+    async with simulated() as simulator:
+        taken = simulator.ports["controlPort"]
+        process = await started("--control-port", str(taken))
+        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 1
+        assert errors.decode().startswith("error: ")
+        with pytest.raises(OSError, match="in use"):
+            async with simulated(control_port=taken):
+                pass
+
+
+async def test_the_options_bring_the_nightly_restart_and_the_sunday() -> None:
+    async with simulated(nightly_restart="23:45", sunday_invalidation=True) as simulator:
+        noted: list[str] = []
+        for name in ("nightly-restart", "sunday-invalidation"):
+            simulator.world.faults.on_start(name, lambda fault: noted.append(fault.name))
+        simulator.world.clock.advance(2 * 86_400)
+        assert noted == ["nightly-restart", "nightly-restart", "sunday-invalidation"]
+
+
+async def test_a_wrong_restart_time_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="--nightly-restart"):
+        async with simulated(nightly_restart="late"):
+            pass
