@@ -1,0 +1,64 @@
+"""The one list of rooms: who is installed, in which order, and which route tables are served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bridge.api.routing import RouteTable
+from bridge.services import Services
+
+Installer = Callable[[Services], None]
+
+
+def installers() -> tuple[Installer, ...]:
+    """The rooms' ``install`` functions, in the order in which they need one another."""
+    from bridge.account import room as account
+    from bridge.alerts import room as alerts
+    from bridge.api import stream as stream_api
+    from bridge.market import room as market
+    from bridge.orders import room as orders
+    from bridge.portal import room as portal
+    from bridge.settings import room as settings
+    from bridge.stream import room as stream
+
+    return (
+        settings.install,
+        market.install,
+        account.install,
+        portal.install,
+        stream.install,
+        stream_api.install,
+        orders.install,
+        alerts.install,
+    )
+
+
+def route_tables() -> tuple[RouteTable, ...]:
+    """Every room's routes (``bridge/api/<room>.py``, name ``routes``)."""
+    from bridge.api import (
+        account,
+        alerts,
+        connection,
+        health,
+        key_routes,
+        market,
+        orders,
+        page,
+        portal,
+        settings,
+        stream,
+    )
+
+    return (
+        health.routes,
+        connection.routes,
+        settings.routes,
+        portal.routes,
+        alerts.routes,
+        market.routes,
+        account.routes,
+        orders.routes,
+        stream.routes,
+        key_routes.routes,
+        page.routes,
+    )

@@ -1,0 +1,101 @@
+"""What the state means and what a person should do, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bridge.tws.dial import DialProblem
+from bridge.tws.state import ConnectionState as State
+
+if TYPE_CHECKING:
+    from bridge.tws.link import Link
+
+
+def explain(link: Link) -> str:
+    """Why there is no session now; one line."""
+    facts = link.machine.facts
+    address = f"{link.target.host}:{link.target.port}"
+    lines = {
+        State.STARTING: "the bridge is starting",
+        State.WAITING_FOR_GATEWAY: f"no gateway at {address}",
+        State.WAITING_FOR_2FA: f"the gateway at {address} is not logged in",
+        State.CONNECTING: f"the session with {address} is being set up",
+        State.UPSTREAM_LOST: "the gateway has lost its connection to the broker",
+        State.STALLED: f"the gateway at {address} does not answer",
+        State.RECONNECTING: f"the connection to {address} was lost",
+        State.SESSION_CONFLICT: "another session is in the way",
+    }
+    text = lines.get(link.machine.state, "the session is ready")
+    error = link.diagnostics.record.last_reconnect_error
+    return f"{text} ({error})" if error and facts.problem else text
+
+
+def next_action(link: Link) -> str:
+    """A sentence for a person; says so when there is nothing to do."""
+    state = link.machine.state
+    restart = link.plan.active(link.clock.now())
+    if restart and state not in (State.READY, State.SESSION_CONFLICT):
+        return _planned(restart.reason, f"{restart.until:%H:%M} UTC")
+    return _ACTIONS[state](link)
+
+
+def _planned(reason: str, until: str) -> str:
+    if reason == "sunday-reset":
+        return (
+            "The broker ends all sessions on Sunday at 01:00 New York time:"
+            f" approve the login on your phone when asked (expected back by {until})"
+        )
+    return f"Nothing: the gateway's planned restart is under way (expected back by {until})"
+
+
+def _waiting(link: Link) -> str:
+    if link.machine.facts.problem is DialProblem.UNREACHABLE:
+        return (
+            f"Check that {link.target.host}:{link.target.port} is the gateway's address, and"
+            " that the container runs; the bridge keeps trying"
+        )
+    return (
+        "Nothing yet if the gateway has just been started (a login takes a minute or two);"
+        " otherwise check that it runs, is logged in, and has its API on; the bridge keeps trying"
+    )
+
+
+def _stalled(_: Link) -> str:
+    return (
+        "Wait a minute; if it lasts, restart the gateway: it takes connections but answers nothing"
+    )
+
+
+def _conflict(link: Link) -> str:
+    if link.client_id_taken:
+        return (
+            f"Client id {link.target.client_id} is held by another connection: most often an"
+            " earlier bridge that the gateway has not let go yet (wait a minute), else another"
+            " program with the same id (close it, or set BRIDGE_CLIENT_ID); the bridge keeps"
+            " asking for its own id"
+        )
+    return (
+        "Live market data goes to another session of this user (TWS, web or mobile): log it out;"
+        " orders still work"
+    )
+
+
+_ACTIONS: dict[State, Callable[[Link], str]] = {
+    State.STARTING: lambda _: "Nothing: the bridge is starting",
+    State.WAITING_FOR_GATEWAY: _waiting,
+    State.WAITING_FOR_2FA: lambda _: (
+        "Approve the login on your phone if it asks for it: the gateway runs but is not logged in;"
+        " the bridge connects by itself afterwards"
+    ),
+    State.CONNECTING: lambda _: "Nothing: the session is being set up",
+    State.READY: lambda _: "Nothing: all is well",
+    State.UPSTREAM_LOST: lambda _: (
+        "Nothing yet: the gateway reconnects to the broker by itself; if it lasts more than ten"
+        " minutes look at the broker's system status"
+    ),
+    State.STALLED: _stalled,
+    State.RECONNECTING: lambda _: "Nothing: the bridge is reconnecting",
+    State.SESSION_CONFLICT: _conflict,
+    State.HALTED: lambda _: "Lift the halt with DELETE /trading/halt when trading may go on",
+}

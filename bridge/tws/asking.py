@@ -1,0 +1,197 @@
+"""The way of every request.
+
+Is there a session, is its kind answering, its turn in the lane, its answer.
+
+``Asker`` gives each coroutine of the gateway its promise: it ends in time, with a value or a typed
+error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from bridge.tws.breaker import Breaker
+from bridge.tws.errors import (
+    RequestRefusedError,
+    RequestTimedOutError,
+)
+from bridge.tws.link import Link
+from bridge.tws.pacing import Ticket
+from bridge.tws.requests import CURRENT_TIME, Name, Pending
+from bridge.tws.state import Lane
+from bridge.tws.waiting import within
+
+T = TypeVar("T")
+
+
+class Asker:
+    """Asks over the link of the moment."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._turns: dict[str, asyncio.Lock] = {}
+        self._queued: dict[str, int] = {}
+        self._flights: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+
+    async def by_id(
+        self,
+        kind: str,
+        write: Callable[[Any, int], None],
+        *,
+        lane: Lane,
+        timeout: float,
+        cancel: Callable[[Any, int], None] | None = None,
+        request_id: int | None = None,
+    ) -> list[Any]:
+        """A request whose answer carries its id.
+
+        ``cancel`` is sent when it is given up after sending.
+        """
+        name = self._link.requests.new_id() if request_id is None else request_id
+        return await self._ask(name, kind, write, lane, timeout, cancel)
+
+    async def by_key(
+        self, kind: str, key: str, write: Callable[[Any], None], *, lane: Lane, timeout: float
+    ) -> list[Any]:
+        """A request whose answer carries no id: one at a time for each key."""
+        begun = self._link.clock.monotonic()
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        await self._take_turn(turn, key, kind, timeout)
+        try:
+            left = max(0.05, timeout - (self._link.clock.monotonic() - begun))
+            return await self._ask(key, kind, lambda send, _: write(send), lane, left, None)
+        finally:
+            turn.release()
+
+    async def _take_turn(self, turn: asyncio.Lock, key: str, kind: str, timeout: float) -> None:
+        if not turn.locked() and not self._queued.get(key):
+            await turn.acquire()  # at once: nobody has it and nobody waits for it
+            return
+        self._queued[key] = self._queued.get(key, 0) + 1
+        try:
+            await within(self._link.clock, timeout, turn.acquire())
+        except TimeoutError:
+            raise RequestTimedOutError(f"{kind} found no turn in {timeout:g} s") from None
+        finally:
+            self._queued[key] -= 1
+
+    async def together(
+        self, flight: tuple[Any, ...], timeout: float, make: Callable[[float], Awaitable[T]]
+    ) -> T:
+        """Joins an identical request that is under way, or starts it with ``make(seconds)``.
+
+        Each caller keeps its own deadline: when what was joined gives up early, it is asked anew.
+        """
+        clock = self._link.clock
+        deadline = clock.monotonic() + timeout
+        while True:
+            left = deadline - clock.monotonic()
+            task = self._flights.get(flight)
+            started = task is None or task.done()
+            if task is None or task.done():
+                task = self._start(flight, make(left))
+            try:
+                # What is started here has the same deadline; waiting for that keeps both in step.
+                waiting = asyncio.shield(task)
+                return await (waiting if started else within(clock, left, waiting))
+            except RequestTimedOutError:
+                if started or deadline - clock.monotonic() < 0.05:
+                    raise
+            except TimeoutError:
+                text = f"{flight[0]} got no answer after {timeout:g} s"
+                raise RequestTimedOutError(text) from None
+
+    def _start(self, flight: tuple[Any, ...], work: Awaitable[T]) -> asyncio.Future[T]:
+        task = asyncio.ensure_future(work)
+        self._flights[flight] = task
+
+        def landed(done: asyncio.Future[T]) -> None:
+            if self._flights.get(flight) is done:
+                del self._flights[flight]
+            if not done.cancelled():
+                done.exception()
+
+        task.add_done_callback(landed)
+        return task
+
+    async def write_order(self, write: Callable[[Any], None], *, timeout: float = 5.0) -> None:
+        """Puts an order message on the wire; an exception means that it was not written."""
+        self._link.require_ready()
+        name = self._link.requests.new_id()
+        await self._ask(
+            name, "order", lambda send, _: write(send), Lane.ORDER, timeout, None, done=True
+        )
+
+    async def _ask(
+        self,
+        name: Name,
+        kind: str,
+        write: Callable[[Any, int], None],
+        lane: Lane,
+        timeout: float,
+        cancel: Callable[[Any, int], None] | None,
+        *,
+        done: bool = False,
+    ) -> list[Any]:
+        link = self._link
+        wire = link.require(upstream=name != CURRENT_TIME)
+        breaker = None if lane is Lane.ORDER else link.breakers[kind]
+        if breaker:
+            breaker.enter()
+        pending = link.requests.open(name, kind, timeout)
+
+        def put() -> None:
+            if pending.future.done():
+                return
+            pending.sent_at = link.clock.monotonic()
+            write(wire.send, name if isinstance(name, int) else 0)
+            if done and not pending.future.done():
+                pending.future.set_result([])
+
+        ticket: Ticket | None = None
+        try:
+            with _learning(breaker, pending):
+                ticket = link.pacer.submit(lane, put)
+                return await pending.future
+        except (RequestTimedOutError, asyncio.CancelledError):
+            self._give_up(pending, ticket, cancel)
+            raise
+        finally:
+            if ticket:
+                ticket.void = True
+            link.requests.close(pending)
+
+    def _give_up(
+        self, pending: Pending, ticket: Ticket | None, cancel: Callable[[Any, int], None] | None
+    ) -> None:
+        if (
+            ticket
+            and ticket.written
+            and cancel
+            and self._link.wire
+            and isinstance(pending.name, int)
+        ):
+            wire, name = self._link.wire, pending.name
+            self._link.pacer.submit(Lane.INTERACTIVE, lambda: cancel(wire.send, name))
+
+
+@contextmanager
+def _learning(breaker: Breaker | None, pending: Pending) -> Iterator[None]:
+    """Tells the breaker how the request ended; a refusal is an answer too."""
+    try:
+        yield
+    except BaseException as error:
+        if breaker is None:
+            pass
+        elif isinstance(error, RequestRefusedError):
+            breaker.answered()
+        elif isinstance(error, RequestTimedOutError) and pending.sent_at is not None:
+            breaker.timed_out()
+        else:
+            breaker.abandoned()
+        raise
+    if breaker:
+        breaker.answered()

@@ -1,0 +1,134 @@
+"""The only importer of the client library: ib_async, or ib_insync where that is what is installed.
+
+Taken from it: the encoders of requests (``Client``), the decoder of messages, and the plain data
+classes. Not taken: its socket, its throttle and its ``IB`` class, whose shared futures and missing
+deadlines the bridge cannot live with. Everything here that touches the library's insides is tested
+in tests/bridge/test_wire.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import struct
+import warnings
+from collections.abc import Callable
+from datetime import UTC
+from types import SimpleNamespace
+from typing import Any
+
+import structlog
+
+from bridge.lean import deferred
+
+
+def _library() -> Any:
+    with deferred("numpy"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # ib_insync makes a loop when imported
+        try:
+            return importlib.import_module("ib_async")
+        except ModuleNotFoundError:
+            return importlib.import_module("ib_insync")
+
+
+library = _library()
+Client: Any = library.client.Client
+Decoder: Any = library.decoder.Decoder
+
+LIBRARY = f"{library.__name__} {library.__version__}"
+MIN_VERSION: int = Client.MinClientVersion
+MAX_VERSION: int = Client.MaxClientVersion
+UNSET_DOUBLE: float = library.util.UNSET_DOUBLE
+UNSET_INTEGER: int = library.util.UNSET_INTEGER
+
+log = structlog.get_logger(__name__)
+
+
+def contract_object(**fields: Any) -> Any:
+    """The library's contract, camelCase fields."""
+    return library.Contract(**fields)
+
+
+def order_object(**fields: Any) -> Any:
+    """The library's order, camelCase fields; what is left out is the library's default."""
+    return library.Order(**fields)
+
+
+def execution_filter_object(**fields: Any) -> Any:
+    """The library's execution filter, camelCase fields."""
+    return library.ExecutionFilter(**fields)
+
+
+class _Encoder(Client):  # type: ignore[misc]
+    """The library's encoders, writing to a callable instead of a socket of their own."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+        super().__init__(SimpleNamespace())
+
+    def sendMsg(self, msg: str) -> None:  # noqa: N802
+        """Called by every encoder with one message."""
+        self._write(frame(msg.encode()))
+
+
+class _DecoderLog(logging.Handler):
+    """Turns the library's tracebacks, which hold whole messages, into one line without content."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called when a message could not be understood, or a callback of ours failed."""
+        error = record.exc_info[1] if record.exc_info else None
+        log.warning("message-not-understood", error=type(error).__name__, where=record.funcName)
+
+
+_decoder_log = logging.getLogger(f"{library.__name__}.Decoder")
+_decoder_log.handlers = [_DecoderLog()]
+_decoder_log.propagate = False
+
+
+def frame(payload: bytes) -> bytes:
+    """A message with its four-byte length before it."""
+    return struct.pack(">I", len(payload)) + payload
+
+
+GREETING = b"API\0" + frame(b"v%d..%d" % (MIN_VERSION, MAX_VERSION))
+
+
+class Codec:
+    """Encodes and decodes for one connection, once the version is agreed.
+
+    ``send`` has a method for each request, named as in the broker's own client
+    (``reqContractDetails`` ...). ``callbacks`` has methods named as in the broker's own wrapper;
+    those that it lacks are not decoded.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], None],
+        callbacks: object,
+        *,
+        version: int,
+        client_id: int,
+        time_zone: str,
+    ) -> None:
+        encoder = _Encoder(write)
+        encoder.connState = Client.CONNECTED
+        encoder._serverVersion = version  # noqa: SLF001
+        encoder.clientId = client_id
+        self.send: Any = encoder
+        # The decoder reads two settings from its wrapper: the zone of times without one, and the
+        # zone wanted.
+        callbacks.ib = SimpleNamespace(TimezoneTWS=time_zone)  # type: ignore[attr-defined]
+        callbacks.defaultTimezone = UTC  # type: ignore[attr-defined]
+        self._decoder = Decoder(callbacks, version)
+
+    def receive(self, payload: bytes) -> int:
+        """Decodes one message and calls back; returns its message id. Never raises."""
+        fields = payload.decode(errors="backslashreplace").split("\0")
+        fields.pop()
+        try:
+            number = int(fields[0])
+            self._decoder.handlers[number](fields)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            log.warning("message-not-understood", error=type(error).__name__, message=fields[:1])
+            return -1
+        return number

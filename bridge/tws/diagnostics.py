@@ -1,0 +1,205 @@
+"""What happened to the connection, for ``/health`` and ``GET /connection/events``.
+
+Kept across restarts of the bridge by a ``Keeper`` (``bridge.store`` has one on SQLite). Nothing
+here waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+from msgspec import Struct, convert, to_builtins
+
+from bridge.clock import TimerClock
+
+KEPT_EVENTS = 100
+DAY = timedelta(hours=24)
+log = structlog.get_logger(__name__)
+
+
+class ConnectionEvent(Struct, rename="camel", frozen=True, kw_only=True):
+    """One event: a short stable word, and what explains it."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    detail: dict[str, Any]
+
+
+class Record(Struct, rename="camel", kw_only=True):
+    """The root-cause fields of ``/health``; saved as they are."""
+
+    last_disconnect_at: datetime | None = None
+    last_disconnect_reason: str | None = None
+    last_ib_error_at: datetime | None = None
+    last_ib_error_code: int | None = None
+    last_ib_error_message: str | None = None
+    last_reconnect_attempt_at: datetime | None = None
+    last_reconnect_error: str | None = None
+    reconnect_attempts: int = 0
+    reconnect_failures: int = 0
+    last_heartbeat_at: datetime | None = None
+    last_heartbeat_error: str | None = None
+    heartbeat_failures: int = 0
+    total_connections: int = 0
+    total_disconnections: int = 0
+    failed_connections: int = 0
+    ready_spans: list[tuple[datetime, datetime]] = []
+    observed_since: datetime | None = None
+
+
+class Keeper(Protocol):
+    """Where diagnostics are kept. Both calls return at once and never raise."""
+
+    def save(self, values: dict[str, Any]) -> None:
+        """Keeps these fields."""
+
+    def event(self, event: ConnectionEvent) -> None:
+        """Keeps one event."""
+
+
+class NoKeeper:
+    """Forgets everything at the end of the process."""
+
+    def save(self, values: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def event(self, event: ConnectionEvent) -> None:
+        """Does nothing."""
+
+
+class Diagnostics:
+    """The record, the last events, and the two derived figures."""
+
+    def __init__(self, clock: TimerClock, keeper: Keeper | None = None) -> None:
+        self._clock = clock
+        self._keeper: Keeper = keeper or NoKeeper()
+        self.record = Record(observed_since=clock.now())
+        self.events: deque[ConnectionEvent] = deque(maxlen=KEPT_EVENTS)
+        self.farms: dict[str, str] = {}
+        self.connected_at: datetime | None = None
+        self.heartbeat_milliseconds: float | None = None
+        self._ready_at: datetime | None = None
+        self._sequence = 0
+
+    def restore(
+        self, keeper: Keeper, values: dict[str, Any], events: list[ConnectionEvent]
+    ) -> None:
+        """Takes over what an earlier process kept; call it before the first connection."""
+        self._keeper = keeper
+        observed = self.record.observed_since
+        try:
+            self.record = convert(values, Record)
+        except ValueError as error:
+            log.warning("diagnostics-not-restored", error=str(error))
+        self.record.observed_since = self.record.observed_since or observed
+        newer = list(self.events)
+        self.events.clear()
+        self.events.extend(events)
+        self._sequence = max((event.sequence for event in events), default=0)
+        for event in newer:
+            self.note(event.kind, **event.detail)
+
+    def note(self, kind: str, **detail: Any) -> None:
+        """Adds an event and keeps the record."""
+        self._sequence += 1
+        event = ConnectionEvent(
+            sequence=self._sequence, at=self._clock.now(), kind=kind, detail=detail
+        )
+        self.events.append(event)
+        self._keeper.event(event)
+        self.save()
+        log.info("connection-event", kind=kind, **detail)
+
+    def save(self) -> None:
+        """Hands the record to the keeper."""
+        values: dict[str, Any] = to_builtins(self.record)
+        if self._ready_at:
+            values["readySpans"] = to_builtins(
+                [*self._spans(), (self._ready_at, self._clock.now())]
+            )
+        self._keeper.save(values)
+
+    # what the supervisor reports --------------------------------------------------------------
+
+    def attempted(self) -> None:
+        """A connect attempt begins."""
+        self.record.last_reconnect_attempt_at = self._clock.now()
+        self.record.reconnect_attempts += 1
+
+    def attempt_failed(self, problem: str, detail: str, *, expected: bool) -> None:
+        """It failed; only what is new becomes an event, not every try."""
+        new = self.record.last_reconnect_error != detail
+        self.record.last_reconnect_error = detail
+        self.record.reconnect_failures += 1
+        self.record.failed_connections += 1
+        if new:
+            self.note("connect-failed", problem=problem, detail=detail, expected=expected)
+
+    def connected(self, **detail: Any) -> None:
+        """The session has been started."""
+        self.connected_at = self._clock.now()
+        self.record.total_connections += 1
+        self.record.last_reconnect_error = None
+        self.note("connected", **detail)
+
+    def disconnected(self, reason: str, *, expected: bool) -> None:
+        """The socket is gone."""
+        self.connected_at = None
+        self.record.total_disconnections += 1
+        self.record.last_disconnect_at = self._clock.now()
+        self.record.last_disconnect_reason = reason
+        self.note("disconnected", reason=reason, expected=expected)
+
+    def broker_said(self, code: int, text: str) -> None:
+        """A code that is worth showing."""
+        self.record.last_ib_error_at = self._clock.now()
+        self.record.last_ib_error_code = code
+        self.record.last_ib_error_message = text
+
+    def heartbeat(self, error: str | None, seconds: float | None = None) -> None:
+        """A heartbeat was answered (None) after so many seconds, or not."""
+        if error is None:
+            self.heartbeat_milliseconds = None if seconds is None else round(seconds * 1000, 2)
+            self.record.last_heartbeat_at = self._clock.now()
+            self.record.last_heartbeat_error = None
+            return
+        self.record.last_heartbeat_error = error
+        self.record.heartbeat_failures += 1
+        self.note("heartbeat-failed", error=error)
+
+    def ready(self, is_ready: bool) -> None:
+        """The state became ready, or stopped being so."""
+        if is_ready and self._ready_at is None:
+            self._ready_at = self._clock.now()
+        elif not is_ready and self._ready_at is not None:
+            self.record.ready_spans = [*self._spans(), (self._ready_at, self._clock.now())]
+            self._ready_at = None
+
+    # derived ----------------------------------------------------------------------------------
+
+    def uptime_seconds(self) -> float | None:
+        """How long this connection has lasted; None while there is none."""
+        if self.connected_at is None:
+            return None
+        return (self._clock.now() - self.connected_at).total_seconds()
+
+    def availability(self) -> float:
+        """The ready share of the last 24 hours (of the time since the first start, if shorter)."""
+        now = self._clock.now()
+        start = max(now - DAY, self.record.observed_since or now)
+        watched = (now - start).total_seconds()
+        if watched <= 0:
+            return 1.0 if self._ready_at else 0.0
+        spans = self._spans()
+        if self._ready_at:
+            spans.append((self._ready_at, now))
+        ready = sum(max(0.0, (end - max(begin, start)).total_seconds()) for begin, end in spans)
+        return round(min(1.0, ready / watched), 6)
+
+    def _spans(self) -> list[tuple[datetime, datetime]]:
+        since = self._clock.now() - DAY
+        return [span for span in self.record.ready_spans if span[1] > since][-500:]

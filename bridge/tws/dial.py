@@ -1,0 +1,118 @@
+"""Reaching a gateway that greets.
+
+A connection that is taken and then met with silence says nothing about the next one (a gateway that
+hung at start leaves such sockets behind), so while one waits for its greeting another is dialled
+every ``STAGGER`` seconds; the first to be greeted wins. A greeting takes no client id, so these
+never conflict with one another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any
+
+from bridge.clock import TimerClock
+from bridge.tws.waiting import settle, within
+from bridge.tws.wire import Wire
+
+STAGGER = 1.5
+PATIENCE = 10.0  # a machine that swaps may take this long to greet
+TCP_SECONDS = 3.0
+SILENT_ATTEMPTS = 2  # unanswered at once: then it is worth saying so
+
+
+class DialProblem(StrEnum):
+    """Why there is no session, as far as the network tells."""
+
+    REFUSED = "refused"  # nothing listens
+    UNREACHABLE = "unreachable"  # no such host, no route, no answer to the SYN
+    CLOSED = "closed"  # taken and closed at once: a forwarder without a gateway behind it
+    SILENT = "silent"  # taken, and never greeted
+    CLIENT_ID_TAKEN = "client-id-taken"  # 326
+    NOT_STARTED = "not-started"  # greeted, but closed or silent after the client id was given
+
+
+class DialError(Exception):
+    """One failed attempt."""
+
+    def __init__(self, problem: DialProblem, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = problem
+        self.detail = detail
+
+
+async def greet(
+    host: str, port: int, clock: TimerClock, on_silence: Callable[[], None] | None = None
+) -> Wire:
+    """A greeted wire, or ``DialError``; bounded by ``PATIENCE``.
+
+    ``on_silence`` is called when a connection was taken and nobody has greeted for a while.
+    """
+    attempts: set[asyncio.Task[Wire]] = set()
+    winner: asyncio.Task[Wire] | None = None
+    deadline = clock.monotonic() + PATIENCE
+    try:
+        while clock.monotonic() < deadline:
+            attempts.add(asyncio.ensure_future(_attempt(host, port, clock)))
+            done = await _first(attempts, clock, min(STAGGER, deadline - clock.monotonic()))
+            if done is not None:
+                wire = done.result()
+                winner = done
+                return wire
+            if on_silence and len(attempts) == SILENT_ATTEMPTS:
+                on_silence()
+        raise DialError(DialProblem.SILENT, f"{host}:{port} takes connections but does not answer")
+    finally:
+        if winner:
+            attempts.discard(winner)
+        await settle(*attempts)
+        for task in attempts:
+            if not task.cancelled() and task.exception() is None:
+                task.result().drop("another attempt was greeted first")
+
+
+async def _first(
+    attempts: set[asyncio.Task[Wire]], clock: TimerClock, seconds: float
+) -> asyncio.Task[Wire] | None:
+    timer = asyncio.ensure_future(clock.sleep(max(0.001, seconds)))
+    try:
+        done, _ = await asyncio.wait({*attempts, timer}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await settle(timer)
+    finished = [task for task in attempts if task in done]
+    return min(finished, key=lambda task: task.exception() is not None, default=None)
+
+
+async def _attempt(host: str, port: int, clock: TimerClock) -> Wire:
+    loop = asyncio.get_running_loop()
+    wire = Wire(clock)
+    try:
+        await within(clock, TCP_SECONDS, loop.create_connection(lambda: wire, host, port))
+        ends: set[asyncio.Future[Any]] = {wire.greeted, wire.lost}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if wire.lost.done():
+            detail = wire.lost.result()
+            raise DialError(DialProblem.CLOSED, f"{host}:{port} took the connection, but {detail}")
+    except TimeoutError:
+        raise DialError(
+            DialProblem.UNREACHABLE,
+            f"{host}:{port} did not take the connection in {TCP_SECONDS:g} s",
+        ) from None
+    except OSError as error:
+        raise _network_problem(host, port, error) from None
+    except asyncio.CancelledError:
+        wire.drop("given up")
+        raise
+    return wire
+
+
+def _network_problem(host: str, port: int, error: OSError) -> DialError:
+    if isinstance(error, ConnectionRefusedError):
+        return DialError(DialProblem.REFUSED, f"{host}:{port} refused the connection")
+    if isinstance(error, ConnectionError):
+        return DialError(DialProblem.CLOSED, f"{host}:{port} reset the connection")
+    return DialError(
+        DialProblem.UNREACHABLE, f"{host}:{port} cannot be reached: {error.strerror or error}"
+    )

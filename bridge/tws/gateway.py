@@ -1,0 +1,283 @@
+"""What services may ask of the gateway, whatever library and state are behind it.
+
+Rules that hold for every coroutine here:
+
+* it ends within ``timeout`` seconds (its share of queueing included), with a value or with a class
+  of ``bridge.tws.errors``; never with a client library's error, never not at all;
+* when the connection is lost it ends at once with ``ConnectionLostError``;
+* without a session it raises ``NotConnectedError`` or a subclass at once;
+* cancelling it cancels the request at the gateway where the protocol can.
+
+Callbacks (listeners, signals) run on the event loop, must not block, and may be plain functions
+only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Protocol
+
+from bridge.model import (
+    AccountValue,
+    Bar,
+    CommissionReport,
+    Contract,
+    ContractDetails,
+    ContractMatch,
+    Execution,
+    ExecutionFilter,
+    HistoryRequest,
+    MarketDataType,
+    OpenOrder,
+    OptionParameters,
+    Order,
+    OrderState,
+    OrderStatus,
+    PnL,
+    Position,
+    PriceIncrement,
+    Tick,
+)
+from bridge.tws.errors import TwsError
+from bridge.tws.signals import Signal
+from bridge.tws.state import ConnectionState, Lane
+
+Reconciler = Callable[[], Awaitable[None]]
+
+
+class MarketDataListener(Protocol):
+    """Receives what one market-data line says."""
+
+    def tick(self, tick: Tick) -> None:
+        """One value."""
+
+    def market_data_type(self, kind: MarketDataType) -> None:
+        """The line now carries this kind of data."""
+
+    def failed(self, error: TwsError) -> None:
+        """The broker refused the line (or took it away).
+
+        It is gone, and cancelling it does nothing.
+        """
+
+    def interrupted(self) -> None:
+        """The connection or the data farm is gone: values held are stale from now on."""
+
+    def restored(self) -> None:
+        """Requested again after an interruption.
+
+        Values before it are stale until they tick again.
+        """
+
+
+class Subscription(Protocol):
+    """Something that goes on until it is cancelled, over reconnects."""
+
+    @property
+    def active(self) -> bool:
+        """False once cancelled or refused."""
+
+    def cancel(self) -> None:
+        """Gives it back to the gateway; harmless when called twice or while disconnected."""
+
+
+class GatewayEvents:
+    """Signals of the session. Order messages arrive in the order of the wire."""
+
+    def __init__(self) -> None:
+        self.state: Signal[[ConnectionState, ConnectionState]] = Signal("state")  # (old, new)
+        self.ready: Signal[[]] = Signal("ready")  # orders can be placed from now on
+        self.lost: Signal[[str]] = Signal("lost")  # reason; the socket is gone
+        self.upstream_lost: Signal[[]] = Signal("upstream-lost")  # 1100, 2110
+        self.upstream_restored: Signal[[bool]] = Signal(
+            "upstream-restored"
+        )  # data lost? (1101 / 1102)
+        self.open_order: Signal[[OpenOrder]] = Signal("open-order")
+        self.order_status: Signal[[OrderStatus]] = Signal("order-status")
+        self.execution: Signal[[Execution]] = Signal("execution")  # live and re-requested alike
+        self.commission: Signal[[CommissionReport]] = Signal("commission")
+        self.order_error: Signal[[int, TwsError]] = Signal("order-error")  # order id, typed error
+        self.notice: Signal[[int, int, str]] = Signal("notice")  # request id or -1, code, text
+
+
+class Gateway(Protocol):
+    """One session with one gateway."""
+
+    @property
+    def events(self) -> GatewayEvents:
+        """The signals to listen to."""
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection is now."""
+
+    @property
+    def client_id(self) -> int:
+        """The constant client id."""
+
+    @property
+    def server_version(self) -> int:
+        """The negotiated protocol version; 0 before the first connection."""
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts managed by this session; kept while disconnected."""
+
+    def require_ready(self) -> None:
+        """Raises a ``NotConnectedError`` saying why when no order could be placed right now."""
+
+    def add_reconciler(self, name: str, hook: Reconciler, *, required: bool = False) -> None:
+        """Registers work for after every (re)connect.
+
+        Required hooks run before the state becomes ready, in the order of registration, and again
+        with back-off while they fail: the requests below work in them, ``require_ready`` does not
+        pass yet. The others run right after ready, each bounded, a failure only being recorded.
+        """
+
+    # requests ---------------------------------------------------------------------------------
+
+    async def current_time(self, *, timeout: float = 5.0) -> datetime:
+        """The gateway's clock, whole seconds."""
+
+    async def contract_details(
+        self, contract: Contract, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+    ) -> tuple[ContractDetails, ...]:
+        """Every contract that fits; none: ``UnknownContractError``."""
+
+    async def matching_symbols(
+        self, pattern: str, *, timeout: float = 10.0
+    ) -> tuple[ContractMatch, ...]:
+        """A symbol search (at most 16; the broker allows one a second, so it may queue)."""
+
+    async def option_parameters(
+        self, underlying: Contract, *, timeout: float = 15.0
+    ) -> tuple[OptionParameters, ...]:
+        """The option chains of a qualified underlying (``con_id`` needed)."""
+
+    async def market_rule(
+        self, rule_id: int, *, timeout: float = 10.0
+    ) -> tuple[PriceIncrement, ...]:
+        """A price ladder, ascending."""
+
+    async def historical_bars(
+        self, request: HistoryRequest, *, lane: Lane = Lane.BULK, timeout: float = 60.0
+    ) -> tuple[Bar, ...]:
+        """Bars, oldest first.
+
+        ``PacingLimitedError`` when the rules need a longer wait than ``timeout`` allows.
+        """
+
+    async def head_timestamp(
+        self,
+        contract: Contract,
+        what_to_show: str = "TRADES",
+        *,
+        use_rth: bool = True,
+        timeout: float = 15.0,
+    ) -> datetime:
+        """The earliest moment with history."""
+
+    async def open_orders(
+        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
+    ) -> tuple[OpenOrder, ...]:
+        """The open orders of this client id."""
+
+    async def all_open_orders(
+        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
+    ) -> tuple[OpenOrder, ...]:
+        """The open orders of every client."""
+
+    async def completed_orders(
+        self, *, api_only: bool = False, lane: Lane = Lane.ORDER, timeout: float = 10.0
+    ) -> tuple[OpenOrder, ...]:
+        """The day's orders that are done (order ids may be 0 there.
+
+        Use ``perm_id`` and ``order_ref``).
+        """
+
+    async def executions(
+        self,
+        query: ExecutionFilter | None = None,
+        *,
+        lane: Lane = Lane.ORDER,
+        timeout: float = 15.0,
+    ) -> tuple[Execution, ...]:
+        """The day's executions.
+
+        Each also goes through ``events.execution``, commissions through ``events.commission``.
+        """
+
+    async def positions(self, *, timeout: float = 10.0) -> tuple[Position, ...]:
+        """Every account's positions."""
+
+    async def account_summary(
+        self, tags: tuple[str, ...] = (), *, group: str = "All", timeout: float = 10.0
+    ) -> tuple[AccountValue, ...]:
+        """An account summary; no tags: all that the broker documents."""
+
+    async def what_if(
+        self,
+        contract: Contract,
+        order: Order,
+        *,
+        order_id: int | None = None,
+        written: Callable[[], None] | None = None,
+        timeout: float = 10.0,
+    ) -> OrderState:
+        """Margin and commission of an order that is not placed.
+
+        It takes an order id (a fresh one, if none is given), and the gateway takes ids only in
+        rising order: ``written`` is called when it is on the wire.
+        """
+
+    # orders -----------------------------------------------------------------------------------
+
+    @property
+    def next_valid_id(self) -> int | None:
+        """What the gateway named as its next order id when this connection began.
+
+        It has taken no order of this client id with this number or a higher one before that.
+        """
+
+    def next_order_id(self) -> int:
+        """A fresh order id, never lower than the gateway's own next valid id.
+
+        ``NotConnectedError`` before there is one.
+        """
+
+    async def place_order(self, order_id: int, contract: Contract, order: Order) -> None:
+        """Puts an order (or a change to it) on the wire and returns then.
+
+        The answer comes as events.
+
+        Raises before writing anything or not at all: after an exception nothing was sent.
+        """
+
+    async def cancel_order(self, order_id: int) -> None:
+        """Puts a cancel on the wire; the same promise."""
+
+    async def cancel_all_orders(self) -> None:
+        """Cancels every open order of every client (reqGlobalCancel)."""
+
+    # subscriptions ----------------------------------------------------------------------------
+
+    def subscribe_market_data(
+        self,
+        contract: Contract,
+        listener: MarketDataListener,
+        *,
+        generic_ticks: tuple[int, ...] = (),
+        kind: MarketDataType = MarketDataType.LIVE,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> Subscription:
+        """Opens one line.
+
+        It is requested again by itself after a reconnect or 1101. Never raises for lack of a
+        session.
+        """
+
+    def subscribe_pnl(
+        self, account: str, listener: Callable[[PnL], None], *, con_id: int = 0
+    ) -> Subscription:
+        """Profit and loss as it changes, of an account or of one position in it."""

@@ -1,0 +1,102 @@
+"""The shared ground of the session's parts.
+
+The wire of the moment, what is known, and who may ask.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import structlog
+
+from bridge.clock import TimerClock
+from bridge.tws import advice
+from bridge.tws.breaker import Breakers
+from bridge.tws.code_table import CodeClass
+from bridge.tws.codes import classify
+from bridge.tws.diagnostics import Diagnostics
+from bridge.tws.dial import DialProblem
+from bridge.tws.errors import NotConnectedError, SessionConflictError, UpstreamLostError
+from bridge.tws.gateway import GatewayEvents
+from bridge.tws.machine import Machine, Socket, can_trade
+from bridge.tws.pacing import Pacer
+from bridge.tws.requests import Requests
+from bridge.tws.restart_plan import RestartPlan
+from bridge.tws.state import ConnectionState
+from bridge.tws.target import Target
+from bridge.tws.wire import Wire
+
+log = structlog.get_logger(__name__)
+
+
+class Link:
+    """Owned by one session; its parts share it instead of knowing one another."""
+
+    def __init__(self, target: Target, clock: TimerClock, random: Random | None = None) -> None:
+        self.target = target
+        self.clock = clock
+        self.random = random or Random()  # noqa: S311 - jitter, no secret
+        self.events = GatewayEvents()
+        self.requests = Requests(clock)
+        self.pacer = Pacer(clock)
+        self.breakers = Breakers(clock)
+        self.diagnostics = Diagnostics(clock)
+        self.machine = Machine(clock, self._state_changed)
+        self.plan = RestartPlan(target.restart_time, target.time_zone)
+        self.wire: Wire | None = None
+        self.server_version = 0
+        self.accounts: tuple[str, ...] = ()
+        self.next_order_id: int | None = None
+        self.next_valid_id: int | None = None
+
+    @property
+    def upstream(self) -> bool:
+        """Whether the gateway has its servers, as far as it has said."""
+        return self.machine.facts.upstream
+
+    def require(self, *, upstream: bool = True) -> Wire:
+        """The wire to write to, or the error that says why there is none."""
+        facts = self.machine.facts
+        if facts.socket is not Socket.UP or self.wire is None:
+            raise self.why_not()
+        if upstream and not facts.upstream:
+            raise self.why_not()
+        return self.wire
+
+    def require_ready(self) -> None:
+        """Raises when no order could be placed now."""
+        if not can_trade(self.machine.facts):
+            raise self.why_not()
+
+    def why_not(self) -> NotConnectedError:
+        """The error of the present state."""
+        state = self.machine.state
+        what = advice.explain(self)
+        step = advice.next_action(self)
+        if state is ConnectionState.UPSTREAM_LOST:
+            return UpstreamLostError(what, next_step=step, extra={"state": state.value})
+        if state is ConnectionState.SESSION_CONFLICT:
+            return SessionConflictError(what, next_step=step, extra={"state": state.value})
+        return NotConnectedError(what, next_step=step, extra={"state": state.value})
+
+    def expected_now(self) -> bool:
+        """Whether a loss at this moment is a planned restart."""
+        return self.plan.active(self.clock.now()) is not None
+
+    def broker_said(self, code: int, text: str) -> None:
+        """Keeps what the broker said for diagnostics; farm notices and chatter apart."""
+        kind = classify(code)
+        if kind is CodeClass.FARM:
+            self.diagnostics.farms[text.rsplit(":", 1)[-1].strip()] = text
+        elif kind is not CodeClass.NOTICE:
+            self.diagnostics.broker_said(code, text)
+
+    @property
+    def client_id_taken(self) -> bool:
+        """Whether the last attempt met a taken client id."""
+        return self.machine.facts.problem is DialProblem.CLIENT_ID_TAKEN
+
+    def _state_changed(self, old: ConnectionState, new: ConnectionState) -> None:
+        self.diagnostics.ready(can_trade(self.machine.facts))
+        self.diagnostics.note("state", previous=old.value, state=new.value)
+        self.events.state.emit(old, new)

@@ -1,0 +1,135 @@
+"""Who may write to the gateway, and when: three lanes under the limit of 50 messages a second.
+
+Orders and cancels pass everything; history, chains and background work never take the last slots of
+a second, so an order finds room at once whatever is queued. What can be written now is written now,
+synchronously.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bridge.clock import Handle, TimerClock
+from bridge.tws.errors import QueueFullError
+from bridge.tws.state import Lane
+
+WINDOW = 1.05  # seconds; a little more than one, as messages bunch up on the way
+ORDER_LIMIT, INTERACTIVE_LIMIT, BULK_LIMIT = 48, 44, 38
+SLOW_SECONDS = 10.0
+
+Write = Callable[[], None]
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One waiting message (or several that belong together); ``void`` ones are passed over."""
+
+    write: Write
+    messages: int
+    void: bool = False
+    written: bool = False
+
+
+class Pacer:
+    """The lanes of one connection after another."""
+
+    def __init__(
+        self, clock: TimerClock, *, bulk_room: int = 2000, interactive_room: int = 1000
+    ) -> None:
+        self._clock = clock
+        self._sent: deque[float] = deque()
+        self._lanes: dict[Lane, deque[Ticket]] = {lane: deque() for lane in Lane}
+        self._room = {
+            Lane.ORDER: 1000,
+            Lane.INTERACTIVE: interactive_room,
+            Lane.BULK: bulk_room,
+        }
+        self._timer: Handle | None = None
+        self._slow_until = 0.0
+
+    def submit(self, lane: Lane, write: Write, *, messages: int = 1) -> Ticket:
+        """Writes now if the lane is free, else queues.
+
+        ``QueueFullError`` when the lane's room is used up.
+        """
+        ticket = Ticket(write, messages)
+        queue = self._lanes[lane]
+        if len(queue) >= self._room[lane]:
+            raise QueueFullError(
+                f"{len(queue)} {lane.value} requests are waiting already", retry_after=2.0
+            )
+        queue.append(ticket)
+        self._pump()
+        return ticket
+
+    def charge(self, messages: int = 1) -> None:
+        """Books messages that were written past the lanes (handshake, heartbeat)."""
+        now = self._clock.monotonic()
+        self._sent.extend([now] * messages)
+
+    def slow_down(self) -> None:
+        """The gateway complained (100): half the pace for a while, orders excepted."""
+        self._slow_until = self._clock.monotonic() + SLOW_SECONDS
+
+    def clear(self) -> None:
+        """Throws everything away; whoever waits learns of the loss elsewhere."""
+        for queue in self._lanes.values():
+            queue.clear()
+        self._sent.clear()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def used(self) -> int:
+        """Messages written within the last second."""
+        now = self._clock.monotonic()
+        return sum(now - at < WINDOW for at in self._sent)
+
+    def depth(self) -> dict[str, int]:
+        """Lane -> how many wait."""
+        return {lane.value: sum(not t.void for t in q) for lane, q in self._lanes.items()}
+
+    def _limit(self, lane: Lane, now: float) -> int:
+        limit = {
+            Lane.ORDER: ORDER_LIMIT,
+            Lane.INTERACTIVE: INTERACTIVE_LIMIT,
+            Lane.BULK: BULK_LIMIT,
+        }[lane]
+        return limit // 2 if now < self._slow_until and lane is not Lane.ORDER else limit
+
+    def _pump(self) -> None:
+        now = self._clock.monotonic()
+        while self._sent and now - self._sent[0] >= WINDOW:
+            self._sent.popleft()
+        due = [at for lane in Lane if (at := self._drain(lane, now)) is not None]
+        if due:
+            self._wake_at(min(due), now)
+
+    def _drain(self, lane: Lane, now: float) -> float | None:
+        """Writes what this lane may; the time of the next try when something has to wait."""
+        queue = self._lanes[lane]
+        limit = self._limit(lane, now)
+        while queue:
+            ticket = queue[0]
+            if not ticket.void:
+                over = len(self._sent) + ticket.messages - limit
+                if over > 0 and self._sent:
+                    return self._sent[min(over, len(self._sent)) - 1] + WINDOW
+                self._sent.extend([now] * ticket.messages)
+                ticket.written = True
+                queue.popleft()
+                ticket.write()
+            else:
+                queue.popleft()
+        return None
+
+    def _wake_at(self, due: float, now: float) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._clock.call_later(max(0.001, due - now), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._pump()

@@ -1,0 +1,154 @@
+"""What was asked and not answered yet: request id (or key) -> future with a deadline.
+
+Requests whose answers carry no id (open orders, positions, completed orders, the time ...) are kept
+by a key, one at a time. When such a request is given up, its answer may still come: it is owed, and
+is then thrown away instead of being taken for the answer to the next request of that key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from bridge.clock import Handle, TimerClock
+from bridge.tws.errors import RequestTimedOutError, TwsError
+
+FIRST_ID, LAST_ID = (
+    1_500_000_000,
+    2_100_000_000,
+)  # far from order ids: an error's id is never ambiguous
+OWED_SECONDS = 60.0
+CURRENT_TIME = "current-time"  # any answer to it will do: it says that somebody is there
+
+Name = int | str
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One request. ``parts`` collects what came before the end of the answer."""
+
+    name: Name
+    kind: str
+    future: asyncio.Future[list[Any]]
+    opened_at: float
+    sent_at: float | None = None
+    parts: list[Any] = field(default_factory=list)
+    deadline: Handle | None = None
+
+
+class Requests:
+    """The registry of one session; it outlives connections, its entries do not."""
+
+    def __init__(self, clock: TimerClock) -> None:
+        self._clock = clock
+        self._pending: dict[Name, Pending] = {}
+        self._owed: dict[str, list[float]] = {}
+        self._next = FIRST_ID
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def new_id(self) -> int:
+        """A request id that is free."""
+        self._next = FIRST_ID if self._next >= LAST_ID else self._next + 1
+        return self._next
+
+    def open(self, name: Name, kind: str, timeout: float) -> Pending:
+        """Registers a request; its future fails with ``RequestTimedOutError`` at the deadline."""
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        pending = Pending(name, kind, future, self._clock.monotonic())
+        self._pending[name] = pending
+
+        def expire() -> None:
+            where = "is still queued" if pending.sent_at is None else "got no answer"
+            self._end(pending, RequestTimedOutError(f"{kind} {where} after {timeout:g} s"))
+
+        pending.deadline = self._clock.call_later(timeout, expire)
+        return pending
+
+    def close(self, pending: Pending) -> None:
+        """Forgets a request, however it ended; call it once for each ``open``."""
+        if pending.deadline:
+            pending.deadline.cancel()
+        if self._pending.get(pending.name) is pending:
+            del self._pending[pending.name]
+            answered = pending.future.done() and not pending.future.cancelled()
+            answered = answered and pending.future.exception() is None
+            owes = isinstance(pending.name, str) and pending.name != CURRENT_TIME
+            if owes and pending.sent_at is not None and not answered:
+                owed = self._owed.setdefault(str(pending.name), [])
+                owed.append(self._clock.monotonic() + OWED_SECONDS)
+
+    def get(self, name: Name) -> Pending | None:
+        """The pending request of that id or key."""
+        return self._pending.get(name)
+
+    def add(self, name: Name, part: Any) -> None:
+        """One more part of an answer; ignored when nobody waits for it."""
+        pending = self._pending.get(name)
+        if pending:
+            pending.parts.append(part)
+
+    def finish(self, name: Name, *parts: Any) -> None:
+        """The end of an answer."""
+        if isinstance(name, str) and self._was_owed(name):
+            return
+        pending = self._pending.get(name)
+        if pending and not pending.future.done():
+            pending.parts.extend(parts)
+            pending.future.set_result(pending.parts)
+
+    def fail(self, name: Name, error: TwsError) -> bool:
+        """Ends a request with an error; false when nobody waits for it."""
+        pending = self._pending.get(name)
+        if pending is None:
+            return False
+        self._end(pending, error)
+        return True
+
+    def fail_kinds(self, kinds: Collection[str], error: TwsError) -> None:
+        """Ends every request of these kinds with an error that names none of them."""
+        for pending in list(self._pending.values()):
+            if pending.kind in kinds:
+                self._end(pending, error)
+
+    def fail_all(
+        self, make: Callable[[str], TwsError], *, forget: bool, spare: Name | None = None
+    ) -> None:
+        """Ends every request but ``spare``.
+
+        ``forget`` when the socket is gone and no late answer can come.
+        """
+        for pending in list(self._pending.values()):
+            if pending.name == spare:
+                continue
+            self._end(pending, make(pending.kind))
+            if forget:
+                self._pending.pop(pending.name, None)
+        if forget:
+            self._owed.clear()
+
+    def waiting_since(self) -> float | None:
+        """When the oldest unanswered message was sent; None when nothing waits."""
+        sent = [p.sent_at for p in self._pending.values() if p.sent_at is not None]
+        return min(sent, default=None)
+
+    @staticmethod
+    def _end(pending: Pending, error: TwsError) -> None:
+        if not pending.future.done():
+            pending.future.set_exception(error)
+            pending.future.exception()  # marks it as seen: whoever waited may have gone
+
+    def _was_owed(self, key: str) -> bool:
+        now = self._clock.monotonic()
+        owed = [until for until in self._owed.get(key, ()) if until > now]
+        if not owed:
+            self._owed.pop(key, None)
+            return False
+        self._owed[key] = owed[1:]
+        pending = self._pending.get(key)
+        if pending:
+            pending.parts.clear()
+        return True

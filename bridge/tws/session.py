@@ -1,0 +1,186 @@
+"""The gateway session that services use.
+
+``bridge.tws.gateway.Gateway``, over the client library's protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+
+from bridge import model
+from bridge.clock import TimerClock
+from bridge.tws import convert
+from bridge.tws.callbacks import Callbacks
+from bridge.tws.client import LIBRARY
+from bridge.tws.errors import NotConnectedError
+from bridge.tws.gateway import GatewayEvents, MarketDataListener, Reconciler, Subscription
+from bridge.tws.heartbeat import Heartbeat
+from bridge.tws.messages import Messages
+from bridge.tws.reads import Reads
+from bridge.tws.reconcile import Hook, Reconciliation
+from bridge.tws.state import ConnectionState, Lane
+from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
+from bridge.tws.supervisor import Starting, Supervisor
+from bridge.tws.target import Target
+from bridge.tws.waiting import settle
+
+
+class TwsSession(Reads):
+    """One session with one gateway. ``start`` returns at once; the supervisor does the rest."""
+
+    def __init__(self, target: Target, clock: TimerClock, random: Random | None = None) -> None:
+        super().__init__(target, clock, random)
+        self.subscriptions = Subscriptions(self.link)
+        self._reconciliation = Reconciliation(self.link)
+        self._reconciliation.add(Hook("subscriptions", self._restore, required=False))
+        self._messages = Messages(self.link, self.subscriptions, self._reconciliation)
+        self.supervisor = Supervisor(
+            self.link,
+            Heartbeat(self.link, self._beat),
+            self._reconciliation,
+            self._callbacks,
+            self._lost,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Starts the supervisor; there need not be a gateway."""
+        if self._task is None:
+            self._task = asyncio.create_task(self.supervisor.run(), name="tws-supervisor")
+
+    async def stop(self) -> None:
+        """Ends the connection and everything that waits."""
+        await settle(self._task)
+        self._task = None
+        self.end_pending("the bridge is stopping")
+
+    def end_pending(self, reason: str) -> None:
+        """Ends whatever waits for the gateway."""
+        self.link.pacer.clear()
+        self.link.requests.fail_all(
+            lambda kind: NotConnectedError(f"{kind} was pending: {reason}"), forget=True
+        )
+
+    def reconfigure(self, target: Target) -> bool:
+        """Takes over other settings; another address or client id means a new connection.
+
+        Returns whether the connection is made anew.
+        """
+        before, self.link.target = self.link.target, target
+        same = (before.host, before.port, before.client_id) == (
+            target.host,
+            target.port,
+            target.client_id,
+        )
+        if not same:
+            self.link.accounts = ()
+            self.link.next_order_id = self.link.next_valid_id = None
+            self.link.diagnostics.note("settings-changed", host=target.host, port=target.port)
+            self.supervisor.reconnect("the connection settings have changed")
+        elif before.market_data_type is not target.market_data_type:
+            self.subscriptions.renew()
+        return not same
+
+    # state ------------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> GatewayEvents:
+        """The signals to listen to."""
+        return self.link.events
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the connection is now."""
+        return self.link.machine.state
+
+    @property
+    def client_id(self) -> int:
+        """The constant client id."""
+        return self.link.target.client_id
+
+    @property
+    def server_version(self) -> int:
+        """The negotiated version; 0 before the first connection."""
+        return self.link.server_version
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts of this session."""
+        return self.link.accounts
+
+    @property
+    def market_data_type(self) -> str | None:
+        """What lines are asked for as now: ``live``, ``delayed`` ....
+
+        None before the first line.
+        """
+        kind = self.subscriptions.sent_kind
+        return kind.name.lower().replace("_", "-") if kind else None
+
+    @property
+    def library(self) -> str:
+        """The client library and its version."""
+        return LIBRARY
+
+    def require_ready(self) -> None:
+        """Raises when no order could be placed now."""
+        self.link.require_ready()
+
+    def add_reconciler(self, name: str, hook: Reconciler, *, required: bool = False) -> None:
+        """Registers work for after every (re)connect."""
+        self._reconciliation.add(Hook(name, hook, required))
+
+    # orders -----------------------------------------------------------------------------------
+
+    async def place_order(
+        self, order_id: int, contract: model.Contract, order: model.Order
+    ) -> None:
+        """Puts an order on the wire, or raises having written nothing."""
+        wanted, placed = convert.to_contract(contract), convert.to_order(order)
+        await self._asker.write_order(lambda send: send.placeOrder(order_id, wanted, placed))
+
+    async def cancel_order(self, order_id: int) -> None:
+        """Puts a cancel on the wire, or raises having written nothing."""
+        await self._asker.write_order(lambda send: send.cancelOrder(order_id))
+
+    async def cancel_all_orders(self) -> None:
+        """Cancels every open order of every client."""
+        await self._asker.write_order(lambda send: send.reqGlobalCancel())
+
+    # subscriptions ----------------------------------------------------------------------------
+
+    def subscribe_market_data(
+        self,
+        contract: model.Contract,
+        listener: MarketDataListener,
+        *,
+        generic_ticks: tuple[int, ...] = (),
+        kind: model.MarketDataType = model.MarketDataType.LIVE,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> Subscription:
+        """Opens one line."""
+        flow = MarketDataFlow(self.subscriptions, contract, listener, generic_ticks, kind, lane)
+        return self.subscriptions.add(flow)
+
+    def subscribe_pnl(
+        self, account: str, listener: Callable[[model.PnL], None], *, con_id: int = 0
+    ) -> Subscription:
+        """Profit and loss as it changes."""
+        return self.subscriptions.add(PnLFlow(account, con_id, listener))
+
+    # ------------------------------------------------------------------------------------------
+
+    def _callbacks(self, starting: Starting) -> Callbacks:
+        return Callbacks(self.link, self.subscriptions, self._messages, starting)
+
+    async def _restore(self) -> None:
+        self.subscriptions.restore()
+
+    async def _beat(self, seconds: float) -> None:
+        await self.current_time(timeout=seconds + self._time_gap())
+
+    def _lost(self, reason: str) -> None:
+        self.subscriptions.interrupt(forget=True)
+        self.events.lost.emit(reason)

@@ -1,0 +1,271 @@
+"""The one task that owns the connection: dial, start, watch, lose, dial again; for ever.
+
+Delays between attempts grow from ``backoff_first`` to ``backoff_cap`` with jitter, and start over
+when a port that was closed opens, or after a connection that lasted. The cap is small because an
+attempt at a closed port costs nothing and apps wait for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import structlog
+
+from bridge.tws import login_state
+from bridge.tws.dial import DialError, DialProblem, greet
+from bridge.tws.errors import ConnectionLostError
+from bridge.tws.heartbeat import Heartbeat
+from bridge.tws.link import Link
+from bridge.tws.machine import Socket, can_trade
+from bridge.tws.reconcile import Reconciliation
+from bridge.tws.waiting import settle, within
+from bridge.tws.wire import Wire
+
+STABLE_SECONDS = 10.0
+LOGIN_SECONDS = 5.0  # a forwarder that closes for this long: the gateway behind it is at its login
+_CLOSED_PORT = (DialProblem.REFUSED, DialProblem.UNREACHABLE)
+log = structlog.get_logger(__name__)
+
+
+class Starting:
+    """What the callbacks report while a session is being started."""
+
+    def __init__(self) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.have_id = False
+        self.have_accounts = False
+
+    def seen(self, *, order_id: bool = False, accounts: bool = False) -> None:
+        """One of the two messages that make a session has come."""
+        self.have_id |= order_id
+        self.have_accounts |= accounts
+        if self.have_id and self.have_accounts and not self.done.done():
+            self.done.set_result(None)
+
+    def refused(self, problem: DialProblem, detail: str) -> None:
+        """The gateway will not have this session."""
+        if not self.done.done():
+            self.done.set_exception(DialError(problem, detail))
+
+
+class Supervisor:
+    """``run`` is the owner task; the other methods may be called from anywhere on the loop."""
+
+    def __init__(
+        self,
+        link: Link,
+        heartbeat: Heartbeat,
+        reconciliation: Reconciliation,
+        callbacks: Callable[[Starting], object],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._link = link
+        self._heartbeat = heartbeat
+        self._reconciliation = reconciliation
+        self._callbacks = callbacks
+        self._on_lost = on_lost
+        self._wake = asyncio.Event()
+        self._watchers: list[asyncio.Future[str | None]] = []
+        self._tries = 0
+        self._closing_since: float | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._link.machine.update(started=True)
+        while True:
+            wire = await self._connect()
+            connected_at = self._link.clock.monotonic()
+            try:
+                reason = await self._watch(wire)
+            finally:
+                wire.drop("the bridge has let go of the connection")
+                self._link.wire = None
+            self._lost(reason)
+            if self._link.clock.monotonic() - connected_at >= STABLE_SECONDS:
+                self._tries = 0
+            elif not self._wake.is_set():
+                await self._pause()
+
+    def reconnect(self, reason: str) -> None:
+        """Drops what there is and dials at once."""
+        self._tries = 0
+        self._wake.set()
+        if self._link.wire:
+            self._link.wire.drop(reason)
+            self._link.machine.update(socket=Socket.NONE, reconciled=False)
+
+    async def attempt(self, seconds: float) -> str | None:
+        """Hurries the next attempt and waits for its end.
+
+        The error, or None when the session has become ready.
+        """
+        link = self._link
+        if can_trade(link.machine.facts):
+            return None
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[str | None] = loop.create_future()
+
+        def ready() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        remove = link.events.ready.listen(ready)
+        self._watchers.append(ended)
+        if link.machine.facts.socket is Socket.NONE:
+            self._wake.set()
+        try:
+            return await within(link.clock, seconds, ended)
+        except TimeoutError:
+            return f"no result within {seconds:g} s"
+        finally:
+            remove()
+            if ended in self._watchers:
+                self._watchers.remove(ended)
+
+    # connecting -------------------------------------------------------------------------------
+
+    async def _connect(self) -> Wire:
+        while True:
+            self._wake.clear()
+            self._link.diagnostics.attempted()
+            try:
+                wire = await self._attempt()
+            except DialError as error:
+                self._failed(error)
+                await self._pause()
+            else:
+                return wire
+
+    async def _attempt(self) -> Wire:
+        link = self._link
+        target = link.target
+        wire = await greet(
+            target.host,
+            target.port,
+            link.clock,
+            on_silence=lambda: link.machine.update(problem=DialProblem.SILENT),
+        )
+        try:
+            if link.target is not target:
+                raise DialError(DialProblem.NOT_STARTED, "the settings changed meanwhile")
+            link.machine.update(socket=Socket.GREETED, logging_in=False, upstream=True)
+            await self._start(wire)
+        except BaseException:
+            wire.drop("the session was not started")
+            link.wire = None
+            link.machine.update(socket=Socket.NONE)
+            raise
+        self._closing_since = None
+        return wire
+
+    async def _start(self, wire: Wire) -> None:
+        link = self._link
+        starting = Starting()
+        link.wire = wire
+        link.pacer.charge()
+        wire.start(
+            self._callbacks(starting),
+            client_id=link.target.client_id,
+            time_zone=link.target.time_zone,
+        )
+        ends: set[asyncio.Future[Any]] = {starting.done, wire.lost}
+        waiting = asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        with suppress(TimeoutError):
+            await within(link.clock, link.target.start_seconds, waiting)
+        if starting.done.done():
+            starting.done.result()
+            link.server_version = wire.version
+            return
+        starting.done.cancel()
+        detail = (
+            f"the gateway did not start the session in {link.target.start_seconds:g} s"
+            if wire.alive
+            else f"before the session was started, {wire.lost.result()}"
+        )
+        raise DialError(DialProblem.NOT_STARTED, detail)
+
+    def _failed(self, error: DialError) -> None:
+        link = self._link
+        before = link.machine.facts.problem
+        if before in _CLOSED_PORT and error.problem not in _CLOSED_PORT:
+            self._tries = 0
+        link.diagnostics.attempt_failed(
+            error.problem.value, error.detail, expected=self._tries == 0 or link.expected_now()
+        )
+        link.machine.update(problem=error.problem, logging_in=self._logging_in(error.problem))
+        self._tell(error.detail)
+
+    def _logging_in(self, problem: DialProblem) -> bool:
+        said = login_state.waiting_for_2fa(self._link.target.login_state_file)
+        now = self._link.clock.monotonic()
+        if problem is not DialProblem.CLOSED:
+            self._closing_since = None
+            return said is True
+        if self._closing_since is None:
+            self._closing_since = now
+        if said is not None:
+            return said
+        return now - self._closing_since >= LOGIN_SECONDS and not self._link.expected_now()
+
+    def _tell(self, result: str) -> None:
+        watchers, self._watchers = self._watchers, []
+        for watcher in watchers:
+            if not watcher.done():
+                watcher.set_result(result)
+
+    async def _pause(self) -> None:
+        target = self._link.target
+        grown = min(target.backoff_cap, target.backoff_first * 2 ** min(self._tries, 20))
+        if target.quick_attempts and self._tries >= target.quick_attempts:
+            grown = target.slow_pause
+        self._tries += 1
+        delay = grown * self._link.random.uniform(0.7, 1.0)
+        with suppress(TimeoutError):
+            await within(self._link.clock, delay, self._wake.wait())
+
+    # connected --------------------------------------------------------------------------------
+
+    async def _watch(self, wire: Wire) -> str:
+        """Until the wire is lost; why."""
+        link = self._link
+        link.breakers.reset()
+        link.machine.update(
+            socket=Socket.UP,
+            problem=None,
+            logging_in=False,
+            heartbeat=True,
+            reconciled=False,
+            competing=False,
+        )
+        link.diagnostics.connected(
+            version=wire.version, clientId=link.target.client_id, accounts=len(link.accounts)
+        )
+        tasks = [
+            asyncio.create_task(self._heartbeat.run(wire), name="heartbeat"),
+            asyncio.create_task(self._reconciliation.run(), name="reconciliation"),
+        ]
+        try:
+            ends: set[asyncio.Future[Any]] = {wire.lost, *tasks}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done() and not task.cancelled() and task.exception():
+                    failure = task.exception()
+                    log.error("session-task-failed", task=task.get_name(), exc_info=failure)
+                    wire.drop(f"the bridge's {task.get_name()} failed")
+            return await wire.lost
+        finally:
+            await settle(*tasks)
+
+    def _lost(self, reason: str) -> None:
+        link = self._link
+        expected = link.expected_now()
+        link.pacer.clear()
+        link.machine.update(socket=Socket.NONE, upstream=True, reconciled=False, heartbeat=True)
+        link.requests.fail_all(
+            lambda kind: ConnectionLostError(f"{kind} was pending when {reason}"), forget=True
+        )
+        link.diagnostics.disconnected(reason, expected=expected)
+        self._on_lost(reason)
