@@ -1,0 +1,205 @@
+"""Opens the journal, and runs work on it off the event loop.
+
+One thread owns the only writing connection, a second one a read-only connection: WAL lets them go
+on side by side, so a long page of executions never delays an order. Every write is one explicit
+transaction that is on the disk (fsync) when `write` returns, unless the caller says that losing the
+last moments in a power cut would do (`durable=False`; it is still safe against a crash of the
+process).
+
+Errors: StoreError
+          StoreBusyError     another process has the journal open
+          StoreTooNewError   written by a newer bridge that changed what older ones rely on
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from bridge.errors import BridgeError
+from bridge.store import migrations
+
+FILE_NAME: Final = "journal.sqlite3"
+_LOCK_WAIT_SECONDS: Final = 10.0
+
+Result = TypeVar("Result")
+Work = Callable[[sqlite3.Connection], Result]
+
+
+class StoreError(BridgeError):
+    """The journal cannot be used; `detail` says why and `next_step` what to do."""
+
+    code = "store-unavailable"
+
+
+class StoreBusyError(StoreError):
+    """Another bridge has this data folder open: two writers would send orders twice."""
+
+    code = "store-busy"
+
+
+class StoreTooNewError(StoreError):
+    """The file was made by a newer release, in a way that this one would misread."""
+
+    code = "store-too-new"
+
+
+class Database:
+    """The journal of one bridge.
+
+    Make it with `await Database.open(folder)`, end it with `await close()`.
+    """
+
+    def __init__(self, path: Path, lock: int, writer: sqlite3.Connection) -> None:
+        self.path = path
+        self._lock = lock
+        self._writer = writer
+        self._reader = _connect(path, read_only=True)
+        self._write_thread = ThreadPoolExecutor(1, thread_name_prefix="journal-write")
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="journal-read")
+        self._durable = True
+        self._closed = False
+
+    @classmethod
+    async def open(cls, folder: Path, *, lock_wait: float = _LOCK_WAIT_SECONDS) -> Self:
+        """Opens.
+
+        And brings up to date) the journal in `folder`, waiting `lock_wait` seconds for a
+        predecessor to end.
+        """
+        return await asyncio.to_thread(cls._open, folder, lock_wait)
+
+    @classmethod
+    def _open(cls, folder: Path, lock_wait: float) -> Self:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = _take_lock(folder / "journal.lock", lock_wait)
+        except OSError as error:
+            raise StoreError(
+                f"cannot use the data folder {folder}: {error.strerror}",
+                next_step="check BRIDGE_DATA_DIR: it must be a writable folder",
+            ) from None
+        path = folder / FILE_NAME
+        try:
+            return cls(path, lock, _open_writer(path))
+        except sqlite3.Error as error:
+            os.close(lock)
+            raise StoreError(
+                f"cannot open {path}: {error}",
+                next_step="if the disk is sound, move the file aside: the bridge starts a new one",
+            ) from None
+        except StoreError:
+            os.close(lock)
+            raise
+
+    async def write(self, work: Work[Result], *, durable: bool = True) -> Result:
+        """Runs `work` in one transaction.
+
+        Committed and synced when this returns; rolled back when `work` raises.
+        """
+        return await self._run(self._write_thread, self._transact, work, durable)
+
+    async def read(self, work: Work[Result]) -> Result:
+        """Runs `work` on the read-only connection, in one consistent snapshot."""
+        return await self._run(self._read_thread, self._snapshot, work)
+
+    async def close(self) -> None:
+        """Ends what is under way and lets the next bridge in."""
+        if self._closed:
+            return
+        self._closed = True
+        await asyncio.to_thread(self._close)
+
+    @staticmethod
+    async def _run(
+        thread: ThreadPoolExecutor, call: Callable[..., Result], *arguments: object
+    ) -> Result:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(thread, call, *arguments)
+
+    def _transact(self, work: Work[Result], durable: bool) -> Result:
+        if durable != self._durable:
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(self._writer)
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
+        return result
+
+    def _snapshot(self, work: Work[Result]) -> Result:
+        self._reader.execute("BEGIN")
+        try:
+            return work(self._reader)
+        finally:
+            self._reader.execute("ROLLBACK")
+
+    def _close(self) -> None:
+        self._write_thread.shutdown(wait=True)
+        self._read_thread.shutdown(wait=True)
+        self._reader.close()
+        self._writer.close()
+        os.close(self._lock)
+
+
+def _take_lock(path: Path, wait: float) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise StoreBusyError(
+                    f"another bridge has {path.parent} open",
+                    next_step="stop it first: one bridge per data folder",
+                ) from None
+            time.sleep(0.05)
+        else:
+            return descriptor
+
+
+def _open_writer(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600, exist_ok=True)
+    connection = _connect(path, read_only=False)
+    try:
+        found = migrations.version(connection)
+        if found > migrations.NEWEST and migrations.oldest_reader(connection) > migrations.NEWEST:
+            raise StoreTooNewError(
+                f"{path} has schema {found}, this bridge knows {migrations.NEWEST}",
+                next_step="deploy the newer bridge again: its journal cannot be read by this one",
+            )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        migrations.advance(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+    mode = "ro" if read_only else "rw"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(
+        "PRAGMA cache_size = -2048"
+    )  # 2 MB each: the bridge lives on a small machine
+    return connection

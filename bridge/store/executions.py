@@ -1,0 +1,220 @@
+"""Every fill, once. Whatever the broker repeats, corrects or sends late ends in the same row.
+
+`exec_id` is the first id that was seen and never changes, so clients can upsert by it. `change` is
+a counter over the whole table that a row gets anew whenever something about it changes: following
+it shows new executions as well as late commissions and corrections.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from bridge.model import Execution
+from bridge.store.execution_ids import split
+from bridge.store.times import from_milliseconds, to_milliseconds
+
+
+class Novelty(StrEnum):
+    """What an execution message brought."""
+
+    NEW = "new"
+    CORRECTED = "corrected"
+    NOTHING = "nothing"
+
+
+class ExecutionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution with its commission, as it is known now; no commission yet: None."""
+
+    sequence: int
+    change: int
+    execution: Execution
+    exec_id: str
+    order_id: str | None
+    commission: float | None
+    commission_currency: str | None
+    realized_pnl: float | None
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Which executions: `since` <= time < `until`; empty texts mean any."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    symbol: str = ""
+    account: str = ""
+
+
+_SELECT: Final = (
+    "SELECT executions.*, commissions.commission, commissions.currency AS commission_currency,"
+    " commissions.realized_pnl FROM executions LEFT JOIN commissions USING (stem)"
+)
+_COLUMNS: Final = (
+    "exec_id, stem, broker_exec_id, revision, change, at, account, symbol, sec_type, con_id, side,"
+    " quantity, price, currency, order_id, broker_order_id, client_id, perm_id, order_ref, detail"
+)
+_MARKS: Final = ", ".join("?" * 20)
+_INSERT: Final = f"INSERT INTO executions ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
+
+
+def record(connection: sqlite3.Connection, execution: Execution, order_id: str | None) -> Novelty:
+    """Keeps an execution of the order `order_id` (None: not one of the bridge's)."""
+    stem, revision = split(execution.exec_id)
+    known = connection.execute(
+        "SELECT sequence, exec_id, revision FROM executions WHERE stem = ?", (stem,)
+    ).fetchone()
+    if known is not None and known["revision"] >= revision:
+        return Novelty.NOTHING
+    if known is not None:
+        connection.execute(
+            "UPDATE executions SET broker_exec_id = ?, revision = ?, change = ?, quantity = ?,"
+            " price = ?, detail = ? WHERE sequence = ?",
+            (
+                execution.exec_id,
+                revision,
+                _next_change(connection),
+                execution.quantity,
+                execution.price,
+                msgspec.json.encode(execution).decode(),
+                known["sequence"],
+            ),
+        )
+        return Novelty.CORRECTED
+    connection.execute(_INSERT, _values(connection, execution, stem, revision, order_id))
+    return Novelty.NEW
+
+
+def _values(
+    connection: sqlite3.Connection,
+    execution: Execution,
+    stem: str,
+    revision: int,
+    order_id: str | None,
+) -> tuple[Any, ...]:
+    contract = execution.contract
+    return (
+        execution.exec_id,
+        stem,
+        execution.exec_id,
+        revision,
+        _next_change(connection),
+        to_milliseconds(execution.time),
+        execution.account,
+        contract.symbol,
+        contract.sec_type,
+        contract.con_id,
+        execution.side,
+        execution.quantity,
+        execution.price,
+        contract.currency,
+        order_id,
+        execution.order_id,
+        execution.client_id,
+        execution.perm_id,
+        execution.order_ref,
+        msgspec.json.encode(execution).decode(),
+    )
+
+
+def touch(connection: sqlite3.Connection, exec_id: str) -> bool:
+    """Marks an execution as changed (its commission came); False when it is not there yet."""
+    stem, _ = split(exec_id)
+    touched = connection.execute(
+        "UPDATE executions SET change = ? WHERE stem = ?", (_next_change(connection), stem)
+    )
+    return touched.rowcount == 1
+
+
+def by_exec_id(connection: sqlite3.Connection, exec_id: str) -> ExecutionRow | None:
+    """The execution behind any of its ids, corrections' too."""
+    stem, _ = split(exec_id)
+    row = connection.execute(f"{_SELECT} WHERE stem = ?", (stem,)).fetchone()
+    return None if row is None else _execution(row)
+
+
+def of_order(connection: sqlite3.Connection, order_id: str) -> list[ExecutionRow]:
+    """The executions of one order, in the order in which they came."""
+    rows = connection.execute(f"{_SELECT} WHERE order_id = ? ORDER BY sequence", (order_id,))
+    return [_execution(row) for row in rows]
+
+
+def sum_of_order(connection: sqlite3.Connection, order_id: str) -> tuple[float, float]:
+    """Quantity and average price of an order's executions; (0, 0) when there are none."""
+    row = connection.execute(
+        "SELECT coalesce(sum(quantity), 0), coalesce(sum(quantity * price), 0)"
+        " FROM executions WHERE order_id = ?",
+        (order_id,),
+    ).fetchone()
+    quantity, money = float(row[0]), float(row[1])
+    return quantity, money / quantity if quantity else 0.0
+
+
+def by_time(
+    connection: sqlite3.Connection, query: Query, *, after: tuple[int, int] | None, limit: int
+) -> list[ExecutionRow]:
+    """Oldest first, from behind `after` (time in milliseconds, sequence) on."""
+    where, values = _conditions(query)
+    if after is not None:
+        where.append("(executions.at, executions.sequence) > (?, ?)")
+        values.extend(after)
+    condition = f" WHERE {' AND '.join(where)}" if where else ""
+    order = " ORDER BY executions.at, executions.sequence LIMIT ?"
+    rows = connection.execute(f"{_SELECT}{condition}{order}", (*values, limit))
+    return [_execution(row) for row in rows]
+
+
+def by_change(
+    connection: sqlite3.Connection, query: Query, *, after: int, limit: int
+) -> list[ExecutionRow]:
+    """What has come or changed since the change `after`, in the order in which it did."""
+    where, values = _conditions(query)
+    condition = " AND ".join([*(f"+{each}" for each in where), "executions.change > ?"])
+    rows = connection.execute(
+        f"{_SELECT} WHERE {condition} ORDER BY executions.change LIMIT ?", (*values, after, limit)
+    )
+    return [_execution(row) for row in rows]
+
+
+def newest_change(connection: sqlite3.Connection) -> int:
+    """The counter's present value."""
+    return int(connection.execute("SELECT coalesce(max(change), 0) FROM executions").fetchone()[0])
+
+
+def _next_change(connection: sqlite3.Connection) -> int:
+    return newest_change(connection) + 1
+
+
+def _conditions(query: Query) -> tuple[list[str], list[Any]]:
+    where: list[str] = []
+    values: list[Any] = []
+    if query.since is not None:
+        where.append("executions.at >= ?")
+        values.append(to_milliseconds(query.since))
+    if query.until is not None:
+        where.append("executions.at < ?")
+        values.append(to_milliseconds(query.until))
+    if query.symbol:
+        where.append("executions.symbol = ?")
+        values.append(query.symbol)
+    if query.account:
+        where.append("executions.account = ?")
+        values.append(query.account)
+    return where, values
+
+
+def _execution(row: sqlite3.Row) -> ExecutionRow:
+    detail = msgspec.json.decode(row["detail"], type=Execution)
+    return ExecutionRow(
+        sequence=row["sequence"],
+        change=row["change"],
+        execution=msgspec.structs.replace(detail, time=from_milliseconds(row["at"])),
+        exec_id=row["exec_id"],
+        order_id=row["order_id"],
+        commission=row["commission"],
+        commission_currency=row["commission_currency"],
+        realized_pnl=row["realized_pnl"],
+    )

@@ -1,0 +1,70 @@
+"""Idempotency keys: which body came with each, and what the first answer was.
+
+Only digests of the keys are kept. A key without an answer belongs to an order that was written
+down and whose outcome nobody has been told yet.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+
+import msgspec
+
+from bridge.store.times import from_milliseconds, to_milliseconds
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One key. `accepted` says whether `answer` is an order or a problem; None: no answer yet."""
+
+    key_digest: str
+    body_digest: str
+    created_at: datetime
+    accepted: bool | None = None
+    answer: bytes = b""
+
+
+def get(connection: sqlite3.Connection, key_digest: str) -> KeyRecord | None:
+    """What is known of a key."""
+    row = connection.execute(
+        "SELECT * FROM idempotency WHERE key_digest = ?", (key_digest,)
+    ).fetchone()
+    if row is None:
+        return None
+    return KeyRecord(
+        key_digest=row["key_digest"],
+        body_digest=row["body_digest"],
+        created_at=from_milliseconds(row["created_at"]),
+        accepted=None if row["accepted"] is None else bool(row["accepted"]),
+        answer=row["answer"] or b"",
+    )
+
+
+def claim(connection: sqlite3.Connection, key_digest: str, body_digest: str, at: datetime) -> bool:
+    """Takes a key for this body; False when it is taken already."""
+    claimed = connection.execute(
+        "INSERT INTO idempotency (key_digest, body_digest, created_at) VALUES (?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        (key_digest, body_digest, to_milliseconds(at)),
+    )
+    return claimed.rowcount == 1
+
+
+def answer(
+    connection: sqlite3.Connection, key_digest: str, body: bytes, at: datetime, *, accepted: bool
+) -> bool:
+    """Keeps the first answer for ever; False when there was one already."""
+    answered = connection.execute(
+        "UPDATE idempotency SET answered_at = ?, accepted = ?, answer = ?"
+        " WHERE key_digest = ? AND accepted IS NULL",
+        (to_milliseconds(at), accepted, body, key_digest),
+    )
+    return answered.rowcount == 1
+
+
+def release(connection: sqlite3.Connection, key_digest: str) -> bool:
+    """Gives an unanswered key back: its order was certainly not sent."""
+    released = connection.execute(
+        "DELETE FROM idempotency WHERE key_digest = ? AND accepted IS NULL", (key_digest,)
+    )
+    return released.rowcount == 1

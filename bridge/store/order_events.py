@@ -1,0 +1,46 @@
+"""The life of each order, step by step; only ever added to."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from bridge.store.times import from_milliseconds, to_milliseconds
+
+
+class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One step: `kind` is a stable word, `detail` what was said."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    detail: dict[str, Any]
+
+
+def add(
+    connection: sqlite3.Connection, order_id: str, at: datetime, kind: str, detail: dict[str, Any]
+) -> None:
+    """Appends a step."""
+    connection.execute(
+        "INSERT INTO order_events (order_id, at, kind, detail) VALUES (?, ?, ?, ?)",
+        (order_id, to_milliseconds(at), kind, msgspec.json.encode(detail).decode()),
+    )
+
+
+def of_order(connection: sqlite3.Connection, order_id: str) -> list[OrderEvent]:
+    """Every step of one order, oldest first."""
+    rows = connection.execute(
+        "SELECT * FROM order_events WHERE order_id = ? ORDER BY sequence", (order_id,)
+    )
+    return [
+        OrderEvent(
+            sequence=row["sequence"],
+            at=from_milliseconds(row["at"]),
+            kind=row["kind"],
+            detail=msgspec.json.decode(row["detail"]),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,234 @@
+"""The orders' journal: what was intended, what the broker said, where each order is now."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from bridge.model import Contract, Order
+from bridge.orders.status import OPEN_STATES, State, Status
+from bridge.store.times import (
+    from_milliseconds,
+    optional_from_milliseconds,
+    optional_to_milliseconds,
+    to_milliseconds,
+)
+
+
+class PendingChange(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A change that the broker has not answered yet; no terms: a cancel."""
+
+    at: datetime
+    terms: Order | None = None
+    notional: float = 0.0
+
+
+class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One order (one leg of a bracket).
+
+    `terms` is the order as the broker is believed to hold it.
+    """
+
+    id: str
+    order_ref: str
+    key_digest: str
+    role: str
+    group_id: str
+    parent_id: str | None
+    api_key_id: str
+    account: str
+    symbol: str
+    contract: Contract
+    terms: Order
+    client_id: int
+    broker_order_id: int
+    notional: float
+    created_at: datetime
+    updated_at: datetime
+    state: State = State.INTENTION
+    status: Status = Status.PENDING_SUBMIT
+    pending: PendingChange | None = None
+    perm_id: int = 0
+    filled: float = 0.0
+    average_price: float | None = None
+    reject_code: int | None = None
+    reject_text: str | None = None
+    warning: str | None = None
+    sent_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether more may happen to it, as far as anyone knows."""
+        return self.state != State.TERMINAL
+
+    @property
+    def remaining(self) -> float:
+        """What is still to be filled."""
+        return max(0.0, self.terms.quantity - self.filled)
+
+
+class DayTotals(msgspec.Struct, frozen=True):
+    """What was ordered since the start of a day."""
+
+    orders: int
+    notional: float
+
+
+_COLUMNS: Final = OrderRecord.__struct_fields__
+_INSERT: Final = (
+    f"INSERT INTO orders ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+)
+_FIXED: Final = ("id", "order_ref", "created_at")
+_CHANGING: Final = tuple(name for name in _COLUMNS if name not in _FIXED)
+_UPDATE: Final = f"UPDATE orders SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"  # noqa: S608
+_MOMENTS: Final = ("created_at", "updated_at", "sent_at", "acknowledged_at", "ended_at")
+_OPEN: Final = ", ".join(f"'{state}'" for state in OPEN_STATES)
+
+
+def insert(connection: sqlite3.Connection, record: OrderRecord) -> None:
+    """Adds a new order; an id or orderRef that is there already raises sqlite3.IntegrityError."""
+    row = _row(record)
+    connection.execute(_INSERT, [row[name] for name in _COLUMNS])
+
+
+def save(connection: sqlite3.Connection, record: OrderRecord) -> None:
+    """Brings an order's row up to date."""
+    row = _row(record)
+    connection.execute(_UPDATE, [*(row[name] for name in _CHANGING), record.id])
+
+
+def get(connection: sqlite3.Connection, order_id: str) -> OrderRecord | None:
+    """The order with this id."""
+    return _one(connection.execute("SELECT * FROM orders WHERE id = ?", (order_id,)))
+
+
+def by_key(connection: sqlite3.Connection, key_digest: str) -> list[OrderRecord]:
+    """Every order that was made under this idempotency key, oldest first."""
+    return _many(
+        connection.execute(
+            "SELECT * FROM orders WHERE key_digest = ? ORDER BY sequence", (key_digest,)
+        )
+    )
+
+
+def by_group(connection: sqlite3.Connection, group_id: str) -> list[OrderRecord]:
+    """The orders of one group, in the order in which they were made."""
+    return _many(
+        connection.execute("SELECT * FROM orders WHERE group_id = ? ORDER BY sequence", (group_id,))
+    )
+
+
+def by_ref(connection: sqlite3.Connection, order_ref: str) -> OrderRecord | None:
+    """The order whose reference the broker carries."""
+    return _one(connection.execute("SELECT * FROM orders WHERE order_ref = ?", (order_ref,)))
+
+
+def by_perm_id(connection: sqlite3.Connection, perm_id: int) -> OrderRecord | None:
+    """The newest order with the broker's permanent id."""
+    return _one(
+        connection.execute(
+            "SELECT * FROM orders WHERE perm_id = ? ORDER BY sequence DESC LIMIT 1", (perm_id,)
+        )
+    )
+
+
+def by_broker_order(
+    connection: sqlite3.Connection, client_id: int, broker_order_id: int
+) -> OrderRecord | None:
+    """The newest order that was sent under this number (the broker may start its count again)."""
+    return _one(
+        connection.execute(
+            "SELECT * FROM orders WHERE client_id = ? AND broker_order_id = ?"
+            " ORDER BY sequence DESC LIMIT 1",
+            (client_id, broker_order_id),
+        )
+    )
+
+
+def open_orders(connection: sqlite3.Connection) -> list[OrderRecord]:
+    """Every order that is not over, oldest first; those whose fate is unknown too."""
+    return _many(
+        connection.execute(f"SELECT * FROM orders WHERE state IN ({_OPEN}) ORDER BY sequence")  # noqa: S608
+    )
+
+
+def count_open(connection: sqlite3.Connection) -> int:
+    """How many orders are not over."""
+    query = f"SELECT count(*) FROM orders WHERE state IN ({_OPEN})"  # noqa: S608
+    return int(connection.execute(query).fetchone()[0])
+
+
+def totals_since(connection: sqlite3.Connection, moment: datetime) -> DayTotals:
+    """What was ordered from `moment` on, orders that were certainly not sent left out."""
+    row = connection.execute(
+        "SELECT count(*), coalesce(sum(notional), 0) FROM orders"
+        " WHERE created_at >= ? AND status != 'NotSent'",
+        (to_milliseconds(moment),),
+    ).fetchone()
+    return DayTotals(int(row[0]), float(row[1]))
+
+
+def highest_broker_order_id(connection: sqlite3.Connection, client_id: int) -> int:
+    """The highest number that was ever given to an order of this client id; 0 when none was."""
+    row = connection.execute(
+        "SELECT max(broker_order_id) FROM orders WHERE client_id = ?", (client_id,)
+    ).fetchone()
+    return int(row[0] or 0)
+
+
+def page(
+    connection: sqlite3.Connection, *, only_open: bool, before: int | None, limit: int
+) -> tuple[list[OrderRecord], int | None]:
+    """The newest orders first, and the cursor of the next page (None: there is none)."""
+    where = [f"state IN ({_OPEN})"] if only_open else []
+    values: list[Any] = []
+    if before is not None:
+        where.append("sequence < ?")
+        values.append(before)
+    condition = f"WHERE {' AND '.join(where)}" if where else ""
+    rows = connection.execute(
+        f"SELECT * FROM orders {condition} ORDER BY sequence DESC LIMIT ?",  # noqa: S608
+        (*values, limit + 1),
+    ).fetchall()
+    cursor = int(rows[limit - 1]["sequence"]) if len(rows) > limit else None
+    return [_record(row) for row in rows[:limit]], cursor
+
+
+def _row(record: OrderRecord) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS}
+    for name in ("contract", "terms", "pending"):
+        if row[name] is not None:
+            row[name] = msgspec.json.encode(row[name]).decode()
+    for name in _MOMENTS:
+        row[name] = optional_to_milliseconds(row[name])
+    return row
+
+
+def _record(row: sqlite3.Row) -> OrderRecord:
+    values: dict[str, Any] = {name: row[name] for name in _COLUMNS}
+    values["contract"] = msgspec.json.decode(values["contract"], type=Contract)
+    values["terms"] = msgspec.json.decode(values["terms"], type=Order)
+    if values["pending"] is not None:
+        values["pending"] = msgspec.json.decode(values["pending"], type=PendingChange)
+    for name in ("created_at", "updated_at"):
+        values[name] = from_milliseconds(values[name])
+    for name in ("sent_at", "acknowledged_at", "ended_at"):
+        values[name] = optional_from_milliseconds(values[name])
+    values["state"] = State(values["state"])
+    values["status"] = Status(values["status"])
+    return OrderRecord(**values)
+
+
+def _one(rows: sqlite3.Cursor) -> OrderRecord | None:
+    row = rows.fetchone()
+    return None if row is None else _record(row)
+
+
+def _many(rows: Iterable[sqlite3.Row]) -> list[OrderRecord]:
+    return [_record(row) for row in rows]
