@@ -1,0 +1,1 @@
+"""Positions, account values, profit and loss. No HTTP in here."""

@@ -1,0 +1,1 @@
+"""Contracts, quotes, option chains and history: what the reading routes call. No HTTP in here."""

@@ -1,0 +1,154 @@
+"""Finding contracts: from what a caller names to the one that the broker means."""
+
+from __future__ import annotations
+
+from bridge.clock import Clock
+from bridge.market.errors import AmbiguousContractError
+from bridge.market.exchange_time import days_to_expiration, exchange_zone
+from bridge.market.single_flight import SingleFlight
+from bridge.market.views import ContractView
+from bridge.model import Contract, ContractDetails, ContractMatch
+from bridge.tws.gateway import Gateway
+from bridge.tws.state import Lane
+
+KEPT_SECONDS = 6 * 3600.0
+"""Contract details change between sessions (hours, tick size), not within one."""
+
+SEARCH_SECONDS = 300.0
+MOST_CANDIDATES = 10
+
+
+class ContractDesk:
+    """Contract details, kept for some hours, each asked for once however many want it."""
+
+    def __init__(self, gateway: Gateway, clock: Clock) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._details: SingleFlight[Contract, tuple[ContractDetails, ...]] = SingleFlight(
+            clock, seconds=KEPT_SECONDS, size=256
+        )
+        self._listed: SingleFlight[Contract, tuple[Contract, ...]] = SingleFlight(
+            clock, seconds=KEPT_SECONDS, size=12
+        )
+        self._matches: SingleFlight[str, tuple[ContractMatch, ...]] = SingleFlight(
+            clock, seconds=SEARCH_SECONDS, size=64
+        )
+
+    async def details(self, contract: Contract) -> tuple[ContractDetails, ...]:
+        """Every contract that fits.
+
+        Raises:
+            UnknownContractError: none does.
+        """
+        return await self._details.get(
+            contract, lambda: self._gateway.contract_details(contract, lane=Lane.INTERACTIVE)
+        )
+
+    async def resolve(self, contract: Contract) -> ContractDetails:
+        """The one contract that fits.
+
+        Raises:
+            UnknownContractError: none does.
+            AmbiguousContractError: several do.
+        """
+        found = await self.details(contract)
+        if len(found) > 1:
+            found = _narrowed(found, contract)
+        if len(found) == 1:
+            return found[0]
+        candidates = [_candidate(item.contract) for item in found[:MOST_CANDIDATES]]
+        raise AmbiguousContractError(
+            f"{len(found)} contracts fit {contract.symbol or contract.con_id}",
+            extra={"candidates": candidates},
+        )
+
+    async def listed_options(self, query: Contract) -> tuple[Contract, ...]:
+        """The options that really exist for an underlying, class and expiration."""
+
+        async def ask() -> tuple[Contract, ...]:
+            found = await self._gateway.contract_details(query, lane=Lane.BULK, timeout=20.0)
+            return tuple(item.contract for item in found)
+
+        return await self._listed.get(query, ask)
+
+    async def search(self, pattern: str) -> tuple[ContractMatch, ...]:
+        """Instruments whose symbol or name begins so."""
+        return await self._matches.get(
+            pattern.upper(), lambda: self._gateway.matching_symbols(pattern)
+        )
+
+    def view(self, details: ContractDetails) -> ContractView:
+        """Details as a caller sees them."""
+        contract = details.contract
+        expiration = details.real_expiration or contract.expiration
+        dte = None
+        if len(expiration) >= 8:
+            dte = days_to_expiration(
+                expiration, exchange_zone(details.time_zone), self._clock.now()
+            )
+        return ContractView(
+            con_id=contract.con_id,
+            symbol=contract.symbol,
+            sec_type=contract.sec_type,
+            exchange=contract.exchange,
+            primary_exchange=contract.primary_exchange,
+            currency=contract.currency,
+            local_symbol=contract.local_symbol,
+            trading_class=contract.trading_class,
+            long_name=details.long_name,
+            expiration=expiration or None,
+            dte=dte,
+            strike=contract.strike,
+            right=contract.right,
+            multiplier=contract.multiplier or None,
+            min_tick=details.min_tick,
+            valid_exchanges=details.valid_exchanges,
+            order_types=details.order_types,
+            time_zone=details.time_zone,
+            trading_hours=details.trading_hours,
+            liquid_hours=details.liquid_hours,
+            industry=details.industry,
+            category=details.category,
+        )
+
+
+def match_view(match: ContractMatch) -> ContractView:
+    """A search result as a caller sees it."""
+    contract = match.contract
+    return ContractView(
+        con_id=contract.con_id,
+        symbol=contract.symbol,
+        sec_type=contract.sec_type,
+        exchange=contract.exchange,
+        primary_exchange=contract.primary_exchange,
+        currency=contract.currency,
+        local_symbol=contract.local_symbol,
+        trading_class=contract.trading_class,
+        long_name=match.description,
+        derivative_sec_types=match.derivative_sec_types,
+    )
+
+
+def _narrowed(found: tuple[ContractDetails, ...], wanted: Contract) -> tuple[ContractDetails, ...]:
+    """Those whose every named part is exactly the one asked for, when that leaves any.
+
+    For options the class named like the underlying is the standard one: `SPX` over `SPXW`.
+    """
+    exact = tuple(item for item in found if item.contract.symbol == wanted.symbol) or found
+    if wanted.sec_type == "OPT" and not wanted.trading_class:
+        standard = tuple(
+            item for item in exact if item.contract.trading_class == item.contract.symbol
+        )
+        exact = standard or exact
+    return exact
+
+
+def _candidate(contract: Contract) -> dict[str, object]:
+    return {
+        "conId": contract.con_id,
+        "localSymbol": contract.local_symbol,
+        "exchange": contract.exchange,
+        "primaryExchange": contract.primary_exchange,
+        "currency": contract.currency,
+        "tradingClass": contract.trading_class,
+    }

@@ -1,0 +1,244 @@
+"""Bars of any length: cut into requests, what is settled from the cache, the rest paced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from msgspec import Struct
+
+from bridge.clock import Clock
+from bridge.market.contracts import ContractDesk
+from bridge.market.errors import InvalidFieldError
+from bridge.market.exchange_time import exchange_day, exchange_zone
+from bridge.market.history_cache import HistoryCache, PageKey, is_settled
+from bridge.market.history_plan import HistoryPlan, pages_needed
+from bridge.market.intervals import BarSize, Duration, parse_bar_size, parse_duration
+from bridge.market.single_flight import SingleFlight
+from bridge.market.views import History
+from bridge.model import Bar, Contract, ContractDetails, HistoryRequest
+from bridge.tws.errors import NoHistoryError, RequestTimedOutError
+from bridge.tws.gateway import Gateway
+
+SAME_REQUEST_SECONDS = 15.0
+"""The broker forbids identical requests within this time: the answer is shared instead."""
+
+MOST_PAGES = 30
+DEADLINE_SECONDS = 55.0
+"""For all pages of one answer; pages that came stay in the cache for the next attempt."""
+
+_STOCK = (
+    "TRADES",
+    "MIDPOINT",
+    "BID",
+    "ASK",
+    "BID_ASK",
+    "ADJUSTED_LAST",
+    "HISTORICAL_VOLATILITY",
+    "OPTION_IMPLIED_VOLATILITY",
+    "FEE_RATE",
+)
+_PRICES = ("TRADES", "MIDPOINT", "BID", "ASK", "BID_ASK")
+_NO_TRADES = ("MIDPOINT", "BID", "ASK", "BID_ASK")
+WHAT_TO_SHOW: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "STK": _STOCK,
+        "OPT": ("MIDPOINT", "TRADES", "BID", "ASK", "BID_ASK"),
+        "FOP": _PRICES,
+        "FUT": _PRICES,
+        "CONTFUT": _PRICES,
+        "CASH": _NO_TRADES,
+        "CMDTY": _NO_TRADES,
+        "CFD": _NO_TRADES,
+        "CRYPTO": ("AGGTRADES", *_NO_TRADES),
+        "IND": ("TRADES", "HISTORICAL_VOLATILITY", "OPTION_IMPLIED_VOLATILITY"),
+        "BOND": _PRICES,
+        "FUND": ("TRADES", "MIDPOINT"),
+    }
+)
+"""What the broker has for each kind of instrument; the first is the default."""
+
+
+class HistoryQuery(Struct, frozen=True, kw_only=True):
+    """What a caller wants; `what_to_show` None: the usual for the instrument."""
+
+    contract: Contract
+    duration: str = "1 D"
+    bar_size: str = "5 mins"
+    what_to_show: str | None = None
+    use_rth: bool = True
+    end: datetime | None = None
+
+
+class _Checked(Struct, frozen=True, kw_only=True):
+    duration: Duration
+    size: BarSize
+    what: str
+    use_rth: bool
+    end: datetime | None
+
+
+class HistoryDesk:
+    """History with a memory. Pacing itself is the gateway's lane, which waits or refuses."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        contracts: ContractDesk,
+        clock: Clock,
+        cache: HistoryCache | None = None,
+    ) -> None:
+        self.cache = cache or HistoryCache()
+        self._gateway = gateway
+        self._contracts = contracts
+        self._clock = clock
+        self._recent: SingleFlight[HistoryRequest, tuple[Bar, ...]] = SingleFlight(
+            clock, seconds=SAME_REQUEST_SECONDS, size=8
+        )
+
+    async def bars(self, query: HistoryQuery) -> History:
+        """The bars that the query means.
+
+        Raises:
+            InvalidFieldError: a field is wrong, or too much is asked for at once.
+            PacingLimitedError: the broker's rules need a longer wait than an answer may take.
+            NoHistoryError: the broker refuses.
+        """
+        checked = self._checked(query)
+        details = await self._contracts.resolve(query.contract)
+        if not is_settled(checked.end, self._clock.now()):
+            self._gateway.require_ready()
+        return await _Reading(self, details, checked).run()
+
+    def _checked(self, query: HistoryQuery) -> _Checked:
+        duration, size = parse_duration(query.duration), parse_bar_size(query.bar_size)
+        what = _checked_what(query)
+        if size.daily and duration.unit == "S":
+            raise InvalidFieldError("duration", f"bars of {size.text} need days or longer")
+        pages = pages_needed(duration, size)
+        if pages > MOST_PAGES:
+            raise InvalidFieldError(
+                "duration",
+                f"{duration.text} of {size.text} takes about {pages} requests; at most {MOST_PAGES}"
+                f" of {size.longest.text} are made for one answer, so page with end",
+                code="too-long",
+            )
+        if what == "ADJUSTED_LAST" and (query.end is not None or pages > 1):
+            raise InvalidFieldError(
+                "whatToShow", "ADJUSTED_LAST ends now and fits one request, by the broker's rule"
+            )
+        if query.end is not None and query.end > self._clock.now():
+            raise InvalidFieldError("end", "lies in the future")
+        return _Checked(
+            duration=duration, size=size, what=what, use_rth=query.use_rth, end=query.end
+        )
+
+    async def page(self, request: HistoryRequest, timeout: float) -> tuple[Bar, ...]:
+        """One request to the broker, shared with whoever asks the same."""
+        return await self._recent.get(
+            request, lambda: self._gateway.historical_bars(request, timeout=timeout)
+        )
+
+    @property
+    def clock(self) -> Clock:
+        """The desk's clock."""
+        return self._clock
+
+
+class _Reading:
+    """One answer in the making."""
+
+    def __init__(self, desk: HistoryDesk, details: ContractDetails, wanted: _Checked) -> None:
+        self._desk = desk
+        self._contract = details.contract
+        self._wanted = wanted
+        self._zone = exchange_zone(details.time_zone)
+        self._now = desk.clock.now()
+        self._deadline = desk.clock.monotonic() + DEADLINE_SECONDS
+        self._requests = 0
+        self._cached = 0
+
+    async def run(self) -> History:
+        wanted = self._wanted
+        plan = HistoryPlan(wanted.duration, wanted.size, wanted.end, self._now, self._zone)
+        while (page := plan.next_page()) is not None:
+            end, duration = page
+            plan.took(await self._page(end, duration), end, self._now)
+        return History(
+            symbol=self._contract.symbol,
+            con_id=self._contract.con_id,
+            sec_type=self._contract.sec_type,
+            duration=wanted.duration.text,
+            bar_size=wanted.size.text,
+            what_to_show=wanted.what,
+            use_rth=wanted.use_rth,
+            time_zone=self._zone.key,
+            end=wanted.end or self._now,
+            bars=plan.bars(),
+            requests=self._requests,
+            cached_pages=self._cached,
+        )
+
+    async def _page(self, end: datetime | None, duration: str) -> tuple[Bar, ...]:
+        key = self._key(end, duration)
+        if key is not None:
+            kept = self._desk.cache.get(key)
+            if kept is not None:
+                self._cached += 1
+                return kept
+        bars = await self._ask(end, duration)
+        if key is not None:
+            self._desk.cache.put(key, bars)
+        return bars
+
+    async def _ask(self, end: datetime | None, duration: str) -> tuple[Bar, ...]:
+        left = self._deadline - self._desk.clock.monotonic()
+        if left <= 0 or self._requests >= 2 * MOST_PAGES:
+            raise RequestTimedOutError(
+                "the pages did not all come in time",
+                next_step="Ask again: the pages that came are kept",
+                retry_after=1.0,
+            )
+        self._requests += 1
+        request = HistoryRequest(
+            contract=self._contract,
+            duration=duration,
+            bar_size=self._wanted.size.text,
+            what_to_show=self._wanted.what,
+            use_rth=self._wanted.use_rth,
+            end=end,
+        )
+        try:
+            return await self._desk.page(request, left)
+        except NoHistoryError as error:
+            # The broker refuses a stretch without bars as it refuses a senseless request: only the
+            # text tells them apart.
+            if "no data" in (error.broker_text or error.detail).lower():
+                return ()
+            raise
+
+    def _key(self, end: datetime | None, duration: str) -> PageKey | None:
+        if end is None or not is_settled(end, self._now):
+            return None
+        return PageKey(
+            con_id=self._contract.con_id,
+            bar_size=self._wanted.size.text,
+            what_to_show=self._wanted.what,
+            use_rth=self._wanted.use_rth,
+            end=end,
+            duration=duration,
+            asked_on=exchange_day(self._zone, self._now),
+        )
+
+
+def _checked_what(query: HistoryQuery) -> str:
+    allowed = WHAT_TO_SHOW.get(query.contract.sec_type, _PRICES)
+    what = (query.what_to_show or allowed[0]).upper()
+    if what not in allowed:
+        raise InvalidFieldError(
+            "whatToShow",
+            f"{what!r} is not known for {query.contract.sec_type}; one of {', '.join(allowed)}",
+        )
+    return what

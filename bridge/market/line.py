@@ -1,0 +1,255 @@
+"""One open market-data line: its values, its fall from live to delayed, and its way back.
+
+A line listens to one channel (a request at the gateway). When live is to be tried again it opens a
+second one beside it, so that delayed values go on until the first live one has come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from bridge.clock import Clock
+from bridge.market.fallback import Fallback, Feed
+from bridge.market.quotes import QuoteSlot
+from bridge.model import Contract, MarketDataType, Tick
+from bridge.tws.errors import TwsError
+from bridge.tws.gateway import Gateway, Subscription
+
+OPTION_GENERIC_TICKS = (100, 101, 104, 106)
+"""Option volume, open interest, historical volatility, implied volatility."""
+
+Changed = Callable[["QuoteLine", tuple[str, ...]], None]
+
+
+class LineWatcher:
+    """What a line tells of itself; override what matters."""
+
+    def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
+        """These fields have new values."""
+
+    def interrupted(self, line: QuoteLine) -> None:
+        """All values are stale from now on."""
+
+    def restored(self, line: QuoteLine) -> None:
+        """The line is open again."""
+
+    def refused(self, line: QuoteLine, error: TwsError) -> None:
+        """The broker gives neither live nor delayed data."""
+
+
+class _Channel:
+    """One request at the gateway, telling its line."""
+
+    __slots__ = ("_line", "dead", "kind", "probe", "subscription")
+
+    def __init__(self, line: QuoteLine, kind: MarketDataType, *, probe: bool) -> None:
+        self._line = line
+        self.kind = kind
+        self.probe = probe
+        self.dead = False
+        self.subscription: Subscription | None = None
+
+    def cancel(self) -> None:
+        if self.subscription is not None:
+            self.subscription.cancel()
+
+    def tick(self, tick: Tick) -> None:
+        self._line.channel_tick(self, tick)
+
+    def market_data_type(self, kind: MarketDataType) -> None:
+        self._line.channel_kind(self, kind)
+
+    def failed(self, error: TwsError) -> None:
+        self.dead = True
+        self._line.channel_failed(self, error)
+
+    def interrupted(self) -> None:
+        self._line.channel_interrupted(self)
+
+    def restored(self) -> None:
+        self._line.channel_restored(self)
+
+
+class QuoteLine:
+    """One instrument's line. `contract` is qualified (its `con_id` is set)."""
+
+    def __init__(
+        self, gateway: Gateway, contract: Contract, clock: Clock, watcher: LineWatcher
+    ) -> None:
+        self.contract = contract
+        self.slot = QuoteSlot(contract)
+        self.fallback = Fallback()
+        self.error: TwsError | None = None
+        self.label = ""  # for whoever publishes the line: its constant part, made once
+        self._gateway = gateway
+        self._clock = clock
+        self._watcher = watcher
+        self._channel: _Channel | None = None
+        self._probe: _Channel | None = None
+        self._waiters: set[asyncio.Event] = set()
+
+    # opening and closing ------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Requests the line, as live as it may be."""
+        self._drop_channel()
+        channel = self._request(self.fallback.wanted)
+        if not channel.dead:
+            self._channel = channel
+
+    def close(self) -> None:
+        """Gives the line back."""
+        self._drop_probe()
+        self._drop_channel()
+
+    def retry(self) -> None:
+        """Someone asks again for what was refused: from live downwards, once more."""
+        if self._channel is None:
+            self.error = None
+            self.fallback.feed = Feed.LIVE
+            self.open()
+
+    def doubt(self) -> None:
+        """Live values may have stopped without a word: stale until they tick again."""
+        if self._channel is not None and self.fallback.feed is Feed.LIVE:
+            self.slot.interrupted()
+            self._watcher.interrupted(self)
+
+    def maintain(self, *, room: bool) -> None:
+        """To be called now and then: tries live again when its time has come and there is room."""
+        if self._probe is not None or not self.fallback.probe_due(self._clock.monotonic()):
+            return
+        if self.fallback.feed is Feed.NOTHING:
+            self.retry()
+        elif room:
+            probe = self._request(MarketDataType.LIVE, probe=True)
+            self._probe = None if probe.dead else probe
+
+    @property
+    def probing(self) -> bool:
+        """Whether a second channel is open beside the first."""
+        return self._probe is not None
+
+    def _request(self, kind: MarketDataType, *, probe: bool = False) -> _Channel:
+        """A new channel; `dead` when it was refused while it was being asked for."""
+        channel = _Channel(self, kind, probe=probe)
+        option = self.contract.sec_type in {"OPT", "FOP"}
+        channel.subscription = self._gateway.subscribe_market_data(
+            self.contract,
+            channel,
+            generic_ticks=OPTION_GENERIC_TICKS if option else (),
+            kind=kind,
+        )
+        return channel
+
+    def _drop_channel(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.cancel()
+
+    def _drop_probe(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.cancel()
+
+    # what the channels tell ---------------------------------------------------------------------
+
+    def channel_tick(self, channel: _Channel, tick: Tick) -> None:
+        """A value came."""
+        if channel is self._probe:
+            if tick.delayed or channel.kind is not MarketDataType.LIVE:
+                return
+            self._promote(channel)
+        elif channel is not self._channel and self._channel is not None:
+            return
+        self.error = None
+        fields = self.slot.apply(tick, self._clock.monotonic(), self._clock.now())
+        if fields:
+            self._watcher.changed(self, fields)
+            self._wake()
+
+    def channel_kind(self, channel: _Channel, kind: MarketDataType) -> None:
+        """The channel says what it carries."""
+        channel.kind = kind
+        now = self._clock.monotonic()
+        if channel is self._probe:
+            if kind in {MarketDataType.DELAYED, MarketDataType.DELAYED_FROZEN}:
+                self._drop_probe()
+                self.fallback.probe_failed(10167, now)
+            return
+        self.slot.kind = kind
+        self.fallback.delivered(kind, now)
+
+    def channel_failed(self, channel: _Channel, error: TwsError) -> None:
+        """The broker refused the channel."""
+        now = self._clock.monotonic()
+        if channel.probe:
+            self._probe = None
+            self.fallback.probe_failed(error.broker_code, now)
+            return
+        if self._channel is not None and channel is not self._channel:
+            return
+        self._channel = None
+        self.slot.interrupted()
+        if self.fallback.refused(error.broker_code, now):
+            self.slot.kind = MarketDataType.DELAYED
+            self.open()
+            return
+        self.error = error
+        self._watcher.refused(self, error)
+        self._wake()
+
+    def channel_interrupted(self, channel: _Channel) -> None:
+        """The connection or the farm is gone."""
+        if channel is self._probe:
+            self._drop_probe()
+            return
+        self.slot.interrupted()
+        self._watcher.interrupted(self)
+
+    def channel_restored(self, channel: _Channel) -> None:
+        """Requested again."""
+        if channel is self._channel:
+            self.fallback.hurry(self._clock.monotonic())
+            self._watcher.restored(self)
+
+    def _promote(self, channel: _Channel) -> None:
+        self._drop_channel()
+        self._channel, self._probe = channel, None
+        channel.probe = False
+        self.slot.kind = MarketDataType.LIVE
+        self.fallback.recovered()
+
+    # waiting ------------------------------------------------------------------------------------
+
+    async def wait(
+        self, complete: Callable[[QuoteSlot], bool], timeout: float, settle: float = 0.25
+    ) -> bool:
+        """Until `complete`, or until no value came for `settle` seconds after a first one.
+
+        Returns whether anything fresh came within `timeout` seconds. Ends early, with the refusal
+        in `error`, when the broker gives no data at all.
+        """
+        woken = asyncio.Event()
+        self._waiters.add(woken)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        try:
+            while self.error is None and not complete(self.slot):
+                left = deadline - loop.time()
+                if left <= 0:
+                    break
+                some = bool(self.slot.fresh_fields())
+                try:
+                    await asyncio.wait_for(woken.wait(), min(left, settle) if some else left)
+                except TimeoutError:
+                    break
+                woken.clear()
+        finally:
+            self._waiters.discard(woken)
+        return bool(self.slot.fresh_fields())
+
+    def _wake(self) -> None:
+        for waiter in self._waiters:
+            waiter.set()

@@ -1,0 +1,242 @@
+"""Option chains, and quotes with greeks for a slice of one expiration."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.market.chain import (
+    all_strikes,
+    chain_classes,
+    chain_expirations,
+    check_expiration,
+    nearest_strikes,
+    routed_rows,
+)
+from bridge.market.contracts import ContractDesk
+from bridge.market.errors import InvalidFieldError
+from bridge.market.exchange_time import days_to_expiration, exchange_day, exchange_zone
+from bridge.market.quote_desk import QuoteDesk, failed_quote, greeks_known
+from bridge.market.single_flight import SingleFlight
+from bridge.market.views import FailedQuote, OptionChain, OptionSlice, Quote
+from bridge.model import Contract, ContractDetails, OptionParameters, Right
+from bridge.tws.gateway import Gateway
+
+KEPT_SECONDS = 3600.0
+"""New expirations are listed between sessions; an hour bounds how late a new one is seen."""
+
+GREEKS_SECONDS = 6.0
+MOST_OPTIONS = 80
+"""In one answer; more would be most of an account's lines at once."""
+
+
+class SliceQuery(Struct, frozen=True, kw_only=True):
+    """Which options: all strikes named, or `count` strikes nearest to the money within bounds."""
+
+    underlying: Contract
+    expiration: str | None = None
+    right: Right | None = None
+    strikes: tuple[float, ...] = ()
+    strike_min: float | None = None
+    strike_max: float | None = None
+    count: int = 10
+    trading_class: str = ""
+
+
+class OptionDesk:
+    """Chains by the exchange's calendar; slices over shared lines."""
+
+    def __init__(
+        self, gateway: Gateway, contracts: ContractDesk, quotes: QuoteDesk, clock: Clock
+    ) -> None:
+        self._gateway = gateway
+        self._contracts = contracts
+        self._quotes = quotes
+        self._clock = clock
+        self._rows: SingleFlight[int, tuple[OptionParameters, ...]] = SingleFlight(
+            clock, seconds=KEPT_SECONDS, size=24
+        )
+
+    async def chain(self, underlying: Contract, trading_class: str = "") -> OptionChain:
+        """What the underlying's options are, from the exchange's today on.
+
+        Raises:
+            NotConnectedError: there is no session; nothing old is shown instead.
+            UnknownContractError, AmbiguousContractError: the underlying is not one contract.
+            InvalidFieldError: it has no options (of that class).
+        """
+        self._gateway.require_ready()
+        details = await self._contracts.resolve(underlying)
+        contract = details.contract
+        rows = await self._option_rows(contract)
+        chosen = routed_rows(rows, underlying.exchange or "SMART", trading_class)
+        zone, now = exchange_zone(details.time_zone), self._clock.now()
+        classes = chain_classes(chosen, zone, now)
+        if not classes:
+            field = "tradingClass" if trading_class else "symbol"
+            raise InvalidFieldError(
+                field, f"{contract.symbol} has no such options", code="no-options"
+            )
+        standard = next(
+            (item for item in classes if item.trading_class == contract.symbol), classes[0]
+        )
+        return OptionChain(
+            symbol=contract.symbol,
+            con_id=contract.con_id,
+            exchange=standard.exchange,
+            time_zone=zone.key,
+            exchange_day=exchange_day(zone, now).strftime("%Y%m%d"),
+            expirations=chain_expirations(classes, zone, now),
+            strikes=all_strikes(classes),
+            classes=classes,
+            multiplier=standard.multiplier,
+            age=round(self._rows.age(contract.con_id), 3),
+        )
+
+    async def slice(self, query: SliceQuery) -> OptionSlice:
+        """Quotes of the options that the query means, with greeks and open interest.
+
+        Raises:
+            StaleExpirationError, InvalidFieldError: the expiration is gone or not listed, or
+                nothing is left of the strikes.
+        """
+        self._gateway.require_ready()
+        details = await self._contracts.resolve(query.underlying)
+        zone = exchange_zone(details.time_zone)
+        if query.expiration is not None:
+            check_expiration(query.expiration, zone, self._clock.now())
+        chain = await self.chain(query.underlying, query.trading_class)
+        expiration = _chosen_expiration(chain, query.expiration)
+        underlying, listed = await asyncio.gather(
+            self._quotes.quote(details.contract),
+            self._listed(details, expiration, query, chain.exchange),
+        )
+        options = _chosen(listed, query, _money(underlying))
+        if not options:
+            raise InvalidFieldError(
+                "strikes", f"no option of {expiration} is left of them", code="no-options"
+            )
+        quotes, failed = await self._read(options, zone)
+        return OptionSlice(
+            symbol=chain.symbol,
+            con_id=chain.con_id,
+            expiration=expiration,
+            dte=days_to_expiration(expiration, zone, self._clock.now()),
+            exchange_day=exchange_day(zone, self._clock.now()).strftime("%Y%m%d"),
+            time_zone=zone.key,
+            underlying=underlying,
+            options=quotes,
+            failed=failed,
+            complete=not failed and all(_has_greeks(item) for item in quotes),
+        )
+
+    async def _option_rows(self, contract: Contract) -> tuple[OptionParameters, ...]:
+        return await self._rows.get(
+            contract.con_id, lambda: self._gateway.option_parameters(contract)
+        )
+
+    async def _listed(
+        self, details: ContractDetails, expiration: str, query: SliceQuery, exchange: str
+    ) -> tuple[Contract, ...]:
+        return await self._contracts.listed_options(
+            Contract(
+                symbol=details.contract.symbol,
+                sec_type="OPT",
+                exchange=exchange,
+                currency=details.contract.currency,
+                expiration=expiration,
+                trading_class=query.trading_class,
+            )
+        )
+
+    async def _read(
+        self, options: Sequence[Contract], zone: ZoneInfo
+    ) -> tuple[tuple[Quote, ...], tuple[FailedQuote, ...]]:
+        """In as many turns as the free lines make necessary."""
+        quotes: list[Quote] = []
+        failed: list[FailedQuote] = []
+        left = list(options)
+        while left:
+            turn = max(min(self._quotes.pool.room(), len(left)), 1)
+            now = self._clock.now()
+            for item in await asyncio.gather(
+                *(self._read_one(contract, zone, now) for contract in left[:turn])
+            ):
+                (quotes if isinstance(item, Quote) else failed).append(item)  # type: ignore[arg-type]
+            del left[:turn]
+        return tuple(quotes), tuple(failed)
+
+    async def _read_one(
+        self, contract: Contract, zone: ZoneInfo, now: datetime
+    ) -> Quote | FailedQuote:
+        try:
+            with self._quotes.holding(contract) as line:
+                if not await line.wait(greeks_known, GREEKS_SECONDS, settle=1.0) and line.error:
+                    return failed_quote(contract, line.error)
+                return self._quotes.view(line, days_to_expiration(contract.expiration, zone, now))
+        except BridgeError as error:
+            return failed_quote(contract, error)
+
+
+def _chosen_expiration(chain: OptionChain, expiration: str | None) -> str:
+    listed = [item.expiration for item in chain.expirations]
+    if expiration is None:
+        return listed[0]
+    if expiration not in listed:
+        nearest = min(listed, key=lambda day: abs(int(day) - int(expiration)))
+        raise InvalidFieldError(
+            "expiration", f"{expiration} is not listed; the nearest is {nearest}", code="not-listed"
+        )
+    return expiration
+
+
+def _chosen(
+    listed: Sequence[Contract], query: SliceQuery, money: float | None
+) -> tuple[Contract, ...]:
+    """The options of the slice, by strike and right; at most `MOST_OPTIONS`."""
+    low = query.strike_min if query.strike_min is not None else 0.0
+    high = query.strike_max if query.strike_max is not None else float("inf")
+    strikes = sorted(
+        {item.strike for item in listed if item.strike is not None and low <= item.strike <= high}
+    )
+    if query.strikes:
+        wanted = set(query.strikes)
+        unknown = sorted(wanted.difference(strikes))
+        if unknown:
+            raise InvalidFieldError("strikes", f"not listed: {unknown}", code="not-listed")
+    elif strikes:
+        center = money if money is not None else strikes[len(strikes) // 2]
+        wanted = set(nearest_strikes(strikes, center, query.count))
+    else:
+        wanted = set()
+    chosen = [
+        item
+        for item in listed
+        if item.strike in wanted and (query.right is None or item.right == query.right)
+    ]
+    if len(chosen) > MOST_OPTIONS:
+        raise InvalidFieldError(
+            "strikes", f"{len(chosen)} options are more than {MOST_OPTIONS} in one answer"
+        )
+    return tuple(sorted(chosen, key=lambda item: (item.strike or 0.0, item.right or "")))
+
+
+def _money(quote: Quote) -> float | None:
+    """Where the underlying is: last, else between bid and ask, else the previous close."""
+    last, bid, ask, close = (
+        value.value if value is not None and isinstance(value.value, float | int) else None
+        for value in (quote.last, quote.bid, quote.ask, quote.close)
+    )
+    if last is not None:
+        return last
+    return (bid + ask) / 2 if bid is not None and ask is not None else close
+
+
+def _has_greeks(quote: Quote) -> bool:
+    return quote.delta is not None and quote.delta.value is not None

@@ -1,0 +1,265 @@
+"""Everyone's quotes over the shared market-data lines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.market.contracts import ContractDesk
+from bridge.market.errors import NoQuoteError
+from bridge.market.line import LineWatcher, QuoteLine
+from bridge.market.lines import LinePool
+from bridge.market.quotes import QuoteSlot
+from bridge.market.views import FailedQuote, Notice, Quote, Quotes, quote_view
+from bridge.model import Contract
+from bridge.tws.errors import TwsError
+from bridge.tws.gateway import Gateway
+from bridge.tws.state import ConnectionState
+
+CAPACITY = 100
+"""Market-data lines of an account without boosters."""
+
+FIRST_VALUE_SECONDS = 4.0
+MAINTENANCE_SECONDS = 1.0
+REFUSAL_SECONDS = 10.0
+"""A refusal is told again for this long, so that polling does not become a storm of requests."""
+
+_MEANINGS = {
+    10197: "another session of this user holds live market data",
+    10167: "no live subscription: the gateway shows delayed data",
+}
+
+
+class QuoteDesk(LineWatcher):
+    """Opens, shares and closes lines; answers with what they hold."""
+
+    def __init__(
+        self, gateway: Gateway, contracts: ContractDesk, clock: Clock, capacity: int = CAPACITY
+    ) -> None:
+        self.pool: LinePool[int] = LinePool(capacity, clock)
+        self._gateway = gateway
+        self._contracts = contracts
+        self._clock = clock
+        self._lines: dict[int, QuoteLine] = {}
+        self._watchers: list[LineWatcher] = []
+        self._refusals: dict[int, tuple[float, TwsError]] = {}
+        self._task: asyncio.Task[None] | None = None
+        gateway.events.state.listen(self._state_changed)
+
+    # life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to look after the lines."""
+        self._task = asyncio.create_task(self._maintain(), name="market-data-lines")
+
+    async def stop(self) -> None:
+        """Gives every line back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        for line in self._lines.values():
+            line.close()
+        self._lines.clear()
+
+    async def _maintain(self) -> None:
+        while True:
+            await self._clock.sleep(MAINTENANCE_SECONDS)
+            self.maintain()
+
+    def maintain(self) -> None:
+        """Closes lines that nobody wants any more, and tries live again where it is due."""
+        for key in self.pool.expired():
+            self._close(key)
+        limit = self._clock.monotonic() - REFUSAL_SECONDS
+        self._refusals = {key: told for key, told in self._refusals.items() if told[0] > limit}
+        probing = sum(line.probing for line in self._lines.values())
+        for line in tuple(self._lines.values()):
+            before = line.probing
+            line.maintain(room=self.pool.spare() - probing > 0)
+            probing += line.probing - before
+
+    def watch(self, watcher: LineWatcher) -> None:
+        """Adds someone who wants to hear of every line."""
+        self._watchers.append(watcher)
+
+    # lines --------------------------------------------------------------------------------------
+
+    def take(self, contract: Contract) -> QuoteLine:
+        """Holds the line of a qualified contract, opening it if need be; `give` it back.
+
+        Raises:
+            LinesExhaustedError: every line is held.
+            RequestRefusedError: the broker refused it just now.
+        """
+        key = contract.con_id
+        refusal = self._refusals.get(key)
+        if refusal is not None and self._clock.monotonic() - refusal[0] < REFUSAL_SECONDS:
+            raise refusal[1]
+        evicted = self.pool.take(key)
+        if evicted is not None:
+            self._close(evicted)
+        line = self._lines.get(key)
+        if line is None:
+            line = QuoteLine(self._gateway, contract, self._clock, self)
+            self._lines[key] = line
+            line.open()
+        else:
+            line.retry()
+        return line
+
+    def give(self, line: QuoteLine) -> None:
+        """The holder needs the line no more."""
+        key = line.contract.con_id
+        self.pool.give(key)
+        if line.error is not None and not self.pool.holders(key):
+            self.pool.drop(key)
+            self._close(key)
+
+    def holding(self, contract: Contract) -> AbstractContextManager[QuoteLine]:
+        """`take` and `give` around a block."""
+        return self._holding(contract)
+
+    @contextmanager
+    def _holding(self, contract: Contract) -> Iterator[QuoteLine]:
+        line = self.take(contract)
+        try:
+            yield line
+        finally:
+            self.give(line)
+
+    def line(self, con_id: int) -> QuoteLine | None:
+        """The open line of a contract."""
+        return self._lines.get(con_id)
+
+    def _close(self, key: int) -> None:
+        line = self._lines.pop(key, None)
+        if line is not None:
+            line.close()
+
+    # reading ------------------------------------------------------------------------------------
+
+    async def quote(
+        self,
+        contract: Contract,
+        *,
+        complete: Callable[[QuoteSlot], bool] | None = None,
+        timeout: float = FIRST_VALUE_SECONDS,
+    ) -> Quote:
+        """A qualified contract's quote, once its first values have come.
+
+        Raises:
+            NotConnectedError: there is no session.
+            LinesExhaustedError: every line is held.
+            RequestRefusedError: the broker gives neither live nor delayed data.
+            NoQuoteError: nothing came in time.
+        """
+        self._gateway.require_ready()
+        with self.holding(contract) as line:
+            came = await line.wait(complete or basics_known, timeout)
+            if not came:
+                self._explain_silence(line)
+            return self.view(line)
+
+    async def quotes(self, contracts: Sequence[Contract]) -> Quotes:
+        """Several quotes at once; what fails for one leaves the others alone."""
+        self._gateway.require_ready()
+        results = await asyncio.gather(*(self._one_of_many(contract) for contract in contracts))
+        return Quotes(
+            quotes=tuple(item for item in results if isinstance(item, Quote)),
+            failed=tuple(item for item in results if isinstance(item, FailedQuote)),
+        )
+
+    async def _one_of_many(self, contract: Contract) -> Quote | FailedQuote:
+        try:
+            if not contract.con_id:
+                contract = (await self._contracts.resolve(contract)).contract
+            return await self.quote(contract)
+        except BridgeError as error:
+            return failed_quote(contract, error)
+
+    def view(self, line: QuoteLine, dte: int | None = None) -> Quote:
+        """What a line holds now."""
+        return quote_view(
+            line.contract,
+            line.slot,
+            self._clock.monotonic(),
+            self._clock.now(),
+            notice=_notice(line),
+            dte=dte,
+        )
+
+    def _explain_silence(self, line: QuoteLine) -> None:
+        if line.error is not None:
+            raise line.error
+        self._gateway.require_ready()
+        raise NoQuoteError(f"no value for {line.contract.symbol} came in time")
+
+    def _state_changed(self, old: ConnectionState, new: ConnectionState) -> None:
+        """A session that competes for one line competes for all; its end is good news for all."""
+        if new is ConnectionState.SESSION_CONFLICT:
+            for line in self._lines.values():
+                line.doubt()
+        elif old is ConnectionState.SESSION_CONFLICT:
+            self._refusals.clear()
+            for line in self._lines.values():
+                line.fallback.hurry(self._clock.monotonic())
+
+    # what the lines tell ------------------------------------------------------------------------
+
+    def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
+        """Passed on."""
+        for watcher in self._watchers:
+            watcher.changed(line, fields)
+
+    def interrupted(self, line: QuoteLine) -> None:
+        """Passed on."""
+        for watcher in self._watchers:
+            watcher.interrupted(line)
+
+    def restored(self, line: QuoteLine) -> None:
+        """Passed on."""
+        for watcher in self._watchers:
+            watcher.restored(line)
+
+    def refused(self, line: QuoteLine, error: TwsError) -> None:
+        """Remembered for a moment, and passed on."""
+        self._refusals[line.contract.con_id] = (self._clock.monotonic(), error)
+        for watcher in self._watchers:
+            watcher.refused(line, error)
+
+
+def basics_known(slot: QuoteSlot) -> bool:
+    """Bid, ask and a last or previous price are known (that there is none counts)."""
+    return slot.fresh("bid") and slot.fresh("ask") and (slot.fresh("last") or slot.fresh("close"))
+
+
+def greeks_known(slot: QuoteSlot) -> bool:
+    """The same, with the model's computation and the open interest."""
+    return (
+        slot.fresh("bid")
+        and slot.fresh("ask")
+        and slot.fresh("delta")
+        and slot.fresh("openInterest")
+    )
+
+
+def failed_quote(contract: Contract, error: BridgeError) -> FailedQuote:
+    """Why there is none, beside those that there are."""
+    symbol = contract.local_symbol or contract.symbol
+    return FailedQuote(
+        symbol=symbol, code=error.code, detail=error.detail, next_step=error.next_step
+    )
+
+
+def _notice(line: QuoteLine) -> Notice | None:
+    if line.error is not None:
+        return Notice(broker_code=line.error.broker_code, detail=line.error.detail)
+    cause = line.fallback.cause
+    if cause is None:
+        return None
+    detail = _MEANINGS.get(cause, "no live subscription: delayed data was requested instead")
+    return Notice(broker_code=cause, detail=detail)

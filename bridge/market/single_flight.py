@@ -1,0 +1,84 @@
+"""One request for many who ask the same at once, and for whoever asks again at once after."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from bridge.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class SingleFlight(Generic[K, V]):
+    """Shares running calls by key, and remembers `size` answers for `seconds`.
+
+    A caller that is cancelled leaves the call running for the others; the last one takes it with
+    it. Failures are shared, never remembered.
+    """
+
+    def __init__(self, clock: Clock, *, seconds: float = 0.0, size: int = 256) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._size = size
+        self._running: dict[K, tuple[asyncio.Task[V], list[int]]] = {}
+        self._kept: OrderedDict[K, tuple[float, V]] = OrderedDict()
+
+    def kept(self, key: K) -> V | None:
+        """An answer that is young enough."""
+        held = self._kept.get(key)
+        if held is None:
+            return None
+        if self._clock.monotonic() - held[0] >= self._seconds:
+            del self._kept[key]
+            return None
+        self._kept.move_to_end(key)
+        return held[1]
+
+    def age(self, key: K) -> float:
+        """Seconds since the answer kept for this key came; 0 when none is."""
+        held = self._kept.get(key)
+        return 0.0 if held is None else self._clock.monotonic() - held[0]
+
+    def forget(self) -> None:
+        """Drops every answer."""
+        self._kept.clear()
+
+    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        """The answer: kept, shared, or asked for now."""
+        kept = self.kept(key)
+        if kept is not None:
+            return kept
+        running = self._running.get(key)
+        if running is None:
+            running = asyncio.ensure_future(self._run(key, ask)), [0]
+            self._running[key] = running
+        task, waiting = running
+        waiting[0] += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            waiting[0] -= 1
+            if not waiting[0] and not task.done():
+                task.cancel()
+                # Whoever comes next must not join a call that is on its way out.
+                if self._running.get(key) is running:
+                    del self._running[key]
+
+    async def _run(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        task = asyncio.current_task()
+        try:
+            answer = await ask()
+            if self._seconds > 0:
+                self._kept[key] = (self._clock.monotonic(), answer)
+                self._kept.move_to_end(key)
+                while len(self._kept) > self._size:
+                    self._kept.popitem(last=False)
+            return answer
+        finally:
+            running = self._running.get(key)
+            if running is not None and running[0] is task:
+                del self._running[key]
