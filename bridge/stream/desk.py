@@ -1,0 +1,383 @@
+"""What flows into the hub: quotes of shared lines, the session's state, orders and executions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError, InvalidRequestError, Kind, NotFoundError
+from bridge.market.contracts import ContractDesk
+from bridge.market.line import LineWatcher, QuoteLine
+from bridge.market.quote_desk import QuoteDesk
+from bridge.model import Contract
+from bridge.stream.hub import MOST_SESSIONS, Hub, Session
+from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
+from bridge.stream.ring import EXECUTIONS, HEALTH, ORDERS, QUOTES, Topic
+from bridge.stream.subscriber import Subscriber
+from bridge.stream.waiting import WaitingList, Wish
+from bridge.tws.errors import NotConnectedError, TwsError
+from bridge.tws.gateway import Gateway
+from bridge.tws.state import ConnectionState
+
+HEARTBEAT_SECONDS: Final = 10
+GATHER_SECONDS: Final = 0.02
+"""Lines fall and rise together; one message tells of all."""
+
+_RECONCILED: Final = (ORDERS, EXECUTIONS)
+
+
+class TooManyTopicsError(BridgeError):
+    """One stream may have so many topics and no more."""
+
+    code = "too-many-subscriptions"
+    kind = Kind.LIMITED
+    next_step = "Unsubscribe from something first"
+
+
+class StreamDesk(LineWatcher):
+    """Connects lines and sessions of the gateway with topics and sessions of the hub."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        quotes: QuoteDesk,
+        contracts: ContractDesk,
+        clock: Clock,
+        most_streams: int = MOST_SESSIONS,
+    ) -> None:
+        self.hub = Hub(clock, self.snapshot, most_sessions=most_streams)
+        self.hub.forgotten = self._release_all
+        self.health: Callable[[], object] = lambda: {"state": self._gateway.state}
+        self._gist: tuple[object, ...] = (None, None, None)
+        self._gateway = gateway
+        self._quotes = quotes
+        self._contracts = contracts
+        self._clock = clock
+        self._held: dict[str, dict[int, QuoteLine]] = {}
+        self._waiting = WaitingList()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stale: dict[int, datetime] = {}
+        self._fell: set[int] = set()
+        self._rose: set[int] = set()
+        self._gathering: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._reconciled = self._is_reconciled()
+        self._unreconciled_since = clock.now()
+        quotes.watch(self)
+        gateway.events.state.listen(self._state_changed)
+
+    # life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begins to beat."""
+        self._task = asyncio.create_task(self._beat(), name="stream-heartbeat")
+
+    async def stop(self) -> None:
+        """Ends every stream."""
+        tasks = [*self._tasks, *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._gathering is not None:
+            self._gathering.cancel()
+        for session in tuple(self.hub.sessions.values()):
+            if session.attachment is not None:
+                session.attachment.drop("shutting down")
+            self.hub.forget(session)
+
+    async def _beat(self) -> None:
+        beats = 0
+        while True:
+            await self._clock.sleep(1.0)
+            self.publish_health()
+            beats += 1
+            if beats % HEARTBEAT_SECONDS:
+                continue
+            self.hub.tell_all("heartbeat", at=self._clock.now(), state=self._gateway.state)
+            self.hub.expire()
+            for key in [key for key in self._stale if self._quotes.line(key) is None]:
+                del self._stale[key]
+
+    def publish_health(self, *, always: bool = False) -> None:
+        """Tells of the health when what a person would act on has changed.
+
+        A halt, for one, changes no state of the connection.
+        """
+        health = self.health()
+        gist = tuple(getattr(health, name, None) for name in ("status", "state", "next_action"))
+        if always or gist != self._gist:
+            self._gist = gist
+            self.hub.publish(Topic(HEALTH), msgspec.json.encode(health).decode())
+
+    # subscribing --------------------------------------------------------------------------------
+
+    async def subscribe(self, session: Session, wish: Subscribe) -> None:
+        """Carries a wish out and confirms it; what fails of several is told one by one."""
+        if wish.channel != QUOTES:
+            self._refuse_instruments(wish)
+            self.hub.subscribe(session, Topic(wish.channel))
+            self.hub.tell(session, "subscribed", id=wish.id, channel=wish.channel)
+            if wish.channel in _RECONCILED and not self._is_reconciled():
+                self._tell_stale([session])
+            if wish.channel == HEALTH:
+                self.hub.tell(session, "health", data=self.health())
+            return
+        wanted = [Contract(symbol=symbol.upper()) for symbol in wish.symbols]
+        wanted += [item.contract() for item in wish.contracts]
+        if not wanted:
+            raise InvalidRequestError("quotes need symbols or contracts")
+        count = len(session.subscriber.topics) + self._waiting.count(session) + len(wanted)
+        if count > MOST_TOPICS:
+            raise TooManyTopicsError(f"a stream may have {MOST_TOPICS} subscriptions")
+        await self._subscribe_quotes(session, wish.id, wanted)
+
+    async def _subscribe_quotes(
+        self, session: Session, wish: Wish, wanted: Sequence[Contract]
+    ) -> None:
+        found = await asyncio.gather(
+            *(self._contracts.resolve(contract) for contract in wanted), return_exceptions=True
+        )
+        lines: list[QuoteLine] = []
+        for contract, details in zip(wanted, found, strict=True):
+            try:
+                if isinstance(details, BaseException):
+                    raise details
+                lines.append(self._hold(session, details.contract))
+            except NotConnectedError as error:
+                self._waiting.add(session, contract, wish)
+                self.tell_error(session, error, wish, contract, waiting=True)
+            except BridgeError as error:
+                self.tell_error(session, error, wish, contract)
+        if lines and not session.closed:
+            self._confirm(session, "subscribed", wish, lines)
+            self._tell_snapshots(session, lines)
+
+    def _subscribe_waiting(self) -> None:
+        for session, wish, contracts in self._waiting.take():
+            task = asyncio.create_task(
+                self._subscribe_quotes(session, wish, contracts), name="stream-subscribe"
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def unsubscribe(self, session: Session, wish: Unsubscribe) -> None:
+        """Gives subscriptions back; what was not there is no error."""
+        if wish.channel != QUOTES:
+            self.hub.unsubscribe(session, Topic(wish.channel))
+            self.hub.tell(session, "unsubscribed", id=wish.id, channel=wish.channel)
+            return
+        held = self._held.get(session.subscriber.session, {})
+        symbols = {symbol.upper() for symbol in wish.symbols}
+        everything = not symbols and not wish.con_ids
+        self._waiting.drop(session, lambda contract: everything or contract.symbol in symbols)
+        lines = [
+            line
+            for key, line in held.items()
+            if everything
+            or key in wish.con_ids
+            or (line.contract.symbol in symbols and line.contract.sec_type == "STK")
+        ]
+        for line in lines:
+            self._release(session.subscriber, line)
+            self.hub.unsubscribe(session, Topic(QUOTES, line.contract.con_id))
+        self._confirm(session, "unsubscribed", wish.id, lines)
+
+    def tell_error(
+        self,
+        session: Session,
+        error: BridgeError,
+        wish: Wish = None,
+        contract: Contract | None = None,
+        **more: object,
+    ) -> None:
+        """What could not be done, in the words of the HTTP routes."""
+        members: dict[str, object] = {**error.extra, **more}
+        members |= {"code": error.code, "detail": error.detail}
+        members["nextStep"] = error.next_step
+        if error.retry_after is not None:
+            members["retryAfter"] = error.retry_after
+        if contract is not None:
+            members["symbol"] = contract.local_symbol or contract.symbol
+        self.hub.tell(session, "error", id=wish, **members)
+
+    def greet(self, session: Session, *, resumed: bool) -> None:
+        """The first message of a connection."""
+        session.subscriber.greet(
+            session=session.subscriber.session,
+            resumed=resumed,
+            state=self._gateway.state,
+            heartbeatSeconds=HEARTBEAT_SECONDS,
+            at=self._clock.now(),
+        )
+
+    def tell_gap(self, session: Session, lost: Iterable[str]) -> None:
+        """After a resume that could not bring back everything: says so, then shows what is now."""
+        channels = list(lost)
+        self.hub.tell(
+            session, "stale", channels=channels, reason="gap-too-long", at=self._clock.now()
+        )
+        if QUOTES in channels:
+            self._tell_snapshots(session, self._held.get(session.subscriber.session, {}).values())
+        self.hub.tell(
+            session,
+            "resumed",
+            channels=channels,
+            complete=False,
+            nextStep="Read what happened meanwhile from GET /orders and GET /executions",
+            at=self._clock.now(),
+        )
+
+    def _hold(self, session: Session, contract: Contract) -> QuoteLine:
+        key = contract.con_id
+        if session.closed:
+            raise NotFoundError("the stream has ended")
+        held = self._held.setdefault(session.subscriber.session, {})
+        if key not in held:
+            held[key] = self._quotes.take(contract)
+            self.hub.subscribe(session, Topic(QUOTES, key))
+        return held[key]
+
+    def _release(self, subscriber: Subscriber, line: QuoteLine) -> None:
+        held = self._held.get(subscriber.session, {})
+        if held.pop(line.contract.con_id, None) is not None:
+            self._quotes.give(line)
+
+    def _release_all(self, subscriber: Subscriber) -> None:
+        for line in tuple(self._held.pop(subscriber.session, {}).values()):
+            self._quotes.give(line)
+
+    def _confirm(self, session: Session, kind: str, wish: Wish, lines: Iterable[QuoteLine]) -> None:
+        instruments = [
+            {"conId": line.contract.con_id, "symbol": line.contract.symbol} for line in lines
+        ]
+        self.hub.tell(session, kind, id=wish, channel=QUOTES, instruments=instruments)
+
+    def _tell_snapshots(self, session: Session, lines: Iterable[QuoteLine]) -> None:
+        bodies = [self._body(line, None) for line in lines]
+        known = [msgspec.Raw(body.encode()) for body in bodies if body is not None]
+        if known:
+            self.hub.tell(session, "quotes", snapshot=True, quotes=known)
+
+    @staticmethod
+    def _refuse_instruments(wish: Subscribe) -> None:
+        if wish.symbols or wish.contracts:
+            raise InvalidRequestError(f"{wish.channel} takes no symbols and no contracts")
+
+    # quotes -------------------------------------------------------------------------------------
+
+    def snapshot(self, con_id: int) -> str | None:
+        """The whole quote of an open line, as in a `quotes` message."""
+        line = self._quotes.line(con_id)
+        return None if line is None else self._body(line, None)
+
+    def _body(self, line: QuoteLine, fields: tuple[str, ...] | None) -> str | None:
+        values = line.slot.view(self._clock.monotonic(), fields)
+        if not values:
+            return None
+        if not line.label:
+            line.label = _prefix(line.contract)
+        return f"{line.label},{msgspec.json.encode(values).decode()[1:]}"
+
+    def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
+        """New values: to everyone who wants this instrument."""
+        key = line.contract.con_id
+        if key in self._stale:
+            self._rose.add(key)
+            self._gather()
+        topic = Topic(QUOTES, key)
+        if self.hub.wanted(topic):
+            body = self._body(line, fields)
+            if body is not None:
+                self.hub.publish(topic, body)
+
+    def interrupted(self, line: QuoteLine) -> None:
+        """What was shown of this instrument is stale."""
+        key = line.contract.con_id
+        self._stale.setdefault(key, self._clock.now())
+        self._rose.discard(key)
+        self._fell.add(key)
+        self._gather()
+
+    def refused(self, line: QuoteLine, error: TwsError) -> None:
+        """Nobody gets this instrument for now."""
+        topic = Topic(QUOTES, line.contract.con_id)
+        for session in self.hub.on_channel(QUOTES):
+            if topic in session.subscriber.topics:
+                self.tell_error(session, error, None, line.contract)
+
+    def _gather(self) -> None:
+        if self._gathering is None:
+            loop = asyncio.get_running_loop()
+            self._gathering = loop.call_later(GATHER_SECONDS, self._tell_gathered)
+
+    def _tell_gathered(self) -> None:
+        self._gathering = None
+        fell, self._fell = self._fell, set()
+        rose, self._rose = self._rose, set()
+        if fell:
+            state = self._gateway.state
+            reason = "data-interrupted" if state is ConnectionState.READY else str(state)
+            self._tell_lines("stale", fell, reason=reason, at=self._clock.now())
+        if rose:
+            since = [self._stale.pop(key) for key in rose if key in self._stale]
+            gap = (self._clock.now() - min(since)).total_seconds() if since else 0.0
+            self._tell_lines("resumed", rose, gapSeconds=round(gap, 3), at=self._clock.now())
+
+    def _tell_lines(self, kind: str, keys: set[int], **members: object) -> None:
+        for session in self.hub.on_channel(QUOTES):
+            held = self._held.get(session.subscriber.session, {})
+            symbols = sorted({held[key].contract.symbol for key in keys if key in held})
+            if symbols:
+                self.hub.tell(session, kind, channels=[QUOTES], symbols=symbols, **members)
+
+    # the session --------------------------------------------------------------------------------
+
+    def _state_changed(self, _old: ConnectionState, _new: ConnectionState) -> None:
+        self.publish_health(always=True)
+        sessions = {session for channel in _RECONCILED for session in self.hub.on_channel(channel)}
+        before, self._reconciled = self._reconciled, self._is_reconciled()
+        if before and not self._reconciled:
+            self._unreconciled_since = self._clock.now()
+            self._tell_stale(sessions)
+        elif self._reconciled and not before:
+            self._subscribe_waiting()
+            gap = (self._clock.now() - self._unreconciled_since).total_seconds()
+            self.hub.tell_all(
+                "resumed",
+                sessions,
+                channels=_RECONCILED,
+                gapSeconds=round(gap, 3),
+                complete=True,
+                at=self._clock.now(),
+            )
+
+    def _is_reconciled(self) -> bool:
+        """Whether orders are known to be what the broker says: not so while quotes alone are."""
+        try:
+            self._gateway.require_ready()
+        except BridgeError:
+            return False
+        return True
+
+    def _tell_stale(self, sessions: Iterable[Session]) -> None:
+        reason = str(self._gateway.state)
+        self.hub.tell_all(
+            "stale", sessions, channels=_RECONCILED, reason=reason, at=self._clock.now()
+        )
+
+
+def _prefix(contract: Contract) -> str:
+    members: dict[str, object] = {"symbol": contract.symbol, "conId": contract.con_id}
+    if contract.sec_type != "STK":
+        members["secType"] = contract.sec_type
+    if contract.sec_type in {"OPT", "FOP", "FUT"}:
+        members["expiration"] = contract.expiration
+    if contract.right is not None:
+        members["strike"] = contract.strike
+        members["right"] = contract.right
+    return msgspec.json.encode(members).decode()[:-1]

@@ -1,0 +1,32 @@
+"""Builds the stream room; needs the market room."""
+
+from __future__ import annotations
+
+from prometheus_client import Gauge
+
+from bridge.market.contracts import ContractDesk
+from bridge.market.quote_desk import QuoteDesk
+from bridge.services import Services
+from bridge.stream.desk import StreamDesk
+
+
+def install(services: Services) -> None:
+    """Provides the stream, and counts what it does."""
+    desk = StreamDesk(
+        services.gateway,
+        services[QuoteDesk],
+        services[ContractDesk],
+        services.clock,
+        services.environment.max_streams,
+    )
+    services.provide(StreamDesk, desk)
+    services.on_start(desk.start)
+    services.on_stop(desk.stop)
+    hub = desk.hub
+    for name, text, read in (
+        ("bridge_streams", "Streams with a client", lambda: hub.attached),
+        ("bridge_stream_events", "Events published since the start", lambda: hub.cursor),
+        ("bridge_streams_cut_off", "Clients cut off as too slow", lambda: hub.cut_off),
+        ("bridge_streams_conflated", "Times that clients were too slow", lambda: hub.conflations),
+    ):
+        Gauge(name, text, registry=services.metrics).set_function(read)

@@ -1,0 +1,176 @@
+"""One client of the stream: what waits to be sent to it, and how that stays bounded.
+
+Orders, executions and health are never dropped: a client that lets too many of them pile up is cut
+off, and can come back for them. Quotes are conflated: when too many wait, each instrument's latest
+values replace all that was waiting, and the message says how many updates it stands for.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from bridge.stream.ring import QUOTES, Event, Topic
+
+MOST_QUOTES_IN_MESSAGE: Final = 400
+CONFLATE_ABOVE: Final = 2000
+CUT_OFF_ABOVE: Final = 1000
+REMEMBERED_MESSAGES: Final = 2048
+
+Snapshot = Callable[[int], str | None]
+"""The whole quote of a contract id as JSON, None when its line is gone."""
+
+_TYPES: Final = {"orders": "order", "executions": "execution", "health": "health"}
+
+
+class Subscriber:
+    """Topics, numbering and the queue of one session."""
+
+    def __init__(self, session: str, owner: str, snapshot: Snapshot) -> None:
+        self.session = session
+        self.owner = owner
+        self.topics: set[Topic] = set()
+        self.sequence = 0
+        self.overflowed = False
+        self.conflations = 0
+        self._snapshot = snapshot
+        self._queue: deque[Event | str] = deque()
+        self._quotes_waiting = 0
+        self._others_waiting = 0
+        self._conflating: dict[int, int] = {}
+        self._cursor = 0
+        self._cursors = array("Q", bytes(8 * REMEMBERED_MESSAGES))
+
+    # taking in ----------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to send."""
+        return bool(self._queue or self._conflating)
+
+    def offer(self, event: Event) -> None:
+        """Queues an event of one of its topics."""
+        if event.topic.channel != QUOTES:
+            self._others_waiting += 1
+            self.overflowed = self.overflowed or self._others_waiting > CUT_OFF_ABOVE
+            self._queue.append(event)
+            return
+        if self._conflating:
+            self._conflate(event)
+            return
+        self._queue.append(event)
+        self._quotes_waiting += 1
+        if self._quotes_waiting > CONFLATE_ABOVE:
+            self._start_conflating()
+
+    def tell(self, kind: str, **members: object) -> None:
+        """Queues a message of the server's own."""
+        # Without the brace: the number comes first, when it is sent.
+        self.tell_raw(_encode({"type": kind, **members})[1:])
+
+    def greet(self, **members: object) -> None:
+        """Puts the welcome before everything that waits."""
+        self._others_waiting += 1
+        self._queue.appendleft(_encode({"type": "welcome", **members})[1:])
+
+    def tell_raw(self, body: str) -> None:
+        """The same for a message encoded once for many: JSON without its first brace."""
+        self._others_waiting += 1
+        self.overflowed = self.overflowed or self._others_waiting > CUT_OFF_ABOVE
+        self._queue.append(body)
+
+    def _start_conflating(self) -> None:
+        self.conflations += 1
+        kept: deque[Event | str] = deque()
+        for item in self._queue:
+            if isinstance(item, Event) and item.topic.channel == QUOTES:
+                self._conflate(item)
+            else:
+                kept.append(item)
+        self._queue = kept
+        self._quotes_waiting = 0
+
+    def _conflate(self, event: Event) -> None:
+        key = event.topic.key
+        self._conflating[key] = self._conflating.get(key, 0) + 1
+
+    # giving out ---------------------------------------------------------------------------------
+
+    def take(self, now_cursor: int) -> list[str]:
+        """The next messages, numbered; empty when nothing waits.
+
+        `now_cursor` is the stream's place now, up to which conflated quotes speak.
+        """
+        messages: list[str] = []
+        quotes: list[str] = []
+        while self._queue:
+            item = self._queue.popleft()
+            if isinstance(item, Event) and item.topic.channel == QUOTES:
+                self._quotes_waiting -= 1
+                self._cursor = item.cursor
+                quotes.append(item.body)
+                if len(quotes) >= MOST_QUOTES_IN_MESSAGE:
+                    messages.append(self._quotes_message(quotes))
+                continue
+            if quotes:
+                messages.append(self._quotes_message(quotes))
+            messages.append(self._other_message(item))
+        if quotes:
+            messages.append(self._quotes_message(quotes))
+        if self._conflating:
+            messages.append(self._conflated_message(now_cursor))
+        return messages
+
+    def _number(self) -> int:
+        self.sequence += 1
+        self._cursors[self.sequence % REMEMBERED_MESSAGES] = self._cursor
+        return self.sequence
+
+    def _quotes_message(self, quotes: list[str]) -> str:
+        message = f'{{"seq":{self._number()},"type":"quotes","quotes":[{",".join(quotes)}]}}'
+        quotes.clear()
+        return message
+
+    def _other_message(self, item: Event | str) -> str:
+        self._others_waiting -= 1
+        if isinstance(item, str):
+            return f'{{"seq":{self._number()},{item}'
+        self._cursor = item.cursor
+        kind = _TYPES[item.topic.channel]
+        return f'{{"seq":{self._number()},"type":"{kind}","data":{item.body}}}'
+
+    def _conflated_message(self, now_cursor: int) -> str:
+        quotes = [body for key in self._conflating if (body := self._snapshot(key)) is not None]
+        count = sum(self._conflating.values())
+        self._conflating.clear()
+        self._cursor = now_cursor
+        return (
+            f'{{"seq":{self._number()},"type":"quotes","conflated":{count},'
+            f'"quotes":[{",".join(quotes)}]}}'
+        )
+
+    # coming back --------------------------------------------------------------------------------
+
+    def rewind(self, last_sequence: int) -> int | None:
+        """Back to just after the message that the client saw last; its place in the stream.
+
+        None when that message is too long ago, or was never sent.
+        """
+        oldest = max(self.sequence - REMEMBERED_MESSAGES + 1, 1)
+        if not oldest <= last_sequence <= self.sequence:
+            return None
+        self._queue.clear()
+        self._conflating.clear()
+        self._quotes_waiting = self._others_waiting = 0
+        self.overflowed = False
+        self.sequence = last_sequence
+        self._cursor = self._cursors[last_sequence % REMEMBERED_MESSAGES]
+        return self._cursor
+
+
+def _encode(message: dict[str, object]) -> str:
+    return msgspec.json.encode(message).decode()

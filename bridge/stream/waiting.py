@@ -1,0 +1,41 @@
+"""Quotes that were asked for while there was no session: subscribed as soon as there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from bridge.model import Contract
+from bridge.stream.hub import Session
+
+Wish = str | int | None
+"""The id that a client gave its message."""
+
+
+class WaitingList:
+    """What each session waits for."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[Session, dict[Contract, Wish]] = {}
+
+    def add(self, session: Session, contract: Contract, wish: Wish) -> None:
+        """To be tried at the next session."""
+        self._wanted.setdefault(session, {})[contract] = wish
+
+    def count(self, session: Session) -> int:
+        """How many a session waits for."""
+        return len(self._wanted.get(session, ()))
+
+    def drop(self, session: Session, which: Callable[[Contract], bool]) -> None:
+        """No longer wanted."""
+        wanted = self._wanted.get(session, {})
+        for contract in [contract for contract in wanted if which(contract)]:
+            del wanted[contract]
+
+    def take(self) -> Iterator[tuple[Session, Wish, tuple[Contract, ...]]]:
+        """Everything, by session and wish; the list is empty then."""
+        taken, self._wanted = self._wanted, {}
+        for session, wanted in taken.items():
+            if session.closed:
+                continue
+            for wish in dict.fromkeys(wanted.values()):
+                yield session, wish, tuple(each for each in wanted if wanted[each] == wish)
