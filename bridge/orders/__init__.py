@@ -1,0 +1,1 @@
+"""Orders: qualified, checked, journalled, sent once, and followed to their end; executions."""

@@ -1,0 +1,147 @@
+"""Takes the broker's messages into the journal: one function over a connection, no clock, no loop.
+
+Which order a message is about: its reference names it; else the broker's permanent id; else the
+number under this client id. A message about someone else's order leaves the orders alone; an
+execution of it is kept all the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, assert_never
+
+from msgspec import Struct, to_builtins
+
+from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus
+from bridge.orders import lifecycle
+from bridge.orders.lifecycle import Happening
+from bridge.store import commissions, executions, order_events, orders
+from bridge.store.executions import ExecutionRow, Novelty
+from bridge.store.orders import OrderRecord
+
+
+class OrderErrorMessage(Struct, frozen=True):
+    """The broker's error about the order with this number."""
+
+    broker_order_id: int
+    code: int
+    text: str
+
+
+class Own(Struct, frozen=True):
+    """Something the bridge itself knows of an order."""
+
+    order_id: str
+    happening: Happening
+
+
+Message = OpenOrder | OrderStatus | Execution | CommissionReport | OrderErrorMessage | Own
+
+
+class Absorbed(Struct):
+    """What has changed: the last state of each order and execution that did."""
+
+    orders: dict[str, OrderRecord]
+    executions: dict[str, ExecutionRow]
+
+
+class Absorber:
+    """Absorbs messages of one client id within one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, client_id: int, now: datetime) -> None:
+        self._connection = connection
+        self._client_id = client_id
+        self._now = now
+        self.result = Absorbed({}, {})
+
+    def absorb(self, message: Message) -> None:
+        """Takes one message in."""
+        now = self._now
+        match message:
+            case Own(order_id, happening):
+                self._advance(orders.get(self._connection, order_id), happening)
+            case OpenOrder():
+                self._advance(self._of_open_order(message), lifecycle.Reported(now, message))
+            case OrderStatus():
+                self._advance(self._of_status(message), lifecycle.StatusReported(now, message))
+            case OrderErrorMessage(number, code, text):
+                record = orders.by_broker_order(self._connection, self._client_id, number)
+                self._advance(record, lifecycle.BrokerError(now, code, text))
+            case Execution():
+                self._execution(message)
+            case CommissionReport():
+                self._commission(message)
+            case _:
+                assert_never(message)
+
+    def _advance(self, record: OrderRecord | None, happening: Happening) -> None:
+        if record is None:
+            return
+        after = lifecycle.apply(record, happening)
+        if after is record:
+            return
+        orders.save(self._connection, after)
+        kind = type(happening).__name__
+        order_events.add(self._connection, record.id, self._now, kind, _difference(record, after))
+        self.result.orders[after.id] = after
+
+    def _of_open_order(self, message: OpenOrder) -> OrderRecord | None:
+        order = message.order
+        return self._find(
+            order.order_ref, order.perm_id, order.client_id, message.order_id or order.order_id
+        )
+
+    def _of_status(self, message: OrderStatus) -> OrderRecord | None:
+        return self._find("", message.perm_id, message.client_id, message.order_id)
+
+    def _find(
+        self, order_ref: str, perm_id: int, client_id: int, number: int
+    ) -> OrderRecord | None:
+        if order_ref:
+            return orders.by_ref(self._connection, order_ref)
+        known = orders.by_perm_id(self._connection, perm_id) if perm_id else None
+        if known is not None or number <= 0:
+            return known
+        numbered = orders.by_broker_order(self._connection, client_id, number)
+        if numbered is not None and numbered.perm_id and perm_id and numbered.perm_id != perm_id:
+            return None  # the broker has begun its numbers anew: this is another order
+        return numbered
+
+    def _execution(self, message: Execution) -> None:
+        record = self._find(message.order_ref, message.perm_id, message.client_id, message.order_id)
+        order_id = record.id if record else None
+        if executions.record(self._connection, message, order_id) is Novelty.NOTHING:
+            return
+        self._note_execution(message.exec_id)
+        if record is not None:
+            quantity, average = executions.sum_of_order(self._connection, record.id)
+            self._advance(record, lifecycle.Executed(self._now, quantity, average))
+
+    def _commission(self, message: CommissionReport) -> None:
+        if commissions.record(self._connection, message) and executions.touch(
+            self._connection, message.exec_id
+        ):
+            self._note_execution(message.exec_id)
+
+    def _note_execution(self, exec_id: str) -> None:
+        row = executions.by_exec_id(self._connection, exec_id)
+        if row is not None:
+            self.result.executions[row.exec_id] = row
+
+
+def absorb(
+    connection: sqlite3.Connection, messages: Iterable[Message], client_id: int, now: datetime
+) -> Absorbed:
+    """Takes messages in, in their order; returns what they have changed."""
+    absorber = Absorber(connection, client_id, now)
+    for message in messages:
+        absorber.absorb(message)
+    return absorber.result
+
+
+def _difference(before: OrderRecord, after: OrderRecord) -> dict[str, Any]:
+    """The members that changed, with their new values."""
+    old, new = to_builtins(before), to_builtins(after)
+    return {name: new[name] for name in new if new[name] != old[name] and name != "updatedAt"}

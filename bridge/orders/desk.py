@@ -1,0 +1,222 @@
+"""What the order routes call: reading, previews, the kill switch.
+
+Placing and changing beside it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from msgspec import Struct
+
+from bridge.errors import BridgeError, InvalidRequestError
+from bridge.orders.auditing import Auditor, Caller
+from bridge.orders.changing import CancelResult, Changes
+from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.halt import Cancelling, Halt, HaltSwitch
+from bridge.orders.legs import order_type
+from bridge.orders.placing import Placement, check_group
+from bridge.orders.request import OcaRequest, OrderRequest
+from bridge.orders.safety import violations
+from bridge.orders.safety.case import Case
+from bridge.orders.sending import Sender
+from bridge.orders.views import (
+    DryRun,
+    OrderDetail,
+    OrdersPage,
+    Preview,
+    order_detail,
+    order_view,
+    what_if_members,
+)
+from bridge.store import Database, audit, order_events, orders
+from bridge.store.audit import AuditEntry
+from bridge.tws.gateway import Gateway
+
+LARGEST_PAGE: Final = 500
+_WHAT_IF_SECONDS: Final = 8.0
+
+
+class HaltView(Struct, rename="camel", frozen=True, kw_only=True):
+    """The kill switch, and what became of the open orders that were to be cancelled with it."""
+
+    halted: bool
+    since: datetime | None = None
+    by: str | None = None
+    reason: str | None = None
+    cancel: Cancelling = "none"
+    cancelled: CancelResult | None = None
+    next_step: str | None = None
+
+
+class AuditPage(Struct, rename="camel", frozen=True, kw_only=True):
+    """Entries of the audit log, the newest first."""
+
+    entries: tuple[AuditEntry, ...]
+    next_cursor: str | None = None
+
+
+class OrderDesk:
+    """Everything about orders, for the routes."""
+
+    def __init__(
+        self,
+        database: Database,
+        gateway: Gateway,
+        placement: Placement,
+        sender: Sender,
+        changes: Changes,
+        halt: HaltSwitch,
+        auditor: Auditor,
+    ) -> None:
+        self.placement = placement
+        self.changes = changes
+        self._sender = sender
+        self.halt = halt
+        self._database = database
+        self._gateway = gateway
+        self._auditor = auditor
+
+    # reading ------------------------------------------------------------------------------------
+
+    async def order(self, order_id: str) -> OrderDetail:
+        """One order with its history and the other legs of its group."""
+        record = await self.changes.record(order_id)
+        legs, history = await self._database.read(
+            lambda connection: (
+                orders.by_group(connection, record.group_id),
+                order_events.of_order(connection, record.id),
+            )
+        )
+        return order_detail(record, legs, history)
+
+    async def orders(self, *, only_open: bool, cursor: str, limit: int) -> OrdersPage:
+        """The newest orders first."""
+        before = _number(cursor)
+        records, following = await self._database.read(
+            lambda connection: orders.page(
+                connection, only_open=only_open, before=before, limit=limit
+            )
+        )
+        return OrdersPage(
+            orders=tuple(order_view(record) for record in records),
+            next_cursor=None if following is None else str(following),
+        )
+
+    async def audit(self, cursor: str, limit: int) -> AuditPage:
+        """The newest entries first."""
+        before = _number(cursor)
+        entries, following = await self._database.read(
+            lambda connection: audit.page(connection, before=before, limit=limit)
+        )
+        return AuditPage(
+            entries=tuple(entries), next_cursor=None if following is None else str(following)
+        )
+
+    # without placing ----------------------------------------------------------------------------
+
+    async def dry_run(self, request: OrderRequest) -> DryRun:
+        """Every check of a real order; raises what a real order would raise."""
+        _, cases = await self.placement.judge((request,))
+        found = violations(cases)
+        if found:
+            raise OrderRefusedByRulesError(found)
+        return DryRun(dry_run=True, orders=tuple(_preview(case, ()) for case in cases))
+
+    async def dry_run_group(self, request: OcaRequest) -> DryRun:
+        """The same for an OCA group."""
+        check_group(request)
+        _, cases = await self.placement.judge(request.orders)
+        found = violations(cases)
+        if found:
+            raise OrderRefusedByRulesError(found)
+        return DryRun(dry_run=True, orders=tuple(_preview(case, ()) for case in cases))
+
+    async def preview(self, request: OrderRequest) -> Preview:
+        """The checks' findings and the broker's what-if of the (entry) order."""
+        prepared, cases = await self.placement.judge((request,))
+        found = tuple(violations(cases))
+        preview = _preview(cases[0], found)
+        state = await self._sender.what_if(
+            prepared[0].contract, prepared[0].legs[0].order, _WHAT_IF_SECONDS
+        )
+        members = {name: getattr(preview, name) for name in Preview.__struct_fields__}
+        return Preview(**(members | what_if_members(state)))
+
+    # the kill switch ----------------------------------------------------------------------------
+
+    def halt_view(self) -> HaltView:
+        """Whether trading is halted."""
+        halt = self.halt.halt
+        return HaltView(halted=False) if halt is None else _halt_view(halt, None)
+
+    async def halt_trading(self, reason: str, cancel: Cancelling, caller: Caller) -> HaltView:
+        """Nothing new goes out from here on; then the open orders, if asked for."""
+        detail = {"reason": reason, "cancel": cancel}
+        async with self._auditor.trail(caller, "trading.halt", detail):
+            halt = await self.halt.turn_on(caller.key_id, reason, cancel)
+            await self._sender.settle_down()
+            return _halt_view(halt, await self._cancel(cancel))
+
+    async def resume_trading(self, caller: Caller) -> HaltView:
+        """Lets orders through again."""
+        async with self._auditor.trail(caller, "trading.resume", None):
+            await self.halt.turn_off()
+        return HaltView(halted=False)
+
+    async def _cancel(self, cancel: Cancelling) -> CancelResult | None:
+        if cancel == "none":
+            return None
+        own = await self.changes.cancel_own()
+        if cancel == "all":
+            try:
+                await self._gateway.cancel_all_orders()
+            except BridgeError:
+                return CancelResult(requested=own.requested, failed=(*own.failed, "other clients"))
+        return own
+
+
+def _halt_view(halt: Halt, cancelled: CancelResult | None) -> HaltView:
+    step = "DELETE /trading/halt lets orders through again"
+    if cancelled is not None and cancelled.failed:
+        step = "Some cancels could not be sent: they are repeated as soon as the gateway is back"
+    return HaltView(
+        halted=True,
+        since=halt.since,
+        by=halt.by,
+        reason=halt.reason or None,
+        cancel=halt.cancel,
+        cancelled=cancelled,
+        next_step=step,
+    )
+
+
+def _preview(case: Case, found: tuple[Any, ...]) -> Preview:
+    reference = case.reference.for_action(case.order.action) if case.reference else None
+    return Preview(
+        accepted=not found,
+        symbol=case.contract.symbol,
+        sec_type=case.contract.sec_type,
+        con_id=case.contract.con_id,
+        action=case.order.action,
+        quantity=case.order.quantity,
+        order_type=order_type(case.order.order_type),
+        account=case.order.account,
+        currency=case.contract.currency,
+        limit_price=case.order.limit_price,
+        stop_price=case.order.stop_price,
+        reference_price=reference,
+        notional=case.notional,
+        violations=found,
+    )
+
+
+def _number(cursor: str) -> int | None:
+    if not cursor:
+        return None
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+        raise InvalidRequestError(
+            f"{cursor[:40]!r} is no cursor", code="invalid-cursor", next_step="Use nextCursor"
+        )
+    return int(cursor)

@@ -1,0 +1,153 @@
+"""What can be wrong with an order, and what it means for whoever sent it.
+
+    OrderError
+    ├── OrderRefusedByRulesError  order-refused             violations; nothing was sent
+    ├── TradingHaltedError        trading-halted            the kill switch is on
+    ├── KeyRequiredError          idempotency-key-required
+    ├── KeyReusedError            idempotency-key-reused    the same key with another body
+    ├── OrderRejectedError        order-rejected            the broker said no
+    ├── ChangeRejectedError       change-rejected           the order goes on as it was
+    ├── OrderNotSentError         order-not-sent            certainly not sent; repeat it
+    ├── OrderPendingError         order-pending             sent, no answer yet: ask again
+    ├── OrderFateUnknownError     order-fate-unknown        a person must look
+    ├── TooManyOrdersError        too-many-orders           nothing was sent; a moment later
+    ├── OrderNotOpenError         order-not-open            nothing to change or cancel
+    └── UnknownOrderError         unknown-order
+
+An ambiguous or unknown contract is `bridge.market.errors.AmbiguousContractError` or
+`bridge.tws.errors.UnknownContractError`, as on the reading routes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bridge.errors import BridgeError, Kind
+
+
+class Violation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One broken rule.
+
+    `code` is stable, `field` the member of the request it is about, `limit` what would still do.
+    """
+
+    code: str
+    message: str
+    field: str = ""
+    value: float | str | None = None
+    limit: float | str | None = None
+
+
+class OrderError(BridgeError):
+    """Any failure of an order route."""
+
+
+class OrderRefusedByRulesError(OrderError):
+    """The bridge refused the order; all the broken rules are in `violations`."""
+
+    code = "order-refused"
+    kind = Kind.INVALID
+    next_step = "Mend every violation and send it again; nothing was sent to the broker"
+
+    def __init__(self, violations: list[Violation], **options: Any) -> None:
+        listed = "; ".join(violation.message for violation in violations)
+        super().__init__(
+            listed,
+            extra={"violations": [msgspec.to_builtins(each) for each in violations]},
+            **options,
+        )
+        self.violations = violations
+
+
+class TradingHaltedError(OrderError):
+    """The kill switch is on."""
+
+    code = "trading-halted"
+    kind = Kind.HALTED
+    next_step = "DELETE /trading/halt lets orders through again; cancelling works meanwhile"
+
+
+class KeyRequiredError(OrderError):
+    """An order without an idempotency key."""
+
+    code = "idempotency-key-required"
+    kind = Kind.INVALID
+    next_step = (
+        "Send an Idempotency-Key header: a fresh UUID for each order, the same one on a retry"
+    )
+
+
+class KeyReusedError(OrderError):
+    """The key belongs to another order."""
+
+    code = "idempotency-key-reused"
+    kind = Kind.CONFLICT
+    next_step = "A new order needs a new key; a retry needs exactly the same body"
+
+
+class OrderRejectedError(OrderError):
+    """The broker said no: `brokerCode` and `brokerText` say why."""
+
+    code = "order-rejected"
+    kind = Kind.REFUSED
+    next_step = "Read brokerText; nothing of this order is working at the broker"
+
+
+class ChangeRejectedError(OrderError):
+    """The broker refused a change or a cancel; the order goes on as it was."""
+
+    code = "change-rejected"
+    kind = Kind.REFUSED
+    next_step = "Read brokerText and the order: it goes on as it was"
+
+
+class OrderNotSentError(OrderError):
+    """It is certain that the broker never got this order."""
+
+    code = "order-not-sent"
+    kind = Kind.UNAVAILABLE
+    next_step = "Send it again, with the same key if you like, when /ready answers 200"
+
+
+class OrderPendingError(OrderError):
+    """Sent, but the broker has not answered yet."""
+
+    code = "order-pending"
+    kind = Kind.TIMEOUT
+    next_step = (
+        "Repeat the request with the same Idempotency-Key, or read the order: it is not sent twice"
+    )
+
+
+class OrderFateUnknownError(OrderError):
+    """It may or may not have reached the broker, and nothing there tells."""
+
+    code = "order-fate-unknown"
+    kind = Kind.TIMEOUT
+    next_step = "Look in TWS or the Client Portal; then settle it with POST /order/{id}/settle"
+
+
+class TooManyOrdersError(OrderError):
+    """More orders at once than the gateway's message limit lets through."""
+
+    code = "too-many-orders"
+    kind = Kind.LIMITED
+    next_step = "Wait Retry-After seconds, then send it again"
+
+
+class OrderNotOpenError(OrderError):
+    """The order has ended."""
+
+    code = "order-not-open"
+    kind = Kind.CONFLICT
+    next_step = "Read the order: it is filled, cancelled or rejected already"
+
+
+class UnknownOrderError(OrderError):
+    """No order has this id."""
+
+    code = "unknown-order"
+    kind = Kind.NOT_FOUND
+    next_step = "GET /orders lists the orders and their ids"

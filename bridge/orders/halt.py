@@ -1,0 +1,82 @@
+"""The kill switch.
+
+It is in the journal before anyone is told that it is on, and survives restarts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from bridge.clock import Clock
+from bridge.orders.errors import TradingHaltedError
+from bridge.store import Database, settings
+
+_NAME: Final = "trading.halt"
+Cancelling = Literal["none", "own", "all"]
+
+
+class Halt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Why nothing is sent. `cancel`: which open orders are to be cancelled while it holds."""
+
+    since: datetime
+    by: str
+    reason: str = ""
+    cancel: Cancelling = "none"
+
+
+class HaltSwitch:
+    """On or off; the answer in memory is the journal's."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._halt: Halt | None = None
+
+    async def load(self) -> None:
+        """Takes over what the last process left."""
+        self._halt = await self._database.read(stored)
+
+    @property
+    def halt(self) -> Halt | None:
+        """The halt that holds now."""
+        return self._halt
+
+    def require_off(self) -> None:
+        """Raises while trading is halted."""
+        if self._halt is not None:
+            raise halted(self._halt)
+
+    async def turn_on(self, by: str, reason: str, cancel: Cancelling) -> Halt:
+        """Halts trading. A halt that holds already keeps its beginning."""
+        since = self._halt.since if self._halt else self._clock.now()
+        halt = Halt(since=since, by=by, reason=reason, cancel=cancel)
+        self._halt = halt
+        encoded = msgspec.json.encode(halt)
+        now = self._clock.now()
+        await self._database.write(lambda connection: settings.put(connection, _NAME, encoded, now))
+        return halt
+
+    async def turn_off(self) -> bool:
+        """Lets orders through again; False when there was no halt."""
+        removed = await self._database.write(lambda connection: settings.remove(connection, _NAME))
+        self._halt = None
+        return removed
+
+
+def stored(connection: sqlite3.Connection) -> Halt | None:
+    """What the journal says; asked again in the transaction that writes an order down."""
+    value = settings.get(connection, _NAME)
+    return None if value is None else msgspec.json.decode(value, type=Halt)
+
+
+def halted(halt: Halt) -> TradingHaltedError:
+    """The error for an order that comes while it holds."""
+    why = f": {halt.reason}" if halt.reason else ""
+    return TradingHaltedError(
+        f"trading is halted since {halt.since:%Y-%m-%d %H:%M:%S} UTC{why}",
+        extra={"since": halt.since, "reason": halt.reason},
+    )

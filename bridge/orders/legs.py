@@ -1,0 +1,159 @@
+"""From a request to the orders that are sent.
+
+One, the two or three of a bracket, or an OCA group.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct, structs
+
+from bridge.model import Action, Contract, Order, PriceIncrement
+from bridge.orders.request import ChangeRequest, OrderRequest
+from bridge.orders.ticks import cautious, to_tick
+
+Role = Literal["single", "entry", "take-profit", "stop-loss", "oca"]
+
+_BROKER_TYPES = {"STP_LMT": "STP LMT"}
+_OUR_TYPES = {broker: ours for ours, broker in _BROKER_TYPES.items()}
+
+
+class Leg(Struct, frozen=True, kw_only=True):
+    """One order to be: `closing` when it only ends what the entry has begun."""
+
+    role: Role
+    order: Order
+    closing: bool = False
+
+
+def order_type(broker_word: str) -> str:
+    """The broker's order type as the routes write it."""
+    return _OUR_TYPES.get(broker_word, broker_word)
+
+
+def contract_query(request: OrderRequest) -> Contract:
+    """What to look up; the broker's SMART routing unless the request names an exchange."""
+    default = "" if request.sec_type == "FUT" else "SMART"
+    if request.sec_type == "CASH":
+        default = "IDEALPRO"
+    if request.con_id:
+        return Contract(
+            con_id=request.con_id,
+            sec_type=request.sec_type,
+            exchange=request.exchange or default,
+            currency="",
+        )
+    return Contract(
+        symbol=request.symbol.strip().upper(),
+        sec_type=request.sec_type,
+        exchange=request.exchange or default,
+        currency=request.currency,
+        primary_exchange=request.primary_exchange,
+        trading_class=request.trading_class,
+        expiration=request.expiration,
+        strike=request.strike,
+        right=request.right,
+        multiplier=_multiplier(request.multiplier) if request.sec_type in {"OPT", "FUT"} else "",
+    )
+
+
+def _multiplier(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def legs(
+    request: OrderRequest, account: str, ladder: tuple[PriceIncrement, ...]
+) -> tuple[Leg, ...]:
+    """The orders of one request, the entry first; only the last of several is transmitted.
+
+    So the broker holds the entry back until its protection is there too.
+    """
+    entry = Order(
+        action=request.action,
+        quantity=request.quantity,
+        order_type=_BROKER_TYPES.get(request.order_type, request.order_type),
+        limit_price=request.limit_price,
+        stop_price=request.stop_price,
+        tif=request.tif,
+        good_till_date=request.good_till_date,
+        outside_rth=request.outside_rth,
+        account=account,
+        oca_group=request.oca_group,
+        oca_type=1 if request.oca_group else 0,
+        all_or_none=request.all_or_none,
+    )
+    if request.bracket is None:
+        made: tuple[Leg, ...] = (Leg(role="single", order=entry),)
+    else:
+        held = structs.replace(entry, transmit=False)
+        made = (Leg(role="entry", order=held), *_protection(request, entry))
+        made = (*made[:-1], _transmitted(made[-1]))
+    if request.round_to_tick:
+        made = tuple(structs.replace(leg, order=rounded(leg.order, ladder)) for leg in made)
+    return made
+
+
+def _protection(request: OrderRequest, entry: Order) -> tuple[Leg, ...]:
+    bracket = request.bracket
+    if bracket is None:
+        return ()
+    against: Action = "SELL" if entry.action == "BUY" else "BUY"
+    # The exits outlive the day on which the entry fills.
+    common = structs.replace(entry, action=against, tif="GTC", good_till_date="", transmit=False)
+    made: list[Leg] = []
+    if bracket.take_profit is not None:
+        gain = structs.replace(
+            common, order_type="LMT", limit_price=bracket.take_profit.limit_price, stop_price=None
+        )
+        made.append(Leg(role="take-profit", order=gain, closing=True))
+    if bracket.stop_loss is not None:
+        limit = bracket.stop_loss.limit_price
+        loss = structs.replace(
+            common,
+            order_type="STP" if limit is None else "STP LMT",
+            limit_price=limit,
+            stop_price=bracket.stop_loss.stop_price,
+        )
+        made.append(Leg(role="stop-loss", order=loss, closing=True))
+    return tuple(made)
+
+
+def _transmitted(leg: Leg) -> Leg:
+    return structs.replace(leg, order=structs.replace(leg.order, transmit=True))
+
+
+def one_cancels_all(leg: Leg, group: str, oca_type: int) -> Leg:
+    """The leg as a member of an OCA group."""
+    order = structs.replace(leg.order, oca_group=group, oca_type=oca_type)
+    return structs.replace(leg, role="oca", order=order)
+
+
+def changed(terms: Order, request: ChangeRequest, ladder: tuple[PriceIncrement, ...]) -> Order:
+    """The order's new terms. A changed order is always transmitted."""
+    told = {
+        name: value
+        for name in (
+            "quantity",
+            "limit_price",
+            "stop_price",
+            "tif",
+            "good_till_date",
+            "outside_rth",
+        )
+        if (value := getattr(request, name)) is not None
+    }
+    order = structs.replace(terms, **told, transmit=True)
+    return rounded(order, ladder) if request.round_to_tick else order
+
+
+def rounded(order: Order, ladder: tuple[PriceIncrement, ...]) -> Order:
+    """Prices on the tick, to the side that costs nothing: limits inwards, stops outwards."""
+    limit, stop = order.limit_price, order.stop_price
+    return structs.replace(
+        order,
+        limit_price=None if limit is None else cautious(limit, ladder, order.action),
+        stop_price=None
+        if stop is None
+        else to_tick(stop, ladder, "up" if order.action == "BUY" else "down"),
+    )

@@ -1,0 +1,291 @@
+"""An order's life as a pure function: (record, what happened) -> record.
+
+    intention ── Sent ──> sent ── broker's word ──> acknowledged ── Filled, Cancelled ──> terminal
+        │                  │                             │  201, 203 ... ──> terminal (Rejected)
+        │ NotSent          │ Missing                     │ Missing
+        v                  v                             v
+     terminal            unknown  ── broker's word ──> acknowledged / terminal
+
+Messages may come twice, late, in the wrong order or never. So: what has been filled never shrinks;
+Filled is for ever; a cancelled order only changes when it turns out to have filled; the broker's
+word always beats the bridge's own guesses (NotSent, Unknown, and Rejected where the broker lists
+the order as open again).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct, structs
+
+from bridge.model import OpenOrder, OrderStatus
+from bridge.orders.rejects import Effect, meaning
+from bridge.orders.status import ENDED, State, Status, from_broker
+from bridge.store.orders import OrderRecord, PendingChange
+
+_QUANTITY_SLACK: Final = 1e-9
+
+
+class Sent(Struct, frozen=True):
+    """It was put on the wire."""
+
+    at: datetime
+
+
+class NotSent(Struct, frozen=True):
+    """It is certain that it never reached the gateway."""
+
+    at: datetime
+    reason: str
+
+
+class Reported(Struct, frozen=True):
+    """An openOrder or completedOrder message."""
+
+    at: datetime
+    report: OpenOrder
+
+
+class StatusReported(Struct, frozen=True):
+    """An orderStatus message."""
+
+    at: datetime
+    report: OrderStatus
+
+
+class BrokerError(Struct, frozen=True):
+    """An error message that names the order."""
+
+    at: datetime
+    code: int
+    text: str
+
+
+class Executed(Struct, frozen=True):
+    """What the executions of this order add up to."""
+
+    at: datetime
+    quantity: float
+    average_price: float
+
+
+class Missing(Struct, frozen=True):
+    """The broker was asked for everything it knows, twice, and this order was not in it."""
+
+    at: datetime
+
+
+class ChangeSent(Struct, frozen=True):
+    """A change or a cancel is about to be put on the wire."""
+
+    at: datetime
+    change: PendingChange
+
+
+class ChangeDropped(Struct, frozen=True):
+    """That change was certainly not sent after all."""
+
+    at: datetime
+
+
+class Settled(Struct, frozen=True):
+    """A person has looked, and says what became of an order whose fate was unknown."""
+
+    at: datetime
+    status: Status
+
+
+Happening = (
+    Sent
+    | NotSent
+    | Reported
+    | StatusReported
+    | BrokerError
+    | Executed
+    | Missing
+    | ChangeSent
+    | ChangeDropped
+    | Settled
+)
+
+
+def apply(record: OrderRecord, happening: Happening) -> OrderRecord:
+    """What the journal holds after this; the same object when nothing has changed."""
+    changed = _apply(record, happening)
+    if changed == record:
+        return record
+    return structs.replace(changed, updated_at=max(record.updated_at, happening.at))
+
+
+def _apply(record: OrderRecord, happening: Happening) -> OrderRecord:
+    match happening:
+        case StatusReported(at, report):
+            return _status(record, at, report)
+        case Reported(at, report):
+            return _report(record, at, report)
+        case BrokerError(at, code, text):
+            return _error(record, at, code, text)
+        case Executed(at, quantity, average_price):
+            return _executed(record, at, quantity, average_price)
+        case ChangeSent(_, change):
+            money = max(record.notional, change.notional)
+            return (
+                structs.replace(record, pending=change, notional=money) if record.open else record
+            )
+        case ChangeDropped():
+            return structs.replace(record, pending=None)
+        case Settled(at, status):
+            return _end(record, at, status) if record.state is State.UNKNOWN else record
+        case _:
+            return _own_knowledge(record, happening)
+
+
+def _own_knowledge(record: OrderRecord, happening: Sent | NotSent | Missing) -> OrderRecord:
+    match happening:
+        case Sent(at):
+            state = State.SENT if record.state is State.INTENTION else record.state
+            return structs.replace(record, state=state, sent_at=record.sent_at or at)
+        case NotSent(at, reason):
+            if record.state in {State.ACKNOWLEDGED, State.TERMINAL}:
+                return record
+            return structs.replace(_end(record, at, Status.NOT_SENT), warning=reason)
+        case Missing():
+            if not record.open:
+                return record
+            return structs.replace(record, state=State.UNKNOWN, status=Status.UNKNOWN, pending=None)
+
+
+def _status(record: OrderRecord, at: datetime, report: OrderStatus) -> OrderRecord:
+    record = _fill_level(record, report.filled, report.average_fill_price)
+    record = structs.replace(record, perm_id=report.perm_id or record.perm_id)
+    status = from_broker(report.status)
+    return record if status is None else _moved(record, at, status, listed=False)
+
+
+def _report(record: OrderRecord, at: datetime, report: OpenOrder) -> OrderRecord:
+    perm_id = report.order.perm_id or record.perm_id
+    record = structs.replace(record, perm_id=perm_id)
+    if report.order.filled_quantity:
+        record = _fill_level(record, report.order.filled_quantity, 0.0)
+    status = from_broker(report.state.status)
+    if status is Status.INACTIVE and "reject" in report.state.completed_status.lower():
+        record = structs.replace(record, reject_text=report.state.completed_status)
+        status = Status.REJECTED
+    if status is None:
+        return record
+    if report.state.warning_text:
+        record = structs.replace(record, warning=report.state.warning_text)
+    record = _moved(record, at, status, listed=True)
+    return _terms(record, report) if record.open else record
+
+
+def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
+    """Takes over what a change has changed; the broker's own rewording is not taken over."""
+    told, held = report.order, record.terms
+    terms = structs.replace(
+        held,
+        quantity=told.quantity or held.quantity,
+        limit_price=_told(held.limit_price, told.limit_price),
+        stop_price=_told(held.stop_price, told.stop_price),
+        tif=told.tif or held.tif,
+        outside_rth=told.outside_rth,
+    )
+    wanted = record.pending.terms if record.pending else None
+    done = wanted is not None and (wanted.quantity, wanted.limit_price, wanted.stop_price) == (
+        terms.quantity,
+        terms.limit_price,
+        terms.stop_price,
+    )
+    return structs.replace(record, terms=terms, pending=None if done else record.pending)
+
+
+def _told(held: float | None, told: float | None) -> float | None:
+    """A price that the order has; for one that it has not the broker says 0."""
+    return held if held is None or told is None else told
+
+
+def _error(record: OrderRecord, at: datetime, code: int, text: str) -> OrderRecord:
+    known = meaning(code)
+    said = f"{code}: {text}"
+    if known.effect is Effect.WARNS:
+        return structs.replace(record, warning=said)
+    if not record.open:
+        return record
+    if known.effect is Effect.CANCELLED:
+        return _end(record, at, Status.CANCELLED)
+    changing = record.pending is not None and record.pending.terms is not None
+    answered = record.state in {State.ACKNOWLEDGED, State.UNKNOWN}
+    about_change = known.effect is Effect.CHANGE_FAILED and (answered or record.pending is not None)
+    if about_change or (changing and record.state is State.ACKNOWLEDGED):
+        return structs.replace(record, pending=None, warning=said)
+    record = structs.replace(record, reject_code=code, reject_text=text)
+    return _end(record, at, Status.REJECTED)
+
+
+def _executed(
+    record: OrderRecord, at: datetime, quantity: float, average_price: float
+) -> OrderRecord:
+    record = _fill_level(record, quantity, average_price)
+    if record.filled > 0 and record.state is not State.TERMINAL:
+        record = _acknowledged(record, at)
+        if record.status in {Status.PENDING_SUBMIT, Status.UNKNOWN}:
+            record = structs.replace(record, status=Status.SUBMITTED)
+    return _moved(record, at, Status.FILLED, listed=False) if _full(record) else record
+
+
+def _moved(record: OrderRecord, at: datetime, status: Status, *, listed: bool) -> OrderRecord:
+    """The broker gives the order this status (`listed`: in an openOrder or completedOrder)."""
+    if record.status is status and record.state in {State.ACKNOWLEDGED, State.TERMINAL}:
+        return record
+    if record.state is State.TERMINAL and not _may_return(record, status, listed=listed):
+        return record
+    if status in ENDED:
+        return _end(record, at, status)
+    record = structs.replace(
+        record, status=status, ended_at=None, reject_code=None, reject_text=None
+    )
+    return _acknowledged(record, at)
+
+
+def _may_return(record: OrderRecord, status: Status, *, listed: bool) -> bool:
+    if status is Status.FILLED:
+        return True
+    if record.status is Status.REJECTED:
+        return listed and status is not Status.INACTIVE
+    return record.status is Status.NOT_SENT
+
+
+def _acknowledged(record: OrderRecord, at: datetime) -> OrderRecord:
+    return structs.replace(
+        record, state=State.ACKNOWLEDGED, acknowledged_at=record.acknowledged_at or at
+    )
+
+
+def _end(record: OrderRecord, at: datetime, status: Status) -> OrderRecord:
+    filled = record.filled
+    if status is Status.FILLED:
+        filled = max(filled, record.terms.quantity)
+    return structs.replace(
+        record,
+        state=State.TERMINAL,
+        status=status,
+        filled=filled,
+        pending=None,
+        ended_at=record.ended_at or at,
+    )
+
+
+def _fill_level(record: OrderRecord, filled: float, average_price: float) -> OrderRecord:
+    if filled <= record.filled + _QUANTITY_SLACK:
+        return record
+    return structs.replace(
+        record, filled=filled, average_price=average_price or record.average_price
+    )
+
+
+def _full(record: OrderRecord) -> bool:
+    quantity = record.terms.quantity
+    if record.pending and record.pending.terms:  # perhaps the broker has taken the change already
+        quantity = max(quantity, record.pending.terms.quantity)
+    return record.filled >= quantity - _QUANTITY_SLACK

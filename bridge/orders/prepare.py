@@ -1,0 +1,225 @@
+"""Finds out what an order is about before it is judged: contract, price ladder, quote, account."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct, structs
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.market.contracts import ContractDesk
+from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.orders.errors import OrderRefusedByRulesError, Violation
+from bridge.orders.legs import Leg, contract_query, legs
+from bridge.orders.reference import References
+from bridge.orders.request import OrderRequest
+from bridge.orders.rules import TradingRules
+from bridge.orders.safety.case import Case, Reference
+from bridge.orders.shape import violations as shape_violations
+from bridge.store import orders
+from bridge.store.orders import DayTotals
+from bridge.tws.gateway import Gateway
+
+_LADDER_SECONDS: Final = 3.0
+
+
+class Prepared(Struct, frozen=True, kw_only=True):
+    """One request with all that is needed to judge and to send it."""
+
+    details: ContractDetails
+    ladder: tuple[PriceIncrement, ...]
+    reference: Reference | None
+    legs: tuple[Leg, ...]
+
+    @property
+    def contract(self) -> Contract:
+        """The qualified contract."""
+        return self.details.contract
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What there was before this request."""
+
+    open_orders: int
+    day: DayTotals
+
+
+class Preparer:
+    """Asks the contract desk, the quotes and the gateway's price ladders (kept for good)."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        contracts: ContractDesk,
+        references: References,
+        clock: Clock,
+        rules: TradingRules,
+        trading_mode: str,
+    ) -> None:
+        self.rules = rules
+        self._own_rules = rules
+        self._usual_account = ""
+        self._gateway = gateway
+        self._contracts = contracts
+        self._references = references
+        self._clock = clock
+        self._trading_mode = trading_mode
+        self._ladders: dict[int, tuple[PriceIncrement, ...]] = {}
+
+    def adopt(self, *, read_only: bool, account: str) -> None:
+        """Takes over what the connection settings say about orders.
+
+        `read_only` only ever adds to the rules; `account` is that of orders which name none.
+        """
+        self._usual_account = account
+        own = self._own_rules
+        self.rules = structs.replace(own, read_only=own.read_only or read_only)
+
+    async def prepare(self, request: OrderRequest) -> Prepared:
+        """Qualifies one request.
+
+        Raises:
+            OrderRefusedByRulesError: its fields contradict each other, or the contract.
+            UnknownContractError, AmbiguousContractError: not exactly one contract fits.
+        """
+        found = shape_violations(request)
+        if found:
+            raise OrderRefusedByRulesError(found)
+        details = await self._contracts.resolve(contract_query(request))
+        _require_same_symbol(request, details.contract)
+        ladder, reference = await self.surroundings_of(details)
+        return Prepared(
+            details=details,
+            ladder=ladder,
+            reference=reference,
+            legs=legs(request, self._account(request), ladder),
+        )
+
+    async def details_of(self, contract: Contract) -> ContractDetails:
+        """The details of a contract that was qualified before."""
+        query = Contract(
+            con_id=contract.con_id,
+            sec_type=contract.sec_type,
+            exchange=contract.exchange,
+            currency="",
+        )
+        return await self._contracts.resolve(query)
+
+    async def surroundings_of(
+        self, details: ContractDetails
+    ) -> tuple[tuple[PriceIncrement, ...], Reference | None]:
+        """Price ladder and last quote, asked for side by side."""
+        ladder, reference = await asyncio.gather(
+            self._ladder(details), self._references.reference(details.contract)
+        )
+        return ladder, reference
+
+    def _account(self, request: OrderRequest) -> str:
+        managed = self._gateway.accounts
+        only = managed[0] if len(managed) == 1 else ""
+        return request.account or self._usual_account or only
+
+    async def _ladder(self, details: ContractDetails) -> tuple[PriceIncrement, ...]:
+        rule_id = _market_rule(details)
+        if rule_id is not None:
+            if rule_id not in self._ladders:
+                try:
+                    ladder = await self._gateway.market_rule(rule_id, timeout=_LADDER_SECONDS)
+                except BridgeError:
+                    ladder = ()
+                if ladder:
+                    self._ladders[rule_id] = ladder
+            if rule_id in self._ladders:
+                return self._ladders[rule_id]
+        return (PriceIncrement(low_edge=0.0, increment=details.min_tick),)
+
+    def before(self, connection: sqlite3.Connection) -> Surroundings:
+        """What is open now, and what was ordered since midnight."""
+        return Surroundings(
+            open_orders=orders.count_open(connection),
+            day=orders.totals_since(connection, self.day_start()),
+        )
+
+    def day_start(self) -> datetime:
+        """Midnight of the present day, in the zone of the limits."""
+        here = self._clock.now().astimezone(ZoneInfo(self.rules.time_zone))
+        return here.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def cases(self, prepared: Iterable[Prepared], before: Surroundings) -> list[Case]:
+        """What the safety rules are asked about: every leg of every request, counted together."""
+        pairs = [(each, leg) for each in prepared for leg in each.legs]
+        cases = [self._case(each, leg.order, closing=leg.closing) for each, leg in pairs]
+        money = sum(case.notional or 0.0 for case in cases if not case.closing)
+        return [
+            structs.replace(
+                case,
+                open_orders=before.open_orders,
+                day=before.day,
+                new_orders=len(cases),
+                request_notional=money,
+            )
+            for case in cases
+        ]
+
+    def change_case(
+        self,
+        prepared: Prepared,
+        order: Order,
+        earlier: float,
+        before: Surroundings,
+        *,
+        closing: bool,
+    ) -> Case:
+        """The same about the new terms of an order."""
+        case = self._case(prepared, order, closing=closing)
+        return structs.replace(
+            case,
+            change=True,
+            earlier_notional=earlier,
+            day=before.day,
+            open_orders=before.open_orders,
+        )
+
+    def _case(self, prepared: Prepared, order: Order, *, closing: bool) -> Case:
+        return Case(
+            rules=self.rules,
+            contract=prepared.contract,
+            details=prepared.details,
+            ladder=prepared.ladder,
+            reference=prepared.reference,
+            order=order,
+            closing=closing,
+            trading_mode=self._trading_mode,
+            accounts=self._gateway.accounts,
+            now=self._clock.now(),
+        )
+
+
+def _market_rule(details: ContractDetails) -> int | None:
+    """The ladder of the exchange that the order goes to (they are listed side by side)."""
+    exchange = details.contract.exchange
+    for name, rule_id in zip(details.valid_exchanges, details.market_rule_ids, strict=False):
+        if name == exchange:
+            return rule_id
+    return details.market_rule_ids[0] if details.market_rule_ids else None
+
+
+def _require_same_symbol(request: OrderRequest, contract: Contract) -> None:
+    asked = request.symbol.strip().upper()
+    if request.con_id and asked not in {contract.symbol.upper(), contract.local_symbol.upper()}:
+        raise OrderRefusedByRulesError(
+            [
+                Violation(
+                    code="contract-mismatch",
+                    message=f"conId {request.con_id} is {contract.symbol}, not {asked}",
+                    field="conId",
+                    value=contract.symbol,
+                )
+            ]
+        )

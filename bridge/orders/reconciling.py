@@ -1,0 +1,232 @@
+"""Clears up with the broker what the journal is not sure of; nothing is ever sent again here.
+
+After every connect, before anything new may be sent: open orders, completed orders and the day's
+executions are asked for and absorbed. An open order of the journal that is in none of them is
+looked for a second time a moment later (what the last process wrote may still be on its way
+through the gateway). If it is still nowhere,
+
+* it was never sent, when it was not acknowledged, was not sent over the present connection, and
+  the number that the gateway named as its next one at the beginning of it is not past its own (the
+  gateway raises that number with every order it takes), or
+* its fate is unknown: shown, told, and left alone until a person or the broker clears it up.
+
+The entry of a bracket whose last leg was never sent is held back by the gateway, which does not
+list it as open: it is cancelled as soon as orders may be sent again.
+
+While connected the same look is taken at orders whose answer is overdue, and once a minute at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.model import OpenOrder
+from bridge.orders.absorb import Own
+from bridge.orders.changing import CancelResult, Changes
+from bridge.orders.halt import Halt, HaltSwitch
+from bridge.orders.lifecycle import Missing, NotSent
+from bridge.orders.rules import TradingRules
+from bridge.orders.sending import Sender
+from bridge.orders.status import State, Status
+from bridge.orders.tracker import Tracker
+from bridge.store import Database, orders
+from bridge.store.orders import OrderRecord
+from bridge.tws.errors import ReadOnlyGatewayError
+from bridge.tws.gateway import Gateway
+
+log = structlog.get_logger(__name__)
+
+SECOND_LOOK_SECONDS: Final = 0.75
+ROUTINE_SECONDS: Final = 60.0
+PATIENCE: Final = timedelta(seconds=50)
+TICK_SECONDS: Final = 1.0
+
+
+class Reconciler:
+    """Compares the journal with the broker."""
+
+    def __init__(
+        self,
+        database: Database,
+        gateway: Gateway,
+        tracker: Tracker,
+        sender: Sender,
+        changes: Changes,
+        halt: HaltSwitch,
+        rules: TradingRules,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._gateway = gateway
+        self._tracker = tracker
+        self._sender = sender
+        self._changes = changes
+        self._halt = halt
+        self._rules = rules
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._looked_at = clock.now()
+        self._absent: dict[str, datetime] = {}
+        self._held_back: dict[str, OrderRecord] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to look after overdue answers."""
+        self._task = asyncio.create_task(self._look_after(), name="order-reconciler")
+
+    async def stop(self) -> None:
+        """Ends."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def clear_up(self) -> None:
+        """After every (re)connect: cancels what a halt asked for, and what is held back."""
+        halt = self._halt.halt
+        if halt is not None:
+            await self._cancel_for(halt)
+        held_back, self._held_back = self._held_back, {}
+        for record in held_back.values():
+            log.warning("incomplete-bracket-cancelled", order=record.id)
+            await self._gateway.cancel_order(record.broker_order_id)
+
+    async def reconcile(self) -> None:
+        """One whole comparison; what is nowhere in two looks is settled or called unknown.
+
+        A gateway in read-only mode lists no orders and takes none: then there is nothing to learn,
+        and nothing to conclude.
+        """
+        try:
+            await self._reconcile()
+        except ReadOnlyGatewayError:
+            log.warning("read-only-gateway", hint=ReadOnlyGatewayError.next_step)
+            await self._gateway.executions()
+
+    async def _reconcile(self) -> None:
+        async with self._turn:
+            connected_at = self._gateway.next_valid_id
+            missing = await self._look(await self._suspects())
+            if missing:
+                await self._clock.sleep(SECOND_LOOK_SECONDS)
+                missing = await self._look(missing)
+            never_seen = [each for each in missing if self._never_seen(each, connected_at)]
+            broken_off = {each.group_id for each in never_seen if each.terms.transmit}
+            broken_off |= await self._broken_off_before(missing)
+            for record in missing:
+                if record in never_seen:
+                    self._note_not_sent(record)
+                elif not record.terms.transmit and record.group_id in broken_off:
+                    self._held_back[record.id] = record
+                elif record.state is not State.UNKNOWN and self._absent_long_enough(record):
+                    self._tracker.note(Own(record.id, Missing(self._clock.now())))
+            self._absent = {
+                record.id: self._absent.get(record.id, self._clock.now()) for record in missing
+            }
+            await self._tracker.flush()
+
+    async def _suspects(self) -> list[OrderRecord]:
+        """The journal's open orders, but for those that are being sent at this moment."""
+        open_orders = await self._database.read(orders.open_orders)
+        return [record for record in open_orders if record.id not in self._sender.sending]
+
+    async def _look(self, suspects: list[OrderRecord]) -> list[OrderRecord]:
+        """Absorbs all that the broker knows; which of these it does not know."""
+        self._looked_at = self._clock.now()
+        listed = await self._gateway.all_open_orders()
+        self._tracker.note(*listed)
+        await self._gateway.executions()  # they and their commissions come as events
+        if not all(_is_listed(record, listed) for record in suspects):
+            completed = await self._gateway.completed_orders()
+            self._tracker.note(*completed)
+        await self._tracker.flush()
+        still = {each.id: each for each in await self._database.read(orders.open_orders)}
+        return [
+            still[record.id]
+            for record in suspects
+            if record.id in still and not _is_listed(still[record.id], listed)
+        ]
+
+    async def _broken_off_before(self, missing: list[OrderRecord]) -> set[str]:
+        """The groups whose last leg an earlier process has found to be never sent."""
+        groups = {record.group_id for record in missing if not record.terms.transmit}
+        found = await self._database.read(
+            lambda connection: [
+                leg for group in groups for leg in orders.by_group(connection, group)
+            ]
+        )
+        return {
+            leg.group_id for leg in found if leg.terms.transmit and leg.status is Status.NOT_SENT
+        }
+
+    def _absent_long_enough(self, record: OrderRecord) -> bool:
+        """An acknowledged order gets a minute: a gateway that has just logged in lists none yet."""
+        if record.state is not State.ACKNOWLEDGED:
+            return True
+        since = self._absent.get(record.id)
+        return since is not None and self._clock.now() - since >= PATIENCE
+
+    def _never_seen(self, record: OrderRecord, next_valid_id: int | None) -> bool:
+        """Whether it is certain that the gateway never got this order."""
+        return (
+            next_valid_id is not None
+            and record.broker_order_id >= next_valid_id
+            and record.state in {State.INTENTION, State.SENT}
+            and record.client_id == self._gateway.client_id
+            and record.id not in self._sender.on_this_connection
+        )
+
+    def _note_not_sent(self, record: OrderRecord) -> None:
+        reason = "the gateway has never seen this order"
+        self._tracker.note(Own(record.id, NotSent(self._clock.now(), reason)))
+
+    async def _cancel_for(self, halt: Halt) -> CancelResult:
+        if halt.cancel == "own":
+            return await self._changes.cancel_own()
+        if halt.cancel == "all":
+            await self._gateway.cancel_all_orders()
+        return CancelResult()
+
+    # while connected ----------------------------------------------------------------------------
+
+    async def _look_after(self) -> None:
+        while True:
+            await self._clock.sleep(TICK_SECONDS)
+            try:
+                await self._tend()
+            except BridgeError as error:
+                log.info("reconcile-postponed", reason=error.detail)
+            except Exception:
+                log.exception("reconcile-failed")
+
+    async def _tend(self) -> None:
+        self._gateway.require_ready()
+        now = self._clock.now()
+        since_look = (now - self._looked_at).total_seconds()
+        if since_look < self._rules.answer_within_seconds:
+            return
+        overdue = [each for each in await self._suspects() if self._overdue(each, now)]
+        if overdue or since_look >= ROUTINE_SECONDS:
+            await self.reconcile()
+
+    def _overdue(self, record: OrderRecord, now: datetime) -> bool:
+        """Whether an answer (to the order itself, or to a change) should have come by now."""
+        patience = timedelta(seconds=self._rules.answer_within_seconds)
+        if record.state in {State.INTENTION, State.SENT}:
+            return now - record.created_at > patience
+        return record.pending is not None and now - record.pending.at > patience
+
+
+def _is_listed(record: OrderRecord, listed: tuple[OpenOrder, ...]) -> bool:
+    """Whether the broker's open orders name this one."""
+    return any(
+        each.order.order_ref == record.order_ref
+        or (record.perm_id and each.order.perm_id == record.perm_id)
+        for each in listed
+    )

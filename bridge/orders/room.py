@@ -1,0 +1,129 @@
+"""Puts the order room together and gives it its place in the life of the bridge."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import structs
+
+from bridge.environment import Environment
+from bridge.market.contracts import ContractDesk
+from bridge.market.quote_desk import QuoteDesk
+from bridge.orders.alerts import OrderAlerts, described
+from bridge.orders.auditing import Auditor
+from bridge.orders.changing import Changes
+from bridge.orders.desk import OrderDesk
+from bridge.orders.execution_desk import ExecutionDesk, ExecutionView, execution_view
+from bridge.orders.halt import HaltSwitch
+from bridge.orders.numbers import OrderNumbers
+from bridge.orders.placing import Placement
+from bridge.orders.prepare import Preparer
+from bridge.orders.reconciling import Reconciler
+from bridge.orders.reference import DeskReferences
+from bridge.orders.rules import TradingRules, load
+from bridge.orders.sending import Sender
+from bridge.orders.tracker import Tracker
+from bridge.orders.views import OrderView, order_view
+from bridge.services import HealthOverlay, Services
+from bridge.settings.desk import SettingsDesk
+from bridge.settings.profile import Profile
+from bridge.store import Database
+from bridge.stream.desk import StreamDesk
+from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
+from bridge.tws.session import TwsSession
+from bridge.tws.state import ConnectionState
+
+
+def install(services: Services) -> None:
+    """Needs the journal, the contract desk and the quote desk."""
+    database, gateway, clock = services[Database], services.gateway, services.clock
+    rules = _rules(services.environment)
+    preparer = Preparer(
+        gateway,
+        services[ContractDesk],
+        DeskReferences(services[QuoteDesk]),
+        clock,
+        rules,
+        services.environment.trading_mode,
+    )
+    tracker = services.provide(Tracker, Tracker(database, gateway, clock))
+    halt = services.provide(HaltSwitch, HaltSwitch(database, clock))
+    auditor = Auditor(database, clock)
+    numbers = OrderNumbers(gateway)
+    sender = Sender(database, gateway, preparer, tracker, halt, auditor, numbers, clock)
+    placement = Placement(database, gateway, preparer, tracker, halt, auditor, sender, clock)
+    changes = Changes(database, gateway, preparer, tracker, halt, auditor, clock)
+    reconciler = Reconciler(database, gateway, tracker, sender, changes, halt, rules, clock)
+    services.provide(
+        OrderDesk, OrderDesk(database, gateway, placement, sender, changes, halt, auditor)
+    )
+    services.provide(ExecutionDesk, ExecutionDesk(database))
+    alerts = services.provide(OrderAlerts, OrderAlerts(database, tracker, services.metrics))
+
+    async def start() -> None:
+        await halt.load()
+        await numbers.load(database)
+        await alerts.load()
+        await tracker.start()
+        await reconciler.start()
+
+    async def stop() -> None:
+        await reconciler.stop()
+        await sender.settle_down()
+        await tracker.stop()
+
+    services.on_start(start)
+    services.on_stop(stop)
+    gateway.add_reconciler("orders", reconciler.reconcile, required=True)
+    gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
+    services.health_overlays.append(lambda: _health(halt))
+    _tell_others(services, tracker, alerts)
+    _follow_settings(services, preparer)
+
+
+def _follow_settings(services: Services, preparer: Preparer) -> None:
+    """Read-only and the usual account come from the connection settings, where they are kept."""
+
+    async def follow(profile: Profile, _: object) -> None:
+        preparer.adopt(read_only=profile.read_only, account=profile.account)
+
+    if SettingsDesk in services:
+        services[SettingsDesk].on_apply(follow)
+
+
+def _rules(environment: Environment) -> TradingRules:
+    """The trading file's; without one, the daily restart that the session knows of is guarded."""
+    rules = load(environment.trading_file)
+    if environment.trading_file is not None or environment.restart_time is None:
+        return rules
+    planned = (f"{environment.restart_time:%H:%M}",)
+    return structs.replace(rules, planned_restarts=planned, time_zone=environment.time_zone)
+
+
+def _tell_others(services: Services, tracker: Tracker, alerts: OrderAlerts) -> None:
+    """Streams and connection events, where those rooms are installed."""
+    if StreamDesk in services:
+        hub = services[StreamDesk].hub
+        tracker.order_changed.listen(
+            lambda record: hub.publish(Topic(ORDERS), _json(order_view(record)))
+        )
+        tracker.execution_changed.listen(
+            lambda row: hub.publish(Topic(EXECUTIONS), _json(execution_view(row)))
+        )
+    if TwsSession in services:
+        diagnostics = services[TwsSession].link.diagnostics
+        alerts.order_unknown.listen(
+            lambda record: diagnostics.note("order-fate-unknown", **described(record))
+        )
+
+
+def _json(view: OrderView | ExecutionView) -> str:
+    return msgspec.json.encode(view).decode()
+
+
+def _health(halt: HaltSwitch) -> HealthOverlay | None:
+    if halt.halt is None:
+        return None
+    return HealthOverlay(
+        state=ConnectionState.HALTED,
+        next_action="Trading is halted on purpose; DELETE /trading/halt lets orders through again",
+    )

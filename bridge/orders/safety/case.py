@@ -1,0 +1,88 @@
+"""Everything that a safety rule may look at."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.orders.rules import TradingRules
+from bridge.store.orders import DayTotals
+
+
+class Reference(Struct, frozen=True, kw_only=True):
+    """The last quote, whatever its age; `None`: the broker has none."""
+
+    bid: float | None = None
+    ask: float | None = None
+    last: float | None = None
+    close: float | None = None
+
+    def for_action(self, action: str) -> float | None:
+        """The price that an order of this side would meet."""
+        near = self.ask if action == "BUY" else self.bid
+        for price in (near, self.last, self.close):
+            if price is not None and price > 0:
+                return price
+        return None
+
+
+class Case(Struct, frozen=True, kw_only=True):
+    """One order (or the new terms of one that is `change`d) and its circumstances.
+
+    `closing` marks the legs of a bracket that only close what its first leg has opened.
+    `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
+    """
+
+    rules: TradingRules
+    contract: Contract
+    details: ContractDetails
+    ladder: tuple[PriceIncrement, ...]
+    order: Order
+    trading_mode: str
+    accounts: tuple[str, ...]
+    now: datetime
+    reference: Reference | None = None
+    closing: bool = False
+    change: bool = False
+    earlier_notional: float = 0.0
+    request_notional: float = 0.0
+    open_orders: int = 0
+    new_orders: int = 1
+    day: DayTotals = DayTotals(0, 0.0)
+
+    @property
+    def fills_at_any_price(self) -> bool:
+        """Whether nothing in the order limits its price."""
+        return self.order.order_type in {"MKT", "STP"}
+
+    @property
+    def price(self) -> float | None:
+        """The worst price it may fill at, or the best guess of one."""
+        order = self.order
+        if order.limit_price is not None:
+            return order.limit_price
+        market = self.reference.for_action(order.action) if self.reference else None
+        if order.stop_price is None:
+            return market
+        return order.stop_price if market is None else max(market, order.stop_price)
+
+    @property
+    def notional(self) -> float | None:
+        """Quantity times price times multiplier, in the contract's currency.
+
+        None without a price.
+        """
+        if self.price is None:
+            return None
+        magnifier = self.details.price_magnifier or 1
+        return abs(self.order.quantity * self.price) * multiplier(self.contract) / magnifier
+
+
+def multiplier(contract: Contract) -> float:
+    """How many units one contract stands for."""
+    try:
+        return float(contract.multiplier) if contract.multiplier else 1.0
+    except ValueError:
+        return 1.0

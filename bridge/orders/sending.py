@@ -1,0 +1,280 @@
+"""The one way to the wire for orders: number, journal and wire in one turn.
+
+The gateway takes order numbers only in rising order (103 otherwise), so whoever holds the turn gets
+a number, writes the orders down and puts them on the wire before anyone else gets the next number.
+Nothing in a turn can be cancelled by a client that hangs up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from msgspec import Struct, structs
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.model import Contract, Order, OrderState
+from bridge.orders import identity
+from bridge.orders.absorb import Own
+from bridge.orders.auditing import Auditor, Trail, note_sending
+from bridge.orders.errors import OrderRefusedByRulesError, TooManyOrdersError
+from bridge.orders.halt import HaltSwitch, halted, stored
+from bridge.orders.legs import Leg
+from bridge.orders.lifecycle import NotSent, Sent
+from bridge.orders.numbers import OrderNumbers
+from bridge.orders.prepare import Prepared, Preparer
+from bridge.orders.safety import violations
+from bridge.orders.tracker import Tracker
+from bridge.store import Database, idempotency, order_events, orders
+from bridge.store.idempotency import KeyRecord
+from bridge.store.orders import OrderRecord
+from bridge.tws.gateway import Gateway
+
+log = structlog.get_logger(__name__)
+
+_TURN_SECONDS: Final = 5.0
+_PREVIEW_WRITTEN_SECONDS: Final = 1.0
+
+
+class KeyTakenError(Exception):
+    """Someone else was first with this key."""
+
+
+class Wish(Struct, frozen=True):
+    """Orders that are ready to be written down and sent under one key."""
+
+    claim: KeyRecord
+    prepared: list[Prepared]
+    trail: Trail
+
+
+class Sender:
+    """Writes orders down and sends them; the only caller of `place_order` for new ones."""
+
+    def __init__(
+        self,
+        database: Database,
+        gateway: Gateway,
+        preparer: Preparer,
+        tracker: Tracker,
+        halt: HaltSwitch,
+        auditor: Auditor,
+        numbers: OrderNumbers,
+        clock: Clock,
+    ) -> None:
+        self.sending: set[str] = set()  # orders between the journal and the wire
+        self.on_this_connection: set[str] = set()  # orders that were written to the present one
+        self._database = database
+        self._gateway = gateway
+        self._preparer = preparer
+        self._tracker = tracker
+        self._halt = halt
+        self._auditor = auditor
+        self._numbers = numbers
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[list[OrderRecord]]] = set()
+        gateway.events.lost.listen(lambda _: self.on_this_connection.clear())
+
+    async def commit(self, wish: Wish) -> list[OrderRecord]:
+        """Writes the orders of a wish down and sends them; returns when they are on the wire.
+
+        Raises:
+            KeyTakenError: the key is not free.
+            OrderRefusedByRulesError, TradingHaltedError: nothing was written down.
+            TwsError: nothing was sent, and the key is free again.
+        """
+        task = asyncio.create_task(self._commit(wish), name="commit-order")
+        self._tasks.add(task)
+        task.add_done_callback(self._landed)
+        return await asyncio.shield(task)
+
+    async def settle_down(self) -> None:
+        """Waits a moment for orders that are just being sent."""
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=0.5)
+
+    def _landed(self, task: asyncio.Task[list[OrderRecord]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have hung up
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_TURN_SECONDS):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise TooManyOrdersError(
+                "too many orders wait for their turn; nothing was sent", retry_after=_TURN_SECONDS
+            ) from None
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def _commit(self, wish: Wish) -> list[OrderRecord]:
+        async with self._in_turn():
+            legs = [(each.contract, leg) for each in wish.prepared for leg in each.legs]
+            numbered = [(self._numbers.next(), *leg) for leg in legs]
+            records = await self._write_down(wish, numbered)
+            try:
+                await self._send(wish.claim.key_digest, records)
+            finally:
+                self.sending.difference_update(record.id for record in records)
+            return records
+
+    async def what_if(self, contract: Contract, order: Order, timeout: float) -> OrderState:
+        """Asks what an order would do. It needs a number too, so it keeps to the turns."""
+        written = asyncio.Event()
+        async with self._in_turn():
+            asking = asyncio.create_task(
+                self._gateway.what_if(
+                    contract,
+                    order,
+                    order_id=self._numbers.next(),
+                    written=written.set,
+                    timeout=timeout,
+                )
+            )
+            turn_over = asyncio.create_task(written.wait())
+            await asyncio.wait(
+                {asking, turn_over},
+                timeout=_PREVIEW_WRITTEN_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            turn_over.cancel()
+            if not written.is_set() and not asking.done():
+                asking.cancel()
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            if not written.is_set():
+                raise TooManyOrdersError("the gateway is busy; try again", retry_after=1) from None
+            raise
+
+    # writing down -------------------------------------------------------------------------------
+
+    async def _write_down(
+        self, wish: Wish, numbered: list[tuple[int, Contract, Leg]]
+    ) -> list[OrderRecord]:
+        claim, trail = wish.claim, wish.trail
+
+        def write(connection: sqlite3.Connection) -> list[OrderRecord]:
+            taken = not idempotency.claim(
+                connection, claim.key_digest, claim.body_digest, claim.created_at
+            )
+            if taken:
+                raise KeyTakenError
+            halt = stored(connection)
+            if halt is not None:
+                raise halted(halt)
+            cases = self._preparer.cases(wish.prepared, self._preparer.before(connection))
+            found = violations(cases)
+            if found:
+                raise OrderRefusedByRulesError(found)
+            attempt = len({each.group_id for each in orders.by_key(connection, claim.key_digest)})
+            notionals = [0.0 if case.closing else case.notional or 0.0 for case in cases]
+            records = self._records(claim, numbered, notionals, attempt, trail.caller.key_id)
+            for record in records:
+                orders.insert(connection, record)
+                order_events.add(connection, record.id, record.created_at, "Intention", {})
+            trail.target = records[0].id
+            note_sending(connection, self._auditor, trail)
+            self.sending.update(record.id for record in records)
+            return records
+
+        return await self._database.write(write)
+
+    def _records(
+        self,
+        claim: KeyRecord,
+        numbered: list[tuple[int, Contract, Leg]],
+        notionals: list[float],
+        attempt: int,
+        api_key_id: str,
+    ) -> list[OrderRecord]:
+        now = self._clock.now()
+        group_id = identity.new_id(now)
+        entry_number = numbered[0][0]
+        made = []
+        for index, (number, contract, leg) in enumerate(numbered):
+            reference = identity.order_ref(claim.key_digest, index, attempt)
+            parented = leg.role in {"take-profit", "stop-loss"}
+            terms = structs.replace(
+                leg.order,
+                order_id=number,
+                client_id=self._gateway.client_id,
+                parent_id=entry_number if parented else 0,
+                order_ref=reference,
+            )
+            made.append(
+                OrderRecord(
+                    id=group_id if index == 0 else f"{group_id}-{index}",
+                    order_ref=reference,
+                    key_digest=claim.key_digest,
+                    role=leg.role,
+                    group_id=group_id,
+                    parent_id=group_id if parented else None,
+                    api_key_id=api_key_id,
+                    account=terms.account,
+                    symbol=contract.symbol,
+                    contract=contract,
+                    terms=terms,
+                    client_id=self._gateway.client_id,
+                    broker_order_id=number,
+                    notional=notionals[index],
+                    created_at=now,
+                    updated_at=now,
+                )
+            )
+        return made
+
+    # sending ------------------------------------------------------------------------------------
+
+    async def _send(self, digest: str, records: list[OrderRecord]) -> None:
+        sent: list[OrderRecord] = []
+        try:
+            for record in records:
+                self._halt.require_off()
+                self.on_this_connection.add(record.id)
+                await self._gateway.place_order(
+                    record.broker_order_id, record.contract, record.terms
+                )
+                sent.append(record)
+                self._tracker.note(Own(record.id, Sent(self._clock.now())))
+        except Exception as error:
+            await self._not_sent(digest, records[len(sent) :], sent, error)
+            raise
+
+    async def _not_sent(
+        self,
+        digest: str,
+        unsent: list[OrderRecord],
+        sent: list[OrderRecord],
+        error: Exception,
+    ) -> None:
+        """What `place_order` raises for is certainly not on the wire: the key is free again."""
+        reason = error.detail if isinstance(error, BridgeError) else repr(error)
+        now = self._clock.now()
+        self._tracker.note(*(Own(record.id, NotSent(now, reason)) for record in unsent))
+        await self._tracker.flush()
+        if sent:
+            await self.withdraw(sent)
+        else:
+            await self._database.write(lambda connection: idempotency.release(connection, digest))
+        if isinstance(error, BridgeError):
+            error.extra.setdefault("orderId", unsent[0].group_id)
+
+    async def withdraw(self, records: list[OrderRecord]) -> None:
+        """Takes back the legs of a group that cannot be whole."""
+        for record in records:
+            try:
+                await self._gateway.cancel_order(record.broker_order_id)
+            except BridgeError as error:
+                log.warning("leg-not-withdrawn", order=record.id, error=error.detail)

@@ -1,0 +1,221 @@
+"""Orders as clients see them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from bridge.model import OrderState
+from bridge.orders.errors import Violation
+from bridge.orders.legs import order_type
+from bridge.orders.rejects import meaning
+from bridge.orders.status import State, Status
+from bridge.store.order_events import OrderEvent
+from bridge.store.orders import OrderRecord
+
+
+class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One order.
+
+    `state` is how much the journal is sure of (`intention`, `sent`, `acknowledged`, `unknown`,
+    `terminal`), `status` where the order is (`PendingSubmit`, `PreSubmitted`, `Submitted`,
+    `PendingCancel`, `Inactive`, `Filled`, `Cancelled`, `Rejected`, `NotSent`, `Unknown`). `pending`
+    names a change that the broker has not answered. `legs` are the other orders of a bracket.
+    """
+
+    order_id: str
+    state: State
+    status: Status
+    symbol: str
+    sec_type: str
+    con_id: int
+    exchange: str
+    currency: str
+    action: str
+    quantity: float
+    order_type: str
+    tif: str
+    account: str
+    filled: float
+    remaining: float
+    order_ref: str
+    broker_order_id: int
+    perm_id: int
+    client_id: int
+    role: str
+    group_id: str
+    created_at: datetime
+    updated_at: datetime
+    limit_price: float | None = None
+    stop_price: float | None = None
+    outside_rth: bool = False
+    expiration: str | None = None
+    strike: float | None = None
+    right: str | None = None
+    multiplier: str | None = None
+    good_till_date: str | None = None
+    oca_group: str | None = None
+    average_price: float | None = None
+    pending: str | None = None
+    parent_id: str | None = None
+    broker_code: int | None = None
+    broker_text: str | None = None
+    warning: str | None = None
+    next_step: str | None = None
+    sent_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    ended_at: datetime | None = None
+    legs: tuple[OrderView, ...] = ()
+
+
+class OrderDetail(OrderView, frozen=True, kw_only=True, rename="camel"):
+    """One order with its history."""
+
+    history: tuple[OrderEvent, ...] = ()
+
+
+class OrderGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The orders of one OCA request."""
+
+    group_id: str
+    oca_group: str
+    orders: tuple[OrderView, ...]
+
+
+class OrdersPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Orders, the newest first; `nextCursor` leads to older ones."""
+
+    orders: tuple[OrderView, ...]
+    next_cursor: str | None = None
+
+
+class Preview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an order would do, without placing it.
+
+    `violations` are the rules it would break; margin and commission are the broker's what-if.
+    """
+
+    accepted: bool
+    symbol: str
+    sec_type: str
+    con_id: int
+    action: str
+    quantity: float
+    order_type: str
+    account: str
+    currency: str
+    limit_price: float | None = None
+    stop_price: float | None = None
+    reference_price: float | None = None
+    notional: float | None = None
+    violations: tuple[Violation, ...] = ()
+    commission: float | None = None
+    min_commission: float | None = None
+    max_commission: float | None = None
+    commission_currency: str | None = None
+    init_margin_before: float | None = None
+    init_margin_change: float | None = None
+    init_margin_after: float | None = None
+    maint_margin_before: float | None = None
+    maint_margin_change: float | None = None
+    maint_margin_after: float | None = None
+    equity_with_loan_before: float | None = None
+    equity_with_loan_change: float | None = None
+    equity_with_loan_after: float | None = None
+    warning: str | None = None
+
+
+class DryRun(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An order that passed every check and was neither written down nor sent."""
+
+    dry_run: bool
+    orders: tuple[Preview, ...]
+
+
+def order_view(record: OrderRecord, legs: tuple[OrderRecord, ...] = ()) -> OrderView:
+    """An order (and the other legs of its bracket) as a client sees it."""
+    return OrderView(**_members(record), legs=tuple(order_view(leg) for leg in legs))
+
+
+def order_detail(
+    record: OrderRecord, legs: list[OrderRecord], history: list[OrderEvent]
+) -> OrderDetail:
+    """The same with every step of its life."""
+    others = tuple(order_view(leg) for leg in legs if leg.id != record.id)
+    return OrderDetail(**_members(record), legs=others, history=tuple(history))
+
+
+def what_if_members(state: OrderState) -> dict[str, Any]:
+    """The members of a preview that the broker fills in."""
+    names = set(Preview.__struct_fields__) & set(OrderState.__struct_fields__)
+    members: dict[str, Any] = {name: getattr(state, name) for name in names}
+    members["commission_currency"] = state.commission_currency or None
+    members["warning"] = state.warning_text or None
+    return members
+
+
+def _members(record: OrderRecord) -> dict[str, Any]:
+    terms, contract = record.terms, record.contract
+    return {
+        "order_id": record.id,
+        "state": record.state,
+        "status": record.status,
+        "symbol": record.symbol,
+        "sec_type": contract.sec_type,
+        "con_id": contract.con_id,
+        "exchange": contract.exchange,
+        "currency": contract.currency,
+        "expiration": contract.expiration or None,
+        "strike": contract.strike,
+        "right": contract.right,
+        "multiplier": contract.multiplier or None,
+        "action": terms.action,
+        "quantity": terms.quantity,
+        "order_type": order_type(terms.order_type),
+        "limit_price": terms.limit_price,
+        "stop_price": terms.stop_price,
+        "tif": terms.tif,
+        "good_till_date": terms.good_till_date or None,
+        "outside_rth": terms.outside_rth,
+        "oca_group": terms.oca_group or None,
+        "account": record.account,
+        "filled": record.filled,
+        "remaining": record.remaining,
+        "average_price": record.average_price,
+        "order_ref": record.order_ref,
+        "broker_order_id": record.broker_order_id,
+        "perm_id": record.perm_id,
+        "client_id": record.client_id,
+        "role": record.role,
+        "group_id": record.group_id,
+        "parent_id": record.parent_id,
+        "pending": _pending(record),
+        "broker_code": record.reject_code,
+        "broker_text": record.reject_text,
+        "warning": record.warning,
+        "next_step": next_step(record),
+        "created_at": record.created_at,
+        "sent_at": record.sent_at,
+        "acknowledged_at": record.acknowledged_at,
+        "ended_at": record.ended_at,
+        "updated_at": record.updated_at,
+    }
+
+
+def _pending(record: OrderRecord) -> str | None:
+    if record.pending is None:
+        return None
+    return "cancel" if record.pending.terms is None else "change"
+
+
+def next_step(record: OrderRecord) -> str | None:
+    """What a person should do about this order, if anything."""
+    if record.state is State.UNKNOWN:
+        return "Look in TWS or the Client Portal, then settle it: POST /order/{id}/settle"
+    if record.status is Status.NOT_SENT:
+        return "It was never sent: send it again if you still want it"
+    if record.status is Status.REJECTED and record.reject_code is not None:
+        return meaning(record.reject_code).next_step
+    return None
