@@ -1,0 +1,53 @@
+"""Installs the Client Portal: its desk, and what it remembers in the journal."""
+
+from __future__ import annotations
+
+from bridge.portal.desk import PortalDesk, PortalTarget
+from bridge.portal.reporting import PortalReporter
+from bridge.services import Services
+from bridge.settings.desk import SettingsDesk
+from bridge.settings.profile import Profile
+from bridge.settings.repository import Secrets
+from bridge.store import Database, portal_certificates
+from bridge.store.portal_certificates import StoredCertificate
+from bridge.tws.session import TwsSession
+
+
+class JournalCertificates:
+    """Certificates of gateways, in the journal."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, origin: str) -> StoredCertificate | None:
+        """What was stored for this origin."""
+        return await self._database.read(lambda c: portal_certificates.get(c, origin))
+
+    async def save(self, stored: StoredCertificate) -> None:
+        """Remembers it."""
+        await self._database.write(lambda c: portal_certificates.put(c, stored))
+
+
+def target_of(profile: Profile, secrets: Secrets) -> PortalTarget:
+    """The part of the connection settings that the Client Portal needs."""
+    return PortalTarget(
+        url=profile.portal_url,
+        compete=profile.portal_compete,
+        fingerprint=profile.portal_fingerprint,
+        username=profile.portal_username,
+        password=secrets.get("portalPassword", ""),
+    )
+
+
+def install(services: Services) -> None:
+    """Provides the desk, which follows the connection settings."""
+    history = services[TwsSession].link.diagnostics
+    reporter = PortalReporter(history, services.metrics)
+    desk = PortalDesk(services.clock, JournalCertificates(services[Database]), reporter)
+    services.provide(PortalDesk, desk)
+
+    async def follow(profile: Profile, secrets: Secrets) -> None:
+        await desk.configure(target_of(profile, secrets))
+
+    services[SettingsDesk].on_apply(follow)
+    services.on_stop(desk.stop)
