@@ -1,0 +1,173 @@
+"""Decides what is said, and how often; sends in the background.
+
+A condition (`raised`, `cleared`) is told once when it begins and once when it has ended, whatever
+is reported in between; an event (`tell`) each time. However much happens, a kind is told about at
+most once in ten minutes (orders more often) and at most twenty messages go out in an hour; what
+was held back is counted in the next message. A message that a service did not take is tried three
+more times, at that service only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from bridge.alerts.addresses import AddressFileError
+from bridge.alerts.kinds import RESOLVED, TITLES, AlertKind, Message
+from bridge.alerts.sender import Delivery, Sender
+from bridge.clock import Clock
+
+SAME_KIND_SECONDS: Final = 600.0
+FREQUENT: Final = {AlertKind.ORDER_UNKNOWN: 30.0}
+HOUR: Final = 3600.0
+MOST_IN_AN_HOUR: Final = 20
+RETRY_SECONDS: Final = (30.0, 120.0, 600.0)
+QUEUE: Final = 50
+
+log = structlog.get_logger(__name__)
+
+
+class AlertDesk:
+    """One for each process.
+
+    Args:
+        sender: takes messages.
+        clock: spaces them.
+        registry: takes the metric `gangway_alerts_total` by kind and result.
+        name: what messages are headed with, such as the trading mode.
+        wanted: the kinds to tell about; empty: all.
+    """
+
+    def __init__(
+        self,
+        sender: Sender,
+        clock: Clock,
+        registry: CollectorRegistry,
+        *,
+        name: str = "",
+        wanted: frozenset[AlertKind] = frozenset(),
+    ) -> None:
+        self._sender = sender
+        self._clock = clock
+        self._name = name
+        self._wanted = wanted
+        self._active: dict[AlertKind, bool] = {}  # condition -> whether it was told
+        self._last: dict[AlertKind, float] = {}
+        self._recent: deque[float] = deque(maxlen=MOST_IN_AN_HOUR)
+        self._held_back = 0
+        self._queue: asyncio.Queue[tuple[AlertKind, Message]] = asyncio.Queue(QUEUE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._counter = Counter(
+            "gangway_alerts", "Messages to people", ["kind", "result"], registry=registry
+        )
+
+    async def start(self) -> None:
+        """Begins to send. An address file that cannot be used is logged, and read again later."""
+        self._spawn(self._run())
+        try:
+            log.info("alerts-go-to", services=self._sender.services())
+        except AddressFileError as error:
+            log.error("alerts-go-nowhere", error=error.detail, hint=error.next_step)
+
+    async def stop(self) -> None:
+        """Ends; what is not sent by now is lost."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def raised(self, kind: AlertKind, body: str) -> None:
+        """A condition holds; told once, until it was cleared."""
+        if not self._active.get(kind):
+            begins = kind not in self._active
+            self._active[kind] = self._tell(kind, body, count=begins)
+
+    def cleared(self, kind: AlertKind) -> None:
+        """A condition does not hold; told when its beginning was told."""
+        if self._active.pop(kind, False):
+            message = Message(title=RESOLVED[kind], body="Nothing to do.", level="success")
+            self._put(kind, message)
+
+    def tell(self, kind: AlertKind, body: str) -> bool:
+        """An event; whether it is told about now."""
+        return self._tell(kind, body, count=True)
+
+    async def test(self) -> list[Delivery]:
+        """Sends a test message at once; what became of it at each service.
+
+        Raises:
+            AddressFileError: there is no usable address file.
+        """
+        body = "If you can read this, alerts of the bridge reach you."
+        message = Message(title=TITLES[AlertKind.TEST], body=body, level="info")
+        return await self._sender.send(self._headed(message))
+
+    # ------------------------------------------------------------------------------------------
+
+    def _tell(self, kind: AlertKind, body: str, *, count: bool) -> bool:
+        """`count`: whether it counts as held back when it is too soon to tell."""
+        if self._wanted and kind not in self._wanted:
+            return False
+        if not self._admit(kind):
+            self._held_back += count
+            self._counter.labels(kind.value, "held-back").inc(count)
+            return False
+        if self._held_back:
+            body = f"{body}\n\n({self._held_back} earlier messages were held back.)"
+            self._held_back = 0
+        return self._put(kind, Message(title=TITLES[kind], body=body, level="failure"))
+
+    def _admit(self, kind: AlertKind) -> bool:
+        now = self._clock.monotonic()
+        gap = FREQUENT.get(kind, SAME_KIND_SECONDS)
+        if now - self._last.get(kind, float("-inf")) < gap:
+            return False
+        if len(self._recent) == MOST_IN_AN_HOUR and now - self._recent[0] < HOUR:
+            return False
+        self._last[kind] = now
+        self._recent.append(now)
+        return True
+
+    def _put(self, kind: AlertKind, message: Message) -> bool:
+        try:
+            self._queue.put_nowait((kind, self._headed(message)))
+        except asyncio.QueueFull:
+            self._held_back += 1
+            return False
+        return True
+
+    def _headed(self, message: Message) -> Message:
+        title = f"{self._name}: {message.title}" if self._name else message.title
+        return Message(title=title, body=message.body, level=message.level)
+
+    async def _run(self) -> None:
+        while True:
+            kind, message = await self._queue.get()
+            self._spawn(self._deliver(kind, message))
+
+    async def _deliver(self, kind: AlertKind, message: Message) -> None:
+        done: frozenset[int] = frozenset()
+        for pause in (0.0, *RETRY_SECONDS):
+            if pause:
+                await self._clock.sleep(pause)
+            try:
+                deliveries = await self._sender.send(message, done)
+            except AddressFileError as error:
+                log.error("alert-not-sent", kind=kind, error=error.detail)
+                continue
+            done = frozenset(place for place, each in enumerate(deliveries) if each.sent)
+            missing = [each.service for each in deliveries if not each.sent]
+            if not missing:
+                log.info("alert-sent", kind=kind, services=[each.service for each in deliveries])
+                self._counter.labels(kind.value, "sent").inc()
+                return
+            log.warning("alert-not-taken", kind=kind, services=missing)
+        self._counter.labels(kind.value, "failed").inc()
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,47 @@
+"""The occasions, with what is said; the words are those of `alerts.events` in stack.yaml."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class AlertKind(StrEnum):
+    """One occasion."""
+
+    WAITING_2FA = "waiting-2fa"
+    CONNECTION_LOST = "connection-lost"
+    BAD_CREDENTIALS = "bad-credentials"
+    LOGIN_LOCKED = "login-locked"
+    ORDER_UNKNOWN = "order-unknown"
+    PORTAL_LOGIN = "portal-login"
+    TEST = "test"
+
+
+TITLES: dict[AlertKind, str] = {
+    AlertKind.WAITING_2FA: "The gateway waits for your approval (2FA)",
+    AlertKind.CONNECTION_LOST: "No connection to the broker",
+    AlertKind.BAD_CREDENTIALS: "The gateway's login was refused",
+    AlertKind.LOGIN_LOCKED: "The gateway's login is locked",
+    AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
+    AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
+    AlertKind.TEST: "Test message",
+}
+
+RESOLVED: dict[AlertKind, str] = {
+    AlertKind.WAITING_2FA: "The gateway no longer waits for an approval",
+    AlertKind.CONNECTION_LOST: "The connection to the broker is back",
+    AlertKind.BAD_CREDENTIALS: "The gateway's login is no longer refused",
+    AlertKind.LOGIN_LOCKED: "The gateway's login is no longer locked",
+    AlertKind.PORTAL_LOGIN: "The Client Portal session is back",
+}
+"""What is said when a condition has ended; kinds that are single events are not here."""
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One message; `level` is `warning`, `failure`, `success` or `info`."""
+
+    title: str
+    body: str
+    level: str = "warning"

@@ -1,0 +1,104 @@
+"""Looks every few seconds whether a condition holds that a person has to know of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from bridge.alerts.desk import AlertDesk
+from bridge.alerts.kinds import AlertKind
+from bridge.clock import Clock
+from bridge.portal.state import PortalState
+from bridge.portal.view import SessionView
+from bridge.tws import advice, login_state
+from bridge.tws.link import Link
+from bridge.tws.machine import can_trade
+from bridge.tws.state import ConnectionState
+
+PortalLook = Callable[[], SessionView]
+LOOK_SECONDS: Final = 5.0
+BAD_LOGIN: Final = {
+    "bad-credentials": (
+        AlertKind.BAD_CREDENTIALS,
+        "The broker refuses the user name or password. Mend them (deploy.py secrets set), deploy.",
+    ),
+    "locked": (
+        AlertKind.LOGIN_LOCKED,
+        "Too many failed logins. Wait as long as the broker says, mend the secrets, then deploy.",
+    ),
+}
+
+
+class ConditionWatch:
+    """Compares what is known with what a person has to know.
+
+    Args:
+        desk: told of conditions.
+        link: the state of the TWS session.
+        clock: counts how long the connection has been lost.
+        lost_seconds: after this long without a connection it is told.
+        login_state_file: where a hook beside the gateway writes what its login waits for.
+    """
+
+    def __init__(
+        self,
+        desk: AlertDesk,
+        link: Link,
+        clock: Clock,
+        *,
+        lost_seconds: float,
+        login_state_file: Path | None = None,
+    ) -> None:
+        self._desk = desk
+        self._link = link
+        self._clock = clock
+        self._lost_seconds = lost_seconds
+        self._login_state_file = login_state_file
+        self._lost_since: float | None = None
+
+    async def run(self, portal: PortalLook) -> None:
+        """Looks until cancelled; `portal` tells the Client Portal session as it was last seen."""
+        while True:
+            self.look(portal())
+            await self._clock.sleep(LOOK_SECONDS)
+
+    def look(self, portal: SessionView) -> None:
+        """One look at everything."""
+        self._look_at_connection()
+        self._look_at_login()
+        self._look_at_portal(portal)
+
+    def _look_at_connection(self) -> None:
+        link, now = self._link, self._clock.monotonic()
+        if can_trade(link.machine.facts):
+            self._lost_since = None
+            self._desk.cleared(AlertKind.CONNECTION_LOST)
+            return
+        if self._lost_since is None:
+            self._lost_since = now
+        lost = now - self._lost_since
+        # A planned restart is no alarm, unless it is still going on after its time.
+        if lost >= self._lost_seconds and not link.expected_now():
+            what = f"For {lost / 60:.0f} minutes: {advice.explain(link)}."
+            self._desk.raised(AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(link)}")
+
+    def _look_at_login(self) -> None:
+        if self._link.machine.state is ConnectionState.WAITING_FOR_2FA:
+            self._desk.raised(AlertKind.WAITING_2FA, advice.next_action(self._link))
+        else:
+            self._desk.cleared(AlertKind.WAITING_2FA)
+        said = login_state.word(self._login_state_file)
+        for word, (kind, body) in BAD_LOGIN.items():
+            if said == word:
+                self._desk.raised(kind, body)
+            else:
+                self._desk.cleared(kind)
+
+    def _look_at_portal(self, portal: SessionView) -> None:
+        if portal.state is PortalState.LOGIN_REQUIRED:
+            self._desk.raised(
+                AlertKind.PORTAL_LOGIN, f"{portal.next_action}: {portal.login_url or ''}"
+            )
+        elif portal.state in {PortalState.CONNECTED, PortalState.OFF}:
+            self._desk.cleared(AlertKind.PORTAL_LOGIN)

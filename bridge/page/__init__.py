@@ -1,0 +1,1 @@
+"""The status page: static files, no build step, no outside resources."""

@@ -1,0 +1,54 @@
+// Calls to the bridge. The key travels in a header, never in an address.
+
+const NAME = "gangway-key";
+
+export class Problem extends Error {
+  constructor(status, body) {
+    super(body.detail || body.title || `the bridge answered ${status}`);
+    this.status = status;
+    this.code = body.code ?? "";
+    this.nextStep = body.nextStep ?? "";
+  }
+
+  get sentence() {
+    return this.nextStep ? `${this.message}. ${this.nextStep}` : this.message;
+  }
+}
+
+let inUse = null;
+
+export const key = {
+  kept: () => sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME),
+  use: (value) => { inUse = value; },
+  keep: (remember) => (remember ? localStorage : sessionStorage).setItem(NAME, inUse),
+  forget: () => { inUse = null; sessionStorage.removeItem(NAME); localStorage.removeItem(NAME); },
+};
+
+export async function call(method, path, { body, headers = {} } = {}) {
+  const sent = { ...headers, "X-API-KEY": inUse ?? "" };
+  if (body !== undefined) sent["Content-Type"] = "application/json";
+  const answer = await fetch(path, {
+    method,
+    headers: sent,
+    body: body === undefined ? undefined : JSON.stringify(body),
+    cache: "no-store",
+    credentials: "omit",
+    redirect: "error",
+    signal: AbortSignal.timeout(20_000),
+  });
+  const text = await answer.text();
+  let content = null;
+  try { content = text ? JSON.parse(text) : null; } catch { content = { detail: text.slice(0, 200) }; }
+  if (!answer.ok) throw new Problem(answer.status, content ?? {});
+  return content;
+}
+
+// A part of the page that this key may not read, or this bridge does not have, stays empty instead of failing the rest.
+export async function optional(path) {
+  try {
+    return await call("GET", path);
+  } catch (problem) {
+    if (problem instanceof Problem && [403, 404].includes(problem.status)) return null;
+    throw problem;
+  }
+}

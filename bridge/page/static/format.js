@@ -1,0 +1,38 @@
+// How values are written for people. Times are shown in the reader's own zone.
+
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+
+export function clock(when) {
+  return when ? CLOCK.format(new Date(when)) : "never";
+}
+
+export function moment(when, now = Date.now()) {
+  if (!when) return "never";
+  const date = new Date(when);
+  return Math.abs(now - date) < 86_400_000 / 2 ? CLOCK.format(date) : DAY.format(date);
+}
+
+export function age(when, now = Date.now()) {
+  return when ? `${span((now - new Date(when)) / 1000)} ago` : "never";
+}
+
+export function span(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min`;
+  if (whole < 172_800) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${Math.floor(whole / 86_400)} days`;
+}
+
+export function yes(value) {
+  return value === true ? "yes" : value === false ? "no" : "unknown";
+}
+
+export function words(name) {
+  return String(name ?? "unknown").replaceAll("-", " ").replaceAll("_", " ");
+}
+
+export function percent(share) {
+  return share === null || share === undefined ? "unknown" : `${(share * 100).toFixed(share < 0.9995 ? 2 : 1)} %`;
+}

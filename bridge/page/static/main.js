@@ -1,0 +1,171 @@
+// Starts the page: sign in, one stream, and the few buttons that change something.
+
+import { call, key, optional, Problem } from "./api.js";
+import { confirmed, element, find, toast } from "./elements.js";
+import { OLD_AFTER, Stream } from "./stream.js";
+import { showFreshness, showHeartbeat, showHealth, showPortal, showTimeline, showTrading } from "./view.js";
+
+const SLOW = 15_000;
+const BEATS = 60;
+const known = { health: null, events: [], session: null, halt: null, orders: [], executions: [], beats: [] };
+let stream = null;
+let link = "none";
+
+const draw = () => {
+  const now = Date.now();
+  if (known.health) showHealth(known.health, now);
+  showPortal(known.session, now);
+  showTimeline(known.events, known.health, now);
+  showHeartbeat(known.beats);
+  showTrading(known.halt, known.orders, known.executions);
+};
+
+const freshness = () => showFreshness(stream?.heard, link, Date.now(), OLD_AFTER);
+
+async function refresh() {
+  const today = new Date();
+  today.setHours(0, 0, 0, 0);
+  const [health, events, session, halt, orders, executions] = await Promise.all([
+    call("GET", "health"), optional("connection/events"), optional("session"), optional("trading/halt"),
+    optional("orders"), optional(`executions?since=${encodeURIComponent(today.toISOString())}`),
+  ]);
+  const list = (answer, name) => (Array.isArray(answer) ? answer : answer?.[name] ?? []);
+  Object.assign(known, { health, session, halt, events: list(events, "events"), executions: list(executions, "executions") });
+  known.orders = list(orders, "orders").filter((order) => order.state !== "terminal");
+  draw();
+}
+
+let waiting = 0;
+function refreshSoon() {
+  clearTimeout(waiting);
+  waiting = setTimeout(() => refresh().catch(tell), 150);
+}
+
+function tell(problem) {
+  if (problem instanceof Problem && problem.status === 401) { signOut("The key is not valid any more."); return; }
+  if (problem instanceof Problem) toast(problem.sentence);
+}
+
+function hear(message) {
+  if (message.type === "pong" && message.milliseconds) known.beats = [...known.beats, message.milliseconds].slice(-BEATS);
+  if (message.type === "health") known.health = message.data;
+  if (["health", "order", "execution", "resumed"].includes(message.type)) refreshSoon();
+  if (message.type !== "quote") draw();
+  freshness();
+}
+
+function watch(withKey) {
+  stream?.close();
+  stream = new Stream({
+    key: withKey,
+    message: hear,
+    status: (status) => {
+      link = status;
+      if (status === "refused") signOut("The key was refused.");
+      if (status === "open") refreshSoon();
+      freshness();
+    },
+  });
+}
+
+function showStatus(withKey) {
+  find("sign-in").hidden = true;
+  find("status").hidden = false;
+  find("sign-out").hidden = false;
+  watch(withKey);
+}
+
+async function signIn(withKey) {
+  key.use(withKey);
+  known.health = await call("GET", "health");
+  showStatus(withKey);
+  await refresh();
+  await showFaults();
+}
+
+function signOut(reason = "") {
+  stream?.close();
+  stream = null;
+  link = "none";
+  key.forget();
+  find("status").hidden = true;
+  find("sign-out").hidden = true;
+  find("mode").hidden = true;
+  find("sign-in").hidden = false;
+  find("sign-in-error").textContent = reason;
+  freshness();
+  find("key").focus();
+}
+
+async function act(button, work, done) {
+  button.disabled = true;
+  try {
+    await work();
+    toast(done);
+  } catch (problem) {
+    toast(problem instanceof Problem ? problem.sentence : "The bridge does not answer");
+  } finally {
+    button.disabled = false;
+    refreshSoon();
+  }
+}
+
+async function toggleHalt() {
+  const halted = known.halt?.halted === true;
+  const answer = halted
+    ? await confirmed("Resume trading?", "New orders will be accepted again.", "Resume trading")
+    : await confirmed("Halt trading?", "No new order is accepted until you resume, also after a restart of the bridge.", "Halt trading", "Also cancel all open orders");
+  if (!answer.agreed) return;
+  const work = halted
+    ? () => call("DELETE", "trading/halt")
+    : () => call("POST", "trading/halt", { body: { reason: "status page", cancelOpenOrders: answer.checked } });
+  await act(find("halt"), work, halted ? "Trading resumed" : "Trading halted");
+}
+
+async function showFaults() {
+  const answer = await optional("sandbox/faults");
+  find("sandbox").hidden = !answer;
+  if (!answer) return;
+  const active = new Set(answer.faults.map((fault) => fault.fault));
+  const toggle = (name) => async (event) => {
+    const on = event.currentTarget.getAttribute("aria-pressed") === "true";
+    await act(event.currentTarget, () => (on ? call("DELETE", "sandbox/faults") : call("POST", "sandbox/faults", { body: { fault: name } })), on ? "All faults ended" : `Fault started: ${name}`);
+    await showFaults();
+  };
+  find("faults").replaceChildren(...answer.names.map((name) => {
+    const button = element("button", { type: "button", className: "quiet", "aria-pressed": String(active.has(name)) }, name);
+    button.addEventListener("click", toggle(name));
+    return button;
+  }));
+  find("fault-state").textContent = active.size ? `Active: ${[...active].join(", ")}. Press again to end it.` : "No fault is active.";
+}
+
+find("sign-in").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const withKey = find("key").value.trim();
+  find("sign-in-error").textContent = "";
+  try {
+    await signIn(withKey);
+    key.keep(find("remember").checked);
+    find("key").value = "";
+  } catch (problem) {
+    find("sign-in-error").textContent = problem instanceof Problem && problem.status === 401 ? "That key is not valid." : problem.message;
+  }
+});
+find("sign-out").addEventListener("click", () => signOut());
+find("halt").addEventListener("click", toggleHalt);
+find("reconnect").addEventListener("click", async (event) => {
+  const button = event.currentTarget;
+  const answer = await confirmed("Reconnect to the gateway?", "The TWS connection is dropped and made again. Open orders stay at the broker.", "Reconnect");
+  if (answer.agreed) await act(button, () => call("POST", "connection/reconnect"), "Reconnecting");
+});
+find("recover").addEventListener("click", (event) => act(event.currentTarget, () => call("POST", "session/recover"), "Recovery has run"));
+
+setInterval(freshness, 1000);
+setInterval(() => { if (stream && link === "open") refresh().catch(tell); }, SLOW);
+const kept = key.kept();
+if (kept) signIn(kept).catch((problem) => {
+  if (problem instanceof Problem && problem.status === 401) signOut("The key is not valid any more.");
+  else showStatus(kept); // the bridge is away: the stream finds it again
+});
+else signOut();
