@@ -1,0 +1,113 @@
+"""``python -m bridge``: serve, or one command.
+
+``openapi`` prints the document, ``apikey`` manages keys, ``settings`` those of the connection,
+``alerts test`` sends a test message.
+
+Exit codes: 0 ended as asked, 1 could not run, 2 bad settings or usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from bridge import environment as env
+from bridge import logs
+
+
+def _complain(message: str, hint: str) -> None:
+    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    from bridge import server
+    from bridge.orders.rules import RulesError
+    from bridge.store import StoreError
+
+    if arguments:
+        _complain(f"unknown command {arguments[0]}", "python -m bridge [openapi|apikey|settings]")
+        return 2
+    settings = env.read(os.environ)
+    logs.configure(settings.log_level)
+    try:
+        listener = server.listen(settings)
+    except OSError as error:
+        address = f"{settings.listen_host}:{settings.listen_port}"
+        _complain(f"cannot listen on {address}: {error.strerror}", "set BRIDGE_LISTEN")
+        return 1
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(server.serve(settings, listener))
+    except RulesError as error:
+        _complain(str(error), error.next_step)
+        return 2
+    except StoreError as error:
+        _complain(str(error), error.next_step)
+        return 1
+    finally:
+        listener.close()
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _openapi(_: Sequence[str]) -> int:
+    import msgspec
+
+    from bridge import compose
+    from bridge.api.app import document
+
+    text = msgspec.json.format(msgspec.json.encode(document(compose.route_tables())), indent=2)
+    print(text.decode())
+    return 0
+
+
+def _apikey(arguments: Sequence[str]) -> int:
+    from bridge import key_command
+
+    return key_command.run(arguments, env.read(os.environ))
+
+
+def _settings(arguments: Sequence[str]) -> int:
+    from bridge.settings import command
+
+    return command.run(arguments, env.read(os.environ))
+
+
+def _alerts(arguments: Sequence[str]) -> int:
+    from bridge.alerts import command
+
+    return command.run(arguments, env.read(os.environ))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "openapi": _openapi,
+    "apikey": _apikey,
+    "settings": _settings,
+    "alerts": _alerts,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command; errors are one line with a hint."""
+    os.umask(0o077)
+    try:
+        if arguments and arguments[0] in COMMANDS:
+            return COMMANDS[arguments[0]](arguments[1:])
+        return _serve(arguments)
+    except env.EnvironmentProblem as problem:
+        _complain(str(problem), problem.hint)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Routes, schemas, authentication and problem details. The only room that knows HTTP."""

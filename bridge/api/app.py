@@ -1,0 +1,104 @@
+"""The ASGI application: every room's routes behind one gate."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+from bridge import __version__
+from bridge.api import docs_page, openapi
+from bridge.api.dispatch import PathEndpoint, failed
+from bridge.api.fixed_paths import FixedPaths
+from bridge.api.gate import Gate
+from bridge.api.metrics import HttpMetrics, SessionCollector
+from bridge.api.routing import Call, RouteTable, WebSocketHandler
+from bridge.api.routing import Route as Operation
+from bridge.api.scopes import Scope
+from bridge.errors import NotFoundError
+from bridge.services import Services
+from bridge.tws.session import TwsSession
+
+
+def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
+    """The application of one bridge; it starts and stops nothing."""
+    tables = list(tables)
+    tables.append(_documentation(list(tables)))
+    routes: list[BaseRoute] = []
+    by_path: dict[str, list[Operation]] = {}
+    for table in tables:
+        for operation in table.routes:
+            by_path.setdefault(operation.path, []).append(operation)
+        routes += [
+            WebSocketRoute(socket.path, _websocket(services, socket.handler))
+            for socket in table.websockets
+        ]
+    endpoints = {path: PathEndpoint(services, by_path[path]) for path in by_path}
+    with_parameters = sorted(
+        (path for path in endpoints if "{" in path), key=lambda path: path.count("{")
+    )
+    routes += [_Route(path, endpoints.pop(path)) for path in with_parameters]
+    router = Starlette(routes=routes, exception_handlers={404: _not_found})
+    services.metrics.register(SessionCollector(services[TwsSession].link))
+    environment = services.environment
+    return Gate(
+        FixedPaths(router, endpoints),
+        HttpMetrics(services.metrics),
+        max_body=environment.max_body_bytes,
+        max_pending=environment.max_pending,
+    )
+
+
+def document(tables: Iterable[RouteTable]) -> dict[str, Any]:
+    """The OpenAPI document of all routes."""
+    return openapi.document([*tables, _documentation([])], __version__)
+
+
+class _Route(Route):
+    """One path with all of its methods: the endpoint answers 405 itself, as a problem document."""
+
+    def __init__(self, path: str, endpoint: PathEndpoint) -> None:
+        async def answer(request: Request) -> Response:
+            request.scope["route_path_template"] = path
+            return await endpoint(request)
+
+        super().__init__(path, answer)
+        self.methods = None
+
+
+def _websocket(
+    services: Services, handler: WebSocketHandler
+) -> Callable[[WebSocket], Awaitable[None]]:
+    async def serve(socket: WebSocket) -> None:
+        await handler(services, socket)
+
+    return serve
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    return failed(request, NotFoundError(f"there is no {request.url.path}"))
+
+
+def _documentation(tables: list[RouteTable]) -> RouteTable:
+    table = RouteTable("documentation")
+
+    @table.get("/openapi.json", answer=dict[str, Any])
+    async def openapi_document(call: Call[None, None]) -> Response:
+        """This interface as an OpenAPI 3.1 document."""
+        found = openapi.document([*tables, table], __version__)
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
+    @table.get("/docs", answer=str, scope=Scope.PUBLIC, media_types=("text/html",))
+    async def documentation(call: Call[None, None]) -> HTMLResponse:
+        """This interface as a page for people."""
+        html = docs_page.page(openapi.document([*tables, table], __version__))
+        return HTMLResponse(html, headers={"Content-Security-Policy": docs_page.POLICY})
+
+    return table

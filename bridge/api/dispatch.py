@@ -1,0 +1,101 @@
+"""From a ``Route`` to an answer: authenticate, check the input, call, encode.
+
+Every failure is a problem document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bridge.api import problems
+from bridge.api.auth import authenticate
+from bridge.api.errors import MethodNotAllowedError
+from bridge.api.reading import ParamsReader, read_body
+from bridge.api.routing import Call, Reply, Route
+from bridge.errors import BridgeError
+from bridge.services import Services
+
+log = structlog.get_logger(__name__)
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def request_id_of(request: Request) -> str:
+    """The id that the gate gave this request."""
+    return str(request.scope.get("request_id", ""))
+
+
+def failed(request: Request, error: Exception) -> Response:
+    """The answer to a request that raised."""
+    request_id = request_id_of(request)
+    if isinstance(error, BridgeError):
+        request.scope["problem_code"] = error.code
+        return problems.response(error, request_id)
+    log.error("unexpected-error", path=request.url.path, exc_info=error)
+    return problems.response(
+        BridgeError("something unexpected happened; the log has it under this request id"),
+        request_id,
+    )
+
+
+def encode(result: Any, status: int) -> Response:
+    """A handler's result as a response."""
+    if isinstance(result, Response):
+        return result
+    headers = {"Cache-Control": "no-store"}
+    if isinstance(result, Reply):
+        status, headers, result = result.status, {**headers, **result.headers}, result.content
+    if result is None:
+        return Response(None, 204 if status == 200 else status, headers)
+    return Response(_encoder.encode(result), status, headers, "application/json")
+
+
+class PathEndpoint:
+    """All methods of one path."""
+
+    def __init__(self, services: Services, routes: list[Route]) -> None:
+        self._services = services
+        self._routes = {route.method: route for route in routes}
+        if "GET" in self._routes:
+            self._routes.setdefault("HEAD", self._routes["GET"])
+        self._readers = {
+            route.method: ParamsReader(route.params, route.headers)
+            for route in routes
+            if route.params is not None
+        }
+
+    async def __call__(self, request: Request) -> Response:
+        """One request; never raises."""
+        try:
+            return await self._answer(request)
+        except Exception as error:
+            response = failed(request, error)
+            if response.status_code == 405:
+                response.headers["Allow"] = ", ".join(sorted(self._routes))
+            return response
+
+    async def _answer(self, request: Request) -> Response:
+        route = self._routes.get(request.method)
+        if route is None:
+            raise MethodNotAllowedError(f"{request.method} is not allowed here")
+        principal = authenticate(self._services, request, route.scope)
+        request.scope["key_id"] = principal.key_id
+        reader = self._readers.get(route.method)
+        params = (reader or _no_params).read(request)
+        body = None if route.body is None else await read_body(request, route.body)
+        call = Call(self._services, params, body, principal, request_id_of(request))
+        return encode(await route.handler(call), route.status)
+
+
+class _NoParams(msgspec.Struct):
+    pass
+
+
+_no_params = ParamsReader(_NoParams, {})

@@ -1,0 +1,227 @@
+"""``/ping``, ``/ready``, ``/health``, ``/metrics``.
+
+Answered from what is known, without waiting for anything.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from bridge.api.routing import Call, RouteTable
+from bridge.api.schema import Answer, Params
+from bridge.api.scopes import Scope
+from bridge.services import HealthOverlay, Services
+from bridge.tws import advice
+from bridge.tws.errors import NotConnectedError
+from bridge.tws.history_rules import WINDOW_LIMIT
+from bridge.tws.machine import Socket, can_trade
+from bridge.tws.pacing import ORDER_LIMIT
+from bridge.tws.restart_plan import Restart
+from bridge.tws.session import TwsSession
+from bridge.tws.state import ConnectionState as State
+
+routes = RouteTable("health")
+
+BUSY_QUEUE = 100
+CONNECT_SECONDS = 5.0
+_DEGRADED = (State.UPSTREAM_LOST, State.STALLED, State.SESSION_CONFLICT, State.HALTED)
+
+
+class Ping(Answer):
+    """Always the same."""
+
+    status: str = "ok"
+
+
+class Ready(Answer):
+    """Orders can be placed."""
+
+    ready: bool
+    state: str
+
+
+class HealthMetrics(Answer):
+    """Counters since the first start.
+
+    ``uptimeSeconds`` is of this connection, null while there is none.
+    """
+
+    total_connections: int
+    total_disconnections: int
+    failed_connections: int
+    uptime_seconds: float | None
+    availability24h: float
+
+
+class Pacing(Answer):
+    """How much of the broker's allowances is used: messages in a second, history in 10 minutes."""
+
+    messages_used: int
+    messages_limit: int
+    history_used: int
+    history_limit: int
+
+
+class Health(Answer):
+    """The session as it is, the root cause of what is wrong, and what to do."""
+
+    status: str
+    state: str
+    since: datetime
+    connected: bool
+    socket_connected: bool
+    upstream_connected: bool
+    trading_mode: str
+    server_version: int | None
+    client_id: int
+    market_data_type: str | None
+    next_action: str
+    last_disconnect_at: datetime | None
+    last_disconnect_reason: str | None
+    last_ib_error_at: datetime | None
+    last_ib_error_code: int | None
+    last_ib_error_message: str | None
+    last_reconnect_attempt_at: datetime | None
+    last_reconnect_error: str | None
+    reconnect_attempts: int
+    reconnect_failures: int
+    last_heartbeat_at: datetime | None
+    last_heartbeat_error: str | None
+    heartbeat_failures: int
+    heartbeat_milliseconds: float | None
+    metrics: HealthMetrics
+    accounts: tuple[str, ...]
+    client_library: str
+    circuits: dict[str, str]
+    queue: dict[str, int]
+    pacing: Pacing
+    pending: int
+    farms: dict[str, str]
+    next_restart: Restart
+    restart_under_way: bool
+    clock: datetime
+
+
+class HealthParams(Params, frozen=True):
+    """``connect=true`` makes one connect attempt first, bounded to a few seconds."""
+
+    connect: bool = False
+
+
+def overlay(services: Services) -> HealthOverlay | None:
+    """The first room that has something to say."""
+    found = (ask() for ask in services.health_overlays)
+    return next((each for each in found if each is not None), None)
+
+
+def health(services: Services) -> Health:
+    """A snapshot; takes microseconds whatever is stuck."""
+    session = services[TwsSession]
+    link, record = session.link, session.link.diagnostics.record
+    facts, now = link.machine.facts, services.clock.now()
+    state, action, tradable = link.machine.state, advice.next_action(link), can_trade(facts)
+    over = overlay(services) if tradable else None
+    if over:
+        state, action = over.state, over.next_action
+    return Health(
+        status=_status(session, state),
+        state=state.value,
+        since=link.machine.since,
+        connected=tradable,
+        socket_connected=facts.socket is not Socket.NONE,
+        upstream_connected=facts.socket is Socket.UP and facts.upstream,
+        trading_mode=services.environment.trading_mode,
+        server_version=session.server_version or None,
+        client_id=session.client_id,
+        market_data_type=session.market_data_type,
+        next_action=action,
+        last_disconnect_at=record.last_disconnect_at,
+        last_disconnect_reason=record.last_disconnect_reason,
+        last_ib_error_at=record.last_ib_error_at,
+        last_ib_error_code=record.last_ib_error_code,
+        last_ib_error_message=record.last_ib_error_message,
+        last_reconnect_attempt_at=record.last_reconnect_attempt_at,
+        last_reconnect_error=record.last_reconnect_error,
+        reconnect_attempts=record.reconnect_attempts,
+        reconnect_failures=record.reconnect_failures,
+        last_heartbeat_at=record.last_heartbeat_at,
+        last_heartbeat_error=record.last_heartbeat_error,
+        heartbeat_failures=record.heartbeat_failures,
+        heartbeat_milliseconds=link.diagnostics.heartbeat_milliseconds,
+        metrics=HealthMetrics(
+            total_connections=record.total_connections,
+            total_disconnections=record.total_disconnections,
+            failed_connections=record.failed_connections,
+            uptime_seconds=link.diagnostics.uptime_seconds(),
+            availability24h=link.diagnostics.availability(),
+        ),
+        accounts=session.accounts,
+        client_library=session.library,
+        circuits=link.breakers.shown(),
+        queue=link.pacer.depth(),
+        pacing=Pacing(
+            messages_used=link.pacer.used(),
+            messages_limit=ORDER_LIMIT,
+            history_used=session.history_rules.used(link.clock.monotonic()),
+            history_limit=WINDOW_LIMIT,
+        ),
+        pending=len(link.requests),
+        farms=dict(link.diagnostics.farms),
+        next_restart=link.plan.following(now),
+        restart_under_way=link.plan.active(now) is not None,
+        clock=now,
+    )
+
+
+def _status(session: TwsSession, state: State) -> str:
+    link = session.link
+    if state is State.READY:
+        if any(word == "open" for word in link.breakers.shown().values()):
+            return "degraded"
+        return "busy" if max(link.pacer.depth().values()) > BUSY_QUEUE else "ok"
+    if state in _DEGRADED and link.machine.facts.socket is Socket.UP:
+        return "degraded"
+    return "down"
+
+
+@routes.get("/ping", answer=Ping, scope=Scope.PUBLIC)
+async def ping(call: Call[None, None]) -> Ping:
+    """Says that the process serves; never waits for anything of the gateway's."""
+    return Ping()
+
+
+@routes.get("/ready", answer=Ready, scope=Scope.PUBLIC)
+async def ready(call: Call[None, None]) -> Ready:
+    """200 when orders could be placed now, else 503 with the reason."""
+    session = call.services[TwsSession]
+    session.require_ready()
+    over = overlay(call.services)
+    if over:
+        raise NotConnectedError(
+            f"the session is ready, but {over.state.value}",
+            next_step=over.next_action,
+            extra={"state": over.state.value},
+        )
+    return Ready(ready=True, state=session.state.value)
+
+
+@routes.get("/health", params=HealthParams, answer=Health)
+async def show_health(call: Call[HealthParams, None]) -> Health:
+    """The session's state, its root cause, and what to do.
+
+    Answers in any state of the gateway; `connect=true` first makes one connect attempt if there is
+    no session.
+    """
+    if call.params.connect:
+        await call.services[TwsSession].supervisor.attempt(CONNECT_SECONDS)
+    return health(call.services)
+
+
+@routes.get("/metrics", answer=str, media_types=("text/plain",))
+async def metrics(call: Call[None, None]) -> Response:
+    """Prometheus text."""
+    text = generate_latest(call.services.metrics)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,199 @@
+"""Routes: contracts, option chains, quotes, history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from bridge.api.instruments import (
+    ClassText,
+    CurrencyText,
+    ExchangeText,
+    InstrumentParams,
+    SecType,
+    StrikeNumber,
+    SymbolText,
+    stock_contract,
+)
+from bridge.api.routing import Call, RouteTable
+from bridge.api.schema import Params
+from bridge.market.contracts import ContractDesk, match_view
+from bridge.market.history_desk import HistoryDesk, HistoryQuery
+from bridge.market.option_desk import OptionDesk, SliceQuery
+from bridge.market.quote_desk import QuoteDesk
+from bridge.market.views import Contracts, History, OptionChain, OptionSlice, Quote, Quotes
+from bridge.model import Contract, Right
+
+routes = RouteTable("market")
+
+MOST_SYMBOLS = 50
+
+
+class PatternParams(Params, frozen=True):
+    """A search."""
+
+    pattern: Annotated[
+        str, Meta(min_length=1, max_length=32, description="The beginning of a symbol or a name")
+    ]
+
+
+class UnderlyingParams(Params, frozen=True):
+    """An underlying."""
+
+    symbol: SymbolText
+    sec_type: SecType = "STK"
+    exchange: ExchangeText = ""
+    currency: CurrencyText = "USD"
+    trading_class: ClassText = ""
+
+    def underlying(self) -> Contract:
+        """As the gateway takes it."""
+        default = "" if self.sec_type in {"FUT", "IND"} else "SMART"
+        return Contract(
+            symbol=self.symbol.upper(),
+            sec_type=self.sec_type,
+            exchange=self.exchange.upper() or default,
+            currency=self.currency.upper(),
+        )
+
+
+class SliceParams(UnderlyingParams, frozen=True):
+    """Which options of one expiration."""
+
+    expiration: Annotated[
+        str | None,
+        Meta(description="YYYYMMDD; without it the nearest one from the exchange's today on"),
+    ] = None
+    right: Right | None = None
+    strikes: Annotated[
+        tuple[StrikeNumber, ...], Meta(max_length=80, description="Exactly these strikes")
+    ] = ()
+    strike_min: StrikeNumber | None = None
+    strike_max: StrikeNumber | None = None
+    count: Annotated[
+        int, Meta(ge=1, le=40, description="How many strikes nearest to the money")
+    ] = 10
+
+
+class SymbolsParams(Params, frozen=True):
+    """Several stocks."""
+
+    symbols: Annotated[tuple[SymbolText, ...], Meta(min_length=1, max_length=MOST_SYMBOLS)]
+
+
+class HistoryParams(InstrumentParams, frozen=True):
+    """Bars of an instrument."""
+
+    duration: Annotated[
+        str, Meta(max_length=16, description="A count of S, D (trading days), W, M or Y")
+    ] = "1 D"
+    bar_size: Annotated[str, Meta(max_length=16, description="1 secs ... 1 month")] = "5 mins"
+    what_to_show: Annotated[
+        str | None,
+        Meta(description="TRADES (options and forex: MIDPOINT), BID, ASK, BID_ASK, ..."),
+    ] = None
+    use_rth: bool = True
+    end: (
+        Annotated[datetime, Meta(tz=True, description="ISO 8601 with an offset; without it: now")]
+        | None
+    ) = None
+
+
+@routes.get("/contracts", params=InstrumentParams, answer=Contracts)
+async def contracts(call: Call[InstrumentParams, None]) -> Contracts:
+    """Contracts that fit.
+
+    Every contract of the kind, symbol and parts given: for `secType=OPT` without a strike all
+    strikes of the expiration.
+    """
+    desk = call.services[ContractDesk]
+    call.services.gateway.require_ready()
+    found = await desk.details(call.params.partial())
+    return Contracts(contracts=tuple(desk.view(item) for item in found))
+
+
+@routes.get("/contracts/search", params=PatternParams, answer=Contracts)
+async def contract_search(call: Call[PatternParams, None]) -> Contracts:
+    """Search by the beginning of a symbol or a name.
+
+    At most 16 results, by the broker's rule one search a second: others wait their turn.
+    """
+    call.services.gateway.require_ready()
+    found = await call.services[ContractDesk].search(call.params.pattern)
+    return Contracts(contracts=tuple(match_view(item) for item in found))
+
+
+@routes.get("/options/chain", params=UnderlyingParams, answer=OptionChain)
+async def option_chain(call: Call[UnderlyingParams, None]) -> OptionChain:
+    """Expirations and strikes.
+
+    `dte` counts from the exchange's calendar day; what has expired by it is never shown.
+    """
+    params = call.params
+    return await call.services[OptionDesk].chain(params.underlying(), params.trading_class)
+
+
+@routes.get("/options/quotes", params=SliceParams, answer=OptionSlice)
+async def option_quotes(call: Call[SliceParams, None]) -> OptionSlice:
+    """Quotes for a slice of an expiration.
+
+    Bid, ask, implied volatility, greeks and open interest of the strikes nearest to the money, of
+    a range or of those named.
+    """
+    params = call.params
+    return await call.services[OptionDesk].slice(
+        SliceQuery(
+            underlying=params.underlying(),
+            expiration=params.expiration,
+            right=params.right,
+            strikes=params.strikes,
+            strike_min=params.strike_min,
+            strike_max=params.strike_max,
+            count=params.count,
+            trading_class=params.trading_class,
+        )
+    )
+
+
+@routes.get("/quote/{symbol}", params=InstrumentParams, answer=Quote)
+async def quote(call: Call[InstrumentParams, None]) -> Quote:
+    """One quote.
+
+    Live where the account has it, else delayed by itself; every value says which, and its age in
+    seconds.
+    """
+    call.services.gateway.require_ready()
+    details = await call.services[ContractDesk].resolve(call.params.contract())
+    return await call.services[QuoteDesk].quote(details.contract)
+
+
+@routes.get("/quotes", params=SymbolsParams, answer=Quotes)
+async def quotes(call: Call[SymbolsParams, None]) -> Quotes:
+    """Quotes of several stocks at once.
+
+    Those that fail are listed with their reason, and leave the others alone.
+    """
+    symbols = dict.fromkeys(symbol.upper() for symbol in call.params.symbols)
+    return await call.services[QuoteDesk].quotes([stock_contract(symbol) for symbol in symbols])
+
+
+@routes.get("/history", params=HistoryParams, answer=History)
+async def history(call: Call[HistoryParams, None]) -> History:
+    """Bars of any instrument, options too.
+
+    Longer stretches than the broker answers at once are paged; what is settled comes from a cache;
+    the broker's pacing rules are kept by waiting, or by 429 with `Retry-After`.
+    """
+    params = call.params
+    return await call.services[HistoryDesk].bars(
+        HistoryQuery(
+            contract=params.contract(),
+            duration=params.duration,
+            bar_size=params.bar_size,
+            what_to_show=params.what_to_show,
+            use_rth=params.use_rth,
+            end=params.end,
+        )
+    )

@@ -1,0 +1,78 @@
+"""Prometheus metrics: of the requests, and of the session as it is at the moment of the scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from bridge.tws.breaker import BreakerState
+from bridge.tws.link import Link
+from bridge.tws.machine import can_trade
+from bridge.tws.state import ConnectionState
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class HttpMetrics:
+    """Counts and times by path template, so that ids never become labels."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "gangway_http_requests",
+            "HTTP requests",
+            ("method", "path", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "gangway_http_request_seconds",
+            "Time to answer",
+            ("path",),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+
+    def finished(self, method: str, path: str, status: int, seconds: float) -> None:
+        """One request was answered."""
+        self._requests.labels(method, path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+
+class SessionCollector(Collector):
+    """Reads the session when it is scraped; keeps nothing."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def collect(self) -> Iterable[Metric]:
+        """All figures of the session."""
+        link, record = self._link, self._link.diagnostics.record
+        yield _gauge("gangway_ready", "Whether orders can be placed", can_trade(link.machine.facts))
+        state = GaugeMetricFamily("gangway_state", "1 for the present state", labels=("state",))
+        for each in ConnectionState:
+            state.add_metric((each.value,), float(each is link.machine.state))
+        yield state
+        yield _gauge("gangway_connections", "Sessions started", record.total_connections)
+        yield _gauge("gangway_disconnections", "Sessions lost", record.total_disconnections)
+        yield _gauge("gangway_connect_failures", "Failed attempts", record.failed_connections)
+        yield _gauge("gangway_heartbeat_failures", "Lost heartbeats", record.heartbeat_failures)
+        yield _gauge(
+            "gangway_availability_24h_ratio",
+            "Ready share of a day",
+            link.diagnostics.availability(),
+        )
+        yield _gauge("gangway_requests_pending", "Asked and not answered", len(link.requests))
+        queue = GaugeMetricFamily("gangway_queue", "Waiting for their turn", labels=("lane",))
+        for lane, depth in link.pacer.depth().items():
+            queue.add_metric((lane,), depth)
+        yield queue
+        circuits = GaugeMetricFamily("gangway_circuit_open", "1 while open", labels=("kind",))
+        for kind, word in link.breakers.shown().items():
+            circuits.add_metric((kind,), float(word != BreakerState.CLOSED.value))
+        yield circuits
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=float(value))

@@ -1,0 +1,297 @@
+"""Orders, executions, the kill switch and the audit log over HTTP."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+from starlette.responses import Response
+
+from bridge.api.routing import Call, Reply, RouteTable
+from bridge.api.schema import Body, Params
+from bridge.api.scopes import Scope
+from bridge.errors import InvalidRequestError
+from bridge.orders.auditing import Caller
+from bridge.orders.changing import Settlement
+from bridge.orders.desk import AuditPage, HaltView, OrderDesk
+from bridge.orders.execution_desk import ExecutionDesk, ExecutionsPage, as_csv
+from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
+from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
+from bridge.store.executions import Query
+
+routes = RouteTable("orders")
+
+_KEY = {"idempotency_key": "Idempotency-Key"}
+_PLACING = {
+    200: "a dry run: nothing was sent",
+    409: "the Idempotency-Key came with another body before",
+    422: "the contract is unknown or ambiguous, rules are broken, or the broker rejected the order",
+    423: "trading is halted",
+    503: "not connected: nothing was sent",
+    504: "sent, no answer yet (order-pending), or its fate is unknown (order-fate-unknown)",
+}
+_CHANGING = {
+    404: "no such order",
+    409: "the order has ended",
+    422: "rules are broken, or the broker refused the change",
+    503: "not connected: nothing was sent",
+    504: "sent, no answer yet",
+}
+
+
+class PlaceParams(Params, frozen=True, kw_only=True):
+    """How to place."""
+
+    dry_run: bool = False
+    idempotency_key: str | None = None
+
+
+class OrderParams(Params, frozen=True, kw_only=True):
+    """Which order: its `orderId`, or the broker's number under this client id."""
+
+    id: str
+
+
+class OrdersParams(Params, frozen=True, kw_only=True):
+    """Which orders."""
+
+    open: bool = False
+    cursor: str = ""
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+class ExecutionsParams(Params, frozen=True, kw_only=True):
+    """Which executions: `since` <= time < `until`.
+
+    Both are ISO 8601 (`2026-02-13T14:30:00Z`, or a day); without a zone UTC is meant.
+    """
+
+    since: str = ""
+    until: str = ""
+    symbol: str = ""
+    account: str = ""
+    cursor: str = ""
+    limit: Annotated[int, Meta(ge=1, le=2000)] = 500
+    format: Literal["json", "csv"] | None = None
+    accept: str = ""
+
+
+class AuditParams(Params, frozen=True, kw_only=True):
+    """Which entries."""
+
+    cursor: str = ""
+    limit: Annotated[int, Meta(ge=1, le=500)] = 100
+
+
+class HaltBody(Body, frozen=True, kw_only=True):
+    """Why, and which open orders to cancel: none, this bridge's own, or everybody's."""
+
+    reason: Annotated[str, Meta(max_length=500)] = ""
+    cancel_open_orders: bool = False
+    every_client: bool = False
+
+
+def _caller(call: Call[Any, Any]) -> Caller:
+    return Caller(call.principal.key_id, call.request_id)
+
+
+@routes.post(
+    "/order",
+    params=PlaceParams,
+    body=OrderRequest,
+    headers=_KEY,
+    answer=OrderView | DryRun,
+    scope=Scope.TRADE,
+    status=201,
+    statuses=_PLACING,
+)
+async def place_order(call: Call[PlaceParams, OrderRequest]) -> Reply:
+    """Places one order, or a bracket.
+
+    Send an `Idempotency-Key` (a fresh UUID for each order). The same key and body again never send
+    a second order: they get the first answer, or what has become of the order since. With
+    `dryRun=true` everything is checked and nothing is written down or sent.
+    """
+    desk = call.services[OrderDesk]
+    if call.params.dry_run:
+        return Reply(await desk.dry_run(call.body))
+    placed = await desk.placement.place(call.body, call.params.idempotency_key, _caller(call))
+    headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
+    if isinstance(placed.answer, OrderView):
+        headers["Location"] = f"/order/{placed.answer.order_id}"
+    return Reply(placed.answer, status=201, headers=headers)
+
+
+@routes.post(
+    "/orders/oca",
+    params=PlaceParams,
+    body=OcaRequest,
+    headers=_KEY,
+    answer=OrderGroup,
+    scope=Scope.TRADE,
+    status=201,
+    statuses=_PLACING,
+)
+async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
+    """Places two to ten orders of which one fill ends the others.
+
+    All of them are checked before any is sent; one Idempotency-Key holds for the whole group.
+    """
+    desk = call.services[OrderDesk]
+    if call.params.dry_run:
+        return Reply(await desk.dry_run_group(call.body))
+    key = call.params.idempotency_key
+    placed = await desk.placement.place_group(call.body, key, _caller(call))
+    headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
+    return Reply(placed.answer, status=201, headers=headers)
+
+
+@routes.post(
+    "/order/preview",
+    body=OrderRequest,
+    answer=Preview,
+    scope=Scope.TRADE,
+    statuses={422: "the contract is unknown or ambiguous", 503: "not connected"},
+)
+async def preview_order(call: Call[None, OrderRequest]) -> Preview:
+    """Margin, commission and broken rules of an order that is not placed."""
+    return await call.services[OrderDesk].preview(call.body)
+
+
+@routes.get("/orders", params=OrdersParams, answer=OrdersPage)
+async def list_orders(call: Call[OrdersParams, None]) -> OrdersPage:
+    """Open and recent orders, the newest first."""
+    params = call.params
+    return await call.services[OrderDesk].orders(
+        only_open=params.open, cursor=params.cursor, limit=params.limit
+    )
+
+
+@routes.get("/order/{id}", params=OrderParams, answer=OrderDetail, statuses={404: "no such order"})
+async def read_order(call: Call[OrderParams, None]) -> OrderDetail:
+    """One order with every step of its life."""
+    return await call.services[OrderDesk].order(call.params.id)
+
+
+@routes.patch(
+    "/order/{id}",
+    params=OrderParams,
+    body=ChangeRequest,
+    answer=OrderView,
+    scope=Scope.TRADE,
+    statuses=_CHANGING | {423: "trading is halted"},
+)
+async def modify_order(call: Call[OrderParams, ChangeRequest]) -> OrderView:
+    """Changes price, quantity or time in force of a working order."""
+    desk = call.services[OrderDesk]
+    return await desk.changes.modify(call.params.id, call.body, _caller(call))
+
+
+@routes.delete(
+    "/order/{id}", params=OrderParams, answer=OrderView, scope=Scope.TRADE, statuses=_CHANGING
+)
+async def cancel_order(call: Call[OrderParams, None]) -> OrderView:
+    """Cancels an order. Works while trading is halted, too."""
+    desk = call.services[OrderDesk]
+    return await desk.changes.cancel(call.params.id, _caller(call))
+
+
+@routes.post(
+    "/order/{id}/settle",
+    params=OrderParams,
+    body=Settlement,
+    answer=OrderView,
+    scope=Scope.ADMIN,
+    statuses={404: "no such order", 409: "its fate is known"},
+)
+async def settle_order(call: Call[OrderParams, Settlement]) -> OrderView:
+    """Takes a person's word for an order whose fate is unknown.
+
+    Look in TWS or the Client Portal first. Nothing is sent to the broker.
+    """
+    desk = call.services[OrderDesk]
+    return await desk.changes.settle(call.params.id, call.body, _caller(call))
+
+
+@routes.get(
+    "/executions",
+    params=ExecutionsParams,
+    headers={"accept": "Accept"},
+    answer=ExecutionsPage,
+    media_types=("application/json", "text/csv"),
+)
+async def list_executions(call: Call[ExecutionsParams, None]) -> ExecutionsPage | Response:
+    """Every fill with its commission, once, oldest first; from the journal, beyond the day too.
+
+    Upsert by `execId`. CSV with `format=csv` or `Accept: text/csv`; the next page's cursor is in
+    the header `X-Next-Cursor` then.
+    """
+    params = call.params
+    query = Query(
+        since=_moment("since", params.since),
+        until=_moment("until", params.until),
+        symbol=params.symbol.strip().upper(),
+        account=params.account.strip(),
+    )
+    page = await call.services[ExecutionDesk].page(query, params.cursor, params.limit)
+    if params.format != "csv" and not (params.format is None and _wants_csv(params.accept)):
+        return page
+    headers = {"X-Changes-Cursor": page.changes_cursor}
+    if page.next_cursor is not None:
+        headers["X-Next-Cursor"] = page.next_cursor
+    return Response(as_csv(page.executions), media_type="text/csv", headers=headers)
+
+
+def _moment(field: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        # A plus sign that was not escaped in the address arrives as a space.
+        moment = datetime.fromisoformat(re.sub(r" (\d\d:?\d\d)$", r"+\1", text.strip()))
+    except ValueError:
+        raise InvalidRequestError(
+            f"{field}: {text[:40]!r} is no time in ISO 8601",
+            extra={"errors": [{"field": field, "message": "is no time", "code": "invalid"}]},
+        ) from None
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    return moment
+
+
+def _wants_csv(accept: str) -> bool:
+    first = accept.split(",", 1)[0].split(";", 1)[0]
+    return first.strip().lower() == "text/csv"
+
+
+@routes.get("/trading/halt", answer=HaltView)
+async def read_halt(call: Call[None, None]) -> HaltView:
+    """Whether trading is halted, since when and why."""
+    return call.services[OrderDesk].halt_view()
+
+
+@routes.post("/trading/halt", body=HaltBody, answer=HaltView, scope=Scope.TRADE)
+async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
+    """The kill switch: from here on no order and no change is sent, after a restart neither.
+
+    `cancelOpenOrders` cancels what this bridge has open, with `everyClient` everything that is
+    open in the account. Cancels that cannot be sent now are sent when the gateway is back.
+    """
+    body = call.body
+    cancel: Literal["none", "own", "all"] = "own" if body.cancel_open_orders else "none"
+    if body.every_client:
+        cancel = "all"
+    return await call.services[OrderDesk].halt_trading(body.reason, cancel, _caller(call))
+
+
+@routes.delete("/trading/halt", answer=HaltView, scope=Scope.ADMIN)
+async def resume_trading(call: Call[None, None]) -> HaltView:
+    """Lets orders through again."""
+    return await call.services[OrderDesk].resume_trading(_caller(call))
+
+
+@routes.get("/audit", params=AuditParams, answer=AuditPage, scope=Scope.ADMIN)
+async def read_audit(call: Call[AuditParams, None]) -> AuditPage:
+    """Every call that changed or could have changed an order, the newest first."""
+    return await call.services[OrderDesk].audit(call.params.cursor, call.params.limit)

@@ -1,0 +1,145 @@
+"""Checked input.
+
+Path, query, headers and body become structs, or one 422 that lists every wrong field.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from typing import Any
+
+import msgspec
+from msgspec import structs
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from bridge.api.errors import UnsupportedMediaError
+from bridge.errors import InvalidRequestError
+
+# What command-line tools say unasked is let pass: the body has to be JSON whatever its name.
+_JSON_ENOUGH = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
+_SEQUENCES = (list, tuple, set, frozenset)
+
+
+def invalid(problems: list[dict[str, str]]) -> InvalidRequestError:
+    """One error for all that is wrong."""
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return InvalidRequestError(
+        f"{first['field']}: {first['message']}{more}", extra={"errors": problems}
+    )
+
+
+def _problem(field: str, message: str, code: str = "invalid") -> dict[str, str]:
+    return {"field": field, "message": message, "code": code}
+
+
+def is_sequence(annotation: Any) -> bool:
+    """Whether a parameter of this type takes several values."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return is_sequence(typing.get_args(annotation)[0])
+    if origin is not None and origin not in _SEQUENCES:
+        return any(is_sequence(each) for each in typing.get_args(annotation))
+    return (origin or annotation) in _SEQUENCES
+
+
+class ParamsReader:
+    """Reads one ``Params`` struct."""
+
+    def __init__(self, kind: type[Any], headers: dict[str, str]) -> None:
+        self._kind = kind
+        self._fields = structs.fields(kind)
+        self._headers = headers
+        self._known = {f.encode_name for f in self._fields if f.name not in headers}
+        optional = not headers and not any(field.required for field in self._fields)
+        self._nothing_given = kind() if optional else None
+
+    def read(self, request: Request) -> Any:
+        """The checked struct, or ``InvalidRequestError``."""
+        if not request.scope["query_string"] and not request.path_params and self._nothing_given:
+            return self._nothing_given
+        problems: list[dict[str, str]] = []
+        values: dict[str, Any] = {}
+        for field in self._fields:
+            raw = self._raw(request, field, problems)
+            if raw is None:
+                if field.required:
+                    problems.append(_problem(field.encode_name, "is missing", "missing"))
+                continue
+            try:
+                values[field.name] = msgspec.convert(raw, field.type, strict=False)
+            except msgspec.ValidationError as error:
+                problems.append(_problem(field.encode_name, str(error)))
+                continue
+            if isinstance(values[field.name], float) and not math.isfinite(values[field.name]):
+                problems.append(_problem(field.encode_name, "must be a finite number"))
+        problems += [
+            _problem(name, "is not a parameter of this route", "unknown")
+            for name in request.query_params
+            if name not in self._known
+        ]
+        if problems:
+            raise invalid(problems)
+        return self._kind(**values)
+
+    def _raw(
+        self, request: Request, field: structs.FieldInfo, problems: list[dict[str, str]]
+    ) -> Any:
+        if field.name in self._headers:
+            return request.headers.get(self._headers[field.name])
+        if field.encode_name in request.path_params:
+            return request.path_params[field.encode_name]
+        return _from_query(request.query_params, field, problems)
+
+
+def _from_query(
+    query: QueryParams, field: structs.FieldInfo, problems: list[dict[str, str]]
+) -> Any:
+    given = query.getlist(field.encode_name)
+    if not given:
+        return None
+    if is_sequence(field.type):
+        return [part.strip() for text in given for part in text.split(",") if part.strip()]
+    if len(given) > 1:
+        problems.append(_problem(field.encode_name, "is given more than once"))
+    return given[-1]
+
+
+async def read_body(request: Request, kind: type[Any]) -> Any:
+    """The checked JSON body, or ``InvalidRequestError``."""
+    media = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if media not in _JSON_ENOUGH and not media.endswith("+json"):
+        raise UnsupportedMediaError(f"{media} is not application/json")
+    raw = await request.body() or b"{}"  # nothing said: whatever has a default takes it
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid(_all_problems(raw, kind) or [_problem("body", str(error))]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise invalid([_problem("body", f"is not JSON: {error}", "malformed")]) from None
+
+
+def _all_problems(raw: bytes, kind: type[Any]) -> list[dict[str, str]]:
+    """Every member that is wrong, not only the first."""
+    given = msgspec.json.decode(raw)
+    if not isinstance(given, dict):
+        return []
+    problems = []
+    known = {field.encode_name: field for field in structs.fields(kind)}
+    for name, field in known.items():
+        if name not in given:
+            if field.required:
+                problems.append(_problem(name, "is missing", "missing"))
+            continue
+        try:
+            msgspec.convert(given[name], field.type)
+        except msgspec.ValidationError as error:
+            problems.append(_problem(name, str(error)))
+    problems += [
+        _problem(name, "is not a member of this body", "unknown")
+        for name in given
+        if name not in known
+    ]
+    return problems

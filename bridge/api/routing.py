@@ -1,0 +1,167 @@
+"""How a room registers its routes.
+
+One declaration gives the address, the check of the input and the OpenAPI entry.
+
+    routes = RouteTable("market")
+
+    class HistoryParams(Params, frozen=True):
+        symbol: str
+        duration: str = "1 D"
+
+    @routes.get("/history", params=HistoryParams, answer=History, scope=Scope.READ)
+    async def history(call: Call[HistoryParams, None]) -> History:
+        '''Bars of one contract.
+
+        The rest of the docstring is the description in the OpenAPI document.
+        '''
+        return await call.services[HistoryDesk].bars(call.params)
+
+The handler gets checked input and returns the answer struct (or ``Reply`` for another status or
+headers, or a Starlette response for anything that is not JSON). Failures are raised as
+``BridgeError`` and become problem+json in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from msgspec import Struct
+from starlette.websockets import WebSocket
+
+from bridge.api.scopes import Scope
+
+if TYPE_CHECKING:
+    from bridge.services import Services
+
+P = TypeVar("P")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: the key's id (never the key) and its scope."""
+
+    key_id: str
+    scope: Scope
+
+
+ANONYMOUS = Principal("", Scope.PUBLIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[P, B]):
+    """One checked request."""
+
+    services: Services
+    params: P
+    body: B
+    principal: Principal
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with a status or headers of its own."""
+
+    content: Struct | list[Any] | dict[str, Any] | None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call[Any, Any]], Awaitable[Any]]
+WebSocketHandler = Callable[["Services", WebSocket], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation.
+
+    ``statuses`` are further answers than ``status`` and the usual ones, with what they mean.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    tag: str
+    scope: Scope
+    answer: Any  # a struct, list[struct], or None
+    params: type[Any] | None = None
+    body: type[Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)  # field name -> header name
+    status: int = 200
+    statuses: dict[int, str] = field(default_factory=dict)
+    media_types: tuple[str, ...] = ("application/json",)
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketRoute:
+    """A stream; the handler accepts and authenticates itself (``bridge.api.auth``)."""
+
+    path: str
+    handler: WebSocketHandler
+    summary: str
+
+
+class RouteTable:
+    """The routes of one room; ``bridge.api.app`` lists the tables."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.routes: list[Route] = []
+        self.websockets: list[WebSocketRoute] = []
+
+    def add(
+        self, method: str, path: str, *, answer: Any, scope: Scope, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """Registers a handler; ``options`` are further fields of ``Route``."""
+
+        def register(handler: Handler) -> Handler:
+            self.routes.append(
+                Route(method, path, handler, self.tag, scope, answer=answer, **options)
+            )
+            return handler
+
+        return register
+
+    def get(
+        self, path: str, *, answer: Any, scope: Scope = Scope.READ, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """A GET route."""
+        return self.add("GET", path, answer=answer, scope=scope, **options)
+
+    def post(
+        self, path: str, *, answer: Any, scope: Scope, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """A POST route."""
+        return self.add("POST", path, answer=answer, scope=scope, **options)
+
+    def put(
+        self, path: str, *, answer: Any, scope: Scope, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """A PUT route."""
+        return self.add("PUT", path, answer=answer, scope=scope, **options)
+
+    def patch(
+        self, path: str, *, answer: Any, scope: Scope, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """A PATCH route."""
+        return self.add("PATCH", path, answer=answer, scope=scope, **options)
+
+    def delete(
+        self, path: str, *, answer: Any, scope: Scope, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """A DELETE route."""
+        return self.add("DELETE", path, answer=answer, scope=scope, **options)
+
+    def websocket(
+        self, path: str, *, summary: str
+    ) -> Callable[[WebSocketHandler], WebSocketHandler]:
+        """A WebSocket stream."""
+
+        def register(handler: WebSocketHandler) -> WebSocketHandler:
+            self.websockets.append(WebSocketRoute(path, handler, summary))
+            return handler
+
+        return register

@@ -1,0 +1,268 @@
+"""The WebSocket `/stream`: who may come in, reading wishes, writing what the hub has."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from bridge.api import problems
+from bridge.api.auth import HEADER, address_of, authenticate_key
+from bridge.api.errors import UnauthorizedError
+from bridge.api.health import health
+from bridge.api.routing import Principal, RouteTable
+from bridge.api.scopes import Scope
+from bridge.errors import BridgeError, InvalidRequestError
+from bridge.services import Services
+from bridge.stream.desk import StreamDesk
+from bridge.stream.hub import Session, TooManyStreamsError
+from bridge.stream.protocol import Authenticate, Operation, Ping, Subscribe, decode
+
+log = structlog.get_logger(__name__)
+routes = RouteTable("stream")
+
+FIRST_MESSAGE_SECONDS: Final = 5.0
+MOST_UNKNOWN: Final = 32
+"""Connections that have not said their key yet."""
+
+KEY_CHECK_SECONDS: Final = 30.0
+MOST_MESSAGE_BYTES: Final = 65_536
+MESSAGES_AT_ONCE, MESSAGES_A_SECOND = 60.0, 10.0
+
+GOING_AWAY, TOO_BIG = 1001, 1009
+UNAUTHORIZED, TOO_SLOW, TOO_MANY, REPLACED = 4401, 4408, 4429, 4409
+_CODES: Final = {
+    "too slow": TOO_SLOW,
+    "resumed elsewhere": REPLACED,
+    "shutting down": GOING_AWAY,
+    "the key is no longer valid": UNAUTHORIZED,
+    "too many messages": TOO_MANY,
+    "the message is too large": TOO_BIG,
+}
+
+_unknown: set[WebSocket] = set()
+
+
+def install(services: Services) -> None:
+    """Lets the health channel say what `/health` says."""
+    services[StreamDesk].health = lambda: health(services)
+
+
+@routes.websocket("/stream", summary="Quotes, orders, executions and health as they change")
+async def stream(services: Services, websocket: WebSocket) -> None:
+    """Serves one client until it leaves.
+
+    The key comes in the handshake's `X-API-KEY`, or in the first message. An earlier session is
+    resumed by the query parameters `session` and `lastSeq`, or by the same members of that message.
+    """
+    try:
+        connection = await _come_in(services, websocket)
+    except WebSocketDisconnect:
+        return
+    if connection is not None:
+        await connection.run()
+
+
+async def _come_in(services: Services, websocket: WebSocket) -> _Connection | None:
+    key = websocket.headers.get(HEADER)
+    try:
+        if key is None:
+            return await _introduce(services, websocket)
+        principal = authenticate_key(services, key, address_of(websocket), Scope.READ)
+        session, last = _resume_of(websocket)
+        wish = Authenticate(key=key, session=session, last_seq=last)
+        connection = _Connection(services, websocket, principal, wish)
+    except BridgeError as error:
+        request_id = str(websocket.scope.get("request_id", ""))
+        await websocket.send_denial_response(problems.response(error, request_id))
+        return None
+    await connection.accept()
+    return connection
+
+
+async def _introduce(services: Services, websocket: WebSocket) -> _Connection | None:
+    """Lets a client in that will say its key in its first message."""
+    if len(_unknown) >= MOST_UNKNOWN:
+        raise TooManyStreamsError("too many streams have not said their key yet", retry_after=5.0)
+    await websocket.accept()
+    _unknown.add(websocket)
+    try:
+        async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+            text = await _receive(websocket)
+        wish = decode(text)
+        if not isinstance(wish, Authenticate):
+            raise UnauthorizedError("the first message must be the key: {op: auth, key: ...}")
+        principal = authenticate_key(services, wish.key, address_of(websocket), Scope.READ)
+        return _Connection(services, websocket, principal, wish)
+    except TimeoutError:
+        await _refuse(websocket, UnauthorizedError("no key was sent in time"))
+    except BridgeError as error:
+        await _refuse(websocket, error)
+    finally:
+        _unknown.discard(websocket)
+    return None
+
+
+async def _refuse(websocket: WebSocket, error: BridgeError) -> None:
+    code = TOO_MANY if error.retry_after is not None else UNAUTHORIZED
+    with suppress(WebSocketDisconnect, RuntimeError):
+        document = problems.members(error, str(websocket.scope.get("request_id", "")))
+        await websocket.send_json({"seq": 1, **document, "type": "error"})
+        await websocket.close(code, error.detail[:100])
+
+
+def _resume_of(websocket: WebSocket) -> tuple[str | None, int | None]:
+    query = websocket.query_params
+    unknown = sorted(set(query) - {"session", "lastSeq"})
+    if unknown:
+        raise InvalidRequestError(f"{unknown[0]} is not a parameter of the stream")
+    if "session" not in query:
+        return None, None
+    last = query.get("lastSeq", "")
+    if not (last.isascii() and last.isdigit() and len(last) < 16):
+        raise InvalidRequestError("lastSeq must be the number of the last message received")
+    return query["session"], int(last)
+
+
+async def _receive(websocket: WebSocket) -> str | bytes:
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code") or 1005)
+    text: str | bytes | None = message.get("text")
+    return text if text is not None else bytes(message["bytes"])
+
+
+class _Connection:
+    """One client's connection: a reader, a writer, and whoever ends it."""
+
+    def __init__(
+        self, services: Services, websocket: WebSocket, principal: Principal, wish: Authenticate
+    ) -> None:
+        self._services = services
+        self._websocket = websocket
+        self._desk = services[StreamDesk]
+        self._clock = services.clock
+        self._key = wish.key
+        self._ended = asyncio.Event()
+        self._reason = ""
+        self._allowance = MESSAGES_AT_ONCE
+        self._allowed_at = self._clock.monotonic()
+        self._session = self._open(principal, wish)
+        self._attachment = self._desk.hub.attach(self._session, self._end)
+
+    def _open(self, principal: Principal, wish: Authenticate) -> Session:
+        hub = self._desk.hub
+        if wish.session is not None:
+            back = hub.resume(wish.session, principal.key_id, wish.last_seq or 0)
+            if back is not None:
+                session, lost = back
+                self._desk.greet(session, resumed=True)
+                if lost:
+                    self._desk.tell_gap(session, lost)
+                return session
+        session = hub.open(principal.key_id)
+        self._desk.greet(session, resumed=False)
+        return session
+
+    def _end(self, reason: str) -> None:
+        if not self._ended.is_set():
+            self._reason = reason
+            self._ended.set()
+
+    async def accept(self) -> None:
+        """Completes the handshake; when that fails the session waits for its client."""
+        try:
+            await self._websocket.accept()
+        except BaseException:
+            self._desk.hub.detach(self._session, self._attachment)
+            raise
+
+    async def run(self) -> None:
+        """Until either side ends it."""
+        tasks: list[asyncio.Task[object]] = [
+            asyncio.create_task(self._ended.wait(), name="stream-end"),
+            asyncio.create_task(self._read(), name="stream-reader"),
+            asyncio.create_task(self._write(), name="stream-writer"),
+            asyncio.create_task(self._check_key(), name="stream-key"),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._desk.hub.detach(self._session, self._attachment)
+            for task in tasks:
+                task.cancel()
+            for failure in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(failure, Exception) and not isinstance(failure, WebSocketDisconnect):
+                    log.info("stream-ended", error=type(failure).__name__)
+        if self._reason:
+            await self._close(self._reason)
+
+    async def _close(self, reason: str) -> None:
+        with suppress(RuntimeError, WebSocketDisconnect, TimeoutError, OSError):
+            async with asyncio.timeout(1.0):
+                await self._websocket.close(_CODES.get(reason, GOING_AWAY), reason)
+
+    async def _write(self) -> None:
+        subscriber, attachment, hub = self._session.subscriber, self._attachment, self._desk.hub
+        send, monotonic = self._websocket.send, self._clock.monotonic
+        while True:
+            await attachment.wake.wait()
+            attachment.wake.clear()
+            attachment.sending_since = monotonic()
+            for text in subscriber.take(hub.cursor):
+                await send({"type": "websocket.send", "text": text})
+            attachment.sending_since = None
+            if subscriber.waiting:
+                attachment.wake.set()
+
+    async def _read(self) -> None:
+        while True:
+            text = await _receive(self._websocket)
+            if len(text) > MOST_MESSAGE_BYTES:
+                self._end("the message is too large")
+            elif not self._may_speak():
+                self._end("too many messages")
+            else:
+                await self._obey(text)
+
+    async def _obey(self, text: str | bytes) -> None:
+        try:
+            wish = decode(text)
+        except BridgeError as error:
+            self._desk.tell_error(self._session, error)
+            return
+        try:
+            await self._carry_out(wish)
+        except BridgeError as error:
+            self._desk.tell_error(self._session, error, wish.id)
+
+    async def _carry_out(self, wish: Operation) -> None:
+        desk, session = self._desk, self._session
+        if isinstance(wish, Authenticate):
+            raise InvalidRequestError("this stream knows its key already")
+        if isinstance(wish, Ping):
+            desk.hub.tell(session, "pong", id=wish.id, at=self._clock.now())
+        elif isinstance(wish, Subscribe):
+            await desk.subscribe(session, wish)
+        else:
+            desk.unsubscribe(session, wish)
+
+    def _may_speak(self) -> bool:
+        now = self._clock.monotonic()
+        grown = self._allowance + (now - self._allowed_at) * MESSAGES_A_SECOND
+        self._allowance = min(grown, MESSAGES_AT_ONCE) - 1
+        self._allowed_at = now
+        return self._allowance >= 0
+
+    async def _check_key(self) -> None:
+        """A key that was revoked ends its streams too."""
+        while True:
+            await self._clock.sleep(KEY_CHECK_SECONDS)
+            try:
+                authenticate_key(self._services, self._key, address_of(self._websocket), Scope.READ)
+            except BridgeError:
+                self._end("the key is no longer valid")
+                return

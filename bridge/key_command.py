@@ -1,0 +1,104 @@
+"""``python -m bridge apikey create|list|revoke``.
+
+Through the running bridge if there is one, else in its journal.
+
+The journal belongs to one process at a time, so while a bridge runs it is the one that makes the
+change; the command then needs BRIDGE_ADMIN_KEY_FILE. One JSON document on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from bridge import running_bridge
+from bridge.api.keys import KeyRing
+from bridge.api.scopes import Scope
+from bridge.clock import SystemClock
+from bridge.environment import Environment
+from bridge.errors import BridgeError
+from bridge.store import Database, StoreBusyError, StoreError
+
+
+def run(arguments: Sequence[str], environment: Environment) -> int:
+    """Runs the command; the exit code."""
+    wanted = _parser().parse_args(arguments)
+    try:
+        try:
+            result = asyncio.run(_in_journal(wanted, environment))
+        except StoreBusyError:
+            result = _over_http(wanted, environment)
+    except StoreError as error:
+        return _failed(str(error), error.next_step)
+    except BridgeError as error:
+        return _failed(error.detail, error.next_step)
+    except OSError as error:
+        return _failed(f"the bridge does not answer: {error}", "check BRIDGE_LISTEN")
+    print(msgspec.json.encode(result, enc_hook=str).decode())
+    return 0
+
+
+def _failed(message: str, hint: str) -> int:
+    print(f"error: {message}\nhint: {hint}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bridge apikey")
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a key and print it once")
+    create.add_argument("--label", required=True)
+    create.add_argument("--scope", choices=("read", "trade", "admin"), default="read")
+    create.add_argument("--days", type=int, default=None)
+    commands.add_parser("list", help="all keys, without the keys themselves")
+    revoke = commands.add_parser("revoke", help="end a key")
+    revoke.add_argument("id")
+    revoke.add_argument("--overlap", type=int, default=0, help="seconds that it stays valid")
+    return parser
+
+
+async def _in_journal(wanted: argparse.Namespace, environment: Environment) -> Any:
+    database = await Database.open(environment.data_dir, lock_wait=0.0)
+    try:
+        ring = KeyRing(database, SystemClock(), None)
+        await ring.load()
+        if wanted.command == "create":
+            now = SystemClock().now()
+            expires = now + timedelta(days=wanted.days) if wanted.days else None
+            scope = next(scope for scope in Scope if scope.word == wanted.scope)
+            secret, key = await ring.create(wanted.label, scope, expires)
+            return {"key": secret, "id": key.id, "label": key.label, "scope": wanted.scope}
+        if wanted.command == "revoke":
+            overlap = timedelta(seconds=wanted.overlap) if wanted.overlap else None
+            await ring.revoke(wanted.id, after=overlap)
+            return {"id": wanted.id, "revoked": True}
+        keys = await ring.everything()
+        return {"keys": [_shown(msgspec.to_builtins(key)) for key in keys]}
+    finally:
+        await database.close()
+
+
+def _shown(key: dict[str, Any]) -> dict[str, Any]:
+    del key["digest"]
+    return key
+
+
+def _over_http(wanted: argparse.Namespace, environment: Environment) -> Any:
+    method, path, body = _request(wanted)
+    document = running_bridge.ask(environment, method, path, body)
+    return {"id": wanted.id, "revoked": True} if document is None else document
+
+
+def _request(wanted: argparse.Namespace) -> tuple[str, str, bytes | None]:
+    if wanted.command == "create":
+        body = {"label": wanted.label, "scope": wanted.scope, "days": wanted.days}
+        return "POST", "/keys", msgspec.json.encode(body)
+    if wanted.command == "revoke":
+        return "DELETE", f"/keys/{wanted.id}?overlap={wanted.overlap}", None
+    return "GET", "/keys", None

@@ -1,0 +1,81 @@
+"""Serving the application, and ending well."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+
+from bridge.environment import Environment
+from bridge.process import Bridge
+
+GRACE_SECONDS = 1.5  # for requests to end by themselves after SIGTERM
+LAST_SECONDS = 3  # for the answers of those that were then failed
+log = structlog.get_logger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling.
+
+    Which would end the process by the signal, not with 0.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+async def serve(environment: Environment, listener: socket.socket) -> None:
+    """Until SIGTERM or SIGINT; raises ``StoreError`` when the data folder cannot be used."""
+    async with Bridge(environment) as bridge:
+        server = _Server(
+            uvicorn.Config(
+                bridge.app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                date_header=True,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=LAST_SECONDS,
+                ws="websockets-sansio",
+                ws_max_size=64 * 1024,
+                ws_ping_interval=20.0,
+                # Compressing would take 300 kB a client, and more time than everything else.
+                ws_per_message_deflate=False,
+                forwarded_allow_ips=environment.trusted_proxies,
+            )
+        )
+        loop = asyncio.get_running_loop()
+
+        def stop(name: str) -> None:
+            log.info("stopping", signal=name)
+            server.should_exit = True
+            loop.call_later(GRACE_SECONDS, bridge.fail_pending)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop, number.name)
+        host, port = listener.getsockname()[:2]
+        log.info("listening", host=host, port=port)
+        await server.serve(sockets=[listener])
+
+
+def listen(environment: Environment) -> socket.socket:
+    """The listening socket; ``OSError`` when the address is taken."""
+    family = socket.AF_INET6 if ":" in environment.listen_host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((environment.listen_host, environment.listen_port))
+        listener.listen(512)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,80 @@
+"""What one running bridge is made of, found by type.
+
+Each room has a function ``install(services)`` (called once, from ``bridge.compose``), which builds
+its desks from what earlier rooms provided, and registers them:
+
+    def install(services: Services) -> None:
+        desk = OrderDesk(services.gateway, services[Journal], services.clock)
+        services.provide(OrderDesk, desk)
+        services.on_start(desk.start)        # in the order of registration, before the gateway is
+        dialled services.on_stop(desk.stop)          # in reverse, within the 5 s of SIGTERM
+        services.health_overlays.append(desk.health)   # may turn `ready` into `halted`
+
+A start hook must not wait for the gateway: the bridge serves whether or not there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+
+from bridge.clock import Clock
+from bridge.environment import Environment
+from bridge.tws.gateway import Gateway
+from bridge.tws.state import ConnectionState
+
+T = TypeVar("T")
+Hook = Callable[[], Awaitable[None]]
+
+
+class HealthOverlay(Struct, frozen=True, kw_only=True):
+    """A room's say in ``/health``.
+
+    It replaces state and next action while the session itself is ready.
+    """
+
+    state: ConnectionState
+    next_action: str
+
+
+class Services:
+    """The container; one for each process (and for each test)."""
+
+    def __init__(self, environment: Environment, gateway: Gateway, clock: Clock) -> None:
+        self.environment = environment
+        self.gateway = gateway
+        self.clock = clock
+        self.metrics = CollectorRegistry(auto_describe=True)
+        self.health_overlays: list[Callable[[], HealthOverlay | None]] = []
+        self.start_hooks: list[Hook] = []
+        self.stop_hooks: list[Hook] = []
+        self._provided: dict[type[Any], Any] = {}
+
+    def provide(self, kind: type[T], instance: T) -> T:
+        """Registers an instance under its type."""
+        if kind in self._provided:
+            raise ValueError(f"{kind.__name__} is provided twice")
+        self._provided[kind] = instance
+        return instance
+
+    def __getitem__(self, kind: type[T]) -> T:
+        """The instance of this type; ``LookupError`` when its room is not installed."""
+        try:
+            return cast("T", self._provided[kind])
+        except KeyError:
+            raise LookupError(f"{kind.__name__} is not provided; see bridge.compose") from None
+
+    def __contains__(self, kind: type[Any]) -> bool:
+        """Whether a room has provided this type."""
+        return kind in self._provided
+
+    def on_start(self, hook: Hook) -> None:
+        """Adds work for the start of the process."""
+        self.start_hooks.append(hook)
+
+    def on_stop(self, hook: Hook) -> None:
+        """Adds work for its end; run in reverse order."""
+        self.stop_hooks.append(hook)
