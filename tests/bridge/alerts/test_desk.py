@@ -1,0 +1,164 @@
+"""What is said, how often, and what happens when a service does not take it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from bridge.alerts.addresses import AddressFileError, read
+from bridge.alerts.desk import SAME_KIND_SECONDS, AlertDesk
+from bridge.alerts.kinds import AlertKind
+from bridge.alerts.sender import Delivery, Sender
+from tests.bridge.alerts.conftest import WebHook
+from tests.bridge.portal.conftest import JumpingClock
+
+
+class CountingSender(Sender):
+    """Takes messages without a process, for the rules that need many."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere"))
+        self.sent: list[str] = []
+        self.bodies: list[str] = []
+
+    async def send(self, message: object, skip: frozenset[int] = frozenset()) -> list[Delivery]:
+        self.sent.append(message.title)  # type: ignore[attr-defined]
+        self.bodies.append(message.body)  # type: ignore[attr-defined]
+        return [Delivery(service="ntfy", sent=True)]
+
+
+async def drained(desk: AlertDesk) -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_test_message_reaches_a_real_service(desk: AlertDesk, hook: WebHook) -> None:
+    assert await desk.test() == [Delivery(service="json", sent=True)]
+    assert hook.titles == ["gangway (paper): Test message"]
+
+
+async def test_a_condition_is_told_once_and_when_it_has_ended(
+    desk: AlertDesk, hook: WebHook, registry: CollectorRegistry
+) -> None:
+    for _ in range(5):
+        desk.raised(AlertKind.WAITING_2FA, "Approve it on your phone")
+    await hook.until(1)
+    desk.cleared(AlertKind.WAITING_2FA)
+    desk.cleared(AlertKind.WAITING_2FA)
+    await hook.until(2)
+    assert hook.titles == [
+        "gangway (paper): The gateway waits for your approval (2FA)",
+        "gangway (paper): The gateway no longer waits for an approval",
+    ]
+    assert hook.received[0]["message"] == "Approve it on your phone"
+    assert hook.received[0]["type"] == "failure"
+    assert hook.received[1]["type"] == "success"
+    labels = {"kind": "waiting-2fa", "result": "sent"}
+    async with asyncio.timeout(10):
+        while registry.get_sample_value("gangway_alerts_total", labels) != 2:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_service_that_refuses_is_tried_again_and_the_other_is_not(
+    hook: WebHook,
+    address_file: Path,
+    clock: JumpingClock,
+    registry: CollectorRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.alerts.desk.RETRY_SECONDS", (30.0,))
+    address_file.chmod(0o600)
+    address_file.write_text(f"{hook.address}\njson://127.0.0.1:9/nobody\n")
+    desk = AlertDesk(Sender(address_file), clock, registry)
+    await desk.start()
+    desk.tell(AlertKind.ORDER_UNKNOWN, "x")
+    labels = {"kind": "order-unknown", "result": "failed"}
+    async with asyncio.timeout(60):
+        while not registry.get_sample_value("gangway_alerts_total", labels):
+            await asyncio.sleep(0.05)
+    assert len(hook.received) == 1
+    await desk.stop()
+
+
+async def test_the_same_kind_again_has_to_wait_and_is_counted(clock: JumpingClock) -> None:
+    sender = CountingSender()
+    desk = AlertDesk(sender, clock, CollectorRegistry())
+    await desk.start()
+    for _ in range(4):  # a gateway that keeps asking for approval
+        desk.raised(AlertKind.WAITING_2FA, "again")
+        desk.cleared(AlertKind.WAITING_2FA)
+    await drained(desk)
+    assert len(sender.sent) == 2  # the first, and that it ended
+    desk.raised(AlertKind.WAITING_2FA, "still")
+    clock.advance(SAME_KIND_SECONDS)
+    desk.raised(AlertKind.WAITING_2FA, "still")
+    desk.raised(AlertKind.WAITING_2FA, "still")
+    await drained(desk)
+    assert len(sender.sent) == 3
+    assert "4 earlier messages were held back" in sender.bodies[-1]
+    await desk.stop()
+
+
+async def test_a_storm_is_bounded_by_the_hour(clock: JumpingClock) -> None:
+    sender = CountingSender()
+    desk = AlertDesk(sender, clock, CollectorRegistry())
+    await desk.start()
+    for _ in range(100):
+        desk.tell(AlertKind.ORDER_UNKNOWN, "x")
+        await drained(desk)
+        clock.advance(31)
+    assert len(sender.sent) == 20
+    await desk.stop()
+
+
+async def test_only_the_wanted_events_are_told(clock: JumpingClock) -> None:
+    sender = CountingSender()
+    wanted = frozenset({AlertKind.ORDER_UNKNOWN})
+    desk = AlertDesk(sender, clock, CollectorRegistry(), wanted=wanted)
+    await desk.start()
+    desk.raised(AlertKind.WAITING_2FA, "x")
+    desk.cleared(AlertKind.WAITING_2FA)
+    desk.tell(AlertKind.ORDER_UNKNOWN, "x")
+    await drained(desk)
+    assert len(sender.sent) == 1
+    await desk.stop()
+
+
+async def test_addresses_are_never_shown(
+    desk: AlertDesk, hook: WebHook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook.refusing = True
+    deliveries = await desk.test()
+    assert deliveries == [Delivery(service="json", sent=False)]
+    output = capsys.readouterr()
+    assert "do-not-show-me" not in output.out + output.err + repr(deliveries)
+
+
+async def test_the_library_is_not_loaded_into_the_bridge(desk: AlertDesk) -> None:
+    await desk.test()
+    assert "apprise" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("just words\n", "line 1"), ("\n# x\nnot one\n", "line 3"), ("ü".encode("latin-1"), "text")],
+)
+def test_a_file_with_something_else_is_refused_without_its_content(
+    tmp_path: Path, content: str | bytes, problem: str
+) -> None:
+    path = tmp_path / "alerts"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(AddressFileError) as raised:
+        read(path)
+    assert problem in raised.value.detail
+    assert "words" not in raised.value.detail
+
+
+async def test_a_missing_file_is_told(tmp_path: Path, clock: JumpingClock) -> None:
+    desk = AlertDesk(Sender(tmp_path / "none"), clock, CollectorRegistry())
+    with pytest.raises(AddressFileError, match="cannot read"):
+        await desk.test()

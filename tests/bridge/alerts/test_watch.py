@@ -1,0 +1,217 @@
+"""Conditions as they arise on a real session with the simulated gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.alerts.kinds import AlertKind
+from bridge.alerts.watch import ConditionWatch
+from bridge.orders.alerts import OrderAlerts
+from bridge.portal.desk import PortalDesk
+from bridge.portal.state import PortalState
+from bridge.portal.view import SessionView
+from bridge.store import Database, orders
+from bridge.tws.link import Link
+from bridge.tws.machine import Socket
+from bridge.tws.target import Target
+from tests.bridge.alerts.conftest import WebHook
+from tests.bridge.portal.conftest import JumpingClock
+from tests.bridge.portal.running import running
+
+OFF = SessionView(enabled=False, state=PortalState.OFF, next_action="")
+
+
+class Told:
+    """Stands for the desk: what was raised and cleared."""
+
+    def __init__(self) -> None:
+        self.active: dict[AlertKind, str] = {}
+
+    def raised(self, kind: AlertKind, body: str) -> None:
+        self.active.setdefault(kind, body)
+
+    def cleared(self, kind: AlertKind) -> None:
+        self.active.pop(kind, None)
+
+
+class Room:
+    def __init__(self, file: Path | None = None, restart: str = "") -> None:
+        from bridge.tws.restart_plan import parse_time
+
+        self.clock = JumpingClock()
+        self.told = Told()
+        target = Target(restart_time=parse_time(restart) if restart else None)
+        self.link = Link(target, self.clock)  # type: ignore[arg-type]
+        self.watch = ConditionWatch(
+            self.told,  # type: ignore[arg-type]
+            self.link,
+            self.clock,
+            lost_seconds=300,
+            login_state_file=file,
+        )
+
+    def ready(self) -> None:
+        self.link.machine.update(started=True, socket=Socket.UP, reconciled=True)
+
+    def lost(self) -> None:
+        self.link.machine.update(socket=Socket.NONE, reconciled=False)
+
+    def look(self, portal: SessionView = OFF) -> dict[AlertKind, str]:
+        self.watch.look(portal)
+        return self.told.active
+
+
+def test_a_lost_connection_is_told_after_some_minutes_only() -> None:
+    room = Room()
+    room.ready()
+    assert room.look() == {}
+    room.lost()
+    room.look()
+    room.clock.advance(299)
+    assert room.look() == {}
+    room.clock.advance(2)
+    assert "For 5 minutes" in room.look()[AlertKind.CONNECTION_LOST]
+    room.ready()
+    assert room.look() == {}
+    room.lost()
+    room.clock.advance(10)
+    assert room.look() == {}
+
+
+def test_a_bridge_that_never_connects_is_told_as_well() -> None:
+    room = Room()
+    room.look()
+    room.clock.advance(301)
+    assert AlertKind.CONNECTION_LOST in room.look()
+
+
+def test_a_planned_restart_is_no_alarm_until_it_takes_too_long() -> None:
+    room = Room(restart="11:45 PM")
+    room.ready()
+    # 23:45 in New York
+    begin = room.link.plan.following(room.clock.now()).at
+    room.clock.advance((begin - room.clock.now()).total_seconds() + 1)
+    room.look()
+    room.lost()
+    room.look()
+    room.clock.advance(301)
+    assert room.link.expected_now()
+    assert AlertKind.CONNECTION_LOST not in room.look()
+    room.clock.advance(3600)
+    assert AlertKind.CONNECTION_LOST in room.look()
+
+
+def test_what_the_gateways_login_says(tmp_path: Path) -> None:
+    file = tmp_path / "login-paper"
+    room = Room(file)
+    room.ready()
+    assert room.look() == {}
+    for word, kind in (
+        ("bad-credentials", AlertKind.BAD_CREDENTIALS),
+        ("locked", AlertKind.LOGIN_LOCKED),
+    ):
+        file.write_text(f"{word}\n")
+        assert set(room.look()) == {kind}
+    file.write_text("logged-in\n")
+    assert room.look() == {}
+
+
+def test_waiting_for_an_approval() -> None:
+    room = Room()
+    room.link.machine.update(started=True, logging_in=True)
+    assert "Approve" in room.look()[AlertKind.WAITING_2FA]
+    room.ready()
+    assert room.look() == {}
+
+
+def test_a_portal_that_needs_a_login() -> None:
+    room = Room()
+    room.ready()
+    needed = SessionView(
+        enabled=True,
+        state=PortalState.LOGIN_REQUIRED,
+        next_action="Log in",
+        login_url="https://portal:5000/",
+    )
+    assert "https://portal:5000/" in room.look(needed)[AlertKind.PORTAL_LOGIN]
+    unreachable = SessionView(enabled=True, state=PortalState.UNREACHABLE, next_action="")
+    assert AlertKind.PORTAL_LOGIN in room.look(unreachable)
+    connected = SessionView(enabled=True, state=PortalState.CONNECTED, next_action="")
+    assert room.look(connected) == {}
+
+
+async def test_a_whole_bridge_tells_of_a_login_that_is_needed(
+    tmp_path: Path, hook: WebHook, address_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.alerts.watch.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("bridge.portal.pacing.START_SECONDS", -1.0)
+    async with running(tmp_path, portal="http", alerts_file=address_file) as bridge:
+        await bridge.ready()
+        keeper = bridge.bridge.services[PortalDesk].keeper
+        await keeper.check()  # joins the one of the start
+        bridge.simulator.world.faults.start("portal-logged-out")
+        await keeper.check()
+        await hook.until(1)
+        assert hook.titles == ["gangway (paper): The Client Portal needs a login"]
+        tested = await bridge.client.post("/alerts/test")
+        assert tested.json() == {"services": [{"service": "json", "sent": True}]}
+
+
+async def test_without_an_address_file_nothing_is_sent(tmp_path: Path) -> None:
+    async with running(tmp_path) as bridge:
+        answer = await bridge.client.post("/alerts/test")
+        assert (answer.status_code, answer.json()["code"]) == (404, "alerts-off")
+
+
+async def test_the_command_sends_and_fails_as_its_exit_code_says(
+    hook: WebHook, address_file: Path
+) -> None:
+    def run(**variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bridge", "alerts", "test"],
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    done = await asyncio.to_thread(run, BRIDGE_ALERTS_FILE=str(address_file))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"services": [{"service": "json", "sent": True}]}
+    hook.refusing = True
+    refused = await asyncio.to_thread(run, BRIDGE_ALERTS_FILE=str(address_file))
+    assert refused.returncode == 1
+    missing = await asyncio.to_thread(run)
+    assert missing.returncode == 1
+    assert missing.stderr.splitlines()[1] == "hint: set BRIDGE_ALERTS_FILE"
+
+
+async def test_an_order_of_unknown_fate_is_told(
+    tmp_path: Path, hook: WebHook, address_file: Path
+) -> None:
+    async with running(tmp_path, alerts_file=address_file) as bridge:
+        await bridge.ready()
+        order = {
+            "symbol": "AAPL",
+            "action": "BUY",
+            "quantity": 1,
+            "orderType": "LMT",
+            "limitPrice": 1.0,
+        }
+        headers = {"Idempotency-Key": "fate-unknown"}
+        placed = await bridge.client.post("/order", json=order, headers=headers)
+        assert placed.status_code < 300, placed.text
+        services = bridge.bridge.services
+        (record,) = await services[Database].read(orders.open_orders)
+        services[OrderAlerts].order_unknown.emit(record)
+        await hook.until(1)
+        assert hook.titles[0].endswith("An order may or may not have reached the broker")
+        assert "BUY 1 AAPL" in hook.received[0]["message"]

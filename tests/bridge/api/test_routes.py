@@ -1,0 +1,215 @@
+"""What every route shares: keys, scopes, checked input, problem documents, limits, documents."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from tests.bridge.rig import ADMIN_KEY, ROOT, BridgeProcess, SimulatorProcess
+
+OPEN = {"/ping", "/ready", "/docs", "/"}  # and the files of the status page
+
+
+@pytest.fixture(scope="module")
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgeProcess]:
+    folder = tmp_path_factory.mktemp("routes")
+    simulator = SimulatorProcess(folder / "simulator.log")
+    process = BridgeProcess(folder / "bridge", simulator.port, BRIDGE_MAX_BODY_BYTES="2048")
+    process.wait_for("ready")
+    yield process
+    process.stop()
+    simulator.stop()
+
+
+def make_key(bridge: BridgeProcess, scope: str) -> dict[str, Any]:
+    answer = bridge.client.post("/keys", json={"label": f"a {scope} key", "scope": scope})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def with_key(bridge: BridgeProcess, key: str, method: str, path: str) -> httpx.Response:
+    return httpx.request(method, bridge.url + path, headers={"X-API-KEY": key}, trust_env=False)
+
+
+def test_every_route_but_the_open_ones_needs_a_key(bridge: BridgeProcess) -> None:
+    document = bridge.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            answer = httpx.request(method, bridge.url + path.replace("{", "").replace("}", ""))
+            if operation.get("security") == []:
+                assert path in OPEN or path.startswith("/page/")
+                assert answer.status_code != 401, (method, path)
+            else:
+                assert answer.status_code == 401, (method, path, answer.text)
+                assert answer.json()["code"] == "unauthorized"
+
+
+def test_scopes_are_kept(bridge: BridgeProcess) -> None:
+    key = make_key(bridge, "read")["key"]
+    assert with_key(bridge, key, "GET", "/health").status_code == 200
+    refused = with_key(bridge, key, "POST", "/connection/reconnect")
+    assert refused.status_code == 403
+    assert refused.json()["neededScope"] == "admin"
+    assert with_key(bridge, key, "GET", "/keys").status_code == 403
+
+
+def test_a_key_is_rotated_without_downtime(bridge: BridgeProcess) -> None:
+    old, new = make_key(bridge, "read"), make_key(bridge, "read")
+    path = f"/keys/{old['id']}?overlap=1"
+    assert bridge.client.delete(path).status_code == 204
+    assert with_key(bridge, old["key"], "GET", "/health").status_code == 200
+    assert with_key(bridge, new["key"], "GET", "/health").status_code == 200
+    deadline = time.monotonic() + 10
+    while with_key(bridge, old["key"], "GET", "/health").status_code != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert with_key(bridge, new["key"], "GET", "/health").status_code == 200
+    listed = {key["id"]: key for key in bridge.get("/keys").json()["keys"]}
+    assert (listed[old["id"]]["active"], listed[new["id"]]["active"]) == (False, True)
+    assert not any("key" in key or "digest" in key for key in listed.values())
+
+
+def test_guessing_keys_is_slowed_down_but_a_known_key_still_works(bridge: BridgeProcess) -> None:
+    bridge.get("/health")
+    answers = [with_key(bridge, f"guess-{number}", "GET", "/health") for number in range(14)]
+    assert [answer.status_code for answer in answers[:10]] == [401] * 10
+    assert answers[-1].status_code == 429
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert bridge.get("/health").status_code == 200
+
+
+def test_the_key_file_is_read_anew_when_it_changes(bridge: BridgeProcess) -> None:
+    file = bridge.folder / "admin.key"
+    file.write_text("another-admin-key-from-the-file\n")
+    assert with_key(bridge, "another-admin-key-from-the-file", "GET", "/keys").status_code == 200
+    file.write_text(ADMIN_KEY)
+    assert bridge.get("/keys").status_code == 200
+
+
+def test_wrong_input_is_one_problem_with_every_field(bridge: BridgeProcess) -> None:
+    answer = bridge.get("/connection/events", limit="x", after="-1", foo="1")
+    assert answer.status_code == 422
+    problem = answer.json()
+    assert problem["code"] == "invalid-request"
+    assert {each["field"] for each in problem["errors"]} == {"limit", "after", "foo"}
+    answer = bridge.client.post("/keys", json={"label": "", "scope": "root", "extra": 1})
+    assert {each["field"] for each in answer.json()["errors"]} == {"label", "scope", "extra"}
+    for body in (b"", b"{", b"[]", b"null", b'"x"', b"\xff"):
+        answer = bridge.client.post("/keys", content=body)
+        assert answer.status_code == 422, (body, answer.text)
+
+
+def test_unknown_paths_and_methods_are_problems(bridge: BridgeProcess) -> None:
+    missing = bridge.get("/no/such/thing")
+    assert (missing.status_code, missing.json()["code"]) == (404, "not-found")
+    wrong = bridge.client.put("/health")
+    assert (wrong.status_code, wrong.json()["code"]) == (405, "method-not-allowed")
+    assert wrong.headers["Allow"] == "GET, HEAD"
+    media = bridge.client.post("/keys", content=b"<a/>", headers={"Content-Type": "text/xml"})
+    assert media.status_code == 415
+    for answer in (missing, wrong, media):
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["nextStep"]
+        assert answer.json()["requestId"] == answer.headers["X-Request-Id"]
+
+
+def test_bodies_have_a_limit(bridge: BridgeProcess) -> None:
+    big = b'{"label":"' + b"x" * 4096 + b'"}'
+    assert bridge.client.post("/keys", content=big).status_code == 413
+
+    def parts() -> Iterator[bytes]:
+        yield big[:2000]
+        yield big[2000:]
+
+    answer = bridge.client.post("/keys", content=parts())
+    assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+
+
+def test_a_request_id_is_taken_over_when_it_is_harmless(bridge: BridgeProcess) -> None:
+    answer = bridge.client.get("/ping", headers={"X-Request-Id": "abc-123"})
+    assert answer.headers["X-Request-Id"] == "abc-123"
+    answer = bridge.client.get("/ping", headers={"X-Request-Id": "a b\tc" * 30})
+    assert answer.headers["X-Request-Id"] not in ("", "a b\tc" * 30)
+
+
+def test_the_openapi_document_is_valid_and_the_same_from_the_command(
+    bridge: BridgeProcess,
+) -> None:
+    served = bridge.get("/openapi.json").json()
+    validate(served)
+    printed = subprocess.run(
+        [sys.executable, "-m", "bridge", "openapi"], cwd=ROOT, capture_output=True, check=True
+    )
+    assert json.loads(printed.stdout) == served
+
+
+def test_the_page_of_documentation_needs_nothing_from_outside(bridge: BridgeProcess) -> None:
+    page = httpx.get(f"{bridge.url}/docs")
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "<script" not in page.text
+    assert " style=" not in page.text
+    assert "src=" not in page.text
+    assert 'href="http' not in page.text
+    for path in bridge.get("/openapi.json").json()["paths"]:
+        assert f"<code>{path}</code>" in page.text
+
+
+def test_metrics_are_prometheus_text(bridge: BridgeProcess) -> None:
+    bridge.get("/health")
+    text = bridge.get("/metrics").text
+    assert "gangway_ready 1.0" in text
+    assert 'gangway_state{state="ready"} 1.0' in text
+    assert 'gangway_http_requests_total{method="GET",path="/health",status="200"}' in text
+
+
+def test_events_and_the_gateways_time(bridge: BridgeProcess) -> None:
+    events = bridge.get("/connection/events").json()["events"]
+    assert [event["sequence"] for event in events] == sorted(e["sequence"] for e in events)
+    assert {"bridge-started", "connected", "state"} <= {event["kind"] for event in events}
+    last = events[-1]["sequence"]
+    assert bridge.get("/connection/events", after=last).json()["events"] == []
+    assert abs(bridge.get("/connection/time").json()["offsetSeconds"]) < 5
+
+
+def test_reconnecting_on_purpose_ends_ready(bridge: BridgeProcess) -> None:
+    before = bridge.health()["metrics"]["totalConnections"]
+    health = bridge.client.post("/connection/reconnect").json()
+    assert (health["state"], health["metrics"]["totalConnections"]) == ("ready", before + 1)
+    assert health["lastDisconnectReason"] == "asked for by key admin-key-file"
+
+
+def test_too_many_pending_requests_are_refused_but_health_is_not(tmp_path: Path) -> None:
+    simulator = SimulatorProcess(tmp_path / "simulator.log")
+    process = BridgeProcess(tmp_path / "bridge", simulator.port, BRIDGE_MAX_PENDING="2")
+    try:
+        process.wait_for("ready")
+        simulator.fault("half-open")
+        found: list[int] = []
+
+        def ask() -> None:
+            found.append(process.get("/connection/time").status_code)
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        assert process.get("/health").status_code == 200
+        simulator.clear()
+        for thread in threads:
+            thread.join(20)
+        assert 429 in found
+    finally:
+        process.stop()
+        simulator.stop()

@@ -1,0 +1,179 @@
+"""A gateway without a wire, for tests of what lies above it: answers are set, requests are kept."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bridge.model import (
+    AccountValue,
+    Bar,
+    Contract,
+    ContractDetails,
+    HistoryRequest,
+    MarketDataType,
+    OptionParameters,
+    PnL,
+    Position,
+    Tick,
+)
+from bridge.tws.errors import (
+    CompetingSessionError,
+    NoMarketDataError,
+    NotConnectedError,
+    RequestRefusedError,
+    TwsError,
+    UnknownContractError,
+)
+from bridge.tws.gateway import GatewayEvents, MarketDataListener
+from bridge.tws.state import ConnectionState, Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass
+class FakeLine:
+    """One market-data request."""
+
+    contract: Contract
+    listener: MarketDataListener
+    kind: MarketDataType
+    generic_ticks: tuple[int, ...]
+    active: bool = True
+
+    def cancel(self) -> None:
+        self.active = False
+
+    def tick(self, *ticks: Tick) -> None:
+        assert self.active, "a tick on a line that was given back"
+        for tick in ticks:
+            self.listener.tick(tick)
+
+    def fail(self, code: int) -> None:
+        self.active = False
+        kind: type[TwsError] = CompetingSessionError if code == 10197 else NoMarketDataError
+        self.listener.failed(kind(f"refused with {code}", broker_code=code))
+
+
+@dataclass
+class FakePnL:
+    account: str
+    con_id: int
+    listener: Callable[[PnL], None]
+    active: bool = True
+
+    def cancel(self) -> None:
+        self.active = False
+
+
+@dataclass
+class FakeGateway:
+    """Only what reading needs of `bridge.tws.gateway.Gateway`."""
+
+    state: ConnectionState = ConnectionState.READY
+    accounts: tuple[str, ...] = ("DU1",)
+    details: dict[str, tuple[ContractDetails, ...]] = field(default_factory=dict)
+    options: tuple[ContractDetails, ...] = ()
+    parameters: tuple[OptionParameters, ...] = ()
+    held: tuple[Position, ...] = ()
+    values: tuple[AccountValue, ...] = ()
+    bars: Callable[[HistoryRequest], tuple[Bar, ...]] = lambda _: ()
+    events: GatewayEvents = field(default_factory=GatewayEvents)
+    lines: list[FakeLine] = field(default_factory=list)
+    pnls: list[FakePnL] = field(default_factory=list)
+    asked: list[Any] = field(default_factory=list)
+    on_open: Callable[[FakeLine], None] | None = None
+    refuse_at_once: TwsError | None = None
+    client_id: int = 17
+    server_version: int = 178
+
+    def require_ready(self) -> None:
+        if self.state not in {ConnectionState.READY, ConnectionState.SESSION_CONFLICT}:
+            raise NotConnectedError(f"the connection is {self.state}")
+
+    def become(self, state: ConnectionState) -> None:
+        old, self.state = self.state, state
+        self.events.state.emit(old, state)
+
+    async def contract_details(
+        self, contract: Contract, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+    ) -> tuple[ContractDetails, ...]:
+        self.asked.append(contract)
+        self.require_ready()
+        await asyncio.sleep(0)
+        if contract.sec_type == "OPT":
+            return self.options
+        found = self.details.get(contract.symbol)
+        if not found:
+            raise UnknownContractError(f"no contract {contract.symbol}", broker_code=200)
+        return found
+
+    async def option_parameters(
+        self, underlying: Contract, *, timeout: float = 15.0
+    ) -> tuple[OptionParameters, ...]:
+        self.asked.append(("chain", underlying.con_id))
+        return self.parameters
+
+    async def historical_bars(
+        self, request: HistoryRequest, *, lane: Lane = Lane.BULK, timeout: float = 60.0
+    ) -> tuple[Bar, ...]:
+        self.asked.append(request)
+        await asyncio.sleep(0)
+        return self.bars(request)
+
+    async def positions(self, *, timeout: float = 10.0) -> tuple[Position, ...]:
+        self.require_ready()
+        self.asked.append("positions")
+        await asyncio.sleep(0)
+        return self.held
+
+    async def account_summary(
+        self, tags: tuple[str, ...] = (), *, group: str = "All", timeout: float = 10.0
+    ) -> tuple[AccountValue, ...]:
+        self.require_ready()
+        self.asked.append("account")
+        return self.values
+
+    def subscribe_market_data(
+        self,
+        contract: Contract,
+        listener: MarketDataListener,
+        *,
+        generic_ticks: tuple[int, ...] = (),
+        kind: MarketDataType = MarketDataType.LIVE,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> FakeLine:
+        line = FakeLine(contract, listener, kind, generic_ticks)
+        self.lines.append(line)
+        if self.refuse_at_once is not None:
+            line.active = False
+            listener.failed(self.refuse_at_once)
+        if self.on_open is not None:
+            asyncio.get_running_loop().call_soon(self._opened, line)
+        return line
+
+    def _opened(self, line: FakeLine) -> None:
+        if line.active and self.on_open is not None:
+            self.on_open(line)
+
+    def subscribe_pnl(
+        self, account: str, listener: Callable[[PnL], None], *, con_id: int = 0
+    ) -> FakePnL:
+        made = FakePnL(account, con_id, listener)
+        self.pnls.append(made)
+        return made
+
+    @property
+    def open_lines(self) -> list[FakeLine]:
+        return [line for line in self.lines if line.active]
+
+
+def stock(symbol: str, con_id: int, zone: str = "US/Eastern") -> ContractDetails:
+    return ContractDetails(
+        contract=Contract(symbol=symbol, con_id=con_id, primary_exchange="NASDAQ"), time_zone=zone
+    )
+
+
+__all__ = ["FakeGateway", "FakeLine", "RequestRefusedError", "stock"]

@@ -1,0 +1,68 @@
+"""The desks over a real session with a simulated gateway, on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from bridge.account.desk import AccountDesk
+from bridge.clock import SystemClock
+from bridge.market.contracts import ContractDesk
+from bridge.market.history_desk import HistoryDesk
+from bridge.market.option_desk import OptionDesk
+from bridge.market.quote_desk import QuoteDesk
+from bridge.stream.desk import StreamDesk
+from bridge.tws.session import TwsSession
+from bridge.tws.state import ConnectionState
+from bridge.tws.target import Target
+from simulator.app import Simulator
+from simulator.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+
+class Wired:
+    """Everything that one test needs."""
+
+    def __init__(self, simulator: Simulator, session: TwsSession, lines: int) -> None:
+        self.simulator = simulator
+        self.session = session
+        clock = SystemClock()
+        self.contracts = ContractDesk(session, clock)
+        self.quotes = QuoteDesk(session, self.contracts, clock, lines)
+        self.options = OptionDesk(session, self.contracts, self.quotes, clock)
+        self.history = HistoryDesk(session, self.contracts, clock)
+        self.account = AccountDesk(session, clock)
+        self.stream = StreamDesk(session, self.quotes, self.contracts, clock)
+
+    def fault(self, name: str, seconds: float | None = None) -> None:
+        self.simulator.world.faults.start(name, seconds)
+
+    async def until(self, happened: Callable[[], bool], seconds: float = 20.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not happened():
+                await asyncio.sleep(0.01)
+
+    async def ready(self) -> None:
+        await self.until(lambda: self.session.state is ConnectionState.READY)
+
+
+@asynccontextmanager
+async def wired(lines: int = 100, **options: Any) -> AsyncIterator[Wired]:
+    settings = {"port": 0, "portal_port": 0, "control_port": 0, "tick_interval": 0.02, **options}
+    async with Simulator(Options(**settings)) as simulator:
+        target = Target(port=simulator.tws.port, backoff_first=0.02, backoff_cap=0.05)
+        session = TwsSession(target, SystemClock())
+        room = Wired(simulator, session, lines)
+        await session.start()
+        try:
+            await room.ready()
+            await room.quotes.start()
+            yield room
+        finally:
+            await room.account.stop()
+            await room.stream.stop()
+            await room.quotes.stop()
+            await session.stop()

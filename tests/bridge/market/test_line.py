@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bridge.market.line import LineWatcher, QuoteLine
+from bridge.market.quote_desk import basics_known
+from bridge.model import Contract, MarketDataType, PriceTick
+from bridge.tws.errors import QueueFullError
+from tests.bridge.market.clock import WoundClock
+from tests.bridge.market.fake_gateway import FakeGateway
+
+if TYPE_CHECKING:
+    from bridge.tws.errors import TwsError
+
+STOCK = Contract(symbol="AAPL", con_id=1)
+LIVE, DELAYED = MarketDataType.LIVE, MarketDataType.DELAYED
+
+
+class Watcher(LineWatcher):
+    def __init__(self) -> None:
+        self.seen: list[object] = []
+
+    def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
+        self.seen.append(fields)
+
+    def interrupted(self, line: QuoteLine) -> None:
+        self.seen.append("interrupted")
+
+    def restored(self, line: QuoteLine) -> None:
+        self.seen.append("restored")
+
+    def refused(self, line: QuoteLine, error: TwsError) -> None:
+        self.seen.append(error.broker_code)
+
+
+def opened() -> tuple[FakeGateway, WoundClock, Watcher, QuoteLine]:
+    gateway, clock, watcher = FakeGateway(), WoundClock(), Watcher()
+    line = QuoteLine(gateway, STOCK, clock, watcher)  # type: ignore[arg-type]
+    line.open()
+    return gateway, clock, watcher, line
+
+
+def tags(line: QuoteLine) -> dict[str, str]:
+    return {name: value.tag for name, value in line.slot.view(0).items()}
+
+
+def test_refused_live_is_asked_for_delayed_and_tagged_so() -> None:
+    gateway, _, watcher, line = opened()
+    gateway.lines[0].fail(354)
+    assert [made.kind for made in gateway.lines] == [LIVE, DELAYED]
+    gateway.lines[1].listener.market_data_type(DELAYED)
+    gateway.lines[1].tick(PriceTick("bid", 10, 1, delayed=True))
+    assert tags(line)["bid"] == "delayed"
+    assert line.error is None
+    assert watcher.seen == [("bid", "bidSize")]
+
+
+def test_values_from_before_the_fall_are_stale_until_they_tick() -> None:
+    gateway, _, _, line = opened()
+    gateway.lines[0].tick(PriceTick("bid", 10, 1), PriceTick("ask", 11, 1))
+    gateway.lines[0].fail(10197)
+    assert set(tags(line).values()) == {"stale"}
+    gateway.lines[1].tick(PriceTick("ask", 11, 1, delayed=True))
+    assert tags(line)["ask"] == "delayed"
+    assert tags(line)["bid"] == "stale"
+
+
+def test_live_comes_back_beside_the_delayed_line_without_a_gap() -> None:
+    gateway, clock, _, line = opened()
+    gateway.lines[0].fail(10197)
+    delayed = gateway.lines[1]
+    delayed.tick(PriceTick("bid", 10, 1, delayed=True))
+    clock.advance(29)
+    line.maintain(room=True)
+    assert len(gateway.lines) == 2
+    clock.advance(1)
+    line.maintain(room=True)
+    probe = gateway.lines[2]
+    assert probe.kind is LIVE
+    assert delayed.active
+    delayed.tick(PriceTick("bid", 10.5, 1, delayed=True))
+    assert tags(line)["bid"] == "delayed"
+    probe.tick(PriceTick("bid", 11, 1))
+    assert gateway.open_lines == [probe]
+    assert line.slot.number("bid") == 11
+    assert tags(line)["bid"] == "live"
+    assert line.fallback.cause is None
+
+
+def test_a_probe_that_is_refused_or_delayed_changes_nothing() -> None:
+    gateway, clock, _, line = opened()
+    gateway.lines[0].fail(354)
+    delayed = gateway.lines[1]
+    clock.advance(300)
+    line.maintain(room=True)
+    gateway.lines[2].fail(354)
+    clock.advance(600)
+    line.maintain(room=True)
+    gateway.lines[3].listener.market_data_type(DELAYED)
+    assert not gateway.lines[3].active
+    assert delayed.active
+    delayed.tick(PriceTick("bid", 10, 1, delayed=True))
+    assert tags(line)["bid"] == "delayed"
+    assert gateway.open_lines == [delayed]
+
+
+def test_no_probe_without_a_spare_line() -> None:
+    gateway, clock, _, line = opened()
+    gateway.lines[0].fail(354)
+    clock.advance(300)
+    line.maintain(room=False)
+    assert len(gateway.lines) == 2
+
+
+def test_refused_altogether_tells_and_tries_again_later() -> None:
+    gateway, clock, watcher, line = opened()
+    gateway.lines[0].fail(354)
+    gateway.lines[1].fail(10168)
+    assert watcher.seen == [10168]
+    assert line.error is not None
+    clock.advance(3600)
+    line.maintain(room=True)
+    assert gateway.lines[2].kind is LIVE
+    gateway.lines[2].tick(PriceTick("bid", 10, 1))
+    assert line.error is None
+
+
+def test_an_interruption_is_told_and_ends_a_probe() -> None:
+    gateway, clock, watcher, line = opened()
+    gateway.lines[0].fail(354)
+    clock.advance(300)
+    line.maintain(room=True)
+    for made in gateway.lines[1:]:
+        made.listener.interrupted()
+    assert not gateway.lines[2].active
+    assert watcher.seen == ["interrupted"]
+    gateway.lines[1].listener.restored()
+    assert watcher.seen == ["interrupted", "restored"]
+    line.maintain(room=True)
+    assert gateway.lines[3].kind is LIVE
+
+
+def test_a_line_that_cannot_even_be_asked_for_is_refused_and_can_be_asked_for_again() -> None:
+    gateway, clock, watcher, line = opened()
+    gateway.refuse_at_once = QueueFullError("too many wait", retry_after=1)
+    gateway.lines[0].fail(354)
+    assert line.error is gateway.refuse_at_once
+    assert watcher.seen == [None]
+    gateway.refuse_at_once = None
+    line.retry()
+    assert [made.kind for made in gateway.open_lines] == [LIVE]
+    gateway.lines[-1].fail(10197)
+    gateway.refuse_at_once = QueueFullError("too many wait", retry_after=1)
+    clock.advance(60)
+    line.maintain(room=True)
+    assert not line.probing
+    gateway.open_lines[0].tick(PriceTick("bid", 10, 1, delayed=True))
+    assert tags(line)["bid"] == "delayed"
+
+
+def test_closing_gives_everything_back() -> None:
+    gateway, clock, _, line = opened()
+    gateway.lines[0].fail(354)
+    clock.advance(300)
+    line.maintain(room=True)
+    line.close()
+    assert gateway.open_lines == []
+
+
+async def test_waiting_ends_when_complete_when_settled_or_when_refused() -> None:
+    gateway, _, _, line = opened()
+    waiting = asyncio.create_task(line.wait(basics_known, 30))
+    await asyncio.sleep(0)
+    gateway.lines[0].tick(PriceTick("bid", None, 0), PriceTick("ask", 11, 1))
+    gateway.lines[0].tick(PriceTick("close", 10, None))
+    assert await waiting
+
+    gateway, _, _, line = opened()
+    waiting = asyncio.create_task(line.wait(basics_known, 30, settle=0.01))
+    await asyncio.sleep(0)
+    gateway.lines[0].tick(PriceTick("close", 10, None))
+    assert await waiting
+
+    gateway, _, _, line = opened()
+    waiting = asyncio.create_task(line.wait(basics_known, 30))
+    await asyncio.sleep(0)
+    gateway.lines[0].fail(200)
+    assert not await waiting
+
+    gateway, _, _, line = opened()
+    assert not await line.wait(basics_known, 0.01)

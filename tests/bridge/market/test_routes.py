@@ -1,0 +1,147 @@
+"""The reading routes over HTTP: shapes, statuses, field places."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.bridge.stream.served import Served, served
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(tmp_path) as made:
+        yield made
+
+
+async def test_contracts(room: Served) -> None:
+    status, answer = await room.get("/contracts", symbol="aapl")
+    assert status == 200
+    (contract,) = answer["contracts"]
+    assert (contract["conId"], contract["symbol"], contract["secType"]) == (265598, "AAPL", "STK")
+    assert contract["timeZone"]
+    status, answer = await room.get("/contracts/search", pattern="app")
+    assert status == 200
+    assert "AAPL" in {item["symbol"] for item in answer["contracts"]}
+
+
+async def test_a_quote_has_value_tag_and_age(room: Served) -> None:
+    status, quote = await room.get("/quote/AAPL")
+    assert status == 200
+    assert set(quote["bid"]) == {"value", "tag", "age"}
+    assert quote["bid"]["tag"] == "live"
+    status, quotes = await room.get("/quotes", symbols="AAPL,msft,NOSUCH")
+    assert status == 200
+    assert [item["symbol"] for item in quotes["quotes"]] == ["AAPL", "MSFT"]
+    assert [item["code"] for item in quotes["failed"]] == ["unknown-contract"]
+    assert (await room.get("/quote/NOSUCH"))[0] == 422
+
+
+async def test_a_chain_and_a_slice(room: Served) -> None:
+    status, chain = await room.get("/options/chain", symbol="AAPL")
+    assert status == 200
+    assert all(item["dte"] >= 0 for item in chain["expirations"])
+    assert chain["strikes"] == sorted(chain["strikes"])
+    expiration = chain["expirations"][1]
+    status, part = await room.get(
+        "/options/quotes", symbol="AAPL", expiration=expiration["expiration"], count=2
+    )
+    assert status == 200
+    assert part["dte"] == expiration["dte"]
+    assert len(part["options"]) == 4
+    option = part["options"][0]
+    assert option["impliedVolatility"]["value"] > 0
+    assert option["openInterest"]["value"] >= 0
+
+
+async def test_account_positions_and_pnl(room: Served) -> None:
+    for path, member in (("/positions", "positions"), ("/account", "accounts"), ("/pnl", "pnl")):
+        status, answer = await room.get(path)
+        assert status == 200, answer
+        assert member in answer
+    status, problem = await room.get("/account", account="U1")
+    assert status == 422
+    assert problem["errors"][0]["field"] == "account"
+
+
+WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("/quote/!!", {}, "symbol"),
+    ("/quote/AAPL", {"secType": "HOUSE"}, "secType"),
+    ("/quote/AAPL", {"secType": "OPT"}, "expiration"),
+    ("/quote/AAPL", {"colour": "red"}, "colour"),
+    ("/quotes", {}, "symbols"),
+    ("/quotes", {"symbols": ",".join(f"S{number}" for number in range(60))}, "symbols"),
+    ("/contracts", {}, "symbol"),
+    ("/options/chain", {}, "symbol"),
+    ("/options/quotes", {"symbol": "AAPL", "expiration": "20200117"}, "expiration"),
+    ("/options/quotes", {"symbol": "AAPL", "expiration": "soon"}, "expiration"),
+    ("/options/quotes", {"symbol": "AAPL", "count": 0}, "count"),
+    ("/options/quotes", {"symbol": "AAPL", "strikes": "1e400"}, "strikes"),
+    ("/history", {"symbol": "AAPL", "duration": "1 fortnight"}, "duration"),
+    ("/history", {"symbol": "AAPL", "barSize": "7 mins"}, "barSize"),
+    ("/history", {"symbol": "AAPL", "whatToShow": "GOSSIP"}, "whatToShow"),
+    ("/history", {"symbol": "AAPL", "useRth": "maybe"}, "useRth"),
+    ("/history", {"symbol": "AAPL", "end": "2026-03-03T10:00:00"}, "end"),
+    ("/history", {"symbol": "EUR", "secType": "CASH", "whatToShow": "TRADES"}, "whatToShow"),
+    ("/positions", {"account": "!"}, "account"),
+    ("/pnl", {"conId": -1}, "conId"),
+)
+
+
+async def test_wrong_input_is_422_with_its_place(room: Served) -> None:
+    for path, query, field in WRONG:
+        status, problem = await room.get(path, **query)
+        assert status == 422, problem
+        assert field in {item["field"] for item in problem["errors"]}, problem
+        assert problem["nextStep"]
+
+
+READING = (
+    "/contracts?symbol=AAPL",
+    "/contracts/search?pattern=A",
+    "/quote/AAPL",
+    "/quotes?symbols=AAPL",
+    "/options/chain?symbol=AAPL",
+    "/options/quotes?symbol=AAPL",
+    "/history?symbol=AAPL",
+    "/positions",
+    "/account",
+    "/pnl",
+)
+
+
+async def test_without_a_session_503_even_for_what_was_known(room: Served) -> None:
+    for path in READING[:6]:
+        assert (await room.get(path))[0] == 200
+    room.simulator.world.faults.start("port-closed")
+    room.simulator.world.faults.start("rst")
+    await room.until(lambda: room.services.gateway.state != "ready")
+    for path in READING:
+        status, problem = await room.get(path)
+        assert status == 503, (path, problem)
+        assert problem["code"] == "not-connected"
+
+
+async def test_no_key_no_answer(room: Served) -> None:
+    for path in READING:
+        answer = await room.http.get(path, headers={"X-API-KEY": ""})
+        assert answer.status_code == 401, path
+
+
+async def test_every_line_in_use_is_429(tmp_path: Path) -> None:
+    async with served(tmp_path) as room:
+        from bridge.market.quote_desk import QuoteDesk
+
+        room.services[QuoteDesk].pool.capacity = 1
+        async with room.stream() as client:
+            await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
+            await client.next_of("subscribed")
+            answer = await room.http.get("/quote/MSFT")
+            assert answer.status_code == 429
+            assert answer.json()["code"] == "market-data-lines"
+            assert int(answer.headers["Retry-After"]) > 0

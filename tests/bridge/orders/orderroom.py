@@ -1,0 +1,127 @@
+"""The order room as it is put together in the bridge, over a fake broker and a real journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from bridge.environment import Environment
+from bridge.market.contracts import ContractDesk
+from bridge.market.quote_desk import QuoteDesk
+from bridge.orders.auditing import Caller
+from bridge.orders.desk import OrderDesk
+from bridge.orders.execution_desk import ExecutionDesk
+from bridge.orders.reconciling import TICK_SECONDS
+from bridge.orders.request import OrderRequest
+from bridge.orders.room import install
+from bridge.orders.tracker import Tracker
+from bridge.orders.views import OrderView
+from bridge.services import Services
+from bridge.store import Database
+from tests.bridge.orders.samples import NOON
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from bridge.tws.gateway import Gateway
+    from tests.bridge.orders.fake_broker import FakeBroker
+
+CALLER = Caller("phone", "request-1")
+
+
+class NoonClock:
+    """The machine's clock, set to a quiet Friday noon; sleeping is cut short."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._ticks = asyncio.Semaphore(0)
+        self._wound = 0.0
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=time.monotonic() - self._begun + self._wound)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds == TICK_SECONDS:  # the reconciler's own look-out: only when a test says so
+            await self._ticks.acquire()
+        else:
+            await asyncio.sleep(min(seconds, 0.01))
+
+    def wind(self, seconds: float) -> None:
+        self._wound += seconds
+
+    def tick(self) -> None:
+        self._ticks.release()
+
+
+class Room:
+    """One process's life."""
+
+    def __init__(self, services: Services, broker: FakeBroker, clock: NoonClock) -> None:
+        self.clock = clock
+        self.services = services
+        self.broker = broker
+        self.desk = services[OrderDesk]
+        self.executions = services[ExecutionDesk]
+        self.tracker = services[Tracker]
+        self.database = services[Database]
+
+    async def place(self, key: str | None = "key-1", **changes: Any) -> OrderView:
+        placed = await self.desk.placement.place(request(**changes), key, CALLER)
+        assert isinstance(placed.answer, OrderView)
+        return placed.answer
+
+    async def order(self) -> OrderView:
+        """The newest order."""
+        await self.tracker.flush()
+        return (await self.desk.orders(only_open=False, cursor="", limit=1)).orders[0]
+
+    async def view(self, order_id: str) -> OrderView:
+        await self.tracker.flush()
+        return await self.desk.order(order_id)
+
+
+def request(**changes: Any) -> OrderRequest:
+    fields: dict[str, Any] = {
+        "symbol": "AAPL",
+        "action": "BUY",
+        "quantity": 10,
+        "order_type": "LMT",
+        "limit_price": 100.0,
+    }
+    return OrderRequest(**(fields | changes))
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, broker: FakeBroker, *, reconcile: bool = True, **rules: Any
+) -> AsyncIterator[Room]:
+    """The room from start to stop; `rules` go into the trading file."""
+    file = folder / "trading.json"
+    file.write_text(json.dumps({"answer_within_seconds": 5} | rules))
+    clock = NoonClock()
+    database = await Database.open(folder / "data")
+    environment = Environment(trading_file=file)
+    services = Services(environment, cast("Gateway", broker), clock)
+    services.provide(Database, database)
+    contracts = services.provide(ContractDesk, ContractDesk(services.gateway, clock))
+    services.provide(QuoteDesk, QuoteDesk(services.gateway, contracts, clock))
+    broker.reconcilers.clear()
+    install(services)
+    for hook in services.start_hooks:
+        await hook()
+    if reconcile:
+        await broker.reconnect()
+    try:
+        yield Room(services, broker, clock)
+    finally:
+        for hook in reversed(services.stop_hooks):
+            await hook()
+        await database.close()

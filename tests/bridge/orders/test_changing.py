@@ -1,0 +1,190 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.orders.changing import Settlement
+from bridge.orders.errors import (
+    ChangeRejectedError,
+    OrderNotOpenError,
+    OrderPendingError,
+    OrderRefusedByRulesError,
+    TradingHaltedError,
+    UnknownOrderError,
+)
+from bridge.orders.request import ChangeRequest
+from bridge.orders.status import Status
+from bridge.tws.errors import NotConnectedError, OrderRefusedError
+from bridge.tws.state import ConnectionState
+from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.orderroom import CALLER, Room, opened
+
+
+async def _modify(room: Room, order_id: str, **changes: Any) -> Any:
+    return await room.desk.changes.modify(order_id, ChangeRequest(**changes), CALLER)
+
+
+async def test_a_change_keeps_the_order_and_shows_its_new_terms(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        after = await _modify(room, view.order_id, limit_price=99.5, quantity=12)
+        assert (after.limit_price, after.quantity, after.pending) == (99.5, 12, None)
+        assert broker.placed == [view.broker_order_id] * 2
+        assert broker.book[view.broker_order_id].order.limit_price == 99.5
+        assert broker.book[view.broker_order_id].order.order_ref == view.order_ref
+
+
+async def test_a_change_is_held_against_the_same_rules(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_quantity=20) as room:
+        view = await room.place()
+        for changes, code in (
+            ({"quantity": 21}, "max-quantity"),
+            ({"limit_price": 150.0}, "price-band"),
+            ({"limit_price": 99.001}, "price-off-tick"),
+            ({"stop_price": 90.0}, "unexpected-field"),
+            ({"limit_price": -1.0}, "invalid-field"),
+            ({"quantity": float("nan")}, "invalid-field"),
+        ):
+            with pytest.raises(OrderRefusedByRulesError) as raised:
+                await _modify(room, view.order_id, **changes)
+            assert code in {each.code for each in raised.value.violations}, changes
+        assert len(broker.placed) == 1
+
+
+async def test_what_changes_add_counts_for_the_day(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_notional_per_day=3000) as room:
+        first = await room.place()
+        await _modify(room, first.order_id, quantity=20)
+        second = await room.place(key="2", quantity=5)
+        with pytest.raises(OrderRefusedByRulesError, match="today"):
+            await _modify(room, second.order_id, quantity=11)
+        with pytest.raises(OrderRefusedByRulesError, match="today"):
+            await room.place(key="3", quantity=6)
+        assert (await room.place(key="4", quantity=5)).status is Status.SUBMITTED
+
+
+async def test_a_quantity_below_what_is_filled_makes_no_sense(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.fill(view.broker_order_id, 4)
+        await room.tracker.flush()
+        with pytest.raises(OrderRefusedByRulesError, match="filled already"):
+            await _modify(room, view.order_id, quantity=4)
+
+
+async def test_a_change_the_broker_refuses_leaves_the_order_as_it_was(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.quiet = True
+
+        def refuse(order: Any) -> None:
+            error = OrderRefusedError("no", broker_code=105, broker_text="does not match")
+            broker.events.order_error.emit(view.broker_order_id, error)
+
+        broker.on_place = refuse
+        with pytest.raises(ChangeRejectedError) as raised:
+            await _modify(room, view.order_id, limit_price=99.0)
+        assert "does not match" in raised.value.extra["brokerText"]
+        order = await room.order()
+        assert (order.status, order.limit_price) == (Status.SUBMITTED, 100.0)
+
+
+async def test_a_change_without_an_answer_is_pending(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.2) as room:
+        view = await room.place()
+        broker.quiet = True
+        with pytest.raises(OrderPendingError):
+            await _modify(room, view.order_id, limit_price=99.0)
+        assert (await room.order()).pending == "change"
+        broker.say(view.broker_order_id)
+        after = await room.order()
+        assert (after.pending, after.limit_price) == (None, 99.0)
+
+
+async def test_a_change_that_was_not_sent_is_not_pending(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.refuse_order = NotConnectedError("gone")
+        with pytest.raises(NotConnectedError):
+            await _modify(room, view.order_id, limit_price=99.0)
+        assert (await room.order()).pending is None
+
+
+async def test_no_change_while_halted_but_a_cancel(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        view = await room.place()
+        await room.desk.halt_trading("", "none", CALLER)
+        with pytest.raises(TradingHaltedError):
+            await _modify(room, view.order_id, limit_price=99.0)
+        assert (await room.desk.changes.cancel(view.order_id, CALLER)).status is Status.CANCELLED
+
+
+async def test_a_cancel_is_answered_and_can_be_repeated(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        for order_id in (view.order_id, str(view.broker_order_id)):
+            after = await room.desk.changes.cancel(order_id, CALLER)
+            assert after.status is Status.CANCELLED
+        assert len(broker.cancelled) == 1
+
+
+async def test_an_ended_order_cannot_be_changed_or_cancelled(tmp_path: Path) -> None:
+    broker = FakeBroker(fill_at_once=True)
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        await room.tracker.flush()
+        with pytest.raises(OrderNotOpenError, match="Filled"):
+            await room.desk.changes.cancel(view.order_id, CALLER)
+        with pytest.raises(OrderNotOpenError, match="Filled"):
+            await _modify(room, view.order_id, limit_price=99.0)
+
+
+async def test_a_cancel_that_comes_too_late_shows_the_fill(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        cancelling = broker.cancel_order
+
+        async def fill_first(order_id: int) -> None:
+            broker.fill(order_id)
+            await cancelling(order_id)
+
+        broker.cancel_order = fill_first  # type: ignore[method-assign]
+        with pytest.raises(OrderNotOpenError, match="Filled") as raised:
+            await room.desk.changes.cancel(view.order_id, CALLER)
+        assert raised.value.extra["order"]["filled"] == 10
+
+
+async def test_a_cancel_without_a_connection_says_so(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.state = ConnectionState.RECONNECTING
+        with pytest.raises(NotConnectedError):
+            await room.desk.changes.cancel(view.order_id, CALLER)
+        assert (await room.order()).pending is None
+
+
+@pytest.mark.parametrize("order_id", ["nobody", "99", "o0", "9" * 30, "", "½"])
+async def test_unknown_ids(tmp_path: Path, order_id: str) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        with pytest.raises(UnknownOrderError):
+            await room.desk.order(order_id)
+        with pytest.raises(UnknownOrderError):
+            await room.desk.changes.cancel(order_id, CALLER)
+
+
+async def test_only_what_is_unknown_needs_settling(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        view = await room.place()
+        settlement = Settlement(status="Cancelled")
+        with pytest.raises(OrderNotOpenError, match="is known"):
+            await room.desk.changes.settle(view.order_id, settlement, CALLER)

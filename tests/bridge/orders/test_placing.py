@@ -1,0 +1,474 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bridge.errors import BridgeError
+from bridge.orders.errors import (
+    KeyRequiredError,
+    KeyReusedError,
+    OrderFateUnknownError,
+    OrderPendingError,
+    OrderRefusedByRulesError,
+    OrderRejectedError,
+    TradingHaltedError,
+)
+from bridge.orders.identity import body_digest
+from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
+from bridge.orders.status import State, Status
+from bridge.orders.views import OrderGroup
+from bridge.store import idempotency, orders
+from bridge.tws.errors import NotConnectedError
+from bridge.tws.state import ConnectionState
+from tests.bridge.orders.fake_broker import FakeBroker, listed, lost, option
+from tests.bridge.orders.orderroom import CALLER, opened, request
+from tests.bridge.orders.samples import NOON
+
+
+async def test_a_limit_order_is_written_down_sent_and_answered(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        assert (view.state, view.status) == (State.ACKNOWLEDGED, Status.SUBMITTED)
+        assert broker.placed == [view.broker_order_id]
+        booked = broker.book[view.broker_order_id]
+        assert booked.order.order_ref == view.order_ref
+        assert booked.contract.con_id == 265598
+        kinds = [event.kind for event in (await room.desk.order(view.order_id)).history]
+        assert kinds[0] == "Intention"
+        assert "Sent" in kinds
+
+
+async def test_the_intention_is_on_the_disk_before_anything_is_sent(tmp_path: Path) -> None:
+    broker = FakeBroker(hold=asyncio.Event())
+    async with opened(tmp_path, broker) as room:
+        task = asyncio.create_task(room.place())
+        while not (found := await room.database.read(orders.open_orders)):
+            await asyncio.sleep(0)
+        assert (found[0].state, broker.wire) == (State.INTENTION, [])
+        assert broker.hold is not None
+        broker.hold.set()
+        assert (await task).state is State.ACKNOWLEDGED
+
+
+async def test_the_same_key_gets_the_first_answer_and_sends_nothing(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        first = await room.place()
+        broker.fill(first.broker_order_id)
+        await room.tracker.flush()
+        again = await room.desk.placement.place(request(), "key-1", CALLER)
+        assert (again.answer, again.replayed) == (first, True)
+        assert len(broker.placed) == 1
+
+
+async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        await room.place()
+        with pytest.raises(KeyReusedError):
+            await room.place(quantity=11)
+        assert len(broker.placed) == 1
+
+
+async def test_twenty_at_once_with_one_key_are_one_order(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        views = await asyncio.gather(*(room.place() for _ in range(20)))
+        assert len({view.order_id for view in views}) == 1
+        assert len(broker.placed) == 1
+
+
+async def test_twenty_keys_are_twenty_orders_with_numbers_of_their_own(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        views = await asyncio.gather(*(room.place(key=f"k{index}") for index in range(20)))
+        assert len({view.broker_order_id for view in views}) == 20
+        assert len({view.order_ref for view in views}) == 20
+
+
+async def test_a_key_is_needed_unless_the_rules_say_otherwise(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        for key in (None, "", "  ", "x" * 256, "tab\tin it"):
+            with pytest.raises(KeyRequiredError):
+                await room.place(key=key)
+        assert broker.wire == []
+    async with opened(tmp_path, broker, require_idempotency_key=False) as room:
+        first, second = await room.place(key=None), await room.place(key=None)
+        assert first.order_id != second.order_id
+
+
+async def test_without_an_answer_the_client_gets_the_state_and_later_the_outcome(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker, answer_within_seconds=0.3) as room:
+        with pytest.raises(OrderPendingError) as raised:
+            await room.place()
+        assert raised.value.extra["order"]["state"] == "sent"
+        (number,) = broker.placed
+        waiting = asyncio.create_task(room.place())
+        await asyncio.sleep(0.02)
+        broker.say(number)
+        assert (await waiting).status is Status.SUBMITTED
+        assert broker.placed == [number]
+
+
+@pytest.mark.parametrize("error", [lost(), NotConnectedError("not there"), RuntimeError("odd")])
+async def test_what_was_certainly_not_sent_frees_the_key(tmp_path: Path, error: Exception) -> None:
+    broker = FakeBroker(refuse_order=error)
+    async with opened(tmp_path, broker) as room:
+        with pytest.raises(type(error)):
+            await room.place()
+        page = await room.desk.orders(only_open=False, cursor="", limit=10)
+        assert [order.status for order in page.orders] == [Status.NOT_SENT]
+        broker.refuse_order = None
+        view = await room.place()
+        assert view.status is Status.SUBMITTED
+        assert view.order_ref != page.orders[0].order_ref
+        assert len(broker.placed) == 1
+
+
+async def test_a_rejection_comes_with_the_brokers_text_and_is_the_answer_for_ever(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker(reject=(201, "Order rejected - reason: insufficient funds"))
+    async with opened(tmp_path, broker) as room:
+        problems = []
+        for _ in range(2):
+            with pytest.raises(OrderRejectedError) as raised:
+                await room.place()
+            problems.append((raised.value.detail, raised.value.next_step, raised.value.extra))
+        assert msgspec.json.encode(problems[0]) == msgspec.json.encode(problems[1])
+        extra = problems[0][2]
+        assert (extra["brokerCode"], extra["order"]["status"]) == (201, "Rejected")
+        assert "insufficient funds" in extra["brokerText"]
+        assert len(broker.placed) == 1
+
+
+async def test_a_warning_is_no_rejection(tmp_path: Path) -> None:
+    broker = FakeBroker(quiet=True)
+
+    def warn(order: Any) -> None:
+        error = lost()
+        error.broker_code, error.broker_text = 399, "will not be placed until the market opens"
+        broker.events.order_error.emit(order.order_id, error)
+        broker.book[order.order_id].status = "PreSubmitted"
+        broker.say(order.order_id)
+
+    broker.on_place = warn
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        assert view.status is Status.PRE_SUBMITTED
+        assert "market opens" in (view.warning or "")
+
+
+async def test_broken_rules_are_all_named_and_the_key_stays_free(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_quantity=5, deny_symbols=["AAPL"]) as room:
+        with pytest.raises(OrderRefusedByRulesError) as raised:
+            await room.place()
+        assert {each["code"] for each in raised.value.extra["violations"]} == {
+            "max-quantity",
+            "symbol-denied",
+        }
+        assert (await room.place(symbol="MSFT", quantity=5)).status is Status.SUBMITTED
+
+
+async def test_limits_hold_for_orders_that_come_at_the_same_moment(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_open_orders=3) as room:
+        results = await asyncio.gather(
+            *(room.place(key=f"k{index}") for index in range(10)), return_exceptions=True
+        )
+        refused = [each for each in results if isinstance(each, OrderRefusedByRulesError)]
+        assert len(refused) == 7
+        assert len(broker.placed) == 3
+
+
+async def test_nothing_is_written_down_without_a_connection(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        broker.state = ConnectionState.RECONNECTING
+        with pytest.raises(NotConnectedError):
+            await room.place()
+        assert await room.database.read(orders.count_open) == 0
+
+
+async def test_an_answer_already_given_is_repeated_without_a_connection(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        first = await room.place()
+        broker.state = ConnectionState.RECONNECTING
+        assert await room.place() == first
+
+
+async def test_a_client_that_hangs_up_does_not_stop_its_order(tmp_path: Path) -> None:
+    broker = FakeBroker(hold=asyncio.Event())
+    async with opened(tmp_path, broker) as room:
+        task = asyncio.create_task(room.place())
+        while not await room.database.read(orders.open_orders):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert broker.hold is not None
+        broker.hold.set()
+        assert (await room.place()).status is Status.SUBMITTED
+        assert len(broker.placed) == 1
+
+
+async def test_unknown_and_ambiguous_contracts(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        with pytest.raises(BridgeError) as unknown:
+            await room.place(symbol="NOPE")
+        assert unknown.value.code == "unknown-contract"
+        broker.details["MSFT"] = (listed("MSFT", 1), listed("MSFT", 2))
+        with pytest.raises(BridgeError) as ambiguous:
+            await room.place(symbol="MSFT")
+        assert ambiguous.value.code == "ambiguous-contract"
+        assert {each["conId"] for each in ambiguous.value.extra["candidates"]} == {1, 2}
+        assert broker.wire == []
+
+
+async def test_an_option_is_resolved_and_market_orders_on_it_refused(tmp_path: Path) -> None:
+    terms: dict[str, Any] = {
+        "sec_type": "OPT",
+        "strike": 200.0,
+        "right": "C",
+        "expiration": "20260619",
+        "quantity": 1,
+        "action": "SELL",
+    }
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place(limit_price=101.0, **terms)
+        assert (view.con_id, view.multiplier, view.status) == (777, "100", Status.SUBMITTED)
+        with pytest.raises(OrderRefusedByRulesError, match="any price"):
+            await room.place(key="2", order_type="MKT", limit_price=None, **terms)
+
+
+async def test_a_con_id_must_be_the_symbol_that_was_meant(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        assert (await room.place(con_id=265598)).con_id == 265598
+        with pytest.raises(OrderRefusedByRulesError, match="not MSFT"):
+            await room.place(key="2", con_id=265598, symbol="MSFT")
+
+
+async def test_prices_off_the_tick_are_refused_or_rounded_on_request(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        with pytest.raises(OrderRefusedByRulesError, match=r"99\.12 or 99\.13"):
+            await room.place(limit_price=99.127)
+        assert (await room.place(limit_price=99.127, round_to_tick=True)).limit_price == 99.12
+
+
+BRACKET = Bracket(take_profit=TakeProfit(limit_price=110.0), stop_loss=StopLoss(stop_price=95.0))
+
+
+async def test_a_bracket_is_three_orders_of_which_the_last_lets_them_go(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place(bracket=BRACKET)
+        entry, gain, loss = (broker.book[number].order for number in broker.placed)
+        assert [each.transmit for each in (entry, gain, loss)] == [False, False, True]
+        assert (gain.parent_id, loss.parent_id) == (entry.order_id, entry.order_id)
+        assert (gain.action, gain.limit_price, gain.tif) == ("SELL", 110.0, "GTC")
+        assert (loss.order_type, loss.stop_price, loss.limit_price) == ("STP", 95.0, None)
+        assert [leg.role for leg in view.legs] == ["take-profit", "stop-loss"]
+        assert len({entry.order_ref, gain.order_ref, loss.order_ref}) == 3
+
+
+async def test_a_bracket_that_breaks_off_is_taken_back(tmp_path: Path) -> None:
+    broker = FakeBroker()
+
+    def break_off(_: Any) -> None:
+        if len(broker.placed) == 2:
+            broker.refuse_order = lost()
+
+    broker.on_place = break_off
+    async with opened(tmp_path, broker) as room:
+        with pytest.raises(NotConnectedError):
+            await room.place(bracket=BRACKET)
+        await room.tracker.flush()
+        page = await room.desk.orders(only_open=False, cursor="", limit=10)
+        assert sorted(order.status for order in page.orders) == [
+            "Cancelled",
+            "Cancelled",
+            "NotSent",
+        ]
+        assert broker.cancelled == broker.placed
+
+
+async def test_an_oca_group_is_checked_whole_and_sent_whole(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    wish = OcaRequest(orders=(request(), request(symbol="MSFT")))
+    async with opened(tmp_path, broker, max_quantity=10) as room:
+        placed = await room.desk.placement.place_group(wish, "key", CALLER)
+        assert isinstance(placed.answer, OrderGroup)
+        groups = {broker.book[number].order.oca_group for number in broker.placed}
+        assert groups == {placed.answer.oca_group}
+        again = await room.desk.placement.place_group(wish, "key", CALLER)
+        assert (again.answer, again.replayed) == (placed.answer, True)
+        bad = OcaRequest(orders=(request(), request(quantity=11)))
+        with pytest.raises(OrderRefusedByRulesError):
+            await room.desk.placement.place_group(bad, "other", CALLER)
+        assert len(broker.placed) == 2
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        OcaRequest(orders=(request(),)),
+        OcaRequest(orders=(request(bracket=BRACKET), request())),
+        OcaRequest(orders=(request(oca_group="mine"), request())),
+    ],
+)
+async def test_what_is_no_oca_group(tmp_path: Path, wish: OcaRequest) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        with pytest.raises(OrderRefusedByRulesError):
+            await room.desk.placement.place_group(wish, "key", CALLER)
+
+
+async def test_a_dry_run_finds_what_a_real_order_would_and_does_nothing(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_quantity=10) as room:
+        run = await room.desk.dry_run(request())
+        assert (run.dry_run, run.orders[0].notional) == (True, 1000.0)
+        with pytest.raises(OrderRefusedByRulesError):
+            await room.desk.dry_run(request(quantity=11))
+        assert broker.wire == []
+        assert await room.database.read(orders.count_open) == 0
+
+
+async def test_a_preview_shows_margin_commission_and_broken_rules(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_quantity=5) as room:
+        preview = await room.desk.preview(request())
+        assert preview.commission == 1.0
+        assert [each.code for each in preview.violations] == ["max-quantity"]
+        assert not preview.accepted
+        assert broker.wire == []
+
+
+async def test_the_kill_switch_stops_orders_and_survives_a_restart(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        first = await room.place()
+        view = await room.desk.halt_trading("loop gone mad", "own", CALLER)
+        assert view.cancelled is not None
+        assert view.cancelled.requested == (first.order_id,)
+        assert (await room.view(first.order_id)).status is Status.CANCELLED
+        with pytest.raises(TradingHaltedError, match="loop gone mad"):
+            await room.place(key="2")
+    async with opened(tmp_path, broker) as room:
+        with pytest.raises(TradingHaltedError):
+            await room.place(key="2")
+        assert [overlay() is not None for overlay in room.services.health_overlays] == [True]
+        await room.desk.resume_trading(CALLER)
+        assert (await room.place(key="2")).status is Status.SUBMITTED
+
+
+async def test_a_halt_between_journal_and_wire_still_stops_the_order(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        writing = room.database.write
+
+        async def write_then_halt(work: Any, **options: Any) -> Any:
+            result = await writing(work, **options)
+            if isinstance(result, list):
+                room.desk.halt._halt = await _halt(room)
+            return result
+
+        room.database.write = write_then_halt  # type: ignore[method-assign]
+        with pytest.raises(TradingHaltedError):
+            await room.place()
+        assert broker.wire == []
+
+
+async def _halt(room: Any) -> Any:
+    from bridge.orders.halt import Halt
+
+    return Halt(since=NOON, by="test")
+
+
+async def test_a_halt_without_a_connection_cancels_when_it_is_back(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        first = await room.place()
+        broker.state = ConnectionState.RECONNECTING
+        view = await room.desk.halt_trading("", "own", CALLER)
+        assert view.cancelled is not None
+        assert view.cancelled.failed == (first.order_id,)
+        broker.state = ConnectionState.READY
+        await broker.reconnect()
+        assert (await room.view(first.order_id)).status is Status.CANCELLED
+
+
+async def test_the_audit_log_names_who_did_what_with_which_result(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker(), max_quantity=10) as room:
+        view = await room.place()
+        with pytest.raises(OrderRefusedByRulesError):
+            await room.place(key="secret-key-2", quantity=11)
+        page = await room.desk.audit("", 10)
+        refused, done, sending = page.entries
+        assert (sending.result, sending.target) == ("sending", view.order_id)
+        assert (done.result, done.target, done.api_key_id) == ("ok", view.order_id, "phone")
+        assert (refused.result, refused.detail["quantity"]) == ("order-refused", 11.0)
+        assert "secret-key" not in repr(page)
+
+
+async def test_a_journal_that_cannot_be_written_sends_nothing(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+
+        def full(*_: Any, **__: Any) -> Any:
+            raise OSError(28, "No space left on device")
+
+        claim, idempotency.claim = idempotency.claim, full
+        try:
+            with pytest.raises(OSError, match="No space"):
+                await room.place()
+        finally:
+            idempotency.claim = claim
+        assert broker.wire == []
+
+
+async def test_an_option_on_another_multiplier_is_asked_for(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.options = (option(777), option(778, multiplier="10"))
+    async with opened(tmp_path, broker) as room:
+        with pytest.raises(BridgeError) as raised:
+            await room.place(
+                sec_type="OPT", strike=200.0, right="C", expiration="20260619", quantity=1
+            )
+        assert raised.value.code == "ambiguous-contract"
+
+
+async def test_an_order_of_unknown_fate_is_told_so_to_its_key(tmp_path: Path) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        with pytest.raises(OrderPendingError):
+            await room.place()
+        broker.hidden.update(broker.book)
+        while (await room.order()).state is not State.UNKNOWN:
+            room.clock.tick()
+            await asyncio.sleep(0.02)
+        with pytest.raises(OrderFateUnknownError):
+            await room.place()
+        assert len(broker.placed) == 1
+
+
+def test_the_bodies_of_two_requests_that_mean_the_same_have_one_digest() -> None:
+    written = [
+        b'{"symbol":"AAPL","action":"BUY","quantity":1,"orderType":"MKT"}',
+        b'{"orderType":"MKT", "quantity":1.0, "symbol":"AAPL","action":"BUY","tif":"DAY"}',
+        b'{"symbol":"AAPL","action":"BUY","quantity":2,"orderType":"MKT"}',
+    ]
+    first, same, other = (
+        body_digest("order", msgspec.json.decode(text, type=OrderRequest)) for text in written
+    )
+    assert first == same != other

@@ -1,0 +1,271 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.orders.alerts import OrderAlerts
+from bridge.orders.changing import Settlement
+from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
+from bridge.orders.request import Bracket, TakeProfit
+from bridge.orders.status import State, Status
+from bridge.store import orders
+from bridge.store.executions import Query
+from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.orderroom import CALLER, Room, opened
+
+PATIENCE = {"answer_within_seconds": 0.1}
+
+
+async def _unanswered(tmp_path: Path, broker: FakeBroker) -> None:
+    """A process that dies with one order on the wire and no answer."""
+    broker.quiet = True
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        with pytest.raises(OrderPendingError):
+            await room.place()
+    broker.quiet = False
+
+
+async def _executions(room: Room) -> list[str]:
+    await room.tracker.flush()
+    page = await room.executions.page(Query(), "", 100)
+    return [each.exec_id for each in page.executions]
+
+
+async def test_an_order_that_works_is_found_again(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    async with opened(tmp_path, broker) as room:
+        order = await room.order()
+        assert (order.state, order.status) == (State.ACKNOWLEDGED, Status.SUBMITTED)
+        assert (await room.place()).order_id == order.order_id
+        assert len(broker.placed) == 1
+
+
+async def test_an_order_that_filled_meanwhile_is_filled_with_its_execution(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    broker.fill(broker.placed[0], say=False)
+    async with opened(tmp_path, broker) as room:
+        assert ((await room.order()).status, (await room.order()).filled) == (Status.FILLED, 10)
+        assert len(await _executions(room)) == 1
+        await broker.reconnect()
+        assert len(await _executions(room)) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "completed", "status"),
+    [
+        ("Cancelled", "Cancelled by Trader", Status.CANCELLED),
+        ("Inactive", "Rejected by System: margin", Status.REJECTED),
+    ],
+)
+async def test_an_order_that_ended_meanwhile(
+    tmp_path: Path, word: str, completed: str, status: Status
+) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    booked = broker.book[broker.placed[0]]
+    booked.status, booked.completed_status = word, completed
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).status is status
+
+
+async def test_what_the_gateway_never_saw_was_not_sent_and_its_key_works_again(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    broker.book.clear()  # the bytes died with the socket
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).status is Status.NOT_SENT
+        view = await room.place()
+        assert view.status is Status.SUBMITTED
+        assert view.broker_order_id == 2
+
+
+async def test_an_entry_whose_bracket_was_never_complete_is_taken_back(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    bracket = Bracket(take_profit=TakeProfit(limit_price=110.0))
+
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        broker.quiet = True
+        with pytest.raises(OrderPendingError):
+            await room.place(bracket=bracket)
+        entry, exit_ = broker.placed
+    del broker.book[exit_]  # the process died between the two, and the gateway holds the first back
+    broker.hidden.add(entry)
+    broker.quiet = False
+    async with opened(tmp_path, broker) as room:
+        await room.tracker.flush()
+        page = await room.desk.orders(only_open=False, cursor="", limit=10)
+        assert [each.status for each in page.orders] == [Status.NOT_SENT, Status.CANCELLED]
+        assert broker.cancelled == [entry]
+        assert (await room.place(bracket=bracket)).status is Status.CANCELLED
+        assert len(broker.placed) == 2
+
+
+async def test_the_same_when_the_process_dies_once_more_before_it_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    bracket = Bracket(take_profit=TakeProfit(limit_price=110.0))
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        broker.quiet = True
+        with pytest.raises(OrderPendingError):
+            await room.place(bracket=bracket)
+        entry, exit_ = broker.placed
+    del broker.book[exit_]
+    broker.hidden.add(entry)
+    broker.quiet = False
+    async with opened(tmp_path, broker, reconcile=False):
+        await broker.reconnect(only_required=True)
+        assert broker.cancelled == []
+    async with opened(tmp_path, broker) as room:
+        assert broker.cancelled == [entry]
+        entry_id = (await room.order()).group_id
+        assert (await room.view(entry_id)).status is Status.CANCELLED
+
+
+async def test_what_the_gateway_may_have_seen_is_unknown_told_once_and_never_sent_again(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    broker.hidden.update(broker.book)  # its number is used, and nothing is known of it
+    async with opened(tmp_path, broker, reconcile=False) as room:
+        told: list[Any] = []
+        room.services[OrderAlerts].order_unknown.listen(told.append)
+        await broker.reconnect()
+        await broker.reconnect()
+        assert [record.id for record in told] == [(await room.order()).order_id]
+        assert (await room.order()).state is State.UNKNOWN
+        with pytest.raises(OrderFateUnknownError):
+            await room.place()
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).state is State.UNKNOWN
+        assert len(broker.placed) == 1
+
+
+async def test_the_broker_clears_up_what_was_unknown(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    broker.hidden.update(broker.book)
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).state is State.UNKNOWN
+        broker.fill(broker.placed[0])
+        assert (await room.order()).status is Status.FILLED
+        assert (await room.place()).status is Status.FILLED
+
+
+async def test_a_person_settles_what_stays_unknown(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    broker.hidden.update(broker.book)
+    async with opened(tmp_path, broker) as room:
+        order = await room.order()
+        settlement = Settlement(status="Cancelled", note="seen in the portal")
+        view = await room.desk.changes.settle(order.order_id, settlement, CALLER)
+        assert (view.state, view.status) == (State.TERMINAL, Status.CANCELLED)
+        assert (await room.place()).status is Status.CANCELLED
+
+
+async def test_an_acknowledged_order_that_vanished_overnight_is_unknown(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        await room.place()
+    booked, broker.book = broker.book, {}
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).state is State.ACKNOWLEDGED  # the gateway has just logged in
+        room.clock.wind(61)
+        room.clock.tick()
+        async with asyncio.timeout(20):
+            while (await room.order()).state is not State.UNKNOWN:
+                await asyncio.sleep(0.02)
+        broker.book = booked
+        await broker.reconnect()
+        assert (await room.order()).status is Status.SUBMITTED
+
+
+async def test_what_was_sent_on_this_connection_is_never_called_not_sent(tmp_path: Path) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        with pytest.raises(OrderPendingError):
+            await room.place()
+        broker.hidden.update(broker.book)
+        for hook, required in broker.reconcilers:  # as after 1101: the socket never went away
+            if required:
+                await hook()
+        assert (await room.order()).state is State.UNKNOWN
+
+
+async def test_an_overdue_answer_is_asked_for_while_connected(tmp_path: Path) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        with pytest.raises(OrderPendingError):
+            await room.place()
+        async with asyncio.timeout(20):
+            while (await room.order()).state is not State.ACKNOWLEDGED:
+                room.clock.tick()
+                await asyncio.sleep(0.02)
+        assert (await room.place()).status is Status.SUBMITTED
+
+
+async def test_an_order_between_journal_and_wire_is_left_alone(tmp_path: Path) -> None:
+    broker = FakeBroker(hold=asyncio.Event())
+    async with opened(tmp_path, broker) as room:
+        task = asyncio.create_task(room.place())
+        while not await room.database.read(orders.count_open):
+            await asyncio.sleep(0)
+        for hook, required in broker.reconcilers:
+            if required:
+                await hook()
+        assert (await room.order()).state is State.INTENTION
+        assert broker.hold is not None
+        broker.hold.set()
+        assert (await task).status is Status.SUBMITTED
+
+
+async def test_orders_that_are_not_ours_change_nothing_but_their_executions_are_kept(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.fill(view.broker_order_id)
+        execution, report = broker.fills[0]
+        from msgspec import structs
+
+        foreign = structs.replace(
+            execution,
+            exec_id="0000ffff.6553d8a1.01.01",
+            client_id=0,
+            order_id=0,
+            perm_id=5,
+            order_ref="by hand",
+        )
+        broker.fills.append((foreign, None))
+        await broker.reconnect()
+        page = await room.executions.page(Query(), "", 10)
+        assert [each.order_id for each in page.executions] == [view.order_id, None]
+        assert report is not None
+        assert page.executions[0].commission == report.commission
+
+
+async def test_a_failed_write_is_tried_again_until_the_disk_takes_it(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        writing, failures = room.database.write, 3
+
+        async def flaky(work: Any, **options: Any) -> Any:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise OSError(28, "No space left on device")
+            return await writing(work, **options)
+
+        room.database.write = flaky  # type: ignore[method-assign]
+        broker.fill(view.broker_order_id)
+        assert (await room.order()).status is Status.FILLED
+        assert len(await _executions(room)) == 1

@@ -1,0 +1,264 @@
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from msgspec import structs
+
+from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.orders.rules import TradingRules
+from bridge.orders.safety import violations
+from bridge.orders.safety.case import Case, Reference
+from bridge.orders.safety.hours import is_open, seconds_to_restart
+from bridge.store.orders import DayTotals
+from tests.bridge.orders.samples import AAPL, NOON
+
+NEW_YORK = ZoneInfo("America/New_York")
+CENTS = (PriceIncrement(low_edge=0.0, increment=0.01),)
+QUOTE = Reference(bid=99.9, ask=100.1, last=100.0, close=98.0)
+HOURS = "20260213:0930-20260213:1600;20260214:CLOSED"
+CALL = Contract(
+    con_id=5,
+    symbol="AAPL",
+    sec_type="OPT",
+    strike=200.0,
+    right="C",
+    expiration="20260619",
+    multiplier="100",
+)
+
+
+def case(order: dict[str, Any] | None = None, **changes: Any) -> Case:
+    contract = changes.get("contract", AAPL)
+    terms: dict[str, Any] = {
+        "quantity": 10.0,
+        "order_type": "LMT",
+        "limit_price": 100.0,
+        "account": "DU1234567",
+    }
+    fields: dict[str, Any] = {
+        "rules": TradingRules(),
+        "contract": contract,
+        "details": ContractDetails(
+            contract=contract,
+            time_zone="America/New_York",
+            liquid_hours=HOURS,
+            trading_hours=HOURS.replace("0930", "0400"),
+        ),
+        "ladder": CENTS,
+        "order": Order(**(terms | (order or {}))),
+        "trading_mode": "paper",
+        "accounts": ("DU1234567",),
+        "now": NOON,
+        "reference": QUOTE,
+    }
+    return Case(**(fields | changes))
+
+
+def codes(*cases: Case) -> set[str]:
+    return {violation.code for violation in violations(cases)}
+
+
+def ruled(order: dict[str, Any] | None = None, /, **rules: Any) -> Case:
+    return case(order, rules=TradingRules(**rules))
+
+
+MARKET = {"order_type": "MKT", "limit_price": None}
+STOP = {"order_type": "STP", "limit_price": None, "stop_price": 95.0}
+
+
+def test_an_ordinary_order_breaks_nothing() -> None:
+    assert violations([case()]) == []
+    assert violations([case(MARKET)]) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (ruled(read_only=True), "read-only"),
+        (case(trading_mode="live"), "live-not-confirmed"),
+        (case({"account": "U1"}, accounts=("U1",)), "live-not-confirmed"),
+        (case({"account": ""}), "account-required"),
+        (case({"account": "DU9"}), "account-unknown"),
+        (ruled(allow_accounts=("DU9",)), "account-not-allowed"),
+        (ruled(allow_sec_types=("OPT",)), "sec-type-not-allowed"),
+        (ruled(allow_symbols=("MSFT",)), "symbol-not-allowed"),
+        (ruled(deny_symbols=("aapl",)), "symbol-denied"),
+        (case(contract=structs.replace(CALL, expiration="20260212")), "contract-expired"),
+        (case(MARKET | {"quantity": 1.0}, contract=CALL), "market-order-on-option"),
+        (case(STOP | {"quantity": 1.0}, contract=CALL), "market-order-on-option"),
+        (ruled({"quantity": 1001.0, "limit_price": 50.0}), "max-quantity"),
+        (
+            case({"quantity": 51.0, "limit_price": 1.0}, contract=CALL, reference=None),
+            "max-contracts",
+        ),
+        (case({"quantity": 1.5, "limit_price": 100.0}, contract=CALL), "quantity-step"),
+        (ruled(max_notional=999.0), "max-notional"),
+        (ruled(MARKET, max_notional=1000.0), "max-notional"),
+        (case(open_orders=200), "max-open-orders"),
+        (case(day=DayTotals(2000, 0)), "max-orders-per-day"),
+        (case(day=DayTotals(1, 1_999_500)), "max-notional-per-day"),
+        (case({"limit_price": 100.005}), "price-off-tick"),
+        (case(MARKET, reference=None), "no-quote"),
+        (case(reference=None, rules=TradingRules(require_quote=True)), "no-quote"),
+        (case({"limit_price": 111.0}), "price-band"),
+        (case({"limit_price": 89.0, "action": "SELL"}), "price-band"),
+        (
+            case({"order_type": "STP_LMT", "stop_price": 100.0, "limit_price": 120.0}),
+            "price-band",
+        ),
+    ],
+)
+def test_each_rule_is_enforced(broken: Case, code: str) -> None:
+    assert codes(broken) == {code}
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        case(trading_mode="live", rules=TradingRules(live=True)),
+        case({"account": "U1"}, accounts=("U1",), rules=TradingRules(live=True)),
+        ruled(allow_symbols=("AAPL",), allow_accounts=("DU1234567",)),
+        case(contract=structs.replace(CALL, expiration="20260213")),
+        case(
+            MARKET | {"quantity": 1.0},
+            contract=CALL,
+            rules=TradingRules(market_orders_on_options=True),
+        ),
+        case({"limit_price": 1.0}),
+        case({"limit_price": 500.0, "action": "SELL"}),
+        case(reference=None),
+        ruled({"quantity": 5000.0, "limit_price": 1.0}, max_quantity=None),
+        ruled({"limit_price": 150.0}, price_band_percent=None),
+        case({"quantity": 50.0, "limit_price": 1.0}, contract=CALL),
+        case({"quantity": 2.0, "limit_price": 100.0}, contract=CALL),
+        case(open_orders=199),
+        case(STOP),
+    ],
+)
+def test_what_the_limits_allow(sound: Case) -> None:
+    assert violations([sound]) == []
+
+
+def test_everything_is_found_at_once() -> None:
+    found = codes(
+        case(
+            {"quantity": 5000.0, "limit_price": 150.005},
+            open_orders=500,
+            rules=TradingRules(deny_symbols=("AAPL",)),
+        )
+    )
+    assert found == {
+        "symbol-denied",
+        "max-quantity",
+        "max-notional",
+        "price-off-tick",
+        "price-band",
+        "max-open-orders",
+    }
+
+
+def test_a_finding_that_several_legs_share_is_listed_once() -> None:
+    assert len(violations([ruled(read_only=True), ruled(read_only=True)])) == 1
+
+
+def test_legs_that_close_count_no_money() -> None:
+    closing = case({"action": "SELL", "limit_price": 101.0}, closing=True)
+    assert violations([structs.replace(closing, rules=TradingRules(max_notional=5.0))]) == []
+
+
+def test_a_change_adds_what_it_adds_and_needs_no_open_market() -> None:
+    rules = TradingRules(
+        max_open_orders=1, max_orders_per_day=1, max_notional_per_day=1200.0, market_hours="all"
+    )
+    change = case(
+        {"quantity": 12.0},
+        change=True,
+        earlier_notional=1000.0,
+        open_orders=1,
+        day=DayTotals(1, 1000.0),
+        rules=rules,
+        now=datetime(2026, 2, 14, 12, tzinfo=UTC),
+    )
+    assert codes(change) == set()
+    assert codes(structs.replace(change, earlier_notional=0.0)) == {"max-notional-per-day"}
+
+
+def test_currency_pairs_count_in_thousands() -> None:
+    pair = Contract(symbol="EUR", sec_type="CASH", exchange="IDEALPRO", currency="USD")
+    rules = TradingRules(max_notional=None, max_notional_per_day=None)
+    order = {"quantity": 20_000.0, "limit_price": 1.1}
+    assert codes(case(order, contract=pair, rules=rules, reference=None)) == set()
+    order["quantity"] = 1_000_001.0
+    assert codes(case(order, contract=pair, rules=rules, reference=None)) == {"max-quantity"}
+
+
+def test_an_options_multiplier_counts() -> None:
+    assert case({"quantity": 2.0, "limit_price": 5.0}, contract=CALL).notional == 1000.0
+    assert case(MARKET).notional == pytest.approx(1001.0)
+    assert case(MARKET, reference=None).notional is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "order", "hour", "refused"),
+    [
+        ("off", MARKET, 3, False),
+        ("market-orders", MARKET, 3, True),
+        ("market-orders", {}, 3, False),
+        ("all", {}, 3, True),
+        ("all", {}, 10, False),
+        ("all", {"outside_rth": True}, 5, False),
+        ("all", {"outside_rth": True}, 3, True),
+        ("all", {}, 16, True),
+    ],
+)
+def test_market_hours(setting: Any, order: dict[str, Any], hour: int, refused: bool) -> None:
+    now = datetime(2026, 2, 13, hour, tzinfo=NEW_YORK)
+    found = codes(case(order, rules=TradingRules(market_hours=setting), now=now))
+    assert found == ({"market-closed"} if refused else set())
+
+
+@pytest.mark.parametrize(
+    ("hours", "moment", "expected"),
+    [
+        ("20260213:0930-20260213:1600", (13, 9, 30), True),
+        ("20260213:0930-20260213:1600", (13, 16, 0), False),
+        ("20260213:CLOSED", (13, 12, 0), False),
+        ("20260213:0930-1600", (13, 12, 0), True),
+        ("20260213:0930-1200,1300-1600", (13, 12, 30), False),
+        ("20260213:0930-1200,1300-1600", (13, 13, 30), True),
+        ("20260212:1800-20260213:1700", (13, 1, 0), True),
+        ("", (13, 12, 0), False),
+    ],
+)
+def test_the_brokers_hours(hours: str, moment: tuple[int, int, int], expected: bool) -> None:
+    day, hour, minute = moment
+    now = datetime(2026, 2, day, hour, minute, tzinfo=NEW_YORK)
+    assert is_open(hours, NEW_YORK, now) is expected
+
+
+@pytest.mark.parametrize(
+    ("planned", "moment", "seconds"),
+    [
+        ((), (13, 23, 44), None),
+        (("23:45",), (13, 23, 44), 60),
+        (("23:45",), (13, 23, 46), 24 * 3600 - 60),
+        (("Sun 06:00", "23:45"), (15, 5, 59), 60),
+        (("Sun 06:00",), (13, 6, 0), 2 * 24 * 3600),
+        (("00:01",), (13, 23, 59), 120),
+    ],
+)
+def test_planned_restarts(
+    planned: tuple[str, ...], moment: tuple[int, int, int], seconds: float | None
+) -> None:
+    day, hour, minute = moment
+    now = datetime(2026, 2, day, hour, minute, tzinfo=NEW_YORK)
+    assert seconds_to_restart(planned, NEW_YORK, now) == seconds
+
+
+def test_no_new_order_just_before_a_restart_but_changes_go_through() -> None:
+    rules = TradingRules(planned_restarts=("23:45",), restart_guard_seconds=120)
+    soon = datetime(2026, 2, 13, 23, 43, 30, tzinfo=NEW_YORK)
+    assert codes(case(rules=rules, now=soon)) == {"restart-window"}
+    assert codes(case(rules=rules, now=soon, change=True)) == set()
+    assert codes(case(rules=rules, now=soon.replace(minute=42))) == set()

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+
+from bridge.orders.request import Bracket, OrderRequest, StopLoss, TakeProfit
+from bridge.orders.shape import violations
+
+
+def _request(**changes: Any) -> OrderRequest:
+    fields: dict[str, Any] = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "order_type": "MKT"}
+    return OrderRequest(**(fields | changes))
+
+
+OPTION = {"sec_type": "OPT", "strike": 200.0, "right": "C", "expiration": "20260619"}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        _request(),
+        _request(order_type="LMT", limit_price=1.0),
+        _request(order_type="STP_LMT", limit_price=1.0, stop_price=2.0),
+        _request(order_type="LMT", limit_price=1.0, **OPTION),
+        _request(order_type="LMT", limit_price=-37.5, sec_type="FUT", expiration="202606"),
+        _request(order_type="LMT", limit_price=1.0, sec_type="OPT", con_id=12345),
+        _request(tif="GTD", good_till_date="20260619 16:00:00"),
+    ],
+)
+def test_sound_requests(request_: OrderRequest) -> None:
+    assert violations(request_) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"quantity": 0}, {("invalid-field", "quantity")}),
+        ({"quantity": float("nan")}, {("invalid-field", "quantity")}),
+        ({"quantity": float("inf")}, {("invalid-field", "quantity")}),
+        ({"symbol": " "}, {("invalid-field", "symbol")}),
+        ({"order_type": "LMT"}, {("missing-field", "limitPrice")}),
+        ({"limit_price": 5.0}, {("unexpected-field", "limitPrice")}),
+        ({"order_type": "LMT", "limit_price": -1.0}, {("invalid-field", "limitPrice")}),
+        (
+            {"order_type": "STP_LMT"},
+            {("missing-field", "limitPrice"), ("missing-field", "stopPrice")},
+        ),
+        (
+            {"sec_type": "OPT"},
+            {
+                ("missing-field", "strike"),
+                ("missing-field", "right"),
+                ("missing-field", "expiration"),
+            },
+        ),
+        ({"strike": 5.0}, {("unexpected-field", "strike")}),
+        (OPTION | {"expiration": "20260231"}, {("invalid-field", "expiration")}),
+        (OPTION | {"expiration": "2026-06-19"}, {("invalid-field", "expiration")}),
+        ({"tif": "GTD"}, {("missing-field", "goodTillDate")}),
+        ({"bracket": Bracket()}, {("invalid-field", "bracket")}),
+    ],
+)
+def test_contradictions(changes: dict[str, Any], found: set[tuple[str, str]]) -> None:
+    assert {(each.code, each.field) for each in violations(_request(**changes))} >= found
+
+
+def test_everything_wrong_is_said_at_once() -> None:
+    found = violations(_request(symbol="", quantity=-1, order_type="LMT", sec_type="OPT"))
+    assert {each.field for each in found} == {
+        "symbol",
+        "quantity",
+        "limitPrice",
+        "strike",
+        "right",
+        "expiration",
+    }
+
+
+@pytest.mark.parametrize(
+    ("action", "gain", "loss", "wrong"),
+    [
+        ("BUY", 110.0, 90.0, set()),
+        ("SELL", 90.0, 110.0, set()),
+        ("BUY", 95.0, 90.0, {"bracket.takeProfit"}),
+        ("SELL", 110.0, 90.0, {"bracket.takeProfit", "bracket.stopLoss"}),
+    ],
+)
+def test_a_bracket_lies_around_its_entry(
+    action: str, gain: float, loss: float, wrong: set[str]
+) -> None:
+    bracket = Bracket(take_profit=TakeProfit(limit_price=gain), stop_loss=StopLoss(stop_price=loss))
+    found = violations(
+        _request(action=action, order_type="LMT", limit_price=100.0, bracket=bracket)
+    )
+    assert {each.field for each in found} == wrong

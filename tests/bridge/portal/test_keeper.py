@@ -1,0 +1,286 @@
+"""The keeper against the simulated Client Portal, over real sockets and a wound clock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge.portal.client import PortalClient
+from bridge.portal.errors import (
+    CompetingSessionError,
+    LoginRequiredError,
+    PortalLimitedError,
+    PortalUnreachableError,
+    RecoveryFailedError,
+)
+from bridge.portal.keeper import SessionKeeper
+from bridge.portal.pacing import PortalPacer
+from bridge.portal.state import PortalState
+from tests.bridge.portal.conftest import JumpingClock, inits
+
+if TYPE_CHECKING:
+    from simulator.portal import PortalServer
+
+DAY = 86_400.0
+
+
+def expect(keeper: SessionKeeper, state: PortalState) -> None:
+    assert keeper.state is state
+
+
+async def test_a_running_session_is_left_alone(keeper: SessionKeeper, portal: PortalServer) -> None:
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+    assert inits(portal) == 0
+
+
+async def test_six_idle_minutes_desync_and_the_next_check_mends_it_within_five_seconds(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    await keeper.check()
+    logged_in_at = portal.session.authenticated_at
+    clock.advance(360)
+    assert not portal.session.peek().connected
+    started = clock.monotonic()
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+    assert portal.session.peek().established
+    assert clock.monotonic() - started <= 5
+    assert inits(portal) == 1
+    assert portal.session.authenticated_at == logged_in_at  # nobody had to log in again
+    assert keeper.last_recovery_at is not None
+    assert keeper.last_recovery_error == ""
+
+
+async def test_the_keep_alive_prevents_a_desync_for_a_whole_day(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    seen: list[tuple[PortalState, PortalState]] = []
+    keeper.changed.listen(lambda before, after: seen.append((before, after)))
+    end = clock.monotonic() + DAY
+    await keeper.start()
+    while clock.monotonic() < end:
+        await asyncio.sleep(0.005)
+        assert portal.session.peek().connected
+    await keeper.stop()
+    assert seen == [(PortalState.STARTING, PortalState.CONNECTED)]
+    assert inits(portal) == 0
+    assert portal.routes.calls["/tickle"] >= DAY / 60
+
+
+async def test_two_recoveries_at_once_send_one_init(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-desync")
+    await asyncio.gather(keeper.recover(), keeper.check(), keeper.recover(), keeper.check())
+    expect(keeper, PortalState.CONNECTED)
+    assert inits(portal) == 1
+
+
+async def test_a_caller_that_gives_up_does_not_stop_the_recovery(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-desync")
+    impatient = asyncio.create_task(keeper.recover())
+    patient = asyncio.create_task(keeper.recover())
+    await asyncio.sleep(0)
+    impatient.cancel()
+    await patient
+    assert portal.session.peek().connected
+    assert inits(portal) == 1
+
+
+async def test_a_competing_session_is_reported_and_not_fought(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-competing")
+    for _ in range(3):
+        clock.advance(keeper.pause())
+        await keeper.check()
+    expect(keeper, PortalState.COMPETING)
+    assert inits(portal) == 0
+    with pytest.raises(CompetingSessionError):
+        await keeper.recover()
+    expect(keeper, PortalState.COMPETING)
+    assert keeper.last_recovery_error
+
+
+async def test_a_competing_session_that_ends_is_recovered_from(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    portal.begin_fault("portal-competing")
+    await keeper.check()
+    portal.end_fault("portal-competing")
+    clock.advance(keeper.pause())
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+    assert inits(portal) == 1
+
+
+async def test_a_competing_session_is_beaten_when_that_is_configured(
+    client: PortalClient, portal: PortalServer, clock: JumpingClock
+) -> None:
+    keeper = SessionKeeper(client, clock, compete=True)
+    portal.begin_fault("portal-competing")
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+    assert not portal.session.peek().competing
+
+
+async def test_a_person_may_take_over_once(keeper: SessionKeeper, portal: PortalServer) -> None:
+    portal.begin_fault("portal-competing")
+    await keeper.check()
+    await keeper.recover(compete=True)
+    expect(keeper, PortalState.CONNECTED)
+
+
+async def test_a_logout_asks_for_a_person_and_the_login_is_followed_up(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-logged-out")
+    clock.advance(2)
+    await keeper.check()
+    expect(keeper, PortalState.LOGIN_REQUIRED)
+    assert keeper.reading.authenticated is False
+    with pytest.raises(LoginRequiredError):
+        await keeper.recover()
+    expect(keeper, PortalState.LOGIN_REQUIRED)
+    before = inits(portal)
+    clock.advance(keeper.pause())
+    await keeper.check()
+    assert inits(portal) == before  # no attempt can help here
+    portal.end_fault("portal-logged-out")
+    clock.advance(keeper.pause())
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+    assert inits(portal) == before + 1  # proactively, right after the login
+
+
+async def test_the_first_falsely_unauthenticated_status_is_looked_at_again(
+    client: PortalClient, keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    assert (await client.status()).authenticated is False
+    portal.begin_fault("portal-first-status")
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+    assert inits(portal) == 0
+
+
+async def test_server_errors_back_off_and_are_no_lost_session(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-500")
+    pauses = []
+    for _ in range(7):
+        clock.advance(keeper.pause())
+        await keeper.check()
+        expect(keeper, PortalState.UNREACHABLE)
+        pauses.append(keeper.pause())
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+    assert keeper.session_state is PortalState.CONNECTED
+    assert keeper.reading.connected is True
+    assert inits(portal) == 0
+    portal.end_fault("portal-500")
+    clock.advance(keeper.pause())
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+
+
+async def test_silence_is_bounded_and_no_lost_session(
+    keeper: SessionKeeper,
+    portal: PortalServer,
+    client: PortalClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-timeout")
+    with pytest.raises(PortalUnreachableError, match=r"within 0\.2 s"):
+        await client.get("/iserver/accounts", timeout=0.2)
+    assert keeper.session_state is PortalState.CONNECTED
+
+
+async def test_a_gateway_that_is_not_there_is_unreachable(clock: JumpingClock) -> None:
+    from bridge.portal.certificates import Certificates
+    from tests.bridge.portal.conftest import MemoryCertificates
+
+    for url in ("http://127.0.0.1:9", "https://127.0.0.1:9"):
+        keeper = SessionKeeper(
+            PortalClient(url, PortalPacer(clock), Certificates(MemoryCertificates(), clock)), clock
+        )
+        await keeper.check()
+        expect(keeper, PortalState.UNREACHABLE)
+        await keeper.stop()
+
+
+async def test_a_penalty_is_sat_out(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-429")
+    clock.advance(60)
+    await keeper.check()
+    expect(keeper, PortalState.LIMITED)
+    calls = sum(portal.routes.calls.values())
+    with pytest.raises(PortalLimitedError) as raised:
+        await keeper.recover()
+    assert raised.value.retry_after == pytest.approx(900)
+    assert sum(portal.routes.calls.values()) == calls  # nothing was sent
+    clock.advance(keeper.pause())
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+
+
+async def test_a_flapping_session_is_not_hammered(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    await keeper.check()
+    end = clock.monotonic() + 450
+    keeper.recovered.listen(lambda: portal.begin_fault("portal-desync"))
+    portal.begin_fault("portal-desync")
+    while clock.monotonic() < end:
+        clock.advance(2)
+        await keeper.check()
+    assert 5 <= inits(portal) <= 14
+    assert keeper.state != PortalState.LIMITED
+
+
+async def test_a_session_that_never_establishes_falls_back_and_then_fails(
+    keeper: SessionKeeper, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-desync")
+    monkeypatch.setattr(portal.session, "_open_brokerage", lambda: None)
+    with pytest.raises(RecoveryFailedError):
+        await keeper.recover()
+    expect(keeper, PortalState.DESYNCED)
+    assert portal.routes.calls["/iserver/reauthenticate"] == 1
+    assert "not established" in keeper.last_recovery_error
+
+
+async def test_a_gateway_without_the_init_is_reauthenticated(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+    del portal.routes._handlers["POST", "/iserver/auth/ssodh/init"]
+    portal.begin_fault("portal-desync")
+    await keeper.recover()
+    expect(keeper, PortalState.CONNECTED)
+    assert portal.routes.calls["/iserver/reauthenticate"] == 1
+
+
+async def test_stopping_in_the_middle_of_a_recovery_ends_it(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.start()
+    portal.begin_fault("portal-timeout")
+    recovering = asyncio.create_task(keeper.recover())
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(keeper.stop(), 5)
+    assert (await asyncio.gather(recovering, return_exceptions=True))[0] is not None

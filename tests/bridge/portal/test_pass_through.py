@@ -1,0 +1,118 @@
+"""Which calls are passed through, and what happens when they meet a closed session."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge.portal.errors import (
+    LoginRequiredError,
+    NotAllowedError,
+    PortalRefusedError,
+    PortalUnreachableError,
+)
+from bridge.portal.pass_through import fetch, require_allowed
+from simulator.http import Response
+from tests.bridge.portal.conftest import inits
+
+if TYPE_CHECKING:
+    from bridge.portal.keeper import SessionKeeper
+    from simulator.http import Request
+    from simulator.portal import PortalServer
+    from tests.bridge.portal.conftest import JumpingClock
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/iserver/account/U1234567/orders",
+        "/iserver/accounts/",
+        "/iserver/accounts/../reauthenticate",
+        "/iserver/reply/abc",
+        "/iserver/auth/ssodh/init",
+        "/logout",
+        "/tickle",
+        "/portfolio/U1234567/positions/x",
+        "/portfolio/%2e%2e/summary",
+        "/portfolio/U12 34567/summary",
+        "//iserver/accounts",
+        "/iserver/accounts?x=1",
+        "/iserver/accounts\n",
+        "",
+    ],
+)
+def test_everything_that_is_not_on_the_list_is_refused(path: str) -> None:
+    with pytest.raises(NotAllowedError):
+        require_allowed(path, {})
+
+
+def test_parameters_are_on_the_list_as_well() -> None:
+    require_allowed("/iserver/secdef/search", {"symbol": "AAPL"})
+    with pytest.raises(NotAllowedError, match="callback"):
+        require_allowed("/iserver/secdef/search", {"symbol": "AAPL", "callback": "x"})
+
+
+async def test_a_read_call_is_passed_through(keeper: SessionKeeper) -> None:
+    await keeper.check()
+    answer = await fetch(keeper, "/iserver/accounts", {})
+    assert answer["accounts"] == ["DU1234567"]
+
+
+async def test_a_closed_session_is_opened_and_the_call_tried_once_more(
+    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+) -> None:
+    await keeper.check()
+    clock.advance(400)
+    answers = await asyncio.gather(*(fetch(keeper, "/iserver/accounts", {}) for _ in range(3)))
+    assert all(answer["accounts"] for answer in answers)
+    assert inits(portal) == 1
+    assert portal.routes.calls["/iserver/accounts"] <= 6
+
+
+async def test_a_call_that_still_fails_is_not_tried_a_third_time(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+
+    def closed(_: Request) -> Response:
+        return Response.json({"error": "Bad Request: no bridge", "statusCode": 400}, 400)
+
+    portal.routes._handlers["GET", "/iserver/accounts"] = closed
+    with pytest.raises(PortalRefusedError) as raised:
+        await fetch(keeper, "/iserver/accounts", {})
+    assert raised.value.extra == {"portalStatus": 400}
+    assert portal.routes.calls["/iserver/accounts"] == 2
+    assert inits(portal) == 1
+
+
+async def test_while_attempts_are_spaced_out_callers_are_told_to_wait(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+    keeper.recovered.listen(lambda: portal.begin_fault("portal-desync"))
+    portal.begin_fault("portal-desync")
+    with pytest.raises(PortalRefusedError):
+        await fetch(keeper, "/iserver/accounts", {})
+    with pytest.raises(PortalUnreachableError) as raised:
+        await fetch(keeper, "/iserver/accounts", {})
+    assert raised.value.retry_after
+    assert inits(portal) == 1
+
+
+async def test_other_refusals_are_the_callers(keeper: SessionKeeper, portal: PortalServer) -> None:
+    await keeper.check()
+    with pytest.raises(PortalRefusedError, match="Resource not found"):
+        await fetch(keeper, "/trsrv/stocks", {"symbols": "AAPL"})
+    assert portal.routes.calls["/trsrv/stocks"] == 1
+
+
+async def test_without_a_login_the_caller_is_told(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-logged-out")
+    with pytest.raises(LoginRequiredError):
+        await fetch(keeper, "/iserver/accounts", {})
+    assert inits(portal) == 0

@@ -1,0 +1,222 @@
+"""`/stream` over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from bridge.api import stream as stream_route
+from tests.bridge.stream.served import KEY, Served, served
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def room(tmp_path: Path) -> AsyncIterator[Served]:
+    async with served(tmp_path) as made:
+        yield made
+
+
+async def test_a_key_in_the_handshake(room: Served) -> None:
+    async with room.stream() as client:
+        welcome = await client.next()
+        assert (welcome["type"], welcome["seq"], welcome["resumed"]) == ("welcome", 1, False)
+        assert welcome["state"] == "ready"
+
+
+async def test_a_key_in_the_first_message(room: Served) -> None:
+    async with room.stream(key=None) as client:
+        await client.say(op="auth", key=KEY)
+        assert (await client.next())["type"] == "welcome"
+        await client.say(op="auth", key=KEY)
+        assert (await client.next())["code"] == "invalid-request"
+
+
+async def test_a_wrong_key_never_gets_in(room: Served) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with room.stream(key="wrong"):
+            pass
+    assert refused.value.response.status_code == 401
+    assert json.loads(refused.value.response.body)["code"] == "unauthorized"
+    for message in ({"op": "auth", "key": "wrong"}, {"op": "ping"}):
+        async with room.stream(key=None) as client:
+            await client.say(**message)
+            assert (await client.next())["type"] == "error"
+            assert await client.closed() == 4401
+    assert room.desk.hub.sessions == {}
+
+
+async def test_silence_instead_of_a_key_has_an_end(
+    room: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_route, "FIRST_MESSAGE_SECONDS", 0.05)
+    async with room.stream(key=None) as client:
+        assert (await client.next())["code"] == "unauthorized"
+
+
+async def test_quotes_flow_numbered_without_holes(room: Served) -> None:
+    async with room.stream() as client:
+        await client.say(op="subscribe", channel="quotes", symbols=["AAPL", "MSFT"], id="s1")
+        confirmed = await client.next_of("subscribed")
+        assert confirmed["id"] == "s1"
+        assert [item["symbol"] for item in confirmed["instruments"]] == ["AAPL", "MSFT"]
+        symbols: set[str] = set()
+        while symbols != {"AAPL", "MSFT"}:
+            for quote in (await client.next_of("quotes"))["quotes"]:
+                symbols.add(quote["symbol"])
+        assert client.numbers == list(range(1, len(client.numbers) + 1))
+        await client.say(op="unsubscribe", channel="quotes")
+        await client.next_of("unsubscribed")
+        await client.say(op="ping", id=7)
+        assert (await client.next_of("pong"))["id"] == 7
+
+
+async def test_an_options_quote_has_greeks(room: Served) -> None:
+    status, chain = await room.get("/options/chain", symbol="AAPL")
+    assert status == 200
+    expiration = chain["expirations"][3]["expiration"]
+    status, part = await room.get(
+        "/options/quotes", symbol="AAPL", expiration=expiration, count=1, right="C"
+    )
+    assert status == 200
+    contract = {
+        "symbol": "AAPL",
+        "secType": "OPT",
+        "expiration": expiration,
+        "strike": part["options"][0]["strike"],
+        "right": "C",
+    }
+    async with room.stream() as client:
+        await client.say(op="subscribe", channel="quotes", contracts=[contract])
+        quote = (await client.next_of("quotes"))["quotes"][0]
+        assert quote["right"] == "C"
+        assert quote["delta"]["tag"] == "live"
+
+
+async def test_a_client_that_comes_back_misses_nothing(room: Served) -> None:
+    async with room.stream() as client:
+        welcome = await client.next()
+        await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
+        for _ in range(3):
+            await client.next_of("quotes")
+        last = client.numbers[-1]
+        client.connection.transport.abort()
+    await room.until(lambda: room.desk.hub.attached == 0)
+    before = room.desk.hub.cursor
+    await room.until(lambda: room.desk.hub.cursor > before + 5)
+    async with room.stream(f"?session={welcome['session']}&lastSeq={last}") as client:
+        again = await client.next()
+        assert again["resumed"] is True
+        assert again["seq"] == last + 1
+        missed = await client.next_of("quotes")
+        assert missed["seq"] == last + 2
+        assert len(missed["quotes"]) >= 5
+        await client.next_of("quotes")
+
+
+async def test_a_session_that_cannot_be_resumed_is_a_new_one(room: Served) -> None:
+    async with room.stream("?session=gone&lastSeq=7") as client:
+        welcome = await client.next()
+        assert (welcome["resumed"], welcome["seq"]) == (False, 1)
+    for query in ("?session=x", "?session=x&lastSeq=-1", "?colour=red"):
+        with pytest.raises(InvalidStatus) as refused:
+            async with room.stream(query):
+                pass
+        assert refused.value.response.status_code == 422
+
+
+async def test_a_lost_gateway_is_told_and_its_return(room: Served) -> None:
+    async with room.stream() as client:
+        await client.say(op="subscribe", channel="health")
+        health = await client.next_of("health")
+        assert health["data"]["state"] == "ready"
+        await client.say(op="subscribe", channel="orders")
+        await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
+        await client.next_of("quotes")
+        faults = room.simulator.world.faults
+        faults.start("port-closed")
+        faults.start("rst")
+        stale = [await client.next_of("stale"), await client.next_of("stale")]
+        assert {channel for item in stale for channel in item["channels"]} == {
+            "quotes",
+            "orders",
+            "executions",
+        }
+        faults.clear()
+        resumed = [await client.next_of("resumed"), await client.next_of("resumed")]
+        assert {tuple(item["channels"]) for item in resumed} == {
+            ("quotes",),
+            ("orders", "executions"),
+        }
+        states = [item["data"]["state"] for item in client.seen if item["type"] == "health"]
+        assert states[0] == states[-1] == "ready"
+        assert client.numbers == list(range(1, len(client.numbers) + 1))
+
+
+async def test_more_streams_than_allowed(room: Served) -> None:
+    async with (
+        room.stream() as one,
+        room.stream(),
+        room.stream(),
+        room.stream(),
+        room.stream(),
+    ):
+        await one.next()
+        with pytest.raises(InvalidStatus) as refused:
+            async with room.stream():
+                pass
+        assert refused.value.response.status_code == 429
+        assert int(refused.value.response.headers["Retry-After"]) > 0
+
+
+async def test_messages_that_are_none_are_answered_and_too_many_end_it(room: Served) -> None:
+    async with room.stream() as client:
+        await client.connection.send("what?")
+        assert (await client.next_of("error"))["code"] == "invalid-request"
+        await client.say(op="subscribe", channel="quotes", symbols=["NOSUCH"])
+        assert (await client.next_of("error"))["code"] == "unknown-contract"
+        for _ in range(80):
+            await client.say(op="ping")
+        assert await client.closed() == 4429
+
+
+async def test_a_client_that_reads_nothing_harms_nobody(room: Served) -> None:
+    """Its kernel buffers fill, its quotes are conflated, and the other client's keep coming."""
+    hub = room.desk.hub
+    async with room.stream() as slow, room.stream() as quick:
+        for client in (slow, quick):
+            await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
+            await client.next_of("subscribed")
+        (topic,) = next(iter(hub.sessions.values())).subscriber.topics
+        slow.connection.transport.pause_reading()
+        filler = json.dumps({"filler": "x" * 4000})
+        read = 0
+        for _ in range(60):
+            for _ in range(100):
+                hub.publish(topic, filler)
+            while read < hub.cursor - 200:
+                read += len((await quick.next_of("quotes"))["quotes"])
+            await asyncio.sleep(0)
+        assert hub.conflations >= 1
+        assert not any(message.get("conflated") for message in quick.seen)
+        slow.connection.transport.resume_reading()
+        while not (await slow.next_of("quotes")).get("conflated"):
+            pass
+        assert slow.numbers == list(range(1, len(slow.numbers) + 1))
+        assert hub.attached == 2
+
+
+async def test_a_revoked_key_ends_its_streams(
+    room: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stream_route, "KEY_CHECK_SECONDS", 0.05)
+    async with room.stream() as client:
+        await client.next()
+        (tmp_path / "admin-key").write_text("another key")
+        assert await client.closed() == 4401

@@ -1,0 +1,200 @@
+"""State, restart plan, diagnostics and the table of codes: what is computed, without a gateway."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.tws import errors, login_state
+from bridge.tws.advice import next_action
+from bridge.tws.code_table import CodeClass
+from bridge.tws.codes import TABLE, classify, error_for, is_notice
+from bridge.tws.diagnostics import ConnectionEvent, Diagnostics
+from bridge.tws.dial import DialProblem
+from bridge.tws.link import Link
+from bridge.tws.machine import Facts, Socket, can_trade, state_of
+from bridge.tws.restart_plan import RestartPlan, parse_time
+from bridge.tws.state import ConnectionState as State
+from bridge.tws.target import Target
+from tests.bridge.wound import WoundClock
+
+DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bridge.md"
+
+
+def every_fact() -> list[Facts]:
+    booleans = ("started", "logging_in", "was_ready", "heartbeat", "upstream", "reconciled")
+    found = []
+    for socket, problem in itertools.product(Socket, [None, *DialProblem]):
+        for values in itertools.product((False, True), repeat=len(booleans) + 1):
+            flags: dict[str, Any] = dict(zip((*booleans, "competing"), values, strict=True))
+            found.append(Facts(socket=socket, problem=problem, **flags))
+    return found
+
+
+def test_every_combination_of_facts_has_a_state_and_ready_means_tradable() -> None:
+    for facts in every_fact():
+        state = state_of(facts)
+        assert can_trade(facts) == (
+            state in (State.READY, State.SESSION_CONFLICT) and facts.socket is Socket.UP
+        ), facts
+        assert (state is State.STARTING) == (not facts.started)
+        assert state is not State.HALTED
+
+
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ({"problem": DialProblem.REFUSED}, State.WAITING_FOR_GATEWAY),
+        ({"problem": DialProblem.UNREACHABLE, "was_ready": True}, State.WAITING_FOR_GATEWAY),
+        ({"problem": DialProblem.CLOSED}, State.WAITING_FOR_GATEWAY),
+        ({"problem": DialProblem.CLOSED, "logging_in": True}, State.WAITING_FOR_2FA),
+        ({"problem": DialProblem.SILENT}, State.STALLED),
+        ({"problem": DialProblem.CLIENT_ID_TAKEN}, State.SESSION_CONFLICT),
+        (
+            {"problem": DialProblem.CLIENT_ID_TAKEN, "socket": Socket.GREETED},
+            State.SESSION_CONFLICT,
+        ),
+        ({"problem": DialProblem.NOT_STARTED}, State.CONNECTING),
+        ({"was_ready": True}, State.RECONNECTING),
+        ({"socket": Socket.UP}, State.CONNECTING),
+        ({"socket": Socket.UP, "upstream": False, "heartbeat": False}, State.STALLED),
+        ({"socket": Socket.UP, "upstream": False}, State.UPSTREAM_LOST),
+        ({"socket": Socket.UP, "reconciled": True}, State.READY),
+        ({"socket": Socket.UP, "reconciled": True, "competing": True}, State.SESSION_CONFLICT),
+    ],
+)
+def test_states(facts: dict[str, Any], state: State) -> None:
+    assert state_of(Facts(started=True, **facts)) is state
+
+
+def test_every_state_says_what_to_do() -> None:
+    link = Link(Target(), WoundClock())
+    for state in State:
+        link.machine.state = state
+        assert len(next_action(link)) > 15
+
+
+def test_the_daily_restart_and_the_sunday_reset() -> None:
+    plan = RestartPlan(time(23, 45), "America/New_York")
+    monday = datetime(2026, 3, 2, 23, 46, tzinfo=UTC)  # 18:46 in New York
+    assert plan.active(monday) is None
+    following = plan.following(monday)
+    assert following.reason == "daily-restart"
+    assert following.at == datetime(2026, 3, 3, 4, 45, tzinfo=UTC)
+    under_way = plan.active(datetime(2026, 3, 3, 4, 46, tzinfo=UTC))
+    assert under_way == following
+    # Clocks change in New York on 2026-03-08 at 02:00: the reset at 01:00 is before that.
+    sunday = plan.active(datetime(2026, 3, 8, 6, 5, tzinfo=UTC))
+    assert sunday is not None
+    assert sunday.reason == "sunday-reset"
+    after = plan.following(datetime(2026, 3, 8, 12, 0, tzinfo=UTC))
+    assert after.at == datetime(2026, 3, 9, 3, 45, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["23:45", "11:45 PM"])
+def test_times_of_day(text: str) -> None:
+    assert parse_time(text) == time(23, 45)
+
+
+def test_a_planned_restart_is_not_alarming() -> None:
+    clock = WoundClock(datetime(2026, 3, 3, 4, 46, tzinfo=UTC))
+    link = Link(Target(restart_time=time(23, 45)), clock)
+    link.machine.update(started=True, problem=DialProblem.REFUSED)
+    assert next_action(link).startswith("Nothing: the gateway's planned restart is under way")
+
+
+def test_login_state_is_read_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "login-state"
+    assert login_state.waiting_for_2fa(None) is None
+    assert login_state.waiting_for_2fa(file) is None
+    file.write_text("waiting-2fa\n")
+    assert login_state.waiting_for_2fa(file) is True
+    file.write_text("logged-in 2026-03-02T14:30:00Z\n")
+    assert login_state.waiting_for_2fa(file) is False
+
+
+class Kept:
+    """A keeper that holds everything in memory."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.events: list[ConnectionEvent] = []
+
+    def save(self, values: dict[str, Any]) -> None:
+        self.values |= values
+
+    def event(self, event: ConnectionEvent) -> None:
+        self.events.append(event)
+
+
+def test_availability_is_the_ready_share_of_a_day_over_restarts() -> None:
+    clock, kept = WoundClock(), Kept()
+    first = Diagnostics(clock, kept)
+    first.ready(True)
+    clock.advance(6 * 3600)
+    first.ready(False)
+    clock.advance(6 * 3600)
+    assert first.availability() == 0.5
+    first.ready(True)
+    clock.advance(12 * 3600)
+    first.note("still-here")
+    second = Diagnostics(clock)
+    second.restore(kept, kept.values, kept.events)
+    assert second.availability() == 0.75
+    assert [event.kind for event in second.events] == ["still-here"]
+    clock.advance(24 * 3600)
+    assert second.availability() == 0.0
+
+
+def test_the_last_hundred_events_are_kept_in_order() -> None:
+    diagnostics = Diagnostics(WoundClock())
+    for number in range(150):
+        diagnostics.note("event", number=number)
+    assert [event.sequence for event in diagnostics.events] == list(range(51, 151))
+
+
+def test_diagnostics_that_cannot_be_read_do_not_stop_the_bridge() -> None:
+    diagnostics = Diagnostics(WoundClock())
+    diagnostics.restore(Kept(), {"reconnectAttempts": "many"}, [])
+    assert diagnostics.record.reconnect_attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (200, "No security definition has been found", errors.UnknownContractError),
+        (354, "Requested market data is not subscribed", errors.NoMarketDataError),
+        (10168, "not subscribed, delayed not enabled", errors.NoMarketDataError),
+        (10197, "No market data during competing live session", errors.CompetingSessionError),
+        (162, "HMDS query returned no data", errors.NoHistoryError),
+        (162, "Historical data request pacing violation", errors.PacingLimitedError),
+        (321, "The API interface is currently in Read-Only mode", errors.ReadOnlyGatewayError),
+        (321, "Invalid account code", errors.RequestRefusedError),
+        (201, "Order rejected - reason: margin", errors.OrderRefusedError),
+        (99999, "something new", errors.RequestRefusedError),
+    ],
+)
+def test_a_code_becomes_a_typed_error(code: int, text: str, kind: type[errors.TwsError]) -> None:
+    error = error_for(code, text)
+    assert type(error) is kind
+    assert (error.broker_code, error.broker_text) == (code, text)
+    assert error.extra["brokerCode"] == code
+
+
+def test_farm_notices_are_no_loss() -> None:
+    for code in (2103, 2104, 2105, 2106, 2107, 2108, 2119, 2157, 2158):
+        assert classify(code) is CodeClass.FARM
+        assert is_notice(code)
+    assert classify(2110) is CodeClass.UPSTREAM_LOST
+    assert classify(2199) is CodeClass.NOTICE
+
+
+def test_the_handbook_explains_every_code() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for meaning in TABLE.values():
+        row = f"| {meaning.code} | {meaning.kind.value} | {meaning.says} |"
+        assert f"{row} {meaning.bridge} | {meaning.person} |" in text

@@ -1,0 +1,203 @@
+"""What stands at the other end is not always a gateway: scripted servers over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from bridge import model
+from bridge.clock import SystemClock
+from bridge.tws import client
+from bridge.tws.client import GREETING, Codec, frame
+from bridge.tws.convert import from_contract, from_order, to_contract, to_order
+from bridge.tws.dial import DialError, DialProblem, greet
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[[Talk], Awaitable[int]]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    servers: list[asyncio.Server] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start(talk: Talk) -> int:
+        async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            tasks.append(asyncio.current_task())  # type: ignore[arg-type]
+            try:
+                await talk(reader, writer)
+            except (ConnectionError, asyncio.IncompleteReadError):
+                pass
+            finally:
+                writer.close()
+
+        server = await asyncio.start_server(one, "127.0.0.1", 0)
+        servers.append(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    yield start
+    for server in servers:
+        server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_greets_with_the_versions_of_the_library() -> None:
+    assert GREETING[:4] == b"API\0"
+    (length,) = struct.unpack(">I", GREETING[4:8])
+    assert GREETING[8:] == f"v{client.MIN_VERSION}..{client.MAX_VERSION}".encode()
+    assert length == len(GREETING) - 8
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (frame(b"100\x00now\x00"), "at least 157 is needed"),
+        (frame(b"hello\x00"), "what answers is no gateway"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no gateway, or a broken stream"),
+        (struct.pack(">I", 2**31) + b"x", "no gateway, or a broken stream"),
+        (b"", "the gateway closed the connection"),
+    ],
+)
+async def test_what_is_no_gateway_is_told_apart(serve: Serve, answer: bytes, reason: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(GREETING))
+        writer.write(answer)
+        await writer.drain()
+
+    port = await serve(talk)
+    with pytest.raises(DialError) as caught:
+        await greet("127.0.0.1", port, SystemClock())
+    assert caught.value.problem is DialProblem.CLOSED
+    assert reason in caught.value.detail
+
+
+async def test_a_silent_socket_does_not_hide_a_gateway_that_answers(serve: Serve) -> None:
+    met = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal met
+        met += 1
+        await reader.readexactly(len(GREETING))
+        if met > 1:
+            writer.write(frame(b"176\x0020260302 09:30:00 EST\x00"))
+        await asyncio.sleep(30)
+
+    port = await serve(talk)
+    wire = await greet("127.0.0.1", port, SystemClock())
+    assert wire.version == 176
+    assert met == 2
+    wire.drop("the test is over")
+
+
+async def test_a_host_that_does_not_exist_is_unreachable() -> None:
+    with pytest.raises(DialError) as caught:
+        await greet("no-such-host.invalid", 4002, SystemClock())
+    assert caught.value.problem is DialProblem.UNREACHABLE
+
+
+async def test_messages_cut_anywhere_are_put_together(serve: Serve) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(GREETING))
+        for byte in frame(b"176\x0020260302 09:30:00 EST\x00"):
+            writer.write(bytes((byte,)))
+            await writer.drain()
+        await reader.readexactly(4)
+        both = frame(b"49\x001\x001772461800\x00") + frame(b"49\x001\x001772461801\x00")
+        writer.write(both[:5])
+        await writer.drain()
+        await asyncio.sleep(0.01)
+        writer.write(both[5:])
+        await asyncio.sleep(30)
+
+    class Callbacks:
+        def __init__(self) -> None:
+            self.times: list[int] = []
+
+        def currentTime(self, seconds: int) -> None:
+            self.times.append(seconds)
+
+    port = await serve(talk)
+    wire = await greet("127.0.0.1", port, SystemClock())
+    callbacks = Callbacks()
+    wire.start(callbacks, client_id=17, time_zone="America/New_York")
+    async with asyncio.timeout(5):
+        while len(callbacks.times) < 2:
+            await asyncio.sleep(0.01)
+    assert callbacks.times == [1772461800, 1772461801]
+    wire.close("the test is over")
+    assert await wire.lost == "the test is over"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"x\x00", b"999\x001\x00", b"10\x00short\x00", b"\xff\xfe"]
+)
+def test_a_message_that_makes_no_sense_is_dropped(payload: bytes) -> None:
+    class Callbacks:
+        pass
+
+    codec = Codec(
+        lambda data: None, Callbacks(), version=176, client_id=1, time_zone="America/New_York"
+    )
+    assert codec.receive(payload) in (-1, 10)
+
+
+def test_what_is_encoded_is_what_the_broker_documents() -> None:
+    written: list[bytes] = []
+
+    class Callbacks:
+        pass
+
+    codec = Codec(
+        written.append, Callbacks(), version=176, client_id=1, time_zone="America/New_York"
+    )
+    codec.send.reqMktData(
+        7, to_contract(model.Contract(con_id=265598, symbol="AAPL")), "", False, False, []
+    )
+    fields = written[0][4:].decode().split("\0")
+    assert fields[:6] == ["1", "11", "7", "265598", "AAPL", "STK"]
+    codec.send.cancelOrder(12)
+    assert written[1][4:].decode().split("\0") == ["4", "1", "12", "", ""]
+
+
+def test_contracts_and_orders_survive_the_way_there_and_back() -> None:
+    contract = model.Contract(
+        con_id=1,
+        symbol="SPX",
+        sec_type="OPT",
+        expiration="20260320",
+        strike=5000.0,
+        right="C",
+        multiplier="100",
+        trading_class="SPXW",
+    )
+    assert from_contract(to_contract(contract)) == contract
+    order = model.Order(
+        action="SELL",
+        quantity=2.5,
+        order_type="STP LMT",
+        limit_price=10.5,
+        stop_price=11.0,
+        tif="GTC",
+        order_ref="gw-1",
+        oca_group="g",
+        oca_type=1,
+        account="DU1234567",
+        outside_rth=True,
+    )
+    assert from_order(to_order(order)) == order
+    market = from_order(to_order(model.Order(order_type="MKT", quantity=1)))
+    assert (market.limit_price, market.stop_price) == (None, None)
+
+
+def test_numpy_is_loaded_only_when_it_is_used() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, bridge.tws.session; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
