@@ -1,0 +1,1 @@
+"""The deploy tooling: stack.yaml to a healthy stack on a host."""

@@ -1,0 +1,134 @@
+"""What every model of stack.yaml has in common, and the small types they share."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+
+class Section(BaseModel):
+    """A mapping in stack.yaml: unknown keys are refused, values cannot change after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, value: Any) -> Any:
+        """A section whose keys are all commented out reads as null: its defaults hold."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            key: inner
+            for key, inner in value.items()
+            if inner is not None or not _is_section(cls.model_fields.get(key))
+        }
+
+
+def _is_section(field: FieldInfo | None) -> bool:
+    kind = field.annotation if field else None
+    return isinstance(kind, type) and issubclass(kind, Section)
+
+
+class SecretRef(Section):
+    """Where a secret's value comes from; the value itself never stands in stack.yaml.
+
+    Exactly one of: `stored` (set with `./deploy.py secrets set NAME`), `file`, or `command`.
+    """
+
+    stored: str | None = None
+    """A name in this project's own secret store, `.gangway/secrets/<target>/` beside stack.yaml."""
+    file: str | None = None
+    """A file on this machine that holds the value; a trailing newline is dropped."""
+    command: tuple[str, ...] | None = None
+    """A command that prints the value, such as `op read op://vault/ibkr` or `pass ibkr`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shape(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError("a secret's value does not belong in stack.yaml")  # noqa: TRY004
+        if isinstance(value, dict) and isinstance(value.get("command"), str):
+            return {**value, "command": shlex.split(value["command"])}
+        return value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SecretRef:
+        given = [name for name in ("stored", "file", "command") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError("give exactly one of stored, file, command")
+        if self.stored is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", self.stored):
+            raise ValueError("a stored secret's name has only a-z, 0-9, dot, dash and underscore")
+        return self
+
+    def __str__(self) -> str:
+        if self.stored:
+            return f"stored secret '{self.stored}'"
+        return f"file {self.file}" if self.file else f"command {(self.command or ('',))[0]}"
+
+
+def stored(name: str) -> SecretRef:
+    """The reference to a value of the project's own secret store."""
+    return SecretRef(stored=name)
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+        known = "/" in value or value == "UTC"
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        known = False
+    if not known:
+        raise ValueError(f"unknown time zone '{value}'")
+    return value
+
+
+def _clock(value: Any) -> Any:
+    """`23:30`, `9:30 pm` or `09:30 AM` to 24-hour `HH:MM`; `off` (or false) to `off`."""
+    if value is False or (isinstance(value, str) and value.lower() in {"off", "no", "never"}):
+        return "off"
+    if not isinstance(value, str):
+        raise ValueError("a time of day is written as '23:30' or '11:30 PM'")  # noqa: TRY004
+    match = re.fullmatch(r"\s*(\d{1,2}):(\d{2})\s*([aApP][mM])?\s*", value)
+    if match is None:
+        raise ValueError(f"'{value}' is no time of day")
+    hour, minute = int(match[1]), int(match[2])
+    if match[3]:
+        if not 1 <= hour <= 12:
+            raise ValueError(f"'{value}' is no time of day: with AM/PM the hour is 1 to 12")
+        hour = hour % 12 + (12 if match[3].lower() == "pm" else 0)
+    if hour > 23 or minute > 59:
+        raise ValueError(f"'{value}' is no time of day")
+    return f"{hour:02d}:{minute:02d}"
+
+
+def check_image(value: str) -> str:
+    """An image reference with a tag or a digest; ValueError for anything else."""
+    digest, tag = r"@sha256:[0-9a-f]{64}", r":[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+    if not re.fullmatch(rf"[a-z0-9][a-z0-9._:/-]*?(?:{tag}(?:{digest})?|{digest})", value):
+        raise ValueError(f"'{value}' is no image with a tag or digest")
+    return value
+
+
+def _port(value: int) -> int:
+    if not 1 <= value <= 65535:
+        raise ValueError("a port is a number from 1 to 65535")
+    return value
+
+
+Clock = Annotated[str, BeforeValidator(_clock)]
+"""A time of day in 24 hours, or `off`."""
+Zone = Annotated[str, AfterValidator(_zone)]
+Port = Annotated[int, AfterValidator(_port)]
+Megabytes = Annotated[int, Field(ge=1, le=1_048_576)]

@@ -1,0 +1,241 @@
+"""What each value alone cannot show: combinations that are unsafe or cannot work.
+
+Every rule is a function of the whole stack that yields problems (refused) or warnings (said).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Protocol
+
+from infrastructure.config.image_variables import refusal
+from infrastructure.config.profiles import JVM_OVERHEAD, KNOWN_HEAP, budget, heap
+from infrastructure.config.schedule import choose, cold_restart_window, fits, quiet_time, schedule
+from infrastructure.errors import Place, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from infrastructure.config.models import Stack
+
+_OLDEST_IMAGE = (10, 37, 1)
+
+
+class Placer(Protocol):
+    """Says where a value of the target stands."""
+
+    def __call__(self, *path: str | int) -> Place:
+        """Its file, line and column."""
+        ...
+
+
+def check(stack: Stack, place: Placer) -> tuple[list[Problem], list[Problem]]:
+    """Problems and warnings of a target whose single values are all right."""
+    problems = [problem for rule in PROBLEMS for problem in rule(stack, place)]
+    warnings = [warning for rule in WARNINGS for warning in rule(stack, place)]
+    return problems, warnings
+
+
+def _unsafe(message: str, place: Place, hint: str) -> Problem:
+    return Problem(message, place, hint, code="unsafe")
+
+
+def _both_on_small(stack: Stack, place: Placer) -> Iterator[Problem]:
+    if stack.gateway.mode == "both" and stack.profile == "e2-micro":
+        yield _unsafe(
+            "mode 'both' needs two Java machines, which 1 GB cannot hold",
+            place("gateway", "mode"),
+            "choose paper or live, or a bigger profile",
+        )
+
+
+def _both_needs_two_users(stack: Stack, place: Placer) -> Iterator[Problem]:
+    gateway = stack.gateway
+    if gateway.mode == "both" and gateway.paper_username is None:
+        hint = "with both, username is the live user and paper_username the paper user"
+        yield Problem("'paper_username' is missing", place("gateway", "mode"), hint, "missing-key")
+    if gateway.mode != "both" and gateway.paper_username is not None:
+        at = place("gateway", "paper_username")
+        yield Problem(
+            f"paper_username is only read with mode 'both', not '{gateway.mode}'",
+            at,
+            "put the paper user into username",
+        )
+
+
+def _live_is_deliberate(stack: Stack, place: Placer) -> Iterator[Problem]:
+    gateway = stack.gateway
+    if gateway.mode != "paper" and gateway.read_only is False and not stack.trading.live:
+        yield _unsafe(
+            f"mode '{gateway.mode}' with read_only: false, but trading.live is not set",
+            place("gateway", "read_only"),
+            "set trading.live: true to let orders reach the live account, or drop read_only",
+        )
+
+
+def _live_orders_need_a_writable_gateway(stack: Stack, place: Placer) -> Iterator[Problem]:
+    if stack.trading.live and stack.gateway.mode == "paper":
+        yield Problem(
+            "trading.live is set, but gateway.mode is paper",
+            place("trading", "live"),
+            "set gateway.mode: live, or drop trading.live",
+        )
+    if stack.trading.live and stack.gateway.read_only:
+        yield Problem(
+            "trading.live is set, but gateway.read_only refuses every order",
+            place("gateway", "read_only"),
+            "drop one of the two",
+        )
+
+
+def _one_daily_event(stack: Stack, place: Placer) -> Iterator[Problem]:
+    gateway = stack.gateway
+    if {gateway.auto_restart, gateway.auto_logoff} & {None, "off"}:
+        return
+    yield Problem(
+        "auto_restart and auto_logoff are both set, and the gateway does only one of them",
+        place("gateway", "auto_logoff"),
+        "keep auto_restart for live accounts, auto_logoff for paper",
+    )
+
+
+def _heap_fits(stack: Stack, place: Placer) -> Iterator[Problem]:
+    machines = 2 if stack.gateway.mode == "both" else 1
+    jvm = stack.gateway.jvm
+    needed = (heap(stack) + jvm.metaspace + JVM_OVERHEAD) * machines
+    limit = budget(stack, "gateway").memory
+    if needed > limit:
+        yield _unsafe(
+            f"a heap of {heap(stack)} MB needs about {needed} MB, but the limit is {limit} MB",
+            place("gateway", "jvm", "heap"),
+            "lower gateway.jvm.heap, raise limits.gateway, or choose a bigger profile",
+        )
+    if jvm.initial_heap is not None and jvm.initial_heap > heap(stack):
+        yield Problem(
+            f"initial_heap {jvm.initial_heap} is more than the heap of {heap(stack)} MB",
+            place("gateway", "jvm", "initial_heap"),
+            "Java would not start; leave it out",
+        )
+
+
+def _extra_environment(stack: Stack, place: Placer) -> Iterator[Problem]:
+    for name in stack.gateway.environment:
+        refused = refusal(name)
+        if refused is not None:
+            at = place("gateway", "environment", name)
+            yield Problem(refused[0], at, refused[1], code="dead-variable")
+
+
+def _image_runs_hooks(stack: Stack, place: Placer) -> Iterator[Problem]:
+    match = re.search(r"/ib-gateway:(\d+)\.(\d+)\.(\d+)", stack.gateway.image)
+    if match and tuple(map(int, match.groups())) < _OLDEST_IMAGE:
+        yield Problem(
+            f"image {stack.gateway.image} is too old to run start hooks",
+            place("gateway", "image"),
+            "10.37.1m (stable) or 10.40.1d (latest) at least",
+        )
+
+
+def _different_ports(stack: Stack, place: Placer) -> Iterator[Problem]:
+    if stack.caddy.http_port == stack.caddy.https_port:
+        at = place("caddy", "https_port")
+        yield Problem("http_port and https_port are the same", at, "give each its own")
+
+
+def _portal_has_its_own_user(stack: Stack, place: Placer) -> Iterator[Problem]:
+    portal, gateway = stack.portal, stack.gateway
+    if portal.enabled and portal.url is not None:
+        at = place("portal", "url")
+        yield Problem("portal.enabled and portal.url exclude each other", at, "drop one of the two")
+        return
+    if not portal.enabled:
+        return
+    if portal.username is None:
+        at = place("portal", "username")
+        yield Problem("'username' is missing", at, "a second IBKR user", code="missing-key")
+    elif portal.username in {gateway.username, gateway.paper_username}:
+        yield _unsafe(
+            "portal.username is the gateway's: each login would end the other's session",
+            place("portal", "username"),
+            "add a second user at IBKR and use it here",
+        )
+
+
+def _small_heap(stack: Stack, place: Placer) -> Iterator[Problem]:
+    if heap(stack) < KNOWN_HEAP:
+        yield Problem(
+            f"a heap of {heap(stack)} MB is less than what is known to work ({KNOWN_HEAP} MB)",
+            place("gateway", "jvm", "heap"),
+            "an OutOfMemoryError ends the gateway, and each fresh login may ask for 2FA",
+        )
+
+
+def _session_hangs(stack: Stack, place: Placer) -> Iterator[Problem]:
+    if stack.gateway.existing_session == "manual":
+        yield Problem(
+            "existing_session: manual hangs until a person clicks in the gateway's window",
+            place("gateway", "existing_session"),
+            "primary takes the session over, secondary leaves it to the other",
+        )
+    if stack.gateway.accept_incoming == "manual":
+        yield Problem(
+            "accept_incoming: manual hangs until a person clicks in the gateway's window",
+            place("gateway", "accept_incoming"),
+            "accept: the port is on the private network only",
+        )
+
+
+def _sunday(stack: Stack, place: Placer) -> Iterator[Problem]:
+    gateway = stack.gateway
+    restart, _, cold = schedule(gateway)
+    if restart is None:
+        return
+    window = cold_restart_window(gateway.time_zone, restart)
+    at = place("gateway", "cold_restart" if gateway.cold_restart else "auto_restart")
+    if window is None:
+        yield Problem(
+            f"no Sunday time in {gateway.time_zone} is between the session's end and {restart}",
+            at,
+            f"set auto_restart: '{quiet_time(gateway.time_zone)}', which leaves room",
+        )
+    elif cold is None:
+        yield Problem(
+            "without a cold restart the first auto-restart after Sunday 01:00 New York fails",
+            at,
+            f"cold_restart: '{choose(window)}' is before it",
+        )
+    elif not fits(window, cold):
+        yield Problem(
+            f"the cold restart at {cold} is not between the session's end and {restart}",
+            at,
+            f"cold_restart: '{choose(window)}' is",
+        )
+
+
+def _portal_on_small(stack: Stack, place: Placer) -> Iterator[Problem]:
+    if stack.portal.enabled and stack.portal.url is None and stack.profile == "e2-micro":
+        yield Problem(
+            "the Client Portal gateway is a second Java machine on 1 GB: expect heavy swapping",
+            place("portal", "enabled"),
+            "a bigger profile, or portal.url of one that runs elsewhere",
+        )
+
+
+PROBLEMS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
+    _both_on_small,
+    _both_needs_two_users,
+    _live_is_deliberate,
+    _live_orders_need_a_writable_gateway,
+    _one_daily_event,
+    _heap_fits,
+    _extra_environment,
+    _image_runs_hooks,
+    _different_ports,
+    _portal_has_its_own_user,
+]
+WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
+    _small_heap,
+    _session_hangs,
+    _sunday,
+    _portal_on_small,
+]

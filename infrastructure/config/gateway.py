@@ -1,0 +1,158 @@
+"""The gateway's settings: everything that the image honours, in words that people use.
+
+Names, values and what the image does with them: docs/gateway-image.md. What cannot be right is
+refused here, because the image reports most mistakes with one log line or not at all.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from infrastructure.config.base import (
+    Clock,
+    Megabytes,
+    SecretRef,
+    Section,
+    Zone,
+    check_image,
+    stored,
+)
+
+Mode = Literal["paper", "live", "both"]
+
+
+class TwoFactor(Section):
+    """What happens around the second factor at a login."""
+
+    asked: bool = True
+    """Whether a fresh login asks for approval on IBKR Mobile; `plan` says so beforehand."""
+    timeout_action: Literal["exit", "restart"] = "restart"
+    """When a login was not finished after the dialog closed: end, or start over."""
+    relogin: bool = True
+    """Ask again when the three minutes ran out, instead of waiting for a person at the screen."""
+    device: str | None = None
+    """Exact entry of the device list, such as `IB Key`, for accounts with several."""
+    exit_interval: int = Field(default=60, ge=1, le=3600)
+    """Seconds after an early closed dialog until an unfinished login is given up."""
+    wait: int = Field(default=600, ge=10, le=86_400)
+    """Seconds that `up` waits for the approval before it ends with exit code 4."""
+
+
+class Jvm(Section):
+    """The gateway's Java machine."""
+
+    heap: Megabytes | None = Field(default=None, ge=128)
+    """Heap in MB (-Xmx); unset: as the profile says (256 on e2-micro)."""
+    initial_heap: Megabytes | None = None
+    """Initial heap in MB (-Xms); unset: the same as `heap` with `pretouch`, else not given."""
+    metaspace: Megabytes = 128
+    """Limit of class metadata in MB (-XX:MaxMetaspaceSize)."""
+    collector: Literal["serial", "g1", "parallel"] = "serial"
+    """Garbage collector; serial needs the least memory."""
+    pretouch: bool = True
+    """Claim the heap at the start (-XX:+AlwaysPreTouch), so memory is missing then or never."""
+    exit_on_out_of_memory: bool = True
+    """End instead of hanging when the heap is full (-XX:+ExitOnOutOfMemoryError)."""
+    options: tuple[str, ...] = ()
+    """More options, one each, appended last. No spaces, no -D (the image drops those)."""
+
+    @field_validator("options")
+    @classmethod
+    def _plain_options(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for option in value:
+            if option.startswith("-D"):
+                raise ValueError(f"'{option}' would be dropped: the image deletes every -D line")
+            if not re.fullmatch(r"-X[A-Za-z0-9:+=._/-]+", option):
+                raise ValueError(f"'{option}' is no single -X option")
+        return value
+
+
+class Gateway(Section):
+    """IB Gateway in its container."""
+
+    image: str = "ghcr.io/gnzsnz/ib-gateway:stable"
+    """Image by tag or digest; 10.37.1m (stable) or 10.40.1d (latest) at least."""
+    mode: Mode = "paper"
+    """Account kind: `paper`, `live`, or `both` (two Java machines: not on 1 GB)."""
+    username: str | None = None
+    """IBKR user name, with `both` the live one. Unset: the stored value `tws-username`."""
+    password: SecretRef = stored("tws-password")
+    """Its password."""
+    paper_username: str | None = None
+    """Paper user name, with `both` only."""
+    paper_password: SecretRef = stored("tws-password-paper")
+    """Its password, with `both` only."""
+    time_zone: Zone = "America/New_York"
+    """Time zone of the gateway, its logs and every time below."""
+    read_only: bool | None = None
+    """Refuse orders in the gateway. Unset: only in live mode without `trading.live`."""
+    accept_incoming: Literal["accept", "reject", "manual"] = "accept"
+    """API connections that the gateway does not know; the port is on the private network only."""
+    existing_session: Literal["primary", "primaryoverride", "secondary", "manual"] = "primary"
+    """When the user is logged in elsewhere; `manual` hangs until a person acts."""
+    two_factor: TwoFactor = TwoFactor()
+    """Second factor."""
+    auto_restart: Clock | None = None
+    """Daily restart that keeps the session, or `off`. Unset: in live mode, at 23:30 New York."""
+    auto_logoff: Clock | None = None
+    """Daily log-off and fresh login, or `off`. Unset: in paper mode."""
+    cold_restart: Clock | None = None
+    """Sunday's full restart (fresh login), or `off`. Unset: before the first restart after IBKR
+    ends the week's session, Sunday 01:00 New York."""
+    allow_blind_trading: bool = False
+    """Accept orders for instruments without market data."""
+    bypass_order_warnings: bool = True
+    """Confirm the gateway's order warnings for API orders, which nobody could click."""
+    save_settings: str | None = None
+    """When the gateway's settings are saved: `Every 30 mins`, or times such as `08:00 17:30`."""
+    master_client_id: int | None = Field(default=None, ge=0)
+    """Client id that sees all orders."""
+    login_dialog_timeout: int = Field(default=180, ge=30, le=1800)
+    """Seconds until the login window must be there; small machines need more than 60."""
+    publish_api: str | None = None
+    """Also publish the TWS API on the host, such as `127.0.0.1:4001`; loopback only. Unset: only
+    the bridge reaches it."""
+    jvm: Jvm = Jvm()
+    """Java machine."""
+    stop_grace: int = Field(default=45, ge=10, le=300)
+    """Seconds the gateway gets to end cleanly."""
+    environment: dict[str, str] = Field(default_factory=dict)
+    """More variables for the image; what it ignores or what is set above is refused."""
+
+    @field_validator("image")
+    @classmethod
+    def _image(cls, value: str) -> str:
+        return check_image(value)
+
+    @field_validator("save_settings")
+    @classmethod
+    def _save_settings(cls, value: str | None) -> str | None:
+        if value is None or re.fullmatch(r"Every( \d+)? (mins|hours)", value):
+            return value
+        clock = r"([01]\d|2[0-3]):[0-5]\d"
+        if not re.fullmatch(rf"{clock}( {clock})*", value):
+            raise ValueError(f"'{value}' is no schedule for saving")
+        return value
+
+    @field_validator("publish_api", mode="before")
+    @classmethod
+    def _publish(cls, value: object) -> object:
+        if value is False:
+            return None
+        text = f"127.0.0.1:{value}" if isinstance(value, int) and value is not True else value
+        match = re.fullmatch(r"([0-9.]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", str(text))
+        if match is None or not 1 <= int(match[2]) <= 65535:
+            raise ValueError("write the address and the port")
+        if not (match[1].startswith("127.") or match[1] == "[::1]"):
+            raise ValueError("the TWS API has no password: it must never be on a public address")
+        return text
+
+    @field_validator("username", "paper_username")
+    @classmethod
+    def _username(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z0-9._@-]{1,64}", value):
+            raise ValueError("a user name has only letters, digits, dot, dash, underscore and @")
+        return value

@@ -1,0 +1,71 @@
+"""Where a stack runs, and how it is reached."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from infrastructure.config.base import Port, Section
+from infrastructure.config.places import parse
+
+
+class Host(Section):
+    """The machine to deploy to: `user@host:port` in short, or these keys."""
+
+    address: str
+    """Name or address, or an alias of `~/.ssh/config`; `local` deploys to this machine."""
+    user: str | None = None
+    """Login; unset: as `~/.ssh/config` says, else your own name."""
+    port: Port | None = None
+    """SSH port; unset: as `~/.ssh/config` says, else 22."""
+    identity: str | None = None
+    """Private key file; unset: the agent and the usual keys."""
+    jump: str | None = None
+    """Jump host, `user@host:port`; its key is verified too."""
+    known_hosts: str = "~/.ssh/known_hosts"
+    """File with the trusted host keys. An unknown or changed key is refused."""
+    trust_host_key: str | None = None
+    """`SHA256:…` fingerprint that is accepted for the host even if known_hosts lacks it."""
+    connect_timeout: float = Field(default=10.0, gt=0, le=300)
+    """Seconds to wait for the connection."""
+    sudo: bool = True
+    """Use `sudo -n` on the host when the login is not root."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = re.fullmatch(r"(?:([^@\s]+)@)?(\[[^\]]+\]|[^:@\s]+)(?::(\d+))?", value.strip())
+        if match is None:
+            raise ValueError(f"'{value}' is not user@host:port")
+        parts = {"user": match[1], "address": match[2].strip("[]"), "port": match[3]}
+        return {key: part for key, part in parts.items() if part is not None}
+
+    @field_validator("trust_host_key")
+    @classmethod
+    def _fingerprint(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", value):
+            raise ValueError("a fingerprint looks like SHA256: and 43 characters")
+        return value
+
+
+def likely_host(file: str | Path, name: str | None) -> Host | None:
+    """The host that a target probably has, long before the whole file is checked; None in doubt.
+
+    It only lets a connection begin early: what counts is the host of the checked target.
+    """
+    try:
+        values = parse(Path(file).read_text(encoding="utf-8"), str(file)).values
+        targets = values["targets"]
+        own = targets[name or next(iter(targets))].get("host")
+        shared = (values.get("defaults") or {}).get("host")
+        if isinstance(own, dict) and isinstance(shared, dict):
+            own = {**shared, **own}
+        host = Host.model_validate(own or shared)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration):
+        return None
+    return None if host.address == "local" else host

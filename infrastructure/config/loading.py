@@ -1,0 +1,210 @@
+"""Reads stack.yaml: every problem at once, each with its place and a hint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from infrastructure.config.explain import explain
+from infrastructure.config.models import Stack, Target
+from infrastructure.config.places import Document, parse
+from infrastructure.errors import ConfigError, Place, Problem, UsageError
+
+if TYPE_CHECKING:
+    from infrastructure.config.places import Path as ValuePath
+
+DEFAULT_FILE = "stack.yaml"
+SANDBOX = "sandbox"
+
+
+def load(file: str | Path | None = None, name: str | None = None) -> Target:
+    """The target of this name; without one, the only target, or the sandbox if there is no file.
+
+    Raises ConfigError with all problems, UsageError when the file or the target is not there.
+    """
+    path = Path(file or DEFAULT_FILE)
+    if not path.exists():
+        if file is None and name in {None, SANDBOX}:
+            from infrastructure.config.sandbox import sandbox
+
+            return sandbox()
+        raise UsageError(
+            f"there is no {path}", hint="./deploy.py init writes one", code="no-configuration"
+        )
+    return _chosen(_read(path), path, name)
+
+
+def load_text(text: str, file: str, name: str) -> Target:
+    """The target as this text will load once it is written to `file`."""
+    return _chosen(_checked(parse(text, file), Path(file)), Path(file), name)
+
+
+def _chosen(document: Document, path: Path, name: str | None) -> Target:
+    names = _names(document)
+    if name == SANDBOX and SANDBOX not in names:
+        from infrastructure.config.sandbox import sandbox
+
+        return sandbox()
+    if name is None:
+        if len(names) != 1:
+            raise UsageError(
+                f"{path} has {len(names)} targets: {', '.join(names) or 'none'}",
+                hint="choose one with --target NAME",
+                code="target-needed",
+            )
+        name = names[0]
+    if name not in names:
+        raise UsageError(
+            f"{path} has no target '{name}'",
+            hint=f"it has {', '.join(names) or 'none'}",
+            code="unknown-target",
+        )
+    return _target(document, path, name)
+
+
+def load_all(file: str | Path) -> list[Target]:
+    """Every target of the file; raises ConfigError with the problems of all of them."""
+    path = Path(file)
+    document = _read(path)
+    targets, problems = [], []
+    for name in _names(document):
+        try:
+            targets.append(_target(document, path, name))
+        except ConfigError as error:
+            problems += error.problems()
+    if problems:
+        raise _error(path, problems)
+    return targets
+
+
+def place_of(target: Target, path: ValuePath, *, key: bool = False) -> Place:
+    """Where a value of the target stands: in the target, else in `defaults`, else its parent."""
+    if target.document is None:
+        return Place(SANDBOX, path=".".join(map(str, path)))
+    return _place(target.document, target.name, path, key=key)
+
+
+def _place(document: Document, name: str, path: ValuePath, *, key: bool = False) -> Place:
+    own, shared = ("targets", name, *path), ("defaults", *path)
+    if own not in document.positions and shared in document.positions:
+        return document.place(shared, key=key, strip=1)
+    return document.place(own, key=key, strip=2)
+
+
+def _read(path: Path) -> Document:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", code="no-configuration") from error
+    return _checked(parse(text, str(path)), path)
+
+
+def _checked(document: Document, path: Path) -> Document:
+    problems = document.problems
+    if not problems and not isinstance(document.values, dict):
+        problems.append(
+            Problem(
+                "the file must be a mapping", Place(str(path), 1, 1), "./deploy.py init writes one"
+            )
+        )
+    if not problems:
+        problems += _top_level(document)
+    if problems:
+        raise _error(path, problems)
+    return document
+
+
+def _top_level(document: Document) -> list[Problem]:
+    from infrastructure.config.explain import unknown_key
+
+    problems = [
+        unknown_key(document.place((key,), key=True), key, ["targets", "defaults"])
+        for key in document.values
+        if key not in {"targets", "defaults"}
+    ]
+    targets = document.values.get("targets")
+    if not isinstance(targets, dict) or not targets:
+        place = document.place(("targets",))
+        problems.append(
+            Problem("there are no targets", place, "write `targets:` and below it a name: settings")
+        )
+        return problems
+    for name in targets:
+        if not _valid_name(str(name)):
+            place = document.place(("targets", name), key=True)
+            problems.append(
+                Problem(f"'{name}' is no target name", place, "a-z, 0-9 and dash, 32 at most")
+            )
+    return problems
+
+
+def _valid_name(name: str) -> bool:
+    import re
+
+    return re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", name) is not None
+
+
+def _names(document: Document) -> list[str]:
+    return [str(name) for name in document.values["targets"]]
+
+
+def _target(document: Document, path: Path, name: str) -> Target:
+    from infrastructure.config.checks import check
+
+    own = document.values["targets"][name]
+    values = _merge(document.values.get("defaults") or {}, own if own is not None else {})
+    problems: list[Problem] = []
+    stack: Stack | None = None
+    for _ in range(2):
+        try:
+            stack = Stack.model_validate(values)
+            break
+        except ValidationError as error:
+            if problems:
+                break
+            problems = [explain(document, name, item) for item in error.errors()]
+            values = _without(values, [item["loc"] for item in error.errors()])
+    found = check(stack, lambda *at: _place(document, name, at)) if stack else ([], [])
+    problems += found[0]
+    target = Target(name, stack, path, document, tuple(found[1])) if stack else None
+    if problems or target is None:
+        from infrastructure.config.secrets import missing
+
+        said = {problem.place for problem in problems}
+        absent = missing(target) if target else []
+        raise _error(path, problems + [item for item in absent if item.place not in said])
+    return target
+
+
+def _merge(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {
+            key: _merge(base[key], over[key])
+            if key in base and key in over
+            else over.get(key, base.get(key))
+            for key in [*base, *(key for key in over if key not in base)]
+        }
+    return over
+
+
+def _without(values: Any, locations: list[tuple[int | str, ...]]) -> Any:
+    """A copy without the values at fault, so that the checks across values can still run."""
+    import copy
+
+    values = copy.deepcopy(values)
+    for location in locations:
+        parent: Any = values
+        for part in location[:-1]:
+            if isinstance(parent, dict) and part in parent:
+                parent = parent[part]
+        if isinstance(parent, dict):
+            parent.pop(location[-1] if location else None, None)
+    return values
+
+
+def _error(path: Path, problems: list[Problem]) -> ConfigError:
+    ordered = sorted(problems, key=lambda p: (p.place or Place("")).line)
+    plural = "problem" if len(ordered) == 1 else "problems"
+    return ConfigError(f"{path} has {len(ordered)} {plural}", found=tuple(ordered))

@@ -1,0 +1,144 @@
+"""When the gateway restarts: the image's times, and a Sunday that costs one login only.
+
+IBKR ends every session on Sunday 01:00 New York. The first restart after that needs a full login,
+so Sunday's cold restart has to come between that moment and the first token restart; the image
+runs it on Sundays only, in the gateway's zone. Daylight saving moves the moment, so a time has to
+fit every Sunday of a year.
+"""
+
+from __future__ import annotations
+
+import functools
+from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING, NamedTuple
+from zoneinfo import ZoneInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infrastructure.config.gateway import Gateway
+
+NEW_YORK = ZoneInfo("America/New_York")
+_MARGIN = 15
+_FRIENDLY = 9 * 60
+_DAY = 24 * 60
+_SUNDAYS = 53 * 4
+"""Four years of Sundays: every combination of the two zones' daylight saving."""
+
+
+class Schedule(NamedTuple):
+    """What the image is told; each `HH:MM` in the gateway's zone, or None."""
+
+    auto_restart: str | None
+    auto_logoff: str | None
+    cold_restart: str | None
+
+
+def image_time(clock: str) -> str:
+    """`23:30` as the image parses it: `11:30 PM`, zero-padded, upper case, nothing else."""
+    hour, minute = map(int, clock.split(":"))
+    return f"{hour % 12 or 12:02d}:{minute:02d} {'PM' if hour >= 12 else 'AM'}"
+
+
+def schedule(gateway: Gateway) -> Schedule:
+    """The times with their defaults: paper logs off daily, live restarts with its session."""
+    restart, logoff = gateway.auto_restart, gateway.auto_logoff
+    if restart is None and logoff is None:
+        quiet = quiet_time(gateway.time_zone)
+        restart, logoff = (None, quiet) if gateway.mode == "paper" else (quiet, None)
+    elif restart is None and logoff == "off":
+        restart = None if gateway.mode == "paper" else quiet_time(gateway.time_zone)
+    elif logoff is None and restart == "off":
+        logoff = quiet_time(gateway.time_zone) if gateway.mode == "paper" else None
+    restart = None if restart == "off" else restart
+    logoff = None if logoff == "off" else logoff
+    cold = gateway.cold_restart
+    if cold is None and restart is not None:
+        window = cold_restart_window(gateway.time_zone, restart)
+        cold = choose(window) if window else None
+    return Schedule(restart, logoff, None if cold == "off" else cold)
+
+
+@functools.cache
+def quiet_time(zone: str) -> str:
+    """23:30 New York (markets closed, before IBKR's nightly reset) in another zone.
+
+    Taken from summer, so that a zone without daylight saving is at 22:30 in winter and never
+    inside the reset, which starts at 23:45.
+    """
+    moment = datetime(2026, 7, 1, 23, 30, tzinfo=NEW_YORK).astimezone(ZoneInfo(zone))
+    return moment.strftime("%H:%M")
+
+
+@functools.cache
+def cold_restart_window(zone: str, restart: str) -> tuple[int, int] | None:
+    """The minutes of a Sunday, first and last, that fit every week; None when none does.
+
+    A time fits when it is on Sunday in `zone`, after the session's end, and before the first
+    restart at `restart` that follows it.
+    """
+    first, last = 0, _DAY - 1
+    for begin, end in _windows(ZoneInfo(zone), restart):
+        first, last = max(first, begin), min(last, end)
+    return (first, last) if first < last else None
+
+
+def choose(window: tuple[int, int]) -> str:
+    """09:00 where it fits, as a person has to approve the login; else as near as can be."""
+    first, last = window
+    margin = min(_MARGIN, (last - first) // 2)
+    minute = min(max(_FRIENDLY, first + margin), last - margin)
+    if margin >= 5:
+        minute -= minute % 5
+    return f"{minute // 60:02d}:{minute % 60:02d}"
+
+
+def fits(window: tuple[int, int] | None, clock: str) -> bool:
+    """Whether a time of day lies in the window."""
+    hour, minute = map(int, clock.split(":"))
+    return window is not None and window[0] <= hour * 60 + minute <= window[1]
+
+
+def _windows(zone: ZoneInfo, restart: str) -> Iterator[tuple[int, int]]:
+    hour, minute = map(int, restart.split(":"))
+    for week in range(_SUNDAYS):
+        sunday = date(2026, 1, 4) + timedelta(weeks=week)
+        ended = datetime.combine(sunday, time(1), NEW_YORK).astimezone(zone).replace(tzinfo=None)
+        following = ended.replace(hour=hour, minute=minute)
+        if following <= ended:
+            following += timedelta(days=1)
+        midnight = datetime.combine(sunday, time())
+        begin = int((ended - midnight).total_seconds() // 60)
+        end = int((following - midnight).total_seconds() // 60)
+        yield max(begin + 1, 0), min(end - 1, _DAY - 1)
+
+
+def next_restart(gateway: Gateway, now: datetime) -> tuple[datetime, str] | None:
+    """When the gateway next restarts as planned, in its own zone, and how; None: never.
+
+    `now` knows its zone. The Sunday cold restart asks for 2FA, the others do not.
+    """
+    restart, logoff, cold = schedule(gateway)
+    here = now.astimezone(ZoneInfo(gateway.time_zone))
+    due = []
+    for clock, kind, sundays in (
+        (restart, "restart", False),
+        (logoff, "logoff and new login", False),
+        (cold, "cold restart, asks for 2FA", True),
+    ):
+        if clock:
+            hour, minute = map(int, clock.split(":"))
+            moments = (
+                datetime.combine(
+                    here.date() + timedelta(days=days), time(hour, minute), here.tzinfo
+                )
+                for days in range(9)
+            )
+            due.append(
+                next(
+                    (one, kind)
+                    for one in moments
+                    if one > here and (not sundays or one.weekday() == 6)
+                )
+            )
+    return min(due, default=None)

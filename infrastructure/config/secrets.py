@@ -1,0 +1,189 @@
+"""Secrets: references in stack.yaml, values read at the last moment and never shown.
+
+The project's own store is `.gangway/secrets/<target>/` beside stack.yaml: a file per name, 0600 in
+folders of 0700, kept out of git by a `.gitignore` of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as random
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infrastructure.config.base import SecretRef, stored
+from infrastructure.errors import ConfigError, Place, Problem, UsageError
+
+if TYPE_CHECKING:
+    from infrastructure.config.models import Target
+
+USERNAME = "tws-username"
+"""Where the user name is looked for when stack.yaml has none; not a secret, so it is shown."""
+GENERATED = {"bridge-admin-key": "the bridge's first key"}
+"""Names that `resolve` makes up and stores when they are not there yet."""
+_COMMAND_SECONDS = 60
+
+
+def needed(target: Target) -> dict[str, tuple[SecretRef, Place]]:
+    """Every secret that a deploy of the target needs, by its name in the release."""
+    gateway, bridge = target.stack.gateway, target.stack.bridge
+    found: dict[str, tuple[SecretRef, Place]] = {}
+    if target.stack.runtime == "compose":  # nobody logs in to the sandbox
+        found["tws-password"] = (gateway.password, target.place("gateway", "password"))
+        if gateway.username is None:
+            found[USERNAME] = (stored(USERNAME), target.place("gateway", "username"))
+    if gateway.mode == "both":
+        at = target.place("gateway", "paper_password")
+        found["tws-password-paper"] = (gateway.paper_password, at)
+    if target.stack.portal.enabled:
+        at = target.place("portal", "password")
+        found["portal-password"] = (target.stack.portal.password, at)
+    for place, url in enumerate(target.stack.alerts.urls):
+        found[f"alert-url-{place + 1}"] = (url, target.place("alerts", "urls", place))
+    found["bridge-admin-key"] = (bridge.admin_key, target.place("bridge", "admin_key"))
+    return found
+
+
+def folder(target: Target) -> Path:
+    """The store of a target."""
+    if target.file is None:
+        return Path(target.base) / "secrets"
+    return target.file.resolve().parent / ".gangway" / "secrets" / target.name
+
+
+def resolve(target: Target, *, generate: bool = True) -> dict[str, bytes]:
+    """The value of every needed secret; ConfigError with all that are missing or broken."""
+    values: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    for name, (reference, place) in needed(target).items():
+        if generate and _to_be_made(target, name, reference):
+            store(target, name, new_key())
+        try:
+            values[name] = read(target, reference)
+        except UsageError as error:
+            problems.append(Problem(error.message, place, error.hint, error.code))
+    if problems:
+        plural = "secret is" if len(problems) == 1 else "secrets are"
+        raise ConfigError(f"{len(problems)} {plural} not available", found=tuple(problems))
+    return values
+
+
+def missing(target: Target) -> list[Problem]:
+    """Needed secrets that are not there, found without running any command."""
+    problems = []
+    for name, (reference, place) in needed(target).items():
+        if reference.command or name in GENERATED:
+            continue
+        try:
+            read(target, reference)
+        except UsageError as error:
+            problems.append(Problem(error.message, place, error.hint, error.code))
+    return problems
+
+
+def storable(target: Target) -> list[str]:
+    """The names in the store that the target refers to."""
+    references = (reference for reference, _ in needed(target).values())
+    return [reference.stored for reference in references if reference.stored]
+
+
+def state(target: Target, name: str) -> str:
+    """`set`, `missing`, `unusable`, `generated` (by the next deploy) or `command` (not run)."""
+    reference, _ = needed(target)[name]
+    if reference.command:
+        return "command"
+    if _to_be_made(target, name, reference):
+        return "generated"
+    try:
+        read(target, reference)
+    except UsageError as error:
+        return "missing" if error.code == "missing-secret" else "unusable"
+    return "set"
+
+
+def new_key() -> bytes:
+    """A fresh random key."""
+    return random.token_urlsafe(32).encode()
+
+
+def read(target: Target, reference: SecretRef) -> bytes:
+    """One value; UsageError (without the value) when it cannot be had."""
+    if reference.command:
+        return _from_command(reference.command)
+    path = _path(target, reference)
+    try:
+        value = path.read_bytes()
+    except FileNotFoundError:
+        hint = f"./deploy.py --target {target.name} secrets set {reference.stored}"
+        if reference.file:
+            hint = f"write the value to {reference.file}, mode 0600"
+        raise UsageError(f"{reference} is not there", hint=hint, code="missing-secret") from None
+    except OSError as error:
+        message = f"cannot read {reference}: {error.strerror}"
+        raise UsageError(message, code="missing-secret") from None
+    if path.stat().st_mode & 0o077:
+        hint = f"chmod 600 {path}"
+        raise UsageError(f"{reference} can be read by others", hint=hint, code="secret-mode")
+    return _one_line(value, str(reference))
+
+
+def store(target: Target, name: str, value: bytes) -> Path:
+    """Writes a value to the store, atomically, 0600; returns its path."""
+    place = folder(target)
+    previous = os.umask(0o077)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        ignore = place.parents[1] / ".gitignore" if target.file else None
+        if ignore is not None and not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+        path = place / str(SecretRef(stored=name).stored)
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_bytes(_one_line(value, f"secret '{name}'"))
+        temporary.chmod(0o600)
+        temporary.replace(path)
+    finally:
+        os.umask(previous)
+    return path
+
+
+def _path(target: Target, reference: SecretRef) -> Path:
+    if reference.stored:
+        return folder(target) / reference.stored
+    path = Path(reference.file or "").expanduser()
+    return path if path.is_absolute() or target.file is None else target.file.parent / path
+
+
+def _to_be_made(target: Target, name: str, reference: SecretRef) -> bool:
+    return (
+        name in GENERATED and reference.stored is not None and not _path(target, reference).exists()
+    )
+
+
+def _one_line(value: bytes, what: str) -> bytes:
+    text = value.rstrip(b"\r\n")
+    if not text:
+        raise UsageError(f"{what} is empty", code="missing-secret")
+    if b"\n" in text or b"\0" in text:
+        raise UsageError(f"{what} has more than one line", code="bad-secret")
+    return text
+
+
+def _from_command(command: tuple[str, ...]) -> bytes:
+    shown = f"command {command[0]}"
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, timeout=_COMMAND_SECONDS, check=False
+        )
+    except FileNotFoundError:
+        hint = "install it, or use {stored: …} or {file: …}"
+        raise UsageError(f"{shown} is not installed", hint=hint, code="missing-secret") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        slow = isinstance(error, subprocess.TimeoutExpired)
+        reason = f"took longer than {_COMMAND_SECONDS} seconds" if slow else "cannot be run"
+        raise UsageError(f"{shown} {reason}", code="missing-secret") from None
+    if done.returncode != 0:
+        hint = "run it by hand to see what it needs, such as signing in"
+        message = f"{shown} ended with exit code {done.returncode}"
+        raise UsageError(message, hint=hint, code="missing-secret")
+    return _one_line(done.stdout, shown)

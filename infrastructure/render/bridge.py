@@ -1,0 +1,130 @@
+"""The bridge's sources, limits and variables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from infrastructure.config.schedule import schedule
+from infrastructure.render.layout import session
+from infrastructure.render.model import CONTAINER_UID, RenderedFile
+from infrastructure.render.templates import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from infrastructure.config.models import Target
+    from infrastructure.render.layout import Layout
+
+_LOCKS = {
+    "ib_async": "requirements.lock",
+    "ib_insync": "requirements-ib-insync.lock",
+}
+_LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+
+
+def sources(target: Target, project: Path = PROJECT) -> list[RenderedFile]:
+    """The build context of the bridge's image, below `image/`: what it needs and nothing else."""
+    folder = project / "bridge"
+    lock = _LOCKS[target.stack.bridge.library]
+    found = []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(project)
+        if not path.is_file() or _LEFT_OUT & set(relative.parts):
+            continue
+        if path.suffix in {".pyc", ".in"} or (path.suffix == ".lock" and path.name != lock):
+            continue
+        name = f"image/{relative.as_posix()}"
+        found.append(RenderedFile(name, path.read_bytes(), 0o644, services=("bridge",)))
+    return found
+
+
+def build_arguments(target: Target) -> dict[str, str]:
+    """What the Dockerfile is told."""
+    bridge = target.stack.bridge
+    return {"BASE_IMAGE": bridge.base_image, "CLIENT_LIBRARY": bridge.library}
+
+
+def image(target: Target, context: list[RenderedFile]) -> str:
+    """The image's name: its tag is the hash of all that goes into it."""
+    digest = hashlib.sha256(json.dumps(build_arguments(target), sort_keys=True).encode())
+    for item in context:
+        digest.update(f"{item.path}\0{item.digest}\0".encode())
+    return f"gangway/{target.name}-bridge:{digest.hexdigest()[:16]}"
+
+
+def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
+    """What is mounted into the bridge's container, and its first key."""
+    rules = json.dumps(trading_rules(target), indent=2).encode() + b"\n"
+    contents = {"bridge-admin-key": secrets["bridge-admin-key"]}
+    if target.stack.alerts.urls:
+        urls = [secrets[name] for name in secrets if name.startswith("alert-url-")]
+        contents["bridge-alerts"] = b"".join(url.strip() + b"\n" for url in urls)
+    return [
+        RenderedFile("bridge/trading.json", rules, 0o644, services=("bridge",)),
+        *(
+            RenderedFile(f"secrets/{name}", content, 0o400, True, ("bridge",), CONTAINER_UID)
+            for name, content in contents.items()
+        ),
+    ]
+
+
+def secret_names(target: Target) -> list[str]:
+    """The files below `secrets/` that the bridge reads."""
+    return ["bridge-admin-key", *(["bridge-alerts"] if target.stack.alerts.urls else [])]
+
+
+def trading_rules(target: Target) -> dict[str, object]:
+    """The limits, with the gateway's zone and the restarts that it plans."""
+    gateway = target.stack.gateway
+    restart, logoff, cold = schedule(gateway)
+    planned = [clock for clock in (restart, logoff) if clock]
+    if cold:
+        planned.append(f"Sun {cold}")
+    return {
+        **target.stack.trading.model_dump(mode="json"),
+        "planned_restarts": planned,
+        "time_zone": gateway.time_zone,
+    }
+
+
+def environment(target: Target, layout: Layout) -> dict[str, str]:
+    """The bridge's variables (docs/bridge.md)."""
+    bridge, portal = target.stack.bridge, target.stack.portal
+    values = {
+        "BRIDGE_LISTEN": layout.bridge_listen,
+        "BRIDGE_TWS_HOST": layout.tws_host,
+        "BRIDGE_TWS_PORT": str(layout.tws_port),
+        "BRIDGE_CLIENT_ID": str(bridge.client_id),
+        "BRIDGE_DATA_DIR": layout.bridge_data,
+        "BRIDGE_ADMIN_KEY_FILE": f"{layout.secrets}/bridge-admin-key",
+        "BRIDGE_TRADING_MODE": session(target),
+        "BRIDGE_TRADING_FILE": f"{layout.bridge_config}/trading.json",
+        "BRIDGE_LOG_LEVEL": bridge.log_level,
+        "BRIDGE_TIME_ZONE": target.stack.gateway.time_zone,
+        "BRIDGE_TRUSTED_PROXIES": layout.proxies,
+    }
+    restart, logoff, _ = schedule(target.stack.gateway)
+    if restart or logoff:
+        values["BRIDGE_RESTART_TIME"] = restart or logoff or ""
+    if layout.login_state:
+        values["BRIDGE_LOGIN_STATE_FILE"] = layout.login_state
+    values |= _alerts(target, layout)
+    if portal.url or portal.enabled:
+        values["BRIDGE_PORTAL_URL"] = portal.url or "https://portal:5000"
+    return values
+
+
+def _alerts(target: Target, layout: Layout) -> dict[str, str]:
+    alerts = target.stack.alerts
+    if not alerts.urls:
+        return {}
+    values = {
+        "BRIDGE_ALERTS_FILE": f"{layout.secrets}/bridge-alerts",
+        "BRIDGE_ALERT_LOST_MINUTES": str(alerts.lost_minutes),
+    }
+    if alerts.events:
+        values["BRIDGE_ALERT_EVENTS"] = ",".join(alerts.events)
+    return values

@@ -1,0 +1,140 @@
+"""The gateway's files and variables, exactly as the image reads them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from infrastructure.config.profiles import heap
+from infrastructure.config.schedule import image_time, schedule
+from infrastructure.config.secrets import USERNAME
+from infrastructure.render.layout import SETTINGS_PATH
+from infrastructure.render.model import CONTAINER_UID, RenderedFile
+from infrastructure.render.passwords import ibc_password
+from infrastructure.render.templates import PROJECT, TEMPLATES, render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infrastructure.config.models import Stack, Target
+
+HOOKS = ("start/10-settings.sh", "start/20-jvm.sh", "start/30-ibc.sh", "start/40-login-state.sh")
+SCRIPTS = ("healthcheck.sh", "login-state.sh")
+PASSWORD = "tws-password"  # noqa: S105 - a name
+PAPER_PASSWORD = "tws-password-paper"  # noqa: S105 - a name
+_COLLECTORS = {"serial": "Serial", "g1": "G1", "parallel": "Parallel"}
+_SERVICE = ("gateway",)
+
+
+def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
+    """What is mounted into the gateway's container, and its passwords."""
+    texts = {
+        "jts.ini": jts_ini(target),
+        "jvm.options": "".join(f"{option}\n" for option in jvm_options(target.stack)),
+        "ibc.settings": ibc_settings(target.stack),
+    }
+    rendered = [
+        RenderedFile(f"gateway/{path}", text.encode(), 0o644, services=_SERVICE)
+        for path, text in texts.items()
+    ]
+    for path in (*HOOKS, *SCRIPTS):
+        content = (TEMPLATES / "gateway" / path).read_bytes()
+        rendered.append(RenderedFile(f"gateway/{path}", content, 0o755, services=_SERVICE))
+    for name in password_names(target):
+        content = ibc_password(secrets[name], name)
+        rendered.append(
+            RenderedFile(f"secrets/{name}", content, 0o400, True, _SERVICE, CONTAINER_UID)
+        )
+    return rendered
+
+
+def password_names(target: Target) -> tuple[str, ...]:
+    """The secrets that the gateway reads, by their names below `secrets/`."""
+    if target.stack.runtime == "sandbox":  # nobody logs in there
+        return ()
+    both = target.stack.gateway.mode == "both"
+    return (PASSWORD, PAPER_PASSWORD) if both else (PASSWORD,)
+
+
+def jts_ini(target: Target) -> str:
+    """The gateway's settings file for a fresh settings folder."""
+    return render(PROJECT / "jts.ini.tmpl", time_zone=target.stack.gateway.time_zone)
+
+
+def jvm_options(stack: Stack) -> tuple[str, ...]:
+    """The options that must show up on the running process, in this order."""
+    jvm, megabytes = stack.gateway.jvm, heap(stack)
+    initial = jvm.initial_heap or (megabytes if jvm.pretouch else None)
+    options = [f"-Xmx{megabytes}m"]
+    if initial is not None:
+        options.append(f"-Xms{initial}m")
+    options += [f"-XX:+Use{_COLLECTORS[jvm.collector]}GC", f"-XX:MaxMetaspaceSize={jvm.metaspace}m"]
+    if jvm.pretouch:
+        options.append("-XX:+AlwaysPreTouch")
+    if jvm.exit_on_out_of_memory:
+        options.append("-XX:+ExitOnOutOfMemoryError")
+    return (*options, *jvm.options)
+
+
+def ibc_settings(stack: Stack) -> str:
+    """Keys of IBC's config.ini that the image has no variable for."""
+    return (
+        f"LoginDialogDisplayTimeout={stack.gateway.login_dialog_timeout}\n"
+        "CommandServerPort=1${SOCAT_PORT}\n"
+        "BindAddress=127.0.0.1\n"
+        "ControlFrom=127.0.0.1\n"
+    )
+
+
+def read_only(stack: Stack) -> bool:
+    """Whether the gateway refuses orders: as set, else only in live mode without trading.live."""
+    if stack.gateway.read_only is not None:
+        return stack.gateway.read_only
+    return stack.gateway.mode != "paper" and not stack.trading.live
+
+
+def username(target: Target, secrets: Mapping[str, bytes]) -> str:
+    """The user name: as set, else as stored."""
+    return target.stack.gateway.username or secrets[USERNAME].decode()
+
+
+def environment(target: Target, user: str) -> dict[str, str]:
+    """The image's variables. What is None is left out, because blank is not always the default."""
+    gateway, stack = target.stack.gateway, target.stack
+    restart, logoff, cold = schedule(gateway)
+    values: dict[str, str | None] = {
+        "TRADING_MODE": gateway.mode,
+        "TWS_USERID": user,
+        "TWS_PASSWORD_FILE": f"/run/secrets/{PASSWORD}",
+        "TWS_SETTINGS_PATH": SETTINGS_PATH,
+        "START_SCRIPTS": "gangway/start",
+        "TIME_ZONE": gateway.time_zone,
+        "TZ": gateway.time_zone,
+        "READ_ONLY_API": _word(read_only(stack)),
+        "TWS_ACCEPT_INCOMING": gateway.accept_incoming,
+        "EXISTING_SESSION_DETECTED_ACTION": gateway.existing_session,
+        "TWOFA_TIMEOUT_ACTION": gateway.two_factor.timeout_action,
+        "TWOFA_EXIT_INTERVAL": str(gateway.two_factor.exit_interval),
+        "TWOFA_DEVICE": gateway.two_factor.device,
+        "RELOGIN_AFTER_TWOFA_TIMEOUT": _word(gateway.two_factor.relogin),
+        "AUTO_RESTART_TIME": image_time(restart) if restart else None,
+        "AUTO_LOGOFF_TIME": image_time(logoff) if logoff else None,
+        "TWS_COLD_RESTART": cold,
+        "BYPASS_WARNING": _word(gateway.bypass_order_warnings),
+        "ALLOW_BLIND_TRADING": _word(gateway.allow_blind_trading),
+        "SAVE_TWS_SETTINGS": gateway.save_settings,
+        "TWS_MASTER_CLIENT_ID": _number(gateway.master_client_id),
+    }
+    if gateway.mode == "both":
+        values["TWS_USERID_PAPER"] = gateway.paper_username
+        values["TWS_PASSWORD_PAPER_FILE"] = f"/run/secrets/{PAPER_PASSWORD}"
+    return {name: value for name, value in values.items() if value is not None} | dict(
+        gateway.environment
+    )
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _number(value: int | None) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,109 @@
+"""Where things stand: addresses, ports and paths, by the runtime that carries the stack.
+
+The same templates serve Docker Compose and the sandbox; only these values differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infrastructure.config.models import Target
+
+HOME = "/home/ibgateway"
+SETTINGS_FOLDER = f"{HOME}/settings"
+"""The volume of the gateway's settings: beside the program's folder, never over it."""
+SETTINGS_PATH = f"{SETTINGS_FOLDER}/tws"
+"""TWS_SETTINGS_PATH; with `both` the image appends `_live` and `_paper`."""
+STATE_FOLDER = f"{HOME}/state"
+"""Where the gateway's start hook keeps the login's state for the bridge."""
+HOOKS_FOLDER = f"{HOME}/gangway"
+"""Where the release's `gateway/` is mounted; START_SCRIPTS is relative to the home folder."""
+API_PORTS = {"live": 4001, "paper": 4002}
+"""Java's ports, inside the gateway's container only."""
+RELAY_PORTS = {"live": 4003, "paper": 4004}
+"""The relay's ports, which other containers connect to."""
+COMMAND_PORTS = {"live": 14003, "paper": 14004}
+"""IBC's command server on 127.0.0.1 inside the container; `1` before the relay's port, so that
+two machines in one container (`both`) do not collide."""
+BRIDGE_PORT = 8080
+CADDY_HEALTH_PORT = 8081
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What Caddy and the bridge are told about their surroundings."""
+
+    bridge_listen: str
+    bridge_data: str
+    bridge_config: str
+    secrets: str
+    tws_host: str
+    tws_port: int
+    upstream: str
+    caddy_http: int
+    caddy_https: int
+    caddy_admin: str
+    caddy_health: int
+    caddy_bind: str | None = None
+    login_state: str | None = None
+    """The file with the gateway's login state; None where no hook writes one."""
+    proxies: str = "127.0.0.1"
+    """Whose forwarded addresses the bridge believes: Caddy's."""
+
+
+def session(target: Target) -> str:
+    """`paper` or `live`: the one that the bridge serves."""
+    gateway, bridge = target.stack.gateway, target.stack.bridge
+    return (bridge.session or "paper") if gateway.mode == "both" else gateway.mode
+
+
+def modes(target: Target) -> tuple[str, ...]:
+    """The sessions that the gateway's container holds."""
+    mode = target.stack.gateway.mode
+    return ("live", "paper") if mode == "both" else (mode,)
+
+
+def compose_layout(target: Target) -> Layout:
+    """Addresses inside the private networks of the Compose project."""
+    return Layout(
+        bridge_listen=f"0.0.0.0:{BRIDGE_PORT}",
+        bridge_data="/data",
+        bridge_config="/etc/gangway",
+        secrets="/run/secrets",
+        tws_host="gateway",
+        tws_port=RELAY_PORTS[session(target)],
+        upstream=f"bridge:{BRIDGE_PORT}",
+        caddy_http=8080,
+        caddy_https=8443,
+        caddy_admin="127.0.0.1:2019",
+        caddy_health=CADDY_HEALTH_PORT,
+        login_state=f"/run/gangway/login-{session(target)}",
+        proxies="10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+    )
+
+
+def sandbox_layout(target: Target) -> Layout:
+    """Addresses on this machine's loopback, for plain processes."""
+    simulated, caddy, bridge = target.stack.simulated, target.stack.caddy, target.stack.bridge
+    current = target.base / "current"
+    return Layout(
+        bridge_listen=f"127.0.0.1:{bridge.port}",
+        bridge_data=str(target.base / "data" / "bridge"),
+        bridge_config=str(current / "bridge"),
+        secrets=str(current / "secrets"),
+        tws_host="127.0.0.1",
+        tws_port=simulated.tws_port,
+        upstream=f"127.0.0.1:{bridge.port}",
+        caddy_http=caddy.http_port,
+        caddy_https=caddy.https_port,
+        caddy_admin=f"127.0.0.1:{simulated.caddy_admin_port}",
+        caddy_health=simulated.caddy_health_port,
+        caddy_bind=caddy.listen,
+    )
+
+
+def layout(target: Target) -> Layout:
+    """The layout of the target's runtime."""
+    return sandbox_layout(target) if target.stack.runtime == "sandbox" else compose_layout(target)

@@ -1,0 +1,100 @@
+"""What rendering gives: files as values, nothing written yet."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, field
+
+CONTAINER_UID = 1000
+"""The user that the gateway's image and the bridge's image run as."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """One file of a release.
+
+    `path` is relative to the release folder, with `/`. `services` name who reads it: a change in
+    it changes their content hash, and only theirs. `uid` is the owner it must have on the host
+    (None: whoever unpacks); a secret is 0400 and must belong to the user that reads it.
+    """
+
+    path: str
+    content: bytes = field(repr=False)
+    mode: int = 0o644
+    secret: bool = False
+    services: tuple[str, ...] = ()
+    uid: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """Hex digest that stands for the content in `release.json` and in labels.
+
+        SHA-256; of a secret the slow scrypt, because a label can be read by more people than the
+        secret itself and a password must not be guessed from it. The same on every machine, so
+        that a second laptop sees no change.
+        """
+        if self.secret:
+            return _slow_digest(self.path, self.content)
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _slow_digest(path: str, content: bytes) -> str:
+    salt = f"gangway secret {path}".encode()
+    return hashlib.scrypt(content, salt=salt, n=2**14, r=8, p=1, dklen=32).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """A folder below `data/` that is kept across releases, with the owner its service needs.
+
+    `uid` None: whoever deploys.
+    """
+
+    path: str
+    uid: int | None = CONTAINER_UID
+    mode: int = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of the stack as it should run.
+
+    `hash` covers the service's compose definition and every file it reads; it stands in the
+    label `gangway.hash`. `holds_session` marks the one that a new login (2FA) belongs to.
+    """
+
+    name: str
+    image: str
+    hash: str
+    holds_session: bool = False
+    builds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Everything a deploy pushes. `id` is content-addressed: the same input gives the same id."""
+
+    id: str
+    stack: str
+    project: str
+    files: tuple[RenderedFile, ...]
+    services: tuple[Service, ...]
+    folders: tuple[DataFolder, ...]
+    definition: str = "compose.yaml"
+    """The file whose `services` say how each is run."""
+
+    def file(self, path: str) -> RenderedFile:
+        """The file at this path; KeyError when there is none."""
+        for item in self.files:
+            if item.path == path:
+                return item
+        raise KeyError(path)
+
+    def service(self, name: str) -> Service:
+        """The service of this name; KeyError when there is none."""
+        for item in self.services:
+            if item.name == name:
+                return item
+        raise KeyError(name)

@@ -1,0 +1,42 @@
+"""Passwords on their way through a shell, envsubst and a Java properties file.
+
+The image reads the file with `$(<file)`, puts it into config.ini with envsubst (which does not
+look at `$` inside a value), and IBC reads config.ini as Java properties: there a backslash starts
+an escape, leading blanks are dropped, and bytes are Latin-1.
+"""
+
+from __future__ import annotations
+
+from infrastructure.errors import UsageError
+
+
+def ibc_password(value: bytes, name: str) -> bytes:
+    """The password as the file must hold it, so that IBC types what was meant.
+
+    UsageError (which names the secret, never shows it) for what cannot arrive: not UTF-8, outside
+    Latin-1, control characters, or nothing at all.
+    """
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _bad(name, "is not UTF-8 text", "store it as plain text") from None
+    if not text:
+        raise _bad(name, "is empty", f"./deploy.py secrets set {name}")
+    if any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in text):
+        raise _bad(name, "holds a line break or control character", "store one line of text")
+    if any(ord(letter) > 255 for letter in text):
+        hint = "IBC reads Latin-1 only; change the password at IBKR"
+        raise _bad(name, "holds a character outside Latin-1", hint)
+    escaped = "".join(_escape(letter) for letter in text)
+    body = escaped.lstrip(" ")
+    return ("\\ " * (len(escaped) - len(body)) + body).encode("ascii")
+
+
+def _escape(letter: str) -> str:
+    if letter == "\\":
+        return "\\\\"
+    return letter if ord(letter) < 128 else f"\\u{ord(letter):04x}"
+
+
+def _bad(name: str, what: str, hint: str) -> UsageError:
+    return UsageError(f"secret '{name}' {what}", hint=hint, code="bad-secret")

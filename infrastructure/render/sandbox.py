@@ -1,0 +1,107 @@
+"""The sandbox's services: the same files as on a host, run as plain processes of this machine.
+
+The simulated gateway stands where the image would; bridge and Caddy are the real ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.render import bridge
+from infrastructure.render.compose import content_hash
+from infrastructure.render.layout import sandbox_layout
+from infrastructure.render.model import RenderedFile, Service
+from infrastructure.render.templates import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infrastructure.config.models import Target
+
+FILE = "sandbox.json"
+"""Its name in the release: `{services: {name: {image, command, environment, folder, probe, ...}}}`.
+
+`{image}` in a value stands for the folder of the service's unpacked sources, `{python}` and
+`{caddy}` for the programs of the environment that runs it."""
+
+
+def services(
+    target: Target, bridge_image: str, files: Iterable[RenderedFile]
+) -> tuple[tuple[Service, ...], str]:
+    """The services with their hashes, and the text of sandbox.json."""
+    files = list(files)
+    defined = {
+        "gateway": _gateway(target),
+        "bridge": _bridge(target, bridge_image),
+        "caddy": _caddy(target),
+    }
+    found = tuple(
+        Service(
+            name,
+            definition["image"],
+            content_hash(name, definition, files),
+            holds_session=name == "gateway",
+            builds=name == "bridge",
+        )
+        for name, definition in defined.items()
+    )
+    return found, json.dumps({"services": defined}, indent=1) + "\n"
+
+
+def _gateway(target: Target) -> dict[str, Any]:
+    ports = target.stack.simulated
+    healthcheck = target.base / "current" / "gateway" / "healthcheck.sh"
+    return {
+        "image": f"simulator:{_simulator()}",
+        "command": [
+            *("{python}", "-m", "simulator", "--listen", "127.0.0.1"),
+            *("--port", str(ports.tws_port), "--portal-port", str(ports.portal_port)),
+            *("--control-port", str(ports.control_port)),
+        ],
+        "environment": {"TZ": target.stack.gateway.time_zone},
+        "folder": str(PROJECT),
+        "probe": ["bash", str(healthcheck), str(ports.tws_port)],
+        "grace": 5,
+    }
+
+
+def _bridge(target: Target, image: str) -> dict[str, Any]:
+    ports, layout = target.stack.simulated, sandbox_layout(target)
+    values = {
+        **bridge.environment(target, layout),
+        "BRIDGE_PORTAL_URL": f"http://127.0.0.1:{ports.portal_port}",
+        "BRIDGE_SIMULATOR_URL": f"http://127.0.0.1:{ports.control_port}",
+    }
+    return {
+        "image": image,
+        "command": ["{python}", "-m", "bridge"],
+        "environment": values,
+        "folder": "{image}",
+        "probe": ["http", f"http://{layout.bridge_listen}/ping"],
+        "grace": 10,
+    }
+
+
+def _caddy(target: Target) -> dict[str, Any]:
+    data = target.base / "data" / "caddy"
+    caddyfile = target.base / "current" / "caddy" / "Caddyfile"
+    return {
+        "image": "caddy",
+        "command": ["{caddy}", "run", "--adapter", "caddyfile", "--config", str(caddyfile)],
+        "environment": {"XDG_DATA_HOME": str(data), "XDG_CONFIG_HOME": str(data / "config")},
+        "folder": str(data),
+        "probe": ["http", f"http://127.0.0.1:{target.stack.simulated.caddy_health_port}/healthz"],
+        "grace": 6,
+    }
+
+
+def _simulator() -> str:
+    """A hash of the simulator's sources: a changed one is another image."""
+    digest = hashlib.sha256()
+    for path in sorted((PROJECT / "simulator").rglob("*.py")):
+        digest.update(PurePosixPath(path.relative_to(PROJECT)).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

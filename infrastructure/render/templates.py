@@ -1,0 +1,58 @@
+"""Jinja2 with strict names, and the quoting that each kind of file needs."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
+
+PROJECT = Path(__file__).resolve().parents[2]
+TEMPLATES = PROJECT / "templates"
+
+
+def quote(value: Any) -> str:
+    """A value for compose.yaml: JSON, which YAML reads, with `$` doubled against interpolation.
+
+    Not plain ASCII, as YAML does not join JSON's surrogate pairs; but what YAML takes for a line
+    break or does not allow as it is, is escaped.
+    """
+    text = json.dumps(value, ensure_ascii=False).replace("$", "$$")
+    return re.sub(
+        "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda m: f"\\u{ord(m[0]):04x}", text
+    )
+
+
+def word(value: str) -> str:
+    """One token of a Caddyfile; ValueError for what could end it or start a block."""
+    if not re.fullmatch(r"[A-Za-z0-9@_.:/+\[\]-]+", value):
+        raise ValueError(f"{value!r} is no single word for the Caddyfile")
+    return value
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - no HTML; every value passes `q` or `word`
+    )
+    environment.filters["q"] = quote
+    environment.filters["word"] = word
+    return environment
+
+
+def render(path: Path, **values: Any) -> str:
+    """A template filled in; an unknown name is an error."""
+    return _template(path).render(**values)
+
+
+@functools.cache
+def _template(path: Path) -> Template:
+    return _environment().from_string(path.read_text(encoding="utf-8"))

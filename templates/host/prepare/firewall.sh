@@ -1,0 +1,100 @@
+# A firewall that also holds for published container ports: Docker's own rules come before INPUT's,
+# so the container part stands in DOCKER-USER, which Docker leaves to us and passes first.
+
+firewall_title() { echo "firewall: SSH, $FIREWALL_PORTS; all else closed, for containers too"; }
+
+FIREWALL_PROGRAM=/usr/local/sbin/gangway-firewall
+FIREWALL_UNIT=/etc/systemd/system/gangway-firewall.service
+
+firewall_program() {
+    cat <<EOF
+#!/bin/sh
+# Written by gangway prepare. Run again at any time; \`gangway-firewall stop\` takes the rules away.
+PORTS="$FIREWALL_PORTS"
+SSH_PORTS="$FIREWALL_SSH_PORTS"
+EOF
+    cat <<'EOF'
+set -u
+outside=$(ip -o route show default 2>/dev/null | awk '{ for (i = 1; i < NF; i++) if ($i == "dev") print $(i + 1) }' | sort -u)
+[ -n "$outside" ] || outside=$(awk '$2 == "00000000" { print $1 }' /proc/net/route | sort -u)
+
+tables() {
+    "$1" -w -n -L >/dev/null 2>&1 || return 0
+    # A chain of our own, filled before it is hooked in: there is no moment without rules.
+    for chain in GANGWAY-INPUT GANGWAY-DOCKER; do "$1" -w -N $chain 2>/dev/null || "$1" -w -F $chain; done
+    "$1" -w -A GANGWAY-INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+    "$1" -w -A GANGWAY-INPUT -p "$2" -j RETURN
+    [ "$1" = ip6tables ] || "$1" -w -A GANGWAY-INPUT -p udp --sport 67 --dport 68 -j RETURN
+    for port in $SSH_PORTS $PORTS; do "$1" -w -A GANGWAY-INPUT -p tcp --dport "$port" -j RETURN; done
+    "$1" -w -A GANGWAY-INPUT -p udp --dport 443 -j RETURN
+    "$1" -w -A GANGWAY-INPUT -j DROP
+    "$1" -w -A GANGWAY-DOCKER -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
+    for port in $PORTS; do "$1" -w -A GANGWAY-DOCKER -p tcp -m conntrack --ctorigdstport "$port" -j RETURN; done
+    "$1" -w -A GANGWAY-DOCKER -p udp -m conntrack --ctorigdstport 443 -j RETURN
+    "$1" -w -A GANGWAY-DOCKER -j DROP
+    "$1" -w -N DOCKER-USER 2>/dev/null
+    for interface in $outside; do
+        "$1" -w -C INPUT -i "$interface" -j GANGWAY-INPUT 2>/dev/null || "$1" -w -I INPUT -i "$interface" -j GANGWAY-INPUT
+        "$1" -w -C DOCKER-USER -i "$interface" -j GANGWAY-DOCKER 2>/dev/null || "$1" -w -I DOCKER-USER -i "$interface" -j GANGWAY-DOCKER
+    done
+}
+
+clear_tables() {
+    for pair in INPUT:GANGWAY-INPUT DOCKER-USER:GANGWAY-DOCKER; do
+        "$1" -w -S "${pair%%:*}" 2>/dev/null | grep -- "-j ${pair##*:}" | sed 's/^-A/-D/' | while read -r rule; do "$1" -w $rule; done
+        "$1" -w -F "${pair##*:}" 2>/dev/null && "$1" -w -X "${pair##*:}"
+    done
+}
+
+case ${1:-start} in
+stop) clear_tables iptables; clear_tables ip6tables ;;
+*) [ -n "$outside" ] || { echo "no interface with a default route: nothing to guard"; exit 0; }
+   tables iptables icmp; tables ip6tables ipv6-icmp ;;
+esac
+exit 0
+EOF
+}
+
+firewall_unit() {
+    cat <<EOF
+# Written by gangway prepare.
+[Unit]
+Description=gangway firewall, also for published container ports
+Before=docker.service
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=$FIREWALL_PROGRAM
+ExecStop=$FIREWALL_PROGRAM stop
+
+[Install]
+WantedBy=multi-user.target docker.service
+EOF
+}
+
+# The ports that sshd really listens on, and the one that this very session came in by.
+firewall_ssh_ports() {
+    { sshd -T 2>/dev/null | awk '/^port /{ print $2 }'; echo "$SSH_PORT"; } | sort -un | tr '\n' ' ' | sed 's/ $//'
+}
+
+firewall_check() {
+    [ "$FIREWALL" = 1 ] || { echo "switched off in the configuration"; return 0; }
+    FIREWALL_SSH_PORTS=$(firewall_ssh_ports)
+    firewall_program | same "$FIREWALL_PROGRAM" || { echo "not installed, or for other ports"; return 1; }
+    systemd || return 0
+    firewall_unit | same "$FIREWALL_UNIT" || { echo "not run at boot"; return 1; }
+    systemctl is-enabled --quiet gangway-firewall || { echo "not run at boot"; return 1; }
+    iptables -w -S DOCKER-USER 2>/dev/null | grep -q GANGWAY-DOCKER || { echo "its rules are not in force"; return 1; }
+}
+
+firewall_apply() {
+    FIREWALL_SSH_PORTS=$(firewall_ssh_ports)
+    firewall_program | put "$FIREWALL_PROGRAM" 755
+    [ $? -le 1 ] || return 1
+    systemd || return 0
+    firewall_unit | put "$FIREWALL_UNIT" 644
+    [ $? -le 1 ] && systemctl daemon-reload && systemctl enable gangway-firewall && systemctl restart gangway-firewall
+}

@@ -1,0 +1,59 @@
+# The frame of the preparation: runs each step's check, and its work only where the check says so.
+# A step NAME is three functions: NAME_check (exit 0: nothing to do; may print what it found),
+# NAME_apply (idempotent; a break in the middle is mended by running it again), NAME_title.
+# Prints one JSON line per step: {"step", "title", "state": ok|would-change|changed|failed, "detail"}.
+set -u
+umask 022
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+
+DRY_RUN=${DRY_RUN:-0}
+FAILED=0
+UPDATED=0
+
+json() { printf '%s' "$1" | tr '\n\t\r' '   ' | sed 's/\\/\\\\/g; s/"/\\"/g'; }
+
+report() { printf '{"step": "%s", "title": "%s", "state": "%s", "detail": "%s"}\n' "$1" "$(json "$2")" "$3" "$(json "${4:-}")"; }
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+installed() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+
+missing() {
+    for package in "$@"; do installed "$package" || printf '%s ' "$package"; done
+}
+
+refresh() {
+    [ "$UPDATED" = 1 ] && return 0
+    apt-get -qq -o DPkg::Lock::Timeout=300 update && UPDATED=1
+}
+
+install() {
+    refresh && apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold --no-install-recommends install "$@" >/dev/null
+}
+
+# put PATH MODE < content: replaces the file at once, never half-written; answers 1 when nothing changed.
+put() {
+    mkdir -p "$(dirname "$1")" && cat >"$1.gangway-new" && chmod "$2" "$1.gangway-new" || return 2
+    if cmp -s "$1" "$1.gangway-new"; then rm -f "$1.gangway-new"; return 1; fi
+    mv -f "$1.gangway-new" "$1"
+}
+
+same() { [ -f "$1" ] && [ "$(cat)" = "$(cat "$1")" ]; }
+
+systemd() { [ -d /run/systemd/system ]; }
+
+step() {
+    name=$1
+    title=$("${name}_title")
+    found=$("${name}_check" 2>&1) && { report "$name" "$title" ok "$found"; return; }
+    [ "$DRY_RUN" = 1 ] && { report "$name" "$title" would-change "$found"; return; }
+    log=$("${name}_apply" 2>&1)
+    status=$?
+    if [ $status -eq 0 ] && after=$("${name}_check" 2>&1); then
+        report "$name" "$title" changed "$found"
+    else
+        [ $status -eq 0 ] && log="still not as it should be: $after"
+        report "$name" "$title" failed "$(printf '%s' "$log" | tail -n 4)"
+        FAILED=1
+    fi
+}
