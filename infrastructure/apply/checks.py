@@ -1,0 +1,34 @@
+"""What healthy means for each service of a target, as the gate on the host reads it. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.render.caddy import names
+from infrastructure.render.gateway import jvm_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infrastructure.config import Target
+
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
+
+
+def checks(target: Target, services: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`{service: what its check needs}`; an empty one means running with its own check passing."""
+    stack = target.stack
+    known: dict[str, dict[str, Any]] = {
+        "gateway": {
+            "jvm": list(jvm_options(stack)) if stack.runtime == "compose" else [],
+            "twoFactorWait": stack.gateway.two_factor.wait,
+        },
+        "bridge": {"port": stack.bridge.port},
+        "caddy": {
+            "address": EVERYWHERE.get(stack.caddy.listen, stack.caddy.listen),
+            "port": stack.caddy.https_port,
+            "name": names(target)[0].strip("[]"),
+            "public": stack.caddy.domain is not None,
+        },
+    }
+    return {name: known.get(name, {}) for name in services}

@@ -1,0 +1,222 @@
+"""Puts a release into service, or leaves the previous one serving.
+
+Runs on the host: standard library, Python 3.9. Stop-first: an account has one session, so the old
+gateway stops before the new one starts; its container is kept, stopped, until all is healthy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.apply.host.gate import Gate, WaitingForPerson
+from infrastructure.apply.host.wire import Cancelled
+from infrastructure.observe.containers import leftovers, serving
+from infrastructure.runtime.base import Container, HostFailure
+
+if TYPE_CHECKING:
+    from infrastructure.apply.host.store import Store
+    from infrastructure.apply.host.wire import Wire
+    from infrastructure.runtime.base import Runtime
+
+START_ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
+LOGIN_TROUBLES = {"bad-credentials", "account-locked", "relaunch-loop", "login-dialog-missing"}
+"""After these no gateway is started, of whatever release: one more attempt may lock the account."""
+RESTORED_WITHIN = 120.0
+
+
+@dataclass
+class Swap:
+    """Which containers a deploy replaces, and by what."""
+
+    before: dict[str, Container]
+    replaced: list[str]
+    restarted: list[str]
+    removed: list[str]
+    fresh: list[Container] = field(default_factory=list)
+    stopped: list[Container] = field(default_factory=list)
+
+    @classmethod
+    def plan(cls, before: dict[str, Container], changes: dict[str, str]) -> Swap:
+        """From `{service: action}` of the plan."""
+        ordered = sorted(changes, key=lambda name: START_ORDER.get(name, 1))
+        return cls(
+            before,
+            [name for name in ordered if changes[name] in ("create", "update")],
+            [name for name in ordered if changes[name] == "restart"],
+            [name for name in ordered if changes[name] == "remove"],
+        )
+
+
+class Deploy:
+    """One deploy, from the unpacked release to healthy or restored."""
+
+    def __init__(self, store: Store, runtime: Runtime, wire: Wire, request: dict[str, Any]) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._wire = wire
+        self._request = request
+        self._release: str = request["release"]
+        self._began = time.monotonic()
+        self._previous = store.current()
+
+    def run(self) -> dict[str, Any]:
+        """The outcome for the client; HostFailure (`restored` in its record) when it failed."""
+        changes: dict[str, str] = self._request["changes"]
+        services = [item for item in self._request["services"] if changes.get(item["name"])]
+        self._runtime.check()
+        self._runtime.obtain(self._release, services, self._say)
+        self._wire.check()
+        swap = Swap.plan(self._tidy(), changes)
+        self._store.begin(release=self._release, previous=self._previous, by=self._request["by"])
+        try:
+            return self._swap_and_wait(swap)
+        finally:
+            self._store.end()
+
+    def _swap_and_wait(self, swap: Swap) -> dict[str, Any]:
+        try:
+            self._swap(swap)
+            wanted = self._request.get("gate", self._request["checks"])
+            self._gate(wanted, self._request["wait"])
+        except WaitingForPerson:
+            self._commit(swap)
+            return self._outcome("waiting-for-2fa", healthy=False)
+        except Cancelled:
+            stop = HostFailure("interrupted", "interrupted")
+            stop.restored = self._restore(swap, "")
+            self._outcome("interrupted", healthy=False, restored=stop.restored)
+            raise stop from None
+        except HostFailure as failure:
+            failure.restored = self._restore(swap, failure.code)
+            self._outcome(
+                "failed", healthy=False, restored=failure.restored, reason=failure.message
+            )
+            raise
+        self._commit(swap)
+        return self._outcome("healthy", healthy=True)
+
+    # --- steps --------------------------------------------------------------------------------
+    def _tidy(self) -> dict[str, Container]:
+        """One container a service: what a killed deploy left beside it is removed."""
+        found = self._runtime.containers()
+        self._runtime.remove(leftovers(found))
+        return serving(found)
+
+    def _swap(self, swap: Swap) -> None:
+        self._store.touch(self._release)
+        self._store.switch(self._release)
+        if swap.replaced:
+            swap.fresh = self._runtime.create(self._release, swap.replaced)
+        fresh = {container.service: container for container in swap.fresh}
+        for name in swap.removed:
+            self._stop(swap, name)
+        for name in swap.replaced:
+            self._wire.check()
+            self._stop(swap, name)
+            self._say(f"starting {name}")
+            self._runtime.start([fresh[name]])
+        for name in swap.restarted:
+            self._wire.check()
+            self._say(f"restarting {name}")
+            self._runtime.restart(swap.before[name])
+
+    def _stop(self, swap: Swap, name: str) -> None:
+        old = swap.before.get(name)
+        if old is None or old.state not in ("running", "restarting", "paused"):
+            return
+        self._say(f"stopping {name}")
+        swap.stopped.append(old)
+        self._runtime.stop([old])
+
+    def _gate(self, checks: dict[str, dict[str, Any]], seconds: float) -> None:
+        Gate(self._runtime, self._wire, checks, seconds).run()
+
+    def _commit(self, swap: Swap) -> None:
+        """The new release serves: what it replaced goes."""
+        names = {*swap.removed, *(container.service for container in swap.fresh)}
+        self._runtime.remove([old for name, old in swap.before.items() if name in names])
+        self._store.prune()
+        self._prune_images()
+
+    def _prune_images(self) -> None:
+        """Images that we built and no kept release names any more; others are not ours to judge."""
+        noted = [self._store.noted(name) for name in self._store.kept()]
+        built = [one for note in noted for one in note.get("services", ()) if one["builds"]]
+        kept = [one["image"] for one in built]
+        for repository in sorted({image.rpartition(":")[0] for image in kept}):
+            with contextlib.suppress(HostFailure):
+                self._runtime.prune_images(repository, kept)
+
+    def _restore(self, swap: Swap, code: str) -> bool:
+        """Puts the previous release back, and says whether it serves again as before."""
+        self._say("restoring the previous release" if self._previous else "stopping")
+        if self._previous is None and not swap.before:
+            return self._abandon(swap, code)
+        kept = {one.id for one in swap.before.values()}
+        fresh = [one for one in self._runtime.containers() if one.id not in kept]
+        self._runtime.stop(fresh)
+        self._store.switch(self._previous)
+        old = [one for one in swap.stopped if not _harmful(one, code)]
+        old.sort(key=lambda one: START_ORDER.get(one.service, 1))
+        self._runtime.start(old)
+        self._runtime.remove(fresh)
+        return self._verify(swap, code)
+
+    def _abandon(self, swap: Swap, code: str) -> bool:
+        """There was nothing before: what runs is left for a look, but for a harmful gateway."""
+        self._runtime.stop([one for one in swap.fresh if _harmful(one, code)])
+        return False
+
+    def _verify(self, swap: Swap, code: str) -> bool:
+        """The same images and the same configuration run as before, and answer."""
+        now = serving(self._runtime.containers())
+        for name, was in swap.before.items():
+            found = now.get(name)
+            if found is None or (found.image_id, found.hash) != (was.image_id, was.hash):
+                self._say(f"{name} is not what it was before")
+                return False
+        if any(_harmful(one, code) for one in swap.stopped):
+            return False
+        running = {name for name, was in swap.before.items() if was.running}
+        checks: dict[str, dict[str, Any]] = {name: {} for name in running if name != "gateway"}
+        try:
+            self._gate(checks, RESTORED_WITHIN)
+        except (HostFailure, WaitingForPerson, Cancelled) as failure:
+            self._say(f"the previous release does not answer: {failure}")
+            return False
+        return True
+
+    # --- telling ------------------------------------------------------------------------------
+    def _say(self, text: str) -> None:
+        self._wire.emit("step", text=text)
+
+    def _outcome(
+        self, result: str, *, healthy: bool, restored: bool = False, reason: str = ""
+    ) -> dict[str, Any]:
+        seconds = round(time.monotonic() - self._began, 1)
+        with contextlib.suppress(HostFailure):  # a full disk must not hide the outcome itself
+            self._store.record(
+                command=self._request.get("command", "up"),
+                release=self._release,
+                previous=self._previous,
+                result=result,
+                restored=restored,
+                reason=reason,
+                by=self._request["by"],
+                seconds=seconds,
+                changes=self._request["changes"],
+            )
+        return {
+            "result": result,
+            "release": self._release,
+            "healthy": healthy,
+            "restored": restored,
+            "seconds": seconds,
+        }
+
+
+def _harmful(container: Container, code: str) -> bool:
+    return container.service == "gateway" and code in LOGIN_TROUBLES

@@ -1,0 +1,167 @@
+"""What the host knows of itself and the stack. Runs on the host: standard library, Python 3.9."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+import socket
+import ssl
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.health import jvm
+from infrastructure.observe.containers import serving
+
+if TYPE_CHECKING:
+    from infrastructure.apply.host.store import Store
+    from infrastructure.runtime.base import Container, Runtime
+
+CLOSED = (4001, 4002, 4003, 4004, 5900, 8080, 14003, 14004)
+"""Ports that nobody outside may reach."""
+LISTENING = "0A"
+
+
+def collect(store: Store, runtime: Runtime, checks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """`{"host", "engine", "gateway", "certificate", "secrets", "settings"}`, sizes in KB."""
+    found = serving(runtime.containers())
+    engine = runtime.facts()
+    return {
+        "host": host(store.base),
+        "engine": engine,
+        "gateway": gateway(runtime, found.get("gateway"), engine, checks.get("gateway", {})),
+        "certificate": certificate(checks.get("caddy", {})) if "caddy" in found else None,
+        "secrets": loose_secrets(store.base),
+        "settings": settings(store.base),
+        "pending": store.pending(),
+        "releases": store.kept(),
+    }
+
+
+def host(base: Path) -> dict[str, Any]:
+    """Memory, swap, disk, clock, kernel."""
+    memory = table(Path("/proc/meminfo"))
+    known = base
+    while not known.exists():
+        known = known.parent
+    disk = shutil.disk_usage(known)
+    return {
+        "time": time.time(),
+        "uid": os.getuid(),
+        "system": system(),
+        "memory": {
+            "total": memory.get("MemTotal", 0),
+            "available": memory.get("MemAvailable", 0),
+        },
+        "swap": {"total": memory.get("SwapTotal", 0), "free": memory.get("SwapFree", 0)},
+        "disk": {"total": disk.total // 1024, "free": disk.free // 1024},
+        "load": os.getloadavg()[0],
+        "oomKills": table(Path("/proc/vmstat")).get("oom_kill"),
+        "synchronized": Path("/run/systemd/timesync/synchronized").exists() or chrony(),
+        "exposed": exposed(),
+    }
+
+
+def table(path: Path) -> dict[str, int]:
+    """`Name: 12 kB` or `name 12` lines."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            words = line.replace(":", " ").split()
+            if len(words) > 1 and words[1].isdigit():
+                found[words[0]] = int(words[1])
+    return found
+
+
+def system() -> str:
+    """The distribution's name."""
+    with contextlib.suppress(OSError):
+        for line in Path("/etc/os-release").read_text().splitlines():
+            if line.startswith("PRETTY_NAME="):
+                return line[12:].strip('"')
+    return ""
+
+
+def chrony() -> bool:
+    """Whether another clock daemon runs."""
+    return any(Path(path).exists() for path in ("/run/chrony/chronyd.pid", "/run/ntpd.pid"))
+
+
+def exposed() -> list[int]:
+    """Those of `CLOSED` that something listens on beyond loopback."""
+    open_ports = set()
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+                words = line.split()
+                address, _, port = words[1].partition(":")
+                if words[3] == LISTENING and not loopback(address):
+                    open_ports.add(int(port, 16))
+    return sorted(open_ports & set(CLOSED))
+
+
+def loopback(address: str) -> bool:
+    """Whether an address of /proc/net/tcp is 127.0.0.0/8, ::1, or 127.0.0.0/8 written as IPv6."""
+    return address[-2:] == "7F" if len(address) == 8 else address in LOOPBACK_6
+
+
+LOOPBACK_6 = ("00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+
+
+def gateway(
+    runtime: Runtime, container: Container | None, engine: dict[str, Any], check: dict[str, Any]
+) -> dict[str, Any]:
+    """The JVM as it runs and whether the API answers."""
+    if container is None or not container.running:
+        return {"flags": None, "missing": [], "resident": 0, "api": False, "said": "not running"}
+    processes = engine["services"].get("gateway", {}).get("processes", [])
+    lines = [item["line"] for item in processes]
+    flags = jvm.java_flags(lines)
+    resident = [item["rss"] for item in processes if jvm.java_flags([item["line"]]) is not None]
+    passed, said = runtime.probe(container, 10)
+    wanted = check.get("jvm", [])
+    return {
+        "flags": flags,
+        "missing": jvm.missing_flags(wanted, flags) if flags is not None else [],
+        "resident": sum(resident),
+        "api": passed,
+        "said": said,
+    }
+
+
+def certificate(check: dict[str, Any]) -> str | None:
+    """Caddy's certificate, DER in base64; None when there is no TLS."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with contextlib.suppress(OSError, ValueError):
+        address = (check["address"], check["port"])
+        with (
+            socket.create_connection(address, 3) as plain,
+            context.wrap_socket(plain, server_hostname=check["name"]) as secure,
+        ):
+            return base64.b64encode(secure.getpeercert(True) or b"").decode()
+    return None
+
+
+def loose_secrets(base: Path) -> list[str]:
+    """Secrets of any release that more than their reader can open."""
+    return [
+        str(path.relative_to(base))
+        for path in sorted(base.glob("releases/*/secrets/*"))
+        if stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+
+
+def settings(base: Path) -> dict[str, Any]:
+    """The gateway's settings folder: its owner, and jts.ini as it is used."""
+    folder = base / "data" / "gateway"
+    found: dict[str, Any] = {"owner": None, "files": {}}
+    with contextlib.suppress(OSError):
+        found["owner"] = folder.stat().st_uid
+        for path in sorted(folder.glob("*/jts.ini")):
+            found["files"][path.parent.name] = path.read_text(errors="replace")[:20_000]
+    return found

@@ -1,0 +1,290 @@
+"""What an operator does with a running stack. Runs on the host: standard library, Python 3.9.
+
+restart, logs, rollback, the bridge's own routes, the gateway's screen.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.apply.host.deploy import Deploy
+from infrastructure.apply.host.gate import Gate, WaitingForPerson, reach
+from infrastructure.apply.host.wire import Cancelled
+from infrastructure.health import probes
+from infrastructure.observe.containers import serving
+from infrastructure.runtime.base import HostFailure
+
+if TYPE_CHECKING:
+    from infrastructure.apply.host.store import Store
+    from infrastructure.apply.host.wire import Wire
+    from infrastructure.runtime.base import Container, Log, Runtime
+
+POLL = 0.2
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Operator:
+    """The operations on a stack that runs."""
+
+    def __init__(self, store: Store, runtime: Runtime, wire: Wire) -> None:
+        self._store = store
+        self._runtime = runtime
+        self._wire = wire
+
+    def find(self, service: str) -> Container:
+        """The container of a service; HostFailure when there is none."""
+        found = serving(self._runtime.containers())
+        if service not in found:
+            known = ", ".join(found) or "nothing is deployed"
+            raise HostFailure("no-such-service", f"there is no service '{service}'", known)
+        return found[service]
+
+    # --- restart ------------------------------------------------------------------------------
+    def restart(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Restarts one service and waits until it is healthy; the gateway softly if it can."""
+        service, began = request["service"], time.monotonic()
+        container = self.find(service)
+        since = stamp(time.time())
+        kept = False
+        if service == "gateway" and not request["cold"]:
+            kept = self._softly(container, request["commandPorts"])
+        if not kept:
+            self._say(f"restarting {service}")
+            self._runtime.restart(container)
+        result = "healthy"
+        try:
+            Gate(
+                self._runtime,
+                self._wire,
+                request["checks"],
+                request["wait"],
+                since if kept else "",
+            ).run()
+        except WaitingForPerson:
+            result = "waiting-for-2fa"
+        except Cancelled:
+            result = "interrupted"
+            raise HostFailure("interrupted", f"interrupted; {service} goes on starting") from None
+        except HostFailure as failure:
+            result = f"failed: {failure.message}"
+            raise
+        finally:
+            self._record(f"restart {service}", result, request["by"], began)
+        return {
+            "result": result,
+            "healthy": result == "healthy",
+            "kept": kept,
+            "release": self._store.current(),
+            "restored": False,
+            "seconds": round(time.monotonic() - began, 1),
+        }
+
+    def _softly(self, container: Container, ports: list[int]) -> bool:
+        if not container.running:
+            return False
+        self._say("the gateway restarts inside its container, with its session")
+        return self._runtime.soft_restart(container, ports)
+
+    def _record(self, command: str, result: str, by: str, began: float) -> None:
+        word, _, reason = result.partition(": ")
+        self._store.record(
+            command=command,
+            release=self._store.current(),
+            result=word,
+            reason=reason,
+            by=by,
+            seconds=round(time.monotonic() - began, 1),
+        )
+
+    # --- logs ---------------------------------------------------------------------------------
+    def logs(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Emits `line {service, time, text}`: what there is, in order of time, then what comes."""
+        found = serving(self._runtime.containers())
+        names = request["services"] or list(found)
+        containers = [self.find(name) for name in names]
+        since = moment(request["since"]) if request["since"] else ""
+        if request["follow"]:
+            self._follow(containers, since, request["lines"])
+            return {"result": "ended"}
+        rows = []
+        for container in containers:
+            log = self._runtime.read_log(
+                container, since=since, lines=request["lines"], follow=False
+            )
+            last = ""
+            for line in log:
+                when, text = split(line, last)
+                last = when
+                rows.append((when, container.service, text))
+        if len(containers) > 1:
+            rows.sort(key=lambda row: row[0])
+        for when, service, text in rows:
+            self._wire.emit("line", service=service, time=when, text=text)
+        return {"result": "ended"}
+
+    def _follow(self, containers: list[Container], since: str, lines: int) -> None:
+        """Until every log has ended, or the client leaves."""
+        self._wire.watch()
+        rows: queue.Queue[tuple[str, str, str] | None] = queue.Queue()
+        logs = []
+        for container in containers:
+            log = self._runtime.read_log(container, since=since, lines=lines, follow=True)
+            logs.append(log)
+            reader = threading.Thread(target=_pass_on, args=(container, log, rows), daemon=True)
+            reader.start()
+        running = len(logs)
+        while running and not self._wire.gone.is_set():
+            try:
+                self._wire.check()
+                row = rows.get(timeout=POLL)
+            except queue.Empty:
+                continue
+            except Cancelled:
+                break
+            if row is None:
+                running -= 1
+                continue
+            self._wire.emit("line", service=row[0], time=row[1], text=row[2])
+        for log in logs:
+            try:
+                log.close()
+            except ValueError:  # a generator that its own thread is running
+                continue
+
+    # --- rollback -----------------------------------------------------------------------------
+    def going_back(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Which release a rollback would serve, and what it would change; changes nothing."""
+        current = self._store.current()
+        name = request["release"] or self._store.proven(but=current)
+        kept = self._store.kept()
+        if not name:
+            raise HostFailure("no-release", "there is no earlier release that was healthy")
+        matches = [one for one in kept if one.startswith(name)]
+        if len(matches) != 1 or not self._store.noted(matches[0]):
+            hint = f"kept are {', '.join(kept)}" if kept else "nothing is deployed"
+            raise HostFailure("no-release", f"there is no release '{name}' on the host", hint)
+        name = matches[0]
+        return {"release": name, "previous": current, "changes": self._changes(name)}
+
+    def _changes(self, release: str) -> dict[str, str]:
+        wanted: dict[str, str] = self._store.manifest(release)["services"]
+        running = serving(self._runtime.containers())
+        changes = {}
+        for name, mark in wanted.items():
+            found = running.get(name)
+            if found is None:
+                changes[name] = "create"
+            elif found.hash != mark:
+                changes[name] = "update"
+            elif not found.running:
+                changes[name] = "restart"
+        changes.update({name: "remove" for name in running if name not in wanted})
+        return changes
+
+    def roll_back(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Serves an earlier release again; what serves now is restored when it is not healthy."""
+        self._wire.watch()
+        noted = self._store.noted(request["release"])
+        deploy = Deploy(
+            self._store,
+            self._runtime,
+            self._wire,
+            {
+                **noted,
+                "command": "rollback",
+                "release": request["release"],
+                "changes": self._changes(request["release"]),
+                "wait": request["wait"],
+                "by": request["by"],
+            },
+        )
+        return deploy.run()
+
+    # --- the bridge's routes --------------------------------------------------------------------
+    def ask_bridge(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request to the bridge with the first key, which never leaves the host."""
+        container = self.find("bridge")
+        if not container.running:
+            raise HostFailure("bridge-stopped", "the bridge does not run", "./deploy.py up")
+        key = (self._store.base / "current" / request["keyFile"]).read_text().strip()
+        address, port = reach(container, request["bridgePort"])
+        began = time.monotonic()
+        status, body = probes.bridge(
+            address,
+            port,
+            request["path"],
+            key,
+            request["seconds"],
+            method=request["method"],
+            body=request["body"],
+        )
+        seconds = time.monotonic() - began
+        return {"status": status, "body": body, "seconds": round(seconds, 4)}
+
+    def address(self, service: str) -> str:
+        """Where the host reaches a service's container."""
+        container = self.find(service)
+        if not container.running:
+            raise HostFailure(f"{service}-stopped", f"{service} does not run", "./deploy.py up")
+        return container.addresses[0] if container.addresses else "127.0.0.1"
+
+    # --- the screen ---------------------------------------------------------------------------
+    def screen(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Shows the gateway's screen until the client leaves or says `cancel`."""
+        container = self.find("gateway")
+        if not container.running:
+            raise HostFailure("gateway-stopped", "the gateway does not run", "./deploy.py up")
+        self._wire.watch()
+        screen = self._runtime.screen(container)
+        try:
+            port = screen.show(request["password"])
+            address = container.addresses[0] if container.addresses else "127.0.0.1"
+            self._wire.emit("screen", address=address, port=port)
+            while not self._wire.gone.is_set() and not screen.ended:
+                self._wire.check()
+                time.sleep(POLL)
+        except Cancelled:
+            pass
+        finally:
+            screen.close()
+        return {"result": "closed"}
+
+    def _say(self, text: str) -> None:
+        self._wire.emit("step", text=text)
+
+
+def _pass_on(
+    container: Container, log: Log, rows: queue.Queue[tuple[str, str, str] | None]
+) -> None:
+    last = ""
+    try:
+        for line in log:
+            last, text = split(line, last)
+            rows.put((container.service, last, text))
+    except ValueError:  # closed while it was being read
+        pass
+    rows.put(None)
+
+
+def split(line: str, last: str) -> tuple[str, str]:
+    """A line's time and text; a line without a time has that of the line before it."""
+    when, _, text = line.partition(" ")
+    return (last if when == "-" else when), text
+
+
+def stamp(seconds: float) -> str:
+    """ISO 8601 UTC with milliseconds."""
+    fraction = int(seconds * 1000) % 1000
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{fraction:03d}Z"
+
+
+def moment(text: str) -> str:
+    """`10m`, `2h30m`, `1d` before now by the host's clock; anything else as it is (ISO 8601)."""
+    if not re.fullmatch(r"(\d+[smhd])+", text):
+        return text
+    seconds = sum(int(number) * UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))
+    return stamp(time.time() - seconds)

@@ -1,0 +1,318 @@
+"""The stack's folder on the host. Runs on the host: standard library, Python 3.9.
+
+<base>/releases/<id>/   0700, immutable, complete once it has release.json
+<base>/current          -> releases/<id>
+<base>/data/            kept across releases
+<base>/ledger.jsonl     append-only, no secrets
+<base>/lock             flock, held by the program that deploys
+<base>/pending.json     there while a deploy is under way, or after one that was killed
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import json
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.runtime.base import HostFailure
+
+if TYPE_CHECKING:
+    import tarfile
+    from collections.abc import Iterator
+
+MANIFEST = "release.json"
+NOTE = "deploy.json"
+"""In every release: its services and checks as the deploy gave them, for `rollback`."""
+KEEP_RELEASES = 5
+SPARE_BYTES = 16 * 1024 * 1024
+"""Left free after unpacking, so that logs and the ledger can still be written."""
+
+
+class Store:
+    """Reads and writes below `base`; every write is whole or not at all."""
+
+    def __init__(self, base: str) -> None:
+        self.base = Path(base)
+        self._lock: int | None = None
+
+    # --- the lock -----------------------------------------------------------------------------
+    def lock(self, by: str) -> int:
+        """Takes the lock, or says who holds it; returns its descriptor for children to keep."""
+        with self._writing():
+            self.base.mkdir(parents=True, exist_ok=True)
+            self.base.chmod(0o700)
+            descriptor = os.open(self.base / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            self._take(descriptor, by)
+        self._lock = descriptor
+        return descriptor
+
+    def unlock(self) -> None:
+        """Frees the lock, before the client is told that the deploy has ended."""
+        if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+            self._lock = None
+
+    def _take(self, descriptor: int, by: str) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 4096).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise HostFailure(
+                "locked",
+                f"another deploy is under way: {holder or 'by an unknown person'}",
+                "wait until it ends; a lock is freed by itself when its deploy ends or is killed",
+            ) from None
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{by}, since {since}\n".encode(), 0)
+
+    # --- releases -----------------------------------------------------------------------------
+    def release(self, name: str) -> Path:
+        """The folder of a release."""
+        return self.base / "releases" / name
+
+    def current(self) -> str | None:
+        """The release that `current` points to."""
+        try:
+            return (self.base / "current").readlink().name
+        except OSError:
+            return None
+
+    def has(self, name: str) -> bool:
+        """Whether this release lies here, whole."""
+        return (self.release(name) / MANIFEST).is_file()
+
+    def manifest(self, name: str | None) -> dict[str, Any]:
+        """`{"id", "files": {path: sha256}, "services": {name: hash}}`; empty when not there."""
+        try:
+            text = (self.release(name or "-") / MANIFEST).read_text(encoding="utf-8")
+            found: dict[str, Any] = json.loads(text)
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def unpack(
+        self, name: str, archive: bytes, owners: dict[str, int], reused: dict[str, int]
+    ) -> None:
+        """Makes the release's folder from a tar; it appears under its name only when whole.
+
+        `reused` maps paths to modes: what the current release has, with the same content.
+        """
+        import tarfile
+
+        partial = self.base / "releases" / f".{name}.partial"
+        with self._writing(partial):
+            if shutil.disk_usage(self.base).free < 2 * len(archive) + SPARE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                for member in tar:
+                    _extract(tar, member, partial)
+            for path, mode in reused.items():
+                _reuse(self.base / "current" / path, partial, path, mode)
+            for path, owner in owners.items():
+                self._own(partial / path, owner)
+            if self.release(name).exists():
+                shutil.rmtree(self.release(name))
+            partial.rename(self.release(name))
+
+    def _own(self, path: Path, owner: int) -> None:
+        if path.stat().st_uid == owner:
+            return
+        try:
+            os.chown(path, owner, owner)
+        except PermissionError:
+            raise HostFailure(
+                "not-root",
+                f"{path.name} must belong to user {owner}, and the login may not do that",
+                "log in as root, or allow `sudo -n` for the login (host.sudo)",
+            ) from None
+
+    def folders(self, wanted: list[dict[str, Any]]) -> None:
+        """Makes the data folders that services need, with their owners."""
+        with self._writing():
+            (self.base / "data").mkdir(exist_ok=True)
+            for item in wanted:
+                path = self.base / "data" / item["path"]
+                path.mkdir(parents=True, exist_ok=True)
+                path.chmod(item["mode"])
+                if item["uid"] is not None:
+                    self._own(path, item["uid"])
+
+    def switch(self, name: str | None) -> None:
+        """Points `current` to a release, atomically; None removes it."""
+        link = self.base / "current"
+        if name is None:
+            if link.is_symlink():
+                link.unlink()
+            return
+        with self._writing():
+            fresh = self.base / ".current"
+            if fresh.is_symlink():
+                fresh.unlink()
+            fresh.symlink_to(PurePosixPath("releases") / name)
+            fresh.replace(link)
+
+    def prune(self) -> list[str]:
+        """Removes old releases; names of what went.
+
+        The newest few stay, `current`, and the newest other one that was healthy: there is always
+        something to go back to.
+        """
+        for partial in (self.base / "releases").glob(".*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)
+        current = self.current()
+        floor = {current, self.proven(but=current)}
+        gone = [name for name in self.kept()[KEEP_RELEASES:] if name not in floor]
+        for name in gone:
+            shutil.rmtree(self.release(name), ignore_errors=True)
+        return gone
+
+    def proven(self, *, but: str | None) -> str | None:
+        """The release other than `but` that was the last to become healthy and still lies here."""
+        for entry in reversed(self.ledger()):
+            name = entry.get("release")
+            if entry.get("result") == "healthy" and name != but and name and self.has(name):
+                return str(name)
+        return None
+
+    def note(self, name: str, request: dict[str, Any]) -> None:
+        """Keeps what a later rollback needs to know of a release."""
+        kept = {
+            "services": [{**one, "fresh": False} for one in request["services"]],
+            "checks": request["checks"],
+        }
+        with self._writing():
+            (self.release(name) / NOTE).write_text(json.dumps(kept))
+
+    def noted(self, name: str) -> dict[str, Any]:
+        """`{"services", "checks"}` of a release; empty when it was not noted."""
+        try:
+            found: dict[str, Any] = json.loads((self.release(name) / NOTE).read_text())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def kept(self) -> list[str]:
+        """The whole releases that lie here, newest use first."""
+        folders = [path for path in (self.base / "releases").glob("[!.]*") if path.is_dir()]
+        folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return [path.name for path in folders]
+
+    def touch(self, name: str) -> None:
+        """Marks a release as used now, for `prune`."""
+        os.utime(self.release(name))
+
+    # --- records ------------------------------------------------------------------------------
+    def record(self, **entry: Any) -> None:
+        """Appends to the ledger."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        line = json.dumps({"time": stamp, **entry}) + "\n"
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        with self._writing():
+            descriptor = os.open(self.base / "ledger.jsonl", flags, 0o600)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    line = "\n" + line  # after a write that was cut
+                os.write(descriptor, line.encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Every entry, oldest first; a line that was cut is left out."""
+        entries = []
+        try:
+            lines = (self.base / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        for line in lines:
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue
+        return entries
+
+    def pending(self) -> dict[str, Any] | None:
+        """What a deploy that did not end was about."""
+        try:
+            found: dict[str, Any] = json.loads((self.base / "pending.json").read_text())
+        except (OSError, ValueError):
+            return None
+        return found
+
+    def begin(self, **entry: Any) -> None:
+        """Notes what is about to happen, before anything is touched."""
+        with self._writing():
+            (self.base / "pending.json").write_text(json.dumps(entry))
+
+    def end(self) -> None:
+        """The deploy has ended, one way or the other."""
+        (self.base / "pending.json").unlink(missing_ok=True)
+
+    @contextmanager
+    def _writing(self, partial: Path | None = None) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise _explain(error, self.base) from error
+
+
+def _explain(error: OSError, base: Path) -> HostFailure:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = f"the host's disk is full ({base}); nothing was changed"
+        return HostFailure("disk-full", text, "docker system prune frees space")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return HostFailure(
+            "folder-denied",
+            f"the login may not write to {base}",
+            "allow `sudo -n` for the login (host.sudo), or set a folder of its own (folder:)",
+        )
+    return HostFailure("folder", f"{error.strerror}: {error.filename or base}")
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """One file; nothing outside the folder, no links, no devices."""
+    if not member.isfile():
+        raise HostFailure("bad-release", f"the release holds an odd entry: {member.name}")
+    target = _place(folder, member.name)
+    source = tar.extractfile(member)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, member.mode & 0o777)
+    with os.fdopen(descriptor, "wb") as file:
+        shutil.copyfileobj(source, file) if source else None
+        os.fchmod(file.fileno(), member.mode & 0o777)
+
+
+def _reuse(source: Path, folder: Path, name: str, mode: int) -> None:
+    """A copy of a file of the current release."""
+    target = _place(folder, name)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode & 0o777)
+    with os.fdopen(descriptor, "wb") as file, source.open("rb") as old:
+        shutil.copyfileobj(old, file)
+        os.fchmod(file.fileno(), mode & 0o777)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where a file of a release lies; its folders are made."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise HostFailure("bad-release", f"the release holds an odd entry: {name}")
+    target = folder
+    for part in path.parts[:-1]:
+        target /= part
+        if not target.exists():  # mounted into containers, whose users are not the owner
+            target.mkdir()
+            target.chmod(0o700 if part == "secrets" else 0o755)
+    return target / path.name

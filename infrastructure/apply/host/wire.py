@@ -1,0 +1,101 @@
+"""JSON lines with the client. Runs on the host: standard library, Python 3.9.
+
+Once the client is gone (Ctrl-C, lost SSH, a killed shell) events go nowhere, and what was begun
+is ended without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from typing import Any, BinaryIO
+
+from infrastructure.runtime.base import HostFailure
+
+HEARTBEAT = 5.0
+
+
+class Cancelled(Exception):  # noqa: N818
+    """The client asked to stop."""
+
+
+class Wire:
+    """Both directions of the connection to the client."""
+
+    def __init__(self, source: BinaryIO, target: BinaryIO) -> None:
+        self._source = source
+        self._target = target
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+        self._later: queue.Queue[bytes] = queue.Queue()
+        self._watching = False
+        self.gone = threading.Event()
+
+    def emit(self, event: str, **fields: Any) -> None:
+        """Sends one event; a client that is gone is no error."""
+        line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            if self.gone.is_set():
+                return
+            try:
+                self._target.write(line)
+                self._target.flush()
+            except OSError:
+                self._drop()
+
+    def _drop(self) -> None:
+        """Later writes by anyone (a traceback, a child) must not fail either."""
+        self.gone.set()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+            os.dup2(nowhere, descriptor)
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next request; None when the client has closed."""
+        line = self._later.get() if self._watching else self._source.readline()
+        if not line.endswith(b"\n"):
+            return None
+        request: dict[str, Any] = json.loads(line)
+        return request
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes that follow a request."""
+        data = self._source.read(size)
+        if len(data) != size:
+            raise HostFailure("interrupted", "the connection ended before the release was whole")
+        return data
+
+    def watch(self) -> None:
+        """Notices from now on, while work goes on, that the client cancels or leaves."""
+        if self._watching:
+            return
+        self._watching = True
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in self._source:
+            if b'"cancel"' in line:
+                self._cancelled.set()
+            else:
+                self._later.put(line)
+        self.gone.set()
+        self._later.put(b"")
+
+    def _beat(self) -> None:
+        while not self.gone.wait(HEARTBEAT):
+            self.emit("alive", time=time.time())
+
+    def cancel(self, *_: object) -> None:
+        """A signal asks to stop, like the client."""
+        self._cancelled.set()
+
+    def check(self) -> None:
+        """Raises Cancelled once when a stop was asked for."""
+        if self._cancelled.is_set():
+            self._cancelled.clear()
+            raise Cancelled

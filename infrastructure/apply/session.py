@@ -1,0 +1,360 @@
+"""The client's side of one command on a host: requests out, events in.
+
+One connection, one program: `begin` lets it look around (and lock, for a deploy), `observe`
+compares, `apply` hands the release over on the same stream. Events go to a listener.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import getpass
+import json
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from infrastructure.apply import bundle
+from infrastructure.apply.archive import owners, pack, reused
+from infrastructure.apply.checks import checks
+from infrastructure.errors import (
+    DeployFailed,
+    DeployLocked,
+    GangwayError,
+    HostUnreachable,
+    Interrupted,
+    WaitingForPerson,
+)
+from infrastructure.plan.model import Observed, ObservedFile, ObservedService
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from infrastructure.config import Target
+    from infrastructure.plan.model import Plan
+    from infrastructure.render.model import Release
+    from infrastructure.transport import Program, Transport
+
+SILENCE = 90.0
+"""Seconds without an answer (or, during a deploy, a heartbeat) until the host counts as lost."""
+
+
+HEALTHY_WITHIN = 300.0
+"""Default seconds until healthy, the wait for a person not counted (`up --wait`)."""
+
+
+class Listener(Protocol):
+    """Shows events of the host to a person."""
+
+    def event(self, event: dict[str, Any]) -> None:
+        """One event, as `apply.host.main` lists them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an `up` ended well: healthy, or with a gateway that waits for a person."""
+
+    release: str
+    healthy: bool
+    restored: bool
+    seconds: float
+
+
+class Session:
+    """A host's program for the length of one command."""
+
+    def __init__(self, transport: Transport, target: Target, listener: Listener) -> None:
+        self._name = transport.name
+        self._target = target
+        self._listener = listener
+        sandbox = target.stack.runtime == "sandbox"
+        command = bundle.local_command() if sandbox else bundle.command(sudo=target.stack.host.sudo)
+        self._program: Program = transport.start(command)
+        self._events = self._read()
+        self._unsent = b"" if sandbox else bundle.program()
+        self.has_release = False
+        self.last: dict[str, Any] = {}
+        self.pending: dict[str, Any] | None = None
+        self._known: Mapping[str, ObservedFile] = {}
+        self._verifying = False
+
+    # --- requests -----------------------------------------------------------------------------
+    def begin(self, *, lock: bool = False) -> None:
+        """Sends the program on its way; it looks at the host while the caller renders.
+
+        With `lock` nobody else may deploy until the session ends.
+        """
+        self._send(
+            op="open",
+            base=str(self._target.base),
+            project=self._target.project,
+            runtime=self._target.stack.runtime,
+            lock=lock,
+            by=person(),
+        )
+
+    def observe(self, release: Release | None = None, *, verify: float | None = None) -> Observed:
+        """What is on the host now, compared with a release.
+
+        `verify`: when nothing differs, the host goes on at once to see whether all is healthy,
+        within so many seconds; `verified` waits for that.
+
+        Raises:
+            DeployLocked: another deploy holds the lock.
+            DeployFailed: the host has no Docker, no Compose v2, or does not let us use them.
+        """
+        wanted = {} if release is None else {item.path: item.digest for item in release.files}
+        answer = self._ask(
+            "observed",
+            op="observe",
+            release="" if release is None else release.id,
+            files=wanted,
+            verify=None if release is None or verify is None else self._expected(release, verify),
+        )
+        self._verifying = answer["verifying"]
+        self.has_release = answer["has"]
+        self.pending = answer["pending"]
+        observed = _observed(answer)
+        self._known = observed.files
+        return observed
+
+    def open(self, release: Release | None = None, *, lock: bool = False) -> Observed:
+        """`begin` and `observe`."""
+        self.begin(lock=lock)
+        return self.observe(release)
+
+    def apply(
+        self, plan: Plan, release: Release, *, wait: float | None = None, **more: Any
+    ) -> Outcome:
+        """Carries the plan out and waits until the stack is healthy.
+
+        `more` replaces or adds fields of the request.
+
+        Raises:
+            DeployFailed: it did not become healthy; `restored` says whether the old one serves.
+            WaitingForPerson: the second factor was not approved in time; nothing was torn down.
+        """
+        self._ship_images(plan, release)
+        known = reused(release, self._known)
+        archive = b"" if self.has_release else pack(release, known)
+        request = {
+            "op": "apply",
+            "release": release.id,
+            "tar": len(archive),
+            "owners": owners(release),
+            "reused": {} if self.has_release else known,
+            "folders": [
+                {"path": item.path, "uid": item.uid, "mode": item.mode} for item in release.folders
+            ],
+            "services": [
+                {"name": item.name, "image": item.image, "builds": item.builds}
+                for item in release.services
+            ],
+            "changes": {
+                change.service: change.action
+                for change in plan.changes
+                if change.action != "unchanged"
+            },
+            "checks": checks(self._target, [item.name for item in release.services]),
+            "wait": wait or HEALTHY_WITHIN,
+            "by": person(),
+        }
+        self._send(**(request | more))
+        self._write(archive)
+        return self._outcome()
+
+    def _ship_images(self, plan: Plan, release: Release) -> None:
+        """With `bridge.build: local`: builds here what the host lacks, and loads it there."""
+        if self._target.stack.bridge.build != "local" or self._target.stack.runtime != "compose":
+            return
+        changed = {change.service for change in plan.changes if change.action != "unchanged"}
+        built = [item for item in release.services if item.builds and item.name in changed]
+        if not built:
+            return
+        answer = self._ask("lacking", op="lacking", images=[item.image for item in built])
+        for service in built:
+            if service.image not in answer["images"]:
+                continue
+            from infrastructure.apply.local_build import build
+
+            self._say(f"building {service.name} on this machine")
+            data = build(self._target, release, service, answer["architecture"])
+            self._say(f"shipping {service.name}: {len(data) / 1e6:.0f} MB")
+            self._send(op="load", size=len(data))
+            self._write(data)
+            self._until("loaded")
+
+    def _say(self, text: str) -> None:
+        self._listener.event({"event": "step", "text": text})
+
+    def verified(self, release: Release, *, wait: float | None = None) -> Outcome:
+        """Waits until what runs already is healthy; changes nothing."""
+        if not self._verifying:
+            self._send(op="verify", **self._expected(release, wait))
+        return self._outcome()
+
+    def _expected(self, release: Release, wait: float | None) -> dict[str, Any]:
+        return {
+            "hashes": {item.name: item.hash for item in release.services},
+            "checks": checks(self._target, [item.name for item in release.services]),
+            "wait": wait or HEALTHY_WITHIN,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """`{"login": state, "bridge": the bridge's /health or None}`."""
+        port = self._target.stack.bridge.port
+        return self._ask("status", op="status", bridgePort=port, keyFile="secrets/bridge-admin-key")
+
+    def history(self) -> dict[str, Any]:
+        """`{"entries": [oldest first], "current": release}`."""
+        return self._ask("history", op="history")
+
+    def down(self) -> str | None:
+        """Stops and removes every service; the release that served."""
+        release: str | None = self._ask("done", op="down", by=person())["release"]
+        return release
+
+    def close(self) -> None:
+        """Ends the program on the host."""
+        with contextlib.suppress(GangwayError):
+            self._send(op="close")
+        self._program.close_input()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Ends the program on the host."""
+        self.close()
+
+    # --- the stream ---------------------------------------------------------------------------
+    def _send(self, **request: Any) -> None:
+        line = json.dumps(request, separators=(",", ":")).encode() + b"\n"
+        data, self._unsent = self._unsent + line, b""
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._program.write(data)
+        except HostUnreachable:
+            if self._program.wait(2) >= 0:  # it ended, the connection stands
+                raise self._ended() from None
+            raise
+
+    def _ask(self, answer: str, **request: Any) -> dict[str, Any]:
+        self._send(**request)
+        return self._until(answer)
+
+    def _until(self, answer: str) -> dict[str, Any]:
+        for event in self._events:
+            if event["event"] == "failed":
+                raise failure(event)
+            if event["event"] == answer:
+                return event
+            self._listener.event(event)
+        raise self._ended()
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        for line in self._program.lines(SILENCE):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise GangwayError(
+                    f"{self._name} answers something else: {line[:80].decode(errors='replace')!r}",
+                    hint="does a login script print text for commands, too?",
+                    code="protocol",
+                ) from None
+
+    def _outcome(self) -> Outcome:
+        try:
+            event = self._until("done")
+        except KeyboardInterrupt:
+            event = self._cancel()
+        self.last = event
+        if event["result"] == "waiting-for-2fa":
+            raise WaitingForPerson(
+                "the gateway still waits for 2FA; nothing was torn down",
+                hint="approve on IBKR Mobile, then ./deploy.py up or status",
+            )
+        return Outcome(event["release"], event["healthy"], event["restored"], event["seconds"])
+
+    def _cancel(self) -> dict[str, Any]:
+        """Ctrl-C: the host is asked to stop in good order; a second one leaves it to itself."""
+        self._listener.event({"event": "step", "text": "stopping; the host puts things in order"})
+        self._events = self._read()  # the interrupt has ended the one that was being read
+        self._send(op="cancel")
+        event = self._until("done")
+        if event["result"] == "waiting-for-2fa":
+            raise Interrupted("interrupted; the gateway still waits for 2FA, nothing was torn down")
+        return event
+
+    def _ended(self) -> GangwayError:
+        """The program ended without an answer: why, as far as its errors tell."""
+        code, errors = self._program.wait(5), self._program.errors().decode(errors="replace")
+        return unanswered(self._name, code, errors)
+
+
+def failure(event: dict[str, Any]) -> GangwayError:
+    """A `failed` event as the error that it is for a person."""
+    message, hint, details = event["message"], event["hint"], event["details"]
+    if event["code"] == "locked":
+        return DeployLocked(message, hint=hint)
+    if event["code"] == "interrupted":
+        return Interrupted(message + _afterwards(event))
+    return DeployFailed(
+        message + _afterwards(event),
+        hint=hint,
+        details=details,
+        code=event["code"],
+        restored=event["restored"],
+    )
+
+
+def _afterwards(event: dict[str, Any]) -> str:
+    return "; the previous release serves again" if event["restored"] else ""
+
+
+def unanswered(name: str, code: int, errors: str) -> GangwayError:
+    """Why the program on the host gave no answer."""
+    lines = [line for line in errors.strip().splitlines() if line.strip()]
+    last = lines[-1] if lines else f"exit status {code}"
+    if "sudo" in last:
+        return DeployFailed(
+            f"{name} does not allow sudo without a password: {last}",
+            hint="allow it for the login, log in as root, or set host.sudo: false",
+            code="sudo-denied",
+        )
+    if "python3" in last and ("not found" in last or code == 127):
+        return DeployFailed(
+            f"there is no python3 on {name}",
+            hint="./deploy.py prepare makes a bare Debian or Ubuntu machine ready",
+            code="python-missing",
+        )
+    return DeployFailed(
+        f"the program on {name} ended without an answer: {last}",
+        hint="./deploy.py status shows what runs; up again completes what was begun",
+        details=errors if len(lines) > 1 else "",
+        code="host-program-ended",
+    )
+
+
+def _observed(answer: dict[str, Any]) -> Observed:
+    files = {
+        path: ObservedFile(
+            item["digest"], base64.b64decode(item["content"]) if "content" in item else None
+        )
+        for path, item in answer["files"].items()
+    }
+    services = {name: ObservedService(**item) for name, item in answer["services"].items()}
+    return Observed(answer["release"], files, services)
+
+
+def person() -> str:
+    """Who works here, for the ledger."""
+    with contextlib.suppress(OSError, KeyError):
+        return f"{getpass.getuser()}@{platform.node()}"
+    return platform.node()

@@ -1,0 +1,165 @@
+"""What a runtime offers to the deploy program. Runs on the host: standard library, Python 3.9."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+Show = Callable[[str], None]
+"""Receives lines of progress, such as a build's."""
+
+
+class HostFailure(Exception):  # noqa: N818 - it reads as what happened
+    """Something on the host failed: one line, a hint, a stable code, perhaps a log's tail."""
+
+    def __init__(self, code: str, message: str, hint: str = "", details: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.details = details
+        self.restored = False
+
+    def as_event(self) -> dict[str, Any]:
+        """For the wire."""
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "details": self.details,
+            "restored": self.restored,
+        }
+
+
+@dataclass
+class Container:
+    """One container (or process) of a service, as the engine reports it.
+
+    `state`: created, running, restarting, paused, exited, dead. `health`: starting, healthy,
+    unhealthy, none. `since` is ISO 8601 UTC, "" when it never ran. `probe` is the command of its
+    own healthcheck, empty when there is none.
+    """
+
+    service: str
+    id: str
+    number: int = 1
+    state: str = "created"
+    health: str = "none"
+    image: str = ""
+    image_id: str = ""
+    hash: str = ""
+    since: str = ""
+    exit_code: int | None = None
+    restarts: int = 0
+    probe: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now, and not merely between two attempts."""
+        return self.state == "running"
+
+    def as_json(self) -> dict[str, Any]:
+        """For the wire: what `plan.ObservedService` is made of."""
+        return {
+            "name": self.service,
+            "state": self.state,
+            "health": self.health,
+            "image": self.image,
+            "image_id": self.image_id,
+            "hash": self.hash,
+            "since": self.since,
+            "exit_code": self.exit_code,
+        }
+
+
+class Log(Protocol):
+    """A log that is being followed."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Its lines, as they come."""
+
+    def close(self) -> None:
+        """Ends it, also while another thread waits for the next line."""
+
+
+class Screen(Protocol):
+    """A VNC server that runs until it is closed."""
+
+    def show(self, password: str) -> int:
+        """Hands the password over; the port that it listens on."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended on its own."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class Runtime(Protocol):
+    """Starts, stops and watches the services of one stack."""
+
+    def check(self) -> None:
+        """HostFailure when the host cannot run the stack at all."""
+
+    def containers(self) -> list[Container]:
+        """Every container of the stack, also stopped ones."""
+
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+        """Pulls or builds what the services' images lack; touches no container."""
+
+    def lacking(self, images: Sequence[str]) -> list[str]:
+        """Which of these images are not there."""
+
+    def load(self, pieces: Iterable[bytes]) -> None:
+        """Takes in an image as `docker save` writes it (compressed or not)."""
+
+    def create(self, release: str, services: Sequence[str]) -> list[Container]:
+        """Makes a new container for each service, beside the old one, without starting it."""
+
+    def start(self, containers: Sequence[Container]) -> None:
+        """Starts them, in the order given."""
+
+    def stop(self, containers: Sequence[Container]) -> None:
+        """Stops them, each within its own grace period; they stay, stopped."""
+
+    def restart(self, container: Container) -> None:
+        """Stops and starts it in place."""
+
+    def remove(self, containers: Sequence[Container]) -> None:
+        """Removes them; data folders stay."""
+
+    def down(self) -> None:
+        """Removes every container and network of the stack."""
+
+    def probe(self, container: Container, seconds: float) -> tuple[bool, str]:
+        """Runs the container's own healthcheck now: whether it passed, and what it printed."""
+
+    def programs(self, container: Container) -> list[str]:
+        """The command lines that run in the container."""
+
+    def log(self, container: Container, lines: int) -> str:
+        """The end of its log."""
+
+    def follow(self, container: Container, since: str = "") -> Log:
+        """Its log since it started (or since then), until it stops or the log is closed."""
+
+    def read_log(self, container: Container, *, since: str, lines: int, follow: bool) -> Log:
+        """Lines of its log, each with its time (ISO 8601 UTC, or `-`) and a blank before it."""
+
+    def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
+        """Has the gateway restart itself with its session kept; False where there is none."""
+
+    def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
+        """Removes images of a repository (without tag) but those kept; names of what went."""
+
+    def screen(self, container: Container) -> Screen:
+        """Starts a VNC server on the gateway's display; HostFailure where there is no display."""
+
+    def facts(self) -> dict[str, Any]:
+        """Versions, and per service what only the engine knows: `{"engine", "services"}`."""

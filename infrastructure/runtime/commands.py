@@ -1,0 +1,141 @@
+"""Docker's commands as data. Pure; runs on the host: standard library, Python 3.9."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Command = list[str]
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+NUMBER_LABEL = "com.docker.compose.container-number"
+
+
+def engine_version() -> Command:
+    """The engine's version; fails when it does not answer."""
+    return ["docker", "version", "--format", "{{.Server.Version}}"]
+
+
+def compose_version() -> Command:
+    """Compose v2's version; fails when only v1 is there."""
+    return ["docker", "compose", "version", "--short"]
+
+
+def list_containers(project: str) -> Command:
+    """Ids of all containers of the project, also stopped ones."""
+    mark = f"label={PROJECT_LABEL}={project}"
+    return ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", mark]
+
+
+def inspect(ids: Sequence[str]) -> Command:
+    """Everything about these containers, as JSON."""
+    return ["docker", "inspect", "--type", "container", *ids]
+
+
+def compose(project: str, file: str, folder: str, *arguments: str) -> Command:
+    """A Compose command. `folder` is what relative paths of the file are relative to."""
+    return [
+        *("docker", "compose", "--ansi", "never", "--project-name", project),
+        *("--file", file, "--project-directory", folder, *arguments),
+    ]
+
+
+def create_beside(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """Compose arguments that make one more container of each service than the given count.
+
+    What exists is neither recreated nor started: the old container stays until the new one is
+    healthy. (Compose's own recreate removes the old one before the new one starts.)
+    """
+    scales = [part for name, count in counts.items() for part in ("--scale", f"{name}={count + 1}")]
+    return ("up", "--no-start", "--no-recreate", "--no-deps", "--no-build", *scales, *counts)
+
+
+def has_image(image: str) -> Command:
+    """Succeeds when the image is there."""
+    return ["docker", "image", "inspect", "--format", "{{.Id}}", image]
+
+
+def pull(image: str) -> Command:
+    """Fetches the image."""
+    return ["docker", "pull", "--quiet", image]
+
+
+def start(ids: Sequence[str]) -> Command:
+    """Starts containers in this order."""
+    return ["docker", "start", *ids]
+
+
+def stop(ids: Sequence[str]) -> Command:
+    """Stops containers, each within the grace period that it was created with."""
+    return ["docker", "stop", *ids]
+
+
+def restart(ids: Sequence[str]) -> Command:
+    """Stops and starts containers in place."""
+    return ["docker", "restart", *ids]
+
+
+def remove(ids: Sequence[str]) -> Command:
+    """Removes stopped containers and their anonymous volumes."""
+    return ["docker", "rm", "--force", "--volumes", *ids]
+
+
+def execute(container: str, command: Sequence[str]) -> Command:
+    """Runs a command inside a container."""
+    return ["docker", "exec", container, *command]
+
+
+def top(container: str) -> Command:
+    """Command lines of the container's processes; needs no tool inside it."""
+    return ["docker", "top", container, "-eo", "pid,args"]
+
+
+def tail(container: str, lines: int) -> Command:
+    """The end of a container's log."""
+    return ["docker", "logs", "--tail", str(lines), container]
+
+
+def follow(container: str, since: str) -> Command:
+    """A container's log from a moment on (ISO 8601), and everything that follows."""
+    return ["docker", "logs", "--follow", "--since", since, container]
+
+
+def read_log(container: str, since: str, lines: int, *, follow: bool) -> Command:
+    """Lines of a container's log with their times."""
+    options = ["--timestamps", *(["--since", since] if since else [])]
+    if lines:
+        options += ["--tail", str(lines)]
+    return ["docker", "logs", *options, *(["--follow"] if follow else []), container]
+
+
+def images(repository: str) -> Command:
+    """`name:tag` of every image of a repository."""
+    return ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository]
+
+
+def remove_images(names: Sequence[str]) -> Command:
+    """Removes names of images, and images that lose their last name."""
+    return ["docker", "image", "rm", *names]
+
+
+def image_facts(names: Sequence[str]) -> Command:
+    """What the engine knows of images, as JSON."""
+    return ["docker", "image", "inspect", *names]
+
+
+def load() -> Command:
+    """Takes an image from standard input."""
+    return ["docker", "load", "--quiet"]
+
+
+def processes(container: str) -> Command:
+    """Process id, resident memory in KB and command line of what runs in a container."""
+    return ["docker", "top", container, "-eo", "pid,rss,args"]
+
+
+def interactive(container: str, command: Sequence[str]) -> Command:
+    """Runs a command inside a container, with standard input."""
+    return ["docker", "exec", "--interactive", container, *command]

@@ -1,0 +1,321 @@
+"""Docker Compose as the runtime. Runs on the host: standard library, Python 3.9."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.observe.containers import parse_inspect, parse_top
+from infrastructure.runtime import commands, engine_api, inside
+from infrastructure.runtime.base import Container, HostFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from infrastructure.runtime.base import Show
+
+PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
+QUICK, SLOW, VERY_SLOW = 30.0, 180.0, 1800.0
+
+
+class ComposeRuntime:
+    """The services as containers of one Compose project.
+
+    Compose resolves relative paths against `current`, whatever release it reads: the definition
+    of a service that did not change stays the same from release to release.
+    """
+
+    def __init__(self, base: Path, project: str, inherited: tuple[int, ...] = ()) -> None:
+        self._base = base
+        self._project = project
+        self._inherited = inherited
+        """File descriptors that children keep: the lock, so that it outlives a killed parent."""
+
+    # --- running commands ---------------------------------------------------------------------
+    def _try(
+        self, command: Sequence[str], seconds: float, text: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command,
+                input=text,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                pass_fds=self._inherited,
+                cwd="/",
+            )
+        except FileNotFoundError:
+            raise HostFailure("docker-missing", "there is no Docker on the host", PREPARE) from None
+        except subprocess.TimeoutExpired:
+            text = f"{' '.join(command[:3])} did not end within {seconds:.0f} s"
+            raise HostFailure("docker-stuck", text, "is the host short of memory?") from None
+
+    def _run(self, command: Sequence[str], seconds: float = SLOW) -> str:
+        done = self._try(command, seconds)
+        if done.returncode:
+            raise _explain(command, done.stderr or done.stdout)
+        return done.stdout
+
+    def _compose(self, file: Path, folder: Path, *arguments: str) -> list[str]:
+        return commands.compose(self._project, str(file), str(folder), *arguments)
+
+    # --- the runtime --------------------------------------------------------------------------
+    def check(self) -> None:
+        """HostFailure when Docker or Compose v2 is missing or does not answer."""
+        self._run(commands.engine_version(), QUICK)
+        done = self._try(commands.compose_version(), QUICK)
+        if done.returncode or done.stdout.strip().lstrip("v").startswith("1."):
+            raise HostFailure(
+                "compose-missing", "there is no Docker Compose v2 on the host", PREPARE
+            )
+
+    def containers(self) -> list[Container]:
+        """Every container of the project."""
+        quick = engine_api.inspect_project(self._project)
+        if quick is not None:
+            return parse_inspect(quick)
+        ids = self._run(commands.list_containers(self._project), QUICK).split()
+        return parse_inspect(self._run(commands.inspect(ids), QUICK)) if ids else []
+
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+        """Pulls or builds the images that are not there yet."""
+        folder = self._base / "releases" / release
+        for service in services:
+            name, image = service["name"], service["image"]
+            fresh = service.get("fresh", False)
+            if not fresh and self._try(commands.has_image(image), QUICK).returncode == 0:
+                continue
+            if service["builds"]:
+                show(f"building {name}")
+                self._build(folder, name, fresh=fresh)
+            else:
+                show(f"pulling {image}")
+                self._pull(image)
+
+    def lacking(self, images: Sequence[str]) -> list[str]:
+        """Which of these images the engine does not have."""
+        return [one for one in images if self._try(commands.has_image(one), QUICK).returncode]
+
+    def load(self, pieces: Iterable[bytes]) -> None:
+        """Takes in an image; its bytes go through, they are never held whole."""
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                commands.load(), stdin=subprocess.PIPE, stdout=said, stderr=said, cwd="/"
+            )
+            if process.stdin is not None:
+                with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                    for piece in pieces:
+                        pipe.write(piece)
+            if process.wait(VERY_SLOW):
+                said.seek(0)
+                text = said.read().decode(errors="replace")
+                raise _known(text) or HostFailure(
+                    "image-unavailable", "the host cannot load the image", "", text[-2000:]
+                )
+
+    def _build(self, folder: Path, name: str, *, fresh: bool) -> None:
+        """Builds from the release itself: `current` still points to the one that serves."""
+        text = (folder / "compose.yaml").read_text(encoding="utf-8")
+        text = text.replace(f"{self._base}/current/", f"{folder}/")
+        command = commands.compose(self._project, "-", str(folder), "build")
+        command += ["--no-cache", name] if fresh else [name]
+        done = self._try(command, VERY_SLOW, text)
+        if done.returncode:
+            if (known := _known(done.stderr)) is not None:
+                raise known
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
+            raise HostFailure("build-failed", f"the image of {name} cannot be built", "", tail)
+
+    def _pull(self, image: str) -> None:
+        done = self._try(commands.pull(image), VERY_SLOW)
+        if done.returncode:
+            if (known := _known(done.stderr)) is not None:
+                raise known
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise HostFailure(
+                "image-unavailable",
+                f"the image {image} cannot be pulled: {reason}",
+                "check the name, and that the host reaches the registry; nothing was changed",
+            )
+
+    def create(self, release: str, services: Sequence[str]) -> list[Container]:
+        """A new container of each service, beside the old one."""
+        before = self.containers()
+        counts = {name: sum(c.service == name for c in before) for name in services}
+        file = self._base / "releases" / release / "compose.yaml"
+        arguments = commands.create_beside(counts)
+        self._run(self._compose(file, self._base / "current", *arguments))
+        known = {container.id for container in before}
+        return [container for container in self.containers() if container.id not in known]
+
+    def start(self, containers: Sequence[Container]) -> None:
+        """Starts them."""
+        if containers:
+            self._run(commands.start([container.id for container in containers]))
+
+    def stop(self, containers: Sequence[Container]) -> None:
+        """Stops them, kept."""
+        if containers:
+            self._run(commands.stop([container.id for container in containers]), 400)
+
+    def restart(self, container: Container) -> None:
+        """Stops and starts it in place."""
+        self._run(commands.restart([container.id]), 400)
+
+    def remove(self, containers: Sequence[Container]) -> None:
+        """Removes them."""
+        if containers:
+            self._run(commands.remove([container.id for container in containers]))
+
+    def down(self) -> None:
+        """Removes containers and networks."""
+        file = self._base / "current" / "compose.yaml"
+        if file.exists():
+            self._run(self._compose(file, file.parent, "down", "--remove-orphans"), 400)
+        self.remove(self.containers())
+
+    def probe(self, container: Container, seconds: float) -> tuple[bool, str]:
+        """Runs its healthcheck now; a container without one passes while it runs."""
+        if not container.probe:
+            return container.running, ""
+        try:
+            done = self._try(commands.execute(container.id, container.probe), seconds)
+        except HostFailure as failure:
+            return False, failure.message
+        return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+    def programs(self, container: Container) -> list[str]:
+        """The command lines in it; none when it does not run."""
+        quick = engine_api.top(container.id)
+        if quick is not None:
+            return quick
+        done = self._try(commands.top(container.id), QUICK)
+        return parse_top(done.stdout) if done.returncode == 0 else []
+
+    def log(self, container: Container, lines: int) -> str:
+        """The end of its log."""
+        done = self._try(commands.tail(container.id, lines), QUICK)
+        return (done.stdout + done.stderr).strip()
+
+    def follow(self, container: Container, since: str = "") -> FollowedLog:
+        """Its log since it last started, or since a moment."""
+        return FollowedLog(commands.follow(container.id, since or container.since))
+
+    def read_log(
+        self, container: Container, *, since: str, lines: int, follow: bool
+    ) -> FollowedLog:
+        """Lines of its log with their times."""
+        return FollowedLog(commands.read_log(container.id, since, lines, follow=follow))
+
+    def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
+        """Tells IBC's command server inside the container to restart; the session is kept."""
+        for port in ports:
+            command = commands.execute(
+                container.id, ["bash", "-c", inside.TELL_IBC, "tell", str(port)]
+            )
+            done = self._try(command, QUICK)
+            if done.returncode or not done.stdout.startswith("OK"):
+                reason = (done.stdout or done.stderr).strip().splitlines()
+                raise HostFailure(
+                    "soft-restart-refused",
+                    f"IBC does not take the restart: {reason[-1] if reason else 'no answer'}",
+                    "./deploy.py restart gateway --cold restarts the container, with a new login",
+                )
+        return True
+
+    def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
+        """Removes the repository's images but those kept; one in use stays."""
+        found = self._try(commands.images(repository), QUICK).stdout.split()
+        gone = [name for name in found if name not in kept and not name.endswith("<none>")]
+        if gone:
+            self._try(commands.remove_images(gone), SLOW)
+        return gone
+
+    def facts(self) -> dict[str, Any]:
+        """Versions, memory in use, images as they are, and the JVM's own memory."""
+        found = self.containers()
+        versions = self._try(commands.engine_version(), QUICK).stdout.strip()
+        compose = self._try(commands.compose_version(), QUICK).stdout.strip()
+        names = sorted({one.image_id for one in found})
+        images = self._try(commands.image_facts(names), QUICK).stdout if names else "[]"
+        digests = {item["Id"]: item.get("RepoDigests") or [] for item in json.loads(images or "[]")}
+        services = {
+            one.service: {
+                "restarts": one.restarts,
+                "digests": digests.get(one.image_id, []),
+                "processes": self._processes(one) if one.running else [],
+            }
+            for one in found
+        }
+        return {"engine": versions, "compose": compose, "services": services}
+
+    def _processes(self, container: Container) -> list[dict[str, Any]]:
+        done = self._try(commands.processes(container.id), QUICK)
+        rows = [line.split(None, 2) for line in done.stdout.splitlines()[1:]]
+        return [{"rss": int(row[1]), "line": row[2]} for row in rows if len(row) == 3]
+
+    def screen(self, container: Container) -> inside.Screen:
+        """Starts a VNC server on the gateway's display; it ends with this program."""
+        return inside.Screen(commands.interactive(container.id, ["bash", "-c", inside.SHOW_SCREEN]))
+
+
+class FollowedLog:
+    """The output of a command that does not end by itself."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        """Its lines, without their ends."""
+        for line in self._process.stdout or ():
+            yield line.rstrip("\n")
+
+    def close(self) -> None:
+        """Ends the command."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _known(errors: str) -> HostFailure | None:
+    """Docker's own troubles, in words that help."""
+    text = errors.lower()
+    if "cannot connect to the docker daemon" in text or "is the docker daemon running" in text:
+        return HostFailure(
+            "docker-not-running", "Docker does not run on the host", "sudo systemctl start docker"
+        )
+    if "permission denied while trying to connect" in text:
+        hint = "allow `sudo -n` for the login (host.sudo), or add it to the group docker"
+        return HostFailure("docker-denied", "the login may not use Docker", hint)
+    if "no space left on device" in text:
+        return HostFailure(
+            "disk-full", "the host's disk is full", "docker system prune frees space"
+        )
+    if "port is already allocated" in text or "address already in use" in text:
+        line = next(line for line in errors.splitlines() if "already" in line)
+        return HostFailure(
+            "port-taken", f"a port is taken on the host: {line.strip()[-160:]}", "see ss -ltnp"
+        )
+    return None
+
+
+def _explain(command: Sequence[str], errors: str) -> HostFailure:
+    known = _known(errors)
+    if known is not None:
+        return known
+    lines = errors.strip().splitlines() or ["it gave no reason"]
+    what = " ".join(word for word in command[:3] if not word.startswith("-"))
+    return HostFailure("docker-failed", f"{what}: {lines[-1].strip()}", "", "\n".join(lines[-20:]))

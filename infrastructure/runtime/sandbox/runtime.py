@@ -1,0 +1,299 @@
+"""The `Runtime` of the sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.runtime.base import Container, HostFailure
+from infrastructure.runtime.sandbox.processes import Definition, image_folder, probe
+from infrastructure.runtime.sandbox.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Sequence
+
+    from infrastructure.runtime.base import Screen, Show
+
+STATES = {
+    "STOPPED": "exited",
+    "STARTING": "running",
+    "RUNNING": "running",
+    "BACKOFF": "restarting",
+    "STOPPING": "running",
+    "EXITED": "exited",
+    "FATAL": "dead",
+    "UNKNOWN": "dead",
+}
+QUICK = 2.0
+POLL = 0.1
+GRACE_OF_START = 30.0
+
+
+class SandboxRuntime:
+    """The services as processes under supervisord; a process plays the container's part."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._supervisor = Supervisor(base / "run")
+        self._images = base / "images"
+
+    def check(self) -> None:
+        """HostFailure when a needed program is missing."""
+        import sys
+        from pathlib import Path
+
+        caddy = Path(sys.executable).parent / "caddy"
+        if not caddy.exists():
+            raise HostFailure("caddy-missing", "there is no Caddy in the environment", "make setup")
+
+    def containers(self) -> list[Container]:
+        """Every process of the stack, also stopped ones."""
+        states = self._supervisor.states()
+        return [self._container(note, states) for note in self._notes()]
+
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+        """Unpacks the sources of what is built; they stay while a process uses them."""
+        for service in services:
+            target = self._images / image_folder(service["image"])
+            if not service["builds"] or (target.exists() and not service.get("fresh")):
+                continue
+            show(f"unpacking {service['name']}")
+            partial = target.with_name(f".{target.name}")
+            shutil.rmtree(partial, ignore_errors=True)
+            self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shutil.copytree(self._base / "releases" / release / "image", partial)
+            shutil.rmtree(target, ignore_errors=True)
+            partial.rename(target)
+
+    def lacking(self, images: Sequence[str]) -> list[str]:
+        """None: sources are unpacked from the release."""
+        return []
+
+    def load(self, pieces: Iterable[bytes]) -> None:
+        """There are no images here."""
+        raise HostFailure("image-unavailable", "the sandbox takes no images")
+
+    def create(self, release: str, services: Sequence[str]) -> list[Container]:
+        """A new process of each service, beside the old one, not started."""
+        folder = self._base / "releases" / release
+        hashes = json.loads((folder / "release.json").read_text())["services"]
+        numbers = dict.fromkeys(services, 0)
+        for note in self._notes():
+            if note["service"] in numbers:
+                numbers[note["service"]] = max(numbers[note["service"]], note["number"])
+        made = []
+        for name in services:
+            identity = f"{name}-{numbers[name] + 1}"
+            definition = Definition.load(folder, name, self._images)
+            note = {
+                **definition.as_json(),
+                "service": name,
+                "number": numbers[name] + 1,
+                "hash": hashes[name],
+                "started": 0.0,
+                "offset": 0,
+            }
+            self._supervisor.add(identity, definition.settings(self._log(identity)))
+            self._note(identity, note)
+            made.append(self._container({**note, "id": identity}, self._supervisor.states()))
+        return made
+
+    def start(self, containers: Sequence[Container]) -> None:
+        """Starts them, in the order given."""
+        self._supervisor.ensure()
+        for container in containers:
+            self._begin(container.id)
+            self._supervisor.start(container.id)
+
+    def stop(self, containers: Sequence[Container]) -> None:
+        """Stops them; they stay, stopped."""
+        if not self._supervisor.running:
+            return
+        for container in containers:
+            self._supervisor.stop(container.id)
+
+    def restart(self, container: Container) -> None:
+        """Stops and starts it in place."""
+        self.stop([container])
+        self.start([container])
+
+    def remove(self, containers: Sequence[Container]) -> None:
+        """Removes them, and sources that nothing uses any more."""
+        self.stop(containers)
+        for container in containers:
+            self._supervisor.remove(container.id)
+            for path in (self._path(container.id), self._log(container.id)):
+                path.unlink(missing_ok=True)
+        used = {note["image"] for note in self._notes()}
+        for image in {container.image for container in containers} - used:
+            shutil.rmtree(self._images / image_folder(image), ignore_errors=True)
+
+    def down(self) -> None:
+        """Removes every process, and supervisord itself."""
+        self.remove(self.containers())
+        self._supervisor.shut_down()
+
+    def probe(self, container: Container, seconds: float) -> tuple[bool, str]:
+        """Runs its health check now."""
+        return probe(container.probe, seconds) if container.probe else (container.running, "")
+
+    def programs(self, container: Container) -> list[str]:
+        """The command line that runs; none when it does not."""
+        note = json.loads(self._path(container.id).read_text())
+        return [" ".join(note["command"])] if container.running else []
+
+    def log(self, container: Container, lines: int) -> str:
+        """The end of its log."""
+        try:
+            text = self._log(container.id).read_text(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    def follow(self, container: Container, since: str = "") -> Generator[str, None, None]:
+        """Its log since it last started, until it stops."""
+        offset = json.loads(self._path(container.id).read_text())["offset"]
+        return self._lines(container, offset)
+
+    def read_log(
+        self, container: Container, *, since: str, lines: int, follow: bool
+    ) -> Generator[str, None, None]:
+        """Lines of its log; the ones that tell their time in it are compared with `since`."""
+        log = self._log(container.id)
+        text = log.read_text(errors="replace") if log.exists() else ""
+        offset = len(text.encode(errors="replace"))
+        found = [line for line in map(timed, text.splitlines()) if line.split(" ")[0] >= since]
+        yield from found[-lines:] if lines else found
+        if follow:
+            yield from map(timed, self._lines(container, offset))
+
+    def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
+        """The simulated gateway has no session to keep."""
+        return False
+
+    def screen(self, container: Container) -> Screen:
+        """There is none."""
+        raise HostFailure(
+            "no-screen",
+            "the sandbox's gateway is simulated and has no screen",
+            "its status page and `./deploy.py logs gateway` show what it does",
+        )
+
+    def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
+        """`remove` has done it already."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """The memory of each process."""
+        states = self._supervisor.states()
+        services = {
+            note["service"]: {
+                "restarts": 0,
+                "digests": [],
+                "processes": resident(states.get(note["id"], {}).get("pid", 0)),
+            }
+            for note in self._notes()
+        }
+        return {"engine": "", "compose": "", "services": services}
+
+    def _lines(self, container: Container, offset: int) -> Generator[str, None, None]:
+        held = ""
+        while True:
+            running = self._runs(container.id)
+            try:
+                with self._log(container.id).open(errors="replace") as file:
+                    file.seek(offset)
+                    held += file.read()
+                    offset = file.tell()
+            except OSError:
+                return
+            *whole, held = held.split("\n")
+            yield from whole
+            if not running:
+                return
+            time.sleep(POLL)
+
+    # --- notes: what supervisord does not keep --------------------------------------------------
+    def _path(self, identity: str) -> Path:
+        return self._supervisor.programs / f"{identity}.json"
+
+    def _log(self, identity: str) -> Path:
+        return self._supervisor.logs / f"{identity}.log"
+
+    def _note(self, identity: str, note: dict[str, Any]) -> None:
+        self._path(identity).write_text(json.dumps(note))
+
+    def _notes(self) -> list[dict[str, Any]]:
+        paths = sorted(self._supervisor.programs.glob("*.json"))
+        return [{**json.loads(path.read_text()), "id": path.stem} for path in paths]
+
+    def _begin(self, identity: str) -> None:
+        note = json.loads(self._path(identity).read_text())
+        log = self._log(identity)
+        note["offset"] = log.stat().st_size if log.exists() else 0
+        note["started"] = time.time()
+        self._note(identity, note)
+
+    def _runs(self, identity: str) -> bool:
+        state = self._supervisor.states().get(identity)
+        return state is not None and STATES[state["statename"]] in ("running", "restarting")
+
+    def _container(self, note: dict[str, Any], states: dict[str, dict[str, Any]]) -> Container:
+        state = states.get(note["id"])
+        shown = STATES[state["statename"]] if state else "exited"
+        if not note["started"]:
+            shown = "created"
+        began = state["start"] if state and state["start"] else note["started"]
+        return Container(
+            service=note["service"],
+            id=note["id"],
+            number=note["number"],
+            state=shown,
+            health=self._health(note) if shown == "running" else "none",
+            image=note["image"],
+            image_id=note["image"],
+            hash=note["hash"],
+            since=_stamp(began) if began else "",
+            exit_code=state["exitstatus"] if state and shown == "exited" else None,
+            probe=list(note["probe"]),
+        )
+
+    def _health(self, note: dict[str, Any]) -> str:
+        if not note["probe"]:
+            return "none"
+        passed, _ = probe(note["probe"], QUICK)
+        if passed:
+            return "healthy"
+        return "starting" if time.time() - note["started"] < GRACE_OF_START else "unhealthy"
+
+
+def timed(line: str) -> str:
+    """A line with its time before it: the one in a JSON line, else `-`."""
+    with contextlib.suppress(ValueError, TypeError):
+        found = json.loads(line)
+        if "timestamp" in found:
+            return f"{found['timestamp']} {line}"
+        if "ts" in found:  # Caddy's
+            return f"{_stamp(found['ts'])} {line}"
+    return f"- {line}"
+
+
+def resident(pid: int) -> list[dict[str, Any]]:
+    """Resident memory in KB and command line of a process; empty when it does not run."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return []
+    rss = [row.split()[1] for row in status.splitlines() if row.startswith("VmRSS:")]
+    return [{"rss": int(rss[0]) if rss else 0, "line": line}]
+
+
+def _stamp(seconds: float) -> str:
+    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

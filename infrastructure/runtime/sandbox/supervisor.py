@@ -1,0 +1,166 @@
+"""supervisord for one stack: started when it is needed, spoken to over a private socket."""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from supervisor.xmlrpc import Faults, SupervisorTransport
+
+from infrastructure.runtime.base import HostFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STARTED_WITHIN = 15.0
+ENDED_WITHIN = 30.0
+PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "USER", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables that the services inherit: no key or password of the caller's."""
+
+
+class Supervisor:
+    """One supervisord whose programs lie in `<folder>/programs/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.programs = folder / "programs"
+        self.logs = folder / "logs"
+        self._pid_file = folder / "supervisord.pid"
+        # A socket's path must be short, which a project's folder need not be.
+        mark = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+        self._sockets = Path(tempfile.gettempdir()) / f"gangway-{os.getuid()}-{mark}"
+        self._socket = self._sockets / "control"
+
+    @property
+    def running(self) -> bool:
+        """Whether it answers."""
+        if not self._socket.exists():
+            return False
+        try:
+            self.call("getState")
+        except (OSError, xmlrpc.client.Error):
+            return False
+        return True
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """One of supervisord's own XML-RPC methods."""
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
+            return getattr(proxy.supervisor, method)(*arguments)
+
+    def ensure(self) -> None:
+        """Starts it when it does not run yet."""
+        if self.running:
+            return
+        self._prepare()
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        command = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord"]
+        done = subprocess.run(
+            [*command, "--configuration", str(self.folder / "supervisord.conf")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            cwd=self.folder,
+        )
+        deadline = time.monotonic() + STARTED_WITHIN
+        while not self.running:
+            if done.returncode or time.monotonic() > deadline:
+                told = (done.stderr or done.stdout).strip().splitlines()
+                raise HostFailure(
+                    "supervisor-failed",
+                    f"supervisord does not start: {told[-1] if told else 'no answer'}",
+                    f"its log is {self.folder / 'supervisord.log'}",
+                )
+            time.sleep(0.05)
+
+    def add(self, name: str, settings: Mapping[str, str]) -> None:
+        """A new program, not started."""
+        parser = configparser.RawConfigParser()
+        # supervisord expands %(…)s itself.
+        parser[f"program:{name}"] = {
+            key: value.replace("%", "%%") for key, value in settings.items()
+        }
+        self.programs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.programs / f"{name}.ini").open("w") as file:
+            parser.write(file)
+        self.ensure()
+        self.call("reloadConfig")
+        self._quietly(Faults.ALREADY_ADDED, "addProcessGroup", name)
+
+    def start(self, name: str) -> None:
+        """Starts a program and does not wait for it."""
+        self._quietly(Faults.ALREADY_STARTED, "startProcess", name, False)
+
+    def stop(self, name: str) -> None:
+        """Stops a program, within its own grace period."""
+        self._quietly(Faults.NOT_RUNNING, "stopProcess", name, True)
+
+    def remove(self, name: str) -> None:
+        """Takes a stopped program away."""
+        (self.programs / f"{name}.ini").unlink(missing_ok=True)
+        if self.running:
+            self._quietly(Faults.BAD_NAME, "removeProcessGroup", name)
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """What supervisord says of each program; empty when it does not run."""
+        if not self.running:
+            return {}
+        return {item["name"]: item for item in self.call("getAllProcessInfo")}
+
+    def shut_down(self) -> None:
+        """Ends it and all its programs, and waits until it is gone."""
+        if self.running:
+            self.call("shutdown")
+        deadline = time.monotonic() + ENDED_WITHIN
+        while self.running or self._pid_file.exists():
+            if time.monotonic() > deadline:
+                raise HostFailure("supervisor-stuck", "supervisord does not end")
+            time.sleep(0.05)
+        self._socket.unlink(missing_ok=True)
+        if self._sockets.is_dir():
+            self._sockets.rmdir()
+
+    def _quietly(self, expected: int, method: str, *arguments: Any) -> None:
+        try:
+            self.call(method, *arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != expected:
+                raise HostFailure(
+                    "supervisor-failed", f"supervisord: {method}: {fault.faultString}"
+                ) from fault
+
+    def _prepare(self) -> None:
+        for folder in (self.folder, self.programs, self.logs, self._sockets):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._sockets.stat().st_uid != os.getuid():
+            raise HostFailure("folder-denied", f"{self._sockets} belongs to someone else")
+        self._pid_file.unlink(missing_ok=True)
+        parser = configparser.RawConfigParser()
+        parser["supervisord"] = {
+            "logfile": str(self.folder / "supervisord.log"),
+            "logfile_maxbytes": "1MB",
+            "logfile_backups": "1",
+            "pidfile": str(self._pid_file),
+            "childlogdir": str(self.logs),
+            "nocleanup": "true",
+            "umask": "077",
+            # Said outright, or supervisord warns that it did not drop root's rights.
+            **({"user": "root"} if os.getuid() == 0 else {}),
+        }
+        parser["unix_http_server"] = {"file": str(self._socket), "chmod": "0700"}
+        parser["rpcinterface:supervisor"] = {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        }
+        parser["include"] = {"files": "programs/*.ini"}
+        with (self.folder / "supervisord.conf").open("w") as file:
+            parser.write(file)

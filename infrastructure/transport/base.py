@@ -1,0 +1,120 @@
+"""What every transport offers: programs with open pipes, and short commands."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from infrastructure.errors import HostUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a command ended."""
+
+    code: int
+    output: bytes
+    errors: bytes
+
+
+class Program(Protocol):
+    """A program that runs on the host, with its standard streams."""
+
+    def write(self, data: bytes) -> None:
+        """Sends to its standard input; HostUnreachable when the connection is gone."""
+
+    def close_input(self) -> None:
+        """Ends its standard input."""
+
+    def lines(self, silence: float | None = None) -> Iterator[bytes]:
+        """Its standard output, line by line, until it ends; a later call goes on from there.
+
+        Raises HostUnreachable when nothing came for `silence` seconds.
+        """
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status; negative when it was killed or the connection was lost."""
+
+    def errors(self) -> bytes:
+        """What it wrote to standard error, so far."""
+
+
+class Transport(Protocol):
+    """An open way to a host."""
+
+    name: str
+    """The host as a person would write it."""
+
+    def start(self, command: Sequence[str]) -> Program:
+        """Starts a program; nothing secret may stand in `command`."""
+
+    def forward(self, address: str, port: int, local_port: int) -> AbstractContextManager[int]:
+        """A local port that leads to `address:port` as the host reaches it, for a while."""
+
+    def close(self) -> None:
+        """Closes the connection."""
+
+    def __enter__(self) -> Transport:
+        """The transport itself."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Closes it."""
+
+
+def run(transport: Transport, command: Sequence[str], data: bytes = b"") -> Completed:
+    """Runs a command to its end."""
+    program = transport.start(command)
+    if data:
+        program.write(data)
+    program.close_input()
+    output = b"".join(program.lines())
+    return Completed(program.wait(), output, program.errors())
+
+
+def quote(command: Sequence[str]) -> str:
+    """A command as one line for a POSIX shell."""
+    return shlex.join(command)
+
+
+def lost(name: str) -> HostUnreachable:
+    """The connection broke while something ran."""
+    return HostUnreachable(
+        f"the connection to {name} was lost",
+        hint="the host ends what it had begun on its own; ./deploy.py status shows the outcome",
+        code="connection-lost",
+    )
+
+
+class Collector(threading.Thread):
+    """Reads a stream to its end in the background and keeps its last 64 KB."""
+
+    LIMIT = 65_536
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._chunks = chunks
+        self._kept = bytearray()
+        self.start()
+
+    def run(self) -> None:
+        """Until the stream ends, however it ends."""
+        try:
+            for chunk in self._chunks:
+                self._kept += chunk
+                del self._kept[: -self.LIMIT]
+        except (OSError, EOFError):
+            return
+
+    def read(self, timeout: float = 2.0) -> bytes:
+        """All of it, or what there is after `timeout` seconds."""
+        self.join(timeout)
+        return bytes(self._kept)

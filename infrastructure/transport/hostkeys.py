@@ -1,0 +1,82 @@
+"""Which host keys are trusted. Fabric's own default is to accept any, even a changed one."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infrastructure.transport.lean import without_mocks
+
+with without_mocks():
+    from paramiko import MissingHostKeyPolicy
+
+from infrastructure.errors import HostKeyError
+
+if TYPE_CHECKING:
+    from fabric import Connection
+    from paramiko import PKey, SSHClient
+
+SYSTEM_KNOWN_HOSTS = "/etc/ssh/ssh_known_hosts"
+
+
+def fingerprint(key: PKey) -> str:
+    """The key's fingerprint as OpenSSH prints it."""
+    digest = hashlib.sha256(key.asbytes()).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def unknown(host: str, key: PKey, file: str) -> HostKeyError:
+    """The host's key is not known."""
+    mark = fingerprint(key)
+    return HostKeyError(
+        f"the key of {host} is not known: {key.get_name()} {mark}",
+        hint=f"compare it with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub); "
+        f"then add it to {file}, or pass --trust-host-key {mark}",
+        code="host-key-unknown",
+        fingerprint=mark,
+    )
+
+
+def changed(host: str, key: PKey, file: str) -> HostKeyError:
+    """The host's key is not the one that is known."""
+    mark = fingerprint(key)
+    return HostKeyError(
+        f"the key of {host} has CHANGED: it is {key.get_name()} {mark} now",
+        hint="someone may be between you and the host. If it was reinstalled: "
+        f"ssh-keygen -R '{host}' -f {file}, then connect again",
+        code="host-key-changed",
+        fingerprint=mark,
+    )
+
+
+class Verify(MissingHostKeyPolicy):
+    """Refuses a key that known_hosts does not list, but for one given fingerprint."""
+
+    def __init__(self, file: str, trusted: str | None) -> None:
+        self._file = file
+        self._trusted = trusted.rstrip("=") if trusted else None
+
+    def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
+        """Returns when the key is trusted; raises HostKeyError otherwise."""
+        if fingerprint(key) != self._trusted:
+            raise unknown(hostname, key, self._file)
+
+
+def verify(connection: Connection, known_hosts: str, trusted: str | None) -> None:
+    """Makes the connection, and each jump host before it, check its host key.
+
+    A fingerprint that is trusted explicitly takes the place of known_hosts for the host itself;
+    jump hosts always stand in known_hosts.
+    """
+    hop, own = connection, trusted
+    while hop is not None and not isinstance(hop, str):
+        file = hop.ssh_config.get("userknownhostsfile", known_hosts).split()[0]
+        if own is None:
+            for path in (SYSTEM_KNOWN_HOSTS, str(Path(file).expanduser())):
+                with contextlib.suppress(OSError):
+                    hop.client.load_system_host_keys(path)
+        hop.client.set_missing_host_key_policy(Verify(file, own))
+        hop, own = hop.gateway, None

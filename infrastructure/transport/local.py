@@ -1,0 +1,118 @@
+"""This machine as the host: the same programs, without SSH."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import subprocess
+import time
+from typing import IO, TYPE_CHECKING, cast
+
+from infrastructure.transport.base import Collector, lost
+from infrastructure.transport.relay import relay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+CHUNK = 65_536
+
+
+class LocalProgram:
+    """A child process."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
+        self._input = cast("IO[bytes]", self._process.stdin)
+        self._output = cast("IO[bytes]", self._process.stdout)
+        self._held = b""
+        errors = cast("IO[bytes]", self._process.stderr)
+        self._errors = Collector(iter(lambda: errors.read(CHUNK), b""))
+
+    def write(self, data: bytes) -> None:
+        """Sends to its standard input."""
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._input.write(view) :]
+        except (BrokenPipeError, ValueError):  # ended, or closed after it ended
+            raise lost("this machine") from None
+
+    def close_input(self) -> None:
+        """Ends its standard input."""
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
+
+    def lines(self, silence: float | None = None) -> Iterator[bytes]:
+        """Its standard output, line by line."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            while True:
+                if not selector.select(silence):
+                    raise lost("this machine")
+                chunk = self._output.read(CHUNK)
+                if not chunk:
+                    break
+                *whole, self._held = (self._held + chunk).split(b"\n")
+                yield from (line + b"\n" for line in whole)
+        if self._held:
+            yield self._held
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+        finally:
+            self._errors.read()
+            for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+                with contextlib.suppress(OSError):
+                    pipe.close() if pipe is not None else None
+
+    def errors(self) -> bytes:
+        """What it wrote to standard error."""
+        return self._errors.read()
+
+
+class LocalTransport:
+    """Runs programs as children of this process."""
+
+    name = "this machine"
+
+    def __init__(self) -> None:
+        self.opened = time.monotonic()
+
+    def start(self, command: Sequence[str]) -> LocalProgram:
+        """Starts a child in a session of its own, so that Ctrl-C reaches only us."""
+        return LocalProgram(command)
+
+    @contextlib.contextmanager
+    def forward(self, address: str, port: int, local_port: int) -> Iterator[int]:
+        """What lies on loopback is its own end; to anything else a small relay leads."""
+        if address == "127.0.0.1":
+            yield port
+            return
+        with relay(lambda: socket.create_connection((address, port)), local_port) as bound:
+            yield bound
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def __enter__(self) -> LocalTransport:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Nothing to close."""

@@ -1,0 +1,194 @@
+"""One SSH connection to the host, with Fabric; everything runs over it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.transport.lean import without_mocks
+
+with without_mocks():
+    import paramiko
+    from fabric import Config, Connection
+
+from infrastructure.errors import HostUnreachable
+from infrastructure.transport.base import Collector, lost, quote
+from infrastructure.transport.hostkeys import changed, verify
+from infrastructure.transport.relay import relay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from infrastructure.config.host import Host
+
+CHUNK = 65_536
+KEEPALIVE = 15
+STARTED_WITHIN = 30.0
+
+
+class SshProgram:
+    """A program at the other end of one channel."""
+
+    def __init__(self, channel: paramiko.Channel, name: str) -> None:
+        self._channel = channel
+        self._name = name
+        self._errors = Collector(iter(lambda: channel.recv_stderr(CHUNK), b""))
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Sends to its standard input."""
+        try:
+            self._channel.sendall(data)
+        except OSError:
+            raise lost(self._name) from None
+
+    def close_input(self) -> None:
+        """Ends its standard input."""
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.shutdown_write()
+
+    def lines(self, silence: float | None = None) -> Iterator[bytes]:
+        """Its standard output, line by line."""
+        self._channel.settimeout(silence)
+        while True:
+            try:
+                chunk = self._channel.recv(CHUNK)
+            except TimeoutError:
+                raise lost(self._name) from None
+            if not chunk:
+                break
+            *whole, self._held = (self._held + chunk).split(b"\n")
+            yield from (line + b"\n" for line in whole)
+        if self.wait(1.0) < 0 and not self._connected():
+            raise lost(self._name)
+        if self._held:
+            yield self._held
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status; -1 when there is none."""
+        if not self._channel.status_event.wait(timeout):
+            return -1
+        return self._channel.recv_exit_status()
+
+    def errors(self) -> bytes:
+        """What it wrote to standard error."""
+        return self._errors.read()
+
+    def _connected(self) -> bool:
+        transport = self._channel.get_transport()
+        return bool(transport and transport.is_active())
+
+
+class SshTransport:
+    """An open connection; host keys are verified before anything is sent."""
+
+    def __init__(self, host: Host, trusted: str | None = None) -> None:
+        self._connection = _connection(host)
+        self.name = self._connection.original_host
+        verify(self._connection, host.known_hosts, trusted)
+        _open(self._connection, host.known_hosts)
+        transport = self._connection.transport
+        transport.set_keepalive(KEEPALIVE)
+        self._transport: paramiko.Transport = transport
+
+    @property
+    def connection(self) -> Connection:
+        """Fabric's connection, for tunnels."""
+        return self._connection
+
+    def start(self, command: Sequence[str]) -> SshProgram:
+        """Runs a command in the login shell; nothing secret may stand in it."""
+        try:
+            channel = self._transport.open_session(timeout=STARTED_WITHIN)
+            channel.settimeout(STARTED_WITHIN)
+            channel.exec_command(quote(command))
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise HostUnreachable(
+                f"{self.name} refused to run a command: {_first_line(error)}",
+                hint="the login may be restricted to a fixed command or to file transfer",
+            ) from error
+        return SshProgram(channel, self.name)
+
+    @contextlib.contextmanager
+    def forward(self, address: str, port: int, local_port: int) -> Iterator[int]:
+        """A port of 127.0.0.1 here that leads to `address:port` as the host reaches it."""
+        with relay(lambda: self._open(address, port), local_port) as bound:
+            yield bound
+
+    def _open(self, address: str, port: int) -> paramiko.Channel:
+        """A channel to where the host connects for us."""
+        try:
+            return self._transport.open_channel(
+                "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=STARTED_WITHIN
+            )
+        except paramiko.SSHException as error:
+            raise OSError(f"{address}:{port} cannot be reached from the host") from error
+
+    def close(self) -> None:
+        """Closes the connection."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._connection.close()
+
+    def __enter__(self) -> SshTransport:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Closes it."""
+        self.close()
+
+
+def _connection(host: Host) -> Connection:
+    """Fabric's connection as stack.yaml and ~/.ssh/config describe it, not yet open."""
+    config = Config(overrides={"run": {"hide": True}, "authentication": {"identities": []}})
+    options: dict[str, Any] = {}
+    if host.identity:
+        options["key_filename"] = str(Path(host.identity).expanduser())
+    extra: dict[str, Any] = {}
+    if host.jump:
+        extra["gateway"] = Connection(host.jump, config=config.clone())
+    return Connection(
+        host.address,
+        user=host.user,
+        port=host.port,
+        config=config,
+        connect_timeout=host.connect_timeout,
+        connect_kwargs=options,
+        **extra,
+    )
+
+
+def _open(connection: Connection, known_hosts: str) -> None:
+    where = f"{connection.user}@{connection.host}:{connection.port}"
+    try:
+        connection.open()
+    except paramiko.BadHostKeyException as error:
+        raise changed(error.hostname, error.key, known_hosts) from error
+    except paramiko.PasswordRequiredException as error:
+        raise HostUnreachable(
+            f"the key for {where} is locked by a passphrase", hint="ssh-add it to your agent"
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise HostUnreachable(
+            f"{where} does not let us in: {_first_line(error)}",
+            hint="check host.user and host.identity in stack.yaml, or your agent (ssh-add -l)",
+        ) from error
+    except socket.gaierror as error:
+        raise HostUnreachable(
+            f"there is no host named {connection.host}", hint="check host.address in stack.yaml"
+        ) from error
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise HostUnreachable(
+            f"{where} cannot be reached: {_first_line(error)}",
+            hint="is the machine running, and its firewall open for SSH?",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
