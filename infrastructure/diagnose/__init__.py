@@ -1,0 +1,1 @@
+"""`diagnose`: what a client of the bridge would see, step by step, and what it means."""

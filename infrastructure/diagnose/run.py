@@ -1,0 +1,196 @@
+"""Tries the ways to the bridge."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from infrastructure.diagnose.model import Diagnosis, Step, Way
+from infrastructure.errors import GangwayError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infrastructure.cli.settings import Settings
+    from infrastructure.config import Target
+
+PATIENCE = 10.0
+CONNECT_PATIENCE = 40.0
+
+
+def diagnose(
+    current: Settings,
+    target: Target,
+    *,
+    connect_once: bool,
+    key_file: Path | None,
+    url: str | None,
+) -> Diagnosis:
+    """From outside; when that fails, also through the connection to the host."""
+    key = read_key(target, key_file)
+    found = Diagnosis([outside(target, key, connect_once=connect_once, url=url)])
+    ping = found.ways[0].step("ping")
+    if (ping is None or not ping.fine) and url is None:
+        inside = within(current, target, key, connect_once=connect_once)
+        if inside is not None:
+            found.ways.append(inside)
+    return found
+
+
+def read_key(target: Target, file: Path | None) -> str:
+    """The key of the file, else the first key from the store."""
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    from infrastructure.config import secrets
+
+    return secrets.read(target, target.stack.bridge.admin_key).decode()
+
+
+def outside(target: Target, key: str, *, connect_once: bool, url: str | None) -> Way:
+    """Through Caddy, as a client comes."""
+    address = url or public_url(target)
+    way = Way("from outside", address)
+    parts = urlsplit(address)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    trusted = target.stack.caddy.domain is not None or url is not None
+    way.steps.append(timed("name", lambda: resolve(host)))
+    if way.fine:
+        way.steps.append(timed("tcp", lambda: accept(host, port)))
+    if way.fine and parts.scheme == "https":
+        way.steps.append(timed("tls", lambda: handshake(host, port, trusted=trusted)))
+    if way.fine:
+        context = tls(trusted=trusted) if parts.scheme == "https" else None
+        ask(way, Client(host, port, context, key), connect_once=connect_once)
+    return way
+
+
+def within(current: Settings, target: Target, key: str, *, connect_once: bool) -> Way | None:
+    """The bridge's own port on the host, over the SSH connection; None when there is none."""
+    from infrastructure.cli.host import reached
+
+    try:
+        with reached(current, target) as (_, transport):
+            there = target.stack.bridge.port
+            with transport.forward("127.0.0.1", there, 0) as here:
+                way = Way("on the host", f"http://127.0.0.1:{there}")
+                ask(way, Client("127.0.0.1", here, None, key), connect_once=connect_once)
+                return way
+    except GangwayError as error:
+        current.out.say(f"the host cannot be reached either: {error}")
+        return None
+
+
+def public_url(target: Target) -> str:
+    """Where clients find Caddy; without a domain, at the host's own address."""
+    caddy, host = target.stack.caddy, target.stack.host.address
+    name = caddy.domain or ("localhost" if target.local else host)
+    port = "" if caddy.https_port == 443 else f":{caddy.https_port}"
+    return f"https://{name}{port}"
+
+
+# --- steps ----------------------------------------------------------------------------------------
+def timed(name: str, action: Any) -> Step:
+    """A step that gives a text, or fails with an OSError."""
+    began = time.monotonic()
+    try:
+        text = action()
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or str(error)
+        return Step(name, time.monotonic() - began, False, str(reason))
+    return Step(name, time.monotonic() - began, True, text)
+
+
+def resolve(host: str) -> str:
+    """The addresses of a name."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return ", ".join(sorted({str(one[4][0]) for one in found}))
+
+
+def accept(host: str, port: int) -> str:
+    """A TCP connection."""
+    socket.create_connection((host, port), PATIENCE).close()
+    return f"port {port} accepts"
+
+
+def tls(*, trusted: bool) -> ssl.SSLContext:
+    """Judges the certificate where a public one is to be expected."""
+    context = ssl.create_default_context()
+    if not trusted:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def handshake(host: str, port: int, *, trusted: bool) -> str:
+    """A TLS connection."""
+    with (
+        socket.create_connection((host, port), PATIENCE) as plain,
+        tls(trusted=trusted).wrap_socket(plain, server_hostname=host) as secure,
+    ):
+        judged = "trusted certificate" if trusted else "internal certificate, not judged"
+        return f"{secure.version()}, {judged}"
+
+
+class Client:
+    """One HTTP client with a key; a connection a request."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None, key: str) -> None:
+        self._host, self._port, self._context, self._key = host, port, context, key
+
+    def get(self, name: str, path: str, patience: float = PATIENCE) -> Step:
+        """A GET as a step."""
+        began = time.monotonic()
+        connection = (
+            http.client.HTTPConnection(self._host, self._port, timeout=patience)
+            if self._context is None
+            else http.client.HTTPSConnection(
+                self._host, self._port, timeout=patience, context=self._context
+            )
+        )
+        try:
+            connection.request("GET", path, headers={"X-API-KEY": self._key})
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            seconds = time.monotonic() - began
+            return Step(name, seconds, False, f"no answer ({type(error).__name__})")
+        finally:
+            connection.close()
+        return judged(name, time.monotonic() - began, answer.status, content)
+
+
+def judged(name: str, seconds: float, status: int, content: bytes) -> Step:
+    """An answer as a step."""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        return Step(name, seconds, False, f"{status}, not JSON", status)
+    told = body if isinstance(body, dict) else {}
+    fine = 200 <= status < 300
+    text = told.get("detail") or told.get("state") or told.get("status") or ""
+    if "executions" in told:
+        text = f"{len(told['executions'])} executions"
+    return Step(name, seconds, fine, f"{status} {text}".strip(), status, body)
+
+
+def ask(way: Way, client: Client, *, connect_once: bool) -> None:
+    """ping, health, perhaps one connect, executions."""
+    way.steps.append(client.get("ping", "/ping"))
+    if not way.fine:
+        return
+    if connect_once:
+        step = client.get("connect", "/health?connect=true", CONNECT_PATIENCE)
+        body = step.body if isinstance(step.body, dict) else {}
+        fine = step.fine and bool(body.get("connected"))
+        text = body.get("lastReconnectError") or step.text
+        way.steps.append(Step("connect", step.seconds, fine, text, step.status))
+    way.steps.append(client.get("health", "/health?connect=false"))
+    way.steps.append(client.get("executions", "/executions"))

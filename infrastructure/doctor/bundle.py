@@ -1,0 +1,97 @@
+"""A redacted archive for a bug report."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import tarfile
+from typing import TYPE_CHECKING
+
+from infrastructure.doctor.redact import Redactor
+from infrastructure.errors import GangwayError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infrastructure.cli.settings import Settings
+    from infrastructure.config import Target
+    from infrastructure.doctor.model import Evidence
+
+LINES = 400
+
+
+def write(
+    current: Settings, evidence: Evidence, document: dict[str, object], file: Path
+) -> list[str]:
+    """Writes the archive, mode 0600; the names of what is in it."""
+    texts = {"doctor.json": _json(document), "versions.json": _json(_versions(evidence))}
+    target = evidence.target
+    if target is not None:
+        texts["config.json"] = _json(target.stack.model_dump(mode="json"))
+    if evidence.facts is not None:
+        texts["host.json"] = _json({**evidence.facts, "certificate": None})
+        texts["status.json"] = _json(evidence.status)
+    if target is not None and evidence.observed is not None:
+        texts |= _from_host(current, target)
+    clean = redactor(target)
+    _archive({name: clean(text) for name, text in texts.items()}, file)
+    return sorted(texts)
+
+
+def redactor(target: Target | None) -> Redactor:
+    """Knows the target's secrets, names and addresses."""
+    if target is None:
+        return Redactor((), {})
+    from infrastructure.config import secrets
+
+    values: list[str] = []
+    for reference, _ in secrets.needed(target).values():
+        if reference.command:
+            continue  # asking for it may need a person, and it is nowhere in what is collected
+        try:
+            values.append(secrets.read(target, reference).decode(errors="replace"))
+        except GangwayError:
+            continue
+    stack = target.stack
+    names = {
+        stack.host.address: "<host>",
+        stack.gateway.username or "": "<user>",
+        stack.gateway.paper_username or "": "<user>",
+        stack.caddy.domain or "": "<domain>",
+        stack.host.user or "": "<login>",
+    }
+    kept = {"root", "local", "127.0.0.1", "sandbox"}
+    return Redactor(values, {name: mark for name, mark in names.items() if name not in kept})
+
+
+def _from_host(current: Settings, target: Target) -> dict[str, str]:
+    from infrastructure.cli.host import connected
+
+    found: dict[str, list[str]] = {}
+    with connected(current, target) as session:
+        session.open()
+        history = session.history()
+        for row in session.logs([], since="", lines=LINES, follow=False):
+            found.setdefault(row["service"], []).append(f"{row['time']} {row['text']}")
+    logs = {f"logs/{name}.log": "\n".join(rows) + "\n" for name, rows in found.items()}
+    return {"history.json": _json(history), **logs}
+
+
+def _versions(evidence: Evidence) -> dict[str, object]:
+    return {"tools": evidence.tools, "platform": platform.platform()}
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def _archive(texts: dict[str, str], file: Path) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for name, text in sorted(texts.items()):
+            content = text.encode()
+            entry = tarfile.TarInfo(f"gangway-report/{name}")
+            entry.size, entry.mode = len(content), 0o600
+            tar.addfile(entry, io.BytesIO(content))

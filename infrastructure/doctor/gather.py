@@ -1,0 +1,117 @@
+"""Collects the evidence: this machine, the host over one connection, the way in from outside."""
+
+from __future__ import annotations
+
+import ipaddress
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infrastructure.doctor.model import Evidence
+from infrastructure.errors import GangwayError
+
+if TYPE_CHECKING:
+    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.cli.settings import Settings
+    from infrastructure.config import Target
+
+CLOSED = (4001, 4002, 4003, 4004, 5900, 8080)
+PATIENCE = 2.0
+
+
+def tools() -> dict[str, str | None]:
+    """Versions of the programs here; None where there is none."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "docker": None}
+    if shutil.which("docker"):
+        done = subprocess.run(
+            ["docker", "version", "--format", "{{.Client.Version}}"],
+            capture_output=True,
+            text=True,
+            timeout=15,
+            check=False,
+        )
+        found["docker"] = done.stdout.strip() or None
+    caddy = Path(sys.executable).parent / "caddy"
+    found["caddy"] = str(caddy) if caddy.exists() else None
+    return found
+
+
+def gather(current: Settings) -> Evidence:
+    """Everything that can be had; what cannot is told as such."""
+    evidence = Evidence(tools=tools())
+    try:
+        evidence.target = current.target()
+    except GangwayError as error:
+        evidence.broken = error
+        return evidence
+    _outside(evidence, evidence.target)
+    try:
+        _inside(current, evidence, evidence.target)
+    except GangwayError as error:
+        evidence.unreached = error
+    return evidence
+
+
+def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
+    from infrastructure.cli.host import connected
+    from infrastructure.plan import compute, desired
+    from infrastructure.render import release
+
+    rendered = None
+    try:
+        from infrastructure.config.secrets import resolve
+
+        rendered = release(target, resolve(target, generate=False))
+    except GangwayError:  # told by the check of the configuration
+        pass
+    with connected(current, target) as session:
+        evidence.observed = session.open(rendered)
+        if rendered is not None:
+            evidence.plan = compute(desired(target, rendered), evidence.observed)
+        _facts(evidence, session)
+        evidence.status = session.status()
+
+
+def _facts(evidence: Evidence, session: OperatorSession) -> None:
+    before = time.time()
+    evidence.facts = session.facts()
+    told, after = evidence.facts["host"]["time"], time.time()
+    # The host looked at its clock somewhere in between.
+    evidence.skew = 0.0 if before <= told <= after else told - (before + after) / 2
+
+
+def _outside(evidence: Evidence, target: Target) -> None:
+    if target.stack.caddy.domain:
+        evidence.resolved = addresses(target.stack.caddy.domain)
+    if target.local:
+        return
+    evidence.host_addresses = addresses(target.stack.host.address)
+    if any(ipaddress.ip_address(one).is_loopback for one in evidence.host_addresses):
+        return
+    with ThreadPoolExecutor(len(CLOSED)) as pool:
+        answers = pool.map(lambda port: reachable(target.stack.host.address, port), CLOSED)
+    evidence.open_ports = [port for port, is_open in zip(CLOSED, answers, strict=True) if is_open]
+
+
+def addresses(name: str) -> list[str]:
+    """The addresses of a name; none when it has none."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return sorted({str(one[4][0]) for one in found})
+
+
+def reachable(address: str, port: int) -> bool:
+    """Whether something accepts there."""
+    try:
+        socket.create_connection((address, port), PATIENCE).close()
+    except OSError:
+        return False
+    return True

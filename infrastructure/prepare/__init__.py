@@ -1,0 +1,1 @@
+"""Makes a bare Debian or Ubuntu machine ready: one script of small, re-runnable steps."""

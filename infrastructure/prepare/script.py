@@ -1,0 +1,84 @@
+"""The preparation as one POSIX shell script, built from `templates/host/prepare/`.
+
+One file a step, so that a step can be read, linted and tried alone; one script on the wire, so
+that it costs one SSH exec and runs the same from cloud-init.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infrastructure.config.models import Target
+
+SOURCES = Path(__file__).resolve().parents[2] / "templates" / "host" / "prepare"
+
+STEPS = (
+    "system",
+    "clock",
+    "swap",
+    "kernel",
+    "logs",
+    "docker",
+    "daemon",
+    "folder",
+    "upgrades",
+    "firewall",
+)
+"""In the order in which they need one another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the preparation is told. Nothing in here is secret."""
+
+    swap_mb: int
+    folder: str
+    ports: tuple[int, ...] = (80, 443)
+    ssh_port: int = 22
+    firewall: bool = True
+    owner: str = "root"
+
+    def assignments(self, *, dry_run: bool) -> dict[str, str]:
+        """The shell variables that the steps read."""
+        return {
+            "DRY_RUN": str(int(dry_run)),
+            "SWAP_MB": str(self.swap_mb),
+            "DEPLOY_FOLDER": self.folder,
+            "DEPLOY_OWNER": self.owner,
+            "FIREWALL": str(int(self.firewall)),
+            "FIREWALL_PORTS": " ".join(str(port) for port in self.ports),
+            "SSH_PORT": str(self.ssh_port),
+        }
+
+
+def wishes(target: Target, *, firewall: bool = True) -> Wishes:
+    """What a target's configuration asks of its host."""
+    from infrastructure.config.profiles import PROFILES
+
+    stack = target.stack
+    return Wishes(
+        swap_mb=PROFILES[stack.profile].swap,
+        folder=stack.folder,
+        ports=(stack.caddy.http_port, stack.caddy.https_port),
+        ssh_port=stack.host.port or 22,
+        firewall=firewall,
+    )
+
+
+def script(wanted: Wishes, *, dry_run: bool = False, steps: tuple[str, ...] = STEPS) -> str:
+    """The whole script; it prints one JSON line a step and exits 1 when one failed."""
+    settings = "".join(
+        f"{name}={shlex.quote(value)}\n"
+        for name, value in wanted.assignments(dry_run=dry_run).items()
+    )
+    parts = [(SOURCES / f"{name}.sh").read_text() for name in ("library", *steps)]
+    calls = "".join(f"    step {name}\n" for name in steps)
+    # One group, read whole before it runs, and cut off from standard input: the script itself
+    # may come that way, and a package's own script must not swallow the rest of it.
+    return "\n".join(
+        ["#!/bin/sh", settings, *parts, f"{{\n{calls}    exit $FAILED\n}} </dev/null\n"]
+    )
