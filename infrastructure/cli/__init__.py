@@ -1,0 +1,25 @@
+"""The command line: parse, call, show. `main()` is what deploy.py runs.
+
+Each command is a module of `infrastructure.cli.commands`, imported only when it is called; the
+table in `table.py` is all that `--help` needs. Its text is kept in `help.txt` (scripts/reference
+writes it, a test compares it), so that `--help` answers at once, without importing typer.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+COMPLETE_VARIABLE = "_DEPLOY_COMPLETE"
+"""Set by the shell's script while it asks for completions; without a dot, which sh would drop."""
+HELP_FILE = Path(__file__).with_name("help.txt")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits with the code of the contract."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words in ([], ["--help"]) and COMPLETE_VARIABLE not in os.environ:
+        (sys.stdout if words else sys.stderr).write(HELP_FILE.read_text(encoding="utf-8"))
+        raise SystemExit(0 if words else 2)
+    from infrastructure.cli.app import main as run
+
+    run(words)

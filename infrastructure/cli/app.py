@@ -1,0 +1,175 @@
+"""The command group: global options, lazily imported commands, errors to exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from infrastructure.cli import COMPLETE_VARIABLE
+from infrastructure.cli.settings import Settings
+from infrastructure.cli.table import ENTRIES, TABLE
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_VALUE_OPTIONS = ("--config", "--target", "--trust-host-key")
+_FLAGS = ("--json", "-v", "--verbose")
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from the table and imports a command's module only when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the table's order."""
+        return list(ENTRIES)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, imported now; None when there is no such name."""
+        if cmd_name not in ENTRIES:
+            return None
+        if cmd_name not in self.commands:
+            self.commands[cmd_name] = _load(cmd_name)
+        return self.commands[cmd_name]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Suggests the nearest name for an unknown one."""
+        if args and args[0] not in ENTRIES and not args[0].startswith("-"):
+            import difflib
+
+            from infrastructure.errors import UsageError
+
+            close = difflib.get_close_matches(args[0], ENTRIES, 1, 0.5)
+            hint = f"did you mean '{close[0]}'?" if close else "./deploy.py --help lists them"
+            raise UsageError(f"there is no command '{args[0]}'", hint=hint)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of `--help`, without importing any command."""
+        for title, entries in TABLE.items():
+            with formatter.section(title):
+                formatter.write_dl([(entry.name, entry.summary) for entry in entries])
+
+
+def _load(name: str) -> Any:
+    module = importlib.import_module(ENTRIES[name].module)
+    if hasattr(module, "app"):
+        app: typer.Typer = module.app
+        app.info.name = name
+    else:
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        app.command(name)(module.command)
+    command = typer.main.get_command(app)
+    command.name = name
+    return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(epilog="Try it without an account: ./deploy.py up   Each command: COMMAND --help")
+def _root(
+    context: typer.Context,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", help="Configuration [stack.yaml]")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="NAME", help="Which target of the file")
+    ] = None,
+    trust_host_key: Annotated[
+        str | None,
+        typer.Option("--trust-host-key", metavar="SHA256:…", help="Accept this host key"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="More detail, and tracebacks")
+    ] = False,
+) -> None:
+    """Puts IB Gateway, a REST + WebSocket bridge and Caddy on a host, and keeps them there."""
+    found = context.ensure_object(Settings)
+    found.config, found.target_name, found.verbose = config, target, verbose
+    found.trust_host_key = trust_host_key
+    found.out.json = as_json
+
+
+def hoist(arguments: list[str]) -> list[str]:
+    """Moves the global options to the front, so that `plan --json` works like `--json plan`."""
+    front: list[str] = []
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            return [*front, *rest, word, *queue]
+        if word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _VALUE_OPTIONS)):
+            front.append(word)
+        elif word in _VALUE_OPTIONS:
+            front += [word, *queue[:1]]
+            del queue[:1]
+        else:
+            rest.append(word)
+    return [*front, *rest]
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the command line and exits with the code of the contract."""
+    words = hoist(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    raise SystemExit(_run(words))
+
+
+def _run(words: list[str]) -> int:
+    from infrastructure.cli import report
+    from infrastructure.errors import GangwayError, Interrupted, UsageError
+
+    shown = {"as_json": "--json" in words, "verbose": "-v" in words or "--verbose" in words}
+    if COMPLETE_VARIABLE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
+    try:
+        result = app(
+            words,
+            prog_name="deploy.py",
+            complete_var=COMPLETE_VARIABLE,
+            standalone_mode=False,
+        )
+    except GangwayError as error:
+        return report.failure(error, **shown)
+    except typer.TyperException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(error.format_message() + "\n")
+            return 2
+        return report.failure(UsageError(*_usage(error)), **shown)
+    except (KeyboardInterrupt, typer.Abort):
+        return report.failure(Interrupted("interrupted"), **shown)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as error:  # the last resort: one line, never a traceback
+        return report.unexpected(error, **shown)
+    if result == Interrupted.exit_code:
+        return report.failure(Interrupted("interrupted"), **shown)
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: typer.TyperException) -> tuple[str, None, str]:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "deploy.py"
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:], None, f"./{path} --help"

@@ -1,0 +1,40 @@
+"""`alerts test`: a test message to every address of `alerts.urls`."""
+
+from __future__ import annotations
+
+import typer
+
+from infrastructure.cli.settings import settings
+
+app = typer.Typer(
+    help="Messages to whoever has to act.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Messages to whoever has to act (`alerts:` in stack.yaml)."""
+
+
+@app.command("test")
+def test(context: typer.Context) -> int:
+    """Send a test message to every address, and tell which service took it.
+
+    Exit code 1 when one did not. The running bridge sends, as it will when something happens.
+
+    \b
+    Examples:
+      ./deploy.py alerts test
+    """
+    from infrastructure.cli.commands.apikey import ask
+
+    current = settings(context)
+    found = ask(current, "POST", "/alerts/test")
+    current.out.document(found)
+    for one in found["services"]:
+        word = "sent" if one["sent"] else "NOT sent"
+        current.out.data(f"{word:<8}  {one.get('service', '')} {one.get('error') or ''}".rstrip())
+    return 0 if all(one["sent"] for one in found["services"]) else 1

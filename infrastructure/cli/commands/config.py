@@ -1,0 +1,55 @@
+"""`config [--check]`: what stack.yaml comes to."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from infrastructure.cli.settings import settings
+
+
+def print_schema(schema: dict[str, Any]) -> None:
+    """The schema on stdout, with or without --json."""
+    typer.echo(json.dumps(schema, indent=2))
+
+
+def command(
+    context: typer.Context,
+    check: Annotated[bool, typer.Option("--check", help="Only validate")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of stack.yaml, for editors")
+    ] = False,
+) -> None:
+    """Print the resolved configuration, secrets masked.
+
+    Every problem is shown at once, each with file:line:column and a hint; exit code 2.
+
+    \b
+    Examples:
+      ./deploy.py config
+      ./deploy.py --target prod config --check
+    """
+    current = settings(context)
+    if schema:
+        from infrastructure.config.reference import schema as json_schema
+
+        print_schema(json_schema())
+        return
+    target = current.target()
+    if check:
+        from infrastructure.config.secrets import missing
+
+        absent = missing(target) if target.stack.runtime != "sandbox" else []
+        for problem in absent:
+            current.out.warn(problem)
+        current.out.say(f"{target.file or 'the built-in target'} is valid: {target.name}")
+        warnings = [problem.as_json() for problem in (*target.warnings, *absent)]
+        current.out.document({"target": target.name, "valid": True, "warnings": warnings})
+        return
+    from infrastructure.config.show import as_yaml, resolved
+
+    values = resolved(target)
+    current.out.document(values)
+    current.out.data(as_yaml(values))

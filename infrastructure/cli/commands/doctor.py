@@ -1,0 +1,70 @@
+"""`doctor`: one line a check, each failure with its mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infrastructure.cli.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from infrastructure.doctor.model import Evidence, Finding
+
+
+def command(
+    context: typer.Context,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Write a redacted archive (.tar.gz)"),
+    ] = None,
+) -> int:
+    """Check this machine, the way to the host, the host and the running stack.
+
+    One line a check, ok, warn or fail, each with its mend. Exit code 1 when one fails. --bundle
+    writes what was found, logs and configuration to an archive for a bug report, without secrets,
+    account numbers, names and addresses.
+
+    \b
+    Examples:
+      ./deploy.py doctor
+      ./deploy.py --target prod doctor --bundle report.tar.gz
+    """
+    from infrastructure.doctor.checks import run
+    from infrastructure.doctor.gather import gather
+
+    current = settings(context)
+    evidence = gather(current)
+    findings = run(evidence)
+    failed = any(finding.state == "fail" for finding in findings)
+    name = evidence.target.name if evidence.target else None
+    document: dict[str, object] = {
+        "target": name,
+        "ok": not failed,
+        "checks": [finding.as_json() for finding in findings],
+    }
+    current.out.document(document)
+    for line in lines(findings):
+        current.out.data(line)
+    if bundle is not None:
+        _bundle(current, evidence, document, bundle)
+    return 1 if failed else 0
+
+
+def _bundle(current: Settings, evidence: Evidence, document: dict[str, object], file: Path) -> None:
+    from infrastructure.doctor.bundle import write
+
+    names = write(current, evidence, document, file)
+    current.out.say(f"wrote {file}: {', '.join(names)}; read it before you hand it on")
+
+
+def lines(findings: list[Finding]) -> list[str]:
+    """The findings for people."""
+    width = max((len(finding.check) for finding in findings), default=0)
+    shown = []
+    for one in findings:
+        shown.append(f"{one.state:<4}  {one.check:<{width}}  {one.text.strip()}")
+        if one.mend and one.state != "ok":
+            shown.append(f"{'':<{width + 6}}  -> {one.mend}")
+    return shown

@@ -1,0 +1,41 @@
+"""`down`: stop the stack; its data, releases and history stay."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infrastructure.cli.settings import settings
+
+
+def command(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+) -> None:
+    """Stop and remove every service of the stack.
+
+    Data, releases and history stay on the host; `up` brings it back, with a fresh login. Of the
+    sandbox nothing stays.
+
+    \b
+    Examples:
+      ./deploy.py down
+    """
+    import sys
+
+    from infrastructure.cli.host import connected
+
+    current = settings(context)
+    target = current.target()
+    if not yes and not current.out.json and not target.local and sys.stdin.isatty():
+        typer.confirm(f"stop {target.name} on {target.stack.host.address}?", abort=True, err=True)
+    with connected(current, target) as session:
+        session.open(lock=True)
+        release = session.down()
+    if target.stack.runtime == "sandbox":
+        import shutil
+
+        shutil.rmtree(target.base, ignore_errors=True)  # nothing in it is worth keeping
+    current.out.document({"target": target.name, "release": release, "down": True})
+    current.out.say(f"{target.name} is down" if release else f"{target.name} was not deployed")

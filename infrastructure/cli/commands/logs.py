@@ -1,0 +1,56 @@
+"""`logs [SERVICE] [-f] [--since]`: what the services say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from infrastructure.cli.settings import settings
+
+
+def command(
+    context: typer.Context,
+    services: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="All, when none is named")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C")] = False,
+    since: Annotated[
+        str, typer.Option("--since", metavar="WHEN", help="10m, 2h, 1d, or 2026-01-31T09:00:00Z")
+    ] = "",
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, help="The last so many of each; 0: all")
+    ] = 200,
+) -> None:
+    """Show the services' logs, ordered by time.
+
+    With --json, one JSON object a line: service, time, line.
+
+    \b
+    Examples:
+      ./deploy.py logs gateway
+      ./deploy.py logs -f bridge --since 10m
+    """
+    from infrastructure.cli.host import connected
+
+    current = settings(context)
+    with connected(current, current.target()) as session:
+        session.open()
+        wanted = list(services or ())
+        limit = 0 if since else lines
+        for row in session.logs(wanted, since=since, lines=limit, follow=follow):
+            show(row, as_json=current.out.json, named=len(wanted) != 1)
+
+
+def show(row: dict[str, Any], *, as_json: bool, named: bool) -> None:
+    """One line on stdout, at once."""
+    if as_json:
+        shown = {"service": row["service"], "time": row["time"], "line": row["text"]}
+        text = json.dumps(shown, ensure_ascii=False)
+    else:
+        prefix = f"{row['service']:<8} " if named else ""
+        text = f"{row['time'][:19]} {prefix}{row['text']}".lstrip()
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

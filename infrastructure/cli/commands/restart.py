@@ -1,0 +1,63 @@
+"""`restart SERVICE [--cold]`: the gateway keeps its session where it can."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from infrastructure.cli.settings import settings
+
+
+def command(
+    context: typer.Context,
+    service: Annotated[str, typer.Argument(help="gateway, bridge, caddy or portal")],
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Restart the gateway's container: a new login")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option("--wait", min=1, metavar="SECONDS", help="Until healthy, 2FA not counted"),
+    ] = None,
+) -> None:
+    """Restart one service and wait until it is healthy.
+
+    The gateway restarts inside its container and keeps its session: no 2FA. With --cold, or when
+    it does not run, the container restarts, which is a new login; then a 2FA approval is waited
+    for as in `up` (exit code 4 when it does not come; nothing is torn down).
+
+    \b
+    Examples:
+      ./deploy.py restart gateway
+      ./deploy.py restart gateway --cold
+      ./deploy.py restart bridge
+    """
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
+    from infrastructure.plan.desired import two_factor
+
+    current = settings(context)
+    target = current.target()
+    if cold and service != "gateway":
+        raise UsageError("--cold is for the gateway", hint=f"./deploy.py restart {service}")
+    expected, reason = two_factor(target)
+    if cold and expected:
+        current.out.say(f"2FA approval: expected ({reason})")
+        if not yes and not current.out.json and sys.stdin.isatty():
+            typer.confirm("go on?", default=True, abort=True, err=True)
+    with connected(current, target) as session:
+        session.open(lock=True)
+        outcome, kept = session.restart(service, cold=cold, wait=wait)
+    current.out.document(
+        {
+            "target": target.name,
+            "service": service,
+            "healthy": outcome.healthy,
+            "sessionKept": kept,
+            "seconds": outcome.seconds,
+        }
+    )
+    how = " (its session was kept)" if kept else ""
+    current.out.say(f"{service} is healthy again after {outcome.seconds:.1f} s{how}")

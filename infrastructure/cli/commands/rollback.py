@@ -1,0 +1,90 @@
+"""`rollback [RELEASE]`: an earlier release serves again."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infrastructure.cli.settings import settings
+
+if TYPE_CHECKING:
+    from infrastructure.config import Target
+
+
+def command(
+    context: typer.Context,
+    release: Annotated[
+        str, typer.Argument(help="Its id or the beginning of it; empty: the last healthy one")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option("--wait", min=1, metavar="SECONDS", help="Until healthy, 2FA not counted"),
+    ] = None,
+) -> None:
+    """Serve an earlier release again: its files, images, settings and secrets as they were.
+
+    Only what differs from what runs is touched. When the earlier release does not become healthy,
+    what serves now is put back. `history` lists the releases.
+
+    \b
+    Examples:
+      ./deploy.py rollback
+      ./deploy.py rollback 4f2a91 --yes
+    """
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import DeployFailed
+
+    current = settings(context)
+    target = current.target()
+    with connected(current, target) as session:
+        session.open(lock=True)
+        found = session.going_back(release)
+        document = _document(target, found)
+        for line in lines(document):
+            current.out.say(line)
+        if not document["changed"]:
+            current.out.document({**document, "healthy": True, "restored": False, "seconds": 0})
+            current.out.say(f"release {found['release']} serves already")
+            return
+        if document["twoFactorExpected"] and not (yes or current.out.json) and sys.stdin.isatty():
+            typer.confirm("go on?", default=True, abort=True, err=True)
+        try:
+            outcome = session.roll_back(found["release"], wait=wait)
+        except DeployFailed as error:
+            failed = {"healthy": False, "restored": error.restored, "error": error.code}
+            current.out.document({**document, **failed, "message": error.message})
+            error.reported = True
+            raise
+    current.out.document(
+        {**document, "healthy": outcome.healthy, "restored": False, "seconds": outcome.seconds}
+    )
+    current.out.say(f"release {outcome.release} serves again after {outcome.seconds:.0f} s")
+
+
+def _document(target: Target, found: dict[str, Any]) -> dict[str, Any]:
+    """The shape of `up --json`."""
+    from infrastructure.plan.desired import two_factor
+
+    changes: dict[str, str] = found["changes"]
+    expected, _ = two_factor(target)
+    return {
+        "changed": bool(changes) or found["release"] != found["previous"],
+        "twoFactorExpected": expected and "gateway" in changes,
+        "changes": [
+            {"service": name, "action": action, "cause": f"as in release {found['release']}"}
+            for name, action in changes.items()
+        ],
+        "release": found["release"],
+        "previous": found["previous"],
+    }
+
+
+def lines(document: dict[str, Any]) -> list[str]:
+    """What will happen, for people."""
+    shown = [f"release {document['previous']} -> {document['release']}"]
+    shown += [f"  {one['service']}: {one['action']}" for one in document["changes"]]
+    word = "expected" if document["twoFactorExpected"] else "not needed"
+    return [*shown, f"2FA approval: {word}"]

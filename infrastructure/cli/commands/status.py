@@ -1,0 +1,204 @@
+"""`status [--watch]`: what runs on the host, and whether orders could be placed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infrastructure.cli.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.config import Target
+    from infrastructure.plan.model import Observed
+
+LOGGED_IN = "logged-in"
+
+
+def command(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C")] = False,
+    every: Annotated[
+        float, typer.Option("--every", min=0.5, metavar="SECONDS", help="How often, with --watch")
+    ] = 2.0,
+) -> None:
+    """Show what runs, the gateway's login and JVM, the bridge's health, memory, disk, certificate.
+
+    With --watch the picture is renewed over the same connection; with --json as well, one JSON
+    object a line.
+
+    \b
+    Examples:
+      ./deploy.py status
+      ./deploy.py --target prod status --watch
+    """
+    from infrastructure.cli.host import connected
+
+    current = settings(context)
+    target = current.target()
+    with connected(current, target) as session:
+        if watch:
+            _watch(current, target, session, every)
+            return
+        found = look(target, session)
+    current.out.document(found)
+    for line in lines(found):
+        current.out.data(line)
+
+
+def look(target: Target, session: OperatorSession) -> dict[str, Any]:
+    """One picture of the stack."""
+    observed = session.open()
+    answer = session.status()
+    return {**document(target, observed, answer), **more(target, session.facts(), answer)}
+
+
+def _watch(current: Settings, target: Target, session: OperatorSession, every: float) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    if current.out.json or not sys.stdout.isatty():
+        while True:
+            found = look(target, session)
+            current.out.document(found)
+            current.out.data("\n".join(lines(found)))
+            time.sleep(every)
+    with Live(console=Console(), auto_refresh=False, screen=True) as live:
+        while True:
+            live.update(Text("\n".join(lines(look(target, session)))), refresh=True)
+            time.sleep(every)
+
+
+def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """What goes beyond the contract's shape: `gateway`, `host`, `certificate`, and times."""
+    from infrastructure.config.schedule import next_restart
+    from infrastructure.doctor.certificate import read
+
+    bridge = answer["bridge"] if isinstance(answer["bridge"], dict) else {}
+    gateway, host = facts["gateway"], facts["host"]
+    real = target.stack.runtime == "compose"
+    due = next_restart(target.stack.gateway, dt.datetime.now(dt.UTC)) if real else None
+    return {
+        "gateway": {
+            "flags": gateway["flags"],
+            "missingFlags": gateway["missing"],
+            "residentKb": gateway["resident"],
+            "api": gateway["api"],
+        },
+        "host": {
+            "memoryKb": host["memory"],
+            "swapKb": host["swap"],
+            "diskKb": host["disk"],
+            "oomKills": host["oomKills"],
+        },
+        "certificate": read(facts["certificate"]) if facts["certificate"] else None,
+        "lastDisconnect": {
+            "at": bridge.get("lastDisconnectAt"),
+            "reason": bridge.get("lastDisconnectReason"),
+        },
+        "nextRestart": due and {"at": due[0].isoformat(), "kind": due[1]},
+    }
+
+
+def document(target: Target, observed: Observed, answer: dict[str, Any]) -> dict[str, Any]:
+    """The shape of the contract."""
+    services = [
+        {
+            "name": service.name,
+            "state": service.state,
+            "health": service.health,
+            "since": service.since,
+            "image": service.image,
+        }
+        for service in observed.services.values()
+    ]
+    up = all(one["state"] == "running" and one["health"] != "unhealthy" for one in services)
+    bridge = answer["bridge"]
+    connected = isinstance(bridge, dict) and bool(bridge.get("connected"))
+    return {
+        "target": target.name,
+        "release": observed.release,
+        "healthy": bool(services) and up and answer["login"] == LOGGED_IN and connected,
+        "login": answer["login"],
+        "services": services,
+        "bridge": bridge,
+        "urls": urls(target),
+    }
+
+
+def urls(target: Target) -> dict[str, str]:
+    """Where the page and the API are."""
+    from infrastructure.render.caddy import names
+
+    caddy = target.stack.caddy
+    port = "" if caddy.https_port == 443 else f":{caddy.https_port}"
+    base = f"https://{names(target)[0]}{port}"
+    return {"page": f"{base}/", "api": base}
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    if not found["services"]:
+        return [f"{found['target']}: nothing is deployed"]
+    word = "healthy" if found["healthy"] else "NOT healthy"
+    shown = [f"{found['target']}: {word}, release {found['release']}, login {found['login']}"]
+    width = max(len(one["name"]) for one in found["services"])
+    for one in found["services"]:
+        health = "" if one["health"] == "none" else f" ({one['health']})"
+        shown.append(
+            f"  {one['name']:<{width}}  {one['state']}{health} since {one['since'][:19]}  "
+            f"{one['image']}"
+        )
+    shown += [f"  {name:<11} {text}" for name, text in _details(found) if text]
+    return [*shown, f"  {found['urls']['page']}"]
+
+
+def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from infrastructure.doctor.model import megabytes
+
+    bridge = found["bridge"] if isinstance(found["bridge"], dict) else {}
+    if bridge.get("state"):
+        upstream = "up" if bridge.get("upstreamConnected") else "down"
+        yield "connection", f"{bridge['status']}, {bridge['state']}; upstream {upstream}"
+    yield "next step", bridge.get("nextAction") or ""
+    yield from _gateway(found.get("gateway"))
+    last = found.get("lastDisconnect") or {}
+    if last.get("at"):
+        yield "last lost", f"{last['at'][:19]}: {last['reason'] or 'no reason given'}"
+    if found.get("nextRestart"):
+        yield (
+            "restart",
+            f"next planned {found['nextRestart']['at']} ({found['nextRestart']['kind']})",
+        )
+    if found.get("certificate"):
+        one = found["certificate"]
+        yield "certificate", f"{', '.join(one['names'])} until {one['notAfter'][:16]}Z"
+    if found.get("host"):
+        memory, swap, disk = (found["host"][name] for name in ("memoryKb", "swapKb", "diskKb"))
+        used = swap["total"] - swap["free"]
+        yield (
+            "memory",
+            f"{megabytes(memory['available'])} of {megabytes(memory['total'])} available",
+        )
+        yield "swap", f"{megabytes(used)} of {megabytes(swap['total'])} used"
+        yield "disk", f"{megabytes(disk['free'])} of {megabytes(disk['total'])} free"
+
+
+def _gateway(gateway: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    from infrastructure.doctor.model import megabytes
+
+    if gateway is None:
+        return
+    yield "API", "answers" if gateway["api"] else "does not answer"
+    if gateway["flags"]:
+        resident = megabytes(gateway["residentKb"])
+        yield "JVM", f"{resident} resident; {' '.join(gateway['flags'])}"
+    if gateway["missingFlags"]:
+        yield "JVM", f"flags that did not arrive: {', '.join(gateway['missingFlags'])}"

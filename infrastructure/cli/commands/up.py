@@ -1,0 +1,127 @@
+"""`up [--only SERVICE] [--yes] [--wait SECONDS]`: deploy, and wait until it is really healthy."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infrastructure.cli.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from infrastructure.apply.session import Outcome
+    from infrastructure.cli.host import Planned
+    from infrastructure.plan.model import Plan
+
+
+def command(
+    context: typer.Context,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="SERVICE", help="Touch only this service")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option("--wait", min=1, metavar="SECONDS", help="Until healthy, 2FA not counted"),
+    ] = None,
+) -> None:
+    """Deploy the stack and wait until it is really healthy.
+
+    Pushes the release, starts what changed, and waits: container, JVM flags, login, 2FA, API,
+    bridge, Caddy. When that fails, the previous release is put back. Waiting for a 2FA approval is
+    no failure: after its own time it ends with exit code 4, and nothing is torn down.
+
+    \b
+    Examples:
+      ./deploy.py up
+      ./deploy.py --target prod up --only bridge --yes
+    """
+    from infrastructure.apply.session import HEALTHY_WITHIN
+    from infrastructure.cli.host import planned
+    from infrastructure.errors import DeployFailed
+
+    current = settings(context)
+    with planned(current, lock=True, verify=wait or HEALTHY_WITHIN) as found:
+        plan = narrowed(found.plan, only)
+        show(current, found, plan)
+        try:
+            if plan.changed:
+                confirm(current, plan, yes=yes)
+                outcome = found.session.apply(plan, found.release, wait=wait)
+            else:
+                outcome = found.session.verified(found.release, wait=wait)
+        except DeployFailed as error:
+            current.out.document(document(plan, found.observed.release, error))
+            error.reported = True
+            raise
+    current.out.document(document(plan, outcome.release, outcome))
+    current.out.say(closing(plan, outcome))
+    if found.target.stack.runtime == "sandbox":
+        from infrastructure.cli import sandbox_card
+
+        sandbox_card.show(current, found.target)
+
+
+def narrowed(plan: Plan, only: str | None) -> Plan:
+    """The plan with every other service left alone."""
+    from infrastructure.errors import UsageError
+
+    if only is None:
+        return plan
+    names = [change.service for change in plan.changes]
+    if only not in names:
+        raise UsageError(f"there is no service '{only}'", hint=f"one of {', '.join(names)}")
+    kept = tuple(
+        change
+        if change.service == only
+        else dataclasses.replace(change, action="unchanged", cause="left alone (--only)", diff="")
+        for change in plan.changes
+    )
+    login = any(change.fresh_login and change.action != "unchanged" for change in kept)
+    return dataclasses.replace(
+        plan,
+        changes=kept,
+        steps=tuple(step for step in plan.steps if step.service in ("", only)),
+        two_factor_expected=plan.two_factor_expected and login,
+    )
+
+
+def show(current: Settings, found: Planned, plan: Plan) -> None:
+    """The plan, before anything happens."""
+    from infrastructure.cli.show_plan import lines
+
+    if found.session.pending:
+        began = found.session.pending.get("release")
+        current.out.say(f"an earlier deploy (release {began}) did not end; this one completes it")
+    for line in lines(plan, diffs=current.verbose):
+        current.out.say(line)
+
+
+def confirm(current: Settings, plan: Plan, *, yes: bool) -> None:
+    """Asks a person on a terminal before something that costs an approval or removes a part."""
+    costly = plan.two_factor_expected and plan.previous is not None
+    removes = any(change.action == "remove" for change in plan.changes)
+    if yes or current.out.json or not (costly or removes) or not sys.stdin.isatty():
+        return
+    typer.confirm("go on?", default=True, abort=True, err=True)
+
+
+def document(plan: Plan, release: str | None, result: Any) -> dict[str, object]:
+    """The shape of the contract: the plan's, plus how it ended."""
+    return {
+        **plan.as_json(),
+        "release": release,
+        "healthy": getattr(result, "healthy", False),
+        "restored": result.restored,
+        "seconds": getattr(result, "seconds", None),
+        **({"error": result.code, "message": result.message} if hasattr(result, "code") else {}),
+    }
+
+
+def closing(plan: Plan, outcome: Outcome) -> str:
+    """The last line for a person."""
+    if not plan.changed:
+        return f"healthy; nothing changed (release {outcome.release})"
+    return f"healthy after {outcome.seconds:.0f} s (release {outcome.release})"

@@ -1,0 +1,167 @@
+"""The steps that every command with a host shares: render, connect, observe, plan."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infrastructure.cli.progress import Progress
+from infrastructure.errors import GangwayError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.cli.settings import Settings
+    from infrastructure.config import Target
+    from infrastructure.config.host import Host
+    from infrastructure.plan.model import Observed, Plan
+    from infrastructure.render.model import Release
+    from infrastructure.transport import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan for a host that is still connected."""
+
+    target: Target
+    session: OperatorSession
+    release: Release
+    observed: Observed
+    plan: Plan
+
+
+@contextmanager
+def reached(current: Settings, target: Target) -> Iterator[tuple[OperatorSession, Transport]]:
+    """A session on the target's host, its events shown, and the connection for tunnels over it."""
+    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.transport import connect
+
+    with (
+        Progress(current.out, verbose=current.verbose) as progress,
+        connect(target, current.trust_host_key) as transport,
+        OperatorSession(transport, target, progress) as session,
+    ):
+        yield session, transport
+
+
+@contextmanager
+def connected(current: Settings, target: Target) -> Iterator[OperatorSession]:
+    """A session on the target's host, with its events shown."""
+    with reached(current, target) as (session, _):
+        yield session
+
+
+class Opening:
+    """Connects while the caller checks and renders: the network's round trips cost no time.
+
+    It begins with the host that stack.yaml probably means (`likely_host`), and goes on once the
+    checked target is known; should that have another host, it begins anew.
+    """
+
+    def __init__(self, current: Settings, progress: Progress, *, lock: bool) -> None:
+        self._settings = current
+        self._progress = progress
+        self._lock = lock
+        self._parts = ExitStack()
+        self._target: Target | None = None
+        self._known = threading.Event()
+        self._session: OperatorSession | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(self._likely(),), daemon=True)
+
+    def _likely(self) -> Host | None:
+        from infrastructure.config.host import likely_host
+
+        host = likely_host(self._settings.config or "stack.yaml", self._settings.target_name)
+        if host is not None:  # loaded here, because two threads that load take twice as long
+            import infrastructure.transport.ssh  # noqa: F401
+        return host
+
+    def start(self) -> None:
+        """Begins to connect."""
+        self._thread.start()
+
+    def go_on(self, target: Target) -> None:
+        """The checked target is known: the host's program may start and look around."""
+        self._target = target
+        self._known.set()
+
+    def _run(self, likely: Host | None) -> None:
+        try:
+            self._session = self._open(likely)
+        except BaseException as error:
+            self._error = error  # raised again in the caller's thread
+
+    def _open(self, likely: Host | None) -> OperatorSession | None:
+        from infrastructure.transport import connect, connect_host
+
+        transport, failed = None, None
+        if likely is not None:
+            try:
+                transport = connect_host(likely, self._settings.trust_host_key)
+                self._parts.enter_context(transport)
+            except GangwayError as error:
+                failed = error
+        self._known.wait()
+        if self._target is None:
+            return None
+        if self._target.stack.host != likely:
+            transport = self._parts.enter_context(
+                connect(self._target, self._settings.trust_host_key)
+            )
+        elif failed is not None:
+            raise failed
+        return self._begin(transport, self._target)
+
+    def _begin(self, transport: Transport | None, target: Target) -> OperatorSession:
+        from infrastructure.apply.operate import OperatorSession
+
+        if transport is None:
+            raise RuntimeError("no connection")
+        session = OperatorSession(transport, target, self._progress)
+        self._parts.enter_context(session)
+        session.begin(lock=self._lock)
+        return session
+
+    def result(self) -> OperatorSession:
+        """The session; whatever went wrong with it is raised here."""
+        while self._thread.is_alive():
+            self._thread.join(0.5)  # in steps, so that Ctrl-C is heard
+        if self._session is None:
+            raise self._error or RuntimeError("no session")
+        return self._session
+
+    def close(self) -> None:
+        """Ends what was opened."""
+        self._known.set()
+        self._parts.close()
+
+
+@contextmanager
+def planned(
+    current: Settings, *, lock: bool = False, verify: float | None = None
+) -> Iterator[Planned]:
+    """Checks, renders, observes and compares; with `lock` nobody else may deploy meanwhile.
+
+    `verify`: when nothing differs, the host sees within so many seconds whether all is healthy.
+    """
+    with Progress(current.out, verbose=current.verbose) as progress, ExitStack() as parts:
+        opening = Opening(current, progress, lock=lock)
+        parts.callback(opening.close)
+        opening.start()
+        target = current.target()
+        from infrastructure.config.secrets import resolve
+
+        secrets = resolve(target)
+        opening.go_on(target)
+        from infrastructure.plan import compute, desired
+        from infrastructure.render import release
+
+        rendered = release(target, secrets)
+        session = opening.result()
+        observed = session.observe(rendered, verify=verify)
+        plan = compute(desired(target, rendered), observed)
+        yield Planned(target, session, rendered, observed, plan)

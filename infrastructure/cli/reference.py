@@ -1,0 +1,38 @@
+"""Writes the generated files (scripts/reference)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from infrastructure.cli import HELP_FILE
+from infrastructure.config.reference import markdown
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def help_text() -> str:
+    """What typer prints for `./deploy.py --help`, 80 columns wide."""
+    from infrastructure.cli.app import app
+
+    os.environ["COLUMNS"] = "80"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        app(["--help"], prog_name="deploy.py", standalone_mode=False)
+    return printed.getvalue()
+
+
+def generated() -> dict[Path, str]:
+    """Every generated file with its content."""
+    return {
+        PROJECT / "docs" / "configuration.md": markdown(),
+        HELP_FILE: help_text(),
+    }
+
+
+if __name__ == "__main__":
+    for path, content in generated().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")

@@ -1,0 +1,58 @@
+"""What a newcomer sees at the end of `up` on the sandbox: where to look, and lines to paste."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from infrastructure.cli.settings import Settings
+    from infrastructure.config import Target
+
+
+def links(target: Target) -> dict[str, str]:
+    """The addresses of the sandbox and its first key's file, as `up --json` gives them."""
+    stack, base = target.stack, Path(target.base)
+    return {
+        "page": f"http://127.0.0.1:{stack.bridge.port}/",
+        "api": f"https://localhost:{stack.caddy.https_port}/",
+        "authority": str(base / "data/caddy/caddy/pki/authorities/local/root.crt"),
+        "keyFile": str(base / "secrets/bridge-admin-key"),
+        "faults": f"http://127.0.0.1:{stack.simulated.control_port}/faults",
+    }
+
+
+def curl_lines(target: Target) -> list[str]:
+    """Three requests that work when pasted into a shell, from this folder."""
+    found = links(target)
+    key = f'-H "X-API-KEY: $(cat {_short(found["keyFile"])})"'
+    secure = f"--cacert {_short(found['authority'])}"
+    return [
+        f"curl -s {found['page']}ping",
+        f"curl -s {key} {found['page']}health",
+        f"curl -s {secure} {key} {found['api']}quote/AAPL",
+    ]
+
+
+def show(current: Settings, target: Target) -> None:
+    """The table, the key and the lines, on stderr."""
+    from rich.table import Table
+
+    found = links(target)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_row("status page", found["page"])
+    table.add_row("API key", Path(found["keyFile"]).read_text().strip())
+    table.add_row("API by TLS", f"{found['api']} (its own authority: {_short(found['authority'])})")
+    table.add_row("faults", f"{found['faults']}, or the buttons on the page")
+    table.add_row("stop it", "make down")
+    current.out.console.print(table)
+    current.out.say("try it:")
+    for line in curl_lines(target):
+        current.out.say(f"  {line}")
+
+
+def _short(path: str) -> str:
+    """Relative to the current folder when it lies below it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
