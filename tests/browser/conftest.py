@@ -1,0 +1,77 @@
+"""A sandbox and a real Chromium in front of its status page."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.sandbox.stack import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    folder: Path = tmp_path_factory.mktemp("page")
+    found = Sandbox(folder)
+    done = found.deploy("up")
+    assert done.returncode == 0, done.stderr
+    yield found
+    assert found.deploy("down").returncode == 0
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """Script errors and violations of the content policy."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, sandbox: Sandbox, complaints: list[str]) -> Iterator[Page]:
+    """The page, not signed in; it may not complain about anything."""
+    sandbox.fault(None)
+    context = browser.new_context(viewport={"width": 1000, "height": 900})
+    found = context.new_page()
+    found.set_default_timeout(20_000)
+    found.on("pageerror", lambda error: complaints.append(str(error)))
+    found.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text) if "Content Security Policy" in message.text else None
+        ),
+    )
+    found.goto(f"{sandbox.address}/")
+    yield found
+    context.close()
+    assert complaints == []
+
+
+def sign_in(page: Page, key: str) -> None:
+    page.get_by_label("API key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def wait_for_state(page: Page, state: str) -> None:
+    page.locator(f"#verdict[data-state='{state}']").wait_for()

@@ -1,0 +1,162 @@
+"""The status page in a real browser, in front of a real sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from infrastructure.runtime.sandbox.runtime import SandboxRuntime
+from tests.browser.conftest import sign_in, wait_for_state
+
+if TYPE_CHECKING:
+    from tests.sandbox.stack import Sandbox
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def status(page: Page, sandbox: Sandbox) -> Page:
+    """The page, signed in and live."""
+    sign_in(page, sandbox.key)
+    wait_for_state(page, "ready")
+    page.locator("body[data-freshness='live']").wait_for()
+    return page
+
+
+def test_a_wrong_key_is_refused_and_shows_nothing(page: Page) -> None:
+    sign_in(page, "not-a-key")
+    expect(page.get_by_role("alert")).to_have_text("That key is not valid.")
+    assert page.locator("#status").is_hidden()
+
+
+def test_both_sessions_the_mode_and_the_next_step_are_shown(status: Page, sandbox: Sandbox) -> None:
+    assert status.locator("#mode").inner_text() == "PAPER"
+    assert status.locator("#next-action").inner_text() != ""
+    expect(status.locator("#tws")).to_contain_text("Upstream")
+    expect(status.locator("#portal")).to_contain_text("Authenticated")
+    assert "In the last 24 hours" in (
+        status.locator("#timeline svg").get_attribute("aria-label") or ""
+    )
+    assert sandbox.key not in status.url
+    assert sandbox.key not in status.content()
+
+
+def test_a_fault_is_seen_and_so_is_the_recovery(status: Page) -> None:
+    status.get_by_role("button", name="upstream-lost", exact=True).click()
+    wait_for_state(status, "upstream-lost")
+    expect(status.locator("#cause")).to_contain_text("1100")
+    status.get_by_role("button", name="upstream-lost", exact=True).click()
+    wait_for_state(status, "ready")
+
+
+def test_a_dropped_socket_is_named_as_the_last_disconnect(status: Page) -> None:
+    status.get_by_role("button", name="fin", exact=True).click()
+    expect(status.locator("#cause")).not_to_contain_text("none on record")
+    status.get_by_role("button", name="fin", exact=True).click()
+    wait_for_state(status, "ready")
+
+
+def test_trading_is_halted_after_a_confirmation_and_resumed(status: Page, sandbox: Sandbox) -> None:
+    status.locator("#halt").click()
+    dialog = status.get_by_role("dialog")
+    dialog.get_by_role("button", name="Keep as it is").click()
+    assert sandbox.get("/trading/halt")["halted"] is False
+    status.locator("#halt").click()
+    dialog.get_by_role("button", name="Halt trading").click()
+    wait_for_state(status, "halted")
+    assert sandbox.get("/trading/halt")["halted"] is True
+    status.get_by_role("button", name="Resume trading").click()
+    dialog.get_by_role("button", name="Resume trading").click()
+    wait_for_state(status, "ready")
+
+
+def test_an_open_order_and_a_fill_appear_by_themselves(status: Page, sandbox: Sandbox) -> None:
+    limit = {"symbol": "AAPL", "action": "BUY", "quantity": 3, "orderType": "LMT"}
+    near = sandbox.get("/quote/AAPL")["bid"]["value"] * 0.96
+    sandbox.post("/order", {**limit, "limitPrice": round(near, 2)})
+    expect(status.locator("#orders")).to_contain_text("AAPL")
+    sandbox.post("/order", {**limit, "quantity": 7, "orderType": "MKT"})
+    expect(status.locator("#executions")).to_contain_text("AAPL")
+    expect(status.locator("#executions tbody tr").first).to_contain_text("7")
+
+
+def test_old_values_never_look_new_and_the_page_finds_back(status: Page, sandbox: Sandbox) -> None:
+    runtime = SandboxRuntime(sandbox.base)
+    bridge = next(item for item in runtime.containers() if item.service == "bridge")
+    runtime.stop([bridge])
+    status.locator("body[data-freshness='old']").wait_for()
+    expect(status.locator("#freshness")).to_contain_text("last heard at")
+    runtime.start([bridge])
+    status.locator("body[data-freshness='live']").wait_for()
+    wait_for_state(status, "ready")
+
+
+def test_signing_out_forgets_the_key(status: Page) -> None:
+    status.get_by_role("button", name="Sign out").click()
+    status.reload()
+    expect(status.get_by_label("API key")).to_be_visible()
+    assert status.evaluate("sessionStorage.length + localStorage.length") == 0
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_it_fits_a_phone(status: Page, width: int) -> None:
+    status.set_viewport_size({"width": width, "height": 780})
+    assert status.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("Reconnect", "Halt trading"):
+        box = status.get_by_role("button", name=name).bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier(page: Page, sandbox: Sandbox, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    # The page's own policy forbids injected scripts; the checker comes in below it.
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    sign_in(page, sandbox.key)
+    wait_for_state(page, "ready")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_everything_is_reachable_by_keyboard(status: Page) -> None:
+    status.reload()  # the key is kept in the tab; the focus starts at the top
+    wait_for_state(status, "ready")
+    status.keyboard.press("Tab")
+    assert status.evaluate("document.activeElement.className") == "skip"
+    seen = set()
+    for _ in range(40):
+        status.keyboard.press("Tab")
+        seen.add(status.evaluate("document.activeElement.id || document.activeElement.textContent"))
+    assert {"sign-out", "reconnect", "recover", "halt"} <= seen
+
+
+def test_nothing_is_asked_of_anyone_else(browser: Browser, sandbox: Sandbox) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{sandbox.address}/")
+    sign_in(page, sandbox.key)
+    wait_for_state(page, "ready")
+    assert asked
+    assert all(
+        url.startswith((sandbox.address, sandbox.address.replace("http", "ws"))) for url in asked
+    )
+    context.close()
+
+
+def test_the_policy_is_strict(sandbox: Sandbox) -> None:
+    from bridge.page.assets import FOLDER, POLICY
+
+    assert "unsafe" not in POLICY
+    assert "default-src 'none'" in POLICY
+    text = Path(FOLDER / "index.html").read_text()
+    assert "<style" not in text
+    assert " style=" not in text
+    assert "onclick" not in text

@@ -1,0 +1,127 @@
+"""A runtime in memory that records what is done to it, and a wire that keeps what is told."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from infrastructure.apply.host.wire import Wire
+from infrastructure.runtime.base import Container, HostFailure, Screen, Show
+
+
+class FakeLog:
+    def __init__(self, lines: Sequence[str]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def close(self) -> None:
+        self._lines = ()
+
+
+class FakeRuntime:
+    """Containers as values. `fails` maps an action such as `start bridge-2` to its failure."""
+
+    def __init__(self, *existing: Container) -> None:
+        self.existing = list(existing)
+        self.done: list[str] = []
+        self.fails: dict[str, HostFailure] = {}
+        self.healthy: dict[str, bool] = {}
+        self.logs: dict[str, list[str]] = {}
+        self.new_hash = "new"
+
+    def _do(self, action: str) -> None:
+        self.done.append(action)
+        if action in self.fails:
+            raise self.fails[action]
+
+    def check(self) -> None:
+        self._do("check")
+
+    def containers(self) -> list[Container]:
+        return list(self.existing)
+
+    def lacking(self, images: Sequence[str]) -> list[str]:
+        return list(images)
+
+    def load(self, pieces: Iterable[bytes]) -> None:
+        self._do(f"load {sum(map(len, pieces))}")
+
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+        self._do("obtain")
+
+    def create(self, release: str, services: Sequence[str]) -> list[Container]:
+        self._do(f"create {' '.join(services)}")
+        made = []
+        for name in services:
+            number = 1 + max((c.number for c in self.existing if c.service == name), default=0)
+            made.append(Container(name, f"{name}-{number}", number, hash=self.new_hash))
+        self.existing += made
+        return made
+
+    def start(self, containers: Sequence[Container]) -> None:
+        for one in containers:
+            self._do(f"start {one.id}")
+            one.state = "running"
+            one.health = "healthy" if self.healthy.get(one.id, True) else "starting"
+
+    def stop(self, containers: Sequence[Container]) -> None:
+        for one in containers:
+            self._do(f"stop {one.id}")
+            one.state = "exited"
+
+    def restart(self, container: Container) -> None:
+        self._do(f"restart {container.id}")
+        container.state, container.health = "running", "healthy"
+
+    def remove(self, containers: Sequence[Container]) -> None:
+        for one in containers:
+            self._do(f"remove {one.id}")
+            self.existing.remove(one)
+
+    def down(self) -> None:
+        self.existing.clear()
+
+    def probe(self, container: Container, seconds: float) -> tuple[bool, str]:
+        return self.healthy.get(container.id, True), "not yet"
+
+    def programs(self, container: Container) -> list[str]:
+        return ["java -Xmx256m standin.Gateway"]
+
+    def log(self, container: Container, lines: int) -> str:
+        return "\n".join(self.logs.get(container.id, []))
+
+    def follow(self, container: Container, since: str = "") -> FakeLog:
+        return FakeLog(self.logs.get(container.id, []))
+
+    def read_log(self, container: Container, *, since: str, lines: int, follow: bool) -> FakeLog:
+        return self.follow(container)
+
+    def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
+        return False
+
+    def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
+        return []
+
+    def screen(self, container: Container) -> Screen:
+        raise HostFailure("no-display", "there is no display")
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+
+class FakeWire(Wire):
+    """Keeps events; `cancel_at` asks to stop when an event with these words comes."""
+
+    def __init__(self, cancel_at: str = "") -> None:
+        super().__init__(io.BytesIO(), io.BytesIO())
+        self.events: list[dict[str, Any]] = []
+        self._cancel_at = cancel_at
+
+    def emit(self, event: str, **fields: Any) -> None:
+        self.events.append({"event": event, **fields})
+        if self._cancel_at and self._cancel_at in str(fields.get("text", "")):
+            self.cancel()
+
+    def told(self) -> list[str]:
+        return [item["text"] for item in self.events if "text" in item]

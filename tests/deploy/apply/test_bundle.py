@@ -1,0 +1,74 @@
+"""The program that travels to the host: standard library, Python 3.9, and it answers."""
+
+import ast
+import json
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from infrastructure.apply import bundle
+
+
+def modules() -> Iterator[tuple[str, str]]:
+    _, packed = bundle.program().split(b"\n", 1)
+    for name, (_, text) in json.loads(zlib.decompress(packed)).items():
+        yield name, text
+
+
+def test_the_sources_are_python_3_9() -> None:
+    for name, text in modules():
+        ast.parse(text, name, feature_version=(3, 9))
+
+
+def test_they_import_the_standard_library_and_each_other_only() -> None:
+    known = {name for name, _ in modules()}
+    for name, text in modules():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found = [node.module]
+            elif isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            else:
+                continue
+            for one in found:
+                own = one in known or one.startswith("infrastructure.runtime.sandbox")
+                assert own or one.split(".")[0] in sys.stdlib_module_names, f"{name}: {one}"
+
+
+def converse(*requests: dict[str, object], path: str) -> list[dict[str, object]]:
+    text = b"".join(json.dumps(request).encode() + b"\n" for request in requests)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-u", "-c", bundle.LOADER],
+        input=bundle.program() + text,
+        capture_output=True,
+        env={"PATH": path},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_it_runs_from_standard_input_and_names_what_is_missing(tmp_path: object) -> None:
+    request = {
+        "op": "open",
+        "base": f"{tmp_path}/opt/prod",
+        "project": "gangway-prod",
+        "runtime": "compose",
+        "lock": False,
+        "by": "test",
+    }
+    answers = converse(request, {"op": "history"}, path=str(tmp_path))
+    assert [answer["event"] for answer in answers] == ["failed"]
+    assert answers[0]["code"] in ("docker-missing", "docker-not-running")
+
+
+@pytest.mark.parametrize(("sudo", "word"), [(True, "sudo"), (False, "plain")])
+def test_the_command_holds_no_secret_and_no_source(sudo: bool, word: str) -> None:
+    command = bundle.command(sudo=sudo)
+    assert command[:2] == ["sh", "-c"]
+    assert command[4] == word
+    assert len(" ".join(command)) < 4096

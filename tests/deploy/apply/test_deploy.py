@@ -1,0 +1,214 @@
+"""What a deploy does to containers, in which order, and how it puts things back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infrastructure.apply.host import gate as gate_module
+from infrastructure.apply.host.deploy import Deploy
+from infrastructure.apply.host.store import Store
+from infrastructure.runtime.base import Container, HostFailure
+from tests.deploy.apply.fake import FakeRuntime, FakeWire
+
+NAMES = ("gateway", "bridge", "caddy")
+
+
+def running(name: str, **more: Any) -> Container:
+    return Container(
+        name, f"{name}-1", state="running", health="healthy", image_id="i", hash="old", **more
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "POLL", 0.0)
+    monkeypatch.setattr(gate_module, "LOOK", 0.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(str(tmp_path / "prod"))
+    found.lock("me")
+    for name in ("old", "new"):
+        found.release(name).mkdir(parents=True)
+        (found.release(name) / "release.json").write_text("{}")
+    found.switch("old")
+    return found
+
+
+def deploy(
+    store: Store, runtime: FakeRuntime, changes: dict[str, str], wire: FakeWire | None = None
+) -> dict[str, Any]:
+    request = {
+        "release": "new",
+        "by": "me",
+        "changes": changes,
+        "services": [{"name": name, "image": "i", "builds": False} for name in changes],
+        "checks": {"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}},
+        "wait": 0.2,
+    }
+    return Deploy(store, runtime, wire or FakeWire(), request).run()
+
+
+def test_stop_first_one_after_the_other_and_the_old_ones_last(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    outcome = deploy(store, runtime, {"caddy": "update", "gateway": "update"})
+    assert runtime.done == [
+        *("check", "obtain", "create gateway caddy"),
+        *("stop gateway-1", "start gateway-2", "stop caddy-1", "start caddy-2"),
+        *("remove gateway-1", "remove caddy-1"),
+    ]
+    assert outcome["healthy"] is True
+    assert store.current() == "new"
+    assert store.ledger()[-1]["result"] == "healthy"
+    assert store.pending() is None
+
+
+def test_a_service_that_did_not_change_is_not_touched(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    deploy(store, runtime, {"bridge": "update"})
+    assert not [action for action in runtime.done if "gateway" in action or "caddy" in action]
+
+
+def test_failure_puts_the_old_containers_back(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["bridge-2"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"})
+    assert caught.value.code == "bridge-unhealthy"
+    assert caught.value.restored
+    assert runtime.done[3:] == [
+        *("stop bridge-1", "start bridge-2"),
+        *("stop bridge-2", "start bridge-1", "remove bridge-2"),
+    ]
+    assert store.current() == "old"
+    assert store.ledger()[-1] | {"restored": True, "result": "failed"} == store.ledger()[-1]
+
+
+def test_a_restore_that_is_not_what_it_was_is_not_called_restored(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["bridge-2"] = False
+    runtime.healthy["bridge-1"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy_slow(store, runtime)
+    assert not caught.value.restored
+
+
+def deploy_slow(store: Store, runtime: FakeRuntime) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infrastructure.apply.host.deploy.RESTORED_WITHIN", 0.2)
+        deploy(store, runtime, {"bridge": "update"})
+
+
+@pytest.mark.parametrize("line", ["Too many failed login attempts", "Unrecognized Username"])
+def test_no_gateway_logs_in_again_after_a_login_trouble(store: Store, line: str) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["gateway-2"] = False
+    runtime.logs["gateway-2"] = [
+        "Login attempt: 1",
+        f"detected dialog entitled: {line} or Password; event=Opened",
+    ]
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"gateway": "update"})
+    assert caught.value.code in ("account-locked", "bad-credentials")
+    assert not caught.value.restored
+    assert "start gateway-1" not in runtime.done
+    assert store.current() == "old"
+
+
+def test_waiting_for_a_person_keeps_the_new_release(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["gateway-2"] = False
+    runtime.logs["gateway-2"] = [
+        "Login attempt: 1",
+        "detected dialog entitled: Second Factor Authentication; event=Opened",
+    ]
+    outcome = deploy(store, runtime, {"gateway": "update"})
+    assert outcome["result"] == "waiting-for-2fa"
+    assert store.current() == "new"
+    assert "remove gateway-1" in runtime.done
+    assert "stop gateway-2" not in runtime.done
+
+
+def test_cancelling_restores(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    wire = FakeWire(cancel_at="starting bridge")
+    runtime.healthy["bridge-2"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"}, wire)
+    assert caught.value.code == "interrupted"
+    assert caught.value.restored
+    assert store.ledger()[-1]["result"] == "interrupted"
+
+
+def test_a_first_deploy_that_fails_leaves_what_runs(store: Store) -> None:
+    store.switch(None)
+    runtime = FakeRuntime()
+    runtime.healthy["bridge-1"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, dict.fromkeys(NAMES, "create"))
+    assert not caught.value.restored
+    assert store.current() == "new"
+    assert not [action for action in runtime.done if action.startswith(("stop", "remove"))]
+
+
+def test_images_come_before_anything_is_touched(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.fails["obtain"] = HostFailure("image-unavailable", "no such image")
+    with pytest.raises(HostFailure, match="no such image"):
+        deploy(store, runtime, {"caddy": "update"})
+    assert runtime.done == ["check", "obtain"]
+    assert store.current() == "old"
+
+
+def test_a_start_that_fails_restores(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.fails["start caddy-2"] = HostFailure("port-taken", "a port is taken")
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"caddy": "update"})
+    assert caught.value.restored
+    assert [one.id for one in runtime.existing if one.service == "caddy"] == ["caddy-1"]
+
+
+def test_what_a_killed_deploy_left_is_removed_first(store: Store) -> None:
+    left = Container("caddy", "caddy-2", 2, hash="half")
+    runtime = FakeRuntime(*map(running, NAMES), left)
+    deploy(store, runtime, {"bridge": "update"})
+    assert "remove caddy-2" in runtime.done
+    assert runtime.done.index("remove caddy-2") < runtime.done.index("create bridge")
+
+
+def test_removed_services_go_last(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES), running("portal"))
+    deploy(store, runtime, {"portal": "remove"})
+    assert runtime.done[-2:] == ["stop portal-1", "remove portal-1"]
+
+
+def test_a_container_that_ends_is_stopped_at_once(store: Store) -> None:
+    class Crashing(FakeRuntime):
+        def start(self, containers: Any) -> None:
+            super().start(containers)
+            for one in containers:
+                if one.id == "bridge-2":
+                    one.state, one.health, one.exit_code = "restarting", "starting", 3
+
+    runtime = Crashing(*map(running, NAMES))
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"})
+    assert caught.value.code == "bridge-ended"
+    assert caught.value.restored
+
+
+def test_wrong_jvm_flags_fail_the_deploy(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    request = {
+        "release": "new",
+        "by": "me",
+        "changes": {"gateway": "update"},
+        "services": [],
+        "checks": {"gateway": {"jvm": ["-Xmx999m"], "twoFactorWait": 0}},
+        "wait": 0.2,
+    }
+    with pytest.raises(HostFailure, match=r"-Xmx999m \(is -Xmx256m\)"):
+        Deploy(store, runtime, FakeWire(), request).run()

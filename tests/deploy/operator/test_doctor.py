@@ -1,0 +1,95 @@
+"""The doctor's checks and the redaction, on evidence made up for them."""
+
+import base64
+import copy
+from typing import Any
+
+import pytest
+
+from infrastructure.doctor.checks import run
+from infrastructure.doctor.model import Evidence
+from infrastructure.doctor.redact import Redactor
+from infrastructure.errors import HostUnreachable
+from infrastructure.plan.model import Observed
+
+GOOD: dict[str, Any] = {
+    "host": {
+        "time": 0.0,
+        "uid": 0,
+        "system": "Debian",
+        "memory": {"total": 1 << 20, "available": 400_000},
+        "swap": {"total": 1 << 20, "free": 900_000},
+        "disk": {"total": 30 << 20, "free": 20 << 20},
+        "oomKills": 0,
+        "synchronized": True,
+        "exposed": [],
+    },
+    "engine": {"engine": "27.1", "compose": "2.29", "services": {}},
+    "gateway": {"flags": None, "missing": [], "resident": 0},
+    "certificate": None,
+    "secrets": [],
+    "settings": {"owner": None, "files": {}},
+    "pending": None,
+    "releases": ["a1"],
+}
+
+
+def states(change: Any = None, **more: Any) -> dict[str, str]:
+    facts = copy.deepcopy(GOOD)
+    if change is not None:
+        change(facts)
+    evidence = Evidence(facts=facts, observed=Observed("a1"), skew=0.0, open_ports=[])
+    for name, value in more.items():
+        setattr(evidence, name, value)
+    found = sorted(run(evidence), key=lambda finding: ("ok", "warn", "fail").index(finding.state))
+    return {finding.check: finding.state for finding in found}  # the worst of each check
+
+
+def test_a_good_host_has_nothing_to_mend() -> None:
+    assert set(states().values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "check", "state"),
+    [
+        (("host", "disk", "free"), 1000, "disk", "fail"),
+        (("host", "disk", "free"), 1 << 20, "disk", "warn"),
+        (("host", "memory", "available"), 1000, "memory", "warn"),
+        (("host", "swap", "total"), 0, "swap", "fail"),
+        (("host", "oomKills"), 3, "oom", "warn"),
+        (("host", "synchronized"), False, "clock", "warn"),
+        (("host", "exposed"), [4002], "ports", "warn"),
+        (("engine", "compose"), "1.29.2", "docker", "fail"),
+        (("secrets",), ["releases/a1/secrets/tws-password"], "secret modes", "fail"),
+        (("pending",), {"release": "b2"}, "release", "fail"),
+    ],
+)
+def test_each_trouble_is_found(path: tuple[str, ...], value: Any, check: str, state: str) -> None:
+    def change(facts: dict[str, Any]) -> None:
+        for name in path[:-1]:
+            facts = facts[name]
+        facts[path[-1]] = value
+
+    assert states(change)[check] == state
+
+
+def test_the_clock_and_open_ports() -> None:
+    assert states(skew=-30.0)["clock"] == "fail"
+    assert states(open_ports=[5900])["ports"] == "fail"
+
+
+def test_a_host_out_of_reach_is_one_finding() -> None:
+    gone = Evidence(unreached=HostUnreachable("no answer", hint="is it on?"))
+    found = {finding.check: finding for finding in run(gone)}
+    assert found["connection"].state == "fail"
+    assert found["connection"].mend == "is it on?"
+
+
+def test_redaction() -> None:
+    clean = Redactor(["s3cret-value"], {"vm.example.net": "<host>", "demo": "<user>"})
+    text = clean("demo at vm.example.net: U1234567 DU7654321 s3cret-value 203.0.113.9 127.0.0.1")
+    assert text == "<user> at <host>: <account> <account> <secret> <ip> 127.0.0.1"
+    assert clean('{"X-API-KEY": "abc.def"}') == '{"X-API-KEY": "<secret>"}'
+    assert clean("demonstration") == "demonstration"
+    key = base64.b64encode(b"x").decode()
+    assert clean(f"-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----") == "<key>"

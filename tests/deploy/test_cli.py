@@ -1,0 +1,446 @@
+"""The command line as a person and a script meet it, run as a subprocess where it matters."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import pytest
+
+from infrastructure.cli import main
+from infrastructure.cli.app import hoist
+from infrastructure.cli.reference import generated
+from infrastructure.cli.table import ENTRIES
+from infrastructure.config import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Gangway(Protocol):
+    """Runs the command line in a folder of its own, without a terminal."""
+
+    def __call__(self, *words: str, stdin: bytes = b"") -> Ended: ...
+
+
+@pytest.fixture
+def gangway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Gangway]:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path / "sandbox"))
+
+    def run(*words: str, stdin: bytes = b"") -> Ended:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, *capfd.readouterr())
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+GOOD = """
+targets:
+  prod:
+    host: ubuntu@203.0.113.7
+    gateway: {username: alice}
+"""
+BAD = GOOD + "    profil: small\n    caddy: {domain: x}\n"
+
+
+def test_generated_files_are_current() -> None:
+    stale = [
+        str(path.relative_to(PROJECT))
+        for path, content in generated().items()
+        if path.read_text(encoding="utf-8") != content
+    ]
+    assert stale == [], "run scripts/reference"
+
+
+def test_help_lists_every_command_and_is_kept_ready(gangway: Gangway, tmp_path: Path) -> None:
+    done = gangway("--help")
+    assert done.returncode == 0
+    for entry in ENTRIES.values():
+        assert f"  {entry.name} " in done.stdout
+    bare = gangway()
+    assert (bare.returncode, bare.stdout, bare.stderr) == (2, "", done.stdout)
+
+
+@pytest.mark.parametrize("name", sorted(ENTRIES))
+def test_every_command_has_help_with_examples(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from infrastructure.cli.app import app
+
+    app([name, "--help"], prog_name="deploy.py", standalone_mode=False)
+    text = capsys.readouterr().out
+    if "Commands:" in text:
+        return
+    assert "./deploy.py" in text, f"{name} has no example"
+
+
+def test_the_command_starts_in_its_own_environment(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(PROJECT / "deploy.py"), "config", "--check"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**ENVIRONMENT, "GANGWAY_SANDBOX_DIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "the built-in target is valid: sandbox\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["plan", "--json"], ["--json", "plan"]),
+        (["plan", "--check", "--target", "a"], ["--target", "a", "plan", "--check"]),
+        (["--config=x", "up", "-v", "--yes"], ["--config=x", "-v", "up", "--yes"]),
+        (["logs", "--", "--json"], ["logs", "--", "--json"]),
+        (["up", "--target"], ["--target", "up"]),
+    ],
+)
+def test_global_options_may_stand_anywhere(words: list[str], expected: list[str]) -> None:
+    assert hoist(words) == expected
+
+
+def test_problems_are_lines_with_places_and_hints(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(BAD.lstrip())
+    done = gangway("config")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: stored secret 'tws-password' is not there\n"
+        "  at: stack.yaml:4:5 gateway.password\n"
+        "hint: ./deploy.py --target prod secrets set tws-password\n"
+        "error: unknown key 'profil'\n"
+        "  at: stack.yaml:5:5 profil\n"
+        "hint: did you mean 'profile'?\n"
+        "error: 'x' is no domain name\n"
+        "  at: stack.yaml:6:21 caddy.domain\n"
+        "hint: a name such as trade.example.org that points to the host; leave it out for none\n"
+    )
+
+
+def test_problems_as_one_json_document(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(BAD.lstrip())
+    done = gangway("config", "--json")
+    document = json.loads(done.stdout)
+    assert (document["error"], document["exitCode"]) == ("config-invalid", 2)
+    assert document["problems"][1] == {
+        "code": "unknown-key",
+        "message": "unknown key 'profil'",
+        "file": "stack.yaml",
+        "line": 5,
+        "column": 5,
+        "path": "profil",
+        "hint": "did you mean 'profile'?",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["confg"], "there is no command 'confg'", "did you mean 'config'?"),
+        (["config", "--chek"], "no such option: --chek", ""),
+        (
+            ["config", "extra"],
+            "got unexpected extra argument(s) (extra)",
+            "./deploy.py config --help",
+        ),
+        (["--config", "none.yaml", "config"], "there is no none.yaml", "./deploy.py init"),
+        (["--target", "x", "config"], "there is no stack.yaml", "./deploy.py init"),
+        (["init", "--yes"], "Host (user@host:port) is needed", "--host"),
+    ],
+)
+def test_wrong_usage_is_exit_2_with_a_hint(
+    gangway: Gangway, tmp_path: Path, words: list[str], message: str, hint: str
+) -> None:
+    done = gangway(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message}")
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bug_of_ours_is_one_line_and_v_shows_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from infrastructure.cli import app, settings
+
+    def broken(_self: object) -> None:
+        raise RuntimeError("first line\nsecond")
+
+    monkeypatch.setattr(settings.Settings, "target", broken)
+    assert app._run(["config"]) == 1
+    assert capsys.readouterr().err == (
+        "error: unexpected RuntimeError: first line\nhint: run again with -v for the details\n"
+    )
+    assert app._run(["-v", "config"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_init_with_flags_gives_a_valid_file(gangway: Gangway, tmp_path: Path) -> None:
+    done = gangway(
+        *["init", "--name", "prod", "--host", "ubuntu@203.0.113.7:2222", "--identity", "~/.ssh/vm"],
+        *["--mode", "live", "--domain", "trade.example.org", "--image-tag", "10.45.1j", "--yes"],
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+    shown = json.loads(gangway("config", "--json").stdout)
+    assert shown["target"] == "prod"
+    assert shown["host"]["user"] == "ubuntu"
+    assert shown["host"]["port"] == 2222
+    assert shown["host"]["identity"] == "~/.ssh/vm"
+    assert shown["gateway"]["image"] == "ghcr.io/gnzsnz/ib-gateway:10.45.1j"
+    assert shown["gateway"]["password"] == "<stored secret 'tws-password'>"
+    assert shown["caddy"]["domain"] == "trade.example.org"
+    assert gangway("config", "--check").returncode == 0
+
+
+def test_init_adds_a_target_and_keeps_what_was_there(gangway: Gangway, tmp_path: Path) -> None:
+    path = tmp_path / "stack.yaml"
+    path.write_text("# mine\n" + GOOD.lstrip() + "\n# the end\ndefaults: {profile: small}\n")
+    done = gangway("init", "--name", "test", "--host", "box", "--yes")
+    assert done.returncode == 0, done.stderr
+    text = path.read_text()
+    assert text.startswith("# mine\ntargets:\n  prod:\n")
+    assert text.rstrip().endswith("defaults: {profile: small}")
+    for name in ("prod", "test"):
+        assert gangway("--target", name, "config", "--check").returncode == 0
+    again = gangway("init", "--name", "test", "--host", "box", "--yes")
+    assert again.returncode == 2
+    assert "already has a target 'test'" in again.stderr
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--mode", "demo", "mode must be 'paper', 'live' or 'both'"),
+        ("--host", "a b", "--host: 'a b' is not user@host:port"),
+        ("--domain", "nodots", "'nodots' is no domain name"),
+        ("--name", "A B", "'A B' is no target name"),
+        ("--image-tag", "a b", "is no image with a tag or digest"),
+    ],
+)
+def test_init_refuses_what_would_not_load(
+    gangway: Gangway, tmp_path: Path, flag: str, value: str, message: str
+) -> None:
+    done = gangway("init", "--host", "box", "--yes", flag, value)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "stack.yaml").exists()
+
+
+def test_render_writes_what_is_pushed(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    listing = json.loads(gangway("render", "--json").stdout)
+    missing = gangway("render", "--out", "out")
+    assert missing.returncode == 2
+    assert "stored secret 'tws-password' is not there" in missing.stderr
+    assert not (tmp_path / "out").exists()
+    gangway("secrets", "set", "tws-password", stdin=b"hunter2\n")
+    done = gangway("render", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    assert out.stat().st_mode & 0o777 == 0o700
+    for item in listing["files"]:
+        assert f"{(out / item['path']).stat().st_mode & 0o777:04o}" == item["mode"]
+    assert (out / "secrets" / "tws-password").read_bytes() == b"hunter2"
+    assert gangway("render", "--out", "out").returncode == 0
+    gangway("render", "--out", "bare", "--no-secrets")
+    assert not (tmp_path / "bare" / "secrets").exists()
+
+
+def test_secrets_from_stdin_file_and_command(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(
+        GOOD.replace("alice", "alice, password: {command: printf 'from a command'}")
+    )
+    source = tmp_path / "source"
+    source.write_text("my-own-key\n")
+    done = gangway("secrets", "set", "bridge-admin-key", "--file", "source")
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / ".gangway/secrets/prod/bridge-admin-key"
+    assert path.read_bytes() == b"my-own-key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / ".gangway" / ".gitignore").read_text() == "*\n"
+    rows = json.loads(gangway("secrets", "list", "--json").stdout)["secrets"]
+    assert [(row["name"], row["state"]) for row in rows] == [
+        ("tws-password", "command"),
+        ("bridge-admin-key", "set"),
+    ]
+    assert gangway("secrets", "check").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("no-such-program x", "command no-such-program is not installed"),
+        ("false", "command false ended with exit code 1"),
+        ("printf ''", "command printf is empty"),
+        ("printf 'a\\nb'", "command printf has more than one line"),
+        ("printf '\\342\\202\\254'", "holds a character outside Latin-1"),
+    ],
+)
+def test_secrets_check_says_what_is_wrong(
+    gangway: Gangway, tmp_path: Path, command: str, message: str
+) -> None:
+    quoted = command.replace("\\", "\\\\")
+    text = GOOD.replace("alice", f'alice, password: {{command: "{quoted}"}}')
+    (tmp_path / "stack.yaml").write_text(text.lstrip())
+    done = gangway("secrets", "check")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "at: stack.yaml:4:42 gateway.password" in done.stderr
+
+
+def test_a_secret_that_others_can_read_is_refused(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD.replace("alice", "alice, password: {file: pw}"))
+    path = tmp_path / "pw"
+    path.write_text("hunter2")
+    path.chmod(0o644)
+    done = gangway("secrets", "check")
+    assert done.returncode == 2
+    assert "can be read by others" in done.stderr
+    path.chmod(0o600)
+    assert gangway("secrets", "check").returncode == 0
+
+
+def test_a_value_on_the_command_line_is_no_option(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    done = gangway("secrets", "set", "tws-password", "hunter2")
+    assert done.returncode == 2
+    assert not (tmp_path / ".gangway").exists()
+    unknown = gangway("secrets", "set", "tws-pasword", stdin=b"x")
+    assert "it stores tws-password, bridge-admin-key" in unknown.stderr
+
+
+def test_no_secret_in_any_output(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    gangway("secrets", "set", "tws-password", stdin=b"hunter2")
+    for words in (["config"], ["render"], ["secrets", "list"], ["secrets", "check"]):
+        for extra in ([], ["--json"], ["-v"]):
+            done = gangway(*words, *extra)
+            assert done.returncode == 0, done.stderr
+            assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, EOFError])
+def test_interrupted_is_130(
+    gangway: Gangway, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    from infrastructure.cli import settings
+
+    def interrupted(_self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(settings.Settings, "target", interrupted)
+    done = gangway("config", "--json")
+    assert done.returncode == 130
+    assert done.stderr.strip() == "error: interrupted"
+    assert json.loads(done.stdout)["error"] == "interrupted"
+
+
+def on_terminal(folder: Path, words: list[str], answers: list[str]) -> str:
+    """Runs the command on a terminal of its own, typing each answer at its question."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, str(PROJECT / "deploy.py"), *words],
+        cwd=folder,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**ENVIRONMENT, "TERM": "dumb"},
+        close_fds=True,
+    )
+    os.close(slave)
+    shown, answered, open_questions = b"", 0, list(answers)
+    with contextlib.suppress(OSError):  # how a terminal says that its last program has ended
+        while select.select([master], [], [], 30)[0]:
+            shown += os.read(master, 4096)
+            if shown[answered:].endswith(b": ") and open_questions:
+                os.write(master, open_questions.pop(0).encode() + b"\n")
+                answered = len(shown)
+    os.close(master)
+    with process:
+        assert process.wait(30) == 0, shown
+    return shown.decode()
+
+
+def test_a_secret_typed_at_the_prompt_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    shown = on_terminal(tmp_path, ["secrets", "set", "tws-password"], ["hunter2", "hunter2"])
+    assert "hunter2" not in shown
+    path = tmp_path / ".gangway/secrets/prod/tws-password"
+    assert path.read_bytes() == b"hunter2"
+
+
+def test_the_wizard_asks_for_what_the_flags_leave_open(tmp_path: Path) -> None:
+    shown = on_terminal(
+        tmp_path,
+        ["init", "--name", "prod", "--host", "ubuntu@203.0.113.7"],
+        ["live", "alice", "trade.example.org", ""],
+    )
+    assert "Target name" not in shown
+    assert "Mode (paper or live)" in shown
+    target = load(tmp_path / "stack.yaml")
+    assert (target.stack.gateway.mode, target.stack.gateway.username) == ("live", "alice")
+    assert (target.stack.caddy.domain, target.stack.profile) == ("trade.example.org", "e2-micro")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"), [("deploy.py con", "config"), ("deploy.py secrets li", "list")]
+)
+def test_completion_in_bash(gangway: Gangway, tmp_path: Path, line: str, expected: str) -> None:
+    script = gangway("completion", "bash").stdout
+    words = line.split()
+    driver = (
+        f"{script}\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}\n"
+        f'_deploypy_completion "{PROJECT}/deploy.py"; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", driver],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+    )
+    assert done.stdout.split() == [expected], done.stderr
+
+
+def test_schema_accepts_what_loads(
+    gangway: Gangway, tmp_path: Path, write: Callable[[str], Path]
+) -> None:
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+    document = json.loads(gangway("config", "--schema").stdout)
+    validator = Draft202012Validator(document)
+    validator.check_schema(document)
+    good = {"targets": {"prod": {"host": "a@b", "gateway": {"mode": "paper"}}}}
+    assert list(validator.iter_errors(good)) == []
+    assert list(validator.iter_errors({"targets": {"prod": {"host": "a", "profil": "x"}}}))

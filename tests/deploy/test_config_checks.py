@@ -1,0 +1,125 @@
+"""Combinations: refused when unsafe, said when unwise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infrastructure.config.image_variables import DEAD, refusal
+from infrastructure.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infrastructure.config import Target
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"gateway": {"mode": "both", "paper_username": "p"}}, "1 GB cannot hold"),
+        ({"profile": "small", "gateway": {"mode": "both"}}, "'paper_username' is missing"),
+        ({"gateway": {"paper_username": "p"}}, "only read with mode 'both'"),
+        ({"gateway": {"mode": "live", "read_only": False}}, "trading.live is not set"),
+        ({"trading": {"live": True}}, "gateway.mode is paper"),
+        (
+            {"gateway": {"mode": "live", "read_only": True}, "trading": {"live": True}},
+            "gateway.read_only refuses every order",
+        ),
+        (
+            {"gateway": {"auto_restart": "23:00", "auto_logoff": "23:30"}},
+            "both set, and the gateway does only one",
+        ),
+        ({"gateway": {"jvm": {"heap": 600}}}, "a heap of 600 MB needs about 888 MB"),
+        ({"gateway": {"jvm": {"initial_heap": 300}}}, "more than the heap"),
+        ({"gateway": {"jvm": {"options": ["-Dfoo=1"]}}}, "deletes every -D line"),
+        ({"gateway": {"jvm": {"options": ["-Xss1m -Xrs"]}}}, "is no single -X option"),
+        ({"gateway": {"image": "ghcr.io/gnzsnz/ib-gateway:10.19.2a"}}, "too old"),
+        ({"gateway": {"username": "a b"}}, "a user name has only"),
+        ({"gateway": {"time_zone": "EST5"}}, "unknown time zone"),
+        ({"gateway": {"save_settings": "sometimes"}}, "no schedule for saving"),
+        ({"gateway": {"publish_api": "192.0.2.1:4001"}}, "never be on a public address"),
+        ({"gateway": {"two_factor": {"timeout_action": "retry"}}}, "must be 'exit' or 'restart'"),
+        ({"caddy": {"http_port": 443}}, "are the same"),
+        ({"caddy": {"domain": "no dots"}}, "is no domain name"),
+        ({"caddy": {"names": ["a b"]}}, "is no name or address"),
+        ({"bridge": {"admin_key": {"file": "a", "stored": "b"}}}, "exactly one of"),
+        ({"host": {"address": "a", "trust_host_key": "MD5:ab"}}, "a fingerprint looks like"),
+        ({"trading": {"max_quantity": 0}}, "greater than 0"),
+        ({"portal": {"enabled": True}}, "'username' is missing"),
+        ({"portal": {"enabled": True, "username": "alice"}}, "end the other's session"),
+        ({"portal": {"enabled": True, "url": "https://h:5000"}}, "exclude each other"),
+        ({"portal": {"url": "h:5000"}}, "no address of a Client Portal"),
+    ],
+)
+def test_refused(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**sections)
+    found = [problem for problem in caught.value.problems() if message in problem.message]
+    assert found, [problem.message for problem in caught.value.problems()]
+    assert found[0].place is not None
+    assert found[0].place.line > 0
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"gateway": {"jvm": {"heap": 200}}}, "less than what is known to work"),
+        ({"gateway": {"existing_session": "manual"}}, "hangs until a person clicks"),
+        ({"gateway": {"accept_incoming": "manual"}}, "hangs until a person clicks"),
+        ({"gateway": {"mode": "live", "cold_restart": "off"}}, "first auto-restart after Sunday"),
+        (
+            {"gateway": {"mode": "live", "auto_restart": "02:00", "cold_restart": "18:00"}},
+            "the cold restart at 18:00 is not between",
+        ),
+        (
+            {
+                "gateway": {
+                    "mode": "live",
+                    "time_zone": "Pacific/Honolulu",
+                    "auto_restart": "23:30",
+                }
+            },
+            "no Sunday time in Pacific/Honolulu",
+        ),
+        ({"portal": {"enabled": True, "username": "second"}}, "a second Java machine"),
+    ],
+)
+def test_warned(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:
+    warnings = make(**sections).warnings
+    assert any(message in warning.message for warning in warnings), warnings
+
+
+def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
+    assert make().warnings == ()
+    assert make(gateway={"mode": "live"}).warnings == ()
+    assert make(gateway={"mode": "live"}, trading={"live": True}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *DEAD,
+        "IBC_TradingMode",
+        "TWS_PASSWORD",
+        "TWS_PASSWORD_PAPER_FILE",
+        "VNC_SERVER_PASSWORD",
+        "TWS_USERID",
+        "TZ",
+        "TWS_SETTINGS_PATH",
+        "1X",
+    ],
+)
+def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(gateway={"environment": {name: "x"}})
+    problem = next(p for p in caught.value.problems() if p.code == "dead-variable")
+    assert problem.hint
+    assert problem.place is not None
+    assert problem.place.path == f"gateway.environment.{name}"
+
+
+@pytest.mark.parametrize("name", ["SSH_TUNNEL", "X_SCRIPTS", "IBC_SCRIPTS", "MY_OWN"])
+def test_other_variables_pass(name: str) -> None:
+    assert refusal(name) is None

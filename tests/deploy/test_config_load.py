@@ -1,0 +1,224 @@
+"""stack.yaml: what is accepted, and how everything wrong in it is said at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrastructure.config import load, load_all
+from infrastructure.config.places import parse
+from infrastructure.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def problems(path: Path) -> list[str]:
+    """Every problem as `line:column path: message | hint`."""
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.exit_code == 2
+    shown = []
+    for problem in caught.value.problems():
+        place = problem.place
+        assert place is not None
+        assert place.file == str(path)
+        at = f"{place.line}:{place.column} {place.path}"
+        shown.append(f"{at}: {problem.message} | {problem.hint}")
+    return shown
+
+
+def test_every_problem_at_once_with_its_place(write: Callable[[str], Path]) -> None:
+    path = write("""
+        targets:
+          prod:
+            host: ubuntu@203.0.113.7
+            profil: small
+            gateway:
+              mode: papr
+              auto_restart: 25:00
+              read_only: perhaps
+              password: hunter2
+              jvm: {heap: 64m}
+              environment:
+                TWS_EXTRA_ARGS: -XX:+UseSerialGC
+              publish_api: 0.0.0.0:4001
+        """)
+    assert problems(path) == [
+        "4:5 profil: unknown key 'profil' | did you mean 'profile'?",
+        "5:5 gateway.username: stored secret 'tws-username' is not there"
+        " | ./deploy.py --target prod secrets set tws-username",
+        "6:13 gateway.mode: mode must be 'paper', 'live' or 'both' | did you mean 'paper'?",
+        "7:21 gateway.auto_restart: '25:00' is no time of day"
+        " | 24 hours ('23:30') or '11:30 PM'; off switches it off",
+        "8:18 gateway.read_only: true or false is wanted here | ",
+        "9:17 gateway.password: a secret's value does not belong in stack.yaml"
+        " | ./deploy.py secrets set NAME stores it; or give {file: …} or {command: …}",
+        "10:19 gateway.jvm.heap: a number is wanted here"
+        " | megabytes as a plain number, without a unit, 128 at least",
+        "12:25 gateway.environment.TWS_EXTRA_ARGS: TWS_EXTRA_ARGS does nothing here"
+        " | the image never reads it; set gateway.jvm.options",
+        "13:20 gateway.publish_api: the TWS API has no password: it must never be on a public"
+        " address | such as 127.0.0.1:4001; from elsewhere use ./deploy.py tunnel api",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("targets:\n\tprod: {}\n", "2:1 : not valid YAML"),
+        ("targets:\n  a: [1\n", "3:1 : not valid YAML"),
+        ("targets: {}\n", "1:10 targets: there are no targets"),
+        ("- a\n", "1:1 : the file must be a mapping"),
+        ("", "1:1 : the file must be a mapping"),
+        ("target:\n  a: {host: b}\n", "1:1 target: unknown key 'target' | did you mean 'targets'?"),
+        ("targets:\n  A_b: {host: c}\n", "2:3 targets.A_b: 'A_b' is no target name"),
+        ("targets:\n  a: {}\n", "2:3 host: 'host' is missing"),
+        ("targets:\n  a:\n    host: h\n    host: i\n", "4:5 targets.a.host: 'host' is set twice"),
+        (
+            "targets:\n  a: {host: h, gateway: {image: nginx}}\n",
+            "2:33 gateway.image: 'nginx' is no",
+        ),
+    ],
+)
+def test_each_kind_of_mistake(write: Callable[[str], Path], text: str, expected: str) -> None:
+    path = write("x")
+    path.write_text(text)
+    assert any(problem.startswith(expected) for problem in problems(path)), problems(path)
+
+
+def test_defaults_are_shared_and_overridden(write: Callable[[str], Path]) -> None:
+    path = write("""
+        defaults:
+          profile: small
+          gateway: {username: alice, jvm: {heap: 300}}
+        targets:
+          paper: {host: a}
+          live:
+            host: b
+            gateway: {mode: live, jvm: {metaspace: 200}}
+        """)
+    paper, live = load_all(path)
+    assert (paper.stack.profile, paper.stack.gateway.username) == ("small", "alice")
+    assert (live.stack.gateway.jvm.heap, live.stack.gateway.jvm.metaspace) == (300, 200)
+    assert str(live.place("gateway", "mode")) == f"{path}:8:21 gateway.mode"
+    assert str(live.place("gateway", "jvm", "heap")) == f"{path}:3:42 gateway.jvm.heap"
+    assert str(live.place("gateway", "time_zone")).startswith(f"{path}:8:5 ")
+
+
+def test_a_mistake_in_the_defaults_is_placed_there(write: Callable[[str], Path]) -> None:
+    path = write("""
+        defaults:
+          gateway: {mode: pap}
+        targets:
+          a: {host: h}
+        """)
+    assert problems(path)[0].startswith("2:19 gateway.mode: mode must be")
+
+
+def test_anchors_and_merge_keys(write: Callable[[str], Path]) -> None:
+    path = write("""
+        targets:
+          a: &base
+            host: h
+            gateway: {username: alice}
+          b:
+            <<: *base
+            host: i
+        """)
+    _, b = load_all(path)
+    assert (b.stack.host.address, b.stack.gateway.username) == ("i", "alice")
+
+
+def test_yaml_1_2_words_stay_words(write: Callable[[str], Path]) -> None:
+    path = write("""
+        targets:
+          a:
+            host: h
+            gateway: {username: alice, mode: live, auto_restart: 23:59, read_only: yes}
+            caddy:
+        """)
+    gateway = load(path).stack.gateway
+    assert (gateway.auto_restart, gateway.read_only) == ("23:59", True)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("box", (None, "box", None)),
+        ("me@box", ("me", "box", None)),
+        ("me@192.0.2.1:2222", ("me", "192.0.2.1", 2222)),
+        ("me@[2001:db8::1]:22", ("me", "2001:db8::1", 22)),
+    ],
+)
+def test_hosts_in_short(
+    write: Callable[[str], Path], host: str, expected: tuple[str | None, str, int | None]
+) -> None:
+    found = load(write(f"targets: {{a: {{host: '{host}'}}}}")).stack.host
+    assert (found.user, found.address, found.port) == expected
+
+
+def test_which_target(write: Callable[[str], Path], tmp_path: Path) -> None:
+    path = write("targets: {a: {host: h}, b: {host: i}}")
+    assert load(path, "b").stack.host.address == "i"
+    assert load(path, "sandbox").stack.runtime == "sandbox"
+    with pytest.raises(UsageError, match="has 2 targets: a, b"):
+        load(path)
+    with pytest.raises(UsageError, match="no target 'c'"):
+        load(path, "c")
+    with pytest.raises(UsageError, match="there is no"):
+        load(tmp_path / "other.yaml")
+
+
+def test_without_a_file_there_is_the_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path / "with space"))
+    target = load()
+    assert (target.name, target.local, target.stack.runtime) == ("sandbox", True, "sandbox")
+    assert str(target.base) == str(tmp_path / "with space" / "sandbox")
+
+
+_SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(-(10**9), 10**9),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12),
+)
+_TREES = st.recursive(
+    _SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+@given(_TREES, st.booleans())
+def test_every_value_is_found_where_it_stands(tree: object, flow: bool) -> None:
+    text = yaml.safe_dump(tree, default_flow_style=flow, allow_unicode=True)
+    document = parse(text, "f")
+    assert not document.problems
+    lines = text.splitlines()
+    for path, (line, column) in document.keys.items():
+        key = str(path[-1])
+        rest = lines[line - 1][column - 1 :]
+        assert rest.lstrip("'\"").startswith(key)
+    assert set(document.positions) == _paths(tree)
+
+
+def _paths(tree: object, at: tuple[str | int, ...] = ()) -> set[tuple[str | int, ...]]:
+    found = {at}
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            found |= _paths(value, (*at, key))
+    if isinstance(tree, list):
+        for index, value in enumerate(tree):
+            found |= _paths(value, (*at, index))
+    return found

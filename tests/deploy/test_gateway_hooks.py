@@ -1,0 +1,357 @@
+"""The start hooks, run by bash against the files that the image really has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infrastructure.render.gateway import jvm_options
+from tests.deploy.conftest import rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infrastructure.config import Target
+
+VMOPTIONS = """\
+# Enter one VM parameter per line
+-Xmx768m
+-XX:+UseG1GC
+-XX:MaxGCPauseMillis=200
+-XX:ParallelGCThreads=20
+-XX:ConcGCThreads=5
+-XX:InitiatingHeapOccupancyPercent=70
+"""
+IBC_TEMPLATE = """\
+# LoginDialogDisplayTimeout=... is described here
+IbLoginId=${TWS_USERID}
+LoginDialogDisplayTimeout=60
+
+CommandServerPort=0
+ControlFrom=
+BindAddress=
+IbPassword=${TWS_PASSWORD}
+"""
+
+
+class Container:
+    """A folder laid out like the image's home, with the release mounted where it would be."""
+
+    def __init__(self, folder: Path, target: Target) -> None:
+        self.home = folder
+        self.program = folder / "Jts" / "ibgateway" / "10.45.1j"
+        self.program.mkdir(parents=True)
+        self.vmoptions = self.program / "ibgateway.vmoptions"
+        self.vmoptions.write_text(VMOPTIONS)
+        (folder / "ibc").mkdir()
+        self.template = folder / "ibc" / "config.ini.tmpl"
+        self.template.write_text(IBC_TEMPLATE)
+        (folder / "ibc" / "scripts").mkdir()
+        self.launcher = folder / "ibc" / "scripts" / "ibcstart.sh"
+        self.launcher.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\nexit 7\n')
+        (folder / "settings").mkdir()
+        (folder / "state").mkdir()
+        self.settings = folder / "settings" / "tws"
+        self.mount(target)
+
+    def mount(self, target: Target) -> None:
+        self.mode = target.stack.gateway.mode
+        for file in rendered(target).files:
+            if file.path.startswith("gateway/"):
+                path = self.home / "gangway" / file.path.removeprefix("gateway/")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file.content)
+
+    def start(self) -> str:
+        """Runs the hooks as the image does: `bash FILE` for each, in order."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "TRADING_MODE": self.mode,
+            "TWS_PATH": str(self.home / "Jts"),
+            "TWS_SETTINGS_PATH": str(self.settings),
+            "IB_GATEWAY_VERSION": "10.45.1j",
+            "IBC_INI_TMPL": str(self.template),
+            "IBC_PATH": str(self.home / "ibc"),
+        }
+        output = ""
+        for hook in sorted((self.home / "gangway" / "start").glob("*.sh")):
+            done = subprocess.run(
+                ["bash", str(hook)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd="/",
+            )
+            assert done.returncode == 0, done.stderr
+            output += done.stdout
+        return output
+
+
+@pytest.fixture
+def container(tmp_path: Path, make: Callable[..., Target]) -> Container:
+    return Container(tmp_path / "home", make())
+
+
+def test_options_replace_the_collector_heap_and_tuning(container: Container) -> None:
+    container.start()
+    lines = container.vmoptions.read_text().splitlines()
+    assert lines == [
+        "# Enter one VM parameter per line",
+        "-Xmx256m",
+        "-Xms256m",
+        "-XX:+UseSerialGC",
+        "-XX:MaxMetaspaceSize=128m",
+        "-XX:+AlwaysPreTouch",
+        "-XX:+ExitOnOutOfMemoryError",
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        " ".join(VMOPTIONS.splitlines()[1:]),
+        VMOPTIONS.replace("\n", "\r\n"),
+        VMOPTIONS.rstrip("\n"),
+        "-Xmx4g\n-Xms1g\n-XX:+UseSerialGC\n-XX:MaxMetaspaceSize=64m\n-XX:-ExitOnOutOfMemoryError\n",
+    ],
+    ids=["one line", "carriage returns", "no last newline", "edited before"],
+)
+def test_options_whatever_the_file_looked_like(container: Container, content: str) -> None:
+    container.vmoptions.write_text(content)
+    container.start()
+    options = [
+        line for line in container.vmoptions.read_text().splitlines() if not line.startswith("#")
+    ]
+    assert options[-6:] == [
+        "-Xmx256m",
+        "-Xms256m",
+        "-XX:+UseSerialGC",
+        "-XX:MaxMetaspaceSize=128m",
+        "-XX:+AlwaysPreTouch",
+        "-XX:+ExitOnOutOfMemoryError",
+    ]
+    assert len(options) == 6
+
+
+def test_options_of_others_stay(container: Container) -> None:
+    container.vmoptions.write_text("-Xmx768m\n-XX:+UseStringDeduplication\n-Dfoo=bar\n")
+    container.start()
+    lines = container.vmoptions.read_text().splitlines()
+    assert lines[:2] == ["-XX:+UseStringDeduplication", "-Dfoo=bar"]
+
+
+def test_hooks_run_twice_change_nothing(container: Container) -> None:
+    container.start()
+    files = [
+        container.vmoptions,
+        container.template,
+        container.settings / "jts.ini",
+        container.launcher,
+    ]
+    before = [(path.read_bytes(), path.stat().st_ino) for path in files]
+    container.start()
+    assert [(path.read_bytes(), path.stat().st_ino) for path in files] == before
+
+
+def test_changed_options_replace_our_own(container: Container, make: Callable[..., Target]) -> None:
+    container.start()
+    target = make(
+        profile="standard",
+        gateway={"jvm": {"heap": 512, "collector": "g1", "options": ["-XX:G1HeapRegionSize=1m"]}},
+    )
+    container.mount(target)
+    container.start()
+    lines = container.vmoptions.read_text().splitlines()[1:]
+    assert tuple(lines) == jvm_options(target.stack)
+
+
+@pytest.mark.skipif(not Path("/usr/bin/java").exists(), reason="needs java: make engine")
+def test_java_starts_with_the_options_as_the_launcher_joins_them(container: Container) -> None:
+    container.start()
+    options = [
+        line for line in container.vmoptions.read_text().splitlines() if not line.startswith("#")
+    ]
+    done = subprocess.run(
+        ["java", *options, "-version"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_ibc_template(container: Container) -> None:
+    container.start()
+    assert container.template.read_text() == (
+        "# LoginDialogDisplayTimeout=... is described here\n"
+        "IbLoginId=${TWS_USERID}\n"
+        "LoginDialogDisplayTimeout=180\n"
+        "\n"
+        "CommandServerPort=1${SOCAT_PORT}\n"
+        "ControlFrom=127.0.0.1\n"
+        "BindAddress=127.0.0.1\n"
+        "IbPassword=${TWS_PASSWORD}\n"
+    )
+
+
+def test_ibc_settings_that_the_template_lacks_are_added(container: Container) -> None:
+    container.template.write_text("FIX=no\n")
+    container.start()
+    assert "LoginDialogDisplayTimeout=180\n" in container.template.read_text()
+
+
+def test_jts_ini_is_written_where_the_image_looks(container: Container) -> None:
+    container.start()
+    path = container.settings / "jts.ini"
+    assert "TimeZone=America/New_York\n" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_jts_ini_of_both_sessions(container: Container, make: Callable[..., Target]) -> None:
+    container.mount(make(profile="small", gateway={"mode": "both", "paper_username": "bob"}))
+    container.start()
+    for mode in ("live", "paper"):
+        assert (container.home / "settings" / f"tws_{mode}" / "jts.ini").exists()
+    assert not container.settings.exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("[Logon]\nTimeZone=Asia/Tokyo\nLocale=en\n", "[Logon]\nTimeZone=Z\nLocale=en\n"),
+        ("[Logon]\nTimeZone=\n", "[Logon]\nTimeZone=Z\n"),
+        ("[Logon]\nLocale=en\n\n[Other]\nTimeZone=x\n", None),
+        (
+            "[Other]\nLocalServerPort=4000\n",
+            "[Other]\nLocalServerPort=4000\n\n[Logon]\nTimeZone=Z\n",
+        ),
+        ("[Logon]\nTimeZone=a\nTimeZone=b\n", "[Logon]\nTimeZone=Z\n"),
+        ("[Logon]\r\nTimeZone=a\r\nuser=1\r\n", "[Logon]\r\nTimeZone=Z\nuser=1\r\n"),
+        ("[Logon]\nLocale=en", "[Logon]\nLocale=en\nTimeZone=Z\n"),
+    ],
+)
+def test_stale_time_zone_is_mended(container: Container, before: str, after: str | None) -> None:
+    container.settings.mkdir()
+    path = container.settings / "jts.ini"
+    path.write_bytes(before.encode())
+    container.start()
+    if after is None:
+        after = "[Logon]\nLocale=en\n\nTimeZone=Z\n[Other]\nTimeZone=x\n"
+    assert path.read_bytes().decode() == after.replace("=Z", "=America/New_York")
+
+
+def test_only_a_stale_restart_token_is_removed(container: Container) -> None:
+    container.settings.mkdir()
+    (container.settings / "dabcdef").mkdir()
+    stale, fresh = container.settings / "dabcdef/autorestart", container.settings / "autorestart"
+    stale.write_text("x")
+    fresh.write_text("x")
+    os.utime(stale, (0, 0))
+    container.start()
+    assert fresh.exists()
+    assert not stale.exists()
+
+
+def launch(container: Container, lines: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs the start script, which prints its arguments as the gateway would its log."""
+    return subprocess.run(
+        ["bash", str(container.launcher), *lines],
+        env={"PATH": os.environ["PATH"], "HOME": str(container.home), "TRADING_MODE": "paper"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+
+def test_the_log_passes_whole_and_the_exit_code_too(container: Container) -> None:
+    container.start()
+    lines = [f"line {number} with \\backslash and  spaces" for number in range(2000)]
+    done = launch(container, lines)
+    assert done.stdout.splitlines() == lines
+    assert done.returncode == 7
+
+
+def test_the_log_goes_on_without_the_watcher(container: Container) -> None:
+    container.start()
+    (container.home / "gangway" / "login-state.sh").write_text("exit 1\n")
+    lines = [f"line {number}" for number in range(20_000)]
+    assert launch(container, lines).stdout.splitlines() == lines
+
+
+STAMP = "2026-01-02 10:11:12:013 IBC: "
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("Login attempt: 1", "logging-in"),
+        (
+            "detected dialog entitled: Second Factor Authentication; event=Opened",
+            "waiting-2fa",
+        ),
+        ("Second Factor Authentication initiated", "waiting-2fa"),
+        ("Duration since login: 170 seconds", "logging-in"),
+        ("Login has completed", "logged-in"),
+        (
+            "detected dialog entitled: Unrecognized Username or Password; event=Opened",
+            "bad-credentials",
+        ),
+        ("Too many failed login attempts. Please wait 5 minutes", "locked"),
+        ("IBC will restart shortly", "restarting"),
+        ("Re-starting session", "restarting"),
+        ("Gateway finished", "stopped"),
+        ("something else", "starting"),
+    ],
+)
+def test_the_logins_state_is_kept_in_a_file(container: Container, line: str, word: str) -> None:
+    """The watcher is held at each line by a pipe, so that the file can be read meanwhile."""
+    script = container.home / "gangway" / "login-state.sh"
+    watcher = subprocess.Popen(
+        ["bash", str(script)],
+        stdin=subprocess.PIPE,
+        env={"PATH": os.environ["PATH"], "HOME": str(container.home), "TRADING_MODE": "live"},
+        text=True,
+    )
+    assert watcher.stdin
+    file = container.home / "state" / "login-live"
+    watcher.stdin.write(f"{STAMP}{line}\n")
+    watcher.stdin.flush()
+    for _ in range(500):
+        if file.exists() and file.read_text() == f"{word}\n":
+            break
+        time.sleep(0.01)
+    assert file.read_text() == f"{word}\n"
+    watcher.stdin.close()
+    assert watcher.wait(10) == 0
+    # A hopeless login is remembered until the next start; anything else has just ended.
+    held = word in ("bad-credentials", "locked")
+    assert file.read_text() == (f"{word}\n" if held else "stopped\n")
+
+
+def test_the_bridge_reads_the_word(container: Container) -> None:
+    from bridge.tws.login_state import waiting_for_2fa
+
+    container.start()
+    container.launcher.write_text(container.launcher.read_text().replace("exit 7", "sleep 1"))
+    running = subprocess.Popen(
+        ["bash", str(container.launcher), "Second Factor Authentication initiated"],
+        env={"PATH": os.environ["PATH"], "HOME": str(container.home), "TRADING_MODE": "paper"},
+        stdout=subprocess.DEVNULL,
+    )
+    file = container.home / "state" / "login-paper"
+    for _ in range(500):
+        if waiting_for_2fa(file):
+            break
+        time.sleep(0.01)
+    assert waiting_for_2fa(file)
+    running.wait(20)
+    for _ in range(500):
+        if waiting_for_2fa(file) is False:
+            break
+        time.sleep(0.01)
+    assert waiting_for_2fa(file) is False

@@ -1,0 +1,58 @@
+"""Passwords arrive as they were meant."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infrastructure.errors import UsageError
+from infrastructure.render.passwords import ibc_password
+
+
+def java_properties_value(line: bytes) -> str:
+    """How java.util.Properties reads the value of one line (its documented rules)."""
+    text = line.decode("latin-1").lstrip(" \t\f")
+
+    def unescape(match: re.Match[str]) -> str:
+        code = match[1]
+        return chr(int(code[1:], 16)) if code[0] == "u" else code
+
+    return re.sub(r"\\(u[0-9a-f]{4}|.)", unescape, text)
+
+
+LATIN = st.characters(min_codepoint=32, max_codepoint=255).filter(
+    lambda letter: not 127 <= ord(letter) < 160
+)
+
+
+@given(st.text(LATIN, min_size=1, max_size=40))
+def test_what_java_reads_is_what_was_meant(password: str) -> None:
+    written = ibc_password(password.encode(), "p")
+    assert java_properties_value(written) == password
+    assert written.isascii()
+
+
+@pytest.mark.parametrize(
+    ("password", "expected"),
+    [
+        (b"plain$1#!", b"plain$1#!"),
+        (rb"pa\ss", rb"pa\\ss"),
+        (b"  two", rb"\ \ two"),
+        ("é".encode(), rb"\u00e9"),
+    ],
+)
+def test_known_answers(password: bytes, expected: bytes) -> None:
+    assert ibc_password(password, "p") == expected
+
+
+@pytest.mark.parametrize("password", [b"", "€uro".encode(), b"a\tb", b"\xff\xfe", "\x85".encode()])
+def test_what_cannot_arrive_is_refused_without_being_shown(password: bytes) -> None:
+    with pytest.raises(UsageError) as caught:
+        ibc_password(password, "tws-password")
+    assert "tws-password" in caught.value.message
+    shown = f"{caught.value.message} {caught.value.hint} {caught.value!r}"
+    assert not password.strip() or password.decode("latin-1") not in shown
+    assert caught.value.exit_code == 2

@@ -1,0 +1,195 @@
+"""Plans: what is and what should be, compared without a host."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from infrastructure.plan import Observed, ObservedFile, ObservedService, compute, desired
+from tests.deploy.conftest import rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from infrastructure.config import Target
+    from infrastructure.plan import Plan
+    from infrastructure.render import Release
+
+
+def observe(release: Release, **states: str) -> Observed:
+    """The release as it lies on a host, all services running."""
+    files = {
+        file.path: ObservedFile(file.digest, None if file.secret else file.content)
+        for file in release.files
+    }
+    services = {
+        service.name: ObservedService(
+            service.name,
+            states.get(service.name, "running"),
+            "healthy",
+            service.image,
+            hash=service.hash,
+            exit_code=1 if states.get(service.name) == "exited" else None,
+        )
+        for service in release.services
+    }
+    return Observed(release.id, files, services)
+
+
+def plan(before: Target, after: Target) -> Plan:
+    return compute(desired(after, rendered(after)), observe(rendered(before)))
+
+
+def actions(found: Plan) -> dict[str, str]:
+    return {change.service: change.action for change in found.changes}
+
+
+def cause(found: Plan, service: str) -> str:
+    return next(change.cause for change in found.changes if change.service == service)
+
+
+def test_first_deploy_creates_everything_and_expects_approval(make: Callable[..., Target]) -> None:
+    target = make()
+    found = compute(desired(target, rendered(target)), Observed())
+    assert actions(found) == {"gateway": "create", "bridge": "create", "caddy": "create"}
+    assert found.two_factor_expected
+    assert found.as_json()["changed"] is True
+    assert [step.kind for step in found.steps] == [
+        "push",
+        *["pull", "build", "pull"],
+        *["start", "wait"] * 3,
+    ]
+
+
+def test_same_again_changes_nothing(make: Callable[..., Target]) -> None:
+    found = plan(make(), make())
+    assert not found.changed
+    assert found.steps == ()
+    assert not found.two_factor_expected
+    assert set(actions(found).values()) == {"unchanged"}
+
+
+@pytest.mark.parametrize(
+    ("change", "service", "because"),
+    [
+        ({"gateway": {"jvm": {"heap": 300}}}, "gateway", "gateway/jvm.options changed"),
+        (
+            {"gateway": {"existing_session": "secondary"}},
+            "gateway",
+            "environment EXISTING_SESSION_DETECTED_ACTION",
+        ),
+        (
+            {"gateway": {"image": "ghcr.io/gnzsnz/ib-gateway:10.45.1j"}},
+            "gateway",
+            "image ghcr.io/gnzsnz/ib-gateway:stable -> ghcr.io/gnzsnz/ib-gateway:10.45.1j",
+        ),
+        ({"trading": {"max_quantity": 5}}, "bridge", "bridge/trading.json changed"),
+        ({"bridge": {"log_level": "debug"}}, "bridge", "environment BRIDGE_LOG_LEVEL"),
+        ({"caddy": {"max_body": "2MB"}}, "caddy", "caddy/Caddyfile changed"),
+        ({"limits": {"caddy": 100}}, "caddy", "mem_limit changed"),
+    ],
+)
+def test_a_change_touches_only_the_service_that_reads_it(
+    make: Callable[..., Target], change: dict[str, object], service: str, because: str
+) -> None:
+    found = plan(make(), make(**change))
+    changed = [change.service for change in found.changes if change.action != "unchanged"]
+    assert changed == [service]
+    assert because in cause(found, service)
+    assert found.two_factor_expected == (service == "gateway")
+
+
+def test_a_text_change_is_shown_as_a_diff(make: Callable[..., Target]) -> None:
+    found = plan(make(), make(gateway={"jvm": {"heap": 300}}))
+    diff = found.changes[0].diff
+    assert "--- gateway/jvm.options (now)" in diff
+    assert "-Xmx256m\n" in diff
+    assert "+-Xmx300m\n" in diff
+
+
+def test_a_setting_is_shown_as_a_diff_of_the_service(make: Callable[..., Target]) -> None:
+    found = plan(make(), make(bridge={"log_level": "debug"}))
+    diff = found.changes[1].diff
+    assert "-  BRIDGE_LOG_LEVEL: info\n" in diff
+    assert "+  BRIDGE_LOG_LEVEL: debug\n" in diff
+    assert "gangway.hash" not in diff
+
+
+def test_the_sandbox_is_planned_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from infrastructure.config import load
+    from infrastructure.config.models import Target
+
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path))
+    before = load(None, "sandbox")
+    bridge = before.stack.bridge.model_copy(update={"log_level": "debug"})
+    after = Target(before.name, before.stack.model_copy(update={"bridge": bridge}))
+    found = plan(before, after)
+    assert actions(found) == {"gateway": "unchanged", "bridge": "update", "caddy": "unchanged"}
+    assert cause(found, "bridge") == "environment BRIDGE_LOG_LEVEL"
+    assert not found.two_factor_expected
+
+
+def test_a_secret_is_named_but_never_shown(make: Callable[..., Target]) -> None:
+    target = make()
+    release = rendered(target)
+    old = dataclasses.replace(release.file("secrets/tws-password"), content=b"other")
+    before = observe(release)
+    service = dataclasses.replace(before.services["gateway"], hash="different")
+    observed = Observed(
+        "old",
+        {**before.files, "secrets/tws-password": ObservedFile(old.digest)},
+        {**before.services, "gateway": service},
+    )
+    found = compute(desired(target, release), observed)
+    assert cause(found, "gateway") == "secret tws-password changed"
+    assert found.changes[0].diff == "secret tws-password changed\n"
+    assert "pa\\ss" not in repr(found)
+    assert "other" not in repr(observed)
+
+
+def test_changed_sources_are_counted(make: Callable[..., Target]) -> None:
+    target = make()
+    release = rendered(target)
+    before = observe(release)
+    files = {
+        path: ObservedFile("old") if path.startswith("image/") else file
+        for path, file in before.files.items()
+    }
+    service = dataclasses.replace(before.services["bridge"], hash="old", image="old")
+    observed = Observed("old", files, {**before.services, "bridge": service})
+    found = compute(desired(target, release), observed)
+    count = sum(path.startswith("image/") for path in files)
+    assert cause(found, "bridge") == f"{count} source files changed"
+    assert [s.kind for s in found.steps] == ["push", "build", "stop", "start", "wait"]
+
+
+def test_a_stopped_service_is_started_again(make: Callable[..., Target]) -> None:
+    target = make()
+    release = rendered(target)
+    found = compute(desired(target, release), observe(release, gateway="exited"))
+    assert actions(found)["gateway"] == "restart"
+    assert cause(found, "gateway") == "it is exited (exit code 1)"
+    assert found.two_factor_expected
+
+
+def test_a_service_that_is_no_longer_wanted_is_removed(make: Callable[..., Target]) -> None:
+    target = make()
+    release = rendered(target)
+    before = observe(release)
+    extra = ObservedService("portal", "running")
+    found = compute(
+        desired(target, release),
+        Observed(release.id, before.files, {**before.services, "portal": extra}),
+    )
+    assert actions(found)["portal"] == "remove"
+    assert not found.two_factor_expected
+
+
+def test_who_is_asked_for_approval(make: Callable[..., Target]) -> None:
+    target = make(gateway={"two_factor": {"asked": False}})
+    found = compute(desired(target, rendered(target)), Observed())
+    assert not found.two_factor_expected
+    assert "two_factor.asked" in found.two_factor_reason

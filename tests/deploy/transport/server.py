@@ -1,0 +1,89 @@
+"""An SSH server as a process of its own, for tests that need no engine and no root.
+
+`python -m tests.deploy.transport.server FOLDER` lets the key `client` in and runs commands.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class Server:
+    port: int
+    host_key: asyncssh.SSHKey
+    client_key: Path
+    folder: Path
+
+    @property
+    def fingerprint(self) -> str:
+        return self.host_key.get_fingerprint("sha256")
+
+    def known(self, key: asyncssh.SSHKey | None = None) -> Path:
+        """A known_hosts file with this key, or the server's own."""
+        path = self.folder / "known_hosts"
+        shown = (key or self.host_key).export_public_key("openssh").decode().strip()
+        path.write_text(f"[127.0.0.1]:{self.port} {shown}\n")
+        return path
+
+
+def new_key(path: Path) -> asyncssh.SSHKey:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    path.write_bytes(key.export_private_key("openssh"))
+    path.chmod(0o600)
+    return key
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Server]:
+    """A running server with keys of its own."""
+    host_key = new_key(folder / "host")
+    client = new_key(folder / "client")
+    (folder / "authorized").write_bytes(client.export_public_key("openssh"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(folder)], stdout=subprocess.PIPE, cwd=PROJECT
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            port = int(process.stdout.readline())
+            yield Server(port, host_key, folder / "client", folder)
+        finally:
+            process.kill()
+            process.wait()
+
+
+async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
+    child = await asyncio.create_subprocess_shell(
+        process.command or "true",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await process.redirect(child.stdin, child.stdout, child.stderr)
+    process.exit(await child.wait())
+
+
+async def _serve(folder: Path) -> None:
+    listener = await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_host_keys=[str(folder / "host")],
+        authorized_client_keys=str(folder / "authorized"),
+        process_factory=_run,
+        encoding=None,
+    )
+    print(listener.get_port(), flush=True)
+    await listener.wait_closed()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(Path(sys.argv[1])))

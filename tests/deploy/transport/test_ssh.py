@@ -1,0 +1,123 @@
+"""SSH without an engine: whose key is believed, and what a program's pipes carry."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from infrastructure.config.host import Host, likely_host
+from infrastructure.errors import HostKeyError, HostUnreachable
+from infrastructure.transport import Transport, connect_host
+from infrastructure.transport.base import run
+from tests.deploy.transport.server import Server, server
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with server(tmp_path) as running:
+        yield running
+
+
+def connect(machine: Server, known: Path, trusted: str | None = None) -> Transport:
+    host = Host(
+        address="127.0.0.1",
+        user="deploy",
+        port=machine.port,
+        identity=str(machine.client_key),
+        known_hosts=str(known),
+    )
+    return connect_host(host, trusted)
+
+
+def test_a_known_key_is_let_through(machine: Server) -> None:
+    with connect(machine, machine.known()) as transport:
+        done = run(transport, ["sh", "-c", "cat; echo said >&2; exit 3"], b"sent")
+    assert (done.code, done.output, done.errors) == (3, b"sent", b"said\n")
+
+
+def test_arguments_arrive_as_they_are(machine: Server) -> None:
+    words = ["printf", "%s|", "two words", "$HOME", "it's", "`id`"]
+    with connect(machine, machine.known()) as transport:
+        assert run(transport, words).output == b"two words|$HOME|it's|`id`|"
+
+
+def test_an_unknown_key_is_refused_with_its_fingerprint(machine: Server, tmp_path: Path) -> None:
+    with pytest.raises(HostKeyError) as caught:
+        connect(machine, tmp_path / "none")
+    assert caught.value.code == "host-key-unknown"
+    assert caught.value.fingerprint == machine.fingerprint
+    assert machine.fingerprint in caught.value.hint
+    assert caught.value.exit_code == 5
+
+
+def test_a_changed_key_is_refused(machine: Server) -> None:
+    other = asyncssh.generate_private_key("ssh-ed25519")
+    with pytest.raises(HostKeyError) as caught:
+        connect(machine, machine.known(other))
+    assert caught.value.code == "host-key-changed"
+    assert caught.value.fingerprint == machine.fingerprint
+
+
+def test_one_fingerprint_can_be_trusted(machine: Server, tmp_path: Path) -> None:
+    with connect(machine, tmp_path / "none", machine.fingerprint) as transport:
+        assert run(transport, ["true"]).code == 0
+    wrong = asyncssh.generate_private_key("ssh-ed25519").get_fingerprint("sha256")
+    with pytest.raises(HostKeyError):
+        connect(machine, machine.known(), wrong)
+
+
+def test_a_stranger_is_not_let_in(machine: Server, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger"
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    stranger.write_bytes(key.export_private_key("openssh"))
+    machine.client_key = stranger
+    with pytest.raises(HostUnreachable, match="does not let us in"):
+        connect(machine, machine.known())
+
+
+def test_a_locked_key_asks_for_the_agent(machine: Server, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    locked.write_bytes(key.export_private_key("openssh", "passphrase"))
+    machine.client_key = locked
+    with pytest.raises(HostUnreachable) as caught:
+        connect(machine, machine.known())
+    assert "passphrase" in caught.value.message
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def test_the_likely_host(tmp_path: Path) -> None:
+    file = write(tmp_path / "stack.yaml", "targets:\n  prod:\n    host: me@vm:2222\n")
+    host = likely_host(file, None)
+    assert host is not None
+    assert (host.user, host.address, host.port) == ("me", "vm", 2222)
+    assert likely_host(file, "other") is None
+
+
+def test_defaults_belong_to_the_likely_host(tmp_path: Path) -> None:
+    text = "defaults: {host: {user: me}}\ntargets: {prod: {host: {address: vm}}}\n"
+    host = likely_host(write(tmp_path / "stack.yaml", text), "prod")
+    assert host is not None
+    assert (host.user, host.address) == ("me", "vm")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "targets: {}",
+        "targets: {prod: 1}",
+        "targets: {prod: {host: local}}",
+        "targets: {prod: {host: {address: vm, port: many}}}",
+        "[1, 2",
+    ],
+)
+def test_in_doubt_there_is_no_likely_host(tmp_path: Path, text: str) -> None:
+    assert likely_host(write(tmp_path / "stack.yaml", text), None) is None

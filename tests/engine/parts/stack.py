@@ -1,0 +1,188 @@
+"""A target of a test's own: a configuration, a folder on the host, and the command to run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.engine.parts.engine import docker
+from tests.engine.parts.ssh import SshServer, free_port
+
+PROJECT = Path(__file__).resolve().parents[3]
+COMMAND_SECONDS = 110
+PRODUCT = ("deploy.py", "infrastructure", "bridge", "templates", "jts.ini.tmpl")
+
+
+def checkout(folder: Path) -> Path:
+    """A copy of the product, which a test may break."""
+    folder.mkdir(parents=True)
+    ignored = shutil.ignore_patterns("__pycache__", ".*")
+    for name in PRODUCT:
+        if (PROJECT / name).is_dir():
+            shutil.copytree(PROJECT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy2(PROJECT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@dataclass
+class Run:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+
+@dataclass
+class Stack:
+    """One target on the test's host. `settings` is what stack.yaml says below the name."""
+
+    name: str
+    folder: Path
+    server: SshServer
+    product: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    home: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.home = self.folder / "home"
+        (self.home / ".ssh").mkdir(parents=True)
+        self.known_hosts.write_text(self.server.known_hosts_line())
+        self.password("correct")
+        self.settings = {
+            "host": {
+                "address": "127.0.0.1",
+                "user": "root",
+                "port": self.server.port,
+                "identity": str(self.server.client_key),
+                "known_hosts": str(self.known_hosts),
+            },
+            "folder": str(self.folder / "opt"),
+            "profile": "e2-micro",
+            "gateway": {
+                "username": "demo",
+                "mode": "paper",
+                "password": {"file": str(self.folder / "password")},
+            },
+            "bridge": {"port": free_port()},
+            "caddy": {
+                "listen": "127.0.0.1",
+                "http_port": free_port(),
+                "https_port": free_port(),
+            },
+        }
+
+    # --- configuration ------------------------------------------------------------------------
+    @property
+    def known_hosts(self) -> Path:
+        return self.home / ".ssh" / "known_hosts"
+
+    @property
+    def project(self) -> str:
+        return f"gangway-{self.name}"
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "opt" / self.name
+
+    def password(self, value: str) -> None:
+        path = self.folder / "password"
+        path.write_text(value)
+        path.chmod(0o600)
+
+    def write(self) -> Path:
+        path = self.folder / "stack.yaml"
+        path.write_text(yaml.safe_dump({"targets": {self.name: self.settings}}))
+        return path
+
+    # --- commands -----------------------------------------------------------------------------
+    def command(self, *arguments: str) -> list[str]:
+        config = str(self.write())
+        return [sys.executable, str(self.product / "deploy.py"), "--config", config, *arguments]
+
+    def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("SSH_")
+        }
+        return subprocess.Popen(
+            self.command(*arguments),
+            env=environment | {"HOME": str(self.home), "COLUMNS": "200"} | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+        )
+
+    def deploy(self, *arguments: str, **variables: str) -> Run:
+        began = time.monotonic()
+        process = self.start(*arguments, **variables)
+        try:
+            out, err = process.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            out, err = process.communicate()
+            raise AssertionError(f"{arguments} did not end:\n{out}\n{err}") from None
+        return Run(process.returncode, out, err, time.monotonic() - began)
+
+    def up(self, *arguments: str, code: int = 0, **variables: str) -> Run:
+        done = self.deploy("up", "--yes", *arguments, **variables)
+        assert done.code == code, f"exit {done.code}\n{done.out}\n{done.err}"
+        return done
+
+    # --- the host -----------------------------------------------------------------------------
+    def container(self, service: str) -> dict[str, Any]:
+        """`docker inspect` of the service's only container."""
+        labels = ("project=" + self.project, "service=" + service)
+        filters = [
+            part for one in labels for part in ("--filter", f"label=com.docker.compose.{one}")
+        ]
+        ids = docker("ps", "-aq", *filters).split()
+        assert len(ids) == 1, f"{len(ids)} containers of {service}"
+        found: dict[str, Any] = json.loads(docker("inspect", ids[0]))[0]
+        return found
+
+    def started(self) -> dict[str, tuple[str, str]]:
+        """`{service: (container id, since)}`: differs when anything was restarted."""
+        return {
+            name: (found["Id"], found["State"]["StartedAt"])
+            for name in ("gateway", "bridge", "caddy")
+            for found in [self.container(name)]
+        }
+
+    def log(self, service: str) -> str:
+        container = self.container(service)["Id"]
+        return docker("logs", container)
+
+    def release(self) -> str:
+        return (self.base / "current").readlink().name
+
+    def ledger(self) -> list[dict[str, Any]]:
+        lines = (self.base / "ledger.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+    def remove(self) -> None:
+        """Every trace of the stack on the engine."""
+        mark = f"label=com.docker.compose.project={self.project}"
+        if ids := docker("ps", "-aq", "--filter", mark).split():
+            docker("rm", "-f", "-v", *ids)
+        if networks := docker("network", "ls", "-q", "--filter", mark).split():
+            docker("network", "rm", *networks)
+        if images := docker("image", "ls", "-q", f"gangway/{self.name}-bridge").split():
+            docker("image", "rm", "--force", *images)

@@ -1,0 +1,102 @@
+"""The gateway's login: a person is waited for, and a hopeless login is stopped at once."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.engine.parts.engine import docker
+from tests.engine.parts.stack import Stack
+
+
+def test_2fa_is_waited_for_and_nothing_is_torn_down(make_stack: Callable[[str], Stack]) -> None:
+    stack = make_stack("twofa")
+    stack.settings["gateway"] |= {"username": "twofa", "two_factor": {"wait": 10}}
+    done = stack.up("--json", code=4)
+    assert "waiting for 2FA: approve on IBKR Mobile" in done.err
+    assert "nothing was torn down" in done.err
+    assert stack.deploy("status", "--json").document["login"] == "waiting-for-2fa"
+    before = stack.started()
+    assert stack.ledger()[-1]["result"] == "waiting-for-2fa"
+    again = stack.up(code=4)
+    assert "waiting for 2FA" in again.err
+    assert stack.started() == before
+    docker("exec", before["gateway"][0], "touch", "/tmp/approved")
+    done = stack.up("--json")
+    assert done.document["healthy"] is True
+    assert stack.started() == before
+    assert stack.log("gateway").count("Login attempt") == 1
+
+
+def test_2fa_that_is_approved_in_time(make_stack: Callable[[str], Stack]) -> None:
+    stack = make_stack("approve")
+    stack.settings["gateway"] |= {"username": "twofa-4", "two_factor": {"wait": 60}}
+    done = stack.up()
+    assert "waiting for 2FA" in done.err
+    assert "logged in" in done.err
+
+
+def test_bad_credentials_stop_the_gateway_after_one_attempt(stack: Stack) -> None:
+    before = stack.started()
+    stack.password("wrong")
+    done = stack.up("--json", code=1)
+    assert done.document["error"] == "bad-credentials"
+    assert "IBKR does not accept the user name or password" in done.err
+    gateway = stack.container("gateway")
+    assert not gateway["State"]["Running"], "no gateway makes another attempt"
+    assert gateway["Id"] == before["gateway"][0]
+    assert stack.started()["bridge"] == before["bridge"]
+    stack.password("correct")
+    assert stack.up("--json").document["healthy"] is True
+
+
+@pytest.mark.parametrize(
+    ("user", "code", "attempts"),
+    [("locked", "account-locked", 1), ("relaunch", "relaunch-loop", 2)],
+)
+def test_hopeless_logins_are_stopped(
+    make_stack: Callable[[str], Stack], user: str, code: str, attempts: int
+) -> None:
+    stack = make_stack(user)
+    stack.settings["gateway"]["username"] = user
+    done = stack.up("--json", code=1)
+    assert done.document["error"] == code
+    gateway = stack.container("gateway")
+    assert not gateway["State"]["Running"]
+    assert gateway["RestartCount"] == 0
+    assert 1 <= stack.log("gateway").count("Login attempt") <= attempts + 1
+
+
+def test_a_session_elsewhere_is_taken_over(make_stack: Callable[[str], Stack]) -> None:
+    stack = make_stack("taken")
+    stack.settings["gateway"]["username"] = "taken"
+    stack.up()
+    assert "scenario 3" in stack.log("gateway")
+
+
+def test_a_login_that_fails_weeks_later_is_not_tried_again(
+    make_stack: Callable[[str], Stack],
+) -> None:
+    stack = make_stack("later")
+    stack.up()
+    before = stack.started()["gateway"]
+    config = "/home/ibgateway/ibc/config.ini"
+    docker("exec", before[0], "sed", "-i", "s/^IbPassword=.*/IbPassword=wrong/", config)
+    restart = "exec 3<>/dev/tcp/127.0.0.1/14004; echo RESTART >&3; read -t 5 answer <&3"
+    docker("exec", before[0], "bash", "-c", restart)
+    word = stack.base / "data/state/login-paper"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and (
+        word.read_text() != "bad-credentials\n"
+        or "java" in docker("top", before[0], "-eo", "pid,comm")
+    ):
+        time.sleep(0.2)
+    time.sleep(2)
+    assert word.read_text() == "bad-credentials\n"
+    assert "java" not in docker("top", before[0], "-eo", "pid,comm")
+    assert stack.started()["gateway"] == before, "the engine did not start it again"
+    assert stack.log("gateway").count("Login attempt") == 2
+    began = time.monotonic()
+    assert stack.deploy("restart", "gateway", "--cold", "--yes").code == 0
+    assert time.monotonic() - began < 60
+    assert word.read_text() == "logged-in\n"

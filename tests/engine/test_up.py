@@ -1,0 +1,182 @@
+"""`up` over SSH to a healthy stack, and what it leaves on the host."""
+
+import json
+import ssl
+import stat
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.engine.parts.engine import ENGINE_HOST, docker
+from tests.engine.parts.stack import Stack
+
+SECRET = "correct"
+
+
+def test_first_up_ends_healthy(make_stack: Callable[[str], Stack]) -> None:
+    stack = make_stack("first")
+    done = stack.up("--json")
+    assert done.document["healthy"] is True
+    assert done.document["changed"] is True
+    assert {one["action"] for one in done.document["changes"]} == {"create"}
+    for words in ("JVM up", "logging in", "logged in", "API answers", "bridge connected", "serves"):
+        assert words in done.err
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    url = f"https://127.0.0.1:{stack.settings['caddy']['https_port']}/ping"
+    with urllib.request.urlopen(url, context=context, timeout=5) as answer:
+        assert json.load(answer)["status"] == "ok"
+
+
+def test_a_second_up_changes_nothing(stack: Stack) -> None:
+    before, entries = stack.started(), len(stack.ledger())
+    done = stack.up("--json")
+    assert done.document["changed"] is False
+    assert done.document["healthy"] is True
+    assert stack.started() == before
+    assert len(stack.ledger()) == entries
+    assert "nothing changed" in stack.up().err
+
+
+def test_a_changed_setting_restarts_only_the_gateway(stack: Stack) -> None:
+    before = stack.started()
+    stack.settings["gateway"]["jvm"] = {"heap": 300}
+    plan = stack.deploy("plan", "--check", "--json")
+    assert plan.code == 3
+    assert {one["service"]: one["action"] for one in plan.document["changes"]} == {
+        "gateway": "update",
+        "bridge": "unchanged",
+        "caddy": "unchanged",
+    }
+    assert plan.document["twoFactorExpected"] is True
+    stack.up()
+    after = stack.started()
+    assert after["gateway"] != before["gateway"]
+    assert (after["bridge"], after["caddy"]) == (before["bridge"], before["caddy"])
+    gateway = stack.container("gateway")["Id"]
+    assert "-Xmx300m" in docker("top", gateway, "-eo", "pid,args")
+    assert stack.deploy("plan", "--check").code == 0
+
+
+def test_a_stopped_service_is_started_again(stack: Stack) -> None:
+    docker("stop", stack.container("caddy")["Id"])
+    plan = stack.deploy("plan", "--json").document
+    assert {"service": "caddy", "action": "restart"}.items() <= plan["changes"][2].items()
+    before = stack.started()
+    stack.up()
+    after = stack.started()
+    assert after["gateway"] == before["gateway"]
+    assert after["caddy"][0] == before["caddy"][0]
+    assert stack.container("caddy")["State"]["Running"]
+
+
+def test_only_touches_one_service(stack: Stack) -> None:
+    stack.settings["bridge"]["log_level"] = "debug"
+    stack.settings["caddy"]["max_body"] = "2MB"
+    before = stack.started()
+    done = stack.up("--only", "caddy", "--json")
+    after = stack.started()
+    assert after["caddy"] != before["caddy"]
+    assert (after["gateway"], after["bridge"]) == (before["gateway"], before["bridge"])
+    assert done.document["healthy"] is True
+    assert stack.deploy("plan", "--check").code == 3
+    assert stack.deploy("up", "--only", "nobody").code == 2
+
+
+def test_secrets_are_files_that_only_their_reader_opens(stack: Stack) -> None:
+    current = stack.base / "current"
+    assert stat.S_IMODE(current.resolve().stat().st_mode) == 0o700
+    assert stat.S_IMODE(stack.base.stat().st_mode) == 0o700
+    for path in (current / "secrets").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o400
+        assert path.stat().st_uid == 1000
+
+
+def test_secrets_are_nowhere_else(make_stack: Callable[[str], Stack]) -> None:
+    stack = make_stack("secret")
+    stack.password("Tr0ub4dor-and-3")
+    done = stack.up("--json", "-v")
+    key = (stack.base / "current/secrets/bridge-admin-key").read_text().strip()
+    inspected = json.dumps([stack.container(name) for name in ("gateway", "bridge", "caddy")])
+    listed = "".join(
+        docker("top", stack.container(name)["Id"], "-eo", "pid,args")
+        for name in ("gateway", "bridge")
+    )
+    logs = "".join(stack.log(name) for name in ("gateway", "bridge", "caddy"))
+    ledger = (stack.base / "ledger.jsonl").read_text()
+    shown = (stack.base / "current/compose.yaml").read_text()
+    for secret in ("Tr0ub4dor-and-3", key):
+        for place in (done.out, done.err, inspected, listed, logs, ledger, shown):
+            assert secret not in place
+        assert secret not in stack.server.logged()
+
+
+def test_every_port_but_caddys_is_on_loopback(stack: Stack) -> None:
+    for service in ("gateway", "bridge"):
+        ports = stack.container(service)["NetworkSettings"]["Ports"] or {}
+        published = [one for found in ports.values() for one in found or []]
+        assert all(one["HostIp"] == "127.0.0.1" for one in published)
+    assert not any((stack.container("gateway")["NetworkSettings"]["Ports"] or {}).values())
+
+
+def test_containers_are_confined(stack: Stack) -> None:
+    for service in ("gateway", "bridge", "caddy"):
+        host = stack.container(service)["HostConfig"]
+        assert host["Memory"] > 0
+        assert host["MemorySwap"] >= host["Memory"]
+        assert host["CapDrop"] == ["ALL"]
+        assert {"Name": "nofile", "Soft": 10000, "Hard": 10000} in host["Ulimits"]
+        assert host["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_status_and_history(stack: Stack) -> None:
+    status = stack.deploy("status", "--json").document
+    assert status["healthy"] is True
+    assert status["login"] == "logged-in"
+    assert status["release"] == stack.release()
+    assert {one["name"]: one["state"] for one in status["services"]} == dict.fromkeys(
+        ("gateway", "bridge", "caddy"), "running"
+    )
+    history = stack.deploy("history", "--json").document
+    assert history["current"] == stack.release()
+    assert history["deploys"][0]["result"] == "healthy"
+    assert stack.release() in stack.deploy("history").out
+
+
+def test_down_keeps_data_and_history(make_stack: Callable[[str], Stack]) -> None:
+    stack = make_stack("down")
+    stack.up()
+    (stack.base / "data/bridge/kept").write_text("1")
+    assert stack.deploy("down", "--yes").code == 0
+    assert not docker("ps", "-aq", "--filter", f"name={stack.project}")
+    assert stack.deploy("status", "--json").document["healthy"] is False
+    stack.up()
+    assert (stack.base / "data/bridge/kept").exists()
+    assert [entry["command"] for entry in stack.ledger()] == ["up", "down", "up"]
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "history"])
+def test_looking_leaves_nothing_behind(make_stack: Callable[[str], Stack], command: str) -> None:
+    stack = make_stack("look")
+    assert stack.deploy(command).code == 0
+    assert not Path(stack.settings["folder"]).exists()
+
+
+def test_an_image_that_is_built_here_is_shipped_and_served(
+    make_stack: Callable[[str], Stack],
+) -> None:
+    stack = make_stack("local")
+    stack.settings["bridge"]["build"] = "local"
+    stack.settings["host"] = "local"  # the same bytes, without waiting for SSH to encrypt them
+    done = stack.up(DOCKER_HOST=ENGINE_HOST)
+    assert "building bridge on this machine" in done.err
+    assert "shipping bridge:" in done.err
+    assert "building bridge\n" not in done.err
+    assert stack.container("bridge")["State"]["Health"]["Status"] in ("healthy", "starting")
+    nowhere = make_stack("nowhere")
+    nowhere.settings["bridge"]["build"] = "local"
+    done = nowhere.up(code=1, DOCKER_HOST="tcp://127.0.0.1:1")
+    assert "Docker on this machine does not help" in done.err
+    assert "bridge.build: remote" in done.err

@@ -1,0 +1,82 @@
+"""A sandbox of its own for tests: brought up by the real command, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One sandbox; commands run as a person would run them."""
+
+    folder: Path
+    project: Path = PROJECT
+
+    @property
+    def base(self) -> Path:
+        return self.folder / "sandbox"
+
+    @property
+    def ports(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads((self.base / "ports.json").read_text())
+        return found
+
+    @property
+    def key(self) -> str:
+        return (self.base / "secrets" / "bridge-admin-key").read_text().strip()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.ports['bridge']}"
+
+    def deploy(self, *arguments: str, seconds: float = 90) -> subprocess.CompletedProcess[str]:
+        """`./deploy.py ARGUMENTS` on this sandbox."""
+        return subprocess.run(
+            [sys.executable, str(self.project / "deploy.py"), *arguments],
+            cwd=self.folder,
+            env={**os.environ, "GANGWAY_SANDBOX_DIR": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def get(self, path: str, *, key: str | None = None) -> Any:
+        """A GET from the bridge with the admin key."""
+        request = urllib.request.Request(
+            f"{self.address}{path}", headers={"X-API-KEY": key or self.key}
+        )
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """A POST to the bridge with the admin key and an idempotency key of its own."""
+        headers = {
+            "X-API-KEY": self.key,
+            "Content-Type": "application/json",
+            "Idempotency-Key": uuid.uuid4().hex,
+        }
+        request = urllib.request.Request(
+            f"{self.address}{path}", json.dumps(body).encode(), headers, method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return json.load(answer)
+
+    def fault(self, name: str | None, seconds: float | None = None) -> None:
+        """Starts a fault of the simulator, or ends all."""
+        address = f"http://127.0.0.1:{self.ports['control']}/faults"
+        body = None if name is None else json.dumps({"fault": name, "seconds": seconds}).encode()
+        request = urllib.request.Request(address, body, method="DELETE" if name is None else "POST")
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            answer.read()

@@ -1,0 +1,58 @@
+"""An operator's commands on the sandbox."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sandbox.stack import Sandbox
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def test_looking_at_a_sandbox(sandbox: Sandbox, tmp_path: Path) -> None:
+    file = tmp_path / "report.tar.gz"
+    doctor = sandbox.deploy("doctor", "--json", "--bundle", str(file))
+    assert doctor.returncode == 0, doctor.stdout
+    assert json.loads(doctor.stdout)["ok"] is True
+    with tarfile.open(file) as tar:
+        found = [tar.extractfile(name) for name in tar.getnames()]
+        assert not any(sandbox.key.encode() in one.read() for one in found if one)
+    diagnosis = sandbox.deploy("diagnose", "--connect-once")
+    assert diagnosis.returncode == 0, diagnosis.stdout
+    assert "All is well" in diagnosis.stdout
+    rows = [json.loads(line) for line in sandbox.deploy("logs", "--json").stdout.splitlines()]
+    assert {row["service"] for row in rows} == {"gateway", "bridge", "caddy"}
+    screen = sandbox.deploy("vnc")
+    assert screen.returncode == 1
+    assert "has no screen" in screen.stderr
+    assert sandbox.deploy("tunnel", "bridge").stdout.strip() == sandbox.address
+
+
+def test_only_the_bridge_restarts(sandbox: Sandbox) -> None:
+    def since() -> dict[str, str]:
+        status = json.loads(sandbox.deploy("status", "--json").stdout)
+        return {one["name"]: one["since"] for one in status["services"]}
+
+    before = since()
+    done = sandbox.deploy("rebuild", "bridge", "--json")
+    assert json.loads(done.stdout)["healthy"] is True
+    after = since()
+    assert after["bridge"] != before["bridge"]
+    assert after["gateway"] == before["gateway"]
+    assert json.loads(sandbox.deploy("sync", "bridge", "--json").stdout)["changed"] is False
+    assert sandbox.deploy("sync", "gateway").returncode == 2
+    assert sandbox.deploy("restart", "bridge").returncode == 0
+
+
+def test_keys(sandbox: Sandbox) -> None:
+    made = json.loads(sandbox.deploy("apikey", "create", "phone", "--json").stdout)
+    assert sandbox.get("/health", key=made["key"])["status"]
+    assert sandbox.deploy("apikey", "revoke", made["id"]).returncode == 0
+    assert sandbox.deploy("apikey", "revoke", "nobody").returncode == 1

@@ -1,0 +1,130 @@
+"""A bare 1 GB machine from nothing to a running stack, through a reboot and a power loss.
+
+The tests build on one another, in this order. Emulated: half an hour (`make vm-test`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.parts.engine import ENGINE_HOST
+from tests.vm.machine import Machine
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
+SLOW_UP = ("up", "--yes", "--wait", "1500")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    found = Machine(Path(os.environ["GANGWAY_VM"]), tmp_path_factory.mktemp("vm"))
+    found.start()
+    found.configure()
+    yield found
+    found.cut_off()
+
+
+def steps(machine: Machine, *arguments: str) -> dict[str, str]:
+    """`prepare`'s reports: step to state."""
+    done = machine.deploy("--json", "prepare", *arguments)
+    assert done.returncode == 0, done.stderr
+    return {item["step"]: item["state"] for item in json.loads(done.stdout)["steps"]}
+
+
+def test_a_dry_run_changes_nothing(machine: Machine) -> None:
+    assert steps(machine, "--dry-run")["docker"] == "would-change"
+    assert machine.ssh("command -v docker", check=False).returncode != 0
+    assert machine.ssh("cat /proc/swaps | wc -l").stdout.strip() == "1"
+
+
+def test_a_bare_machine_becomes_ready_even_when_the_power_fails_meanwhile(machine: Machine) -> None:
+    began = subprocess.Popen(
+        machine.command("prepare"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 900
+    while machine.ssh("grep -c swapfile /proc/swaps", check=False).stdout.strip() != "1":
+        assert time.monotonic() < deadline
+        time.sleep(2)
+    machine.cut_off()
+    assert began.wait(300) != 0
+    machine.start()
+    after = steps(machine)
+    assert after["docker"] == "changed"
+    assert after["swap"] in ("ok", "changed")
+    assert set(steps(machine).values()) == {"ok"}
+
+
+def test_it_is_still_ready_after_a_reboot(machine: Machine) -> None:
+    machine.reboot()
+    assert "swapfile" in machine.ssh("cat /proc/swaps").stdout
+    assert machine.ssh("sysctl -n vm.swappiness").stdout.strip() == "10"
+    assert machine.ssh("systemctl is-active docker gangway-firewall").returncode == 0
+    assert "GANGWAY-DOCKER" in machine.ssh("iptables -S DOCKER-USER").stdout
+    assert set(steps(machine).values()) == {"ok"}
+
+
+def test_the_stack_fits_and_becomes_healthy(machine: Machine) -> None:
+    for image in _images(machine):
+        saved = subprocess.run(
+            f"docker -H {ENGINE_HOST} save {image} | gzip -1",
+            shell=True,
+            capture_output=True,
+            check=True,
+        )
+        machine.ssh("docker load", data=saved.stdout)
+    done = machine.deploy(*SLOW_UP)
+    assert done.returncode == 0, done.stderr
+    memory = machine.ssh("free -m; cat /proc/swaps").stdout
+    print(memory)
+    assert "Out of memory" not in machine.ssh("dmesg").stdout
+
+
+def test_the_stack_comes_back_by_itself_after_a_reboot(machine: Machine) -> None:
+    machine.reboot()
+    deadline = time.monotonic() + 1500
+    while True:
+        done = machine.deploy("--json", "status")
+        if done.returncode == 0 and json.loads(done.stdout)["healthy"]:
+            break
+        assert time.monotonic() < deadline, done.stdout + done.stderr
+        time.sleep(10)
+
+
+def test_a_power_loss_in_the_middle_of_up_is_completed_by_the_next(machine: Machine) -> None:
+    machine.configure(read_only=True)
+    began = subprocess.Popen(
+        machine.command(*SLOW_UP), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 900
+    while machine.ssh("ls /opt/gangway/vm/pending.json", check=False).returncode != 0:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    machine.cut_off()
+    assert began.wait(300) != 0
+    machine.start()
+    done = machine.deploy(*SLOW_UP)
+    assert done.returncode == 0, done.stderr
+    assert machine.ssh("ls /opt/gangway/vm/pending.json", check=False).returncode != 0
+
+
+def _images(machine: Machine) -> list[str]:
+    """What the rendered stack names, the bridge's own built by the private engine."""
+    rendered = machine.folder / "rendered"
+    done = machine.deploy("render", "--out", str(rendered))
+    assert done.returncode == 0, done.stderr
+    file = next(rendered.rglob("compose.yaml"))
+    environment = {**os.environ, "DOCKER_HOST": ENGINE_HOST}
+    build = ["docker", "compose", "--file", str(file), "--project-directory", str(file.parent)]
+    text = file.read_text().replace("/opt/gangway/vm/current/image", str(file.parent / "image"))
+    file.write_text(text)
+    subprocess.run([*build, "build", "bridge"], env=environment, check=True, capture_output=True)
+    listed = subprocess.run(
+        [*build, "config", "--images"], env=environment, check=True, capture_output=True, text=True
+    )
+    return sorted(set(listed.stdout.split()))
