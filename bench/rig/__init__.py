@@ -1,0 +1,1 @@
+"""What the benches start and load: processes, a source of ticks, many stream clients."""
