@@ -7,6 +7,7 @@ Exit code 1 when a bar is not kept, 2 for a module that does not exist.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,8 @@ def main(wanted: list[str]) -> int:
     if unknown:
         print(f"error: no bench is called {unknown[0]}; there are {', '.join(known)}")
         return 2
+    # As on a user's machine: whoever forbids to keep compiled modules measures the compiler.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     results: dict[str, list[Figure]] = {}
     for name in wanted or known:
         measure = getattr(importlib.import_module(f"bench.{name}"), "figures", None)

@@ -40,10 +40,13 @@ main()
 
 
 START = """
-command -v python3 >/dev/null || { echo "python3: not found" >&2; exit 127; }
-[ "$1" = plain ] || [ "$(id -u)" = 0 ] || exec sudo -n -- python3 -I -S -u -c "$2"
-exec python3 -I -S -u -c "$2"
+python=/usr/bin/python3
+[ -x $python ] || python=python3
+command -v $python >/dev/null || { echo "python3: not found" >&2; exit 127; }
+[ "$1" = plain ] || [ "$(id -u)" = 0 ] || exec sudo -n -- $python -I -S -u -c "$2"
+exec $python -I -S -u -c "$2"
 """
+"""The system's own interpreter first: a version manager's shim in PATH takes a quarter second."""
 
 
 def command(*, sudo: bool) -> list[str]:

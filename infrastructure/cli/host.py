@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from infrastructure.plan.model import Observed, Plan
     from infrastructure.render.model import Release
     from infrastructure.transport import Transport
+    from infrastructure.transport.dial import Dial
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,19 @@ class Opening:
         self._known = threading.Event()
         self._session: OperatorSession | None = None
         self._error: BaseException | None = None
+        self._dial: Dial | None = None
         self._thread = threading.Thread(target=self._run, args=(self._likely(),), daemon=True)
 
     def _likely(self) -> Host | None:
         from infrastructure.config.host import likely_host
 
         host = likely_host(self._settings.config or "stack.yaml", self._settings.target_name)
-        if host is not None:  # loaded here, because two threads that load take twice as long
+        if host is not None:
+            if host.jump is None:
+                from infrastructure.transport.dial import Dial
+
+                self._dial = Dial(host)
+            # loaded here, because two threads that load take twice as long
             import infrastructure.transport.ssh  # noqa: F401
         return host
 
@@ -101,7 +108,7 @@ class Opening:
         transport, failed = None, None
         if likely is not None:
             try:
-                transport = connect_host(likely, self._settings.trust_host_key)
+                transport = connect_host(likely, self._settings.trust_host_key, self._dial)
                 self._parts.enter_context(transport)
             except GangwayError as error:
                 failed = error
@@ -138,6 +145,8 @@ class Opening:
         """Ends what was opened."""
         self._known.set()
         self._parts.close()
+        if self._dial is not None:
+            self._dial.close()
 
 
 @contextmanager

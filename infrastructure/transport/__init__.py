@@ -12,6 +12,7 @@ from infrastructure.transport.base import Completed, Program, Transport
 if TYPE_CHECKING:
     from infrastructure.config import Target
     from infrastructure.config.host import Host
+    from infrastructure.transport.dial import Dial
 
 __all__ = ["Completed", "Program", "Transport", "connect", "connect_host"]
 
@@ -30,8 +31,10 @@ def connect(target: Target, trust_host_key: str | None = None) -> Transport:
     return connect_host(target.stack.host, trust_host_key)
 
 
-def connect_host(host: Host, trust_host_key: str | None = None) -> Transport:
-    """The same for a host alone."""
+def connect_host(
+    host: Host, trust_host_key: str | None = None, dial: Dial | None = None
+) -> Transport:
+    """The same for a host alone; over a TCP connection that has begun, if there is one."""
     from infrastructure.transport.ssh import SshTransport
 
-    return SshTransport(host, trust_host_key or host.trust_host_key)
+    return SshTransport(host, trust_host_key or host.trust_host_key, dial)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from infrastructure.config.host import Host
+    from infrastructure.transport.dial import Dial
 
 CHUNK = 65_536
 KEEPALIVE = 15
@@ -85,11 +86,11 @@ class SshProgram:
 class SshTransport:
     """An open connection; host keys are verified before anything is sent."""
 
-    def __init__(self, host: Host, trusted: str | None = None) -> None:
+    def __init__(self, host: Host, trusted: str | None = None, dial: Dial | None = None) -> None:
         self._connection = _connection(host)
         self.name = self._connection.original_host
         verify(self._connection, host.known_hosts, trusted)
-        _open(self._connection, host.known_hosts)
+        _open(self._connection, host.known_hosts, dial)
         transport = self._connection.transport
         transport.set_keepalive(KEEPALIVE)
         self._transport: paramiko.Transport = transport
@@ -163,9 +164,13 @@ def _connection(host: Host) -> Connection:
     )
 
 
-def _open(connection: Connection, known_hosts: str) -> None:
+def _open(connection: Connection, known_hosts: str, dial: Dial | None = None) -> None:
     where = f"{connection.user}@{connection.host}:{connection.port}"
     try:
+        if dial is not None and not connection.gateway:
+            begun = dial.take(connection.host, connection.port)
+            if begun is not None:
+                connection.connect_kwargs["sock"] = begun
         connection.open()
     except paramiko.BadHostKeyException as error:
         raise changed(error.hostname, error.key, known_hosts) from error
