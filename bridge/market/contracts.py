@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bridge.clock import Clock
 from bridge.market.errors import AmbiguousContractError
 from bridge.market.exchange_time import days_to_expiration, exchange_zone
@@ -87,14 +89,7 @@ class ContractDesk:
                 expiration, exchange_zone(details.time_zone), self._clock.now()
             )
         return ContractView(
-            con_id=contract.con_id,
-            symbol=contract.symbol,
-            sec_type=contract.sec_type,
-            exchange=contract.exchange,
-            primary_exchange=contract.primary_exchange,
-            currency=contract.currency,
-            local_symbol=contract.local_symbol,
-            trading_class=contract.trading_class,
+            **_named(contract),
             long_name=details.long_name,
             expiration=expiration or None,
             dte=dte,
@@ -114,19 +109,25 @@ class ContractDesk:
 
 def match_view(match: ContractMatch) -> ContractView:
     """A search result as a caller sees it."""
-    contract = match.contract
     return ContractView(
-        con_id=contract.con_id,
-        symbol=contract.symbol,
-        sec_type=contract.sec_type,
-        exchange=contract.exchange,
-        primary_exchange=contract.primary_exchange,
-        currency=contract.currency,
-        local_symbol=contract.local_symbol,
-        trading_class=contract.trading_class,
+        **_named(match.contract),
         long_name=match.description,
         derivative_sec_types=match.derivative_sec_types,
     )
+
+
+def _named(contract: Contract) -> dict[str, Any]:
+    """The members of a view that say which contract it is."""
+    return {
+        "con_id": contract.con_id,
+        "symbol": contract.symbol,
+        "sec_type": contract.sec_type,
+        "exchange": contract.exchange,
+        "primary_exchange": contract.primary_exchange,
+        "currency": contract.currency,
+        "local_symbol": contract.local_symbol,
+        "trading_class": contract.trading_class,
+    }
 
 
 def _narrowed(found: tuple[ContractDetails, ...], wanted: Contract) -> tuple[ContractDetails, ...]:

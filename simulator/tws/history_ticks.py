@@ -25,43 +25,20 @@ LARGEST = 1000
 TICK_SECONDS = 1.0
 """History has one tick a second."""
 HISTOGRAM = Layout(89, "request_id", Field("bins", group=(Field("price"), Field("size"))))
-MIDPOINTS = Layout(
-    96,
-    "request_id",
-    Field("ticks", group=(Field("time"), Field("unused"), Field("price"), Field("size"))),
-    Field("done", default=True),
+
+
+def _tick_layout(message: int, second: Field, *values: Field) -> Layout:
+    group = (Field("time"), second, *values)
+    return Layout(message, "request_id", Field("ticks", group=group), Field("done", default=True))
+
+
+_MASK = Field("mask", default=0)
+MIDPOINTS = _tick_layout(96, Field("unused"), Field("price"), Field("size"))
+BIDS_AND_ASKS = _tick_layout(
+    97, _MASK, Field("bid"), Field("ask"), Field("bid_size"), Field("ask_size")
 )
-BIDS_AND_ASKS = Layout(
-    97,
-    "request_id",
-    Field(
-        "ticks",
-        group=(
-            Field("time"),
-            Field("mask", default=0),
-            Field("bid"),
-            Field("ask"),
-            Field("bid_size"),
-            Field("ask_size"),
-        ),
-    ),
-    Field("done", default=True),
-)
-TRADES = Layout(
-    98,
-    "request_id",
-    Field(
-        "ticks",
-        group=(
-            Field("time"),
-            Field("mask", default=0),
-            Field("price"),
-            Field("size"),
-            Field("exchange"),
-            Field("conditions"),
-        ),
-    ),
-    Field("done", default=True),
+TRADES = _tick_layout(
+    98, _MASK, Field("price"), Field("size"), Field("exchange"), Field("conditions")
 )
 LAYOUTS = {"MIDPOINT": MIDPOINTS, "BID_ASK": BIDS_AND_ASKS, "TRADES": TRADES}
 
