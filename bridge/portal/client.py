@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PREFIX = "/v1/api"
 USER_AGENT = "gangway-bridge"
+NOT_IMPLEMENTED = 501
 MAXIMUM_ANSWER = 4 * 1024 * 1024
 
 
@@ -116,15 +117,20 @@ class PortalClient:
                 retry_after=self.pacer.penalty_left,
             )
         if status in {401, 403} or response.is_redirect:
-            raise LoginRequiredError(f"the Client Portal answered {status}: nobody is logged in")
-        if status >= 500:
+            raise LoginRequiredError(
+                f"the Client Portal answered {status}: nobody is logged in",
+                extra={"portalStatus": status},
+            )
+        if status >= 500 and status != NOT_IMPLEMENTED:
             raise PortalUnreachableError(f"the Client Portal answered {path} with {status}")
         if len(response.content) > MAXIMUM_ANSWER:
             raise PortalUnreachableError(f"the answer to {path} is larger than 4 MiB")
-        answer = _json(response.content)
         if status >= 400:
-            text = shapes.read(answer).message or f"status {status}"
+            text = shapes.read(_json(response.content)).message or f"status {status}"
             raise PortalRefusedError(text, status)
+        answer = _json(response.content)
+        if answer is None and response.content.strip() not in {b"", b"null"}:
+            raise PortalUnreachableError(f"the answer to {path} is not JSON")
         return answer
 
     async def _connection(self) -> httpx.AsyncClient:

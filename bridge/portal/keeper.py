@@ -73,6 +73,7 @@ class SessionKeeper:
         self._backoff = RecoveryBackoff(clock)
         self._checks: SingleFlight[None] = SingleFlight()
         self._attempts: SingleFlight[None] = SingleFlight()
+        self._fighting = False  # whether the attempt under way may take the session
         self._checked_at = float("-inf")
         self._unanswered = 0
         self._task: asyncio.Task[None] | None = None
@@ -106,7 +107,13 @@ class SessionKeeper:
             PortalError: it did not open; the class says why.
         """
         fight = self.compete if compete is None else compete
-        await self._attempts.run(lambda: self._recover(fight))
+        joined_peaceful = self._attempts.running and not self._fighting
+        try:
+            await self._attempts.run(lambda: self._recover(fight))
+        except CompetingSessionError:
+            if not (fight and joined_peaceful):
+                raise
+            await self._attempts.run(lambda: self._recover(fight))
 
     async def mend(self) -> None:
         """A recovery on the bridge's own account: spaced out when they follow one another.
@@ -190,6 +197,7 @@ class SessionKeeper:
     # one recovery -------------------------------------------------------------------------------
 
     async def _recover(self, compete: bool) -> None:
+        self._fighting = compete
         self._backoff.attempted()
         self._enter(PortalState.RECOVERING)
         try:

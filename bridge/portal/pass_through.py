@@ -28,7 +28,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     r"/iserver/marketdata/history": frozenset(
         {"conid", "exchange", "period", "bar", "outsideRth", "startTime"}
     ),
-    r"/iserver/contract/\d{1,12}/info": frozenset(),
+    r"/iserver/contract/[0-9]{1,12}/info": frozenset(),
     r"/iserver/secdef/search": frozenset({"symbol", "name", "secType"}),
     r"/trsrv/secdef": frozenset({"conids"}),
     r"/trsrv/stocks": frozenset({"symbols"}),
@@ -36,8 +36,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     r"/portfolio/subaccounts": frozenset(),
     rf"/portfolio/{_ACCOUNT}/summary": frozenset(),
     rf"/portfolio/{_ACCOUNT}/ledger": frozenset(),
-    rf"/portfolio/{_ACCOUNT}/positions/\d{{1,4}}": frozenset({"sort", "direction", "period"}),
-    rf"/portfolio/{_ACCOUNT}/position/\d{{1,12}}": frozenset(),
+    rf"/portfolio/{_ACCOUNT}/positions/[0-9]{{1,4}}": frozenset({"sort", "direction", "period"}),
+    rf"/portfolio/{_ACCOUNT}/position/[0-9]{{1,12}}": frozenset(),
 }
 """Path patterns, and the query parameters that each takes."""
 
@@ -81,7 +81,11 @@ async def fetch(
         if not _says_closed(error):
             raise
         await keeper.mend()
-    return await keeper.client.get(path, query, timeout=timeout)
+    try:
+        return await keeper.client.get(path, query, timeout=timeout)
+    except LoginRequiredError as error:  # of this call alone: the session is known to be open
+        status = int(error.extra.get("portalStatus", 403))
+        raise PortalRefusedError(f"the Client Portal refuses {path}", status) from None
 
 
 def _says_closed(error: PortalRefusedError) -> bool:

@@ -67,7 +67,10 @@ class Recovery:
         return True
 
     async def _reauthenticate(self) -> None:
-        await self._client.post("/iserver/reauthenticate")
+        try:
+            await self._client.post("/iserver/reauthenticate")
+        except PortalRefusedError as error:
+            raise RecoveryFailedError(f"reauthenticate was refused: {error.detail}") from None
 
     async def _await_established(self) -> Reading | None:
         """Polls; None when the time is up. A single failing poll does not matter."""

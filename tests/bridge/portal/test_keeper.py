@@ -264,6 +264,31 @@ async def test_a_session_that_never_establishes_falls_back_and_then_fails(
     assert "not established" in keeper.last_recovery_error
 
 
+async def test_a_fallback_that_the_gateway_does_not_know_is_a_failed_recovery(
+    keeper: SessionKeeper, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-desync")
+    monkeypatch.setattr(portal.session, "_open_brokerage", lambda: None)
+    del portal.routes._handlers["POST", "/iserver/reauthenticate"]
+    with pytest.raises(RecoveryFailedError):
+        await keeper.recover()
+    expect(keeper, PortalState.DESYNCED)
+
+
+async def test_who_takes_over_is_not_put_off_with_an_attempt_that_may_not(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    portal.begin_fault("portal-competing")
+    await keeper.check()
+    peaceful = asyncio.create_task(keeper.recover())
+    await asyncio.sleep(0)
+    await keeper.recover(compete=True)
+    with pytest.raises(CompetingSessionError):
+        await peaceful
+    expect(keeper, PortalState.CONNECTED)
+
+
 async def test_a_gateway_without_the_init_is_reauthenticated(
     keeper: SessionKeeper, portal: PortalServer
 ) -> None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
         "//iserver/accounts",
         "/iserver/accounts?x=1",
         "/iserver/accounts\n",
+        "/iserver/contract/\u0661\u0662/info",
+        "/portfolio/U1234567/positions/\u0661",
         "",
     ],
 )
@@ -99,6 +101,31 @@ async def test_while_attempts_are_spaced_out_callers_are_told_to_wait(
         await fetch(keeper, "/iserver/accounts", {})
     assert raised.value.retry_after
     assert inits(portal) == 1
+
+
+async def test_a_call_that_this_login_may_not_make_is_no_lost_session(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+
+    def forbidden(_: Request) -> Response:
+        return Response.json({"error": "Forbidden"}, 403)
+
+    portal.routes._handlers["GET", "/iserver/accounts"] = forbidden
+    with pytest.raises(PortalRefusedError) as raised:
+        await fetch(keeper, "/iserver/accounts", {})
+    assert raised.value.status == 403
+    assert portal.routes.calls["/iserver/accounts"] == 2
+    assert inits(portal) == 0
+
+
+async def test_a_page_instead_of_json_is_no_answer(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+    portal.routes._handlers["GET", "/iserver/accounts"] = lambda _: Response(200, b"<html>hm")
+    with pytest.raises(PortalUnreachableError, match="not JSON"):
+        await fetch(keeper, "/iserver/accounts", {})
 
 
 async def test_other_refusals_are_the_callers(keeper: SessionKeeper, portal: PortalServer) -> None:
