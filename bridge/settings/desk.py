@@ -20,7 +20,7 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.settings.cipher import Sealed
 from bridge.settings.errors import ActiveProfileError, SettingsError
-from bridge.settings.profile import SECRET_FIELDS, Profile, merged
+from bridge.settings.profile import SECRET_FIELDS, Profile, checked_name, merged
 from bridge.settings.repository import Repository, Secrets, profile_of, sealed_of
 from bridge.store.connection_profiles import StoredProfile
 
@@ -108,6 +108,7 @@ class SettingsDesk:
         Raises:
             SettingsError: nothing was stored; the class says why.
         """
+        checked_name(name)
         async with self._lock:
             before = {stored.name: stored for stored in await self._repository.all()}
             stored = before.get(name)

@@ -5,6 +5,7 @@ BridgeError
     ├── InvalidSettingsError      a value makes no sense; `extra["errors"]` lists them
     ├── UnknownProfileError       there is no profile of that name
     ├── ActiveProfileError        the active profile cannot be removed
+    ├── DamagedSettingsError      a stored profile cannot be read; it stays as it is
     ├── SecretsUnreadableError    no key in the key file opens the stored secrets
     └── KeyFileError              the key file is missing, malformed or cannot be written
 """
@@ -43,6 +44,14 @@ class ActiveProfileError(SettingsError):
     code = "profile-active"
     kind = Kind.CONFLICT
     next_step = "Make another profile active first"
+
+
+class DamagedSettingsError(SettingsError):
+    """A stored profile cannot be read; it is kept as it is."""
+
+    code = "settings-damaged"
+    kind = Kind.CONFLICT
+    next_step = "Enter it again with PUT /connection/settings, or make another one active"
 
 
 class SecretsUnreadableError(SettingsError):

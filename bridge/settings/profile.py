@@ -37,6 +37,7 @@ KINDS: Final[dict[MarketDataWord, MarketDataType]] = {
 SECRET_FIELDS: Final = ("portalPassword",)
 """Wire names that are encrypted at rest and never given back."""
 
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?")
 
 
@@ -98,13 +99,28 @@ def merged(profile: Profile, changes: dict[str, Any], defaults: Profile) -> Prof
     return checked(changed)
 
 
+def checked_name(name: str) -> str:
+    """The name of a profile; a pattern alone lets a line end pass.
+
+    Raises:
+        InvalidSettingsError: it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise _invalid([("profile", "must be small letters, digits and dashes")])
+    return name
+
+
 def checked(profile: Profile) -> Profile:
     """The profile in its normal form.
 
     Raises:
         InvalidSettingsError: with a list of what is wrong, field by field.
     """
-    problems = []
+    problems = [
+        (name, "must have printable characters only")
+        for name, value in msgspec.to_builtins(profile).items()
+        if isinstance(value, str) and not value.isprintable()
+    ]
     if not _is_host(profile.host):
         problems.append(("host", "not a host name or an address"))
     if (reason := _url_problem(profile.portal_url)) is not None:
@@ -140,7 +156,7 @@ def _url_problem(url: str) -> str | None:
         return "not a URL"
     if parts.scheme not in {"http", "https"} or not _is_host(host):
         return "not an http(s) URL"
-    if parts.username or parts.query or parts.fragment:
+    if "@" in parts.netloc or parts.query or parts.fragment:
         return "must not hold credentials, a query or a fragment"
     if parts.scheme == "http" and not _is_near(host):
         return "must be https: plain http would show the session to the network"

@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 from bridge.settings.cipher import Cipher, Sealed
-from bridge.settings.errors import SettingsError, UnknownProfileError
+from bridge.settings.errors import DamagedSettingsError, UnknownProfileError
 from bridge.settings.key_file import new_key
 from bridge.settings.profile import Profile
 from bridge.store import Database, connection_profiles
@@ -130,7 +130,7 @@ def sealed_of(stored: StoredProfile) -> Sealed:
     """The sealed secrets of a stored profile.
 
     Raises:
-        SettingsError: they are damaged; they stay as they are.
+        DamagedSettingsError: they are damaged; they stay as they are.
     """
     if not stored.secrets:
         return {}
@@ -144,7 +144,7 @@ def profile_of(stored: StoredProfile) -> Profile:
     """The document of a stored profile.
 
     Raises:
-        SettingsError: it is damaged; it stays as it is.
+        DamagedSettingsError: it is damaged; it stays as it is.
     """
     try:
         return msgspec.json.decode(stored.document, type=Profile)
@@ -152,12 +152,8 @@ def profile_of(stored: StoredProfile) -> Profile:
         raise _damaged(stored.name, str(error)) from None
 
 
-def _damaged(name: str, reason: str) -> SettingsError:
-    return SettingsError(
-        f"the stored profile {name!r} is damaged: {reason}",
-        code="settings-damaged",
-        next_step="Enter it again with PUT /connection/settings, or make another one active",
-    )
+def _damaged(name: str, reason: str) -> DamagedSettingsError:
+    return DamagedSettingsError(f"the stored profile {name!r} is damaged: {reason}")
 
 
 def _encoded(sealed: Sealed) -> bytes | None:

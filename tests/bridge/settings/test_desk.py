@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridge.clock import SystemClock
+from bridge.errors import Kind
 from bridge.settings.cipher import Cipher
 from bridge.settings.desk import SettingsDesk
 from bridge.settings.errors import (
     ActiveProfileError,
+    DamagedSettingsError,
     InvalidSettingsError,
     KeyFileError,
     SecretsUnreadableError,
@@ -271,3 +273,20 @@ async def test_a_damaged_profile_is_told_and_left_as_it_is(
     await successor.put("default", {"port": 4010}, {"portalPassword": "again"})
     assert (await successor.show()).problem is None
     assert applied.last == (successor.current, {"portalPassword": "again"})
+
+
+async def test_a_damaged_profile_is_the_callers_to_mend(
+    desk: SettingsDesk, database: Database
+) -> None:
+    await desk.put("default", {"port": 4001}, {"portalPassword": PASSWORD})
+    edit(database, "UPDATE connection_profiles SET secrets = CAST('[]' AS BLOB)")
+    with pytest.raises(DamagedSettingsError) as raised:
+        await desk.put("default", {"port": 4010}, {})
+    assert (raised.value.kind, raised.value.code) == (Kind.CONFLICT, "settings-damaged")
+
+
+@pytest.mark.parametrize("name", ["a\n", "A", "", "x" * 40])
+async def test_what_is_no_name_of_a_profile(desk: SettingsDesk, name: str) -> None:
+    with pytest.raises(InvalidSettingsError):
+        await desk.put(name, {}, {})
+    assert await desk.names() == ()

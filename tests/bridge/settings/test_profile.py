@@ -52,6 +52,10 @@ def test_fields_left_out_stay_and_null_means_the_default() -> None:
         ({"portalUrl": "http://portal.example.com"}, "portalUrl"),
         ({"portalUrl": "https://user:pass@portal"}, "portalUrl"),
         ({"portalUrl": "https://portal:99999"}, "portalUrl"),
+        ({"portalUrl": "https://:pass@portal"}, "portalUrl"),
+        ({"portalUrl": "https://por\ntal:5000"}, "portalUrl"),
+        ({"account": "DU1234567\n"}, "account"),
+        ({"portalUsername": "me\0"}, "portalUsername"),
         ({"portalFingerprint": "SHA256:12"}, "portalFingerprint"),
     ],
 )
