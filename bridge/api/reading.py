@@ -5,8 +5,10 @@ Path, query, headers and body become structs, or one 422 that lists every wrong 
 
 from __future__ import annotations
 
+import json
 import math
 import typing
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -114,11 +116,32 @@ async def read_body(request: Request, kind: type[Any]) -> Any:
         raise UnsupportedMediaError(f"{media} is not application/json")
     raw = await request.body() or b"{}"  # nothing said: whatever has a default takes it
     try:
-        return msgspec.json.decode(raw, type=kind)
-    except msgspec.ValidationError as error:
-        raise invalid(_all_problems(raw, kind) or [_problem("body", str(error))]) from None
+        return _decoded(raw, kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid([_problem("body", f"is not JSON: {error}", "malformed")]) from None
+
+
+def _decoded(raw: bytes, kind: type[Any]) -> Any:
+    try:
+        body = msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise invalid(_all_problems(raw, kind) or [_problem("body", str(error))]) from None
+    repeated = _repeated_names(raw)
+    if repeated:
+        raise invalid([_problem(name, "is given more than once", "repeated") for name in repeated])
+    return body
+
+
+def _repeated_names(raw: bytes) -> list[str]:
+    """Members that one object has twice: which of them is meant cannot be known."""
+    repeated: list[str] = []
+
+    def note(members: list[tuple[str, Any]]) -> None:
+        counted = Counter(name for name, _ in members)
+        repeated.extend(name for name, times in counted.items() if times > 1)
+
+    json.loads(raw, object_pairs_hook=note)
+    return repeated
 
 
 def _all_problems(raw: bytes, kind: type[Any]) -> list[dict[str, str]]:
