@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from bridge.errors import InvalidRequestError
 from bridge.lean import deferred
 
 
@@ -65,6 +66,18 @@ class _Encoder(Client):  # type: ignore[misc]
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
         super().__init__(SimpleNamespace())
+
+    def send(self, *fields: Any, **options: Any) -> None:
+        """Called by most encoders with the fields of one message, which end with a NUL each.
+
+        Raises:
+            InvalidRequestError: a text holds one, which would shift all the fields behind it.
+        """
+        for field in fields:
+            for text in vars(field).values() if isinstance(field, library.Contract) else (field,):
+                if isinstance(text, str) and "\0" in text:
+                    raise InvalidRequestError("a text must not hold the character NUL")
+        super().send(*fields, **options)
 
     def sendMsg(self, msg: str) -> None:  # noqa: N802
         """Called by every encoder with one message."""

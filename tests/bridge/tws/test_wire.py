@@ -10,6 +10,7 @@ import pytest
 
 from bridge import model
 from bridge.clock import SystemClock
+from bridge.errors import InvalidRequestError
 from bridge.tws import client
 from bridge.tws.client import GREETING, Codec, frame
 from bridge.tws.convert import from_contract, from_order, to_contract, to_order
@@ -162,6 +163,23 @@ def test_what_is_encoded_is_what_the_broker_documents() -> None:
     assert fields[:6] == ["1", "11", "7", "265598", "AAPL", "STK"]
     codec.send.cancelOrder(12)
     assert written[1][4:].decode().split("\0") == ["4", "1", "12", "", ""]
+
+
+def test_a_nul_in_a_text_shifts_no_field_on_the_wire() -> None:
+    class Callbacks:
+        pass
+
+    written: list[bytes] = []
+    codec = Codec(written.append, Callbacks(), version=176, client_id=1, time_zone="UTC")
+    apple = to_contract(model.Contract(symbol="AAPL"))
+    order = to_order(model.Order(quantity=1, oca_group="mine\0U7654321"))
+    with pytest.raises(InvalidRequestError):
+        codec.send.placeOrder(1, apple, order)
+    with pytest.raises(InvalidRequestError):
+        codec.send.reqContractDetails(2, to_contract(model.Contract(symbol="AA\0PL")))
+    with pytest.raises(InvalidRequestError):
+        codec.send.reqMatchingSymbols(3, "AA\0PL")
+    assert written == []
 
 
 def test_contracts_and_orders_survive_the_way_there_and_back() -> None:
