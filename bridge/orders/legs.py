@@ -143,6 +143,8 @@ def changed(terms: Order, request: ChangeRequest, ladder: tuple[PriceIncrement, 
         )
         if (value := getattr(request, name)) is not None
     }
+    if told.get("tif", "GTD") != "GTD":
+        told["good_till_date"] = ""
     order = structs.replace(terms, **told, transmit=True)
     return rounded(order, ladder) if request.round_to_tick else order
 

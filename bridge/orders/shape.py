@@ -9,11 +9,27 @@ from datetime import date
 from typing import Final
 
 from bridge.orders.errors import Violation
-from bridge.orders.request import OrderRequest
+from bridge.orders.request import Bracket, OrderRequest
 
 _DAY: Final = re.compile(r"\d{8}")
 _NEEDS_LIMIT: Final = ("LMT", "STP_LMT")
 _NEEDS_STOP: Final = ("STP", "STP_LMT")
+_TEXTS: Final = (
+    "symbol",
+    "exchange",
+    "primary_exchange",
+    "currency",
+    "expiration",
+    "multiplier",
+    "trading_class",
+    "good_till_date",
+    "account",
+    "oca_group",
+)
+
+LARGEST_NUMBER: Final = 1e12  # more is a slip of the finger in every currency
+LARGEST_CON_ID: Final = 2**31 - 1
+LONGEST_TEXT: Final = 64
 
 
 def violations(request: OrderRequest) -> list[Violation]:
@@ -21,18 +37,43 @@ def violations(request: OrderRequest) -> list[Violation]:
     return [violation for check in _CHECKS for violation in check(request)]
 
 
+def number_problem(value: float, *, positive: bool) -> str | None:
+    """What is wrong with a quantity or a price; None: nothing."""
+    if not math.isfinite(value):
+        return "must be a finite number"
+    if positive and value <= 0:
+        return "must be more than 0"
+    if abs(value) > LARGEST_NUMBER:
+        return f"must be at most {LARGEST_NUMBER:g}"
+    return None
+
+
+def text_problem(text: str) -> str | None:
+    """What is wrong with a text that goes to the broker as it is; None: nothing.
+
+    Fields end with a NUL on the wire: one inside of a text would shift all that follow.
+    """
+    if len(text) > LONGEST_TEXT:
+        return f"must have at most {LONGEST_TEXT} characters"
+    return None if text.isprintable() else "must have printable characters only"
+
+
 def _numbers(request: OrderRequest) -> Iterator[Violation]:
     for name in ("quantity", "limit_price", "stop_price", "strike"):
         value = getattr(request, name)
-        if value is not None and not math.isfinite(value):
-            yield _wrong(name, "must be a finite number")
-    if not request.quantity > 0:
-        yield _wrong("quantity", "must be more than 0")
-    if request.sec_type != "FUT":
-        for name in ("limit_price", "stop_price"):
-            value = getattr(request, name)
-            if value is not None and not value > 0:
-                yield _wrong(name, "must be more than 0")
+        may_be_negative = request.sec_type == "FUT" and name.endswith("price")
+        if value is None:
+            continue
+        if problem := number_problem(value, positive=not may_be_negative):
+            yield _wrong(name, problem)
+    if not 0 <= request.con_id <= LARGEST_CON_ID:
+        yield _wrong("con_id", "must be a contract's number")
+
+
+def _texts(request: OrderRequest) -> Iterator[Violation]:
+    for name in _TEXTS:
+        if problem := text_problem(str(getattr(request, name))):
+            yield _wrong(name, problem)
 
 
 def _symbol(request: OrderRequest) -> Iterator[Violation]:
@@ -59,8 +100,6 @@ def _option_fields(request: OrderRequest) -> Iterator[Violation]:
     dated = request.sec_type in {"OPT", "FUT"}
     if dated != bool(request.expiration):
         yield _needed("expiration", dated, f"secType {request.sec_type}")
-    if request.strike is not None and not request.strike > 0:
-        yield _wrong("strike", "must be more than 0")
 
 
 def _expiration(request: OrderRequest) -> Iterator[Violation]:
@@ -90,22 +129,48 @@ def _bracket(request: OrderRequest) -> Iterator[Violation]:
         yield _wrong("bracket", "needs takeProfit, stopLoss or both")
     if request.tif in {"IOC", "FOK", "OPG"}:
         yield _wrong("tif", f"{request.tif} cannot carry a bracket")
-    sign = 1 if request.action == "BUY" else -1
-    entry = request.limit_price if request.limit_price is not None else request.stop_price
+    yield from _exit_prices(request, bracket)
+
+
+def _exit_prices(request: OrderRequest, bracket: Bracket) -> Iterator[Violation]:
     gain = bracket.take_profit.limit_price if bracket.take_profit else None
     loss = bracket.stop_loss.stop_price if bracket.stop_loss else None
-    for name, price, side in (("takeProfit", gain, 1), ("stopLoss", loss, -1)):
+    floor = bracket.stop_loss.limit_price if bracket.stop_loss else None
+    prices = {
+        "takeProfit.limitPrice": gain,
+        "stopLoss.stopPrice": loss,
+        "stopLoss.limitPrice": floor,
+    }
+    wrong = False
+    for name, price in prices.items():
         if price is None:
             continue
-        if not (math.isfinite(price) and (price > 0 or request.sec_type == "FUT")):
-            yield _wrong(f"bracket.{name}", "must be a price")
-        elif entry is not None and (price - entry) * sign * side <= 0:
-            where = "above" if sign * side > 0 else "below"
-            yield _wrong(f"bracket.{name}", f"must be {where} the entry price {entry:g}")
+        if problem := number_problem(price, positive=request.sec_type != "FUT"):
+            wrong = True
+            yield _wrong(f"bracket.{name}", problem)
+    if wrong:
+        return
+    entry = request.limit_price if request.limit_price is not None else request.stop_price
+    if entry is not None:
+        yield from exits_beside(request.action, entry, gain, loss, "the entry price")
+    elif gain is not None and loss is not None:
+        yield from exits_beside(request.action, loss, gain, None, "the stop")
+
+
+def exits_beside(
+    action: str, entry: float, gain: float | None, loss: float | None, what: str
+) -> Iterator[Violation]:
+    """A bracket's exits that are on the wrong side of a price: they would fill at once."""
+    sign = 1 if action == "BUY" else -1
+    for name, price, side in (("takeProfit", gain, sign), ("stopLoss", loss, -sign)):
+        if price is not None and (price - entry) * side <= 0:
+            where = "above" if side > 0 else "below"
+            yield _wrong(f"bracket.{name}", f"must be {where} {what} {entry:g}")
 
 
 _CHECKS: tuple[Callable[[OrderRequest], Iterator[Violation]], ...] = (
     _symbol,
+    _texts,
     _numbers,
     _prices_of_the_type,
     _option_fields,

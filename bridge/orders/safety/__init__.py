@@ -34,6 +34,7 @@ NEW_ONLY: Final[tuple[Rule, ...]] = (
     counts.orders_of_the_day,
     hours.market_closed,
     hours.restart_window,
+    price.exit_side,
 )
 BOTH_COUNTED: Final[tuple[Rule, ...]] = (counts.notional_of_the_day,)
 

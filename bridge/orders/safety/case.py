@@ -31,7 +31,7 @@ class Reference(Struct, frozen=True, kw_only=True):
 class Case(Struct, frozen=True, kw_only=True):
     """One order (or the new terms of one that is `change`d) and its circumstances.
 
-    `closing` marks the legs of a bracket that only close what its first leg has opened.
+    `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened.
     `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
     """
 
@@ -45,6 +45,7 @@ class Case(Struct, frozen=True, kw_only=True):
     now: datetime
     reference: Reference | None = None
     closing: bool = False
+    entry: Order | None = None
     change: bool = False
     earlier_notional: float = 0.0
     request_notional: float = 0.0
@@ -61,9 +62,10 @@ class Case(Struct, frozen=True, kw_only=True):
     def price(self) -> float | None:
         """The worst price it may fill at, or the best guess of one."""
         order = self.order
-        if order.limit_price is not None:
-            return order.limit_price
         market = self.reference.for_action(order.action) if self.reference else None
+        if order.limit_price is not None:  # a sale below the market fills at the market
+            sold_higher = order.action == "SELL" and market is not None
+            return max(order.limit_price, market or 0.0) if sold_higher else order.limit_price
         if order.stop_price is None:
             return market
         return order.stop_price if market is None else max(market, order.stop_price)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bridge.orders.errors import Violation
 from bridge.orders.safety.case import Case
+from bridge.orders.shape import exits_beside
 from bridge.orders.ticks import increment_at, on_tick, to_tick
 
 
@@ -59,6 +60,18 @@ def band(case: Case) -> Iterator[Violation]:
             value=limit_price,
             limit=round(bound, 6),
         )
+
+
+def exit_side(case: Case) -> Iterator[Violation]:
+    """`invalid-field`: an exit of a bracket that would fill as soon as its market order does."""
+    entry = case.entry
+    if entry is None or entry.order_type != "MKT" or case.reference is None:
+        return
+    market = case.reference.for_action(entry.action)
+    if market is not None:
+        stop = case.order.stop_price
+        gain = case.order.limit_price if stop is None else None
+        yield from exits_beside(entry.action, market, gain, stop, "the market")
 
 
 def _market(case: Case) -> float | None:

@@ -262,3 +262,25 @@ def test_no_new_order_just_before_a_restart_but_changes_go_through() -> None:
     assert codes(case(rules=rules, now=soon)) == {"restart-window"}
     assert codes(case(rules=rules, now=soon, change=True)) == set()
     assert codes(case(rules=rules, now=soon.replace(minute=42))) == set()
+
+
+def test_a_sale_below_the_market_is_worth_what_the_market_gives() -> None:
+    cheap = {"action": "SELL", "limit_price": 95.0, "quantity": 100.0}
+    assert case(cheap).notional == pytest.approx(9990.0)
+    assert case(cheap | {"limit_price": 120.0}).notional == 12_000.0
+    assert case(cheap | {"action": "BUY"}).notional == 9_500.0
+
+
+@pytest.mark.parametrize(
+    ("exit_", "wrong"),
+    [
+        ({"limit_price": 101.0}, False),
+        ({"limit_price": 100.0}, True),
+        ({"order_type": "STP", "limit_price": None, "stop_price": 99.0}, False),
+        ({"order_type": "STP", "limit_price": None, "stop_price": 100.1}, True),
+    ],
+)
+def test_exits_of_a_market_order_lie_around_the_market(exit_: dict[str, Any], wrong: bool) -> None:
+    entry = Order(action="BUY", quantity=10.0, order_type="MKT", account="DU1234567")
+    leg = case({"action": "SELL"} | exit_, closing=True, entry=entry)
+    assert ("invalid-field" in codes(leg)) is wrong

@@ -57,6 +57,27 @@ def test_sound_requests(request_: OrderRequest) -> None:
         (OPTION | {"expiration": "2026-06-19"}, {("invalid-field", "expiration")}),
         ({"tif": "GTD"}, {("missing-field", "goodTillDate")}),
         ({"bracket": Bracket()}, {("invalid-field", "bracket")}),
+        ({"quantity": 1e30}, {("invalid-field", "quantity")}),
+        ({"order_type": "LMT", "limit_price": 1e308}, {("invalid-field", "limitPrice")}),
+        ({"con_id": -1}, {("invalid-field", "conId")}),
+        ({"con_id": 2**63}, {("invalid-field", "conId")}),
+        ({"symbol": "AA\0PL"}, {("invalid-field", "symbol")}),
+        ({"oca_group": "mine\0U999"}, {("invalid-field", "ocaGroup")}),
+        ({"account": "x" * 65}, {("invalid-field", "account")}),
+        ({"exchange": "SMART\n"}, {("invalid-field", "exchange")}),
+        ({"multiplier": "100\0"}, {("invalid-field", "multiplier")}),
+        (
+            {"bracket": Bracket(stop_loss=StopLoss(stop_price=9.0, limit_price=-1.0))},
+            {("invalid-field", "bracket.stopLoss.limitPrice")},
+        ),
+        (
+            {
+                "bracket": Bracket(
+                    take_profit=TakeProfit(limit_price=9.0), stop_loss=StopLoss(stop_price=10.0)
+                )
+            },
+            {("invalid-field", "bracket.takeProfit")},
+        ),
     ],
 )
 def test_contradictions(changes: dict[str, Any], found: set[tuple[str, str]]) -> None:
