@@ -83,6 +83,10 @@ class Absorber:
         if after is record:
             return
         orders.save(self._connection, after)
+        if after.notional != record.notional:
+            orders.add_money(
+                self._connection, record.id, self._now, after.notional - record.notional
+            )
         kind = type(happening).__name__
         order_events.add(self._connection, record.id, self._now, kind, _difference(record, after))
         self.result.orders[after.id] = after

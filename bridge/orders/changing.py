@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import Order
-from bridge.orders.absorb import Own
-from bridge.orders.auditing import Auditor, Caller
+from bridge.orders.absorb import Message, Own
+from bridge.orders.auditing import Caller, Trail, note_sending
 from bridge.orders.errors import (
     ChangeRejectedError,
+    ChangeReplacedError,
     OrderFateUnknownError,
     OrderNotOpenError,
     OrderPendingError,
@@ -23,18 +23,19 @@ from bridge.orders.errors import (
     UnknownOrderError,
     Violation,
 )
-from bridge.orders.halt import HaltSwitch
+from bridge.orders.halt import halted, stored
 from bridge.orders.legs import changed, order_type
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Settled
-from bridge.orders.prepare import Prepared, Preparer
+from bridge.orders.prepare import Prepared
 from bridge.orders.request import ChangeRequest
 from bridge.orders.safety import violations
+from bridge.orders.shape import number_problem, text_problem
 from bridge.orders.status import State, Status
-from bridge.orders.tracker import Tracker
+from bridge.orders.tracker import Watch
 from bridge.orders.views import OrderView, order_view
-from bridge.store import Database, orders
+from bridge.orders.worker import Tools, Worker
+from bridge.store import orders
 from bridge.store.orders import OrderRecord, PendingChange
-from bridge.tws.gateway import Gateway
 
 Enough = Callable[[OrderRecord], bool]
 
@@ -53,26 +54,12 @@ class CancelResult(Struct, rename="camel", frozen=True, kw_only=True):
     failed: tuple[str, ...] = ()
 
 
-class Changes:
+class Changes(Worker):
     """Modifies, cancels and settles."""
 
-    def __init__(
-        self,
-        database: Database,
-        gateway: Gateway,
-        preparer: Preparer,
-        tracker: Tracker,
-        halt: HaltSwitch,
-        auditor: Auditor,
-        clock: Clock,
-    ) -> None:
-        self._database = database
-        self._gateway = gateway
-        self._preparer = preparer
-        self._tracker = tracker
-        self._halt = halt
-        self._auditor = auditor
-        self._clock = clock
+    def __init__(self, tools: Tools) -> None:
+        super().__init__(tools)
+        self._newest: dict[str, object] = {}  # by order: the change that was noted last
 
     async def record(self, order_id: str) -> OrderRecord:
         """The journal's row of an order, by the bridge's id or by the broker's number."""
@@ -95,37 +82,70 @@ class Changes:
         async with self._auditor.trail(caller, "order.modify", request) as trail:
             record = await self.record(order_id)
             trail.target = record.id
-            self._require_open(record)
+            self._require_changeable(record)
             self._halt.require_off()
             self._gateway.require_ready()
-            terms, notional = await self._judged(record, request)
-            change = PendingChange(at=self._clock.now(), terms=terms, notional=notional)
-            after = await self._carry_out(
-                record,
-                change,
-                lambda: self._gateway.place_order(record.broker_order_id, record.contract, terms),
-                lambda now: now.pending is None or not now.open,
-            )
-            return self._modified(after, terms)
+            prepared = await self._preparer.prepare_change(record.contract)
+            with self._tracker.watch([record.id]) as watch:
+                terms = await self._tracker.decide(
+                    lambda connection: self._reserve(
+                        connection, record.id, request, prepared, trail
+                    )
+                )
+                turn = self._newest[record.id] = object()
+                after = await self._carry_out(
+                    record,
+                    watch,
+                    lambda: self._gateway.place_order(
+                        record.broker_order_id,
+                        record.contract,
+                        terms,
+                        permit=self._halt.require_off,
+                    ),
+                    lambda now: now.pending is None or not now.open,
+                )
+            replaced = self._newest.get(record.id) is not turn
+            if not replaced:
+                del self._newest[record.id]
+            return self._modified(after, terms, request, replaced=replaced)
 
-    async def _judged(self, record: OrderRecord, request: ChangeRequest) -> tuple[Order, float]:
-        details = await self._preparer.details_of(record.contract)
-        ladder, reference = await self._preparer.surroundings_of(details)
-        terms = changed(record.terms, request, ladder)
+    def _reserve(
+        self,
+        connection: sqlite3.Connection,
+        order_id: str,
+        request: ChangeRequest,
+        prepared: Prepared,
+        trail: Trail,
+    ) -> tuple[Order, list[Message]]:
+        """Judges the change and writes it down, in one transaction.
+
+        So changes (and new orders) of the same moment cannot pass a limit together.
+        """
+        halt = stored(connection)
+        if halt is not None:
+            raise halted(halt)
+        record = _present(connection, order_id)
+        self._require_changeable(record)
         found = _shape(record, request)
         if found:
             raise OrderRefusedByRulesError(found)
-        before = await self._database.read(self._preparer.before)
-        prepared = Prepared(details=details, ladder=ladder, reference=reference, legs=())
+        terms = changed(_newest_terms(record), request, prepared.ladder)
         closing = record.parent_id is not None
+        before = self._preparer.before(connection)
         case = self._preparer.change_case(prepared, terms, record.notional, before, closing=closing)
         found = violations([case])
         if found:
             raise OrderRefusedByRulesError(found)
-        return terms, 0.0 if closing else case.notional or 0.0
+        now = self._clock.now()
+        money = 0.0 if closing else case.notional or 0.0
+        note_sending(connection, self._auditor, trail)
+        change = PendingChange(at=now, terms=terms, notional=money)
+        return terms, [Own(record.id, ChangeSent(now, change))]
 
     @staticmethod
-    def _modified(after: OrderRecord, wanted: Order) -> OrderView:
+    def _modified(
+        after: OrderRecord, wanted: Order, request: ChangeRequest, *, replaced: bool
+    ) -> OrderView:
         view = order_view(after)
         shown = {"order": msgspec.to_builtins(view)}
         if after.pending is not None:
@@ -133,10 +153,14 @@ class Changes:
                 f"the change to order {after.id} is sent, the gateway has not answered in time",
                 extra=shown,
             )
-        if _same(after.terms, wanted):
+        if _has_taken(after.terms, wanted, request):
             return view
         if not after.open:
             raise OrderNotOpenError(f"order {after.id} is {after.status} already", extra=shown)
+        if replaced:
+            raise ChangeReplacedError(
+                f"a later change of order {after.id} has replaced this one", extra=shown
+            )
         raise ChangeRejectedError(
             f"the broker refused the change: {after.warning or 'no reason given'}",
             extra={"brokerText": after.warning, **shown},
@@ -152,15 +176,26 @@ class Changes:
             if record.status is Status.CANCELLED:
                 return order_view(record)
             self._require_open(record)
-            after = await self._carry_out(
-                record,
-                PendingChange(at=self._clock.now()),
-                lambda: self._gateway.cancel_order(record.broker_order_id),
-                lambda now: (
-                    not now.open or (now.pending is None and now.state is not State.UNKNOWN)
-                ),
-            )
+            with self._tracker.watch([record.id]) as watch:
+                await self._tracker.decide(
+                    lambda connection: self._note_cancel(connection, record.id, trail)
+                )
+                after = await self._carry_out(
+                    record,
+                    watch,
+                    lambda: self._gateway.cancel_order(record.broker_order_id),
+                    lambda now: (
+                        not now.open or (now.pending is None and now.state is not State.UNKNOWN)
+                    ),
+                )
             return self._cancelled(after)
+
+    def _note_cancel(
+        self, connection: sqlite3.Connection, order_id: str, trail: Trail
+    ) -> tuple[None, list[Message]]:
+        note_sending(connection, self._auditor, trail)
+        now = self._clock.now()
+        return None, [Own(order_id, ChangeSent(now, PendingChange(at=now)))]
 
     @staticmethod
     def _cancelled(after: OrderRecord) -> OrderView:
@@ -232,51 +267,59 @@ class Changes:
                 extra=shown,
             )
 
+    def _require_changeable(self, record: OrderRecord) -> None:
+        """A change carries the whole order: it could place one that the broker never got."""
+        self._require_open(record)
+        shown = {"order": msgspec.to_builtins(order_view(record))}
+        if record.state is State.UNKNOWN:
+            raise OrderFateUnknownError(
+                f"the fate of order {record.id} is unknown: it was not changed", extra=shown
+            )
+        if record.state is not State.ACKNOWLEDGED:
+            raise OrderPendingError(
+                f"the broker has not acknowledged order {record.id} yet: it was not changed",
+                next_step="Read the order, and change it when its state is acknowledged",
+                extra=shown,
+            )
+
     async def _carry_out(
         self,
         record: OrderRecord,
-        change: PendingChange,
+        watch: Watch,
         send: Callable[[], Awaitable[None]],
         enough: Enough,
     ) -> OrderRecord:
-        """Notes the change, puts it on the wire, waits until it is `enough` or time is up."""
-        with self._tracker.watch([record.id]) as watch:
-            self._tracker.note(Own(record.id, ChangeSent(change.at, change)))
-            await self._tracker.flush()
-            try:
-                await send()
-            except BaseException:
-                self._tracker.note(Own(record.id, ChangeDropped(self._clock.now())))
-                raise
-            await watch.until(
-                lambda found: record.id in found and enough(found[record.id]),
-                self._preparer.rules.answer_within_seconds,
-            )
-            await self._tracker.flush()
+        """Puts what was noted on the wire, waits until it is `enough` or time is up."""
+        try:
+            await send()
+        except Exception:  # a caller that is cancelled may have got it written: the broker tells
+            self._tracker.note(Own(record.id, ChangeDropped(self._clock.now())))
+            raise
+        await watch.until(
+            lambda found: record.id in found and enough(found[record.id]),
+            self._preparer.rules.answer_within_seconds,
+        )
+        await self._tracker.flush()
         return await self.record(record.id)
 
 
+def _present(connection: sqlite3.Connection, order_id: str) -> OrderRecord:
+    record = orders.get(connection, order_id)
+    assert record is not None  # noqa: S101 - orders are never removed
+    return record
+
+
+def _newest_terms(record: OrderRecord) -> Order:
+    """What the broker holds once the change before this one has reached it."""
+    if record.pending is not None and record.pending.terms is not None:
+        return record.pending.terms
+    return record.terms
+
+
 def _shape(record: OrderRecord, request: ChangeRequest) -> list[Violation]:
-    found = []
-    kind = order_type(record.terms.order_type)
-    taken = {"limit_price": kind in {"LMT", "STP_LMT"}, "stop_price": kind in {"STP", "STP_LMT"}}
-    for name, field in (
-        ("quantity", "quantity"),
-        ("limit_price", "limitPrice"),
-        ("stop_price", "stopPrice"),
-    ):
-        value = getattr(request, name)
-        if value is None:
-            continue
-        if not taken.get(name, True):
-            found.append(
-                Violation(code="unexpected-field", message=f"{kind} takes no {field}", field=field)
-            )
-        negative_is_fine = record.contract.sec_type == "FUT" and name != "quantity"
-        if not math.isfinite(value) or (value <= 0 and not negative_is_fine):
-            found.append(
-                Violation(code="invalid-field", message=f"{field} must be more than 0", field=field)
-            )
+    found = [*_values(record, request), *_dates(record, request)]
+    if request == ChangeRequest(round_to_tick=request.round_to_tick):
+        found.append(Violation(code="missing-field", message="name at least one thing to change"))
     if request.quantity is not None and request.quantity <= record.filled:
         found.append(
             Violation(
@@ -290,6 +333,39 @@ def _shape(record: OrderRecord, request: ChangeRequest) -> list[Violation]:
     return found
 
 
-def _same(held: Order, wanted: Order) -> bool:
+def _values(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
+    kind = order_type(record.terms.order_type)
+    taken = {"limitPrice": kind in {"LMT", "STP_LMT"}, "stopPrice": kind in {"STP", "STP_LMT"}}
+    values = {
+        "quantity": request.quantity,
+        "limitPrice": request.limit_price,
+        "stopPrice": request.stop_price,
+    }
+    for field, value in values.items():
+        if value is None:
+            continue
+        if not taken.get(field, True):
+            yield Violation(
+                code="unexpected-field", message=f"{kind} takes no {field}", field=field
+            )
+        may_be_negative = record.contract.sec_type == "FUT" and field != "quantity"
+        if problem := number_problem(value, positive=not may_be_negative):
+            yield Violation(code="invalid-field", message=f"{field} {problem}", field=field)
+
+
+def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
+    field, date = "goodTillDate", request.good_till_date
+    if date is not None and (problem := text_problem(date)):
+        yield Violation(code="invalid-field", message=f"{field} {problem}", field=field)
+    tif = request.tif or record.terms.tif
+    if tif == "GTD" and not (record.terms.good_till_date if date is None else date):
+        yield Violation(code="missing-field", message=f"tif GTD needs {field}", field=field)
+    if tif != "GTD" and date:
+        yield Violation(code="unexpected-field", message=f"tif {tif} takes no {field}", field=field)
+
+
+def _has_taken(held: Order, wanted: Order, request: ChangeRequest) -> bool:
+    """Whether the order has what this request asked for; a change beside it may ask for more."""
     names = ("quantity", "limit_price", "stop_price", "tif")
-    return all(getattr(held, name) == getattr(wanted, name) for name in names)
+    asked = [name for name in names if getattr(request, name) is not None]
+    return all(getattr(held, name) == getattr(wanted, name) for name in asked)

@@ -7,6 +7,7 @@
     ├── KeyReusedError            idempotency-key-reused    the same key with another body
     ├── OrderRejectedError        order-rejected            the broker said no
     ├── ChangeRejectedError       change-rejected           the order goes on as it was
+    ├── ChangeReplacedError       change-replaced           by a later change
     ├── OrderNotSentError         order-not-sent            certainly not sent; repeat it
     ├── OrderPendingError         order-pending             sent, no answer yet: ask again
     ├── OrderFateUnknownError     order-fate-unknown        a person must look
@@ -101,6 +102,14 @@ class ChangeRejectedError(OrderError):
     code = "change-rejected"
     kind = Kind.REFUSED
     next_step = "Read brokerText and the order: it goes on as it was"
+
+
+class ChangeReplacedError(OrderError):
+    """Another change of the same order came after this one, and counts."""
+
+    code = "change-replaced"
+    kind = Kind.CONFLICT
+    next_step = "Read the order; change it again if that is not what you want"
 
 
 class OrderNotSentError(OrderError):

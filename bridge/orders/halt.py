@@ -62,8 +62,10 @@ class HaltSwitch:
 
     async def turn_off(self) -> bool:
         """Lets orders through again; False when there was no halt."""
+        before = self._halt
         removed = await self._database.write(lambda connection: settings.remove(connection, _NAME))
-        self._halt = None
+        if self._halt is before:  # else somebody has halted again, behind this in the journal
+            self._halt = None
         return removed
 
 

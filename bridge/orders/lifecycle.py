@@ -89,6 +89,12 @@ class ChangeDropped(Struct, frozen=True):
     at: datetime
 
 
+class ChangeUnanswered(Struct, frozen=True):
+    """The broker lists the order long after the change, and has never answered that."""
+
+    at: datetime
+
+
 class Settled(Struct, frozen=True):
     """A person has looked, and says what became of an order whose fate was unknown."""
 
@@ -106,6 +112,7 @@ Happening = (
     | Missing
     | ChangeSent
     | ChangeDropped
+    | ChangeUnanswered
     | Settled
 )
 
@@ -129,16 +136,31 @@ def _apply(record: OrderRecord, happening: Happening) -> OrderRecord:
         case Executed(at, quantity, average_price):
             return _executed(record, at, quantity, average_price)
         case ChangeSent(_, change):
-            money = max(record.notional, change.notional)
-            return (
-                structs.replace(record, pending=change, notional=money) if record.open else record
-            )
+            return _changing(record, change) if record.open else record
         case ChangeDropped():
-            return structs.replace(record, pending=None)
+            reserved = record.pending.added if record.pending else 0.0
+            return structs.replace(record, pending=None, notional=record.notional - reserved)
+        case ChangeUnanswered():
+            return _unanswered(record)
         case Settled(at, status):
             return _end(record, at, status) if record.state is State.UNKNOWN else record
         case _:
             return _own_knowledge(record, happening)
+
+
+def _changing(record: OrderRecord, change: PendingChange) -> OrderRecord:
+    """The day's money is reserved here; whatever becomes of the change, unless it is not sent."""
+    added = max(0.0, change.notional - record.notional)
+    pending = structs.replace(change, added=added)
+    return structs.replace(record, pending=pending, notional=record.notional + added)
+
+
+def _unanswered(record: OrderRecord) -> OrderRecord:
+    if record.pending is None or record.status is Status.PENDING_CANCEL:
+        return record
+    what = "cancel" if record.pending.terms is None else "change"
+    warning = f"the broker has never answered the last {what}: the order is as the broker lists it"
+    return structs.replace(record, pending=None, warning=warning)
 
 
 def _own_knowledge(record: OrderRecord, happening: Sent | NotSent | Missing) -> OrderRecord:

@@ -1,6 +1,6 @@
-"""Order numbers under this client id.
+"""Order numbers: rising, and never one that the journal has given out before.
 
-Rising, and never one that the journal has given out before.
+Also under another client id: settings may change it at any time, and back.
 """
 
 from __future__ import annotations
@@ -18,15 +18,10 @@ class OrderNumbers:
 
     async def load(self, database: Database) -> None:
         """Looks up what earlier processes have given out."""
-        client_id = self._gateway.client_id
-        self._highest = await database.read(
-            lambda connection: orders.highest_broker_order_id(connection, client_id)
-        )
+        self._highest = await database.read(orders.highest_broker_order_id)
 
     def next(self) -> int:
         """A fresh number; `NotConnectedError` before the gateway has named its first one."""
-        number = self._gateway.next_order_id()
-        while number <= self._highest:  # the gateway's own count was reset, or never saw the last
-            number = self._gateway.next_order_id()
-        self._highest = number
-        return number
+        # The gateway's own count may have been reset, or have never seen the last.
+        self._highest = max(self._gateway.next_order_id(), self._highest + 1)
+        return self._highest

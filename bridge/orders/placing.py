@@ -18,10 +18,9 @@ from typing import Any
 import structlog
 from msgspec import Struct, structs
 
-from bridge.clock import Clock
 from bridge.orders import answers, identity
 from bridge.orders.answers import Answer
-from bridge.orders.auditing import Auditor, Caller, Trail
+from bridge.orders.auditing import Caller, Trail
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
@@ -30,19 +29,17 @@ from bridge.orders.errors import (
     OrderRejectedError,
     Violation,
 )
-from bridge.orders.halt import HaltSwitch
 from bridge.orders.legs import one_cancels_all
-from bridge.orders.prepare import Prepared, Preparer
+from bridge.orders.prepare import Prepared
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.rules import TradingRules
 from bridge.orders.safety.case import Case
 from bridge.orders.sending import KeyTakenError, Sender, Wish
 from bridge.orders.status import Status
-from bridge.orders.tracker import Tracker
-from bridge.store import Database, idempotency, orders
+from bridge.orders.worker import Tools, Worker
+from bridge.store import idempotency, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
-from bridge.tws.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
@@ -56,28 +53,12 @@ class Placed(Struct, frozen=True):
     replayed: bool
 
 
-class Placement:
+class Placement(Worker):
     """Places orders, and answers repetitions."""
 
-    def __init__(
-        self,
-        database: Database,
-        gateway: Gateway,
-        preparer: Preparer,
-        tracker: Tracker,
-        halt: HaltSwitch,
-        auditor: Auditor,
-        sender: Sender,
-        clock: Clock,
-    ) -> None:
-        self._database = database
-        self._gateway = gateway
-        self._preparer = preparer
-        self._tracker = tracker
-        self._halt = halt
-        self._auditor = auditor
+    def __init__(self, tools: Tools, sender: Sender) -> None:
+        super().__init__(tools)
         self._sender = sender
-        self._clock = clock
 
     @property
     def _rules(self) -> TradingRules:

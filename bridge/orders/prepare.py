@@ -93,7 +93,7 @@ class Preparer:
             raise OrderRefusedByRulesError(found)
         details = await self._contracts.resolve(contract_query(request))
         _require_same_symbol(request, details.contract)
-        ladder, reference = await self.surroundings_of(details)
+        ladder, reference = await self._surroundings_of(details)
         return Prepared(
             details=details,
             ladder=ladder,
@@ -101,8 +101,13 @@ class Preparer:
             legs=legs(request, self._account(request), ladder),
         )
 
-    async def details_of(self, contract: Contract) -> ContractDetails:
-        """The details of a contract that was qualified before."""
+    async def prepare_change(self, contract: Contract) -> Prepared:
+        """The same for a change of an order whose contract was qualified before."""
+        details = await self._details_of(contract)
+        ladder, reference = await self._surroundings_of(details)
+        return Prepared(details=details, ladder=ladder, reference=reference, legs=())
+
+    async def _details_of(self, contract: Contract) -> ContractDetails:
         query = Contract(
             con_id=contract.con_id,
             sec_type=contract.sec_type,
@@ -111,10 +116,9 @@ class Preparer:
         )
         return await self._contracts.resolve(query)
 
-    async def surroundings_of(
+    async def _surroundings_of(
         self, details: ContractDetails
     ) -> tuple[tuple[PriceIncrement, ...], Reference | None]:
-        """Price ladder and last quote, asked for side by side."""
         ladder, reference = await asyncio.gather(
             self._ladder(details), self._references.reference(details.contract)
         )
@@ -156,15 +160,17 @@ class Preparer:
         pairs = [(each, leg) for each in prepared for leg in each.legs]
         cases = [self._case(each, leg.order, closing=leg.closing) for each, leg in pairs]
         money = sum(case.notional or 0.0 for case in cases if not case.closing)
+        entries = [each.legs[0].order if leg.closing else None for each, leg in pairs]
         return [
             structs.replace(
                 case,
+                entry=entry,
                 open_orders=before.open_orders,
                 day=before.day,
                 new_orders=len(cases),
                 request_notional=money,
             )
-            for case in cases
+            for case, entry in zip(cases, entries, strict=True)
         ]
 
     def change_case(

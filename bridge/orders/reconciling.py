@@ -6,8 +6,8 @@ looked for a second time a moment later (what the last process wrote may still b
 through the gateway). If it is still nowhere,
 
 * it was never sent, when it was not acknowledged, was not sent over the present connection, and
-  the number that the gateway named as its next one at the beginning of it is not past its own (the
-  gateway raises that number with every order it takes), or
+  the number that the gateway named as its next one at the beginning of it is not past its own
+  (`sequence` says when that is a proof), or
 * its fate is unknown: shown, told, and left alone until a person or the broker clears it up.
 
 The entry of a bracket whose last leg was never sent is held back by the gateway, which does not
@@ -30,9 +30,10 @@ from bridge.model import OpenOrder
 from bridge.orders.absorb import Own
 from bridge.orders.changing import CancelResult, Changes
 from bridge.orders.halt import Halt, HaltSwitch
-from bridge.orders.lifecycle import Missing, NotSent
+from bridge.orders.lifecycle import ChangeUnanswered, Missing, NotSent
 from bridge.orders.rules import TradingRules
 from bridge.orders.sending import Sender
+from bridge.orders.sequence import NumberSequence
 from bridge.orders.status import State, Status
 from bridge.orders.tracker import Tracker
 from bridge.store import Database, orders
@@ -59,9 +60,11 @@ class Reconciler:
         sender: Sender,
         changes: Changes,
         halt: HaltSwitch,
+        sequence: NumberSequence,
         rules: TradingRules,
         clock: Clock,
     ) -> None:
+        self._sequence = sequence
         self._database = database
         self._gateway = gateway
         self._tracker = tracker
@@ -111,12 +114,12 @@ class Reconciler:
 
     async def _reconcile(self) -> None:
         async with self._turn:
-            connected_at = self._gateway.next_valid_id
+            await self._sequence.observe()
             missing = await self._look(await self._suspects())
             if missing:
                 await self._clock.sleep(SECOND_LOOK_SECONDS)
                 missing = await self._look(missing)
-            never_seen = [each for each in missing if self._never_seen(each, connected_at)]
+            never_seen = [each for each in missing if await self._never_seen(each)]
             broken_off = {each.group_id for each in never_seen if each.terms.transmit}
             broken_off |= await self._broken_off_before(missing)
             for record in missing:
@@ -129,7 +132,16 @@ class Reconciler:
             self._absent = {
                 record.id: self._absent.get(record.id, self._clock.now()) for record in missing
             }
+            await self._give_up_changes()
             await self._tracker.flush()
+
+    async def _give_up_changes(self) -> None:
+        """A change that the broker's list does not show in all this time was not taken."""
+        patience = timedelta(seconds=self._rules.answer_within_seconds)
+        for record in await self._suspects():
+            pending = record.pending
+            if pending is not None and self._looked_at - pending.at > patience:
+                self._tracker.note(Own(record.id, ChangeUnanswered(self._clock.now())))
 
     async def _suspects(self) -> list[OrderRecord]:
         """The journal's open orders, but for those that are being sent at this moment."""
@@ -172,14 +184,13 @@ class Reconciler:
         since = self._absent.get(record.id)
         return since is not None and self._clock.now() - since >= PATIENCE
 
-    def _never_seen(self, record: OrderRecord, next_valid_id: int | None) -> bool:
+    async def _never_seen(self, record: OrderRecord) -> bool:
         """Whether it is certain that the gateway never got this order."""
         return (
-            next_valid_id is not None
-            and record.broker_order_id >= next_valid_id
-            and record.state in {State.INTENTION, State.SENT}
+            record.state in {State.INTENTION, State.SENT}
             and record.client_id == self._gateway.client_id
             and record.id not in self._sender.on_this_connection
+            and await self._sequence.never_reached(record.broker_order_id, record.id)
         )
 
     def _note_not_sent(self, record: OrderRecord) -> None:

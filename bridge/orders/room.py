@@ -21,8 +21,10 @@ from bridge.orders.reconciling import Reconciler
 from bridge.orders.reference import DeskReferences
 from bridge.orders.rules import TradingRules, load
 from bridge.orders.sending import Sender
+from bridge.orders.sequence import NumberSequence
 from bridge.orders.tracker import Tracker
 from bridge.orders.views import OrderView, order_view
+from bridge.orders.worker import Tools
 from bridge.services import HealthOverlay, Services
 from bridge.settings.desk import SettingsDesk
 from bridge.settings.profile import Profile
@@ -49,10 +51,21 @@ def install(services: Services) -> None:
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock))
     auditor = Auditor(database, clock)
     numbers = OrderNumbers(gateway)
-    sender = Sender(database, gateway, preparer, tracker, halt, auditor, numbers, clock)
-    placement = Placement(database, gateway, preparer, tracker, halt, auditor, sender, clock)
-    changes = Changes(database, gateway, preparer, tracker, halt, auditor, clock)
-    reconciler = Reconciler(database, gateway, tracker, sender, changes, halt, rules, clock)
+    tools = Tools(
+        database=database,
+        gateway=gateway,
+        preparer=preparer,
+        tracker=tracker,
+        halt=halt,
+        auditor=auditor,
+        clock=clock,
+    )
+    sender = Sender(tools, numbers)
+    placement, changes = Placement(tools, sender), Changes(tools)
+    sequence = NumberSequence(database, gateway, clock)
+    reconciler = Reconciler(
+        database, gateway, tracker, sender, changes, halt, sequence, rules, clock
+    )
     services.provide(
         OrderDesk, OrderDesk(database, gateway, placement, sender, changes, halt, auditor)
     )

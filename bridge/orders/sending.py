@@ -16,24 +16,22 @@ from typing import Final
 import structlog
 from msgspec import Struct, structs
 
-from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import Contract, Order, OrderState
 from bridge.orders import identity
 from bridge.orders.absorb import Own
-from bridge.orders.auditing import Auditor, Trail, note_sending
+from bridge.orders.auditing import Trail, note_sending
 from bridge.orders.errors import OrderRefusedByRulesError, TooManyOrdersError
-from bridge.orders.halt import HaltSwitch, halted, stored
+from bridge.orders.halt import halted, stored
 from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent
 from bridge.orders.numbers import OrderNumbers
-from bridge.orders.prepare import Prepared, Preparer
+from bridge.orders.prepare import Prepared
 from bridge.orders.safety import violations
-from bridge.orders.tracker import Tracker
-from bridge.store import Database, idempotency, order_events, orders
+from bridge.orders.worker import Tools, Worker
+from bridge.store import idempotency, order_events, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
-from bridge.tws.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
@@ -53,33 +51,17 @@ class Wish(Struct, frozen=True):
     trail: Trail
 
 
-class Sender:
+class Sender(Worker):
     """Writes orders down and sends them; the only caller of `place_order` for new ones."""
 
-    def __init__(
-        self,
-        database: Database,
-        gateway: Gateway,
-        preparer: Preparer,
-        tracker: Tracker,
-        halt: HaltSwitch,
-        auditor: Auditor,
-        numbers: OrderNumbers,
-        clock: Clock,
-    ) -> None:
+    def __init__(self, tools: Tools, numbers: OrderNumbers) -> None:
+        super().__init__(tools)
         self.sending: set[str] = set()  # orders between the journal and the wire
         self.on_this_connection: set[str] = set()  # orders that were written to the present one
-        self._database = database
-        self._gateway = gateway
-        self._preparer = preparer
-        self._tracker = tracker
-        self._halt = halt
-        self._auditor = auditor
         self._numbers = numbers
-        self._clock = clock
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[list[OrderRecord]]] = set()
-        gateway.events.lost.listen(lambda _: self.on_this_connection.clear())
+        self._gateway.events.lost.listen(lambda _: self.on_this_connection.clear())
 
     async def commit(self, wish: Wish) -> list[OrderRecord]:
         """Writes the orders of a wish down and sends them; returns when they are on the wire.
@@ -244,7 +226,10 @@ class Sender:
                 self._halt.require_off()
                 self.on_this_connection.add(record.id)
                 await self._gateway.place_order(
-                    record.broker_order_id, record.contract, record.terms
+                    record.broker_order_id,
+                    record.contract,
+                    record.terms,
+                    permit=self._halt.require_off,
                 )
                 sent.append(record)
                 self._tracker.note(Own(record.id, Sent(self._clock.now())))

@@ -7,9 +7,10 @@ then tells anyone. So nobody ever hears of something that the journal could lose
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import structlog
 
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 _BATCH: Final = 500
 _RETRY_SECONDS: Final = 0.5
+
+Result = TypeVar("Result")
 
 
 class Tracker:
@@ -86,6 +89,24 @@ class Tracker:
         """Queues what the bridge itself knows (or has asked the broker for)."""
         for message in messages:
             self._queue.put_nowait(message)
+
+    async def decide(
+        self, work: Callable[[sqlite3.Connection], tuple[Result, Iterable[Message]]]
+    ) -> Result:
+        """Runs `work`, and absorbs what it wants noted, in one synced transaction.
+
+        So what `work` finds in the journal still holds when its decision is written down. Nothing
+        is noted when it raises.
+        """
+        now, client_id = self._clock.now(), self._gateway.client_id
+
+        def both(connection: sqlite3.Connection) -> tuple[Result, Absorbed]:
+            result, messages = work(connection)
+            return result, absorb(connection, messages, client_id, now)
+
+        result, changes = await self._database.write(both)
+        self._tell(changes)
+        return result
 
     async def flush(self) -> None:
         """Returns when everything that had come before is in the journal."""

@@ -63,8 +63,14 @@ def answer(
 
 
 def release(connection: sqlite3.Connection, key_digest: str) -> bool:
-    """Gives an unanswered key back: its order was certainly not sent."""
+    """Gives an unanswered key back when each of its orders was certainly not sent.
+
+    False when one may have been: somebody else has used the key again in the meantime.
+    """
     released = connection.execute(
-        "DELETE FROM idempotency WHERE key_digest = ? AND accepted IS NULL", (key_digest,)
+        "DELETE FROM idempotency WHERE key_digest = ? AND accepted IS NULL AND NOT EXISTS"
+        " (SELECT 1 FROM orders WHERE key_digest = idempotency.key_digest"
+        " AND status != 'NotSent')",
+        (key_digest,),
     )
     return released.rowcount == 1

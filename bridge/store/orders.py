@@ -20,11 +20,15 @@ from bridge.store.times import (
 
 
 class PendingChange(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A change that the broker has not answered yet; no terms: a cancel."""
+    """A change that the broker has not answered yet; no terms: a cancel.
+
+    `notional` is the order's money with the change, `added` what the change reserved of the day's.
+    """
 
     at: datetime
     terms: Order | None = None
     notional: float = 0.0
+    added: float = 0.0
 
 
 class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -165,21 +169,58 @@ def count_open(connection: sqlite3.Connection) -> int:
 
 
 def totals_since(connection: sqlite3.Connection, moment: datetime) -> DayTotals:
-    """What was ordered from `moment` on, orders that were certainly not sent left out."""
+    """What was ordered from `moment` on, orders that were certainly not sent left out.
+
+    What changes have added since then to older orders counts, too.
+    """
+    since = to_milliseconds(moment)
     row = connection.execute(
         "SELECT count(*), coalesce(sum(notional), 0) FROM orders"
         " WHERE created_at >= ? AND status != 'NotSent'",
-        (to_milliseconds(moment),),
+        (since,),
     ).fetchone()
-    return DayTotals(int(row[0]), float(row[1]))
+    older = connection.execute(
+        "SELECT coalesce(sum(order_money.added), 0) FROM order_money"
+        " JOIN orders ON orders.id = order_money.order_id"
+        " WHERE order_money.at >= ? AND orders.created_at < ?",
+        (since, since),
+    ).fetchone()
+    return DayTotals(int(row[0]), float(row[1]) + float(older[0]))
 
 
-def highest_broker_order_id(connection: sqlite3.Connection, client_id: int) -> int:
-    """The highest number that was ever given to an order of this client id; 0 when none was."""
+def add_money(connection: sqlite3.Connection, order_id: str, at: datetime, added: float) -> None:
+    """Notes that a change has made an order worth more (or, when it was not sent, less again)."""
+    connection.execute(
+        "INSERT INTO order_money (order_id, at, added) VALUES (?, ?, ?)",
+        (order_id, to_milliseconds(at), added),
+    )
+
+
+def highest_broker_order_id(connection: sqlite3.Connection) -> int:
+    """The highest number that was ever given to an order, whatever the client id; 0: none was."""
+    row = connection.execute("SELECT max(broker_order_id) FROM orders").fetchone()
+    return int(row[0] or 0)
+
+
+def highest_acknowledged(connection: sqlite3.Connection, client_id: int, after_row: int) -> int:
+    """The highest number the broker has acknowledged of the orders behind this row; 0: none."""
     row = connection.execute(
-        "SELECT max(broker_order_id) FROM orders WHERE client_id = ?", (client_id,)
+        "SELECT max(broker_order_id) FROM orders"
+        " WHERE client_id = ? AND sequence > ? AND acknowledged_at IS NOT NULL",
+        (client_id, after_row),
     ).fetchone()
     return int(row[0] or 0)
+
+
+def newest_row(connection: sqlite3.Connection) -> int:
+    """Where the journal of orders ends; 0 while it is empty."""
+    return int(connection.execute("SELECT coalesce(max(sequence), 0) FROM orders").fetchone()[0])
+
+
+def row_of(connection: sqlite3.Connection, order_id: str) -> int:
+    """Where an order stands in the journal; rows only ever rise. 0 for an unknown id."""
+    row = connection.execute("SELECT sequence FROM orders WHERE id = ?", (order_id,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def page(

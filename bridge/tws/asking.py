@@ -146,8 +146,12 @@ class Asker:
         def put() -> None:
             if pending.future.done():
                 return
+            try:
+                write(wire.send, name if isinstance(name, int) else 0)
+            except Exception as error:  # the encoders write whole messages or nothing
+                pending.future.set_exception(error)
+                return
             pending.sent_at = link.clock.monotonic()
-            write(wire.send, name if isinstance(name, int) else 0)
             if done and not pending.future.done():
                 pending.future.set_result([])
 

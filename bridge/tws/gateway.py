@@ -117,6 +117,10 @@ class Gateway(Protocol):
         """The constant client id."""
 
     @property
+    def address(self) -> str:
+        """Which gateway: ``host:port`` of the present settings."""
+
+    @property
     def server_version(self) -> int:
         """The negotiated protocol version; 0 before the first connection."""
 
@@ -246,10 +250,18 @@ class Gateway(Protocol):
         ``NotConnectedError`` before there is one.
         """
 
-    async def place_order(self, order_id: int, contract: Contract, order: Order) -> None:
+    async def place_order(
+        self,
+        order_id: int,
+        contract: Contract,
+        order: Order,
+        *,
+        permit: Callable[[], None] | None = None,
+    ) -> None:
         """Puts an order (or a change to it) on the wire and returns then.
 
-        The answer comes as events.
+        The answer comes as events. ``permit`` is asked at the moment of writing, after any wait
+        for room in the lane; what it raises is raised here.
 
         Raises before writing anything or not at all: after an exception nothing was sent.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from bridge import model
 from bridge.clock import TimerClock
@@ -101,6 +102,11 @@ class TwsSession(Reads):
         return self.link.target.client_id
 
     @property
+    def address(self) -> str:
+        """``host:port`` of the gateway."""
+        return f"{self.link.target.host}:{self.link.target.port}"
+
+    @property
     def server_version(self) -> int:
         """The negotiated version; 0 before the first connection."""
         return self.link.server_version
@@ -135,11 +141,22 @@ class TwsSession(Reads):
     # orders -----------------------------------------------------------------------------------
 
     async def place_order(
-        self, order_id: int, contract: model.Contract, order: model.Order
+        self,
+        order_id: int,
+        contract: model.Contract,
+        order: model.Order,
+        *,
+        permit: Callable[[], None] | None = None,
     ) -> None:
         """Puts an order on the wire, or raises having written nothing."""
         wanted, placed = convert.to_contract(contract), convert.to_order(order)
-        await self._asker.write_order(lambda send: send.placeOrder(order_id, wanted, placed))
+
+        def write(send: Any) -> None:
+            if permit is not None:
+                permit()
+            send.placeOrder(order_id, wanted, placed)
+
+        await self._asker.write_order(write)
 
     async def cancel_order(self, order_id: int) -> None:
         """Puts a cancel on the wire, or raises having written nothing."""

@@ -87,6 +87,7 @@ class FakeGateway:
     on_open: Callable[[FakeLine], None] | None = None
     refuse_at_once: TwsError | None = None
     client_id: int = 17
+    address: str = "gateway:4002"
     server_version: int = 178
 
     def require_ready(self) -> None:

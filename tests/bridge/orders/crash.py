@@ -30,6 +30,13 @@ RULES = {
 }
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "SPY")
 HELD_PRICE = 1.0  # a limit to buy that nobody meets
+RESTING = {
+    "symbol": "AAPL",
+    "action": "BUY",
+    "quantity": 1,
+    "orderType": "LMT",
+    "limitPrice": HELD_PRICE,
+}
 FLOW_SECONDS = 120.0
 MOST_KILLS = 10
 

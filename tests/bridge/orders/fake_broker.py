@@ -188,10 +188,19 @@ class FakeBroker(FakeGateway):
         self.next_id += 1
         return self.next_id - 1
 
-    async def place_order(self, order_id: int, contract: Contract, order: Order) -> None:
+    async def place_order(
+        self,
+        order_id: int,
+        contract: Contract,
+        order: Order,
+        *,
+        permit: Callable[[], None] | None = None,
+    ) -> None:
         self.require_ready()
         if self.hold is not None:
             await self.hold.wait()
+        if permit is not None:
+            permit()
         if self.refuse_order is not None:
             raise self.refuse_order
         self.wire.append(("place", order_id))

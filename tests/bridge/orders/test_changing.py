@@ -1,3 +1,4 @@
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 from bridge.orders.changing import Settlement
 from bridge.orders.errors import (
     ChangeRejectedError,
+    ChangeReplacedError,
     OrderNotOpenError,
     OrderPendingError,
     OrderRefusedByRulesError,
@@ -46,6 +48,12 @@ async def test_a_change_is_held_against_the_same_rules(tmp_path: Path) -> None:
             ({"stop_price": 90.0}, "unexpected-field"),
             ({"limit_price": -1.0}, "invalid-field"),
             ({"quantity": float("nan")}, "invalid-field"),
+            ({"quantity": 1e30}, "invalid-field"),
+            ({"limit_price": 1e300}, "invalid-field"),
+            ({"tif": "GTD"}, "missing-field"),
+            ({"good_till_date": "20260619 16:00:00"}, "unexpected-field"),
+            ({"tif": "GTD", "good_till_date": "2026\0"}, "invalid-field"),
+            ({}, "missing-field"),
         ):
             with pytest.raises(OrderRefusedByRulesError) as raised:
                 await _modify(room, view.order_id, **changes)
@@ -64,6 +72,135 @@ async def test_what_changes_add_counts_for_the_day(tmp_path: Path) -> None:
         with pytest.raises(OrderRefusedByRulesError, match="today"):
             await room.place(key="3", quantity=6)
         assert (await room.place(key="4", quantity=5)).status is Status.SUBMITTED
+
+
+async def test_changes_at_once_cannot_pass_the_days_limit_together(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_notional_per_day=3000) as room:
+        views = [await room.place(key=str(number)) for number in range(2)]
+        results = await asyncio.gather(
+            *(_modify(room, view.order_id, quantity=20) for view in views), return_exceptions=True
+        )
+        refused = [each for each in results if isinstance(each, OrderRefusedByRulesError)]
+        assert len(refused) == 1
+        assert refused[0].violations[0].code == "max-notional-per-day"
+        assert len(broker.placed) == 3
+
+
+async def test_a_change_and_an_order_at_once_cannot_pass_it_either(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_notional_per_day=2500) as room:
+        view = await room.place()
+        results = await asyncio.gather(
+            _modify(room, view.order_id, quantity=20),
+            room.place(key="other"),
+            return_exceptions=True,
+        )
+        refused = [each for each in results if isinstance(each, OrderRefusedByRulesError)]
+        assert len(refused) == 1
+
+
+async def test_what_is_added_to_an_order_of_yesterday_counts_for_today(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_notional_per_day=2500) as room:
+        view = await room.place(tif="GTC")
+        room.clock.wind(86_400)
+        await _modify(room, view.order_id, quantity=30)
+        with pytest.raises(OrderRefusedByRulesError, match="today"):
+            await room.place(key="2", quantity=6)
+        with pytest.raises(OrderRefusedByRulesError, match="today"):
+            await _modify(room, view.order_id, quantity=36)
+        assert (await room.place(key="3", quantity=5)).status is Status.SUBMITTED
+
+
+async def test_a_change_that_was_not_sent_gives_its_money_back(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_notional_per_day=3000) as room:
+        view = await room.place()
+        broker.refuse_order = NotConnectedError("gone")
+        with pytest.raises(NotConnectedError):
+            await _modify(room, view.order_id, quantity=30)
+        broker.refuse_order = None
+        assert (await room.place(key="2", quantity=20)).status is Status.SUBMITTED
+
+
+async def test_changes_of_one_order_at_once_add_up(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        view = await room.place()
+        await asyncio.gather(
+            _modify(room, view.order_id, quantity=12),
+            _modify(room, view.order_id, limit_price=99.0),
+        )
+        order = await room.order()
+        assert (order.quantity, order.limit_price, order.pending) == (12, 99.0, None)
+
+
+async def test_of_two_changes_of_the_same_field_the_later_counts(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        view = await room.place()
+        results = await asyncio.gather(
+            *(_modify(room, view.order_id, limit_price=price) for price in (98.0, 99.0)),
+            return_exceptions=True,
+        )
+        told = [each for each in results if not isinstance(each, ChangeReplacedError)]
+        held = (await room.order()).limit_price
+        assert held in {98.0, 99.0}
+        assert len(told) >= 1
+        assert all(not isinstance(each, BaseException) for each in told)
+
+
+async def test_a_change_that_waits_for_the_wire_is_stopped_by_a_halt(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.hold = asyncio.Event()
+        changing = asyncio.create_task(_modify(room, view.order_id, quantity=12))
+        while (await room.order()).pending is None:
+            await asyncio.sleep(0)
+        await room.desk.halt_trading("", "none", CALLER)
+        broker.hold.set()
+        with pytest.raises(TradingHaltedError):
+            await changing
+        order = await room.order()
+        assert (order.quantity, order.pending) == (10, None)
+        assert len(broker.placed) == 1
+
+
+async def test_an_order_that_is_not_acknowledged_is_not_changed(tmp_path: Path) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        with pytest.raises(OrderPendingError):
+            await room.place()
+        order = await room.order()
+        with pytest.raises(OrderPendingError, match="not changed"):
+            await _modify(room, order.order_id, quantity=12)
+        assert len(broker.placed) == 1
+
+
+async def test_changes_and_cancels_are_in_the_audit_log_before_they_are_sent(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.hold = asyncio.Event()
+        changing = asyncio.create_task(_modify(room, view.order_id, quantity=12))
+        while (await room.order()).pending is None:
+            await asyncio.sleep(0)
+        newest = (await room.desk.audit("", 1)).entries[0]
+        assert (newest.action, newest.target, newest.result) == (
+            "order.modify",
+            view.order_id,
+            "sending",
+        )
+        broker.hold.set()
+        await changing
+        await room.desk.changes.cancel(view.order_id, CALLER)
+        entries = (await room.desk.audit("", 2)).entries
+        assert [(each.action, each.result) for each in entries] == [
+            ("order.cancel", "ok"),
+            ("order.cancel", "sending"),
+        ]
 
 
 async def test_a_quantity_below_what_is_filled_makes_no_sense(tmp_path: Path) -> None:

@@ -186,6 +186,46 @@ def test_malformed_orders_are_refused(desk: Desk, body: Body) -> None:
     assert answer.json()["code"] in {"invalid-request", "order-refused"}
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "missing"),
+        (b"{", "malformed"),
+        (b'{"symbol": 1, ', "malformed"),
+        (b'{"symbol": NaN}', "malformed"),
+        (b'["AAPL"]', "invalid"),
+        (b'{"symbol": "\xff"}', "malformed"),
+        (b"[" * 100_000, "malformed"),
+        (
+            b'{"symbol":"AAPL","action":"BUY","quantity":1,"quantity":99,'
+            b'"orderType":"LMT","limitPrice":1}',
+            "repeated",
+        ),
+        (
+            b'{"symbol":"AAPL","action":"BUY","quantity":1,"orderType":"LMT","limitPrice":1,'
+            b'"bracket":{"takeProfit":{"limitPrice":2,"limitPrice":3}}}',
+            "repeated",
+        ),
+    ],
+)
+def test_bodies_that_are_not_one_clear_order(desk: Desk, body: bytes, code: str) -> None:
+    headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
+    answer = desk.client.post("/order", content=body, headers=headers)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "invalid-request"), answer.text
+    assert code in {each["code"] for each in problem["errors"]}
+
+
+def test_a_nul_never_reaches_the_gateway(desk: Desk) -> None:
+    before = len(desk.simulator.book()["orders"])
+    for name in ("symbol", "exchange", "currency", "account", "ocaGroup", "goodTillDate"):
+        answer = desk.place(**(RESTING | {name: "X\0U7654321"}))
+        assert answer.status_code == 422, (name, answer.text)
+    assert desk.bridge.get("/contracts", symbol="AA\0PL").status_code == 422
+    assert len(desk.simulator.book()["orders"]) == before
+    assert desk.bridge.get("/ready").status_code == 200
+
+
 def test_modify_and_cancel(desk: Desk) -> None:
     order = desk.placed(**RESTING)
     path = f"/order/{order['orderId']}"

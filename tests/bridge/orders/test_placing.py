@@ -15,12 +15,12 @@ from bridge.orders.errors import (
     OrderRejectedError,
     TradingHaltedError,
 )
-from bridge.orders.identity import body_digest
+from bridge.orders.identity import body_digest, key_digest
 from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
 from bridge.orders.status import State, Status
 from bridge.orders.views import OrderGroup
 from bridge.store import idempotency, orders
-from bridge.tws.errors import NotConnectedError
+from bridge.tws.errors import ConnectionLostError, NotConnectedError
 from bridge.tws.state import ConnectionState
 from tests.bridge.orders.fake_broker import FakeBroker, listed, lost, option
 from tests.bridge.orders.orderroom import CALLER, opened, request
@@ -472,3 +472,65 @@ def test_the_bodies_of_two_requests_that_mean_the_same_have_one_digest() -> None
         body_digest("order", msgspec.json.decode(text, type=OrderRequest)) for text in written
     )
     assert first == same != other
+
+
+async def test_a_key_is_not_given_back_when_its_order_is_under_way_again(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        broker.refuse_order = lost()
+        with pytest.raises(ConnectionLostError):
+            await room.place()
+        broker.refuse_order, broker.hold = None, asyncio.Event()
+        again = asyncio.create_task(room.place())
+        while not await room.database.read(orders.count_open):
+            await asyncio.sleep(0)
+        digest = key_digest("key-1")
+        # Somebody who saw the first attempt fail, and only now gets round to it.
+        assert not await room.database.write(lambda c: idempotency.release(c, digest))
+        assert await room.database.read(lambda c: idempotency.get(c, digest)) is not None
+        broker.hold.set()
+        view = await again
+        assert (await room.place()).order_id == view.order_id
+        assert len(broker.placed) == 1
+
+
+async def test_a_bracket_on_the_wrong_side_of_the_market_is_refused(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        with pytest.raises(OrderRefusedByRulesError) as raised:
+            await room.place(
+                order_type="MKT",
+                limit_price=None,
+                bracket=Bracket(
+                    take_profit=TakeProfit(limit_price=99.0), stop_loss=StopLoss(stop_price=98.0)
+                ),
+            )
+        fields = [each.field for each in raised.value.violations]
+        assert fields == ["bracket.takeProfit"]
+        assert broker.placed == []
+
+
+async def test_numbers_of_another_client_id_are_not_given_out_again(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        await room.place()
+        await room.place(key="2")
+    broker.client_id, broker.next_id = 18, 1
+    async with opened(tmp_path, broker, reconcile=False) as room:
+        broker.client_id, broker.next_id = 17, 1  # the stored settings are taken over after that
+        assert (await room.place(key="3")).broker_order_id == 3
+
+
+async def test_a_halt_beats_the_end_of_an_earlier_one_that_is_just_being_written(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        await room.desk.halt_trading("first", "none", CALLER)
+        lifting = asyncio.create_task(room.desk.resume_trading(CALLER))
+        await asyncio.sleep(0)  # it is on its way to the journal
+        await room.desk.halt_trading("second", "none", CALLER)
+        await lifting
+        assert room.desk.halt_view().halted
+        assert room.desk.halt_view().reason == "second"
+    async with opened(tmp_path, FakeBroker()) as room:
+        assert room.desk.halt_view().halted

@@ -7,7 +7,7 @@ import pytest
 from bridge.orders.alerts import OrderAlerts
 from bridge.orders.changing import Settlement
 from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
-from bridge.orders.request import Bracket, TakeProfit
+from bridge.orders.request import Bracket, ChangeRequest, TakeProfit
 from bridge.orders.status import State, Status
 from bridge.store import orders
 from bridge.store.executions import Query
@@ -71,50 +71,150 @@ async def test_an_order_that_ended_meanwhile(
         assert (await room.order()).status is status
 
 
+async def _known_numbers(tmp_path: Path, broker: FakeBroker) -> None:
+    """A first order that the gateway has acknowledged: its numbers are known to have begun."""
+    async with opened(tmp_path, broker) as room:
+        await room.place(key="first")
+
+
 async def test_what_the_gateway_never_saw_was_not_sent_and_its_key_works_again(
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
     await _unanswered(tmp_path, broker)
-    broker.book.clear()  # the bytes died with the socket
+    del broker.book[broker.placed[-1]]  # the bytes died with the socket
     async with opened(tmp_path, broker) as room:
         assert (await room.order()).status is Status.NOT_SENT
         view = await room.place()
         assert view.status is Status.SUBMITTED
-        assert view.broker_order_id == 2
+        assert view.broker_order_id == 3
+
+
+async def test_nothing_is_proved_by_a_gateway_that_has_begun_its_numbers_anew(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
+    await _unanswered(tmp_path, broker)
+    broker.book.clear()  # taken, perhaps filled days ago; then somebody has reset the numbers
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).state is State.UNKNOWN
+        with pytest.raises(OrderFateUnknownError):
+            await room.place()
+        later = await room.place(key="later")
+        await broker.reconnect()
+        unknown = (await room.desk.orders(only_open=True, cursor="", limit=9)).orders
+        assert [each.state for each in unknown] == [
+            State.ACKNOWLEDGED,
+            State.UNKNOWN,
+            State.ACKNOWLEDGED,
+        ]
+        assert unknown[0].order_id == later.order_id
+    assert len(broker.placed) == 3
+
+
+async def test_the_new_numbers_prove_something_of_the_orders_after_the_break(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
+    broker.book.clear()
+    async with opened(tmp_path, broker) as room:
+        await room.place(key="later")
+    await _unanswered(tmp_path, broker)
+    del broker.book[broker.placed[-1]]
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).status is Status.NOT_SENT
+
+
+async def test_the_first_number_of_all_is_what_a_reset_looks_like(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    broker.book.clear()
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).state is State.UNKNOWN
+
+
+async def test_another_gateways_numbers_prove_nothing(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
+    await _unanswered(tmp_path, broker)
+    del broker.book[broker.placed[-1]]
+    broker.address = "elsewhere:4002"
+    async with opened(tmp_path, broker) as room:
+        assert (await room.order()).state is State.UNKNOWN
+
+
+async def test_an_order_of_unknown_fate_is_not_changed(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _unanswered(tmp_path, broker)
+    broker.hidden.update(broker.book)
+    async with opened(tmp_path, broker) as room:
+        order = await room.order()
+        with pytest.raises(OrderFateUnknownError, match="not changed"):
+            await room.desk.changes.modify(order.order_id, ChangeRequest(quantity=12), CALLER)
+        assert len(broker.placed) == 1
+
+
+async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        view = await room.place()
+        broker.quiet = True
+        booked = broker.book[view.broker_order_id]
+        held = booked.order
+
+        def forget(_: object) -> None:
+            booked.order = held
+
+        broker.on_place = forget
+        with pytest.raises(OrderPendingError):
+            await room.desk.changes.modify(view.order_id, ChangeRequest(quantity=12), CALLER)
+        async with asyncio.timeout(20):
+            while (await room.order()).pending is not None:
+                room.clock.tick()
+                await asyncio.sleep(0.02)
+        order = await room.order()
+        assert (order.quantity, order.status) == (10, Status.SUBMITTED)
+        assert "never answered the last change" in (order.warning or "")
 
 
 async def test_an_entry_whose_bracket_was_never_complete_is_taken_back(tmp_path: Path) -> None:
     broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
     bracket = Bracket(take_profit=TakeProfit(limit_price=110.0))
 
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
         broker.quiet = True
         with pytest.raises(OrderPendingError):
             await room.place(bracket=bracket)
-        entry, exit_ = broker.placed
+        entry, exit_ = broker.placed[1:]
     del broker.book[exit_]  # the process died between the two, and the gateway holds the first back
     broker.hidden.add(entry)
     broker.quiet = False
     async with opened(tmp_path, broker) as room:
         await room.tracker.flush()
         page = await room.desk.orders(only_open=False, cursor="", limit=10)
-        assert [each.status for each in page.orders] == [Status.NOT_SENT, Status.CANCELLED]
+        assert [each.status for each in page.orders][:2] == [Status.NOT_SENT, Status.CANCELLED]
         assert broker.cancelled == [entry]
         assert (await room.place(bracket=bracket)).status is Status.CANCELLED
-        assert len(broker.placed) == 2
+        assert len(broker.placed) == 3
 
 
 async def test_the_same_when_the_process_dies_once_more_before_it_is_taken_back(
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
     bracket = Bracket(take_profit=TakeProfit(limit_price=110.0))
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
         broker.quiet = True
         with pytest.raises(OrderPendingError):
             await room.place(bracket=bracket)
-        entry, exit_ = broker.placed
+        entry, exit_ = broker.placed[1:]
     del broker.book[exit_]
     broker.hidden.add(entry)
     broker.quiet = False
