@@ -69,7 +69,10 @@ async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     await process.redirect(child.stdin, child.stdout, child.stderr)
-    process.exit(await child.wait())
+    code = await child.wait()
+    for stream in (process.stdout, process.stderr):
+        await stream.drain()  # an exit would cut off what is still on its way
+    process.exit(code)
 
 
 async def _serve(folder: Path) -> None:
