@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infrastructure.errors import HostUnreachable
 
@@ -57,6 +57,12 @@ class Transport(Protocol):
 
     def forward(self, address: str, port: int, local_port: int) -> AbstractContextManager[int]:
         """A local port that leads to `address:port` as the host reaches it, for a while."""
+
+    def dial(self, address: str, port: int) -> Any:
+        """A socket, or what behaves like one, to `address:port` as the host reaches it.
+
+        OSError when the host cannot connect there.
+        """
 
     def close(self) -> None:
         """Closes the connection."""

@@ -102,8 +102,12 @@ class LocalTransport:
         if address == "127.0.0.1":
             yield port
             return
-        with relay(lambda: socket.create_connection((address, port)), local_port) as bound:
+        with relay(lambda: self.dial(address, port), local_port) as bound:
             yield bound
+
+    def dial(self, address: str, port: int) -> socket.socket:
+        """A connection of our own."""
+        return socket.create_connection((address, port))
 
     def close(self) -> None:
         """Nothing to close."""

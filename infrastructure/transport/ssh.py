@@ -116,10 +116,10 @@ class SshTransport:
     @contextlib.contextmanager
     def forward(self, address: str, port: int, local_port: int) -> Iterator[int]:
         """A port of 127.0.0.1 here that leads to `address:port` as the host reaches it."""
-        with relay(lambda: self._open(address, port), local_port) as bound:
+        with relay(lambda: self.dial(address, port), local_port) as bound:
             yield bound
 
-    def _open(self, address: str, port: int) -> paramiko.Channel:
+    def dial(self, address: str, port: int) -> paramiko.Channel:
         """A channel to where the host connects for us."""
         try:
             return self._transport.open_channel(

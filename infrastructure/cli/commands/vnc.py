@@ -7,14 +7,14 @@ import secrets
 import shutil
 import string
 import subprocess
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from infrastructure.apply.operate import OperatorSession
 
@@ -28,46 +28,81 @@ def command(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Local port; 0: a free one")
     ] = 0,
-    viewer: Annotated[bool, typer.Option("--viewer/--no-viewer", help="Start a viewer")] = True,
-    web: Annotated[bool, typer.Option("--web", help="In the browser (not available)")] = False,
+    viewer: Annotated[
+        bool, typer.Option("--viewer/--no-viewer", help="Start a viewer or browser")
+    ] = True,
+    web: Annotated[bool, typer.Option("--web", help="Show it in the browser, with noVNC")] = False,
 ) -> None:
     """Show the gateway's screen until Ctrl-C.
 
     Starts a VNC server inside the running container (no restart, no new login) with a password of
     its own for this use, leads it through the SSH connection to 127.0.0.1 here, and ends it when
-    this command ends, however it ends.
+    this command ends, however it ends. With --web it prints an address for the browser instead,
+    which is good for one tab.
 
     \b
     Examples:
       ./deploy.py vnc
+      ./deploy.py vnc --web
       ./deploy.py vnc --port 5901 --no-viewer
     """
     from infrastructure.cli.host import reached
-    from infrastructure.errors import UsageError
 
-    if web:
-        raise UsageError(
-            "the screen cannot be shown in the browser: no kept package brings noVNC along",
-            hint="./deploy.py vnc prints an address for any VNC viewer (macOS: open vnc://…)",
-            code="no-web-viewer",
-        )
     current = settings(context)
     target = current.target()
     password = one_time_password()
     with reached(current, target) as (session, transport):
         session.open()
-        with (
-            session.screen(password) as (address, there),
-            transport.forward(address, there, port) as here,
-        ):
-            url = f"vnc://127.0.0.1:{here}"
-            current.out.document({"url": url, "port": here, "password": password})
-            current.out.data(url)
-            if not current.out.json:
-                current.out.say(f"password {password}, for this once; Ctrl-C turns it off")
-            with started(here if viewer and current.out.live else None):
-                look(session)
+        with session.screen(password) as (address, there):
+            if web:
+                told = {"password": password, "name": target.name}
+                in_browser(
+                    current,
+                    session,
+                    lambda: transport.dial(address, there),
+                    told,
+                    port,
+                    viewer=viewer,
+                )
+            else:
+                with transport.forward(address, there, port) as here:
+                    in_viewer(current, session, password, here, viewer=viewer)
     current.out.say("the screen is off again")
+
+
+def in_viewer(
+    current: Settings, session: OperatorSession, password: str, here: int, *, viewer: bool
+) -> None:
+    """The address for any VNC viewer, and one started if there is one."""
+    url = f"vnc://127.0.0.1:{here}"
+    current.out.document({"url": url, "port": here, "password": password})
+    current.out.data(url)
+    if not current.out.json:
+        current.out.say(f"password {password}, for this once; Ctrl-C turns it off")
+    with started(here if viewer and current.out.live else None):
+        look(session)
+
+
+def in_browser(
+    current: Settings,
+    session: OperatorSession,
+    dial: Callable[[], Any],
+    told: dict[str, str],
+    port: int,
+    *,
+    viewer: bool,
+) -> None:
+    """The address for the browser, opened where there is one and a person before it."""
+    from infrastructure.screen import launch
+    from infrastructure.screen.server import served
+
+    with served(dial, told, port) as access:
+        current.out.document({"url": access.address, "port": access.port})
+        current.out.data(access.address)
+        current.out.say("the address is good for one tab; Ctrl-C turns the screen off")
+        if viewer and current.out.live and launch.can_open():
+            launch.open_page(access.address)
+        look(session)
 
 
 def one_time_password() -> str:
