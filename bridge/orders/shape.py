@@ -127,6 +127,8 @@ def _bracket(request: OrderRequest) -> Iterator[Violation]:
         return
     if bracket.take_profit is None and bracket.stop_loss is None:
         yield _wrong("bracket", "needs takeProfit, stopLoss or both")
+    if request.oca_group:  # the entry's own fill would cancel its exits
+        yield _needed("oca_group", False, "a bracket")
     if request.tif in {"IOC", "FOK", "OPG"}:
         yield _wrong("tif", f"{request.tif} cannot carry a bracket")
     yield from _exit_prices(request, bracket)

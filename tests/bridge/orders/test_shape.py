@@ -57,6 +57,10 @@ def test_sound_requests(request_: OrderRequest) -> None:
         (OPTION | {"expiration": "2026-06-19"}, {("invalid-field", "expiration")}),
         ({"tif": "GTD"}, {("missing-field", "goodTillDate")}),
         ({"bracket": Bracket()}, {("invalid-field", "bracket")}),
+        (
+            {"oca_group": "mine", "bracket": Bracket(stop_loss=StopLoss(stop_price=9.0))},
+            {("unexpected-field", "ocaGroup")},
+        ),
         ({"quantity": 1e30}, {("invalid-field", "quantity")}),
         ({"order_type": "LMT", "limit_price": 1e308}, {("invalid-field", "limitPrice")}),
         ({"con_id": -1}, {("invalid-field", "conId")}),
