@@ -55,6 +55,12 @@ def test_every_route_but_the_open_ones_needs_a_key(bridge: BridgeProcess) -> Non
                 assert answer.json()["code"] == "unauthorized"
 
 
+@pytest.mark.parametrize("path", ["/portal", "/orders/", "/order/", "/order/x/", "//ping"])
+def test_a_path_that_is_not_quite_one_is_not_redirected(bridge: BridgeProcess, path: str) -> None:
+    answer = bridge.client.get(bridge.url + path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+
+
 def test_scopes_are_kept(bridge: BridgeProcess) -> None:
     key = make_key(bridge, "read")["key"]
     assert with_key(bridge, key, "GET", "/health").status_code == 200
