@@ -220,15 +220,17 @@ class Changes(Worker):
             extra={"brokerText": after.warning, **shown},
         )
 
-    async def cancel_own(self) -> CancelResult:
-        """Puts a cancel on the wire for every open order of this client id."""
+    async def own_open_orders(self) -> list[OrderRecord]:
+        """The open orders of this client id, oldest first."""
         client_id = self._gateway.client_id
         open_orders = await self._database.read(orders.open_orders)
+        return [record for record in open_orders if record.client_id == client_id]
+
+    async def cancel_own(self) -> CancelResult:
+        """Puts a cancel on the wire for every open order of this client id."""
         requested: list[str] = []
         failed: list[str] = []
-        for record in open_orders:
-            if record.client_id != client_id:
-                continue
+        for record in await self.own_open_orders():
             try:
                 await self._gateway.cancel_order(record.broker_order_id)
             except BridgeError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.orders.auditing import Auditor, Caller
@@ -156,7 +156,6 @@ class OrderDesk:
         detail = {"reason": reason, "cancel": cancel}
         async with self._auditor.trail(caller, "trading.halt", detail):
             halt = await self.halt.turn_on(caller.key_id, reason, cancel)
-            await self._sender.settle_down()
             return _halt_view(halt, await self._cancel(cancel))
 
     async def resume_trading(self, caller: Caller) -> HaltView:
@@ -168,13 +167,21 @@ class OrderDesk:
     async def _cancel(self, cancel: Cancelling) -> CancelResult | None:
         if cancel == "none":
             return None
-        own = await self.changes.cancel_own()
+        if cancel == "all" and await self._cancelled_everywhere():
+            own = await self.changes.own_open_orders()
+            return CancelResult(requested=tuple(record.id for record in own))
+        result = await self.changes.cancel_own()
         if cancel == "all":
-            try:
-                await self._gateway.cancel_all_orders()
-            except BridgeError:
-                return CancelResult(requested=own.requested, failed=(*own.failed, "other clients"))
-        return own
+            return structs.replace(result, failed=(*result.failed, "other clients"))
+        return result
+
+    async def _cancelled_everywhere(self) -> bool:
+        """One message for all of them is ahead of one for each."""
+        try:
+            await self._gateway.cancel_all_orders()
+        except BridgeError:
+            return False
+        return True
 
 
 def _halt_view(halt: Halt, cancelled: CancelResult | None) -> HaltView:

@@ -17,6 +17,7 @@ from bridge.store import Database, settings
 
 _NAME: Final = "trading.halt"
 Cancelling = Literal["none", "own", "all"]
+_STRENGTH: Final[tuple[Cancelling, ...]] = ("none", "own", "all")
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -51,9 +52,19 @@ class HaltSwitch:
             raise halted(self._halt)
 
     async def turn_on(self, by: str, reason: str, cancel: Cancelling) -> Halt:
-        """Halts trading. A halt that holds already keeps its beginning."""
-        since = self._halt.since if self._halt else self._clock.now()
-        halt = Halt(since=since, by=by, reason=reason, cancel=cancel)
+        """Halts trading.
+
+        A halt that holds already keeps its beginning, and what it has to cancel; a second one
+        only ever adds to it.
+        """
+        halt = Halt(since=self._clock.now(), by=by, reason=reason, cancel=cancel)
+        if self._halt is not None:
+            halt = msgspec.structs.replace(
+                halt,
+                since=self._halt.since,
+                reason=reason or self._halt.reason,
+                cancel=max(cancel, self._halt.cancel, key=_STRENGTH.index),
+            )
         self._halt = halt
         encoded = msgspec.json.encode(halt)
         now = self._clock.now()

@@ -1,4 +1,5 @@
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -534,3 +535,53 @@ async def test_a_halt_beats_the_end_of_an_earlier_one_that_is_just_being_written
         assert room.desk.halt_view().reason == "second"
     async with opened(tmp_path, FakeBroker()) as room:
         assert room.desk.halt_view().halted
+
+
+async def test_a_second_halt_takes_nothing_back_of_the_first(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.state = ConnectionState.RECONNECTING
+        first = await room.desk.halt_trading("fire", "own", CALLER)
+        second = await room.desk.halt_trading("", "none", CALLER)
+        assert (second.since, second.reason, second.cancel) == (first.since, "fire", "own")
+        await broker.reconnect()
+        assert broker.cancelled == [view.broker_order_id]
+        assert (await room.desk.halt_trading("", "all", CALLER)).cancel == "all"
+
+
+async def test_a_halt_does_not_wait_for_orders_that_queue(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.hold = asyncio.Event()
+        queued = [asyncio.create_task(room.place(key=f"q{number}")) for number in range(5)]
+        while await room.database.read(orders.count_open) < 2:
+            await asyncio.sleep(0)
+        begun = time.monotonic()
+        await room.desk.halt_trading("", "own", CALLER)
+        assert time.monotonic() - begun < 0.4
+        assert view.broker_order_id in broker.cancelled
+        broker.hold.set()
+        told = await asyncio.gather(*queued, return_exceptions=True)
+        assert all(isinstance(each, TradingHaltedError) for each in told)
+        assert broker.placed == [view.broker_order_id]
+
+
+async def test_a_halt_for_every_client_is_one_message_and_repeated_when_it_failed(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.wire.clear()
+        halted = await room.desk.halt_trading("", "all", CALLER)
+        assert broker.wire == [("cancel-all", 0)]
+        assert halted.cancelled is not None
+        assert halted.cancelled.requested == (view.order_id,)
+        broker.state = ConnectionState.RECONNECTING
+        halted = await room.desk.halt_trading("", "all", CALLER)
+        assert halted.cancelled is not None
+        assert halted.cancelled.failed == (view.order_id, "other clients")
+        await broker.reconnect()
+        assert broker.wire[1:] == [("cancel-all", 0)]
