@@ -68,11 +68,21 @@ async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    await process.redirect(child.stdin, child.stdout, child.stderr)
-    code = await child.wait()
-    for stream in (process.stdout, process.stderr):
-        await stream.drain()  # an exit would cut off what is still on its way
-    process.exit(code)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    await process.redirect_stdin(child.stdin)
+    # Not redirected: an exit would cut off what is still on its way.
+    await asyncio.gather(
+        _forward(child.stdout, process.stdout), _forward(child.stderr, process.stderr)
+    )
+    process.exit(await child.wait())
+
+
+async def _forward(source: asyncio.StreamReader, target: asyncssh.SSHWriter[bytes]) -> None:
+    while data := await source.read(65_536):
+        target.write(data)
+        await target.drain()
 
 
 async def _serve(folder: Path) -> None:
