@@ -51,6 +51,9 @@ class Environment(Struct, frozen=True, kw_only=True):
     alerts_file: Path | None = None
     alert_lost_minutes: int = 5
     alert_events: str = ""
+    alert_disk_megabytes: int = 1024
+    tls_address: tuple[str, int] | None = None
+    tls_name: str = ""
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:
@@ -109,6 +112,9 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_ALERTS_FILE": ("alerts_file", Path, "a file with service addresses"),
     "BRIDGE_ALERT_LOST_MINUTES": ("alert_lost_minutes", _number(1, 1440), "minutes"),
     "BRIDGE_ALERT_EVENTS": ("alert_events", str, "events, by commas"),
+    "BRIDGE_ALERT_DISK_MB": ("alert_disk_megabytes", _number(1, 10**7), "megabytes"),
+    "BRIDGE_TLS_ADDRESS": ("tls_address", _address, "an address such as caddy:8443"),
+    "BRIDGE_TLS_NAME": ("tls_name", str, "a host name"),
     "BRIDGE_SETTINGS_KEY_FILE": ("settings_key_file", Path, "a file with Fernet keys"),
     "BRIDGE_TRUSTED_PROXIES": ("trusted_proxies", str, "addresses or networks, by commas"),
 }

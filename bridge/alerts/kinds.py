@@ -16,6 +16,8 @@ class AlertKind(StrEnum):
     LOGIN_LOCKED = "login-locked"
     ORDER_UNKNOWN = "order-unknown"
     PORTAL_LOGIN = "portal-login"
+    CERTIFICATE = "certificate"
+    DISK_LOW = "disk-low"
     TEST = "test"
 
 
@@ -26,6 +28,8 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.LOGIN_LOCKED: "The gateway's login is locked",
     AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
+    AlertKind.CERTIFICATE: "The certificate needs a look",
+    AlertKind.DISK_LOW: "The disk is nearly full",
     AlertKind.TEST: "Test message",
 }
 
@@ -35,6 +39,8 @@ RESOLVED: dict[AlertKind, str] = {
     AlertKind.BAD_CREDENTIALS: "The gateway's login is no longer refused",
     AlertKind.LOGIN_LOCKED: "The gateway's login is no longer locked",
     AlertKind.PORTAL_LOGIN: "The Client Portal session is back",
+    AlertKind.CERTIFICATE: "The certificate is fine again",
+    AlertKind.DISK_LOW: "The disk has room again",
 }
 """What is said when a condition has ended; kinds that are single events are not here."""
 

@@ -1,12 +1,14 @@
-"""Installs the alerts, where an address file is given."""
+"""Installs the watches, and the alerts where an address file is given."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 
 from prometheus_client import CollectorRegistry
 
 from bridge.alerts.desk import AlertDesk
+from bridge.alerts.house import HouseWatch
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.sender import Sender
 from bridge.alerts.watch import ConditionWatch
@@ -54,13 +56,52 @@ def order_text(record: OrderRecord) -> str:
     )
 
 
+def house_of(
+    environment: Environment, desk: AlertDesk | None, clock: Clock, registry: CollectorRegistry
+) -> HouseWatch:
+    """The watch over disk and certificate that the environment asks for."""
+    address = environment.tls_address
+    return HouseWatch(
+        desk,
+        clock,
+        registry,
+        folder=environment.data_dir,
+        least_megabytes=environment.alert_disk_megabytes,
+        address=address,
+        name=environment.tls_name or (address[0] if address else ""),
+    )
+
+
 def install(services: Services) -> None:
-    """Provides the desk and begins to watch; does nothing without an address file."""
+    """Watches disk and certificate; where an address file is given, provides the desk and tells."""
     environment = services.environment
     desk = desk_of(environment, services.clock, services.metrics)
-    if desk is None:
-        return
-    services.provide(AlertDesk, desk)
+    house = house_of(environment, desk, services.clock, services.metrics)
+    work: list[Callable[[], Coroutine[None, None, None]]] = [house.watch_disk]
+    if environment.tls_address is not None:
+        work.append(house.watch_certificate)
+    if desk is not None:
+        services.provide(AlertDesk, desk)
+        work.append(_conditions(services, desk))
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        if desk is not None:
+            await desk.start()
+        tasks.extend(asyncio.create_task(each(), name="alert-watch") for each in work)
+
+    async def stop() -> None:
+        await settle(*tasks)
+        if desk is not None:
+            await desk.stop()
+
+    services.on_start(start)
+    services.on_stop(stop)
+
+
+def _conditions(services: Services, desk: AlertDesk) -> Callable[[], Coroutine[None, None, None]]:
+    """The watch over the sessions, not yet begun; orders are told of as they come."""
+    environment = services.environment
     watch = ConditionWatch(
         desk,
         services[TwsSession].link,
@@ -75,15 +116,4 @@ def install(services: Services) -> None:
     if OrderAlerts in services:
         services[OrderAlerts].order_unknown.listen(tell_order)
     portal = services[PortalDesk]
-    tasks: list[asyncio.Task[None]] = []
-
-    async def start() -> None:
-        await desk.start()
-        tasks.append(asyncio.create_task(watch.run(portal.last_seen), name="alert-watch"))
-
-    async def stop() -> None:
-        await settle(*tasks)
-        await desk.stop()
-
-    services.on_start(start)
-    services.on_stop(stop)
+    return lambda: watch.run(portal.last_seen)

@@ -22,10 +22,9 @@ import structlog
 from bridge.clock import Clock
 from bridge.portal.errors import PortalCertificateError, PortalUnreachableError
 from bridge.store.portal_certificates import StoredCertificate
+from bridge.tls import blind_context, pinned_context
 
 HANDSHAKE_SECONDS = 8.0
-NO_CHECK_TIME = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME: a pinned certificate stays the right one when it is old."""
 
 log = structlog.get_logger(__name__)
 
@@ -77,7 +76,7 @@ class Certificates:
             stored = await self._meet(origin)
         if stored.trust == "authority":
             return await asyncio.to_thread(_authority_context)
-        return _pinned_context(stored.certificate)
+        return pinned_context(stored.certificate)
 
     async def refusal(self, url: str) -> PortalCertificateError:
         """Says what is wrong with the certificate that the gateway shows now."""
@@ -85,7 +84,7 @@ class Certificates:
         stored = await self._store.load(origin)
         expected = stored.fingerprint if stored and stored.trust == "pinned" else "a public one"
         try:
-            shown, _ = await _handshake(origin, _blind_context())
+            shown, _ = await _handshake(origin, blind_context())
         except PortalUnreachableError:
             found = "unknown"
         else:
@@ -96,7 +95,7 @@ class Certificates:
         )
 
     async def _pin_given(self, origin: str) -> StoredCertificate:
-        shown, _ = await _handshake(origin, _blind_context())
+        shown, _ = await _handshake(origin, blind_context())
         if fingerprint_of(shown) != self._given:
             found = fingerprint_of(shown)
             raise PortalCertificateError(
@@ -110,7 +109,7 @@ class Certificates:
         try:
             shown, _ = await _handshake(origin, context)
         except ssl.SSLCertVerificationError:
-            shown, _ = await _handshake(origin, _blind_context())
+            shown, _ = await _handshake(origin, blind_context())
             return await self._remember(origin, "pinned", shown)
         return await self._remember(origin, "authority", shown)
 
@@ -185,20 +184,3 @@ def _authority_context() -> ssl.SSLContext:
     import certifi
 
     return ssl.create_default_context(cafile=certifi.where())
-
-
-def _blind_context() -> ssl.SSLContext:
-    """Only ever used to look at a certificate: nothing is sent over such a connection."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _pinned_context(certificate: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the certificate itself is the identity
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags = ssl.VerifyFlags(int(context.verify_flags) | NO_CHECK_TIME)
-    context.load_verify_locations(cadata=certificate)
-    return context

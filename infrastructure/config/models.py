@@ -144,6 +144,8 @@ AlertEvent = Literal[
     "login-locked",
     "order-unknown",
     "portal-login",
+    "certificate",
+    "disk-low",
 ]
 
 
@@ -154,6 +156,8 @@ class Alerts(Section):
     """Where to: service addresses as Apprise writes them (`discord://…`, `tgram://…`, `ntfy://…`)."""
     lost_minutes: int = Field(default=5, ge=1)
     """Tell after the connection was lost for this many minutes."""
+    disk_megabytes: int = Field(default=1024, ge=1)
+    """Tell when less than this is free on the host's disk."""
     events: tuple[AlertEvent, ...] = ()
     """Only these events; empty: all."""
 

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from infrastructure.config.schedule import schedule
+from infrastructure.render.caddy import names
 from infrastructure.render.layout import session
 from infrastructure.render.model import CONTAINER_UID, RenderedFile
 from infrastructure.render.templates import PROJECT
@@ -105,6 +106,9 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
         "BRIDGE_LOG_LEVEL": bridge.log_level,
         "BRIDGE_TIME_ZONE": target.stack.gateway.time_zone,
         "BRIDGE_TRUSTED_PROXIES": layout.proxies,
+        "BRIDGE_TLS_ADDRESS": layout.tls_address,
+        "BRIDGE_TLS_NAME": names(target)[0].strip("[]"),
+        "BRIDGE_ALERT_DISK_MB": str(target.stack.alerts.disk_megabytes),
     }
     restart, logoff, _ = schedule(target.stack.gateway)
     if restart or logoff:

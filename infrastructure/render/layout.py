@@ -46,6 +46,8 @@ class Layout:
     caddy_https: int
     caddy_admin: str
     caddy_health: int
+    tls_address: str
+    """Where the bridge reaches Caddy, to look at its certificate."""
     caddy_bind: str | None = None
     login_state: str | None = None
     """The file with the gateway's login state; None where no hook writes one."""
@@ -79,6 +81,7 @@ def compose_layout(target: Target) -> Layout:
         caddy_https=8443,
         caddy_admin="127.0.0.1:2019",
         caddy_health=CADDY_HEALTH_PORT,
+        tls_address="caddy:8443",
         login_state=f"/run/gangway/login-{session(target)}",
         proxies="10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
     )
@@ -100,6 +103,7 @@ def sandbox_layout(target: Target) -> Layout:
         caddy_https=caddy.https_port,
         caddy_admin=f"127.0.0.1:{simulated.caddy_admin_port}",
         caddy_health=simulated.caddy_health_port,
+        tls_address=f"{caddy.listen}:{caddy.https_port}",
         caddy_bind=caddy.listen,
     )
 

@@ -22,7 +22,9 @@ ADDRESSES = {"alert-url-1": b"ntfy://one\n", "alert-url-2": b"discord://two/toke
 
 def with_alerts(make: Callable[..., Target]) -> Target:
     urls = [{"stored": "phone"}, {"stored": "chat"}]
-    return make(alerts={"urls": urls, "lost_minutes": 3, "events": ["waiting-2fa"]})
+    return make(
+        alerts={"urls": urls, "lost_minutes": 3, "disk_megabytes": 700, "events": ["waiting-2fa"]}
+    )
 
 
 def test_the_addresses_are_one_secret_file(make: Callable[..., Target]) -> None:
@@ -43,6 +45,7 @@ def test_the_bridge_is_told_where_the_file_is(make: Callable[..., Target]) -> No
     told = {name: text for name, text in values.items() if name.startswith("BRIDGE_ALERT")}
     assert told == {
         "BRIDGE_ALERTS_FILE": "/run/secrets/bridge-alerts",
+        "BRIDGE_ALERT_DISK_MB": "700",
         "BRIDGE_ALERT_LOST_MINUTES": "3",
         "BRIDGE_ALERT_EVENTS": "waiting-2fa",
     }

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 
 import asyncvnc
@@ -17,6 +18,8 @@ import pytest
 from tests.engine.parts.engine import docker
 from tests.engine.parts.relay import Relay
 from tests.engine.parts.stack import Stack, checkout
+
+EXPIRES = "gangway_certificate_expires_timestamp_seconds"
 
 
 class Watch:
@@ -154,6 +157,14 @@ def test_logs_and_a_full_status(stack: Stack) -> None:
     assert status["gateway"]["missingFlags"] == []
     assert status["host"]["diskKb"]["free"] > 0
     assert status["certificate"]["names"]
+    metrics = stack.metrics()
+    deadline = time.monotonic() + 75
+    while not float(metrics[EXPIRES]) and time.monotonic() < deadline:
+        time.sleep(1)  # Caddy may start after the first look; the next is a minute off
+        metrics = stack.metrics()
+    ends = float(metrics[EXPIRES])
+    assert ends == datetime.fromisoformat(status["certificate"]["notAfter"]).timestamp()
+    assert float(metrics["gangway_disk_free_bytes"]) > 0
     assert status["nextRestart"]["at"]
     shown = stack.deploy("status").out
     for word in ("JVM", "certificate", "memory", "swap", "disk", "next planned"):

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,15 @@ class Stack:
             for name in ("gateway", "bridge", "caddy")
             for found in [self.container(name)]
         }
+
+    def metrics(self) -> dict[str, str]:
+        """What the bridge measures, but for what has labels."""
+        key = (self.base / "current/secrets/bridge-admin-key").read_text().strip()
+        url = f"http://127.0.0.1:{self.settings['bridge']['port']}/metrics"
+        request = urllib.request.Request(url, headers={"X-API-KEY": key})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return {words[0]: words[1] for line in lines if len(words := line.split()) == 2}
 
     def log(self, service: str) -> str:
         container = self.container(service)["Id"]

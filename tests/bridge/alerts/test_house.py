@@ -1,0 +1,212 @@
+"""Disk and certificate: a real disk, real TLS servers with certificates of every age."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from prometheus_client import CollectorRegistry
+
+from bridge.alerts.certificate import CertificateUnseenError, look
+from bridge.alerts.house import UNSEEN_SECONDS, HouseWatch
+from bridge.alerts.kinds import AlertKind
+from tests.bridge.alerts.conftest import WebHook
+from tests.bridge.alerts.test_watch import Told
+from tests.bridge.portal.conftest import JumpingClock
+from tests.bridge.portal.running import running
+
+NOW = datetime.fromtimestamp(1_750_000_000, UTC)
+HUGE = 10**7
+Serve = Callable[[float, float], Awaitable[int]]
+
+
+def make_certificate(file: Path, begins: datetime, ends: datetime) -> None:
+    """Signed by an authority of its own and without a common name, as Caddy's internal ones."""
+    authority, key = (
+        ec.generate_private_key(ec.SECP256R1()),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Some Authority")]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("gw.example")]), critical=True)
+        .sign(authority, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Starts a TLS server; its certificate began and ends so many days from `NOW`. Its port."""
+    async with AsyncExitStack() as parts:
+
+        async def start(begins: float, ends: float, now: datetime = NOW) -> int:
+            file = tmp_path / f"{begins}.pem"
+            make_certificate(file, now + timedelta(days=begins), now + timedelta(days=ends))
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(file)
+            server = await asyncio.start_server(
+                lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context
+            )
+            await parts.enter_async_context(server)
+            port: int = server.sockets[0].getsockname()[1]
+            return port
+
+        yield start
+
+
+class House:
+    def __init__(self, folder: Path, *, least: int = 1, port: int | None = None) -> None:
+        self.clock = JumpingClock()
+        self.told = Told()
+        self.registry = CollectorRegistry()
+        self.watch = HouseWatch(
+            self.told,  # type: ignore[arg-type]
+            self.clock,
+            self.registry,
+            folder=folder,
+            least_megabytes=least,
+            address=None if port is None else ("127.0.0.1", port),
+            name="gw.example",
+        )
+
+    def value(self, name: str) -> float | None:
+        return self.registry.get_sample_value(name)
+
+    async def certificate(self) -> str | None:
+        await self.watch.look_at_certificate()
+        return self.told.active.get(AlertKind.CERTIFICATE)
+
+
+async def test_a_certificate_that_is_renewed_in_time_is_fine(tmp_path: Path, serve: Serve) -> None:
+    house = House(tmp_path, port=await serve(-60, 30))  # a third of its life is left
+    assert await house.certificate() is None
+    ends = (NOW + timedelta(days=30)).timestamp()
+    assert house.value("gangway_certificate_expires_timestamp_seconds") == ends
+
+
+async def test_one_that_was_not_renewed_is_told_and_so_is_its_renewal(
+    tmp_path: Path, serve: Serve
+) -> None:
+    house = House(tmp_path, port=await serve(-80, 10))
+    body = await house.certificate() or ""
+    assert "for gw.example ends in 10 days" in body
+    assert "deploy.py logs caddy" in body
+    house.watch._address = ("127.0.0.1", await serve(0, 90))
+    assert await house.certificate() is None
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "said"),
+    [(-0.45, 0.05, "ends in 1.2 hours"), (-91, -1, "has ended"), (-100, -10, "has ended")],
+)
+async def test_short_lives_and_ends_are_told(
+    tmp_path: Path, serve: Serve, begins: float, ends: float, said: str
+) -> None:
+    house = House(tmp_path, port=await serve(begins, ends))
+    assert said in (await house.certificate() or "")
+
+
+async def test_half_a_day_of_the_internal_authority_is_no_alarm(
+    tmp_path: Path, serve: Serve
+) -> None:
+    assert await House(tmp_path, port=await serve(-0.3, 0.2)).certificate() is None
+
+
+async def test_no_certificate_is_told_after_half_an_hour(
+    tmp_path: Path, unused_tcp_port: int, serve: Serve
+) -> None:
+    house = House(tmp_path, port=unused_tcp_port)
+    assert await house.certificate() is None
+    house.clock.advance(UNSEEN_SECONDS - 1)
+    assert await house.certificate() is None
+    assert house.value("gangway_certificate_expires_timestamp_seconds") == 0
+    house.clock.advance(1)
+    body = await house.certificate() or ""
+    assert f"no certificate at 127.0.0.1:{unused_tcp_port}: Connection refused" in body
+    house.watch._address = ("127.0.0.1", await serve(0, 90))
+    assert await house.certificate() is None
+
+
+async def test_something_that_speaks_no_tls_shows_no_certificate() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(CertificateUnseenError, match="no certificate at"):
+            await asyncio.to_thread(look, "127.0.0.1", port, "gw.example")
+
+
+def test_a_disk_with_room_is_fine_and_a_full_one_is_told(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    house.watch.look_at_disk()
+    assert house.told.active == {}
+    free = house.value("gangway_disk_free_bytes") or 0
+    assert free > 0
+    house.watch._least = 2 * int(free)
+    house.watch.look_at_disk()
+    assert "MB are free" in house.told.active[AlertKind.DISK_LOW]
+    house.watch._least = int(free * 0.95)  # a little more than the limit is not yet enough
+    house.watch.look_at_disk()
+    assert AlertKind.DISK_LOW in house.told.active
+    house.watch._least = int(free * 0.5)
+    house.watch.look_at_disk()
+    assert house.told.active == {}
+
+
+def test_a_folder_that_is_gone_is_no_alarm(tmp_path: Path) -> None:
+    house = House(tmp_path / "none", least=HUGE)
+    house.watch.look_at_disk()
+    assert house.told.active == {}
+
+
+async def test_a_whole_bridge_tells_of_both_and_measures_both(
+    tmp_path: Path, hook: WebHook, address_file: Path, serve: Any
+) -> None:
+    port = await serve(-80, 1, datetime.now(UTC))
+    watched: dict[str, Any] = {
+        "tls_address": ("127.0.0.1", port),
+        "tls_name": "gw.example",
+        "alert_disk_megabytes": HUGE,
+    }
+    async with running(tmp_path, alerts_file=address_file, **watched) as bridge:
+        await hook.until(2)
+        assert sorted(hook.titles) == [
+            "gangway (paper): The certificate needs a look",
+            "gangway (paper): The disk is nearly full",
+        ]
+        text = (await bridge.client.get("/metrics")).text
+    assert "gangway_disk_free_bytes " in text
+    assert "gangway_certificate_expires_timestamp_seconds " in text
+
+
+async def test_without_addresses_they_are_measured_all_the_same(
+    tmp_path: Path, hook: WebHook
+) -> None:
+    async with running(tmp_path, alert_disk_megabytes=HUGE) as bridge:
+        text = (await bridge.client.get("/metrics")).text
+    assert "gangway_disk_free_bytes " in text
+    assert "gangway_certificate" not in text
+    assert hook.received == []
