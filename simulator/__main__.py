@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import signal
+import socket
 import sys
-from datetime import datetime
 
+from simulator import arguments
 from simulator.app import Simulator
 from simulator.options import Options
 from simulator.scenario import ScenarioError
 
+DESCRIPTION = "A simulated gateway: runs until SIGTERM or SIGINT; prints one JSON line when ready."
 
-def parse(arguments: list[str] | None = None) -> Options:
+
+def parse(words: list[str] | None = None) -> Options:
     """The options of the command line."""
-    parser = argparse.ArgumentParser(prog="simulator", description=__doc__)
-    parser.add_argument("--port", type=int, default=4002, help="TWS API; 0 takes a free one")
-    parser.add_argument("--portal-port", type=int, default=5000, help="Client Portal")
-    parser.add_argument("--control-port", type=int, default=4099, help="faults, clock and book")
+    parser = arguments.Parser(prog="python -m simulator", description=DESCRIPTION)
+    parser.add_argument(
+        "--port", type=arguments.port, default=4002, help="TWS API; 0 takes a free one"
+    )
+    parser.add_argument("--portal-port", type=arguments.port, default=5000, help="Client Portal")
+    parser.add_argument(
+        "--control-port", type=arguments.port, default=4099, help="faults, clock and book"
+    )
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS")
     parser.add_argument("--seed", type=int, default=1, help="the same seed is the same market")
-    parser.add_argument("--accounts", default="DU1234567", help="comma-separated")
-    parser.add_argument("--rate-limit", type=int, default=50, help="messages a second; 0 is none")
+    parser.add_argument(
+        "--accounts", type=arguments.accounts, default="DU1234567", help="comma-separated"
+    )
+    parser.add_argument(
+        "--rate-limit", type=arguments.count, default=50, help="messages a second; 0 is none"
+    )
     parser.add_argument("--scenario", metavar="FILE", help="faults by time, as YAML")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME[:SECONDS]")
     parser.add_argument("--read-only", action="store_true", help="refuse orders with error 321")
-    parser.add_argument("--market-data", default="live", metavar="live|delayed|none[,SYM=...]")
-    parser.add_argument("--market-data-lines", type=int, default=100)
-    parser.add_argument("--tick-interval", type=float, default=0.25, metavar="SECONDS")
+    parser.add_argument(
+        "--market-data",
+        type=arguments.entitlements,
+        default="live",
+        metavar="live|delayed|none[,SYM=...]",
+    )
+    parser.add_argument("--market-data-lines", type=arguments.count, default=100)
+    parser.add_argument("--tick-interval", type=arguments.pause, default=0.25, metavar="SECONDS")
     parser.add_argument("--history-pacing", choices=("all", "small", "off"), default="all")
     parser.add_argument("--hours", choices=("always", "exchange"), default="always")
-    parser.add_argument("--start", metavar="ISO-TIME", help="the time to begin at, default now")
+    parser.add_argument(
+        "--start",
+        type=arguments.moment,
+        metavar="ISO-TIME",
+        help="the time to begin at, default now",
+    )
     parser.add_argument("--nightly-restart", metavar="HH:MM", help="every day, New York time")
     parser.add_argument("--sunday-invalidation", action="store_true", help="Sunday 01:00, New York")
     parser.add_argument("--portal-certificate", metavar="FOLDER", help="keep the TLS key there")
-    parser.add_argument("--master-client-id", type=int)
-    given = parser.parse_args(arguments)
+    parser.add_argument("--master-client-id", type=arguments.count)
+    given = parser.parse_args(words)
     return Options(
         port=given.port,
         portal_port=given.portal_port,
         control_port=given.control_port,
         listen=given.listen,
         seed=given.seed,
-        accounts=tuple(each.strip() for each in given.accounts.split(",") if each.strip()),
+        accounts=given.accounts,
         rate_limit=given.rate_limit,
         scenario=given.scenario,
         faults=tuple(given.fault),
@@ -56,7 +76,7 @@ def parse(arguments: list[str] | None = None) -> Options:
         tick_interval=given.tick_interval,
         history_pacing=given.history_pacing,
         hours=given.hours,
-        start=datetime.fromisoformat(given.start).timestamp() if given.start else None,
+        start=given.start,
         portal_certificate=given.portal_certificate,
         master_client_id=given.master_client_id,
     )
@@ -79,6 +99,9 @@ def main() -> int:
         asyncio.run(run(parse()))
     except ScenarioError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except socket.gaierror as error:
+        print(f"error: argument --listen: {error.strerror}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {error.strerror or error}", file=sys.stderr)

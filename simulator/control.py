@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from simulator.faults import NAMES, UnknownFaultError
+from simulator.faults import NAMES, UnknownFaultError, WrongParameterError, is_seconds
 from simulator.http import BadRequestError, HttpServer, Request, Response
 
 if TYPE_CHECKING:
@@ -47,12 +47,14 @@ def answer(world: World, request: Request) -> Response:
 def _start_fault(world: World, request: Request) -> Response:
     body = _object(request)
     name, seconds = body.pop("fault", None), body.pop("seconds", None)
-    if seconds is not None and not _positive(seconds):
+    if seconds is not None and not is_seconds(seconds):
         return Response.json({"error": "seconds must be a positive number"}, 400)
     try:
         fault = world.faults.start(str(name), seconds, **body)
     except UnknownFaultError as error:
         return Response.json({"error": str(error), "names": list(NAMES)}, 404)
+    except WrongParameterError as error:
+        return Response.json({"error": str(error)}, 400)
     return Response.json(fault.shown())
 
 
@@ -67,7 +69,7 @@ def _clear_faults(world: World, name: str) -> Response:
 def _wind(world: World, request: Request) -> Response:
     body = _object(request)
     seconds: Any = body.get("advance")
-    if not _positive(seconds) or seconds > WEEKS_FIVE:
+    if not is_seconds(seconds) or seconds > WEEKS_FIVE:
         return Response.json({"error": "advance must be seconds, above 0 up to five weeks"}, 400)
     world.clock.advance(seconds)
     return Response.json(_clock(world))
@@ -82,7 +84,3 @@ def _object(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise BadRequestError("the body must be a JSON object")
     return body
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9

@@ -6,7 +6,7 @@ Other modules ask `active(name)` where a fault bends what they do, or register w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,18 @@ TRADING = ("late-fills", "duplicate-status", "drop-order-ack")
 PORTAL = ("portal-desync", "portal-competing", "portal-logged-out", "portal-500")
 EXTRA_PORTAL = ("portal-timeout", "portal-429", "portal-first-status")
 NAMES = (*TRANSPORT, *LOGIN, *UPSTREAM, *TRADING, *PORTAL, *EXTRA_PORTAL)
+PARAMETERS = {"slow-login": ("delay",), "duplicate-status": ("delay",)}
+"""What a fault may be told besides its length; every one is seconds, 0 or more."""
 
 Hook = Callable[["Fault"], object]
 
 
 class UnknownFaultError(ValueError):
     """No fault has that name."""
+
+
+class WrongParameterError(ValueError):
+    """The fault does not take that parameter, or not that value."""
 
 
 @dataclass
@@ -85,9 +91,15 @@ class Faults:
         """The active fault of that name."""
         return self._active.get(name)
 
-    def start(self, name: str, seconds: float | None = None, **parameters: Any) -> Fault:
-        """Begin a fault, or begin it anew when it is already on."""
-        fault = Fault(_known(name), self._clock.time(), seconds, parameters)
+    def start(self, name: str, seconds: float | None = None, /, **parameters: Any) -> Fault:
+        """Begin a fault, or begin it anew when it is already on.
+
+        Raises:
+            UnknownFaultError: no fault has that name.
+            WrongParameterError: it does not take one of the parameters.
+        """
+        check_parameters(name, parameters)
+        fault = Fault(name, self._clock.time(), seconds, parameters)
         earlier = self._active.pop(name, None)
         if earlier and earlier.timer:
             earlier.timer.cancel()
@@ -112,6 +124,21 @@ class Faults:
     def shown(self) -> list[dict[str, Any]]:
         """The active faults, oldest first."""
         return [fault.shown() for fault in self._active.values()]
+
+
+def check_parameters(name: str, parameters: Mapping[str, object]) -> None:
+    """Raises UnknownFaultError or WrongParameterError when the fault cannot be started so."""
+    taken = PARAMETERS.get(_known(name), ())
+    for key, value in parameters.items():
+        if key not in taken:
+            raise WrongParameterError(f"{key!r} is no parameter of {name}")
+        if not is_seconds(value) and value != 0:
+            raise WrongParameterError(f"{key!r} must be seconds, 0 or more")
+
+
+def is_seconds(value: object) -> bool:
+    """Whether a value is a length of time above 0; true, nan and infinity are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 def _known(name: str) -> str:

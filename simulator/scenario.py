@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.clock import EASTERN
-from simulator.faults import NAMES
+from simulator.faults import NAMES, WrongParameterError, check_parameters, is_seconds
 
 if TYPE_CHECKING:
     from simulator.options import Options
@@ -62,10 +62,10 @@ def load(path: str) -> list[Step]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text())
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ScenarioError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ScenarioError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, list):
         raise ScenarioError(f"{path}: a scenario is a list of steps")
@@ -105,9 +105,13 @@ def _step(path: str, number: int, content: object) -> Step:
     at, fault, seconds = rest.pop("at"), rest.pop("fault"), rest.pop("for", None)
     if fault not in NAMES:
         raise ScenarioError(f"{place}: no fault is called {fault!r}")
-    if seconds is not None and (not isinstance(seconds, int | float) or seconds <= 0):
+    if seconds is not None and not is_seconds(seconds):
         raise ScenarioError(f"{place}: 'for' must be seconds above 0")
-    if isinstance(at, int | float) and not isinstance(at, bool) and at >= 0:
+    try:
+        check_parameters(fault, rest)
+    except WrongParameterError as error:
+        raise ScenarioError(f"{place}: {error}") from None
+    if is_seconds(at) or (at == 0 and at is not False):
         return Step(fault, seconds, after=float(at), parameters=rest)
     weekday, hour, minute = _clock_time(place, str(at))
     return Step(fault, seconds, weekday=weekday, hour=hour, minute=minute, parameters=rest)

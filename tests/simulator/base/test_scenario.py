@@ -55,6 +55,13 @@ async def test_faults_come_and_go_at_their_times(tmp_path: Path) -> None:
         ("- {at: 1, fault: nonsense}", "no fault is called"),
         ("- {at: noon, fault: fin}", "'at' must be"),
         ("- {at: 1, fault: fin, for: never}", "'for' must be"),
+        ("- {at: 1, fault: fin, for: true}", "'for' must be"),
+        ("- {at: 1, fault: fin, for: .nan}", "'for' must be"),
+        ("- {at: 1, fault: fin, for: .inf}", "'for' must be"),
+        ("- {at: .inf, fault: fin}", "'at' must be"),
+        ("- {at: 1, fault: [fin]}", "no fault is called"),
+        ("- {at: 1, fault: fin, fro: 30}", "'fro' is no parameter"),
+        ("- {at: 1, fault: slow-login, delay: soon}", "'delay' must be"),
         ("- [", "not YAML"),
     ],
 )
@@ -65,6 +72,16 @@ def test_a_wrong_scenario_is_refused_with_its_place(
     file.write_text(text)
     with pytest.raises(ScenarioError, match=message):
         load(str(file))
+
+
+def test_a_scenario_that_is_no_text_or_too_deep_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    for content in (b"- \xff\xfe", b"[" * 3_000):
+        file.write_bytes(content)
+        with pytest.raises(ScenarioError, match="not YAML"):
+            load(str(file))
+    with pytest.raises(ScenarioError, match=str(tmp_path)):
+        load(str(tmp_path))
 
 
 async def started(*arguments: str) -> asyncio.subprocess.Process:
@@ -99,6 +116,32 @@ async def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path) -> Non
         assert process.returncode == 2
         assert errors.decode().startswith("error: ")
         assert errors.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--start", "soon"),
+        ("--port", "99999"),
+        ("--control-port", "-1"),
+        ("--tick-interval", "0"),
+        ("--tick-interval", "nan"),
+        ("--market-data", "gold"),
+        ("--market-data", "live,AAPL="),
+        ("--market-data-lines", "-1"),
+        ("--rate-limit", "-1"),
+        ("--accounts", ","),
+        ("--master-client-id", "x"),
+    ],
+    ids=" ".join,
+)
+async def test_a_wrong_option_is_said_in_one_line(wrong: tuple[str, ...]) -> None:
+    process = await started(*wrong)
+    output, errors = await asyncio.wait_for(process.communicate(), 20)
+    assert output == b""
+    assert process.returncode == 2
+    assert errors.decode().startswith(f"error: argument {wrong[0]}: ")
+    assert errors.decode().splitlines()[1:] == ["hint: python -m simulator --help"]
 
 
 async def test_a_taken_port_is_said_and_no_other_stays_open() -> None:
