@@ -94,11 +94,23 @@ def _place(document: Document, name: str, path: ValuePath, *, key: bool = False)
 
 
 def _read(path: Path) -> Document:
+    return _checked(parse(read_text(path), str(path)), path)
+
+
+def read_text(path: Path) -> str:
+    """The file's text; raises UsageError when it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", code="no-configuration") from error
-    return _checked(parse(text, str(path)), path)
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {path}: {error.strerror}", code="no-configuration"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"cannot read {path}: it is no UTF-8 text",
+            hint="save it as UTF-8; nothing but text belongs there",
+            code="no-configuration",
+        ) from error
 
 
 def _checked(document: Document, path: Path) -> Document:
@@ -124,6 +136,9 @@ def _top_level(document: Document) -> list[Problem]:
         for key in document.values
         if key not in {"targets", "defaults"}
     ]
+    if not isinstance(document.values.get("defaults") or {}, dict):
+        place = document.place(("defaults",))
+        problems.append(Problem("a mapping (keys below it) is wanted here", place))
     targets = document.values.get("targets")
     if not isinstance(targets, dict) or not targets:
         place = document.place(("targets",))

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from infrastructure.errors import Place, Problem
 
 Path = tuple[str | int, ...]
+DEEPEST = 40
+"""Levels of nesting; libyaml would go on until the stack is full."""
+MOST_VALUES = 20_000
+"""Values that a file may unfold to: aliases of aliases grow without bound."""
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -33,6 +37,9 @@ for _tag, _pattern, _first in (
     _CoreLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first)
     )
+
+
+LONGEST_NUMBER = 40
 
 
 @dataclass
@@ -63,7 +70,8 @@ def parse(text: str, file: str) -> Document:
     """Reads YAML text. Syntax errors and duplicate keys become problems, never exceptions."""
     document = Document(file)
     try:
-        root = yaml.compose(text, Loader=_CoreLoader)
+        too_deep = _too_deep(text)
+        root = None if too_deep else yaml.compose(text, Loader=_CoreLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
@@ -75,9 +83,37 @@ def parse(text: str, file: str) -> Document:
     except yaml.YAMLError as error:
         document.problems.append(Problem(f"not valid YAML: {error}", Place(file)))
         return document
+    if too_deep:
+        place = Place(file, *too_deep)
+        document.problems.append(Problem(f"nested deeper than {DEEPEST} levels", place))
     if root is not None:
-        document.values = _Reader(document).read(root, ())
+        try:
+            document.values = _Reader(document).read(root, ())
+        except _EndlessError as error:
+            document.problems = [Problem(str(error), error.place, "write the values out")]
     return document
+
+
+def _too_deep(text: str) -> tuple[int, int] | None:
+    """Line and column where the text nests too deeply."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_CoreLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            mark = event.start_mark
+            if depth > DEEPEST and mark is not None:
+                return mark.line + 1, mark.column + 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return None
+
+
+class _EndlessError(Exception):
+    """Aliases unfold to too much."""
+
+    def __init__(self, message: str, place: Place) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 def _syntax_hint(message: str) -> str:
@@ -92,8 +128,26 @@ class _Reader:
 
     document: Document
     _constructor: yaml.SafeLoader = field(default_factory=lambda: yaml.SafeLoader(""))
+    _above: list[yaml.Node] = field(default_factory=list)
+    _read: int = 0
 
     def read(self, node: yaml.Node, path: Path) -> Any:
+        self._read += 1
+        if self._read > MOST_VALUES:
+            self._endless(node, f"the aliases unfold to more than {MOST_VALUES} values")
+        if any(node is each for each in self._above):
+            self._endless(node, "an alias stands within what it stands for")
+        self._above.append(node)
+        try:
+            return self._value(node, path)
+        finally:
+            self._above.pop()
+
+    def _endless(self, node: yaml.Node, message: str) -> NoReturn:
+        mark = node.start_mark
+        raise _EndlessError(message, Place(self.document.file, mark.line + 1, mark.column + 1))
+
+    def _value(self, node: yaml.Node, path: Path) -> Any:
         self.document.positions[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -109,6 +163,9 @@ class _Reader:
                 for source in self._merged(value_node):
                     merged = self.read(source, path)
                     values |= {key: merged[key] for key in merged if key not in own}
+                continue
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._refuse(key_node, path, "a key must be a word", "write the plain name")
                 continue
             key = str(key_node.value)
             here = (*path, key)
@@ -140,20 +197,25 @@ class _Reader:
             )
         )
 
+    def _refuse(self, node: yaml.Node, path: Path, message: str, hint: str) -> None:
+        mark = node.start_mark
+        place = Place(self.document.file, mark.line + 1, mark.column + 1, ".".join(map(str, path)))
+        self.document.problems.append(Problem(message, place, hint))
+
     def _scalar(self, node: yaml.Node, path: Path) -> Any:
         kind = node.tag.rpartition(":")[2]
         if kind not in {"str", "int", "float", "bool", "null"}:
-            line, column = self.document.positions[path]
-            self.document.problems.append(
-                Problem(
-                    f"the YAML tag '{node.tag}' is not supported",
-                    Place(self.document.file, line, column, ".".join(map(str, path))),
-                    "write the plain value",
-                )
+            self._refuse(
+                node, path, f"the YAML tag '{node.tag}' is not supported", "write the plain value"
             )
             return str(node.value)
+        if kind == "int" and len(node.value) > LONGEST_NUMBER:
+            self._refuse(node, path, "the number is too long", "")
+            return 0
         if kind == "int":
             return int(node.value)
         if kind == "str":
+            if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", node.value):
+                self._refuse(node, path, "a control character does not belong here", "")
             return node.value
         return self._constructor.construct_object(node)

@@ -255,6 +255,20 @@ def test_init_refuses_what_would_not_load(
     assert not (tmp_path / "stack.yaml").exists()
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", None, b"targets: &t {a: *t}"])
+def test_init_says_when_it_cannot_read_what_is_there(
+    gangway: Gangway, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "stack.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    done = gangway("init", "--host", "box", "--name", "other", "--yes")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "unexpected" not in done.stderr
+    if content is not None:
+        assert path.read_bytes() == content
+
+
 def test_render_writes_what_is_pushed(gangway: Gangway, tmp_path: Path) -> None:
     (tmp_path / "stack.yaml").write_text(GOOD)
     listing = json.loads(gangway("render", "--json").stdout)

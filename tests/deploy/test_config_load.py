@@ -79,6 +79,9 @@ def test_every_problem_at_once_with_its_place(write: Callable[[str], Path]) -> N
         ("target:\n  a: {host: b}\n", "1:1 target: unknown key 'target' | did you mean 'targets'?"),
         ("targets:\n  A_b: {host: c}\n", "2:3 targets.A_b: 'A_b' is no target name"),
         ("targets:\n  a: {}\n", "2:3 host: 'host' is missing"),
+        ("defaults: x\ntargets: {a: {host: h}}\n", "1:11 defaults: a mapping (keys below it)"),
+        ("defaults: [1]\ntargets: {a: {host: h}}\n", "1:11 defaults: a mapping (keys below it)"),
+        ('targets: {a: {host: "h\\0"}}\n', "1:21 targets.a.host: a control character"),
         ("targets:\n  a:\n    host: h\n    host: i\n", "4:5 targets.a.host: 'host' is set twice"),
         (
             "targets:\n  a: {host: h, gateway: {image: nginx}}\n",
@@ -90,6 +93,57 @@ def test_each_kind_of_mistake(write: Callable[[str], Path], text: str, expected:
     path = write("x")
     path.write_text(text)
     assert any(problem.startswith(expected) for problem in problems(path)), problems(path)
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 9)
+)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BOMB, "1:5 : the aliases unfold to more than"),
+        ("targets: &t\n  a: *t\n", "1:10 : an alias stands within what it stands for"),
+        ("targets:\n  a: &a\n    <<: *a\n", "2:6 : an alias stands within what it stands for"),
+        ("[" * 100_000, "1:41 : nested deeper than 40 levels"),
+        ("targets: {a: {bridge: {port: 1" + "0" * 5_000 + "}}}", "1:30 targets.a.bridge.port: the"),
+        ("targets: {[a, b]: 1}\n", "1:11 targets: a key must be a word"),
+    ],
+    ids=["bomb", "self", "merge", "deep", "number", "key"],
+)
+def test_what_would_never_end_is_refused(
+    write: Callable[[str], Path], text: str, expected: str
+) -> None:
+    path = write("x")
+    path.write_text(text)
+    found = problems(path)
+    assert any(problem.startswith(expected) for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"targets: \xff\xfe\n", "it is no UTF-8 text"),
+        ("targets: {a: {host: h}}".encode("utf-16"), "it is no UTF-8 text"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_said_in_few_words(
+    tmp_path: Path, content: bytes | None, expected: str
+) -> None:
+    path = tmp_path / "stack.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        load(path)
+    assert str(caught.value) == f"cannot read {path}: {expected}"
+
+
+def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "stack.yaml"
+    path.write_bytes(b"\xef\xbb\xbftargets: {a: {host: h, gateway: {username: alice}}}\n")
+    assert load(path).name == "a"
 
 
 def test_defaults_are_shared_and_overridden(write: Callable[[str], Path]) -> None:

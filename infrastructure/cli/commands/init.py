@@ -43,13 +43,13 @@ def command(
       ./deploy.py init
       ./deploy.py init --name prod --host ubuntu@203.0.113.7 --mode paper --yes
     """
-    from infrastructure.config.loading import DEFAULT_FILE
+    from infrastructure.config.loading import DEFAULT_FILE, read_text
     from infrastructure.config.starter import Answers
 
     current = settings(context)
     path = Path(current.config or DEFAULT_FILE)
     ask = _Asker(silent=yes)
-    existing = path.read_text(encoding="utf-8") if path.exists() else None
+    existing = read_text(path) if path.exists() else None
     answers = Answers(
         name=ask("Target name", name or current.target_name, "prod"),
         host=ask("Host (user@host:port)", host, None),
