@@ -23,6 +23,12 @@ class AssetParams(Params, frozen=True, kw_only=True):
     name: Annotated[str, Meta(max_length=40)]
 
 
+class FaultParams(Params, frozen=True, kw_only=True):
+    """Which fault."""
+
+    name: Annotated[str, Meta(max_length=60, pattern="^[a-z0-9-]+$")]
+
+
 class Fault(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault to start; without `seconds` it lasts until it is ended."""
 
@@ -84,6 +90,20 @@ async def start_fault(call: Call[None, Fault]) -> FaultList:
 async def end_faults(call: Call[None, None]) -> FaultList:
     """Ends all faults of the simulator."""
     await simulator.ask(call.services.environment.simulator_url, "DELETE", "/faults")
+    return await _list(call)
+
+
+@routes.delete(
+    "/sandbox/faults/{name}",
+    params=FaultParams,
+    answer=FaultList,
+    scope=Scope.ADMIN,
+    statuses={404: "the gateway is no simulator, or has no fault of that name"},
+)
+async def end_fault(call: Call[FaultParams, None]) -> FaultList:
+    """Ends one fault of the simulator; others go on."""
+    address = call.services.environment.simulator_url
+    await simulator.ask(address, "DELETE", f"/faults/{call.params.name}")
     return await _list(call)
 
 

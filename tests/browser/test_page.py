@@ -53,6 +53,48 @@ def test_a_fault_is_seen_and_so_is_the_recovery(status: Page) -> None:
     wait_for_state(status, "ready")
 
 
+def test_a_fault_button_keeps_the_focus_and_tells_what_is_on(
+    status: Page, sandbox: Sandbox
+) -> None:
+    """By keyboard alone; faults also end elsewhere, and one that ends leaves the others on."""
+
+    def pressed(name: str, value: str) -> None:
+        button = status.get_by_role("button", name=name, exact=True)
+        expect(button).to_have_attribute("aria-pressed", value)
+
+    first = status.get_by_role("button", name="late-fills", exact=True)
+    first.focus()
+    status.keyboard.press("Enter")
+    pressed("late-fills", "true")
+    expect(first).to_be_focused()
+    status.get_by_role("button", name="duplicate-status", exact=True).click()
+    pressed("duplicate-status", "true")
+    first.focus()
+    status.keyboard.press("Space")
+    pressed("late-fills", "false")
+    pressed("duplicate-status", "true")
+    expect(status.locator("#fault-state")).to_contain_text("Active: duplicate-status.")
+    sandbox.fault(None)
+    expect(status.locator("#fault-state")).to_have_text("No fault is active.", timeout=20_000)
+    pressed("duplicate-status", "false")
+
+
+def test_the_halt_button_has_the_focus_again_after_its_dialog(
+    status: Page, sandbox: Sandbox
+) -> None:
+    status.locator("#halt").focus()
+    status.keyboard.press("Enter")
+    status.keyboard.press("Tab")
+    status.keyboard.press("Enter")
+    wait_for_state(status, "halted")
+    expect(status.locator("#halt")).to_be_focused()
+    status.keyboard.press("Enter")
+    status.keyboard.press("Tab")
+    status.keyboard.press("Enter")
+    wait_for_state(status, "ready")
+    assert sandbox.get("/trading/halt")["halted"] is False
+
+
 def test_a_dropped_socket_is_named_as_the_last_disconnect(status: Page) -> None:
     status.get_by_role("button", name="fin", exact=True).click()
     expect(status.locator("#cause")).not_to_contain_text("none on record")
@@ -100,6 +142,18 @@ def test_signing_out_forgets_the_key(status: Page) -> None:
     status.reload()
     expect(status.get_by_label("API key")).to_be_visible()
     assert status.evaluate("sessionStorage.length + localStorage.length") == 0
+    status.wait_for_timeout(500)  # nothing that was under way signs anyone in or complains
+    expect(status.get_by_role("alert")).to_have_text("")
+
+
+def test_nothing_of_the_account_stays_in_the_page_after_signing_out(
+    status: Page, sandbox: Sandbox
+) -> None:
+    order = {"symbol": "MSFT", "action": "BUY", "quantity": 2, "orderType": "MKT"}
+    sandbox.post("/order", order)
+    expect(status.locator("#executions")).to_contain_text("MSFT")
+    status.get_by_role("button", name="Sign out").click()
+    assert "MSFT" not in status.content()
 
 
 @pytest.mark.parametrize("width", [320, 390])

@@ -7,7 +7,8 @@ import { showFreshness, showHeartbeat, showHealth, showPortal, showTimeline, sho
 
 const SLOW = 15_000;
 const BEATS = 60;
-const known = { health: null, events: [], session: null, halt: null, orders: [], executions: [], beats: [] };
+const NOTHING = { health: null, events: [], session: null, halt: null, orders: [], executions: [], beats: [], sandbox: undefined };
+const known = { ...NOTHING };
 let stream = null;
 let link = "none";
 
@@ -22,17 +23,23 @@ const draw = () => {
 
 const freshness = () => showFreshness(stream?.heard, link, Date.now(), OLD_AFTER);
 
+let turn = 0;
+let shown = 0;
 async function refresh() {
+  const [asked, by] = [++turn, stream];
   const today = new Date();
   today.setHours(0, 0, 0, 0);
   const [health, events, session, halt, orders, executions] = await Promise.all([
     call("GET", "health"), optional("connection/events"), optional("session"), optional("trading/halt"),
     optional("orders"), optional(`executions?since=${encodeURIComponent(today.toISOString())}`),
   ]);
+  if (asked < shown || by !== stream) return; // overtaken by a newer answer, or signed out meanwhile
+  shown = asked;
   const list = (answer, name) => (Array.isArray(answer) ? answer : answer?.[name] ?? []);
   Object.assign(known, { health, session, halt, events: list(events, "events"), executions: list(executions, "executions") });
   known.orders = list(orders, "orders").filter((order) => order.state !== "terminal");
   draw();
+  await showFaults();
 }
 
 let waiting = 0;
@@ -79,15 +86,17 @@ async function signIn(withKey) {
   key.use(withKey);
   known.health = await call("GET", "health");
   showStatus(withKey);
-  await refresh();
-  await showFaults();
+  refresh().catch(tell);
 }
 
 function signOut(reason = "") {
+  clearTimeout(waiting);
   stream?.close();
   stream = null;
   link = "none";
   key.forget();
+  Object.assign(known, NOTHING);
+  draw();
   find("status").hidden = true;
   find("sign-out").hidden = true;
   find("mode").hidden = true;
@@ -98,6 +107,7 @@ function signOut(reason = "") {
 }
 
 async function act(button, work, done) {
+  const focused = document.activeElement === button;
   button.disabled = true;
   try {
     await work();
@@ -106,6 +116,7 @@ async function act(button, work, done) {
     toast(problem instanceof Problem ? problem.sentence : "The bridge does not answer");
   } finally {
     button.disabled = false;
+    if (focused && document.activeElement === document.body) button.focus(); // a disabled button loses it
     refreshSoon();
   }
 }
@@ -122,22 +133,39 @@ async function toggleHalt() {
   await act(find("halt"), work, halted ? "Trading resumed" : "Trading halted");
 }
 
+// Faults also begin and end elsewhere: by time, by the control port, by another tab.
 async function showFaults() {
-  const answer = await optional("sandbox/faults");
+  if (known.sandbox === false) return;
+  let answer;
+  try {
+    answer = await optional("sandbox/faults");
+  } catch (problem) {
+    find("fault-state").textContent = "Unknown: the simulator does not answer.";
+    return;
+  }
+  known.sandbox = answer !== null;
   find("sandbox").hidden = !answer;
-  if (!answer) return;
-  const active = new Set(answer.faults.map((fault) => fault.fault));
-  const toggle = (name) => async (event) => {
-    const on = event.currentTarget.getAttribute("aria-pressed") === "true";
-    await act(event.currentTarget, () => (on ? call("DELETE", "sandbox/faults") : call("POST", "sandbox/faults", { body: { fault: name } })), on ? "All faults ended" : `Fault started: ${name}`);
-    await showFaults();
-  };
-  find("faults").replaceChildren(...answer.names.map((name) => {
-    const button = element("button", { type: "button", className: "quiet", "aria-pressed": String(active.has(name)) }, name);
-    button.addEventListener("click", toggle(name));
-    return button;
-  }));
-  find("fault-state").textContent = active.size ? `Active: ${[...active].join(", ")}. Press again to end it.` : "No fault is active.";
+  if (answer) drawFaults(answer);
+}
+
+// The buttons stay the same nodes, so that the one with the focus keeps it.
+function drawFaults({ names, faults }) {
+  const active = new Set(faults.map((fault) => fault.fault));
+  const list = find("faults");
+  if (list.children.length !== names.length) list.replaceChildren(...names.map(faultButton));
+  for (const button of list.children) button.setAttribute("aria-pressed", String(active.has(button.textContent)));
+  const told = active.size ? `Active: ${[...active].join(", ")}. Press again to end it.` : "No fault is active.";
+  if (find("fault-state").textContent !== told) find("fault-state").textContent = told;
+}
+
+function faultButton(name) {
+  const button = element("button", { type: "button", className: "quiet", "aria-pressed": "false" }, name);
+  button.addEventListener("click", async () => {
+    const on = button.getAttribute("aria-pressed") === "true";
+    const work = on ? () => call("DELETE", `sandbox/faults/${name}`) : () => call("POST", "sandbox/faults", { body: { fault: name } });
+    await act(button, async () => drawFaults(await work()), on ? `Fault ended: ${name}` : `Fault started: ${name}`);
+  });
+  return button;
 }
 
 find("sign-in").addEventListener("submit", async (event) => {
