@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from bridge.store import Database, connection_events
+from bridge.store import Database, StoreError, connection_events
 from bridge.store import diagnostics as table
 from bridge.tws.diagnostics import ConnectionEvent, Diagnostics
 
@@ -77,5 +77,5 @@ class JournalKeeper:
 
         try:
             await self._database.write(work, durable=False)
-        except (sqlite3.Error, RuntimeError) as error:
+        except (sqlite3.Error, StoreError, RuntimeError) as error:
             log.warning("diagnostics-not-kept", error=str(error))

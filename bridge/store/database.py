@@ -21,11 +21,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, Kind
 from bridge.store import migrations
 
 FILE_NAME: Final = "journal.sqlite3"
 _LOCK_WAIT_SECONDS: Final = 10.0
+
+_FILE: Final = "Stop the bridge and restore the data folder from a backup; the file is left alone"
+_TROUBLES: Final = {
+    sqlite3.SQLITE_FULL: "Free some space on the disk of the data folder",
+    sqlite3.SQLITE_IOERR: "Look after the disk of the data folder",
+    sqlite3.SQLITE_CORRUPT: _FILE,
+    sqlite3.SQLITE_NOTADB: _FILE,
+    sqlite3.SQLITE_BUSY: "Another process has locked the journal: end it",
+}
+"""What a person can do about SQLite's errors that are no mistakes of ours."""
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -35,6 +45,7 @@ class StoreError(BridgeError):
     """The journal cannot be used; `detail` says why and `next_step` what to do."""
 
     code = "store-unavailable"
+    kind = Kind.UNAVAILABLE
 
 
 class StoreBusyError(StoreError):
@@ -101,11 +112,18 @@ class Database:
         """Runs `work` in one transaction.
 
         Committed and synced when this returns; rolled back when `work` raises.
+
+        Raises:
+            StoreError: the disk is full, or the file is damaged.
         """
         return await self._run(self._write_thread, self._transact, work, durable)
 
     async def read(self, work: Work[Result]) -> Result:
-        """Runs `work` on the read-only connection, in one consistent snapshot."""
+        """Runs `work` on the read-only connection, in one consistent snapshot.
+
+        Raises:
+            StoreError: the file is damaged.
+        """
         return await self._run(self._read_thread, self._snapshot, work)
 
     async def close(self) -> None:
@@ -120,7 +138,13 @@ class Database:
         thread: ThreadPoolExecutor, call: Callable[..., Result], *arguments: object
     ) -> Result:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(thread, call, *arguments)
+        try:
+            return await loop.run_in_executor(thread, call, *arguments)
+        except sqlite3.DatabaseError as error:
+            step = _TROUBLES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+            if step is None:
+                raise
+            raise StoreError(f"the journal cannot be used: {error}", next_step=step) from error
 
     def _transact(self, work: Work[Result], durable: bool) -> Result:
         if durable != self._durable:

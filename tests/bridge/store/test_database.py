@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.errors import Kind
 from bridge.store import Database, StoreBusyError, StoreError, StoreTooNewError, migrations
 
 
@@ -153,3 +154,41 @@ async def test_other_processes_see_a_write_as_soon_as_it_returns(tmp_path: Path)
     assert _names(other) == ["visible"]
     other.close()
     await database.close()
+
+
+async def test_a_full_disk_is_told_and_what_was_written_is_kept(database: Database) -> None:
+    await database.write(lambda connection: _put(connection, "kept"))
+    database._writer.execute("PRAGMA max_page_count = 1")  # SQLite's own way to run out of room
+
+    def much(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO settings VALUES ('big', zeroblob(1000000), 0)")
+
+    with pytest.raises(StoreError, match="full") as raised:
+        await database.write(much)
+    assert (raised.value.code, raised.value.kind) == ("store-unavailable", Kind.UNAVAILABLE)
+    assert "space" in raised.value.next_step
+    assert await database.read(_names) == ["kept"]
+
+
+async def test_a_damaged_page_is_told_and_left_alone(tmp_path: Path) -> None:
+    first = await Database.open(tmp_path)
+    for number in range(2000):
+        name = f"a setting with a long name {number}"
+        await first.write(lambda c, name=name: _put(c, name), durable=False)  # type: ignore[misc]
+    await first.close()
+    size = first.path.stat().st_size
+    with first.path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xa5" * (size // 2))
+    damaged = first.path.read_bytes()
+    second = await Database.open(tmp_path)
+    with pytest.raises(StoreError, match="malformed") as raised:
+        await second.read(_names)
+    assert "backup" in raised.value.next_step
+    await second.close()
+    assert first.path.read_bytes() == damaged
+
+
+async def test_a_mistake_of_ours_is_no_trouble_of_the_disk(database: Database) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await database.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
