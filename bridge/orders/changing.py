@@ -87,13 +87,14 @@ class Changes(Worker):
             self._gateway.require_ready()
             prepared = await self._preparer.prepare_change(record.contract)
             with self._tracker.watch([record.id]) as watch:
-                terms = await self._tracker.decide(
+                change, terms = await self._tracker.decide(
                     lambda connection: self._reserve(
                         connection, record.id, request, prepared, trail
                     )
                 )
                 turn = self._newest[record.id] = object()
                 after = await self._carry_out(
+                    change,
                     record,
                     watch,
                     lambda: self._gateway.place_order(
@@ -116,7 +117,7 @@ class Changes(Worker):
         request: ChangeRequest,
         prepared: Prepared,
         trail: Trail,
-    ) -> tuple[Order, list[Message]]:
+    ) -> tuple[tuple[PendingChange, Order], list[Message]]:
         """Judges the change and writes it down, in one transaction.
 
         So changes (and new orders) of the same moment cannot pass a limit together.
@@ -140,7 +141,7 @@ class Changes(Worker):
         money = 0.0 if closing else case.notional or 0.0
         note_sending(connection, self._auditor, trail)
         change = PendingChange(at=now, terms=terms, notional=money)
-        return terms, [Own(record.id, ChangeSent(now, change))]
+        return (change, terms), [Own(record.id, ChangeSent(now, change))]
 
     @staticmethod
     def _modified(
@@ -177,10 +178,11 @@ class Changes(Worker):
                 return order_view(record)
             self._require_open(record)
             with self._tracker.watch([record.id]) as watch:
-                await self._tracker.decide(
+                change = await self._tracker.decide(
                     lambda connection: self._note_cancel(connection, record.id, trail)
                 )
                 after = await self._carry_out(
+                    change,
                     record,
                     watch,
                     lambda: self._gateway.cancel_order(record.broker_order_id),
@@ -192,10 +194,11 @@ class Changes(Worker):
 
     def _note_cancel(
         self, connection: sqlite3.Connection, order_id: str, trail: Trail
-    ) -> tuple[None, list[Message]]:
+    ) -> tuple[PendingChange, list[Message]]:
         note_sending(connection, self._auditor, trail)
         now = self._clock.now()
-        return None, [Own(order_id, ChangeSent(now, PendingChange(at=now)))]
+        change = PendingChange(at=now)
+        return change, [Own(order_id, ChangeSent(now, change))]
 
     @staticmethod
     def _cancelled(after: OrderRecord) -> OrderView:
@@ -286,6 +289,7 @@ class Changes(Worker):
 
     async def _carry_out(
         self,
+        change: PendingChange,
         record: OrderRecord,
         watch: Watch,
         send: Callable[[], Awaitable[None]],
@@ -295,7 +299,7 @@ class Changes(Worker):
         try:
             await send()
         except Exception:  # a caller that is cancelled may have got it written: the broker tells
-            self._tracker.note(Own(record.id, ChangeDropped(self._clock.now())))
+            self._tracker.note(Own(record.id, ChangeDropped(self._clock.now(), change.at)))
             raise
         await watch.until(
             lambda found: record.id in found and enough(found[record.id]),

@@ -84,9 +84,10 @@ class ChangeSent(Struct, frozen=True):
 
 
 class ChangeDropped(Struct, frozen=True):
-    """That change was certainly not sent after all."""
+    """The change that was noted then was certainly not sent after all."""
 
     at: datetime
+    noted_at: datetime
 
 
 class ChangeUnanswered(Struct, frozen=True):
@@ -137,9 +138,11 @@ def _apply(record: OrderRecord, happening: Happening) -> OrderRecord:
             return _executed(record, at, quantity, average_price)
         case ChangeSent(_, change):
             return _changing(record, change) if record.open else record
-        case ChangeDropped():
-            reserved = record.pending.added if record.pending else 0.0
-            return structs.replace(record, pending=None, notional=record.notional - reserved)
+        case ChangeDropped(_, noted_at):
+            if record.pending is None or record.pending.at != noted_at:
+                return record  # another change has come in its place
+            money = record.notional - record.pending.added
+            return structs.replace(record, pending=None, notional=money)
         case ChangeUnanswered():
             return _unanswered(record)
         case Settled(at, status):
@@ -249,6 +252,8 @@ def _executed(
     record: OrderRecord, at: datetime, quantity: float, average_price: float
 ) -> OrderRecord:
     record = _fill_level(record, quantity, average_price)
+    if average_price and abs(quantity - record.filled) <= _QUANTITY_SLACK:
+        record = structs.replace(record, average_price=average_price)  # a corrected price, too
     if record.filled > 0 and record.state is not State.TERMINAL:
         record = _acknowledged(record, at)
         if record.status in {Status.PENDING_SUBMIT, Status.UNKNOWN}:

@@ -25,10 +25,18 @@ from msgspec import structs
 
 from bridge.model import CommissionReport, Execution, OpenOrder, Order, OrderState, OrderStatus
 from bridge.orders.absorb import Message, OrderErrorMessage, Own, absorb
-from bridge.orders.lifecycle import Missing, NotSent, Sent
+from bridge.orders.lifecycle import (
+    ChangeDropped,
+    ChangeSent,
+    ChangeUnanswered,
+    Missing,
+    NotSent,
+    Sent,
+)
 from bridge.orders.status import State, Status
 from bridge.store import executions, migrations, order_events, orders
 from bridge.store.executions import Query
+from bridge.store.orders import PendingChange
 from tests.bridge.orders.samples import AAPL, at, record
 
 CLIENT = 17
@@ -133,6 +141,24 @@ class Journal(RuleBasedStateMachine):
         """`place_order` raised, or the gateway has never seen its number: a certain thing."""
         if not self.truths[number].at_broker:
             self._absorb(Own(f"o{number}", NotSent(at(self.seconds), "test")))
+
+    @rule(number=numbers, limit_price=st.sampled_from([90.0, 100.0, 120.0]))
+    def change(self, number: int, limit_price: float) -> None:
+        """Judged and written down; whether it reaches the broker does not matter here."""
+        row = self._row(number)
+        if row.state is State.ACKNOWLEDGED:
+            terms = structs.replace(row.terms, limit_price=limit_price)
+            money = terms.quantity * limit_price
+            pending = PendingChange(at=at(self.seconds), terms=terms, notional=money)
+            self._absorb(Own(row.id, ChangeSent(at(self.seconds), pending)))
+
+    @rule(number=numbers, given_up=st.booleans())
+    def end_change(self, number: int, given_up: bool) -> None:
+        """It was certainly not sent, or never answered."""
+        now, pending = at(self.seconds), self._row(number).pending
+        noted_at = pending.at if pending else now
+        ended = ChangeUnanswered(now) if given_up else ChangeDropped(now, noted_at)
+        self._absorb(Own(f"o{number}", ended))
 
     # the broker ---------------------------------------------------------------------------------
 
@@ -291,6 +317,17 @@ class Journal(RuleBasedStateMachine):
                 assert row.status is before
             if row.status in {Status.CANCELLED, Status.FILLED, Status.REJECTED}:
                 self.called_over[row.id] = row.status
+
+    @invariant()
+    def the_days_money_is_what_the_orders_and_their_changes_add_up_to(self) -> None:
+        for number in getattr(self, "truths", {}):
+            row = self._row(number)
+            begun = record().notional
+            added = self.connection.execute(
+                "SELECT coalesce(sum(added), 0) FROM order_money WHERE order_id = ?", (row.id,)
+            ).fetchone()[0]
+            assert row.notional == begun + added
+            assert row.notional >= begun
 
     @invariant()
     def state_and_status_belong_together(self) -> None:

@@ -7,6 +7,7 @@ from bridge.orders.lifecycle import (
     BrokerError,
     ChangeDropped,
     ChangeSent,
+    ChangeUnanswered,
     Executed,
     Happening,
     Missing,
@@ -107,6 +108,42 @@ def test_executions_alone_finish_an_order() -> None:
     assert where(live(SENT, Executed(at(3), 10, 99))) == (State.TERMINAL, Status.FILLED, 10)
 
 
+def test_a_corrected_execution_corrects_the_average_price() -> None:
+    filled = live(SENT, Executed(at(3), 10, 99))
+    assert apply(filled, Executed(at(4), 10, 98.5)).average_price == 98.5
+    part = live(SENT, said("Submitted", 6))
+    assert apply(part, Executed(at(4), 4, 98.5)).average_price == part.average_price
+
+
+def test_a_change_that_is_never_answered_is_given_up() -> None:
+    wanted = structs.replace(record().terms, limit_price=99.0)
+    change = PendingChange(at=at(2), terms=wanted, notional=5_000.0)
+    present = live(SENT, said("Submitted"), ChangeSent(at(2), change))
+    given_up = apply(present, ChangeUnanswered(at(9)))
+    assert given_up.pending is None
+    assert "change" in (given_up.warning or "")
+    assert given_up.notional == present.notional  # it may still have been taken
+    late = apply(given_up, Reported(at(9), open_order("Submitted", wanted)))
+    assert late.terms.limit_price == 99.0
+
+
+def test_a_cancel_that_the_broker_works_on_is_not_given_up() -> None:
+    present = live(SENT, said("Submitted"), ChangeSent(at(2), PendingChange(at=at(2))))
+    present = apply(present, said("PendingCancel"))
+    assert apply(present, ChangeUnanswered(at(9))) is present
+
+
+def test_money_is_reserved_by_a_change_and_given_back_when_it_is_not_sent() -> None:
+    before = live(SENT, said("Submitted"))
+    more = PendingChange(at=at(2), terms=before.terms, notional=before.notional + 500)
+    changing = apply(before, ChangeSent(at(2), more))
+    assert changing.notional == before.notional + 500
+    assert apply(changing, ChangeDropped(at(3), at(2))).notional == before.notional
+    assert apply(changing, ChangeDropped(at(3), at(1))) is changing  # of an earlier one
+    less = PendingChange(at=at(2), terms=before.terms, notional=before.notional - 100)
+    assert apply(before, ChangeSent(at(2), less)).notional == before.notional
+
+
 def test_a_reject_ends_it_with_the_brokers_text() -> None:
     present = live(SENT, REJECT)
     assert where(present) == (State.TERMINAL, Status.REJECTED, 0)
@@ -202,7 +239,7 @@ def test_the_same_codes_end_an_order_that_nobody_had_taken(code: int) -> None:
 
 
 def test_a_change_that_was_never_sent_is_forgotten() -> None:
-    assert live(SENT, said("Submitted"), _change(90.0), ChangeDropped(at(4))).pending is None
+    assert live(SENT, said("Submitted"), _change(90.0), ChangeDropped(at(4), at(3))).pending is None
 
 
 def test_a_pending_increase_is_not_called_filled_too_early() -> None:
