@@ -45,13 +45,15 @@ class Asker:
         timeout: float,
         cancel: Callable[[Any, int], None] | None = None,
         request_id: int | None = None,
+        upstream: bool = True,
     ) -> list[Any]:
         """A request whose answer carries its id.
 
-        ``cancel`` is sent when it is given up after sending.
+        ``cancel`` is sent when it is given up after sending. With ``upstream`` it is not sent at
+        all while the gateway has lost the broker.
         """
         name = self._link.requests.new_id() if request_id is None else request_id
-        return await self._ask(name, kind, write, lane, timeout, cancel)
+        return await self._ask(name, kind, write, lane, timeout, cancel, upstream=upstream)
 
     async def by_key(
         self, kind: str, key: str, write: Callable[[Any], None], *, lane: Lane, timeout: float
@@ -135,9 +137,10 @@ class Asker:
         cancel: Callable[[Any, int], None] | None,
         *,
         done: bool = False,
+        upstream: bool = True,
     ) -> list[Any]:
         link = self._link
-        wire = link.require(upstream=name != CURRENT_TIME)
+        wire = link.require(upstream=upstream and name != CURRENT_TIME)
         breaker = None if lane is Lane.ORDER else link.breakers[kind]
         if breaker:
             breaker.enter()

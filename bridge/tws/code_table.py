@@ -80,7 +80,7 @@ ROWS: tuple[tuple[int, CodeClass, str, str, str], ...] = (
     (503, _C.CLIENT_SIDE, "The gateway is too old", "keeps trying", "Update the gateway's image"),
     (504, _C.CLIENT_SIDE, "Not connected", "answers 503 at once", "Wait for /ready"),
     (507, _C.CLIENT_SIDE, "Bad message length; most often a taken client id", "reconnects", "Close the other program"),
-    (1100, _C.UPSTREAM_LOST, "The gateway has lost the broker", "fails what is pending, waits for 1101 or 1102", "Wait; check the broker's system status"),
+    (1100, _C.UPSTREAM_LOST, "The gateway has lost the broker", "fails what is pending, waits for 1101 or 1102; asks the broker itself every 60 s", "Wait; check the broker's system status"),
     (1101, _C.DATA_LOST, "Back, but subscriptions are lost", "subscribes everything again, reconciles", "Nothing"),
     (1102, _C.UPSTREAM_RESTORED, "Back, subscriptions kept", "reconciles", "Nothing"),
     (1300, _C.NOTICE, "The API port was changed", "reconnects to the configured port", "Check BRIDGE_TWS_PORT"),

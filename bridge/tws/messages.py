@@ -89,11 +89,23 @@ class Messages:
         self._subscriptions.interrupt(forget=False)
         link.events.upstream_lost.emit()
 
+    def upstream_answered(self) -> None:
+        """The broker answers although the gateway never said that it is back.
+
+        What it still sends is not known, so every subscription is asked for anew.
+        """
+        self._link.diagnostics.note("upstream-answered")
+        self._subscriptions.withdraw()
+        self._back(lost=True)
+
     def _upstream_restored(self, code: int, *, lost: bool) -> None:
-        link = self._link
-        link.diagnostics.note("upstream-restored", code=code, dataLost=lost)
+        self._link.diagnostics.note("upstream-restored", code=code, dataLost=lost)
         if lost:
             self._subscriptions.interrupt(forget=True)
+        self._back(lost=lost)
+
+    def _back(self, *, lost: bool) -> None:
+        link = self._link
         link.breakers.reset()
         link.machine.update(upstream=True, reconciled=False)
         link.events.upstream_restored.emit(lost)

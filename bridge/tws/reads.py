@@ -27,6 +27,8 @@ SUMMARY_TAGS = (
 )
 TIME_GAP = 1.1  # the gateway ignores a question for its time within a second of its last answer
 SYMBOLS_GAP = 1.05  # and allows one symbol search a second
+PROBE_SYMBOL = "IBM"
+PROBE_SECONDS = 10.0
 
 
 class Reads:
@@ -99,6 +101,20 @@ class Reads:
                 lane=Lane.INTERACTIVE,
                 timeout=timeout - max(0.0, wait),
             )
+        )
+
+    async def broker_answers(self) -> None:
+        """Returns when the broker itself has answered a symbol search; sent even while it is lost.
+
+        Raises:
+            TwsError: it did not, or the gateway refused.
+        """
+        await self._asker.by_id(
+            "upstream-probe",
+            lambda send, request_id: send.reqMatchingSymbols(request_id, PROBE_SYMBOL),
+            lane=Lane.ORDER,
+            timeout=PROBE_SECONDS,
+            upstream=False,
         )
 
     async def option_parameters(

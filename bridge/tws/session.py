@@ -25,6 +25,7 @@ from bridge.tws.state import ConnectionState, Lane
 from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
 from bridge.tws.supervisor import Starting, Supervisor
 from bridge.tws.target import Target
+from bridge.tws.upstream_probe import UpstreamProbe
 from bridge.tws.waiting import settle
 
 
@@ -41,6 +42,7 @@ class TwsSession(Reads):
             self.link,
             Heartbeat(self.link, self._beat),
             self._reconciliation,
+            UpstreamProbe(self.link, self.broker_answers, self._messages.upstream_answered),
             self._callbacks,
             self._lost,
         )

@@ -118,6 +118,12 @@ class Subscriptions:
             self._by_id.clear()
             self.sent_kind = None
 
+    def withdraw(self) -> None:
+        """Takes every request back, so that `restore` asks for all of them."""
+        for running in list(self._all):
+            self._withdraw(running)
+            running.ticket = None
+
     def restore(self) -> None:
         """Asks again for what the gateway does not have."""
         for running in list(self._all):

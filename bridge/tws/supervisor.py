@@ -21,6 +21,7 @@ from bridge.tws.heartbeat import Heartbeat
 from bridge.tws.link import Link
 from bridge.tws.machine import Socket, can_trade
 from bridge.tws.reconcile import Reconciliation
+from bridge.tws.upstream_probe import UpstreamProbe
 from bridge.tws.waiting import settle, within
 from bridge.tws.wire import Wire
 
@@ -59,12 +60,14 @@ class Supervisor:
         link: Link,
         heartbeat: Heartbeat,
         reconciliation: Reconciliation,
+        upstream_probe: UpstreamProbe,
         callbacks: Callable[[Starting], object],
         on_lost: Callable[[str], None],
     ) -> None:
         self._link = link
         self._heartbeat = heartbeat
         self._reconciliation = reconciliation
+        self._upstream_probe = upstream_probe
         self._callbacks = callbacks
         self._on_lost = on_lost
         self._wake = asyncio.Event()
@@ -246,6 +249,7 @@ class Supervisor:
         tasks = [
             asyncio.create_task(self._heartbeat.run(wire), name="heartbeat"),
             asyncio.create_task(self._reconciliation.run(), name="reconciliation"),
+            asyncio.create_task(self._upstream_probe.run(), name="upstream-probe"),
         ]
         try:
             ends: set[asyncio.Future[Any]] = {wire.lost, *tasks}

@@ -65,7 +65,7 @@ class Disturbance:
             on_start(name, self._go_down)
             on_end(name, lambda _: self._come_up())
         on_start("upstream-lost", lambda _: self._lose())
-        on_end("upstream-lost", lambda _: self._restore(1102))
+        on_end("upstream-lost", self._found)
         on_start("upstream-restored", lambda _: self._restored(1102))
         on_start("upstream-restored-data-lost", lambda _: self._restored(1101))
 
@@ -109,6 +109,13 @@ class Disturbance:
             self._tell(code, message)
         self._stop_repeating()
         self._repeat = self.world.clock.every(LOST_REPEAT_SECONDS, lambda: self._tell(1100, LOST))
+
+    def _found(self, fault: Fault) -> None:
+        """The loss ends; with the parameter `silent` nobody is told."""
+        if fault.parameters.get("silent") and self._ending is None:
+            self._stop_repeating()
+        else:
+            self._restore(1102)
 
     def _stop_repeating(self) -> None:
         if self._repeat:

@@ -286,6 +286,32 @@ async def test_subscriptions_are_restored(
     assert not running.active
 
 
+async def test_a_broker_that_is_back_without_a_word_is_found(
+    simulator: Simulator, start_session: StartSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.tws.upstream_probe.PROBE_PAUSE", 0.2)
+    monkeypatch.setattr("bridge.tws.reads.PROBE_SECONDS", 0.2)
+    session = await start_session(simulator.tws.port)
+    await eventually(lambda: session.state is State.READY)
+    line = Line()
+    running = session.subscribe_market_data(model.Contract(symbol="AAPL"), line)
+    await eventually(lambda: line.ticks)
+    simulator.world.faults.start("upstream-lost", silent=True)
+    await eventually(lambda: session.state is State.UPSTREAM_LOST)
+    await asyncio.sleep(1.0)  # some probes without an answer
+    assert session.state is State.UPSTREAM_LOST
+    simulator.world.faults.clear("upstream-lost")
+    await eventually(lambda: session.state is State.READY)
+    kinds = [each.kind for each in session.link.diagnostics.events]
+    assert "upstream-answered" in kinds
+    assert "upstream-restored" not in kinds
+    seen = len(line.ticks)
+    await eventually(lambda: len(line.ticks) > seen)
+    [client] = simulator.world.sessions
+    assert len([kind for kind, _ in client.subscriptions if kind == "market data"]) == 1
+    running.cancel()
+
+
 async def test_a_competing_session_is_a_conflict_until_live_data_comes_again(
     simulator: Simulator, start_session: StartSession
 ) -> None:
