@@ -41,8 +41,12 @@ def _run() -> int:
 
 
 if __name__ == "__main__":
-    _enter_environment()
-    code = _run()
+    try:
+        _enter_environment()
+        code = _run()
+    except KeyboardInterrupt:  # while modules were loading: nothing has begun
+        sys.stderr.write("error: interrupted\n")
+        code = 130
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # all is done: taking the interpreter apart would only take time

@@ -241,9 +241,17 @@ class Session:
         try:
             self._program.write(data)
         except HostUnreachable:
+            with contextlib.suppress(HostUnreachable):
+                self._last_words()
             if self._program.wait(2) >= 0:  # it ended, the connection stands
                 raise self._ended() from None
             raise
+
+    def _last_words(self) -> None:
+        """Raises what the program said before it ended, such as who holds the lock."""
+        for event in self._events:
+            if event["event"] == "failed":
+                raise failure(event)
 
     def _ask(self, answer: str, **request: Any) -> dict[str, Any]:
         self._send(**request)

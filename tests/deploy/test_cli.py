@@ -379,6 +379,36 @@ def test_interrupted_is_130(
     assert json.loads(done.stdout)["error"] == "interrupted"
 
 
+@pytest.mark.parametrize("module", ["infrastructure.cli", "typer", "pydantic", "yaml"])
+def test_ctrl_c_while_modules_load_is_one_line(tmp_path: Path, module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, str(PROJECT / "deploy.py"), module],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**ENVIRONMENT, "GANGWAY_SANDBOX_DIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
+INTERRUPTED_IMPORT = """
+import os, runpy, signal, sys
+path, module = sys.argv[1:]
+sys.argv = [path, "config", "--check"]
+sys.path[0] = os.path.dirname(path)
+asked = []
+def hook(event, arguments):
+    if event == "import" and arguments[0] == module and not asked:
+        asked.append(module)
+        signal.raise_signal(signal.SIGINT)
+sys.addaudithook(hook)
+runpy.run_path(path, run_name="__main__")
+"""
+"""Runs the command, and interrupts it when it imports a module."""
+
+
 def on_terminal(folder: Path, words: list[str], answers: list[str]) -> str:
     """Runs the command on a terminal of its own, typing each answer at its question."""
     master, slave = pty.openpty()

@@ -68,7 +68,10 @@ class Deploy:
         services = [item for item in self._request["services"] if changes.get(item["name"])]
         self._runtime.check()
         self._runtime.obtain(self._release, services, self._say)
-        self._wire.check()
+        try:
+            self._wire.check()
+        except Cancelled:
+            raise HostFailure("interrupted", "interrupted; nothing was changed") from None
         swap = Swap.plan(self._tidy(), changes)
         self._store.begin(release=self._release, previous=self._previous, by=self._request["by"])
         try:

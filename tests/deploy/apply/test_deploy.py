@@ -212,3 +212,15 @@ def test_wrong_jvm_flags_fail_the_deploy(store: Store) -> None:
     }
     with pytest.raises(HostFailure, match=r"-Xmx999m \(is -Xmx256m\)"):
         Deploy(store, runtime, FakeWire(), request).run()
+
+
+def test_a_stop_while_images_are_obtained_changes_nothing(store: Store) -> None:
+    """The longest step of a first deploy, and the likeliest moment for Ctrl-C."""
+    runtime, wire = FakeRuntime(*map(running, NAMES)), FakeWire()
+    wire.cancel()
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"}, wire)
+    assert caught.value.code == "interrupted"
+    assert runtime.done == ["check", "obtain"]
+    assert store.current() == "old"
+    assert store.pending() is None

@@ -1,11 +1,16 @@
 """How the host's answers become errors with exit codes."""
 
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infrastructure.apply.session import failure, unanswered
-from infrastructure.errors import DeployFailed
+from infrastructure.apply.host.store import Store
+from infrastructure.apply.session import Session, failure, unanswered
+from infrastructure.config import load
+from infrastructure.errors import DeployFailed, DeployLocked
+from infrastructure.transport.local import LocalTransport
 
 
 def event(code: str, **more: Any) -> dict[str, Any]:
@@ -39,3 +44,27 @@ def test_silence_is_explained(code: int, errors: str, expected: str) -> None:
     error = unanswered("vm", code, errors)
     assert error.code == expected
     assert "Traceback" not in error.message
+
+
+class Deaf:
+    def event(self, event: dict[str, Any]) -> None:
+        """Nobody listens."""
+
+
+def test_who_holds_the_lock_is_said_also_when_the_host_was_quicker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's program ends with its answer while the client still renders."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path))
+    target = load()
+    other = Store(str(target.base))
+    other.lock("alice@laptop")
+    try:
+        with Session(LocalTransport(), target, Deaf()) as session:
+            session.begin(lock=True)
+            time.sleep(1.5)
+            with pytest.raises(DeployLocked, match="alice@laptop"):
+                session.observe()
+    finally:
+        other.unlock()
