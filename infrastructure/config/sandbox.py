@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 
 from infrastructure.config.models import Stack, Target
 
 NAME = "sandbox"
+USUAL_FOLDER = Path(__file__).resolve().parents[2] / ".gangway"
 USUAL = {
     "bridge": 8080,
     "http": 8088,
@@ -28,8 +31,7 @@ def sandbox() -> Target:
 
     Its folder is `$GANGWAY_SANDBOX_DIR`, else `.gangway` in the project's folder.
     """
-    default = Path(__file__).resolve().parents[2] / ".gangway"
-    folder = Path(os.environ.get("GANGWAY_SANDBOX_DIR") or default).resolve()
+    folder = Path(os.environ.get("GANGWAY_SANDBOX_DIR") or USUAL_FOLDER).resolve()
     ports = reserved(folder / NAME)
     stack = Stack.model_validate(
         {
@@ -58,25 +60,63 @@ def sandbox() -> Target:
 
 
 def reserved(base: Path) -> dict[str, int]:
-    """The sandbox's ports: those of its first start, else the usual ones or free ones.
+    """The sandbox's ports: those it runs on, else the usual ones or free ones.
 
-    They are kept in `ports.json`, so that every later command finds the same stack.
+    `keep` writes them to `ports.json`, so that every later command finds the same stack. While
+    nothing runs they are looked at again: another program may have taken one since.
     """
-    file = base / "ports.json"
-    try:
-        kept: dict[str, int] = json.loads(file.read_text())
-    except (OSError, ValueError):
-        kept = {}
-    if kept.keys() == USUAL.keys():
+    kept = _kept(base)
+    if kept and _runs(base):
         return kept
     ports: dict[str, int] = {}
-    for name, usual in USUAL.items():
-        ports[name] = _free(usual, set(ports.values()) | set(USUAL.values()) - {usual})
+    for name, usual in (kept or USUAL).items():
+        ports[name] = _free(usual, set(ports.values()) | set(USUAL.values()) - {USUAL[name]})
+    return ports
+
+
+def keep(target: Target) -> None:
+    """Notes the ports of a sandbox that is about to be deployed."""
+    stack, base = target.stack, Path(target.base)
+    ports = {
+        "bridge": stack.bridge.port,
+        "http": stack.caddy.http_port,
+        "https": stack.caddy.https_port,
+        **{
+            name: getattr(stack.simulated, f"{name}_port")
+            for name in ("tws", "portal", "control", "caddy_admin", "caddy_health")
+        },
+    }
     base.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = base / f"ports.{os.getpid()}"
     fresh.write_text(json.dumps(ports) + "\n")
-    fresh.replace(file)
-    return ports
+    fresh.replace(base / "ports.json")
+
+
+def clear(target: Target) -> None:
+    """Removes the sandbox's folder, and the one above when it is the usual one and empty."""
+    base = Path(target.base)
+    shutil.rmtree(base, ignore_errors=True)  # nothing in it is worth keeping
+    if base.parent == USUAL_FOLDER:
+        with contextlib.suppress(OSError):
+            base.parent.rmdir()
+
+
+def _kept(base: Path) -> dict[str, int]:
+    """What `ports.json` says; empty when it is not there or not whole."""
+    try:
+        found: dict[str, int] = json.loads((base / "ports.json").read_text())
+        return found if found.keys() == USUAL.keys() else {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _runs(base: Path) -> bool:
+    """Whether the stack's supervisord is alive."""
+    try:
+        os.kill(int((base / "run" / "supervisord.pid").read_text()), 0)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _free(usual: int, taken: set[int]) -> int:

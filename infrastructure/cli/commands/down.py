@@ -34,8 +34,8 @@ def command(
         session.open(lock=True)
         release = session.down()
     if target.stack.runtime == "sandbox":
-        import shutil
+        from infrastructure.config import sandbox
 
-        shutil.rmtree(target.base, ignore_errors=True)  # nothing in it is worth keeping
+        sandbox.clear(target)
     current.out.document({"target": target.name, "release": release, "down": True})
     current.out.say(f"{target.name} is down" if release else f"{target.name} was not deployed")

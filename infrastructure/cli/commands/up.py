@@ -45,6 +45,10 @@ def command(
     current = settings(context)
     with planned(current, lock=True, verify=wait or HEALTHY_WITHIN) as found:
         plan = narrowed(found.plan, only)
+        if found.target.stack.runtime == "sandbox":
+            from infrastructure.config import sandbox
+
+            sandbox.keep(found.target)
         show(current, found, plan)
         try:
             if plan.changed:

@@ -1,32 +1,58 @@
-"""The sandbox's ports: the usual ones when they are free, kept from then on."""
+"""The sandbox's ports: the usual ones when they are free, kept while it runs."""
 
 from __future__ import annotations
 
+import os
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from infrastructure.config.sandbox import USUAL, reserved
+import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from infrastructure.config import Target, load
+from infrastructure.config.sandbox import USUAL, clear, keep, reserved
 
 
-def test_ports_are_kept_and_never_shared(tmp_path: Path) -> None:
-    first = reserved(tmp_path)
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path / "box"))
+    return load()
+
+
+def test_looking_leaves_nothing_behind(target: Target, tmp_path: Path) -> None:
+    assert load().stack == target.stack
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ports_are_kept_and_never_shared(target: Target) -> None:
+    keep(target)
+    base = Path(target.base)
+    first = reserved(base)
     assert first.keys() == USUAL.keys()
     assert len(set(first.values())) == len(first)
-    assert reserved(tmp_path) == first
+    assert first["bridge"] == target.stack.bridge.port
+    assert first["control"] == target.stack.simulated.control_port
+    clear(target)
+    assert not base.exists()
 
 
-def test_a_taken_port_is_stepped_over(tmp_path: Path) -> None:
-    wanted = reserved(tmp_path / "a")["portal"]
+def test_a_port_taken_since_is_stepped_over_unless_we_run_on_it(target: Target) -> None:
+    keep(target)
+    base = Path(target.base)
+    kept = reserved(base)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", wanted))
+        taken.bind(("127.0.0.1", kept["portal"]))
         taken.listen()
-        assert reserved(tmp_path / "b")["portal"] != wanted
-    assert reserved(tmp_path / "a")["portal"] == wanted
+        assert reserved(base)["portal"] != kept["portal"]
+        assert reserved(base)["bridge"] == kept["bridge"]
+        (base / "run").mkdir()
+        (base / "run" / "supervisord.pid").write_text(f"{os.getpid()}\n")
+        assert reserved(base) == kept
+    (base / "run" / "supervisord.pid").write_text("not a number")
+    assert reserved(base) == kept
 
 
-def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "ports.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"bridge": 1}'])
+def test_a_damaged_file_is_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ports.json").write_text(text)
     assert reserved(tmp_path).keys() == USUAL.keys()
