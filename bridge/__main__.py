@@ -1,7 +1,7 @@
 """``python -m bridge``: serve, or one command.
 
 ``openapi`` prints the document, ``apikey`` manages keys, ``settings`` those of the connection,
-``alerts test`` sends a test message.
+``alerts test`` sends a test message, ``alerts tell`` any other.
 
 Exit codes: 0 ended as asked, 1 could not run, 2 bad settings or usage.
 """

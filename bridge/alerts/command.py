@@ -1,6 +1,7 @@
-"""``python -m bridge alerts test``: sends a test message to every service of the address file.
+"""``python -m bridge alerts test|tell``: sends a message to every service of the address file.
 
-One JSON document on stdout; exit code 1 when a service did not take it.
+`test` sends a test message; `tell EVENT` what stands on standard input, for whoever finds no
+running bridge that would. One JSON document on stdout; exit code 1 when a service did not take it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from bridge import logs
-from bridge.alerts.desk import AlertDesk
-from bridge.alerts.sender import Sender
+from bridge.alerts.building import desk_of
+from bridge.alerts.kinds import AlertKind
+from bridge.alerts.sender import Delivery
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError
+
+LONGEST = 4000
+"""Characters that are read."""
 
 
 def run(arguments: Sequence[str], environment: Environment) -> int:
@@ -26,19 +31,29 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     parser = argparse.ArgumentParser(prog="python -m bridge alerts")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("test", help="send a test message to every service")
-    parser.parse_args(arguments)
+    tell = commands.add_parser("tell", help="send the text on standard input to every service")
+    events = [kind.value for kind in AlertKind if kind is not AlertKind.TEST]
+    tell.add_argument("event", choices=events)
+    given = parser.parse_args(arguments)
     logs.configure("error")
     if environment.alerts_file is None:
         return _failed("no address file is given", "set BRIDGE_ALERTS_FILE")
-    name = f"gangway ({environment.trading_mode})"
-    sender = Sender(environment.alerts_file)
-    desk = AlertDesk(sender, SystemClock(), CollectorRegistry(), name=name)
+    kind = AlertKind(given.event) if given.command == "tell" else AlertKind.TEST
     try:
-        deliveries = asyncio.run(desk.test())
+        deliveries = asyncio.run(_send(environment, kind))
     except BridgeError as error:
         return _failed(error.detail, error.next_step)
     print(msgspec.json.encode({"services": deliveries}).decode())
     return 0 if all(delivery.sent for delivery in deliveries) else 1
+
+
+async def _send(environment: Environment, kind: AlertKind) -> list[Delivery]:
+    desk = desk_of(environment, SystemClock(), CollectorRegistry())
+    if desk is None:
+        return []
+    if kind is AlertKind.TEST:
+        return await desk.test()
+    return await desk.send_now(kind, sys.stdin.read(LONGEST).strip())
 
 
 def _failed(message: str, hint: str) -> int:

@@ -102,7 +102,21 @@ class AlertDesk:
             AddressFileError: there is no usable address file.
         """
         body = "If you can read this, alerts of the bridge reach you."
-        message = Message(title=TITLES[AlertKind.TEST], body=body, level="info")
+        return await self.send_now(AlertKind.TEST, body, level="info")
+
+    async def send_now(
+        self, kind: AlertKind, body: str, *, level: str = "failure"
+    ) -> list[Delivery]:
+        """Sends at once and once, whatever the limits; what became of it at each service.
+
+        Nothing is sent, and nothing becomes of it, when the kind is not wanted.
+
+        Raises:
+            AddressFileError: there is no usable address file.
+        """
+        if self._wanted and kind not in self._wanted | {AlertKind.TEST}:
+            return []
+        message = Message(title=TITLES[kind], body=body, level=level)
         return await self._sender.send(self._headed(message))
 
     # ------------------------------------------------------------------------------------------

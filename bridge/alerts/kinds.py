@@ -18,6 +18,7 @@ class AlertKind(StrEnum):
     PORTAL_LOGIN = "portal-login"
     CERTIFICATE = "certificate"
     DISK_LOW = "disk-low"
+    DEPLOY_FAILED = "deploy-failed"
     TEST = "test"
 
 
@@ -30,6 +31,7 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
     AlertKind.CERTIFICATE: "The certificate needs a look",
     AlertKind.DISK_LOW: "The disk is nearly full",
+    AlertKind.DEPLOY_FAILED: "A deploy failed",
     AlertKind.TEST: "Test message",
 }
 

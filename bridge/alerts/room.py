@@ -7,44 +7,19 @@ from collections.abc import Callable, Coroutine
 
 from prometheus_client import CollectorRegistry
 
+from bridge.alerts.building import desk_of
 from bridge.alerts.desk import AlertDesk
 from bridge.alerts.house import HouseWatch
 from bridge.alerts.kinds import AlertKind
-from bridge.alerts.sender import Sender
 from bridge.alerts.watch import ConditionWatch
 from bridge.clock import Clock
-from bridge.environment import Environment, EnvironmentProblem
+from bridge.environment import Environment
 from bridge.orders.alerts import OrderAlerts
 from bridge.portal.desk import PortalDesk
 from bridge.services import Services
 from bridge.store.orders import OrderRecord
 from bridge.tws.session import TwsSession
 from bridge.tws.waiting import settle
-
-
-def desk_of(
-    environment: Environment, clock: Clock, registry: CollectorRegistry
-) -> AlertDesk | None:
-    """The desk that the environment asks for; None without an address file.
-
-    Raises:
-        EnvironmentProblem: an event in the list is none.
-    """
-    if environment.alerts_file is None:
-        return None
-    names = [name.strip() for name in environment.alert_events.split(",") if name.strip()]
-    try:
-        wanted = frozenset(AlertKind(name) for name in names)
-    except ValueError as error:
-        known = ", ".join(kind.value for kind in AlertKind)
-        raise EnvironmentProblem("BRIDGE_ALERT_EVENTS", str(error), f"use {known}") from None
-    return AlertDesk(
-        Sender(environment.alerts_file),
-        clock,
-        registry,
-        name=f"gangway ({environment.trading_mode})",
-        wanted=wanted,
-    )
 
 
 def order_text(record: OrderRecord) -> str:

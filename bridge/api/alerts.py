@@ -1,13 +1,19 @@
-"""Route: a test message to whoever is told when something needs a person."""
+"""Routes: messages to whoever is told when something needs a person."""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
 from bridge.alerts.desk import AlertDesk
+from bridge.alerts.kinds import AlertKind
 from bridge.alerts.sender import Delivery
 from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Answer
+from bridge.api.schema import Answer, Body
 from bridge.api.scopes import Scope
 from bridge.errors import NotFoundError
+from bridge.services import Services
 
 routes = RouteTable("alerts")
 
@@ -18,20 +24,44 @@ class TestResult(Answer):
     services: list[Delivery]
 
 
-@routes.post(
-    "/alerts/test",
-    answer=TestResult,
-    scope=Scope.ADMIN,
-    statuses={404: "no address file is given"},
-)
-async def send_test(call: Call[None, None]) -> TestResult:
-    """Sends a test message to every service of the address file, and says which took it."""
+class Occasion(Body, frozen=True, kw_only=True):
+    """What happened outside the bridge, that people have to know of."""
+
+    event: Annotated[Literal["deploy-failed"], Meta(description="The occasion")]
+    text: Annotated[
+        str, Meta(min_length=1, max_length=1000, description="What happened, and what to do")
+    ]
+
+
+class Told(Answer):
+    """Whether a message goes out; not when the event is not wanted, or was told just before."""
+
+    told: bool
+
+
+OFF = {404: "no address file is given"}
+
+
+def desk_of(services: Services) -> AlertDesk:
+    """The desk; an error when alerts are off."""
     try:
-        desk = call.services[AlertDesk]
+        return services[AlertDesk]
     except LookupError:
         raise NotFoundError(
             "no address file is given",
             code="alerts-off",
             next_step="Set BRIDGE_ALERTS_FILE to a file with one address a line",
         ) from None
-    return TestResult(services=await desk.test())
+
+
+@routes.post("/alerts", body=Occasion, answer=Told, scope=Scope.ADMIN, statuses=OFF)
+async def tell(call: Call[None, Occasion]) -> Told:
+    """Tells people of something that happened outside the bridge, within the usual limits."""
+    desk = desk_of(call.services)
+    return Told(told=desk.tell(AlertKind(call.body.event), call.body.text))
+
+
+@routes.post("/alerts/test", answer=TestResult, scope=Scope.ADMIN, statuses=OFF)
+async def send_test(call: Call[None, None]) -> TestResult:
+    """Sends a test message to every service of the address file, and says which took it."""
+    return TestResult(services=await desk_of(call.services).test())

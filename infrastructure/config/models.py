@@ -146,6 +146,7 @@ AlertEvent = Literal[
     "portal-login",
     "certificate",
     "disk-low",
+    "deploy-failed",
 ]
 
 

@@ -161,5 +161,13 @@ class Runtime(Protocol):
     def screen(self, container: Container) -> Screen:
         """Starts a VNC server on the gateway's display; HostFailure where there is no display."""
 
+    def aside(
+        self, service: str, arguments: Sequence[str], text: str, seconds: float
+    ) -> tuple[bool, str]:
+        """Runs a service's program once beside it, as it is defined, with other arguments.
+
+        `text` goes to its standard input. Whether it ended well, and what it said.
+        """
+
     def facts(self) -> dict[str, Any]:
         """Versions, and per service what only the engine knows: `{"engine", "services"}`."""

@@ -126,6 +126,11 @@ def image_facts(names: Sequence[str]) -> Command:
     return ["docker", "image", "inspect", *names]
 
 
+def run_aside(service: str, arguments: Sequence[str]) -> Command:
+    """For Compose: one more container of a service for one command, gone when it ends."""
+    return ["run", "--rm", "--no-deps", "--no-TTY", service, *arguments]
+
+
 def load() -> Command:
     """Takes an image from standard input."""
     return ["docker", "load", "--quiet"]

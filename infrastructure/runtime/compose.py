@@ -261,6 +261,15 @@ class ComposeRuntime:
         rows = [line.split(None, 2) for line in done.stdout.splitlines()[1:]]
         return [{"rss": int(row[1]), "line": row[2]} for row in rows if len(row) == 3]
 
+    def aside(
+        self, service: str, arguments: Sequence[str], text: str, seconds: float
+    ) -> tuple[bool, str]:
+        """One more container of the service for one command."""
+        file = self._base / "current" / "compose.yaml"
+        command = self._compose(file, file.parent, *commands.run_aside(service, arguments))
+        done = self._try(command, seconds, text)
+        return done.returncode == 0, (done.stdout + done.stderr).strip()
+
     def screen(self, container: Container) -> inside.Screen:
         """Starts a VNC server on the gateway's display; it ends with this program."""
         return inside.Screen(commands.interactive(container.id, ["bash", "-c", inside.SHOW_SCREEN]))

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.observe.containers import leftovers, serving
@@ -25,6 +26,7 @@ START_ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
 LOGIN_TROUBLES = {"bad-credentials", "account-locked", "relaunch-loop", "login-dialog-missing"}
 """After these no gateway is started, of whatever release: one more attempt may lock the account."""
 RESTORED_WITHIN = 120.0
+NOT_RESTORED = "Nothing could be put back: ./deploy.py status shows what runs."
 
 
 @dataclass
@@ -61,6 +63,7 @@ class Deploy:
         self._release: str = request["release"]
         self._began = time.monotonic()
         self._previous = store.current()
+        self._alarm = Alarm(store, runtime, wire, request["checks"])
 
     def run(self) -> dict[str, Any]:
         """The outcome for the client; HostFailure (`restored` in its record) when it failed."""
@@ -97,6 +100,7 @@ class Deploy:
             self._outcome(
                 "failed", healthy=False, restored=failure.restored, reason=failure.message
             )
+            self._told(failure)
             raise
         self._commit(swap)
         return self._outcome("healthy", healthy=True)
@@ -135,7 +139,7 @@ class Deploy:
         self._runtime.stop([old])
 
     def _gate(self, checks: dict[str, dict[str, Any]], seconds: float) -> None:
-        Gate(self._runtime, self._wire, checks, seconds).run()
+        Gate(self._runtime, self._wire, checks, seconds, on_waiting=self._alarm.waiting).run()
 
     def _commit(self, swap: Swap) -> None:
         """The new release serves: what it replaced goes."""
@@ -193,6 +197,12 @@ class Deploy:
         return True
 
     # --- telling ------------------------------------------------------------------------------
+    def _told(self, failure: HostFailure) -> None:
+        """People who are not here hear of it."""
+        then = "The previous release serves again." if failure.restored else NOT_RESTORED
+        what = f"`{self._request.get('command', 'up')}` of release {self._release}"
+        self._alarm.failed(what, self._request["by"], failure, then)
+
     def _say(self, text: str) -> None:
         self._wire.emit("step", text=text)
 

@@ -18,6 +18,8 @@ from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Container, Runtime
 
@@ -38,6 +40,7 @@ class Gate:
     "bridge": {"port"}, "caddy": {"port", "address", "name"}}`, and `{}` for others.
     `seconds` is the budget for everything but the wait for a person. `since`: a login from before
     this moment does not count (the gateway was told to restart inside its container).
+    `on_waiting` is called when the wait for a person begins.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Gate:
         checks: dict[str, dict[str, Any]],
         seconds: float,
         since: str = "",
+        on_waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self._runtime = runtime
         self._wire = wire
@@ -54,6 +58,7 @@ class Gate:
         self._deadline = time.monotonic() + seconds
         self._seconds = seconds
         self._since = since
+        self._on_waiting = on_waiting
         self._looked = 0.0
         self._containers: dict[str, Container] = {}
         self._restarts: dict[str, int] = {}
@@ -177,7 +182,9 @@ class Gate:
                 self._deadline += now - since
                 return None
             return since
-        since = now if since is None else since
+        if since is None:
+            since = now
+            self._on_waiting()
         left = check.get("twoFactorWait", 600) - (now - since)
         self._wire.emit("waiting", service=name, left=max(0, int(left)))
         if left <= 0 or self._wire.gone.is_set():

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
@@ -56,6 +57,7 @@ class Operator:
             self._say(f"restarting {service}")
             self._runtime.restart(container)
         result = "healthy"
+        alarm = Alarm(self._store, self._runtime, self._wire, request["checks"])
         try:
             Gate(
                 self._runtime,
@@ -63,6 +65,7 @@ class Operator:
                 request["checks"],
                 request["wait"],
                 since if kept else "",
+                alarm.waiting,
             ).run()
         except WaitingForPerson:
             result = "waiting-for-2fa"
@@ -71,6 +74,7 @@ class Operator:
             raise HostFailure("interrupted", f"interrupted; {service} goes on starting") from None
         except HostFailure as failure:
             result = f"failed: {failure.message}"
+            alarm.failed(f"`restart {service}`", request["by"], failure, "It was not put back.")
             raise
         finally:
             self._record(f"restart {service}", result, request["by"], began)

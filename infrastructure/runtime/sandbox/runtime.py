@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
+import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +185,27 @@ class SandboxRuntime:
             "the sandbox's gateway is simulated and has no screen",
             "its status page and `./deploy.py logs gateway` show what it does",
         )
+
+    def aside(
+        self, service: str, arguments: Sequence[str], text: str, seconds: float
+    ) -> tuple[bool, str]:
+        """One more process of the service for one command."""
+        definition = Definition.load(self._base / "current", service, self._images)
+        try:
+            done = subprocess.run(
+                [*definition.command, *arguments],
+                input=text,
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                cwd=definition.folder,
+                env={**os.environ, **definition.environment},
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return False, type(error).__name__
+        return done.returncode == 0, (done.stdout + done.stderr).strip()
 
     def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
         """`remove` has done it already."""

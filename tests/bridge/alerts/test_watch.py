@@ -170,6 +170,45 @@ async def test_without_an_address_file_nothing_is_sent(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, "alerts-off")
 
 
+async def test_what_happened_outside_is_told_once_in_a_while(
+    tmp_path: Path, hook: WebHook, address_file: Path
+) -> None:
+    async with running(tmp_path, alerts_file=address_file) as bridge:
+        body = {"event": "deploy-failed", "text": "`up` by me: it broke"}
+        first = await bridge.client.post("/alerts", json=body)
+        second = await bridge.client.post("/alerts", json=body)
+        assert (first.json(), second.json()) == ({"told": True}, {"told": False})
+        await hook.until(1)
+        assert hook.received[0]["message"] == "`up` by me: it broke"
+        assert hook.titles == ["gangway (paper): A deploy failed"]
+        wrong = [{**body, "event": "waiting-2fa"}, {**body, "text": ""}, {"event": "deploy-failed"}]
+        for each in wrong:
+            assert (await bridge.client.post("/alerts", json=each)).status_code == 422
+
+
+@pytest.mark.parametrize(("wanted", "sent"), [("", 1), ("deploy-failed", 1), ("disk-low", 0)])
+async def test_the_command_tells_what_stands_on_standard_input(
+    hook: WebHook, address_file: Path, wanted: str, sent: int
+) -> None:
+    variables = {"BRIDGE_ALERTS_FILE": str(address_file), "BRIDGE_ALERT_EVENTS": wanted}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bridge", "alerts", "tell", "deploy-failed"],
+            env={**os.environ, **variables},
+            input="`up` by me: it broke\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    done = await asyncio.to_thread(run)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["services"]) == sent
+    assert [message["message"] for message in hook.received] == ["`up` by me: it broke"] * sent
+
+
 async def test_the_command_sends_and_fails_as_its_exit_code_says(
     hook: WebHook, address_file: Path
 ) -> None:

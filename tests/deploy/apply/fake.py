@@ -29,6 +29,8 @@ class FakeRuntime:
         self.healthy: dict[str, bool] = {}
         self.logs: dict[str, list[str]] = {}
         self.new_hash = "new"
+        self.texts: list[str] = []
+        self.sends = True
 
     def _do(self, action: str) -> None:
         self.done.append(action)
@@ -99,6 +101,13 @@ class FakeRuntime:
 
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         return False
+
+    def aside(
+        self, service: str, arguments: Sequence[str], text: str, seconds: float
+    ) -> tuple[bool, str]:
+        self._do(f"aside {service} {' '.join(arguments)}")
+        self.texts.append(text)
+        return self.sends, "warning: x\nerror: no address\n"
 
     def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
         return []

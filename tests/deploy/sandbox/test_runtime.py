@@ -168,3 +168,17 @@ def test_down_leaves_no_process_and_no_socket(runtime: SandboxRuntime, tmp_path:
     runtime.down()
     until(lambda: ended(pid))
     assert runtime.containers() == []
+
+
+def test_a_services_program_runs_once_beside_it(runtime: SandboxRuntime, tmp_path: Path) -> None:
+    base = tmp_path / "stack"
+    (base / "current").symlink_to(base / "releases" / RELEASE)
+    script = "import os, sys; print(os.environ['SAID'], sys.argv[1:], input()); exit(int(input()))"
+    path = base / "current" / "sandbox.json"
+    known = json.loads(path.read_text())
+    known["services"]["web"] = service(["{python}", "-c", script], environment={"SAID": "hi"})
+    path.write_text(json.dumps(known))
+    assert runtime.aside("web", ["tell", "x"], "text\n0\n", 10) == (True, "hi ['tell', 'x'] text")
+    assert runtime.aside("web", [], "text\n3\n", 10) == (False, "hi [] text")
+    assert runtime.aside("told", [], "", 0.5) == (False, "TimeoutExpired")
+    assert runtime.containers() == []

@@ -1,0 +1,139 @@
+"""Who is told of a failed deploy, and by whom: the running bridge, else its program beside it."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infrastructure.apply.host import alarm as alarm_module
+from infrastructure.apply.host.alarm import ADDRESSES, KEY, Alarm
+from infrastructure.apply.host.store import Store
+from infrastructure.runtime.base import Container, HostFailure
+from tests.deploy.apply.fake import FakeRuntime, FakeWire
+
+FAILURE = HostFailure("bridge-unhealthy", "the bridge does not become healthy", "./deploy.py logs")
+
+
+class Bridge(HTTPServer):
+    """Answers as the bridge does, with one status for all."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.status = status
+        self.asked: list[tuple[str, str, str | None, Any]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Bridge
+
+    def _answer(self) -> None:
+        size = int(self.headers.get("Content-Length", 0))
+        body = json.loads(self.rfile.read(size)) if size else None
+        self.server.asked.append((self.command, self.path, self.headers["X-API-KEY"], body))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+@pytest.fixture
+def bridge() -> Iterator[Bridge]:
+    with Bridge(200) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(str(tmp_path / "prod"))
+    found.lock("me")
+    secrets = found.release("old") / "secrets"
+    secrets.mkdir(parents=True)
+    (found.release("old") / ADDRESSES).write_text("json://localhost\n")
+    (found.release("old") / KEY).write_text("the-key\n")
+    found.switch("old")
+    return found
+
+
+def running(state: str = "running") -> FakeRuntime:
+    return FakeRuntime(Container("bridge", "bridge-1", state=state))
+
+
+def alarm(store: Store, runtime: FakeRuntime, port: int, wire: FakeWire | None = None) -> Alarm:
+    return Alarm(store, runtime, wire or FakeWire(), {"bridge": {"port": port}})
+
+
+def test_the_running_bridge_is_asked(store: Store, bridge: Bridge) -> None:
+    runtime = running()
+    alarm(store, runtime, bridge.server_port).failed("`up`", "me", FAILURE, "It serves again.")
+    text = "`up` by me: the bridge does not become healthy.\n\nIt serves again.\n./deploy.py logs"
+    wanted = {"event": "deploy-failed", "text": text}
+    assert bridge.asked == [("POST", "/alerts", "the-key", wanted)]
+    assert runtime.done == []
+
+
+def test_a_text_is_no_longer_than_the_bridge_takes(store: Store, bridge: Bridge) -> None:
+    long = HostFailure("x", "y" * 5000)
+    alarm(store, running(), bridge.server_port).failed("`up`", "me", long, "")
+    assert len(bridge.asked[0][3]["text"]) == 1000
+
+
+@pytest.mark.parametrize(("status", "state"), [(404, "running"), (500, "running"), (200, "exited")])
+def test_its_program_is_run_beside_it_when_it_does_not_tell(
+    store: Store, bridge: Bridge, status: int, state: str
+) -> None:
+    bridge.status, runtime = status, running(state)
+    alarm(store, runtime, bridge.server_port).failed("`up`", "me", FAILURE, "")
+    assert runtime.done == ["aside bridge alerts tell deploy-failed"]
+    assert "does not become healthy" in runtime.texts[0]
+
+
+def test_that_nobody_could_be_told_is_said_and_is_no_failure(store: Store) -> None:
+    runtime, wire = running("exited"), FakeWire()
+    runtime.sends = False
+    alarm(store, runtime, 9, wire).failed("`up`", "me", FAILURE, "")
+    assert wire.told() == ["nobody could be told of it: error: no address"]
+    runtime.fails["aside bridge alerts tell deploy-failed"] = HostFailure("docker-stuck", "stuck")
+    alarm(store, runtime, 9, wire).failed("`up`", "me", FAILURE, "")
+    assert wire.told()[1:] == ["nobody could be told of it"]
+
+
+def test_without_addresses_nobody_is_asked(store: Store, bridge: Bridge) -> None:
+    (store.release("old") / ADDRESSES).unlink()
+    runtime = running("exited")
+    one = alarm(store, runtime, bridge.server_port)
+    one.failed("`up`", "me", FAILURE, "")
+    one.waiting()
+    assert (bridge.asked, runtime.done) == ([], [])
+
+
+def test_a_login_that_waits_is_left_to_the_bridge_where_one_answers(
+    store: Store, bridge: Bridge
+) -> None:
+    runtime = running()
+    alarm(store, runtime, bridge.server_port)._wait_and_tell()
+    assert [asked[:2] for asked in bridge.asked] == [("GET", "/ping")]
+    assert runtime.done == []
+
+
+def test_a_login_that_waits_is_told_when_no_bridge_does(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alarm_module, "BRIDGE_STARTS_WITHIN", 0.1)
+    runtime = running("exited")
+    alarm(store, runtime, 9)._wait_and_tell()
+    assert runtime.done == ["aside bridge alerts tell waiting-2fa"]
