@@ -36,6 +36,7 @@ def _container(item: dict[str, Any]) -> Container:
         restarts=item.get("RestartCount", 0),
         probe=_probe(config.get("Healthcheck")),
         addresses=_addresses(item),
+        pid=state.get("Pid", 0),
     )
 
 

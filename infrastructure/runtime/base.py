@@ -41,7 +41,8 @@ class Container:
 
     `state`: created, running, restarting, paused, exited, dead. `health`: starting, healthy,
     unhealthy, none. `since` is ISO 8601 UTC, "" when it never ran. `probe` is the command of its
-    own healthcheck, empty when there is none.
+    own healthcheck, empty when there is none. `pid` is its first process as the host counts, 0 when
+    it does not run or has no file system of its own.
     """
 
     service: str
@@ -57,6 +58,7 @@ class Container:
     restarts: int = 0
     probe: list[str] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
+    pid: int = 0
 
     @property
     def running(self) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
+from infrastructure.observe import mounts
 from infrastructure.observe.containers import leftovers, serving
 from infrastructure.runtime.base import Container, HostFailure
 
@@ -145,7 +146,14 @@ class Deploy:
         """The new release serves: what it replaced goes."""
         names = {*swap.removed, *(container.service for container in swap.fresh)}
         self._runtime.remove([old for name, old in swap.before.items() if name in names])
-        self._store.prune()
+        self._prune()
+
+    def _prune(self) -> None:
+        """Old releases and images; where mounts cannot be seen, all releases stay."""
+        running = [one.pid for one in self._runtime.containers() if one.pid]
+        mounted = mounts.releases(running)
+        if mounted is not None:
+            self._store.prune(mounted)
         self._prune_images()
 
     def _prune_images(self) -> None:

@@ -25,7 +25,7 @@ from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 MANIFEST = "release.json"
 NOTE = "deploy.json"
@@ -162,16 +162,16 @@ class Store:
             fresh.symlink_to(PurePosixPath("releases") / name)
             fresh.replace(link)
 
-    def prune(self) -> list[str]:
+    def prune(self, mounted: Collection[str] = ()) -> list[str]:
         """Removes old releases; names of what went.
 
-        The newest few stay, `current`, and the newest other one that was healthy: there is always
-        something to go back to.
+        The newest few stay, `current`, what is `mounted` in a container that runs, and the newest
+        other one that was healthy: there is always something to go back to.
         """
         for partial in (self.base / "releases").glob(".*.partial"):
             shutil.rmtree(partial, ignore_errors=True)
         current = self.current()
-        floor = {current, self.proven(but=current)}
+        floor = {current, self.proven(but=current), *mounted}
         gone = [name for name in self.kept()[KEEP_RELEASES:] if name not in floor]
         for name in gone:
             shutil.rmtree(self.release(name), ignore_errors=True)
