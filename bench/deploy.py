@@ -19,6 +19,7 @@ from bench.rig.peers import PROJECT, Peers
 from tests.engine.parts import engine_missing, ssh
 from tests.engine.parts.relay import Relay
 from tests.engine.parts.stack import Stack, checkout
+from tests.engine.parts.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 ONE_WAY = 0.025
 REPEATS = 5
 SERVICES = ("gateway", "bridge", "caddy")
+SYNCS = 3
 
 
 @contextmanager
@@ -109,4 +111,29 @@ def measure(relay: Relay, stack: Stack, folder: Path) -> list[Figure]:
         cost = f"{relay.connections // repeats} connections, {relay.turns // repeats} turns"
         sys.stderr.write(f"{name}: {seconds:.2f} s, {cost}\n")
         found.append(Figure(f"no-op up, faster than {name}", seconds / noop, "x", bar, least=True))
-    return found
+    return found + synced(relay, stack)
+
+
+def synced(relay: Relay, stack: Stack) -> list[Figure]:
+    """What `sync bridge` costs when one source has changed, the image's other layers cached."""
+    gateway, gaps, seconds, costs = stack.started()["gateway"], [], [], []
+    source = stack.product / "bridge" / "clock.py"
+    for number in range(SYNCS):
+        source.write_text(f"{source.read_text()}# change {number}\n")
+        relay.reset()
+        with Watch(stack.settings["bridge"]["port"]) as watch:
+            done = stack.deploy("sync", "bridge", "--json")
+        if done.code:
+            raise RuntimeError(f"sync failed: {done.err}")
+        gaps.append(watch.longest)
+        seconds.append(done.seconds)
+        costs.append((relay.connections, relay.turns))
+    connections, turns = max(costs)
+    restarts = int(stack.started()["gateway"] != gateway)
+    return [
+        Figure("sync bridge: unavailable, worst of 3", max(gaps), "s", 3),
+        Figure("sync bridge: seconds", min(seconds), "s"),
+        Figure("sync bridge: connections", connections, "connections", 1),
+        Figure("sync bridge: client turns", turns, "turns", 16),
+        Figure("sync bridge: gateway restarts", restarts, "restarts", 0),
+    ]
