@@ -38,21 +38,15 @@ class OperatorSession(Session):
 
         `logged_in`: the gateway can serve, so the bridge has to connect to be healthy.
         """
-        more: dict[str, Any] = {
-            "command": "rebuild" if fresh else "sync",
-            "services": [
-                {
-                    "name": one.name,
-                    "image": one.image,
-                    "builds": one.builds,
-                    "fresh": fresh and one.builds,
-                }
-                for one in release.services
-            ],
-        }
         known = checks(self._target, ("bridge", "caddy"))
-        more["gate"] = known if logged_in else {"bridge": {}}
-        return self.apply(plan, release, wait=wait, **more)
+        return self.apply(
+            plan,
+            release,
+            fresh=fresh,
+            wait=wait,
+            command="rebuild" if fresh else "sync",
+            gate=known if logged_in else {"bridge": {}},
+        )
 
     def restart(
         self, service: str, *, cold: bool, wait: float | None = None
@@ -89,7 +83,7 @@ class OperatorSession(Session):
         Raises:
             DeployFailed: there is no such release on the host.
         """
-        return self._ask("going_back", op="going_back", release=release)
+        return self.ask("going_back", op="going_back", release=release)
 
     def roll_back(self, release: str, *, wait: float | None = None) -> Outcome:
         """Serves an earlier release again, or leaves the present one serving."""
@@ -100,7 +94,7 @@ class OperatorSession(Session):
         self, method: str, path: str, body: Any = None, *, seconds: float = 10.0
     ) -> tuple[int, Any, float]:
         """Status (0: no answer), decoded body and seconds of a request with the first key."""
-        answer = self._ask(
+        answer = self.ask(
             "ask_bridge",
             op="ask_bridge",
             method=method,
@@ -118,7 +112,7 @@ class OperatorSession(Session):
 
         It is turned off at the end of the block, and by the host itself when we are gone.
         """
-        found = self._ask("screen", op="screen", password=password)
+        found = self.ask("screen", op="screen", password=password)
         self._shown = True
         try:
             yield found["address"], found["port"]
@@ -139,11 +133,11 @@ class OperatorSession(Session):
 
     def address(self, service: str) -> str:
         """Where the host reaches a service's container on the stack's private network."""
-        return str(self._ask("address", op="address", service=service)["address"])
+        return str(self.ask("address", op="address", service=service)["address"])
 
     def facts(self) -> dict[str, Any]:
         """All that the host knows of itself and of the stack, for `status` and `doctor`."""
-        return self._ask(
+        return self.ask(
             "facts",
             op="facts",
             bridgePort=self._target.stack.bridge.port,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import getpass
+import io
 import json
 import platform
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from infrastructure.apply import bundle
 from infrastructure.apply.archive import owners, pack, reused
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 SILENCE = 90.0
 """Seconds without an answer (or, during a deploy, a heartbeat) until the host counts as lost."""
 
+
+PIECE = 131_072
+"""Bytes that are sent between two reports of how far an upload is."""
 
 HEALTHY_WITHIN = 300.0
 """Default seconds until healthy, the wait for a person not counted (`up --wait`)."""
@@ -105,7 +109,7 @@ class Session:
             DeployFailed: the host has no Docker, no Compose v2, or does not let us use them.
         """
         wanted = {} if release is None else {item.path: item.digest for item in release.files}
-        answer = self._ask(
+        answer = self.ask(
             "observed",
             op="observe",
             release="" if release is None else release.id,
@@ -125,17 +129,27 @@ class Session:
         return self.observe(release)
 
     def apply(
-        self, plan: Plan, release: Release, *, wait: float | None = None, **more: Any
+        self,
+        plan: Plan,
+        release: Release,
+        *,
+        fresh: bool = False,
+        wait: float | None = None,
+        gate: dict[str, dict[str, Any]] | None = None,
+        command: str = "up",
     ) -> Outcome:
         """Carries the plan out and waits until the stack is healthy.
 
-        `more` replaces or adds fields of the request.
+        `fresh`: what is built is built without cached layers. `gate`: what must be healthy at the
+        end (`apply.checks`) instead of everything. `command`: what the ledger calls it.
 
         Raises:
             DeployFailed: it did not become healthy; `restored` says whether the old one serves.
             WaitingForPerson: the second factor was not approved in time; nothing was torn down.
         """
-        self._ship_images(plan, release)
+        if self.builds_here:
+            self._ship_images(plan, release, fresh=fresh)
+            fresh = False
         known = reused(release, self._known)
         archive = b"" if self.has_release else pack(release, known)
         request = {
@@ -148,7 +162,12 @@ class Session:
                 {"path": item.path, "uid": item.uid, "mode": item.mode} for item in release.folders
             ],
             "services": [
-                {"name": item.name, "image": item.image, "builds": item.builds}
+                {
+                    "name": item.name,
+                    "image": item.image,
+                    "builds": item.builds,
+                    "fresh": fresh and item.builds,
+                }
                 for item in release.services
             ],
             "changes": {
@@ -159,39 +178,41 @@ class Session:
             "checks": checks(self._target, [item.name for item in release.services]),
             "wait": wait or HEALTHY_WITHIN,
             "by": person(),
+            "command": command,
         }
-        self._send(**(request | more))
-        self._write(archive)
+        if gate is not None:
+            request["gate"] = gate
+        self._send(**request)
+        self._pour("the release", io.BytesIO(archive), len(archive))
         return self._outcome()
 
-    def _ship_images(self, plan: Plan, release: Release) -> None:
+    def _ship_images(self, plan: Plan, release: Release, *, fresh: bool) -> None:
         """With `bridge.build: local`: builds here what the host lacks, and loads it there."""
-        if self._target.stack.bridge.build != "local" or self._target.stack.runtime != "compose":
-            return
         changed = {change.service for change in plan.changes if change.action != "unchanged"}
         built = [item for item in release.services if item.builds and item.name in changed]
-        if not built:
-            return
-        answer = self._ask("lacking", op="lacking", images=[item.image for item in built])
-        for service in built:
-            if service.image not in answer["images"]:
-                continue
-            from infrastructure.apply.local_build import build
+        if built:
+            from infrastructure.apply.shipping import Shipping
 
-            self._say(f"building {service.name} on this machine")
-            data = build(self._target, release, service, answer["architecture"])
-            self._say(f"shipping {service.name}: {len(data) / 1e6:.0f} MB")
-            self._send(op="load", size=len(data))
-            self._write(data)
-            self._until("loaded")
+            Shipping(self, self._target, release, self._listener).ship(built, fresh=fresh)
 
-    def _say(self, text: str) -> None:
-        self._listener.event({"event": "step", "text": text})
+    @property
+    def builds_here(self) -> bool:
+        """Whether images are built on this machine and shipped."""
+        return (
+            self._target.stack.bridge.build == "local" and self._target.stack.runtime != "sandbox"
+        )
 
-    def verified(self, release: Release, *, wait: float | None = None) -> Outcome:
-        """Waits until what runs already is healthy; changes nothing."""
+    def verified(
+        self,
+        release: Release,
+        *,
+        wait: float | None = None,
+        gate: dict[str, dict[str, Any]] | None = None,
+    ) -> Outcome:
+        """Waits until what runs already is healthy, or what `gate` names of it; no changes."""
         if not self._verifying:
-            self._send(op="verify", **self._expected(release, wait))
+            expected = self._expected(release, wait)
+            self._send(op="verify", **expected | ({} if gate is None else {"checks": gate}))
         return self._outcome()
 
     def _expected(self, release: Release, wait: float | None) -> dict[str, Any]:
@@ -204,15 +225,15 @@ class Session:
     def status(self) -> dict[str, Any]:
         """`{"login": state, "bridge": the bridge's /health or None}`."""
         port = self._target.stack.bridge.port
-        return self._ask("status", op="status", bridgePort=port, keyFile="secrets/bridge-admin-key")
+        return self.ask("status", op="status", bridgePort=port, keyFile="secrets/bridge-admin-key")
 
     def history(self) -> dict[str, Any]:
         """`{"entries": [oldest first], "current": release}`."""
-        return self._ask("history", op="history")
+        return self.ask("history", op="history")
 
     def down(self) -> str | None:
         """Stops and removes every service; the release that served."""
-        release: str | None = self._ask("done", op="down", by=person())["release"]
+        release: str | None = self.ask("done", op="down", by=person())["release"]
         return release
 
     def close(self) -> None:
@@ -253,7 +274,24 @@ class Session:
             if event["event"] == "failed":
                 raise failure(event)
 
-    def _ask(self, answer: str, **request: Any) -> dict[str, Any]:
+    def upload(
+        self, what: str, source: IO[bytes], size: int, answer: str, **request: Any
+    ) -> dict[str, Any]:
+        """Sends a request, its `size` and so many bytes, and waits for its answer."""
+        self._send(size=size, **request)
+        self._pour(what, source, size)
+        return self._until(answer)
+
+    def _pour(self, what: str, source: IO[bytes], size: int) -> None:
+        """Sends bytes piece by piece, and tells after each how far it is."""
+        sent = 0
+        while piece := source.read(PIECE):
+            self._write(piece)
+            sent += len(piece)
+            self._listener.event({"event": "upload", "what": what, "sent": sent, "total": size})
+
+    def ask(self, answer: str, **request: Any) -> dict[str, Any]:
+        """Sends a request and waits for its answer; other events go to the listener."""
         self._send(**request)
         return self._until(answer)
 

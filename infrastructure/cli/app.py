@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _VALUE_OPTIONS = ("--config", "--target", "--trust-host-key")
-_FLAGS = ("--json", "-v", "--verbose")
+_FLAGS = ("--json", "-v", "--verbose", "-q", "--quiet")
 
 
 class LazyGroup(TyperGroup):
@@ -95,11 +95,14 @@ def _root(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="More detail, and tracebacks")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress; results and errors only")
+    ] = False,
 ) -> None:
     """Puts IB Gateway, a REST + WebSocket bridge and Caddy on a host, and keeps them there."""
     found = context.ensure_object(Settings)
     found.config, found.target_name, found.verbose = config, target, verbose
-    found.trust_host_key = trust_host_key
+    found.trust_host_key, found.quiet = trust_host_key, quiet
     found.out.json = as_json
 
 

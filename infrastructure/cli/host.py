@@ -41,7 +41,7 @@ def reached(current: Settings, target: Target) -> Iterator[tuple[OperatorSession
     from infrastructure.transport import connect
 
     with (
-        Progress(current.out, verbose=current.verbose) as progress,
+        Progress(current.out, verbose=current.verbose, quiet=current.quiet) as progress,
         connect(target, current.trust_host_key) as transport,
         OperatorSession(transport, target, progress) as session,
     ):
@@ -157,7 +157,10 @@ def planned(
 
     `verify`: when nothing differs, the host sees within so many seconds whether all is healthy.
     """
-    with Progress(current.out, verbose=current.verbose) as progress, ExitStack() as parts:
+    with (
+        Progress(current.out, verbose=current.verbose, quiet=current.quiet) as progress,
+        ExitStack() as parts,
+    ):
         opening = Opening(current, progress, lock=lock)
         parts.callback(opening.close)
         opening.start()

@@ -1,14 +1,21 @@
-"""What the host tells while it works: a moving line on a terminal, plain lines elsewhere."""
+"""What the host tells while it works: a moving line on a terminal, plain lines elsewhere.
+
+`--quiet` leaves all of it out, but that a person is waited for.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.cli.bars import choose
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rich.status import Status
 
+    from infrastructure.cli.bars import Shown
     from infrastructure.cli.output import Output
 
 REMIND_SECONDS = 30
@@ -17,17 +24,33 @@ REMIND_SECONDS = 30
 class Progress:
     """Shows the events of a host; a `with` block around them ends the moving line."""
 
-    def __init__(self, out: Output, *, verbose: bool = False) -> None:
+    def __init__(self, out: Output, *, verbose: bool = False, quiet: bool = False) -> None:
         self._out = out
         self._verbose = verbose
+        self._quiet = quiet
+        self._bar: Shown = choose(out)
         self._status: Status | None = None
         self._reminded: int | None = None
+        self._shown: dict[str, Callable[[dict[str, Any]], None]] = {
+            "step": self._step,
+            "stage": self._stage,
+            "log": self._log,
+            "waiting": self._waiting,
+            "upload": self._bar.upload,
+            "build": self._bar.build,
+        }
 
     def event(self, event: dict[str, Any]) -> None:
         """One event; kinds that are not shown are ignored."""
-        show = getattr(self, f"_{event['event']}", None)
-        if show is not None:
-            show(event)
+        kind = event["event"]
+        show = None if self._quiet and kind != "waiting" else self._shown.get(kind)
+        if show is None:
+            return
+        if kind in ("upload", "build"):
+            self._still()
+        else:
+            self._bar.end()
+        show(event)
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -70,6 +93,11 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        """Ends what moves."""
+        self._bar.end()
+        self._still()
+
+    def _still(self) -> None:
         """Ends the moving line."""
         if self._status is not None:
             self._status.stop()

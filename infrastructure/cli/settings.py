@@ -20,6 +20,7 @@ class Settings:
     config: str | None = None
     target_name: str | None = None
     verbose: bool = False
+    quiet: bool = False
     trust_host_key: str | None = None
     out: Output = field(default_factory=Output)
 

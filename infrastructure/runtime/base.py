@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-Show = Callable[[str], None]
-"""Receives lines of progress, such as a build's."""
+Tell = Callable[..., None]
+"""Receives events for the client as `Wire.emit` does: a name, and its fields by keyword."""
 
 
 class HostFailure(Exception):  # noqa: N818 - it reads as what happened
@@ -112,11 +112,17 @@ class Runtime(Protocol):
     def containers(self) -> list[Container]:
         """Every container of the stack, also stopped ones."""
 
-    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
         """Pulls or builds what the services' images lack; touches no container."""
 
     def lacking(self, images: Sequence[str]) -> list[str]:
         """Which of these images are not there."""
+
+    def layers(self) -> list[list[str]]:
+        """Of each image that is there, its layers (DiffIDs, the lowest first).
+
+        Empty where `load` needs the data of every layer.
+        """
 
     def load(self, pieces: Iterable[bytes]) -> None:
         """Takes in an image as `docker save` writes it (compressed or not)."""

@@ -131,6 +131,21 @@ def run_aside(service: str, arguments: Sequence[str]) -> Command:
     return ["run", "--rm", "--no-deps", "--no-TTY", service, *arguments]
 
 
+def all_images() -> Command:
+    """Ids of every image."""
+    return ["docker", "image", "ls", "--quiet", "--no-trunc"]
+
+
+def image_layers(ids: Sequence[str]) -> Command:
+    """A JSON list of layers (DiffIDs, the lowest first) a line, for each of these images."""
+    return ["docker", "image", "inspect", "--format", "{{json .RootFS.Layers}}", *ids]
+
+
+def image_store() -> Command:
+    """How the engine keeps images; containerd's own store says so by its name."""
+    return ["docker", "info", "--format", "{{json .DriverStatus}}"]
+
+
 def load() -> Command:
     """Takes an image from standard input."""
     return ["docker", "load", "--quiet"]

@@ -8,17 +8,21 @@ import subprocess
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.observe.build_log import BuildLog
 from infrastructure.observe.containers import parse_inspect, parse_top
 from infrastructure.runtime import commands, engine_api, inside
 from infrastructure.runtime.base import Container, HostFailure
+from infrastructure.runtime.streamed import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from infrastructure.runtime.base import Show
+    from infrastructure.runtime.base import Tell
 
 PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
+BUILD_TAIL = 25
+CONTAINERD_STORE = "io.containerd.snapshotter"
 QUICK, SLOW, VERY_SLOW = 30.0, 180.0, 1800.0
 
 
@@ -84,7 +88,7 @@ class ComposeRuntime:
         ids = self._run(commands.list_containers(self._project), QUICK).split()
         return parse_inspect(self._run(commands.inspect(ids), QUICK)) if ids else []
 
-    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
         """Pulls or builds the images that are not there yet."""
         folder = self._base / "releases" / release
         for service in services:
@@ -93,15 +97,25 @@ class ComposeRuntime:
             if not fresh and self._try(commands.has_image(image), QUICK).returncode == 0:
                 continue
             if service["builds"]:
-                show(f"building {name}")
-                self._build(folder, name, fresh=fresh)
+                tell("step", text=f"building {name}")
+                self._build(folder, name, tell, fresh=fresh)
             else:
-                show(f"pulling {image}")
+                tell("step", text=f"pulling {image}")
                 self._pull(image)
 
     def lacking(self, images: Sequence[str]) -> list[str]:
         """Which of these images the engine does not have."""
         return [one for one in images if self._try(commands.has_image(one), QUICK).returncode]
+
+    def layers(self) -> list[list[str]]:
+        """Of each image its layers; none where containerd keeps the images: it wants them all."""
+        if CONTAINERD_STORE in self._run(commands.image_store(), QUICK):
+            return []
+        ids = list(dict.fromkeys(self._run(commands.all_images(), QUICK).split()))
+        if not ids:
+            return []
+        lines = self._try(commands.image_layers(ids), QUICK).stdout.splitlines()
+        return [found for line in lines if (found := json.loads(line))]
 
     def load(self, pieces: Iterable[bytes]) -> None:
         """Takes in an image; its bytes go through, they are never held whole."""
@@ -120,18 +134,23 @@ class ComposeRuntime:
                     "image-unavailable", "the host cannot load the image", "", text[-2000:]
                 )
 
-    def _build(self, folder: Path, name: str, *, fresh: bool) -> None:
+    def _build(self, folder: Path, name: str, tell: Tell, *, fresh: bool) -> None:
         """Builds from the release itself: `current` still points to the one that serves."""
         text = (folder / "compose.yaml").read_text(encoding="utf-8")
         text = text.replace(f"{self._base}/current/", f"{folder}/")
         command = commands.compose(self._project, "-", str(folder), "build")
         command += ["--no-cache", name] if fresh else [name]
-        done = self._try(command, VERY_SLOW, text)
-        if done.returncode:
-            if (known := _known(done.stderr)) is not None:
-                raise known
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-25:])
-            raise HostFailure("build-failed", f"the image of {name} cannot be built", "", tail)
+        log, last = BuildLog(), [""]
+        build = Streamed(command, text, VERY_SLOW, self._inherited)
+        for line in build:
+            last = [*last[1 - BUILD_TAIL :], line]
+            if (step := log.feed(line)) is not None:
+                tell("build", service=name, **step)
+        if build.code:
+            tail = "\n".join(last)
+            raise _known(tail) or HostFailure(
+                "build-failed", f"the image of {name} cannot be built", "", tail
+            )
 
     def _pull(self, image: str) -> None:
         done = self._try(commands.pull(image), VERY_SLOW)

@@ -65,7 +65,7 @@ def stack(_shared: Stack) -> Iterator[Stack]:
     """A stack that is up and healthy as `make_stack` set it up; it is put back after the test."""
     settings, product = copy.deepcopy(_shared.settings), _shared.product
     yield _shared
-    changed = settings != _shared.settings
+    changed = (settings, product) != (_shared.settings, _shared.product)
     _shared.settings, _shared.product = settings, product
     if changed:
         _shared.up()

@@ -2,52 +2,28 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import socket
 import tarfile
-import threading
 import time
-import urllib.error
-import urllib.request
 from datetime import datetime
 from pathlib import Path
 
 import asyncvnc
 import pytest
 
+from infrastructure.apply.host.store import KEEP_RELEASES
+from infrastructure.observe.mounts import releases
+from infrastructure.render.layout import HOOKS_FOLDER
 from tests.engine.parts.engine import docker
 from tests.engine.parts.relay import Relay
 from tests.engine.parts.stack import Stack, checkout
+from tests.engine.parts.watch import Watch
 
 EXPIRES = "gangway_certificate_expires_timestamp_seconds"
-
-
-class Watch:
-    """Asks the bridge all the time, and adds up how long it did not answer."""
-
-    def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}/ping"
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-        self.longest = 0.0
-
-    def _look(self) -> None:
-        last = time.monotonic()
-        while not self._over.is_set():
-            try:
-                urllib.request.urlopen(self._url, timeout=1).close()
-                last = time.monotonic()
-            except (OSError, urllib.error.URLError):
-                self.longest = max(self.longest, time.monotonic() - last)
-            time.sleep(0.05)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+SERVED_AGAIN = 9.0
+"""Seconds; the bar is 3 on a quiet machine (`python -m bench deploy`), and tests share theirs."""
 
 
 @pytest.fixture
@@ -80,7 +56,8 @@ def test_sync_replaces_only_the_bridge(stack: Stack, edited: Path) -> None:
     assert (after["gateway"], after["caddy"]) == (before["gateway"], before["caddy"])
     assert relay.connections == 1
     assert relay.turns <= 16
-    assert 0 < watch.longest < 20
+    assert watch.answers > 20
+    assert watch.longest < SERVED_AGAIN
     assert stack.release() != release
     current = (stack.base / "current").resolve()
     assert (current / "image/bridge/clock.py").read_text().endswith("# changed\n")
@@ -98,6 +75,68 @@ def test_sync_replaces_only_the_bridge(stack: Stack, edited: Path) -> None:
     assert stack.release() == release
     assert stack.started()["gateway"] == before["gateway"]
     assert not (stack.base / "current/image/bridge/clock.py").read_text().endswith("# changed\n")
+
+
+def test_the_gateway_keeps_its_files_through_many_syncs(stack: Stack, edited: Path) -> None:
+    gateway = stack.container("gateway")
+    [mounted] = releases([gateway["State"]["Pid"]]) or set()
+    for number in range(KEEP_RELEASES):
+        shutil.copytree(stack.base / "releases" / mounted, stack.base / f"releases/later{number}")
+    for number in range(2):
+        edited.write_text(f"{edited.read_text()}# again {number}\n")
+        done = stack.deploy("sync", "bridge")
+        assert done.code == 0, done.err
+    assert stack.container("gateway")["State"]["StartedAt"] == gateway["State"]["StartedAt"]
+    left = {path.name for path in (stack.base / "releases").iterdir()}
+    assert mounted in left
+    assert len(left) < KEEP_RELEASES + 3, "others went"
+    docker("exec", gateway["Id"], "test", "-s", f"{HOOKS_FOLDER}/healthcheck.sh")
+    [mine] = releases([stack.container("bridge")["State"]["Pid"]]) or set()
+    assert mine == stack.release()
+
+
+def test_rebuild_builds_every_layer_and_replaces_only_the_bridge(stack: Stack) -> None:
+    before, release = stack.started(), stack.release()
+    logins = stack.log("gateway").count("Login has completed")
+    image = stack.container("bridge")["Image"]
+    layers = _layers(image)
+    known = stack.known_hosts.read_text()
+    with (
+        Relay(stack.server.port, delay=0.025) as relay,
+        Watch(stack.settings["bridge"]["port"]) as watch,
+    ):
+        stack.known_hosts.write_text(stack.server.known_hosts_line(relay.port))
+        stack.settings["host"]["port"] = relay.port
+        try:
+            done = stack.deploy("rebuild", "bridge", "--json")
+        finally:
+            stack.known_hosts.write_text(known)
+            stack.settings["host"]["port"] = stack.server.port
+    assert done.code == 0, done.err
+    assert done.document["healthy"] is True
+    actions = {one["service"]: one["action"] for one in done.document["changes"]}
+    assert actions == {"gateway": "unchanged", "bridge": "update", "caddy": "unchanged"}
+    steps = [json.loads(line) for line in done.err.splitlines() if line.startswith("{")]
+    assert [one["step"] for one in steps if one["event"] == "build"][:2] == [1, 2]
+    after = stack.started()
+    assert after["bridge"] != before["bridge"]
+    assert (after["gateway"], after["caddy"]) == (before["gateway"], before["caddy"])
+    assert stack.log("gateway").count("Login has completed") == logins
+    fresh = _layers(stack.container("bridge")["Image"])
+    own = [one for one in fresh if one not in layers]
+    assert len(own) >= 3, "dependencies, sources and their bytecode were built anew"
+    assert (relay.connections, relay.turns <= 16) == (1, True)
+    assert watch.longest < SERVED_AGAIN
+    assert stack.release() == release
+    assert stack.ledger()[-1]["command"] == "rebuild"
+    assert stack.deploy("plan", "--check").code == 0
+
+
+def _layers(image: str) -> list[str]:
+    found: list[str] = json.loads(
+        docker("image", "inspect", "--format", "{{json .RootFS.Layers}}", image)
+    )
+    return found
 
 
 def test_a_broken_bridge_is_put_back(stack: Stack, edited: Path) -> None:

@@ -71,7 +71,7 @@ class Deploy:
         changes: dict[str, str] = self._request["changes"]
         services = [item for item in self._request["services"] if changes.get(item["name"])]
         self._runtime.check()
-        self._runtime.obtain(self._release, services, self._say)
+        self._runtime.obtain(self._release, services, self._wire.emit)
         try:
             self._wire.check()
         except Cancelled:

@@ -2,6 +2,8 @@
 
     open    {base, project, runtime, lock, by}         -> (nothing when all is well)
     observe {release, files, verify?}                  -> observed {verifying}; then as verify
+    lacking {images}                                   -> lacking {images, architecture, layers}
+    load    {size, partial}, then the bytes            -> loaded {refused}
     apply   {release, tar, changes, services, ...}     -> step, stage, log, waiting, ..., done
     verify  {checks, wait}                             -> stage, ..., done
     status  {bridgePort, keyFile}                      -> status
@@ -124,15 +126,27 @@ class Program:
         return found
 
     def _lacking(self, request: dict[str, Any]) -> Answer:
-        """Which images are not there, and for which architecture they must be."""
-        images = self._runtime.lacking(request["images"])
-        return "lacking", {"images": images, "architecture": os.uname().machine}
+        """Which images are not there, for which architecture they must be, which layers are."""
+        return "lacking", {
+            "images": self._runtime.lacking(request["images"]),
+            "architecture": os.uname().machine,
+            "layers": self._runtime.layers(),
+        }
 
     def _load(self, request: dict[str, Any]) -> Answer:
-        """An image that was built elsewhere."""
+        """An image that was built elsewhere; `partial`: without layers that should be here."""
         left = range(0, request["size"], PIECE)
-        self._runtime.load(self._wire.read(min(PIECE, request["size"] - at)) for at in left)
-        return "loaded", {}
+        pieces = (self._wire.read(min(PIECE, request["size"] - at)) for at in left)
+        try:
+            self._runtime.load(pieces)
+        except HostFailure as failure:
+            if failure.code != "image-unavailable" or not request["partial"]:
+                raise
+            return "loaded", {"refused": True}
+        finally:
+            for _ in pieces:  # what was not read would be taken for the next request
+                pass
+        return "loaded", {"refused": False}
 
     def _apply(self, request: dict[str, Any]) -> Answer:
         from infrastructure.apply.host.deploy import Deploy  # most commands do without it

@@ -19,7 +19,7 @@ from infrastructure.runtime.sandbox.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
 
-    from infrastructure.runtime.base import Screen, Show
+    from infrastructure.runtime.base import Screen, Tell
 
 STATES = {
     "STOPPED": "exited",
@@ -58,13 +58,13 @@ class SandboxRuntime:
         states = self._supervisor.states()
         return [self._container(note, states) for note in self._notes()]
 
-    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
         """Unpacks the sources of what is built; they stay while a process uses them."""
         for service in services:
             target = self._images / image_folder(service["image"])
             if not service["builds"] or (target.exists() and not service.get("fresh")):
                 continue
-            show(f"unpacking {service['name']}")
+            tell("step", text=f"unpacking {service['name']}")
             partial = target.with_name(f".{target.name}")
             shutil.rmtree(partial, ignore_errors=True)
             self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,6 +74,10 @@ class SandboxRuntime:
 
     def lacking(self, images: Sequence[str]) -> list[str]:
         """None: sources are unpacked from the release."""
+        return []
+
+    def layers(self) -> list[list[str]]:
+        """None: there are no images here."""
         return []
 
     def load(self, pieces: Iterable[bytes]) -> None:

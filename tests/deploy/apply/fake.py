@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from infrastructure.apply.host.wire import Wire
-from infrastructure.runtime.base import Container, HostFailure, Screen, Show
+from infrastructure.runtime.base import Container, HostFailure, Screen, Tell
 
 
 class FakeLog:
@@ -46,10 +46,13 @@ class FakeRuntime:
     def lacking(self, images: Sequence[str]) -> list[str]:
         return list(images)
 
+    def layers(self) -> list[list[str]]:
+        return []
+
     def load(self, pieces: Iterable[bytes]) -> None:
         self._do(f"load {sum(map(len, pieces))}")
 
-    def obtain(self, release: str, services: Sequence[dict[str, Any]], show: Show) -> None:
+    def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
         self._do("obtain")
 
     def create(self, release: str, services: Sequence[str]) -> list[Container]:

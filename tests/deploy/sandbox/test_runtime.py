@@ -103,11 +103,13 @@ def ended(pid: int) -> bool:
 def test_a_service_lives_from_creation_to_removal(
     runtime: SandboxRuntime, tmp_path: Path, port: int
 ) -> None:
-    said: list[str] = []
+    told: list[tuple[str, str]] = []
     runtime.obtain(
-        RELEASE, [{"name": "web", "image": "gangway/web:1", "builds": True}], said.append
+        RELEASE,
+        [{"name": "web", "image": "gangway/web:1", "builds": True}],
+        lambda event, text: told.append((event, text)),
     )
-    assert said == ["unpacking web"]
+    assert told == [("step", "unpacking web")]
     (made,) = runtime.create(RELEASE, ["web"])
     assert (made.id, made.state, made.hash) == ("web-1", "created", "h-web")
     runtime.start([made])
