@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from infrastructure.config import Target
+    from infrastructure.plan.model import Observed
 
+LEANS_ON = {"bridge": "gateway", "caddy": "bridge"}
+"""What must serve for a service to do more than run."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 
 
@@ -32,3 +35,13 @@ def checks(target: Target, services: Iterable[str]) -> dict[str, dict[str, Any]]
         },
     }
     return {name: known.get(name, {}) for name in services}
+
+
+def checks_alone(target: Target, service: str, observed: Observed) -> dict[str, dict[str, Any]]:
+    """What healthy means for one service when no other is touched (`up --only`).
+
+    While what it leans on does not serve, it has to run, and its own check to pass.
+    """
+    needed = observed.services.get(LEANS_ON.get(service, service))
+    serves = needed is not None and needed.state == "running" and needed.health == "healthy"
+    return checks(target, [service]) if serves or service not in LEANS_ON else {service: {}}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _SOURCES = "image/"
 _MOST_LINES = 200
+UNKNOWN = "its configuration changed"
 
 
 def explain(service: Service, release: Release, observed: Observed) -> tuple[str, str]:
@@ -37,7 +38,8 @@ def explain(service: Service, release: Release, observed: Observed) -> tuple[str
         diffs.append(diff)
     for path in _gone(service.name, release, observed):
         causes.append(f"{path} is gone")
-    return ", ".join(dict.fromkeys(causes)) or "its configuration changed", "".join(diffs)
+    cause = "an earlier deploy left it alone" if observed.release == release.id else UNKNOWN
+    return ", ".join(dict.fromkeys(causes)) or cause, "".join(diffs)
 
 
 def loose_files(release: Release, observed: Observed) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.parts.engine import ENGINE_HOST, docker
-from tests.engine.parts.stack import Stack
+from tests.engine.parts.engine import docker
+from tests.engine.parts.stack import Stack, checkout
 
 SECRET = "correct"
 
@@ -81,8 +81,47 @@ def test_only_touches_one_service(stack: Stack) -> None:
     assert after["caddy"] != before["caddy"]
     assert (after["gateway"], after["bridge"]) == (before["gateway"], before["bridge"])
     assert done.document["healthy"] is True
-    assert stack.deploy("plan", "--check").code == 3
+    actions = {one["service"]: one["action"] for one in done.document["changes"]}
+    assert actions == {"gateway": "unchanged", "bridge": "unchanged", "caddy": "update"}
+    assert done.document["twoFactorExpected"] is False
+    left = stack.deploy("plan", "--check", "--json")
+    assert left.code == 3
+    [pending] = [one for one in left.document["changes"] if one["action"] != "unchanged"]
+    assert (pending["service"], pending["action"]) == ("bridge", "update")
+    assert "left it alone" in pending["cause"]
+    again = stack.up("--only", "caddy", "--json")
+    assert (again.document["changed"], again.document["healthy"]) == (False, True)
+    assert stack.started() == after
     assert stack.deploy("up", "--only", "nobody").code == 2
+
+
+def test_only_waits_for_nobody_else_and_restores_alone(
+    make_stack: Callable[[str], Stack], tmp_path: Path
+) -> None:
+    stack = make_stack("only")
+    first = stack.up("--only", "bridge", "--json")
+    assert first.document["healthy"] is True, "it runs, although there is no gateway yet"
+    assert len(docker("ps", "-q", "--filter", f"name={stack.project}").split()) == 1
+    assert stack.up("--json").document["healthy"] is True
+    assert stack.deploy("plan", "--check").code == 0
+
+    before, release = stack.started(), stack.release()
+    docker("stop", stack.container("gateway")["Id"])
+    stopped = stack.container("gateway")["State"]["FinishedAt"]
+    stack.settings["caddy"]["max_body"] = "3MB"
+    assert stack.up("--only", "caddy", "--json").document["healthy"] is True
+    assert stack.container("gateway")["State"]["FinishedAt"] == stopped
+    assert stack.started()["bridge"] == before["bridge"]
+
+    after, release = stack.started(), stack.release()
+    stack.product = checkout(tmp_path / "product")
+    (stack.product / "bridge" / "clock.py").write_text("raise SystemExit(7)\n")
+    failed = stack.deploy("up", "--only", "bridge", "--yes", "--json")
+    assert (failed.code, failed.document["restored"]) == (1, True), failed.err
+    assert stack.release() == release
+    assert stack.container("gateway")["State"]["FinishedAt"] == stopped
+    assert stack.container("bridge")["Id"] == after["bridge"][0]
+    assert stack.started()["caddy"] == after["caddy"]
 
 
 def test_secrets_are_files_that_only_their_reader_opens(stack: Stack) -> None:
@@ -162,21 +201,3 @@ def test_looking_leaves_nothing_behind(make_stack: Callable[[str], Stack], comma
     stack = make_stack("look")
     assert stack.deploy(command).code == 0
     assert not Path(stack.settings["folder"]).exists()
-
-
-def test_an_image_that_is_built_here_is_shipped_and_served(
-    make_stack: Callable[[str], Stack],
-) -> None:
-    stack = make_stack("local")
-    stack.settings["bridge"]["build"] = "local"
-    stack.settings["host"] = "local"  # the same bytes, without waiting for SSH to encrypt them
-    done = stack.up(DOCKER_HOST=ENGINE_HOST)
-    assert "building bridge on this machine" in done.err
-    assert "shipping bridge:" in done.err
-    assert "building bridge\n" not in done.err
-    assert stack.container("bridge")["State"]["Health"]["Status"] in ("healthy", "starting")
-    nowhere = make_stack("nowhere")
-    nowhere.settings["bridge"]["build"] = "local"
-    done = nowhere.up(code=1, DOCKER_HOST="tcp://127.0.0.1:1")
-    assert "Docker on this machine does not help" in done.err
-    assert "bridge.build: remote" in done.err

@@ -33,29 +33,34 @@ def command(
     bridge, Caddy. When that fails, the previous release is put back. Waiting for a 2FA approval is
     no failure: after its own time it ends with exit code 4, and nothing is torn down.
 
+    With --only no other service is touched or waited for; plan goes on to show what it left.
+
     \b
     Examples:
       ./deploy.py up
       ./deploy.py --target prod up --only bridge --yes
     """
+    from infrastructure.apply.checks import checks_alone
     from infrastructure.apply.session import HEALTHY_WITHIN
     from infrastructure.cli.host import planned
     from infrastructure.errors import DeployFailed
 
     current = settings(context)
-    with planned(current, lock=True, verify=wait or HEALTHY_WITHIN) as found:
+    verify = None if only else wait or HEALTHY_WITHIN
+    with planned(current, lock=True, verify=verify) as found:
         plan = narrowed(found.plan, only)
         if found.target.stack.runtime == "sandbox":
             from infrastructure.config import sandbox
 
             sandbox.keep(found.target)
+        gate = checks_alone(found.target, only, found.observed) if only else None
         show(current, found, plan)
         try:
             if plan.changed:
                 confirm(current, plan, yes=yes)
-                outcome = found.session.apply(plan, found.release, wait=wait)
+                outcome = found.session.apply(plan, found.release, wait=wait, gate=gate)
             else:
-                outcome = found.session.verified(found.release, wait=wait)
+                outcome = found.session.verified(found.release, wait=wait, gate=gate)
         except DeployFailed as error:
             current.out.document(document(plan, found.observed.release, error))
             error.reported = True
