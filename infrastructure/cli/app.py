@@ -44,7 +44,7 @@ class LazyGroup(TyperGroup):
 
             from infrastructure.errors import UsageError
 
-            close = difflib.get_close_matches(args[0], ENTRIES, 1, 0.5)
+            close = difflib.get_close_matches(args[0].lower(), ENTRIES, 1, 0.5)
             hint = f"did you mean '{close[0]}'?" if close else "./deploy.py --help lists them"
             raise UsageError(f"there is no command '{args[0]}'", hint=hint)
         return super().resolve_command(ctx, args)
@@ -157,7 +157,9 @@ def _run(words: list[str]) -> int:
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(error.format_message() + "\n")
-            return 2
+            if shown["as_json"]:
+                return report.failure(UsageError("missing command"), **shown)
+            return UsageError.exit_code
         return report.failure(UsageError(*_usage(error)), **shown)
     except (KeyboardInterrupt, typer.Abort):
         return report.failure(Interrupted("interrupted"), **shown)

@@ -165,6 +165,8 @@ def test_problems_as_one_json_document(gangway: Gangway, tmp_path: Path) -> None
     ("words", "message", "hint"),
     [
         (["confg"], "there is no command 'confg'", "did you mean 'config'?"),
+        (["UP"], "there is no command 'UP'", "did you mean 'up'?"),
+        (["init", "--host", "box", "--image-tag", "", "--yes"], "--image-tag is empty", ""),
         (["config", "--chek"], "no such option: --chek", ""),
         (
             ["config", "extra"],
@@ -184,6 +186,27 @@ def test_wrong_usage_is_exit_2_with_a_hint(
     assert done.stderr.startswith(f"error: {message}")
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["secrets"], ["apikey"], ["nonsense"], ["config", "extra"]])
+def test_with_json_a_mistake_is_one_document(gangway: Gangway, words: list[str]) -> None:
+    done = gangway(*words, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["exitCode"] == 2
+
+
+def test_a_bundle_that_cannot_be_written_is_said_in_one_document(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(PROJECT / "deploy.py"), "doctor", "--bundle", "no/x.tar.gz", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**ENVIRONMENT, "GANGWAY_SANDBOX_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write no/x.tar.gz: No such file or directory\n"
+    assert json.loads(done.stdout)["error"] == "usage"
 
 
 def test_a_bug_of_ours_is_one_line_and_v_shows_more(

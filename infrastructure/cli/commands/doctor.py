@@ -44,19 +44,25 @@ def command(
         "ok": not failed,
         "checks": [finding.as_json() for finding in findings],
     }
+    names = [] if bundle is None else _bundle(current, evidence, document, bundle)
     current.out.document(document)
     for line in lines(findings):
         current.out.data(line)
-    if bundle is not None:
-        _bundle(current, evidence, document, bundle)
+    if names:
+        current.out.say(f"wrote {bundle}: {', '.join(names)}; read it before you hand it on")
     return 1 if failed else 0
 
 
-def _bundle(current: Settings, evidence: Evidence, document: dict[str, object], file: Path) -> None:
+def _bundle(
+    current: Settings, evidence: Evidence, document: dict[str, object], file: Path
+) -> list[str]:
     from infrastructure.doctor.bundle import write
+    from infrastructure.errors import UsageError
 
-    names = write(current, evidence, document, file)
-    current.out.say(f"wrote {file}: {', '.join(names)}; read it before you hand it on")
+    try:
+        return write(current, evidence, document, file)
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from None
 
 
 def lines(findings: list[Finding]) -> list[str]:

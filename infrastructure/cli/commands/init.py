@@ -46,6 +46,8 @@ def command(
     from infrastructure.config.loading import DEFAULT_FILE, read_text
     from infrastructure.config.starter import Answers
 
+    if not image_tag.strip():
+        raise UsageError("--image-tag is empty", hint="such as stable, latest or 10.45.1j")
     current = settings(context)
     path = Path(current.config or DEFAULT_FILE)
     ask = _Asker(silent=yes)
