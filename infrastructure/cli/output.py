@@ -62,7 +62,8 @@ class Output:
 
 def paint(line: str) -> str:
     """Colours the leading word of `error:`, `warning:` and `hint:` lines on a terminal."""
-    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    if plain or not sys.stderr.isatty():
         return line
     for word, colour in (("error:", "31;1"), ("warning:", "33;1"), ("hint:", "36")):
         if line.startswith(word):

@@ -37,16 +37,17 @@ def curl_lines(target: Target) -> list[str]:
 
 def show(current: Settings, target: Target) -> None:
     """The table, the key and the lines, on stderr."""
-    from rich.table import Table
-
     found = links(target)
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_row("status page", found["page"])
-    table.add_row("API key", Path(found["keyFile"]).read_text().strip())
-    table.add_row("API by TLS", f"{found['api']} (its own authority: {_short(found['authority'])})")
-    table.add_row("faults", f"{found['faults']}, or the buttons on the page")
-    table.add_row("stop it", "make down")
-    current.out.console.print(table)
+    rows = {
+        "status page": found["page"],
+        "API key": Path(found["keyFile"]).read_text().strip(),
+        "API by TLS": found["api"],
+        "its authority": _short(found["authority"]),
+        "faults": f"{found['faults']}, or the buttons on the page",
+        "stop it": "make down",
+    }
+    for name, value in rows.items():  # plain lines: a key that a table cuts off is no use
+        current.out.say(f"{name:<13}  {value}")
     current.out.say("try it:")
     for line in curl_lines(target):
         current.out.say(f"  {line}")

@@ -458,6 +458,13 @@ def on_terminal(folder: Path, words: list[str], answers: list[str]) -> str:
     return shown.decode()
 
 
+def test_a_terminal_that_cannot_do_colours_gets_none(tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    shown = on_terminal(tmp_path, ["config", "--check"], [])
+    assert "warning: stored secret" in shown
+    assert "\x1b" not in shown
+
+
 def test_a_secret_typed_at_the_prompt_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "stack.yaml").write_text(GOOD)
     shown = on_terminal(tmp_path, ["secrets", "set", "tws-password"], ["hunter2", "hunter2"])

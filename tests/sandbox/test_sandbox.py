@@ -33,6 +33,16 @@ def test_up_ends_with_lines_that_work_when_pasted(sandbox: Sandbox) -> None:
         assert "status" in json.loads(answer.stdout) or "bid" in json.loads(answer.stdout)
 
 
+def test_the_key_is_whole_in_a_narrow_terminal(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    done = sandbox.deploy("up")
+    assert f"API key        {sandbox.key}\n" in done.stderr
+    assert f"status page    {sandbox.address}/\n" in done.stderr
+    assert "…" not in done.stderr
+
+
 def test_a_second_up_restarts_nothing(sandbox: Sandbox) -> None:
     before = json.loads(sandbox.deploy("--json", "status").stdout)
     done = sandbox.deploy("--json", "up")
