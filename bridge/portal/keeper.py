@@ -119,9 +119,12 @@ class SessionKeeper:
         """A recovery on the bridge's own account: spaced out when they follow one another.
 
         Raises:
-            PortalError: as `recover`; `PortalUnreachableError` while the next has to wait.
+            PortalError: as `recover`; while the next has to wait `CompetingSessionError` when a
+                rival is why, else `PortalUnreachableError`.
         """
         if not self._attempts.running and self._backoff.wait() > 0:
+            if self.state is PortalState.COMPETING:
+                raise CompetingSessionError("another login of this user holds the session")
             raise PortalUnreachableError(
                 "the brokerage session is closed; the next attempt to open it has to wait",
                 retry_after=self._backoff.wait(),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.portal.errors import (
+    CompetingSessionError,
     LoginRequiredError,
     NotAllowedError,
     PortalRefusedError,
@@ -117,6 +118,16 @@ async def test_a_call_that_this_login_may_not_make_is_no_lost_session(
     assert raised.value.status == 403
     assert portal.routes.calls["/iserver/accounts"] == 2
     assert inits(portal) == 0
+
+
+async def test_who_meets_a_rival_is_told_so_every_time(
+    keeper: SessionKeeper, portal: PortalServer
+) -> None:
+    await keeper.check()
+    portal.begin_fault("portal-competing")
+    for _ in range(3):
+        with pytest.raises(CompetingSessionError):
+            await fetch(keeper, "/iserver/accounts", {})
 
 
 async def test_a_page_instead_of_json_is_no_answer(
