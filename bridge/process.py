@@ -77,11 +77,13 @@ class Bridge:
         await self._stop()
 
     def fail_pending(self) -> None:
-        """Ends every request to the gateway with a typed error.
+        """Ends every request to the gateway with a typed error, and every wait for an order.
 
         So that whoever waits gets an answer.
         """
         self.services[TwsSession].end_pending("the bridge is stopping")
+        for hook in self.services.last_words:
+            hook()
 
     async def _compose(self, database: Database) -> None:
         session = TwsSession(self._target, self._clock)

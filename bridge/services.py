@@ -51,6 +51,7 @@ class Services:
         self.health_overlays: list[Callable[[], HealthOverlay | None]] = []
         self.start_hooks: list[Hook] = []
         self.stop_hooks: list[Hook] = []
+        self.last_words: list[Callable[[], None]] = []
         self._provided: dict[type[Any], Any] = {}
 
     def provide(self, kind: type[T], instance: T) -> T:
@@ -74,6 +75,10 @@ class Services:
     def on_start(self, hook: Hook) -> None:
         """Adds work for the start of the process."""
         self.start_hooks.append(hook)
+
+    def on_last_words(self, hook: Callable[[], None]) -> None:
+        """Adds work for the moment when whoever waits has to be answered, before the end."""
+        self.last_words.append(hook)
 
     def on_stop(self, hook: Hook) -> None:
         """Adds work for its end; run in reverse order."""

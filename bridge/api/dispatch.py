@@ -5,6 +5,7 @@ Every failure is a problem document.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from starlette.responses import Response
 
 from bridge.api import problems
 from bridge.api.auth import authenticate
-from bridge.api.errors import MethodNotAllowedError
+from bridge.api.errors import MethodNotAllowedError, StoppingError
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import Call, Reply, Route
 from bridge.errors import BridgeError
@@ -75,6 +76,8 @@ class PathEndpoint:
         """One request; never raises."""
         try:
             return await self._answer(request)
+        except asyncio.CancelledError:  # the server's last word to what is still going on
+            return failed(request, StoppingError("the bridge is stopping"))
         except Exception as error:
             response = failed(request, error)
             if response.status_code == 405:

@@ -7,7 +7,8 @@ BridgeError
 ├── TooManyPendingError     too-many-pending    429
 ├── BodyTooLargeError       body-too-large      413
 ├── UnsupportedMediaError   unsupported-media   415
-└── MethodNotAllowedError   method-not-allowed  405
+├── MethodNotAllowedError   method-not-allowed  405
+└── StoppingError           stopping            503, cut off by the end of the process
 """
 
 from __future__ import annotations
@@ -69,3 +70,11 @@ class MethodNotAllowedError(BridgeError):
     code = "method-not-allowed"
     kind = Kind.METHOD
     next_step = "See /docs for the methods of this path"
+
+
+class StoppingError(BridgeError):
+    """The process ends, and this request has not come to an end in the time it had."""
+
+    code = "stopping"
+    kind = Kind.UNAVAILABLE
+    next_step = "Look whether it was done, and repeat it when /ready answers 200"

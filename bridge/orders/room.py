@@ -86,6 +86,7 @@ def install(services: Services) -> None:
 
     services.on_start(start)
     services.on_stop(stop)
+    services.on_last_words(tracker.give_up)
     gateway.add_reconciler("orders", reconciler.reconcile, required=True)
     gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
     services.health_overlays.append(lambda: _health(halt))

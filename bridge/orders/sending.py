@@ -21,7 +21,7 @@ from bridge.model import Contract, Order, OrderState
 from bridge.orders import identity
 from bridge.orders.absorb import Own
 from bridge.orders.auditing import Trail, note_sending
-from bridge.orders.errors import OrderRefusedByRulesError, TooManyOrdersError
+from bridge.orders.errors import OrderNotSentError, OrderRefusedByRulesError, TooManyOrdersError
 from bridge.orders.halt import halted, stored
 from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent
@@ -70,7 +70,10 @@ class Sender(Worker):
             KeyTakenError: the key is not free.
             OrderRefusedByRulesError, TradingHaltedError: nothing was written down.
             TwsError: nothing was sent, and the key is free again.
+            OrderNotSentError: the process is about to end; nothing was written down.
         """
+        if self._tracker.given_up:
+            raise OrderNotSentError("the bridge is stopping: the order was not sent")
         task = asyncio.create_task(self._commit(wish), name="commit-order")
         self._tasks.add(task)
         task.add_done_callback(self._landed)

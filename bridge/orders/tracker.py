@@ -44,6 +44,7 @@ class Tracker:
         self._queue: asyncio.Queue[Message | asyncio.Future[None]] = asyncio.Queue()
         self._watches: set[Watch] = set()
         self._task: asyncio.Task[None] | None = None
+        self.given_up = False
         self._listen()
 
     def _listen(self) -> None:
@@ -114,10 +115,18 @@ class Tracker:
         self._queue.put_nowait(reached)
         await reached
 
+    def give_up(self) -> None:
+        """The process is about to end: who waits is told what is known so far."""
+        self.given_up = True
+        for watch in tuple(self._watches):
+            watch.give_up()
+
     def watch(self, order_ids: Iterable[str]) -> Watch:
         """Follows orders from now on; begin before sending them."""
         watch = Watch(frozenset(order_ids), self._watches.discard)
         self._watches.add(watch)
+        if self.given_up:
+            watch.give_up()
         return watch
 
     async def _run(self) -> None:
@@ -165,6 +174,7 @@ class Watch:
         self._order_ids = order_ids
         self._forget = forget
         self._changed = asyncio.Event()
+        self._given_up = False
         self.records: dict[str, OrderRecord] = {}
 
     def __enter__(self) -> Self:
@@ -184,11 +194,18 @@ class Watch:
             self.records[record.id] = record
             self._changed.set()
 
+    def give_up(self) -> None:
+        """Called by the tracker: nothing is worth waiting for any more."""
+        self._given_up = True
+        self._changed.set()
+
     async def until(self, enough: Callable[[dict[str, OrderRecord]], bool], timeout: float) -> bool:
         """Waits until the records satisfy `enough`; False when they did not within `timeout`."""
         try:
             async with asyncio.timeout(timeout):
                 while not enough(self.records):
+                    if self._given_up:
+                        return False
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:

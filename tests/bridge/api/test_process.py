@@ -96,6 +96,56 @@ def test_sigterm_answers_what_is_pending_and_ends_with_0(
     simulator_process.clear()
 
 
+def test_an_order_without_an_answer_is_told_as_pending_when_the_process_ends(
+    start_bridge: StartBridge, simulator_process: SimulatorProcess
+) -> None:
+    bridge = start_bridge(simulator_process.port)
+    bridge.wait_for("ready")
+    order = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "LMT", "limitPrice": 1}
+    first = bridge.client.post("/order", json=order, headers={"Idempotency-Key": "first"})
+    assert first.status_code == 201, first.text
+    simulator_process.process.send_signal(signal.SIGSTOP)
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        headers = {"Idempotency-Key": "at the end"}
+        answers.append(bridge.client.post("/order", json=order, headers=headers))
+
+    try:
+        thread = threading.Thread(target=ask)
+        thread.start()
+        time.sleep(0.5)
+        bridge.process.send_signal(signal.SIGTERM)
+        thread.join(8)
+        assert bridge.process.wait(8) == 0
+    finally:
+        simulator_process.process.send_signal(signal.SIGCONT)
+    assert [each.status_code for each in answers] == [504], answers
+    problem = answers[0].json()
+    assert (problem["code"], problem["order"]["state"]) == ("order-pending", "sent")
+
+
+def test_what_cannot_be_ended_is_told_that_the_process_ends(
+    start_bridge: StartBridge, simulator_process: SimulatorProcess
+) -> None:
+    bridge = start_bridge(simulator_process.port)
+    bridge.wait_for("ready")
+    answers: list[httpx.Response] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        trial = {"port": silent.getsockname()[1]}
+
+        def ask() -> None:
+            answers.append(bridge.client.post("/connection/test", json=trial))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        time.sleep(0.5)
+        bridge.process.send_signal(signal.SIGTERM)
+        thread.join(9)
+        assert bridge.process.wait(8) == 0
+    assert [(each.status_code, each.json()["code"]) for each in answers] == [(503, "stopping")]
+
+
 def test_health_answers_whatever_is_stuck(
     start_bridge: StartBridge, simulator_process: SimulatorProcess
 ) -> None:
