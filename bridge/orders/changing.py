@@ -224,10 +224,14 @@ class Changes(Worker):
         )
 
     async def own_open_orders(self) -> list[OrderRecord]:
-        """The open orders of this client id, oldest first."""
-        client_id = self._gateway.client_id
+        """The open orders of this client id at this gateway, oldest first."""
+        client_id, accounts = self._gateway.client_id, self._gateway.accounts
         open_orders = await self._database.read(orders.open_orders)
-        return [record for record in open_orders if record.client_id == client_id]
+        return [
+            record
+            for record in open_orders
+            if record.client_id == client_id and (not accounts or record.account in accounts)
+        ]
 
     async def cancel_own(self) -> CancelResult:
         """Puts a cancel on the wire for every open order of this client id."""
@@ -271,6 +275,14 @@ class Changes(Worker):
                 next_step="Change or cancel it with that client id, or in TWS",
                 extra=shown,
             )
+        accounts = self._gateway.accounts
+        if accounts and record.account not in accounts:
+            raise OrderNotOpenError(
+                f"order {record.id} is of account {record.account}, which this gateway does not"
+                " manage",
+                next_step="Make the connection settings of its own gateway active first",
+                extra=shown,
+            )
 
     def _require_changeable(self, record: OrderRecord) -> None:
         """A change carries the whole order: it could place one that the broker never got."""
@@ -301,10 +313,12 @@ class Changes(Worker):
         except Exception:  # a caller that is cancelled may have got it written: the broker tells
             self._tracker.note(Own(record.id, ChangeDropped(self._clock.now(), change.at)))
             raise
-        await watch.until(
+        answered = await watch.until(
             lambda found: record.id in found and enough(found[record.id]),
             self._preparer.rules.answer_within_seconds,
         )
+        if answered:  # as it was then: the next change may be pending already
+            return watch.records[record.id]
         await self._tracker.flush()
         return await self.record(record.id)
 

@@ -9,6 +9,7 @@ from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
     OrderNotOpenError,
+    OrderNotSentError,
     OrderPendingError,
     OrderRefusedByRulesError,
     TradingHaltedError,
@@ -325,3 +326,70 @@ async def test_only_what_is_unknown_needs_settling(tmp_path: Path) -> None:
         settlement = Settlement(status="Cancelled")
         with pytest.raises(OrderNotOpenError, match="is known"):
             await room.desk.changes.settle(view.order_id, settlement, CALLER)
+
+
+async def test_many_changes_of_one_order_are_all_told_something_certain(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        results = await asyncio.gather(
+            *(_modify(room, view.order_id, limit_price=90.0 + step) for step in range(10)),
+            return_exceptions=True,
+        )
+        pending = [each for each in results if isinstance(each, OrderPendingError)]
+        assert pending == []
+
+
+async def test_an_answered_change_is_not_pending_because_of_the_next(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=2) as room:
+        view = await room.place()
+        reading = room.desk.changes.record
+        next_change: list[asyncio.Task[Any]] = []
+
+        async def read(order_id: str) -> Any:
+            if broker.placed == [view.broker_order_id] * 2 and not next_change:
+                broker.quiet = True  # between the answer to the first and the look at the order
+                next_change.append(
+                    asyncio.create_task(_modify(room, view.order_id, limit_price=98.0))
+                )
+                while (await reading(order_id)).pending is None:
+                    await asyncio.sleep(0)
+            return await reading(order_id)
+
+        room.desk.changes.record = read  # type: ignore[method-assign]
+        after = await _modify(room, view.order_id, limit_price=99.0)
+        assert after.limit_price == 99.0
+        await asyncio.gather(*next_change, return_exceptions=True)
+
+
+async def test_orders_of_another_gateways_account_are_left_alone(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place()
+        broker.accounts = ("DU7654321",)
+        with pytest.raises(OrderNotOpenError, match="DU1234567"):
+            await room.desk.changes.cancel(view.order_id, CALLER)
+        with pytest.raises(OrderNotOpenError, match="DU1234567"):
+            await _modify(room, view.order_id, quantity=12)
+        halted = await room.desk.halt_trading("", "own", CALLER)
+        assert halted.cancelled is not None
+        assert halted.cancelled.requested == ()
+        assert broker.cancelled == []
+
+
+async def test_at_the_end_of_the_process_who_waits_is_told_that_it_is_pending(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker, answer_within_seconds=60) as room:
+        waiting = asyncio.create_task(room.place())
+        while not broker.placed:
+            await asyncio.sleep(0)
+        room.tracker.give_up()
+        async with asyncio.timeout(5):
+            with pytest.raises(OrderPendingError):
+                await waiting
+        with pytest.raises(OrderNotSentError, match="stopping"):
+            await room.place(key="2")
+        assert len(broker.placed) == 1
