@@ -38,7 +38,7 @@ from bridge.orders.status import State, Status
 from bridge.orders.tracker import Tracker
 from bridge.store import Database, orders
 from bridge.store.orders import OrderRecord
-from bridge.tws.errors import ReadOnlyGatewayError
+from bridge.tws.errors import ConnectionLostError, ReadOnlyGatewayError
 from bridge.tws.gateway import Gateway
 
 log = structlog.get_logger(__name__)
@@ -114,11 +114,14 @@ class Reconciler:
 
     async def _reconcile(self) -> None:
         async with self._turn:
+            connection = self._sequence.connection
             await self._sequence.observe()
             missing = await self._look(await self._suspects())
             if missing:
                 await self._clock.sleep(SECOND_LOOK_SECONDS)
                 missing = await self._look(missing)
+            if self._sequence.connection != connection:
+                raise ConnectionLostError("the connection was lost during the look")
             never_seen = [each for each in missing if await self._never_seen(each)]
             broken_off = {each.group_id for each in never_seen if each.terms.transmit}
             broken_off |= await self._broken_off_before(missing)
@@ -187,7 +190,8 @@ class Reconciler:
     async def _never_seen(self, record: OrderRecord) -> bool:
         """Whether it is certain that the gateway never got this order."""
         return (
-            record.state in {State.INTENTION, State.SENT}
+            record.acknowledged_at is None
+            and record.state is not State.TERMINAL
             and record.client_id == self._gateway.client_id
             and record.id not in self._sender.on_this_connection
             and await self._sequence.never_reached(record.broker_order_id, record.id)

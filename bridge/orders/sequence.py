@@ -43,6 +43,7 @@ class NumberSequence:
         self._gateway = gateway
         self._clock = clock
         self._seen: Unbroken | None = None
+        self.connection = 0  # which one this is, counted from the start of the process
         gateway.events.lost.listen(lambda _: self._forget())
 
     async def observe(self) -> None:
@@ -62,6 +63,7 @@ class NumberSequence:
 
     def _forget(self) -> None:
         self._seen = None
+        self.connection += 1
 
     def _observe(self, connection: sqlite3.Connection, named: int) -> Unbroken:
         address, client_id = self._gateway.address, self._gateway.client_id

@@ -369,3 +369,47 @@ async def test_a_failed_write_is_tried_again_until_the_disk_takes_it(tmp_path: P
         broker.fill(view.broker_order_id)
         assert (await room.order()).status is Status.FILLED
         assert len(await _executions(room)) == 1
+
+
+async def test_a_look_that_a_loss_cuts_in_two_concludes_nothing(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        broker.quiet = True
+        with pytest.raises(OrderPendingError):
+            await room.place()
+        del broker.book[broker.placed[-1]]  # the bytes died with the socket
+        looking, looks = broker.completed_orders, 0
+
+        async def lost_on_the_way(**options: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                broker.events.lost.emit("test")
+            return await looking(**options)
+
+        broker.completed_orders = lost_on_the_way  # type: ignore[method-assign]
+        async with asyncio.timeout(20):
+            while looks < 2:
+                room.clock.tick()
+                await asyncio.sleep(0.02)
+        assert (await room.order()).state is State.SENT
+        broker.quiet = False
+        await broker.reconnect()
+        assert (await room.order()).status is Status.NOT_SENT
+
+
+async def test_what_was_unknown_is_not_sent_once_that_is_proved(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        await room.place(key="first")
+        broker.quiet = True
+        with pytest.raises(OrderPendingError):
+            await room.place()
+        del broker.book[broker.placed[-1]]
+        for hook, required in broker.reconcilers:  # as after 1101: the socket never went away
+            if required:
+                await hook()
+        assert (await room.order()).state is State.UNKNOWN
+        await broker.reconnect()
+        assert (await room.order()).status is Status.NOT_SENT
