@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,8 @@ FIRST_DAY = date(2004, 1, 23)
 LOOKS = 8
 """How often the path is read within a bar."""
 DAILY = 86_400.0
+NEWEST = 20
+"""Bars of a subscription that are sent at once when the clock was wound."""
 
 
 class Bar(NamedTuple):
@@ -85,6 +88,22 @@ def bars(
 ) -> Iterator[Bar]:
     """The bars that begin within a stretch, oldest first, the last perhaps unfinished."""
     for part in grid(market, contract, size, stretch, liquid=liquid):
+        yield _bar(market, contract, KINDS[kind], kind, *part)
+
+
+def news(
+    market: Market, contract: Contract, kind: str, size: float, stretch: Span, *, liquid: bool
+) -> Iterator[Bar]:
+    """The bar that was unfinished at the stretch's start, then its newest `NEWEST` bars.
+
+    After a clock that was wound by days, all of them would be too many to send at once.
+    """
+    parts = grid(market, contract, size, stretch, liquid=liquid)
+    first = next(parts, None)
+    if market.hours == ALWAYS and not liquid:  # there the newest are simply the last in time
+        recent = Span(max(stretch.start, stretch.end - NEWEST * size), stretch.end)
+        parts = grid(market, contract, size, recent, liquid=liquid)
+    for part in ([first] if first else []) + [one for one in deque(parts, NEWEST) if one != first]:
         yield _bar(market, contract, KINDS[kind], kind, *part)
 
 

@@ -189,13 +189,12 @@ def _keep_up(session: Session, asked: Asked, last_start: float) -> None:
     def update() -> None:
         if session.world.faults.active("upstream-lost") or not session.pipe.writable:
             return
-        stretch = Span(max(state["start"], clock.time() - 20 * asked.size), clock.time())
-        source = bars.bars(
+        source = bars.news(
             session.world.market,
             asked.contract,
             asked.kind,
             asked.size,
-            stretch,
+            Span(state["start"], clock.time()),
             liquid=asked.liquid,
         )
         for bar in source:

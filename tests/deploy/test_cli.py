@@ -167,6 +167,8 @@ def test_problems_as_one_json_document(gangway: Gangway, tmp_path: Path) -> None
         (["confg"], "there is no command 'confg'", "did you mean 'config'?"),
         (["UP"], "there is no command 'UP'", "did you mean 'up'?"),
         (["init", "--host", "box", "--image-tag", "", "--yes"], "--image-tag is empty", ""),
+        (["logs", "--since", "soon"], "--since: 'soon' is no time", "10m, 2h"),
+        (["logs", "--since", "10x"], "--since: '10x' is no time", "10m, 2h"),
         (["config", "--chek"], "no such option: --chek", ""),
         (
             ["config", "extra"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Annotated, Any
 
@@ -35,6 +36,7 @@ def command(
     """
     from infrastructure.cli.host import connected
 
+    check_since(since)
     current = settings(context)
     with connected(current, current.target()) as session:
         session.open()
@@ -42,6 +44,22 @@ def command(
         limit = 0 if since else lines
         for row in session.logs(wanted, since=since, lines=limit, follow=follow):
             show(row, as_json=current.out.json, named=len(wanted) != 1)
+
+
+def check_since(text: str) -> None:
+    """Raises UsageError when it is neither an age nor a time: it would match nothing."""
+    from datetime import datetime
+
+    from infrastructure.errors import UsageError
+
+    if not text or re.fullmatch(r"(\d{1,6}[smhd])+", text):
+        return
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--since: '{text}' is no time", hint="10m, 2h, 1d, or 2026-01-31T09:00:00Z"
+        ) from None
 
 
 def show(row: dict[str, Any], *, as_json: bool, named: bool) -> None:

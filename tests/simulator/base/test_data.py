@@ -188,6 +188,53 @@ async def test_history_that_is_kept_up_to_date_goes_on_and_is_cancelled() -> Non
         assert (await client.error(366))[2] == "5"
 
 
+@pytest.mark.parametrize("hours", ["always", "exchange"])
+@pytest.mark.parametrize(("size", "seconds"), [("5 secs", 5), ("1 min", 60), ("1 hour", 3600)])
+async def test_regular_hours_kept_up_to_date_rest_on_a_weekend_and_go_on(
+    hours: str, size: str, seconds: int
+) -> None:
+    """From Friday, 15:00, over Saturday to Monday, 10:00: nothing while closed, then new bars."""
+    async with simulated(hours=hours, start=SATURDAY - 19 * 3600) as simulator:
+        client = await ready(simulator)
+        client.send(20, 5, *STOCK, 0, "", size, "1 D", 1, "TRADES", 2, 1, "")
+        await client.until(17)
+        simulator.world.clock.advance(6)
+        friday = (await updates(client))[-1]
+        simulator.world.clock.advance(19 * 3600)
+        finished = await updates(client)
+        assert finished[0] == friday, "the bar that was unfinished is finished first"
+        assert finished[-1] == int(SATURDAY) - 18 * 3600 - seconds, "the last before the close"
+        simulator.world.clock.advance(3600)
+        assert set(await updates(client)) <= {finished[-1]}
+        simulator.world.clock.advance(47 * 3600)
+        monday = await updates(client)
+        opened = int(SATURDAY) + 2 * 86_400 - 1800
+        assert monday[-1] >= opened
+        assert monday == sorted(monday)
+        simulator.world.clock.advance(seconds)
+        assert (await updates(client))[-1] > monday[-1]
+
+
+async def test_all_hours_of_a_market_that_never_closes_go_on_over_a_weekend() -> None:
+    async with simulated(start=SATURDAY - 19 * 3600) as simulator:
+        client = await ready(simulator)
+        client.send(20, 5, *STOCK, 0, "", "1 min", "1 D", 0, "TRADES", 2, 1, "")
+        await client.until(17)
+        for hours in (49, 1, 20):
+            simulator.world.clock.advance(hours * 3600)
+            now = simulator.world.clock.time()
+            assert now - (await updates(client))[-1] < 120
+
+
+async def updates(client: Raw) -> list[int]:
+    """When the bars began that were sent up to now."""
+    client.send(8, 1, 1)
+    found = []
+    while (message := await client.until(90, 9))[0] == "90":
+        found.append(int(message[3]))
+    return found
+
+
 async def test_one_contract_may_be_asked_for_five_times_in_two_seconds() -> None:
     async with simulated(history_pacing="all") as simulator:
         client = await ready(simulator)
