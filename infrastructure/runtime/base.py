@@ -166,6 +166,12 @@ class Runtime(Protocol):
     def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
         """Removes images of a repository (without tag) but those kept; names of what went."""
 
+    def rename_image(self, image_id: str, name: str) -> None:
+        """Gives a name to an image that is there, whatever had it before."""
+
+    def drop_unnamed(self, image_ids: Sequence[str]) -> None:
+        """Removes those of these images that have no name and no container any more."""
+
     def screen(self, container: Container) -> Screen:
         """Starts a VNC server on the gateway's display; HostFailure where there is no display."""
 

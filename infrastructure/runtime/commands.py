@@ -121,6 +121,16 @@ def remove_images(names: Sequence[str]) -> Command:
     return ["docker", "image", "rm", *names]
 
 
+def image_names(image_id: str) -> Command:
+    """The names of an image, as a JSON list."""
+    return ["docker", "image", "inspect", "--format", "{{json .RepoTags}}", image_id]
+
+
+def name_image(image_id: str, name: str) -> Command:
+    """Gives an image a name; another image that had it loses it."""
+    return ["docker", "tag", image_id, name]
+
+
 def image_facts(names: Sequence[str]) -> Command:
     """What the engine knows of images, as JSON."""
     return ["docker", "image", "inspect", *names]

@@ -257,6 +257,16 @@ class ComposeRuntime:
             self._try(commands.remove_images(gone), SLOW)
         return gone
 
+    def rename_image(self, image_id: str, name: str) -> None:
+        """Gives the image this name."""
+        self._run(commands.name_image(image_id, name), QUICK)
+
+    def drop_unnamed(self, image_ids: Sequence[str]) -> None:
+        """Removes images that a newer one has taken the name from; one in use stays."""
+        for one in dict.fromkeys(image_ids):
+            if self._try(commands.image_names(one), QUICK).stdout.strip() in ("[]", "null"):
+                self._try(commands.remove_images([one]), SLOW)
+
     def facts(self) -> dict[str, Any]:
         """Versions, memory in use, images as they are, and the JVM's own memory."""
         found = self.containers()

@@ -125,6 +125,7 @@ def test_rebuild_builds_every_layer_and_replaces_only_the_bridge(stack: Stack) -
     fresh = _layers(stack.container("bridge")["Image"])
     own = [one for one in fresh if one not in layers]
     assert len(own) >= 3, "dependencies, sources and their bytecode were built anew"
+    assert not docker("image", "ls", "--quiet", "--no-trunc").count(image), "the old one went"
     assert (relay.connections, relay.turns <= 16) == (1, True)
     assert watch.longest < SERVED_AGAIN
     assert stack.release() == release

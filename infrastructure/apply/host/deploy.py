@@ -147,6 +147,21 @@ class Deploy:
         names = {*swap.removed, *(container.service for container in swap.fresh)}
         self._runtime.remove([old for name, old in swap.before.items() if name in names])
         self._prune()
+        with contextlib.suppress(HostFailure):
+            if rebuilt := self._rebuilt(swap):
+                self._runtime.drop_unnamed([one.image_id for one in rebuilt])
+
+    def _rebuilt(self, swap: Swap) -> list[Container]:
+        """The old containers whose image lost its name to one that was built afresh."""
+        builds = {one["name"] for one in self._request["services"] if one["builds"]}
+        fresh = {one.service: one for one in swap.fresh if one.service in builds}
+        return [
+            old
+            for name, old in swap.before.items()
+            if name in fresh
+            and old.image == fresh[name].image
+            and old.image_id != fresh[name].image_id
+        ]
 
     def _prune(self) -> None:
         """Old releases and images; where mounts cannot be seen, all releases stay."""
@@ -178,7 +193,17 @@ class Deploy:
         old.sort(key=lambda one: START_ORDER.get(one.service, 1))
         self._runtime.start(old)
         self._runtime.remove(fresh)
+        self._put_names_back(swap, fresh)
         return self._verify(swap, code)
+
+    def _put_names_back(self, swap: Swap, fresh: list[Container]) -> None:
+        """A rebuild gave the old image's name to one that failed: nothing may start from that."""
+        rebuilt = self._rebuilt(swap)
+        with contextlib.suppress(HostFailure):
+            for one in rebuilt:
+                self._runtime.rename_image(one.image_id, one.image)
+            if rebuilt:
+                self._runtime.drop_unnamed([one.image_id for one in fresh])
 
     def _abandon(self, swap: Swap, code: str) -> bool:
         """There was nothing before: what runs is left for a look, but for a harmful gateway."""

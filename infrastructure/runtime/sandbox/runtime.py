@@ -215,6 +215,12 @@ class SandboxRuntime:
         """`remove` has done it already."""
         return []
 
+    def rename_image(self, image_id: str, name: str) -> None:
+        """Nothing: sources lie under their own name."""
+
+    def drop_unnamed(self, image_ids: Sequence[str]) -> None:
+        """`remove` has done it already."""
+
     def facts(self) -> dict[str, Any]:
         """The memory of each process."""
         states = self._supervisor.states()

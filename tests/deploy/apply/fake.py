@@ -29,6 +29,8 @@ class FakeRuntime:
         self.healthy: dict[str, bool] = {}
         self.logs: dict[str, list[str]] = {}
         self.new_hash = "new"
+        self.new_image = ("", "")
+        """Name and id of the image of a container that is created."""
         self.texts: list[str] = []
         self.sends = True
 
@@ -60,7 +62,15 @@ class FakeRuntime:
         made = []
         for name in services:
             number = 1 + max((c.number for c in self.existing if c.service == name), default=0)
-            made.append(Container(name, f"{name}-{number}", number, hash=self.new_hash))
+            image, image_id = self.new_image
+            made.append(
+                Container(
+                    *(name, f"{name}-{number}", number),
+                    image=image,
+                    image_id=image_id,
+                    hash=self.new_hash,
+                )
+            )
         self.existing += made
         return made
 
@@ -114,6 +124,12 @@ class FakeRuntime:
 
     def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
         return []
+
+    def rename_image(self, image_id: str, name: str) -> None:
+        self._do(f"rename {image_id} {name}")
+
+    def drop_unnamed(self, image_ids: Sequence[str]) -> None:
+        self._do(f"drop {' '.join(image_ids)}")
 
     def screen(self, container: Container) -> Screen:
         raise HostFailure("no-display", "there is no display")

@@ -38,13 +38,18 @@ def store(tmp_path: Path) -> Store:
 
 
 def deploy(
-    store: Store, runtime: FakeRuntime, changes: dict[str, str], wire: FakeWire | None = None
+    store: Store,
+    runtime: FakeRuntime,
+    changes: dict[str, str],
+    wire: FakeWire | None = None,
+    *,
+    builds: bool = False,
 ) -> dict[str, Any]:
     request = {
         "release": "new",
         "by": "me",
         "changes": changes,
-        "services": [{"name": name, "image": "i", "builds": False} for name in changes],
+        "services": [{"name": name, "image": "i", "builds": builds} for name in changes],
         "checks": {"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}},
         "wait": 0.2,
     }
@@ -224,3 +229,19 @@ def test_a_stop_while_images_are_obtained_changes_nothing(store: Store) -> None:
     assert runtime.done == ["check", "obtain"]
     assert store.current() == "old"
     assert store.pending() is None
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_a_rebuilt_image_keeps_its_name_only_when_it_serves(store: Store, healthy: bool) -> None:
+    """A rebuild takes the name away from the image that served until then."""
+    runtime = FakeRuntime(*(running(name, image="i:1") for name in NAMES))
+    runtime.new_image = ("i:1", "fresh")
+    runtime.healthy["bridge-2"] = healthy
+    if healthy:
+        deploy(store, runtime, {"bridge": "update"}, builds=True)
+        assert runtime.done[-1] == "drop i"
+        assert not [action for action in runtime.done if action.startswith("rename")]
+        return
+    with pytest.raises(HostFailure):
+        deploy(store, runtime, {"bridge": "update"}, builds=True)
+    assert runtime.done[-2:] == ["rename i i:1", "drop fresh"]
