@@ -272,6 +272,7 @@ def test_doctor_and_its_bundle(stack: Stack, tmp_path: Path) -> None:
         docker("start", stack.container("bridge")["Id"])
     stack.settings["host"]["port"] = 1
     unreached = stack.deploy("doctor")
+    stack.settings["host"]["port"] = stack.server.port  # nothing to put back on the host
     assert unreached.code == 1
     assert "fail  connection" in unreached.out
     assert "ok    tools" in unreached.out
