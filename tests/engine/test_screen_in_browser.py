@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 from tests.browser.conftest import FLAGS
 from tests.engine.parts.engine import ENGINE_HOST, docker
@@ -99,16 +99,16 @@ def test_the_screen_is_seen_and_used_in_one_tab_until_the_command_ends(stack: St
     assert found["url"].startswith(f"http://127.0.0.1:{found['port']}/#")
 
     def look(tab: Page, other: Page) -> dict[str, Any]:
-        tab.goto(found["url"])
+        steadily(lambda: tab.goto(found["url"]))
         assert colours(tab) >= SQUARES
         seen = {"title": tab.title(), "url": tab.url, "size": tab.evaluate(SIZE)}
         place = tab.locator("#screen canvas").bounding_box()
         assert place is not None
         tab.mouse.move(place["x"] + place["width"] / 4, place["y"] + place["height"] / 4)
         seen["pointer"] = pointer_near(stack, 256, 192)
-        tab.reload()
+        steadily(tab.reload)
         assert colours(tab) >= SQUARES
-        other.goto(found["url"])
+        steadily(lambda: other.goto(found["url"]))
         other.get_by_text("This address was opened before").wait_for()
         seen["other"] = other.locator("canvas").count()
         assert vnc_runs(stack)
@@ -136,6 +136,18 @@ def test_the_screen_is_seen_and_used_in_one_tab_until_the_command_ends(stack: St
     assert not vnc_runs(stack)
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", found["port"])) != 0
+
+
+def steadily(load: Callable[[], object]) -> None:
+    """Chromium breaks off when an interface comes or goes, which the engine sees to."""
+    for _ in range(5):
+        try:
+            load()
+        except Error as error:
+            if "ERR_NETWORK_CHANGED" not in error.message:
+                raise
+        else:
+            return
 
 
 def colours(tab: Page) -> int:
