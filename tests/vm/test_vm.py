@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.parts.engine import ENGINE_HOST
+from tests.vm import load
 from tests.vm.machine import Machine
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
@@ -83,6 +85,34 @@ def test_the_stack_fits_and_becomes_healthy(machine: Machine) -> None:
     memory = machine.ssh("free -m; cat /proc/swaps").stdout
     print(memory)
     assert "Out of memory" not in machine.ssh("dmesg").stdout
+
+
+def test_an_hour_of_use_kills_nothing(machine: Machine) -> None:
+    key = machine.deploy("apikey", "create", "load").stdout.strip()
+    tunnel = subprocess.Popen(
+        machine.command("tunnel", "bridge", "--json"), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert tunnel.stdout is not None
+        port = json.loads(tunnel.stdout.readline())["port"]
+        with load.stream(port, key) as seen:
+            statuses = load.hour(port, key, limit=1200)
+    finally:
+        tunnel.send_signal(signal.SIGINT)
+        tunnel.wait(60)
+    print(f"{statuses} of {load.asked()} requests; stream: {seen}")
+    # 429: the broker's pacing rules, which an hour in minutes must meet.
+    assert statuses[200] + statuses[429] >= 0.95 * sum(statuses.values())
+    assert sum(statuses.values()) >= load.asked() / 2
+    assert seen["quotes"] > 0, seen
+    killed = machine.ssh("grep oom_kill /proc/vmstat; docker ps -aq | xargs docker inspect")
+    assert "oom_kill 0" in killed.stdout
+    assert '"OOMKilled": true' not in killed.stdout
+    print(machine.ssh("docker stats --no-stream; free -m").stdout)
+    status = json.loads(machine.deploy("--json", "status").stdout)
+    assert status["healthy"]
+    assert status["host"]["swapKb"]["total"] > 900_000
+    print(status["host"])
 
 
 def test_the_stack_comes_back_by_itself_after_a_reboot(machine: Machine) -> None:
