@@ -23,11 +23,13 @@ AT_ONCE = 40
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_killed_at_random_moments_nothing_is_sent_twice_and_nothing_is_lost(
-    tmp_path: Path, simulator_process: SimulatorProcess
+    tmp_path: Path,
 ) -> None:
     seed = int(os.environ.get("GANGWAY_CRASH_SEED", "20260213"))
     chance = random.Random(seed)
-    simulator = simulator_process
+    # A starved machine bunches what the bridge has paced; orders that the gateway then drops for
+    # their rate are honestly unknown, and not what is counted here.
+    simulator = SimulatorProcess(tmp_path / "simulator.log", "--rate-limit", "100")
     killer = Killer(tmp_path / "bridge", simulator, chance)
     flows = make_flows(FLOWS, chance)
     clients = Clients(killer.bridge.url, AT_ONCE)
@@ -52,5 +54,6 @@ async def test_killed_at_random_moments_nothing_is_sent_twice_and_nothing_is_los
         await asyncio.gather(killing, return_exceptions=True)
         await clients.close()
         killer.bridge.stop()
+        simulator.stop()
     requests = sum(flow.tries for flow in flows)
     print(f"{clients.done} flows, seed {seed}: {killer.kills} kills, {requests} requests")
