@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.sandbox.stack import Sandbox
+from tests.sandbox.stack import Sandbox, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 FLAGS = [
     "--no-sandbox",
@@ -26,12 +25,8 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    folder: Path = tmp_path_factory.mktemp("page")
-    found = Sandbox(folder)
-    done = found.deploy("up")
-    assert done.returncode == 0, done.stderr
-    yield found
-    assert found.deploy("down").returncode == 0
+    with running(tmp_path_factory.mktemp("page")) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

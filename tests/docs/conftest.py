@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.stack import Sandbox
+from tests.sandbox.stack import Sandbox, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,9 +14,5 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    found = Sandbox(tmp_path_factory.mktemp("docs"))
-    done = found.deploy("up")
-    assert done.returncode == 0, done.stderr
-    yield found
-    done = found.deploy("down")
-    assert done.returncode == 0, done.stderr
+    with running(tmp_path_factory.mktemp("docs")) as found:
+        yield found

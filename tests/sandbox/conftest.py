@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.sandbox.stack import Sandbox
+from tests.sandbox.stack import Sandbox, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    folder: Path = tmp_path_factory.mktemp("sandbox")
-    found = Sandbox(folder)
-    done = found.deploy("up")
-    assert done.returncode == 0, done.stderr
-    yield found
-    done = found.deploy("down")
-    assert done.returncode == 0, done.stderr
+    with running(tmp_path_factory.mktemp("sandbox")) as found:
+        yield found

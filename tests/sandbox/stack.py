@@ -8,6 +8,8 @@ import subprocess
 import sys
 import urllib.request
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,3 +82,16 @@ class Sandbox:
         request = urllib.request.Request(address, body, method="DELETE" if name is None else "POST")
         with urllib.request.urlopen(request, timeout=15) as answer:
             answer.read()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Sandbox]:
+    """A sandbox that is up; it goes down also when it did not come up whole."""
+    found = Sandbox(folder)
+    try:
+        done = found.deploy("up")
+        assert done.returncode == 0, done.stderr
+        yield found
+    finally:
+        down = found.deploy("down")
+    assert down.returncode == 0, down.stderr
