@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bridge.tws.breaker import Breaker, BreakerState
 from bridge.tws.errors import CircuitOpenError, QueueFullError, RequestTimedOutError, TwsError
 from bridge.tws.history_rules import HistoryKey, HistoryRules
-from bridge.tws.pacing import Pacer
+from bridge.tws.pacing import BULK_LIMIT, Pacer
 from bridge.tws.requests import CURRENT_TIME, Requests
 from bridge.tws.state import Lane
 from tests.bridge.wound import WoundClock
@@ -76,7 +76,7 @@ def test_no_second_ever_sees_more_than_fifty(steps: list[tuple[Lane, float, int]
 def test_a_full_lane_refuses_and_says_when_to_come_back() -> None:
     clock = WoundClock()
     pacer = Pacer(clock, bulk_room=10)
-    for _ in range(48):
+    for _ in range(BULK_LIMIT + 10):
         pacer.submit(Lane.BULK, lambda: None)
     with pytest.raises(QueueFullError) as caught:
         pacer.submit(Lane.BULK, lambda: None)
@@ -89,20 +89,20 @@ def test_after_a_complaint_the_pace_is_halved_but_not_for_orders() -> None:
     pacer.slow_down()
     for _ in range(60):
         pacer.submit(Lane.BULK, lambda: gateway.write("history"))
-    assert len(gateway.sent) == 19
+    assert len(gateway.sent) == BULK_LIMIT // 2
     for _ in range(20):
         pacer.submit(Lane.ORDER, lambda: gateway.write("order"))
-    assert len(gateway.sent) == 39
+    assert len(gateway.sent) == BULK_LIMIT // 2 + 20
 
 
 def test_void_tickets_are_passed_over() -> None:
     clock = WoundClock()
     pacer, gateway = Pacer(clock), Gateway(clock)
     tickets = [pacer.submit(Lane.BULK, lambda: gateway.write("history")) for _ in range(60)]
-    for ticket in tickets[38:]:
+    for ticket in tickets[BULK_LIMIT:]:
         ticket.void = True
     clock.advance(5)
-    assert len(gateway.sent) == 38
+    assert len(gateway.sent) == BULK_LIMIT
 
 
 @settings(max_examples=60, deadline=None)
