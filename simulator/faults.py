@@ -37,8 +37,12 @@ TRADING = ("late-fills", "duplicate-status", "drop-order-ack")
 PORTAL = ("portal-desync", "portal-competing", "portal-logged-out", "portal-500")
 EXTRA_PORTAL = ("portal-timeout", "portal-429", "portal-first-status")
 NAMES = (*TRANSPORT, *LOGIN, *UPSTREAM, *TRADING, *PORTAL, *EXTRA_PORTAL)
-PARAMETERS = {"slow-login": ("delay",), "duplicate-status": ("delay",)}
-"""What a fault may be told besides its length; every one is seconds, 0 or more."""
+PARAMETERS: dict[str, dict[str, str]] = {
+    "slow-login": {"delay": "seconds"},
+    "duplicate-status": {"delay": "seconds"},
+    "upstream-lost": {"silent": "flag"},
+}
+"""What a fault may be told besides its length: seconds (0 or more), or a flag (true or false)."""
 
 Hook = Callable[["Fault"], object]
 
@@ -128,11 +132,14 @@ class Faults:
 
 def check_parameters(name: str, parameters: Mapping[str, object]) -> None:
     """Raises UnknownFaultError or WrongParameterError when the fault cannot be started so."""
-    taken = PARAMETERS.get(_known(name), ())
+    taken = PARAMETERS.get(_known(name), {})
     for key, value in parameters.items():
         if key not in taken:
             raise WrongParameterError(f"{key!r} is no parameter of {name}")
-        if not is_seconds(value) and value != 0:
+        if taken[key] == "flag":
+            if not isinstance(value, bool):
+                raise WrongParameterError(f"{key!r} must be true or false")
+        elif not is_seconds(value) and (value != 0 or isinstance(value, bool)):
             raise WrongParameterError(f"{key!r} must be seconds, 0 or more")
 
 
