@@ -123,7 +123,7 @@ def host_without(scratch: Path) -> Iterator[Callable[..., SshServer]]:
     """SSH servers whose commands see only these programs."""
     running: list[SshServer] = []
 
-    def start(name: str, *, docker_script: str = "") -> SshServer:
+    def start(name: str, *, docker_script: str = "", hidden: tuple[str, ...] = ()) -> SshServer:
         tools = scratch / name / "bin"
         tools.mkdir(parents=True)
         for program in ("sh", "id"):
@@ -132,7 +132,8 @@ def host_without(scratch: Path) -> Iterator[Callable[..., SshServer]]:
         if docker_script:
             (tools / "docker").write_text(f"#!/bin/sh\n{docker_script}\n")
             (tools / "docker").chmod(stat.S_IRWXU)
-        running.append(ssh.start(scratch / name / "ssh", environment={"PATH": str(tools)}))
+        seen = {"PATH": str(tools)}
+        running.append(ssh.start(scratch / name / "ssh", environment=seen, hidden=hidden))
         return running[-1]
 
     yield start
@@ -180,7 +181,7 @@ def test_docker_does_not_run(
 def test_no_python(
     make_stack: Callable[[str], Stack], host_without: Callable[..., SshServer]
 ) -> None:
-    server = host_without("nopy")
+    server = host_without("nopy", hidden=("/usr/bin/python3",))
     (server.folder.parent / "bin" / "python3").unlink()
     done = on_host(make_stack, "nopy", server).up(code=1)
     assert "there is no python3" in done.err

@@ -7,6 +7,7 @@ import signal
 import socket
 import tarfile
 import time
+import urllib.request
 from datetime import datetime
 from pathlib import Path
 
@@ -218,6 +219,10 @@ def test_keys_and_diagnose(stack: Stack, tmp_path: Path) -> None:
     assert key not in made.err
     file = tmp_path / "key"
     file.write_text(key)
+    address = f"http://127.0.0.1:{stack.settings['bridge']['port']}/options/chain?symbol=AAPL"
+    asked = urllib.request.Request(address, headers={"X-API-KEY": key})
+    with urllib.request.urlopen(asked, timeout=20) as answer:
+        assert json.load(answer)["expirations"], "the key reads, the bridge asks the gateway"
     fine = stack.deploy("diagnose", "--connect-once", "--api-key-file", str(file), "--json")
     assert fine.document["ok"] is True, fine.out
     steps = [step["step"] for step in fine.document["ways"][0]["steps"]]

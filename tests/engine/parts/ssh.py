@@ -56,8 +56,16 @@ class SshServer:
         self.process.wait(10)
 
 
-def start(folder: Path, *, environment: dict[str, str] | None = None) -> SshServer:
-    """Starts sshd in the foreground mode; `environment` adds to what its commands see."""
+HIDE = 'for file in $0; do [ ! -e "$file" ] || mount --bind /dev/null "$file"; done; exec "$@"'
+
+
+def start(
+    folder: Path, *, environment: dict[str, str] | None = None, hidden: tuple[str, ...] = ()
+) -> SshServer:
+    """Starts sshd in the foreground mode; `environment` adds to what its commands see.
+
+    `hidden` are files of this machine that they find unusable.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     host_key, client_key, port = make_key(folder / "host"), make_key(folder / "client"), free_port()
     allowed = folder / "authorized_keys"
@@ -79,6 +87,8 @@ def start(folder: Path, *, environment: dict[str, str] | None = None) -> SshServ
         "SetEnv " + " ".join(f'"{name}={value}"' for name, value in variables.items()) + "\n"
     )
     command = [SSHD, "-D", "-E", str(folder / "sshd.log"), "-f", str(config)]
+    if hidden:
+        command = ["unshare", "--mount", "sh", "-c", HIDE, " ".join(hidden), *command]
     process = subprocess.Popen(command)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
