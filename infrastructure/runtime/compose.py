@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.observe.build_log import BuildLog
@@ -16,7 +17,6 @@ from infrastructure.runtime.streamed import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from infrastructure.runtime.base import Tell
 
@@ -24,6 +24,16 @@ PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
 BUILD_TAIL = 25
 CONTAINERD_STORE = "io.containerd.snapshotter"
 QUICK, SLOW, VERY_SLOW = 30.0, 180.0, 1800.0
+JUST_STARTED = 600.0
+"""Seconds since boot. Until then a small machine's engine may still be starting, for minutes."""
+
+
+def _uptime() -> float:
+    """Seconds since the machine started; for ever where that cannot be read."""
+    try:
+        return float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return float("inf")
 
 
 class ComposeRuntime:
@@ -43,6 +53,8 @@ class ComposeRuntime:
     def _try(
         self, command: Sequence[str], seconds: float, text: str = ""
     ) -> subprocess.CompletedProcess[str]:
+        if seconds < SLOW and _uptime() < JUST_STARTED:
+            seconds = SLOW
         try:
             return subprocess.run(
                 command,

@@ -99,7 +99,7 @@ def test_an_hour_of_use_kills_nothing(machine: Machine) -> None:
             statuses = load.hour(port, key, limit=1200)
     finally:
         tunnel.send_signal(signal.SIGINT)
-        tunnel.wait(60)
+        tunnel.communicate(timeout=60)
     print(f"{statuses} of {load.asked()} requests; stream: {seen}")
     # 429: the broker's pacing rules, which an hour in minutes must meet.
     assert statuses[200] + statuses[429] >= 0.95 * sum(statuses.values())

@@ -42,6 +42,17 @@ same() { [ -f "$1" ] && [ "$(cat)" = "$(cat "$1")" ]; }
 
 systemd() { [ -d /run/systemd/system ]; }
 
+# A machine that has just started is still starting these: not running yet is no fault of theirs.
+# Nothing is waited for that the boot itself waits for, so this also runs from cloud-init.
+settled() {
+    systemd || return 0
+    left=180
+    while [ $left -gt 0 ] && systemctl list-jobs --no-legend 2>/dev/null | grep -Eq ' (docker|gangway-[a-z]+)\.service '; do
+        sleep 2
+        left=$((left - 2))
+    done
+}
+
 step() {
     name=$1
     title=$("${name}_title")
