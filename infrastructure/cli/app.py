@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from infrastructure.cli import COMPLETE_VARIABLE
+from infrastructure.cli.complete import targets
 from infrastructure.cli.settings import Settings
 from infrastructure.cli.table import ENTRIES, TABLE
 
@@ -85,7 +86,10 @@ def _root(
         str | None, typer.Option("--config", metavar="FILE", help="Configuration [stack.yaml]")
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", metavar="NAME", help="Which target of the file")
+        str | None,
+        typer.Option(
+            "--target", metavar="NAME", help="Which target of the file", autocompletion=targets
+        ),
     ] = None,
     trust_host_key: Annotated[
         str | None,

@@ -489,9 +489,19 @@ def test_the_wizard_asks_for_what_the_flags_leave_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"), [("deploy.py con", "config"), ("deploy.py secrets li", "list")]
+    ("line", "expected"),
+    [
+        ("deploy.py con", "config"),
+        ("deploy.py secrets li", "list"),
+        ("deploy.py restart ga", "gateway"),
+        ("deploy.py logs br", "bridge"),
+        ("deploy.py up --only ca", "caddy"),
+        ("deploy.py completion fi", "fish"),
+        ("deploy.py --target pr", "prod"),
+    ],
 )
 def test_completion_in_bash(gangway: Gangway, tmp_path: Path, line: str, expected: str) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
     script = gangway("completion", "bash").stdout
     words = line.split()
     driver = (

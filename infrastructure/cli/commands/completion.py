@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from infrastructure.cli import COMPLETE_VARIABLE
+from infrastructure.cli.complete import shells
 from infrastructure.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
 
 
 def command(
-    shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="The shell's name")],
+    shell: Annotated[
+        str,
+        typer.Argument(metavar="bash|zsh|fish", help="The shell's name", autocompletion=shells),
+    ],
 ) -> None:
     """Print the script that completes commands and options with the tab key.
 

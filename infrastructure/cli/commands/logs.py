@@ -9,13 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
+from infrastructure.cli.complete import services
 from infrastructure.cli.settings import settings
 
 
 def command(
     context: typer.Context,
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="All, when none is named")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SERVICE]...", help="All, when none is named", autocompletion=services
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C")] = False,
     since: Annotated[

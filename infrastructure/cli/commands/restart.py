@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from infrastructure.cli.complete import services
 from infrastructure.cli.settings import settings
 
 
 def command(
     context: typer.Context,
-    service: Annotated[str, typer.Argument(help="gateway, bridge, caddy or portal")],
+    service: Annotated[
+        str, typer.Argument(help="gateway, bridge, caddy or portal", autocompletion=services)
+    ],
     cold: Annotated[
         bool, typer.Option("--cold", help="Restart the gateway's container: a new login")
     ] = False,

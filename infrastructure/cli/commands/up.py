@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infrastructure.cli.complete import services
 from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 def command(
     context: typer.Context,
     only: Annotated[
-        str | None, typer.Option("--only", metavar="SERVICE", help="Touch only this service")
+        str | None,
+        typer.Option(
+            "--only", metavar="SERVICE", help="Touch only this service", autocompletion=services
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
     wait: Annotated[
