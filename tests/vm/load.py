@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,19 +29,21 @@ HOUR = {
 
 @contextmanager
 def stream(port: int, key: str) -> Iterator[Counter[str]]:
-    """A stream of quotes that is held open; the messages that came by then, by type, at the end."""
+    """A stream of quotes that is open all the while; counts its messages by type."""
     seen: Counter[str] = Counter()
     address = f"ws://127.0.0.1:{port}/stream"
     with connect(address, additional_headers={"X-API-KEY": key}, open_timeout=60) as held:
-        subscribe = {"op": "subscribe", "channel": "quotes", "symbols": SYMBOLS}
-        held.send(json.dumps(subscribe))
+        held.send(json.dumps({"op": "subscribe", "channel": "quotes", "symbols": SYMBOLS}))
+
+        def read() -> None:
+            for text in held:
+                seen[json.loads(text)["type"]] += 1
+
+        reader = threading.Thread(target=read)
+        reader.start()
         yield seen
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            try:
-                seen[json.loads(held.recv(timeout=2))["type"]] += 1
-            except TimeoutError:
-                break
+        held.close()
+        reader.join(30)
 
 
 def hour(port: int, key: str, limit: float) -> Counter[int]:
