@@ -122,7 +122,6 @@ class Subscriptions:
         """Takes every request back, so that `restore` asks for all of them."""
         for running in list(self._all):
             self._withdraw(running)
-            running.ticket = None
 
     def restore(self) -> None:
         """Asks again for what the gateway does not have."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SERVICES = ("gateway", "bridge", "caddy", "portal")
+SHELLS = ("bash", "zsh", "fish")
 
 
 def services(incomplete: str) -> list[str]:
@@ -22,8 +23,6 @@ def services(incomplete: str) -> list[str]:
 
 def shells(incomplete: str) -> list[str]:
     """Shells that `completion` knows."""
-    from infrastructure.cli.commands.completion import SHELLS
-
     return _starting(SHELLS, incomplete)
 
 

@@ -9,10 +9,8 @@ from typing import Annotated
 import typer
 
 from infrastructure.cli import COMPLETE_VARIABLE
-from infrastructure.cli.complete import shells
+from infrastructure.cli.complete import SHELLS, shells
 from infrastructure.errors import UsageError
-
-SHELLS = ("bash", "zsh", "fish")
 
 
 def command(

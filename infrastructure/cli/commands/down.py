@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
+from infrastructure.cli.options import Yes, confirm
 from infrastructure.cli.settings import settings
 
 
 def command(
     context: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
+    yes: Yes = False,
 ) -> None:
     """Stop and remove every service of the stack.
 
@@ -22,14 +21,13 @@ def command(
     Examples:
       ./deploy.py down
     """
-    import sys
-
     from infrastructure.cli.host import connected
 
     current = settings(context)
     target = current.target()
-    if not yes and not current.out.json and not target.local and sys.stdin.isatty():
-        typer.confirm(f"stop {target.name} on {target.stack.host.address}?", abort=True, err=True)
+    if not target.local:
+        question = f"stop {target.name} on {target.stack.host.address}?"
+        confirm(current, question, yes=yes, default=False)
     with connected(current, target) as session:
         session.open(lock=True)
         release = session.down()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from infrastructure.cli.complete import services
+from infrastructure.cli.options import Wait, Yes, confirm
 from infrastructure.cli.settings import settings
 
 
@@ -19,11 +19,8 @@ def command(
     cold: Annotated[
         bool, typer.Option("--cold", help="Restart the gateway's container: a new login")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
-    wait: Annotated[
-        float | None,
-        typer.Option("--wait", min=1, metavar="SECONDS", help="Until healthy, 2FA not counted"),
-    ] = None,
+    yes: Yes = False,
+    wait: Wait = None,
 ) -> None:
     """Restart one service and wait until it is healthy.
 
@@ -48,8 +45,7 @@ def command(
     expected, reason = two_factor(target)
     if cold and expected:
         current.out.say(f"2FA approval: expected ({reason})")
-        if not yes and not current.out.json and sys.stdin.isatty():
-            typer.confirm("go on?", default=True, abort=True, err=True)
+        confirm(current, yes=yes)
     with connected(current, target) as session:
         session.open(lock=True)
         outcome, kept = session.restart(service, cold=cold, wait=wait)

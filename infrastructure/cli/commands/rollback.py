@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infrastructure.cli.options import Wait, Yes, confirm
 from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
@@ -18,11 +18,8 @@ def command(
     release: Annotated[
         str, typer.Argument(help="Its id or the beginning of it; empty: the last healthy one")
     ] = "",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
-    wait: Annotated[
-        float | None,
-        typer.Option("--wait", min=1, metavar="SECONDS", help="Until healthy, 2FA not counted"),
-    ] = None,
+    yes: Yes = False,
+    wait: Wait = None,
 ) -> None:
     """Serve an earlier release again: its files, images, settings and secrets as they were.
 
@@ -49,8 +46,8 @@ def command(
             current.out.document({**document, "healthy": True, "restored": False, "seconds": 0})
             current.out.say(f"release {found['release']} serves already")
             return
-        if document["twoFactorExpected"] and not (yes or current.out.json) and sys.stdin.isatty():
-            typer.confirm("go on?", default=True, abort=True, err=True)
+        if document["twoFactorExpected"]:
+            confirm(current, yes=yes)
         try:
             outcome = session.roll_back(found["release"], wait=wait)
         except DeployFailed as error:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infrastructure.cli.complete import services
+from infrastructure.cli.options import Wait, Yes, confirm
 from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -25,11 +25,8 @@ def command(
             "--only", metavar="SERVICE", help="Touch only this service", autocompletion=services
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")] = False,
-    wait: Annotated[
-        float | None,
-        typer.Option("--wait", min=1, metavar="SECONDS", help="Until healthy, 2FA not counted"),
-    ] = None,
+    yes: Yes = False,
+    wait: Wait = None,
 ) -> None:
     """Deploy the stack and wait until it is really healthy.
 
@@ -61,7 +58,8 @@ def command(
         show(current, found, plan)
         try:
             if plan.changed:
-                confirm(current, plan, yes=yes)
+                if worth_asking(plan):
+                    confirm(current, yes=yes)
                 outcome = found.session.apply(plan, found.release, wait=wait, gate=gate)
             else:
                 outcome = found.session.verified(found.release, wait=wait, gate=gate)
@@ -112,13 +110,10 @@ def show(current: Settings, found: Planned, plan: Plan) -> None:
         current.out.say(line)
 
 
-def confirm(current: Settings, plan: Plan, *, yes: bool) -> None:
-    """Asks a person on a terminal before something that costs an approval or removes a part."""
+def worth_asking(plan: Plan) -> bool:
+    """Whether it costs an approval of what runs already, or removes a part."""
     costly = plan.two_factor_expected and plan.previous is not None
-    removes = any(change.action == "remove" for change in plan.changes)
-    if yes or current.out.json or not (costly or removes) or not sys.stdin.isatty():
-        return
-    typer.confirm("go on?", default=True, abort=True, err=True)
+    return costly or any(change.action == "remove" for change in plan.changes)
 
 
 def document(plan: Plan, release: str | None, result: Any) -> dict[str, object]:
