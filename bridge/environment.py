@@ -6,7 +6,6 @@ docs/bridge.md has a line for each.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import time
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +13,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from bridge.logs import LEVELS
-from bridge.tws.restart_plan import parse_time
+from bridge.restart_calendar import RestartCalendar
 
 
 class EnvironmentProblem(Exception):  # noqa: N818 - it is one line for a person
@@ -39,7 +38,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     trading_mode: str = "paper"
     log_level: str = "info"
     time_zone: str = "America/New_York"
-    restart_time: time | None = None
+    restarts: RestartCalendar = RestartCalendar()
     login_state_file: Path | None = None
     trading_file: Path | None = None
     max_body_bytes: int = 256 * 1024
@@ -102,7 +101,11 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_TRADING_MODE": ("trading_mode", _choice("paper", "live"), "paper or live"),
     "BRIDGE_LOG_LEVEL": ("log_level", _choice(*LEVELS), "debug, info, warning or error"),
     "BRIDGE_TIME_ZONE": ("time_zone", _zone, "a zone such as America/New_York"),
-    "BRIDGE_RESTART_TIME": ("restart_time", parse_time, "a time such as 23:45 or 11:45 PM"),
+    "BRIDGE_RESTARTS_FILE": (
+        "restarts",
+        lambda text: RestartCalendar.load(Path(text)),
+        "a JSON file with the planned restarts (docs/bridge.md)",
+    ),
     "BRIDGE_LOGIN_STATE_FILE": ("login_state_file", Path, "a file"),
     "BRIDGE_TRADING_FILE": ("trading_file", Path, "a JSON file with the trading limits"),
     "BRIDGE_MAX_BODY_BYTES": ("max_body_bytes", _number(1024, 2**26), "a number of bytes"),

@@ -32,7 +32,7 @@ def target_of(environment: Environment) -> Target:
         port=environment.tws_port,
         client_id=environment.client_id,
         time_zone=environment.time_zone,
-        restart_time=environment.restart_time,
+        restarts=environment.restarts,
         login_state_file=environment.login_state_file,
     )
 

@@ -13,13 +13,13 @@ from starlette.responses import Response
 from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Answer, Params
 from bridge.api.scopes import Scope
+from bridge.restart_calendar import PlannedRestart
 from bridge.services import HealthOverlay, Services
 from bridge.tws import advice
 from bridge.tws.errors import NotConnectedError
 from bridge.tws.history_rules import WINDOW_LIMIT
 from bridge.tws.machine import Socket, can_trade
 from bridge.tws.pacing import ORDER_LIMIT
-from bridge.tws.restart_plan import Restart
 from bridge.tws.session import TwsSession
 from bridge.tws.state import ConnectionState as State
 
@@ -100,7 +100,7 @@ class Health(Answer):
     pacing: Pacing
     pending: int
     farms: dict[str, str]
-    next_restart: Restart
+    next_restart: PlannedRestart | None
     restart_under_way: bool
     clock: datetime
 
@@ -170,8 +170,8 @@ def health(services: Services) -> Health:
         ),
         pending=len(link.requests),
         farms=dict(link.diagnostics.farms),
-        next_restart=link.plan.following(now),
-        restart_under_way=link.plan.active(now) is not None,
+        next_restart=link.target.restarts.following(now),
+        restart_under_way=link.target.restarts.active(now) is not None,
         clock=now,
     )
 

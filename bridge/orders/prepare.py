@@ -22,6 +22,7 @@ from bridge.orders.request import OrderRequest
 from bridge.orders.rules import TradingRules
 from bridge.orders.safety.case import Case, Reference
 from bridge.orders.shape import violations as shape_violations
+from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
 from bridge.store.orders import DayTotals
 from bridge.tws.gateway import Gateway
@@ -61,8 +62,10 @@ class Preparer:
         clock: Clock,
         rules: TradingRules,
         trading_mode: str,
+        restarts: RestartCalendar,
     ) -> None:
         self.rules = rules
+        self._restarts = restarts
         self._own_rules = rules
         self._usual_account = ""
         self._gateway = gateway
@@ -193,6 +196,7 @@ class Preparer:
         )
 
     def _case(self, prepared: Prepared, order: Order, *, closing: bool) -> Case:
+        now = self._clock.now()
         return Case(
             rules=self.rules,
             contract=prepared.contract,
@@ -203,7 +207,8 @@ class Preparer:
             closing=closing,
             trading_mode=self._trading_mode,
             accounts=self._gateway.accounts,
-            now=self._clock.now(),
+            now=now,
+            seconds_to_restart=self._restarts.seconds_left(now),
         )
 
 

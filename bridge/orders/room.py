@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec import structs
 
-from bridge.environment import Environment
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
 from bridge.orders.alerts import OrderAlerts, described
@@ -19,7 +17,7 @@ from bridge.orders.placing import Placement
 from bridge.orders.prepare import Preparer
 from bridge.orders.reconciling import Reconciler
 from bridge.orders.reference import DeskReferences
-from bridge.orders.rules import TradingRules, load
+from bridge.orders.rules import load
 from bridge.orders.sending import Sender
 from bridge.orders.sequence import NumberSequence
 from bridge.orders.tracker import Tracker
@@ -38,7 +36,7 @@ from bridge.tws.state import ConnectionState
 def install(services: Services) -> None:
     """Needs the journal, the contract desk and the quote desk."""
     database, gateway, clock = services[Database], services.gateway, services.clock
-    rules = _rules(services.environment)
+    rules = load(services.environment.trading_file)
     preparer = Preparer(
         gateway,
         services[ContractDesk],
@@ -46,6 +44,7 @@ def install(services: Services) -> None:
         clock,
         rules,
         services.environment.trading_mode,
+        services.environment.restarts,
     )
     tracker = services.provide(Tracker, Tracker(database, gateway, clock))
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock))
@@ -102,15 +101,6 @@ def _follow_settings(services: Services, preparer: Preparer) -> None:
 
     if SettingsDesk in services:
         services[SettingsDesk].on_apply(follow)
-
-
-def _rules(environment: Environment) -> TradingRules:
-    """The trading file's; without one, the daily restart that the session knows of is guarded."""
-    rules = load(environment.trading_file)
-    if environment.trading_file is not None or environment.restart_time is None:
-        return rules
-    planned = (f"{environment.restart_time:%H:%M}",)
-    return structs.replace(rules, planned_restarts=planned, time_zone=environment.time_zone)
 
 
 def _tell_others(services: Services, tracker: Tracker, alerts: OrderAlerts) -> None:

@@ -6,9 +6,8 @@ default below. Without a file the defaults hold. `null` switches a limit off.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -16,8 +15,6 @@ import msgspec
 from bridge.errors import BridgeError
 
 SecurityType = Literal["STK", "OPT", "FUT", "CASH"]
-
-_RESTART: Final = re.compile(r"(?:(Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01]\d|2[0-3]):([0-5]\d)")
 
 
 class RulesError(BridgeError):
@@ -98,14 +95,11 @@ class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     market_hours: Literal["off", "market-orders", "all"] = "off"
     """Which new orders are refused while the contract's market is closed."""
 
-    planned_restarts: tuple[str, ...] = ()
-    """When the gateway restarts, in `time_zone`: `23:45` (daily) or `Sun 06:00`."""
-
     restart_guard_seconds: float = 120
     """No new order within this time before a planned restart."""
 
     time_zone: str = "America/New_York"
-    """The zone of the day's limits and of `planned_restarts`."""
+    """The zone of the day's limits."""
 
     answer_within_seconds: float = 10
     """How long a request waits for the broker's answer before it says 504."""
@@ -117,9 +111,6 @@ class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 if name == "restart_guard_seconds" and value == 0:
                     continue
                 raise ValueError(f"{name} must be more than 0 (null switches a limit off)")
-        for restart in self.planned_restarts:
-            if not _RESTART.fullmatch(restart):
-                raise ValueError(f"planned_restarts: {restart!r} is not 'HH:MM' or 'Sun HH:MM'")
         try:
             ZoneInfo(self.time_zone)
         except (KeyError, ValueError, OSError):

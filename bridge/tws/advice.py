@@ -34,17 +34,17 @@ def explain(link: Link) -> str:
 def next_action(link: Link) -> str:
     """A sentence for a person; says so when there is nothing to do."""
     state = link.machine.state
-    restart = link.plan.active(link.clock.now())
+    restart = link.target.restarts.active(link.clock.now())
     if restart and state not in (State.READY, State.SESSION_CONFLICT):
-        return _planned(restart.reason, f"{restart.until:%H:%M} UTC")
+        return _planned(restart.kind, f"{restart.until:%H:%M} UTC")
     return _ACTIONS[state](link)
 
 
-def _planned(reason: str, until: str) -> str:
-    if reason == "sunday-reset":
+def _planned(kind: str, until: str) -> str:
+    if kind == "cold":
         return (
-            "The broker ends all sessions on Sunday at 01:00 New York time:"
-            f" approve the login on your phone when asked (expected back by {until})"
+            "The gateway logs in anew, as every Sunday: approve the login on your phone when"
+            f" asked (expected back by {until})"
         )
     return f"Nothing: the gateway's planned restart is under way (expected back by {until})"
 

@@ -21,7 +21,6 @@ from bridge.tws.gateway import GatewayEvents
 from bridge.tws.machine import Machine, Socket, can_trade
 from bridge.tws.pacing import Pacer
 from bridge.tws.requests import Requests
-from bridge.tws.restart_plan import RestartPlan
 from bridge.tws.state import ConnectionState
 from bridge.tws.target import Target
 from bridge.tws.wire import Wire
@@ -42,7 +41,6 @@ class Link:
         self.breakers = Breakers(clock)
         self.diagnostics = Diagnostics(clock)
         self.machine = Machine(clock, self._state_changed)
-        self.plan = RestartPlan(target.restart_time, target.time_zone)
         self.wire: Wire | None = None
         self.server_version = 0
         self.accounts: tuple[str, ...] = ()
@@ -81,7 +79,7 @@ class Link:
 
     def expected_now(self) -> bool:
         """Whether a loss at this moment is a planned restart."""
-        return self.plan.active(self.clock.now()) is not None
+        return self.target.restarts.active(self.clock.now()) is not None
 
     def broker_said(self, code: int, text: str) -> None:
         """Keeps what the broker said for diagnostics; farm notices and chatter apart."""

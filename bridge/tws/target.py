@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import time
 from pathlib import Path
 
 from msgspec import Struct
 
 from bridge.model import MarketDataType
+from bridge.restart_calendar import RestartCalendar
 
 
 class Target(Struct, frozen=True, kw_only=True):
@@ -17,7 +17,7 @@ class Target(Struct, frozen=True, kw_only=True):
     port: int = 4002
     client_id: int = 17
     time_zone: str = "America/New_York"  # of times that the gateway sends without a zone
-    restart_time: time | None = None
+    restarts: RestartCalendar = RestartCalendar()
     login_state_file: Path | None = None
     start_seconds: float = 45.0  # a slow login keeps the client id waiting
     heartbeat_interval: float = 4.0

@@ -13,10 +13,13 @@ from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo
 
+from bridge.restart_calendar import LENGTHS, Kind, RestartCalendar, RestartRule
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infrastructure.config.gateway import Gateway
+    from infrastructure.config.models import Target
 
 NEW_YORK = ZoneInfo("America/New_York")
 _MARGIN = 15
@@ -113,32 +116,16 @@ def _windows(zone: ZoneInfo, restart: str) -> Iterator[tuple[int, int]]:
         yield max(begin + 1, 0), min(end - 1, _DAY - 1)
 
 
-def next_restart(gateway: Gateway, now: datetime) -> tuple[datetime, str] | None:
-    """When the gateway next restarts as planned, in its own zone, and how; None: never.
-
-    `now` knows its zone. The Sunday cold restart asks for 2FA, the others do not.
-    """
+def calendar(target: Target) -> RestartCalendar:
+    """The planned restarts, as the bridge and `status` know them; a simulated gateway has none."""
+    gateway = target.stack.gateway
+    if target.stack.runtime == "sandbox":
+        return RestartCalendar((), gateway.time_zone, broker_ends_sessions=False)
     restart, logoff, cold = schedule(gateway)
-    here = now.astimezone(ZoneInfo(gateway.time_zone))
-    due = []
-    for clock, kind, sundays in (
-        (restart, "restart", False),
-        (logoff, "logoff and new login", False),
-        (cold, "cold restart, asks for 2FA", True),
-    ):
-        if clock:
-            hour, minute = map(int, clock.split(":"))
-            moments = (
-                datetime.combine(
-                    here.date() + timedelta(days=days), time(hour, minute), here.tzinfo
-                )
-                for days in range(9)
-            )
-            due.append(
-                next(
-                    (one, kind)
-                    for one in moments
-                    if one > here and (not sundays or one.weekday() == 6)
-                )
-            )
-    return min(due, default=None)
+    planned: tuple[tuple[Kind, str | None, str | None], ...] = (
+        ("auto-restart", restart, None),
+        ("auto-logoff", logoff, None),
+        ("cold", cold, "Sun"),
+    )
+    rules = (RestartRule(kind, at, day, LENGTHS[kind]) for kind, at, day in planned if at)
+    return RestartCalendar(tuple(rules), gateway.time_zone)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from infrastructure.config.schedule import schedule
+from infrastructure.config.schedule import calendar
 from infrastructure.render.caddy import names
 from infrastructure.render.layout import session
 from infrastructure.render.model import CONTAINER_UID, RenderedFile
@@ -59,11 +59,13 @@ def image(target: Target, context: list[RenderedFile]) -> str:
 def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
     """What is mounted into the bridge's container, and its first key."""
     rules = json.dumps(trading_rules(target), indent=2).encode() + b"\n"
+    restarts = calendar(target).text().encode()
     contents = {"bridge-admin-key": secrets["bridge-admin-key"]}
     if target.stack.alerts.urls:
         urls = [secrets[name] for name in secrets if name.startswith("alert-url-")]
         contents["bridge-alerts"] = b"".join(url.strip() + b"\n" for url in urls)
     return [
+        RenderedFile("bridge/restarts.json", restarts, 0o644, services=("bridge",)),
         RenderedFile("bridge/trading.json", rules, 0o644, services=("bridge",)),
         *(
             RenderedFile(f"secrets/{name}", content, 0o400, True, ("bridge",), CONTAINER_UID)
@@ -78,17 +80,9 @@ def secret_names(target: Target) -> list[str]:
 
 
 def trading_rules(target: Target) -> dict[str, object]:
-    """The limits, with the gateway's zone and the restarts that it plans."""
-    gateway = target.stack.gateway
-    restart, logoff, cold = schedule(gateway)
-    planned = [clock for clock in (restart, logoff) if clock]
-    if cold:
-        planned.append(f"Sun {cold}")
-    return {
-        **target.stack.trading.model_dump(mode="json"),
-        "planned_restarts": planned,
-        "time_zone": gateway.time_zone,
-    }
+    """The limits, with the zone of their days."""
+    zone = target.stack.gateway.time_zone
+    return {**target.stack.trading.model_dump(mode="json"), "time_zone": zone}
 
 
 def environment(target: Target, layout: Layout) -> dict[str, str]:
@@ -103,6 +97,7 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
         "BRIDGE_ADMIN_KEY_FILE": f"{layout.secrets}/bridge-admin-key",
         "BRIDGE_TRADING_MODE": session(target),
         "BRIDGE_TRADING_FILE": f"{layout.bridge_config}/trading.json",
+        "BRIDGE_RESTARTS_FILE": f"{layout.bridge_config}/restarts.json",
         "BRIDGE_LOG_LEVEL": bridge.log_level,
         "BRIDGE_TIME_ZONE": target.stack.gateway.time_zone,
         "BRIDGE_TRUSTED_PROXIES": layout.proxies,
@@ -110,9 +105,6 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
         "BRIDGE_TLS_NAME": names(target)[0].strip("[]"),
         "BRIDGE_ALERT_DISK_MB": str(target.stack.alerts.disk_megabytes),
     }
-    restart, logoff, _ = schedule(target.stack.gateway)
-    if restart or logoff:
-        values["BRIDGE_RESTART_TIME"] = restart or logoff or ""
     if layout.login_state:
         values["BRIDGE_LOGIN_STATE_FILE"] = layout.login_state
     values |= _alerts(target, layout)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.environment import _VARIABLES
 from bridge.orders.rules import TradingRules
+from infrastructure.config.schedule import calendar
 from infrastructure.config.trading import Trading
 from infrastructure.plan import RELEASE_FILE
 from infrastructure.render import release
@@ -88,6 +89,7 @@ def masked(text: str) -> str:
         "gateway/jts.ini",
         "gateway/jvm.options",
         "gateway/ibc.settings",
+        "bridge/restarts.json",
         "bridge/trading.json",
     ],
 )
@@ -149,12 +151,17 @@ def test_the_bridge_takes_what_is_rendered(target: Target, tmp_path: Path) -> No
         name: value.replace("/run/secrets", str(tmp_path))
         for name, value in services(target)["bridge"]["environment"].items()
     }
+    (tmp_path / "restarts.json").write_bytes(rendered(target).file("bridge/restarts.json").content)
+    variables["BRIDGE_RESTARTS_FILE"] = str(tmp_path / "restarts.json")
     found = read(variables)
     assert set(variables) <= set(_VARIABLES)
     assert (found.listen_host, found.listen_port) == ("0.0.0.0", 8080)
     assert found.tws_host == "gateway"
     assert found.tws_port == {"paper": 4004, "live": 4003}[found.trading_mode]
-    assert found.restart_time is not None
+    assert found.restarts == calendar(target)
+    assert {each.kind for each in found.restarts.restarts} >= {"paper": {"auto-logoff"}}.get(
+        target.stack.gateway.mode, {"auto-restart", "cold"}
+    )
 
 
 def test_secrets_are_files_and_nowhere_else(target: Target) -> None:
@@ -257,14 +264,14 @@ def test_limits_have_the_bridges_own_names_and_defaults(make: Callable[..., Targ
     theirs = {
         field.name: field.default
         for field in msgspec.structs.fields(TradingRules)
-        if field.name not in {"planned_restarts", "time_zone"}
+        if field.name != "time_zone"
     }
     assert ours == theirs
     rules = msgspec.json.decode(
         rendered(make(gateway={"mode": "live"})).file("bridge/trading.json").content,
         type=TradingRules,
     )
-    assert rules.planned_restarts == ("23:30", "Sun 09:00")
+    assert rules.time_zone == "America/New_York"
 
 
 @pytest.mark.parametrize("value", ["a b", "a{", 'a"', "a\nb", ""])

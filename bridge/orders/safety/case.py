@@ -33,6 +33,7 @@ class Case(Struct, frozen=True, kw_only=True):
 
     `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened.
     `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
+    `seconds_to_restart` is the time to the gateway's next planned restart; None: none is planned.
     """
 
     rules: TradingRules
@@ -52,6 +53,7 @@ class Case(Struct, frozen=True, kw_only=True):
     open_orders: int = 0
     new_orders: int = 1
     day: DayTotals = DayTotals(0, 0.0)
+    seconds_to_restart: float | None = None
 
     @property
     def fills_at_any_price(self) -> bool:

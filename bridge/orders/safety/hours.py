@@ -13,7 +13,6 @@ from bridge.orders.errors import Violation
 from bridge.orders.safety.case import Case
 
 _SESSION: Final = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
-_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def market_closed(case: Case) -> Iterator[Violation]:
@@ -60,7 +59,7 @@ def _moment(day: str, clock: str, zone: ZoneInfo) -> datetime:
 def restart_window(case: Case) -> Iterator[Violation]:
     """`restart-window`: the gateway is about to restart, and an order's answer could be lost."""
     rules = case.rules
-    left = seconds_to_restart(rules.planned_restarts, ZoneInfo(rules.time_zone), case.now)
+    left = case.seconds_to_restart
     if left is not None and left <= rules.restart_guard_seconds:
         yield Violation(
             code="restart-window",
@@ -69,24 +68,3 @@ def restart_window(case: Case) -> Iterator[Violation]:
             value=round(left, 1),
             limit=rules.restart_guard_seconds,
         )
-
-
-def seconds_to_restart(planned: tuple[str, ...], zone: ZoneInfo, now: datetime) -> float | None:
-    """How long until the next planned restart; None when none is planned."""
-    here = now.astimezone(zone)
-    upcoming = [
-        moment.timestamp() - now.timestamp()
-        for restart in planned
-        for moment in _occurrences(restart, here)
-        if moment.timestamp() >= now.timestamp()
-    ]
-    return min(upcoming, default=None)
-
-
-def _occurrences(restart: str, here: datetime) -> Iterator[datetime]:
-    *weekday, clock = restart.split(" ")
-    hour, minute = (int(part) for part in clock.split(":"))
-    for ahead in range(8):
-        day = here.date() + timedelta(days=ahead)
-        if not weekday or _DAYS[day.weekday()] == weekday[0]:
-            yield datetime(day.year, day.month, day.day, hour, minute, tzinfo=here.tzinfo)

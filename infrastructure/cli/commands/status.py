@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from infrastructure.plan.model import Observed
 
 LOGGED_IN = "logged-in"
+_KINDS = {
+    "auto-restart": "auto-restart, keeps the session",
+    "auto-logoff": "log-off and new login",
+    "cold": "cold restart, a full login",
+}
 
 
 def command(
@@ -78,13 +83,12 @@ def _watch(current: Settings, target: Target, session: OperatorSession, every: f
 
 def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     """What goes beyond the contract's shape: `gateway`, `host`, `certificate`, and times."""
-    from infrastructure.config.schedule import next_restart
+    from infrastructure.config.schedule import calendar
     from infrastructure.doctor.certificate import read
 
     bridge = answer["bridge"] if isinstance(answer["bridge"], dict) else {}
     gateway, host = facts["gateway"], facts["host"]
-    real = target.stack.runtime == "compose"
-    due = next_restart(target.stack.gateway, dt.datetime.now(dt.UTC)) if real else None
+    due = calendar(target).following(dt.datetime.now(dt.UTC))
     return {
         "gateway": {
             "flags": gateway["flags"],
@@ -103,7 +107,7 @@ def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[
             "at": bridge.get("lastDisconnectAt"),
             "reason": bridge.get("lastDisconnectReason"),
         },
-        "nextRestart": due and {"at": due[0].isoformat(), "kind": due[1]},
+        "nextRestart": due and {"at": _utc(due.at), "kind": due.kind, "until": _utc(due.until)},
     }
 
 
@@ -173,10 +177,9 @@ def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if last.get("at"):
         yield "last lost", f"{last['at'][:19]}: {last['reason'] or 'no reason given'}"
     if found.get("nextRestart"):
-        yield (
-            "restart",
-            f"next planned {found['nextRestart']['at']} ({found['nextRestart']['kind']})",
-        )
+        at = dt.datetime.fromisoformat(found["nextRestart"]["at"]).astimezone()
+        kind = _KINDS[found["nextRestart"]["kind"]]
+        yield "restart", f"next planned {at:%a %Y-%m-%d %H:%M} here ({kind})"
     if found.get("certificate"):
         one = found["certificate"]
         yield "certificate", f"{', '.join(one['names'])} until {one['notAfter'][:16]}Z"
@@ -189,6 +192,10 @@ def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield "swap", f"{megabytes(used)} of {megabytes(swap['total'])} used"
         yield "disk", f"{megabytes(disk['free'])} of {megabytes(disk['total'])} free"
+
+
+def _utc(moment: dt.datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _gateway(gateway: dict[str, Any] | None) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from bridge.orders.alerts import OrderAlerts
 from bridge.portal.desk import PortalDesk
 from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
+from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.store import Database, orders
 from bridge.tws.link import Link
 from bridge.tws.machine import Socket
@@ -43,11 +44,10 @@ class Told:
 
 class Room:
     def __init__(self, file: Path | None = None, restart: str = "") -> None:
-        from bridge.tws.restart_plan import parse_time
-
         self.clock = JumpingClock()
         self.told = Told()
-        target = Target(restart_time=parse_time(restart) if restart else None)
+        rules = (RestartRule("auto-restart", restart, None, 6),) if restart else ()
+        target = Target(restarts=RestartCalendar(rules))
         self.link = Link(target, self.clock)  # type: ignore[arg-type]
         self.watch = ConditionWatch(
             self.told,  # type: ignore[arg-type]
@@ -93,11 +93,10 @@ def test_a_bridge_that_never_connects_is_told_as_well() -> None:
 
 
 def test_a_planned_restart_is_no_alarm_until_it_takes_too_long() -> None:
-    room = Room(restart="11:45 PM")
+    room = Room(restart="23:45")
     room.ready()
     # 23:45 in New York
-    begin = room.link.plan.following(room.clock.now()).at
-    room.clock.advance((begin - room.clock.now()).total_seconds() + 1)
+    room.clock.advance((room.link.target.restarts.seconds_left(room.clock.now()) or 0.0) + 1)
     room.look()
     room.lost()
     room.look()

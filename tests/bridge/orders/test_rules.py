@@ -1,10 +1,7 @@
-from datetime import time
 from pathlib import Path
 
 import pytest
 
-from bridge.environment import Environment
-from bridge.orders.room import _rules
 from bridge.orders.rules import RulesError, TradingRules, load
 
 
@@ -30,8 +27,6 @@ def test_a_file_changes_what_it_names_and_null_switches_off(tmp_path: Path) -> N
         ('{"max_quantiti": 5}', "max_quantiti"),
         ('{"max_quantity": "5"}', "max_quantity"),
         ('{"max_quantity": 0}', "max_quantity"),
-        ('{"planned_restarts": ["9:30"]}', "9:30"),
-        ('{"planned_restarts": ["Sonntag 09:30"]}', "Sonntag"),
         ('{"time_zone": "Mars/Olympus"}', "Mars/Olympus"),
         ('{"market_hours": "sometimes"}', "market_hours"),
     ],
@@ -51,11 +46,3 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 def test_no_restart_guard_is_a_choice(tmp_path: Path) -> None:
     assert load(_file(tmp_path, '{"restart_guard_seconds": 0}')).restart_guard_seconds == 0
-
-
-def test_the_sessions_own_restart_is_guarded_when_there_is_no_file(tmp_path: Path) -> None:
-    rules = _rules(Environment(restart_time=time(23, 45), time_zone="Europe/Berlin"))
-    assert (rules.planned_restarts, rules.time_zone) == (("23:45",), "Europe/Berlin")
-    file = _file(tmp_path, "{}")
-    rules = _rules(Environment(restart_time=time(23, 45), trading_file=file))
-    assert rules.planned_restarts == ()

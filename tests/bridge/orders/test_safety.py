@@ -9,7 +9,7 @@ from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.rules import TradingRules
 from bridge.orders.safety import violations
 from bridge.orders.safety.case import Case, Reference
-from bridge.orders.safety.hours import is_open, seconds_to_restart
+from bridge.orders.safety.hours import is_open
 from bridge.store.orders import DayTotals
 from tests.bridge.orders.samples import AAPL, NOON
 
@@ -237,31 +237,12 @@ def test_the_brokers_hours(hours: str, moment: tuple[int, int, int], expected: b
     assert is_open(hours, NEW_YORK, now) is expected
 
 
-@pytest.mark.parametrize(
-    ("planned", "moment", "seconds"),
-    [
-        ((), (13, 23, 44), None),
-        (("23:45",), (13, 23, 44), 60),
-        (("23:45",), (13, 23, 46), 24 * 3600 - 60),
-        (("Sun 06:00", "23:45"), (15, 5, 59), 60),
-        (("Sun 06:00",), (13, 6, 0), 2 * 24 * 3600),
-        (("00:01",), (13, 23, 59), 120),
-    ],
-)
-def test_planned_restarts(
-    planned: tuple[str, ...], moment: tuple[int, int, int], seconds: float | None
-) -> None:
-    day, hour, minute = moment
-    now = datetime(2026, 2, day, hour, minute, tzinfo=NEW_YORK)
-    assert seconds_to_restart(planned, NEW_YORK, now) == seconds
-
-
 def test_no_new_order_just_before_a_restart_but_changes_go_through() -> None:
-    rules = TradingRules(planned_restarts=("23:45",), restart_guard_seconds=120)
-    soon = datetime(2026, 2, 13, 23, 43, 30, tzinfo=NEW_YORK)
-    assert codes(case(rules=rules, now=soon)) == {"restart-window"}
-    assert codes(case(rules=rules, now=soon, change=True)) == set()
-    assert codes(case(rules=rules, now=soon.replace(minute=42))) == set()
+    rules = TradingRules(restart_guard_seconds=120)
+    assert codes(case(rules=rules, seconds_to_restart=90)) == {"restart-window"}
+    assert codes(case(rules=rules, seconds_to_restart=90, change=True)) == set()
+    assert codes(case(rules=rules, seconds_to_restart=121)) == set()
+    assert codes(case(rules=rules)) == set()
 
 
 def test_a_sale_below_the_market_is_worth_what_the_market_gives() -> None:

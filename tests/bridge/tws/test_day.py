@@ -7,11 +7,12 @@ socket gets its turn, so that a heartbeat is answered before the next is due.
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 
 from bridge import model
 from bridge.api.health import health
 from bridge.environment import Environment
+from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.services import Services
 from bridge.tws.session import TwsSession
 from bridge.tws.state import ConnectionState as State
@@ -74,7 +75,7 @@ async def test_a_day_with_the_nightly_restart_and_the_sunday_reset() -> None:
                 heartbeat_interval=HEARTBEAT,
                 heartbeat_patience=60.0,
                 backoff_cap=20.0,
-                restart_time=time(23, 45),
+                restarts=RestartCalendar((RestartRule("auto-restart", "23:45", None, 6),)),
             ),
             clock,
         )
@@ -111,6 +112,7 @@ async def test_a_day_with_the_nightly_restart_and_the_sunday_reset() -> None:
             simulator.world.faults.start("sunday-invalidation", 600.0)
             await day.wind(300, 10)
             said = health(services)
+            assert said.next_restart
             assert said.next_restart.at > clock.now()
             assert "approve the login on your phone" in said.next_action
             await day.wind(360, 10)

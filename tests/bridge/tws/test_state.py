@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.tws import errors, login_state
 from bridge.tws.advice import next_action
 from bridge.tws.code_table import CodeClass
@@ -17,7 +18,6 @@ from bridge.tws.diagnostics import ConnectionEvent, Diagnostics
 from bridge.tws.dial import DialProblem
 from bridge.tws.link import Link
 from bridge.tws.machine import Facts, Socket, can_trade, state_of
-from bridge.tws.restart_plan import RestartPlan, parse_time
 from bridge.tws.state import ConnectionState as State
 from bridge.tws.target import Target
 from tests.bridge.wound import WoundClock
@@ -78,31 +78,11 @@ def test_every_state_says_what_to_do() -> None:
         assert len(next_action(link)) > 15
 
 
-def test_the_daily_restart_and_the_sunday_reset() -> None:
-    plan = RestartPlan(time(23, 45), "America/New_York")
-    monday = datetime(2026, 3, 2, 23, 46, tzinfo=UTC)  # 18:46 in New York
-    assert plan.active(monday) is None
-    following = plan.following(monday)
-    assert following.reason == "daily-restart"
-    assert following.at == datetime(2026, 3, 3, 4, 45, tzinfo=UTC)
-    under_way = plan.active(datetime(2026, 3, 3, 4, 46, tzinfo=UTC))
-    assert under_way == following
-    # Clocks change in New York on 2026-03-08 at 02:00: the reset at 01:00 is before that.
-    sunday = plan.active(datetime(2026, 3, 8, 6, 5, tzinfo=UTC))
-    assert sunday is not None
-    assert sunday.reason == "sunday-reset"
-    after = plan.following(datetime(2026, 3, 8, 12, 0, tzinfo=UTC))
-    assert after.at == datetime(2026, 3, 9, 3, 45, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("text", ["23:45", "11:45 PM"])
-def test_times_of_day(text: str) -> None:
-    assert parse_time(text) == time(23, 45)
-
-
 def test_a_planned_restart_is_not_alarming() -> None:
     clock = WoundClock(datetime(2026, 3, 3, 4, 46, tzinfo=UTC))
-    link = Link(Target(restart_time=time(23, 45)), clock)
+    link = Link(
+        Target(restarts=RestartCalendar((RestartRule("auto-restart", "23:45", None, 6),))), clock
+    )
     link.machine.update(started=True, problem=DialProblem.REFUSED)
     assert next_action(link).startswith("Nothing: the gateway's planned restart is under way")
 
