@@ -25,20 +25,34 @@ EASTERN = ZoneInfo("America/New_York")
 class Timer:
     """A callback that is due at `when` (seconds since the epoch); `cancel` it any time."""
 
-    __slots__ = ("callback", "interval", "when")
+    __slots__ = ("callback", "interval", "watches", "when")
 
-    def __init__(self, when: float, callback: Callable[[], object], interval: float = 0.0) -> None:
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[[], object],
+        interval: float = 0.0,
+        *,
+        watches: bool = False,
+    ) -> None:
         self.when = when
         self.callback: Callable[[], object] | None = callback
         self.interval = interval
+        self.watches = watches
 
     def cancel(self) -> None:
         """Forget the callback; harmless when it already fired."""
         self.callback = None
 
 
+LOOKS = 60
+"""How often a timer that watches fires while the clock is wound."""
+
+
 class Clock:
     """Seconds since the epoch, with timers; `advance` winds it.
+
+    Time never goes back, also not when the machine's own clock is set back.
 
     Args:
         start: the time to begin at (seconds since the epoch); the machine's own when None.
@@ -46,7 +60,10 @@ class Clock:
 
     def __init__(self, start: float | None = None) -> None:
         self._offset = 0.0 if start is None else start - time.time()
+        self._latest = 0.0
         self._frozen: float | None = None
+        self._target = 0.0
+        self._pace = 0.0
         self._heap: list[tuple[float, int, Timer]] = []
         self._sequence = itertools.count()
         self._wake: asyncio.TimerHandle | None = None
@@ -55,7 +72,13 @@ class Clock:
 
     def time(self) -> float:
         """Now, in seconds since the epoch."""
-        return self._frozen if self._frozen is not None else time.time() + self._offset
+        if self._frozen is not None:
+            return self._frozen
+        now = time.time() + self._offset
+        if now < self._latest:
+            return self._latest
+        self._latest = now
+        return now
 
     def now(self) -> datetime:
         """Now, in UTC."""
@@ -69,9 +92,15 @@ class Clock:
         """Call back once in `seconds`."""
         return self.at(self.time() + seconds, callback)
 
-    def every(self, seconds: float, callback: Callable[[], object]) -> Timer:
-        """Call back every `seconds`; rounds missed while the clock is wound come as one."""
-        return self._push(Timer(self.time() + seconds, callback, seconds))
+    def every(
+        self, seconds: float, callback: Callable[[], object], *, watches: bool = False
+    ) -> Timer:
+        """Call back every `seconds`.
+
+        Rounds missed while the clock is wound come as one at the end; with `watches` up to `LOOKS`
+        come on the way, each at its own time among the other timers, and one at the end.
+        """
+        return self._push(Timer(self.time() + seconds, callback, seconds, watches=watches))
 
     async def sleep(self, seconds: float) -> None:
         """Wait on this clock, so that winding it ends the wait."""
@@ -89,17 +118,20 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         """Wind the clock forward; what is due on the way fires in order."""
-        target = self.time() + max(seconds, 0.0)
+        begin = self.time()
+        target = self._target = begin + max(seconds, 0.0)
+        self._frozen, self._pace = begin, (target - begin) / LOOKS
         rounds: list[Timer] = []
         while self._heap and self._heap[0][0] <= target:
             timer = heapq.heappop(self._heap)[2]
-            if timer.interval:
+            if timer.interval and not timer.watches:
                 rounds.append(timer)
                 continue
-            self._frozen = max(timer.when, self._frozen or 0.0)
+            self._frozen = max(timer.when, self._frozen)
             self._fire(timer)
         self._frozen = None
-        self._offset += target - self.time()
+        self._latest = target
+        self._offset = target - time.time()
         self.wound += seconds
         for timer in rounds:
             self._fire(timer)
@@ -120,7 +152,7 @@ class Clock:
         if timer.callback is None:
             return
         if timer.interval:
-            timer.when = self.time() + timer.interval
+            timer.when = self._next(timer)
             self._push(timer)
             callback = timer.callback
         else:
@@ -129,6 +161,12 @@ class Clock:
             callback()
         except Exception:  # one timer that fails must not stop the clock for all
             LOG.exception("a timer failed")
+
+    def _next(self, timer: Timer) -> float:
+        now = self.time()
+        if self._frozen is None or now >= self._target:
+            return now + timer.interval
+        return min(now + max(timer.interval, self._pace), self._target)
 
     def _arm(self) -> None:
         if self._frozen is not None:

@@ -30,8 +30,6 @@ OUTSIDE_IGNORED = (
 )
 WORKING_ORDERS = 5_000
 TOO_MANY = "Order rejected - reason:The number of working orders is at its maximum."
-SAMPLES = 60
-"""Looks at the market in a stretch of time that was wound over."""
 
 
 class Engine:
@@ -52,7 +50,6 @@ class Engine:
         self.listener = listener
         self.accounts = accounts
         self.matcher = Matcher(self.book, market, ledger, identifiers, listener)
-        self._advanced_to = 0.0
 
     def place(
         self, client_id: int, order_id: int, contract: Contract, terms: Terms, at: float
@@ -107,23 +104,16 @@ class Engine:
         self.book.name(order, MANUAL_CLIENT, order_id)
 
     def advance(self, at: float, *, fills: bool = True) -> None:
-        """Hold every working order against the market, up to this moment.
+        """Hold every working order against the market at this moment.
 
         Args:
-            at: now.
+            at: now; whatever becomes of an order here happens at this moment and none before it.
             fills: False withholds fills; everything else goes on.
         """
-        gap = at - self._advanced_to
-        moments = [at]
-        if fills and 5.0 < gap < 1e9 and self.book.working():
-            count = min(SAMPLES, int(gap))
-            moments = [self._advanced_to + gap * step / count for step in range(1, count + 1)]
-        self._advanced_to = max(at, self._advanced_to)
         self.ledger.roll(at)
-        for moment in moments:
-            for order in self.book.working():
-                if not order.done:
-                    self.matcher.step(order, moment, fills=fills)
+        for order in self.book.working():
+            if not order.done:
+                self.matcher.step(order, at, fills=fills)
 
     def deadlines(self, order: Order, at: float) -> list[float]:
         """The moments at which something becomes of the order by itself."""

@@ -118,7 +118,7 @@ class Matcher:
             return
         if order.auction_at is not None:
             if at >= order.auction_at:
-                self._at_auction(order, order.auction_at)
+                self._at_auction(order, order.auction_at, at)
             return
         if not may_trade(order, self._market, at):
             return
@@ -129,8 +129,8 @@ class Matcher:
         if not order.done and order.terms.tif in AT_ONCE:
             self.cancel(order, at)
 
-    def _at_auction(self, order: Order, at: float) -> None:
-        fill = auction(order, self._market.quote(order.contract, at))
+    def _at_auction(self, order: Order, auction_at: float, at: float) -> None:
+        fill = auction(order, self._market.quote(order.contract, auction_at))
         if fill:
             self._execute(order, fill, at)
         else:

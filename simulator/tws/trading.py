@@ -137,7 +137,7 @@ class Trading:
         clock = self.world.clock
         clock.later(FIRST_LOOK_SECONDS, self.look)
         if self._rounds is None:
-            self._rounds = clock.every(LOOK_SECONDS, self.look)
+            self._rounds = clock.every(LOOK_SECONDS, self.look, watches=True)
         self._wake_for(order)
 
     def _wake_for(self, *orders: Order) -> None:
