@@ -1,10 +1,12 @@
 """API keys: only their digests, never the keys.
 
-Rotation without downtime is two keys that are active at once.
+Rotation without downtime is two keys that are active at once. A key with bounds is in a table of
+its own, so that a bridge which does not know bounds does not take it for an unbound one.
 """
 
 import sqlite3
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -14,6 +16,37 @@ from bridge.store.times import (
     optional_to_milliseconds,
     to_milliseconds,
 )
+
+
+class KeyBounds(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """How far a key reaches; what is left out is not bounded.
+
+    `accounts` and `symbols` (of the underlying, for options) are those that it may trade,
+    `max_notional` is money in one order (in the order's currency), `max_orders_per_day` counts this
+    key's own orders, `networks` are the addresses (CIDR) that it may come from.
+    """
+
+    accounts: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+    max_notional: float | None = None
+    max_orders_per_day: int | None = None
+    networks: tuple[str, ...] = msgspec.field(name="from", default=())
+
+    @property
+    def about_orders(self) -> bool:
+        """Whether anything but the network is bounded."""
+        limits = (self.max_notional, self.max_orders_per_day)
+        return bool(self.accounts or self.symbols) or any(each is not None for each in limits)
+
+    def reaches(self, account: str, symbol: str) -> bool:
+        """Whether an order of this account and symbol may be touched."""
+        return (not self.accounts or account in self.accounts) and (
+            not self.symbols or symbol.upper() in self.symbols
+        )
+
+
+UNBOUND: Final = KeyBounds()
+_TABLES: Final = ("api_keys", "bound_api_keys")
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -30,6 +63,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    bounds: KeyBounds = UNBOUND
 
     def active(self, now: datetime) -> bool:
         """Whether it opens the door at `now`."""
@@ -38,47 +72,59 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def add(connection: sqlite3.Connection, key: ApiKey) -> None:
     """Adds a key; an id or digest that is there already raises sqlite3.IntegrityError."""
+    row = {
+        "id": key.id,
+        "label": key.label,
+        "digest": key.digest,
+        "scope": key.scope,
+        "created_at": to_milliseconds(key.created_at),
+        "expires_at": optional_to_milliseconds(key.expires_at),
+        "revoked_at": optional_to_milliseconds(key.revoked_at),
+    }
+    table = "api_keys"
+    if key.bounds != UNBOUND:
+        table = "bound_api_keys"
+        row["bounds"] = msgspec.json.encode(key.bounds).decode()
+    marks = ", ".join("?" * len(row))
     connection.execute(
-        "INSERT INTO api_keys (id, label, digest, scope, created_at, expires_at, revoked_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            key.id,
-            key.label,
-            key.digest,
-            key.scope,
-            to_milliseconds(key.created_at),
-            optional_to_milliseconds(key.expires_at),
-            optional_to_milliseconds(key.revoked_at),
-        ),
+        f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})",  # noqa: S608 - names of ours
+        tuple(row.values()),
     )
 
 
 def everything(connection: sqlite3.Connection) -> list[ApiKey]:
     """All keys, oldest first, revoked ones too."""
-    return [
-        _key(row) for row in connection.execute("SELECT * FROM api_keys ORDER BY created_at, id")
-    ]
+    rows = connection.execute(
+        "SELECT *, '{}' AS bounds FROM api_keys UNION ALL SELECT * FROM bound_api_keys"
+        " ORDER BY created_at, id"
+    )
+    return [_key(row) for row in rows]
 
 
 def revoke(connection: sqlite3.Connection, key_id: str, at: datetime) -> bool:
     """Closes the door on a key; False when there is no such active key."""
-    changed = connection.execute(
-        "UPDATE api_keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL",
-        (to_milliseconds(at), key_id),
-    )
-    return changed.rowcount == 1
+    return _end(connection, "revoked_at", key_id, at)
 
 
 def expire(connection: sqlite3.Connection, key_id: str, at: datetime) -> bool:
-    """Lets a key run out at `at` (the overlap of a rotation).
+    """Lets a key run out at `at` (the overlap of a rotation), or earlier if it would anyway.
 
     False when there is no such active key.
     """
-    changed = connection.execute(
-        "UPDATE api_keys SET expires_at = ? WHERE id = ? AND revoked_at IS NULL",
-        (to_milliseconds(at), key_id),
-    )
-    return changed.rowcount == 1
+    return _end(connection, "expires_at", key_id, at)
+
+
+def _end(connection: sqlite3.Connection, column: str, key_id: str, at: datetime) -> bool:
+    moment = to_milliseconds(at)
+    value = "?1" if column == "revoked_at" else "MIN(?1, IFNULL(expires_at, ?1))"
+    changed = 0
+    for table in _TABLES:
+        changed += connection.execute(
+            f"UPDATE {table} SET {column} = {value}"  # noqa: S608 - names of ours
+            " WHERE id = ?2 AND revoked_at IS NULL",
+            (moment, key_id),
+        ).rowcount
+    return changed == 1
 
 
 def _key(row: sqlite3.Row) -> ApiKey:
@@ -90,4 +136,5 @@ def _key(row: sqlite3.Row) -> ApiKey:
         created_at=from_milliseconds(row["created_at"]),
         expires_at=optional_from_milliseconds(row["expires_at"]),
         revoked_at=optional_from_milliseconds(row["revoked_at"]),
+        bounds=msgspec.json.decode(row["bounds"], type=KeyBounds),
     )

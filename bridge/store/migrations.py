@@ -183,9 +183,31 @@ CREATE TABLE order_money (
 CREATE INDEX order_money_by_time ON order_money (at);
 """
 
+# Bound keys have a table of their own: an older bridge, which would not heed their bounds, does not
+# know them at all. It writes audit entries without a chain; the next chained one covers them too.
+_BOUND_KEYS_AND_AUDIT_CHAIN = """
+CREATE TABLE bound_api_keys (
+    id TEXT PRIMARY KEY,
+    label TEXT NOT NULL,
+    digest BLOB NOT NULL UNIQUE,
+    scope TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER,
+    bounds TEXT NOT NULL
+) STRICT;
+
+ALTER TABLE audit ADD COLUMN chain TEXT NOT NULL DEFAULT '';
+"""
+
 # A step that was ever released never changes (a test keeps its checksum): what comes later is a
 # step of its own.
-STEPS: tuple[str, ...] = (_FIRST, _CONNECTION_SETTINGS, _ORDERED_MONEY)
+STEPS: tuple[str, ...] = (
+    _FIRST,
+    _CONNECTION_SETTINGS,
+    _ORDERED_MONEY,
+    _BOUND_KEYS_AND_AUDIT_CHAIN,
+)
 NEWEST = len(STEPS)
 
 

@@ -146,7 +146,75 @@ def test_the_audit_log_only_grows(connection: sqlite3.Connection) -> None:
     rest, end = audit.page(connection, before=before, limit=3)
     assert [entry.request_id for entry in page + rest] == ["r4", "r3", "r2", "r1", "r0"]
     assert end is None
-    assert structs.replace(page[0], sequence=0) == _entry(4)
+    assert structs.replace(page[0], sequence=0, chain="") == _entry(4)
     for statement in ("DELETE FROM audit", "UPDATE audit SET result = 'ok'"):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             connection.execute(statement)
+
+
+def _verified(connection: sqlite3.Connection, limit: int = 2) -> audit.Verification:
+    link = audit.Link()
+    while not link.done:
+        link = audit.follow(connection, link, limit)
+    return audit.verification(link)
+
+
+def _tampered(connection: sqlite3.Connection, statement: str) -> audit.Verification:
+    """What a verification finds after somebody with the file in his hands has changed it."""
+    connection.execute("SAVEPOINT before")
+    connection.execute("DROP TRIGGER audit_keeps_what_it_has")
+    connection.execute("DROP TRIGGER audit_loses_nothing")
+    connection.execute(statement)
+    found = _verified(connection)
+    connection.execute("ROLLBACK TO before")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("statement", "at_number"),
+    [
+        ("DELETE FROM audit WHERE sequence = 1", 2),
+        ("DELETE FROM audit WHERE sequence = 3", 4),
+        ("DELETE FROM audit WHERE sequence = 5", 5),
+        ("DELETE FROM audit", 5),
+        ("UPDATE audit SET result = 'refused' WHERE sequence = 2", 2),
+        ("UPDATE audit SET at = at + 1 WHERE sequence = 4", 4),
+        ("UPDATE audit SET chain = '' WHERE sequence = 5", 5),
+        ("INSERT INTO audit SELECT 9, at, api_key_id, '', action, target, detail, result, 'x'"
+         " FROM audit WHERE sequence = 5", 9),
+    ],
+)  # fmt: skip
+def test_an_audit_log_that_somebody_edited_shows_it(
+    connection: sqlite3.Connection, statement: str, at_number: int
+) -> None:
+    entries = [audit.add(connection, _entry(number)) for number in range(5)]
+    whole = _verified(connection)
+    assert (whole.intact, whole.entries, whole.head) == (True, 5, entries[-1].chain)
+    found = _tampered(connection, statement)
+    assert (found.intact, found.broken_at) == (False, at_number)
+    assert _verified(connection).intact
+
+
+def test_a_removed_end_shows_after_further_entries_too(connection: sqlite3.Connection) -> None:
+    for number in range(3):
+        audit.add(connection, _entry(number))
+    connection.execute("DROP TRIGGER audit_loses_nothing")
+    connection.execute("DELETE FROM audit WHERE sequence = 3")
+    audit.add(connection, _entry(7))
+    found = _verified(connection)
+    assert (found.intact, found.broken_at) == (False, 4)
+
+
+def test_entries_of_a_release_without_a_chain_are_covered(connection: sqlite3.Connection) -> None:
+    old = (
+        "INSERT INTO audit (at, api_key_id, request_id, action, target, detail, result)"
+        " VALUES (1, 'phone', 'r', 'order.place', 'o', '{}', 'ok')"
+    )
+    connection.execute(old)
+    connection.execute(old)
+    audit.add(connection, _entry(1))
+    connection.execute(old)  # rolled back to the older bridge for a while
+    audit.add(connection, _entry(2))
+    assert _verified(connection).intact
+    for number in (1, 2, 4):
+        assert not _tampered(connection, f"DELETE FROM audit WHERE sequence = {number}").intact

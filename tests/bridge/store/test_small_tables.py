@@ -55,6 +55,24 @@ def test_revoked_and_expired_keys_open_nothing(connection: sqlite3.Connection) -
     assert not expiring.active(NOON + timedelta(hours=1))
 
 
+def test_a_bound_key_is_unknown_to_a_bridge_without_bounds(
+    connection: sqlite3.Connection,
+) -> None:
+    bounds = keys.KeyBounds(
+        accounts=("DU1",), symbols=("SPY",), max_notional=500.0, networks=("192.0.2.0/24",)
+    )
+    free, bound = _key("a"), _key("b", bounds=bounds)
+    keys.add(connection, free)
+    keys.add(connection, bound)
+    assert keys.everything(connection) == [free, bound]
+    assert [row["id"] for row in connection.execute("SELECT * FROM api_keys")] == ["a"]
+    assert keys.expire(connection, "b", NOON + timedelta(hours=2))
+    assert keys.expire(connection, "b", NOON + timedelta(hours=9))
+    assert keys.everything(connection)[1].expires_at == NOON + timedelta(hours=2)
+    assert keys.revoke(connection, "b", NOON)
+    assert not keys.everything(connection)[1].active(NOON)
+
+
 def test_settings_are_replaced_and_forgotten(connection: sqlite3.Connection) -> None:
     assert settings.get(connection, "host") is None
     settings.put(connection, "host", b"one", NOON)
