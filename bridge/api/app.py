@@ -90,11 +90,19 @@ async def _not_found(request: Request, _: Exception) -> Response:
 def _documentation(tables: list[RouteTable]) -> RouteTable:
     table = RouteTable("documentation")
 
+    def as_json() -> Response:
+        found = openapi.document([*tables, table], __version__)
+        return Response(msgspec.json.encode(found), media_type="application/json")
+
     @table.get("/openapi.json", answer=dict[str, Any])
     async def openapi_document(call: Call[None, None]) -> Response:
         """This interface as an OpenAPI 3.1 document."""
-        found = openapi.document([*tables, table], __version__)
-        return Response(msgspec.json.encode(found), media_type="application/json")
+        return as_json()
+
+    @table.get("/docs/openapi.json", answer=dict[str, Any], scope=Scope.PUBLIC)
+    async def public_document(call: Call[None, None]) -> Response:
+        """The same as `/openapi.json`, for the link on `/docs`, which no key can be put into."""
+        return as_json()
 
     @table.get("/docs", answer=str, scope=Scope.PUBLIC, media_types=("text/html",))
     async def documentation(call: Call[None, None]) -> HTMLResponse:

@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from html import escape
+from itertools import cycle
 from typing import Any
 
 STYLE = """
@@ -19,7 +20,9 @@ details{border:1px solid var(--line);border-radius:.4rem;margin:.4rem 0;padding:
 summary{cursor:pointer}summary b{display:inline-block;min-width:4.2rem}
 table{border-collapse:collapse;width:100%;margin:.5rem 0}
 th,td{text-align:left;padding:.25rem .5rem;border-bottom:1px solid var(--line);vertical-align:top}
-.wrap{overflow-x:auto}nav a{margin-right:1rem}
+code,td,summary,p{overflow-wrap:anywhere}nav a{display:inline-block;margin-right:1rem}
+@media(max-width:40rem){thead{display:none}tr,td{display:block;border:0;padding:.1rem 0}
+tr{border-bottom:1px solid var(--line);padding:.3rem 0}td:empty{display:none}}
 """.strip()
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = (
@@ -36,14 +39,14 @@ def page(document: dict[str, Any]) -> str:
     links = "".join(f'<a href="#{escape(tag)}">{escape(tag)}</a>' for tag in [*tags, "schemas"])
     body = "".join(_section(tag, document["paths"], schemas) for tag in tags)
     shapes = "".join(_schema(name, schemas[name], schemas) for name in sorted(schemas))
-    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in info["description"].split("\n\n"))
+    paragraphs = _prose(info["description"])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(info['title'])}</title><style>{STYLE}</style></head><body><main>"
         f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>{paragraphs}"
         "<p>Send your key in the header <code>X-API-KEY</code>. The machine-readable form is"
-        ' <a href="openapi.json">openapi.json</a> (needs a key).</p>'
+        ' <a href="docs/openapi.json">openapi.json</a>.</p>'
         f"<nav>{links}</nav>{body}"
         f'<section><h2 id="schemas">schemas</h2>{shapes}</section></main></body></html>'
     )
@@ -60,13 +63,13 @@ def _section(tag: str, paths: dict[str, Any], schemas: dict[str, Any]) -> str:
 
 
 def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
-    parts = [f"<p>{escape(text)}</p>" for text in operation["description"].split("\n\n") if text]
+    parts = [_prose(operation["description"])]
     if operation.get("parameters"):
         parts.append(
             _table(
-                ("parameter", "in", "type", ""),
+                ("parameter", "in", "type", "meaning"),
                 [
-                    (p["name"], p["in"], _type(p["schema"]), "required" if p["required"] else "")
+                    (_name(p["name"], p["required"]), p["in"], _type(p["schema"]), _meaning(p))
                     for p in operation["parameters"]
                 ],
             )
@@ -78,14 +81,14 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
         _table(
             ("status", "meaning", "answer"),
             [
-                (status, answer["description"], _answer(answer))
+                (status, _meaning(answer), _answer(answer))
                 for status, answer in operation["responses"].items()
             ],
         )
     )
     return (
         f"<details><summary><b>{escape(method.upper())}</b> <code>{escape(path)}</code>"
-        f" {escape(operation['summary'])}</summary>{''.join(parts)}</details>"
+        f" {_inline(operation['summary'])}</summary>{''.join(parts)}</details>"
     )
 
 
@@ -96,13 +99,36 @@ def _answer(answer: dict[str, Any]) -> str:
 
 def _schema(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> str:
     rows = [
-        (field, _type(each), "required" if field in schema.get("required", ()) else "")
+        (_name(field, field in schema.get("required", ())), _type(each), _meaning(each))
         for field, each in schema.get("properties", {}).items()
     ]
-    text = escape(schema.get("description", ""))
     return (
         f'<details id="schema-{escape(name)}"><summary><code>{escape(name)}</code></summary>'
-        f"<p>{text}</p>{_table(('field', 'type', ''), rows) if rows else ''}</details>"
+        f"{_prose(schema.get('description', ''))}"
+        f"{_table(('field', 'type', 'meaning'), rows) if rows else ''}</details>"
+    )
+
+
+def _name(name: str, required: bool) -> str:
+    return f"<code>{escape(name)}</code>{' (required)' if required else ''}"
+
+
+def _meaning(described: dict[str, Any]) -> str:
+    return _inline(described.get("description", ""))
+
+
+def _prose(text: str) -> str:
+    """Paragraphs, with what stands between backticks as code."""
+    return "".join(f"<p>{_inline(each)}</p>" for each in text.split("\n\n") if each.strip())
+
+
+def _inline(text: str) -> str:
+    plain = escape(text.replace("``", "`")).split("`")
+    if len(plain) % 2 == 0:  # an odd backtick means itself
+        return escape(text)
+    tags = cycle(("", "code"))
+    return "".join(
+        f"<{tag}>{part}</{tag}>" if tag else part for part, tag in zip(plain, tags, strict=False)
     )
 
 
@@ -130,4 +156,4 @@ def _type(schema: dict[str, Any]) -> str:
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     head = "".join(f"<th>{text}</th>" for text in heads)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="wrap"><table><tr>{head}</tr>{body}</table></div>'
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from bridge.api.field_descriptions import describe
 from bridge.api.problems import MEDIA_TYPE, Problem
 from bridge.api.reading import is_sequence
 from bridge.api.routing import Route, RouteTable
@@ -43,7 +44,7 @@ def document(tables: Iterable[RouteTable], version: str) -> dict[str, Any]:
         path = paths.setdefault(template(route.path), {})
         path[route.method.lower()] = _operation(route, schemas)
     streams = {socket.path: socket.summary for table in tables for socket in table.websockets}
-    return {
+    found = {
         "openapi": "3.1.0",
         "info": {
             "title": "gangway bridge",
@@ -60,6 +61,7 @@ def document(tables: Iterable[RouteTable], version: str) -> dict[str, Any]:
             "securitySchemes": {"apiKey": {"type": "apiKey", "in": "header", "name": "X-API-KEY"}},
         },
     }
+    return describe(found)
 
 
 def template(path: str) -> str:

@@ -17,6 +17,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from bridge.api.errors import UnsupportedMediaError
+from bridge.api.refusals import guess, refused
 from bridge.errors import InvalidRequestError
 
 # What command-line tools say unasked is let pass: the body has to be JSON whatever its name.
@@ -73,12 +74,12 @@ class ParamsReader:
             try:
                 values[field.name] = msgspec.convert(raw, field.type, strict=False)
             except msgspec.ValidationError as error:
-                problems.append(_problem(field.encode_name, str(error)))
+                problems.append(_problem(*refused(field.encode_name, field.type, error)))
                 continue
             if isinstance(values[field.name], float) and not math.isfinite(values[field.name]):
                 problems.append(_problem(field.encode_name, "must be a finite number"))
         problems += [
-            _problem(name, "is not a parameter of this route", "unknown")
+            _problem(name, f"is not a parameter of this route{guess(name, self._known)}", "unknown")
             for name in request.query_params
             if name not in self._known
         ]
@@ -159,9 +160,9 @@ def _all_problems(raw: bytes, kind: type[Any]) -> list[dict[str, str]]:
         try:
             msgspec.convert(given[name], field.type)
         except msgspec.ValidationError as error:
-            problems.append(_problem(name, str(error)))
+            problems.append(_problem(*refused(name, field.type, error)))
     problems += [
-        _problem(name, "is not a member of this body", "unknown")
+        _problem(name, f"is not a member of this body{guess(name, known)}", "unknown")
         for name in given
         if name not in known
     ]

@@ -17,7 +17,7 @@ from openapi_spec_validator import validate
 
 from tests.bridge.rig import ADMIN_KEY, ROOT, BridgeProcess, SimulatorProcess
 
-OPEN = {"/ping", "/ready", "/docs", "/"}  # and the files of the status page
+OPEN = {"/ping", "/ready", "/docs", "/docs/openapi.json", "/"}  # and the files of the status page
 
 
 @pytest.fixture(scope="module")
