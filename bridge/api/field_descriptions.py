@@ -166,6 +166,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "AuditEntry.action": "What was done",
     "target": "To what",
     "result": "What became of it",
+    "chain": "The hash that chains the entry to the one before, so that a removed one shows",
     # Instruments
     "contracts": "All contracts that fit",
     "conId": "The broker's number of the contract; alone it names one contract",
