@@ -35,6 +35,8 @@ _HINTS = {
     "dial_timeout": "such as 2s or 500ms",
     "response_timeout": "such as 35s",
     "stream_timeout": "such as 24h",
+    "urls": "{stored: alert-url}, and the address by ./deploy.py secrets set alert-url, such as "
+    "ntfy://my-topic, tgram://TOKEN/CHAT or discord://ID/TOKEN",
     "options": "one option a line, such as -XX:+UseStringDeduplication",
 }
 
@@ -52,6 +54,41 @@ def explain(document: Document, name: str, error: Mapping[str, Any]) -> Problem:
         key = str(location[-1])
         return Problem(f"'{key}' is missing", place, _HINTS.get(key, ""), code="missing-key")
     return Problem(_message(error), place, _hint(location, error), code="bad-value")
+
+
+def causes(problems: list[Problem]) -> list[Problem]:
+    """Without those that only follow from another: a key is missing because it was misspelt."""
+    meant = {
+        (problem.place.path.rpartition(".")[0], problem.hint)
+        for problem in problems
+        if problem.code == "unknown-key" and problem.place
+    }
+    return [problem for problem in problems if not _follows(problem, meant)]
+
+
+def _follows(problem: Problem, meant: set[tuple[str, str]]) -> bool:
+    if problem.code != "missing-key" or problem.place is None:
+        return False
+    section, _, key = problem.place.path.rpartition(".")
+    return (section, f"did you mean '{key}'?") in meant
+
+
+def objection(path: tuple[str, ...], value: object) -> tuple[str, str] | None:
+    """What is wrong with one value of a target, and a hint; None: it will load."""
+    from pydantic import ValidationError
+
+    from infrastructure.config.models import Stack
+
+    nested: object = value
+    for key in reversed(path):
+        nested = {key: nested}
+    try:
+        Stack.model_validate({"host": "user@192.0.2.1", **nested})  # type: ignore[dict-item]
+    except ValidationError as error:
+        for each in error.errors():
+            if each["loc"][: len(path)] == path:
+                return _message(each), _hint(each["loc"], each)
+    return None
 
 
 def unknown_key(place: Place, key: str, known: Iterable[str]) -> Problem:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from infrastructure.config.explain import explain
+from infrastructure.config.explain import causes, explain
 from infrastructure.config.models import Stack, Target
 from infrastructure.config.places import Document, parse
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
@@ -115,7 +115,11 @@ def read_text(path: Path) -> str:
 
 def _checked(document: Document, path: Path) -> Document:
     problems = document.problems
-    if not problems and not isinstance(document.values, dict):
+    if not problems and document.values is None:
+        problems.append(
+            Problem("the file is empty", Place(str(path), 1, 1), "./deploy.py init fills it")
+        )
+    elif not problems and not isinstance(document.values, dict):
         problems.append(
             Problem(
                 "the file must be a mapping", Place(str(path), 1, 1), "./deploy.py init writes one"
@@ -140,6 +144,8 @@ def _top_level(document: Document) -> list[Problem]:
         place = document.place(("defaults",))
         problems.append(Problem("a mapping (keys below it) is wanted here", place))
     targets = document.values.get("targets")
+    if targets is None and any("'targets'" in problem.hint for problem in problems):
+        return problems  # misspelt: that is the cause
     if not isinstance(targets, dict) or not targets:
         place = document.place(("targets",))
         problems.append(
@@ -147,7 +153,7 @@ def _top_level(document: Document) -> list[Problem]:
         )
         return problems
     for name in targets:
-        if not _valid_name(str(name)):
+        if not valid_name(str(name)):
             place = document.place(("targets", name), key=True)
             problems.append(
                 Problem(f"'{name}' is no target name", place, "a-z, 0-9 and dash, 32 at most")
@@ -155,7 +161,8 @@ def _top_level(document: Document) -> list[Problem]:
     return problems
 
 
-def _valid_name(name: str) -> bool:
+def valid_name(name: str) -> bool:
+    """Whether a target may be called so."""
     import re
 
     return re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", name) is not None
@@ -179,7 +186,7 @@ def _target(document: Document, path: Path, name: str) -> Target:
         except ValidationError as error:
             if problems:
                 break
-            problems = [explain(document, name, item) for item in error.errors()]
+            problems = causes([explain(document, name, item) for item in error.errors()])
             values = _without(values, [item["loc"] for item in error.errors()])
     found = check(stack, lambda *at: _place(document, name, at)) if stack else ([], [])
     problems += found[0]

@@ -76,6 +76,10 @@ def parse(text: str, file: str) -> Document:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
         message = " ".join(str(error.problem or error.context or "not valid YAML").split())
+        if mark and "\t" in text.split("\n")[mark.line][: mark.column + 1]:
+            tab = Problem("a tab, where YAML takes only spaces", place, "indent with spaces")
+            document.problems.append(tab)
+            return document
         document.problems.append(
             Problem(f"not valid YAML: {message}", place, _syntax_hint(message))
         )

@@ -9,12 +9,32 @@ from infrastructure.config.base import SecretRef
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.models import Stack, Target
 
 
 def resolved(target: Target) -> dict[str, Any]:
-    """Every value with its default filled in; a secret is `<stored secret 'NAME'>`."""
-    return {"target": target.name, **_section(target.stack)}
+    """Every value as it takes effect; a secret is `<stored secret 'NAME'>`.
+
+    What stack.yaml leaves to the mode and the profile (restart times, heap, limits) is filled in.
+    """
+    return {"target": target.name, **_section(_effective(target.stack))}
+
+
+def _effective(stack: Stack) -> Stack:
+    from infrastructure.config.profiles import budget, heap
+    from infrastructure.config.schedule import schedule
+
+    restart, logoff, cold = (clock or "off" for clock in schedule(stack.gateway))
+    jvm = stack.gateway.jvm.model_copy(update={"heap": heap(stack)})
+    gateway = stack.gateway.model_copy(
+        update={"auto_restart": restart, "auto_logoff": logoff, "cold_restart": cold, "jvm": jvm}
+    )
+    memory = {name: budget(stack, name) for name in ("gateway", "bridge", "caddy", "portal")}
+    limits = stack.limits.model_copy(
+        update={name: one.memory for name, one in memory.items()}
+        | {"gateway_swap": memory["gateway"].with_swap}
+    )
+    return stack.model_copy(update={"gateway": gateway, "limits": limits})
 
 
 def as_yaml(values: dict[str, Any]) -> str:

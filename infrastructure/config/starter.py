@@ -18,6 +18,7 @@ class Answers:
     name: str
     host: str
     username: str | None = None
+    asked: bool = True
     mode: str = "paper"
     identity: str | None = None
     domain: str | None = None

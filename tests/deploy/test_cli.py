@@ -479,13 +479,18 @@ def test_the_wizard_asks_for_what_the_flags_leave_open(tmp_path: Path) -> None:
     shown = on_terminal(
         tmp_path,
         ["init", "--name", "prod", "--host", "ubuntu@203.0.113.7"],
-        ["live", "alice", "trade.example.org", ""],
+        ["/nowhere", "", "lvie", "live", "alice", "n", "trade.example", "", ""],
     )
+    assert "there is no file /nowhere" in shown
+    assert "gateway.mode must be 'paper', 'live' or 'both'" in shown or "must be 'paper'" in shown
+    assert "did you mean 'live'?" in shown
+    assert "Sundays at 09:00 America/New_York" in shown
     assert "Target name" not in shown
     assert "Mode (paper or live)" in shown
     target = load(tmp_path / "stack.yaml")
     assert (target.stack.gateway.mode, target.stack.gateway.username) == ("live", "alice")
-    assert (target.stack.caddy.domain, target.stack.profile) == ("trade.example.org", "e2-micro")
+    assert (target.stack.caddy.domain, target.stack.profile) == ("trade.example", "e2-micro")
+    assert target.stack.gateway.two_factor.asked is False
 
 
 @pytest.mark.parametrize(
@@ -530,3 +535,35 @@ def test_schema_accepts_what_loads(
     good = {"targets": {"prod": {"host": "a@b", "gateway": {"mode": "paper"}}}}
     assert list(validator.iter_errors(good)) == []
     assert list(validator.iter_errors({"targets": {"prod": {"host": "a", "profil": "x"}}}))
+
+
+def test_config_shows_what_takes_effect(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    shown = json.loads(gangway("--json", "config").stdout)
+    gateway = shown["gateway"]
+    assert gateway["jvm"]["heap"] == 256
+    times = (gateway["auto_restart"], gateway["auto_logoff"], gateway["cold_restart"])
+    assert times == ("off", "23:30", "off")
+    assert all(isinstance(shown["limits"][name], int) for name in ("gateway", "bridge", "caddy"))
+
+
+def test_a_secret_before_init_is_told_what_comes_first(gangway: Gangway) -> None:
+    done = gangway("secrets", "set", "tws-password", stdin=b"hunter2")
+    assert done.returncode == 2
+    assert "hint: first: ./deploy.py init" in done.stderr
+
+
+@pytest.mark.parametrize("address", ["my-topic", "nonsense://token-4711", "discord://"])
+def test_an_address_for_alerts_is_checked_and_never_shown(
+    gangway: Gangway, tmp_path: Path, address: str
+) -> None:
+    (tmp_path / "stack.yaml").write_text(
+        GOOD.rstrip() + "\n    alerts:\n      urls: [{stored: alert-url}]\n"
+    )
+    done = gangway("secrets", "set", "alert-url", stdin=address.encode())
+    assert done.returncode == 2
+    assert "ntfy://my-topic, tgram://TOKEN/CHAT or discord://ID/TOKEN" in done.stderr
+    assert "4711" not in done.stdout + done.stderr
+    assert gangway("secrets", "set", "alert-url", stdin=b"ntfy://my-topic").returncode == 0
+    assert gangway("secrets", "set", "tws-password", stdin=b"hunter2").returncode == 0
+    assert gangway("secrets", "check").returncode == 0

@@ -71,11 +71,14 @@ def test_every_problem_at_once_with_its_place(write: Callable[[str], Path]) -> N
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("targets:\n\tprod: {}\n", "2:1 : not valid YAML"),
+        (
+            "targets:\n\tprod: {}\n",
+            "2:1 : a tab, where YAML takes only spaces | indent with spaces",
+        ),
         ("targets:\n  a: [1\n", "3:1 : not valid YAML"),
         ("targets: {}\n", "1:10 targets: there are no targets"),
         ("- a\n", "1:1 : the file must be a mapping"),
-        ("", "1:1 : the file must be a mapping"),
+        ("", "1:1 : the file is empty | ./deploy.py init fills it"),
         ("target:\n  a: {host: b}\n", "1:1 target: unknown key 'target' | did you mean 'targets'?"),
         ("targets:\n  A_b: {host: c}\n", "2:3 targets.A_b: 'A_b' is no target name"),
         ("targets:\n  a: {}\n", "2:3 host: 'host' is missing"),
@@ -276,3 +279,19 @@ def _paths(tree: object, at: tuple[str | int, ...] = ()) -> set[tuple[str | int,
         for index, value in enumerate(tree):
             found |= _paths(value, (*at, index))
     return found
+
+
+@pytest.mark.parametrize(
+    ("text", "only"),
+    [
+        ("target:\n  a: {host: b}\n", "unknown key 'target' | did you mean 'targets'?"),
+        ("targets:\n  a: {hots: b}\n", "unknown key 'hots' | did you mean 'host'?"),
+    ],
+)
+def test_a_misspelt_key_is_the_cause_and_nothing_else(
+    write: Callable[[str], Path], text: str, only: str
+) -> None:
+    path = write("x")
+    path.write_text(text)
+    [found] = [problem for problem in problems(path) if "secret" not in problem]
+    assert found.endswith(only)

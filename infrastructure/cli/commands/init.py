@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -53,37 +54,112 @@ def command(
     ask = _Asker(silent=yes)
     existing = read_text(path) if path.exists() else None
     answers = Answers(
-        name=ask("Target name", name or current.target_name, "prod"),
-        host=ask("Host (user@host:port)", host, None),
-        identity=identity,
-        mode=ask("Mode (paper or live)", mode, "paper"),
-        username=ask("IBKR user name (empty: store it later)", username, "") or None,
-        domain=ask("Domain (empty: none)", domain, "") or None,
+        name=ask("Target name", name or current.target_name, "prod", _name_objection),
+        host=ask("Host (user@host:port)", host, None, _of("host")),
+        identity=ask(_identity_question(), identity, "", _identity_objection) or None,
+        mode=ask("Mode (paper or live)", mode, "paper", _of("gateway", "mode")),
+        username=ask("IBKR user name (empty: store it later)", username, "", _of(*_USERNAME))
+        or None,
+        asked=ask.yes("Does this user approve logins on a phone (2FA)?", default=True),
+        domain=ask("Domain (empty: none)", domain, "", _of("caddy", "domain")) or None,
         image_tag=image_tag,
-        profile=ask("Size (e2-micro, small, standard)", profile, "e2-micro"),
+        profile=ask("Size (e2-micro, small, standard)", profile, "e2-micro", _of("profile")),
     )
     target = _write(path, existing, answers)
     done = "added to" if existing else "written:"
     current.out.say(f"target {target} {done} {path}")
+    for line in _about_restarts(path, target):
+        current.out.say(line)
     for secret in ("tws-password",) if answers.username else ("tws-username", "tws-password"):
         current.out.say(f"next: ./deploy.py --target {target} secrets set {secret}")
     current.out.document({"file": str(path), "target": target})
 
 
+Objection = Callable[[str], tuple[str, str] | None]
+"""What is wrong with an answer, and a hint; None: it will do."""
+_USERNAME = ("gateway", "username")
+
+
 class _Asker:
-    """Asks on a terminal; takes flags and defaults without one."""
+    """Asks on a terminal, again until the answer will do; takes flags and defaults without one."""
 
     def __init__(self, *, silent: bool) -> None:
         self._silent = silent or not sys.stdin.isatty()
 
-    def __call__(self, question: str, given: str | None, default: str | None) -> str:
+    def __call__(
+        self, question: str, given: str | None, default: str | None, objection: Objection
+    ) -> str:
         if given is not None:
             return given
-        if not self._silent:
-            return str(typer.prompt(question, default=default, err=True))
-        if default is None:
+        if self._silent and default is None:
             raise UsageError(f"{question} is needed", hint="give it as a flag: --host USER@HOST")
-        return default
+        if self._silent:
+            return default or ""
+        while True:
+            answer = str(typer.prompt(question, default=default, err=True)).strip()
+            wrong = objection(answer) if answer else None
+            if wrong is None:
+                return answer
+            typer.echo("  " + "; ".join(part for part in wrong if part), err=True)
+
+    def yes(self, question: str, *, default: bool) -> bool:
+        """A yes or no."""
+        return default if self._silent else typer.confirm(question, default=default, err=True)
+
+
+def _of(*path: str) -> Objection:
+    """The objection of stack.yaml's own rules to a value at this path of a target."""
+
+    def objection(answer: str) -> tuple[str, str] | None:
+        from infrastructure.config.explain import objection
+
+        return objection(path, answer)
+
+    return objection
+
+
+def _name_objection(answer: str) -> tuple[str, str] | None:
+    from infrastructure.config.loading import valid_name
+
+    return None if valid_name(answer) else (f"'{answer}' is no target name", "a-z, 0-9, dash")
+
+
+def _identity_question() -> str:
+    found = sorted(Path("~/.ssh").expanduser().glob("id_*.pub"))
+    there = (
+        ", ".join(f"~/.ssh/{path.stem}" for path in found[:3]) or "none yet: ssh-keygen -t ed25519"
+    )
+    return f"SSH key file (empty: as ssh chooses; found: {there})"
+
+
+def _identity_objection(answer: str) -> tuple[str, str] | None:
+    path = Path(answer).expanduser()
+    if answer.endswith(".pub"):
+        return "that is the public half", f"the private key is {answer.removesuffix('.pub')}"
+    return None if path.is_file() else (f"there is no file {answer}", "")
+
+
+def _about_restarts(path: Path, name: str) -> Iterator[str]:
+    """When the gateway restarts, in its own zone and here, and when a phone is needed."""
+    import datetime as dt
+    from zoneinfo import ZoneInfo
+
+    from infrastructure.config.loading import load
+    from infrastructure.config.schedule import calendar
+    from infrastructure.plan.desired import two_factor
+
+    target = load(path, name)
+    planned = calendar(target)
+    for each in planned.restarts:
+        due = next(each.around(dt.datetime.now(dt.UTC), ZoneInfo(planned.time_zone)))
+        here = due.at.astimezone()
+        when = "Sundays" if each.day else "daily"
+        told = f"{when} at {each.at} {planned.time_zone} ({here:%H:%M} here)"
+        asks = each.kind != "auto-restart" and two_factor(target)[0]
+        word = {"auto-restart": "restart", "auto-logoff": "log-off and login"}.get(
+            each.kind, "cold restart"
+        )
+        yield f"{word}: {told}{'; a login to approve on the phone' if asks else ''}"
 
 
 def _write(path: Path, existing: str | None, answers: object) -> str:

@@ -35,17 +35,27 @@ def set_(
       pass show ibkr | ./deploy.py secrets set tws-password
     """
     from infrastructure.config import secrets
+    from infrastructure.config.alert_addresses import alert_address, alert_names
 
     current = settings(context)
     target = current.target()
     known = secrets.storable(target)
+    if name not in known and target.file is None:
+        raise UsageError(
+            "there is no stack.yaml yet, so nothing needs a secret",
+            hint="first: ./deploy.py init; then this again",
+            code="no-configuration",
+        )
     if name not in known:
         raise UsageError(
             f"'{name}' is not a stored secret of target {target.name}",
             hint=f"it stores {', '.join(known) or 'none'}",
             code="unknown-secret",
         )
-    path = secrets.store(target, name, _value(name, file))
+    value = _value(name, file)
+    if name in alert_names(target):
+        alert_address(value, name)
+    path = secrets.store(target, name, value)
     current.out.say(f"stored {name} for target {target.name} in {path}")
     current.out.document({"target": target.name, "name": name, "path": str(path)})
 
@@ -84,6 +94,7 @@ def check(context: typer.Context) -> None:
     Exit code 2 when one is missing or cannot be used.
     """
     from infrastructure.config import secrets
+    from infrastructure.config.alert_addresses import alert_address
     from infrastructure.render.gateway import password_names
     from infrastructure.render.passwords import ibc_password
 
@@ -91,9 +102,11 @@ def check(context: typer.Context) -> None:
     target = current.target()
     values = secrets.resolve(target)
     problems = []
-    for name in password_names(target):
+    checks = [(name, ibc_password) for name in password_names(target)]
+    checks += [(name, alert_address) for name in values if name.startswith("alert-url-")]
+    for name, usable in checks:
         try:
-            ibc_password(values[name], name)
+            usable(values[name], name)
         except UsageError as error:
             place = secrets.needed(target)[name][1]
             problems.append(Problem(error.message, place, error.hint, error.code))
