@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from simulator.contracts.rules import rule_of
 from simulator.market import calendar
 
 if TYPE_CHECKING:
@@ -19,34 +20,6 @@ ORDER_TYPES = (
     "GAT,GTC,GTD,GTT,HID,IOC,LIT,LMT,LOC,MIT,MKT,MOC,NGCOMB,NONALGO,OCA,OPG,OPGREROUT,PEGBENCH,"
     "SCALE,SCALERST,SNAPMID,SNAPMKT,SNAPREL,STP,STPLMT,TRAIL,TRAILLIT,TRAILLMT,TRAILMIT,WHATIF"
 )
-RULES: dict[int, tuple[tuple[float, float], ...]] = {
-    26: ((0.0, 0.01),),
-    32: ((0.0, 0.01), (3.0, 0.05)),
-    67: ((0.0, 0.25),),
-    109: ((0.0, 0.01),),
-    110: ((0.0, 0.05), (3.0, 0.1)),
-    239: ((0.0, 0.00005),),
-    240: ((0.0, 0.005),),
-}
-"""Market rule -> the price from which each increment holds."""
-
-
-def rule_of(contract: Contract) -> int:
-    """The market rule of a contract; futures have one of their own each, by their tick."""
-    if contract.sec_type == "OPT":
-        return 110 if contract.min_tick > 0.01 else 109
-    if contract.sec_type == "CASH":
-        return 240 if contract.min_tick > 0.001 else 239
-    if contract.sec_type == "FUT":
-        return 1000 + round(contract.min_tick * 1_000_000)
-    return 26
-
-
-def increments(rule: int) -> tuple[tuple[float, float], ...] | None:
-    """The price increments of a rule; None when there is no such rule."""
-    if 1000 < rule <= 1000 + 2_000_000:
-        return ((0.0, (rule - 1000) / 1_000_000),)
-    return RULES.get(rule)
 
 
 def zone_of(contract: Contract) -> str:

@@ -8,23 +8,35 @@ from __future__ import annotations
 import itertools
 import math
 from datetime import date
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from simulator.contracts import rules
 from simulator.market import calendar, options
-from simulator.market.noise import Path, mixed, uniform
+from simulator.market.noise import STEP, Course, Path, mixed, uniform
 from simulator.trading.market import Phase, Quote
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from simulator.contracts.catalog import Catalog
     from simulator.trading.market import Contract
 
-STEP = 0.25
 YEAR = 365.0 * 86_400
-DAY_SAMPLES = 900.0
-"""Seconds between the looks that find a day's high and low."""
+TRADE = 90
+"""Units in a trade, on average."""
 ALWAYS, EXCHANGE = "always", "exchange"
 QUOTES_KEPT, DAYS_KEPT = 2_000, 1_000
+OPTIONS, FUTURES = frozenset({"OPT", "FOP"}), frozenset({"FUT", "CONTFUT"})
 VOLUMES = {"STK": 3.5e9, "FUT": 1.2e6, "OPT": 900.0}
+
+
+@lru_cache(maxsize=512)
+def _last_moment(expiry: str) -> float:
+    """When a contract that expires on a day, YYYYMMDD, is last traded."""
+    day = date(int(expiry[:4]), int(expiry[4:6]), int(expiry[6:]))
+    span = calendar.regular("OPT", day)
+    return span.end if span else calendar.stamp(day, 16)
 
 
 class Day(NamedTuple):
@@ -53,7 +65,9 @@ class Market:
         self._seed = mixed(seed, 1)
         self._paths: dict[tuple[int, str], Path] = {}
         self._quotes: dict[int, tuple[float, Quote]] = {}
-        self._days: dict[tuple[int, float], tuple[float, float, float, float]] = {}
+        self._days: dict[tuple[int, float], tuple[float, float, float, float, float]] = {}
+        self._courses: dict[tuple[int, str], Course] = {}
+        self._deviations: dict[tuple[int, date], float] = {}
 
     # prices
 
@@ -81,17 +95,36 @@ class Market:
 
     def middle(self, contract: Contract, at: float) -> float:
         """The value between bid and ask at a moment, not rounded and hours aside."""
-        if contract.sec_type == "OPT":
-            return self.greeks(contract, at).price
-        if contract.sec_type == "FUT":
-            return self._future(contract, at)
+        return self.course(contract).at(at)
+
+    def course(self, contract: Contract, kind: str = "price") -> Course:
+        """A contract's value between bid and ask over time, or its implied volatility."""
+        key = (contract.con_id, kind)
+        course = self._courses.get(key)
+        if course is None:
+            if len(self._courses) > QUOTES_KEPT:
+                self._courses.clear()
+            value = self.implied_volatility if kind == "volatility" else self._raw(contract)
+            course = self._courses[key] = Course(partial(value, contract))
+        return course
+
+    def _raw(self, contract: Contract) -> Callable[[Contract, float], float]:
+        """How a contract's value comes about, before its course bounds it."""
+        if contract.sec_type in OPTIONS:
+            return lambda option, at: self._model(option, at).price
+        return self._future if contract.sec_type in FUTURES else self._listed
+
+    def _listed(self, contract: Contract, at: float) -> float:
         instrument = self.catalog.instruments[contract.con_id]
         moved = self._path(contract.con_id, "price", instrument.volatility).at(at)
         return instrument.price * math.exp(moved)
 
     def greeks(self, contract: Contract, at: float) -> options.Greeks:
         """The model's price and greeks of an option."""
-        spot, years = self.spot(contract, at), self.years(contract, at)
+        return self._model(contract, at)._replace(price=self.middle(contract, at))
+
+    def _model(self, contract: Contract, at: float) -> options.Greeks:
+        spot, years = self._raw_spot(contract, at), self.years(contract, at)
         volatility = self.implied_volatility(contract, at)
         return options.greeks(spot, contract.strike, years, volatility, contract.right)
 
@@ -100,13 +133,13 @@ class Market:
         underlying = self._underlying(contract)
         return self.middle(underlying, at) if underlying else 0.0
 
+    def _raw_spot(self, contract: Contract, at: float) -> float:
+        underlying = self._underlying(contract)
+        return self._raw(underlying)(underlying, at) if underlying else 0.0
+
     def years(self, contract: Contract, at: float) -> float:
         """How long an option still lives, in years."""
-        text = contract.expiry
-        day = date(int(text[:4]), int(text[4:6]), int(text[6:]))
-        span = calendar.regular("OPT", day)
-        end = span.end if span else calendar.stamp(day, 16)
-        return max(end - at, 0.0) / YEAR
+        return max(_last_moment(contract.expiry) - at, 0.0) / YEAR
 
     def implied_volatility(self, contract: Contract, at: float) -> float:
         """The volatility of an option's surface, or an underlying's 30-day one."""
@@ -119,16 +152,24 @@ class Market:
         if not option:
             return max(level, 0.01)
         years = max(self.years(contract, at), 1 / 365)
-        distance = math.log(contract.strike / self.spot(contract, at)) / math.sqrt(years)
+        distance = math.log(contract.strike / self._raw_spot(contract, at)) / math.sqrt(years)
         smile = max(min(-0.10 * distance + 0.09 * distance * distance, 1.5), -0.3)
         return max(level * (1 + smile), 0.03)
 
     def historical_volatility(self, contract: Contract, at: float) -> float:
-        """The deviation of daily returns over 30 days, per year."""
-        closes = [self.middle(contract, at - 86_400.0 * back) for back in range(31)]
-        moves = [math.log(one / two) for one, two in itertools.pairwise(closes)]
-        mean = sum(moves) / len(moves)
-        return math.sqrt(sum((move - mean) ** 2 for move in moves) / len(moves) * 365)
+        """The deviation of daily returns over 30 days, per year; the same all day."""
+        day = calendar.day_of(at)
+        known = self._deviations.get((contract.con_id, day))
+        if known is None:
+            begin = calendar.stamp(day, 0)
+            closes = [self.middle(contract, begin - 86_400.0 * back) for back in range(31)]
+            moves = [math.log(one / two) for one, two in itertools.pairwise(closes)]
+            mean = sum(moves) / len(moves)
+            known = math.sqrt(sum((move - mean) ** 2 for move in moves) / len(moves) * 365)
+            if len(self._deviations) > DAYS_KEPT:
+                self._deviations.clear()
+            self._deviations[contract.con_id, day] = known
+        return known
 
     def rate(self, currency: str, at: float) -> float:
         """What one unit of a currency is worth in USD."""
@@ -151,39 +192,48 @@ class Market:
         key = (contract.con_id, start)
         known = self._days.get(key)
         if known is None or known[0] > moment:
-            first = self.rounded(contract, self.middle(contract, start))
-            known = (start, first, first, first)
-        seen, high, low, first = known
-        sample = seen + DAY_SAMPLES
-        while sample < moment:
-            value = self.rounded(contract, self.middle(contract, sample))
-            high, low, seen = max(high, value), min(low, value), sample
-            sample += DAY_SAMPLES
-        last = self.price_quote(contract, moment).last
-        high, low = max(high, last), min(low, last)
+            first, close = self.middle(contract, start), self.middle(contract, previous)
+            known = (start, -math.inf, math.inf, first, close)
+        seen, high, low, first, close = known
+        end = max(moment, start) + STEP
+        if seen < end:
+            stretch = self.course(contract).over(seen, end)
+            high, low = max(high, stretch.high), min(low, stretch.low)
         if len(self._days) > DAYS_KEPT:
             self._days.clear()
-        self._days[key] = (seen, high, low, first)
-        close = self.rounded(contract, self.middle(contract, previous))
-        return Day(first, high, low, close, self.volume(contract, start, moment))
+        self._days[key] = (end, high, low, first, close)
+        first, high, low, close = (
+            self.rounded(contract, value) for value in (first, high, low, close)
+        )
+        return Day(first, high, low, close, self.volume(contract, start, end))
 
-    def volume(self, contract: Contract, start: float, end: float) -> float:
-        """What is traded between two moments, in whole units."""
+    def volume(self, contract: Contract, start: float, end: float, lot: int = 1) -> float:
+        """What is traded between two moments, in whole lots; parts add up to the whole."""
         if contract.sec_type not in VOLUMES:
             return 0.0
-        day_start, _ = self._day_bounds(contract, end)
-        total = self._traded(contract, end) - self._traded(contract, start)
-        day = calendar.day_of(start)
-        last = calendar.day_of(end)
+        day, last = calendar.day_of(start), calendar.day_of(end)
+        total = int(self._traded(contract, end, last)) // lot
+        total -= int(self._traded(contract, start, day)) // lot
         while day < last:
-            total += self._day_volume(contract, day)
+            total += int(self._day_volume(contract, day)) // lot
             day += calendar.DAY
-        return float(max(round(total), 0)) if day_start else 0.0
+        return float(max(total, 0))
+
+    def trades(self, contract: Contract, start: float, end: float) -> int:
+        """How often it is traded between two moments."""
+        return int(self.volume(contract, start, end, TRADE))
 
     def rounded(self, contract: Contract, value: float) -> float:
         """A price on the contract's grid."""
-        tick = contract.min_tick
-        return round(round(value / tick) * tick, 8)
+        return rules.nearest(contract, value)
+
+    def around(self, contract: Contract, middle: float) -> tuple[float, float]:
+        """Bid and ask around a middle price, both on the grid; they move with it."""
+        away = max(self._half_spread(contract, middle) - contract.min_tick / 2, 0.0)
+        low, high = rules.step_at(contract, middle - away), rules.step_at(contract, middle + away)
+        bid = round(math.floor((middle - away) / low) * low, 8)
+        ask = round(max(math.ceil((middle + away) / high) * high, bid + low), 8)
+        return max(bid, 0.0), ask
 
     # hours
 
@@ -233,7 +283,7 @@ class Market:
         carry = math.exp(root.carry * self.years(contract, at))
         underlying = self._underlying(contract)
         if underlying:
-            return self.middle(underlying, at) * carry
+            return self._listed(underlying, at) * carry
         return (
             root.price * math.exp(self._path(root.number, "root", root.volatility).at(at)) * carry
         )
@@ -245,13 +295,11 @@ class Market:
         if contract.sec_type == "IND":
             value = self.rounded(contract, middle)
             return Quote(value, value, value, 0.0, 0.0)
-        half = max(tick / 2, self._half_spread(contract, middle))
-        bid = round(math.floor((middle - half) / tick + 0.5) * tick, 8)
-        ask = round(max(math.ceil((middle + half) / tick - 0.5) * tick, bid + tick), 8)
-        last = (bid, ask, self.rounded(contract, middle))[draw % 3]
+        bid, ask = self.around(contract, middle)
+        last = self.rounded(contract, middle)
         lot = {"STK": 100, "CASH": 500_000}.get(contract.sec_type, 1)
         sizes = [float(lot * (1 + (draw >> shift) % 20)) for shift in (8, 16)]
-        return Quote(max(bid, 0.0), ask, max(last, tick), *sizes)
+        return Quote(bid, ask, max(last, tick), *sizes)
 
     def _half_spread(self, contract: Contract, middle: float) -> float:
         share = {"STK": 0.00004, "FUT": 0.00002, "CASH": 0.00003, "OPT": 0.008}
@@ -271,9 +319,8 @@ class Market:
             usual /= self.catalog.instruments[contract.con_id].price
         return usual * (0.6 + 0.8 * uniform(self._seed ^ contract.con_id, day.toordinal()))
 
-    def _traded(self, contract: Contract, at: float) -> float:
+    def _traded(self, contract: Contract, at: float, day: date) -> float:
         """The volume since the calendar day began; busy at open and close."""
-        day = calendar.day_of(at)
         whole = self._day_volume(contract, day)
         span = calendar.regular(contract.sec_type, day)
         if not whole or not span:

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from simulator.clock import EASTERN
 from simulator.market import calendar
-from simulator.market.market import ALWAYS, STEP
+from simulator.market.market import ALWAYS
+from simulator.market.noise import STEP
 
 if TYPE_CHECKING:
     from simulator.contracts.contract import Contract

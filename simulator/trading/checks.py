@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.contracts.rules import step_at
 from simulator.trading.terms import (
     CLOSE_TYPES,
     LIMIT_TYPES,
@@ -129,7 +130,7 @@ def check_increment(contract: Contract, price: float) -> None:
     Raises:
         RefusedError: 110.
     """
-    steps = price / contract.min_tick
+    steps = price / step_at(contract, price)
     if price < 0 or abs(steps - round(steps)) > 1e-6:
         raise RefusedError(
             110, "The price does not conform to the minimum price variation for this contract."

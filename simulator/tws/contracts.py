@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from simulator.contracts.catalog import OPTION_EXCHANGES, NotFoundError
-from simulator.contracts.details import describe, increments
+from simulator.contracts.details import describe
+from simulator.contracts.rules import increments
 from simulator.market.calendar import day_of
 from simulator.tws.contract_messages import (
     CHAIN,
