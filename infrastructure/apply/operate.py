@@ -152,7 +152,7 @@ class OperatorSession(Session):
             if event["event"] == name:
                 yield event
             elif event["event"] == "failed":
-                raise failure(event)
+                raise failure(event, self._target)
             elif event["event"] == "done":
                 return
             else:

@@ -12,6 +12,7 @@ import getpass
 import io
 import json
 import platform
+import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
@@ -272,7 +273,7 @@ class Session:
         """Raises what the program said before it ended, such as who holds the lock."""
         for event in self._events:
             if event["event"] == "failed":
-                raise failure(event)
+                raise failure(event, self._target)
 
     def upload(
         self, what: str, source: IO[bytes], size: int, answer: str, **request: Any
@@ -298,7 +299,7 @@ class Session:
     def _until(self, answer: str) -> dict[str, Any]:
         for event in self._events:
             if event["event"] == "failed":
-                raise failure(event)
+                raise failure(event, self._target)
             if event["event"] == answer:
                 return event
             self._listener.event(event)
@@ -344,9 +345,20 @@ class Session:
         return unanswered(self._name, code, errors)
 
 
-def failure(event: dict[str, Any]) -> GangwayError:
+def failure(event: dict[str, Any], target: Target) -> GangwayError:
     """A `failed` event as the error that it is for a person."""
     message, hint, details = event["message"], event["hint"], event["details"]
+    taken = taken_port(target, f"{message}\n{details}")
+    if taken:
+        port, key = taken
+        return DeployFailed(
+            f"port {port} is taken by something else" + _afterwards(event),
+            target.place(*key, key=True),
+            f"choose another with {'.'.join(key)}, or end what listens there: ss -ltnp",
+            "port-taken",
+            details,
+            restored=event["restored"],
+        )
     if event["code"] == "locked":
         return DeployLocked(message, hint=hint)
     if event["code"] == "interrupted":
@@ -362,6 +374,26 @@ def failure(event: dict[str, Any]) -> GangwayError:
 
 def _afterwards(event: dict[str, Any]) -> str:
     return "; the previous release serves again" if event["restored"] else ""
+
+
+def taken_port(target: Target, text: str) -> tuple[int, tuple[str, ...]] | None:
+    """The port of ours that something else holds, by the engine's or a service's own words."""
+    stack = target.stack
+    ours = {
+        stack.bridge.port: ("bridge", "port"),
+        stack.caddy.http_port: ("caddy", "http_port"),
+        stack.caddy.https_port: ("caddy", "https_port"),
+    }
+    if stack.runtime == "sandbox":
+        ours |= {port: ("simulated", name) for name, port in stack.simulated.model_dump().items()}
+    elif stack.gateway.publish_api:
+        ours[int(stack.gateway.publish_api.rpartition(":")[2])] = ("gateway", "publish_api")
+    for line in text.lower().splitlines():
+        if "already in use" in line or "already allocated" in line:
+            for number in re.findall(r"(?::|', )(\d{2,5})\b", line):
+                if int(number) in ours:
+                    return int(number), ours[int(number)]
+    return None
 
 
 def unanswered(name: str, code: int, errors: str) -> GangwayError:

@@ -102,8 +102,16 @@ def _root(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="No progress; results and errors only")
     ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Puts IB Gateway, a REST + WebSocket bridge and Caddy on a host, and keeps them there."""
+    if version:
+        from bridge import __version__
+
+        typer.echo(f"gangway {__version__}")
+        raise typer.Exit
     found = context.ensure_object(Settings)
     found.config, found.target_name, found.verbose = config, target, verbose
     found.trust_host_key, found.quiet = trust_host_key, quiet
@@ -172,7 +180,7 @@ def _run(words: list[str]) -> int:
         return 1
     except Exception as error:  # the last resort: one line, never a traceback
         return report.unexpected(error, **shown)
-    if result == Interrupted.exit_code:
+    if result == Interrupted.exit_code and not ({"-f", "--follow"} & set(words)):
         return report.failure(Interrupted("interrupted"), **shown)
     return result if isinstance(result, int) else 0
 

@@ -18,9 +18,19 @@ def links(target: Target) -> dict[str, str]:
         "page": f"http://127.0.0.1:{stack.bridge.port}/",
         "api": f"https://localhost:{stack.caddy.https_port}/",
         "authority": str(base / "data/caddy/caddy/pki/authorities/local/root.crt"),
-        "keyFile": str(base / "secrets/bridge-admin-key"),
+        "keyFile": str(_key_file(target)),
         "faults": f"http://127.0.0.1:{stack.simulated.control_port}/faults",
     }
+
+
+def _key_file(target: Target) -> Path:
+    """Where the first key lies: in the store, or, when a command gives it, in the release."""
+    from infrastructure.config import secrets
+
+    reference = target.stack.bridge.admin_key
+    if reference.command:
+        return Path(target.base) / "current/secrets/bridge-admin-key"
+    return secrets.path_of(target, reference)
 
 
 def curl_lines(target: Target) -> list[str]:

@@ -111,7 +111,7 @@ def read(target: Target, reference: SecretRef) -> bytes:
     """One value; UsageError (without the value) when it cannot be had."""
     if reference.command:
         return _from_command(reference.command)
-    path = _path(target, reference)
+    path = path_of(target, reference)
     try:
         value = path.read_bytes()
     except FileNotFoundError:
@@ -147,7 +147,8 @@ def store(target: Target, name: str, value: bytes) -> Path:
     return path
 
 
-def _path(target: Target, reference: SecretRef) -> Path:
+def path_of(target: Target, reference: SecretRef) -> Path:
+    """The file of a reference that is stored or a file."""
     if reference.stored:
         return folder(target) / reference.stored
     path = Path(reference.file or "").expanduser()
@@ -156,7 +157,9 @@ def _path(target: Target, reference: SecretRef) -> Path:
 
 def _to_be_made(target: Target, name: str, reference: SecretRef) -> bool:
     return (
-        name in GENERATED and reference.stored is not None and not _path(target, reference).exists()
+        name in GENERATED
+        and reference.stored is not None
+        and not path_of(target, reference).exists()
     )
 
 

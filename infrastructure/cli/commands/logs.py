@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from infrastructure.cli.complete import services
+from infrastructure.cli.log_lines import readable
 from infrastructure.cli.settings import settings
 
 
@@ -31,7 +32,8 @@ def command(
 ) -> None:
     """Show the services' logs, ordered by time.
 
-    With --json, one JSON object a line: service, time, line.
+    Requests and events are shown as people read them. With --json, one JSON object a line, as it
+    was logged: service, time, line.
 
     \b
     Examples:
@@ -39,6 +41,7 @@ def command(
       ./deploy.py logs -f bridge --since 10m
     """
     from infrastructure.cli.host import connected
+    from infrastructure.errors import Interrupted
 
     check_since(since)
     current = settings(context)
@@ -46,8 +49,13 @@ def command(
         session.open()
         wanted = list(services or ())
         limit = 0 if since else lines
-        for row in session.logs(wanted, since=since, lines=limit, follow=follow):
-            show(row, as_json=current.out.json, named=len(wanted) != 1)
+        try:
+            for row in session.logs(wanted, since=since, lines=limit, follow=follow):
+                show(row, as_json=current.out.json, named=len(wanted) != 1)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+            raise typer.Exit(Interrupted.exit_code) from None  # how one leaves, not an error
 
 
 def check_since(text: str) -> None:
@@ -73,6 +81,6 @@ def show(row: dict[str, Any], *, as_json: bool, named: bool) -> None:
         text = json.dumps(shown, ensure_ascii=False)
     else:
         prefix = f"{row['service']:<8} " if named else ""
-        text = f"{row['time'][:19]} {prefix}{row['text']}".lstrip()
+        text = f"{row['time'][:19]} {prefix}{readable(row['text'])}".lstrip()
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -9,6 +9,7 @@ import pytest
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.session import Session, failure, unanswered
 from infrastructure.config import load
+from infrastructure.config.sandbox import sandbox
 from infrastructure.errors import DeployFailed, DeployLocked
 from infrastructure.transport.local import LocalTransport
 
@@ -21,11 +22,34 @@ def event(code: str, **more: Any) -> dict[str, Any]:
     ("code", "exit_code"), [("locked", 6), ("interrupted", 130), ("docker-missing", 1)]
 )
 def test_exit_codes(code: str, exit_code: int) -> None:
-    assert failure(event(code)).exit_code == exit_code
+    assert failure(event(code), sandbox()).exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("listen tcp 127.0.0.1:8443: bind: address already in use", "caddy.https_port"),
+        ("error: cannot listen on 127.0.0.1:8080: Address already in use", "bridge.port"),
+        (
+            "attempting to bind on address ('127.0.0.1', 4002): address already in use",
+            "simulated.tws_port",
+        ),
+        ("Bind for 0.0.0.0:8443 failed: port is already allocated", "caddy.https_port"),
+    ],
+)
+def test_a_taken_port_names_its_key(text: str, key: str) -> None:
+    target = sandbox()
+    stack = target.stack
+    assert (stack.caddy.https_port, stack.bridge.port) == (8443, 8080)
+    error = failure(event("caddy-ended", details=f"starting\n{text}"), target)
+    assert (error.code, error.exit_code) == ("port-taken", 1)
+    assert key in error.hint
+    other = failure(event("caddy-ended", details=text.replace("already", "not")), target)
+    assert other.code == "caddy-ended"
 
 
 def test_a_restored_release_is_said() -> None:
-    error = failure(event("bridge-ended", restored=True))
+    error = failure(event("bridge-ended", restored=True), sandbox())
     assert isinstance(error, DeployFailed)
     assert error.restored
     assert error.message == "m; the previous release serves again"
