@@ -1,0 +1,164 @@
+"""Lines of a log to events: the one table, for Python and for the shell in the container.
+
+Sources: the classes of IBC 3.24 and 3.25 (texts and window titles), the messages of ibcontroller
+0.1.4, IBKR's launcher.log, the log tokens of ibg-controller; docs/gateway-image.md. The patterns
+are POSIX extended regular expressions, which bash and Python read alike. Every row that matches
+counts, in this order; `ignore` ends the search. Nothing of a line is kept but the event, a number,
+or a window's title without digits.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """An event, its pattern, and whether the pattern's first group is the event's argument."""
+
+    event: str
+    pattern: str
+    argument: bool = False
+
+
+IBC = "ibc"
+IBCONTROLLER = "ibcontroller"
+IBG_CONTROLLER = "ibg-controller"
+LAUNCHER = "launcher.log"
+
+RELEVANT = "IBC|entitled|autorestart|ALERT_|gangway: |Gateway | - |login attempts"
+"""A line without any of these is of no interest; looked for before the rows."""
+
+ROWS: tuple[Row, ...] = (
+    # A window has up to eight events; only that it opened or closed says something.
+    Row("ignore", r"; event=(Act|Deact|Foc|Lost|Closing|Deicon|Icon|State)"),
+    Row("ignore", r"instance of control is not created yet"),
+    # --- IBC and the image's start script
+    Row("start", r"Starting Gateway( |$)"),
+    Row("attempt", r"IBC: Login attempt: ([0-9]+)", True),
+    Row("push", r"entitled: Second Factor Authentication; event=Opened"),
+    Row("push", r"IBC: (Second Factor Authentication initiated|Login frame has now become Second)"),
+    Row("code", r"entitled: (Security Code|Enter [^;]*[Cc]ode|Challenge)[^;]*; event=Opened"),
+    Row("code", r"IBC: Selected second factor device: .*([Aa]uthenticator|SMS|[Cc]ode|[Cc]ard)"),
+    Row("push-device", r"IBC: Selected second factor device: .*IB Key"),
+    Row("device", r"You should specify the required second factor device"),
+    Row("device", r"could not find second factor device"),
+    Row("duration", r"IBC: Duration since login: ([0-9]+) seconds", True),
+    Row("asked-again", r"[Rr]e-login after second factor authentication timeout in "),
+    Row("not-asked-again", r"[Rr]e-login after second factor authentication timeout not"),
+    Row("ends-soon", r"IBC: If login has not completed, IBC will exit in ([0-9]+)", True),
+    Row("unfinished", r"IBC closing because login has not completed after Second Factor"),
+    Row("login", r"IBC: Login has completed"),
+    Row("passkey", r"IBC: (Connection to server failed|Login failed|Login error).*[Pp]ass ?[Kk]ey"),
+    Row("failed", r"IBC: (Login failed|Login error message|Login Error dialog)"),
+    Row("failed", r"entitled: (Login failed|Login Error); event=Opened"),
+    Row("failed", r"system is not currently available|not currently available; event=Opened"),
+    Row("no-answer", r"IBC: Connection to server failed"),
+    Row("refused", r"entitled: Unrecognized Username or Password; event=Opened"),
+    Row("locked", r"Too many failed login attempts(\.|$|; event=Opened)"),
+    Row("no-window", r"failed to display login dialog"),
+    Row("yielded", r"\(scenario [246]\)"),
+    Row("choice", r"\(scenario 1\)|User must choose whether to continue"),
+    Row("token", r"autorestart file found at|AUTORESTART_OPTION is -Drestart="),
+    Row("no-token", r"autorestart file not found|so they've all been deleted"),
+    Row("resumes", r"IBC: Re-starting session"),
+    Row("restarting", r"IBC will (cold-)?restart shortly|IBC: (Auto restart|Cold restart) in progress"),
+    Row("exit", r"IBC returned exit status ([0-9]+)", True),
+    Row("finished", r"^Gateway finished|IBC: Gateway finished"),
+    Row(
+        "blocker",
+        r"entitled: (Login Messages|Password Notice|Password Expir[a-z]*|"
+        r"API client needs write access action confirmation|"
+        r"[^;]*(obsolete|Obsolete|no longer supported|[Pp]asskey)[^;]*); event=Opened",
+        True,
+    ),
+    Row("opened", r"detected dialog entitled: ([^;]*); event=Opened", True),
+    Row("closed", r"detected dialog entitled: ([^;]*); event=Closed", True),
+    Row("closed", r"detected frame entitled: ([^;]*); event=Closed", True),
+    # --- ibcontroller
+    Row("start", r"IBController > (startup state: [A-Z_]+ -> LAUNCHING|launching instance)"),
+    Row("logging-in", r"IBController > startup state: [A-Z_]+ -> LOGGING_IN"),
+    Row("attempt", r"IBController > credentials submitted, awaiting outcome"),
+    Row("resumes", r"IBController > .* -- skipping credential fill"),
+    Row("asked", r"IBController > second factor authentication in progress"),
+    Row("login", r"IBController > (login completed|startup state: [A-Z_]+ -> READY)"),
+    Row("refused", r"IBController > unrecognized username or password -- login rejected"),
+    Row("failed", r"IBController > (login failed -- transient|login error:|transient login failure)"),
+    Row("throttled", r"too many failed login attempts -- retrying in ([0-9]+)", True),
+    Row("locked", r"too many failed login attempts -- relogin disabled"),
+    Row("no-window", r"IBController > login frame never appeared"),
+    Row("yielded", r"existing session detected -- (secondary|second attempt|primaryoverride), ending"),
+    Row("choice", r"existing session detected -- manual"),
+    Row("opened", r"unhandled unprompted window: ([A-Za-z][^'\"]*)", True),
+    Row("restarting", r"IBController > (mfa_timeout_action=restart|cold_restart_time reached)"),
+    Row("restarting", r"Gateway restarted on its own schedule"),
+    Row("finished", r"IBController > startup state: [A-Z_]+ -> SHUTTING_DOWN"),
+    # --- launcher.log
+    Row("start", r" - -+ *IB GATEWAY RESTART"),
+    Row("resumes", r" - Running in auto-restart mode"),
+    Row("attempt", r" - LauncherLoginThread\.runLoginWithUI\(\)\[.*loginAttempt=([0-9]+)", True),
+    Row("answered", r" - NS_AUTH_START "),
+    Row("token-refused", r" - NS_AUTH_START .*pwd=1 .*initialTokenType=(SOFT|TST)"),
+    Row("by-push", r" - NS_AUTH_START .*token\(s\)=\[.*IB ?Key"),
+    Row("by-code", r" - NS_AUTH_START .*token\(s\)=\[.*(SMS|[Cc]ard|[Cc]ode|[Aa]uthenticator|TOTP)"),
+    Row("by-passkey", r" - NS_AUTH_START .*token\(s\)=\[.*([Pp]asskey|FIDO|WebAuthn)"),
+    Row("challenge", r" - Received CHALLENGE"),
+    Row("authenticated", r" - ### onAuthenticationCompleted .*authenticated=true"),
+    Row("unanswered", r" - Authorization failed: SUPPRESS_MESSAGE_BOX"),
+    Row("refused", r" - (AUTH_RESULT indicates wrong password|Authorization failed: Invalid username)"),
+    Row("failed", r" - Authorization failed: ([^SI]|S[^U]|I[^n])"),
+    Row("silent", r" - (Authentication timeout|AuthTimeoutMonitor-CCP: Timeout!)"),
+    Row("login", r" - Switching to a new encrypted log"),
+    # --- ibg-controller
+    Row("throttled", r"ALERT_CCP_PERSISTENT( |:|$)"),
+    Row("locked", r"ALERT_CCP_PERSISTENT_HALT"),
+    Row("unapproved", r"ALERT_2FA_FAILED"),
+    Row("exhausted", r"ALERT_JVM_RESTART_EXHAUSTED"),
+    Row("expired", r"ALERT_PASSWORD_EXPIRED"),
+    Row("failed", r"ALERT_IBKR_MAINTENANCE_RECOVERY"),
+    # --- what our own hook prints
+    Row("pause", r"gangway: the next login attempt is in ([0-9]+) s", True),
+    Row("held", r"gangway: the login is held: ([a-z-]+)", True),
+)
+
+_RELEVANT = re.compile(RELEVANT)
+_ROWS = tuple((row.event, re.compile(row.pattern), row.argument) for row in ROWS)
+_TITLE = re.compile(r"[^A-Za-z .,'-]")
+_SOURCES = (
+    (IBCONTROLLER, re.compile(r"IBController > ")),
+    (IBC, re.compile(r" IBC: |IBC returned exit status|Starting IBC version")),
+    (IBG_CONTROLLER, re.compile(r"ALERT_[A-Z0-9]+|ibg[-_]controller")),
+    (LAUNCHER, re.compile(r"^[0-9-]{10} [0-9:]{8}\.[0-9]{3} [A-Z]+ +(\[|[A-Z]{2} )")),
+)
+TITLE_LENGTH = 60
+
+
+def events(line: str) -> list[tuple[str, str]]:
+    """The events in a line, each with its argument or an empty text."""
+    if _RELEVANT.search(line) is None:
+        return []
+    found = []
+    for event, pattern, takes in _ROWS:
+        match = pattern.search(line)
+        if match is None:
+            continue
+        if event == "ignore":
+            break
+        found.append((event, plain(match[1]) if takes else ""))
+    return found
+
+
+def plain(text: str) -> str:
+    """A number as it is; of anything else only letters, blanks and marks."""
+    return text if text.isdigit() else _TITLE.sub("", text)[:TITLE_LENGTH].strip()
+
+
+def source(line: str) -> str | None:
+    """Which program wrote a line; None when it does not tell."""
+    return next((name for name, pattern in _SOURCES if pattern.search(line)), None)
+
+
+def shell_table() -> str:
+    """The same table for bash: event, `yes` where an argument is taken, pattern; tabs between."""
+    rows = [f"{row.event}\t{'yes' if row.argument else 'no'}\t{row.pattern}\n" for row in ROWS]
+    return f"relevant\tno\t{RELEVANT}\n" + "".join(rows)

@@ -1,0 +1,440 @@
+"""One session's login: what is so now, drawn from events in their order.
+
+`note` takes an event with its time (seconds since 1970), `feed` a line of a log, `look` only the
+time. What a new login begins with forgets the trouble of the last one. A login that is held stays
+so until a launch: nothing launches while it is held, so a launch means that a person has acted.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Callable
+
+from bridge.login import words
+from bridge.login.lines import events, source
+from bridge.login.spacing import maintenance_until
+from bridge.login.words import TROUBLES, WHY, Trouble
+
+APPROVAL_SECONDS = 180
+"""IBKR's own limit for one approval."""
+EXPIRED_AFTER = 175
+"""A dialog that closed so late after the login began was not answered."""
+WINDOW_PATIENCE = 60
+"""An unknown window that is open for so long waits for somebody."""
+PASSWORD, TOKEN = "password", "token"  # noqa: S105 - how a login begins
+_SECOND_FACTOR = "Second Factor Authentication"
+_EXISTING = "Existing session detected"
+_OWN_MEANING = (
+    _SECOND_FACTOR,
+    _EXISTING,
+    "Unrecognized",
+    "Login",
+    "Security Code",
+    "Enter",
+    "Challenge",
+    "Too many",
+)
+_EXITS = {
+    75: "second-factor-unfinished",
+    77: "bad-credentials",
+    78: "configuration",
+    87: "second-factor-unfinished",
+    88: "login-dialog-missing",
+}
+_HEALTH = {
+    "LOGIN": "logging-in",
+    "POST_LOGIN": "logging-in",
+    "DISCLAIMERS": "logging-in",
+    "API_WAIT": "logging-in",
+    "CONFIG": "logging-in",
+    "COMMAND_SERVER": "logging-in",
+    "TWO_FA": "asked",
+    "READY": "login",
+    "MONITORING": "login",
+}
+"""What ibg-controller's states (`/health` of its image) mean; others are a start."""
+
+
+class Login:
+    """Follows one session. `state` and its fields are the words of `/health`."""
+
+    def __init__(self, session: str | None = None, controller: str | None = None) -> None:
+        self.session = session
+        self.controller = controller
+        self.state = words.UNKNOWN
+        self.since: float | None = None
+        self.kind: str | None = None
+        self.why: str | None = None
+        self.until: float | None = None
+        self.retry_at: float | None = None
+        self.window: str | None = None
+        self.trouble: Trouble | None = None
+        self.began: str | None = None
+        self.attempts = 0
+        self.launches = 0
+        self.asked_since: float | None = None
+        """Since when one approval is asked for, however often its dialog has been opened."""
+        self.seen = False
+        self._token = False
+        self._fresh = False
+        self._completed = False
+        self._duration = 0
+        self._answered = False
+        self._next_kind: str | None = None
+        self._open: dict[str, float] = {}
+        self._at = 0.0
+
+    # --- in -----------------------------------------------------------------------------------
+    def feed(self, line: str, at: float) -> str | None:
+        """Takes a line of a log; one line for a person when something has changed."""
+        self.controller = source(line) or self.controller
+        told = self.look(at)
+        for event, argument in events(line):
+            told = self.note(event, at, argument) or told
+        return told
+
+    def note(self, event: str, at: float, argument: str = "") -> str | None:
+        """Takes an event; one line for a person when something has changed. Unknown ones pass."""
+        before = self._shape()
+        self._at = at
+        self.seen = True
+        if event in HANDLERS and (self.state != words.HELD or event in _ENDS_A_HOLD):
+            handler: Callable[[str], None] = getattr(self, HANDLERS[event])
+            handler(argument)
+            if event not in ("launch", "start"):
+                self._fresh = False
+        return self._changed(before)
+
+    def look(self, now: float) -> str | None:
+        """Takes the time: a window that nobody has answered for a minute blocks the login."""
+        before = self._shape()
+        self._at = now
+        if self.state in (words.STARTING, words.LOGGING_IN, words.RESTARTING):
+            for title, opened in self._open.items():
+                if now - opened >= WINDOW_PATIENCE:
+                    self._block(title, "window")
+                    break
+        return self._changed(before)
+
+    # --- out ----------------------------------------------------------------------------------
+    @property
+    def told(self) -> str:
+        """The state in one line, for a person."""
+        return words.told(self.state, self.kind, self.trouble, self.window)
+
+    @property
+    def code(self) -> str | None:
+        """The code of the trouble."""
+        return self.trouble.code if self.trouble else None
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing is tried until a person acts."""
+        return self.state == words.HELD
+
+    def shown(self) -> dict[str, object]:
+        """The `login` object of `/health`; times in ISO 8601 UTC."""
+        return {
+            "state": self.state,
+            "since": iso(self.since),
+            "kind": self.kind,
+            "why": self.why,
+            "until": iso(self.until),
+            "retryAt": iso(self.retry_at),
+            "window": self.window,
+            "code": self.code,
+            "controller": self.controller,
+            "session": self.session,
+        }
+
+    def _shape(self) -> tuple[object, ...]:
+        return (self.state, self.kind, self.why, self.window, self.code)
+
+    def _changed(self, before: tuple[object, ...]) -> str | None:
+        if self._shape() == before:
+            return None
+        if self.state != before[0]:
+            self.since = self._at
+        return self.told
+
+    # --- transitions --------------------------------------------------------------------------
+    def _become(
+        self,
+        state: str,
+        *,
+        kind: str | None = None,
+        why: str | None = None,
+        until: float | None = None,
+        retry_at: float | None = None,
+        window: str | None = None,
+        code: str | None = None,
+    ) -> None:
+        self.state, self.kind, self.why, self.window = state, kind, why, window
+        self.until, self.retry_at = until, retry_at
+        self.trouble = TROUBLES[code] if code else None
+        if state != words.WAITING_2FA:
+            self.asked_since = None
+
+    def _hold(self, code: str) -> None:
+        self._become(words.HELD, code=code)
+
+    def _block(self, title: str, code: str) -> None:
+        self._become(words.BLOCKED, window=title, code=code)
+
+    def _ask(self, kind: str | None, *, until: float | None) -> None:
+        since = self.asked_since if self.state == words.WAITING_2FA else None
+        self._become(words.WAITING_2FA, kind=kind, until=until, code=words.KIND.get(kind or ""))
+        self.asked_since = self._at if since is None else since
+
+    def _refuse(self, why: str, retry_at: float | None = None) -> None:
+        """A transient refusal; in the broker's maintenance it is that, whatever the words."""
+        if why == words.NO_ANSWER and maintenance_until(self._at):
+            why = words.MAINTENANCE
+        if self.state == words.WAITING_BROKER and self.why == why and retry_at is None:
+            return
+        self._become(words.WAITING_BROKER, why=why, retry_at=retry_at, code=WHY[why])
+
+    # --- launches -----------------------------------------------------------------------------
+    def _on_begin(self, _: str) -> None:
+        self._token = self._completed = False
+        self._open.clear()
+        self._become(words.STARTING)
+
+    def _on_boot(self, _: str) -> None:
+        if self.state not in (words.WAITING_BROKER, words.STARTING):
+            self._become(words.STARTING)
+
+    def _on_launch(self, argument: str) -> None:
+        self._token = argument == TOKEN if argument else self._token
+        resumed = self.state == words.RESTARTING and self._token and self.code is None
+        self.launches += 1
+        self.began = TOKEN if self._token else PASSWORD
+        self._token = self._completed = self._answered = False
+        self._next_kind, self._duration = None, 0
+        self._open.clear()
+        self._become(words.RESTARTING if resumed else words.STARTING)
+        self._fresh = True
+
+    def _on_start(self, argument: str) -> None:
+        if not self._fresh:
+            self._on_launch("")
+
+    def _on_token(self, _: str) -> None:
+        self._token = True
+
+    def _on_exit(self, argument: str) -> None:
+        status = int(argument or 0)
+        if status in (77, 78):
+            self._hold(_EXITS[status])
+        elif self._completed:
+            self._become(words.RESTARTING)
+        elif self.state in (words.WAITING_BROKER, words.STOPPED) or self.code:
+            return
+        else:
+            self._become(words.STARTING, code=_EXITS.get(status, "gateway-ended"))
+
+    def _on_finished(self, _: str) -> None:
+        if self.state != words.WAITING_BROKER and self.code is None:
+            self._become(words.STOPPED)
+
+    def _on_stopped(self, _: str) -> None:
+        self._become(words.STOPPED)
+
+    def _on_restarting(self, _: str) -> None:
+        if self._completed:
+            self._become(words.RESTARTING)
+
+    def _on_pause(self, argument: str) -> None:
+        self.retry_at = self._at + int(argument or 0)
+        if self.state not in (words.WAITING_BROKER, words.STARTING):
+            self._become(words.STARTING, code=self.code, retry_at=self.retry_at)
+
+    def _on_held(self, argument: str) -> None:
+        self._hold(argument if argument in TROUBLES else "login-exhausted")
+
+    # --- the login itself ---------------------------------------------------------------------
+    def _on_attempt(self, _: str) -> None:
+        self.attempts += 1
+        if self.began is None:
+            self._on_launch("")
+        self._answered, self._next_kind = False, None
+        if self.state != words.WAITING_2FA:
+            self._become(words.LOGGING_IN)
+
+    def _on_logging_in(self, _: str) -> None:
+        if self.state in (words.UNKNOWN, words.STARTING, words.WAITING_2FA):
+            self._become(words.LOGGING_IN)
+
+    def _on_login(self, _: str) -> None:
+        self._completed = True
+        self._open.clear()
+        if self.state != words.LOGGED_IN:
+            self._become(words.LOGGED_IN)
+
+    def _on_refused(self, _: str) -> None:
+        if self.began == TOKEN:
+            self._become(words.RESTARTING, code="token-refused")
+        else:
+            self._hold("bad-credentials")
+
+    def _on_failed(self, _: str) -> None:
+        self._refuse(words.MAINTENANCE)
+
+    def _on_no_answer(self, _: str) -> None:
+        self._refuse(words.NO_ANSWER)
+
+    def _on_silent(self, _: str) -> None:
+        if not self._answered:
+            self._refuse(words.NO_ANSWER)
+
+    def _on_throttled(self, argument: str) -> None:
+        self._refuse(words.THROTTLED, self._at + int(argument) if argument else None)
+
+    def _on_locked(self, _: str) -> None:
+        self._hold("account-locked")
+
+    def _on_passkey(self, _: str) -> None:
+        self._hold("passkey-required")
+
+    def _on_expired(self, _: str) -> None:
+        self._hold("password-expired")
+
+    def _on_exhausted(self, _: str) -> None:
+        self._hold("login-exhausted")
+
+    def _on_yielded(self, _: str) -> None:
+        self._hold("session-taken")
+
+    def _on_choice(self, _: str) -> None:
+        self._block(_EXISTING, "session-choice")
+
+    def _on_no_window(self, _: str) -> None:
+        self._become(words.STARTING, code="login-dialog-missing")
+
+    def _on_no_token(self, _: str) -> None:
+        self._token = False
+
+    def _on_resumes(self, _: str) -> None:
+        self.began = TOKEN
+        if self.state in (words.STARTING, words.UNKNOWN):
+            self._become(words.RESTARTING)
+
+    def _on_token_refused(self, _: str) -> None:
+        self.began = PASSWORD
+        self._become(words.LOGGING_IN, code="token-refused")
+
+    # --- the second factor --------------------------------------------------------------------
+    def _on_push(self, _: str) -> None:
+        asked = self.state == words.WAITING_2FA
+        kind = self.kind if asked and self.kind and self.until else words.PUSH
+        self._ask(kind, until=self._at + APPROVAL_SECONDS)
+
+    def _on_push_device(self, _: str) -> None:
+        self._ask(words.PUSH, until=self._at + APPROVAL_SECONDS)
+
+    def _on_code(self, _: str) -> None:
+        self._ask(words.CODE, until=self._at + APPROVAL_SECONDS)
+
+    def _on_device(self, _: str) -> None:
+        self._ask(words.DEVICE, until=self.until or self._at + APPROVAL_SECONDS)
+
+    def _on_asked(self, _: str) -> None:
+        self._ask(self.kind, until=self._at + APPROVAL_SECONDS)
+
+    def _on_duration(self, argument: str) -> None:
+        self._duration = int(argument)
+        if self.state == words.WAITING_2FA and self._duration < EXPIRED_AFTER:
+            self._become(words.LOGGING_IN)
+
+    def _on_asked_again(self, _: str) -> None:
+        self._ask(self.kind or words.PUSH, until=None)
+
+    def _on_not_asked_again(self, _: str) -> None:
+        if not self._completed and self._duration >= EXPIRED_AFTER:
+            self._block(_SECOND_FACTOR, "second-factor-expired")
+
+    def _on_ends_soon(self, argument: str) -> None:
+        self._become(words.LOGGING_IN, until=self._at + int(argument or 0))
+
+    def _on_unfinished(self, _: str) -> None:
+        self._become(words.STARTING, code="second-factor-unfinished")
+
+    def _on_unapproved(self, _: str) -> None:
+        self._become(words.LOGGING_IN, code="second-factor-unfinished")
+
+    def _on_answered(self, _: str) -> None:
+        self._answered = True
+
+    def _on_by_push(self, _: str) -> None:
+        self._next_kind = words.PUSH
+
+    def _on_by_code(self, _: str) -> None:
+        self._next_kind = self._next_kind or words.CODE
+
+    def _on_by_passkey(self, _: str) -> None:
+        self._next_kind = self._next_kind or words.PASSKEY
+
+    def _on_challenge(self, _: str) -> None:
+        self._ask(self._next_kind or self.kind, until=self._at + APPROVAL_SECONDS)
+
+    def _on_authenticated(self, _: str) -> None:
+        self._become(words.LOGGING_IN)
+
+    def _on_unanswered(self, _: str) -> None:
+        if self.state == words.WAITING_2FA:
+            self.until = None
+        else:
+            self._refuse(words.NO_ANSWER)
+
+    # --- windows ------------------------------------------------------------------------------
+    def _on_opened(self, argument: str) -> None:
+        if argument and not self._completed and not argument.startswith(_OWN_MEANING):
+            self._open[argument] = self._at
+
+    def _on_closed(self, argument: str) -> None:
+        self._open.pop(argument, None)
+        if self.state == words.BLOCKED and self.window == argument:
+            self._become(words.LOGGED_IN if self._completed else words.LOGGING_IN)
+
+    def _on_blocker(self, argument: str) -> None:
+        if "asskey" in argument:
+            self._ask(words.PASSKEY, until=None)
+        else:
+            self._block(argument, "window")
+
+    # --- ibg-controller's own /health -----------------------------------------------------------
+    def _on_controller(self, argument: str) -> None:
+        event = _HEALTH.get(argument.upper())
+        if event is None:
+            if self.state in (words.UNKNOWN, words.STOPPED, words.LOGGED_IN):
+                self._become(words.STARTING)
+        elif event != "logging-in" or self.state != words.LOGGING_IN:
+            self.note(event, self._at)
+
+
+_ENDS_A_HOLD = ("launch", "start", "begin", "login")
+HANDLERS: dict[str, str] = {
+    name[4:].replace("_", "-"): name for name in vars(Login) if name.startswith("_on_")
+}
+"""Every event that means something, and the method that takes it."""
+
+
+def iso(at: float | None) -> str | None:
+    """Seconds since 1970 as ISO 8601 UTC."""
+    if at is None:
+        return None
+    return dt.datetime.fromtimestamp(int(at), dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: UP017 - Python 3.9
+
+
+def replay(text: str, session: str | None = None, controller: str | None = None) -> Login:
+    """The login that a container has written down: a line is `SECONDS EVENT [ARGUMENT]`."""
+    login = Login(session, controller)
+    for line in text.splitlines():
+        at, event, argument = (*line.split(None, 2), "", "")[:3]
+        if at.isdigit() and event:
+            if event == "by":
+                login.controller = argument
+                continue
+            login.look(float(at))
+            login.note(event, float(at), argument)
+    return login
