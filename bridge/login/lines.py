@@ -62,7 +62,10 @@ ROWS: tuple[Row, ...] = (
     Row("token", r"autorestart file found at|AUTORESTART_OPTION is -Drestart="),
     Row("no-token", r"autorestart file not found|so they've all been deleted"),
     Row("resumes", r"IBC: Re-starting session"),
-    Row("restarting", r"IBC will (cold-)?restart shortly|IBC: (Auto restart|Cold restart) in progress"),
+    Row(
+        "restarting",
+        r"IBC will (cold-)?restart shortly|IBC: (Auto restart|Cold restart) in progress",
+    ),
     Row("exit", r"IBC returned exit status ([0-9]+)", True),
     Row("finished", r"^Gateway finished|IBC: Gateway finished"),
     Row(
@@ -83,11 +86,16 @@ ROWS: tuple[Row, ...] = (
     Row("asked", r"IBController > second factor authentication in progress"),
     Row("login", r"IBController > (login completed|startup state: [A-Z_]+ -> READY)"),
     Row("refused", r"IBController > unrecognized username or password -- login rejected"),
-    Row("failed", r"IBController > (login failed -- transient|login error:|transient login failure)"),
+    Row(
+        "failed", r"IBController > (login failed -- transient|login error:|transient login failure)"
+    ),
     Row("throttled", r"too many failed login attempts -- retrying in ([0-9]+)", True),
     Row("locked", r"too many failed login attempts -- relogin disabled"),
     Row("no-window", r"IBController > login frame never appeared"),
-    Row("yielded", r"existing session detected -- (secondary|second attempt|primaryoverride), ending"),
+    Row(
+        "yielded",
+        r"existing session detected -- (secondary|second attempt|primaryoverride), ending",
+    ),
     Row("choice", r"existing session detected -- manual"),
     Row("opened", r"unhandled unprompted window: ([A-Za-z][^'\"]*)", True),
     Row("restarting", r"IBController > (mfa_timeout_action=restart|cold_restart_time reached)"),
@@ -100,12 +108,17 @@ ROWS: tuple[Row, ...] = (
     Row("answered", r" - NS_AUTH_START "),
     Row("token-refused", r" - NS_AUTH_START .*pwd=1 .*initialTokenType=(SOFT|TST)"),
     Row("by-push", r" - NS_AUTH_START .*token\(s\)=\[.*IB ?Key"),
-    Row("by-code", r" - NS_AUTH_START .*token\(s\)=\[.*(SMS|[Cc]ard|[Cc]ode|[Aa]uthenticator|TOTP)"),
+    Row(
+        "by-code", r" - NS_AUTH_START .*token\(s\)=\[.*(SMS|[Cc]ard|[Cc]ode|[Aa]uthenticator|TOTP)"
+    ),
     Row("by-passkey", r" - NS_AUTH_START .*token\(s\)=\[.*([Pp]asskey|FIDO|WebAuthn)"),
     Row("challenge", r" - Received CHALLENGE"),
     Row("authenticated", r" - ### onAuthenticationCompleted .*authenticated=true"),
     Row("unanswered", r" - Authorization failed: SUPPRESS_MESSAGE_BOX"),
-    Row("refused", r" - (AUTH_RESULT indicates wrong password|Authorization failed: Invalid username)"),
+    Row(
+        "refused",
+        r" - (AUTH_RESULT indicates wrong password|Authorization failed: Invalid username)",
+    ),
     Row("failed", r" - Authorization failed: ([^SI]|S[^U]|I[^n])"),
     Row("silent", r" - (Authentication timeout|AuthTimeoutMonitor-CCP: Timeout!)"),
     Row("login", r" - Switching to a new encrypted log"),

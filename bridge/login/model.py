@@ -8,7 +8,7 @@ so until a launch: nothing launches while it is held, so a launch means that a p
 from __future__ import annotations
 
 import datetime as dt
-from typing import Callable
+from collections.abc import Callable
 
 from bridge.login import words
 from bridge.login.lines import events, source
@@ -21,7 +21,7 @@ EXPIRED_AFTER = 175
 """A dialog that closed so late after the login began was not answered."""
 WINDOW_PATIENCE = 60
 """An unknown window that is open for so long waits for somebody."""
-PASSWORD, TOKEN = "password", "token"  # noqa: S105 - how a login begins
+PASSWORD, TOKEN = "password", "token"
 _SECOND_FACTOR = "Second Factor Authentication"
 _EXISTING = "Existing session detected"
 _OWN_MEANING = (

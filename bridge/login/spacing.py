@@ -8,6 +8,7 @@ minutes, or when the maintenance ends. Never more than nine in an hour, whatever
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from dataclasses import dataclass, field
 
@@ -96,8 +97,11 @@ def maintenance_until(at: float) -> int:
 
 
 def new_york_offset(moment: int) -> int:
-    """Seconds that New York is ahead of UTC: -4 hours from the second Sunday of March, 02:00, to
-    the first Sunday of November, 02:00, else -5. Own arithmetic: a host may have no zones."""
+    """Seconds that New York is ahead of UTC.
+
+    -4 hours from the second Sunday of March, 02:00, to the first Sunday of November, 02:00, else
+    -5. Own arithmetic: a host may have no zones.
+    """
     year = time.gmtime(moment).tm_year
     begins = _sunday(year, 3, 2) + 7 * HOUR
     ends = _sunday(year, 11, 1) + 6 * HOUR
@@ -113,6 +117,4 @@ def _sunday(year: int, month: int, count: int) -> int:
 
 def _days(year: int, month: int) -> int:
     """Days from 1970 to the first of a month."""
-    import datetime
-
-    return datetime.date(year, month, 1).toordinal() - datetime.date(1970, 1, 1).toordinal()
+    return dt.date(year, month, 1).toordinal() - dt.date(1970, 1, 1).toordinal()

@@ -202,6 +202,6 @@ def told(state: str, kind: str | None, trouble: Trouble | None, window: str | No
         return _ASKED[kind]
     if state == BLOCKED and window:
         return f"a window waits for an answer: {window}"
-    if trouble is not None and state in (HELD, BLOCKED, WAITING_BROKER, STARTING):
+    if trouble is not None and state != LOGGED_IN:
         return trouble.message
     return _TOLD.get(state, state.replace("-", " "))

@@ -1,17 +1,20 @@
-"""`logs [SERVICE] [-f] [--since]`: what the services say."""
+"""`logs [SERVICE] [-f] [--since]`: what the services say; `--explain`: what the login did."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infrastructure.cli.complete import services
 from infrastructure.cli.log_lines import readable
 from infrastructure.cli.settings import settings
+
+if TYPE_CHECKING:
+    from infrastructure.cli.settings import Settings
 
 
 def command(
@@ -29,22 +32,37 @@ def command(
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, help="The last so many of each; 0: all")
     ] = 200,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="The gateway's log as a timeline of its login, with advice"),
+    ] = False,
+    file: Annotated[
+        str, typer.Option("--file", metavar="FILE", help="With --explain: a saved log; - is stdin")
+    ] = "",
 ) -> None:
     """Show the services' logs, ordered by time.
 
     Requests and events are shown as people read them. With --json, one JSON object a line, as it
-    was logged: service, time, line.
+    was logged: service, time, line. With --explain the gateway's log, or a saved one (IBC's,
+    ibcontroller's, IBKR's launcher.log), becomes a timeline of login states; it shows no address,
+    id or hash of the log.
 
     \b
     Examples:
       ./deploy.py logs gateway
       ./deploy.py logs -f bridge --since 10m
+      ./deploy.py logs gateway --explain
+      ./deploy.py logs gateway --explain --file launcher.log
     """
     from infrastructure.cli.host import connected
     from infrastructure.errors import Interrupted
 
     check_since(since)
     current = settings(context)
+    if explain or file:
+        check_explain(list(services or ()), explain=explain, follow=follow)
+        explain_login(current, file, since)
+        return
     with connected(current, current.target()) as session:
         session.open()
         wanted = list(services or ())
@@ -56,6 +74,81 @@ def command(
             if not follow:
                 raise
             raise typer.Exit(Interrupted.exit_code) from None  # how one leaves, not an error
+
+
+def check_explain(services: list[str], *, explain: bool, follow: bool) -> None:
+    """Raises UsageError for what does not go with --explain."""
+    from infrastructure.errors import UsageError
+
+    if not explain:
+        raise UsageError("--file goes with --explain", hint="./deploy.py logs gateway --explain")
+    if follow:
+        raise UsageError("--explain shows what there is", hint="leave -f out, and ask again")
+    if services not in ([], ["gateway"]):
+        raise UsageError("--explain is for the gateway", hint="./deploy.py logs gateway --explain")
+
+
+def explain_login(current: Settings, file: str, since: str) -> None:
+    """Prints the timeline of a saved log, or of the gateway that runs."""
+    from infrastructure.diagnose.timeline import lines_for_people
+
+    found = saved(current, file) if file else running(current, since)
+    current.out.document(found)
+    for line in lines_for_people(found):
+        current.out.data(line)
+
+
+def saved(current: Settings, file: str) -> dict[str, Any]:
+    """The timeline of a file; no host and no stack.yaml are needed."""
+    from contextlib import nullcontext
+    from pathlib import Path
+
+    from infrastructure.diagnose.timeline import explain
+    from infrastructure.errors import UsageError
+
+    try:
+        opened = (
+            nullcontext(sys.stdin)
+            if file == "-"
+            else Path(file).expanduser().open(encoding="utf-8", errors="replace")
+        )
+        with opened as lines:
+            timeline = explain(lines, time_zone(current))
+    except OSError as error:
+        raise UsageError(f"--file: {file} cannot be read: {error.strerror}") from None
+    if not timeline.known:
+        raise UsageError(
+            f"--file: {'standard input' if file == '-' else file} is no log of a gateway's login",
+            hint="IBC's or ibcontroller's log, or launcher.log from the gateway's settings folder",
+        )
+    return timeline.shown()
+
+
+def running(current: Settings, since: str) -> dict[str, Any]:
+    """The timeline of the gateway's container."""
+    import time
+
+    from infrastructure.cli.host import connected
+    from infrastructure.diagnose.timeline import Timeline
+
+    target = current.target()
+    timeline = Timeline(target.stack.gateway.time_zone)
+    with connected(current, target) as session:
+        session.open()
+        for row in session.logs(["gateway"], since=since, lines=0, follow=False):
+            timeline.add(row["text"], "" if row["time"] == "-" else row["time"])
+    return timeline.shown(time.time())
+
+
+def time_zone(current: Settings) -> str:
+    """The gateway's, where a stack.yaml can be read; else the default one."""
+    from infrastructure.config.gateway import Gateway
+    from infrastructure.errors import GangwayError
+
+    try:
+        return current.target().stack.gateway.time_zone
+    except GangwayError:
+        return Gateway().time_zone
 
 
 def check_since(text: str) -> None:

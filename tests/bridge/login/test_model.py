@@ -34,8 +34,7 @@ class Tale:
     def ibc(self, *lines: str, seconds: float = 10) -> Tale:
         return self.add(*(IBC + line for line in lines), seconds=seconds)
 
-    @property
-    def shape(self) -> tuple[str, str | None]:
+    def shape(self) -> tuple[str | None, ...]:
         return self.login.state, self.login.code
 
 
@@ -59,9 +58,9 @@ def test_every_event_of_the_table_means_something() -> None:
 
 def test_a_plain_login() -> None:
     tale = begun().ibc("Click button: I understand and accept", "Found Gateway main window")
-    assert tale.shape == ("logging-in", None)
+    assert tale.shape() == ("logging-in", None)
     tale.ibc("Login has completed", "Configuration tasks completed")
-    assert tale.shape == ("logged-in", None)
+    assert tale.shape() == ("logged-in", None)
     assert tale.told == ["starting", "logging in", "logged in"]
     assert tale.login.controller == "ibc"
 
@@ -70,7 +69,7 @@ def test_one_failed_window_counts_once_and_is_not_a_refusal() -> None:
     """The title stands in four lines of one window; IBC then says it once more itself."""
     tale = begun().ibc(*window("Login failed"), "Login failed", "Cold restart in progress")
     tale.add("IBC returned exit status 0", "IBC will cold-restart shortly")
-    assert tale.shape == ("waiting-broker", "broker-maintenance")
+    assert tale.shape() == ("waiting-broker", "broker-maintenance")
     assert not tale.login.held
     assert len([text for text in tale.told if "refuses" in text]) == 1
 
@@ -115,11 +114,11 @@ def test_what_passes_by_itself_is_never_held(line: str, start: float, why: str) 
 def test_what_only_a_person_can_mend_is_held(line: str, code: str) -> None:
     tale = begun().ibc(line).add("IBC returned exit status 137", "Gateway finished")
     tale.ibc("Login failed")
-    assert tale.shape == ("held", code)
+    assert tale.shape() == ("held", code)
     assert tale.login.trouble
     assert tale.login.trouble.held
     tale.add("Starting Gateway with this command:")
-    assert tale.shape == ("starting", None), "a new login forgets the old trouble"
+    assert tale.shape() == ("starting", None), "a new login forgets the old trouble"
 
 
 def test_the_hint_of_a_taken_session_does_not_name_what_is_set() -> None:
@@ -129,7 +128,10 @@ def test_the_hint_of_a_taken_session_does_not_name_what_is_set() -> None:
 
 @pytest.mark.parametrize("scenario", [3, 5])
 def test_a_session_that_is_taken_over_goes_on(scenario: int) -> None:
-    assert begun().ibc(f"so continue this one (scenario {scenario})").shape == ("logging-in", None)
+    assert begun().ibc(f"so continue this one (scenario {scenario})").shape() == (
+        "logging-in",
+        None,
+    )
 
 
 def test_a_refused_token_is_no_refused_password() -> None:
@@ -140,15 +142,15 @@ def test_a_refused_token_is_no_refused_password() -> None:
         "IBC will restart shortly",
         "Starting Gateway with this command:",
     )
-    assert tale.shape == ("restarting", None)
+    assert tale.shape() == ("restarting", None)
     tale.ibc("Re-starting session", *window("Unrecognized Username or Password"))
-    assert tale.shape == ("restarting", "token-refused")
+    assert tale.shape() == ("restarting", "token-refused")
     tale.add(
         "IBC returned exit status 137",
         "autorestart file not found: full authentication will be required",
         "Starting Gateway with this command:",
     ).ibc("Login attempt: 1", *window("Unrecognized Username or Password"))
-    assert tale.shape == ("held", "bad-credentials"), "the full login was refused as well"
+    assert tale.shape() == ("held", "bad-credentials"), "the full login was refused as well"
 
 
 def test_a_soft_restart_is_not_told_as_an_early_end() -> None:
@@ -176,11 +178,11 @@ def test_one_approval_however_often_its_dialog_opens() -> None:
             f"Login attempt: {attempt}",
             *PUSH,
         )
-        assert tale.shape == ("waiting-2fa", None)
+        assert tale.shape() == ("waiting-2fa", None)
     assert tale.login.asked_since == since
     assert tale.told.count("waiting for 2FA: approve on IBKR Mobile") == 1
     tale.ibc("Duration since login: 20 seconds", "Login has completed")
-    assert tale.shape == ("logged-in", None)
+    assert tale.shape() == ("logged-in", None)
 
 
 def test_nobody_asks_again_without_relogin() -> None:
@@ -189,7 +191,7 @@ def test_nobody_asks_again_without_relogin() -> None:
         "Duration since login: 183 seconds",
         "Re-login after second factor authentication timeout not required",
     )
-    assert tale.shape == ("blocked", "second-factor-expired")
+    assert tale.shape() == ("blocked", "second-factor-expired")
     assert tale.login.window == "Second Factor Authentication"
 
 
@@ -199,7 +201,7 @@ def test_a_late_approval_still_logs_in() -> None:
         "Duration since login: 40 seconds",
         "Re-login after second factor authentication timeout not required",
     )
-    assert tale.shape == ("logging-in", None)
+    assert tale.shape() == ("logging-in", None)
 
 
 @pytest.mark.parametrize(
@@ -227,11 +229,11 @@ def test_the_kind_of_the_second_factor(lines: list[str], kind: str) -> None:
 
 def test_a_window_that_nobody_answers() -> None:
     tale = begun().ibc(*window("Important Notice 12345"))
-    assert tale.shape == ("logging-in", None)
+    assert tale.shape() == ("logging-in", None)
     tale.login.look(tale.now + 60)
     assert (tale.login.state, tale.login.window) == ("blocked", "Important Notice")
     tale.ibc(f"{DIALOG}Important Notice 12345; event=Closed")
-    assert tale.shape == ("logging-in", None)
+    assert tale.shape() == ("logging-in", None)
 
 
 def test_a_known_blocker_is_told_at_once_also_after_the_login() -> None:
@@ -240,7 +242,7 @@ def test_a_known_blocker_is_told_at_once_also_after_the_login() -> None:
     tale.ibc(*window(title))
     assert (tale.login.state, tale.login.window) == ("blocked", title)
     tale.ibc(f"{DIALOG}{title}; event=Closed")
-    assert tale.shape == ("logged-in", None)
+    assert tale.shape() == ("logged-in", None)
 
 
 @pytest.mark.parametrize(
@@ -255,12 +257,12 @@ def test_a_known_blocker_is_told_at_once_also_after_the_login() -> None:
     ],
 )
 def test_exits(status: int, shape: tuple[str, str]) -> None:
-    assert begun().add(f"IBC returned exit status {status}").shape == shape
+    assert begun().add(f"IBC returned exit status {status}").shape() == shape
 
 
 def test_an_orderly_log_off_is_no_trouble() -> None:
     tale = begun().ibc("Login has completed").add("IBC returned exit status 0", "Gateway finished")
-    assert tale.shape == ("stopped", None)
+    assert tale.shape() == ("stopped", None)
 
 
 # --- ibcontroller --------------------------------------------------------------------------------
@@ -308,7 +310,7 @@ def driven(*lines: str) -> Tale:
 )
 def test_ibcontroller(lines: list[str], shape: tuple[str, str | None]) -> None:
     tale = driven(*lines)
-    assert tale.shape == shape
+    assert tale.shape() == shape
     assert tale.login.controller == "ibcontroller"
 
 
@@ -332,9 +334,7 @@ def test_ibcontroller_with_a_token() -> None:
 
 def launched(*messages: str) -> Tale:
     stamp = "2026-11-28 10:00:00.123 INFO  [JTS-Login] - "
-    return Tale(
-        *(stamp + text for text in ("----- IB GATEWAY RESTART -----", ATTEMPT, *messages))
-    )
+    return Tale(*(stamp + text for text in ("----- IB GATEWAY RESTART -----", ATTEMPT, *messages)))
 
 
 ATTEMPT = "LauncherLoginThread.runLoginWithUI()[user=x loginAttempt=1 z]"
@@ -383,11 +383,9 @@ AUTH = "NS_AUTH_START version=1 pwd=1 soft=0 token(s)=[5.2|IB Key|] initialToken
         ),
     ],
 )
-def test_launcher_log(
-    messages: list[str], shape: tuple[str, str | None], kind: str | None
-) -> None:
+def test_launcher_log(messages: list[str], shape: tuple[str, str | None], kind: str | None) -> None:
     tale = launched(*messages)
-    assert tale.shape == shape
+    assert tale.shape() == shape
     assert tale.login.kind == kind
     assert source("2026-11-28 10:00:00.123 INFO  [JTS-Login] - x") == "launcher.log"
 

@@ -190,9 +190,7 @@ class World:
         if said is not None:
             self.fail(said)
         elif refused:
-            self.line(
-                "detected dialog entitled: Unrecognized Username or Password; event=Opened"
-            )
+            self.line("detected dialog entitled: Unrecognized Username or Password; event=Opened")
             assert self.login.code == "token-refused"
             self.line("IBC returned exit status 137", ibc=False)
         else:
@@ -249,8 +247,8 @@ def test_fifty_weeks(seed: int) -> None:
         if back is None:
             continue
         touched = any(maintenance_until(at) for at in range(ended, back, 60))
-        place = "inside" if touched else "outside"
-        worst[place] = max(worst[place], back - ended)
+        where = "inside" if touched else "outside"
+        worst[where] = max(worst[where], back - ended)
     assert worst["outside"] <= 12 * 60, worst
     assert worst["inside"] <= 22 * 60, worst
     assert all(later > earlier for earlier, later in pairwise(attempts))

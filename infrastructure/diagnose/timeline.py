@@ -1,0 +1,124 @@
+"""A gateway's log as a timeline of login states. Pure; the lines may come from a file.
+
+What a line says is judged by `bridge.login`; here its time is found, and the program that wrote
+the log is told apart. Nothing of a line is passed on but what the table knows by name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from bridge.login.lines import source
+from bridge.login.model import Login
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_UTC = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)? (?:gateway +)?")
+_LOCAL = re.compile(r"(?:^|\| )\[?(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)[:.,]\d{3}\b")
+_BANNER = re.compile(r"Starting IBC version .* on (\d{4}-\d\d-\d\d) at (\d\d:\d\d:\d\d)")
+_SERVICE = re.compile(r"^[A-Za-z0-9_.-]+\s+\| ")
+LONGEST = 4096
+"""Characters of a line that are looked at."""
+
+
+class Timeline:
+    """Takes lines in their order; `shown` is the answer."""
+
+    def __init__(self, zone: str = "America/New_York") -> None:
+        self._zone = ZoneInfo(zone)
+        self._login = Login()
+        self._sources: Counter[str] = Counter()
+        self._events: list[dict[str, str | None]] = []
+        self._at, self._time = 0.0, ""
+
+    def add(self, line: str, time: str = "") -> None:
+        """One line; `time` is when the engine took it (ISO 8601 UTC), where that is known."""
+        text = self._timed(_unwrapped(line[:LONGEST]), time)
+        name = source(text)
+        if name is not None:
+            self._sources[name] += 1
+        before = self._login.attempts
+        told = self._login.feed(text, self._at)
+        again = self._login.attempts > max(before, 1)
+        if told or again:
+            attempt = f" (attempt {self._login.attempts})" if again else ""
+            self._tell((told or "logging in again") + attempt)
+
+    def _timed(self, text: str, time: str) -> str:
+        match = _UTC.match(text)
+        if match:
+            time, text = match[1], text[match.end() :]
+        if time:
+            moment = datetime.fromisoformat(time[:19]).replace(tzinfo=UTC)
+            self._at, self._time = moment.timestamp(), f"{time[:19]}Z"
+            return text
+        match = _LOCAL.search(text) or _BANNER.search(text)
+        if match:
+            local = datetime.fromisoformat(f"{match[1]}T{match[2]}")
+            self._at = local.replace(tzinfo=self._zone).timestamp()
+            self._time = local.isoformat()
+        return text
+
+    def _tell(self, detail: str) -> None:
+        at = self._time or None
+        self._events.append({"at": at, "state": self._login.state, "detail": detail})
+
+    @property
+    def known(self) -> bool:
+        """Whether any line was a login controller's or the gateway's own."""
+        return bool(self._sources)
+
+    def shown(self, now: float | None = None) -> dict[str, Any]:
+        """`{"source", "events", "state", "trouble", "attempts"}`; `now` for a log that runs."""
+        told = self._login.look(self._at if now is None else now)
+        if told:
+            self._tell(told)
+        trouble = self._login.trouble
+        return {
+            "source": self._sources.most_common(1)[0][0] if self._sources else None,
+            "events": list(self._events),
+            "state": self._login.state,
+            "trouble": None if trouble is None else trouble.shown(),
+            "attempts": self._login.attempts,
+        }
+
+
+def explain(lines: Iterable[str], zone: str = "America/New_York") -> Timeline:
+    """The timeline of a saved log."""
+    found = Timeline(zone)
+    for line in lines:
+        found.add(line)
+    return found
+
+
+def _unwrapped(line: str) -> str:
+    """Without what `docker compose logs`, or `logs --json`, put around a line."""
+    text = line.rstrip("\r\n")
+    if text.startswith('{"service"'):
+        try:
+            found = json.loads(text)
+            return f"{found['time']} {found['line']}"
+        except (ValueError, KeyError, TypeError):
+            return text
+    return _SERVICE.sub("", text)
+
+
+def lines_for_people(found: dict[str, Any]) -> Iterator[str]:
+    """The timeline, its end and what to do."""
+    width = max((len(one["state"]) for one in found["events"]), default=0)
+    for one in found["events"]:
+        at = (one["at"] or "-").replace("T", " ")
+        yield f"{at:<20}  {one['state']:<{width}}  {one['detail']}"
+    attempts = found["attempts"]
+    count = f"{attempts} login attempt{'' if attempts == 1 else 's'}"
+    yield f"now: {found['state']}, after {count} ({found['source']})"
+    trouble = found["trouble"]
+    if trouble is not None:
+        yield f"why: {trouble['message']} [{trouble['code']}]"
+        yield f"what to do: {trouble['hint']}"

@@ -1,0 +1,126 @@
+"""`logs gateway --explain`: saved logs of every kind, told apart and explained; nothing leaks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infrastructure.diagnose.timeline import explain, lines_for_people
+from infrastructure.render.templates import PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOGS = PROJECT / "tests" / "deploy" / "login_logs"
+SECRETS = ("U1234567", "203.0.113.9", "dabcdef0123", "mistral")
+IBC = (LOGS / "ibc.log").read_text()
+IBCONTROLLER = (LOGS / "ibcontroller.log").read_text()
+LAUNCHER = (LOGS / "launcher.log").read_text()
+
+
+def states(found: dict[str, Any]) -> list[str]:
+    return [one["state"] for one in found["events"]]
+
+
+def test_ibc() -> None:
+    found = explain(IBC.splitlines()).shown()
+    assert found["source"] == "ibc"
+    assert states(found) == [
+        *("starting", "logging-in", "waiting-broker"),
+        *("starting", "logging-in", "waiting-2fa", "logging-in", "logged-in"),
+        *("restarting", "restarting"),  # as planned; then its saved session is refused
+        *("starting", "logging-in", "held"),
+    ]
+    assert found["events"][9]["detail"] == "IBKR no longer takes the saved session"
+    assert found["state"] == "held"
+    assert found["trouble"]["code"] == "bad-credentials"
+    assert found["trouble"]["held"] is True
+    assert found["attempts"] == 3
+    assert found["events"][0]["at"] == "2026-11-24T10:14:30"
+    assert set(found) == {"source", "events", "state", "trouble", "attempts"}
+    assert all(set(one) == {"at", "state", "detail"} for one in found["events"])
+
+
+def test_ibcontroller() -> None:
+    found = explain(IBCONTROLLER.splitlines()).shown()
+    assert found["source"] == "ibcontroller"
+    assert states(found) == [
+        *("logging-in", "waiting-broker", "logging-in"),
+        *("waiting-2fa", "logged-in"),
+    ]
+    assert found["trouble"] is None
+    assert found["attempts"] == 2
+
+
+def test_launcher_log() -> None:
+    found = explain(LAUNCHER.splitlines()).shown()
+    assert found["source"] == "launcher.log"
+    assert states(found) == ["starting", "logging-in", "waiting-2fa"]
+    assert found["state"] == "waiting-2fa"
+    assert found["attempts"] == 1
+
+
+@pytest.mark.parametrize("log", [IBC, IBCONTROLLER, LAUNCHER])
+def test_nothing_of_the_file_is_shown_but_what_has_a_name(log: str) -> None:
+    found = explain(log.splitlines()).shown()
+    text = json.dumps(found) + "\n".join(lines_for_people(found))
+    assert not [secret for secret in SECRETS if secret in text]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "2026-11-24T15:14:39.123456789Z {}",
+        "2026-11-24T15:14:39 {}",
+        "2026-11-24T15:14:39 gateway  {}",
+        "gateway-1  | 2026-11-24T15:14:39.1Z {}",
+        '{{"service": "gateway", "time": "2026-11-24T15:14:39.1Z", "line": "{}"}}',
+    ],
+)
+def test_the_engines_own_times_come_first(wrap: str) -> None:
+    line = "2026-11-24 10:14:39:375 IBC: Login attempt: 1"
+    found = explain([wrap.format(line)]).shown()
+    assert found["events"][-1]["at"] == "2026-11-24T15:14:39Z"
+    assert found["state"] == "logging-in"
+
+
+def test_a_saved_log_needs_no_stack_and_no_host(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_text(IBC)
+    done = run(tmp_path, "--json", "logs", "gateway", "--explain", "--file", "x.log")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "held"
+    done = run(tmp_path, "logs", "--explain", "--file", "x.log")
+    assert "what to do: correct gateway.username or the password" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["logs", "--file", "x"], "--file goes with --explain"),
+        (["logs", "--explain", "-f"], "--explain shows what there is"),
+        (["logs", "bridge", "--explain"], "--explain is for the gateway"),
+        (["logs", "--explain", "--file", "none"], "cannot be read"),
+        (["logs", "--explain", "--file", "other.txt"], "is no log of a gateway's login"),
+    ],
+)
+def test_what_cannot_be_explained(tmp_path: Path, arguments: list[str], said: str) -> None:
+    (tmp_path / "other.txt").write_text("127.0.0.1 localhost\n")
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "hint: " in done.stderr or "cannot be read" in said
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "deploy.py"), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
