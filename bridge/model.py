@@ -263,13 +263,26 @@ class CommissionReport(Struct, rename="camel", frozen=True, kw_only=True):
     realized_pnl: float | None = None
 
 
+class Unreadable(Struct, rename="camel", frozen=True, kw_only=True):
+    """A message about orders or money that cannot be taken as it came.
+
+    `kind` is `execution`, `commission`, `open-order` ...; `name` what it is about, as far as that
+    can be read; `content` the message.
+    """
+
+    kind: str
+    name: str
+    cause: str
+    content: str
+
+
 class Position(Struct, rename="camel", frozen=True, kw_only=True):
     """A holding; ``average_cost`` includes the multiplier."""
 
     account: str
     contract: Contract
     quantity: float
-    average_cost: float
+    average_cost: float | None
 
 
 class AccountValue(Struct, rename="camel", frozen=True, kw_only=True):
@@ -296,7 +309,7 @@ class PnL(Struct, rename="camel", frozen=True, kw_only=True):
 class PriceTick(Struct, rename="camel", frozen=True):
     """A price, with its size where it has one.
 
-    ``price`` None: there is none (the broker's -1 with size 0).
+    ``price`` None: there is none.
     """
 
     field: str
@@ -309,7 +322,7 @@ class SizeTick(Struct, rename="camel", frozen=True):
     """A size: ``bidSize``, ``askSize``, ``lastSize``, ``volume``, ``openInterest`` ..."""
 
     field: str
-    size: float
+    size: float | None
     delayed: bool = False
 
 
@@ -320,7 +333,7 @@ class ValueTick(Struct, rename="camel", frozen=True):
     """
 
     field: str
-    value: float | str
+    value: float | str | None
     delayed: bool = False
 
 

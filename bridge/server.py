@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +17,8 @@ from bridge.environment import Environment
 from bridge.process import Bridge
 
 GRACE_SECONDS = 1.5  # for requests to end by themselves after SIGTERM
-LAST_SECONDS = 3  # for the answers of those that were then failed
+LAST_SECONDS = 2  # for the answers of those that were then failed
+END_SECONDS = 4.6  # after SIGTERM: whatever still hangs (a disk, a lock) is left hanging
 log = structlog.get_logger(__name__)
 
 
@@ -56,6 +59,7 @@ async def serve(environment: Environment, listener: socket.socket) -> None:
 
         def stop(name: str) -> None:
             log.info("stopping", signal=name)
+            end_soon(END_SECONDS)
             server.should_exit = True
             loop.call_later(GRACE_SECONDS, bridge.fail_pending)
 
@@ -64,6 +68,18 @@ async def serve(environment: Environment, listener: socket.socket) -> None:
         host, port = listener.getsockname()[:2]
         log.info("listening", host=host, port=port)
         await server.serve(sockets=[listener])
+
+
+def end_soon(seconds: float) -> None:
+    """Ends the process after that time, however it is stuck: what was promised is on the disk."""
+
+    def end() -> None:
+        log.warning("stopped-without-waiting", seconds=seconds)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def listen(environment: Environment) -> socket.socket:

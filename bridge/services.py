@@ -23,6 +23,7 @@ from prometheus_client import CollectorRegistry
 
 from bridge.clock import Clock
 from bridge.environment import Environment
+from bridge.store.condition import JournalCondition
 from bridge.tws.gateway import Gateway
 from bridge.tws.state import ConnectionState
 
@@ -47,6 +48,7 @@ class Services:
         self.environment = environment
         self.gateway = gateway
         self.clock = clock
+        self.journal = JournalCondition()
         self.metrics = CollectorRegistry(auto_describe=True)
         self.health_overlays: list[Callable[[], HealthOverlay | None]] = []
         self.start_hooks: list[Hook] = []

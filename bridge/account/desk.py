@@ -189,7 +189,7 @@ def _position(item: Position) -> PositionView:
         currency=contract.currency,
         quantity=item.quantity,
         average_cost=item.average_cost,
-        cost_basis=item.quantity * item.average_cost,
+        cost_basis=None if item.average_cost is None else item.quantity * item.average_cost,
         expiration=contract.expiration or None,
         strike=contract.strike,
         right=contract.right,

@@ -21,8 +21,8 @@ class PositionView(Struct, rename="camel", frozen=True, kw_only=True):
     exchange: str
     currency: str
     quantity: float
-    average_cost: float
-    cost_basis: float
+    average_cost: float | None
+    cost_basis: float | None
     expiration: str | None = None
     strike: float | None = None
     right: Right | None = None

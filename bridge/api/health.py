@@ -65,6 +65,17 @@ class Pacing(Answer):
     history_limit: int
 
 
+class Journal(Answer):
+    """Whether the journal takes what is written, seconds that its oldest message has waited.
+
+    `quarantined` messages of the broker's could not be kept and were set aside.
+    """
+
+    writable: bool
+    queue_age: float
+    quarantined: int
+
+
 class Health(Answer):
     """The session as it is, the root cause of what is wrong, and what to do."""
 
@@ -102,6 +113,7 @@ class Health(Answer):
     farms: dict[str, str]
     next_restart: PlannedRestart | None
     restart_under_way: bool
+    journal: Journal
     clock: datetime
 
 
@@ -123,11 +135,20 @@ def health(services: Services) -> Health:
     link, record = session.link, session.link.diagnostics.record
     facts, now = link.machine.facts, services.clock.now()
     state, action, tradable = link.machine.state, advice.next_action(link), can_trade(facts)
+    condition = services.journal
     over = overlay(services) if tradable else None
     if over:
         state, action = over.state, over.next_action
+    elif condition.trouble:
+        action = f"{condition.trouble.what}: {condition.trouble.next_step}. {action}"
+    elif condition.quarantined and state is State.READY:
+        action = (
+            f"{condition.quarantined} messages of the broker's could not be kept:"
+            " GET /journal shows them, compare them with TWS"
+        )
+    degraded = state is State.READY and condition.quarantined > 0
     return Health(
-        status=_status(session, state),
+        status="degraded" if degraded else _status(session, state),
         state=state.value,
         since=link.machine.since,
         connected=tradable,
@@ -172,6 +193,11 @@ def health(services: Services) -> Health:
         farms=dict(link.diagnostics.farms),
         next_restart=link.target.restarts.following(now),
         restart_under_way=link.target.restarts.active(now) is not None,
+        journal=Journal(
+            writable=condition.writable,
+            queue_age=round(condition.queue_age, 1),
+            quarantined=condition.quarantined,
+        ),
         clock=now,
     )
 

@@ -3,6 +3,9 @@
 Which order a message is about: its reference names it; else the broker's permanent id; else the
 number under this client id. A message about someone else's order leaves the orders alone; an
 execution of it is kept all the same.
+
+A message that cannot be kept (its numbers do not fit, its row is damaged) is set aside in the
+quarantine, alone: what came with it is absorbed.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from typing import Any, assert_never
 
 from msgspec import Struct, to_builtins
 
-from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus
+from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
 from bridge.orders import lifecycle
 from bridge.orders.lifecycle import Happening
-from bridge.store import commissions, executions, order_events, orders
+from bridge.store import audit, commissions, executions, order_events, orders, quarantine
+from bridge.store.audit import AuditEntry
+from bridge.store.database import may_heal
 from bridge.store.executions import ExecutionRow, Novelty
 from bridge.store.orders import OrderRecord
 
@@ -37,14 +42,29 @@ class Own(Struct, frozen=True):
     happening: Happening
 
 
-Message = OpenOrder | OrderStatus | Execution | CommissionReport | OrderErrorMessage | Own
+Message = (
+    OpenOrder | OrderStatus | Execution | CommissionReport | OrderErrorMessage | Own | Unreadable
+)
 
 
 class Absorbed(Struct):
-    """What has changed: the last state of each order and execution that did."""
+    """What has changed: the last state of each order and execution that did.
+
+    `set_aside` is what could not be kept, `quarantined` how many are now (None: as before).
+    """
 
     orders: dict[str, OrderRecord]
     executions: dict[str, ExecutionRow]
+    set_aside: list[quarantine.Entry]
+    quarantined: int | None = None
+
+    def take(self, other: Absorbed) -> None:
+        """Adds what came later."""
+        self.orders |= other.orders
+        self.executions |= other.executions
+        self.set_aside += other.set_aside
+        if other.quarantined is not None:
+            self.quarantined = other.quarantined
 
 
 class Absorber:
@@ -54,7 +74,7 @@ class Absorber:
         self._connection = connection
         self._client_id = client_id
         self._now = now
-        self.result = Absorbed({}, {})
+        self.result = Absorbed({}, {}, [])
 
     def absorb(self, message: Message) -> None:
         """Takes one message in."""
@@ -73,8 +93,39 @@ class Absorber:
                 self._execution(message)
             case CommissionReport():
                 self._commission(message)
+            case Unreadable():
+                self._set_aside(message)
             case _:
                 assert_never(message)
+        known = isinstance(message, Own | Unreadable)
+        if not known and quarantine.mended(self._connection, *about(message), now):
+            self.result.quarantined = quarantine.count(self._connection)
+
+    def _set_aside(self, message: Unreadable) -> None:
+        entry = quarantine.Entry(
+            kind=message.kind,
+            name=message.name,
+            cause=message.cause,
+            content=message.content,
+            at=self._now,
+        )
+        fresh = quarantine.add(self._connection, entry)
+        self.result.quarantined = quarantine.count(self._connection)
+        if not fresh:
+            return
+        self.result.set_aside.append(entry)
+        audit.add(
+            self._connection,
+            AuditEntry(
+                at=self._now,
+                api_key_id="bridge",
+                request_id="",
+                action="message.set-aside",
+                target=quarantine.plain(entry.name),
+                detail={"kind": entry.kind, "cause": quarantine.plain(entry.cause)},
+                result="set-aside",
+            ),
+        )
 
     def _advance(self, record: OrderRecord | None, happening: Happening) -> None:
         if record is None:
@@ -138,11 +189,63 @@ class Absorber:
 def absorb(
     connection: sqlite3.Connection, messages: Iterable[Message], client_id: int, now: datetime
 ) -> Absorbed:
-    """Takes messages in, in their order; returns what they have changed."""
+    """Takes messages in, in their order; returns what they have changed.
+
+    Each has a savepoint of its own: one that cannot be kept is set aside, and the others stay.
+
+    Raises:
+        sqlite3.Error: the disk is in trouble; the whole transaction is to be tried again.
+    """
+    result = Absorbed({}, {}, [])
+    for message in messages:
+        connection.execute("SAVEPOINT message")
+        absorber = Absorber(connection, client_id, now)
+        try:
+            absorber.absorb(message)
+        except Exception as error:
+            if may_heal(error) or isinstance(message, Unreadable):
+                raise
+            connection.execute("ROLLBACK TO message")
+            absorber = Absorber(connection, client_id, now)
+            absorber.absorb(_unkept(message, error))
+        connection.execute("RELEASE message")
+        result.take(absorber.result)
+    return result
+
+
+def absorb_own(
+    connection: sqlite3.Connection, messages: Iterable[Message], client_id: int, now: datetime
+) -> Absorbed:
+    """The same for what the bridge itself decides: all of it is kept, or this raises."""
     absorber = Absorber(connection, client_id, now)
     for message in messages:
         absorber.absorb(message)
     return absorber.result
+
+
+def about(message: Message) -> tuple[str, str]:
+    """The kind of a message, and the name of what it is about."""
+    match message:
+        case Own(order_id, happening):
+            return f"own-{type(happening).__name__.lower()}", order_id
+        case OpenOrder():
+            return "open-order", str(message.order.order_ref or message.order_id)
+        case OrderStatus():
+            return "order-status", str(message.order_id)
+        case OrderErrorMessage(number, code):
+            return "order-error", f"{number}/{code}"
+        case Execution():
+            return "execution", message.exec_id
+        case CommissionReport():
+            return "commission", message.exec_id
+        case Unreadable():
+            return message.kind, message.name
+
+
+def _unkept(message: Message, error: Exception) -> Unreadable:
+    kind, name = about(message)
+    cause = f"{type(error).__name__}: {error}"
+    return Unreadable(kind=kind, name=name, cause=cause, content=repr(message))
 
 
 def _difference(before: OrderRecord, after: OrderRecord) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from bridge.clock import Clock
@@ -15,7 +17,10 @@ from bridge.errors import BridgeError
 from bridge.store import Database, audit
 from bridge.store.audit import AuditEntry
 
+log = structlog.get_logger(__name__)
+
 SENDING: Final = "sending"
+_ENTRY_SECONDS: Final = 0.5
 
 
 class Caller(Struct, frozen=True):
@@ -40,6 +45,7 @@ class Auditor:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._writing: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def trail(self, caller: Caller, action: str, detail: Any) -> AsyncIterator[Trail]:
@@ -68,8 +74,19 @@ class Auditor:
         )
 
     async def _finish(self, trail: Trail, result: str) -> None:
+        """The call's outcome stands, whether or not the journal takes the entry in time."""
         entry = self.entry(trail, result)
-        await self._database.write(lambda connection: audit.add(connection, entry))
+        writing = asyncio.create_task(
+            self._database.write(lambda connection: audit.add(connection, entry))
+        )
+        self._writing.add(writing)
+        writing.add_done_callback(self._written)
+        await asyncio.wait({writing}, timeout=_ENTRY_SECONDS)
+
+    def _written(self, writing: asyncio.Task[None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled() and (error := writing.exception()):
+            log.error("audit-entry-not-kept", error=str(error))
 
 
 def _said(detail: Any) -> dict[str, Any]:

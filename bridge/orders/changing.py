@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -34,7 +35,7 @@ from bridge.orders.status import State, Status
 from bridge.orders.tracker import Watch
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.worker import Tools, Worker
-from bridge.store import orders
+from bridge.store import StoreBehindError, orders
 from bridge.store.orders import OrderRecord, PendingChange
 
 Enough = Callable[[OrderRecord], bool]
@@ -85,6 +86,7 @@ class Changes(Worker):
             self._require_changeable(record)
             self._halt.require_off()
             self._gateway.require_ready()
+            self._tracker.require_current()
             prepared = await self._preparer.prepare_change(record.contract)
             with self._tracker.watch([record.id]) as watch:
                 change, terms = await self._tracker.decide(
@@ -319,7 +321,8 @@ class Changes(Worker):
         )
         if answered:  # as it was then: the next change may be pending already
             return watch.records[record.id]
-        await self._tracker.flush()
+        with suppress(StoreBehindError):  # sent, and then it is as the journal knows it
+            await self._tracker.flush()
         return await self.record(record.id)
 
 

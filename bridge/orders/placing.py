@@ -100,6 +100,7 @@ class Placement(Worker):
             return Placed(earlier, replayed=True)
         self._halt.require_off()
         self._gateway.require_ready()
+        self._tracker.require_current()
         prepared = await self._prepare(requests, oca_type)
         try:
             records = await self._sender.commit(Wish(claim, prepared, trail))

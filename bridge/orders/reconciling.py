@@ -227,7 +227,8 @@ class Reconciler:
         if since_look < self._rules.answer_within_seconds:
             return
         overdue = [each for each in await self._suspects() if self._overdue(each, now)]
-        if overdue or since_look >= ROUTINE_SECONDS:
+        if overdue or self._tracker.missed or since_look >= ROUTINE_SECONDS:
+            self._tracker.missed = False
             await self.reconcile()
 
     def _overdue(self, record: OrderRecord, now: datetime) -> bool:

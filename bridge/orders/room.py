@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
@@ -12,6 +16,7 @@ from bridge.orders.changing import Changes
 from bridge.orders.desk import OrderDesk
 from bridge.orders.execution_desk import ExecutionDesk, ExecutionView, execution_view
 from bridge.orders.halt import HaltSwitch
+from bridge.orders.journal import JournalDesk
 from bridge.orders.numbers import OrderNumbers
 from bridge.orders.placing import Placement
 from bridge.orders.prepare import Preparer
@@ -27,6 +32,7 @@ from bridge.services import HealthOverlay, Services
 from bridge.settings.desk import SettingsDesk
 from bridge.settings.profile import Profile
 from bridge.store import Database
+from bridge.store.condition import JournalCondition
 from bridge.stream.desk import StreamDesk
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
 from bridge.tws.session import TwsSession
@@ -46,7 +52,8 @@ def install(services: Services) -> None:
         services.environment.trading_mode,
         services.environment.restarts,
     )
-    tracker = services.provide(Tracker, Tracker(database, gateway, clock))
+    condition = services.journal
+    tracker = services.provide(Tracker, Tracker(database, gateway, clock, condition))
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock))
     auditor = Auditor(database, clock)
     numbers = OrderNumbers(gateway)
@@ -68,6 +75,7 @@ def install(services: Services) -> None:
     services.provide(
         OrderDesk, OrderDesk(database, gateway, placement, sender, changes, halt, auditor)
     )
+    services.provide(JournalDesk, JournalDesk(database, condition, auditor, clock))
     services.provide(ExecutionDesk, ExecutionDesk(database))
     alerts = services.provide(OrderAlerts, OrderAlerts(database, tracker, services.metrics))
 
@@ -89,6 +97,8 @@ def install(services: Services) -> None:
     gateway.add_reconciler("orders", reconciler.reconcile, required=True)
     gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
     services.health_overlays.append(lambda: _health(halt))
+    services.health_overlays.append(lambda: _journal_health(condition))
+    services.metrics.register(JournalCollector(condition))
     _tell_others(services, tracker, alerts)
     _follow_settings(services, preparer)
 
@@ -131,3 +141,29 @@ def _health(halt: HaltSwitch) -> HealthOverlay | None:
         state=ConnectionState.HALTED,
         next_action="Trading is halted on purpose; DELETE /trading/halt lets orders through again",
     )
+
+
+def _journal_health(condition: JournalCondition) -> HealthOverlay | None:
+    trouble = condition.trouble
+    if trouble is None:
+        return None
+    return HealthOverlay(
+        state=ConnectionState.STALLED, next_action=f"{trouble.what}: {trouble.next_step}"
+    )
+
+
+class JournalCollector(Collector):
+    """The journal's condition at the moment of the scrape."""
+
+    def __init__(self, condition: JournalCondition) -> None:
+        self._condition = condition
+
+    def collect(self) -> Iterable[Metric]:
+        """Its figures."""
+        condition = self._condition
+        for name, text, value in (
+            ("writable", "Whether the journal takes what is written", float(condition.writable)),
+            ("queue_age_seconds", "Wait of the oldest message", condition.queue_age),
+            ("quarantined", "Messages that could not be kept", float(condition.quarantined)),
+        ):
+            yield GaugeMetricFamily(f"gangway_journal_{name}", text, value=value)

@@ -29,7 +29,7 @@ from bridge.orders.numbers import OrderNumbers
 from bridge.orders.prepare import Prepared
 from bridge.orders.safety import violations
 from bridge.orders.worker import Tools, Worker
-from bridge.store import idempotency, order_events, orders
+from bridge.store import StoreError, idempotency, order_events, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
 
@@ -251,13 +251,20 @@ class Sender(Worker):
         reason = error.detail if isinstance(error, BridgeError) else repr(error)
         now = self._clock.now()
         self._tracker.note(*(Own(record.id, NotSent(now, reason)) for record in unsent))
-        await self._tracker.flush()
         if sent:
             await self.withdraw(sent)
         else:
-            await self._database.write(lambda connection: idempotency.release(connection, digest))
+            await self._release(digest)
         if isinstance(error, BridgeError):
             error.extra.setdefault("orderId", unsent[0].group_id)
+
+    async def _release(self, digest: str) -> None:
+        """Without the journal the key stays taken; a repetition clears that up."""
+        try:
+            await self._tracker.flush()
+            await self._database.write(lambda connection: idempotency.release(connection, digest))
+        except StoreError as error:
+            log.warning("key-not-released", error=error.detail)
 
     async def withdraw(self, records: list[OrderRecord]) -> None:
         """Takes back the legs of a group that cannot be whole."""

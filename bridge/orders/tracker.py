@@ -2,12 +2,18 @@
 
 One task owns the queue: it takes all that has come, absorbs it in one synced transaction, and only
 then tells anyone. So nobody ever hears of something that the journal could lose.
+
+Only what can heal is tried again (a full disk may be emptied); a message that can never be kept is
+set aside (`absorb`). Meanwhile nobody waits longer than a moment, and `condition` shows for how
+long the oldest message has been waiting. What comes while too much waits is dropped and asked for
+again (`missed`): the broker lists its orders and the day's executions as often as it is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -15,9 +21,10 @@ from typing import Final, Self, TypeVar
 import structlog
 
 from bridge.clock import Clock
-from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus
-from bridge.orders.absorb import Absorbed, Message, OrderErrorMessage, absorb
-from bridge.store import Database
+from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
+from bridge.orders.absorb import Absorbed, Message, OrderErrorMessage, Own, absorb, absorb_own
+from bridge.store import Database, StoreBehindError, StoreError, quarantine
+from bridge.store.condition import JournalCondition
 from bridge.store.executions import ExecutionRow
 from bridge.store.orders import OrderRecord
 from bridge.tws.errors import TwsError
@@ -28,20 +35,38 @@ log = structlog.get_logger(__name__)
 
 _BATCH: Final = 500
 _RETRY_SECONDS: Final = 0.5
+_FLUSH_SECONDS: Final = 2.0
+_LAST_FLUSH_SECONDS: Final = 0.7
+_MOST_WAITING: Final = 20_000
+_TOLD_EVERY: Final = 60.0
 
 Result = TypeVar("Result")
+Queued = Message | asyncio.Future[None]
 
 
 class Tracker:
     """The journal's writer for everything that happens to orders after they were written down."""
 
-    def __init__(self, database: Database, gateway: Gateway, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        gateway: Gateway,
+        clock: Clock,
+        condition: JournalCondition | None = None,
+    ) -> None:
         self.order_changed: Signal[[OrderRecord]] = Signal("order-changed")
         self.execution_changed: Signal[[ExecutionRow]] = Signal("execution-changed")
+        self.set_aside: Signal[[quarantine.Entry]] = Signal("message-set-aside")
+        self.condition = condition or JournalCondition()
+        self.condition.measure(self.queue_age)
+        self.missed = False
         self._database = database
         self._gateway = gateway
         self._clock = clock
-        self._queue: asyncio.Queue[Message | asyncio.Future[None]] = asyncio.Queue()
+        self._queue: deque[tuple[float, Queued]] = deque()
+        self._arrived = asyncio.Event()
+        self._in_hand: float | None = None
+        self._failing_since: float | None = None
         self._watches: set[Watch] = set()
         self._task: asyncio.Task[None] | None = None
         self.given_up = False
@@ -50,38 +75,66 @@ class Tracker:
     def _listen(self) -> None:
         events = self._gateway.events
         events.open_order.listen(self._open_order)
-        events.order_status.listen(self._order_status)
-        events.execution.listen(self._execution)
-        events.commission.listen(self._commission)
+        events.order_status.listen(self._said)
+        events.execution.listen(self._said)
+        events.commission.listen(self._said)
+        events.unreadable.listen(self._said)
         events.order_error.listen(self._order_error)
 
     def _open_order(self, message: OpenOrder) -> None:
         if not message.order.what_if:
-            self._queue.put_nowait(message)
-
-    def _order_status(self, message: OrderStatus) -> None:
-        self._queue.put_nowait(message)
-
-    def _execution(self, message: Execution) -> None:
-        self._queue.put_nowait(message)
-
-    def _commission(self, message: CommissionReport) -> None:
-        self._queue.put_nowait(message)
+            self._said(message)
 
     def _order_error(self, order_id: int, error: TwsError) -> None:
         if error.broker_code is not None:
             text = error.broker_text or error.detail
-            self._queue.put_nowait(OrderErrorMessage(order_id, error.broker_code, text))
+            self._said(OrderErrorMessage(order_id, error.broker_code, text))
+
+    def _said(
+        self,
+        message: OpenOrder
+        | OrderStatus
+        | Execution
+        | CommissionReport
+        | Unreadable
+        | OrderErrorMessage,
+    ) -> None:
+        """Queues what the broker says; it can be asked again for what there is no room for."""
+        if len(self._queue) < _MOST_WAITING:
+            self._put(message)
+        else:
+            self.missed = True
+
+    def _put(self, queued: Queued) -> None:
+        self._queue.append((self._clock.monotonic(), queued))
+        self._arrived.set()
+
+    def queue_age(self) -> float:
+        """Seconds that the oldest message has waited for the journal; 0 when none does."""
+        oldest = self._in_hand
+        if oldest is None and self._queue:
+            oldest = self._queue[0][0]
+        return 0.0 if oldest is None else max(0.0, self._clock.monotonic() - oldest)
+
+    def require_current(self) -> None:
+        """Raises StoreBehindError while what the broker says is not kept in time."""
+        trouble = self.condition.trouble
+        if trouble is not None:
+            raise StoreBehindError(trouble.what, next_step=f"Nothing was sent. {trouble.next_step}")
 
     async def start(self) -> None:
         """Begins to absorb."""
+        self.condition.quarantined = await self._database.read(quarantine.count)
         self._task = asyncio.create_task(self._run(), name="order-tracker")
 
     async def stop(self) -> None:
-        """Absorbs what has come so far, and ends."""
+        """Absorbs what has come so far, as far as that goes quickly, and ends."""
         if self._task is None:
             return
-        await self.flush()
+        try:
+            await self.flush(_LAST_FLUSH_SECONDS)
+        except StoreBehindError:
+            log.warning("messages-not-kept", count=len(self._queue))
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
@@ -89,7 +142,10 @@ class Tracker:
     def note(self, *messages: Message) -> None:
         """Queues what the bridge itself knows (or has asked the broker for)."""
         for message in messages:
-            self._queue.put_nowait(message)
+            if isinstance(message, Own):
+                self._put(message)
+            else:
+                self._said(message)
 
     async def decide(
         self, work: Callable[[sqlite3.Connection], tuple[Result, Iterable[Message]]]
@@ -103,17 +159,26 @@ class Tracker:
 
         def both(connection: sqlite3.Connection) -> tuple[Result, Absorbed]:
             result, messages = work(connection)
-            return result, absorb(connection, messages, client_id, now)
+            return result, absorb_own(connection, messages, client_id, now)
 
         result, changes = await self._database.write(both)
         self._tell(changes)
         return result
 
-    async def flush(self) -> None:
-        """Returns when everything that had come before is in the journal."""
+    async def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
+        """Returns when everything that had come before is in the journal.
+
+        Raises:
+            StoreBehindError: it was not within that time.
+        """
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(reached)
-        await reached
+        self._put(reached)
+        try:
+            await asyncio.wait_for(reached, seconds)
+        except TimeoutError:
+            raise StoreBehindError(
+                f"what the broker says has waited {self.queue_age():.1f} s for the journal"
+            ) from None
 
     def give_up(self) -> None:
         """The process is about to end: who waits is told what is known so far."""
@@ -131,18 +196,21 @@ class Tracker:
 
     async def _run(self) -> None:
         while True:
-            batch = [await self._queue.get()]
-            while len(batch) < _BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
+            await self._arrived.wait()
+            self._in_hand = self._queue[0][0]
+            batch = [self._queue.popleft()[1] for _ in range(min(_BATCH, len(self._queue)))]
             messages = [each for each in batch if not isinstance(each, asyncio.Future)]
             if messages:
                 await self._absorb(messages)
             for each in batch:
                 if isinstance(each, asyncio.Future) and not each.done():
                     each.set_result(None)
+            self._in_hand = None
+            if not self._queue:
+                self._arrived.clear()
 
     async def _absorb(self, messages: list[Message]) -> None:
-        """Never gives a message up: a full disk may be emptied, the broker's word comes once."""
+        """Tries until the disk lets it: a full one may be emptied, the broker's word comes once."""
         now, client_id = self._clock.now(), self._gateway.client_id
         while True:
             try:
@@ -151,12 +219,22 @@ class Tracker:
                 )
             except asyncio.CancelledError:
                 raise
-            except Exception:
-                log.exception("journal-write-failed", messages=len(messages))
+            except Exception as error:
+                self._failed(error, len(messages))
                 await self._clock.sleep(_RETRY_SECONDS)
             else:
+                self._failing_since = None
                 self._tell(changes)
                 return
+
+    def _failed(self, error: Exception, messages: int) -> None:
+        """One line when it begins, and one a minute."""
+        now = self._clock.monotonic()
+        if self._failing_since is None or now - self._failing_since >= _TOLD_EVERY:
+            self._failing_since = now
+            log.error("journal-write-failed", messages=messages, error=str(error) or repr(error))
+        if isinstance(error, StoreError):
+            self.condition.hint = error.next_step
 
     def _tell(self, changes: Absorbed) -> None:
         for record in changes.orders.values():
@@ -165,6 +243,11 @@ class Tracker:
             self.order_changed.emit(record)
         for row in changes.executions.values():
             self.execution_changed.emit(row)
+        if changes.quarantined is not None:
+            self.condition.quarantined = changes.quarantined
+        for entry in changes.set_aside:
+            log.error("message-set-aside", kind=entry.kind, name=entry.name, cause=entry.cause)
+            self.set_aside.emit(entry)
 
 
 class Watch:

@@ -8,6 +8,18 @@ that knows about threads.
     rows = await database.read(keys.active)
 """
 
-from bridge.store.database import Database, StoreBusyError, StoreError, StoreTooNewError
+from bridge.store.database import (
+    Database,
+    StoreBehindError,
+    StoreBusyError,
+    StoreError,
+    StoreTooNewError,
+)
 
-__all__ = ["Database", "StoreBusyError", "StoreError", "StoreTooNewError"]
+__all__ = [
+    "Database",
+    "StoreBehindError",
+    "StoreBusyError",
+    "StoreError",
+    "StoreTooNewError",
+]

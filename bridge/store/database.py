@@ -8,6 +8,7 @@ process).
 
 Errors: StoreError
           StoreBusyError     another process has the journal open
+          StoreBehindError   it does not keep up with what the broker says
           StoreTooNewError   written by a newer bridge that changed what older ones rely on
 """
 
@@ -28,14 +29,22 @@ FILE_NAME: Final = "journal.sqlite3"
 _LOCK_WAIT_SECONDS: Final = 10.0
 
 _FILE: Final = "Stop the bridge and restore the data folder from a backup; the file is left alone"
+_OWNER: Final = "Let the bridge's user write in the data folder, and the disk be mounted writable"
 _TROUBLES: Final = {
     sqlite3.SQLITE_FULL: "Free some space on the disk of the data folder",
     sqlite3.SQLITE_IOERR: "Look after the disk of the data folder",
     sqlite3.SQLITE_CORRUPT: _FILE,
     sqlite3.SQLITE_NOTADB: _FILE,
     sqlite3.SQLITE_BUSY: "Another process has locked the journal: end it",
+    sqlite3.SQLITE_LOCKED: "Another process has locked the journal: end it",
+    sqlite3.SQLITE_PROTOCOL: "Another process has locked the journal: end it",
+    sqlite3.SQLITE_READONLY: _OWNER,
+    sqlite3.SQLITE_CANTOPEN: _OWNER,
+    sqlite3.SQLITE_PERM: _OWNER,
+    sqlite3.SQLITE_NOMEM: "Give the machine more memory",
 }
 """What a person can do about SQLite's errors that are no mistakes of ours."""
+_LASTING: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
@@ -52,6 +61,13 @@ class StoreBusyError(StoreError):
     """Another bridge has this data folder open: two writers would send orders twice."""
 
     code = "store-busy"
+
+
+class StoreBehindError(StoreError):
+    """What came before could not be written in time."""
+
+    code = "journal-behind"
+    next_step = "Nothing was sent. /health says what keeps the journal from being written"
 
 
 class StoreTooNewError(StoreError):
@@ -141,7 +157,7 @@ class Database:
         try:
             return await loop.run_in_executor(thread, call, *arguments)
         except sqlite3.DatabaseError as error:
-            step = _TROUBLES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+            step = _TROUBLES.get(_primary(error))
             if step is None:
                 raise
             raise StoreError(f"the journal cannot be used: {error}", next_step=step) from error
@@ -173,6 +189,17 @@ class Database:
         self._reader.close()
         self._writer.close()
         os.close(self._lock)
+
+
+def may_heal(error: Exception) -> bool:
+    """Whether the same work may succeed later: trouble of the disk, not of what is written."""
+    if isinstance(error, sqlite3.Error):
+        return _primary(error) in _TROUBLES.keys() - _LASTING
+    return isinstance(error, StoreError | OSError | MemoryError)
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _take_lock(path: Path, wait: float) -> int:

@@ -200,6 +200,20 @@ CREATE TABLE bound_api_keys (
 ALTER TABLE audit ADD COLUMN chain TEXT NOT NULL DEFAULT '';
 """
 
+_QUARANTINE = """
+CREATE TABLE quarantine (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    cause TEXT NOT NULL,
+    content TEXT NOT NULL,
+    times INTEGER NOT NULL DEFAULT 1,
+    mended_at INTEGER,
+    UNIQUE (kind, name)
+) STRICT;
+"""
+
 # A step that was ever released never changes (a test keeps its checksum): what comes later is a
 # step of its own.
 STEPS: tuple[str, ...] = (
@@ -207,6 +221,7 @@ STEPS: tuple[str, ...] = (
     _CONNECTION_SETTINGS,
     _ORDERED_MONEY,
     _BOUND_KEYS_AND_AUDIT_CHAIN,
+    _QUARANTINE,
 )
 NEWEST = len(STEPS)
 

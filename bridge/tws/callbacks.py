@@ -1,7 +1,7 @@
 """The broker's messages, decoded by the client library, turned into values and passed on.
 
 Method names are those of the broker's own wrapper; the library's decoder calls them. None of them
-may raise.
+may raise. What a message says is cleaned by ``values``, here and in ``convert``, before it goes on.
 """
 # ruff: noqa: N802, N803, D102
 
@@ -9,23 +9,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from bridge import model
-from bridge.tws import convert
-from bridge.tws.convert import number
+from bridge.tws import convert, values
+from bridge.tws.errors import UnreadableAnswerError
 from bridge.tws.link import Link
 from bridge.tws.messages import Messages
 from bridge.tws.requests import CURRENT_TIME
 from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
 from bridge.tws.ticks import SIZE_OF_PRICE, name_of
+from bridge.tws.values import RefusedError, number
 
 if TYPE_CHECKING:
     from bridge.tws.supervisor import Starting
 
-NO_PRICE = -1.0
+HIGHEST_ORDER_ID = 2**31 - 2
+EARLIEST, LATEST = 946_684_800, 4_102_444_800  # 2000 to 2100, seconds since the epoch
+log = structlog.get_logger(__name__)
+
+
+MONEY = {
+    3: "order-status",
+    5: "open-order",
+    11: "execution",
+    59: "commission",
+    101: "completed-order",
+}
+"""Messages of which none may be lost without a word, by number."""
 
 
 class Callbacks:
     """One for each connection; ids and keys are looked up in what outlives it."""
+
+    MESSAGES = frozenset(MONEY)
 
     def __init__(
         self, link: Link, subscriptions: Subscriptions, messages: Messages, starting: Starting
@@ -39,21 +56,47 @@ class Callbacks:
 
     # the session ------------------------------------------------------------------------------
 
+    def _refused(self, kind: str, name: object, error: RefusedError, *content: object) -> None:
+        """The message is not taken; whoever keeps the books sets it aside."""
+        self._events.unreadable.emit(
+            model.Unreadable(
+                kind=kind,
+                name=values.text(name),
+                cause=str(error),
+                content=values.text(" ".join(repr(each) for each in content)),
+            )
+        )
+
+    def not_understood(self, number: int, fields: list[str], error: BaseException | None) -> None:
+        """A message that the library could not read; told where it is about orders or money."""
+        kind = MONEY.get(number)
+        if kind is not None:
+            refused = RefusedError(f"not understood: {type(error).__name__}")
+            self._refused(kind, "/".join(fields[1:3]), refused, fields)
+
     def nextValidId(self, orderId: int) -> None:
         link = self._link
+        if not 0 < orderId <= HIGHEST_ORDER_ID:
+            log.error("order-number-refused", number=values.text(orderId, 40))
+            return
         link.next_valid_id = orderId
         link.next_order_id = max(orderId, link.next_order_id or 0)
         self._starting.seen(order_id=True)
 
     def managedAccounts(self, accounts: str) -> None:
-        self._link.accounts = tuple(name for name in accounts.split(",") if name)
+        self._link.accounts = tuple(
+            name for each in accounts.split(",") if (name := values.name(each))
+        )
         self._starting.seen(accounts=True)
 
     def currentTime(self, seconds: int) -> None:
-        self._requests.finish(CURRENT_TIME, seconds)
+        self._requests.finish(CURRENT_TIME, seconds if EARLIEST < seconds < LATEST else None)
 
     def error(self, reqId: int, code: int, text: str, advanced: str = "") -> None:
-        self._messages.arrived(reqId, code, text, self._starting)
+        request_id = values.identifier(reqId)
+        self._messages.arrived(
+            request_id, values.identifier(code), values.text(text), self._starting
+        )
 
     # contracts --------------------------------------------------------------------------------
 
@@ -67,8 +110,8 @@ class Callbacks:
         matches = (
             model.ContractMatch(
                 contract=convert.from_contract(each.contract),
-                description=getattr(each.contract, "description", ""),
-                derivative_sec_types=tuple(each.derivativeSecTypes),
+                description=values.text(getattr(each.contract, "description", "")),
+                derivative_sec_types=tuple(values.name(kind) for kind in each.derivativeSecTypes),
             )
             for each in descriptions
         )
@@ -87,12 +130,12 @@ class Callbacks:
         self._requests.add(
             reqId,
             model.OptionParameters(
-                exchange=exchange,
-                underlying_con_id=int(underlyingConId),
-                trading_class=tradingClass,
-                multiplier=multiplier,
-                expirations=tuple(sorted(expirations)),
-                strikes=tuple(sorted(strikes)),
+                exchange=values.name(exchange),
+                underlying_con_id=values.identifier(underlyingConId),
+                trading_class=values.name(tradingClass),
+                multiplier=values.name(multiplier),
+                expirations=tuple(sorted(day for day in expirations if _is_day(day))),
+                strikes=tuple(sorted(filter(None, map(values.above_zero, strikes)))),
             ),
         )
 
@@ -101,7 +144,10 @@ class Callbacks:
 
     def marketRule(self, ruleId: int, increments: list[Any]) -> None:
         steps = [
-            model.PriceIncrement(low_edge=i.lowEdge, increment=i.increment) for i in increments
+            model.PriceIncrement(low_edge=edge, increment=increment)
+            for each in increments
+            if (edge := values.price(each.lowEdge)) is not None
+            and (increment := values.above_zero(each.increment)) is not None
         ]
         steps.sort(key=lambda step: step.low_edge)
         self._requests.finish(f"market-rule-{ruleId}", *steps)
@@ -109,7 +155,9 @@ class Callbacks:
     # history ----------------------------------------------------------------------------------
 
     def historicalData(self, reqId: int, bar: Any) -> None:
-        self._requests.add(reqId, convert.from_bar(bar))
+        cleaned = convert.from_bar(bar)
+        if cleaned is not None:
+            self._requests.add(reqId, cleaned)
 
     def historicalDataEnd(self, reqId: int, start: str, end: str) -> None:
         self._requests.finish(reqId)
@@ -121,7 +169,7 @@ class Callbacks:
 
     def openOrder(self, orderId: int, contract: Any, order: Any, state: Any) -> None:
         opened = model.OpenOrder(
-            order_id=orderId,
+            order_id=values.identifier(orderId),
             contract=convert.from_contract(contract),
             order=convert.from_order(order),
             state=convert.from_order_state(state),
@@ -151,16 +199,16 @@ class Callbacks:
     ) -> None:
         self._events.order_status.emit(
             model.OrderStatus(
-                order_id=orderId,
-                status=status,
-                filled=filled,
-                remaining=remaining,
-                average_fill_price=avgFillPrice,
-                perm_id=permId,
-                parent_id=parentId,
-                last_fill_price=lastFillPrice,
-                client_id=clientId,
-                why_held=whyHeld,
+                order_id=values.identifier(orderId),
+                status=values.name(status),
+                filled=values.size(filled) or 0.0,
+                remaining=values.size(remaining) or 0.0,
+                average_fill_price=values.price(avgFillPrice) or 0.0,
+                perm_id=values.identifier(permId),
+                parent_id=values.identifier(parentId),
+                last_fill_price=values.price(lastFillPrice) or 0.0,
+                client_id=values.identifier(clientId),
+                why_held=values.name(whyHeld),
             )
         )
 
@@ -168,7 +216,7 @@ class Callbacks:
         self._requests.add(
             "completed-orders",
             model.OpenOrder(
-                order_id=order.orderId,
+                order_id=values.identifier(order.orderId),
                 contract=convert.from_contract(contract),
                 order=convert.from_order(order),
                 state=convert.from_order_state(state),
@@ -179,7 +227,11 @@ class Callbacks:
         self._requests.finish("completed-orders")
 
     def execDetails(self, reqId: int, contract: Any, execution: Any) -> None:
-        fill = convert.from_execution(contract, execution)
+        try:
+            fill = convert.from_execution(contract, execution)
+        except RefusedError as error:
+            self._refused("execution", execution.execId, error, contract, execution)
+            return
         self._requests.add(reqId, fill)
         self._events.execution.emit(fill)
 
@@ -187,18 +239,29 @@ class Callbacks:
         self._requests.finish(reqId)
 
     def commissionReport(self, report: Any) -> None:
-        self._events.commission.emit(convert.from_commission(report))
+        try:
+            cleaned = convert.from_commission(report)
+        except RefusedError as error:
+            self._refused("commission", report.execId, error, report)
+            return
+        if cleaned is not None:
+            self._events.commission.emit(cleaned)
 
     # the account ------------------------------------------------------------------------------
 
     def position(self, account: str, contract: Any, quantity: float, averageCost: float) -> None:
+        held = values.holding(quantity)
+        if held is None:
+            what = f"the gateway does not say how many {values.name(contract.symbol)} are held"
+            self._requests.fail("positions", UnreadableAnswerError(what))
+            return
         self._requests.add(
             "positions",
             model.Position(
-                account=account,
+                account=values.name(account),
                 contract=convert.from_contract(contract),
-                quantity=quantity,
-                average_cost=averageCost,
+                quantity=held,
+                average_cost=number(averageCost),
             ),
         )
 
@@ -207,7 +270,13 @@ class Callbacks:
 
     def accountSummary(self, reqId: int, account: str, tag: str, value: str, currency: str) -> None:
         self._requests.add(
-            reqId, model.AccountValue(account=account, tag=tag, value=value, currency=currency)
+            reqId,
+            model.AccountValue(
+                account=values.name(account),
+                tag=values.name(tag),
+                value=values.amount_text(value),
+                currency=values.name(currency),
+            ),
         )
 
     def accountSummaryEnd(self, reqId: int) -> None:
@@ -257,28 +326,27 @@ class Callbacks:
 
     def priceSizeTick(self, reqId: int, tickType: int, price: float, size: float) -> None:
         field, delayed = name_of(tickType)
-        missing = price == NO_PRICE and not size
         self._tick(
             reqId,
             model.PriceTick(
                 field,
-                None if missing else price,
-                size if field in SIZE_OF_PRICE else None,
+                values.tick_price(field, price, size),
+                values.size(size) if field in SIZE_OF_PRICE else None,
                 delayed,
             ),
         )
 
     def tickSize(self, reqId: int, tickType: int, size: float) -> None:
         field, delayed = name_of(tickType)
-        self._tick(reqId, model.SizeTick(field, size, delayed))
+        self._tick(reqId, model.SizeTick(field, values.size(size), delayed))
 
     def tickGeneric(self, reqId: int, tickType: int, value: float) -> None:
         field, delayed = name_of(tickType)
-        self._tick(reqId, model.ValueTick(field, value, delayed))
+        self._tick(reqId, model.ValueTick(field, values.tick_value(field, value), delayed))
 
     def tickString(self, reqId: int, tickType: int, value: str) -> None:
         field, delayed = name_of(tickType)
-        self._tick(reqId, model.ValueTick(field, value, delayed))
+        self._tick(reqId, model.ValueTick(field, values.tick_value(field, value), delayed))
 
     def tickOptionComputation(
         self,
@@ -295,19 +363,18 @@ class Callbacks:
         undPrice: float,
     ) -> None:
         field, delayed = name_of(tickType)
-        # Not computed yet: -1 for a value that cannot be negative, -2 for one that can.
         self._tick(
             reqId,
             model.OptionTick(
                 field,
-                _computed(impliedVol, -1.0),
-                _computed(delta, -2.0),
-                _computed(gamma, -2.0),
-                _computed(vega, -2.0),
-                _computed(theta, -2.0),
-                _computed(optPrice, -1.0),
-                _computed(pvDividend, -1.0),
-                _computed(undPrice, -1.0),
+                values.above_zero(impliedVol),
+                values.computed_delta(delta),
+                values.computed(gamma, -2.0),
+                values.computed(vega, -2.0),
+                values.computed(theta, -2.0),
+                values.computed_size(optPrice),
+                values.computed_size(pvDividend),
+                values.above_zero(undPrice),
                 delayed,
             ),
         )
@@ -324,5 +391,5 @@ class Callbacks:
         """Nothing: no snapshots are asked for."""
 
 
-def _computed(value: float, missing: float) -> float | None:
-    return None if value == missing else number(value)
+def _is_day(text: str) -> bool:
+    return len(text) in {6, 8} and text.isdecimal()

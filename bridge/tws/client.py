@@ -21,6 +21,7 @@ import structlog
 
 from bridge.errors import InvalidRequestError
 from bridge.lean import deferred
+from bridge.tws.values import mark_empty
 
 
 def _library() -> Any:
@@ -39,8 +40,6 @@ Decoder: Any = library.decoder.Decoder
 LIBRARY = f"{library.__name__} {library.__version__}"
 MIN_VERSION: int = Client.MinClientVersion
 MAX_VERSION: int = Client.MaxClientVersion
-UNSET_DOUBLE: float = library.util.UNSET_DOUBLE
-UNSET_INTEGER: int = library.util.UNSET_INTEGER
 
 log = structlog.get_logger(__name__)
 
@@ -87,9 +86,12 @@ class _Encoder(Client):  # type: ignore[misc]
 class _DecoderLog(logging.Handler):
     """Turns the library's tracebacks, which hold whole messages, into one line without content."""
 
+    failure: BaseException | None = None  # of the message that is being decoded
+
     def emit(self, record: logging.LogRecord) -> None:
         """Called when a message could not be understood, or a callback of ours failed."""
         error = record.exc_info[1] if record.exc_info else None
+        _DecoderLog.failure = error or ValueError("not understood")
         log.warning("message-not-understood", error=type(error).__name__, where=record.funcName)
 
 
@@ -133,6 +135,8 @@ class Codec:
         callbacks.ib = SimpleNamespace(TimezoneTWS=time_zone)  # type: ignore[attr-defined]
         callbacks.defaultTimezone = UTC  # type: ignore[attr-defined]
         self._decoder = Decoder(callbacks, version)
+        self._not_understood = getattr(callbacks, "not_understood", lambda *_: None)
+        self._kept = getattr(callbacks, "MESSAGES", ())
 
     def receive(self, payload: bytes) -> int:
         """Decodes one message and calls back; returns its message id. Never raises."""
@@ -140,8 +144,18 @@ class Codec:
         fields.pop()
         try:
             number = int(fields[0])
+        except (ValueError, IndexError):
+            log.warning("message-not-understood", error="no number", message=fields[:1])
+            return -1
+        mark_empty(number, fields)
+        said = list(fields) if number in self._kept else fields  # a handler may take some away
+        _DecoderLog.failure = None
+        try:
             self._decoder.handlers[number](fields)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        except Exception as error:
             log.warning("message-not-understood", error=type(error).__name__, message=fields[:1])
+            _DecoderLog.failure = error
+        if _DecoderLog.failure is not None:
+            self._not_understood(number, said, _DecoderLog.failure)
             return -1
         return number

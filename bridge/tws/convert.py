@@ -1,6 +1,6 @@
 """Between the client library's mutable objects and the bridge's own values.
 
-The library marks "no value" with the largest double or int; here that is ``None``.
+What the broker and the library send for "no value" is cleaned by ``bridge.tws.values``.
 """
 
 from __future__ import annotations
@@ -9,24 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge import model
-from bridge.tws.client import (
-    UNSET_DOUBLE,
-    UNSET_INTEGER,
-    contract_object,
-    execution_filter_object,
-    order_object,
-)
-
-
-def number(value: Any) -> float | None:
-    """A float, or None for the library's and the broker's ways to say nothing."""
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        return None
-    if result >= UNSET_DOUBLE or result == UNSET_INTEGER or result != result:
-        return None
-    return result
+from bridge.tws import values
+from bridge.tws.client import contract_object, execution_filter_object, order_object
+from bridge.tws.values import number
 
 
 def to_contract(contract: model.Contract) -> Any:
@@ -52,58 +37,57 @@ def from_contract(contract: Any) -> model.Contract:
     """The library's contract as ours."""
     right = contract.right[:1].upper()
     return model.Contract(
-        con_id=contract.conId,
-        symbol=contract.symbol,
-        sec_type=contract.secType,
-        exchange=contract.exchange,
-        currency=contract.currency,
-        primary_exchange=contract.primaryExchange,
-        local_symbol=contract.localSymbol,
-        trading_class=contract.tradingClass,
-        expiration=contract.lastTradeDateOrContractMonth,
-        strike=number(contract.strike) or None,
+        con_id=values.identifier(contract.conId),
+        symbol=values.name(contract.symbol),
+        sec_type=values.name(contract.secType),
+        exchange=values.name(contract.exchange),
+        currency=values.name(contract.currency),
+        primary_exchange=values.name(contract.primaryExchange),
+        local_symbol=values.name(contract.localSymbol),
+        trading_class=values.name(contract.tradingClass),
+        expiration=values.name(contract.lastTradeDateOrContractMonth),
+        strike=values.above_zero(contract.strike),
         right=right if right in ("C", "P") else None,
-        multiplier=str(contract.multiplier),
+        multiplier=values.name(contract.multiplier),
         include_expired=contract.includeExpired,
     )
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.split(",") if word)
+    return tuple(word for word in values.text(text, values.LONGEST_LIST).split(",") if word)
 
 
 def from_details(details: Any) -> model.ContractDetails:
-    """The library's contract details as ours."""
+    """The library's contract details as ours; a ``min_tick`` of 0 is unknown."""
     return model.ContractDetails(
         contract=from_contract(details.contract),
-        long_name=details.longName,
-        market_name=details.marketName,
-        min_tick=details.minTick,
-        price_magnifier=details.priceMagnifier,
+        long_name=values.text(details.longName),
+        market_name=values.name(details.marketName),
+        min_tick=values.above_zero(details.minTick) or 0.0,
+        price_magnifier=max(1, values.identifier(details.priceMagnifier)),
         order_types=_words(details.orderTypes),
         valid_exchanges=_words(details.validExchanges),
-        market_rule_ids=tuple(int(word) for word in _words(details.marketRuleIds)),
-        under_con_id=details.underConId,
-        under_symbol=details.underSymbol,
-        contract_month=details.contractMonth,
-        real_expiration=details.realExpirationDate,
-        last_trade_time=details.lastTradeTime,
-        time_zone=details.timeZoneId,
-        trading_hours=details.tradingHours,
-        liquid_hours=details.liquidHours,
-        min_size=_positive(getattr(details, "minSize", None)),
-        size_increment=_positive(getattr(details, "sizeIncrement", None)),
-        suggested_size_increment=_positive(getattr(details, "suggestedSizeIncrement", None)),
-        stock_type=details.stockType,
-        industry=details.industry,
-        category=details.category,
-        subcategory=details.subcategory,
+        market_rule_ids=tuple(values.identifier(word) for word in _words(details.marketRuleIds)),
+        under_con_id=values.identifier(details.underConId),
+        under_symbol=values.name(details.underSymbol),
+        contract_month=values.name(details.contractMonth),
+        real_expiration=values.name(details.realExpirationDate),
+        last_trade_time=values.name(details.lastTradeTime),
+        time_zone=values.name(details.timeZoneId),
+        trading_hours=values.text(details.tradingHours, values.LONGEST_LIST),
+        liquid_hours=values.text(details.liquidHours, values.LONGEST_LIST),
+        min_size=_step(details, "minSize"),
+        size_increment=_step(details, "sizeIncrement"),
+        suggested_size_increment=_step(details, "suggestedSizeIncrement"),
+        stock_type=values.name(details.stockType),
+        industry=values.text(details.industry),
+        category=values.text(details.category),
+        subcategory=values.text(details.subcategory),
     )
 
 
-def _positive(value: Any) -> float | None:
-    result = number(value)
-    return result if result and result > 0 else None
+def _step(details: Any, name: str) -> float | None:
+    return values.above_zero(getattr(details, name, None))
 
 
 def to_order(order: model.Order) -> Any:
@@ -141,36 +125,36 @@ def to_order(order: model.Order) -> Any:
 def from_order(order: Any) -> model.Order:
     """The library's order as ours."""
     return model.Order(
-        order_id=order.orderId,
-        client_id=order.clientId,
-        perm_id=order.permId,
-        parent_id=order.parentId,
+        order_id=values.identifier(order.orderId),
+        client_id=values.identifier(order.clientId),
+        perm_id=values.identifier(order.permId),
+        parent_id=values.identifier(order.parentId),
         action="SELL" if order.action.startswith("S") else "BUY",
-        quantity=float(order.totalQuantity),
-        order_type=order.orderType,
-        limit_price=number(order.lmtPrice),
-        stop_price=number(order.auxPrice),
+        quantity=values.size(order.totalQuantity) or 0.0,
+        order_type=values.name(order.orderType),
+        limit_price=values.price(order.lmtPrice),
+        stop_price=values.price(order.auxPrice),
         trailing_percent=number(order.trailingPercent),
-        trail_stop_price=number(order.trailStopPrice),
-        tif=order.tif,
-        good_till_date=order.goodTillDate,
-        good_after_time=order.goodAfterTime,
+        trail_stop_price=values.price(order.trailStopPrice),
+        tif=values.name(order.tif),
+        good_till_date=values.name(order.goodTillDate),
+        good_after_time=values.name(order.goodAfterTime),
         outside_rth=order.outsideRth,
-        account=order.account,
-        order_ref=order.orderRef,
-        oca_group=order.ocaGroup,
-        oca_type=order.ocaType,
+        account=values.name(order.account),
+        order_ref=values.name(order.orderRef),
+        oca_group=values.name(order.ocaGroup),
+        oca_type=values.identifier(order.ocaType),
         all_or_none=order.allOrNone,
         hidden=order.hidden,
         what_if=order.whatIf,
-        filled_quantity=number(order.filledQuantity),
+        filled_quantity=values.size(order.filledQuantity),
     )
 
 
 def from_order_state(state: Any) -> model.OrderState:
     """The library's order state as ours; its margins are texts."""
     return model.OrderState(
-        status=state.status,
+        status=values.name(state.status),
         init_margin_before=number(state.initMarginBefore),
         init_margin_change=number(state.initMarginChange),
         init_margin_after=number(state.initMarginAfter),
@@ -183,72 +167,87 @@ def from_order_state(state: Any) -> model.OrderState:
         commission=number(state.commission),
         min_commission=number(state.minCommission),
         max_commission=number(state.maxCommission),
-        commission_currency=state.commissionCurrency,
-        warning_text=state.warningText,
-        completed_time=state.completedTime,
-        completed_status=state.completedStatus,
+        commission_currency=values.name(state.commissionCurrency),
+        warning_text=values.text(state.warningText),
+        completed_time=values.name(state.completedTime),
+        completed_status=values.text(state.completedStatus),
     )
 
 
 def from_execution(contract: Any, execution: Any) -> model.Execution:
-    """The library's fill as ours; its time is aware already."""
+    """The library's fill as ours; its time is aware already.
+
+    Raises:
+        RefusedError: it has no id, no quantity or no price.
+    """
+    quantity, price = execution.shares, execution.price
     return model.Execution(
-        exec_id=execution.execId,
+        exec_id=values.required_name(execution.execId, "execId"),
         time=execution.time.astimezone(UTC),
         contract=from_contract(contract),
-        account=execution.acctNumber,
-        side=execution.side,
-        quantity=float(execution.shares),
-        price=execution.price,
-        exchange=execution.exchange,
-        perm_id=execution.permId,
-        client_id=execution.clientId,
-        order_id=execution.orderId,
-        order_ref=execution.orderRef,
-        cumulative_quantity=float(execution.cumQty),
-        average_price=execution.avgPrice,
-        liquidation=execution.liquidation,
-        last_liquidity=execution.lastLiquidity,
+        account=values.name(execution.acctNumber),
+        side=values.name(execution.side),
+        quantity=values.required(values.above_zero(values.size(quantity)), "quantity", quantity),
+        price=values.required(values.price(price), "price", price),
+        exchange=values.name(execution.exchange),
+        perm_id=values.identifier(execution.permId),
+        client_id=values.identifier(execution.clientId),
+        order_id=values.identifier(execution.orderId),
+        order_ref=values.name(execution.orderRef),
+        cumulative_quantity=values.size(execution.cumQty) or 0.0,
+        average_price=values.price(execution.avgPrice) or 0.0,
+        liquidation=values.identifier(execution.liquidation),
+        last_liquidity=values.identifier(execution.lastLiquidity),
     )
 
 
-def from_commission(report: Any) -> model.CommissionReport:
-    """The library's commission report as ours."""
+def from_commission(report: Any) -> model.CommissionReport | None:
+    """The library's commission report as ours; None while the broker has no commission yet.
+
+    Raises:
+        RefusedError: it is of no execution.
+    """
+    exec_id = values.required_name(report.execId, "execId")
+    commission = number(report.commission)
+    if commission is None:
+        return None
     return model.CommissionReport(
-        exec_id=report.execId,
-        commission=report.commission,
-        currency=report.currency,
+        exec_id=exec_id,
+        commission=commission,
+        currency=values.name(report.currency),
         realized_pnl=number(report.realizedPNL),
     )
 
 
-def from_bar(bar: Any) -> model.Bar:
-    """The library's bar as ours.
+def from_bar(bar: Any) -> model.Bar | None:
+    """The library's bar as ours; None for one without a time or a price.
 
     Asked for with format 2, its date is epoch seconds or ``YYYYMMDD``.
     """
     text = str(bar.date)
     day = len(text) == 8
-    if day:
-        time = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
-    else:
-        time = datetime.fromtimestamp(int(text), UTC)
+    try:
+        if day:
+            time = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
+        else:
+            time = datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    prices = [values.price(each) for each in (bar.open, bar.high, bar.low, bar.close)]
+    known = [each for each in prices if each is not None]
+    if len(known) < len(prices):
+        return None
     return model.Bar(
         time=time,
-        open=bar.open,
-        high=bar.high,
-        low=bar.low,
-        close=bar.close,
-        volume=_counted(bar.volume),
-        average=_counted(bar.average),
-        count=None if bar.barCount < 0 else bar.barCount,
+        open=known[0],
+        high=known[1],
+        low=known[2],
+        close=known[3],
+        volume=values.size(bar.volume),
+        average=values.size(bar.average),
+        count=values.count(bar.barCount),
         date=text if day else "",
     )
-
-
-def _counted(value: Any) -> float | None:
-    result = number(value)
-    return None if result is None or result < 0 else result
 
 
 def moment(value: datetime | None) -> str:

@@ -7,6 +7,7 @@
     │   ├── SessionConflictError     session-conflict    another holds the session or client id
     │   └── CircuitOpenError         circuit-open        the gateway stopped answering; probing
     ├── RequestTimedOutError         gateway-timeout     no answer before the deadline
+    ├── UnreadableAnswerError        unreadable-answer   the gateway answered with no value
     ├── PacingLimitedError           pacing-limit        the broker's rules; retry_after is set
     ├── QueueFullError               too-many-pending    the lane is full; retry_after is set
     └── RequestRefusedError          broker-refused      the broker answered with an error
@@ -100,6 +101,13 @@ class RequestTimedOutError(TwsError):
     code = "gateway-timeout"
     kind = Kind.TIMEOUT
     next_step = "Retry; if it repeats, /health says whether the gateway is stalled"
+
+
+class UnreadableAnswerError(TwsError):
+    """The gateway's answer lacks what was asked for; nothing is shown in its place."""
+
+    code = "unreadable-answer"
+    next_step = "Repeat it in a moment; if it stays so, look in TWS and restart the gateway"
 
 
 class PacingLimitedError(TwsError):

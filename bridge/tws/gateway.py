@@ -38,6 +38,7 @@ from bridge.model import (
     Position,
     PriceIncrement,
     Tick,
+    Unreadable,
 )
 from bridge.tws.errors import TwsError
 from bridge.tws.signals import Signal
@@ -97,6 +98,7 @@ class GatewayEvents:
         self.order_status: Signal[[OrderStatus]] = Signal("order-status")
         self.execution: Signal[[Execution]] = Signal("execution")  # live and re-requested alike
         self.commission: Signal[[CommissionReport]] = Signal("commission")
+        self.unreadable: Signal[[Unreadable]] = Signal("unreadable")  # refused at the border
         self.order_error: Signal[[int, TwsError]] = Signal("order-error")  # order id, typed error
         self.notice: Signal[[int, int, str]] = Signal("notice")  # request id or -1, code, text
 

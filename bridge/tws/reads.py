@@ -11,7 +11,11 @@ from bridge import model
 from bridge.clock import TimerClock
 from bridge.tws import convert
 from bridge.tws.asking import Asker
-from bridge.tws.errors import PacingLimitedError, UnknownContractError
+from bridge.tws.errors import (
+    PacingLimitedError,
+    UnknownContractError,
+    UnreadableAnswerError,
+)
 from bridge.tws.history_rules import HistoryKey, HistoryRules
 from bridge.tws.link import Link
 from bridge.tws.requests import CURRENT_TIME
@@ -61,6 +65,8 @@ class Reads:
             timeout=max(0.05, timeout - gap),
         )
         self._time_answered = clock.monotonic()
+        if answer[0] is None:
+            raise UnreadableAnswerError("the gateway's clock shows no time")
         return datetime.fromtimestamp(answer[0], UTC)
 
     async def contract_details(
@@ -219,7 +225,10 @@ class Reads:
             timeout=timeout,
             cancel=lambda send, request_id: send.cancelHeadTimeStamp(request_id),
         )
-        return convert.parse_moment(answer[0])
+        try:
+            return convert.parse_moment(answer[0])
+        except (ValueError, OverflowError, OSError):
+            raise UnreadableAnswerError("the gateway names no earliest moment") from None
 
     async def open_orders(
         self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0

@@ -368,7 +368,7 @@ async def test_the_kill_switch_stops_orders_and_survives_a_restart(tmp_path: Pat
     async with opened(tmp_path, broker) as room:
         with pytest.raises(TradingHaltedError):
             await room.place(key="2")
-        assert [overlay() is not None for overlay in room.services.health_overlays] == [True]
+        assert any(overlay() is not None for overlay in room.services.health_overlays)
         await room.desk.resume_trading(CALLER)
         assert (await room.place(key="2")).status is Status.SUBMITTED
 

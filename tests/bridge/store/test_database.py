@@ -60,8 +60,9 @@ async def test_a_write_that_raises_leaves_nothing(database: Database) -> None:
 
 
 async def test_readers_cannot_write(database: Database) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(StoreError, match="readonly") as raised:
         await database.read(lambda connection: _put(connection, "sneaky"))
+    assert "writable" in raised.value.next_step
 
 
 async def test_a_slow_read_holds_up_neither_the_loop_nor_a_write(database: Database) -> None:

@@ -14,6 +14,7 @@ FROZEN = (
     "2f0ee1abe5e5563f6ae9b099dc166fb3c4275e866ae6925baed526a42a210a96",
     "a4bf4aed158da19dd0641e89fe8fbb1171c210c39c4e3bcfd312d34ae15c299d",
     "deb5a7d32c4e4986192bcf6610cf46dcde91e5e32fe09dd0268a57a833a9050f",
+    "b7cf5c0a00b4564c7f7875edec840d4bf27f3f1042733142b4a282777fecd502",
 )
 """SHA-256 of each step. Only ever append: a mend of an old step is a new step."""
 

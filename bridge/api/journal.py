@@ -1,0 +1,23 @@
+"""The journal itself: its condition, and what could not be kept in it."""
+
+from __future__ import annotations
+
+from bridge.api.routing import Call, RouteTable
+from bridge.api.scopes import Scope
+from bridge.orders.auditing import Caller
+from bridge.orders.journal import JournalDesk, JournalView
+
+routes = RouteTable("journal")
+
+
+@routes.get("/journal", answer=JournalView, scope=Scope.ADMIN)
+async def read_journal(call: Call[None, None]) -> JournalView:
+    """The journal's condition, and the broker's messages that could not be kept."""
+    return await call.services[JournalDesk].view()
+
+
+@routes.delete("/journal/quarantine", answer=JournalView, scope=Scope.ADMIN)
+async def dismiss_quarantine(call: Call[None, None]) -> JournalView:
+    """Says that a person has compared what was set aside with TWS; it stays listed."""
+    caller = Caller(call.principal.key_id, call.request_id)
+    return await call.services[JournalDesk].dismiss(caller)
