@@ -15,6 +15,8 @@ class AlertKind(StrEnum):
     BAD_CREDENTIALS = "bad-credentials"
     LOGIN_LOCKED = "login-locked"
     ORDER_UNKNOWN = "order-unknown"
+    JOURNAL = "journal"
+    MESSAGE_SET_ASIDE = "message-set-aside"
     PORTAL_LOGIN = "portal-login"
     CERTIFICATE = "certificate"
     DISK_LOW = "disk-low"
@@ -28,6 +30,8 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.BAD_CREDENTIALS: "The gateway's login was refused",
     AlertKind.LOGIN_LOCKED: "The gateway's login is locked",
     AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
+    AlertKind.JOURNAL: "The journal of orders needs a person",
+    AlertKind.MESSAGE_SET_ASIDE: "A message of the broker's could not be kept",
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
     AlertKind.CERTIFICATE: "The certificate needs a look",
     AlertKind.DISK_LOW: "The disk is nearly full",
@@ -40,6 +44,7 @@ RESOLVED: dict[AlertKind, str] = {
     AlertKind.CONNECTION_LOST: "The connection to the broker is back",
     AlertKind.BAD_CREDENTIALS: "The gateway's login is no longer refused",
     AlertKind.LOGIN_LOCKED: "The gateway's login is no longer locked",
+    AlertKind.JOURNAL: "The journal of orders is fine again",
     AlertKind.PORTAL_LOGIN: "The Client Portal session is back",
     AlertKind.CERTIFICATE: "The certificate is fine again",
     AlertKind.DISK_LOW: "The disk has room again",

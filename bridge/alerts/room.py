@@ -15,9 +15,11 @@ from bridge.alerts.watch import ConditionWatch
 from bridge.clock import Clock
 from bridge.environment import Environment
 from bridge.orders.alerts import OrderAlerts
+from bridge.orders.tracker import Tracker
 from bridge.portal.desk import PortalDesk
 from bridge.services import Services
 from bridge.store.orders import OrderRecord
+from bridge.store.quarantine import Entry
 from bridge.tws.session import TwsSession
 from bridge.tws.waiting import settle
 
@@ -28,6 +30,15 @@ def order_text(record: OrderRecord) -> str:
     return (
         f"{terms.action} {terms.quantity:g} {record.symbol} (id {record.id}, reference"
         f" {record.order_ref}). Look for it in TWS or the Client Portal before you order again."
+    )
+
+
+def set_aside_text(entry: Entry) -> str:
+    """What a person needs to find out what the message was."""
+    return (
+        f"{entry.kind} {entry.name[:80]}: {entry.cause[:200]}. Everything else goes on."
+        " GET /journal shows it; compare the order and its fills with TWS, then"
+        " DELETE /journal/quarantine."
     )
 
 
@@ -83,7 +94,14 @@ def _conditions(services: Services, desk: AlertDesk) -> Callable[[], Coroutine[N
         services.clock,
         lost_seconds=environment.alert_lost_minutes * 60.0,
         login_state_file=environment.login_state_file,
+        journal=services.journal,
     )
+
+    def tell_set_aside(entry: Entry) -> None:
+        desk.tell(AlertKind.MESSAGE_SET_ASIDE, set_aside_text(entry))
+
+    if Tracker in services:
+        services[Tracker].set_aside.listen(tell_set_aside)
 
     def tell_order(record: OrderRecord) -> None:
         desk.tell(AlertKind.ORDER_UNKNOWN, order_text(record))

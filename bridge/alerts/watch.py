@@ -11,6 +11,7 @@ from bridge.alerts.kinds import AlertKind
 from bridge.clock import Clock
 from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
+from bridge.store.condition import JournalCondition
 from bridge.tws import advice, login_state
 from bridge.tws.link import Link
 from bridge.tws.machine import can_trade
@@ -39,6 +40,7 @@ class ConditionWatch:
         clock: counts how long the connection has been lost.
         lost_seconds: after this long without a connection it is told.
         login_state_file: where a hook beside the gateway writes what its login waits for.
+        journal: whether what has to be kept can be kept.
     """
 
     def __init__(
@@ -49,12 +51,14 @@ class ConditionWatch:
         *,
         lost_seconds: float,
         login_state_file: Path | None = None,
+        journal: JournalCondition | None = None,
     ) -> None:
         self._desk = desk
         self._link = link
         self._clock = clock
         self._lost_seconds = lost_seconds
         self._login_state_file = login_state_file
+        self._journal = journal or JournalCondition()
         self._lost_since: float | None = None
 
     async def run(self, portal: PortalLook) -> None:
@@ -68,6 +72,15 @@ class ConditionWatch:
         self._look_at_connection()
         self._look_at_login()
         self._look_at_portal(portal)
+        self._look_at_journal()
+
+    def _look_at_journal(self) -> None:
+        trouble = self._journal.trouble
+        if trouble is None:
+            self._desk.cleared(AlertKind.JOURNAL)
+        else:
+            body = f"No order is placed: {trouble.what}.\n\n{trouble.next_step}"
+            self._desk.raised(AlertKind.JOURNAL, body)
 
     def _look_at_connection(self) -> None:
         link, now = self._link, self._clock.monotonic()

@@ -45,7 +45,7 @@ class Auditor:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Task[AuditEntry]] = set()
 
     @asynccontextmanager
     async def trail(self, caller: Caller, action: str, detail: Any) -> AsyncIterator[Trail]:
@@ -83,7 +83,7 @@ class Auditor:
         writing.add_done_callback(self._written)
         await asyncio.wait({writing}, timeout=_ENTRY_SECONDS)
 
-    def _written(self, writing: asyncio.Task[None]) -> None:
+    def _written(self, writing: asyncio.Task[AuditEntry]) -> None:
         self._writing.discard(writing)
         if not writing.cancelled() and (error := writing.exception()):
             log.error("audit-entry-not-kept", error=str(error))

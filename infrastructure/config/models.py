@@ -143,6 +143,8 @@ AlertEvent = Literal[
     "bad-credentials",
     "login-locked",
     "order-unknown",
+    "journal",
+    "message-set-aside",
     "portal-login",
     "certificate",
     "disk-low",

@@ -19,6 +19,7 @@ from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.store import Database, orders
+from bridge.store.condition import JournalCondition
 from bridge.tws.link import Link
 from bridge.tws.machine import Socket
 from bridge.tws.target import Target
@@ -55,6 +56,7 @@ class Room:
             self.clock,
             lost_seconds=300,
             login_state_file=file,
+            journal=JournalCondition(),
         )
 
     def ready(self) -> None:
@@ -253,3 +255,21 @@ async def test_an_order_of_unknown_fate_is_told(
         await hook.until(1)
         assert hook.titles[0].endswith("An order may or may not have reached the broker")
         assert "BUY 1 AAPL" in hook.received[0]["message"]
+
+
+def test_a_journal_that_falls_behind_is_told_and_over_when_it_has_caught_up() -> None:
+    room = Room()
+    room.ready()
+    age = 0.0
+    room.watch._journal.measure(lambda: age)
+    room.watch.look(OFF)
+    assert AlertKind.JOURNAL not in room.told.active
+    age = 2.5
+    room.watch.look(OFF)
+    assert "has waited 2 s" in room.told.active[AlertKind.JOURNAL]
+    age = 0.0
+    room.watch.look(OFF)
+    assert AlertKind.JOURNAL not in room.told.active
+    room.watch._journal.writable = False
+    room.watch.look(OFF)
+    assert "cannot be written" in room.told.active[AlertKind.JOURNAL]

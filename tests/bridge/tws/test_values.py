@@ -1,0 +1,260 @@
+"""The broker's forms of "no value": on the functions, and as messages over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+
+from bridge import model
+from bridge.tws import values
+from bridge.tws.errors import TwsError, UnreadableAnswerError
+from bridge.tws.session import TwsSession
+from bridge.tws.state import ConnectionState as State
+from simulator.app import Simulator
+from tests.bridge.conftest import StartSession
+from tests.bridge.rig import eventually
+
+NO_NUMBER = (
+    "",
+    "NaN",
+    "nan",
+    "Infinity",
+    "-Infinity",
+    "inf",
+    "1.7976931348623157E308",
+    "-1.7976931348623157E308",
+    "2147483647",
+    "-2147483648",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "170141183460469231731687303715884105727",
+    "1e300",
+    "none",
+    None,
+)
+
+
+@pytest.mark.parametrize("said", NO_NUMBER)
+def test_no_number_is_none_in_every_rule(said: object) -> None:
+    for rule in (
+        values.number,
+        values.price,
+        values.size,
+        values.above_zero,
+        values.holding,
+        values.count,
+    ):
+        assert rule(said) is None
+    assert values.identifier(said) == 0
+    assert values.tick_price("bid", said, 100) is None
+    assert values.computed(said, -2.0) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "price", "beside", "expected"),
+    [
+        ("bid", -1.0, 0.0, None),
+        ("bid", 0.0, 0.0, None),
+        ("last", 0.0, float("nan"), None),
+        ("bid", -1.0, 5.0, -1.0),  # a spread may cost less than nothing
+        ("bid", 0.0, 5.0, 0.0),
+        ("last", -37.63, 3.0, -37.63),
+        ("close", 0.0, None, None),
+        ("open", -1.0, None, None),
+        ("markPrice", 101.5, None, 101.5),
+    ],
+)
+def test_a_price_is_none_as_its_tick_says_none(
+    field: str, price: float, beside: float | None, expected: float | None
+) -> None:
+    assert values.tick_price(field, price, beside) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "said", "expected"),
+    [
+        ("halted", -1.0, None),
+        ("halted", 0.0, 0.0),
+        ("impliedVolatility", 0.0, None),
+        ("impliedVolatility", -1.0, None),
+        ("historicalVolatility", 0.31, 0.31),
+        ("indexFuturePremium", -4.5, -4.5),
+        ("tick999", -1.0, -1.0),
+        ("lastTimestamp", "0", None),
+        ("lastTimestamp", "1772461800", "1772461800"),
+        ("dividends", ",,,", None),
+        ("fundamentals", "", None),
+    ],
+)
+def test_a_generic_tick_is_none_as_its_tick_says_none(
+    field: str, said: float | str, expected: float | str | None
+) -> None:
+    assert values.tick_value(field, said) == expected
+
+
+def test_texts_and_ids_have_a_length() -> None:
+    assert len(values.text("x" * 10**6)) == values.LONGEST_TEXT
+    assert len(values.name("x" * 10**6)) == values.LONGEST_NAME
+    assert values.identifier(2**70) == values.identifier("12x") == 0
+    assert (values.identifier("77"), values.identifier(-5)) == (77, -5)
+    for bad in ("", None, "x" * 129):
+        with pytest.raises(values.RefusedError):
+            values.required_name(bad, "execId")
+
+
+# over the wire ----------------------------------------------------------------------------------
+
+
+class Ticks:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[model.Tick] = []
+
+    def tick(self, tick: model.Tick) -> None:
+        self.heard.append(tick)
+
+    def market_data_type(self, kind: model.MarketDataType) -> None: ...
+
+    def failed(self, error: TwsError) -> None: ...
+
+    def interrupted(self) -> None: ...
+
+    def restored(self) -> None: ...
+
+
+async def ready(start_session: StartSession, simulator: Simulator) -> TwsSession:
+    session = await start_session(simulator.tws.port)
+    await eventually(lambda: session.state is State.READY)
+    return session
+
+
+def say(simulator: Simulator, *fields: object) -> None:
+    next(iter(simulator.world.sessions)).send(*fields)
+
+
+async def test_a_line_carries_no_value_as_none(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    session = await ready(start_session, simulator)
+    ticks = Ticks()
+    contract = model.Contract(con_id=265598, symbol="AAPL")
+    session.subscribe_market_data(contract, ticks)
+    await eventually(lambda: len(ticks.heard) > 3)
+    wire = next(iter(simulator.world.sessions))
+    line = next(number for kind, number in wire.subscriptions if kind == "market data")
+    wire.unsubscribe("market data", line)
+    await asyncio.sleep(0.1)
+    ticks.heard.clear()
+    say(simulator, 1, 6, line, 4, "0.0", "0", "0")
+    say(simulator, 1, 6, line, 1, "-1.0", "0", "0")
+    say(simulator, 1, 6, line, 9, "1.7976931348623157E308", "", "0")
+    say(simulator, 2, 6, line, 8, "9223372036854775807")
+    say(simulator, 2, 6, line, 5, "")
+    say(simulator, 45, 6, line, 49, "-1.0")
+    say(simulator, 45, 6, line, 24, "")
+    say(simulator, 46, 6, line, 45, "0")
+    say(simulator, 21, line, 13, 0, "-1.0", "-2.0", "NaN", "", "-2", "-2.0", "0.5", "0")
+    await eventually(lambda: len(ticks.heard) >= 9)
+    assert ticks.heard == [
+        model.PriceTick("last", None, 0.0),
+        model.PriceTick("bid", None, 0.0),
+        model.PriceTick("close", None, None),
+        model.SizeTick("volume", None),
+        model.SizeTick("lastSize", None),
+        model.ValueTick("halted", None),
+        model.ValueTick("impliedVolatility", None),
+        model.ValueTick("lastTimestamp", None),
+        model.OptionTick("modelOption", None, None, None, None, 0.5, None, None, None),
+    ]
+
+
+async def test_what_is_no_value_of_an_execution_is_refused_and_told(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    session = await ready(start_session, simulator)
+    executions: list[model.Execution] = []
+    refused: list[model.Unreadable] = []
+    commissions: list[model.CommissionReport] = []
+    session.events.execution.listen(executions.append)
+    session.events.unreadable.listen(refused.append)
+    session.events.commission.listen(commissions.append)
+    for quantity, price in itertools.product(("", "NaN", "1e300", "0", "3"), ("", "NaN", "150.5")):
+        say(simulator, *execution(session, f"a.b.{quantity}.{price}", quantity, price))
+    say(simulator, *execution(session, "x" * 5000, "1", "1"))
+    say(simulator, 59, 1, "a.b.c.01", "", "USD", "", "0", "")
+    say(simulator, 59, 1, "a.b.c.01", "NaN", "USD", "1.5", "0", "")
+    say(simulator, 59, 1, "a.b.c.01", "1.25", "USD", "NaN", "0", "")
+    await eventually(lambda: commissions)
+    assert [(each.quantity, each.price) for each in executions] == [(3.0, 150.5)]
+    assert len(refused) == 15
+    assert {each.kind for each in refused} == {"execution"}
+    assert all(len(each.content) <= values.LONGEST_TEXT for each in refused)
+    assert [(c.commission, c.realized_pnl) for c in commissions] == [(1.25, None)]
+
+
+def execution(session: TwsSession, exec_id: str, quantity: str, price: str) -> tuple[object, ...]:
+    return (
+        11, -1, 7, 265598, "AAPL", "STK", "", "0.0", "", "", "NASDAQ", "USD", "AAPL", "NMS",
+        exec_id, "20260213 10:00:00 US/Eastern", "DU1234567", "NASDAQ", "BOT", quantity, price,
+        2**70, 99, 0, quantity, price, "", "", "", "", "1",
+        *(("0",) if session.server_version >= 178 else ()),
+    )  # fmt: skip
+
+
+async def test_the_library_failing_on_a_message_about_money_is_told(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    session = await ready(start_session, simulator)
+    refused: list[model.Unreadable] = []
+    session.events.unreadable.listen(refused.append)
+    say(simulator, *execution(session, "a.b.c.01", "many", "1"))
+    say(simulator, 59, 1, "a.b.c.01")
+    say(simulator, 3, 7, "Filled", "all", "0", "1", 1, 0, "1", 17, "", "0")
+    say(simulator, 5, "x")
+    say(simulator, 101)
+    await eventually(lambda: len(refused) == 5)
+    kinds = [each.kind for each in refused]
+    assert kinds == ["execution", "commission", "order-status", "open-order", "completed-order"]
+    assert session.state is State.READY
+
+
+@pytest.mark.parametrize(
+    ("filled", "expected"), [("NaN", 0.0), ("1e300", 0.0), ("-1", 0.0), ("", 0.0), ("2", 2.0)]
+)
+async def test_a_status_says_only_what_it_can_mean(
+    simulator: Simulator, start_session: StartSession, filled: str, expected: float
+) -> None:
+    session = await ready(start_session, simulator)
+    heard: list[model.OrderStatus] = []
+    session.events.order_status.listen(heard.append)
+    say(simulator, 3, 7, "Submitted", filled, filled, "NaN", str(2**70), 0, "inf", 17, "", "0")
+    await eventually(lambda: heard)
+    (status,) = heard
+    assert (status.filled, status.average_fill_price, status.perm_id) == (expected, 0.0, 0)
+
+
+async def test_positions_without_a_quantity_are_no_answer(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    session = await ready(start_session, simulator)
+    asking = asyncio.create_task(session.positions())
+    row: tuple[Any, ...] = (61, 3, "DU1234567", 1, "AAPL", "STK", "", 0, "", "", "", "USD", "", "")
+    say(simulator, *row, "NaN", "100.0")
+    with pytest.raises(UnreadableAnswerError, match="AAPL"):
+        await asking
+
+
+async def test_an_impossible_clock_or_number_does_not_start_or_end_a_session(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    session = await ready(start_session, simulator)
+    say(simulator, 9, 1, str(2**40))
+    say(simulator, 49, 1, str(2**62))
+    say(simulator, 4, 2, str(2**70), str(2**70), "x" * 100_000, "")
+    await asyncio.sleep(1.5)
+    assert session.state is State.READY
+    assert session.next_order_id() < 2**31
