@@ -34,6 +34,12 @@ def parse(words: list[str] | None = None) -> Options:
     parser.add_argument(
         "--rate-limit", type=arguments.count, default=50, help="messages a second; 0 is none"
     )
+    parser.add_argument(
+        "--pacing",
+        choices=("queue", "reject"),
+        default="queue",
+        help="what becomes of messages above the limit",
+    )
     parser.add_argument("--scenario", metavar="FILE", help="faults by time, as YAML")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME[:SECONDS]")
     parser.add_argument("--read-only", action="store_true", help="refuse orders with error 321")
@@ -45,7 +51,7 @@ def parse(words: list[str] | None = None) -> Options:
     )
     parser.add_argument("--market-data-lines", type=arguments.count, default=100)
     parser.add_argument("--tick-interval", type=arguments.pause, default=0.25, metavar="SECONDS")
-    parser.add_argument("--history-pacing", choices=("all", "small", "off"), default="all")
+    parser.add_argument("--history-pacing", choices=("all", "small", "off"), default="small")
     parser.add_argument("--hours", choices=("always", "exchange"), default="always")
     parser.add_argument(
         "--start",
@@ -66,6 +72,7 @@ def parse(words: list[str] | None = None) -> Options:
         seed=given.seed,
         accounts=given.accounts,
         rate_limit=given.rate_limit,
+        pacing=given.pacing,
         scenario=given.scenario,
         faults=tuple(given.fault),
         read_only=given.read_only,

@@ -16,7 +16,10 @@ class Options:
     seed: int = 1
     accounts: tuple[str, ...] = ("DU1234567",)
     rate_limit: int = 50
-    """Messages a second and client before error 100; 0 is no limit."""
+    """Messages a second that a client may send; 0 is no limit."""
+    pacing: str = "queue"
+    """What becomes of messages above that limit: `queue` holds them back until there is room, as
+    a gateway does unless it is told otherwise, `reject` answers each with error 100."""
     portal_certificate: str | None = None
     """The folder that keeps the Client Portal's TLS key and certificate; None: made anew."""
     master_client_id: int | None = None
@@ -28,8 +31,9 @@ class Options:
     `live,SPX=delayed,VIX=none`."""
     tick_interval: float = 0.25
     """Seconds between two looks of a market data line at the market."""
-    history_pacing: str = "all"
-    """Which history requests are paced: `all`, those for `small` bars (to 30 s), or `off`."""
+    history_pacing: str = "small"
+    """Which history requests are refused when they come too fast: those for `small` bars (to
+    30 s), while the others are only slowed down, `all` of them, or none and none slowed (`off`)."""
     hours: str = "always"
     """`always`: the market never closes; `exchange`: trading hours, weekends and holidays."""
     start: float | None = None

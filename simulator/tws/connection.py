@@ -29,8 +29,9 @@ DRIBBLE_SECONDS = 0.001
 DRIBBLE_BYTES = 8
 """Bytes, each in a segment of its own, between two pauses."""
 DRIBBLE_LIMIT = 2 * 1024 * 1024
-WAITING_LIMIT = 10_000
-"""Messages held back for a client that asked for pacing."""
+WAITING_LIMIT = 1_000
+"""Messages held back before no more is read from the client; what it sends then waits in the
+network, and nothing is lost."""
 
 
 class Connection(asyncio.Protocol):
@@ -52,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._dribble = bytearray()
         self._dribbling = False
         self._closing = False
-        self._paced = False
+        self._paced = self.world.options.pacing == "queue"
         self._rate = RateLimit(self.world.options.rate_limit)
         self._waiting: deque[list[str]] = deque()
 
@@ -77,13 +78,24 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not keep up: it is not listened to until it has read."""
         self.writable = False
-        self.transport.pause_reading()
+        self._listen()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.writable = True
-        if not self.dead:
+        self._listen()
+
+    def _listen(self) -> None:
+        """Read from the client, or let what it sends wait in the network."""
+        if self.writable and not self._full and not self.dead:
             self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+    @property
+    def _full(self) -> bool:
+        """Whether as many messages are held back as may be."""
+        return len(self._waiting) >= WAITING_LIMIT
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
@@ -92,13 +104,16 @@ class Connection(asyncio.Protocol):
         self._buffer += data
         if not self._preamble:
             self._take_preamble()
-        while self._preamble and not self._closing and not self.dead:
+        self._take_frames()
+
+    # incoming
+
+    def _take_frames(self) -> None:
+        while self._preamble and not self._closing and not self.dead and not self._full:
             body = self._next_frame()
             if body is None:
                 return
             self._take_frame(body)
-
-    # incoming
 
     def _take_preamble(self) -> None:
         if PREAMBLE.startswith(bytes(self._buffer[:4])) and len(self._buffer) < 4:
@@ -149,7 +164,7 @@ class Connection(asyncio.Protocol):
         if int(low) > version:
             self.close()
             return
-        self._paced = "+PACEAPI" in options
+        self._paced = self._paced or "+PACEAPI" in options
         self._deadline.cancel()
         self.session = Session(self.world, self, version)
 
@@ -160,11 +175,14 @@ class Connection(asyncio.Protocol):
         if flooded and self.session and self.session.ready:
             self._warn(now)
             return False
+        if self._paced:
+            if self._waiting or not self._rate.room(now):
+                self._wait(fields, now)
+                return False
+            self._rate.count(now)
+            return True
         fits = self._rate.room(now)
-        if self._waiting or (self._paced and not fits):
-            self._wait(fields, now)
-            return False
-        self._rate.count(now)
+        self._rate.count(min(self.server.polled, now))
         if not fits:
             self._warn(now)
         return fits
@@ -173,21 +191,26 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             self._loop.call_later(self._rate.wait(now), self._catch_up)
         self._waiting.append(fields)
-        if len(self._waiting) > WAITING_LIMIT:
-            self.abort()
+        if self._full:
+            self._listen()
 
     def _catch_up(self) -> None:
+        if self._closing or self.dead:
+            return
         now = self._loop.time()
         while self._waiting and self._rate.room(now) and self.session and not self._closing:
             self._rate.count(now)
             self.session.receive(self._waiting.popleft())
         if self._waiting and not self._closing:
-            self._loop.call_later(self._rate.wait(now), self._catch_up)
+            self._loop.call_later(max(self._rate.wait(now), 0.001), self._catch_up)
+        if not self._closing and not self._full:
+            self._listen()
+            self._take_frames()
 
     def _warn(self, now: float) -> None:
-        """Say error 100; a client that goes on regardless is disconnected."""
+        """Say error 100 for each message; a client that goes on regardless is disconnected."""
         warning = self._rate.strike(now)
-        if warning and self.session:
+        if self.session:
             self.session.error(-1, 100, warning)
             if self._rate.ignored:
                 self.session.close()

@@ -91,18 +91,20 @@ def request_historical_data(session: Session, fields: Reader) -> None:
         asked = checked(
             session, request_id, contract, (end, size, duration, kind), (liquid, keep, date_format)
         )
-        admit(session.world, asked, (end, size, duration))
+        wait = admit(session.world, asked, (end, size, duration))
     except RefusedError as error:
         session.error(request_id, error.code, str(error))
         return
     if kind == "SCHEDULE":
         _send_schedule(session, asked)
     else:
-        task = asyncio.get_running_loop().create_task(_answer(session, asked))
+        task = asyncio.get_running_loop().create_task(_answer(session, asked, wait))
         session.subscribe(HISTORY, request_id, task.cancel)
 
 
-async def _answer(session: Session, asked: Asked) -> None:
+async def _answer(session: Session, asked: Asked, wait: float) -> None:
+    if wait:
+        await session.world.clock.sleep(wait)
     found = await _collect(session, asked)
     if not found:
         session.unsubscribe(HISTORY, asked.request_id)

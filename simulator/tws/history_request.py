@@ -121,17 +121,20 @@ def no_data(contract: Contract, kind: str) -> str:
     return f"{SERVICE}HMDS query returned no data: {what}"
 
 
-def admit(world: World, asked: Asked, words: tuple[str, str, str]) -> None:
-    """Count the request.
+def admit(world: World, asked: Asked, words: tuple[str, str, str]) -> float:
+    """Count the request; gives the seconds that its answer waits.
 
     Raises:
         RefusedError: it comes too soon.
     """
-    rule = world.options.history_pacing
-    if rule == "off" or (rule == "small" and asked.size > SMALL_BARS):
-        return
+    rule, now = world.options.history_pacing, world.clock.time()
+    if rule == "off":
+        return 0.0
+    if rule == "small" and asked.size > SMALL_BARS:
+        return world.pacing.slow(now)
     contract = (asked.contract.con_id, asked.contract.exchange, asked.kind)
     same = (contract, words, asked.liquid)
     weight = 2 if asked.kind == "BID_ASK" else 1
-    if not world.pacing.admit(contract, same, weight, world.clock.time()):
+    if not world.pacing.admit(contract, same, weight, now):
         raise RefusedError(162, VIOLATION)
+    return 0.0

@@ -1,4 +1,8 @@
-"""The pacing rules of the history service, over all clients of the login."""
+"""The pacing rules of the history service, over all clients of the login.
+
+Requests for bars of thirty seconds and less are refused when they break a rule; those for longer
+bars, whose hard limits the broker has lifted, are slowed down when there are too many of them.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ class Rule(NamedTuple):
 IN_ALL = Rule(600.0, 60)
 IDENTICAL = Rule(15.0, 1)
 ONE_CONTRACT = Rule(2.0, 5)
+SLOWED_SECONDS = 0.5
+"""Between two answers for longer bars, once there were more than `IN_ALL` allows."""
 
 
 class HistoryPacing:
@@ -25,6 +31,19 @@ class HistoryPacing:
 
     def __init__(self) -> None:
         self._seen: dict[object, deque[float]] = {}
+        self._longer: deque[float] = deque()
+        self._turn = 0.0
+
+    def slow(self, now: float) -> float:
+        """Count a request for longer bars; gives the seconds that its answer waits."""
+        while self._longer and self._longer[0] <= now - IN_ALL.seconds:
+            self._longer.popleft()
+        crowded = len(self._longer) >= IN_ALL.limit
+        if not crowded:
+            self._longer.append(now)
+            return 0.0
+        self._turn = max(self._turn + SLOWED_SECONDS, now)
+        return self._turn - now
 
     def admit(self, contract: object, whole: object, weight: int, now: float) -> bool:
         """Count a request; False when it breaks a rule.

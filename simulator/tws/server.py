@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 from simulator.tws.connection import Connection
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 LARGEST = 4096
 """Connections at a time; further ones are reset."""
 REOPEN_SECONDS = 0.2
+POLL_SECONDS = 0.05
 
 
 class TwsServer:
@@ -30,16 +32,24 @@ class TwsServer:
         self._listen = ""
         self._server: asyncio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._poller: asyncio.TimerHandle | None = None
+        self.polled = math.inf
+        """When the loop was last known to read what has come; what it reads now came after that.
+        Only kept while messages above the rate limit are refused."""
         Disturbance(self)
 
     async def start(self, listen: str, port: int) -> None:
         """Begin to listen; port 0 takes a free one."""
         self._listen = listen
         self.port = port
+        if self.world.options.pacing == "reject":
+            self._poll()
         await self._open()
 
     async def close(self) -> None:
         """Stop listening and drop every client."""
+        if self._poller:
+            self._poller.cancel()
         self.shut()
         self.each(Connection.abort)
         await asyncio.sleep(0)
@@ -72,6 +82,11 @@ class TwsServer:
             connection.close()
         elif self.world.faults.active("accept-silent"):
             connection.silent = True
+
+    def _poll(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.polled = loop.time()
+        self._poller = loop.call_later(POLL_SECONDS, self._poll)
 
     async def _keep_opening(self) -> None:
         while self._server is None:
