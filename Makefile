@@ -10,11 +10,11 @@ setup:  ## prepare .venv for ./deploy.py
 setup-dev:  ## prepare .venv with everything tests and checks need
 	@scripts/setup dev
 
-up: setup  ## bring the sandbox (or your only target) up and wait until healthy
-	@./deploy.py up
+up: setup  ## bring the sandbox up and wait until healthy (your own targets: ./deploy.py up)
+	@./deploy.py --target sandbox up
 
-down: setup  ## stop it
-	@./deploy.py down
+down: setup  ## stop the sandbox
+	@./deploy.py --target sandbox down
 
 test:  ## set up what is missing and run the whole suite
 	@scripts/test

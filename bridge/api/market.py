@@ -166,7 +166,8 @@ async def quote(call: Call[InstrumentParams, None]) -> Quote:
     """
     call.services.gateway.require_ready()
     details = await call.services[ContractDesk].resolve(call.params.contract())
-    return await call.services[QuoteDesk].quote(details.contract)
+    days = call.services[ContractDesk].days_left(details)
+    return await call.services[QuoteDesk].quote(details.contract, dte=days)
 
 
 @routes.get("/quotes", params=SymbolsParams, answer=Quotes)

@@ -79,20 +79,22 @@ class ContractDesk:
             pattern.upper(), lambda: self._gateway.matching_symbols(pattern)
         )
 
+    def days_left(self, details: ContractDetails) -> int | None:
+        """Days to expiry by the exchange's calendar day; None: it does not expire."""
+        expiration = details.real_expiration or details.contract.expiration
+        if len(expiration) < 8:
+            return None
+        return days_to_expiration(expiration, exchange_zone(details.time_zone), self._clock.now())
+
     def view(self, details: ContractDetails) -> ContractView:
         """Details as a caller sees them."""
         contract = details.contract
         expiration = details.real_expiration or contract.expiration
-        dte = None
-        if len(expiration) >= 8:
-            dte = days_to_expiration(
-                expiration, exchange_zone(details.time_zone), self._clock.now()
-            )
         return ContractView(
             **_named(contract),
             long_name=details.long_name,
             expiration=expiration or None,
-            dte=dte,
+            dte=self.days_left(details),
             strike=contract.strike,
             right=contract.right,
             multiplier=contract.multiplier or None,

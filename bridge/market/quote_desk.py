@@ -148,8 +148,9 @@ class QuoteDesk(LineWatcher):
         *,
         complete: Callable[[QuoteSlot], bool] | None = None,
         timeout: float = FIRST_VALUE_SECONDS,
+        dte: int | None = None,
     ) -> Quote:
-        """A qualified contract's quote, once its first values have come.
+        """A qualified contract's quote, once its first values have come; `dte` is passed through.
 
         Raises:
             NotConnectedError: there is no session.
@@ -162,7 +163,7 @@ class QuoteDesk(LineWatcher):
             came = await line.wait(complete or basics_known, timeout)
             if not came:
                 self._explain_silence(line)
-            return self.view(line)
+            return self.view(line, dte)
 
     async def quotes(self, contracts: Sequence[Contract]) -> Quotes:
         """Several quotes at once; what fails for one leaves the others alone."""

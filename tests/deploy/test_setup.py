@@ -27,3 +27,13 @@ def test_an_environment_that_was_interrupted_is_made_anew(tmp_path: Path) -> Non
     assert done.stderr == ""
     pip = [str(tmp_path / ".venv" / "bin" / "python"), "-m", "pip", "--version"]
     assert subprocess.run(pip, capture_output=True, check=False).returncode == 0
+
+
+def test_make_up_and_down_mean_the_sandbox_whatever_stack_yaml_says(tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text("targets: {prod: {host: a@192.0.2.1}}\n")
+    shutil.copy(PROJECT / "Makefile", tmp_path / "Makefile")
+    for word in ("up", "down"):
+        done = subprocess.run(
+            ["make", "--dry-run", word], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        assert f"./deploy.py --target sandbox {word}" in done.stdout

@@ -25,6 +25,16 @@ export function span(seconds) {
   return `${Math.floor(whole / 86_400)} days`;
 }
 
+const MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+
+// What a row is about: `AAPL`, `ES 18DEC26`, or `AAPL 15JAN27 185 P`.
+export function contract(row) {
+  const day = /^(\d{2})(\d{2})(\d{2})(\d{2})/.exec(row.expiration ?? "");
+  const parts = [row.symbol, day ? `${day[4]}${MONTHS[day[3] - 1] ?? "?"}${day[2]}` : "", row.strike ?? "", row.right ?? ""];
+  if (row.secType === "CASH" && row.currency) parts[0] = `${row.symbol}.${row.currency}`;
+  return parts.filter((part) => part !== "").join(" ");
+}
+
 export function yes(value) {
   return value === true ? "yes" : value === false ? "no" : "unknown";
 }

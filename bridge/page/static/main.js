@@ -1,7 +1,8 @@
 // Starts the page: sign in, one stream, and the few buttons that change something.
 
 import { call, key, optional, Problem } from "./api.js";
-import { confirmed, element, find, toast } from "./elements.js";
+import { confirmed, find, toast } from "./elements.js";
+import { drawFaults, noteState, plainly } from "./faults.js";
 import { OLD_AFTER, Stream } from "./stream.js";
 import { showFreshness, showHeartbeat, showHealth, showPortal, showTimeline, showTrading } from "./view.js";
 
@@ -18,7 +19,7 @@ const draw = () => {
   showPortal(known.session, now);
   showTimeline(known.events, known.health, now);
   showHeartbeat(known.beats);
-  showTrading(known.halt, known.orders, known.executions);
+  showTrading(known.halt, known.orders, known.executions, known.health);
 };
 
 const freshness = () => showFreshness(stream?.heard, link, Date.now(), OLD_AFTER);
@@ -55,7 +56,7 @@ function tell(problem) {
 
 function hear(message) {
   if (message.type === "pong" && message.milliseconds) known.beats = [...known.beats, message.milliseconds].slice(-BEATS);
-  if (message.type === "health") known.health = message.data;
+  if (message.type === "health") { known.health = message.data; noteState(message.data.state); }
   if (["health", "order", "execution", "resumed"].includes(message.type)) refreshSoon();
   if (message.type !== "quote") draw();
   freshness();
@@ -145,27 +146,12 @@ async function showFaults() {
   }
   known.sandbox = answer !== null;
   find("sandbox").hidden = !answer;
-  if (answer) drawFaults(answer);
+  if (answer) drawFaults(answer, press);
 }
 
-// The buttons stay the same nodes, so that the one with the focus keeps it.
-function drawFaults({ names, faults }) {
-  const active = new Set(faults.map((fault) => fault.fault));
-  const list = find("faults");
-  if (list.children.length !== names.length) list.replaceChildren(...names.map(faultButton));
-  for (const button of list.children) button.setAttribute("aria-pressed", String(active.has(button.textContent)));
-  const told = active.size ? `Active: ${[...active].join(", ")}. Press again to end it.` : "No fault is active.";
-  if (find("fault-state").textContent !== told) find("fault-state").textContent = told;
-}
-
-function faultButton(name) {
-  const button = element("button", { type: "button", className: "quiet", "aria-pressed": "false" }, name);
-  button.addEventListener("click", async () => {
-    const on = button.getAttribute("aria-pressed") === "true";
-    const work = on ? () => call("DELETE", `sandbox/faults/${name}`) : () => call("POST", "sandbox/faults", { body: { fault: name } });
-    await act(button, async () => drawFaults(await work()), on ? `Fault ended: ${name}` : `Fault started: ${name}`);
-  });
-  return button;
+async function press(button, name, on) {
+  const work = on ? () => call("DELETE", `sandbox/faults/${name}`) : () => call("POST", "sandbox/faults", { body: { fault: name } });
+  await act(button, async () => drawFaults(await work(), press), on ? `Ended: ${plainly(name)}` : `Started: ${plainly(name)}`);
 }
 
 find("sign-in").addEventListener("submit", async (event) => {

@@ -2,7 +2,7 @@
 
 import { segments, sparkline, timeline, tone } from "./charts.js";
 import { element, facts, find, table } from "./elements.js";
-import { age, clock, moment, percent, span, words, yes } from "./format.js";
+import { age, clock, contract, moment, percent, span, words, yes } from "./format.js";
 
 const VERDICTS = {
   ready: "Ready: orders can be placed", halted: "Connected, trading is halted", starting: "Starting",
@@ -44,13 +44,12 @@ export function showHealth(health, now) {
     ["Reconnects", `${health.reconnectAttempts} tried, ${health.reconnectFailures} failed`],
   ]);
   facts(find("heartbeat-facts"), [
-    ["Last", age(health.lastHeartbeatAt, now)],
+    ["Last heartbeat", age(health.lastHeartbeatAt, now)],
     ["Gateway answered in", health.heartbeatMilliseconds === null ? "not asked yet" : `${health.heartbeatMilliseconds.toFixed(1)} ms`],
     ["Failures", String(health.heartbeatFailures), health.heartbeatFailures > 0 ? "person" : ""],
     ["Last error", health.lastHeartbeatError ?? "none"],
-    ["Connected for", health.metrics?.uptimeSeconds ? span(health.metrics.uptimeSeconds) : "not connected"],
+    ["Connected for", Number.isFinite(health.metrics?.uptimeSeconds) ? span(health.metrics.uptimeSeconds + Math.max(0, now - Date.parse(health.clock)) / 1000) : "not connected"],
   ]);
-  find("availability").textContent = `Available ${percent(health.metrics?.availability24h)} of the last 24 hours.`;
   find("server").textContent = `TWS server version ${health.serverVersion || "unknown"}`;
   showPacing(health.pacing);
 }
@@ -81,26 +80,32 @@ export function showTimeline(events, health, now) {
   const known = events.filter((event) => event.kind === "state").map((event) => ({ at: Date.parse(event.at), state: event.detail.state }));
   if (health) known.push({ at: Date.parse(health.since), state: health.state });
   timeline(find("timeline"), segments(known, now), now);
+  const first = known.length ? Math.min(...known.map((event) => event.at)) : now;
+  const recorded = Math.min((now - first) / 1000, 86_400);
+  find("availability").textContent = recorded < 600 || !health
+    ? "No record yet: availability is told after ten minutes."
+    : `Available ${percent(health.metrics?.availability24h)} of the last ${recorded > 86_000 ? "24 hours" : span(recorded)}.`;
 }
 
 export function showHeartbeat(values) {
   sparkline(find("heartbeat"), values);
 }
 
-export function showTrading(halt, orders, executions) {
+export function showTrading(halt, orders, executions, health) {
   const halted = halt?.halted === true;
-  find("halt-state").textContent = halt ? (halted ? `Halted${halt.reason ? `: ${halt.reason}` : ""}` : "Orders are accepted") : "";
+  const open = health?.connected ? "Orders are accepted" : "Not halted, but no order can be placed now";
+  find("halt-state").textContent = halt ? (halted ? `Halted${halt.reason ? `: ${halt.reason}` : ""}` : open) : "";
   const button = find("halt");
   button.textContent = halted ? "Resume trading" : "Halt trading";
   button.className = halted ? "" : "danger";
   table(find("orders"), "Open orders", [
-    ["Symbol", (order) => order.symbol], ["Side", (order) => order.action],
+    ["Contract", contract], ["Side", (order) => order.action],
     ["Quantity", (order) => order.quantity, "number"], ["Type", (order) => order.orderType],
-    ["Limit", (order) => order.limitPrice, "number"], ["Filled", (order) => order.filled, "number"],
+    ["Limit", (order) => order.limitPrice, "number"], ["Stop", (order) => order.stopPrice, "number"], ["Filled", (order) => order.filled, "number"],
     ["Status", (order) => (order.state === "unknown" ? "UNKNOWN: check with the broker" : words(order.status ?? order.state))],
   ], orders, "No open orders");
   table(find("executions"), "Executions", [
-    ["Time", (item) => clock(item.time)], ["Symbol", (item) => item.symbol], ["Side", (item) => item.side],
+    ["Time", (item) => clock(item.time)], ["Contract", contract], ["Side", (item) => item.side],
     ["Quantity", (item) => item.quantity, "number"], ["Price", (item) => item.price, "number"],
     ["Commission", (item) => item.commission ?? "", "number"], ["Account", (item) => item.account],
   ], executions, "No executions today");
@@ -109,5 +114,11 @@ export function showTrading(halt, orders, executions) {
 export function showFreshness(heard, link, now, old) {
   const fresh = link === "open" && heard && now - heard < old;
   document.body.dataset.freshness = fresh ? "live" : "old";
-  find("freshness").textContent = fresh ? "live" : heard ? `not live: last heard at ${clock(heard)}` : "not connected to the bridge";
+  find("freshness").textContent = fresh ? "up to date" : heard ? `no contact with the bridge since ${clock(heard)}` : "not connected to the bridge";
+  if (fresh || !heard) return;
+  const verdict = find("verdict"); // what was true then is not said of now
+  verdict.dataset.tone = "unknown";
+  verdict.dataset.state = "no-contact";
+  find("verdict-title").textContent = `No contact since ${clock(heard)}`;
+  find("next-action").textContent = "What is shown is from then. ./deploy.py status asks the machine itself; the page goes on trying.";
 }
