@@ -74,7 +74,8 @@ class ParamsReader:
             try:
                 values[field.name] = msgspec.convert(raw, field.type, strict=False)
             except msgspec.ValidationError as error:
-                problems.append(_problem(*refused(field.encode_name, field.type, error)))
+                _, message = refused(field.encode_name, field.type, error)
+                problems.append(_problem(field.encode_name, message))
                 continue
             if isinstance(values[field.name], float) and not math.isfinite(values[field.name]):
                 problems.append(_problem(field.encode_name, "must be a finite number"))
