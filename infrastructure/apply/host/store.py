@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import io
@@ -17,7 +18,7 @@ import json
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,9 @@ class Store:
                 self._own(partial / path, owner)
             if self.release(name).exists():
                 shutil.rmtree(self.release(name))
+            sync_file_system(partial)
             partial.rename(self.release(name))
+            sync_folder(self.base / "releases")
 
     def _own(self, path: Path, owner: int) -> None:
         if path.stat().st_uid == owner:
@@ -161,6 +164,7 @@ class Store:
                 fresh.unlink()
             fresh.symlink_to(PurePosixPath("releases") / name)
             fresh.replace(link)
+            sync_folder(self.base)
 
     def prune(self, mounted: Collection[str] = ()) -> list[str]:
         """Removes old releases; names of what went.
@@ -192,7 +196,7 @@ class Store:
             "checks": request["checks"],
         }
         with self._writing():
-            (self.release(name) / NOTE).write_text(json.dumps(kept))
+            write_whole(self.release(name) / NOTE, json.dumps(kept))
 
     def noted(self, name: str) -> dict[str, Any]:
         """`{"services", "checks"}` of a release; empty when it was not noted."""
@@ -226,6 +230,8 @@ class Store:
                     line = "\n" + line  # after a write that was cut
                 os.write(descriptor, line.encode())
                 os.fsync(descriptor)
+                if not size:
+                    sync_folder(self.base)
             finally:
                 os.close(descriptor)
 
@@ -238,7 +244,7 @@ class Store:
             return []
         for line in lines:
             try:
-                entries.append(json.loads(line))
+                entries.append(json.loads(line.strip("\0")))  # a power loss leaves holes
             except ValueError:
                 continue
         return entries
@@ -254,11 +260,12 @@ class Store:
     def begin(self, **entry: Any) -> None:
         """Notes what is about to happen, before anything is touched."""
         with self._writing():
-            (self.base / "pending.json").write_text(json.dumps(entry))
+            write_whole(self.base / "pending.json", json.dumps(entry))
 
     def end(self) -> None:
         """The deploy has ended, one way or the other."""
         (self.base / "pending.json").unlink(missing_ok=True)
+        sync_folder(self.base)
 
     @contextmanager
     def _writing(self, partial: Path | None = None) -> Iterator[None]:
@@ -268,6 +275,40 @@ class Store:
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)
             raise _explain(error, self.base) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all, also after a power loss."""
+    fresh = path.with_name(f".{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names that were made, changed or removed in it are on the disk afterwards."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_file_system(path: Path) -> None:
+    """All that was written to its file system, in one go: a release has hundreds of files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
+    except AttributeError:  # no such call here (macOS, in the sandbox)
+        os.sync()
+    finally:
+        os.close(descriptor)
 
 
 def _explain(error: OSError, base: Path) -> HostFailure:

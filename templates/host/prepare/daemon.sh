@@ -6,10 +6,17 @@ daemon_title() { echo "engine: bounded logs, file limits, containers survive its
 # merge wanted keys into what is there; prints the result, exit 1 when it is the same as before
 daemon_merge() {
     python3 - "$1" <<'EOF'
-import json, pathlib, sys
+import json, os, pathlib, sys
 
 path = pathlib.Path("/etc/docker/daemon.json")
-now = json.loads(path.read_text() or "{}") if path.exists() else {}
+try:
+    now = json.loads(path.read_text() or "{}") if path.exists() else {}
+except ValueError:
+    if sys.argv[1] == "check":
+        print(f"{path} is damaged: it is no JSON")
+        sys.exit(1)
+    path.replace(path.with_suffix(".damaged"))  # kept: somebody's settings may be in it
+    now = {}
 wanted = json.loads(json.dumps(now))
 wanted["live-restore"] = True
 wanted.setdefault("log-driver", "local")
@@ -24,8 +31,13 @@ if sys.argv[1] == "check":
     sys.exit(1)
 path.parent.mkdir(parents=True, exist_ok=True)
 fresh = path.with_suffix(".gangway-new")
-fresh.write_text(json.dumps(wanted, indent=2) + "\n")
+with fresh.open("w") as file:
+    file.write(json.dumps(wanted, indent=2) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
 fresh.replace(path)
+folder = os.open(path.parent, os.O_RDONLY)
+os.fsync(folder)
 EOF
 }
 

@@ -22,11 +22,14 @@ docker_check() {
 
 docker_from_docker() {
     . /etc/os-release
-    mkdir -p /etc/apt/keyrings
-    curl -fsSL "https://download.docker.com/linux/$ID/gpg" -o /etc/apt/keyrings/docker.asc || { echo "Docker's repository cannot be reached"; return 1; }
-    chmod 644 /etc/apt/keyrings/docker.asc
+    key=$(mktemp)
+    curl -fsSL "https://download.docker.com/linux/$ID/gpg" -o "$key" || { echo "Docker's repository cannot be reached"; return 1; }
+    put /etc/apt/keyrings/docker.asc 644 <"$key"
+    [ $? -le 1 ] || return 1
+    rm -f "$key"
     printf 'deb [arch=%s signed-by=/etc/apt/keyrings/docker.asc] https://download.docker.com/linux/%s %s stable\n' \
-        "$(dpkg --print-architecture)" "$ID" "$VERSION_CODENAME" >/etc/apt/sources.list.d/docker.list
+        "$(dpkg --print-architecture)" "$ID" "$VERSION_CODENAME" | put /etc/apt/sources.list.d/docker.list 644
+    [ $? -le 1 ] || return 1
     UPDATED=0
     install docker-ce docker-ce-cli containerd.io docker-compose-plugin docker-buildx-plugin
 }

@@ -87,6 +87,7 @@ firewall_check() {
     systemd || return 0
     firewall_unit | same "$FIREWALL_UNIT" || { echo "not run at boot"; return 1; }
     systemctl is-enabled --quiet gangway-firewall || { echo "not run at boot"; return 1; }
+    verified=$(systemd-analyze verify "$FIREWALL_UNIT" 2>&1) || { echo "systemd would not take its unit: $verified"; return 1; }
     iptables -w -S DOCKER-USER 2>/dev/null | grep -q GANGWAY-DOCKER || { echo "its rules are not in force"; return 1; }
 }
 

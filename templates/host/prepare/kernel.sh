@@ -14,8 +14,21 @@ net.core.somaxconn = 1024
 EOF
 }
 
+KERNEL_READER=/usr/lib/systemd/systemd-sysctl
+
+# What a file that comes after ours would set instead, at the next boot.
+kernel_overruled() {
+    [ -x "$KERNEL_READER" ] || return 0
+    kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
+        last=$("$KERNEL_READER" --cat-config 2>/dev/null | tr -d ' \t' | grep "^$key=" | tail -n 1)
+        [ "${last#*=}" = "$value" ] || echo "another file sets $last at the next boot"
+    done
+}
+
 kernel_check() {
     kernel_wanted | same "$KERNEL_FILE" || { echo "$KERNEL_FILE is not ours"; return 1; }
+    overruled=$(kernel_overruled)
+    [ -z "$overruled" ] || { echo "$overruled"; return 1; }
     kernel_wanted | grep -v '^#' | while IFS=' =' read -r key value; do
         now=$(sysctl -n "$key" 2>/dev/null) || continue
         if [ "$key" = fs.file-max ]; then [ "$now" -ge "$value" ] 2>/dev/null || { [ ${#now} -gt 12 ] || { echo "$key is $now"; exit 1; }; }

@@ -31,14 +31,19 @@ install() {
     refresh && apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold --no-install-recommends install "$@" >/dev/null
 }
 
-# put PATH MODE < content: replaces the file at once, never half-written; answers 1 when nothing changed.
+# put PATH MODE < content: replaces the file at once, never half-written, also when the power fails:
+# the content is on the disk before its name, the name before the next step. 1: nothing changed.
 put() {
     mkdir -p "$(dirname "$1")" && cat >"$1.gangway-new" && chmod "$2" "$1.gangway-new" || return 2
     if cmp -s "$1" "$1.gangway-new"; then rm -f "$1.gangway-new"; return 1; fi
-    mv -f "$1.gangway-new" "$1"
+    sync "$1.gangway-new" && mv -f "$1.gangway-new" "$1" && sync "$(dirname "$1")" || return 2
 }
 
-same() { [ -f "$1" ] && [ "$(cat)" = "$(cat "$1")" ]; }
+# damaged FILE: whether a power loss left holes in it (a file system shows them as NUL bytes).
+damaged() { [ -f "$1" ] && [ "$(tr -d '\000' <"$1" | wc -c)" -ne "$(wc -c <"$1")" ]; }
+
+# same FILE < content: byte by byte, because a shell drops the NULs that a power loss leaves.
+same() { cmp -s - "$1"; }
 
 systemd() { [ -d /run/systemd/system ]; }
 
@@ -60,6 +65,7 @@ step() {
     [ "$DRY_RUN" = 1 ] && { report "$name" "$title" would-change "$found"; return; }
     log=$("${name}_apply" 2>&1)
     status=$?
+    sync  # what systemctl, mkswap and packages' scripts wrote, before it is called done
     if [ $status -eq 0 ] && after=$("${name}_check" 2>&1); then
         report "$name" "$title" changed "$found"
     else

@@ -145,3 +145,41 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text(json.dumps(1))
     with pytest.raises(HostFailure):
         Store(str(tmp_path / "file" / "prod")).lock("me")
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power loss after any of these leaves the old content or the new one, never a hole."""
+    done: list[tuple[str, str]] = []
+    rename, fsync = Path.replace, os.fsync
+
+    def noted_rename(path: Path, target: Path) -> Path:
+        done.append(("rename", target.name))
+        return rename(path, target)
+
+    def noted_fsync(descriptor: int) -> None:
+        done.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        fsync(descriptor)
+
+    monkeypatch.setattr(Path, "replace", noted_rename)
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    base = store.base.name
+    store.base.mkdir(parents=True, exist_ok=True)
+    store.begin(release="r")
+    assert done == [("sync", ".pending.json.new"), ("rename", "pending.json"), ("sync", base)]
+    done.clear()
+    store.switch("r")
+    assert done == [("rename", "current"), ("sync", base)]
+    done.clear()
+    store.end()
+    assert done == [("sync", base)]
+
+
+def test_a_hole_in_the_ledger_costs_no_entry_that_was_written(store: Store) -> None:
+    store.base.mkdir(parents=True)
+    store.record(result="healthy", release="a")
+    with (store.base / "ledger.jsonl").open("a") as file:
+        file.write("\0" * 40)
+    store.record(result="healthy", release="b")
+    assert [entry["release"] for entry in store.ledger()] == ["a", "b"]

@@ -14,7 +14,7 @@ import yaml
 from infrastructure.errors import GangwayError
 from infrastructure.prepare.cloud_init import PROGRAM, cloud_init
 from infrastructure.prepare.run import StepReport, carry_out, parse
-from infrastructure.prepare.script import STEPS, Wishes, script
+from infrastructure.prepare.script import SOURCES, STEPS, Wishes, script
 from infrastructure.transport.local import LocalTransport
 
 WISHES = Wishes(swap_mb=1024, folder="/opt/gangway", ports=(80, 443), ssh_port=2222)
@@ -113,3 +113,96 @@ def test_cloud_init_carries_the_same_script() -> None:
     document = yaml.safe_load(text)
     assert document["write_files"][0]["content"] == script(WISHES)
     assert document["runcmd"] == [[PROGRAM]]
+
+
+def shell(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs lines after the script's own functions, without any step."""
+    program = script(WISHES, steps=()).rpartition("{\n")[0]
+    parts = [program, *((SOURCES / f"{name}.sh").read_text() for name in ("swap", "daemon"))]
+    return subprocess.run(
+        ["sh", "-c", "\n".join([*parts, text])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **variables},
+    )
+
+
+ROOT = "/dev/vda1 / ext4 defaults 0 1\n"
+SWAP = "/swapfile none swap sw 0 0\n"
+OTHER = "# a comment\n/swapfile2 none swap sw 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("found", "mended"),
+    [
+        ("", SWAP),
+        (ROOT, ROOT + SWAP),
+        (ROOT.rstrip("\n"), ROOT + SWAP),
+        (ROOT + SWAP, ROOT + SWAP),
+        # A power loss in the middle of an append: the length was on the disk, the bytes were not.
+        (ROOT + "\0" * len(SWAP), ROOT + SWAP),
+        (ROOT + "\0" * len(SWAP) + SWAP, ROOT + SWAP),
+        (ROOT + "\0" * 4096, ROOT + SWAP),
+        # ... and of half an append.
+        *((ROOT + SWAP[:length], ROOT + SWAP) for length in range(2, len(SWAP))),
+        (ROOT + SWAP[:5] + "\0" * 3 + "\n" + SWAP, ROOT + SWAP),
+        (ROOT + SWAP + SWAP, ROOT + SWAP),
+        # What is not ours stays, whatever it is.
+        (
+            "# a comment\n/swapfile2 none swap sw 0 0\n",
+            "# a comment\n/swapfile2 none swap sw 0 0\n" + SWAP,
+        ),
+        ("UUID=1 / ext4 defaults\n\n", "UUID=1 / ext4 defaults\n\n" + SWAP),
+    ],
+)
+def test_a_table_that_a_power_loss_damaged_is_mended(
+    tmp_path: Path, found: str, mended: str
+) -> None:
+    table = tmp_path / "fstab"
+    table.write_text(found)
+    done = shell("fstab_wanted", FSTAB=str(table))
+    assert (done.returncode, done.stdout) == (0, mended)
+    for _ in range(2):
+        done = shell('fstab_wanted | put "$FSTAB" 644', FSTAB=str(table))
+        assert table.read_text() == mended
+    assert done.returncode == 1  # nothing more to change
+    assert [path.name for path in tmp_path.iterdir()] == ["fstab"]
+
+
+def test_a_hole_in_a_file_is_seen(tmp_path: Path) -> None:
+    table = tmp_path / "fstab"
+    table.write_text(ROOT)
+    assert shell('damaged "$FSTAB"', FSTAB=str(table)).returncode == 1
+    table.write_text(ROOT + "\0")
+    assert shell('damaged "$FSTAB"', FSTAB=str(table)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "boots"), [(ROOT + SWAP, 0), (ROOT, 1), (ROOT + "\0" * len(SWAP) + SWAP, 1)]
+)
+def test_the_check_asks_what_the_next_boot_will_read(
+    tmp_path: Path, found: str, boots: int
+) -> None:
+    table = tmp_path / "fstab"
+    table.write_text(found)
+    assert shell("swap_next_boot", FSTAB=str(table)).returncode == boots
+
+
+def test_a_file_has_its_content_before_its_name(tmp_path: Path) -> None:
+    """In this order, or a power loss leaves an empty file under the right name."""
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    for name in ("sync", "mv"):
+        program = fake / name
+        program.write_text(f'#!/bin/sh\necho {name} "$@" >>"$LOG"\n{shutil.which(name)} "$@"\n')
+        program.chmod(0o755)
+    log, target = tmp_path / "log", tmp_path / "etc" / "file"
+    done = shell(f"PATH={fake}:$PATH; export PATH; echo content | put {target} 600", LOG=str(log))
+    assert done.returncode == 0, done.stderr
+    assert log.read_text().splitlines() == [
+        f"sync {target}.gangway-new",
+        f"mv -f {target}.gangway-new {target}",
+        f"sync {target.parent}",
+    ]
+    assert target.stat().st_mode & 0o777 == 0o600
