@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from bridge.api.key_file import KeyFileError, read_key
 from bridge.logs import LEVELS
 from bridge.restart_calendar import RestartCalendar
 
@@ -85,8 +86,7 @@ def _zone(text: str) -> str:
 
 
 def _key_file(text: str) -> Path:
-    if not Path(text).read_text(encoding="utf-8").strip():
-        raise ValueError
+    read_key(Path(text))
     return Path(text)
 
 
@@ -119,7 +119,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_TLS_ADDRESS": ("tls_address", _address, "an address such as caddy:8443"),
     "BRIDGE_TLS_NAME": ("tls_name", str, "a host name"),
     "BRIDGE_SETTINGS_KEY_FILE": ("settings_key_file", Path, "a file with Fernet keys"),
-    "BRIDGE_TRUSTED_PROXIES": ("trusted_proxies", str, "addresses or networks, by commas"),
+    "BRIDGE_TRUSTED_PROXIES": ("trusted_proxies", str, "addresses, networks or names, by commas"),
 }
 
 
@@ -135,6 +135,8 @@ def read(variables: Mapping[str, str]) -> Environment:
             continue
         try:
             value = parse(text)
+        except KeyFileError as error:
+            raise EnvironmentProblem(name, f"{text!r}: {error}", error.hint) from None
         except (ValueError, KeyError, OSError):
             raise EnvironmentProblem(name, f"{text!r} is not {wanted}", f"give {wanted}") from None
         if field == "listen":

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from bridge import running_bridge
+from bridge.api.key_routes import NewKey, checked_bounds, end_of
 from bridge.api.keys import KeyRing
 from bridge.api.scopes import Scope
 from bridge.clock import SystemClock
@@ -36,6 +37,8 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
             result = _over_http(wanted, environment)
     except StoreError as error:
         return _failed(str(error), error.next_step)
+    except msgspec.ValidationError as error:
+        return _failed(str(error), "python -m bridge apikey create --help")
     except BridgeError as error:
         return _failed(error.detail, error.next_step)
     except OSError as error:
@@ -56,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--label", required=True)
     create.add_argument("--scope", choices=("read", "trade", "admin"), default="read")
     create.add_argument("--days", type=int, default=None)
+    create.add_argument("--expires", default=None, metavar="DATE", help="a day, or a time, UTC")
+    create.add_argument("--account", action="append", default=[], help="trades only this one")
+    create.add_argument("--symbols", action="append", default=[], metavar="A,B")
+    create.add_argument("--max-notional", type=float, default=None, help="money in one order")
+    create.add_argument("--max-orders-per-day", type=int, default=None)
+    create.add_argument("--from", action="append", default=[], metavar="CIDR", dest="networks")
     commands.add_parser("list", help="all keys, without the keys themselves")
     revoke = commands.add_parser("revoke", help="end a key")
     revoke.add_argument("id")
@@ -69,11 +78,12 @@ async def _in_journal(wanted: argparse.Namespace, environment: Environment) -> A
         ring = KeyRing(database, SystemClock(), None)
         await ring.load()
         if wanted.command == "create":
-            now = SystemClock().now()
-            expires = now + timedelta(days=wanted.days) if wanted.days else None
-            scope = next(scope for scope in Scope if scope.word == wanted.scope)
-            secret, key = await ring.create(wanted.label, scope, expires)
-            return {"key": secret, "id": key.id, "label": key.label, "scope": wanted.scope}
+            asked = msgspec.json.decode(_new_key(wanted), type=NewKey)
+            expires = end_of(asked.days, asked.expires, SystemClock().now())
+            scope = next(scope for scope in Scope if scope.word == asked.scope)
+            bounds = checked_bounds(asked.bounds, asked.scope)
+            secret, key = await ring.create(asked.label, scope, expires, bounds)
+            return {"key": secret, "id": key.id, "label": key.label, "scope": asked.scope}
         if wanted.command == "revoke":
             overlap = timedelta(seconds=wanted.overlap) if wanted.overlap else None
             await ring.revoke(wanted.id, after=overlap)
@@ -97,8 +107,29 @@ def _over_http(wanted: argparse.Namespace, environment: Environment) -> Any:
 
 def _request(wanted: argparse.Namespace) -> tuple[str, str, bytes | None]:
     if wanted.command == "create":
-        body = {"label": wanted.label, "scope": wanted.scope, "days": wanted.days}
-        return "POST", "/keys", msgspec.json.encode(body)
+        return "POST", "/keys", _new_key(wanted)
     if wanted.command == "revoke":
         return "DELETE", f"/keys/{wanted.id}?overlap={wanted.overlap}", None
     return "GET", "/keys", None
+
+
+def _new_key(wanted: argparse.Namespace) -> bytes:
+    bounds = {
+        "accounts": _words(wanted.account),
+        "symbols": _words(wanted.symbols),
+        "maxNotional": wanted.max_notional,
+        "maxOrdersPerDay": wanted.max_orders_per_day,
+        "from": _words(wanted.networks),
+    }
+    body = {
+        "label": wanted.label,
+        "scope": wanted.scope,
+        "days": wanted.days,
+        "expires": wanted.expires,
+        "bounds": {name: value for name, value in bounds.items() if value},
+    }
+    return msgspec.json.encode(body)
+
+
+def _words(texts: Sequence[str]) -> list[str]:
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import structlog
 import uvicorn
 
+from bridge.api.client_address import ClientAddress
+from bridge.api.connections import Connections
 from bridge.environment import Environment
 from bridge.process import Bridge
 
@@ -37,9 +39,10 @@ class _Server(uvicorn.Server):
 async def serve(environment: Environment, listener: socket.socket) -> None:
     """Until SIGTERM or SIGINT; raises ``StoreError`` when the data folder cannot be used."""
     async with Bridge(environment) as bridge:
+        http, websocket = Connections().protocols()
         server = _Server(
             uvicorn.Config(
-                bridge.app,
+                ClientAddress(bridge.app, environment.trusted_proxies),
                 log_config=None,
                 access_log=False,
                 lifespan="off",
@@ -47,12 +50,13 @@ async def serve(environment: Environment, listener: socket.socket) -> None:
                 date_header=True,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=LAST_SECONDS,
-                ws="websockets-sansio",
+                http=http,
+                ws=websocket,
                 ws_max_size=64 * 1024,
                 ws_ping_interval=20.0,
                 # Compressing would take 300 kB a client, and more time than everything else.
                 ws_per_message_deflate=False,
-                forwarded_allow_ips=environment.trusted_proxies,
+                proxy_headers=False,  # ClientAddress believes less
             )
         )
         loop = asyncio.get_running_loop()

@@ -24,6 +24,7 @@ from bridge.api.routing import Route as Operation
 from bridge.api.scopes import Scope
 from bridge.errors import NotFoundError
 from bridge.services import Services
+from bridge.shares import Shares
 from bridge.tws.session import TwsSession
 
 
@@ -40,7 +41,8 @@ def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
             WebSocketRoute(socket.path, _websocket(services, socket.handler))
             for socket in table.websockets
         ]
-    endpoints = {path: PathEndpoint(services, by_path[path]) for path in by_path}
+    pending = Shares(services.environment.max_pending)
+    endpoints = {path: PathEndpoint(services, by_path[path], pending) for path in by_path}
     with_parameters = sorted(
         (path for path in endpoints if "{" in path), key=lambda path: path.count("{")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import HTTPConnection
 
+from bridge.api.connections import KNOWN
 from bridge.api.errors import ForbiddenError
 from bridge.api.keys import KeyRing
 from bridge.api.routing import ANONYMOUS, Principal
@@ -22,9 +23,17 @@ def authenticate(services: Services, connection: HTTPConnection, needed: Scope) 
     """The caller of a request; ``UnauthorizedError`` or ``ForbiddenError``."""
     if needed is Scope.PUBLIC:
         return ANONYMOUS
-    return authenticate_key(
-        services, connection.headers.get(HEADER), address_of(connection), needed
-    )
+    key, address = connection.headers.get(HEADER), address_of(connection)
+    principal = authenticate_key(services, key, address, needed)
+    mark_known(connection)
+    return principal
+
+
+def mark_known(connection: HTTPConnection) -> None:
+    """Tells the server that this connection has shown a key: it is not the first to go."""
+    tell = connection.scope.get("extensions", {}).get(KNOWN)
+    if tell is not None:
+        tell()
 
 
 def authenticate_key(services: Services, key: str | None, address: str, needed: Scope) -> Principal:

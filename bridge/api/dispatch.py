@@ -15,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bridge.api import problems
-from bridge.api.auth import authenticate
-from bridge.api.errors import MethodNotAllowedError, StoppingError
+from bridge.api.auth import address_of, authenticate
+from bridge.api.errors import MethodNotAllowedError, StoppingError, TooManyPendingError
+from bridge.api.gate import is_always
 from bridge.api.reading import ParamsReader, read_body
-from bridge.api.routing import Call, Reply, Route
+from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
 from bridge.errors import BridgeError
 from bridge.services import Services
+from bridge.shares import Shares
 
 log = structlog.get_logger(__name__)
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -61,8 +63,9 @@ def encode(result: Any, status: int) -> Response:
 class PathEndpoint:
     """All methods of one path."""
 
-    def __init__(self, services: Services, routes: list[Route]) -> None:
+    def __init__(self, services: Services, routes: list[Route], pending: Shares) -> None:
         self._services = services
+        self._pending = pending
         self._routes = {route.method: route for route in routes}
         if "GET" in self._routes:
             self._routes.setdefault("HEAD", self._routes["GET"])
@@ -90,10 +93,25 @@ class PathEndpoint:
             raise MethodNotAllowedError(f"{request.method} is not allowed here")
         principal = authenticate(self._services, request, route.scope)
         request.scope["key_id"] = principal.key_id
+        if principal is ANONYMOUS or is_always(route.method, route.path):
+            return await self._call(request, route, principal)
+        holder = principal.holder(address_of(request))
+        over = self._pending.over_share(holder)
+        if over is not None:
+            raise TooManyPendingError(f"too many requests are pending: {over}", retry_after=1.0)
+        self._pending.take(holder)
+        try:
+            return await self._call(request, route, principal)
+        finally:
+            self._pending.give(holder)
+
+    async def _call(self, request: Request, route: Route, principal: Principal) -> Response:
         reader = self._readers.get(route.method)
         params = (reader or _no_params).read(request)
         body = None if route.body is None else await read_body(request, route.body)
-        call = Call(self._services, params, body, principal, request_id_of(request))
+        call = Call(
+            self._services, params, body, principal, request_id_of(request), address_of(request)
+        )
         return encode(await route.handler(call), route.status)
 
 

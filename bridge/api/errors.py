@@ -3,6 +3,7 @@
 BridgeError
 ├── UnauthorizedError       unauthorized        401
 ├── ForbiddenError          forbidden           403, the key's scope does not reach
+├── AddressNotAllowedError  address-not-allowed 403, the key is bound to other addresses
 ├── TooManyFailuresError    too-many-failures   429, wrong keys from one address
 ├── TooManyPendingError     too-many-pending    429
 ├── BodyTooLargeError       body-too-large      413
@@ -30,6 +31,14 @@ class ForbiddenError(BridgeError):
     code = "forbidden"
     kind = Kind.FORBIDDEN
     next_step = "Use a key of the scope that is named"
+
+
+class AddressNotAllowedError(BridgeError):
+    """The key is bound to other networks than this address."""
+
+    code = "address-not-allowed"
+    kind = Kind.FORBIDDEN
+    next_step = "Use the key from where it is bound to, or make another with apikey create --from"
 
 
 class TooManyFailuresError(BridgeError):

@@ -17,6 +17,17 @@ from bridge.errors import BridgeError
 log = structlog.get_logger(__name__)
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ALWAYS = ("/ping", "/ready", "/health", "/metrics")  # answered however much is pending
+
+
+def is_always(method: str, path: str) -> bool:
+    """Whether a request is taken however much is pending: so are cancels and the kill switch."""
+    if path in ALWAYS:
+        return True
+    return (method == "DELETE" and path.startswith("/order/")) or (
+        method == "POST" and path == "/trading/halt"
+    )
+
+
 SECURITY_HEADERS: list[tuple[bytes, bytes]] = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -79,7 +90,7 @@ class Gate:
             self._finished(scope, status, time.perf_counter() - begun)
 
     def _refusal(self, scope: Scope) -> BridgeError | None:
-        if self.pending > self._max_pending and scope["path"] not in ALWAYS:
+        if self.pending > self._max_pending and not is_always(scope["method"], scope["path"]):
             return TooManyPendingError(f"{self.pending} requests are pending", retry_after=1.0)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body:

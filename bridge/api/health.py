@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from msgspec import UNSET, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
+from bridge.api.auth import HEADER, authenticate_key
 from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Answer, Params
 from bridge.api.scopes import Scope
+from bridge.errors import BridgeError, Kind
 from bridge.restart_calendar import PlannedRestart
 from bridge.services import HealthOverlay, Services
 from bridge.tws import advice
@@ -37,10 +40,10 @@ class Ping(Answer):
 
 
 class Ready(Answer):
-    """Orders can be placed."""
+    """Orders can be placed; `state` is for those who have a key."""
 
     ready: bool
-    state: str
+    state: str | UnsetType = UNSET
 
 
 class HealthMetrics(Answer):
@@ -219,19 +222,52 @@ async def ping(call: Call[None, None]) -> Ping:
     return Ping()
 
 
-@routes.get("/ready", answer=Ready, scope=Scope.PUBLIC)
-async def ready(call: Call[None, None]) -> Ready:
-    """200 when orders could be placed now, else 503 with the reason."""
-    session = call.services[TwsSession]
-    session.require_ready()
-    over = overlay(call.services)
-    if over:
-        raise NotConnectedError(
-            f"the session is ready, but {over.state.value}",
-            next_step=over.next_action,
-            extra={"state": over.state.value},
-        )
-    return Ready(ready=True, state=session.state.value)
+class NotReadyError(BridgeError):
+    """All that anybody is told; why, is for those who have a key."""
+
+    code = "not-ready"
+    kind = Kind.UNAVAILABLE
+    next_step = "Ask again with a key to learn why, or wait"
+
+
+class ReadyParams(Params, frozen=True):
+    """With a key the answer says why."""
+
+    key: str | None = None
+
+
+@routes.get(
+    "/ready",
+    params=ReadyParams,
+    headers={"key": HEADER},
+    answer=Ready,
+    scope=Scope.PUBLIC,
+    statuses={503: "Orders could not be placed now"},
+)
+async def ready(call: Call[ReadyParams, None]) -> Ready:
+    """200 when orders could be placed now, else 503.
+
+    Anybody may ask; the state and the reason are told to those who send a key.
+    """
+    services = call.services
+    known = call.params.key is not None
+    if known:
+        authenticate_key(services, call.params.key, call.address, Scope.READ)
+    try:
+        session = services[TwsSession]
+        session.require_ready()
+        over = overlay(services)
+        if over:
+            raise NotConnectedError(
+                f"the session is ready, but {over.state.value}",
+                next_step=over.next_action,
+                extra={"state": over.state.value},
+            )
+    except BridgeError:
+        if known:
+            raise
+        raise NotReadyError("orders could not be placed now") from None
+    return Ready(ready=True, state=session.state.value if known else UNSET)
 
 
 @routes.get("/health", params=HealthParams, answer=Health)

@@ -4,26 +4,37 @@ A key is ``gwk_`` and 32 random bytes; the journal has its SHA-256 only (random 
 hash). Comparing goes over all keys in constant time. Rotation without downtime: two keys may be
 active at once, or the old one may be given an end. The key in ``BRIDGE_ADMIN_KEY_FILE`` is read
 anew when the file changes, and never stored.
+
+Wrong keys make an address wait, but only for its next wrong one: behind one address there may be
+many (NAT, a tunnel), and the right key opens at once. Random keys are not found by guessing anyway.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from bridge.api.errors import TooManyFailuresError, UnauthorizedError
+import structlog
+
+from bridge.api.client_address import parse_address
+from bridge.api.errors import AddressNotAllowedError, TooManyFailuresError, UnauthorizedError
+from bridge.api.key_file import KeyFileError, read_key
 from bridge.api.routing import Principal
 from bridge.api.scopes import Scope
 from bridge.clock import Clock
 from bridge.errors import NotFoundError
+from bridge.shares import Holder
 from bridge.store import Database
 from bridge.store import keys as table
-from bridge.store.keys import ApiKey
+from bridge.store.keys import UNBOUND, ApiKey, KeyBounds
 
+log = structlog.get_logger(__name__)
 PREFIX = "gwk_"
 FILE_KEY_ID = "admin-key-file"
 FREE_FAILURES = 10  # in a row from one address, before it has to wait
@@ -43,10 +54,10 @@ class KeyRing:
         self._database = database
         self._clock = clock
         self._file = admin_key_file
-        self._file_seen: tuple[int, int] | None = None
+        self._file_seen: tuple[int, int, int] | None = None
         self._file_digest: bytes | None = None
         self._keys: list[ApiKey] = []
-        self._proven: set[bytes] = set()
+        self._ended: list[Callable[[], None]] = []
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     async def load(self) -> None:
@@ -60,25 +71,44 @@ class KeyRing:
         now = self._clock.now()
         return self._file_digest is None and not any(key.active(now) for key in self._keys)
 
-    def verify(self, key: str | None, address: str) -> Principal:
-        """Who this is; ``UnauthorizedError``.
+    def on_ended(self, listener: Callable[[], None]) -> None:
+        """Called whenever a key may have ended, before anyone is told that it has."""
+        self._ended.append(listener)
 
-        Or ``TooManyFailuresError`` after too many wrong keys.
+    def verify(self, key: str | None, address: str) -> Principal:
+        """Who this is, whatever was tried before.
+
+        Raises:
+            UnauthorizedError: no key, or one that is not valid.
+            TooManyFailuresError: the same, after too many wrong ones from this address.
+            AddressNotAllowedError: the key is valid, but not from there.
         """
-        digest = digest_of(key) if key else b""
-        if digest not in self._proven:
+        if not key:
+            raise UnauthorizedError("no key was sent")
+        found = self._find(digest_of(key))
+        if found is None:
             self._check_wait(address)
-        principal = self._find(digest) if key else None
-        if principal is None:
-            if key:
-                self._failed(address)
-            raise UnauthorizedError("no key was sent" if not key else "the key is not valid")
-        self._proven.add(digest)
+            self._failed(address)
+            raise UnauthorizedError("the key is not valid")
         self._failures.pop(address, None)
-        return principal
+        if not _comes_from(address, found.bounds):
+            raise AddressNotAllowedError(f"this key is not valid from {address}")
+        return found
+
+    def holds(self, holder: Holder) -> bool:
+        """Whether the key that was let in as this one is still active."""
+        if holder.key == FILE_KEY_ID:
+            self._read_file()
+            return self._file_digest is not None and self._file_digest == holder.digest
+        now = self._clock.now()
+        return any(key.id == holder.key and key.active(now) for key in self._keys)
 
     async def create(
-        self, label: str, scope: Scope, expires_at: datetime | None = None
+        self,
+        label: str,
+        scope: Scope,
+        expires_at: datetime | None = None,
+        bounds: KeyBounds = UNBOUND,
     ) -> tuple[str, ApiKey]:
         """A new key (shown this once) and its record."""
         secret = PREFIX + secrets.token_urlsafe(32)
@@ -89,6 +119,7 @@ class KeyRing:
             scope=scope.word,
             created_at=self._clock.now(),
             expires_at=expires_at,
+            bounds=bounds,
         )
         await self._database.write(lambda connection: table.add(connection, key))
         await self.load()
@@ -106,6 +137,8 @@ class KeyRing:
                 lambda connection: table.revoke(connection, key_id, now)
             )
         await self.load()
+        for listener in self._ended:
+            listener()
         if not done:
             raise NotFoundError(f"there is no active key {key_id}", code="unknown-key")
 
@@ -119,11 +152,9 @@ class KeyRing:
         found: Principal | None = None
         for key in self._keys:
             if hmac.compare_digest(key.digest, digest) and key.active(now):
-                found = Principal(key.id, _scope(key.scope))
+                found = Principal(key.id, _scope(key.scope), key.bounds, digest)
         if self._file_digest and hmac.compare_digest(self._file_digest, digest):
-            found = Principal(FILE_KEY_ID, Scope.ADMIN)
-        if found is None:
-            self._proven.discard(digest)
+            found = Principal(FILE_KEY_ID, Scope.ADMIN, UNBOUND, digest)
         return found
 
     def _read_file(self) -> None:
@@ -131,14 +162,15 @@ class KeyRing:
             return
         try:
             status = self._file.stat()
-            seen = (status.st_mtime_ns, status.st_ino)
+            seen = (status.st_mtime_ns, status.st_ino, status.st_mode)
             if seen != self._file_seen:
-                text = self._file.read_text(encoding="utf-8").strip()
-                self._file_digest = digest_of(text) if text else None
-                self._file_seen = seen
-        except (OSError, UnicodeDecodeError):
+                self._file_seen, self._file_digest = seen, None
+                self._file_digest = digest_of(read_key(self._file))
+        except OSError:
             self._file_digest = None
             self._file_seen = None
+        except KeyFileError as error:
+            log.error("admin-key-file-refused", problem=str(error), hint=error.hint)
 
     def _check_wait(self, address: str) -> None:
         count, until = self._failures.get(address, (0, 0.0))
@@ -155,6 +187,15 @@ class KeyRing:
         self._failures[address] = (count, self._clock.monotonic() + wait)
         while len(self._failures) > REMEMBERED_ADDRESSES:
             self._failures.popitem(last=False)
+
+
+def _comes_from(address: str, bounds: KeyBounds) -> bool:
+    if not bounds.networks:
+        return True
+    found = parse_address(address)
+    return found is not None and any(
+        found in ipaddress.ip_network(network) for network in bounds.networks
+    )
 
 
 def _scope(word: str) -> Scope:

@@ -153,7 +153,8 @@ async def option_quotes(call: Call[SliceParams, None]) -> OptionSlice:
             strike_max=params.strike_max,
             count=params.count,
             trading_class=params.trading_class,
-        )
+        ),
+        call.holder,
     )
 
 
@@ -167,7 +168,7 @@ async def quote(call: Call[InstrumentParams, None]) -> Quote:
     call.services.gateway.require_ready()
     details = await call.services[ContractDesk].resolve(call.params.contract())
     days = call.services[ContractDesk].days_left(details)
-    return await call.services[QuoteDesk].quote(details.contract, dte=days)
+    return await call.services[QuoteDesk].quote(details.contract, dte=days, holder=call.holder)
 
 
 @routes.get("/quotes", params=SymbolsParams, answer=Quotes)
@@ -177,7 +178,9 @@ async def quotes(call: Call[SymbolsParams, None]) -> Quotes:
     Those that fail are listed with their reason, and leave the others alone.
     """
     symbols = dict.fromkeys(symbol.upper() for symbol in call.params.symbols)
-    return await call.services[QuoteDesk].quotes([stock_contract(symbol) for symbol in symbols])
+    return await call.services[QuoteDesk].quotes(
+        [stock_contract(symbol) for symbol in symbols], call.holder
+    )
 
 
 @routes.get("/history", params=HistoryParams, answer=History)

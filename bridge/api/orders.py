@@ -94,7 +94,7 @@ class HaltBody(Body, frozen=True, kw_only=True):
 
 
 def _caller(call: Call[Any, Any]) -> Caller:
-    return Caller(call.principal.key_id, call.request_id)
+    return Caller(call.principal.key_id, call.request_id, call.principal.bounds)
 
 
 @routes.post(
@@ -116,7 +116,7 @@ async def place_order(call: Call[PlaceParams, OrderRequest]) -> Reply:
     """
     desk = call.services[OrderDesk]
     if call.params.dry_run:
-        return Reply(await desk.dry_run(call.body))
+        return Reply(await desk.dry_run(call.body, _caller(call)))
     placed = await desk.placement.place(call.body, call.params.idempotency_key, _caller(call))
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     if isinstance(placed.answer, OrderView):
@@ -141,7 +141,7 @@ async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
     """
     desk = call.services[OrderDesk]
     if call.params.dry_run:
-        return Reply(await desk.dry_run_group(call.body))
+        return Reply(await desk.dry_run_group(call.body, _caller(call)))
     key = call.params.idempotency_key
     placed = await desk.placement.place_group(call.body, key, _caller(call))
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
@@ -157,7 +157,7 @@ async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
 )
 async def preview_order(call: Call[None, OrderRequest]) -> Preview:
     """Margin, commission and broken rules of an order that is not placed."""
-    return await call.services[OrderDesk].preview(call.body)
+    return await call.services[OrderDesk].preview(call.body, _caller(call))
 
 
 @routes.get("/orders", params=OrdersParams, answer=OrdersPage)

@@ -31,6 +31,8 @@ from msgspec import Struct
 from starlette.websockets import WebSocket
 
 from bridge.api.scopes import Scope
+from bridge.shares import Holder
+from bridge.store.keys import UNBOUND, KeyBounds
 
 if TYPE_CHECKING:
     from bridge.services import Services
@@ -41,10 +43,16 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: the key's id (never the key) and its scope."""
+    """Who calls: the key's id (never the key), its scope, and how far it reaches."""
 
     key_id: str
     scope: Scope
+    bounds: KeyBounds = UNBOUND
+    digest: bytes = field(default=b"", repr=False)
+
+    def holder(self, address: str) -> Holder:
+        """As whom it has its shares of what is scarce."""
+        return Holder(self.key_id, address, int(self.scope), self.digest)
 
 
 ANONYMOUS = Principal("", Scope.PUBLIC)
@@ -59,6 +67,12 @@ class Call(Generic[P, B]):
     body: B
     principal: Principal
     request_id: str
+    address: str = "unknown"
+
+    @property
+    def holder(self) -> Holder:
+        """Whose shares this request uses."""
+        return self.principal.holder(self.address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from typing import Final
 
@@ -10,25 +11,29 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bridge.api import problems
-from bridge.api.auth import HEADER, address_of, authenticate_key
+from bridge.api.auth import HEADER, address_of, authenticate_key, mark_known
 from bridge.api.errors import UnauthorizedError
 from bridge.api.health import health
+from bridge.api.keys import KeyRing
 from bridge.api.routing import Principal, RouteTable
 from bridge.api.scopes import Scope
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.services import Services
 from bridge.stream.desk import StreamDesk
-from bridge.stream.hub import Session, TooManyStreamsError
+from bridge.stream.hub import Session
 from bridge.stream.protocol import Authenticate, Operation, Ping, Subscribe, decode
 
 log = structlog.get_logger(__name__)
 routes = RouteTable("stream")
 
 FIRST_MESSAGE_SECONDS: Final = 5.0
-MOST_UNKNOWN: Final = 32
-"""Connections that have not said their key yet."""
+MOST_UNKNOWN, MOST_UNKNOWN_OF_ONE = 32, 16
+"""Connections that have not said their key yet: of everyone, and of one address."""
 
-KEY_CHECK_SECONDS: Final = 30.0
+KEY_CHECK_SECONDS: Final = 1.0
+"""For what ends by itself: an expiry, a key file that was exchanged."""
+
+KEY_ENDED: Final = "the key is no longer valid"
 MOST_MESSAGE_BYTES: Final = 65_536
 MESSAGES_AT_ONCE, MESSAGES_A_SECOND = 60.0, 10.0
 
@@ -38,17 +43,70 @@ _CODES: Final = {
     "too slow": TOO_SLOW,
     "resumed elsewhere": REPLACED,
     "shutting down": GOING_AWAY,
-    "the key is no longer valid": UNAUTHORIZED,
+    KEY_ENDED: UNAUTHORIZED,
     "too many messages": TOO_MANY,
     "the message is too large": TOO_BIG,
 }
 
-_unknown: set[WebSocket] = set()
+
+class Unknown:
+    """The connections that have not said their key yet; the newest push the oldest out.
+
+    So whoever comes with a key gets in, however many hold theirs back: first those go whose address
+    has the most.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[asyncio.Timeout, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def enter(self, address: str, limit: asyncio.Timeout) -> None:
+        """One more, which ends when `limit` does."""
+        counts = Counter(self._waiting.values())
+        if counts[address] >= MOST_UNKNOWN_OF_ONE:
+            self._push_out(address)
+        elif len(self._waiting) >= MOST_UNKNOWN:
+            self._push_out(counts.most_common(1)[0][0])
+        self._waiting[limit] = address
+
+    def leave(self, limit: asyncio.Timeout) -> None:
+        """It has said its key, or has gone."""
+        self._waiting.pop(limit, None)
+
+    def _push_out(self, address: str) -> None:
+        oldest = next(limit for limit, its in self._waiting.items() if its == address)
+        del self._waiting[oldest]
+        oldest.reschedule(asyncio.get_running_loop().time())
 
 
 def install(services: Services) -> None:
-    """Lets the health channel say what `/health` says."""
-    services[StreamDesk].health = lambda: health(services)
+    """Lets the health channel say what `/health` says, and ends the streams of ended keys."""
+    desk, ring, clock = services[StreamDesk], services[KeyRing], services.clock
+    desk.health = lambda: health(services)
+    services.provide(Unknown, Unknown())
+    tasks: list[asyncio.Task[None]] = []
+
+    def end() -> None:
+        desk.hub.end(lambda holder: not ring.holds(holder), KEY_ENDED)
+
+    async def look() -> None:
+        while True:
+            await clock.sleep(KEY_CHECK_SECONDS)
+            end()
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(look(), name="stream-keys"))
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    ring.on_ended(end)
+    services.on_start(start)
+    services.on_stop(stop)
 
 
 @routes.websocket("/stream", summary="Quotes, orders, executions and health as they change")
@@ -72,6 +130,7 @@ async def _come_in(services: Services, websocket: WebSocket) -> _Connection | No
         if key is None:
             return await _introduce(services, websocket)
         principal = authenticate_key(services, key, address_of(websocket), Scope.READ)
+        mark_known(websocket)
         session, last = _resume_of(websocket)
         wish = Authenticate(key=key, session=session, last_seq=last)
         connection = _Connection(services, websocket, principal, wish)
@@ -85,24 +144,25 @@ async def _come_in(services: Services, websocket: WebSocket) -> _Connection | No
 
 async def _introduce(services: Services, websocket: WebSocket) -> _Connection | None:
     """Lets a client in that will say its key in its first message."""
-    if len(_unknown) >= MOST_UNKNOWN:
-        raise TooManyStreamsError("too many streams have not said their key yet", retry_after=5.0)
     await websocket.accept()
-    _unknown.add(websocket)
+    unknown, address = services[Unknown], address_of(websocket)
+    limit = asyncio.timeout(FIRST_MESSAGE_SECONDS)
     try:
-        async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+        async with limit:
+            unknown.enter(address, limit)
             text = await _receive(websocket)
         wish = decode(text)
         if not isinstance(wish, Authenticate):
             raise UnauthorizedError("the first message must be the key: {op: auth, key: ...}")
-        principal = authenticate_key(services, wish.key, address_of(websocket), Scope.READ)
+        principal = authenticate_key(services, wish.key, address, Scope.READ)
+        mark_known(websocket)
         return _Connection(services, websocket, principal, wish)
     except TimeoutError:
         await _refuse(websocket, UnauthorizedError("no key was sent in time"))
     except BridgeError as error:
         await _refuse(websocket, error)
     finally:
-        _unknown.discard(websocket)
+        unknown.leave(limit)
     return None
 
 
@@ -145,25 +205,25 @@ class _Connection:
         self._websocket = websocket
         self._desk = services[StreamDesk]
         self._clock = services.clock
-        self._key = wish.key
+        self._holder = principal.holder(address_of(websocket))
         self._ended = asyncio.Event()
         self._reason = ""
         self._allowance = MESSAGES_AT_ONCE
         self._allowed_at = self._clock.monotonic()
-        self._session = self._open(principal, wish)
+        self._session = self._open(wish)
         self._attachment = self._desk.hub.attach(self._session, self._end)
 
-    def _open(self, principal: Principal, wish: Authenticate) -> Session:
+    def _open(self, wish: Authenticate) -> Session:
         hub = self._desk.hub
         if wish.session is not None:
-            back = hub.resume(wish.session, principal.key_id, wish.last_seq or 0)
+            back = hub.resume(wish.session, self._holder, wish.last_seq or 0)
             if back is not None:
                 session, lost = back
                 self._desk.greet(session, resumed=True)
                 if lost:
                     self._desk.tell_gap(session, lost)
                 return session
-        session = hub.open(principal.key_id)
+        session = hub.open(self._holder)
         self._desk.greet(session, resumed=False)
         return session
 
@@ -186,7 +246,6 @@ class _Connection:
             asyncio.create_task(self._ended.wait(), name="stream-end"),
             asyncio.create_task(self._read(), name="stream-reader"),
             asyncio.create_task(self._write(), name="stream-writer"),
-            asyncio.create_task(self._check_key(), name="stream-key"),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -256,13 +315,3 @@ class _Connection:
         self._allowance = min(grown, MESSAGES_AT_ONCE) - 1
         self._allowed_at = now
         return self._allowance >= 0
-
-    async def _check_key(self) -> None:
-        """A key that was revoked ends its streams too."""
-        while True:
-            await self._clock.sleep(KEY_CHECK_SECONDS)
-            try:
-                authenticate_key(self._services, self._key, address_of(self._websocket), Scope.READ)
-            except BridgeError:
-                self._end("the key is no longer valid")
-                return

@@ -15,6 +15,7 @@ from bridge.market.quotes import QuoteSlot
 from bridge.model import Contract, MarketDataType, Tick
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway, Subscription
+from bridge.tws.state import Lane
 
 OPTION_GENERIC_TICKS = (100, 101, 104, 106)
 """Option volume, open interest, historical volatility, implied volatility."""
@@ -87,14 +88,16 @@ class QuoteLine:
         self._watcher = watcher
         self._channel: _Channel | None = None
         self._probe: _Channel | None = None
+        self._lane = Lane.INTERACTIVE
         self._waiters: set[asyncio.Event] = set()
 
     # opening and closing ------------------------------------------------------------------------
 
-    def open(self) -> None:
-        """Requests the line, as live as it may be."""
+    def open(self, lane: Lane | None = None) -> None:
+        """Requests the line, as live as it may be; without a lane on the one of the last time."""
+        self._lane = lane or self._lane
         self._drop_channel()
-        channel = self._request(self.fallback.wanted)
+        channel = self._request(self.fallback.wanted, lane=self._lane)
         if not channel.dead:
             self._channel = channel
 
@@ -103,12 +106,23 @@ class QuoteLine:
         self._drop_probe()
         self._drop_channel()
 
-    def retry(self) -> None:
+    @property
+    def asked(self) -> bool:
+        """Whether the request is on the wire, and does not wait for its turn."""
+        channel = self._channel
+        return channel is not None and (channel.subscription is None or channel.subscription.asked)
+
+    def hasten(self) -> None:
+        """Passes whatever waits to be written, if this line's request waits too."""
+        if self._channel is not None and not self.asked:
+            self.open(Lane.ORDER)
+
+    def retry(self, lane: Lane = Lane.INTERACTIVE) -> None:
         """Someone asks again for what was refused: from live downwards, once more."""
         if self._channel is None:
             self.error = None
             self.fallback.feed = Feed.LIVE
-            self.open()
+            self.open(lane)
 
     def doubt(self) -> None:
         """Live values may have stopped without a word: stale until they tick again."""
@@ -131,7 +145,9 @@ class QuoteLine:
         """Whether a second channel is open beside the first."""
         return self._probe is not None
 
-    def _request(self, kind: MarketDataType, *, probe: bool = False) -> _Channel:
+    def _request(
+        self, kind: MarketDataType, *, probe: bool = False, lane: Lane = Lane.INTERACTIVE
+    ) -> _Channel:
         """A new channel; `dead` when it was refused while it was being asked for."""
         channel = _Channel(self, kind, probe=probe)
         option = self.contract.sec_type in {"OPT", "FOP"}
@@ -140,6 +156,7 @@ class QuoteLine:
             channel,
             generic_ticks=OPTION_GENERIC_TICKS if option else (),
             kind=kind,
+            lane=lane,
         )
         return channel
 

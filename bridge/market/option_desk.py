@@ -26,6 +26,7 @@ from bridge.market.quote_desk import QuoteDesk, failed_quote, greeks_known
 from bridge.market.single_flight import SingleFlight
 from bridge.market.views import FailedQuote, OptionChain, OptionSlice, Quote
 from bridge.model import Contract, ContractDetails, OptionParameters, Right
+from bridge.shares import BRIDGE, Holder
 from bridge.tws.gateway import Gateway
 
 KEPT_SECONDS = 3600.0
@@ -99,7 +100,7 @@ class OptionDesk:
             age=round(self._rows.age(contract.con_id), 3),
         )
 
-    async def slice(self, query: SliceQuery) -> OptionSlice:
+    async def slice(self, query: SliceQuery, holder: Holder = BRIDGE) -> OptionSlice:
         """Quotes of the options that the query means, with greeks and open interest.
 
         Raises:
@@ -114,7 +115,7 @@ class OptionDesk:
         chain = await self.chain(query.underlying, query.trading_class)
         expiration = _chosen_expiration(chain, query.expiration)
         underlying, listed = await asyncio.gather(
-            self._quotes.quote(details.contract),
+            self._quotes.quote(details.contract, holder=holder),
             self._listed(details, expiration, query, chain.exchange),
         )
         options = _chosen(listed, query, _money(underlying))
@@ -122,7 +123,7 @@ class OptionDesk:
             raise InvalidFieldError(
                 "strikes", f"no option of {expiration} is left of them", code="no-options"
             )
-        quotes, failed = await self._read(options, zone)
+        quotes, failed = await self._read(options, zone, holder)
         return OptionSlice(
             symbol=chain.symbol,
             con_id=chain.con_id,
@@ -156,27 +157,27 @@ class OptionDesk:
         )
 
     async def _read(
-        self, options: Sequence[Contract], zone: ZoneInfo
+        self, options: Sequence[Contract], zone: ZoneInfo, holder: Holder
     ) -> tuple[tuple[Quote, ...], tuple[FailedQuote, ...]]:
         """In as many turns as the free lines make necessary."""
         quotes: list[Quote] = []
         failed: list[FailedQuote] = []
         left = list(options)
         while left:
-            turn = max(min(self._quotes.pool.room(), len(left)), 1)
+            turn = max(min(self._quotes.pool.room(holder), len(left)), 1)
             now = self._clock.now()
             for item in await asyncio.gather(
-                *(self._read_one(contract, zone, now) for contract in left[:turn])
+                *(self._read_one(contract, zone, now, holder) for contract in left[:turn])
             ):
                 (quotes if isinstance(item, Quote) else failed).append(item)  # type: ignore[arg-type]
             del left[:turn]
         return tuple(quotes), tuple(failed)
 
     async def _read_one(
-        self, contract: Contract, zone: ZoneInfo, now: datetime
+        self, contract: Contract, zone: ZoneInfo, now: datetime, holder: Holder
     ) -> Quote | FailedQuote:
         try:
-            with self._quotes.holding(contract) as line:
+            with self._quotes.holding(contract, holder) as line:
                 if not await line.wait(greeks_known, GREEKS_SECONDS, settle=1.0) and line.error:
                     return failed_quote(contract, line.error)
                 return self._quotes.view(line, days_to_expiration(contract.expiration, zone, now))

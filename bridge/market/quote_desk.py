@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from bridge.clock import Clock
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, Kind
 from bridge.market.contracts import ContractDesk
-from bridge.market.errors import NoQuoteError
+from bridge.market.errors import LinesExhaustedError, NoQuoteError
 from bridge.market.line import LineWatcher, QuoteLine
 from bridge.market.lines import LinePool
 from bridge.market.quotes import QuoteSlot
 from bridge.market.views import FailedQuote, Notice, Quote, Quotes, quote_view
 from bridge.model import Contract
+from bridge.shares import BRIDGE, Holder, Rank
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway
-from bridge.tws.state import ConnectionState
+from bridge.tws.state import ConnectionState, Lane
 
 CAPACITY = 100
 """Market-data lines of an account without boosters."""
+
+RESERVED_PERCENT = 10
+"""Of the lines: kept for looking at the market before an order is let through."""
+
+FOR_TRADERS_PERCENT = 20
+"""Of the lines: kept from keys of scope read."""
+
+ONE_KEY_PERCENT = 60
+"""Of the lines: as many as one key below scope admin may hold."""
 
 FIRST_VALUE_SECONDS = 4.0
 MAINTENANCE_SECONDS = 1.0
@@ -39,7 +50,13 @@ class QuoteDesk(LineWatcher):
     def __init__(
         self, gateway: Gateway, contracts: ContractDesk, clock: Clock, capacity: int = CAPACITY
     ) -> None:
-        self.pool: LinePool[int] = LinePool(capacity, clock)
+        self.pool: LinePool[int] = LinePool(
+            capacity,
+            clock,
+            reserved=capacity * RESERVED_PERCENT // 100,
+            for_traders=capacity * FOR_TRADERS_PERCENT // 100,
+            one_key=math.ceil(capacity * ONE_KEY_PERCENT / 100),
+        )
         self._gateway = gateway
         self._contracts = contracts
         self._clock = clock
@@ -88,48 +105,57 @@ class QuoteDesk(LineWatcher):
 
     # lines --------------------------------------------------------------------------------------
 
-    def take(self, contract: Contract) -> QuoteLine:
+    def take(self, contract: Contract, holder: Holder = BRIDGE) -> QuoteLine:
         """Holds the line of a qualified contract, opening it if need be; `give` it back.
 
+        What an order check asks for passes whatever else waits to be written.
+
         Raises:
-            LinesExhaustedError: every line is held.
+            LinesExhaustedError: every line is held, or this holder has its share.
             RequestRefusedError: the broker refused it just now.
         """
         key = contract.con_id
-        refusal = self._refusals.get(key)
-        if refusal is not None and self._clock.monotonic() - refusal[0] < REFUSAL_SECONDS:
-            raise refusal[1]
-        evicted = self.pool.take(key)
+        lane = Lane.ORDER if holder.rank >= Rank.ORDER_CHECK else Lane.INTERACTIVE
+        told, refusal = self._refusals.get(key, (0.0, None))
+        if refusal is not None and self._clock.monotonic() - told < REFUSAL_SECONDS:
+            only_full = refusal.kind is Kind.LIMITED and lane is Lane.ORDER
+            if not only_full:
+                raise refusal
+        evicted = self.pool.take(key, holder)
         if evicted is not None:
             self._close(evicted)
         line = self._lines.get(key)
         if line is None:
             line = QuoteLine(self._gateway, contract, self._clock, self)
             self._lines[key] = line
-            line.open()
+            line.open(lane)
         else:
-            line.retry()
+            line.retry(lane)
+            if lane is Lane.ORDER:
+                line.hasten()
         return line
 
-    def give(self, line: QuoteLine) -> None:
+    def give(self, line: QuoteLine, holder: Holder = BRIDGE) -> None:
         """The holder needs the line no more."""
         key = line.contract.con_id
-        self.pool.give(key)
+        self.pool.give(key, holder)
         if line.error is not None and not self.pool.holders(key):
             self.pool.drop(key)
             self._close(key)
 
-    def holding(self, contract: Contract) -> AbstractContextManager[QuoteLine]:
+    def holding(
+        self, contract: Contract, holder: Holder = BRIDGE
+    ) -> AbstractContextManager[QuoteLine]:
         """`take` and `give` around a block."""
-        return self._holding(contract)
+        return self._holding(contract, holder)
 
     @contextmanager
-    def _holding(self, contract: Contract) -> Iterator[QuoteLine]:
-        line = self.take(contract)
+    def _holding(self, contract: Contract, holder: Holder) -> Iterator[QuoteLine]:
+        line = self.take(contract, holder)
         try:
             yield line
         finally:
-            self.give(line)
+            self.give(line, holder)
 
     def line(self, con_id: int) -> QuoteLine | None:
         """The open line of a contract."""
@@ -149,36 +175,39 @@ class QuoteDesk(LineWatcher):
         complete: Callable[[QuoteSlot], bool] | None = None,
         timeout: float = FIRST_VALUE_SECONDS,
         dte: int | None = None,
+        holder: Holder = BRIDGE,
     ) -> Quote:
         """A qualified contract's quote, once its first values have come; `dte` is passed through.
 
         Raises:
             NotConnectedError: there is no session.
-            LinesExhaustedError: every line is held.
+            LinesExhaustedError: every line is held, or the request still waits to be written.
             RequestRefusedError: the broker gives neither live nor delayed data.
             NoQuoteError: nothing came in time.
         """
         self._gateway.require_ready()
-        with self.holding(contract) as line:
+        with self.holding(contract, holder) as line:
             came = await line.wait(complete or basics_known, timeout)
             if not came:
                 self._explain_silence(line)
             return self.view(line, dte)
 
-    async def quotes(self, contracts: Sequence[Contract]) -> Quotes:
+    async def quotes(self, contracts: Sequence[Contract], holder: Holder = BRIDGE) -> Quotes:
         """Several quotes at once; what fails for one leaves the others alone."""
         self._gateway.require_ready()
-        results = await asyncio.gather(*(self._one_of_many(contract) for contract in contracts))
+        results = await asyncio.gather(
+            *(self._one_of_many(contract, holder) for contract in contracts)
+        )
         return Quotes(
             quotes=tuple(item for item in results if isinstance(item, Quote)),
             failed=tuple(item for item in results if isinstance(item, FailedQuote)),
         )
 
-    async def _one_of_many(self, contract: Contract) -> Quote | FailedQuote:
+    async def _one_of_many(self, contract: Contract, holder: Holder) -> Quote | FailedQuote:
         try:
             if not contract.con_id:
                 contract = (await self._contracts.resolve(contract)).contract
-            return await self.quote(contract)
+            return await self.quote(contract, holder=holder)
         except BridgeError as error:
             return failed_quote(contract, error)
 
@@ -197,6 +226,10 @@ class QuoteDesk(LineWatcher):
         if line.error is not None:
             raise line.error
         self._gateway.require_ready()
+        if not line.asked:
+            raise LinesExhaustedError(
+                f"the request for {line.contract.symbol} still waits for its turn", retry_after=2.0
+            )
         raise NoQuoteError(f"no value for {line.contract.symbol} came in time")
 
     def _state_changed(self, old: ConnectionState, new: ConnectionState) -> None:

@@ -16,6 +16,7 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.store import Database, audit
 from bridge.store.audit import AuditEntry
+from bridge.store.keys import UNBOUND, KeyBounds
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +25,11 @@ _ENTRY_SECONDS: Final = 0.5
 
 
 class Caller(Struct, frozen=True):
-    """The API key's id (never the key) and the id of the request."""
+    """The API key's id (never the key), the id of the request, and how far the key reaches."""
 
     key_id: str
     request_id: str
+    bounds: KeyBounds = UNBOUND
 
 
 class Trail(Struct):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bridge.errors import BridgeError
 from bridge.model import Order
@@ -17,6 +17,7 @@ from bridge.orders.auditing import Caller, Trail, note_sending
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
+    KeyBoundError,
     OrderFateUnknownError,
     OrderNotOpenError,
     OrderPendingError,
@@ -83,11 +84,15 @@ class Changes(Worker):
         async with self._auditor.trail(caller, "order.modify", request) as trail:
             record = await self.record(order_id)
             trail.target = record.id
+            _require_reach(record, caller)
             self._require_changeable(record)
             self._halt.require_off()
             self._gateway.require_ready()
             self._tracker.require_current()
-            prepared = await self._preparer.prepare_change(record.contract)
+            wanted = structs.replace(
+                record.terms, quantity=request.quantity or record.terms.quantity
+            )
+            prepared = await self._preparer.prepare_change(record.contract, wanted)
             with self._tracker.watch([record.id]) as watch:
                 change, terms = await self._tracker.decide(
                     lambda connection: self._reserve(
@@ -134,7 +139,7 @@ class Changes(Worker):
             raise OrderRefusedByRulesError(found)
         terms = changed(_newest_terms(record), request, prepared.ladder)
         closing = record.parent_id is not None
-        before = self._preparer.before(connection)
+        before = self._preparer.before(connection, trail.caller)
         case = self._preparer.change_case(prepared, terms, record.notional, before, closing=closing)
         found = violations([case])
         if found:
@@ -176,6 +181,7 @@ class Changes(Worker):
         async with self._auditor.trail(caller, "order.cancel", None) as trail:
             record = await self.record(order_id)
             trail.target = record.id
+            _require_reach(record, caller)
             if record.status is Status.CANCELLED:
                 return order_view(record)
             self._require_open(record)
@@ -324,6 +330,12 @@ class Changes(Worker):
         with suppress(StoreBehindError):  # sent, and then it is as the journal knows it
             await self._tracker.flush()
         return await self.record(record.id)
+
+
+def _require_reach(record: OrderRecord, caller: Caller) -> None:
+    """A bound key touches no order of other accounts or symbols."""
+    if not caller.bounds.reaches(record.account, record.contract.symbol):
+        raise KeyBoundError(f"this key does not reach order {record.id}")
 
 
 def _present(connection: sqlite3.Connection, order_id: str) -> OrderRecord:

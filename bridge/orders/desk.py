@@ -116,26 +116,26 @@ class OrderDesk:
 
     # without placing ----------------------------------------------------------------------------
 
-    async def dry_run(self, request: OrderRequest) -> DryRun:
+    async def dry_run(self, request: OrderRequest, caller: Caller) -> DryRun:
         """Every check of a real order; raises what a real order would raise."""
-        _, cases = await self.placement.judge((request,))
+        _, cases = await self.placement.judge((request,), caller)
         found = violations(cases)
         if found:
             raise OrderRefusedByRulesError(found)
         return DryRun(dry_run=True, orders=tuple(_preview(case, ()) for case in cases))
 
-    async def dry_run_group(self, request: OcaRequest) -> DryRun:
+    async def dry_run_group(self, request: OcaRequest, caller: Caller) -> DryRun:
         """The same for an OCA group."""
         check_group(request)
-        _, cases = await self.placement.judge(request.orders)
+        _, cases = await self.placement.judge(request.orders, caller)
         found = violations(cases)
         if found:
             raise OrderRefusedByRulesError(found)
         return DryRun(dry_run=True, orders=tuple(_preview(case, ()) for case in cases))
 
-    async def preview(self, request: OrderRequest) -> Preview:
+    async def preview(self, request: OrderRequest, caller: Caller) -> Preview:
         """The checks' findings and the broker's what-if of the (entry) order."""
-        prepared, cases = await self.placement.judge((request,))
+        prepared, cases = await self.placement.judge((request,), caller)
         found = tuple(violations(cases))
         preview = _preview(cases[0], found)
         state = await self._sender.what_if(

@@ -4,6 +4,7 @@
     ├── OrderRefusedByRulesError  order-refused             violations; nothing was sent
     ├── TradingHaltedError        trading-halted            the kill switch is on
     ├── KeyRequiredError          idempotency-key-required
+    ├── KeyBoundError             key-bound                 other accounts or symbols
     ├── KeyReusedError            idempotency-key-reused    the same key with another body
     ├── OrderRejectedError        order-rejected            the broker said no
     ├── ChangeRejectedError       change-rejected           the order goes on as it was
@@ -78,6 +79,14 @@ class KeyRequiredError(OrderError):
     next_step = (
         "Send an Idempotency-Key header: a fresh UUID for each order, the same one on a retry"
     )
+
+
+class KeyBoundError(OrderError):
+    """The key is bound to other accounts or symbols than this order's."""
+
+    code = "key-bound"
+    kind = Kind.FORBIDDEN
+    next_step = "Use a key that reaches this order; apikey list shows what each is bound to"
 
 
 class KeyReusedError(OrderError):

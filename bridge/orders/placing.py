@@ -75,12 +75,16 @@ class Placement(Worker):
             check_group(request)
             return await self._place(request.orders, request.oca_type, key, ("oca", request), trail)
 
-    async def judge(self, requests: tuple[OrderRequest, ...]) -> tuple[list[Prepared], list[Case]]:
+    async def judge(
+        self, requests: tuple[OrderRequest, ...], caller: Caller
+    ) -> tuple[list[Prepared], list[Case]]:
         """Everything short of writing down: what would be sent, and the cases of the rules."""
         self._halt.require_off()
         self._gateway.require_ready()
         prepared = await self._prepare(requests, None)
-        before = await self._database.read(self._preparer.before)
+        before = await self._database.read(
+            lambda connection: self._preparer.before(connection, caller)
+        )
         return prepared, self._preparer.cases(prepared, before)
 
     async def _place(

@@ -15,6 +15,7 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractDesk
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.orders.auditing import Caller
 from bridge.orders.errors import OrderRefusedByRulesError, Violation
 from bridge.orders.legs import Leg, contract_query, legs
 from bridge.orders.reference import References
@@ -24,10 +25,12 @@ from bridge.orders.safety.case import Case, Reference
 from bridge.orders.shape import violations as shape_violations
 from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
+from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals
 from bridge.tws.gateway import Gateway
 
 _LADDER_SECONDS: Final = 3.0
+_POSITIONS_SECONDS: Final = 3.0
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -37,6 +40,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     ladder: tuple[PriceIncrement, ...]
     reference: Reference | None
     legs: tuple[Leg, ...]
+    reduces: bool = False
 
     @property
     def contract(self) -> Contract:
@@ -49,6 +53,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
     open_orders: int
     day: DayTotals
+    bounds: KeyBounds = UNBOUND
+    orders_of_key: int = 0
 
 
 class Preparer:
@@ -97,18 +103,56 @@ class Preparer:
         details = await self._contracts.resolve(contract_query(request))
         _require_same_symbol(request, details.contract)
         ladder, reference = await self._surroundings_of(details)
+        made = legs(request, self._account(request), ladder)
+        unchecked = reference is not None and reference.no_line
         return Prepared(
             details=details,
             ladder=ladder,
             reference=reference,
-            legs=legs(request, self._account(request), ladder),
+            legs=made,
+            reduces=unchecked
+            and len(made) == 1
+            and await self._reduces(details.contract, made[0].order),
         )
 
-    async def prepare_change(self, contract: Contract) -> Prepared:
-        """The same for a change of an order whose contract was qualified before."""
+    async def _reduces(self, contract: Contract, order: Order, number: int | None = None) -> bool:
+        """Whether an order makes a position smaller, together with those that work already.
+
+        `number` is that of an order which is changed, and so counts once. When nobody can tell, it
+        does not.
+        """
+        try:
+            held = await self._gateway.positions(timeout=_POSITIONS_SECONDS)
+            working = await self._gateway.all_open_orders(timeout=_POSITIONS_SECONDS)
+        except BridgeError:
+            return False
+        position = sum(
+            each.quantity
+            for each in held
+            if each.account == order.account and each.contract.con_id == contract.con_id
+        )
+        waiting = sum(
+            each.order.quantity
+            for each in working
+            if each.order.account == order.account
+            and each.contract.con_id == contract.con_id
+            and each.order.action == order.action
+            and (number is None or each.order_id != number)
+        )
+        return order.quantity + waiting <= (position if order.action == "SELL" else -position)
+
+    async def prepare_change(self, contract: Contract, order: Order) -> Prepared:
+        """The same for a change of an order, to `order`, whose contract was qualified before."""
         details = await self._details_of(contract)
         ladder, reference = await self._surroundings_of(details)
-        return Prepared(details=details, ladder=ladder, reference=reference, legs=())
+        unchecked = reference is not None and reference.no_line
+        return Prepared(
+            details=details,
+            ladder=ladder,
+            reference=reference,
+            legs=(),
+            reduces=unchecked and await self._reduces(details.contract, order, order.order_id),
+        )
 
     async def _details_of(self, contract: Contract) -> ContractDetails:
         query = Contract(
@@ -146,11 +190,14 @@ class Preparer:
                 return self._ladders[rule_id]
         return (PriceIncrement(low_edge=0.0, increment=details.min_tick),)
 
-    def before(self, connection: sqlite3.Connection) -> Surroundings:
-        """What is open now, and what was ordered since midnight."""
+    def before(self, connection: sqlite3.Connection, caller: Caller) -> Surroundings:
+        """What is open now, what was ordered since midnight, and how far the caller reaches."""
+        since, counted = self.day_start(), caller.bounds.max_orders_per_day is not None
         return Surroundings(
             open_orders=orders.count_open(connection),
-            day=orders.totals_since(connection, self.day_start()),
+            day=orders.totals_since(connection, since),
+            bounds=caller.bounds,
+            orders_of_key=orders.count_of_key(connection, caller.key_id, since) if counted else 0,
         )
 
     def day_start(self) -> datetime:
@@ -170,10 +217,13 @@ class Preparer:
                 entry=entry,
                 open_orders=before.open_orders,
                 day=before.day,
+                bounds=before.bounds,
+                orders_of_key=before.orders_of_key,
+                reduces=each.reduces,
                 new_orders=len(cases),
                 request_notional=money,
             )
-            for case, entry in zip(cases, entries, strict=True)
+            for case, entry, (each, _) in zip(cases, entries, pairs, strict=True)
         ]
 
     def change_case(
@@ -193,6 +243,8 @@ class Preparer:
             earlier_notional=earlier,
             day=before.day,
             open_orders=before.open_orders,
+            bounds=before.bounds,
+            reduces=prepared.reduces,
         )
 
     def _case(self, prepared: Prepared, order: Order, *, closing: bool) -> Case:

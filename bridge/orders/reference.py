@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, Kind
 from bridge.market.quote_desk import QuoteDesk
 from bridge.market.quotes import QuoteValue
 from bridge.model import Contract
 from bridge.orders.safety.case import Reference
+from bridge.shares import ORDER_CHECKS
 
 _WAIT_SECONDS: Final = 2.0
+_TOO_MANY_LINES: Final = 101  # the broker's own count is used up, perhaps by TWS beside us
 
 
 class References(Protocol):
     """Where the last quote comes from."""
 
     async def reference(self, contract: Contract) -> Reference | None:
-        """The last quote of a qualified contract; None when there is none to be had now."""
+        """The last quote of a qualified contract; None when the broker has none.
+
+        One with `no_line` when nobody could ask.
+        """
 
 
 class DeskReferences:
@@ -29,8 +34,11 @@ class DeskReferences:
     async def reference(self, contract: Contract) -> Reference | None:
         """Delayed and frozen values count, those from before an interruption do not."""
         try:
-            quote = await self._quotes.quote(contract, timeout=_WAIT_SECONDS)
-        except BridgeError:
+            quote = await self._quotes.quote(contract, timeout=_WAIT_SECONDS, holder=ORDER_CHECKS)
+        except BridgeError as error:
+            broker_code = getattr(error, "broker_code", None)
+            if error.kind is Kind.LIMITED or broker_code == _TOO_MANY_LINES:
+                return Reference(no_line=True)
             return None
         return Reference(
             bid=_number(quote.bid),

@@ -159,7 +159,9 @@ class Sender(Worker):
             halt = stored(connection)
             if halt is not None:
                 raise halted(halt)
-            cases = self._preparer.cases(wish.prepared, self._preparer.before(connection))
+            cases = self._preparer.cases(
+                wish.prepared, self._preparer.before(connection, trail.caller)
+            )
             found = violations(cases)
             if found:
                 raise OrderRefusedByRulesError(found)

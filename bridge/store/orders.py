@@ -168,6 +168,16 @@ def count_open(connection: sqlite3.Connection) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
+def count_of_key(connection: sqlite3.Connection, api_key_id: str, since: datetime) -> int:
+    """How many orders came with this key since then, without those certainly not sent."""
+    row = connection.execute(
+        "SELECT COUNT(*) FROM orders WHERE created_at >= ? AND api_key_id = ?"
+        " AND status != 'NotSent'",
+        (to_milliseconds(since), api_key_id),
+    ).fetchone()
+    return int(row[0])
+
+
 def totals_since(connection: sqlite3.Connection, moment: datetime) -> DayTotals:
     """What was ordered from `moment` on, orders that were certainly not sent left out.
 

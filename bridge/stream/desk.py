@@ -18,7 +18,6 @@ from bridge.model import Contract
 from bridge.stream.hub import MOST_SESSIONS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
 from bridge.stream.ring import EXECUTIONS, HEALTH, ORDERS, QUOTES, Topic
-from bridge.stream.subscriber import Subscriber
 from bridge.stream.waiting import WaitingList, Wish
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
@@ -183,7 +182,7 @@ class StreamDesk(LineWatcher):
             or (line.contract.symbol in symbols and line.contract.sec_type == "STK")
         ]
         for line in lines:
-            self._release(session.subscriber, line)
+            self._release(session, line)
             self.hub.unsubscribe(session, Topic(QUOTES, line.contract.con_id))
         self._confirm(session, "unsubscribed", wish.id, lines)
 
@@ -238,18 +237,19 @@ class StreamDesk(LineWatcher):
             raise NotFoundError("the stream has ended")
         held = self._held.setdefault(session.subscriber.session, {})
         if key not in held:
-            held[key] = self._quotes.take(contract)
+            held[key] = self._quotes.take(contract, session.holder)
             self.hub.subscribe(session, Topic(QUOTES, key))
         return held[key]
 
-    def _release(self, subscriber: Subscriber, line: QuoteLine) -> None:
-        held = self._held.get(subscriber.session, {})
+    def _release(self, session: Session, line: QuoteLine) -> None:
+        held = self._held.get(session.subscriber.session, {})
         if held.pop(line.contract.con_id, None) is not None:
-            self._quotes.give(line)
+            self._quotes.give(line, session.holder)
 
-    def _release_all(self, subscriber: Subscriber) -> None:
-        for line in tuple(self._held.pop(subscriber.session, {}).values()):
-            self._quotes.give(line)
+    def _release_all(self, session: Session) -> None:
+        self._waiting.forget(session)
+        for line in tuple(self._held.pop(session.subscriber.session, {}).values()):
+            self._quotes.give(line, session.holder)
 
     def _confirm(self, session: Session, kind: str, wish: Wish, lines: Iterable[QuoteLine]) -> None:
         instruments = [

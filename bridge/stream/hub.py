@@ -19,6 +19,7 @@ import msgspec
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
+from bridge.shares import Holder, Shares
 from bridge.stream.ring import CHANNELS, QUOTES, Event, Ring, Topic
 from bridge.stream.subscriber import Snapshot, Subscriber
 
@@ -53,10 +54,11 @@ class Attachment:
 class Session:
     """A subscriber with its connection, present or awaited."""
 
-    __slots__ = ("attachment", "closed", "detached_at", "subscriber")
+    __slots__ = ("attachment", "closed", "detached_at", "holder", "subscriber")
 
-    def __init__(self, subscriber: Subscriber, now: float) -> None:
+    def __init__(self, subscriber: Subscriber, holder: Holder, now: float) -> None:
         self.subscriber = subscriber
+        self.holder = holder
         self.attachment: Attachment | None = None
         self.detached_at = now
         self.closed = False
@@ -77,12 +79,12 @@ class Hub:
         self.cursor = 0
         self.cut_off = 0
         self.sessions: dict[str, Session] = {}
-        self.forgotten: Callable[[Subscriber], None] = _nobody
+        self.forgotten: Callable[[Session], None] = _nobody
         self._clock = clock
         self._snapshot = snapshot
         self._ring = ring or Ring()
         self._flush_seconds = flush_seconds
-        self._most_sessions = most_sessions
+        self._shares = Shares(most_sessions)
         self._index: dict[Topic, set[Session]] = {}
         self._due: set[Session] = set()
         self._flush: asyncio.TimerHandle | None = None
@@ -95,27 +97,33 @@ class Hub:
         """Sessions with a client."""
         return sum(1 for session in self.sessions.values() if session.attachment is not None)
 
-    def open(self, owner: str) -> Session:
+    def open(self, holder: Holder) -> Session:
         """A new session, to be attached.
 
         Raises:
-            TooManyStreamsError: there are as many as there may be.
+            TooManyStreamsError: there are as many as there may be, or as this holder may have.
         """
-        if len(self.sessions) >= self._most_sessions:
-            self._forget_one_detached()
-        subscriber = Subscriber(secrets.token_urlsafe(12), owner, self._snapshot)
-        session = Session(subscriber, self._clock.monotonic())
+        over = self._shares.over_share(holder)
+        if over is not None:
+            self._make_room(holder, f"too many streams are open: {over}", own=True)
+        elif self._shares.taken >= self._shares.capacity:
+            self._make_room(holder, f"{len(self.sessions)} streams are open already", own=False)
+        subscriber = Subscriber(secrets.token_urlsafe(12), holder.key, self._snapshot)
+        session = Session(subscriber, holder, self._clock.monotonic())
+        self._shares.take(holder)
         self.sessions[session.subscriber.session] = session
         return session
 
-    def resume(self, name: str, owner: str, last_sequence: int) -> tuple[Session, list[str]] | None:
+    def resume(
+        self, name: str, holder: Holder, last_sequence: int
+    ) -> tuple[Session, list[str]] | None:
         """An earlier session, rewound to what its client saw last, with what came since queued.
 
         The second part lists the channels of which something is gone for good. None: there is no
         such session (any more), or not of this owner, or that number is too long ago.
         """
         session = self.sessions.get(name)
-        if session is None or session.subscriber.owner != owner:
+        if session is None or session.subscriber.owner != holder.key:
             return None
         if session.attachment is not None:
             # The old connection is dead without the server knowing, or the client opened a second.
@@ -154,11 +162,12 @@ class Hub:
         if session.closed:
             return
         session.closed = True
+        self._shares.give(session.holder)
         self._due.discard(session)
         for topic in session.subscriber.topics:
             self._leave(topic, session)
         self.sessions.pop(session.subscriber.session, None)
-        self.forgotten(session.subscriber)
+        self.forgotten(session)
 
     def expire(self) -> None:
         """Forgets who did not come back in time, and cuts off who takes nothing any more."""
@@ -179,13 +188,26 @@ class Hub:
         attachment.drop("too slow")
         self.detach(session, attachment)
 
-    def _forget_one_detached(self) -> None:
-        detached = [item for item in self.sessions.values() if item.attachment is None]
+    def _make_room(self, holder: Holder, why: str, *, own: bool) -> None:
+        """Gives up a session that waits for its client: the holder's, or one of no higher rank."""
+        detached = [
+            session
+            for session in self.sessions.values()
+            if session.attachment is None
+            and (session.holder.key == holder.key if own else session.holder.rank <= holder.rank)
+        ]
         if not detached:
-            raise TooManyStreamsError(
-                f"{len(self.sessions)} streams are open already", retry_after=10.0
-            )
-        self.forget(min(detached, key=lambda item: item.detached_at))
+            raise TooManyStreamsError(why, retry_after=10.0)
+        self.forget(min(detached, key=lambda item: (item.holder.rank, item.detached_at)))
+
+    def end(self, ended: Callable[[Holder], bool], reason: str) -> None:
+        """Ends the sessions, present and awaited, of the holders whose keys have `ended`."""
+        for session in tuple(self.sessions.values()):
+            if ended(session.holder):
+                attachment = session.attachment
+                self.forget(session)
+                if attachment is not None:
+                    attachment.drop(reason)
 
     # topics -------------------------------------------------------------------------------------
 
@@ -295,5 +317,5 @@ class Hub:
                 attachment.wake.set()
 
 
-def _nobody(_: Subscriber) -> None:
+def _nobody(_: Session) -> None:
     """Nothing is held."""

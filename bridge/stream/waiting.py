@@ -31,6 +31,10 @@ class WaitingList:
         for contract in [contract for contract in wanted if which(contract)]:
             del wanted[contract]
 
+    def forget(self, session: Session) -> None:
+        """The session has ended."""
+        self._wanted.pop(session, None)
+
     def take(self) -> Iterator[tuple[Session, Wish, tuple[Contract, ...]]]:
         """Everything, by session and wish; the list is empty then."""
         taken, self._wanted = self._wanted, {}

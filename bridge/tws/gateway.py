@@ -79,6 +79,10 @@ class Subscription(Protocol):
     def active(self) -> bool:
         """False once cancelled or refused."""
 
+    @property
+    def asked(self) -> bool:
+        """Whether the gateway has been asked; false while the request waits for its turn."""
+
     def cancel(self) -> None:
         """Gives it back to the gateway; harmless when called twice or while disconnected."""
 

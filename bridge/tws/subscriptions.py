@@ -55,6 +55,11 @@ class Running:
         self.ticket: Ticket | None = None
         self.active = True
 
+    @property
+    def asked(self) -> bool:
+        """Whether the request is on the wire."""
+        return self.ticket is not None and self.ticket.written
+
     def cancel(self) -> None:
         """Gives it back."""
         if self.active:

@@ -226,7 +226,7 @@ class Session:
     def status(self) -> dict[str, Any]:
         """`{"login": state, "bridge": the bridge's /health or None}`."""
         port = self._target.stack.bridge.port
-        return self.ask("status", op="status", bridgePort=port, keyFile="secrets/bridge-admin-key")
+        return self.ask("status", op="status", bridgePort=port)
 
     def history(self) -> dict[str, Any]:
         """`{"entries": [oldest first], "current": release}`."""

@@ -61,12 +61,26 @@ def resolve(target: Target, *, generate: bool = True) -> dict[str, bytes]:
             store(target, name, new_key())
         try:
             values[name] = read(target, reference)
+            if name == "bridge-admin-key":
+                _require_strong(values[name])
         except UsageError as error:
             problems.append(Problem(error.message, place, error.hint, error.code))
     if problems:
         plural = "secret is" if len(problems) == 1 else "secrets are"
         raise ConfigError(f"{len(problems)} {plural} not available", found=tuple(problems))
     return values
+
+
+def _require_strong(key: bytes) -> None:
+    """What the bridge refuses at its start is refused before anything is sent."""
+    word = key.strip()
+    if len(word) >= 16 and len(set(word)) >= 6 and len(word.split()) == 1:
+        return
+    raise UsageError(
+        "the bridge's first key can be guessed: it needs 16 characters or more, in one word",
+        hint="./deploy.py secrets set bridge-admin-key; openssl rand -base64 32 makes a good one",
+        code="weak-admin-key",
+    )
 
 
 def missing(target: Target) -> list[Problem]:

@@ -83,7 +83,7 @@ def compose_layout(target: Target) -> Layout:
         caddy_health=CADDY_HEALTH_PORT,
         tls_address="caddy:8443",
         login_state=f"/run/gangway/login-{session(target)}",
-        proxies="10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+        proxies="caddy",
     )
 
 

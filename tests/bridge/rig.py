@@ -124,6 +124,7 @@ class BridgeProcess(Process):
         folder.mkdir(parents=True, exist_ok=True)
         key_file = folder / "admin.key"
         key_file.write_text(ADMIN_KEY)
+        key_file.chmod(0o600)
         listen = env.pop("BRIDGE_LISTEN", "127.0.0.1:0")
         variables = {
             "BRIDGE_LISTEN": listen,

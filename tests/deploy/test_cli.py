@@ -319,11 +319,11 @@ def test_secrets_from_stdin_file_and_command(gangway: Gangway, tmp_path: Path) -
         GOOD.replace("alice", "alice, password: {command: printf 'from a command'}")
     )
     source = tmp_path / "source"
-    source.write_text("my-own-key\n")
+    source.write_text("my-own-key-0123456789\n")
     done = gangway("secrets", "set", "bridge-admin-key", "--file", "source")
     assert done.returncode == 0, done.stderr
     path = tmp_path / ".gangway/secrets/prod/bridge-admin-key"
-    assert path.read_bytes() == b"my-own-key"
+    assert path.read_bytes() == b"my-own-key-0123456789"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert (tmp_path / ".gangway" / ".gitignore").read_text() == "*\n"

@@ -147,6 +147,7 @@ def test_the_bridge_takes_what_is_rendered(target: Target, tmp_path: Path) -> No
     from infrastructure.config.secrets import new_key
 
     (tmp_path / "bridge-admin-key").write_bytes(new_key())
+    (tmp_path / "bridge-admin-key").chmod(0o400)
     variables = {
         name: value.replace("/run/secrets", str(tmp_path))
         for name, value in services(target)["bridge"]["environment"].items()

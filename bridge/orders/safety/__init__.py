@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from bridge.orders.errors import Violation
-from bridge.orders.safety import counts, hours, instrument, permission, price, size
+from bridge.orders.safety import counts, hours, instrument, key, permission, price, size
 from bridge.orders.safety.case import Case
 
 Rule = Callable[[Case], Iterator[Violation]]
@@ -18,6 +18,9 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     permission.read_only,
     permission.live_not_confirmed,
     permission.account,
+    key.account,
+    key.symbol,
+    key.notional,
     instrument.security_type,
     instrument.symbol,
     instrument.expired,
@@ -26,12 +29,14 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     size.step,
     size.notional,
     price.tick,
+    price.line,
     price.quote,
     price.band,
 )
 NEW_ONLY: Final[tuple[Rule, ...]] = (
     counts.open_orders,
     counts.orders_of_the_day,
+    key.orders_of_the_day,
     hours.market_closed,
     hours.restart_window,
     price.exit_side,

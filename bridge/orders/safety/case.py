@@ -8,12 +8,17 @@ from msgspec import Struct
 
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.rules import TradingRules
+from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals
 
 
 class Reference(Struct, frozen=True, kw_only=True):
-    """The last quote, whatever its age; `None`: the broker has none."""
+    """The last quote, whatever its age; `None`: the broker has none.
 
+    `no_line`: nobody could ask the broker, because no market-data line was free.
+    """
+
+    no_line: bool = False
     bid: float | None = None
     ask: float | None = None
     last: float | None = None
@@ -31,7 +36,9 @@ class Reference(Struct, frozen=True, kw_only=True):
 class Case(Struct, frozen=True, kw_only=True):
     """One order (or the new terms of one that is `change`d) and its circumstances.
 
-    `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened.
+    `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened,
+    `reduces` an order that only makes a position smaller (looked up when it matters).
+    `bounds` and `orders_of_key` (today) are those of the key that it came with.
     `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
     `seconds_to_restart` is the time to the gateway's next planned restart; None: none is planned.
     """
@@ -45,7 +52,10 @@ class Case(Struct, frozen=True, kw_only=True):
     accounts: tuple[str, ...]
     now: datetime
     reference: Reference | None = None
+    bounds: KeyBounds = UNBOUND
+    orders_of_key: int = 0
     closing: bool = False
+    reduces: bool = False
     entry: Order | None = None
     change: bool = False
     earlier_notional: float = 0.0

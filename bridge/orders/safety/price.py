@@ -27,10 +27,23 @@ def tick(case: Case) -> Iterator[Violation]:
         )
 
 
+def line(case: Case) -> Iterator[Violation]:
+    """`no-line`: what opens a position is not let through unchecked; what closes one passes."""
+    if case.reference is None or not case.reference.no_line or case.closing or case.reduces:
+        return
+    yield Violation(
+        code="no-line",
+        message=f"no market-data line was free to check the order against {case.contract.symbol}",
+        field="symbol",
+    )
+
+
 def quote(case: Case) -> Iterator[Violation]:
     """`no-quote`: nothing to judge an order by whose price nothing limits."""
     if case.closing or case.change:
         return
+    if case.reference is not None and case.reference.no_line:
+        return  # `line` has judged that
     known = case.reference is not None and case.reference.for_action(case.order.action) is not None
     if not known and (case.order.order_type == "MKT" or case.rules.require_quote):
         yield Violation(

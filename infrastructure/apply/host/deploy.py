@@ -140,7 +140,14 @@ class Deploy:
         self._runtime.stop([old])
 
     def _gate(self, checks: dict[str, dict[str, Any]], seconds: float) -> None:
-        Gate(self._runtime, self._wire, checks, seconds, on_waiting=self._alarm.waiting).run()
+        Gate(
+            self._runtime,
+            self._wire,
+            checks,
+            seconds,
+            on_waiting=self._alarm.waiting,
+            key=self._store.bridge_key,
+        ).run()
 
     def _commit(self, swap: Swap) -> None:
         """The new release serves: what it replaced goes."""

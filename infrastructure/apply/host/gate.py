@@ -40,7 +40,8 @@ class Gate:
     "bridge": {"port"}, "caddy": {"port", "address", "name"}}`, and `{}` for others.
     `seconds` is the budget for everything but the wait for a person. `since`: a login from before
     this moment does not count (the gateway was told to restart inside its container).
-    `on_waiting` is called when the wait for a person begins.
+    `on_waiting` is called when the wait for a person begins. `key` reads the bridge's first key, to
+    whose holder the bridge says why it is not ready.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Gate:
         seconds: float,
         since: str = "",
         on_waiting: Callable[[], None] = lambda: None,
+        key: Callable[[], str] = str,
     ) -> None:
         self._runtime = runtime
         self._wire = wire
@@ -59,6 +61,7 @@ class Gate:
         self._seconds = seconds
         self._since = since
         self._on_waiting = on_waiting
+        self._key = key
         self._looked = 0.0
         self._containers: dict[str, Container] = {}
         self._restarts: dict[str, int] = {}
@@ -98,7 +101,7 @@ class Gate:
         self._stage("bridge", "connecting", "connecting to the gateway")
         while True:
             address, port = reach(self._containers["bridge"], check["port"])
-            status, body = probes.bridge(address, port, "/ready")
+            status, body = probes.ready(address, port, self._key())
             state = body.get("state", "") if isinstance(body, dict) else ""
             if status == 200 or state == "halted":
                 self._stage("bridge", "connected", "bridge connected")

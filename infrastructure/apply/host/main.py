@@ -6,7 +6,7 @@
     load    {size, partial}, then the bytes            -> loaded {refused}
     apply   {release, tar, changes, services, ...}     -> step, stage, log, waiting, ..., done
     verify  {checks, wait}                             -> stage, ..., done
-    status  {bridgePort, keyFile}                      -> status
+    status  {bridgePort}                               -> status
     history {}                                         -> history
     down    {by}                                       -> step, done
     restart {service, cold, commandPorts, checks, ...} -> step, stage, ..., done
@@ -166,7 +166,13 @@ class Program:
         self._wire.watch()
         outcome = {"result": "healthy", "release": self._store.current(), "restored": False}
         try:
-            gate = Gate(self._runtime, self._wire, request["checks"], request["wait"])
+            gate = Gate(
+                self._runtime,
+                self._wire,
+                request["checks"],
+                request["wait"],
+                key=self._store.bridge_key,
+            )
             gate.run(serving(self._found))
             if self._store.pending():
                 self._runtime.remove(leftovers(self._runtime.containers()))
@@ -180,9 +186,7 @@ class Program:
 
     def _status(self, request: dict[str, Any]) -> Answer:
         found = serving(self._runtime.containers())
-        bridge, key = None, ""
-        with contextlib.suppress(OSError):
-            key = (self._store.base / "current" / request["keyFile"]).read_text().strip()
+        bridge, key = None, self._store.bridge_key()
         if "bridge" in found and found["bridge"].running:
             address, port = reach(found["bridge"], request["bridgePort"])
             _, bridge = probes.bridge(address, port, "/health", key)

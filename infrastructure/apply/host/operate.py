@@ -66,6 +66,7 @@ class Operator:
                 request["wait"],
                 since if kept else "",
                 alarm.waiting,
+                self._store.bridge_key,
             ).run()
         except WaitingForPerson:
             result = "waiting-for-2fa"

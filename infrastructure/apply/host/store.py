@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 MANIFEST = "release.json"
+KEY_FILE = "secrets/bridge-admin-key"
+"""In every release: the bridge's first key."""
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""
 KEEP_RELEASES = 5
@@ -74,6 +77,12 @@ class Store:
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{by}, since {since}\n".encode(), 0)
+
+    def bridge_key(self) -> str:
+        """The first key of the bridge that serves now; empty when there is none to be read."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return (self.base / "current" / KEY_FILE).read_text().strip()
+        return ""
 
     # --- releases -----------------------------------------------------------------------------
     def release(self, name: str) -> Path:

@@ -26,16 +26,48 @@ def create(
     days: Annotated[
         int | None, typer.Option("--days", min=1, max=3650, help="Valid for; unset: for ever")
     ] = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="DATE", help="Valid to the end of this day")
+    ] = None,
+    account: Annotated[
+        list[str] | None, typer.Option("--account", help="Trades this account only; repeatable")
+    ] = None,
+    symbols: Annotated[
+        list[str] | None, typer.Option("--symbols", metavar="A,B", help="Trades these only")
+    ] = None,
+    max_notional: Annotated[
+        float | None, typer.Option("--max-notional", min=0.01, help="Most money in one order")
+    ] = None,
+    max_orders_per_day: Annotated[
+        int | None, typer.Option("--max-orders-per-day", min=1, help="Most orders of this key")
+    ] = None,
+    networks: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="CIDR", help="Opens from this network only; repeatable"),
+    ] = None,
 ) -> None:
     """Make a key and print it, this once only, on stdout.
+
+    Bounds hold wherever orders are judged: placing, changing, cancelling, previews.
 
     \b
     Examples:
       ./deploy.py apikey create phone --scope read
       ./deploy.py apikey create bot --scope trade --days 90 > bot.key
+      ./deploy.py apikey create etf --scope trade --account DU1234567 --symbols SPY,QQQ \\
+          --max-notional 5000 --max-orders-per-day 20 --from 203.0.113.0/24
     """
     current = settings(context)
-    made = ask(current, "POST", "/keys", {"label": label, "scope": scope, "days": days})
+    bounds = {
+        "accounts": _words(account),
+        "symbols": _words(symbols),
+        "maxNotional": max_notional,
+        "maxOrdersPerDay": max_orders_per_day,
+        "from": _words(networks),
+    }
+    wanted: dict[str, Any] = {"label": label, "scope": scope, "days": days, "expires": expires}
+    wanted["bounds"] = {name: value for name, value in bounds.items() if value}
+    made = ask(current, "POST", "/keys", wanted)
     current.out.document(made)
     current.out.data(made["key"])
     current.out.say(f"key {made['id']} ({made['scope']}); keep it, it is not shown again")
@@ -50,7 +82,9 @@ def list_(context: typer.Context) -> None:
     for key in found["keys"]:
         until = f"until {key['expiresAt'][:10]}" if key["expiresAt"] else "for ever"
         state = until if key["active"] else "ended"
-        current.out.data(f"{key['id']:<14} {key['scope']:<6} {state:<18} {key['label']}")
+        bounds = _shown(key.get("bounds", {}))
+        line = f"{key['id']:<14} {key['scope']:<6} {state:<18} {key['label']}"
+        current.out.data(f"{line}  ({bounds})" if bounds else line)
     if not found["keys"]:
         current.out.say("there is only the first key (bridge-admin-key)")
 
@@ -98,3 +132,23 @@ def ask(current: Settings, method: str, path: str, body: Any = None) -> Any:
             code=told.get("code") or "bridge-refused",
         )
     return answer
+
+
+def _words(texts: list[str] | None) -> list[str]:
+    return [word.strip() for text in texts or () for word in text.split(",") if word.strip()]
+
+
+def _shown(bounds: dict[str, Any]) -> str:
+    """A key's bounds on a line, in the words of `create`."""
+    parts = [
+        *(["account " + ",".join(bounds["accounts"])] if bounds.get("accounts") else []),
+        *(["symbols " + ",".join(bounds["symbols"])] if bounds.get("symbols") else []),
+        *([f"max-notional {bounds['maxNotional']:g}"] if bounds.get("maxNotional") else []),
+        *(
+            [f"max-orders-per-day {bounds['maxOrdersPerDay']}"]
+            if bounds.get("maxOrdersPerDay")
+            else []
+        ),
+        *(["from " + ",".join(bounds["from"])] if bounds.get("from") else []),
+    ]
+    return "; ".join(parts)

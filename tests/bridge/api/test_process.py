@@ -41,13 +41,20 @@ def test_starts_without_a_gateway_and_finds_it_later(
     assert not_ready.status_code == 503
     assert not_ready.headers["content-type"] == "application/problem+json"
     assert not_ready.json()["code"] == "not-connected"
+    bare = httpx.get(f"{bridge.url}/ready")
+    assert (bare.status_code, bare.json()["code"]) == (503, "not-ready")
+    assert not {"state", "lastReconnectError"} & set(bare.json())
+    assert "refused" not in bare.text
     refused = bridge.get("/connection/time")
     assert (refused.status_code, refused.json()["state"]) == (503, "waiting-for-gateway")
     gateway = SimulatorProcess(tmp_path / "late.log", port=unused_tcp_port)
     try:
         health = bridge.wait_for("ready", 10)
         assert (health["status"], health["connected"]) == ("ok", True)
-        assert bridge.get("/ready").status_code == 200
+        assert bridge.get("/ready").json() == {"ready": True, "state": "ready"}
+        assert httpx.get(f"{bridge.url}/ready").json() == {"ready": True}
+        wrong = httpx.get(f"{bridge.url}/ready", headers={"X-API-KEY": "wrong"})
+        assert wrong.status_code == 401
     finally:
         gateway.stop()
     assert bridge.wait_for("waiting-for-gateway")["lastDisconnectReason"]

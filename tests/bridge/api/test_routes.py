@@ -86,13 +86,87 @@ def test_a_key_is_rotated_without_downtime(bridge: BridgeProcess) -> None:
     assert not any("key" in key or "digest" in key for key in listed.values())
 
 
-def test_guessing_keys_is_slowed_down_but_a_known_key_still_works(bridge: BridgeProcess) -> None:
-    bridge.get("/health")
-    answers = [with_key(bridge, f"guess-{number}", "GET", "/health") for number in range(14)]
+def test_guessing_is_slowed_down_and_the_right_key_works_at_once(bridge: BridgeProcess) -> None:
+    fresh = make_key(bridge, "read")["key"]
+    answers = [with_key(bridge, f"guess-{number}", "GET", "/health") for number in range(30)]
     assert [answer.status_code for answer in answers[:10]] == [401] * 10
     assert answers[-1].status_code == 429
     assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert with_key(bridge, fresh, "GET", "/health").status_code == 200
     assert bridge.get("/health").status_code == 200
+
+
+def test_a_key_file_that_everybody_could_use_opens_nothing_any_more(bridge: BridgeProcess) -> None:
+    file = bridge.folder / "admin.key"
+    file.chmod(0o604)
+    try:
+        assert bridge.get("/keys").status_code == 401
+    finally:
+        file.chmod(0o600)
+    assert bridge.get("/keys").status_code == 200
+    file.write_text("x")
+    assert with_key(bridge, "x", "GET", "/keys").status_code == 401
+    file.write_text(ADMIN_KEY)
+
+
+def test_a_bound_key_is_shown_with_its_bounds(bridge: BridgeProcess) -> None:
+    bounds = {
+        "accounts": ["DU1234567"],
+        "symbols": ["spy", "QQQ"],
+        "maxNotional": 500,
+        "maxOrdersPerDay": 3,
+        "from": ["198.51.100.7", "2001:db8::/32"],
+    }
+    wish = {"label": "etf", "scope": "trade", "bounds": bounds, "expires": "2099-12-31"}
+    made = bridge.client.post("/keys", json=wish)
+    assert made.status_code == 201
+    assert made.json()["expiresAt"] == "2100-01-01T00:00:00Z"
+    (listed,) = [key for key in bridge.get("/keys").json()["keys"] if key["label"] == "etf"]
+    assert listed["bounds"] == bounds | {
+        "symbols": ["SPY", "QQQ"],
+        "maxNotional": 500.0,
+        "from": ["198.51.100.7/32", "2001:db8::/32"],
+    }
+    elsewhere = with_key(bridge, made.json()["key"], "GET", "/health")
+    assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "address-not-allowed")
+
+
+@pytest.mark.parametrize(
+    ("wish", "field"),
+    [
+        ({"scope": "read", "bounds": {"symbols": ["SPY"]}}, "bounds"),
+        ({"scope": "admin", "bounds": {"maxNotional": 1}}, "bounds"),
+        ({"scope": "trade", "bounds": {"from": ["here"]}}, "bounds.from"),
+        ({"scope": "trade", "bounds": {"maxNotional": -1}}, "bounds.maxNotional"),
+        ({"scope": "trade", "bounds": {"symbol": ["SPY"]}}, "bounds"),
+        ({"scope": "trade", "expires": "2020-01-01"}, "expires"),
+        ({"scope": "trade", "expires": "soon"}, "expires"),
+        ({"scope": "trade", "expires": "9999-12-31"}, "expires"),
+    ],
+)
+def test_bounds_that_bound_nothing_are_refused(
+    bridge: BridgeProcess, wish: dict[str, Any], field: str
+) -> None:
+    answer = bridge.client.post("/keys", json={"label": "x", **wish})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["field"].startswith(field)
+
+
+def test_the_client_is_whom_the_trusted_proxy_saw(bridge: BridgeProcess) -> None:
+    bounds = {"from": ["198.51.100.0/24"]}
+    made = bridge.client.post("/keys", json={"label": "net", "scope": "read", "bounds": bounds})
+    key = made.json()["key"]
+
+    def status(*forwarded: str) -> int:
+        headers = [("X-API-KEY", key), *(("X-Forwarded-For", each) for each in forwarded)]
+        return httpx.get(f"{bridge.url}/health", headers=headers).status_code
+
+    assert status("198.51.100.9") == 200
+    assert status("192.0.2.1, 198.51.100.9") == 200
+    assert status("::ffff:198.51.100.9") == 200
+    assert status("198.51.100.9, 192.0.2.1") == 403  # what comes before is the client's own word
+    assert status("198.51.100.9", "192.0.2.1") == 403
+    assert status("nonsense") == status() == 403
 
 
 def test_the_key_file_is_read_anew_when_it_changes(bridge: BridgeProcess) -> None:

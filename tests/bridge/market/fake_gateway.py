@@ -42,6 +42,8 @@ class FakeLine:
     kind: MarketDataType
     generic_ticks: tuple[int, ...]
     active: bool = True
+    asked: bool = True
+    lane: Lane = Lane.INTERACTIVE
 
     def cancel(self) -> None:
         self.active = False
@@ -76,6 +78,7 @@ class FakeGateway:
     accounts: tuple[str, ...] = ("DU1",)
     details: dict[str, tuple[ContractDetails, ...]] = field(default_factory=dict)
     options: tuple[ContractDetails, ...] = ()
+    lane_full: bool = False
     parameters: tuple[OptionParameters, ...] = ()
     held: tuple[Position, ...] = ()
     values: tuple[AccountValue, ...] = ()
@@ -146,7 +149,8 @@ class FakeGateway:
         kind: MarketDataType = MarketDataType.LIVE,
         lane: Lane = Lane.INTERACTIVE,
     ) -> FakeLine:
-        line = FakeLine(contract, listener, kind, generic_ticks)
+        line = FakeLine(contract, listener, kind, generic_ticks, lane=lane)
+        line.asked = lane is Lane.ORDER or not self.lane_full
         self.lines.append(line)
         if self.refuse_at_once is not None:
             line.active = False

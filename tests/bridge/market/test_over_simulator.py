@@ -13,6 +13,7 @@ from bridge.market.errors import StaleExpirationError
 from bridge.market.history_desk import HistoryQuery
 from bridge.market.option_desk import SliceQuery
 from bridge.model import Contract
+from bridge.shares import Holder, Rank
 from bridge.stream.protocol import Subscribe
 from bridge.tws.errors import (
     CompetingSessionError,
@@ -129,7 +130,7 @@ async def test_positions_account_and_pnl() -> None:
 
 async def test_a_lost_connection_makes_quotes_stale_and_restores_them() -> None:
     async with wired() as room:
-        session = room.stream.hub.open("key")
+        session = room.stream.hub.open(Holder("key", rank=Rank.ADMIN))
         room.stream.hub.attach(session, lambda _: None)
         await room.stream.subscribe(session, Subscribe(channel="quotes", symbols=("AAPL", "MSFT")))
         messages: list[dict[str, Any]] = []

@@ -137,7 +137,8 @@ async def test_every_line_in_use_is_429(tmp_path: Path) -> None:
     async with served(tmp_path) as room:
         from bridge.market.quote_desk import QuoteDesk
 
-        room.services[QuoteDesk].pool.capacity = 1
+        pool = room.services[QuoteDesk].pool
+        pool.capacity = pool.reserved + 1
         async with room.stream() as client:
             await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
             await client.next_of("subscribed")

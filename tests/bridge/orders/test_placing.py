@@ -337,10 +337,10 @@ async def test_what_is_no_oca_group(tmp_path: Path, wish: OcaRequest) -> None:
 async def test_a_dry_run_finds_what_a_real_order_would_and_does_nothing(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_quantity=10) as room:
-        run = await room.desk.dry_run(request())
+        run = await room.desk.dry_run(request(), CALLER)
         assert (run.dry_run, run.orders[0].notional) == (True, 1000.0)
         with pytest.raises(OrderRefusedByRulesError):
-            await room.desk.dry_run(request(quantity=11))
+            await room.desk.dry_run(request(quantity=11), CALLER)
         assert broker.wire == []
         assert await room.database.read(orders.count_open) == 0
 
@@ -348,7 +348,7 @@ async def test_a_dry_run_finds_what_a_real_order_would_and_does_nothing(tmp_path
 async def test_a_preview_shows_margin_commission_and_broken_rules(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_quantity=5) as room:
-        preview = await room.desk.preview(request())
+        preview = await room.desk.preview(request(), CALLER)
         assert preview.commission == 1.0
         assert [each.code for each in preview.violations] == ["max-quantity"]
         assert not preview.accepted

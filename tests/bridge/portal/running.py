@@ -54,6 +54,7 @@ async def running(folder: Path, *, portal: str = "", **fields: Any) -> AsyncIter
     """`portal` is the scheme to reach the simulated Client Portal with, or empty for none."""
     key = folder / "admin.key"
     key.write_text(ADMIN_KEY)
+    key.chmod(0o600)
     async with Simulator(Options(port=0, portal_port=0, control_port=0)) as simulator:
         url = f"{portal}://127.0.0.1:{simulator.ports['portalPort']}" if portal else ""
         environment = Environment(

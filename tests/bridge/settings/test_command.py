@@ -70,6 +70,7 @@ async def test_a_running_bridge_does_it_itself(tmp_path: Path) -> None:
     await filled(tmp_path)
     key = tmp_path / "admin.key"
     key.write_text(ADMIN_KEY)
+    key.chmod(0o600)
     environment = Environment(
         tws_port=1, data_dir=tmp_path / "data", admin_key_file=key, listen_port=0
     )

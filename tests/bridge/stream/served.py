@@ -12,6 +12,8 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from bridge.api.client_address import ClientAddress
+from bridge.api.connections import Connections
 from bridge.environment import Environment
 from bridge.process import Bridge
 from bridge.stream.desk import StreamDesk
@@ -123,12 +125,15 @@ async def served(folder: Path, *, ready: bool = True, **options: Any) -> AsyncIt
 
 @asynccontextmanager
 async def _listening(bridge: Bridge) -> AsyncIterator[int]:
+    http, websocket = Connections().protocols()
     config = uvicorn.Config(
-        bridge.app,
+        ClientAddress(bridge.app, "127.0.0.1"),
         port=0,
         log_config=None,
         lifespan="off",
-        ws="websockets-sansio",
+        proxy_headers=False,
+        http=http,
+        ws=websocket,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=1,
     )

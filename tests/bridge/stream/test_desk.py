@@ -11,6 +11,7 @@ from bridge.errors import InvalidRequestError
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
 from bridge.model import PriceTick
+from bridge.shares import Holder, Rank
 from bridge.stream.desk import StreamDesk, TooManyTopicsError
 from bridge.stream.protocol import Ping, Subscribe, Unsubscribe, decode
 from bridge.tws.state import ConnectionState
@@ -37,7 +38,7 @@ class Room:
         self.dropped: list[str] = []
 
     def client(self) -> Session:
-        session = self.desk.hub.open("key")
+        session = self.desk.hub.open(Holder("key", rank=Rank.ADMIN))
         self.desk.hub.attach(session, self.dropped.append)
         return session
 

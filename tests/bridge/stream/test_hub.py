@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridge.shares import Holder, Rank
 from bridge.stream.hub import SESSION_SECONDS, Hub, Session, TooManyStreamsError
 from bridge.stream.ring import Ring, Topic
 from bridge.stream.subscriber import CONFLATE_ABOVE, CUT_OFF_ABOVE, REMEMBERED_MESSAGES
@@ -26,7 +27,7 @@ class Room:
         self.hub = Hub(self.clock, lambda key: json.dumps({"whole": key}), **options)
 
     def client(self, *topics: Topic, owner: str = "key") -> Session:
-        session = self.hub.open(owner)
+        session = self.hub.open(Holder(owner, rank=Rank.ADMIN))
         self.hub.attach(session, self.dropped.append)
         for topic in topics:
             self.hub.subscribe(session, topic)
@@ -146,7 +147,7 @@ async def test_coming_back_brings_exactly_what_was_missed() -> None:
     room.hub.publish(ORDERS, '{"id":7}')
     room.hub.publish(B, body(99))
     # The client saw number 3; numbers 4 and 5 were on their way when the connection broke.
-    back = room.hub.resume(client.subscriber.session, "key", 3)
+    back = room.hub.resume(client.subscriber.session, Holder("key"), 3)
     assert back is not None
     session, lost = back
     assert lost == []
@@ -166,7 +167,7 @@ async def test_coming_back_after_a_conflated_message_goes_on_from_there() -> Non
     assert room.received(client)[0]["conflated"]
     room.leave(client)
     room.hub.publish(A, body(-1))
-    back = room.hub.resume(client.subscriber.session, "key", 1)
+    back = room.hub.resume(client.subscriber.session, Holder("key"), 1)
     assert back is not None
     assert numbers(room.received(back[0])) == [-1]
 
@@ -180,7 +181,7 @@ async def test_ticks_never_push_an_order_out_of_memory() -> None:
     room.hub.publish(ORDERS, '{"id":7}')
     for number in range(50):
         room.hub.publish(A, body(number))
-    back = room.hub.resume(client.subscriber.session, "key", 1)
+    back = room.hub.resume(client.subscriber.session, Holder("key"), 1)
     assert back is not None
     assert back[1] == ["quotes"]
     assert [m["data"] for m in room.received(back[0]) if m["type"] == "order"] == [{"id": 7}]
@@ -193,11 +194,11 @@ async def test_only_the_owner_resumes_and_only_what_was_sent() -> None:
     room.received(client)
     name = client.subscriber.session
     room.leave(client)
-    assert room.hub.resume(name, "another key", 1) is None
-    assert room.hub.resume("no such session", "key", 1) is None
-    assert room.hub.resume(name, "key", 2) is None
+    assert room.hub.resume(name, Holder("another key"), 1) is None
+    assert room.hub.resume("no such session", Holder("key"), 1) is None
+    assert room.hub.resume(name, Holder("key"), 2) is None
     # A number that was never given means that the client is confused: its session is over.
-    assert room.hub.resume(name, "key", 1) is None
+    assert room.hub.resume(name, Holder("key"), 1) is None
 
 
 async def test_a_message_too_long_ago_cannot_be_resumed() -> None:
@@ -207,7 +208,7 @@ async def test_a_message_too_long_ago_cannot_be_resumed() -> None:
         room.hub.publish(A, body(number))
         room.received(client)
     room.leave(client)
-    assert room.hub.resume(client.subscriber.session, "key", 5) is None
+    assert room.hub.resume(client.subscriber.session, Holder("key"), 5) is None
 
 
 async def test_resuming_ends_the_connection_that_was_there_before() -> None:
@@ -217,7 +218,7 @@ async def test_resuming_ends_the_connection_that_was_there_before() -> None:
     room.received(client)
     old = client.attachment
     assert old is not None
-    back = room.hub.resume(client.subscriber.session, "key", 1)
+    back = room.hub.resume(client.subscriber.session, Holder("key"), 1)
     assert back is not None
     room.hub.attach(back[0], lambda _: None)
     assert room.dropped == ["resumed elsewhere"]
@@ -228,7 +229,7 @@ async def test_resuming_ends_the_connection_that_was_there_before() -> None:
 async def test_a_session_waits_a_minute_and_gives_back_what_it_held() -> None:
     room = Room()
     released: list[str] = []
-    room.hub.forgotten = lambda subscriber: released.append(subscriber.session)
+    room.hub.forgotten = lambda session: released.append(session.subscriber.session)
     client = room.client(A)
     room.leave(client)
     room.clock.advance(SESSION_SECONDS - 1)

@@ -61,6 +61,20 @@ def test_the_bridge_is_asked_with_its_key(listener: socket.socket) -> None:
     assert b"X-API-KEY: k3y\r\n" in asked[0]
 
 
+def test_a_key_that_is_not_taken_yet_leaves_the_bare_answer(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+
+    def answer(request: bytes) -> bytes:
+        if b"X-API-KEY" in request:
+            return http(b"{}", "401 Unauthorized")
+        return http(b'{"ready": true}')
+
+    with answering(listener, answer) as asked:
+        assert probes.ready("127.0.0.1", port, "old") == (200, {"ready": True})
+        assert probes.ready("127.0.0.1", port, "") == (200, {"ready": True})
+    assert [b"X-API-KEY" in each for each in asked] == [True, False, False]
+
+
 def test_something_can_be_sent_along(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
     with answering(listener, lambda _: http(b"{}", "201 Created")) as asked:
