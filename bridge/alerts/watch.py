@@ -75,7 +75,7 @@ class ConditionWatch:
         self._look_at_journal()
 
     def _look_at_journal(self) -> None:
-        trouble = self._journal.trouble
+        trouble = self._journal.trouble or self._journal.not_accepted
         if trouble is None:
             self._desk.cleared(AlertKind.JOURNAL)
         else:

@@ -37,6 +37,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "writable": "Whether the journal takes what is written",
     "queueAge": "Seconds that the oldest message of the broker's has waited for the journal",
     "quarantined": "Messages of the broker's that could not be kept and were set aside",
+    "JournalView.accepted": "Whether it is the journal from before, or a person has accepted it",
+    "JournalView.why": "What is wrong with the journal; null when it is accepted",
     "setAside": "The messages that were set aside, the newest first",
     "SetAside.kind": "`execution`, `commission`, `open-order`, `order-status` and the like",
     "SetAside.name": "What it is about: an `execId`, an `orderRef` or an order's number",

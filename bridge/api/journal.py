@@ -16,6 +16,16 @@ async def read_journal(call: Call[None, None]) -> JournalView:
     return await call.services[JournalDesk].view()
 
 
+@routes.post("/journal/accept", answer=JournalView, scope=Scope.ADMIN)
+async def accept_journal(call: Call[None, None]) -> JournalView:
+    """A person's word that a lost, restored or moved journal may be used: orders go out again.
+
+    Compare open orders and fills with TWS first. A halt that a person has made stays.
+    """
+    caller = Caller(call.principal.key_id, call.request_id)
+    return await call.services[JournalDesk].accept(caller)
+
+
 @routes.delete("/journal/quarantine", answer=JournalView, scope=Scope.ADMIN)
 async def dismiss_quarantine(call: Call[None, None]) -> JournalView:
     """Says that a person has compared what was set aside with TWS; it stays listed."""

@@ -4,6 +4,9 @@ Which order a message is about: its reference names it; else the broker's perman
 number under this client id. A message about someone else's order leaves the orders alone; an
 execution of it is kept all the same.
 
+An order under one of our own references that the journal does not know is adopted: the journal has
+lost it. Then the journal itself is in doubt (`bridge.store.identity`).
+
 A message that cannot be kept (its numbers do not fit, its row is damaged) is set aside in the
 quarantine, alone: what came with it is absorbed.
 """
@@ -17,8 +20,16 @@ from typing import Any, assert_never
 
 from msgspec import Struct, to_builtins
 
-from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
-from bridge.orders import lifecycle
+from bridge.model import (
+    CommissionReport,
+    Contract,
+    Execution,
+    OpenOrder,
+    Order,
+    OrderStatus,
+    Unreadable,
+)
+from bridge.orders import identity, lifecycle
 from bridge.orders.lifecycle import Happening
 from bridge.store import audit, commissions, executions, order_events, orders, quarantine
 from bridge.store.audit import AuditEntry
@@ -57,12 +68,14 @@ class Absorbed(Struct):
     executions: dict[str, ExecutionRow]
     set_aside: list[quarantine.Entry]
     quarantined: int | None = None
+    adopted: int = 0
 
     def take(self, other: Absorbed) -> None:
         """Adds what came later."""
         self.orders |= other.orders
         self.executions |= other.executions
         self.set_aside += other.set_aside
+        self.adopted += other.adopted
         if other.quarantined is not None:
             self.quarantined = other.quarantined
 
@@ -83,7 +96,10 @@ class Absorber:
             case Own(order_id, happening):
                 self._advance(orders.get(self._connection, order_id), happening)
             case OpenOrder():
-                self._advance(self._of_open_order(message), lifecycle.Reported(now, message))
+                record = self._of_open_order(message) or self._adopt(
+                    message.contract, message.order
+                )
+                self._advance(record, lifecycle.Reported(now, message))
             case OrderStatus():
                 self._advance(self._of_status(message), lifecycle.StatusReported(now, message))
             case OrderErrorMessage(number, code, text):
@@ -114,18 +130,8 @@ class Absorber:
         if not fresh:
             return
         self.result.set_aside.append(entry)
-        audit.add(
-            self._connection,
-            AuditEntry(
-                at=self._now,
-                api_key_id="bridge",
-                request_id="",
-                action="message.set-aside",
-                target=quarantine.plain(entry.name),
-                detail={"kind": entry.kind, "cause": quarantine.plain(entry.cause)},
-                result="set-aside",
-            ),
-        )
+        detail = {"kind": entry.kind, "cause": quarantine.plain(entry.cause)}
+        self._note("message.set-aside", quarantine.plain(entry.name), detail, "set-aside")
 
     def _advance(self, record: OrderRecord | None, happening: Happening) -> None:
         if record is None:
@@ -166,6 +172,8 @@ class Absorber:
 
     def _execution(self, message: Execution) -> None:
         record = self._find(message.order_ref, message.perm_id, message.client_id, message.order_id)
+        if record is None:
+            record = self._adopt(message.contract, _terms(message))
         order_id = record.id if record else None
         if executions.record(self._connection, message, order_id) is Novelty.NOTHING:
             return
@@ -173,6 +181,32 @@ class Absorber:
         if record is not None:
             quantity, average = executions.sum_of_order(self._connection, record.id)
             self._advance(record, lifecycle.Executed(self._now, quantity, average))
+
+    def _adopt(self, contract: Contract, order: Order) -> OrderRecord | None:
+        """Takes an order of this bridge's over that the journal does not know; None: not ours."""
+        digest = identity.digest_of(order.order_ref)
+        if digest is None or order.client_id != self._client_id or order.order_id <= 0:
+            return None
+        record = lifecycle.adopted(self._now, digest, contract, order)
+        orders.insert(self._connection, record)
+        detail = {"orderRef": order.order_ref, "permId": order.perm_id}
+        order_events.add(self._connection, record.id, self._now, "Adopted", detail)
+        self._note("order.adopted", record.id, detail, "adopted")
+        self.result.orders[record.id] = record
+        self.result.adopted += 1
+        return record
+
+    def _note(self, action: str, target: str, detail: dict[str, Any], result: str) -> None:
+        entry = AuditEntry(
+            at=self._now,
+            api_key_id="bridge",
+            request_id="",
+            action=action,
+            target=target,
+            detail=detail,
+            result=result,
+        )
+        audit.add(self._connection, entry)
 
     def _commission(self, message: CommissionReport) -> None:
         if commissions.record(self._connection, message) and executions.touch(
@@ -240,6 +274,20 @@ def about(message: Message) -> tuple[str, str]:
             return "commission", message.exec_id
         case Unreadable():
             return message.kind, message.name
+
+
+def _terms(execution: Execution) -> Order:
+    """What a fill tells of its order."""
+    return Order(
+        order_id=execution.order_id,
+        client_id=execution.client_id,
+        perm_id=execution.perm_id,
+        action="BUY" if execution.side == "BOT" else "SELL",
+        quantity=max(execution.cumulative_quantity, execution.quantity),
+        order_type="MKT",
+        account=execution.account,
+        order_ref=execution.order_ref,
+    )
 
 
 def _unkept(message: Message, error: Exception) -> Unreadable:

@@ -14,7 +14,7 @@ from bridge.errors import BridgeError, InvalidRequestError
 from bridge.orders.auditing import Auditor, Caller
 from bridge.orders.changing import CancelResult, Changes
 from bridge.orders.errors import OrderRefusedByRulesError
-from bridge.orders.halt import Cancelling, Halt, HaltSwitch
+from bridge.orders.halt import JOURNAL, Cancelling, Halt, HaltSwitch
 from bridge.orders.legs import order_type
 from bridge.orders.placing import Placement, check_group
 from bridge.orders.request import OcaRequest, OrderRequest
@@ -32,6 +32,7 @@ from bridge.orders.views import (
 )
 from bridge.store import Database, audit, order_events, orders
 from bridge.store.audit import AuditEntry
+from bridge.store.identity import ACCEPT
 from bridge.tws.gateway import Gateway
 
 LARGEST_PAGE: Final = 500
@@ -162,6 +163,7 @@ class OrderDesk:
         """Lets orders through again."""
         async with self._auditor.trail(caller, "trading.resume", None):
             await self.halt.turn_off()
+            self.halt.require_accepted()
         return HaltView(halted=False)
 
     async def _cancel(self, cancel: Cancelling) -> CancelResult | None:
@@ -186,6 +188,8 @@ class OrderDesk:
 
 def _halt_view(halt: Halt, cancelled: CancelResult | None) -> HaltView:
     step = "DELETE /trading/halt lets orders through again"
+    if halt.by == JOURNAL:
+        step = ACCEPT
     if cancelled is not None and cancelled.failed:
         step = "Some cancels could not be sent: they are repeated as soon as the gateway is back"
     return HaltView(

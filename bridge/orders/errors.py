@@ -3,6 +3,8 @@
     OrderError
     ├── OrderRefusedByRulesError  order-refused             violations; nothing was sent
     ├── TradingHaltedError        trading-halted            the kill switch is on
+    ├── JournalNotAcceptedError   journal-not-accepted      it is not the one from before
+    ├── OrderListedError          order-listed              the broker has it already
     ├── KeyRequiredError          idempotency-key-required
     ├── KeyBoundError             key-bound                 other accounts or symbols
     ├── KeyReusedError            idempotency-key-reused    the same key with another body
@@ -27,6 +29,7 @@ from typing import Any
 import msgspec
 
 from bridge.errors import BridgeError, Kind
+from bridge.store.identity import ACCEPT
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -69,6 +72,22 @@ class TradingHaltedError(OrderError):
     code = "trading-halted"
     kind = Kind.HALTED
     next_step = "DELETE /trading/halt lets orders through again; cancelling works meanwhile"
+
+
+class JournalNotAcceptedError(OrderError):
+    """The journal is not the one that was here before, and nobody has said that it may be used."""
+
+    code = "journal-not-accepted"
+    kind = Kind.CONFLICT
+    next_step = ACCEPT
+
+
+class OrderListedError(OrderError):
+    """The broker lists an order with this reference already: it is not sent again."""
+
+    code = "order-listed"
+    kind = Kind.CONFLICT
+    next_step = "GET /orders, and TWS, show it; a new order needs a new Idempotency-Key"
 
 
 class KeyRequiredError(OrderError):

@@ -1,6 +1,7 @@
 """The kill switch.
 
-It is in the journal before anyone is told that it is on, and survives restarts.
+It is in the journal before anyone is told that it is on, and survives restarts. A journal that is
+not the one from before halts trading, too, until a person accepts it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from typing import Final, Literal
 import msgspec
 
 from bridge.clock import Clock
-from bridge.orders.errors import TradingHaltedError
+from bridge.orders.errors import JournalNotAcceptedError, TradingHaltedError
 from bridge.store import Database, settings
+from bridge.store.identity import ACCEPT
 
 _NAME: Final = "trading.halt"
+JOURNAL: Final = "journal"
+"""Who has halted trading when the journal is not accepted."""
 Cancelling = Literal["none", "own", "all"]
 _STRENGTH: Final[tuple[Cancelling, ...]] = ("none", "own", "all")
 
@@ -35,6 +39,7 @@ class HaltSwitch:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._begun = clock.now()
         self._halt: Halt | None = None
 
     async def load(self) -> None:
@@ -43,13 +48,23 @@ class HaltSwitch:
 
     @property
     def halt(self) -> Halt | None:
-        """The halt that holds now."""
+        """The halt that holds now: a person's, else the journal's."""
+        why = self._database.identity.why
+        if self._halt is None and why is not None:
+            return Halt(since=self._begun, by=JOURNAL, reason=why)
         return self._halt
 
     def require_off(self) -> None:
         """Raises while trading is halted."""
-        if self._halt is not None:
-            raise halted(self._halt)
+        halt = self.halt
+        if halt is not None:
+            raise halted(halt)
+
+    def require_accepted(self) -> None:
+        """Raises JournalNotAcceptedError while the journal is not accepted."""
+        why = self._database.identity.why
+        if why is not None:
+            raise JournalNotAcceptedError(f"trading stays halted: {why}")
 
     async def turn_on(self, by: str, reason: str, cancel: Cancelling) -> Halt:
         """Halts trading.
@@ -91,5 +106,6 @@ def halted(halt: Halt) -> TradingHaltedError:
     why = f": {halt.reason}" if halt.reason else ""
     return TradingHaltedError(
         f"trading is halted since {halt.since:%Y-%m-%d %H:%M:%S} UTC{why}",
+        next_step=ACCEPT if halt.by == JOURNAL else None,
         extra={"since": halt.since, "reason": halt.reason},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +12,9 @@ import msgspec
 
 _REFERENCE_PREFIX: Final = "gw"
 _DIGEST_LENGTH: Final = 24  # 96 bits, and the reference stays well under the broker's 40 characters
+_OURS: Final = re.compile(
+    rf"{_REFERENCE_PREFIX}-([0-9a-f]{{{_DIGEST_LENGTH}}})-\d{{1,3}}(-\d{{1,6}})?"
+)
 
 
 def new_id(now: datetime) -> str:
@@ -41,3 +45,14 @@ def order_ref(digest: str, leg: int, attempt: int) -> str:
     """
     suffix = f"-{attempt}" if attempt else ""
     return f"{_REFERENCE_PREFIX}-{digest[:_DIGEST_LENGTH]}-{leg}{suffix}"
+
+
+def digest_of(reference: str) -> str | None:
+    """The beginning of the key's digest in a reference of ours; None for any other text."""
+    found = _OURS.fullmatch(reference)
+    return None if found is None else found[1]
+
+
+def beginning(digest: str) -> str:
+    """As much of a key's digest as a reference holds."""
+    return digest[:_DIGEST_LENGTH]

@@ -1,4 +1,4 @@
-"""What an owner asks of the journal: what could not be kept, and that it was looked at."""
+"""What an owner asks of the journal: what could not be kept, and whether it may be used."""
 
 from __future__ import annotations
 
@@ -29,8 +29,15 @@ class SetAside(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class JournalView(Struct, rename="camel", frozen=True, kw_only=True):
-    """The journal's condition, and the messages that were set aside, the newest first."""
+    """The journal's condition, and the messages that were set aside, the newest first.
 
+    `accepted`: it is the one that was here before, or a person has accepted it; else trading is
+    halted, `why` says what is wrong and `nextStep` what to do.
+    """
+
+    accepted: bool
+    why: str | None
+    next_step: str | None
     writable: bool
     queue_age: float
     quarantined: int
@@ -52,7 +59,11 @@ class JournalDesk:
         """As it is now."""
         entries = await self._database.read(quarantine.newest)
         condition = self._condition
+        doubt = condition.not_accepted
         return JournalView(
+            accepted=doubt is None,
+            why=doubt.what if doubt else None,
+            next_step=doubt.next_step if doubt else None,
             writable=condition.writable,
             queue_age=round(condition.queue_age, 1),
             quarantined=condition.quarantined,
@@ -69,6 +80,14 @@ class JournalDesk:
                 for each in entries
             ),
         )
+
+    async def accept(self, caller: Caller) -> JournalView:
+        """A person's word that this journal may be used; a halt of a person's stays."""
+        why = self._database.identity.why
+        async with self._auditor.trail(caller, "journal.accept", {"why": why or ""}):
+            if why is not None:
+                await self._database.accept()
+        return await self.view()
 
     async def dismiss(self, caller: Caller) -> JournalView:
         """A person has compared what was set aside with the broker's own list."""

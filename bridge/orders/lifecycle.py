@@ -19,7 +19,8 @@ from typing import Final
 
 from msgspec import Struct, structs
 
-from bridge.model import OpenOrder, OrderStatus
+from bridge.model import Contract, OpenOrder, Order, OrderStatus
+from bridge.orders import identity
 from bridge.orders.rejects import Effect, meaning
 from bridge.orders.status import ENDED, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
@@ -149,6 +150,34 @@ def _apply(record: OrderRecord, happening: Happening) -> OrderRecord:
             return _end(record, at, status) if record.state is State.UNKNOWN else record
         case _:
             return _own_knowledge(record, happening)
+
+
+def adopted(now: datetime, digest: str, contract: Contract, order: Order) -> OrderRecord:
+    """An order of this bridge's that only the broker knows; `digest` is what is left of its key."""
+    order_id = identity.new_id(now)
+    price = order.limit_price or order.stop_price or 0.0
+    multiplier = float(contract.multiplier) if contract.multiplier.isdecimal() else 1.0
+    return OrderRecord(
+        id=order_id,
+        order_ref=order.order_ref,
+        key_digest=digest,
+        role="single",
+        group_id=order_id,
+        parent_id=None,
+        api_key_id="",
+        account=order.account,
+        symbol=contract.symbol,
+        contract=contract,
+        terms=order,
+        client_id=order.client_id,
+        broker_order_id=order.order_id,
+        notional=abs(order.quantity * price * multiplier),
+        created_at=now,
+        updated_at=now,
+        sent_at=now,
+        state=State.SENT,
+        warning="adopted from the broker: the journal had lost this order",
+    )
 
 
 def _changing(record: OrderRecord, change: PendingChange) -> OrderRecord:

@@ -13,6 +13,7 @@ there leaves an intention, which `reconcile` clears up with the broker; it is ne
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from typing import Any
 
 import structlog
@@ -152,12 +153,16 @@ class Placement(Worker):
 
     async def _repeated(self, claim: KeyRecord, trail: Trail) -> Answer | None:
         """What to answer when the key has been used; None when the order may be sent (again)."""
-        known, records = await self._database.read(
+        beginning = identity.beginning(claim.key_digest)
+        known, records, adopted = await self._database.read(
             lambda connection: (
                 idempotency.get(connection, claim.key_digest),
                 orders.by_key(connection, claim.key_digest),
+                orders.by_key(connection, beginning),
             )
         )
+        if adopted:
+            known, records = await self._database.write(lambda c: _taken_back(c, claim, beginning))
         if known is None:
             return None
         if known.body_digest != claim.body_digest:
@@ -207,6 +212,16 @@ class Placement(Worker):
         await self._database.write(
             lambda connection: idempotency.answer(connection, digest, body, now, accepted=accepted)
         )
+
+
+def _taken_back(
+    connection: sqlite3.Connection, claim: KeyRecord, beginning: str
+) -> tuple[KeyRecord | None, list[OrderRecord]]:
+    """The key of an order that was adopted from the broker has come: it is that order's again."""
+    idempotency.claim(connection, claim.key_digest, claim.body_digest, claim.created_at)
+    orders.give_key(connection, beginning, claim.key_digest)
+    known = idempotency.get(connection, claim.key_digest)
+    return known, orders.by_key(connection, claim.key_digest)
 
 
 def check_group(request: OcaRequest) -> None:

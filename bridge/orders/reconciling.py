@@ -75,6 +75,7 @@ class Reconciler:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._looked_at = clock.now()
+        self._looked = False
         self._absent: dict[str, datetime] = {}
         self._held_back: dict[str, OrderRecord] = {}
         self._task: asyncio.Task[None] | None = None
@@ -157,9 +158,10 @@ class Reconciler:
         listed = await self._gateway.all_open_orders()
         self._tracker.note(*listed)
         await self._gateway.executions()  # they and their commissions come as events
-        if not all(_is_listed(record, listed) for record in suspects):
+        if not self._looked or not all(_is_listed(record, listed) for record in suspects):
             completed = await self._gateway.completed_orders()
             self._tracker.note(*completed)
+            self._looked = True  # a journal that has lost orders does not suspect any
         await self._tracker.flush()
         still = {each.id: each for each in await self._database.read(orders.open_orders)}
         return [

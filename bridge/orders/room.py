@@ -15,7 +15,7 @@ from bridge.orders.auditing import Auditor
 from bridge.orders.changing import Changes
 from bridge.orders.desk import OrderDesk
 from bridge.orders.execution_desk import ExecutionDesk, ExecutionView, execution_view
-from bridge.orders.halt import HaltSwitch
+from bridge.orders.halt import JOURNAL, HaltSwitch
 from bridge.orders.journal import JournalDesk
 from bridge.orders.numbers import OrderNumbers
 from bridge.orders.placing import Placement
@@ -33,6 +33,7 @@ from bridge.settings.desk import SettingsDesk
 from bridge.settings.profile import Profile
 from bridge.store import Database
 from bridge.store.condition import JournalCondition
+from bridge.store.identity import ACCEPT
 from bridge.stream.desk import StreamDesk
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
 from bridge.tws.session import TwsSession
@@ -53,6 +54,7 @@ def install(services: Services) -> None:
         services.environment.restarts,
     )
     condition = services.journal
+    condition.identity = database.identity
     tracker = services.provide(Tracker, Tracker(database, gateway, clock, condition))
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock))
     auditor = Auditor(database, clock)
@@ -137,10 +139,11 @@ def _json(view: OrderView | ExecutionView) -> str:
 def _health(halt: HaltSwitch) -> HealthOverlay | None:
     if halt.halt is None:
         return None
-    return HealthOverlay(
-        state=ConnectionState.HALTED,
-        next_action="Trading is halted on purpose; DELETE /trading/halt lets orders through again",
-    )
+    if halt.halt.by == JOURNAL:
+        action = f"Trading is halted, because {halt.halt.reason}. {ACCEPT}"
+    else:
+        action = "Trading is halted on purpose; DELETE /trading/halt lets orders through again"
+    return HealthOverlay(state=ConnectionState.HALTED, next_action=action)
 
 
 def _journal_health(condition: JournalCondition) -> HealthOverlay | None:

@@ -21,7 +21,12 @@ from bridge.model import Contract, Order, OrderState
 from bridge.orders import identity
 from bridge.orders.absorb import Own
 from bridge.orders.auditing import Trail, note_sending
-from bridge.orders.errors import OrderNotSentError, OrderRefusedByRulesError, TooManyOrdersError
+from bridge.orders.errors import (
+    OrderListedError,
+    OrderNotSentError,
+    OrderRefusedByRulesError,
+    TooManyOrdersError,
+)
 from bridge.orders.halt import halted, stored
 from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent
@@ -168,6 +173,9 @@ class Sender(Worker):
             attempt = len({each.group_id for each in orders.by_key(connection, claim.key_digest)})
             notionals = [0.0 if case.closing else case.notional or 0.0 for case in cases]
             records = self._records(claim, numbered, notionals, attempt, trail.caller.key_id)
+            listed = [each.order_ref for each in records if each.order_ref in self._tracker.listed]
+            if listed:
+                raise OrderListedError(f"the broker lists {', '.join(listed)} already")
             for record in records:
                 orders.insert(connection, record)
                 order_events.add(connection, record.id, record.created_at, "Intention", {})

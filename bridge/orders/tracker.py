@@ -22,10 +22,12 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
+from bridge.orders import identity
 from bridge.orders.absorb import Absorbed, Message, OrderErrorMessage, Own, absorb, absorb_own
 from bridge.store import Database, StoreBehindError, StoreError, quarantine
 from bridge.store.condition import JournalCondition
 from bridge.store.executions import ExecutionRow
+from bridge.store.identity import ACCEPT
 from bridge.store.orders import OrderRecord
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway
@@ -39,6 +41,8 @@ _FLUSH_SECONDS: Final = 2.0
 _LAST_FLUSH_SECONDS: Final = 0.7
 _MOST_WAITING: Final = 20_000
 _TOLD_EVERY: Final = 60.0
+_MOST_LISTED: Final = 50_000
+_LOST: Final = "the broker knows orders of this bridge that the journal does not"
 
 Result = TypeVar("Result")
 Queued = Message | asyncio.Future[None]
@@ -60,6 +64,8 @@ class Tracker:
         self.condition = condition or JournalCondition()
         self.condition.measure(self.queue_age)
         self.missed = False
+        self.listed: set[str] = set()
+        """References of ours that the broker has listed: an order with one is never sent."""
         self._database = database
         self._gateway = gateway
         self._clock = clock
@@ -100,10 +106,21 @@ class Tracker:
         | OrderErrorMessage,
     ) -> None:
         """Queues what the broker says; it can be asked again for what there is no room for."""
+        self._note_reference(message)
         if len(self._queue) < _MOST_WAITING:
             self._put(message)
         else:
             self.missed = True
+
+    def _note_reference(self, message: Message) -> None:
+        reference = ""
+        if isinstance(message, OpenOrder):
+            reference = message.order.order_ref
+        elif isinstance(message, Execution):
+            reference = message.order_ref
+        ours = reference and identity.digest_of(reference) is not None
+        if ours and len(self.listed) < _MOST_LISTED:
+            self.listed.add(reference)
 
     def _put(self, queued: Queued) -> None:
         self._queue.append((self._clock.monotonic(), queued))
@@ -212,11 +229,17 @@ class Tracker:
     async def _absorb(self, messages: list[Message]) -> None:
         """Tries until the disk lets it: a full one may be emptied, the broker's word comes once."""
         now, client_id = self._clock.now(), self._gateway.client_id
+        journal = self._database.identity
+
+        def work(connection: sqlite3.Connection) -> Absorbed:
+            changes = absorb(connection, messages, client_id, now)
+            if changes.adopted:
+                journal.doubt(connection, _LOST)
+            return changes
+
         while True:
             try:
-                changes = await self._database.write(
-                    lambda connection: absorb(connection, messages, client_id, now)
-                )
+                changes = await self._database.write(work)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -243,6 +266,9 @@ class Tracker:
             self.order_changed.emit(record)
         for row in changes.executions.values():
             self.execution_changed.emit(row)
+        if changes.adopted:
+            log.error("orders-adopted", count=changes.adopted, hint=ACCEPT)
+            self._database.identity.why = self._database.identity.why or _LOST
         if changes.quarantined is not None:
             self.condition.quarantined = changes.quarantined
         for entry in changes.set_aside:

@@ -7,6 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from bridge.store.identity import ACCEPT, Identity
+
 OLDEST_SECONDS: Final = 2.0
 """A message of the broker's that waits longer for the journal makes the bridge not ready."""
 
@@ -29,6 +31,7 @@ class JournalCondition:
         self.writable = True
         self.quarantined = 0
         self.hint = "Look after the disk of the data folder"
+        self.identity: Identity | None = None
         self._ages: list[Callable[[], float]] = []
 
     def measure(self, age: Callable[[], float]) -> None:
@@ -44,6 +47,12 @@ class JournalCondition:
     def behind(self) -> bool:
         """Whether what the broker says is not kept in time."""
         return self.queue_age > OLDEST_SECONDS
+
+    @property
+    def not_accepted(self) -> Trouble | None:
+        """Why trading is halted until a person accepts the journal."""
+        why = self.identity.why if self.identity else None
+        return None if why is None else Trouble(why, ACCEPT)
 
     @property
     def trouble(self) -> Trouble | None:

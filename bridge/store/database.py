@@ -13,6 +13,7 @@ Errors: StoreError
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -24,11 +25,17 @@ from typing import Final, Self, TypeVar
 
 from bridge.errors import BridgeError, Kind
 from bridge.store import migrations
+from bridge.store.identity import Identity
 
 FILE_NAME: Final = "journal.sqlite3"
 _LOCK_WAIT_SECONDS: Final = 10.0
+_TIDY_SECONDS: Final = 1.0
+_LOG_PAGES: Final = 64  # 256 kB: a copy of the one file lacks next to nothing
 
-_FILE: Final = "Stop the bridge and restore the data folder from a backup; the file is left alone"
+_FILE: Final = (
+    "Leave the file where it is: without it, orders could be sent twice. Stop the bridge, keep a"
+    " copy of the data folder, restore its last backup, then ./deploy.py journal accept"
+)
 _OWNER: Final = "Let the bridge's user write in the data folder, and the disk be mounted writable"
 _TROUBLES: Final = {
     sqlite3.SQLITE_FULL: "Free some space on the disk of the data folder",
@@ -82,8 +89,12 @@ class Database:
     Make it with `await Database.open(folder)`, end it with `await close()`.
     """
 
-    def __init__(self, path: Path, lock: int, writer: sqlite3.Connection) -> None:
+    def __init__(
+        self, path: Path, lock: int, writer: sqlite3.Connection, identity: Identity
+    ) -> None:
         self.path = path
+        self.identity = identity
+        """Whether this is the journal that was here before."""
         self._lock = lock
         self._writer = writer
         self._reader = _connect(path, read_only=True)
@@ -91,6 +102,7 @@ class Database:
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="journal-read")
         self._durable = True
         self._closed = False
+        self._tidying: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, folder: Path, *, lock_wait: float = _LOCK_WAIT_SECONDS) -> Self:
@@ -113,15 +125,22 @@ class Database:
             ) from None
         path = folder / FILE_NAME
         try:
-            return cls(path, lock, _open_writer(path))
-        except sqlite3.Error as error:
+            writer = _open_writer(path)
+            try:
+                identity = Identity(folder, path)
+                identity.examine(writer)
+                return cls(path, lock, writer, identity)
+            except BaseException:
+                writer.close()
+                raise
+        except BaseException as error:
             os.close(lock)
-            raise StoreError(
-                f"cannot open {path}: {error}",
-                next_step="if the disk is sound, move the file aside: the bridge starts a new one",
-            ) from None
-        except StoreError:
-            os.close(lock)
+            if isinstance(error, sqlite3.Error):
+                step = _TROUBLES.get(_primary(error), _FILE)
+                raise StoreError(f"cannot open {path}: {error}", next_step=step) from None
+            if isinstance(error, OSError):
+                what = f"cannot write in the data folder {folder}: {error.strerror}"
+                raise StoreError(what, next_step=_OWNER) from None
             raise
 
     async def write(self, work: Work[Result], *, durable: bool = True) -> Result:
@@ -132,7 +151,11 @@ class Database:
         Raises:
             StoreError: the disk is full, or the file is damaged.
         """
-        return await self._run(self._write_thread, self._transact, work, durable)
+        result: Result = await self._run(self._write_thread, self._transact, work, durable)
+        if self._tidying is None and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._tidying = loop.call_later(_TIDY_SECONDS, self._tidy_soon)
+        return result
 
     async def read(self, work: Work[Result]) -> Result:
         """Runs `work` on the read-only connection, in one consistent snapshot.
@@ -142,11 +165,26 @@ class Database:
         """
         return await self._run(self._read_thread, self._snapshot, work)
 
+    async def accept(self) -> None:
+        """A person says that this journal may be used although it is not the one from before.
+
+        Raises:
+            StoreError: that cannot be written down.
+        """
+        try:
+            await self._run(self._write_thread, self.identity.accept, self._writer)
+        except OSError as error:
+            raise StoreError(
+                f"the journal's identity cannot be written: {error.strerror}", next_step=_OWNER
+            ) from None
+
     async def close(self) -> None:
         """Ends what is under way and lets the next bridge in."""
         if self._closed:
             return
         self._closed = True
+        if self._tidying is not None:
+            self._tidying.cancel()
         await asyncio.to_thread(self._close)
 
     @staticmethod
@@ -176,6 +214,17 @@ class Database:
             raise
         return result
 
+    def _tidy_soon(self) -> None:
+        self._tidying = None
+        if not self._closed:
+            self._write_thread.submit(self._tidy)
+
+    def _tidy(self) -> None:
+        """Brings the log's pages into the one file, and notes how far that has come."""
+        with contextlib.suppress(sqlite3.Error):  # the next write tells of it
+            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self.identity.mark(self._writer)
+
     def _snapshot(self, work: Work[Result]) -> Result:
         self._reader.execute("BEGIN")
         try:
@@ -187,6 +236,7 @@ class Database:
         self._write_thread.shutdown(wait=True)
         self._read_thread.shutdown(wait=True)
         self._reader.close()
+        self._tidy()
         self._writer.close()
         os.close(self._lock)
 
@@ -232,6 +282,7 @@ def _open_writer(path: Path) -> sqlite3.Connection:
             )
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
         migrations.advance(connection)
     except BaseException:
         connection.close()

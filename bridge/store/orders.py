@@ -121,6 +121,14 @@ def by_key(connection: sqlite3.Connection, key_digest: str) -> list[OrderRecord]
     )
 
 
+def give_key(connection: sqlite3.Connection, beginning: str, key_digest: str) -> int:
+    """Gives adopted orders their key back, of which only the beginning was known; how many."""
+    given = connection.execute(
+        "UPDATE orders SET key_digest = ? WHERE key_digest = ?", (key_digest, beginning)
+    )
+    return given.rowcount
+
+
 def by_group(connection: sqlite3.Connection, group_id: str) -> list[OrderRecord]:
     """The orders of one group, in the order in which they were made."""
     return _many(

@@ -15,7 +15,7 @@ STATES = {
     "stalled": "the gateway accepts connections but does not answer",
     "reconnecting": "the connection was lost and is being restored",
     "session-conflict": "the user is logged in elsewhere, or the client id is taken",
-    "halted": "a person has halted trading",
+    "halted": "trading is halted by a person, or because of a journal that is not accepted",
     "starting": "the bridge has just started",
 }
 

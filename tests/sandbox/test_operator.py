@@ -51,6 +51,21 @@ def test_only_the_bridge_restarts(sandbox: Sandbox) -> None:
     assert sandbox.deploy("restart", "bridge").returncode == 0
 
 
+def test_a_journal_that_was_removed_is_accepted_by_command(sandbox: Sandbox) -> None:
+    shown = json.loads(sandbox.deploy("journal", "show", "--json").stdout)
+    assert shown["accepted"]
+    (journal,) = sandbox.base.rglob("journal.sqlite3")
+    for file in journal.parent.glob("journal.sqlite3*"):
+        file.unlink()
+    assert sandbox.deploy("restart", "bridge").returncode == 0
+    shown = json.loads(sandbox.deploy("journal", "show", "--json").stdout)
+    assert (shown["accepted"], "removed" in shown["why"]) == (False, True)
+    assert sandbox.get("/health")["state"] == "halted"
+    accepted = json.loads(sandbox.deploy("journal", "accept", "--json").stdout)
+    assert accepted["accepted"]
+    assert sandbox.get("/health")["state"] == "ready"
+
+
 def test_keys(sandbox: Sandbox) -> None:
     made = json.loads(sandbox.deploy("apikey", "create", "phone", "--json").stdout)
     assert sandbox.get("/health", key=made["key"])["status"]

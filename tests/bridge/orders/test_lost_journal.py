@@ -1,0 +1,154 @@
+"""A journal that was lost does not trade again what it has forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+from msgspec import structs
+
+from bridge.orders.errors import JournalNotAcceptedError, OrderListedError, TradingHaltedError
+from bridge.orders.journal import JournalDesk
+from bridge.orders.status import Status
+from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
+
+RESTING = {
+    "symbol": "AAPL",
+    "action": "BUY",
+    "quantity": 3,
+    "orderType": "LMT",
+    "limitPrice": 1.0,
+    "tif": "GTC",
+}
+
+
+async def lost(tmp_path: Path, broker: FakeBroker, *, everything: bool) -> None:
+    async with opened(tmp_path, broker) as room:
+        await room.place()
+    if everything:
+        shutil.rmtree(tmp_path / "data")
+    else:
+        for file in (tmp_path / "data").glob("journal.sqlite3*"):
+            file.unlink()
+
+
+async def accept(room: Room) -> None:
+    view = await room.services[JournalDesk].accept(CALLER)
+    assert view.accepted
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_it_starts_halted_adopts_and_does_not_send_the_same_key_again(
+    tmp_path: Path, everything: bool
+) -> None:
+    broker = FakeBroker()
+    await lost(tmp_path, broker, everything=everything)
+    for _ in range(2):  # a restart is no acceptance
+        async with opened(tmp_path, broker) as room:
+            with pytest.raises(TradingHaltedError) as raised:
+                await room.place(key="another")
+            assert "journal accept" in raised.value.next_step
+            order = await room.order()
+            assert (order.status, order.quantity) == (Status.SUBMITTED, 10)
+            assert order.order_ref == broker.book[broker.placed[0]].order.order_ref
+            with pytest.raises(JournalNotAcceptedError):
+                await room.desk.resume_trading(CALLER)
+            view = await room.services[JournalDesk].view()
+            assert not view.accepted
+    async with opened(tmp_path, broker) as room:
+        await accept(room)
+        again = await room.place()
+        assert again.order_id == (await room.order()).order_id
+        assert len(broker.placed) == 1
+        await room.desk.changes.cancel(again.order_id, CALLER)
+        await room.place(key="another")
+        assert len(broker.placed) == 2
+    async with opened(tmp_path, broker) as room:
+        assert (await room.services[JournalDesk].view()).accepted
+        actions = [each.action for each in (await room.desk.audit("", 100)).entries]
+        assert {"order.adopted", "journal.accept"} <= set(actions)
+
+
+async def test_a_filled_order_is_adopted_from_its_executions(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        await room.place()
+        broker.fill(broker.placed[0])
+        await room.tracker.flush()
+    shutil.rmtree(tmp_path / "data")
+    async with opened(tmp_path, broker) as room:
+        await accept(room)
+        order = await room.place()
+        assert (order.status, order.filled) == (Status.FILLED, 10)
+        assert len(broker.placed) == 1
+
+
+async def test_a_reference_that_the_broker_lists_is_never_sent(tmp_path: Path) -> None:
+    """Its client id is not told, so it is nobody's to adopt; sent again it is not either."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        await room.place()
+    booked = broker.book[broker.placed[0]]
+    booked.status = "Cancelled"
+    booked.order = structs.replace(booked.order, client_id=0)
+    shutil.rmtree(tmp_path / "data")
+    async with opened(tmp_path, broker) as room:
+        assert (await room.services[JournalDesk].view()).accepted
+        with pytest.raises(OrderListedError):
+            await room.place()
+        assert len(broker.placed) == 1
+
+
+async def test_a_persons_halt_stays_when_the_journal_is_accepted(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    await lost(tmp_path, broker, everything=False)
+    async with opened(tmp_path, broker) as room:
+        await room.desk.halt_trading("lunch", "none", CALLER)
+        await accept(room)
+        with pytest.raises(TradingHaltedError, match="lunch"):
+            await room.place(key="another")
+        await room.desk.resume_trading(CALLER)
+        await room.place(key="another")
+
+
+async def test_over_http_with_the_simulators_book_as_the_judge(
+    tmp_path: Path, simulator_process: SimulatorProcess
+) -> None:
+    def place(bridge: BridgeProcess, key: str) -> httpx.Response:
+        return bridge.client.post("/order", json=RESTING, headers={"Idempotency-Key": key})
+
+    def start() -> BridgeProcess:
+        return BridgeProcess(tmp_path / "bridge", simulator_process.port)
+
+    bridge = await asyncio.to_thread(start)
+    bridge.wait_for("ready")
+    first = place(bridge, "once")
+    assert first.status_code == 201
+    bridge.stop()
+    for file in (tmp_path / "bridge" / "data").glob("journal.sqlite3*"):
+        file.unlink()
+    bridge = await asyncio.to_thread(start)
+    try:
+        health = bridge.wait_for("halted")
+        assert "journal accept" in health["nextAction"]
+        assert bridge.get("/ready").status_code == 503
+        assert place(bridge, "another").status_code == 423
+        assert place(bridge, "once").json()["orderRef"] == first.json()["orderRef"]
+        assert bridge.client.delete("/trading/halt").json()["code"] == "journal-not-accepted"
+        open_orders = bridge.get("/orders", open=True).json()["orders"]
+        assert [each["orderRef"] for each in open_orders] == [first.json()["orderRef"]]
+        assert bridge.client.post("/journal/accept").json()["accepted"] is True
+        await eventually(lambda: bridge.get("/ready").status_code == 200)
+        again = place(bridge, "once")
+        assert (again.status_code, again.json()["orderRef"]) == (201, first.json()["orderRef"])
+        booked = simulator_process.book()["orders"]
+        assert len(booked) == 1
+        cancelled = bridge.client.delete(f"/order/{again.json()['orderId']}")
+        assert cancelled.json()["status"] == "Cancelled"
+    finally:
+        bridge.stop()
