@@ -20,6 +20,7 @@ from bridge.portal.errors import (
     PortalCertificateError,
     PortalLimitedError,
     PortalRefusedError,
+    PortalSilentError,
     PortalUnreachableError,
 )
 from bridge.portal.pacing import PortalPacer
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 PREFIX = "/v1/api"
 USER_AGENT = "gangway-bridge"
 NOT_IMPLEMENTED = 501
+LOOK_SECONDS = 4.0
+"""Within these a look at the session is answered, or the gateway counts as silent."""
 MAXIMUM_ANSWER = 4 * 1024 * 1024
 
 
@@ -68,11 +71,11 @@ class PortalClient:
 
     async def tickle(self) -> shapes.Reading:
         """Keeps the session alive and reads its flags."""
-        return shapes.read(await self.post("/tickle"))
+        return shapes.read(await self.post("/tickle", timeout=LOOK_SECONDS))
 
     async def status(self) -> shapes.Reading:
         """Reads the flags, and nothing else."""
-        return shapes.read(await self.post("/iserver/auth/status"))
+        return shapes.read(await self.post("/iserver/auth/status", timeout=LOOK_SECONDS))
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -98,8 +101,10 @@ class PortalClient:
                 response = await http.request(
                     method, PREFIX + path, params=query, content=content, timeout=timeout
                 )
+        except httpx.ConnectTimeout:
+            raise PortalUnreachableError(f"no connection within {timeout:g} s") from None
         except httpx.TimeoutException:
-            raise PortalUnreachableError(f"no answer to {path} within {timeout:g} s") from None
+            raise PortalSilentError(f"no answer to {path} within {timeout:g} s") from None
         except httpx.HTTPError as error:
             if _is_certificate_failure(error):
                 await self.close()

@@ -4,7 +4,8 @@ BridgeError
 └── PortalError
     ├── PortalOffError                no Client Portal is configured
     ├── LoginRequiredError            401 or 403: a person has to log in
-    ├── PortalUnreachableError        no connection, no answer in time, or a server error
+    ├── PortalUnreachableError        no connection, or a server error
+    │   └── PortalSilentError         it took the call and did not answer in time
     ├── PortalLimitedError            429, or our own pacing would have to wait too long
     ├── PortalCertificateError        not the certificate that was pinned
     ├── PortalRefusedError            another 4xx; carries the status
@@ -31,7 +32,7 @@ class PortalOffError(PortalError):
 
     code = "portal-off"
     kind = Kind.NOT_FOUND
-    next_step = "Set BRIDGE_PORTAL_URL and restart the bridge"
+    next_step = "Set portal.enabled or portal.url in stack.yaml and deploy"
 
 
 class LoginRequiredError(PortalError):
@@ -46,6 +47,19 @@ class PortalUnreachableError(PortalError):
 
     code = "portal-unreachable"
     next_step = "Check that the Client Portal gateway runs; the bridge tries again by itself"
+
+
+class PortalSilentError(PortalUnreachableError):
+    """The gateway took the call and did not answer.
+
+    The real one does so, with every call, when it has lost the broker.
+    """
+
+    code = "portal-no-answer"
+    next_step = (
+        "Check the network of the Client Portal gateway: it answers nothing, as it does when it has"
+        " lost the broker; the bridge goes on asking"
+    )
 
 
 class PortalLimitedError(PortalError):

@@ -24,6 +24,7 @@ from bridge.portal.errors import (
     PortalCertificateError,
     PortalError,
     PortalLimitedError,
+    PortalSilentError,
     PortalUnreachableError,
     RecoveryFailedError,
 )
@@ -96,6 +97,11 @@ class SessionKeeper:
         """Seconds since the last finished check."""
         return self._clock.monotonic() - self._checked_at
 
+    def silent(self, error: PortalSilentError) -> None:
+        """A call for somebody got no answer: what that says does not wait for the next check."""
+        if self.state is PortalState.CONNECTED:
+            self._failed(error)
+
     async def check(self) -> None:
         """Asks the gateway once and mends what needs no person. Never raises a `PortalError`."""
         await self._checks.run(self._check)
@@ -107,13 +113,11 @@ class SessionKeeper:
             PortalError: it did not open; the class says why.
         """
         fight = self.compete if compete is None else compete
-        joined_peaceful = self._attempts.running and not self._fighting
-        try:
-            await self._attempts.run(lambda: self._recover(fight))
-        except CompetingSessionError:
-            if not (fight and joined_peaceful):
-                raise
-            await self._attempts.run(lambda: self._recover(fight))
+        while fight and self._attempts.running and not self._fighting:
+            # Whatever a peaceful attempt fails of, the right to take the session is not lost.
+            with contextlib.suppress(PortalError):
+                return await self._attempts.run(lambda: self._recover(fight))
+        return await self._attempts.run(lambda: self._recover(fight))
 
     async def mend(self) -> None:
         """A recovery on the bridge's own account: spaced out when they follow one another.
@@ -152,7 +156,7 @@ class SessionKeeper:
                 return COMPETING_WATCH_SECONDS
             case PortalState.LIMITED:
                 return max(self.client.pacer.penalty_left, 1.0) + 1.0
-            case PortalState.UNREACHABLE:
+            case PortalState.UNREACHABLE | PortalState.UPSTREAM_LOST:
                 return float(min(2.0 ** min(self._unanswered, 10), LONGEST_BACKOFF_SECONDS))
             case _:
                 return min(max(self._backoff.wait(), 2.0), LONGEST_BACKOFF_SECONDS)
@@ -249,6 +253,9 @@ class SessionKeeper:
                 self._enter(PortalState.LIMITED)
             case RecoveryFailedError():
                 self._enter(PortalState.DESYNCED)
+            case PortalSilentError():
+                self._unanswered += 1
+                self._enter(PortalState.UPSTREAM_LOST)
             case _:
                 self._unanswered += 1
                 self._enter(PortalState.UNREACHABLE)

@@ -14,6 +14,7 @@ from bridge.portal.errors import (
     LoginRequiredError,
     NotAllowedError,
     PortalRefusedError,
+    PortalSilentError,
 )
 from bridge.portal.keeper import SessionKeeper
 from bridge.portal.state import PortalState
@@ -72,6 +73,9 @@ async def fetch(
     require_allowed(path, query)
     try:
         return await keeper.client.get(path, query, timeout=timeout)
+    except PortalSilentError as error:
+        keeper.silent(error)
+        raise
     except LoginRequiredError:
         # The brokerage calls answer 401 to a closed brokerage session, too: a check tells.
         await keeper.check()

@@ -17,7 +17,8 @@ class PortalState(StrEnum):
     RECOVERING = "recovering"
     COMPETING = "competing"  # the brokerage session belongs to another login of the same user
     LOGIN_REQUIRED = "login-required"  # only a person can help
-    UNREACHABLE = "unreachable"  # no answer or server errors: says nothing of the session
+    UPSTREAM_LOST = "upstream-lost"  # it takes calls and answers none: it has lost the broker
+    UNREACHABLE = "unreachable"  # no connection or server errors: says nothing of the session
     LIMITED = "limited"  # kept out for asking too often
     CERTIFICATE_REFUSED = "certificate-refused"
 
@@ -32,8 +33,18 @@ SESSION_STATES = frozenset(
 )
 """The states that say something of the session itself."""
 
+UNTOLD_STATES = frozenset(
+    {
+        PortalState.UPSTREAM_LOST,
+        PortalState.UNREACHABLE,
+        PortalState.LIMITED,
+        PortalState.CERTIFICATE_REFUSED,
+    }
+)
+"""The states in which the gateway tells nothing now: what it told before is not said of today."""
+
 NEXT_ACTIONS: dict[PortalState, str] = {
-    PortalState.OFF: "Set BRIDGE_PORTAL_URL to use the Client Portal",
+    PortalState.OFF: "Set portal.enabled or portal.url in stack.yaml to use the Client Portal",
     PortalState.STARTING: "Wait a moment: the first status is on its way",
     PortalState.CONNECTED: "Nothing to do",
     PortalState.DESYNCED: "Nothing to do: the brokerage session is about to be opened again",
@@ -43,6 +54,10 @@ NEXT_ACTIONS: dict[PortalState, str] = {
         " take over with POST /session/recover?compete=true"
     ),
     PortalState.LOGIN_REQUIRED: "Log in on the Client Portal's own page, with the second factor",
+    PortalState.UPSTREAM_LOST: (
+        "Check the Client Portal gateway's network and the broker's system status: it takes calls"
+        " and answers none; the bridge goes on asking"
+    ),
     PortalState.UNREACHABLE: "Check that the Client Portal gateway runs and can be reached",
     PortalState.LIMITED: "Wait: the broker keeps this address out for asking too often",
     PortalState.CERTIFICATE_REFUSED: (

@@ -7,14 +7,15 @@ from datetime import datetime
 from msgspec import Struct
 
 from bridge.portal.keeper import SessionKeeper
-from bridge.portal.state import NEXT_ACTIONS, PortalState
+from bridge.portal.shapes import Reading
+from bridge.portal.state import NEXT_ACTIONS, UNTOLD_STATES, PortalState
 
 HOPELESS_AFTER = 3
 """Failed recoveries in a row after which a person is asked to log in again."""
 
 
 class SessionView(Struct, rename="camel", kw_only=True):
-    """The Client Portal session. Times are UTC; flags are None while the gateway has not told.
+    """The Client Portal session. Times are UTC; flags are None while the gateway does not tell.
 
     ``is_desynced``: logged in, but the brokerage session is closed. ``session_state`` is the last
     state that told of the session itself, and outlives a gateway that cannot be reached.
@@ -46,8 +47,9 @@ def view(keeper: SessionKeeper | None) -> SessionView:
         return SessionView(
             enabled=False, state=PortalState.OFF, next_action=NEXT_ACTIONS[PortalState.OFF]
         )
-    reading = keeper.reading
-    known = keeper.session_state is not None
+    told = keeper.state not in UNTOLD_STATES
+    reading = keeper.reading if told else Reading()
+    known = told and keeper.session_state is not None
     competing = keeper.session_state is PortalState.COMPETING
     return SessionView(
         enabled=True,
@@ -57,7 +59,7 @@ def view(keeper: SessionKeeper | None) -> SessionView:
         authenticated=reading.authenticated,
         connected=reading.connected,
         competing=bool(reading.competing) if known else None,
-        established=_established(keeper),
+        established=_established(keeper) if told else None,
         is_desynced=bool(reading.authenticated) and reading.connected is False and not competing,
         message=reading.message,
         last_check_at=keeper.last_check_at,

@@ -12,12 +12,16 @@ from bridge.portal.errors import (
     CompetingSessionError,
     LoginRequiredError,
     PortalLimitedError,
+    PortalSilentError,
     PortalUnreachableError,
     RecoveryFailedError,
 )
 from bridge.portal.keeper import SessionKeeper
 from bridge.portal.pacing import PortalPacer
+from bridge.portal.pass_through import fetch
+from bridge.portal.shapes import Reading
 from bridge.portal.state import PortalState
+from bridge.portal.view import view
 from tests.bridge.portal.conftest import JumpingClock, inits
 
 if TYPE_CHECKING:
@@ -309,3 +313,55 @@ async def test_stopping_in_the_middle_of_a_recovery_ends_it(
     await asyncio.sleep(0.05)
     await asyncio.wait_for(keeper.stop(), 5)
     assert (await asyncio.gather(recovering, return_exceptions=True))[0] is not None
+
+
+async def test_the_right_to_take_the_session_outlives_a_peaceful_attempt_whatever_it_fails_of(
+    keeper: SessionKeeper, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    go = asyncio.Event()
+
+    async def reopen(*, compete: bool) -> Reading:
+        asked.append(compete)
+        if compete:
+            return Reading(authenticated=True, connected=True, established=True)
+        await go.wait()
+        raise RecoveryFailedError("initialised, but not established")
+
+    monkeypatch.setattr(keeper._recovery, "reopen", reopen)
+    automatic = asyncio.create_task(keeper.recover(compete=False))
+    await asyncio.sleep(0)
+    wanted = [asyncio.create_task(keeper.recover(compete=True)) for _ in range(3)]
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(*wanted)
+    assert asked == [False, True]
+    with pytest.raises(RecoveryFailedError):
+        await automatic
+
+
+async def test_a_gateway_that_takes_calls_and_answers_none_has_lost_the_broker(
+    keeper: SessionKeeper,
+    portal: PortalServer,
+    client: PortalClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await keeper.check()
+    assert view(keeper).connected is True
+    monkeypatch.setattr("bridge.portal.client.LOOK_SECONDS", 1.5)
+    portal.begin_fault("portal-timeout")
+    with pytest.raises(PortalSilentError):
+        await fetch(keeper, "/portfolio/accounts", {}, timeout=0.2)
+    expect(keeper, PortalState.UPSTREAM_LOST)
+    await keeper.check()
+    shown = view(keeper)
+    assert shown.state is PortalState.UPSTREAM_LOST
+    assert (shown.authenticated, shown.connected, shown.established) == (None, None, None)
+    assert not shown.is_desynced
+    assert "Nothing" not in shown.next_action
+    assert keeper.session_state is PortalState.CONNECTED
+    portal.end_fault("portal-timeout")
+    monkeypatch.undo()
+    await keeper.check()
+    expect(keeper, PortalState.CONNECTED)
+    assert view(keeper).connected is True
