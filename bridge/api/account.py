@@ -12,7 +12,7 @@ from bridge.api.instruments import ConId
 from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Params
 
-routes = RouteTable("account")
+routes = RouteTable("account", gateway=True)
 
 AccountText = Annotated[
     str, Meta(min_length=1, max_length=24, pattern=r"^[A-Za-z0-9]+$", examples=["DU1234567"])

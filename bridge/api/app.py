@@ -21,8 +21,10 @@ from bridge.api.gate import Gate
 from bridge.api.metrics import HttpMetrics, SessionCollector
 from bridge.api.routing import Call, RouteTable, WebSocketHandler
 from bridge.api.routing import Route as Operation
+from bridge.api.schema import IDEMPOTENCY_KEY
 from bridge.api.scopes import Scope
 from bridge.errors import NotFoundError
+from bridge.orders.rules import load
 from bridge.services import Services
 from bridge.shares import Shares
 from bridge.tws.session import TwsSession
@@ -31,7 +33,8 @@ from bridge.tws.session import TwsSession
 def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
     """The application of one bridge; it starts and stops nothing."""
     tables = list(tables)
-    tables.append(_documentation(list(tables)))
+    key_needed = load(services.environment.trading_file).require_idempotency_key
+    tables.append(_documentation(list(tables), (IDEMPOTENCY_KEY,) if key_needed else ()))
     routes: list[BaseRoute] = []
     by_path: dict[str, list[Operation]] = {}
     for table in tables:
@@ -60,8 +63,10 @@ def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
 
 
 def document(tables: Iterable[RouteTable]) -> dict[str, Any]:
-    """The OpenAPI document of all routes."""
-    return openapi.document([*tables, _documentation([])], __version__)
+    """The OpenAPI document of all routes, with the limits that hold where none are set."""
+    return openapi.document(
+        [*tables, _documentation([], ())], __version__, required=(IDEMPOTENCY_KEY,)
+    )
 
 
 class _Route(Route):
@@ -89,11 +94,11 @@ async def _not_found(request: Request, _: Exception) -> Response:
     return failed(request, NotFoundError(f"there is no {request.url.path}"))
 
 
-def _documentation(tables: list[RouteTable]) -> RouteTable:
+def _documentation(tables: list[RouteTable], required: tuple[str, ...]) -> RouteTable:
     table = RouteTable("documentation")
 
     def as_json() -> Response:
-        found = openapi.document([*tables, table], __version__)
+        found = openapi.document([*tables, table], __version__, required=required)
         return Response(msgspec.json.encode(found), media_type="application/json")
 
     @table.get("/openapi.json", answer=dict[str, Any])
@@ -109,7 +114,8 @@ def _documentation(tables: list[RouteTable]) -> RouteTable:
     @table.get("/docs", answer=str, scope=Scope.PUBLIC, media_types=("text/html",))
     async def documentation(call: Call[None, None]) -> HTMLResponse:
         """This interface as a page for people."""
-        html = docs_page.page(openapi.document([*tables, table], __version__))
+        found = openapi.document([*tables, table], __version__, required=required)
+        html = docs_page.page(found)
         return HTMLResponse(html, headers={"Content-Security-Policy": docs_page.POLICY})
 
     return table

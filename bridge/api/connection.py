@@ -13,7 +13,7 @@ from bridge.api.schema import Answer, Params
 from bridge.api.scopes import Scope
 from bridge.tws.session import TwsSession
 
-routes = RouteTable("connection")
+routes = RouteTable("connection", gateway=True)
 RECONNECT_SECONDS = 5.0
 
 

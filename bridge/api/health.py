@@ -242,7 +242,11 @@ class ReadyParams(Params, frozen=True):
     headers={"key": HEADER},
     answer=Ready,
     scope=Scope.PUBLIC,
-    statuses={503: "Orders could not be placed now"},
+    statuses={
+        401: "The key that was sent is not valid",
+        429: "Too many wrong keys from this address",
+        503: "Orders could not be placed now",
+    },
 )
 async def ready(call: Call[ReadyParams, None]) -> Ready:
     """200 when orders could be placed now, else 503.

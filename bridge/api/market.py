@@ -26,7 +26,7 @@ from bridge.market.quote_desk import QuoteDesk
 from bridge.market.views import Contracts, History, OptionChain, OptionSlice, Quote, Quotes
 from bridge.model import Contract, Right
 
-routes = RouteTable("market")
+routes = RouteTable("market", gateway=True)
 
 MOST_SYMBOLS = 50
 

@@ -19,14 +19,17 @@ from bridge.api.routing import Route, RouteTable
 from bridge.api.scopes import Scope
 
 REFERENCE = "#/components/schemas/{name}"
-_USUAL: dict[int, str] = {
-    404: "There is no such thing, or it is not configured here",
-    422: "The input is wrong, or the broker refuses",
+_WITH_INPUT: dict[int, str] = {422: "The input is wrong, or the broker refuses"}
+_WITH_KEY: dict[int, str] = {
+    401: "No valid key",
+    403: "The key's scope does not reach",
     429: "Too many requests; Retry-After says how long to wait",
-    503: "Not connected to the gateway now; /health says why",
+}
+_WITH_GATEWAY: dict[int, str] = {
+    503: "Not connected to the gateway now, or the journal cannot be written; /health says why",
     504: "The gateway did not answer in time",
 }
-_WITH_KEY: dict[int, str] = {401: "No valid key", 403: "The key's scope does not reach"}
+_WITH_CHANGE: dict[int, str] = {503: "The journal cannot be written now; /health says why"}
 _WITH_BODY: dict[int, str] = {
     400: "The request could not be read",
     413: "The body is too large",
@@ -34,15 +37,21 @@ _WITH_BODY: dict[int, str] = {
 }
 
 
-def document(tables: Iterable[RouteTable], version: str) -> dict[str, Any]:
-    """The whole document, as a mapping."""
+def document(
+    tables: Iterable[RouteTable], version: str, *, required: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The whole document, as a mapping.
+
+    `required` are names of headers that clients of this deployment have to send, although the
+    handler itself could do without.
+    """
     tables = list(tables)
     routes = [route for table in tables for route in table.routes]
     schemas, components = _components(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         path = paths.setdefault(template(route.path), {})
-        path[route.method.lower()] = _operation(route, schemas)
+        path[route.method.lower()] = _operation(route, schemas, required)
     streams = {socket.path: socket.summary for table in tables for socket in table.websockets}
     found = {
         "openapi": "3.1.0",
@@ -52,7 +61,9 @@ def document(tables: Iterable[RouteTable], version: str) -> dict[str, Any]:
             "description": "REST and WebSocket over one session with an IB Gateway. Errors are"
             " problem documents (RFC 9457) with a stable code and a next step."
             + "".join(f"\n\nWebSocket `{path}`: {text}" for path, text in streams.items()),
+            "contact": {"name": "gangway's documentation, docs/README.md beside the sources"},
         },
+        "servers": [{"url": "/", "description": "Where this document was read from"}],
         "tags": [{"name": table.tag} for table in tables],
         "security": [{"apiKey": []}],
         "paths": dict(sorted(paths.items())),
@@ -93,7 +104,7 @@ def _alternatives(kind: Any) -> list[Any]:
     return [kind]
 
 
-def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _operation(route: Route, schemas: dict[Any, Any], required: tuple[str, ...]) -> dict[str, Any]:
     summary, _, description = inspect.cleandoc(route.handler.__doc__ or route.path).partition("\n")
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
@@ -106,7 +117,7 @@ def _operation(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
     if route.scope is Scope.PUBLIC:
         operation["security"] = []
     if route.params:
-        operation["parameters"] = _parameters(route, schemas)
+        operation["parameters"] = _parameters(route, schemas, required)
     if route.body:
         content = {"application/json": {"schema": schemas[repr(route.body)]}}
         needed = not isinstance(route.body, type) or _has_required(route.body)
@@ -123,7 +134,9 @@ def _operation_id(route: Route) -> str:
     return route.method.lower() + "".join(word.capitalize() for word in words)
 
 
-def _parameters(route: Route, schemas: dict[Any, Any]) -> list[dict[str, Any]]:
+def _parameters(
+    route: Route, schemas: dict[Any, Any], required: tuple[str, ...]
+) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for field in structs.fields(route.params) if route.params else ():
         name, place = field.encode_name, "query"
@@ -139,7 +152,7 @@ def _parameters(route: Route, schemas: dict[Any, Any]) -> list[dict[str, Any]]:
         parameter: dict[str, Any] = {
             "name": name,
             "in": place,
-            "required": place == "path" or field.required,
+            "required": place == "path" or field.required or name in required,
             "schema": schema,
         }
         if place == "query" and is_sequence(field.type):
@@ -158,9 +171,15 @@ def _responses(route: Route, schemas: dict[Any, Any]) -> dict[str, Any]:
             for media in route.media_types
         }
     status = 204 if route.answer is None and route.status == 200 else route.status
-    problems = dict(_USUAL)
+    problems: dict[int, str] = {}
+    if route.params or route.body:
+        problems |= _WITH_INPUT
     if route.scope is not Scope.PUBLIC:
         problems |= _WITH_KEY
+    if route.method != "GET":
+        problems |= _WITH_CHANGE
+    if route.gateway:
+        problems |= _WITH_GATEWAY
     if route.body:
         problems |= _WITH_BODY
     problems |= route.statuses

@@ -10,7 +10,7 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from bridge.api.routing import Call, Reply, RouteTable
-from bridge.api.schema import Body, Params
+from bridge.api.schema import IDEMPOTENCY_KEY, Body, Params
 from bridge.api.scopes import Scope
 from bridge.errors import InvalidRequestError
 from bridge.orders.auditing import Caller
@@ -21,9 +21,9 @@ from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
 
-routes = RouteTable("orders")
+routes = RouteTable("orders", gateway=True)
 
-_KEY = {"idempotency_key": "Idempotency-Key"}
+_KEY = {"idempotency_key": IDEMPOTENCY_KEY}
 _PLACING = {
     200: "a dry run: nothing was sent",
     409: "the Idempotency-Key came with another body before",

@@ -13,7 +13,7 @@ from bridge.api.scopes import Scope
 from bridge.portal.desk import PortalDesk
 from bridge.portal.view import SessionView
 
-routes = RouteTable("portal")
+routes = RouteTable("portal", gateway=True)
 
 QueryText = Annotated[str, Meta(max_length=400)]
 

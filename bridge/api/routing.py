@@ -93,6 +93,7 @@ class Route:
     """One operation.
 
     ``statuses`` are further answers than ``status`` and the usual ones, with what they mean.
+    ``gateway``: whether it may wait for the gateway, so that 503 and 504 can be the answer.
     """
 
     method: str
@@ -107,6 +108,7 @@ class Route:
     status: int = 200
     statuses: dict[int, str] = field(default_factory=dict)
     media_types: tuple[str, ...] = ("application/json",)
+    gateway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,14 @@ class WebSocketRoute:
 
 
 class RouteTable:
-    """The routes of one room; ``bridge.api.app`` lists the tables."""
+    """The routes of one subject; ``bridge.api.app`` lists the tables.
 
-    def __init__(self, tag: str) -> None:
+    ``gateway`` holds for all of them that do not say otherwise.
+    """
+
+    def __init__(self, tag: str, *, gateway: bool = False) -> None:
         self.tag = tag
+        self._gateway = gateway
         self.routes: list[Route] = []
         self.websockets: list[WebSocketRoute] = []
 
@@ -132,9 +138,8 @@ class RouteTable:
         """Registers a handler; ``options`` are further fields of ``Route``."""
 
         def register(handler: Handler) -> Handler:
-            self.routes.append(
-                Route(method, path, handler, self.tag, scope, answer=answer, **options)
-            )
+            more = {"gateway": self._gateway, **options}
+            self.routes.append(Route(method, path, handler, self.tag, scope, answer, **more))
             return handler
 
         return register

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""The header that names an order, so that it is never sent twice."""
+
 
 class Params(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Path, query and header parameters of a route, in one struct.

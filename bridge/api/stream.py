@@ -156,6 +156,9 @@ async def _introduce(services: Services, websocket: WebSocket) -> _Connection | 
             raise UnauthorizedError("the first message must be the key: {op: auth, key: ...}")
         principal = authenticate_key(services, wish.key, address, Scope.READ)
         mark_known(websocket)
+        if wish.session is None:  # a client may say what it resumes in the address all the same
+            session, last = _resume_of(websocket)
+            wish = Authenticate(key=wish.key, session=session, last_seq=last)
         return _Connection(services, websocket, principal, wish)
     except TimeoutError:
         await _refuse(websocket, UnauthorizedError("no key was sent in time"))

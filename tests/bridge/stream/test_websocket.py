@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -99,7 +100,8 @@ async def test_an_options_quote_has_greeks(room: Served) -> None:
         assert quote["delta"]["tag"] == "live"
 
 
-async def test_a_client_that_comes_back_misses_nothing(room: Served) -> None:
+@pytest.mark.parametrize("way", ["handshake", "message", "message, session in the address"])
+async def test_a_client_that_comes_back_misses_nothing(room: Served, way: str) -> None:
     async with room.stream() as client:
         welcome = await client.next()
         await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
@@ -110,7 +112,11 @@ async def test_a_client_that_comes_back_misses_nothing(room: Served) -> None:
     await room.until(lambda: room.desk.hub.attached == 0)
     before = room.desk.hub.cursor
     await room.until(lambda: room.desk.hub.cursor > before + 5)
-    async with room.stream(f"?session={welcome['session']}&lastSeq={last}") as client:
+    earlier = {"session": welcome["session"], "lastSeq": last}
+    query = "" if way == "message" else f"?{urlencode(earlier)}"
+    async with room.stream(query, key=KEY if way == "handshake" else None) as client:
+        if way != "handshake":
+            await client.say(op="auth", key=KEY, **(earlier if way == "message" else {}))
         again = await client.next()
         assert again["resumed"] is True
         assert again["seq"] == last + 1
