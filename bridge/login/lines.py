@@ -26,8 +26,18 @@ IBCONTROLLER = "ibcontroller"
 IBG_CONTROLLER = "ibg-controller"
 LAUNCHER = "launcher.log"
 
-RELEVANT = "IBC|entitled|autorestart|ALERT_|gangway: |Gateway | - |login attempts"
+RELEVANT = (
+    "IBC|unprompted|agent process|entitled|autorestart|ALERT_|gangway: |Gateway | - |login attempts"
+)
 """A line without any of these is of no interest; looked for before the rows."""
+
+_BLOCKERS = (
+    r"(Login Messages|Password Notice|Password Expir[a-z]*|"
+    r"API client needs write access action confirmation|"
+)
+"""Windows that no controller answers."""
+_STARTING = r"(Loading|Authenticating|Requesting|Starting|IBKR Gateway|IB Gateway|Interactive Brok)"
+"""The titles of the gateway's own frames while it starts."""
 
 ROWS: tuple[Row, ...] = (
     # A window has up to eight events; only that it opened or closed says something.
@@ -49,7 +59,12 @@ ROWS: tuple[Row, ...] = (
     Row("ends-soon", r"IBC: If login has not completed, IBC will exit in ([0-9]+)", True),
     Row("unfinished", r"IBC closing because login has not completed after Second Factor"),
     Row("login", r"IBC: Login has completed"),
-    Row("passkey", r"IBC: (Connection to server failed|Login failed|Login error).*[Pp]ass ?[Kk]ey"),
+    Row(
+        "passkey",
+        r"(IBC:|IBController >) (Connection to server failed|Login failed|Login error)"
+        r".*[Pp]ass ?[Kk]ey",
+    ),
+    Row("passkey", r" - Authorization failed: .*[Pp]ass ?[Kk]ey"),
     Row("failed", r"IBC: (Login failed|Login error message|Login Error dialog)"),
     Row("failed", r"entitled: (Login failed|Login Error); event=Opened"),
     Row("failed", r"system is not currently available|not currently available; event=Opened"),
@@ -70,8 +85,7 @@ ROWS: tuple[Row, ...] = (
     Row("finished", r"^Gateway finished|IBC: Gateway finished"),
     Row(
         "blocker",
-        r"entitled: (Login Messages|Password Notice|Password Expir[a-z]*|"
-        r"API client needs write access action confirmation|"
+        rf"entitled: {_BLOCKERS}"
         r"[^;]*(obsolete|Obsolete|no longer supported|[Pp]asskey)[^;]*); event=Opened",
         True,
     ),
@@ -97,10 +111,24 @@ ROWS: tuple[Row, ...] = (
         r"existing session detected -- (secondary|second attempt|primaryoverride), ending",
     ),
     Row("choice", r"existing session detected -- manual"),
-    Row("opened", r"unhandled unprompted window: ([A-Za-z][^'\"]*)", True),
+    # It names the class of a window and its title, and never says that one has closed.
+    Row("ignore", rf"unprompted window: [^ ]+ '{_STARTING}"),
+    Row("ignore", r"unprompted window: [^ ]+ '[^']*Configuration"),
+    Row("code", r"unprompted window: [^ ]+ '(Security Code|Enter [^']*[Cc]ode|Challenge)"),
+    Row(
+        "blocker",
+        rf"unprompted window: [^ ]+ '{_BLOCKERS}Re-login is required|"
+        r"[^']*(obsolete|Obsolete|no longer supported|[Pp]asskey)[^']*)'",
+        True,
+    ),
+    Row("opened", r"unprompted window: [^ ]+ '([^']*)'", True),
+    Row("no-answer", r"IBController > Connection to server failed"),
+    Row("unfinished", r"IBController > cycle aborted: login did not complete within"),
+    Row("exit", r"agent process exited on its own \(returncode=([0-9]+)\)", True),
+    Row("exit", r"IBController > PROCESS_(EXITED|CLOSED) during"),
     Row("restarting", r"IBController > (mfa_timeout_action=restart|cold_restart_time reached)"),
     Row("restarting", r"Gateway restarted on its own schedule"),
-    Row("finished", r"IBController > startup state: [A-Z_]+ -> SHUTTING_DOWN"),
+    Row("finished", r"IBController > control loop (cycle stopped|stop requested)"),
     # --- launcher.log
     Row("start", r" - -+ *IB GATEWAY RESTART"),
     Row("resumes", r" - Running in auto-restart mode"),
