@@ -24,6 +24,7 @@ from bridge.api.scopes import Scope
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError
+from bridge.orders.auditing import Auditor, Caller
 from bridge.store import Database, StoreBusyError, StoreError
 
 
@@ -76,6 +77,7 @@ async def _in_journal(wanted: argparse.Namespace, environment: Environment) -> A
     database = await Database.open(environment.data_dir, lock_wait=0.0)
     try:
         ring = KeyRing(database, SystemClock(), None)
+        auditor, caller = Auditor(database, SystemClock(), aloud=False), Caller("host-command", "")
         await ring.load()
         if wanted.command == "create":
             asked = msgspec.json.decode(_new_key(wanted), type=NewKey)
@@ -83,10 +85,14 @@ async def _in_journal(wanted: argparse.Namespace, environment: Environment) -> A
             scope = next(scope for scope in Scope if scope.word == asked.scope)
             bounds = checked_bounds(asked.bounds, asked.scope)
             secret, key = await ring.create(asked.label, scope, expires, bounds)
+            detail = {"label": key.label, "scope": asked.scope}
+            detail["bounds"] = msgspec.to_builtins(bounds)
+            await auditor.note(caller, "apikey create", key.id, detail, "ok")
             return {"key": secret, "id": key.id, "label": key.label, "scope": asked.scope}
         if wanted.command == "revoke":
             overlap = timedelta(seconds=wanted.overlap) if wanted.overlap else None
             await ring.revoke(wanted.id, after=overlap)
+            await auditor.note(caller, "apikey revoke", wanted.id, {}, "ok")
             return {"id": wanted.id, "revoked": True}
         keys = await ring.everything()
         return {"keys": [_shown(msgspec.to_builtins(key)) for key in keys]}

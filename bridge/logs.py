@@ -33,6 +33,24 @@ def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str
     return event
 
 
+def audit(entry: dict[str, Any]) -> None:
+    """One entry of the audit log as one line, whatever the level of the log is."""
+    event = {"event": "audit", "level": "info", **_masked(entry)}
+    event["timestamp"] = event.pop("at")
+    print(_json(event), file=sys.stderr, flush=True)
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: "***" if _SECRET_NAMES.search(name) else _masked(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_masked(each) for each in value]
+    return _ACCOUNT.sub(r"\1***\2", value) if isinstance(value, str) else value
+
+
 def _json(event: dict[str, Any], **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=str).decode()
 

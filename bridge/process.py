@@ -16,6 +16,7 @@ from bridge.api.keys import KeyRing
 from bridge.clock import SystemClock, TimerClock
 from bridge.environment import Environment
 from bridge.keeper import JournalKeeper
+from bridge.orders.auditing import Auditor
 from bridge.services import Services
 from bridge.store import Database
 from bridge.tws.session import TwsSession
@@ -93,6 +94,7 @@ class Bridge:
         keys = services.provide(
             KeyRing, KeyRing(database, self._clock, self._environment.admin_key_file)
         )
+        services.provide(Auditor, Auditor(database, self._clock))
         keeper = services.provide(JournalKeeper, JournalKeeper(database))
         services.on_stop(keeper.stop)
         await keeper.restore(session.link.diagnostics)

@@ -54,7 +54,9 @@ def desk_of(services: Services) -> AlertDesk:
         ) from None
 
 
-@routes.post("/alerts", body=Occasion, answer=Told, scope=Scope.ADMIN, statuses=OFF)
+@routes.post(
+    "/alerts", body=Occasion, answer=Told, scope=Scope.ADMIN, statuses=OFF, recorded=("event",)
+)
 async def tell(call: Call[None, Occasion]) -> Told:
     """Tells people of something that happened outside the bridge, within the usual limits."""
     desk = desk_of(call.services)

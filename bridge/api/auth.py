@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import HTTPConnection
 
 from bridge.api.connections import KNOWN
-from bridge.api.errors import ForbiddenError
+from bridge.api.errors import AddressNotAllowedError, ForbiddenError
 from bridge.api.keys import KeyRing
 from bridge.api.routing import ANONYMOUS, Principal
 from bridge.api.scopes import Scope
@@ -23,8 +23,13 @@ def authenticate(services: Services, connection: HTTPConnection, needed: Scope) 
     """The caller of a request; ``UnauthorizedError`` or ``ForbiddenError``."""
     if needed is Scope.PUBLIC:
         return ANONYMOUS
-    key, address = connection.headers.get(HEADER), address_of(connection)
-    principal = authenticate_key(services, key, address, needed)
+    try:
+        principal = services[KeyRing].verify(connection.headers.get(HEADER), address_of(connection))
+    except AddressNotAllowedError as error:
+        connection.scope["key_id"] = error.key_id
+        raise
+    connection.scope["key_id"] = principal.key_id
+    require_scope(principal, needed)
     mark_known(connection)
     return principal
 
@@ -39,9 +44,14 @@ def mark_known(connection: HTTPConnection) -> None:
 def authenticate_key(services: Services, key: str | None, address: str, needed: Scope) -> Principal:
     """The same for a key that came otherwise (a WebSocket's first message)."""
     principal = services[KeyRing].verify(key, address)
+    require_scope(principal, needed)
+    return principal
+
+
+def require_scope(principal: Principal, needed: Scope) -> None:
+    """Raises when the key may not do this."""
     if principal.scope < needed:
         raise ForbiddenError(
             f"this needs scope {needed.word}; the key has {principal.scope.word}",
             extra={"neededScope": needed.word, "scope": principal.scope.word},
         )
-    return principal

@@ -21,6 +21,8 @@ from bridge.api.gate import is_always
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
 from bridge.errors import BridgeError
+from bridge.orders import auditing
+from bridge.orders.auditing import Auditor, Caller
 from bridge.services import Services
 from bridge.shares import Shares
 
@@ -91,8 +93,37 @@ class PathEndpoint:
         route = self._routes.get(request.method)
         if route is None:
             raise MethodNotAllowedError(f"{request.method} is not allowed here")
+        if not route.changes:
+            return await self._admitted(request, route)
+        noted, result = auditing.begin(), "internal-error"
+        try:
+            response = await self._admitted(request, route)
+            result = "ok"
+        except BridgeError as error:
+            result = error.code
+            raise
+        except asyncio.CancelledError:
+            result = StoppingError.code
+            raise
+        finally:
+            if not noted.by_trail:
+                await self._note(request, route, noted, result)
+        return response
+
+    async def _note(
+        self, request: Request, route: Route, noted: auditing.Noted, result: str
+    ) -> None:
+        """The audit entry of a call that no trail has written one for."""
+        caller = Caller(str(request.scope.get("key_id", "")), request_id_of(request))
+        detail = dict(request.scope.get("audit_detail", {}))
+        if not caller.key_id:
+            detail["address"] = address_of(request)
+        target = noted.target or " ".join(str(each) for each in request.path_params.values())
+        action = f"{route.method} {route.path}"
+        await self._services[Auditor].note(caller, action, target[:80], detail, result)
+
+    async def _admitted(self, request: Request, route: Route) -> Response:
         principal = authenticate(self._services, request, route.scope)
-        request.scope["key_id"] = principal.key_id
         if principal is ANONYMOUS or is_always(route.method, route.path):
             return await self._call(request, route, principal)
         holder = principal.holder(address_of(request))
@@ -109,10 +140,31 @@ class PathEndpoint:
         reader = self._readers.get(route.method)
         params = (reader or _no_params).read(request)
         body = None if route.body is None else await read_body(request, route.body)
+        if route.changes:
+            request.scope["audit_detail"] = told(route.recorded, params, body)
         call = Call(
             self._services, params, body, principal, request_id_of(request), address_of(request)
         )
         return encode(await route.handler(call), route.status)
+
+
+def told(recorded: tuple[str, ...], *given: Any) -> dict[str, Any]:
+    """What an audit entry says of a call: the values of `recorded` members, the names of others.
+
+    So a member that is added later is named, and its value is not told until somebody says so.
+    """
+    detail: dict[str, Any] = {}
+    others: list[str] = []
+    for each in given:
+        members = msgspec.to_builtins(each) if isinstance(each, msgspec.Struct) else {}
+        for name, value in members.items() if isinstance(members, dict) else ():
+            if value in (None, "", False) or value == {} or value == []:
+                continue
+            if name in recorded:
+                detail[name] = value
+            else:
+                others.append(name)
+    return {**detail, "given": sorted(others)} if others else detail
 
 
 class _NoParams(msgspec.Struct):

@@ -39,6 +39,7 @@ class AddressNotAllowedError(BridgeError):
     code = "address-not-allowed"
     kind = Kind.FORBIDDEN
     next_step = "Use the key from where it is bound to, or make another with apikey create --from"
+    key_id = ""
 
 
 class TooManyFailuresError(BridgeError):

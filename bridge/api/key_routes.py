@@ -14,6 +14,7 @@ from bridge.api.routing import Call, Reply, RouteTable
 from bridge.api.schema import Answer, Body, Params
 from bridge.api.scopes import Scope
 from bridge.errors import InvalidRequestError
+from bridge.orders.auditing import about
 from bridge.store.keys import ApiKey, KeyBounds
 
 routes = RouteTable("keys")
@@ -176,7 +177,14 @@ async def list_keys(call: Call[None, None]) -> Keys:
     return Keys(keys=[_shown(key, now) for key in found])
 
 
-@routes.post("/keys", body=NewKey, answer=CreatedKey, scope=Scope.ADMIN, status=201)
+@routes.post(
+    "/keys",
+    body=NewKey,
+    answer=CreatedKey,
+    scope=Scope.ADMIN,
+    status=201,
+    recorded=("label", "scope", "days", "expires", "bounds"),
+)
 async def create_key(call: Call[None, NewKey]) -> CreatedKey:
     """Makes a key; keep it, it cannot be shown again.
 
@@ -188,6 +196,7 @@ async def create_key(call: Call[None, NewKey]) -> CreatedKey:
     expires = end_of(wanted.days, wanted.expires, call.services.clock.now())
     scope = next(scope for scope in Scope if scope.word == wanted.scope)
     secret, key = await call.services[KeyRing].create(wanted.label, scope, expires, bounds)
+    about(key.id)
     return CreatedKey(
         key=secret,
         id=key.id,
@@ -201,6 +210,7 @@ async def create_key(call: Call[None, NewKey]) -> CreatedKey:
 @routes.delete(
     "/keys/{id}",
     params=KeyParams,
+    recorded=("id", "overlap"),
     answer=None,
     scope=Scope.ADMIN,
     statuses={404: "There is no such active key"},

@@ -92,7 +92,9 @@ class KeyRing:
             raise UnauthorizedError("the key is not valid")
         self._failures.pop(address, None)
         if not _comes_from(address, found.bounds):
-            raise AddressNotAllowedError(f"this key is not valid from {address}")
+            refusal = AddressNotAllowedError(f"this key is not valid from {address}")
+            refusal.key_id = found.key_id
+            raise refusal
         return found
 
     def holds(self, holder: Holder) -> bool:

@@ -79,10 +79,11 @@ class ExecutionsParams(Params, frozen=True, kw_only=True):
 
 
 class AuditParams(Params, frozen=True, kw_only=True):
-    """Which entries."""
+    """Which entries; `verify` also follows the chain of all of them."""
 
     cursor: str = ""
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
+    verify: bool = False
 
 
 class HaltBody(Body, frozen=True, kw_only=True):
@@ -102,6 +103,7 @@ def _caller(call: Call[Any, Any]) -> Caller:
     params=PlaceParams,
     body=OrderRequest,
     headers=_KEY,
+    recorded=("dryRun", "symbol", "action", "quantity", "orderType", "account"),
     answer=OrderView | DryRun,
     scope=Scope.TRADE,
     status=201,
@@ -129,6 +131,7 @@ async def place_order(call: Call[PlaceParams, OrderRequest]) -> Reply:
     params=PlaceParams,
     body=OcaRequest,
     headers=_KEY,
+    recorded=("dryRun",),
     answer=OrderGroup,
     scope=Scope.TRADE,
     status=201,
@@ -150,6 +153,7 @@ async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
 
 @routes.post(
     "/order/preview",
+    harmless=True,
     body=OrderRequest,
     answer=Preview,
     scope=Scope.TRADE,
@@ -293,5 +297,10 @@ async def resume_trading(call: Call[None, None]) -> HaltView:
 
 @routes.get("/audit", params=AuditParams, answer=AuditPage, scope=Scope.ADMIN)
 async def read_audit(call: Call[AuditParams, None]) -> AuditPage:
-    """Every call that changed or could have changed an order, the newest first."""
-    return await call.services[OrderDesk].audit(call.params.cursor, call.params.limit)
+    """Every call that changed or could have changed something, refused ones too, the newest first.
+
+    Each entry carries a hash over itself and the one before. `verify=true` follows them all and
+    says whether one was changed or removed.
+    """
+    params = call.params
+    return await call.services[OrderDesk].audit(params.cursor, params.limit, verify=params.verify)

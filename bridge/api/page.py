@@ -75,7 +75,12 @@ async def faults(call: Call[None, None]) -> FaultList:
 
 
 @routes.post(
-    "/sandbox/faults", body=Fault, answer=FaultList, scope=Scope.ADMIN, statuses=_NO_SANDBOX
+    "/sandbox/faults",
+    body=Fault,
+    answer=FaultList,
+    scope=Scope.ADMIN,
+    statuses=_NO_SANDBOX,
+    recorded=("fault", "seconds"),
 )
 async def start_fault(call: Call[None, Fault]) -> FaultList:
     """Starts a fault of the simulator."""

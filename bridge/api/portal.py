@@ -81,6 +81,7 @@ async def session(call: Call[SessionParams, None]) -> SessionView:
 @routes.post(
     "/session/recover",
     params=RecoveryParams,
+    recorded=("compete",),
     answer=SessionView,
     scope=Scope.TRADE,
     statuses={404: "no Client Portal is configured", 409: "another login holds the session"},

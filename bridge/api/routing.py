@@ -93,7 +93,9 @@ class Route:
     """One operation.
 
     ``statuses`` are further answers than ``status`` and the usual ones, with what they mean.
-    ``gateway``: whether it may wait for the gateway, so that 503 and 504 can be the answer.
+    ``gateway``: whether it may wait for the gateway, so that 503 and 504 can be the answer. A call
+    that is no GET is noted in the audit log, unless it is ``harmless``; ``recorded`` names the
+    members (on the wire) of its parameters and body whose values are told there: never secrets.
     """
 
     method: str
@@ -109,6 +111,13 @@ class Route:
     statuses: dict[int, str] = field(default_factory=dict)
     media_types: tuple[str, ...] = ("application/json",)
     gateway: bool = False
+    harmless: bool = False
+    recorded: tuple[str, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether a call may change something, and so is noted in the audit log."""
+        return self.method not in ("GET", "HEAD") and not self.harmless
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,21 @@ class TrialBody(ConnectionFields, frozen=True):
     ] = "SPY"
 
 
+_RECORDED = (
+    "profile",
+    "active",
+    "host",
+    "port",
+    "clientId",
+    "account",
+    "connectTimeout",
+    "heartbeatInterval",
+    "heartbeatTimeout",
+    "retryAttempts",
+    "marketDataType",
+    "readOnly",
+    "portalCompete",
+)
 _PROFILES = {
     404: "no such profile",
     409: "the profile is the active one, or its secrets cannot be read",
@@ -114,6 +129,7 @@ async def show(call: Call[ProfileParams, None]) -> SettingsView:
 @routes.put(
     "/connection/settings",
     body=SettingsBody,
+    recorded=_RECORDED,
     answer=SettingsView,
     scope=Scope.ADMIN,
     statuses=_PROFILES,
@@ -133,6 +149,7 @@ async def change(call: Call[None, SettingsBody]) -> SettingsView:
 @routes.delete(
     "/connection/settings",
     params=RemovalParams,
+    recorded=_RECORDED,
     answer=None,
     scope=Scope.ADMIN,
     status=204,
@@ -152,6 +169,7 @@ async def rotate(call: Call[None, None]) -> RotationView:
 @routes.post(
     "/connection/test",
     body=TrialBody,
+    recorded=_RECORDED,
     answer=ProbeReport,
     scope=Scope.ADMIN,
     statuses=_PROFILES,

@@ -1,4 +1,8 @@
-"""Who asked for what, and what came of it."""
+"""Who asked for what, and what came of it.
+
+A call that knows what it is about (an order) follows a `trail`; every other call that changes
+something, and every one that was refused on its way there, is noted by `bridge.api.dispatch`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,14 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import msgspec
 import structlog
 from msgspec import Struct
 
+from bridge import logs
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.store import Database, audit
@@ -22,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 SENDING: Final = "sending"
 _ENTRY_SECONDS: Final = 0.5
+KNOWN_REFUSED, KNOWN_REFUSED_A_SECOND = 60.0, 1.0
+UNKNOWN_REFUSED, UNKNOWN_REFUSED_A_SECOND = 10.0, 0.1
+"""Entries of refused calls, at once and a second: of one key, of all that have none."""
 
 
 class Caller(Struct, frozen=True):
@@ -39,20 +48,50 @@ class Trail(Struct):
     action: str
     detail: dict[str, Any]
     target: str = ""
+    noted: list[AuditEntry] = []
+
+
+class Noted(Struct):
+    """What a request's entry in the making knows: whether a trail writes it, what it is about."""
+
+    by_trail: bool = False
+    target: str = ""
+
+
+_noted: ContextVar[Noted | None] = ContextVar("audit-noted", default=None)
+
+
+def begin() -> Noted:
+    """At the beginning of a request that may change something."""
+    noted = Noted()
+    _noted.set(noted)
+    return noted
+
+
+def about(target: str) -> None:
+    """Says what the present request is about, for its entry."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.target = target
 
 
 class Auditor:
-    """Writes the audit log."""
+    """Writes the audit log; `aloud`: into the process's log as well."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, aloud: bool = True) -> None:
         self._database = database
         self._clock = clock
+        self._aloud = aloud
+        self._budgets: dict[str, _Budget] = {}
         self._writing: set[asyncio.Task[AuditEntry]] = set()
 
     @asynccontextmanager
     async def trail(self, caller: Caller, action: str, detail: Any) -> AsyncIterator[Trail]:
         """Around a call: its result, or the code of its error, is logged when it ends."""
         trail = Trail(caller, action, _said(detail))
+        noted = _noted.get()
+        if noted is not None:
+            noted.by_trail = True
         try:
             yield trail
         except BridgeError as error:
@@ -82,13 +121,67 @@ class Auditor:
             self._database.write(lambda connection: audit.add(connection, entry))
         )
         self._writing.add(writing)
-        writing.add_done_callback(self._written)
+        writing.add_done_callback(lambda done: self._written(done, entry, trail.noted))
         await asyncio.wait({writing}, timeout=_ENTRY_SECONDS)
 
-    def _written(self, writing: asyncio.Task[AuditEntry]) -> None:
+    async def note(
+        self, caller: Caller, action: str, target: str, detail: dict[str, Any], result: str
+    ) -> None:
+        """One whole entry. Refused calls are counted instead when there are very many of them."""
+        if result != "ok":
+            budget = self._budget(caller.key_id)
+            if not budget.allows(self._clock.monotonic()):
+                return
+            if budget.suppressed:
+                detail = {**detail, "suppressed": budget.suppressed}
+                budget.suppressed = 0
+        await self._finish(Trail(caller, action, detail, target), result)
+
+    def _budget(self, key_id: str) -> _Budget:
+        # Ids are those of keys that were let in: a peer cannot make them up.
+        rate = KNOWN_REFUSED_A_SECOND if key_id else UNKNOWN_REFUSED_A_SECOND
+        most = KNOWN_REFUSED if key_id else UNKNOWN_REFUSED
+        return self._budgets.setdefault(key_id, _Budget(most, rate))
+
+    def _written(
+        self, writing: asyncio.Task[AuditEntry], entry: AuditEntry, noted: list[AuditEntry]
+    ) -> None:
+        """Once more as a line of the log; `noted` are those of transactions before it."""
         self._writing.discard(writing)
-        if not writing.cancelled() and (error := writing.exception()):
-            log.error("audit-entry-not-kept", error=str(error))
+        if writing.cancelled() or (error := writing.exception()):
+            if not writing.cancelled():
+                log.error("audit-entry-not-kept", error=str(error))
+            self._announce(entry, journaled=False)
+            return
+        kept = writing.result()
+        for each in noted:
+            if each.sequence < kept.sequence:  # else its transaction was rolled back
+                self._announce(each)
+        self._announce(kept)
+
+    def _announce(self, entry: AuditEntry, *, journaled: bool = True) -> None:
+        if self._aloud:
+            members: dict[str, Any] = msgspec.to_builtins(entry)
+            logs.audit(members if journaled else {**members, "journaled": False})
+
+
+class _Budget:
+    """Tokens for entries of refused calls."""
+
+    def __init__(self, most: float, rate: float) -> None:
+        self._most = self._left = most
+        self._rate = rate
+        self._at: float | None = None
+        self.suppressed = 0
+
+    def allows(self, now: float) -> bool:
+        passed, self._at = now - (self._at if self._at is not None else now), now
+        self._left = min(self._most, self._left + passed * self._rate)
+        if self._left < 1:
+            self.suppressed += 1
+            return False
+        self._left -= 1
+        return True
 
 
 def _said(detail: Any) -> dict[str, Any]:
@@ -99,4 +192,4 @@ def _said(detail: Any) -> dict[str, Any]:
 
 def note_sending(connection: sqlite3.Connection, auditor: Auditor, trail: Trail) -> None:
     """In the transaction that writes an order down: should the process die, the log knows who."""
-    audit.add(connection, auditor.entry(trail, SENDING))
+    trail.noted.append(audit.add(connection, auditor.entry(trail, SENDING)))

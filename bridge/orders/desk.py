@@ -31,12 +31,13 @@ from bridge.orders.views import (
     what_if_members,
 )
 from bridge.store import Database, audit, order_events, orders
-from bridge.store.audit import AuditEntry
+from bridge.store.audit import AuditEntry, Verification
 from bridge.store.identity import ACCEPT
 from bridge.tws.gateway import Gateway
 
 LARGEST_PAGE: Final = 500
 _WHAT_IF_SECONDS: Final = 8.0
+_VERIFIED_AT_ONCE: Final = 1000
 
 
 class HaltView(Struct, rename="camel", frozen=True, kw_only=True):
@@ -56,6 +57,7 @@ class AuditPage(Struct, rename="camel", frozen=True, kw_only=True):
 
     entries: tuple[AuditEntry, ...]
     next_cursor: str | None = None
+    verification: Verification | None = None
 
 
 class OrderDesk:
@@ -105,15 +107,27 @@ class OrderDesk:
             next_cursor=None if following is None else str(following),
         )
 
-    async def audit(self, cursor: str, limit: int) -> AuditPage:
-        """The newest entries first."""
+    async def audit(self, cursor: str, limit: int, *, verify: bool = False) -> AuditPage:
+        """The newest entries first, and whether all there ever were are there as they were."""
         before = _number(cursor)
         entries, following = await self._database.read(
             lambda connection: audit.page(connection, before=before, limit=limit)
         )
         return AuditPage(
-            entries=tuple(entries), next_cursor=None if following is None else str(following)
+            entries=tuple(entries),
+            next_cursor=None if following is None else str(following),
+            verification=await self._verified() if verify else None,
         )
+
+    async def _verified(self) -> Verification:
+        """In parts, so that nobody else's reading waits for a long log."""
+        link = audit.Link()
+        while not link.done:
+            reached = link
+            link = await self._database.read(
+                lambda connection: audit.follow(connection, reached, _VERIFIED_AT_ONCE)  # noqa: B023
+            )
+        return audit.verification(link)
 
     # without placing ----------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ def install(services: Services) -> None:
     condition.identity = database.identity
     tracker = services.provide(Tracker, Tracker(database, gateway, clock, condition))
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock))
-    auditor = Auditor(database, clock)
+    auditor = services[Auditor]
     numbers = OrderNumbers(gateway)
     tools = Tools(
         database=database,

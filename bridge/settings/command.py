@@ -17,6 +17,7 @@ from bridge import logs, running_bridge
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError
+from bridge.orders.auditing import Auditor, Caller
 from bridge.settings.building import desk_of
 from bridge.settings.views import RotationView, view
 from bridge.store import Database, StoreBusyError
@@ -63,6 +64,9 @@ async def _in_journal(command: str, environment: Environment) -> Any:
         desk = desk_of(environment, database, SystemClock())
         if command == "show":
             return view(await desk.show(), await desk.names())
-        return RotationView(secrets_sealed=await desk.rotate_key())
+        sealed = await desk.rotate_key()
+        auditor = Auditor(database, SystemClock(), aloud=False)
+        await auditor.note(Caller("host-command", ""), "settings rotate-key", "", {}, "ok")
+        return RotationView(secrets_sealed=sealed)
     finally:
         await database.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from bridge.environment import Environment
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
-from bridge.orders.auditing import Caller
+from bridge.orders.auditing import Auditor, Caller
 from bridge.orders.desk import OrderDesk
 from bridge.orders.execution_desk import ExecutionDesk
 from bridge.orders.reconciling import TICK_SECONDS
@@ -113,6 +113,7 @@ async def opened(
     services.provide(Database, database)
     contracts = services.provide(ContractDesk, ContractDesk(services.gateway, clock))
     services.provide(QuoteDesk, QuoteDesk(services.gateway, contracts, clock))
+    services.provide(Auditor, Auditor(database, clock))
     broker.reconcilers.clear()
     install(services)
     for hook in services.start_hooks:
