@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 
@@ -45,6 +46,9 @@ def _serve(arguments: Sequence[str]) -> int:
         return 2
     except StoreError as error:
         _complain(str(error), error.next_step)
+        return 1
+    except sqlite3.Error as error:
+        _complain(f"the journal cannot be used: {error}", "restore the data folder from a backup")
         return 1
     finally:
         listener.close()

@@ -17,6 +17,7 @@ class AlertKind(StrEnum):
     ORDER_UNKNOWN = "order-unknown"
     JOURNAL = "journal"
     MESSAGE_SET_ASIDE = "message-set-aside"
+    CLOCK = "clock"
     PORTAL_LOGIN = "portal-login"
     CERTIFICATE = "certificate"
     DISK_LOW = "disk-low"
@@ -32,6 +33,7 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
     AlertKind.JOURNAL: "The journal of orders needs a person",
     AlertKind.MESSAGE_SET_ASIDE: "A message of the broker's could not be kept",
+    AlertKind.CLOCK: "The clock of the bridge's machine is wrong",
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
     AlertKind.CERTIFICATE: "The certificate needs a look",
     AlertKind.DISK_LOW: "The disk is nearly full",
@@ -45,6 +47,7 @@ RESOLVED: dict[AlertKind, str] = {
     AlertKind.BAD_CREDENTIALS: "The gateway's login is no longer refused",
     AlertKind.LOGIN_LOCKED: "The gateway's login is no longer locked",
     AlertKind.JOURNAL: "The journal of orders is fine again",
+    AlertKind.CLOCK: "The clock of the bridge's machine is right again",
     AlertKind.PORTAL_LOGIN: "The Client Portal session is back",
     AlertKind.CERTIFICATE: "The certificate is fine again",
     AlertKind.DISK_LOW: "The disk has room again",

@@ -73,6 +73,10 @@ class ConditionWatch:
         self._look_at_login()
         self._look_at_portal(portal)
         self._look_at_journal()
+        if self._link.clock_is_off:
+            self._desk.raised(AlertKind.CLOCK, f"Orders go on, but {self._link.clock_words()}.")
+        else:
+            self._desk.cleared(AlertKind.CLOCK)
 
     def _look_at_journal(self) -> None:
         trouble = self._journal.trouble or self._journal.not_accepted

@@ -33,6 +33,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "FailedQuote.detail": "Why there is no quote",
     # Health and connection
     "status": "The state in one word",
+    "clockSkew": "Seconds by which the gateway's clock is ahead of the bridge's; null: not known",
     "journal": "Whether what has to be kept can be kept",
     "writable": "Whether the journal takes what is written",
     "queueAge": "Seconds that the oldest message of the broker's has waited for the journal",

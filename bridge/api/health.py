@@ -118,6 +118,7 @@ class Health(Answer):
     restart_under_way: bool
     journal: Journal
     clock: datetime
+    clock_skew: float | None
 
 
 class HealthParams(Params, frozen=True):
@@ -149,7 +150,9 @@ def health(services: Services) -> Health:
             f"{condition.quarantined} messages of the broker's could not be kept:"
             " GET /journal shows them, compare them with TWS"
         )
-    degraded = state is State.READY and condition.quarantined > 0
+    elif link.clock_is_off and state is State.READY:
+        action = link.clock_words()
+    degraded = state is State.READY and (condition.quarantined > 0 or link.clock_is_off)
     return Health(
         status="degraded" if degraded else _status(session, state),
         state=state.value,
@@ -202,6 +205,7 @@ def health(services: Services) -> Health:
             quarantined=condition.quarantined,
         ),
         clock=now,
+        clock_skew=link.clock_skew,
     )
 
 

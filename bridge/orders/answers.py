@@ -15,6 +15,7 @@ from bridge.orders.errors import (
 from bridge.orders.rejects import meaning
 from bridge.orders.status import State, Status
 from bridge.orders.views import OrderGroup, OrderView, order_view
+from bridge.store import DamagedRowError
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
 
@@ -97,9 +98,15 @@ def pack_problem(error: OrderRejectedError) -> bytes:
 
 def replay(known: KeyRecord) -> Answer:
     """The first answer again, be it a success or a rejection."""
-    if known.accepted:
-        return msgspec.json.decode(known.answer, type=_either(known.answer))
-    problem = msgspec.json.decode(known.answer, type=Problem)
+    try:
+        if known.accepted:
+            return msgspec.json.decode(known.answer, type=_either(known.answer))
+        problem = msgspec.json.decode(known.answer, type=Problem)
+    except msgspec.MsgspecError:
+        raise DamagedRowError(
+            "the answer that was kept under this Idempotency-Key cannot be read",
+            next_step="Nothing was sent. GET /orders shows the order of this key",
+        ) from None
     raise OrderRejectedError(problem.detail, next_step=problem.next_step, extra=problem.extra)
 
 

@@ -7,7 +7,7 @@ not the one from before halts trading, too, until a person accepts it.
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import msgspec
@@ -18,6 +18,7 @@ from bridge.store import Database, settings
 from bridge.store.identity import ACCEPT
 
 _NAME: Final = "trading.halt"
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 JOURNAL: Final = "journal"
 """Who has halted trading when the journal is not accepted."""
 Cancelling = Literal["none", "own", "all"]
@@ -98,7 +99,12 @@ class HaltSwitch:
 def stored(connection: sqlite3.Connection) -> Halt | None:
     """What the journal says; asked again in the transaction that writes an order down."""
     value = settings.get(connection, _NAME)
-    return None if value is None else msgspec.json.decode(value, type=Halt)
+    if value is None:
+        return None
+    try:
+        return msgspec.json.decode(value, type=Halt)
+    except msgspec.MsgspecError:  # there was one, whatever it said
+        return Halt(since=_LONG_AGO, by="", reason="the halt in the journal cannot be read")
 
 
 def halted(halt: Halt) -> TradingHaltedError:

@@ -87,4 +87,8 @@ class NumberSequence:
 
 def _stored(connection: sqlite3.Connection) -> Unbroken | None:
     value = settings.get(connection, _NAME)
-    return None if value is None else msgspec.json.decode(value, type=Unbroken)
+    try:
+        return None if value is None else msgspec.json.decode(value, type=Unbroken)
+    except msgspec.MsgspecError:
+        log.warning("order-numbers-unreadable", hint="they count as begun anew")
+        return None

@@ -8,8 +8,9 @@ that knows about threads.
     rows = await database.read(keys.active)
 """
 
-from bridge.store.database import (
-    Database,
+from bridge.store.database import Database
+from bridge.store.errors import (
+    DamagedRowError,
     StoreBehindError,
     StoreBusyError,
     StoreError,
@@ -17,6 +18,7 @@ from bridge.store.database import (
 )
 
 __all__ = [
+    "DamagedRowError",
     "Database",
     "StoreBehindError",
     "StoreBusyError",

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from bridge.store.damage import detail
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 _HEAD: Final = "audit_head"
@@ -162,7 +163,7 @@ def _entry(row: sqlite3.Row) -> AuditEntry:
         request_id=row["request_id"],
         action=row["action"],
         target=row["target"],
-        detail=msgspec.json.decode(row["detail"]),
+        detail=detail(row["detail"]),
         result=row["result"],
         chain=row["chain"],
     )

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from bridge.store.damage import detail
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 KEPT: Final = 2000
@@ -41,7 +42,7 @@ def newest(connection: sqlite3.Connection, limit: int = 100) -> list[ConnectionE
             sequence=row["sequence"],
             at=from_milliseconds(row["at"]),
             kind=row["kind"],
-            detail=msgspec.json.decode(row["detail"]),
+            detail=detail(row["detail"]),
         )
         for row in reversed(rows)
     ]

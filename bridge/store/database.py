@@ -5,11 +5,6 @@ on side by side, so a long page of executions never delays an order. Every write
 transaction that is on the disk (fsync) when `write` returns, unless the caller says that losing the
 last moments in a power cut would do (`durable=False`; it is still safe against a crash of the
 process).
-
-Errors: StoreError
-          StoreBusyError     another process has the journal open
-          StoreBehindError   it does not keep up with what the broker says
-          StoreTooNewError   written by a newer bridge that changed what older ones rely on
 """
 
 import asyncio
@@ -23,8 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from bridge.errors import BridgeError, Kind
 from bridge.store import migrations
+from bridge.store.errors import (
+    DamagedRowError,
+    StoreBusyError,
+    StoreError,
+    StoreTooNewError,
+)
 from bridge.store.identity import Identity
 
 FILE_NAME: Final = "journal.sqlite3"
@@ -55,32 +55,6 @@ _LASTING: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
-
-
-class StoreError(BridgeError):
-    """The journal cannot be used; `detail` says why and `next_step` what to do."""
-
-    code = "store-unavailable"
-    kind = Kind.UNAVAILABLE
-
-
-class StoreBusyError(StoreError):
-    """Another bridge has this data folder open: two writers would send orders twice."""
-
-    code = "store-busy"
-
-
-class StoreBehindError(StoreError):
-    """What came before could not be written in time."""
-
-    code = "journal-behind"
-    next_step = "Nothing was sent. /health says what keeps the journal from being written"
-
-
-class StoreTooNewError(StoreError):
-    """The file was made by a newer release, in a way that this one would misread."""
-
-    code = "store-too-new"
 
 
 class Database:
@@ -195,6 +169,8 @@ class Database:
         try:
             return await loop.run_in_executor(thread, call, *arguments)
         except sqlite3.DatabaseError as error:
+            if str(error).startswith("Could not decode"):
+                raise DamagedRowError(f"a text of the journal is damaged: {error}") from None
             step = _TROUBLES.get(_primary(error))
             if step is None:
                 raise
@@ -245,7 +221,8 @@ def may_heal(error: Exception) -> bool:
     """Whether the same work may succeed later: trouble of the disk, not of what is written."""
     if isinstance(error, sqlite3.Error):
         return _primary(error) in _TROUBLES.keys() - _LASTING
-    return isinstance(error, StoreError | OSError | MemoryError)
+    damaged = isinstance(error, DamagedRowError)
+    return isinstance(error, StoreError | OSError | MemoryError) and not damaged
 
 
 def _primary(error: sqlite3.Error) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from bridge.store.damage import readable
+
 
 def save(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
     """Sets these fields and leaves the others as they are."""
@@ -22,4 +24,8 @@ def save(connection: sqlite3.Connection, values: Mapping[str, Any]) -> None:
 def load(connection: sqlite3.Connection) -> dict[str, Any]:
     """All fields that were ever saved."""
     rows = connection.execute("SELECT name, value FROM diagnostics")
-    return {row["name"]: msgspec.json.decode(row["value"]) for row in rows}
+    return dict(readable("diagnostics", rows, _value))
+
+
+def _value(row: sqlite3.Row) -> tuple[str, Any]:
+    return row["name"], msgspec.json.decode(row["value"])

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.model import Execution
+from bridge.model import Contract, Execution
+from bridge.store.damage import readable, wanted
 from bridge.store.execution_ids import split
 from bridge.store.times import from_milliseconds, to_milliseconds
 
@@ -133,13 +134,13 @@ def by_exec_id(connection: sqlite3.Connection, exec_id: str) -> ExecutionRow | N
     """The execution behind any of its ids, corrections' too."""
     stem, _ = split(exec_id)
     row = connection.execute(f"{_SELECT} WHERE stem = ?", (stem,)).fetchone()
-    return None if row is None else _execution(row)
+    return None if row is None else wanted("executions", row, _execution)
 
 
 def of_order(connection: sqlite3.Connection, order_id: str) -> list[ExecutionRow]:
     """The executions of one order, in the order in which they came."""
     rows = connection.execute(f"{_SELECT} WHERE order_id = ? ORDER BY sequence", (order_id,))
-    return [_execution(row) for row in rows]
+    return list(readable("executions", rows, _execution))
 
 
 def sum_of_order(connection: sqlite3.Connection, order_id: str) -> tuple[float, float]:
@@ -164,7 +165,7 @@ def by_time(
     condition = f" WHERE {' AND '.join(where)}" if where else ""
     order = " ORDER BY executions.at, executions.sequence LIMIT ?"
     rows = connection.execute(f"{_SELECT}{condition}{order}", (*values, limit))
-    return [_execution(row) for row in rows]
+    return list(readable("executions", rows, _execution))
 
 
 def by_change(
@@ -176,7 +177,7 @@ def by_change(
     rows = connection.execute(
         f"{_SELECT} WHERE {condition} ORDER BY executions.change LIMIT ?", (*values, after, limit)
     )
-    return [_execution(row) for row in rows]
+    return list(readable("executions", rows, _execution))
 
 
 def newest_change(connection: sqlite3.Connection) -> int:
@@ -207,7 +208,7 @@ def _conditions(query: Query) -> tuple[list[str], list[Any]]:
 
 
 def _execution(row: sqlite3.Row) -> ExecutionRow:
-    detail = msgspec.json.decode(row["detail"], type=Execution)
+    detail = _detail(row)
     return ExecutionRow(
         sequence=row["sequence"],
         change=row["change"],
@@ -218,3 +219,29 @@ def _execution(row: sqlite3.Row) -> ExecutionRow:
         commission_currency=row["commission_currency"],
         realized_pnl=row["realized_pnl"],
     )
+
+
+def _detail(row: sqlite3.Row) -> Execution:
+    """The execution as it was told; where that is damaged, what its columns hold."""
+    try:
+        return msgspec.json.decode(row["detail"], type=Execution)
+    except msgspec.MsgspecError:
+        return Execution(
+            exec_id=row["broker_exec_id"],
+            time=from_milliseconds(row["at"]),
+            contract=Contract(
+                con_id=row["con_id"],
+                symbol=row["symbol"],
+                sec_type=row["sec_type"],
+                exchange="",
+                currency=row["currency"],
+            ),
+            account=row["account"],
+            side=row["side"],
+            quantity=row["quantity"],
+            price=row["price"],
+            perm_id=row["perm_id"],
+            client_id=row["client_id"],
+            order_id=row["broker_order_id"],
+            order_ref=row["order_ref"],
+        )

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from bridge.store.damage import readable
 from bridge.store.times import (
     from_milliseconds,
     optional_from_milliseconds,
@@ -98,7 +99,7 @@ def everything(connection: sqlite3.Connection) -> list[ApiKey]:
         "SELECT *, '{}' AS bounds FROM api_keys UNION ALL SELECT * FROM bound_api_keys"
         " ORDER BY created_at, id"
     )
-    return [_key(row) for row in rows]
+    return list(readable("api_keys", rows, _key))
 
 
 def revoke(connection: sqlite3.Connection, key_id: str, at: datetime) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from bridge.store.damage import detail
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 
@@ -40,7 +41,7 @@ def of_order(connection: sqlite3.Connection, order_id: str) -> list[OrderEvent]:
             sequence=row["sequence"],
             at=from_milliseconds(row["at"]),
             kind=row["kind"],
-            detail=msgspec.json.decode(row["detail"]),
+            detail=detail(row["detail"]),
         )
         for row in rows
     ]

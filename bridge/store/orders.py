@@ -11,6 +11,7 @@ import msgspec
 
 from bridge.model import Contract, Order
 from bridge.orders.status import OPEN_STATES, State, Status
+from bridge.store.damage import readable, wanted
 from bridge.store.times import (
     from_milliseconds,
     optional_from_milliseconds,
@@ -114,7 +115,7 @@ def get(connection: sqlite3.Connection, order_id: str) -> OrderRecord | None:
 
 def by_key(connection: sqlite3.Connection, key_digest: str) -> list[OrderRecord]:
     """Every order that was made under this idempotency key, oldest first."""
-    return _many(
+    return _every(
         connection.execute(
             "SELECT * FROM orders WHERE key_digest = ? ORDER BY sequence", (key_digest,)
         )
@@ -131,7 +132,7 @@ def give_key(connection: sqlite3.Connection, beginning: str, key_digest: str) ->
 
 def by_group(connection: sqlite3.Connection, group_id: str) -> list[OrderRecord]:
     """The orders of one group, in the order in which they were made."""
-    return _many(
+    return _every(
         connection.execute("SELECT * FROM orders WHERE group_id = ? ORDER BY sequence", (group_id,))
     )
 
@@ -256,7 +257,7 @@ def page(
         (*values, limit + 1),
     ).fetchall()
     cursor = int(rows[limit - 1]["sequence"]) if len(rows) > limit else None
-    return [_record(row) for row in rows[:limit]], cursor
+    return _many(rows[:limit]), cursor
 
 
 def _row(record: OrderRecord) -> dict[str, Any]:
@@ -286,8 +287,13 @@ def _record(row: sqlite3.Row) -> OrderRecord:
 
 def _one(rows: sqlite3.Cursor) -> OrderRecord | None:
     row = rows.fetchone()
-    return None if row is None else _record(row)
+    return None if row is None else wanted("orders", row, _record)
 
 
 def _many(rows: Iterable[sqlite3.Row]) -> list[OrderRecord]:
-    return [_record(row) for row in rows]
+    return list(readable("orders", rows, _record))
+
+
+def _every(rows: Iterable[sqlite3.Row]) -> list[OrderRecord]:
+    """Where leaving one out would mean that it was never made."""
+    return [wanted("orders", row, _record) for row in rows]

@@ -5,6 +5,7 @@ The wire of the moment, what is known, and who may ask.
 
 from __future__ import annotations
 
+from datetime import datetime
 from random import Random
 
 import structlog
@@ -27,6 +28,10 @@ from bridge.tws.wire import Wire
 
 log = structlog.get_logger(__name__)
 
+CLOCK_STEP = "let its clock be set (timedatectl set-ntp true)"
+MOST_SKEW = 60.0
+"""Seconds; beyond them times of orders, days and restarts are wrong, on one side or the other."""
+
 
 class Link:
     """Owned by one session; its parts share it instead of knowing one another."""
@@ -46,6 +51,8 @@ class Link:
         self.accounts: tuple[str, ...] = ()
         self.next_order_id: int | None = None
         self.next_valid_id: int | None = None
+        self.clock_skew: float | None = None
+        """Seconds by which the gateway's clock is ahead of this machine's, as last asked."""
 
     @property
     def upstream(self) -> bool:
@@ -76,6 +83,25 @@ class Link:
         if state is ConnectionState.SESSION_CONFLICT:
             return SessionConflictError(what, next_step=step, extra={"state": state.value})
         return NotConnectedError(what, next_step=step, extra={"state": state.value})
+
+    def gateway_time(self, moment: datetime) -> None:
+        """The gateway has said what time it is."""
+        before = self.clock_is_off
+        self.clock_skew = (moment - self.clock.now()).total_seconds()
+        if self.clock_is_off and not before:
+            log.error("clock-off", seconds=round(self.clock_skew), hint=CLOCK_STEP)
+            self.diagnostics.note("clock-off", seconds=round(self.clock_skew))
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether this machine's clock and the gateway's are too far apart."""
+        return self.clock_skew is not None and abs(self.clock_skew) > MOST_SKEW
+
+    def clock_words(self) -> str:
+        """What is wrong with the clock, and what to do."""
+        skew = self.clock_skew or 0.0
+        where = "behind" if skew > 0 else "ahead of"
+        return f"this machine's clock is {abs(skew):.0f} s {where} the gateway's: {CLOCK_STEP}"
 
     def expected_now(self) -> bool:
         """Whether a loss at this moment is a planned restart."""

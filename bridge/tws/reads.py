@@ -67,7 +67,9 @@ class Reads:
         self._time_answered = clock.monotonic()
         if answer[0] is None:
             raise UnreadableAnswerError("the gateway's clock shows no time")
-        return datetime.fromtimestamp(answer[0], UTC)
+        moment = datetime.fromtimestamp(answer[0], UTC)
+        self.link.gateway_time(moment)
+        return moment
 
     async def contract_details(
         self,

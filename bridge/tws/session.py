@@ -37,6 +37,7 @@ class TwsSession(Reads):
         self.subscriptions = Subscriptions(self.link)
         self._reconciliation = Reconciliation(self.link)
         self._reconciliation.add(Hook("subscriptions", self._restore, required=False))
+        self._reconciliation.add(Hook("clock", self._look_at_clock, required=False))
         self._messages = Messages(self.link, self.subscriptions, self._reconciliation)
         self.supervisor = Supervisor(
             self.link,
@@ -196,6 +197,9 @@ class TwsSession(Reads):
 
     async def _restore(self) -> None:
         self.subscriptions.restore()
+
+    async def _look_at_clock(self) -> None:
+        await self.current_time()
 
     async def _beat(self, seconds: float) -> None:
         await self.current_time(timeout=seconds + self._time_gap())

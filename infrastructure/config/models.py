@@ -145,6 +145,7 @@ AlertEvent = Literal[
     "order-unknown",
     "journal",
     "message-set-aside",
+    "clock",
     "portal-login",
     "certificate",
     "disk-low",

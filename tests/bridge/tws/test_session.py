@@ -178,3 +178,16 @@ async def test_a_deadline_ends_a_request_and_poisons_none_after_it(
     assert await session.positions(timeout=2) == ()
     assert await session.all_open_orders(timeout=2) == ()
     assert len(session.link.requests) == 0
+
+
+@pytest.mark.parametrize(("hours", "off"), [(0.0, False), (2.0, True)])
+async def test_a_clock_that_is_off_is_seen_when_the_session_is_ready(
+    simulator: Simulator, start_session: StartSession, hours: float, off: bool
+) -> None:
+    simulator.world.clock.advance(hours * 3600)
+    session = await start_session(simulator.tws.port)
+    await eventually(lambda: session.link.clock_skew is not None)
+    assert session.link.clock_is_off is off
+    assert session.state is State.READY
+    if off:
+        assert "7200 s behind" in session.link.clock_words() or "719" in session.link.clock_words()

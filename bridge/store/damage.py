@@ -1,0 +1,73 @@
+"""Rows that cannot be read: one line in the log, and never a reason not to start.
+
+Where a list is read, a damaged row is left out; where one certain row is wanted, its reader hears
+of it: an order must not be sent because the row of its key cannot be read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+
+from bridge.store.errors import DamagedRowError
+
+log = structlog.get_logger(__name__)
+
+Row = TypeVar("Row")
+_DAMAGE: Final = (ValueError, TypeError, KeyError, OverflowError)  # msgspec's are ValueErrors
+_MOST_TOLD: Final = 1000
+_told: set[tuple[str, str]] = set()
+
+
+def wanted(table: str, row: sqlite3.Row, build: Callable[[sqlite3.Row], Row]) -> Row:
+    """The row as a value.
+
+    Raises:
+        DamagedRowError: it cannot be read.
+    """
+    try:
+        return build(row)
+    except _DAMAGE as error:
+        _tell(table, row, error)
+        raise DamagedRowError(f"row {_name(row)} of {table} is damaged: {_line(error)}") from None
+
+
+def readable(
+    table: str, rows: Iterable[sqlite3.Row], build: Callable[[sqlite3.Row], Row]
+) -> Iterator[Row]:
+    """The rows as values, without those that cannot be read."""
+    for row in rows:
+        try:
+            yield build(row)
+        except _DAMAGE as error:
+            _tell(table, row, error)
+
+
+def detail(text: str) -> dict[str, Any]:
+    """A member that explains a row; what is left of it when it is damaged."""
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except _DAMAGE:
+        return {"damaged": text[:200]}
+
+
+def _tell(table: str, row: sqlite3.Row, error: Exception) -> None:
+    """Once for each row."""
+    name = _name(row)
+    if (table, name) in _told or len(_told) >= _MOST_TOLD:
+        return
+    _told.add((table, name))
+    log.error("row-damaged", table=table, row=name, error=_line(error))
+
+
+def _name(row: sqlite3.Row) -> str:
+    """Its sequence number or its name."""
+    return str(row["sequence"] if "sequence" in row.keys() else row[0])[:80]  # noqa: SIM118
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
