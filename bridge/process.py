@@ -35,6 +35,8 @@ def target_of(environment: Environment) -> Target:
         time_zone=environment.time_zone,
         restarts=environment.restarts,
         login_state_file=environment.login_state_file,
+        other_login_file=environment.other_login_file,
+        session=environment.trading_mode,
     )
 
 

@@ -126,7 +126,7 @@ class ChangesPending(GangwayError):
 class WaitingForPerson(GangwayError):
     """A person has to act (approve 2FA on IBKR Mobile); nothing was torn down."""
 
-    code: str = "waiting-for-2fa"
+    code: str = "waiting-2fa"
     exit_code = 4
 
 

@@ -91,6 +91,10 @@ class AlertDesk:
             message = Message(title=RESOLVED[kind], body="Nothing to do.", level="success")
             self._put(kind, message)
 
+    def forgotten(self, kind: AlertKind) -> None:
+        """A condition does not hold, and nothing good has come of it: nothing is told."""
+        self._active.pop(kind, None)
+
     def tell(self, kind: AlertKind, body: str) -> bool:
         """An event; whether it is told about now."""
         return self._tell(kind, body, count=True)

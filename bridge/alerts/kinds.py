@@ -14,6 +14,7 @@ class AlertKind(StrEnum):
     CONNECTION_LOST = "connection-lost"
     BAD_CREDENTIALS = "bad-credentials"
     LOGIN_LOCKED = "login-locked"
+    LOGIN_BLOCKED = "login-blocked"
     ORDER_UNKNOWN = "order-unknown"
     JOURNAL = "journal"
     MESSAGE_SET_ASIDE = "message-set-aside"
@@ -30,6 +31,7 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.CONNECTION_LOST: "No connection to the broker",
     AlertKind.BAD_CREDENTIALS: "The gateway's login was refused",
     AlertKind.LOGIN_LOCKED: "The gateway's login is locked",
+    AlertKind.LOGIN_BLOCKED: "The gateway's login waits for a person",
     AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
     AlertKind.JOURNAL: "The journal of orders needs a person",
     AlertKind.MESSAGE_SET_ASIDE: "A message of the broker's could not be kept",
@@ -48,6 +50,7 @@ RESOLVED: dict[AlertKind, str] = {
     AlertKind.LOGIN_LOCKED: "The gateway's login is no longer locked",
     AlertKind.JOURNAL: "The journal of orders is fine again",
     AlertKind.CLOCK: "The clock of the bridge's machine is right again",
+    AlertKind.LOGIN_BLOCKED: "The gateway's login goes on",
     AlertKind.PORTAL_LOGIN: "The Client Portal session is back",
     AlertKind.CERTIFICATE: "The certificate is fine again",
     AlertKind.DISK_LOW: "The disk has room again",

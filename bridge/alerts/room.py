@@ -93,7 +93,6 @@ def _conditions(services: Services, desk: AlertDesk) -> Callable[[], Coroutine[N
         services[TwsSession].link,
         services.clock,
         lost_seconds=environment.alert_lost_minutes * 60.0,
-        login_state_file=environment.login_state_file,
         journal=services.journal,
     )
 

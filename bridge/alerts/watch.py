@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from bridge.alerts.desk import AlertDesk
 from bridge.alerts.kinds import AlertKind
 from bridge.clock import Clock
+from bridge.login import words
+from bridge.login.model import Login
 from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
 from bridge.store.condition import JournalCondition
-from bridge.tws import advice, login_state
+from bridge.tws import advice
 from bridge.tws.link import Link
 from bridge.tws.machine import can_trade
 from bridge.tws.state import ConnectionState
 
 PortalLook = Callable[[], SessionView]
 LOOK_SECONDS: Final = 5.0
-BAD_LOGIN: Final = {
-    "bad-credentials": (
-        AlertKind.BAD_CREDENTIALS,
-        "The broker refuses the user name or password. Mend them (deploy.py secrets set), deploy.",
-    ),
-    "locked": (
-        AlertKind.LOGIN_LOCKED,
-        "Too many failed logins. Wait as long as the broker says, mend the secrets, then deploy.",
-    ),
+LOGIN_KINDS: Final = (
+    AlertKind.WAITING_2FA,
+    AlertKind.BAD_CREDENTIALS,
+    AlertKind.LOGIN_LOCKED,
+    AlertKind.LOGIN_BLOCKED,
+)
+HELD_KINDS: Final = {
+    "bad-credentials": AlertKind.BAD_CREDENTIALS,
+    "account-locked": AlertKind.LOGIN_LOCKED,
 }
+UNDER_WAY: Final = (words.STARTING, words.LOGGING_IN, words.RESTARTING, words.UNKNOWN)
+"""States that lead to another one soon: what was told stays told until then."""
 
 
 class ConditionWatch:
@@ -39,7 +42,6 @@ class ConditionWatch:
         link: the state of the TWS session.
         clock: counts how long the connection has been lost.
         lost_seconds: after this long without a connection it is told.
-        login_state_file: where a hook beside the gateway writes what its login waits for.
         journal: whether what has to be kept can be kept.
     """
 
@@ -50,14 +52,12 @@ class ConditionWatch:
         clock: Clock,
         *,
         lost_seconds: float,
-        login_state_file: Path | None = None,
         journal: JournalCondition | None = None,
     ) -> None:
         self._desk = desk
         self._link = link
         self._clock = clock
         self._lost_seconds = lost_seconds
-        self._login_state_file = login_state_file
         self._journal = journal or JournalCondition()
         self._lost_since: float | None = None
 
@@ -101,16 +101,25 @@ class ConditionWatch:
             self._desk.raised(AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(link)}")
 
     def _look_at_login(self) -> None:
+        """Good news is only told when the gateway is logged in, not when it waits no longer."""
+        login = self._link.login()
+        if login is None:
+            self._look_without_file()
+            return
+        holds = _condition(login)
+        for kind in LOGIN_KINDS:
+            if kind is holds:
+                self._desk.raised(kind, advice.of_login(login))
+            elif login.state == words.LOGGED_IN:
+                self._desk.cleared(kind)
+            elif holds is not None or login.state not in UNDER_WAY:
+                self._desk.forgotten(kind)
+
+    def _look_without_file(self) -> None:
         if self._link.machine.state is ConnectionState.WAITING_FOR_2FA:
             self._desk.raised(AlertKind.WAITING_2FA, advice.next_action(self._link))
         else:
             self._desk.cleared(AlertKind.WAITING_2FA)
-        said = login_state.word(self._login_state_file)
-        for word, (kind, body) in BAD_LOGIN.items():
-            if said == word:
-                self._desk.raised(kind, body)
-            else:
-                self._desk.cleared(kind)
 
     def _look_at_portal(self, portal: SessionView) -> None:
         if portal.state is PortalState.LOGIN_REQUIRED:
@@ -119,3 +128,12 @@ class ConditionWatch:
             )
         elif portal.state in {PortalState.CONNECTED, PortalState.OFF}:
             self._desk.cleared(AlertKind.PORTAL_LOGIN)
+
+
+def _condition(login: Login) -> AlertKind | None:
+    """What a person has to know of a login."""
+    if login.state == words.WAITING_2FA:
+        return AlertKind.WAITING_2FA
+    if login.state == words.HELD:
+        return HELD_KINDS.get(login.code or "", AlertKind.LOGIN_BLOCKED)
+    return AlertKind.LOGIN_BLOCKED if login.state == words.BLOCKED else None

@@ -5,7 +5,7 @@ Answered from what is known, without waiting for anything.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from msgspec import UNSET, UnsetType
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -16,6 +16,7 @@ from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Answer, Params
 from bridge.api.scopes import Scope
 from bridge.errors import BridgeError, Kind
+from bridge.login.model import Login
 from bridge.restart_calendar import PlannedRestart
 from bridge.services import HealthOverlay, Services
 from bridge.tws import advice
@@ -79,6 +80,28 @@ class Journal(Answer):
     quarantined: int
 
 
+class LoginView(Answer):
+    """The gateway's login, as far as its container tells.
+
+    `state` is one of starting, logging-in, waiting-2fa, waiting-broker, logged-in, restarting,
+    blocked, held, stopped, unknown. `kind` (push, code, device, passkey) says what is waited for
+    and `until` how long; `why` (maintenance, no-answer, throttled) why the broker does not let it
+    in and `retryAt` when it is tried again; `window` is the title that nobody answers; `code`
+    names the trouble: when held, nothing is tried until a person acts.
+    """
+
+    state: str
+    since: datetime | None
+    kind: str | None
+    why: str | None
+    until: datetime | None
+    retry_at: datetime | None
+    window: str | None
+    code: str | None
+    controller: str | None
+    session: str | None
+
+
 class Health(Answer):
     """The session as it is, the root cause of what is wrong, and what to do."""
 
@@ -117,6 +140,8 @@ class Health(Answer):
     next_restart: PlannedRestart | None
     restart_under_way: bool
     journal: Journal
+    login: LoginView
+    logins: tuple[LoginView, ...]
     clock: datetime
     clock_skew: float | None
 
@@ -131,6 +156,27 @@ def overlay(services: Services) -> HealthOverlay | None:
     """The first room that has something to say."""
     found = (ask() for ask in services.health_overlays)
     return next((each for each in found if each is not None), None)
+
+
+def login_view(login: Login | None, session: str | None) -> LoginView:
+    """The view of a login; of none, that nothing is known."""
+    shown = login or Login(session)
+    return LoginView(
+        state=shown.state,
+        since=_moment(shown.since),
+        kind=shown.kind,
+        why=shown.why,
+        until=_moment(shown.until),
+        retry_at=_moment(shown.retry_at),
+        window=shown.window,
+        code=shown.code,
+        controller=shown.controller,
+        session=shown.session,
+    )
+
+
+def _moment(at: float | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(int(at), UTC)
 
 
 def health(services: Services) -> Health:
@@ -153,6 +199,8 @@ def health(services: Services) -> Health:
     elif link.clock_is_off and state is State.READY:
         action = link.clock_words()
     degraded = state is State.READY and (condition.quarantined > 0 or link.clock_is_off)
+    own = login_view(link.login(), services.environment.trading_mode)
+    other = link.other_login_file.read(now.timestamp())
     return Health(
         status="degraded" if degraded else _status(session, state),
         state=state.value,
@@ -204,6 +252,8 @@ def health(services: Services) -> Health:
             queue_age=round(condition.queue_age, 1),
             quarantined=condition.quarantined,
         ),
+        login=own,
+        logins=(own,) if other is None else (own, login_view(other, other.session)),
         clock=now,
         clock_skew=link.clock_skew,
     )

@@ -70,7 +70,7 @@ ROWS: tuple[Row, ...] = (
     Row("failed", r"system is not currently available|not currently available; event=Opened"),
     Row("no-answer", r"IBC: Connection to server failed"),
     Row("refused", r"entitled: Unrecognized Username or Password; event=Opened"),
-    Row("locked", r"Too many failed login attempts(\.|$|; event=Opened)"),
+    Row("locked", r"Too many failed login attempts"),
     Row("no-window", r"failed to display login dialog"),
     Row("yielded", r"\(scenario [246]\)"),
     Row("choice", r"\(scenario 1\)|User must choose whether to continue"),
@@ -157,6 +157,7 @@ ROWS: tuple[Row, ...] = (
     Row("exhausted", r"ALERT_JVM_RESTART_EXHAUSTED"),
     Row("expired", r"ALERT_PASSWORD_EXPIRED"),
     Row("failed", r"ALERT_IBKR_MAINTENANCE_RECOVERY"),
+    Row("controller", r"gangway: controller ([A-Z_]+)$", True),
     # --- what our own hook prints
     Row("pause", r"gangway: the next login attempt is in ([0-9]+) s", True),
     Row("held", r"gangway: the login is held: ([a-z-]+)", True),
@@ -164,7 +165,7 @@ ROWS: tuple[Row, ...] = (
 
 _RELEVANT = re.compile(RELEVANT)
 _ROWS = tuple((row.event, re.compile(row.pattern), row.argument) for row in ROWS)
-_TITLE = re.compile(r"[^A-Za-z .,'-]")
+_TITLE = re.compile(r"[^A-Za-z_ .,'-]")
 _SOURCES = (
     (IBCONTROLLER, re.compile(r"IBController > ")),
     (IBC, re.compile(r" IBC: |IBC returned exit status|Starting IBC version")),

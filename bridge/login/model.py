@@ -116,6 +116,12 @@ class Login:
                     break
         return self._changed(before)
 
+    def resume(self, at: float) -> None:
+        """It was logged in until now, and restarts inside its container."""
+        self._at, self._completed = at, True
+        self._become(words.RESTARTING)
+        self.since = at
+
     # --- out ----------------------------------------------------------------------------------
     @property
     def told(self) -> str:
@@ -320,7 +326,7 @@ class Login:
             self._become(words.RESTARTING)
 
     def _on_token_refused(self, _: str) -> None:
-        self.began = PASSWORD
+        self.began = TOKEN
         self._become(words.LOGGING_IN, code="token-refused")
 
     # --- the second factor --------------------------------------------------------------------
@@ -426,9 +432,9 @@ def iso(at: float | None) -> str | None:
     return dt.datetime.fromtimestamp(int(at), dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: UP017 - Python 3.9
 
 
-def replay(text: str, session: str | None = None, controller: str | None = None) -> Login:
+def replay(text: str, session: str | None = None, into: Login | None = None) -> Login:
     """The login that a container has written down: a line is `SECONDS EVENT [ARGUMENT]`."""
-    login = Login(session, controller)
+    login = into or Login(session)
     for line in text.splitlines():
         at, event, argument = (*line.split(None, 2), "", "")[:3]
         if at.isdigit() and event:

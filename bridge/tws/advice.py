@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bridge.login import words
+from bridge.login.model import Login, iso
 from bridge.tws.dial import DialProblem
 from bridge.tws.state import ConnectionState as State
 
 if TYPE_CHECKING:
     from bridge.tws.link import Link
+
+_FOR_A_PERSON = (words.HELD, words.BLOCKED, words.WAITING_2FA)
+_AWAY = (State.WAITING_FOR_GATEWAY, State.WAITING_FOR_2FA, State.CONNECTING, State.RECONNECTING)
 
 
 def explain(link: Link) -> str:
@@ -27,6 +32,9 @@ def explain(link: Link) -> str:
         State.SESSION_CONFLICT: "another session is in the way",
     }
     text = lines.get(link.machine.state, "the session is ready")
+    login = link.login() if link.machine.state in _AWAY else None
+    if login is not None and login.state != words.LOGGED_IN:
+        return f"the gateway at {address} is not logged in: {login.told}"
     error = link.diagnostics.record.last_reconnect_error
     return f"{text} ({error})" if error and facts.problem else text
 
@@ -34,10 +42,38 @@ def explain(link: Link) -> str:
 def next_action(link: Link) -> str:
     """A sentence for a person; says so when there is nothing to do."""
     state = link.machine.state
+    login = link.login()
+    if login is not None and (
+        login.state == words.BLOCKED or (state in _AWAY and login.state in _FOR_A_PERSON)
+    ):
+        return of_login(login)
     restart = link.target.restarts.active(link.clock.now())
     if restart and state not in (State.READY, State.SESSION_CONFLICT):
         return _planned(restart.kind, f"{restart.until:%H:%M} UTC")
+    known = login is not None and login.state not in (words.LOGGED_IN, words.UNKNOWN)
+    if login is not None and known and state in _AWAY:
+        return of_login(login)
     return _ACTIONS[state](link)
+
+
+def of_login(login: Login) -> str:
+    """What a person should do about the login, true in its very state."""
+    trouble = login.trouble
+    if login.state == words.WAITING_2FA and trouble is None:
+        how = "on IBKR Mobile" if login.kind == words.PUSH else "as IBKR asks for it"
+        return f"Approve the login {how}; the bridge connects by itself afterwards"
+    if trouble is not None:
+        text = f"{trouble.message[0].upper()}{trouble.message[1:]}"
+        title = f" ({login.window})" if login.window else ""
+        retry = iso(login.retry_at)
+        when = f" (next attempt at {retry})" if retry else ""
+        return f"{text}{title}: {trouble.hint}{when}"
+    if login.state == words.STOPPED:
+        return (
+            "The gateway has ended and is started again, unless it was stopped on purpose: then"
+            " ./deploy.py up"
+        )
+    return f"Nothing: the gateway is {login.told}; the bridge connects by itself afterwards"
 
 
 def _planned(kind: str, until: str) -> str:

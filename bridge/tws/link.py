@@ -11,6 +11,8 @@ from random import Random
 import structlog
 
 from bridge.clock import TimerClock
+from bridge.login import words
+from bridge.login.model import Login
 from bridge.tws import advice
 from bridge.tws.breaker import Breakers
 from bridge.tws.code_table import CodeClass
@@ -19,6 +21,7 @@ from bridge.tws.diagnostics import Diagnostics
 from bridge.tws.dial import DialProblem
 from bridge.tws.errors import NotConnectedError, SessionConflictError, UpstreamLostError
 from bridge.tws.gateway import GatewayEvents
+from bridge.tws.login_state import LoginFile
 from bridge.tws.machine import Machine, Socket, can_trade
 from bridge.tws.pacing import Pacer
 from bridge.tws.requests import Requests
@@ -26,6 +29,7 @@ from bridge.tws.state import ConnectionState
 from bridge.tws.target import Target
 from bridge.tws.wire import Wire
 
+_OTHER = {"live": "paper", "paper": "live"}
 log = structlog.get_logger(__name__)
 
 CLOCK_STEP = "let its clock be set (timedatectl set-ntp true)"
@@ -46,6 +50,8 @@ class Link:
         self.breakers = Breakers(clock)
         self.diagnostics = Diagnostics(clock)
         self.machine = Machine(clock, self._state_changed)
+        self.login_file = LoginFile(target.login_state_file, target.session)
+        self.other_login_file = LoginFile(target.other_login_file, _OTHER.get(target.session or ""))
         self.wire: Wire | None = None
         self.server_version = 0
         self.accounts: tuple[str, ...] = ()
@@ -106,6 +112,21 @@ class Link:
     def expected_now(self) -> bool:
         """Whether a loss at this moment is a planned restart."""
         return self.target.restarts.active(self.clock.now()) is not None
+
+    def login(self) -> Login | None:
+        """The gateway's login as its container tells it; None where nothing tells.
+
+        A session that is up outranks it: whoever serves the API is logged in.
+        """
+        now = self.clock.now().timestamp()
+        login = self.login_file.read(now)
+        if self.machine.facts.socket is not Socket.UP:
+            return login
+        if login is None or login.state not in (words.LOGGED_IN, words.BLOCKED):
+            serving = Login(self.target.session, login.controller if login else None)
+            serving.state, serving.since = words.LOGGED_IN, self.machine.since.timestamp()
+            return serving
+        return login
 
     def broker_said(self, code: int, text: str) -> None:
         """Keeps what the broker said for diagnostics; farm notices and chatter apart."""

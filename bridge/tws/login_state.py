@@ -1,26 +1,61 @@
-"""What the gateway's own login says, where a hook beside the gateway writes it to a file.
+"""The login as the gateway's container writes it down, for whoever asks in the bridge.
 
-One word: ``waiting-2fa`` while a second factor is asked for, ``bad-credentials`` or ``locked`` when
-only a person can help, anything else (``starting``, ``logged-in`` ...) otherwise. Without the file
-the bridge has to guess from how connections end.
+A hook beside the gateway appends events to a file (`bridge.login.model.replay`); without the file
+nothing is known, and the bridge has to guess from how connections end. One word alone, a state of
+`bridge.login.words`, is taken as well: any other helper beside a gateway may write that.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
+
+from bridge.login import words
+from bridge.login.model import Login, replay
+
+MOST_BYTES: Final = 262_144
+"""The hook keeps its file far smaller; of a bigger one only the end is read."""
 
 
-def word(file: Path | None) -> str | None:
-    """The word in the file; None when there is none to ask."""
-    if file is None:
-        return None
-    try:
-        return next(iter(file.read_text(encoding="utf-8", errors="replace").split()), "")
-    except OSError:
-        return None
+class LoginFile:
+    """One session's file, read again only when it has changed."""
+
+    def __init__(self, file: Path | None, session: str | None = None) -> None:
+        self._file = file
+        self.session = session
+        self._seen: tuple[int, int, int] | None = None
+        self._login: Login | None = None
+
+    def read(self, now: float) -> Login | None:
+        """The login at this moment (seconds since 1970); None without a file."""
+        if self._file is None:
+            return None
+        try:
+            status = self._file.stat()
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if seen != self._seen or self._login is None:
+                self._login = self._parsed(status.st_size, status.st_mtime)
+                self._seen = seen
+        except OSError:
+            self._login = self._seen = None
+            return None
+        self._login.look(now)
+        return self._login
+
+    def _parsed(self, size: int, written: float) -> Login:
+        assert self._file is not None  # noqa: S101 - read() has looked
+        with self._file.open("rb") as content:
+            content.seek(max(0, size - MOST_BYTES))
+            text = content.read(MOST_BYTES).decode("utf-8", "replace")
+        word = text.strip()
+        if word not in words.STATES:
+            return replay(text, self.session)
+        login = Login(self.session)
+        login.state, login.since = word, written
+        return login
 
 
-def waiting_for_2fa(file: Path | None) -> bool | None:
-    """True or false as the file says; None when there is none to ask."""
-    said = word(file)
-    return None if said is None else said == "waiting-2fa"
+def waiting_for_2fa(file: LoginFile, now: float) -> bool | None:
+    """Whether a second factor is asked for; None when there is no file to ask."""
+    login = file.read(now)
+    return None if login is None else login.state == words.WAITING_2FA

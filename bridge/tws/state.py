@@ -10,7 +10,7 @@ class ConnectionState(StrEnum):
 
     STARTING = "starting"
     WAITING_FOR_GATEWAY = "waiting-for-gateway"
-    WAITING_FOR_2FA = "waiting-for-2fa"
+    WAITING_FOR_2FA = "waiting-2fa"
     CONNECTING = "connecting"
     READY = "ready"
     UPSTREAM_LOST = "upstream-lost"

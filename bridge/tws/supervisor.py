@@ -202,8 +202,9 @@ class Supervisor:
         self._tell(error.detail)
 
     def _logging_in(self, problem: DialProblem) -> bool:
-        said = login_state.waiting_for_2fa(self._link.target.login_state_file)
-        now = self._link.clock.monotonic()
+        clock = self._link.clock
+        said = login_state.waiting_for_2fa(self._link.login_file, clock.now().timestamp())
+        now = clock.monotonic()
         if problem is not DialProblem.CLOSED:
             self._closing_since = None
             return said is True

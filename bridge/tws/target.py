@@ -19,6 +19,8 @@ class Target(Struct, frozen=True, kw_only=True):
     time_zone: str = "America/New_York"  # of times that the gateway sends without a zone
     restarts: RestartCalendar = RestartCalendar()
     login_state_file: Path | None = None
+    other_login_file: Path | None = None
+    session: str | None = None  # paper or live; of the login
     start_seconds: float = 45.0  # a slow login keeps the client id waiting
     heartbeat_interval: float = 4.0
     heartbeat_patience: float = 4.0

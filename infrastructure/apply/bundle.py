@@ -14,6 +14,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = (
+    "bridge/login",
     "infrastructure/apply/host",
     "infrastructure/health",
     "infrastructure/observe",
@@ -71,6 +72,7 @@ def local_command() -> list[str]:
 def program() -> bytes:
     """What the loader reads: a length, then the compressed sources."""
     modules: dict[str, tuple[bool, str]] = {
+        "bridge": (True, ""),
         "infrastructure": (True, ""),
         "infrastructure.apply": (True, ""),
     }

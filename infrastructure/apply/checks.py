@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure.render.caddy import names
 from infrastructure.render.gateway import jvm_options
+from infrastructure.render.layout import modes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,7 @@ def checks(target: Target, services: Iterable[str]) -> dict[str, dict[str, Any]]
         "gateway": {
             "jvm": list(jvm_options(stack)) if stack.runtime == "compose" else [],
             "twoFactorWait": stack.gateway.two_factor.wait,
+            "sessions": list(modes(target)),
         },
         "bridge": {"port": stack.bridge.port},
         "caddy": {

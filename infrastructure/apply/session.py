@@ -28,6 +28,7 @@ from infrastructure.errors import (
     WaitingForPerson,
 )
 from infrastructure.plan.model import Observed, ObservedFile, ObservedService
+from infrastructure.render.layout import modes, session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -221,12 +222,18 @@ class Session:
             "hashes": {item.name: item.hash for item in release.services},
             "checks": checks(self._target, [item.name for item in release.services]),
             "wait": wait or HEALTHY_WITHIN,
+            "afresh": True,
         }
 
     def status(self) -> dict[str, Any]:
-        """`{"login": state, "bridge": the bridge's /health or None}`."""
-        port = self._target.stack.bridge.port
-        return self.ask("status", op="status", bridgePort=port)
+        """`{"login", "logins": as in /health, "bridge": the bridge's /health or None}`."""
+        return self.ask(
+            "status",
+            op="status",
+            bridgePort=self._target.stack.bridge.port,
+            sessions=list(modes(self._target)),
+            session=session(self._target),
+        )
 
     def history(self) -> dict[str, Any]:
         """`{"entries": [oldest first], "current": release}`."""
@@ -322,10 +329,13 @@ class Session:
         except KeyboardInterrupt:
             event = self._cancel()
         self.last = event
-        if event["result"] == "waiting-for-2fa":
+        if event["result"] == "waiting-2fa":
+            told = event.get("told") or "waiting for 2FA"
             raise WaitingForPerson(
-                "the gateway still waits for 2FA; nothing was torn down",
-                hint="approve on IBKR Mobile, then ./deploy.py up or status",
+                f"the gateway is still {told}; nothing was torn down"
+                if told.startswith("waiting")
+                else f"{told}; nothing was torn down",
+                hint=event.get("hint") or "then ./deploy.py up or status",
             )
         return Outcome(event["release"], event["healthy"], event["restored"], event["seconds"])
 
@@ -335,7 +345,7 @@ class Session:
         self._events = self._read()  # the interrupt has ended the one that was being read
         self._send(op="cancel")
         event = self._until("done")
-        if event["result"] == "waiting-for-2fa":
+        if event["result"] == "waiting-2fa":
             raise Interrupted("interrupted; the gateway still waits for 2FA, nothing was torn down")
         return event
 

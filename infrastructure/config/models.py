@@ -142,6 +142,7 @@ AlertEvent = Literal[
     "connection-lost",
     "bad-credentials",
     "login-locked",
+    "login-blocked",
     "order-unknown",
     "journal",
     "message-set-aside",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 STATES = {
     "waiting-for-gateway": "the gateway does not accept connections yet",
-    "waiting-for-2fa": "the gateway waits for your approval on IBKR Mobile",
+    "waiting-2fa": "the gateway waits for the second factor of its login",
     "connecting": "the bridge is connecting right now",
     "upstream-lost": "the gateway runs, but has lost its own line to IBKR",
     "stalled": "the gateway accepts connections but does not answer",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bridge.login import words
 from infrastructure.doctor.model import Evidence, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MENDS = {
-    "waiting-for-2fa": "approve on IBKR Mobile",
-    "bad-credentials": "correct the user name or `secrets set tws-password`, then up",
-    "account-locked": "wait as long as IBKR says, check the password in IBKR's web login, then up",
-    "session-taken": "end the other session, or set gateway.existing_session to primary",
-    "stopped": "./deploy.py up",
+    words.WAITING_2FA: "approve the login, as IBKR asks for it",
+    words.STOPPED: "./deploy.py up",
 }
 
 
@@ -22,11 +20,9 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     """Logged in, and able to place orders."""
     if evidence.status is None or evidence.observed is None or not evidence.observed.services:
         return
-    login, health = evidence.status["login"], evidence.status["bridge"]
-    if login == "logged-in":
-        yield Finding("login", "ok", "the gateway is logged in")
-    else:
-        yield Finding("login", "fail", login.replace("-", " "), MENDS.get(login, "see the logs"))
+    health = evidence.status["bridge"]
+    for login in evidence.status.get("logins") or [evidence.status["login"]]:
+        yield _login(login)
     if not isinstance(health, dict) or "state" not in health:
         yield Finding("bridge health", "fail", "no answer", "./deploy.py logs bridge")
     elif health.get("connected"):
@@ -34,3 +30,13 @@ def check(evidence: Evidence) -> Iterator[Finding]:
     else:
         mend = health.get("nextAction") or "./deploy.py diagnose"
         yield Finding("bridge health", "fail", f"{health['status']}, {health['state']}", mend)
+
+
+def _login(login: dict[str, Any]) -> Finding:
+    state, code = login["state"], login["code"]
+    if state == words.LOGGED_IN:
+        return Finding("login", "ok", f"the gateway is logged in ({login['session']})")
+    trouble = words.TROUBLES.get(code or "")
+    mend = trouble.hint if trouble else MENDS.get(state, "./deploy.py logs gateway --explain")
+    text = words.told(state, login["kind"], trouble, login["window"])
+    return Finding("login", "fail", f"{state}: {text}" if trouble else state, mend)

@@ -1,161 +1,150 @@
-"""The gateway's log lines to login states. Pure; standard library, Python 3.9.
+"""The logins of a gateway's container, as the host sees them. Standard library, Python 3.9.
 
-The lines are IBC's and the image's start script's (docs/gateway-image.md). Repeated failures are
-counted, because the image starts over without delay and IBKR locks accounts that fail too often.
+What the container has written down comes first: it knows each session, and launcher.log. Where it
+has written nothing (an image without our hooks), the container's log is read instead, which with
+two sessions in it cannot tell them apart. Both are judged by `bridge.login`.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import re
-from dataclasses import dataclass
+import time
+from typing import TYPE_CHECKING
 
-STARTING = "starting"
-LOGGING_IN = "logging-in"
-WAITING = "waiting-for-2fa"
-DONE = "logged-in"
-FAILED = "failed"
+from bridge.login import words
+from bridge.login.lines import events
+from bridge.login.model import Login, replay
 
-RELAUNCH_LIMIT = 2
-"""So many failed launches are a loop: the next attempt is one too many."""
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
-SECOND_FACTOR_SECONDS = 180
-"""IBKR's own limit for one approval."""
+    from infrastructure.runtime.base import Container
 
-
-@dataclass(frozen=True)
-class Trouble:
-    """Why the gateway will not log in on its own. `stop`: trying again does harm."""
-
-    code: str
-    message: str
-    hint: str
-    stop: bool = True
-
-
-BAD_CREDENTIALS = Trouble(
-    "bad-credentials",
-    "IBKR does not accept the user name or password",
-    "correct gateway.username or the password, then run up again; "
-    "repeated attempts would lock the account",
+_WORST_FIRST = (
+    words.HELD,
+    words.BLOCKED,
+    words.WAITING_2FA,
+    words.WAITING_BROKER,
+    words.STOPPED,
+    words.UNKNOWN,
+    words.STARTING,
+    words.RESTARTING,
+    words.LOGGING_IN,
+    words.LOGGED_IN,
 )
-LOCKED = Trouble(
-    "account-locked",
-    "IBKR refuses logins for now: too many failed attempts",
-    "wait as long as IBKR says, check the password in IBKR's own web login, then run up again",
+_TELLING = re.compile(
+    r"gangway: |IBC returned exit status|[Ee]rror|[Ee]xception|OutOfMemory|exit code"
 )
-LOOP = Trouble(
-    "relaunch-loop",
-    "the login fails again and again",
-    "look at the log above; ./deploy.py vnc shows the gateway's screen",
-)
-NO_DIALOG = Trouble(
-    "login-dialog-missing",
-    "the gateway's login window does not appear in time, again and again",
-    "the machine is too slow or short of memory: raise gateway.login_dialog_timeout, or add swap",
-)
-NEEDS_PERSON = Trouble(
-    "session-taken",
-    "the user is logged in elsewhere, and gateway.existing_session is manual",
-    "end the other session, or set gateway.existing_session to primary",
-    stop=False,
-)
-YIELDED = Trouble(
-    "session-taken",
-    "the user is logged in elsewhere, and that session was left alone",
-    "end the other session, or set gateway.existing_session to primary",
-)
-
-_EVENTS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("waiting", re.compile(r"entitled: Second Factor Authentication; event=Opened")),
-    ("waiting", re.compile(r"Second Factor Authentication initiated")),
-    ("closed", re.compile(r"entitled: Second Factor Authentication; event=Closed")),
-    ("done", re.compile(r"Login has completed")),
-    ("credentials", re.compile(r"entitled: Unrecognized Username or Password; event=Opened")),
-    ("locked", re.compile(r"Too many failed login attempts")),
-    ("attempt", re.compile(r"Login attempt: (\d+)")),
-    ("refused", re.compile(r"Login failed|Login error message:")),
-    ("dialog", re.compile(r"failed to display login dialog")),
-    ("yielded", re.compile(r"\(scenario 4\)")),
-    ("person", re.compile(r"User must choose whether to continue")),
-    ("exited", re.compile(r"IBC returned exit status (\d+)")),
-    ("soft", re.compile(r"autorestart file found at")),
-)
+EXCERPT = 25
 
 
-@dataclass
-class Login:
-    """Follows one gateway's log. `feed` returns a line for a person when something changed."""
+class Logins:
+    """The sessions of one container, from a moment on (seconds since 1970).
 
-    state: str = STARTING
-    attempts: int = 0
-    exits: int = 0
-    refusals: int = 0
-    dialogs: int = 0
-    trouble: Trouble | None = None
+    `kept`: the gateway was logged in and restarts inside its container.
+    """
 
-    def feed(self, line: str) -> str | None:
-        """Takes one line of the log; what a person should be told, if anything."""
-        for name, pattern in _EVENTS:
-            match = pattern.search(line)
-            if match:
-                told: str | None = getattr(self, "_" + name)(match)
-                return told
-        return None
+    def __init__(self, sessions: Sequence[str], since: float = 0.0, *, kept: bool = False) -> None:
+        self._sessions = list(sessions) or ["paper"]
+        self._since = since
+        self._kept = kept
+        self._by_log = self._fresh(self._sessions[0])
+        self._by_facts: dict[str, Login] = {}
 
-    def _become(self, state: str, text: str) -> str | None:
-        if self.state == state:
-            return None
-        self.state = state
-        return text
+    @property
+    def written(self) -> bool:
+        """Whether the container writes down: then it holds a hopeless login by itself."""
+        return bool(self._by_facts)
 
-    def _fail(self, trouble: Trouble) -> str:
-        self.state = FAILED
-        self.trouble = trouble
-        return trouble.message
+    def _fresh(self, session: str) -> Login:
+        login = Login(session)
+        if self._kept:
+            login.resume(self._since)
+        return login
 
-    def _attempt(self, match: re.Match[str]) -> str:
-        self.state = LOGGING_IN
-        self.attempts += 1
-        return "logging in" if self.attempts == 1 else f"logging in (attempt {self.attempts})"
+    def feed(self, line: str, at: float) -> None:
+        """Takes a line of the container's log."""
+        self._by_log.feed(line, at)
 
-    def _waiting(self, _: re.Match[str]) -> str | None:
-        return self._become(WAITING, "waiting for 2FA: approve on IBKR Mobile")
+    def read(self, facts: Mapping[str, str]) -> None:
+        """Takes what the container has written down, by session; older lines do not count."""
+        for session in self._sessions:
+            lines = [line for line in facts.get(session, "").splitlines() if self._counts(line)]
+            if lines:
+                login = self._fresh(session)
+                self._by_facts[session] = replay("\n".join(lines), into=login)
 
-    def _closed(self, _: re.Match[str]) -> str | None:
-        return self._become(LOGGING_IN, "the 2FA dialog has closed")
+    def _counts(self, line: str) -> bool:
+        moment = line.split(" ", 1)[0]
+        return moment.isdigit() and int(moment) >= int(self._since)
 
-    def _done(self, _: re.Match[str]) -> str | None:
-        self.exits = self.refusals = self.dialogs = 0
-        return self._become(DONE, "logged in")
+    def all(self, now: float) -> list[Login]:
+        """Every session's login at this moment."""
+        if self._by_facts:
+            found = [self._by_facts.get(one) or self._fresh(one) for one in self._sessions]
+        else:
+            found = [self._by_log]
+        for login in found:
+            login.look(now)
+        return found
 
-    def _credentials(self, _: re.Match[str]) -> str:
-        return self._fail(BAD_CREDENTIALS)
+    def worst(self, now: float) -> Login:
+        """The session that is farthest from logged in."""
+        return min(self.all(now), key=lambda login: _WORST_FIRST.index(login.state))
 
-    def _locked(self, _: re.Match[str]) -> str:
-        return self._fail(LOCKED)
 
-    def _refused(self, _: re.Match[str]) -> str:
-        self.refusals += 1
-        return self._fail(LOOP) if self.refusals >= RELAUNCH_LIMIT else "the login failed"
+def of_container(
+    container: Container | None,
+    facts: Mapping[str, str],
+    log: Iterable[str],
+    sessions: Sequence[str],
+) -> list[Login]:
+    """Each session's login now, of a container that may be stopped or gone.
 
-    def _dialog(self, _: re.Match[str]) -> str:
-        self.dialogs += 1
-        return self._fail(NO_DIALOG) if self.dialogs >= RELAUNCH_LIMIT else "no login window yet"
+    The API's answer (the health check) outranks what was written down.
+    """
+    names = list(sessions) or ["paper"]
+    logins = Logins(names)
+    logins.read(facts)
+    now = time.time()
+    if container is None or not container.running:
+        known = logins.all(now) if facts else []
+        return [one if one.held else _ended(container, one.session or "") for one in known] or [
+            _ended(container, name) for name in names
+        ]
+    if not facts:
+        for line in log:
+            logins.feed(line, now)
+    return [_serving(login, container) for login in logins.all(now)]
 
-    def _yielded(self, _: re.Match[str]) -> str:
-        return self._fail(YIELDED)
 
-    def _person(self, _: re.Match[str]) -> str:
-        return self._fail(NEEDS_PERSON)
+def _ended(container: Container | None, session: str) -> Login:
+    login = Login(session)
+    login.note("stopped", moment(container.since) if container and container.since else 0.0)
+    login.since = login.since or None
+    if container is not None and container.exit_code in (77, 78):
+        login.note("exit", login.since or 0.0, str(container.exit_code))
+    return login
 
-    def _exited(self, match: re.Match[str]) -> str | None:
-        if self.state in (DONE, FAILED):
-            return self._become(STARTING, "restarting") if self.state == DONE else None
-        self.state = STARTING
-        self.exits += 1
-        if self.exits > RELAUNCH_LIMIT:
-            return self._fail(LOOP)
-        return f"the gateway ended with status {match[1]} before it was logged in"
 
-    def _soft(self, _: re.Match[str]) -> None:
-        self.exits = max(0, self.exits - 1)
+def _serving(login: Login, container: Container) -> Login:
+    if container.health == "healthy" and login.state not in (words.LOGGED_IN, words.BLOCKED):
+        login.note("login", moment(container.since))
+    return login
+
+
+def moment(text: str) -> float:
+    """ISO 8601 UTC, as the engine writes it, to seconds since 1970; 0 for anything else."""
+    try:
+        found = dt.datetime.fromisoformat(text[:19])
+    except ValueError:
+        return 0.0
+    return found.replace(tzinfo=dt.timezone.utc).timestamp()  # noqa: UP017 - Python 3.9
+
+
+def excerpt(log: str) -> str:
+    """The lines that explain: ours and the login controller's; without any, the log's end."""
+    lines = log.splitlines()
+    telling = [line for line in lines if events(line) or _TELLING.search(line)]
+    return "\n".join((telling or lines)[-EXCERPT:])

@@ -107,6 +107,8 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
     }
     if layout.login_state:
         values["BRIDGE_LOGIN_STATE_FILE"] = layout.login_state
+    if layout.other_login:
+        values["BRIDGE_OTHER_LOGIN_FILE"] = layout.other_login
     values |= _alerts(target, layout)
     if portal.url or portal.enabled:
         values["BRIDGE_PORTAL_URL"] = portal.url or "https://portal:5000"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bridge.login.lines import shell_table
 from infrastructure.config.profiles import heap
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from infrastructure.config.models import Stack, Target
 
-HOOKS = ("start/10-settings.sh", "start/20-jvm.sh", "start/30-ibc.sh", "start/40-login-state.sh")
-SCRIPTS = ("healthcheck.sh", "login-state.sh")
+HOOKS = ("start/10-settings.sh", "start/20-jvm.sh", "start/30-ibc.sh", "start/40-login.sh")
+SCRIPTS = ("healthcheck.sh", "login.sh")
 PASSWORD = "tws-password"  # noqa: S105 - a name
 PAPER_PASSWORD = "tws-password-paper"  # noqa: S105 - a name
 _COLLECTORS = {"serial": "Serial", "g1": "G1", "parallel": "Parallel"}
@@ -31,6 +32,7 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
         "jts.ini": jts_ini(target),
         "jvm.options": "".join(f"{option}\n" for option in jvm_options(target.stack)),
         "ibc.settings": ibc_settings(target.stack),
+        "login-lines": shell_table(),
     }
     rendered = [
         RenderedFile(f"gateway/{path}", text.encode(), 0o644, services=_SERVICE)

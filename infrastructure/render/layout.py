@@ -51,6 +51,8 @@ class Layout:
     caddy_bind: str | None = None
     login_state: str | None = None
     """The file with the gateway's login state; None where no hook writes one."""
+    other_login: str | None = None
+    """That of the other session, with `both`."""
     proxies: str = "127.0.0.1"
     """Whose forwarded addresses the bridge believes: Caddy's."""
 
@@ -69,6 +71,7 @@ def modes(target: Target) -> tuple[str, ...]:
 
 def compose_layout(target: Target) -> Layout:
     """Addresses inside the private networks of the Compose project."""
+    other = next((mode for mode in modes(target) if mode != session(target)), None)
     return Layout(
         bridge_listen=f"0.0.0.0:{BRIDGE_PORT}",
         bridge_data="/data",
@@ -83,6 +86,7 @@ def compose_layout(target: Target) -> Layout:
         caddy_health=CADDY_HEALTH_PORT,
         tls_address="caddy:8443",
         login_state=f"/run/gangway/login-{session(target)}",
+        other_login=f"/run/gangway/login-{other}" if other else None,
         proxies="caddy",
     )
 

@@ -2,7 +2,7 @@
 
 The image reads the file with `$(<file)`, puts it into config.ini with envsubst (which does not
 look at `$` inside a value), and IBC reads config.ini as Java properties: there a backslash starts
-an escape, leading blanks are dropped, and bytes are Latin-1.
+an escape, bytes are Latin-1, and blanks at both ends are cut off.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def ibc_password(value: bytes, name: str) -> bytes:
     """The password as the file must hold it, so that IBC types what was meant.
 
     UsageError (which names the secret, never shows it) for what cannot arrive: not UTF-8, outside
-    Latin-1, control characters, or nothing at all.
+    Latin-1, control characters, blanks at either end, or nothing at all.
     """
     try:
         text = value.decode("utf-8")
@@ -27,9 +27,10 @@ def ibc_password(value: bytes, name: str) -> bytes:
     if any(ord(letter) > 255 for letter in text):
         hint = "IBC reads Latin-1 only; change the password at IBKR"
         raise _bad(name, "holds a character outside Latin-1", hint)
-    escaped = "".join(_escape(letter) for letter in text)
-    body = escaped.lstrip(" ")
-    return ("\\ " * (len(escaped) - len(body)) + body).encode("ascii")
+    if text != text.strip(" "):
+        hint = "IBC cuts blanks off both ends of every value; change the password at IBKR"
+        raise _bad(name, "begins or ends with a blank, which cannot arrive", hint)
+    return "".join(_escape(letter) for letter in text).encode("ascii")
 
 
 def _escape(letter: str) -> str:

@@ -160,6 +160,15 @@ class Runtime(Protocol):
     def read_log(self, container: Container, *, since: str, lines: int, follow: bool) -> Log:
         """Lines of its log, each with its time (ISO 8601 UTC, or `-`) and a blank before it."""
 
+    def login_facts(self) -> dict[str, str]:
+        """What the gateway's container has written down of its logins, by session."""
+
+    def begin_afresh(self, container: Container, *, cold: bool) -> None:
+        """A person asks for the gateway's next start: what is held is tried again, at once.
+
+        `cold`: with a full login, whatever session is saved.
+        """
+
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         """Has the gateway restart itself with its session kept; False where there is none."""
 

@@ -88,6 +88,11 @@ def execute(container: str, command: Sequence[str]) -> Command:
     return ["docker", "exec", container, *command]
 
 
+def put_into(container: str, folder: str) -> Command:
+    """Unpacks a tar from standard input into a container's folder, whether it runs or not."""
+    return ["docker", "cp", "-", f"{container}:{folder}"]
+
+
 def top(container: str) -> Command:
     """Command lines of the container's processes; needs no tool inside it."""
     return ["docker", "top", container, "-eo", "pid,args"]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import os
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
 BUILD_TAIL = 25
+STATE_FOLDER = "/home/ibgateway/state"
+"""In the gateway's container; on the host it is data/state."""
+MOST_FACTS = 262_144
 CONTAINERD_STORE = "io.containerd.snapshotter"
 QUICK, SLOW, VERY_SLOW = 30.0, 180.0, 1800.0
 JUST_STARTED = 600.0
@@ -244,6 +250,31 @@ class ComposeRuntime:
     ) -> FollowedLog:
         """Lines of its log with their times."""
         return FollowedLog(commands.read_log(container.id, since, lines, follow=follow))
+
+    def login_facts(self) -> dict[str, str]:
+        """The files in the data folder that the gateway's hook appends to."""
+        found = {}
+        for session in ("live", "paper"):
+            path = self._base / "data" / "state" / f"login-{session}"
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_FACTS))
+                found[session] = file.read().decode("utf-8", "replace")
+        return found
+
+    def begin_afresh(self, container: Container, *, cold: bool) -> None:
+        """Puts a file into the container's state folder, which its start hook looks for."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            content = b"cold\n" if cold else b"\n"
+            member = tarfile.TarInfo("afresh")
+            member.size, member.mode, member.uid, member.gid = len(content), 0o644, 1000, 1000
+            tar.addfile(member, io.BytesIO(content))
+        command = commands.put_into(container.id, STATE_FOLDER)
+        with contextlib.suppress(subprocess.TimeoutExpired, OSError):
+            # Where it fails the start is spaced out as any other: slower, never less safe.
+            subprocess.run(
+                command, input=archive.getvalue(), capture_output=True, timeout=QUICK, check=False
+            )
 
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         """Tells IBC's command server inside the container to restart; the session is kept."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +53,7 @@ class Container:
         (folder / "ibc" / "scripts").mkdir()
         self.launcher = folder / "ibc" / "scripts" / "ibcstart.sh"
         self.launcher.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\nexit 7\n')
+        self.launcher.chmod(0o755)
         (folder / "settings").mkdir()
         (folder / "state").mkdir()
         self.settings = folder / "settings" / "tws"
@@ -244,6 +244,17 @@ def test_stale_time_zone_is_mended(container: Container, before: str, after: str
     assert path.read_bytes().decode() == after.replace("=Z", "=America/New_York")
 
 
+def test_a_full_login_that_a_person_asks_for_leaves_no_token(container: Container) -> None:
+    (container.settings / "dabcdef").mkdir(parents=True)
+    fresh = container.settings / "dabcdef/autorestart"
+    for content, stays in (("", True), ("cold\n", False)):
+        fresh.write_text("x")
+        (container.home / "state" / "afresh").write_text(content)
+        container.start()
+        assert fresh.exists() is stays
+        assert not (container.home / "state" / "afresh").exists()
+
+
 def test_only_a_stale_restart_token_is_removed(container: Container) -> None:
     container.settings.mkdir()
     (container.settings / "dabcdef").mkdir()
@@ -254,104 +265,3 @@ def test_only_a_stale_restart_token_is_removed(container: Container) -> None:
     container.start()
     assert fresh.exists()
     assert not stale.exists()
-
-
-def launch(container: Container, lines: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs the start script, which prints its arguments as the gateway would its log."""
-    return subprocess.run(
-        ["bash", str(container.launcher), *lines],
-        env={"PATH": os.environ["PATH"], "HOME": str(container.home), "TRADING_MODE": "paper"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=20,
-    )
-
-
-def test_the_log_passes_whole_and_the_exit_code_too(container: Container) -> None:
-    container.start()
-    lines = [f"line {number} with \\backslash and  spaces" for number in range(2000)]
-    done = launch(container, lines)
-    assert done.stdout.splitlines() == lines
-    assert done.returncode == 7
-
-
-def test_the_log_goes_on_without_the_watcher(container: Container) -> None:
-    container.start()
-    (container.home / "gangway" / "login-state.sh").write_text("exit 1\n")
-    lines = [f"line {number}" for number in range(20_000)]
-    assert launch(container, lines).stdout.splitlines() == lines
-
-
-STAMP = "2026-01-02 10:11:12:013 IBC: "
-
-
-@pytest.mark.parametrize(
-    ("line", "word"),
-    [
-        ("Login attempt: 1", "logging-in"),
-        (
-            "detected dialog entitled: Second Factor Authentication; event=Opened",
-            "waiting-2fa",
-        ),
-        ("Second Factor Authentication initiated", "waiting-2fa"),
-        ("Duration since login: 170 seconds", "logging-in"),
-        ("Login has completed", "logged-in"),
-        (
-            "detected dialog entitled: Unrecognized Username or Password; event=Opened",
-            "bad-credentials",
-        ),
-        ("Too many failed login attempts. Please wait 5 minutes", "locked"),
-        ("IBC will restart shortly", "restarting"),
-        ("Re-starting session", "restarting"),
-        ("Gateway finished", "stopped"),
-        ("something else", "starting"),
-    ],
-)
-def test_the_logins_state_is_kept_in_a_file(container: Container, line: str, word: str) -> None:
-    """The watcher is held at each line by a pipe, so that the file can be read meanwhile."""
-    script = container.home / "gangway" / "login-state.sh"
-    watcher = subprocess.Popen(
-        ["bash", str(script)],
-        stdin=subprocess.PIPE,
-        env={"PATH": os.environ["PATH"], "HOME": str(container.home), "TRADING_MODE": "live"},
-        text=True,
-    )
-    assert watcher.stdin
-    file = container.home / "state" / "login-live"
-    watcher.stdin.write(f"{STAMP}{line}\n")
-    watcher.stdin.flush()
-    for _ in range(500):
-        if file.exists() and file.read_text() == f"{word}\n":
-            break
-        time.sleep(0.01)
-    assert file.read_text() == f"{word}\n"
-    watcher.stdin.close()
-    assert watcher.wait(10) == 0
-    # A hopeless login is remembered until the next start; anything else has just ended.
-    held = word in ("bad-credentials", "locked")
-    assert file.read_text() == (f"{word}\n" if held else "stopped\n")
-
-
-def test_the_bridge_reads_the_word(container: Container) -> None:
-    from bridge.tws.login_state import waiting_for_2fa
-
-    container.start()
-    container.launcher.write_text(container.launcher.read_text().replace("exit 7", "sleep 1"))
-    running = subprocess.Popen(
-        ["bash", str(container.launcher), "Second Factor Authentication initiated"],
-        env={"PATH": os.environ["PATH"], "HOME": str(container.home), "TRADING_MODE": "paper"},
-        stdout=subprocess.DEVNULL,
-    )
-    file = container.home / "state" / "login-paper"
-    for _ in range(500):
-        if waiting_for_2fa(file):
-            break
-        time.sleep(0.01)
-    assert waiting_for_2fa(file)
-    running.wait(20)
-    for _ in range(500):
-        if waiting_for_2fa(file) is False:
-            break
-        time.sleep(0.01)
-    assert waiting_for_2fa(file) is False

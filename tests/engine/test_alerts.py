@@ -76,8 +76,8 @@ def test_a_cold_restart_waits_for_2fa_and_tears_nothing_down(
     assert after["bridge"] == before["bridge"]
     assert after["gateway"][1] != before["gateway"][1]
     assert watched.container("gateway")["State"]["Running"]
-    assert watched.deploy("status", "--json").document["login"] == "waiting-for-2fa"
-    assert watched.ledger()[-1]["result"] == "waiting-for-2fa"
+    assert watched.deploy("status", "--json").document["login"]["state"] == "waiting-2fa"
+    assert watched.ledger()[-1]["result"] == "waiting-2fa"
     receiver.wait("The gateway waits for your approval (2FA)")
 
     done = approve_when_asked(watched, "restart", "gateway", "--cold", "--yes", "--json")

@@ -15,9 +15,9 @@ def test_2fa_is_waited_for_and_nothing_is_torn_down(make_stack: Callable[[str], 
     done = stack.up("--json", code=4)
     assert "waiting for 2FA: approve on IBKR Mobile" in done.err
     assert "nothing was torn down" in done.err
-    assert stack.deploy("status", "--json").document["login"] == "waiting-for-2fa"
+    assert stack.deploy("status", "--json").document["login"]["state"] == "waiting-2fa"
     before = stack.started()
-    assert stack.ledger()[-1]["result"] == "waiting-for-2fa"
+    assert stack.ledger()[-1]["result"] == "waiting-2fa"
     again = stack.up(code=4)
     assert "waiting for 2FA" in again.err
     assert stack.started() == before
@@ -52,7 +52,7 @@ def test_bad_credentials_stop_the_gateway_after_one_attempt(stack: Stack) -> Non
 
 @pytest.mark.parametrize(
     ("user", "code", "attempts"),
-    [("locked", "account-locked", 1), ("relaunch", "relaunch-loop", 2)],
+    [("locked", "account-locked", 1)],
 )
 def test_hopeless_logins_are_stopped(
     make_stack: Callable[[str], Stack], user: str, code: str, attempts: int
@@ -62,9 +62,28 @@ def test_hopeless_logins_are_stopped(
     done = stack.up("--json", code=1)
     assert done.document["error"] == code
     gateway = stack.container("gateway")
-    assert not gateway["State"]["Running"]
+    assert gateway["State"]["Running"], "held by its own container"
+    assert "java" not in docker("top", gateway["Id"], "-eo", "pid,comm")
+    assert stack.deploy("status", "--json").document["login"]["code"] == code
     assert gateway["RestartCount"] == 0
     assert 1 <= stack.log("gateway").count("Login attempt") <= attempts + 1
+
+
+def test_a_login_that_the_broker_refuses_for_now_is_spaced_out(
+    make_stack: Callable[[str], Stack],
+) -> None:
+    stack = make_stack("relaunch")
+    stack.settings["gateway"]["username"] = "relaunch"
+    done = stack.up("--json", "--wait", "45", code=1)
+    assert done.document["error"] == "gateway-unhealthy"
+    assert "IBKR refuses logins without a reason" in done.err
+    gateway = stack.container("gateway")
+    assert gateway["State"]["Running"]
+    assert gateway["RestartCount"] == 0
+    assert stack.log("gateway").count("Login attempt") == 1
+    login = stack.deploy("status", "--json").document["login"]
+    assert (login["state"], login["why"]) == ("waiting-broker", "maintenance")
+    assert login["retryAt"]
 
 
 def test_a_session_elsewhere_is_taken_over(make_stack: Callable[[str], Stack]) -> None:
@@ -87,16 +106,16 @@ def test_a_login_that_fails_weeks_later_is_not_tried_again(
     word = stack.base / "data/state/login-paper"
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and (
-        word.read_text() != "bad-credentials\n"
+        "held bad-credentials" not in word.read_text()
         or "java" in docker("top", before[0], "-eo", "pid,comm")
     ):
         time.sleep(0.2)
     time.sleep(2)
-    assert word.read_text() == "bad-credentials\n"
+    assert stack.deploy("status", "--json").document["login"]["code"] == "bad-credentials"
     assert "java" not in docker("top", before[0], "-eo", "pid,comm")
     assert stack.started()["gateway"] == before, "the engine did not start it again"
     assert stack.log("gateway").count("Login attempt") == 2
     began = time.monotonic()
     assert stack.deploy("restart", "gateway", "--cold", "--yes").code == 0
     assert time.monotonic() - began < 60
-    assert word.read_text() == "logged-in\n"
+    assert stack.deploy("status", "--json").document["login"]["state"] == "logged-in"

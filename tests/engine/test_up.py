@@ -173,7 +173,7 @@ def test_containers_are_confined(stack: Stack) -> None:
 def test_status_and_history(stack: Stack) -> None:
     status = stack.deploy("status", "--json").document
     assert status["healthy"] is True
-    assert status["login"] == "logged-in"
+    assert status["login"]["state"] == "logged-in"
     assert status["release"] == stack.release()
     assert {one["name"]: one["state"] for one in status["services"]} == dict.fromkeys(
         ("gateway", "bridge", "caddy"), "running"

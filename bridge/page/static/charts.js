@@ -7,7 +7,7 @@ const DAY = 86_400_000;
 
 const TONES = {
   ready: "up", halted: "up",
-  "waiting-for-2fa": "person", "session-conflict": "person",
+  "waiting-2fa": "person", "session-conflict": "person",
   "planned-restart": "planned",
   unknown: "unknown", stopped: "unknown",
 };

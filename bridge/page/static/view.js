@@ -6,7 +6,7 @@ import { age, clock, contract, moment, percent, span, words, yes } from "./forma
 
 const VERDICTS = {
   ready: "Ready: orders can be placed", halted: "Connected, trading is halted", starting: "Starting",
-  "waiting-for-gateway": "Waiting for the gateway", "waiting-for-2fa": "Waiting for 2FA: approve on IBKR Mobile",
+  "waiting-for-gateway": "Waiting for the gateway", "waiting-2fa": "Waiting for the second factor",
   connecting: "Connecting", "upstream-lost": "The gateway has lost the broker", stalled: "The gateway has stopped answering",
   reconnecting: "Reconnecting", "session-conflict": "Another session is in the way",
 };
@@ -36,6 +36,7 @@ export function showHealth(health, now) {
     ["Upstream", yes(health.upstreamConnected), good(health.upstreamConnected)],
     ["Market data", words(health.marketDataType)],
     ["Client id", String(health.clientId)],
+    ["Login", loginWords(health.login), health.login?.state === "logged-in" ? "up" : health.login?.code ? "person" : ""],
   ]);
   facts(find("cause"), [
     ["When", health.lastDisconnectAt ? `${moment(health.lastDisconnectAt, now)} (${age(health.lastDisconnectAt, now)})` : "none on record"],
@@ -52,6 +53,11 @@ export function showHealth(health, now) {
   ]);
   find("server").textContent = `TWS server version ${health.serverVersion || "unknown"}`;
   showPacing(health.pacing);
+}
+
+function loginWords(login) {
+  if (!login) return "not reported";
+  return [words(login.state), login.kind ?? login.why ?? login.window ?? login.code].filter(Boolean).join(": ");
 }
 
 function showPacing(pacing) {

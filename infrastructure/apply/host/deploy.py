@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bridge.login.words import HELD_CODES
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from infrastructure.runtime.base import Runtime
 
 START_ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
-LOGIN_TROUBLES = {"bad-credentials", "account-locked", "relaunch-loop", "login-dialog-missing"}
-"""After these no gateway is started, of whatever release: one more attempt may lock the account."""
+LOGIN_TROUBLES = set(HELD_CODES)
+"""After these no gateway is started, of whatever release: one more attempt may lock the account,
+or take a session that was left to another side."""
 RESTORED_WITHIN = 120.0
+RESTORED = "The previous release serves again."
 NOT_RESTORED = "Nothing could be put back: ./deploy.py status shows what runs."
 
 
@@ -64,6 +67,7 @@ class Deploy:
         self._release: str = request["release"]
         self._began = time.monotonic()
         self._previous = store.current()
+        self._then = NOT_RESTORED
         self._alarm = Alarm(store, runtime, wire, request["checks"])
 
     def run(self) -> dict[str, Any]:
@@ -88,9 +92,10 @@ class Deploy:
             self._swap(swap)
             wanted = self._request.get("gate", self._request["checks"])
             self._gate(wanted, self._request["wait"])
-        except WaitingForPerson:
+        except WaitingForPerson as waiting:
             self._commit(swap)
-            return self._outcome("waiting-for-2fa", healthy=False)
+            outcome = self._outcome("waiting-2fa", healthy=False)
+            return {**outcome, "told": waiting.told, "hint": waiting.hint}
         except Cancelled:
             stop = HostFailure("interrupted", "interrupted")
             stop.restored = self._restore(swap, "")
@@ -125,10 +130,14 @@ class Deploy:
             self._wire.check()
             self._stop(swap, name)
             self._say(f"starting {name}")
+            if name == "gateway":
+                self._runtime.begin_afresh(fresh[name], cold=False)
             self._runtime.start([fresh[name]])
         for name in swap.restarted:
             self._wire.check()
             self._say(f"restarting {name}")
+            if name == "gateway":
+                self._runtime.begin_afresh(swap.before[name], cold=False)
             self._runtime.restart(swap.before[name])
 
     def _stop(self, swap: Swap, name: str) -> None:
@@ -214,7 +223,8 @@ class Deploy:
 
     def _abandon(self, swap: Swap, code: str) -> bool:
         """There was nothing before: what runs is left for a look, but for a harmful gateway."""
-        self._runtime.stop([one for one in swap.fresh if _harmful(one, code)])
+        if not self._runtime.login_facts():  # else the container itself tries nothing any more
+            self._runtime.stop([one for one in swap.fresh if _harmful(one, code)])
         return False
 
     def _verify(self, swap: Swap, code: str) -> bool:
@@ -226,20 +236,31 @@ class Deploy:
                 self._say(f"{name} is not what it was before")
                 return False
         if any(_harmful(one, code) for one in swap.stopped):
+            self._then = "The previous release was put back, but for its gateway, which is stopped."
             return False
-        running = {name for name, was in swap.before.items() if was.running}
+        running = [name for name, was in swap.before.items() if was.running]
         checks: dict[str, dict[str, Any]] = {name: {} for name in running if name != "gateway"}
         try:
             self._gate(checks, RESTORED_WITHIN)
+            if "gateway" in running:
+                self._verify_login(swap)
         except (HostFailure, WaitingForPerson, Cancelled) as failure:
             self._say(f"the previous release does not answer: {failure}")
+            self._then = f"The previous release was put back, but does not serve yet: {failure}."
             return False
         return True
+
+    def _verify_login(self, swap: Swap) -> None:
+        """A gateway that was stopped has to log in anew, which may need a person."""
+        sessions = self._request["checks"].get("gateway", {}).get("sessions", [])
+        touched = any(one.service == "gateway" for one in swap.stopped)
+        if touched or swap.before["gateway"].health == "healthy":
+            self._gate({"gateway": {"twoFactorWait": 0, "sessions": sessions}}, RESTORED_WITHIN)
 
     # --- telling ------------------------------------------------------------------------------
     def _told(self, failure: HostFailure) -> None:
         """People who are not here hear of it."""
-        then = "The previous release serves again." if failure.restored else NOT_RESTORED
+        then = RESTORED if failure.restored else self._then
         what = f"`{self._request.get('command', 'up')}` of release {self._release}"
         self._alarm.failed(what, self._request["by"], failure, then)
 

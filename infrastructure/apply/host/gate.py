@@ -12,25 +12,36 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from bridge.login import words
 from infrastructure.apply.host.wire import Cancelled
-from infrastructure.health import jvm, login, probes
+from infrastructure.health import jvm, probes
+from infrastructure.health.login import Logins, excerpt, moment
 from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bridge.login.model import Login
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Container, Runtime
 
 POLL = 0.25
 LOOK = 1.0
 TAIL = 25
+LONG_TAIL = 2000
+"""Lines that an excerpt is made from: a gateway that has just started says a thousand."""
 BRIDGE_PORT = 8080
 
 
 class WaitingForPerson(Exception):  # noqa: N818
-    """The second factor was not approved within its budget; everything was left as it is."""
+    """A person did not act on the login within the budget; everything was left as it is."""
+
+    def __init__(self, login: Login | None = None) -> None:
+        self.told = login.told if login else "waiting for 2FA"
+        trouble = login.trouble if login else None
+        self.hint = trouble.hint if trouble else ""
+        super().__init__(self.told)
 
 
 class Gate:
@@ -65,6 +76,9 @@ class Gate:
         self._looked = 0.0
         self._containers: dict[str, Container] = {}
         self._restarts: dict[str, int] = {}
+        self._logins = Logins([])
+        self._told = ""
+        self._waited, self._polled = 0.0, 0.0
 
     def run(self, seen: dict[str, Container] | None = None) -> None:
         """Returns when all is healthy; HostFailure, WaitingForPerson or Cancelled otherwise.
@@ -129,6 +143,8 @@ class Gate:
             self._stage(name, "ready", "the gateway's API answers")
             return
         self._stage(name, "container", "container started")
+        since = moment(self._since or container.since)
+        self._logins = Logins(check.get("sessions", ()), since, kept=bool(self._since))
         follower = Follower(self._runtime, container, self._since)
         try:
             self._login(name, check, follower)
@@ -136,26 +152,34 @@ class Gate:
             follower.close()
 
     def _login(self, name: str, check: dict[str, Any], follower: Follower) -> None:
-        state = login.Login()
-        waiting_since: float | None = None
         flags_seen = False
         while True:
-            for line in follower.lines():
-                self._told(name, state, line)
-            if state.trouble is not None:
-                self._give_up(name, state.trouble)
+            login = self._look_at_login(name, follower)
+            if login.held:
+                self._give_up(name, login)
             flags_seen = flags_seen or self._flags(name, check)
-            waiting_since = self._wait_for_person(name, state, waiting_since, check)
-            if self._answers(name, state):
+            waiting = self._wait_for_person(name, login, check)
+            if self._answers(name, login):
                 self._stage(name, "ready", "the gateway's API answers")
                 return
-            self._pause(name, _late(state), "", charge=waiting_since is None)
+            self._pause(name, _late(login), "", charge=not waiting, login=login)
 
-    def _told(self, name: str, state: login.Login, line: str) -> None:
-        text = state.feed(line)
-        self._wire.emit("log", service=name, line=line)
-        if text:
-            self._stage(name, state.state, text)
+    def _look_at_login(self, name: str, follower: Follower) -> Login:
+        """The session that is farthest from logged in; what is new of it is told."""
+        now = time.time()
+        for line in follower.lines():
+            self._logins.feed(line, now)
+            self._wire.emit("log", service=name, line=line)
+            self._tell_login(name, self._logins.worst(now))
+        self._logins.read(self._runtime.login_facts())
+        login = self._logins.worst(now)
+        self._tell_login(name, login)
+        return login
+
+    def _tell_login(self, name: str, login: Login) -> None:
+        if login.told != self._told and login.state != words.UNKNOWN:
+            self._told = login.told
+            self._stage(name, login.state, login.told)
 
     def _flags(self, name: str, check: dict[str, Any]) -> bool:
         """Whether the JVM runs; HostFailure when it runs with other flags than it should."""
@@ -175,37 +199,39 @@ class Gate:
         self._stage(name, "jvm", f"JVM up with {' '.join(check['jvm'])}")
         return True
 
-    def _wait_for_person(
-        self, name: str, state: login.Login, since: float | None, check: dict[str, Any]
-    ) -> float | None:
-        """Since when a person is waited for; the other budget stands still meanwhile."""
+    def _wait_for_person(self, name: str, login: Login, check: dict[str, Any]) -> bool:
+        """Whether a person is waited for; the other budget stands still meanwhile.
+
+        One budget for all that is asked: a dialog that opens again begins no new one.
+        """
         now = time.monotonic()
-        if state.state != login.WAITING:
-            if since is not None:
-                self._deadline += now - since
-                return None
-            return since
-        if since is None:
-            since = now
+        passed, self._polled = now - (self._polled or now), now
+        if login.state not in (words.WAITING_2FA, words.BLOCKED):
+            return False
+        if not self._waited:
             self._on_waiting()
-        left = check.get("twoFactorWait", 600) - (now - since)
+        self._waited += passed
+        self._deadline += passed
+        left = check.get("twoFactorWait", 600) - self._waited
         self._wire.emit("waiting", service=name, left=max(0, int(left)))
         if left <= 0 or self._wire.gone.is_set():
-            raise WaitingForPerson
-        return since
+            raise WaitingForPerson(login)
+        return True
 
-    def _answers(self, name: str, state: login.Login) -> bool:
+    def _answers(self, name: str, login: Login) -> bool:
         healthy = self._containers[name].health == "healthy" and not self._since
-        if state.state == login.DONE or healthy:
+        if login.state == words.LOGGED_IN or healthy:
             passed, _ = self._runtime.probe(self._containers[name], 10)
             return passed
         return False
 
-    def _give_up(self, name: str, trouble: login.Trouble) -> None:
-        """Stops the gateway at once when further attempts would do harm."""
-        if trouble.stop:
+    def _give_up(self, name: str, login: Login) -> None:
+        """Ends with a login that only a person can mend; its container holds it, or is stopped."""
+        trouble = login.trouble
+        assert trouble is not None  # noqa: S101 - what is held has a reason
+        tail = excerpt(self._runtime.log(self._containers[name], LONG_TAIL))
+        if not self._logins.written:
             self._runtime.stop([self._containers[name]])
-        tail = self._runtime.log(self._containers[name], TAIL)
         raise HostFailure(trouble.code, trouble.message, trouble.hint, tail)
 
     # --- common -------------------------------------------------------------------------------
@@ -228,36 +254,57 @@ class Gate:
                 self._ended(container)
 
     def _ended(self, container: Container) -> None:
-        """A container that ends before it was healthy would only be started again and again."""
-        tail = self._runtime.log(container, TAIL)
-        self._runtime.stop([container])
+        """A container that ends before it was healthy would only be started again and again.
+
+        But a gateway that the broker does not let in for now: its own attempts are spaced out.
+        """
         name = container.service
-        if name == "gateway":
-            state = login.Login()
-            for line in tail.splitlines():
-                state.feed(line)
-            if state.trouble is not None:
-                raise HostFailure(
-                    state.trouble.code, state.trouble.message, state.trouble.hint, tail
-                )
+        tail = self._runtime.log(container, LONG_TAIL if name == "gateway" else TAIL)
+        login = self._login_at_the_end(container, tail) if name == "gateway" else None
+        if login is not None and login.state == words.WAITING_BROKER:
+            self._restarts[name] = container.restarts
+            return
+        self._runtime.stop([container])
+        details = tail if login is None else excerpt(tail)
+        if login is not None and login.trouble is not None:
+            trouble = login.trouble
+            raise HostFailure(trouble.code, trouble.message, trouble.hint, details)
         code = "" if container.exit_code is None else f" (exit code {container.exit_code})"
         raise HostFailure(
-            f"{name}-ended", f"{name} ended on its own{code}, and was stopped", "", tail
+            f"{name}-ended", f"{name} ended on its own{code}, and was stopped", "", details
         )
 
-    def _pause(self, name: str, late: str, reason: str, *, charge: bool = True) -> None:
+    def _login_at_the_end(self, container: Container, tail: str) -> Login:
+        sessions = self._checks["gateway"].get("sessions", ())
+        logins = Logins(sessions, moment(container.since) if container.running else 0.0)
+        logins.read(self._runtime.login_facts())
+        now = time.time()
+        for line in tail.splitlines():
+            logins.feed(line, now)
+        login = logins.worst(now)
+        if container.exit_code in (77, 78):
+            login.note("exit", now, str(container.exit_code))
+        return login
+
+    def _pause(
+        self, name: str, late: str, reason: str, *, charge: bool = True, login: Login | None = None
+    ) -> None:
         try:
             self._wire.check()
         except Cancelled:
             if not charge:  # to undo a login that waits would only cost another approval
-                raise WaitingForPerson from None
+                raise WaitingForPerson(login) from None
             raise
         self._look()
         if charge and time.monotonic() > self._deadline:
-            tail = self._runtime.log(self._containers[name], TAIL)
+            log = self._runtime.log(self._containers[name], LONG_TAIL if login else TAIL)
             text = f"{late} within {self._seconds:.0f} s" + (f": {reason}" if reason else "")
+            trouble = login.trouble if login else None
             raise HostFailure(
-                f"{name}-unhealthy", text, "up --wait SECONDS gives it more time", tail
+                f"{name}-unhealthy",
+                text,
+                trouble.hint if trouble else "up --wait SECONDS gives it more time",
+                excerpt(log) if login else log,
             )
         time.sleep(POLL)
 
@@ -272,10 +319,11 @@ def reach(bridge: Container, published: int | None) -> tuple[str, int]:
 _ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
 
 
-def _late(state: login.Login) -> str:
-    if state.state == login.DONE:
+def _late(login: Login) -> str:
+    if login.state == words.LOGGED_IN:
         return "the gateway is logged in, but its API does not answer"
-    return f"the gateway does not log in (it is {state.state.replace('-', ' ')})"
+    why = f"; {login.told}" if login.trouble else ""
+    return f"the gateway does not log in (it is {login.state.replace('-', ' ')}{why})"
 
 
 class Follower:

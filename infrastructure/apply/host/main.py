@@ -41,7 +41,7 @@ from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.choose import choose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from infrastructure.apply.host.operate import Operator
     from infrastructure.runtime.base import Container, Runtime
@@ -164,7 +164,13 @@ class Program:
     def _verify(self, request: dict[str, Any]) -> Answer:
         """Nothing to change: only whether it is healthy; completes a deploy that was killed."""
         self._wire.watch()
-        outcome = {"result": "healthy", "release": self._store.current(), "restored": False}
+        outcome: dict[str, Any] = {
+            "result": "healthy",
+            "release": self._store.current(),
+            "restored": False,
+        }
+        if request.get("afresh"):
+            self._free_held(request["checks"])
         try:
             gate = Gate(
                 self._runtime,
@@ -177,8 +183,8 @@ class Program:
             if self._store.pending():
                 self._runtime.remove(leftovers(self._runtime.containers()))
                 self._store.end()
-        except WaitingForPerson:
-            outcome["result"] = "waiting-for-2fa"
+        except WaitingForPerson as waiting:
+            outcome |= {"result": "waiting-2fa", "told": waiting.told, "hint": waiting.hint}
         except Cancelled:
             raise HostFailure("interrupted", "interrupted; nothing was changed") from None
         healthy = outcome["result"] == "healthy"
@@ -190,18 +196,33 @@ class Program:
         if "bridge" in found and found["bridge"].running:
             address, port = reach(found["bridge"], request["bridgePort"])
             _, bridge = probes.bridge(address, port, "/health", key)
-        return "status", {"bridge": bridge, "login": self._login(found.get("gateway"))}
+        logins = self._logins(found.get("gateway"), request.get("sessions", ()))
+        served = request.get("session")
+        own = next((one for one in logins if one["session"] == served), logins[0])
+        return "status", {"bridge": bridge, "login": own, "logins": logins}
 
-    def _login(self, gateway: Container | None) -> str:
-        """The gateway's login state, as its log tells; the API's answer outranks the log."""
-        if gateway is None or not gateway.running:
-            return "stopped"
-        if gateway.health == "healthy":
-            return login.DONE
-        state = login.Login()
-        for line in self._runtime.log(gateway, 2000).splitlines():
-            state.feed(line)
-        return state.trouble.code if state.trouble else state.state
+    def _logins(self, gateway: Container | None, sessions: Sequence[str]) -> list[dict[str, Any]]:
+        """The `login` object of each session; the health check's answer outranks the rest."""
+        facts = self._runtime.login_facts() if gateway else {}
+        log: list[str] = []
+        if gateway is not None and gateway.running and not facts:
+            log = self._runtime.log(gateway, 2000).splitlines()
+        return [one.shown() for one in login.of_container(gateway, facts, log, sessions)]
+
+    def _free_held(self, checks: dict[str, dict[str, Any]]) -> None:
+        """A person who asks for `up` has acted: a gateway whose login is held begins afresh."""
+        gateway = serving(self._found).get("gateway")
+        if gateway is None or "gateway" not in checks:
+            return
+        facts, sessions = self._runtime.login_facts(), checks["gateway"].get("sessions", ())
+        found = login.of_container(gateway, facts, (), sessions) if gateway.running else []
+        held = next((one for one in found if one.held), None)
+        if held is None:
+            return
+        self._wire.emit("step", text=f"{held.told}: the gateway's container begins afresh")
+        self._runtime.begin_afresh(gateway, cold=True)
+        self._runtime.restart(gateway)
+        self._found = self._runtime.containers()
 
     # --- an operator's ------------------------------------------------------------------------
     @property

@@ -11,15 +11,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from bridge.login import words
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import probes
+from infrastructure.health.login import of_container
 from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Container, Log, Runtime
@@ -52,11 +56,14 @@ class Operator:
         since = stamp(time.time())
         kept = False
         if service == "gateway" and not request["cold"]:
-            kept = self._softly(container, request["commandPorts"])
+            sessions = request["checks"].get("gateway", {}).get("sessions", ())
+            kept = self._softly(container, request["commandPorts"], sessions)
         if not kept:
             self._say(f"restarting {service}")
+            if service == "gateway":
+                self._runtime.begin_afresh(container, cold=request["cold"])
             self._runtime.restart(container)
-        result = "healthy"
+        result, waiting = "healthy", {}
         alarm = Alarm(self._store, self._runtime, self._wire, request["checks"])
         try:
             Gate(
@@ -68,8 +75,8 @@ class Operator:
                 alarm.waiting,
                 self._store.bridge_key,
             ).run()
-        except WaitingForPerson:
-            result = "waiting-for-2fa"
+        except WaitingForPerson as person:
+            result, waiting = "waiting-2fa", {"told": person.told, "hint": person.hint}
         except Cancelled:
             result = "interrupted"
             raise HostFailure("interrupted", f"interrupted; {service} goes on starting") from None
@@ -81,6 +88,7 @@ class Operator:
             self._record(f"restart {service}", result, request["by"], began)
         return {
             "result": result,
+            **waiting,
             "healthy": result == "healthy",
             "kept": kept,
             "release": self._store.current(),
@@ -88,8 +96,13 @@ class Operator:
             "seconds": round(time.monotonic() - began, 1),
         }
 
-    def _softly(self, container: Container, ports: list[int]) -> bool:
+    def _softly(self, container: Container, ports: list[int], sessions: Sequence[str]) -> bool:
+        """False where there is no session to keep: a login that waits is begun anew instead."""
         if not container.running:
+            return False
+        found = of_container(container, self._runtime.login_facts(), (), sessions)
+        if any(one.state not in (words.LOGGED_IN, words.BLOCKED, words.UNKNOWN) for one in found):
+            self._say("the gateway is not logged in: there is no session to keep")
             return False
         self._say("the gateway restarts inside its container, with its session")
         return self._runtime.soft_restart(container, ports)

@@ -129,8 +129,9 @@ def document(target: Target, observed: Observed, answer: dict[str, Any]) -> dict
     return {
         "target": target.name,
         "release": observed.release,
-        "healthy": bool(services) and up and answer["login"] == LOGGED_IN and connected,
+        "healthy": bool(services) and up and answer["login"]["state"] == LOGGED_IN and connected,
         "login": answer["login"],
+        **({"logins": answer["logins"]} if len(answer["logins"]) > 1 else {}),
         "services": services,
         "bridge": bridge,
         "urls": urls(target),
@@ -147,12 +148,24 @@ def urls(target: Target) -> dict[str, str]:
     return {"page": f"{base}/", "api": base}
 
 
+def login_words(found: dict[str, Any]) -> str:
+    """The login's state, and what it waits for; both, where there are two."""
+    logins = found.get("logins") or [found["login"]]
+    return ", ".join(_login_words(one, named=len(logins) > 1) for one in logins)
+
+
+def _login_words(login: dict[str, Any], *, named: bool) -> str:
+    details = [login[name] for name in ("kind", "why", "window", "code") if login.get(name)]
+    text = login["state"] + (f" ({', '.join(dict.fromkeys(details))})" if details else "")
+    return f"{login['session']} {text}" if named else text
+
+
 def lines(found: dict[str, Any]) -> list[str]:
     """The same for people."""
     if not found["services"]:
         return [f"{found['target']}: nothing is deployed"]
     word = "healthy" if found["healthy"] else "NOT healthy"
-    shown = [f"{found['target']}: {word}, release {found['release']}, login {found['login']}"]
+    shown = [f"{found['target']}: {word}, release {found['release']}, login {login_words(found)}"]
     width = max(len(one["name"]) for one in found["services"])
     for one in found["services"]:
         health = "" if one["health"] == "none" else f" ({one['health']})"

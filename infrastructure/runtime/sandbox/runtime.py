@@ -178,6 +178,13 @@ class SandboxRuntime:
         if follow:
             yield from map(timed, self._lines(container, offset))
 
+    def login_facts(self) -> dict[str, str]:
+        """The simulated gateway logs in to nobody."""
+        return {}
+
+    def begin_afresh(self, container: Container, *, cold: bool) -> None:
+        """Nothing is ever held there."""
+
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         """The simulated gateway has no session to keep."""
         return False

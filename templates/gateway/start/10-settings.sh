@@ -50,10 +50,13 @@ case ${TRADING_MODE:-} in
 both) folders=("${TWS_SETTINGS_PATH}_live" "${TWS_SETTINGS_PATH}_paper") ;;
 *) folders=("$TWS_SETTINGS_PATH") ;;
 esac
+stale=(-mmin +10)
+! grep -qs cold "${GANGWAY_STATE_PATH:-$HOME/state}/afresh" || stale=()
 for folder in "${folders[@]}"; do
     mkdir -p "$folder"
-    # A token of an interrupted restart blocks the next login; a fresh one may still be good.
-    find "$folder" -maxdepth 2 -name autorestart -mmin +10 -print -delete
+    # A token of an interrupted restart blocks the next login; a fresh one may still be good, unless
+    # a person has asked for a full login.
+    find "$folder" -maxdepth 2 -name autorestart "${stale[@]}" -print -delete
     if [ -f "$folder/jts.ini" ]; then
         mend_zone "$folder/jts.ini"
     else

@@ -20,6 +20,7 @@ from bridge.portal.view import SessionView
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.store import Database, orders
 from bridge.store.condition import JournalCondition
+from bridge.tws.dial import DialProblem
 from bridge.tws.link import Link
 from bridge.tws.machine import Socket
 from bridge.tws.target import Target
@@ -35,11 +36,16 @@ class Told:
 
     def __init__(self) -> None:
         self.active: dict[AlertKind, str] = {}
+        self.resolved: list[AlertKind] = []
 
     def raised(self, kind: AlertKind, body: str) -> None:
         self.active.setdefault(kind, body)
 
     def cleared(self, kind: AlertKind) -> None:
+        if self.active.pop(kind, None):
+            self.resolved.append(kind)
+
+    def forgotten(self, kind: AlertKind) -> None:
         self.active.pop(kind, None)
 
 
@@ -48,14 +54,13 @@ class Room:
         self.clock = JumpingClock()
         self.told = Told()
         rules = (RestartRule("auto-restart", restart, None, 6),) if restart else ()
-        target = Target(restarts=RestartCalendar(rules))
+        target = Target(restarts=RestartCalendar(rules), login_state_file=file, session="paper")
         self.link = Link(target, self.clock)  # type: ignore[arg-type]
         self.watch = ConditionWatch(
             self.told,  # type: ignore[arg-type]
             self.link,
             self.clock,
             lost_seconds=300,
-            login_state_file=file,
             journal=JournalCondition(),
         )
 
@@ -109,19 +114,91 @@ def test_a_planned_restart_is_no_alarm_until_it_takes_too_long() -> None:
     assert AlertKind.CONNECTION_LOST in room.look()
 
 
-def test_what_the_gateways_login_says(tmp_path: Path) -> None:
-    file = tmp_path / "login-paper"
-    room = Room(file)
-    room.ready()
+class Facts:
+    """What the hook beside the gateway writes down, event by event."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "login-paper"
+        self.at = 1_763_740_800
+        self.file.write_text(f"{self.at} by ibc\n{self.at} launch password\n")
+
+    def add(self, *events: str) -> None:
+        with self.file.open("a") as file:
+            for event in events:
+                self.at += 5
+                file.write(f"{self.at} {event}\n")
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "said"),
+    [
+        ("refused", AlertKind.BAD_CREDENTIALS, "secrets set tws-password"),
+        ("locked", AlertKind.LOGIN_LOCKED, "wait as long as IBKR says"),
+        ("passkey", AlertKind.LOGIN_BLOCKED, "another second factor"),
+        ("yielded", AlertKind.LOGIN_BLOCKED, "end the other session"),
+        ("blocker Login Messages", AlertKind.LOGIN_BLOCKED, "(Login Messages)"),
+        ("push", AlertKind.WAITING_2FA, "on IBKR Mobile"),
+        ("device", AlertKind.WAITING_2FA, "gateway.two_factor.device"),
+        ("code", AlertKind.WAITING_2FA, "type the code"),
+    ],
+)
+def test_what_the_gateways_login_says(
+    tmp_path: Path, event: str, kind: AlertKind, said: str
+) -> None:
+    facts = Facts(tmp_path)
+    room = Room(facts.file)
+    room.link.machine.update(started=True)
     assert room.look() == {}
-    for word, kind in (
-        ("bad-credentials", AlertKind.BAD_CREDENTIALS),
-        ("locked", AlertKind.LOGIN_LOCKED),
-    ):
-        file.write_text(f"{word}\n")
-        assert set(room.look()) == {kind}
-    file.write_text("logged-in\n")
+    facts.add("attempt 1", event)
+    assert set(room.look()) == {kind}
+    assert said in room.told.active[kind]
+    if event in ("device", "code"):
+        assert "IBKR Mobile" not in room.told.active[kind]
+    facts.add("launch password", "attempt 1", "login")
     assert room.look() == {}
+    assert room.told.resolved == [kind]
+
+
+def test_a_dialog_that_merely_reopens_is_not_told_as_over(tmp_path: Path) -> None:
+    facts = Facts(tmp_path)
+    room = Room(facts.file)
+    room.link.machine.update(started=True)
+    for attempt in range(1, 5):
+        facts.add(f"attempt {attempt}", "push")
+        assert set(room.look()) == {AlertKind.WAITING_2FA}
+        facts.add("closed Second Factor Authentication", "duration 183", "asked-again")
+        assert set(room.look()) == {AlertKind.WAITING_2FA}
+    assert room.told.resolved == []
+    facts.add("duration 20", "login")
+    room.look()
+    assert room.told.resolved == [AlertKind.WAITING_2FA]
+
+
+@pytest.mark.parametrize("end", ["failed", "refused", "not-asked-again"])
+def test_a_wait_that_ends_badly_is_not_told_as_nothing_to_do(tmp_path: Path, end: str) -> None:
+    facts = Facts(tmp_path)
+    room = Room(facts.file)
+    room.link.machine.update(started=True)
+    facts.add("attempt 1", "push")
+    room.look()
+    facts.add("duration 183", end)
+    assert AlertKind.WAITING_2FA not in room.look()
+    assert room.told.resolved == []
+
+
+def test_after_a_while_a_broker_that_lets_nobody_in_is_told_with_its_reason(
+    tmp_path: Path,
+) -> None:
+    facts = Facts(tmp_path)
+    room = Room(facts.file)
+    room.link.machine.update(started=True, problem=DialProblem.REFUSED)
+    facts.add("attempt 1", "failed", "exit 0", "pause 60")
+    assert room.look() == {}
+    room.clock.advance(301)
+    told = room.look()[AlertKind.CONNECTION_LOST]
+    assert "refuses logins without a reason" in told
+    assert "next attempt at 2025-11-21T16:0" in told
+    assert "just been started" not in told
 
 
 def test_waiting_for_an_approval() -> None:

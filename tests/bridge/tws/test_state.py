@@ -88,13 +88,26 @@ def test_a_planned_restart_is_not_alarming() -> None:
 
 
 def test_login_state_is_read_from_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "login-state"
-    assert login_state.waiting_for_2fa(None) is None
-    assert login_state.waiting_for_2fa(file) is None
+    file = tmp_path / "login-paper"
+    assert login_state.waiting_for_2fa(login_state.LoginFile(None), 0) is None
+    reader = login_state.LoginFile(file, "paper")
+    assert login_state.waiting_for_2fa(reader, 0) is None
+    file.write_text("100 launch password\n101 attempt 1\n102 push\n")
+    assert login_state.waiting_for_2fa(reader, 103) is True
+    with file.open("a") as more:
+        more.write("110 login\n")
+    assert login_state.waiting_for_2fa(reader, 111) is False
+    login = reader.read(111)
+    assert login is not None
+    assert (login.state, login.session) == ("logged-in", "paper")
     file.write_text("waiting-2fa\n")
-    assert login_state.waiting_for_2fa(file) is True
-    file.write_text("logged-in 2026-03-02T14:30:00Z\n")
-    assert login_state.waiting_for_2fa(file) is False
+    assert login_state.waiting_for_2fa(reader, 112) is True, "one word alone is taken, too"
+    file.write_bytes(b"x" * 1_000_000 + b"\n200 launch\n201 attempt 1\n")
+    login = reader.read(202)
+    assert login is not None
+    assert login.state == "logging-in"
+    file.unlink()
+    assert reader.read(203) is None
 
 
 class Kept:

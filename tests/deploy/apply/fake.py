@@ -33,6 +33,8 @@ class FakeRuntime:
         """Name and id of the image of a container that is created."""
         self.texts: list[str] = []
         self.sends = True
+        self.facts_of_logins: dict[str, str] = {}
+        self.afresh: list[str] = []
 
     def _do(self, action: str) -> None:
         self.done.append(action)
@@ -111,6 +113,12 @@ class FakeRuntime:
 
     def read_log(self, container: Container, *, since: str, lines: int, follow: bool) -> FakeLog:
         return self.follow(container)
+
+    def login_facts(self) -> dict[str, str]:
+        return self.facts_of_logins
+
+    def begin_afresh(self, container: Container, *, cold: bool) -> None:
+        self.afresh.append(f"{container.id} cold" if cold else container.id)
 
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         return False

@@ -130,7 +130,7 @@ def test_waiting_for_a_person_keeps_the_new_release(store: Store) -> None:
         "detected dialog entitled: Second Factor Authentication; event=Opened",
     ]
     outcome = deploy(store, runtime, {"gateway": "update"})
-    assert outcome["result"] == "waiting-for-2fa"
+    assert outcome["result"] == "waiting-2fa"
     assert store.current() == "new"
     assert "remove gateway-1" in runtime.done
     assert "stop gateway-2" not in runtime.done

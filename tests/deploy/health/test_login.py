@@ -1,120 +1,105 @@
-"""The gateway's log lines to states: what is waited for, and what is stopped."""
+"""The logins of a container: each session's own, and what outranks what was written down."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
 
 import pytest
 
-from infrastructure.health import login
-from infrastructure.health.login import Login
+from infrastructure.health.login import Logins, excerpt, moment, of_container
+from infrastructure.runtime.base import Container
 
-PREFIX = "2026-11-21 03:14:39:375 IBC: "
-
-
-def follow(*lines: str) -> tuple[Login, list[str]]:
-    state = Login()
-    told = [text for line in lines if (text := state.feed(PREFIX + line))]
-    return state, told
+STAMP = "2026-11-21 03:14:39:375 IBC: "
+STARTED = "2026-11-21T08:00:00.123456789Z"
+AT = int(moment(STARTED))
 
 
-def test_a_plain_login() -> None:
-    state, told = follow(
-        "Starting Gateway",
-        "Login attempt: 1",
-        "Click button: I understand and accept",
-        "Found Gateway main window",
-        "Login has completed",
-        "Configuration tasks completed",
-    )
-    assert state.state == login.DONE
-    assert told == ["logging in", "logged in"]
+def facts(*events: str, at: int = AT) -> str:
+    return "".join(f"{at + 5 * number} {event}\n" for number, event in enumerate(events))
 
 
-def test_the_main_window_is_not_ready() -> None:
-    state, _ = follow("Login attempt: 1", "Found Gateway main window")
-    assert state.state == login.LOGGING_IN
+def gateway(**more: Any) -> Container:
+    values = {"state": "running", "health": "starting", "since": STARTED, **more}
+    return Container("gateway", "gateway-1", **values)
 
 
-def test_waiting_for_2fa_is_said_once() -> None:
-    state, told = follow(
-        "Login attempt: 1",
-        "detected dialog entitled: Second Factor Authentication; event=Opened",
-        "Second Factor Authentication initiated",
-    )
-    assert state.state == login.WAITING
-    assert told[1:] == ["waiting for 2FA: approve on IBKR Mobile"]
+LOGGED_IN = facts("by ibc", "launch password", "attempt 1", "login")
+WAITS = facts("by ibc", "launch password", "attempt 1", "push")
+HELD = facts("by ibc", "launch password", "attempt 1", "refused", "held bad-credentials")
 
 
-def test_a_device_list_skips_the_second_line() -> None:
-    state, _ = follow("detected dialog entitled: Second Factor Authentication; event=Opened")
-    assert state.state == login.WAITING
+def test_both_sessions_have_each_their_own_login() -> None:
+    texts = {"live": WAITS, "paper": LOGGED_IN}
+    found = of_container(gateway(), texts, (), ("live", "paper"))
+    assert [(one.session, one.state) for one in found] == [
+        ("live", "waiting-2fa"),
+        ("paper", "logged-in"),
+    ]
+    logins = Logins(("live", "paper"), AT)
+    logins.read(texts)
+    assert logins.worst(time.time()).state == "waiting-2fa", "not healthy while live waits"
 
 
-def test_2fa_that_ran_out_is_tried_again_and_is_no_trouble() -> None:
-    state, _ = follow(
-        "Login attempt: 1",
-        "detected dialog entitled: Second Factor Authentication; event=Opened",
-        "detected dialog entitled: Second Factor Authentication; event=Closed",
-        "Duration since login: 180 seconds",
-        "Re-login after second factor authentication timeout in 5 second",
-        "Login attempt: 2",
-        "detected dialog entitled: Second Factor Authentication; event=Opened",
-    )
-    assert state.state == login.WAITING
-    assert state.trouble is None
+def test_one_session_that_has_written_nothing_is_not_logged_in() -> None:
+    logins = Logins(("live", "paper"), AT)
+    logins.read({"paper": LOGGED_IN})
+    assert logins.worst(time.time()).state == "unknown"
 
 
 @pytest.mark.parametrize(
-    ("line", "code"),
+    ("container", "text", "state", "code"),
     [
-        (
-            "detected dialog entitled: Unrecognized Username or Password; event=Opened",
-            "bad-credentials",
-        ),
-        ("Too many failed login attempts. Please wait 900 seconds", "account-locked"),
-        ("End this session and let the other session proceed (scenario 4)", "session-taken"),
+        (None, "", "stopped", None),
+        (None, LOGGED_IN, "stopped", None),
+        (gateway(state="exited"), WAITS, "stopped", None),
+        (gateway(state="exited"), HELD, "held", "bad-credentials"),
+        (gateway(state="exited", exit_code=77), "", "held", "bad-credentials"),
+        (gateway(state="exited", exit_code=78), "", "held", "configuration"),
+        (gateway(), HELD, "held", "bad-credentials"),
+        (gateway(), WAITS, "waiting-2fa", None),
+        (gateway(health="healthy"), WAITS, "logged-in", None),
+        (gateway(health="healthy"), "", "logged-in", None),
+        (gateway(), "", "logging-in", None),
     ],
 )
-def test_hopeless_at_once(line: str, code: str) -> None:
-    state, _ = follow("Login attempt: 1", line)
-    assert state.state == login.FAILED
-    assert state.trouble is not None
-    assert state.trouble.code == code
-    assert state.trouble.stop
+def test_the_login_of_a_container(
+    container: Container | None, text: str, state: str, code: str | None
+) -> None:
+    texts = {"paper": text} if text else {}
+    log = [STAMP + "Login attempt: 1"]
+    (found,) = of_container(container, texts, log, ("paper",))
+    assert (found.state, found.code) == (state, code)
 
 
-def test_one_failed_login_is_not_a_loop_two_are() -> None:
-    state, _ = follow("Login attempt: 1", "Login failed", "IBC returned exit status 76")
-    assert state.trouble is None
-    state.feed(PREFIX + "Login failed")
-    assert state.trouble is login.LOOP
+def test_what_an_earlier_container_wrote_down_does_not_count() -> None:
+    logins = Logins(("paper",), AT)
+    logins.read({"paper": facts("launch password", "refused", "held bad-credentials", at=AT - 60)})
+    assert not logins.written
+    logins.read({"paper": HELD})
+    assert logins.written
 
 
-def test_a_program_that_ends_again_and_again_is_a_loop() -> None:
-    state, _ = follow(*["IBC returned exit status 1"] * 2)
-    assert state.trouble is None
-    state.feed("IBC returned exit status 1")
-    assert state.trouble is login.LOOP
+def test_a_soft_restart_is_logged_in_only_when_it_is_again() -> None:
+    logins = Logins(("paper",), AT, kept=True)
+    assert logins.worst(AT).state == "restarting"
+    logins.feed("IBC returned exit status 0", AT)
+    assert logins.worst(AT).trouble is None
+    logins.read({"paper": facts("exit 0", "token", "launch token", "resumes")})
+    assert logins.worst(AT).state == "restarting"
+    logins.read({"paper": facts("exit 0", "token", "launch token", "resumes", "login")})
+    assert logins.worst(AT).state == "logged-in"
 
 
-def test_a_missing_login_window_names_its_setting() -> None:
-    line = "IBC closing after TWS/Gateway failed to display login dialog"
-    state, _ = follow(line, line)
-    assert state.trouble is not None
-    assert "login_dialog_timeout" in state.trouble.hint
-
-
-def test_the_nightly_restart_is_no_loop() -> None:
-    lines = ["Login attempt: 1", "Login has completed"]
-    night = [
-        "Re-starting session",
-        "IBC returned exit status 0",
-        "autorestart file found at /home/x: authentication will not be required",
-        "Login has completed",
+def test_an_excerpt_shows_what_explains() -> None:
+    noise = ["The XKEYBOARD keymap compiler (xkbcomp) reports: > Warning: x"] * 400
+    log = [
+        *noise,
+        "gangway: JVM options are -Xmx256m",
+        STAMP + "Login attempt: 1",
+        STAMP + "detected dialog entitled: Unrecognized Username or Password; event=Opened",
+        *noise,
+        "gangway: the login is held: bad-credentials; nothing is tried until a person acts",
     ]
-    state, _ = follow(*lines, *night * 10)
-    assert state.state == login.DONE
-    assert state.trouble is None
-
-
-def test_another_session_left_to_a_person_is_not_stopped() -> None:
-    state, _ = follow("User must choose whether to continue with this session")
-    assert state.trouble is not None
-    assert not state.trouble.stop
+    assert excerpt("\n".join(log)).splitlines() == [log[400], log[401], log[402], log[-1]]
+    assert excerpt("\n".join(f"x {n}" for n in range(50))).splitlines()[0] == "x 25"

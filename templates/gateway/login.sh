@@ -1,0 +1,326 @@
+#!/bin/bash
+# Watches one session's login from inside the container, and keeps it gentle.
+#
+#   login.sh launch SCRIPT [ARGUMENT...]  runs the image's start script, its log passing a recorder
+#   login.sh gate [SETTINGS]              before each launch of Java: waits its turn, or for a person
+#   login.sh record                       reads the log on standard input and writes events down
+#   login.sh watch                        records what launcher.log and a controller's /health say
+#   login.sh next NOW TOKEN               prints when the next launch may come, from events on input
+#   login.sh events                       prints the events in a log on input
+#
+# Events go to $folder/login-MODE, a line each: SECONDS EVENT [ARGUMENT]. No text of the log is kept,
+# only names of events, numbers and titles without digits. What they mean is judged elsewhere
+# (bridge/login); decided here is only what cannot wait for anyone: a refused password is not tried
+# again, a refused token means one cold start, and attempts are spaced out (bridge/login/spacing.py,
+# which this is tested against). How the container ends is never changed by it.
+set -u
+here=$(cd "${BASH_SOURCE[0]%/*}" && pwd)
+folder=${GANGWAY_STATE_PATH:-$HOME/state}
+if ! mkdir -p "$folder" 2>/dev/null || [ ! -w "$folder" ]; then
+    folder=/tmp/gangway-state # what cannot be written down could not be held or spaced out
+    mkdir -p "$folder"
+fi
+mode=${TRADING_MODE:-paper}
+facts=$folder/login-$mode
+held=$folder/held-$mode
+cold=$folder/cold-$mode
+child_file=$folder/.child-$mode
+most_lines=600 kept_lines=300
+first_pause=60 longest_pause=600 maintenance_pause=1200 lasts=120 hour=3600 most_in_an_hour=9
+
+note() { printf '%(%s)T %s\n' -1 "$*" >>"$facts" 2>/dev/null; }
+
+# --- the rule of spacing ---------------------------------------------------------------------------
+
+# Sets $until to the end of the broker's maintenance that is under way at $1; 0: none is. Every night
+# 00:15 to 01:45 New York, and Friday 23:00 to Saturday 03:00.
+maintenance() {
+    local weekday clock seconds
+    TZ=EST5EDT,M3.2.0,M11.1.0 printf -v clock '%(%u %H %M %S)T' "$1"
+    read -r weekday hours minutes seconds <<<"$clock"
+    seconds=$((10#$hours * 3600 + 10#$minutes * 60 + 10#$seconds))
+    until=0
+    if ((seconds >= 900 && seconds < 6300)); then until=6300; fi
+    if ((weekday == 6 && seconds < 10800)); then until=10800; fi
+    if ((weekday == 5 && seconds >= 82800)); then until=$((86400 + 10800)); fi
+    ((until == 0)) || until=$(($1 - seconds + until))
+}
+
+# Sets $next and $why from events on standard input: when the next launch may come at $1, and why not
+# at once (maintenance, row). $2 is yes when it continues a session with a token.
+plan() {
+    local now=$1 token=$2 at event rest row=0 login="" last pause until count
+    local times=()
+    while read -r at event rest; do
+        case $event in
+        begin) times=() row=0 login="" ;;
+        launch)
+            if [ -n "$login" ] && ((at - login >= lasts)); then row=0; fi
+            row=$((row + 1)) login=""
+            times+=("$at")
+            count=${#times[@]}
+            ((count <= most_in_an_hour)) || times=("${times[@]:count-most_in_an_hour}")
+            ;;
+        login) login=${login:-$at} ;;
+        esac
+    done
+    if [ -n "$login" ] && { [ "$token" = yes ] || ((now - login >= lasts)); }; then row=0; fi
+    next=$now why=""
+    count=${#times[@]}
+    if ((row > 0 && count > 0)); then
+        last=${times[count - 1]}
+        pause=$((first_pause << (row > 7 ? 6 : row - 1)))
+        ((pause <= longest_pause)) || pause=$longest_pause
+        ((next >= last + pause)) || next=$((last + pause))
+        maintenance "$next"
+        if ((until > 0)); then
+            ((until <= last + maintenance_pause)) || until=$((last + maintenance_pause))
+            ((next >= until)) || next=$until
+        fi
+    fi
+    if ((count == most_in_an_hour && next < times[0] + hour)); then next=$((times[0] + hour)); fi
+    if ((next > now)); then
+        maintenance "$now"
+        if ((until > 0)); then why=maintenance; else why=row; fi
+    fi
+}
+
+# --- before a launch -------------------------------------------------------------------------------
+
+gate() {
+    local settings=${1:-} token=no how=password now said="" parent=$PPID
+    trim
+    if [ -n "$settings" ] && [ -n "$(find "$settings" -maxdepth 2 -name autorestart -print -quit 2>/dev/null)" ]; then
+        token=yes how=token
+    fi
+    while :; do
+        if [ -e "$held" ]; then
+            read -r why _ <"$held"
+            [ "$said" = held ] || {
+                echo "gangway: the login is held: $why; nothing is tried until a person acts:" \
+                    "./deploy.py restart gateway --cold, or up, begins afresh"
+                said=held
+            }
+        else
+            printf -v now '%(%s)T' -1
+            plan "$now" "$token" < <(cat "$facts" 2>/dev/null)
+            ((next > now)) || break
+            [ -n "$said" ] || {
+                echo "gangway: the next login attempt is in $((next - now)) s ($why):" \
+                    "attempts are spaced out, because a row of them can lock the account"
+                note pause $((next - now))
+                said=pause
+            }
+        fi
+        # Not to hold the log's pipe, and not to outlive whom it holds up.
+        sleep 1 >/dev/null 2>&1
+        [ -d "/proc/$parent" ] || exit 0
+    done
+    note launch "$how"
+}
+
+trim() {
+    [ -f "$facts" ] || return 0
+    local lines
+    lines=$(wc -l <"$facts")
+    ((lines > most_lines)) || return 0
+    tail -n "$kept_lines" "$facts" >"$facts.new" && mv "$facts.new" "$facts"
+}
+
+# --- recording -------------------------------------------------------------------------------------
+
+events=() takes=() patterns=() relevant=""
+read_table() {
+    local event take pattern
+    while IFS=$'\t' read -r event take pattern; do
+        if [ "$event" = relevant ]; then
+            relevant=$pattern
+        else
+            events+=("$event") takes+=("$take") patterns+=("$pattern")
+        fi
+    done <"$here/login-lines"
+}
+
+# A number as it is; of anything else only letters, blanks and marks.
+plain() {
+    argument=$1
+    [[ $argument =~ ^[0-9]+$ ]] || argument=${argument//[!A-Za-z_ .,\'-]/}
+    argument=${argument:0:60}
+    argument=${argument%"${argument##*[! ]}"}
+    argument=${argument#"${argument%%[! ]*}"}
+}
+
+record() {
+    last="" blocker="" how=password logged_in=""
+    each take
+}
+
+# Calls $1 with each event of the lines on standard input, and its argument.
+each() {
+    local line index argument launcher LC_ALL=C
+    read_table
+    while IFS= read -r line || [ -n "$line" ]; do
+        [[ $line =~ $relevant ]] || continue
+        launcher=""
+        [[ ! $line =~ ^[0-9-]{10}\ [0-9:]{8}\.[0-9]{3}\  ]] || launcher=yes
+        for index in "${!patterns[@]}"; do
+            [[ $line =~ ${patterns[index]} ]] || continue
+            [ "${events[index]}" != ignore ] || break
+            argument=""
+            [ "${takes[index]}" = no ] || plain "${BASH_REMATCH[1]}"
+            "$1" "${events[index]}" "$argument"
+        done
+    done
+}
+
+# One event: written down, and acted on when it cannot wait.
+take() {
+    local event=$1 said="$1${2:+ $2}"
+    case $event in
+    pause | held) return ;; # the gate's own lines: it wrote them down itself
+    start | attempt | resumes) [ -z "$launcher" ] || return ;; # the controller says so, too
+    opened) [ -z "$logged_in" ] || return ;;
+    closed) [ -z "$logged_in" ] || [ "$2" = "$blocker" ] || return ;;
+    esac
+    [ "$said" != "$last" ] || [ "$event" = attempt ] || return 0
+    last=$said
+    note "$said"
+    case $event in
+    login) logged_in=yes ;;
+    start | attempt | exit) logged_in="" ;;
+    blocker) blocker=$2 ;;
+    token | resumes) how=token ;;
+    no-token) how=password ;;
+    refused) if [ "$how" = token ]; then cold_start; else hold bad-credentials; fi ;;
+    locked) hold account-locked ;;
+    passkey) hold passkey-required ;;
+    yielded) hold session-taken ;;
+    esac
+}
+
+# Ends the gateway and keeps it ended: one more attempt could lock the account, or take a session
+# that was left to another. A person begins afresh.
+hold() {
+    [ ! -e "$held" ] || return 0
+    printf '%s %(%s)T\n' "$1" -1 >"$held.new" && mv "$held.new" "$held"
+    note held "$1"
+    end_java
+}
+
+# The saved session was refused: it goes, and the start script runs once more, with a full login.
+cold_start() {
+    : >"$cold"
+    how=password
+    drop_tokens
+    end_java
+}
+
+drop_tokens() {
+    [ -z "${TWS_SETTINGS_PATH:-}" ] || find "$TWS_SETTINGS_PATH" -maxdepth 2 -name autorestart -delete 2>/dev/null
+}
+
+end_java() {
+    local child
+    read -r child 2>/dev/null <"$child_file" && pkill -KILL -P "$child" -x java
+}
+
+# What is said elsewhere than in the log: IBKR's launcher.log, and ibg-controller's own /health.
+watch() {
+    local settings=${TWS_SETTINGS_PATH:-} port=${GANGWAY_HEALTH_PORT:-} word before=""
+    [ -z "$settings" ] || tail -n 0 -F --pid="$PPID" "$settings/launcher.log" 2>/dev/null &
+    while [ -n "$port" ] && [ -d "/proc/$PPID" ]; do
+        word=$(controller_state "$port")
+        [ -z "$word" ] || [ "$word" = "$before" ] || echo "gangway: controller $word"
+        before=${word:-$before}
+        sleep 3
+    done
+    wait
+}
+
+controller_state() {
+    local answer
+    exec 3<>"/dev/tcp/127.0.0.1/$1" || return
+    printf 'GET /health HTTP/1.0\r\n\r\n' >&3
+    answer=$(timeout 2 head -c 4096 <&3 | tr -d '\n')
+    exec 3<&- 3>&-
+    [[ $answer =~ \"state\":\ *\"([A-Z_]+)\" ]] && echo "${BASH_REMATCH[1]}"
+} 2>/dev/null
+
+# --- around the start script -------------------------------------------------------------------------
+
+launch() {
+    local script=$1 code child="" tee records log stopping="" tries
+    shift
+    rm -f "$cold" "$child_file"
+    note by ibc
+    note boot
+    # The log goes on without the recorder: tee does not mind when it ends.
+    exec {records}> >(exec bash "$here/login.sh" record >/dev/null 2>&1)
+    exec {log}> >(exec tee -p "/dev/fd/$records")
+    tee=$!
+    bash "$here/login.sh" watch >&"$records" 2>/dev/null {log}>&- &
+    exec {records}>&-
+    trap 'stopping=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
+    while :; do
+        "$script" "$@" >&"$log" {log}>&- &
+        child=$!
+        echo "$child" >"$child_file"
+        [ -z "$stopping" ] || kill -TERM "$child" 2>/dev/null
+        # A signal ends a wait early; the script's own status is still to be had then.
+        while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
+        [ -z "$stopping" ] || { wait "$child"; code=$?; break; }
+        settle "$code"
+        [ -e "$cold" ] || break
+        rm -f "$cold"
+        drop_tokens
+    done
+    if [ -z "$stopping" ] && [ -e "$held" ]; then
+        stay
+        stopping=yes code=143
+    fi
+    [ -z "$stopping" ] || note stopped
+    exec {log}>&-
+    # Bounded: something that the script left behind may still hold the log.
+    for ((tries = 0; tries < 20; tries++)); do
+        kill -0 "$tee" 2>/dev/null || break
+        sleep 0.02
+    done
+    exit "$code"
+}
+
+# Lets the recorder come to the end of what the script has said, so that it can still hold.
+settle() {
+    case $1 in
+    77) hold bad-credentials ;;
+    78) hold configuration ;;
+    esac
+    sleep 0.2
+}
+
+# Up, without a gateway: the engine would start an ended container again, and the next attempt with it.
+stay() {
+    local sleeper why
+    read -r why _ <"$held"
+    echo "gangway: the login is held: $why; the container stays up without a gateway:" \
+        "./deploy.py restart gateway --cold, or up, begins afresh"
+    sleep infinity >/dev/null 2>&1 &
+    sleeper=$!
+    trap 'kill "$sleeper" 2>/dev/null' TERM INT
+    wait "$sleeper"
+}
+
+case ${1:-} in
+launch | gate | record | watch) "$@" ;;
+events)
+    say() { printf '%s\n' "$1${2:+ $2}"; }
+    each say
+    ;;
+next)
+    plan "$2" "$3"
+    printf '%s %s\n' "$next" "$why"
+    ;;
+*)
+    echo "usage: login.sh launch|gate|record|watch|next|events" >&2
+    exit 2
+    ;;
+esac

@@ -1,0 +1,484 @@
+"""The login inside the container: what bash decides there, and that it decides as Python does."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge.login.lines import ROWS, events
+from bridge.login.model import replay
+from bridge.login.spacing import Launches
+from infrastructure.render.templates import PROJECT
+from tests.deploy.test_gateway_hooks import Container
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from infrastructure.config import Target
+
+LOGS = PROJECT / "tests" / "deploy" / "login_logs"
+STAMP = "2026-01-02 10:11:12:013 IBC: "
+
+SCRIPT = """\
+#!/bin/bash
+# The real script's loop, with a Java that says what its settings tell it to.
+tws_settings_path=$TWS_SETTINGS_PATH
+find_auto_restart() {
+    if [ -e "$tws_settings_path/x/autorestart" ]; then
+        echo "autorestart file found at $tws_settings_path/x/autorestart: authentication"
+        restart_needed=yes
+    else
+        echo "autorestart file not found: full authentication will be required"
+        restart_needed=
+    fi
+}
+[ -z "${FAILS:-}" ] || { echo "Error: not valid" >&2; exit 3; }
+find_auto_restart
+while :
+do
+	echo "Starting Gateway with this command:"
+	trap 'kill -TERM $PID' TERM INT
+	"$HOME/java" &
+	PID=$!
+	wait $PID
+	trap - TERM INT
+	wait $PID
+	exit_code=$(($? % 256))
+	echo "IBC returned exit status $exit_code"
+	if [ -e "$tws_settings_path/COLDRESTART" ]; then
+		rm "$tws_settings_path/COLDRESTART"
+	else
+		find_auto_restart
+		[ -n "$restart_needed" ] || break
+	fi
+	echo IBC will restart shortly
+done
+echo "Gateway finished"
+exit $exit_code
+"""
+
+
+JAVA = """\
+say() { echo "2026-01-02 10:11:12:013 IBC: $*"; }
+exec 9<> <(:)
+rest() { read -r -t 60 -u 9; }
+echo run >>"$HOME/runs"
+"""
+
+
+class Gateway(Container):
+    """The image's home with the hooks run, a Java of our own, and the start script's loop."""
+
+    def __init__(self, folder: Path, target: Target) -> None:
+        super().__init__(folder, target)
+        self.launcher.write_text(SCRIPT)
+        self.launcher.chmod(0o755)
+        self.running: list[subprocess.Popen[str]] = []
+        self.mode = "paper"
+
+    @property
+    def facts(self) -> Path:
+        return self.home / "state" / f"login-{self.mode}"
+
+    @property
+    def held(self) -> Path:
+        return self.home / "state" / f"held-{self.mode}"
+
+    @property
+    def token(self) -> Path:
+        return self.settings / "x" / "autorestart"
+
+    def java(self, *commands: str) -> None:
+        """What the Java machine does: `say TEXT` is a line of IBC's."""
+        path = self.home / "java.sh"
+        path.write_text(JAVA + "\n".join(commands) + "\n")
+        program = self.home / "bin" / "java"  # a process whose name is java, as the real one's is
+        if not program.exists():
+            program.parent.mkdir()
+            program.symlink_to("/bin/bash")
+            starter = self.home / "java"
+            starter.write_text('#!/bin/bash\nexec "$HOME/bin/java" "$HOME/java.sh"\n')
+            starter.chmod(0o755)
+
+    @property
+    def runs(self) -> int:
+        path = self.home / "runs"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.home),
+            "TRADING_MODE": self.mode,
+            "TWS_SETTINGS_PATH": str(self.settings),
+            **more,
+        }
+
+    def launch(self, *arguments: str, **more: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            ["bash", str(self.launcher), *arguments],
+            env=self.environment(**more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.running.append(process)
+        return process
+
+    def state(self) -> str:
+        return replay(self.facts.read_text(), self.mode).state if self.facts.exists() else ""
+
+    def code(self) -> str | None:
+        return replay(self.facts.read_text(), self.mode).code if self.facts.exists() else ""
+
+    def close(self) -> None:
+        for process in self.running:
+            for stop in (signal.SIGTERM, signal.SIGKILL):
+                try:
+                    os.killpg(process.pid, stop)
+                except ProcessLookupError:
+                    break
+                time.sleep(0.05)
+            process.communicate(timeout=20)
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, make: Callable[..., Target]) -> Iterator[Gateway]:
+    made = Gateway(tmp_path / "home", make())
+    made.start()
+    (made.settings / "x").mkdir()
+    yield made
+    made.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come"
+        time.sleep(0.02)
+
+
+def shell(gateway: Container, *arguments: str, text: str) -> list[str]:
+    done = subprocess.run(
+        ["bash", str(gateway.home / "gangway" / "login.sh"), *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(gateway.home)},
+        input=text,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=110,
+    )
+    return done.stdout.splitlines()
+
+
+# --- one table -----------------------------------------------------------------------------------
+
+
+def corpus() -> list[str]:
+    """Real-looking lines of every kind, and each pattern's own text, whole and broken."""
+    lines = [line for file in sorted(LOGS.iterdir()) for line in file.read_text().splitlines()]
+    for row in ROWS:
+        text = row.pattern.replace("\\", "").replace("([0-9]+)", "12")
+        lines += [STAMP + text, text, text[3:], f"2026-11-28 10:00:00.123 INFO  [x] - {text}"]
+    lines += [
+        f"{STAMP}detected dialog entitled: {title}; event={event}"
+        for title in ("Login failed", "Öffnen & 12 Sätze", "", "  x  ", "a;b", "U123 'y' - z_w")
+        for event in ("Opened", "Closed", "Activated", "Closing", "State changed")
+    ]
+    return [*lines, "", "\t", "IBC", "IBC: \\ % $(id) `id` *", "x" * 5000 + "IBC: Login failed"]
+
+
+def test_bash_and_python_read_the_same_events(gateway: Gateway) -> None:
+    lines = corpus()
+    expected = [
+        f"{event} {argument}".rstrip() for line in lines for event, argument in events(line)
+    ]
+    assert len(expected) > 150
+    assert shell(gateway, "events", text="\n".join(lines) + "\n") == expected
+
+
+def test_bash_and_python_space_attempts_alike(gateway: Gateway) -> None:
+    """A hundred random histories, each judged by both at a random moment."""
+    chance = random.Random(7)
+    for _ in range(100):
+        now = chance.randrange(1_767_225_600, 1_798_761_600)
+        at, history = now, []
+        for _ in range(chance.randrange(25)):
+            event = chance.choice(["launch"] * 6 + ["login"] * 2 + ["begin", "failed"])
+            history.append(f"{at} {event}\n")
+            at += chance.choice((1, 30, 119, 120, 600, 1500, 4000))
+        now = at + chance.choice((0, 1, 60, 3600))
+        token = chance.random() < 0.3
+        wanted, why = Launches.read("".join(history)).next(now, token=token)
+        answer = shell(gateway, "next", str(now), "yes" if token else "no", text="".join(history))
+        assert answer == [f"{wanted} {why}"], "".join(history)
+
+
+# --- the hook changes nothing about the end -------------------------------------------------------
+
+
+def test_the_log_passes_whole_and_the_exit_code_too(gateway: Gateway) -> None:
+    image = gateway.launcher.with_name("ibcstart.image.sh")
+    image.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\nexit 7\n')
+    lines = [f"line {number} with \\backslash and  spaces" for number in range(2000)]
+    output, _ = gateway.launch(*lines).communicate(timeout=30)
+    assert output.splitlines() == lines
+    assert gateway.running[0].returncode == 7
+
+
+def test_the_log_goes_on_without_the_recorder(gateway: Gateway) -> None:
+    (gateway.home / "gangway" / "login-lines").unlink()
+    image = gateway.launcher.with_name("ibcstart.image.sh")
+    image.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    lines = [f"line {number}" for number in range(20_000)]
+    output, _ = gateway.launch(*lines).communicate(timeout=30)
+    assert output.splitlines() == lines
+
+
+def test_the_image_runs_without_the_hooks_folder(gateway: Gateway) -> None:
+    (gateway.home / "gangway" / "login.sh").unlink()
+    gateway.java("exit 5")
+    gateway.launch().communicate(timeout=20)
+    assert gateway.running[0].returncode == 5
+
+
+def test_an_early_error_ends_as_without_the_hooks(gateway: Gateway) -> None:
+    began = time.monotonic()
+    _, errors = gateway.launch(FAILS="1").communicate(timeout=20)
+    assert gateway.running[0].returncode == 3
+    assert errors.endswith("Error: not valid\n")
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("code", [0, 1, 83, 137])
+def test_an_end_is_passed_on_at_once(gateway: Gateway, code: int) -> None:
+    gateway.java(f"exit {code}")
+    began = time.monotonic()
+    gateway.launch().communicate(timeout=20)
+    assert gateway.running[0].returncode == code
+    assert time.monotonic() - began < 3
+
+
+def test_something_left_behind_does_not_hold_up_the_end(gateway: Gateway) -> None:
+    gateway.java("sleep 30 & exit 4")
+    process = gateway.launch()
+    assert process.wait(5) == 4
+
+
+def test_a_stop_is_quick_and_passed_on(gateway: Gateway) -> None:
+    gateway.java("trap 'exit 0' TERM", "say Login attempt: 1", "sleep 60 & wait")
+    process = gateway.launch()
+    until(lambda: gateway.state() == "logging-in")
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert time.monotonic() - began < 2
+    assert gateway.state() == "stopped"
+
+
+def test_hooks_run_twice_change_nothing(gateway: Gateway) -> None:
+    files = [gateway.launcher, gateway.launcher.with_name("ibcstart.image.sh")]
+    before = [(path.read_bytes(), path.stat().st_ino) for path in files]
+    gateway.start()
+    assert [(path.read_bytes(), path.stat().st_ino) for path in files] == before
+    assert files[1].read_text().count("# gangway: the login") == 1
+
+
+# --- held -----------------------------------------------------------------------------------------
+
+REFUSED = "say 'detected dialog entitled: Unrecognized Username or Password; event=Opened'"
+
+
+@pytest.mark.parametrize(
+    ("commands", "code"),
+    [
+        ((REFUSED, "rest"), "bad-credentials"),
+        (("say Too many failed login attempts. Please wait 5", "rest"), "account-locked"),
+        (("say 'Connection to server failed: set up a Passkey'", "rest"), "passkey-required"),
+        (("say 'End this session (scenario 2)'", "exit 0"), "session-taken"),
+        (("say 'so end this session (scenario 4)'", "exit 0"), "session-taken"),
+        (("exit 77",), "bad-credentials"),
+        (("exit 78",), "configuration"),
+    ],
+)
+def test_what_only_a_person_can_mend_is_tried_once(
+    gateway: Gateway, commands: tuple[str, ...], code: str
+) -> None:
+    gateway.java(*commands)
+    process = gateway.launch()
+    until(lambda: gateway.held.exists() and gateway.state() == "held")
+    time.sleep(1.5)
+    assert process.poll() is None, "the container stays up"
+    assert gateway.runs == 1
+    assert gateway.code() == code
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    assert time.monotonic() - began < 2, "a stop of a held login is quick"
+    output = process.communicate(timeout=5)[0]
+    assert f"gangway: the login is held: {code}" in output
+
+
+def test_held_stays_held_until_a_person_begins_afresh(gateway: Gateway) -> None:
+    gateway.java(REFUSED, "rest")
+    process = gateway.launch()
+    until(lambda: gateway.state() == "held")
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    gateway.start()  # the engine, after a reboot
+    process = gateway.launch()
+    time.sleep(1.5)
+    assert gateway.runs == 1
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    (gateway.home / "state" / "afresh").touch()
+    gateway.start()
+    gateway.java("say Login attempt: 1", "say Login has completed", "rest")
+    gateway.launch()
+    until(lambda: gateway.state() == "logged-in", 5)
+    assert gateway.runs == 2
+
+
+def test_one_failed_login_is_not_held_and_the_next_is_spaced_out(gateway: Gateway) -> None:
+    gateway.java(
+        "say Login attempt: 1",
+        "for event in Activated Focused Opened; do"
+        " say 'detected dialog entitled: Login failed; event='$event; done",
+        "say Login failed",
+        'say Cold restart in progress; touch "$TWS_SETTINGS_PATH/COLDRESTART"; exit 0',
+    )
+    process = gateway.launch()
+    until(lambda: gateway.facts.exists() and "pause " in gateway.facts.read_text())
+    time.sleep(1.0)
+    assert gateway.runs == 1
+    assert not gateway.held.exists()
+    login = replay(gateway.facts.read_text())
+    assert login.state == "waiting-broker"
+    assert login.retry_at is not None
+    assert 50 < login.retry_at - time.time() <= 1260
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.wait(10)
+    assert time.monotonic() - began < 2
+    # The engine starts it again: the pause is still kept.
+    gateway.start()
+    gateway.launch()
+    time.sleep(1.5)
+    assert gateway.runs == 1
+
+
+def test_a_refused_token_means_one_cold_start(gateway: Gateway) -> None:
+    now = int(time.time())
+    gateway.facts.write_text(f"{now - 9000} launch password\n{now - 8990} login\n")
+    gateway.token.touch()
+    gateway.java(
+        'if [ -e "$TWS_SETTINGS_PATH/x/autorestart" ]; then',
+        "say Re-starting session",
+        REFUSED,
+        "rest",
+        "fi",
+        "say Login attempt: 1",
+        "say Login has completed",
+        "rest",
+    )
+    gateway.launch()
+    until(lambda: "pause " in gateway.facts.read_text())
+    assert gateway.runs == 1
+    assert not gateway.token.exists()
+    assert not gateway.held.exists()
+    assert gateway.code() == "token-refused"
+
+
+def test_a_planned_restart_waits_for_nothing(gateway: Gateway) -> None:
+    gateway.java(
+        "say Login attempt: 1",
+        "say Login has completed",
+        "sleep 0.4",
+        '[ "$(wc -l <"$HOME/runs")" -lt 3 ] || rest',
+        'touch "$TWS_SETTINGS_PATH/x/autorestart"',
+    )
+    gateway.launch()
+    until(lambda: gateway.runs == 3)
+    until(lambda: gateway.state() == "logged-in")
+    text = gateway.facts.read_text()
+    assert "pause" not in text
+    assert text.count("launch token") == 2
+
+
+def test_launcher_log_is_recorded_too(gateway: Gateway) -> None:
+    gateway.java("say Login attempt: 1", "rest")
+    gateway.launch()
+    until(lambda: gateway.state() == "logging-in")
+    time.sleep(0.5)
+    with (gateway.settings / "launcher.log").open("a") as log:
+        for text in (
+            "NS_AUTH_START version=1 pwd=1 soft=0 token(s)=[5|SMS|] initialTokenType=PWD",
+            "Received CHALLENGE",
+        ):
+            log.write(f"2026-11-28 10:00:00.123 INFO  [JTS] - {text}\n")
+    until(lambda: gateway.state() == "waiting-2fa", 5)
+    assert replay(gateway.facts.read_text()).kind == "code"
+
+
+def test_what_is_written_down_stays_small_and_holds_no_text(gateway: Gateway) -> None:
+    now = int(time.time())
+    gateway.facts.write_text("".join(f"{now - 9999} failed\n" for _ in range(5000)))
+    gateway.java(
+        "say 'detected dialog entitled: Account U1234567 from 203.0.113.9; event=Opened'",
+        "say 'Login attempt: 1 for mistral'",
+        "rest",
+    )
+    gateway.launch()
+    until(lambda: gateway.state() == "logging-in")
+    text = gateway.facts.read_text()
+    assert len(text.splitlines()) < 400
+    assert not [secret for secret in ("1234567", "203.0", "mistral") if secret in text]
+
+
+def test_states_are_seen_within_five_seconds(gateway: Gateway) -> None:
+    """Written down as they come: each within a second here."""
+    gateway.java(
+        *(
+            f'say "{line}"; until [ -e "$HOME/go{number}" ]; do sleep 0.05; done'
+            for number, (line, _) in enumerate(SEEN)
+        )
+    )
+    gateway.launch()
+    for number, (_, state) in enumerate(SEEN):
+        until(lambda state=state: gateway.state() == state, 5)  # type: ignore[misc]
+        (gateway.home / f"go{number}").touch()
+
+
+SEEN = [
+    ("Login attempt: 1", "logging-in"),
+    ("detected dialog entitled: Second Factor Authentication; event=Opened", "waiting-2fa"),
+    ("Duration since login: 20 seconds", "logging-in"),
+    ("Login has completed", "logged-in"),
+    ("detected frame entitled: Login Messages; event=Opened", "blocked"),
+    ("detected frame entitled: Login Messages; event=Closed", "logged-in"),
+    ("Auto restart in progress", "restarting"),
+]
+
+
+def test_a_state_folder_that_cannot_be_written_to_still_spaces_out(gateway: Gateway) -> None:
+    script = (gateway.home / "gangway" / "login.sh").read_text()
+    assert "/tmp/gangway-state" in script
+    plain = gateway.home / "no-folder"
+    plain.write_text("")
+    done = subprocess.run(
+        ["bash", str(gateway.home / "gangway" / "login.sh"), "next", "100", "no"],
+        env=gateway.environment(GANGWAY_STATE_PATH=str(plain / "below")),
+        input="99 launch\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "159 row\n"
