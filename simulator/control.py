@@ -29,7 +29,7 @@ def answer(world: World, request: Request) -> Response:
     route = (request.method, request.path.rstrip("/"))
     match route:
         case ("GET", "/faults"):
-            return Response.json({"faults": world.faults.shown(), "names": list(NAMES)})
+            return Response.json({"faults": _shown(world), "names": list(NAMES)})
         case ("POST", "/faults"):
             return _start_fault(world, request)
         case ("DELETE", path) if path == "/faults" or path.startswith("/faults/"):
@@ -56,6 +56,15 @@ def _start_fault(world: World, request: Request) -> Response:
     except WrongParameterError as error:
         return Response.json({"error": str(error)}, 400)
     return Response.json(fault.shown())
+
+
+def _shown(world: World) -> list[dict[str, Any]]:
+    """The active faults; that of the wire with how many messages each rule was for."""
+    matched = {"matched": world.rewriting.matched()}
+    return [
+        fault | (matched if fault["fault"] == "wire-rewrite" else {})
+        for fault in world.faults.shown()
+    ]
 
 
 def _clear_faults(world: World, name: str) -> Response:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from simulator import rewriting
+
 if TYPE_CHECKING:
     from simulator.clock import Clock, Timer
 
@@ -22,6 +24,7 @@ TRANSPORT = (
     "half-open",
     "frames-cut",
     "frames-dribbled",
+    "wire-rewrite",
 )
 LOGIN = ("slow-login", "waiting-2fa", "client-id-in-use", "close-after-start")
 UPSTREAM = (
@@ -41,8 +44,10 @@ PARAMETERS: dict[str, dict[str, str]] = {
     "slow-login": {"delay": "seconds"},
     "duplicate-status": {"delay": "seconds"},
     "upstream-lost": {"silent": "flag"},
+    "wire-rewrite": {"rules": "rules"},
 }
-"""What a fault may be told besides its length: seconds (0 or more), or a flag (true or false)."""
+"""What a fault may be told besides its length: seconds (0 or more), a flag (true or false), or
+rules (`simulator.rewriting`), which it needs."""
 
 Hook = Callable[["Fault"], object]
 
@@ -133,10 +138,17 @@ class Faults:
 def check_parameters(name: str, parameters: Mapping[str, object]) -> None:
     """Raises UnknownFaultError or WrongParameterError when the fault cannot be started so."""
     taken = PARAMETERS.get(_known(name), {})
+    if "rules" in taken and "rules" not in parameters:
+        raise WrongParameterError(f"{name} needs 'rules'")
     for key, value in parameters.items():
         if key not in taken:
             raise WrongParameterError(f"{key!r} is no parameter of {name}")
-        if taken[key] == "flag":
+        if taken[key] == "rules":
+            try:
+                rewriting.parse(value)
+            except rewriting.WrongRuleError as error:
+                raise WrongParameterError(str(error)) from None
+        elif taken[key] == "flag":
             if not isinstance(value, bool):
                 raise WrongParameterError(f"{key!r} must be true or false")
         elif not is_seconds(value) and (value != 0 or isinstance(value, bool)):

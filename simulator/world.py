@@ -8,6 +8,7 @@ from simulator.clock import Clock
 from simulator.contracts.catalog import Catalog
 from simulator.faults import Faults
 from simulator.market.market import Market
+from simulator.rewriting import Rewriting
 from simulator.tws.pacing import HistoryPacing
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class World:
         self.options = options
         self.clock = Clock(options.start)
         self.faults = Faults(self.clock)
+        self.rewriting = Rewriting(self)
         self.catalog = Catalog()
         self.market = Market(self.catalog, options.seed, options.hours)
         self.pacing = HistoryPacing()

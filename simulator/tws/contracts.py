@@ -61,7 +61,7 @@ def request_contract_details(session: Session, fields: Reader) -> None:
     if first is None:
         session.error(request_id, 200, str(NotFoundError()))
         return
-    session.pipe.write(first)
+    session.write(first)
     session.stream(messages)
 
 

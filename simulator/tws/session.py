@@ -7,8 +7,9 @@ import logging
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any, Protocol
 
+from simulator.rewriting import TO_CLIENT, TO_GATEWAY
 from simulator.tws.registry import HANDLERS, UPSTREAM
-from simulator.tws.wire import Layout, MalformedError, Reader, frame
+from simulator.tws.wire import Layout, MalformedError, Reader, frame, unframed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -72,7 +73,20 @@ class Session:
     def send(self, *values: object) -> None:
         """Send one message of these fields."""
         if not self.closed:
-            self.pipe.write(frame(values))
+            self.write(frame(values))
+
+    def write(self, data: bytes) -> None:
+        """Send whole frames, as the fault `wire-rewrite` lets them through."""
+        if not self.world.rewriting.active:
+            self.pipe.write(data)
+            return
+        for fields in unframed(data):
+            self.world.rewriting.pass_on(self, TO_CLIENT, fields, self.put)
+
+    def put(self, fields: list[str]) -> None:
+        """Send one message as it is, whatever the rules of `wire-rewrite` say."""
+        if not self.closed:
+            self.pipe.write(frame(fields))
 
     def send_layout(self, layout: Layout, content: Mapping[str, Any]) -> None:
         """Send a message as its layout has it at this client's version."""
@@ -84,7 +98,7 @@ class Session:
             return
         if self.pipe.writable:
             for count, message in enumerate(messages, 1):
-                self.pipe.write(message)
+                self.write(message)
                 if count == BATCH:
                     break
             else:
@@ -116,7 +130,16 @@ class Session:
                 self.unsubscribe(kind, request_id)
 
     def receive(self, fields: list[str]) -> None:
-        """Answer one request."""
+        """Answer one request, as the fault `wire-rewrite` lets it through."""
+        if self.world.rewriting.active:
+            self.world.rewriting.pass_on(self, TO_GATEWAY, fields, self.take)
+        else:
+            self.take(fields)
+
+    def take(self, fields: list[str]) -> None:
+        """Answer one request; a client that has left gets none."""
+        if self.closed:
+            return
         message_id = int(fields[0]) if fields[0].isdecimal() and len(fields[0]) < 9 else 0
         self._record(message_id, fields)
         if not self.started and message_id != START_API:

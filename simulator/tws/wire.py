@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simulator.contracts.contract import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 MAXIMUM_SERVER_VERSION = 178
 MINIMUM_SERVER_VERSION = 100
@@ -50,6 +50,14 @@ def framed(body: str) -> bytes:
     """Fields that are joined already, the last one ended too, as one frame."""
     data = body.encode()
     return struct.pack(">I", len(data)) + data
+
+
+def unframed(data: bytes) -> Iterator[list[str]]:
+    """The fields of each of the whole frames."""
+    while data:
+        end = 4 + int.from_bytes(data[:4])
+        yield data[4:end].decode().removesuffix("\0").split("\0")
+        data = data[end:]
 
 
 class Reader:
