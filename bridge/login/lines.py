@@ -140,6 +140,7 @@ ROWS: tuple[Row, ...] = (
         "by-code", r" - NS_AUTH_START .*token\(s\)=\[.*(SMS|[Cc]ard|[Cc]ode|[Aa]uthenticator|TOTP)"
     ),
     Row("by-passkey", r" - NS_AUTH_START .*token\(s\)=\[.*([Pp]asskey|FIDO|WebAuthn)"),
+    Row("by-several", r" - NS_AUTH_START .*token\(s\)=\[\[[^]]*\]\["),
     Row("challenge", r" - Received CHALLENGE"),
     Row("authenticated", r" - ### onAuthenticationCompleted .*authenticated=true"),
     Row("unanswered", r" - Authorization failed: SUPPRESS_MESSAGE_BOX"),

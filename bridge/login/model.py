@@ -17,8 +17,6 @@ from bridge.login.words import TROUBLES, WHY, Trouble
 
 APPROVAL_SECONDS = 180
 """IBKR's own limit for one approval."""
-EXPIRED_AFTER = 175
-"""A dialog that closed so late after the login began was not answered."""
 WINDOW_PATIENCE = 60
 """An unknown window that is open for so long waits for somebody."""
 PASSWORD, TOKEN = "password", "token"
@@ -78,7 +76,6 @@ class Login:
         self._token = False
         self._fresh = False
         self._completed = False
-        self._duration = 0
         self._answered = False
         self._next_kind: str | None = None
         self._open: dict[str, float] = {}
@@ -216,7 +213,7 @@ class Login:
         self.launches += 1
         self.began = TOKEN if self._token else PASSWORD
         self._token = self._completed = self._answered = False
-        self._next_kind, self._duration = None, 0
+        self._next_kind = None
         self._open.clear()
         self._become(words.RESTARTING if resumed else words.STARTING)
         self._fresh = True
@@ -347,16 +344,16 @@ class Login:
     def _on_asked(self, _: str) -> None:
         self._ask(self.kind, until=self._at + APPROVAL_SECONDS)
 
-    def _on_duration(self, argument: str) -> None:
-        self._duration = int(argument)
-        if self.state == words.WAITING_2FA and self._duration < EXPIRED_AFTER:
-            self._become(words.LOGGING_IN)
+    def _on_duration(self, _: str) -> None:
+        """The dialog has closed; the next line tells how it goes on."""
+        if self.state == words.WAITING_2FA:
+            self.until = None
 
     def _on_asked_again(self, _: str) -> None:
         self._ask(self.kind or words.PUSH, until=None)
 
     def _on_not_asked_again(self, _: str) -> None:
-        if not self._completed and self._duration >= EXPIRED_AFTER:
+        if not self._completed and self.state == words.WAITING_2FA:
             self._block(_SECOND_FACTOR, "second-factor-expired")
 
     def _on_ends_soon(self, argument: str) -> None:
@@ -379,6 +376,9 @@ class Login:
 
     def _on_by_passkey(self, _: str) -> None:
         self._next_kind = self._next_kind or words.PASSKEY
+
+    def _on_by_several(self, _: str) -> None:
+        self._next_kind = None  # a list is shown, and nothing is sent yet
 
     def _on_challenge(self, _: str) -> None:
         self._ask(self._next_kind or self.kind, until=self._at + APPROVAL_SECONDS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from bridge.login.lines import source
-from bridge.login.model import Login
+from bridge.login.model import WINDOW_PATIENCE, Login
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -75,8 +75,11 @@ class Timeline:
         return bool(self._sources)
 
     def shown(self, now: float | None = None) -> dict[str, Any]:
-        """`{"source", "events", "state", "trouble", "attempts"}`; `now` for a log that runs."""
-        told = self._login.look(self._at if now is None else now)
+        """`{"source", "events", "state", "trouble", "attempts"}`; `now` for a log that runs.
+
+        A window that is still open where a saved log ends is one that nobody answered.
+        """
+        told = self._login.look(self._at + WINDOW_PATIENCE if now is None else now)
         if told:
             self._tell(told)
         trouble = self._login.trouble

@@ -460,7 +460,7 @@ def test_states_are_seen_within_five_seconds(gateway: Gateway) -> None:
 SEEN = [
     ("Login attempt: 1", "logging-in"),
     ("detected dialog entitled: Second Factor Authentication; event=Opened", "waiting-2fa"),
-    ("Duration since login: 20 seconds", "logging-in"),
+    ("If login has not completed, IBC will exit in 60 seconds", "logging-in"),
     ("Login has completed", "logged-in"),
     ("detected frame entitled: Login Messages; event=Opened", "blocked"),
     ("detected frame entitled: Login Messages; event=Closed", "logged-in"),

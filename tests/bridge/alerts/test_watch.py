@@ -169,7 +169,7 @@ def test_a_dialog_that_merely_reopens_is_not_told_as_over(tmp_path: Path) -> Non
         facts.add("closed Second Factor Authentication", "duration 183", "asked-again")
         assert set(room.look()) == {AlertKind.WAITING_2FA}
     assert room.told.resolved == []
-    facts.add("duration 20", "login")
+    facts.add("duration 20", "ends-soon 60", "login")
     room.look()
     assert room.told.resolved == [AlertKind.WAITING_2FA]
 

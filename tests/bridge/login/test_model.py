@@ -181,7 +181,9 @@ def test_one_approval_however_often_its_dialog_opens() -> None:
         assert tale.shape() == ("waiting-2fa", None)
     assert tale.login.asked_since == since
     assert tale.told.count("waiting for 2FA: approve on IBKR Mobile") == 1
-    tale.ibc("Duration since login: 20 seconds", "Login has completed")
+    tale.ibc("If login has not completed, IBC will exit in 60 seconds")
+    assert tale.shape() == ("logging-in", None)
+    tale.ibc("Login has completed")
     assert tale.shape() == ("logged-in", None)
 
 
@@ -198,10 +200,11 @@ def test_nobody_asks_again_without_relogin() -> None:
 def test_a_late_approval_still_logs_in() -> None:
     tale = begun().ibc(
         *PUSH,
-        "Duration since login: 40 seconds",
-        "Re-login after second factor authentication timeout not required",
+        "Duration since login: 178 seconds",
+        "If login has not completed, IBC will exit in 60 seconds",
     )
     assert tale.shape() == ("logging-in", None)
+    assert tale.ibc("Login has completed").shape() == ("logged-in", None)
 
 
 @pytest.mark.parametrize(
@@ -346,6 +349,11 @@ AUTH = "NS_AUTH_START version=1 pwd=1 soft=0 token(s)=[5.2|IB Key|] initialToken
     [
         ([], ("logging-in", None), None),
         ([AUTH, "Received CHALLENGE"], ("waiting-2fa", None), "push"),
+        (
+            [AUTH.replace("[5.2|IB Key|]", "[[IB Key][SMS]]"), "Received CHALLENGE"],
+            ("waiting-2fa", None),
+            None,
+        ),
         (
             [AUTH.replace("IB Key", "SMS"), "Received CHALLENGE"],
             ("waiting-2fa", "second-factor-code"),
