@@ -203,10 +203,10 @@ class Callbacks:
                 status=values.name(status),
                 filled=values.size(filled) or 0.0,
                 remaining=values.size(remaining) or 0.0,
-                average_fill_price=values.price(avgFillPrice) or 0.0,
+                average_fill_price=values.average(avgFillPrice),
                 perm_id=values.identifier(permId),
                 parent_id=values.identifier(parentId),
-                last_fill_price=values.price(lastFillPrice) or 0.0,
+                last_fill_price=values.average(lastFillPrice),
                 client_id=values.identifier(clientId),
                 why_held=values.name(whyHeld),
             )

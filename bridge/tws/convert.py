@@ -181,6 +181,7 @@ def from_execution(contract: Any, execution: Any) -> model.Execution:
         RefusedError: it has no id, no quantity or no price.
     """
     quantity, price = execution.shares, execution.price
+    paid = values.paid(price, contract.secType)
     return model.Execution(
         exec_id=values.required_name(execution.execId, "execId"),
         time=execution.time.astimezone(UTC),
@@ -188,14 +189,14 @@ def from_execution(contract: Any, execution: Any) -> model.Execution:
         account=values.name(execution.acctNumber),
         side=values.name(execution.side),
         quantity=values.required(values.above_zero(values.size(quantity)), "quantity", quantity),
-        price=values.required(values.price(price), "price", price),
+        price=values.required(paid, "price", price),
         exchange=values.name(execution.exchange),
         perm_id=values.identifier(execution.permId),
         client_id=values.identifier(execution.clientId),
         order_id=values.identifier(execution.orderId),
         order_ref=values.name(execution.orderRef),
         cumulative_quantity=values.size(execution.cumQty) or 0.0,
-        average_price=values.price(execution.avgPrice) or 0.0,
+        average_price=values.average(execution.avgPrice),
         liquidation=values.identifier(execution.liquidation),
         last_liquidity=values.identifier(execution.lastLiquidity),
     )

@@ -9,7 +9,7 @@ The broker's forms of "none", by where they come from:
 * any number: the largest double, int, long and decimal (and the smallest int and long), NaN,
   infinities, an empty text;
 * a price beside a size (bid, ask, last): -1 or 0 while the size is 0;
-* any other price: -1 and 0;
+* any other price: -1 and 0; the price of a fill, where none is traded below zero: below zero;
 * a size or a count: anything below 0;
 * a computation of an option: -1 for what cannot be negative, -2 for what can;
 * ``halted``: -1; volatilities: 0 and below; times as text: ``0`` and ``-1``.
@@ -26,6 +26,7 @@ from typing import Any, Final
 LARGEST_PRICE: Final = 1e12
 LARGEST_SIZE: Final = 1e15
 LARGEST_AMOUNT: Final = 1e17
+NEGATIVE_PRICES: Final = frozenset({"FUT", "BAG", "CMDTY"})
 LONGEST_NAME: Final = 128
 """Characters of what identifies something: an id, an account, a symbol."""
 LONGEST_TEXT: Final = 2000
@@ -56,6 +57,20 @@ def number(value: Any, largest: float = LARGEST_AMOUNT) -> float | None:
 def price(value: Any) -> float | None:
     """A price, negative ones too; zero is a price here (an option's exercise fills at it)."""
     return number(value, LARGEST_PRICE)
+
+
+def paid(value: Any, sec_type: str) -> float | None:
+    """The price of a fill: below zero only where such prices are traded."""
+    result = price(value)
+    if result is not None and result < 0 and sec_type not in NEGATIVE_PRICES:
+        return None
+    return result
+
+
+def average(value: Any) -> float:
+    """An average price; 0 while there is none."""
+    result = price(value)
+    return 0.0 if result is None or result == -1.0 else result
 
 
 def size(value: Any) -> float | None:

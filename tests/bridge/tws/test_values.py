@@ -95,6 +95,12 @@ def test_a_generic_tick_is_none_as_its_tick_says_none(
     assert values.tick_value(field, said) == expected
 
 
+def test_a_fill_below_zero_is_one_only_where_such_prices_are_traded() -> None:
+    assert values.paid(-1.0, "STK") is None
+    assert (values.paid(-37.63, "FUT"), values.paid(0.0, "OPT")) == (-37.63, 0.0)
+    assert (values.average("-1"), values.average("NaN"), values.average(2.5)) == (0.0, 0.0, 2.5)
+
+
 def test_texts_and_ids_have_a_length() -> None:
     assert len(values.text("x" * 10**6)) == values.LONGEST_TEXT
     assert len(values.name("x" * 10**6)) == values.LONGEST_NAME
