@@ -330,4 +330,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """An event of the application's; after the last one the peer has a little time."""
         await super().send(message)
         if message["type"] == "websocket.close" and self.close_sent:
-            self.loop.call_later(CLOSING_SECONDS, self.transport.abort)
+            if self._known:
+                self.loop.call_later(CLOSING_SECONDS, self.transport.abort)
+            else:
+                end_soon(self.transport)  # it is not waited for

@@ -58,6 +58,10 @@ class _Held:
         self.generation = generation
 
 
+MOST_FIELDS: Final = 160
+"""Of one quote; the broker documents about a hundred kinds of ticks."""
+
+
 class QuoteSlot:
     """What is known of one instrument's quote."""
 
@@ -81,6 +85,8 @@ class QuoteSlot:
         fields = tick_fields(tick, self.contract)
         tag = self.tag(delayed=tick.delayed)
         for name, value in fields.items():
+            if name not in self._values and len(self._values) >= MOST_FIELDS:
+                continue
             self._values[name] = _Held(value, tag, at, self._generation)
         if fields:
             self.updated = now

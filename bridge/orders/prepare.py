@@ -30,6 +30,7 @@ from bridge.store.orders import DayTotals
 from bridge.tws.gateway import Gateway
 
 _LADDER_SECONDS: Final = 3.0
+_MOST_LADDERS: Final = 500
 _POSITIONS_SECONDS: Final = 3.0
 
 
@@ -185,6 +186,8 @@ class Preparer:
                 except BridgeError:
                     ladder = ()
                 if ladder:
+                    if len(self._ladders) >= _MOST_LADDERS:
+                        self._ladders.pop(next(iter(self._ladders)))
                     self._ladders[rule_id] = ladder
             if rule_id in self._ladders:
                 return self._ladders[rule_id]

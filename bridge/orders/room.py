@@ -127,6 +127,7 @@ def _tell_others(services: Services, tracker: Tracker, alerts: OrderAlerts) -> N
         )
     if TwsSession in services:
         diagnostics = services[TwsSession].link.diagnostics
+        services[TwsSession].link.brakes.append(tracker.behind)
         alerts.order_unknown.listen(
             lambda record: diagnostics.note("order-fate-unknown", **described(record))
         )

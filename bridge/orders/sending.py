@@ -154,7 +154,6 @@ class Sender(Worker):
         self, wish: Wish, numbered: list[tuple[int, Contract, Leg]]
     ) -> list[OrderRecord]:
         claim, trail = wish.claim, wish.trail
-        made: list[str] = []
 
         def write(connection: sqlite3.Connection) -> list[OrderRecord]:
             taken = not idempotency.claim(
@@ -182,15 +181,10 @@ class Sender(Worker):
                 order_events.add(connection, record.id, record.created_at, "Intention", {})
             trail.target = records[0].id
             note_sending(connection, self._auditor, trail)
-            made.extend(record.id for record in records)
-            self.sending.update(made)
+            self.sending.update(record.id for record in records)
             return records
 
-        try:
-            return await self._database.write(write)
-        except BaseException:
-            self.sending.difference_update(made)
-            raise
+        return await self._database.write(write)
 
     def _records(
         self,

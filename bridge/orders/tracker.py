@@ -39,7 +39,8 @@ _BATCH: Final = 500
 _RETRY_SECONDS: Final = 0.5
 _FLUSH_SECONDS: Final = 2.0
 _LAST_FLUSH_SECONDS: Final = 0.7
-_MOST_WAITING: Final = 20_000
+_MOST_WAITING: Final = 10_000
+_HOLD_UP_ABOVE: Final = 1_000
 _TOLD_EVERY: Final = 60.0
 _MOST_LISTED: Final = 50_000
 _LOST: Final = "the broker knows orders of this bridge that the journal does not"
@@ -125,6 +126,10 @@ class Tracker:
     def _put(self, queued: Queued) -> None:
         self._queue.append((self._clock.monotonic(), queued))
         self._arrived.set()
+
+    def behind(self) -> bool:
+        """Whether the journal needs a moment before more comes."""
+        return len(self._queue) > _HOLD_UP_ABOVE
 
     def queue_age(self) -> float:
         """Seconds that the oldest message has waited for the journal; 0 when none does."""
@@ -247,7 +252,6 @@ class Tracker:
                 await self._clock.sleep(_RETRY_SECONDS)
             else:
                 self._failing_since = None
-                self.condition.writable = True
                 self._tell(changes)
                 return
 
@@ -259,7 +263,6 @@ class Tracker:
             log.error("journal-write-failed", messages=messages, error=str(error) or repr(error))
         if isinstance(error, StoreError):
             self.condition.hint = error.next_step
-            self.condition.writable = False
 
     def _tell(self, changes: Absorbed) -> None:
         for record in changes.orders.values():

@@ -67,6 +67,8 @@ class Asker:
             return await self._ask(key, kind, lambda send, _: write(send), lane, left, None)
         finally:
             turn.release()
+            if not turn.locked() and not self._queued.get(key):
+                self._turns.pop(key, None)  # keys hold numbers of the gateway's
 
     async def _take_turn(self, turn: asyncio.Lock, key: str, kind: str, timeout: float) -> None:
         if not turn.locked() and not self._queued.get(key):
@@ -79,6 +81,8 @@ class Asker:
             raise RequestTimedOutError(f"{kind} found no turn in {timeout:g} s") from None
         finally:
             self._queued[key] -= 1
+            if not self._queued[key]:
+                del self._queued[key]
 
     async def together(
         self, flight: tuple[Any, ...], timeout: float, make: Callable[[float], Awaitable[T]]

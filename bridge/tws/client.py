@@ -83,6 +83,17 @@ class _Encoder(Client):  # type: ignore[misc]
         self._write(frame(msg.encode()))
 
 
+_times = 0
+
+
+def _not_understood(**what: str) -> None:
+    """Logs the first, second, fourth ... of them: a flood of such messages is no flood of lines."""
+    global _times
+    _times += 1
+    if _times & (_times - 1) == 0:
+        log.warning("message-not-understood", times=_times, **what)
+
+
 class _DecoderLog(logging.Handler):
     """Turns the library's tracebacks, which hold whole messages, into one line without content."""
 
@@ -92,7 +103,7 @@ class _DecoderLog(logging.Handler):
         """Called when a message could not be understood, or a callback of ours failed."""
         error = record.exc_info[1] if record.exc_info else None
         _DecoderLog.failure = error or ValueError("not understood")
-        log.warning("message-not-understood", error=type(error).__name__, where=record.funcName)
+        _not_understood(error=type(error).__name__, where=record.funcName)
 
 
 _decoder_log = logging.getLogger(f"{library.__name__}.Decoder")
@@ -145,7 +156,7 @@ class Codec:
         try:
             number = int(fields[0])
         except (ValueError, IndexError):
-            log.warning("message-not-understood", error="no number", message=fields[:1])
+            _not_understood(error="no number", message=str(fields[:1])[:80])
             return -1
         mark_empty(number, fields)
         said = list(fields) if number in self._kept else fields  # a handler may take some away
@@ -153,7 +164,7 @@ class Codec:
         try:
             self._decoder.handlers[number](fields)
         except Exception as error:
-            log.warning("message-not-understood", error=type(error).__name__, message=fields[:1])
+            _not_understood(error=type(error).__name__, message=str(fields[:1])[:80])
             _DecoderLog.failure = error
         if _DecoderLog.failure is not None:
             self._not_understood(number, said, _DecoderLog.failure)

@@ -17,6 +17,7 @@ from bridge.clock import TimerClock
 
 KEPT_EVENTS = 100
 DAY = timedelta(hours=24)
+FLOOD = timedelta(seconds=2)  # that many events within so little time tell nothing
 log = structlog.get_logger(__name__)
 
 
@@ -79,6 +80,7 @@ class Diagnostics:
         self._keeper: Keeper = keeper or NoKeeper()
         self.record = Record(observed_since=clock.now())
         self.events: deque[ConnectionEvent] = deque(maxlen=KEPT_EVENTS)
+        self.suppressed = 0
         self.farms: dict[str, str] = {}
         self.connected_at: datetime | None = None
         self.heartbeat_milliseconds: float | None = None
@@ -104,11 +106,13 @@ class Diagnostics:
             self.note(event.kind, **event.detail)
 
     def note(self, kind: str, **detail: Any) -> None:
-        """Adds an event and keeps the record."""
+        """Adds an event and keeps the record; a flood of them is counted, not kept."""
+        now = self._clock.now()
+        if len(self.events) == KEPT_EVENTS and now - self.events[0].at < FLOOD:
+            self.suppressed += 1
+            return
         self._sequence += 1
-        event = ConnectionEvent(
-            sequence=self._sequence, at=self._clock.now(), kind=kind, detail=detail
-        )
+        event = ConnectionEvent(sequence=self._sequence, at=now, kind=kind, detail=detail)
         self.events.append(event)
         self._keeper.event(event)
         self.save()

@@ -8,6 +8,7 @@
     │   └── CircuitOpenError         circuit-open        the gateway stopped answering; probing
     ├── RequestTimedOutError         gateway-timeout     no answer before the deadline
     ├── UnreadableAnswerError        unreadable-answer   the gateway answered with no value
+    ├── AnswerTooLargeError          answer-too-large    more than an answer ever is
     ├── PacingLimitedError           pacing-limit        the broker's rules; retry_after is set
     ├── QueueFullError               too-many-pending    the lane is full; retry_after is set
     └── RequestRefusedError          broker-refused      the broker answered with an error
@@ -108,6 +109,14 @@ class UnreadableAnswerError(TwsError):
 
     code = "unreadable-answer"
     next_step = "Repeat it in a moment; if it stays so, look in TWS and restart the gateway"
+
+
+class AnswerTooLargeError(TwsError):
+    """The gateway sent more than any answer to such a request is."""
+
+    code = "answer-too-large"
+    kind = Kind.UNAVAILABLE
+    next_step = "Ask for less at once; if it stays so, restart the gateway"
 
 
 class PacingLimitedError(TwsError):

@@ -5,6 +5,7 @@ The wire of the moment, what is known, and who may ask.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from random import Random
 
@@ -30,6 +31,7 @@ from bridge.tws.target import Target
 from bridge.tws.wire import Wire
 
 _OTHER = {"live": "paper", "paper": "live"}
+MOST_FARMS = 64  # a gateway knows about ten
 log = structlog.get_logger(__name__)
 
 CLOCK_STEP = "let its clock be set (timedatectl set-ntp true)"
@@ -53,6 +55,8 @@ class Link:
         self.login_file = LoginFile(target.login_state_file, target.session)
         self.other_login_file = LoginFile(target.other_login_file, _OTHER.get(target.session or ""))
         self.wire: Wire | None = None
+        self.brakes: list[Callable[[], bool]] = []
+        """Those who keep what the broker says, and may need a moment for it."""
         self.server_version = 0
         self.accounts: tuple[str, ...] = ()
         self.next_order_id: int | None = None
@@ -109,6 +113,10 @@ class Link:
         where = "behind" if skew > 0 else "ahead of"
         return f"this machine's clock is {abs(skew):.0f} s {where} the gateway's: {CLOCK_STEP}"
 
+    def held_up(self) -> bool:
+        """Whether reading from the gateway has to wait for those who keep what it says."""
+        return any(brake() for brake in self.brakes)
+
     def expected_now(self) -> bool:
         """Whether a loss at this moment is a planned restart."""
         return self.target.restarts.active(self.clock.now()) is not None
@@ -132,9 +140,14 @@ class Link:
         """Keeps what the broker said for diagnostics; farm notices and chatter apart."""
         kind = classify(code)
         if kind is CodeClass.FARM:
-            self.diagnostics.farms[text.rsplit(":", 1)[-1].strip()] = text
+            self._farm_said(text.rsplit(":", 1)[-1].strip(), text)
         elif kind is not CodeClass.NOTICE:
             self.diagnostics.broker_said(code, text)
+
+    def _farm_said(self, name: str, text: str) -> None:
+        farms = self.diagnostics.farms
+        if name in farms or len(farms) < MOST_FARMS:
+            farms[name] = text
 
     @property
     def client_id_taken(self) -> bool:

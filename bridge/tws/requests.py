@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.clock import Handle, TimerClock
-from bridge.tws.errors import RequestTimedOutError, TwsError
+from bridge.tws.errors import AnswerTooLargeError, RequestTimedOutError, TwsError
 
 FIRST_ID, LAST_ID = (
     1_500_000_000,
     2_100_000_000,
 )  # far from order ids: an error's id is never ambiguous
 OWED_SECONDS = 60.0
+LARGEST_ANSWER = 4 * 1024 * 1024
+LARGEST_TOGETHER = 6 * 1024 * 1024
+"""Bytes on the wire, of one answer and of all that are coming in; in memory it is several times."""
 CURRENT_TIME = "current-time"  # any answer to it will do: it says that somebody is there
 
 Name = int | str
@@ -35,6 +38,7 @@ class Pending:
     opened_at: float
     sent_at: float | None = None
     parts: list[Any] = field(default_factory=list)
+    size: int = 0
     deadline: Handle | None = None
 
 
@@ -46,6 +50,8 @@ class Requests:
         self._pending: dict[Name, Pending] = {}
         self._owed: dict[str, list[float]] = {}
         self._next = FIRST_ID
+        self._arriving = 0
+        self._together = 0
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -70,6 +76,8 @@ class Requests:
 
     def close(self, pending: Pending) -> None:
         """Forgets a request, however it ended; call it once for each ``open``."""
+        self._together -= pending.size
+        pending.size = 0
         if pending.deadline:
             pending.deadline.cancel()
         if self._pending.get(pending.name) is pending:
@@ -85,11 +93,23 @@ class Requests:
         """The pending request of that id or key."""
         return self._pending.get(name)
 
+    def arriving(self, size: int) -> None:
+        """The size of the message whose parts come next."""
+        self._arriving = size
+
     def add(self, name: Name, part: Any) -> None:
-        """One more part of an answer; ignored when nobody waits for it."""
+        """One more part of an answer; ignored when nobody waits for it (any more)."""
         pending = self._pending.get(name)
-        if pending:
-            pending.parts.append(part)
+        if pending is None or pending.future.done():
+            return
+        pending.parts.append(part)
+        if self._arriving:
+            pending.size += self._arriving
+            self._together += self._arriving
+            self._arriving = 0
+            if pending.size > LARGEST_ANSWER or self._together > LARGEST_TOGETHER:
+                pending.parts.clear()
+                self._end(pending, AnswerTooLargeError(f"the answer to {pending.kind} has no end"))
 
     def finish(self, name: Name, *parts: Any) -> None:
         """The end of an answer."""

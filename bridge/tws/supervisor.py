@@ -169,6 +169,7 @@ class Supervisor:
         starting = Starting()
         link.wire = wire
         link.pacer.charge()
+        wire.held_up, wire.on_size = self._link.held_up, self._link.requests.arriving
         wire.start(
             self._callbacks(starting),
             client_id=link.target.client_id,

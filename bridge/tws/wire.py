@@ -2,19 +2,41 @@
 
 The life of a wire: dialled -> greeted (version agreed; needs no client id) -> started (next order
 id and accounts are in) -> lost. A wire is never used again after its loss.
+
+What comes is worked on for a few milliseconds at a time, and nothing more is read meanwhile: a
+gateway that floods is held up by TCP, and everyone else has their turn. No message may be larger
+than its kind ever is; one that is gets skipped as it comes in, without being kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, cast
+
+import structlog
 
 from bridge.clock import TimerClock
 from bridge.tws.client import GREETING, MIN_VERSION, Codec
 
 MAX_MESSAGE = 16 * 1024 * 1024  # nothing that the gateway sends comes near
+LARGEST: Final = 256 * 1024
+LARGEST_OF_KIND: Final[Mapping[bytes, int]] = MappingProxyType(
+    {
+        b"4": 16 * 1024,  # a text for people
+        b"17": 4 * 1024 * 1024,  # the bars of one request
+        b"75": 1024 * 1024,  # the strikes of an underlying
+    }
+)
+_CUT_OFF: Final = b"4"  # what is cut after its largest size instead of skipped: who waits is told
+_GREETING_BYTES: Final = 1024
+_KIND_BYTES: Final = 8
+TURN_SECONDS: Final = 0.005
+HELD_UP_SECONDS: Final = 0.02
+LONGEST_HELD_UP: Final = 2.0  # longer, and a heartbeat's answer would be taken for lost
+log = structlog.get_logger(__name__)
 
 
 class Wire(asyncio.Protocol):
@@ -34,6 +56,14 @@ class Wire(asyncio.Protocol):
         self.messages_read = 0
         self.messages_sent = 0
         self.on_message: Callable[[int], None] | None = None
+        self.on_size: Callable[[int], None] | None = None
+        self.held_up: Callable[[], bool] = lambda: False
+        """Whether those who keep what comes need a moment."""
+        self.skipped = 0
+        self._skip = 0
+        self._cut: bytes | None = None
+        self._again: asyncio.Handle | None = None
+        self._held_since: float | None = None
 
     @property
     def send(self) -> Any:
@@ -56,22 +86,96 @@ class Wire(asyncio.Protocol):
         self._transport.write(GREETING)
 
     def data_received(self, data: bytes) -> None:
-        """Splits what came into messages."""
+        """Takes in what came; works on it now, or when it is its turn again."""
         self.last_read = self._clock.monotonic()
         self._buffer += data
-        start, end = 0, len(self._buffer)
-        while end - start > 4:
-            (length,) = struct.unpack_from(">I", self._buffer, start)
-            if length > MAX_MESSAGE:
-                self.drop(f"a message of {length} bytes: no gateway, or a broken stream")
-                return
-            if end - start - 4 < length:
+        if self._again is None:
+            self._work()
+
+    def _work(self) -> None:
+        """Splits what came into messages, for one turn."""
+        self._again = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._must_wait(now):
+            self._again = loop.call_later(HELD_UP_SECONDS, self._work)
+            self._pause()
+            return
+        turn_ends, start = now + TURN_SECONDS, 0
+        while self.alive and (taken := self._one(start)):
+            start += taken
+            if loop.time() > turn_ends:
                 break
-            message = bytes(self._buffer[start + 4 : start + 4 + length])
-            start += 4 + length
-            self._message(message)
-        if start:
+        else:
             del self._buffer[:start]
+            self._resume()
+            return
+        del self._buffer[:start]
+        self._pause()
+        self._again = loop.call_later(0.0005, self._work)  # others come first, once each
+
+    def _must_wait(self, now: float) -> bool:
+        if not self._buffer or not self.held_up():
+            self._held_since = None
+            return False
+        if self._held_since is None:
+            self._held_since = now
+        return now - self._held_since < LONGEST_HELD_UP
+
+    def _one(self, start: int) -> int:
+        """Works on the next message; the bytes that it took, 0 when it is not whole yet."""
+        end = len(self._buffer)
+        if self._skip:
+            return self._skipped(end - start)
+        if end - start <= 4:
+            return 0
+        length: int = struct.unpack_from(">I", self._buffer, start)[0]
+        if length > MAX_MESSAGE or (not self.version and length > _GREETING_BYTES):
+            self.drop(f"a message of {length} bytes: no gateway, or a broken stream")
+            return 0
+        there = end - start - 4
+        kind = bytes(self._buffer[start + 4 : start + 4 + _KIND_BYTES]).split(b"\0", 1)[0]
+        largest = LARGEST_OF_KIND.get(kind, LARGEST)
+        if length > largest and there >= _KIND_BYTES:
+            if kind == _CUT_OFF and there < largest:
+                return 0
+            head = bytes(self._buffer[start + 4 : start + 4 + largest])
+            self._begin_skipping(kind, length, head)
+            return 4
+        if there < length:
+            return 0
+        message = bytes(self._buffer[start + 4 : start + 4 + length])
+        self._message(message)
+        return 4 + length
+
+    def _begin_skipping(self, kind: bytes, length: int, head: bytes) -> None:
+        self.skipped += 1
+        if self.skipped & (self.skipped - 1) == 0:  # the first, second, fourth ... of them
+            log.warning(
+                "message-too-large",
+                kind=kind.decode("latin-1"),
+                bytes=length,
+                times=self.skipped,
+            )
+        self._skip = length
+        self._cut = head + b"\0" if kind == _CUT_OFF else None
+
+    def _skipped(self, there: int) -> int:
+        taken = min(self._skip, there)
+        self._skip -= taken
+        if not self._skip and self._cut is not None:
+            cut, self._cut = self._cut, None
+            self._message(cut)
+        return taken
+
+    def _pause(self) -> None:
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        transport = self._transport
+        if transport is not None and not transport.is_closing() and not transport.is_reading():
+            transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket has ended."""
@@ -108,6 +212,10 @@ class Wire(asyncio.Protocol):
         self._lose(reason)
 
     def _lose(self, reason: str) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        self._buffer.clear()
         if not self.lost.done():
             self.lost.set_result(reason)
         if not self.greeted.done():
@@ -118,6 +226,8 @@ class Wire(asyncio.Protocol):
         if not self.version:
             self._greet(payload)
         elif self.codec is not None:
+            if self.on_size:
+                self.on_size(len(payload))
             number = self.codec.receive(payload)
             if self.on_message:
                 self.on_message(number)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from bridge.market.errors import LinesExhaustedError
 from bridge.market.lines import LinePool
+from bridge.shares import ORDER_CHECKS, Holder, Rank
 from tests.bridge.market.clock import WoundClock
 
 
@@ -94,3 +95,57 @@ def test_never_more_open_than_there_are(capacity: int, steps: list[tuple[bool, s
         assert len(at_broker) <= capacity
         assert pool.open == len(at_broker)
         assert pool.held == sum(1 for count in holders.values() if count)
+
+
+def shared() -> LinePool[str]:
+    """Ten lines: one for checks, two more kept from readers, six at most for one key."""
+    return LinePool(10, WoundClock(), reserved=1, for_traders=2, one_key=6)
+
+
+def fill(pool: LinePool[str], holder: Holder, name: str) -> int:
+    """Takes lines until there are no more; how many that were."""
+    for number in range(20):
+        try:
+            pool.take(f"{name}{number}", holder)
+        except LinesExhaustedError:
+            return number
+    raise AssertionError("there is no end of lines")
+
+
+def test_who_only_reads_leaves_lines_for_those_who_trade_and_for_checks() -> None:
+    pool = shared()
+    readers = [Holder(f"reader{number}", rank=Rank.READ) for number in range(3)]
+    assert [fill(pool, reader, reader.key) for reader in readers] == [6, 1, 0]
+    trader, admin = Holder("trader", rank=Rank.TRADE), Holder("owner", rank=Rank.ADMIN)
+    assert pool.room(readers[0]) == 0
+    assert pool.room(trader) == 2
+    pool.take("a", trader)
+    assert fill(pool, admin, "owner") == 1
+    assert fill(pool, ORDER_CHECKS, "check") == 1
+
+
+def test_a_shared_line_is_not_counted_twice_and_a_joined_check_is_no_loophole() -> None:
+    pool = shared()
+    reader, other = Holder("reader", rank=Rank.READ), Holder("other", rank=Rank.READ)
+    assert fill(pool, reader, "r") == 6
+    pool.take("r0", reader)  # again: it has it already
+    pool.take("r0", other)
+    assert pool.held == 6
+    pool.take("check", ORDER_CHECKS)
+    pool.take("o0", other)
+    with pytest.raises(LinesExhaustedError):
+        pool.take("check", other)  # joining the check's line would make it an ordinary one
+    pool.give("check", ORDER_CHECKS)
+    assert fill(pool, ORDER_CHECKS, "c") == 3
+
+
+def test_a_holder_that_goes_gives_its_share_back() -> None:
+    pool = shared()
+    reader = Holder("reader", rank=Rank.READ)
+    assert fill(pool, reader, "r") == 6
+    pool.give("r0", Holder("stranger"))
+    assert pool.room(reader) == 0
+    pool.give("r0", reader)
+    assert pool.room(reader) == 1
+    assert "r0" in pool  # for the next one who asks
+    pool.take("r9", reader)

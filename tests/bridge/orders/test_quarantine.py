@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -123,26 +122,6 @@ async def test_a_journal_that_cannot_be_written_holds_nobody_up(tmp_path: Path) 
         other.close()
         await eventually(lambda: not room.tracker.condition.behind)
         assert (await room.view(order.order_id)).filled == 10
-
-
-async def test_an_order_whose_writing_hangs_is_not_sent_and_its_key_works_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.2) as room:
-        await room.place(key="before")
-        release = threading.Event()
-        hanging = asyncio.create_task(room.database.write(lambda _: release.wait(30)))
-        await asyncio.sleep(0.05)
-        monkeypatch.setattr("bridge.store.database._PATIENCE", 0.3)
-        with pytest.raises(StoreBehindError):
-            await room.place()
-        release.set()
-        await hanging
-        monkeypatch.undo()
-        assert len(broker.placed) == 1
-        await room.place()
-        assert len(broker.placed) == 2
 
 
 async def test_what_there_was_no_room_for_is_asked_for_again(

@@ -273,3 +273,62 @@ async def test_messages_are_bounded_in_size() -> None:
     messages = room.received(client)
     assert max(len(message["quotes"]) for message in messages) <= 400
     assert numbers(messages) == list(range(1000))
+
+
+def keys_of(hub: Hub) -> list[str]:
+    return [session.holder.key for session in hub.sessions.values()]
+
+
+def most(hub: Hub, holder: Holder) -> int:
+    """Opens streams until there are no more; how many that were."""
+    for number in range(30):
+        try:
+            hub.attach(hub.open(holder), lambda _: None)
+        except TooManyStreamsError:
+            return number
+    raise AssertionError("there is no end of streams")
+
+
+def small_hub() -> Hub:
+    return Hub(Room().clock, lambda _: None, most_sessions=10)
+
+
+async def test_one_key_or_address_or_all_readers_leave_streams_for_others() -> None:
+    hub = small_hub()
+    assert most(hub, Holder("a", "192.0.2.1")) == 6
+    assert most(hub, Holder("b", "192.0.2.2")) == 2
+    assert most(hub, Holder("trader", "192.0.2.1", Rank.TRADE)) == 2
+    hub = small_hub()
+    assert most(hub, Holder("a", "192.0.2.1", Rank.TRADE)) == 6
+    assert most(hub, Holder("b", "192.0.2.1", Rank.TRADE)) == 2
+    assert most(hub, Holder("owner", "192.0.2.1", Rank.ADMIN)) == 2
+
+
+async def test_an_awaited_session_of_a_lower_rank_goes_first_and_none_of_a_higher_one() -> None:
+    hub = small_hub()
+    owner, trader, reader = (
+        Holder(name, name, rank)
+        for name, rank in (("owner", Rank.ADMIN), ("trader", Rank.TRADE), ("reader", Rank.READ))
+    )
+    hub.open(trader)  # waits for its client
+    assert most(hub, owner) == 10
+    assert "trader" not in keys_of(hub)
+    hub = small_hub()
+    hub.open(owner)
+    assert most(hub, reader) == 6
+    assert most(hub, Holder("other", "other")) == 2
+    assert keys_of(hub).count("owner") == 1
+
+
+async def test_the_sessions_of_an_ended_key_end_and_are_not_resumed() -> None:
+    hub = small_hub()
+    dropped: list[str] = []
+    gone, kept = Holder("gone"), Holder("kept")
+    session = hub.open(gone)
+    hub.attach(session, dropped.append)
+    awaited, other = hub.open(gone), hub.open(kept)
+    hub.end(lambda holder: holder.key == "gone", "over")
+    assert dropped == ["over"]
+    assert list(hub.sessions.values()) == [other]
+    assert hub.resume(awaited.subscriber.session, gone, 0) is None
+    assert most(hub, gone) == 6

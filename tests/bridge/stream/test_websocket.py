@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bridge.api import stream as stream_route
 from tests.bridge.stream.served import KEY, Served, served
@@ -226,3 +227,53 @@ async def test_a_revoked_key_ends_its_streams(
         await client.next()
         (tmp_path / "admin-key").write_text("another key")
         assert await client.closed() == 4401
+
+
+async def key_of(room: Served, **wish: Any) -> dict[str, Any]:
+    answer = await room.http.post("/keys", json={"label": "x", **wish})
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+async def test_a_revoked_keys_stream_ends_at_once(room: Served) -> None:
+    made = await key_of(room)
+    async with room.stream(key=made["key"]) as client, room.stream() as other:
+        welcome = await client.next()
+        begun = asyncio.get_running_loop().time()
+        await room.http.delete(f"/keys/{made['id']}")
+        assert await client.closed() == 4401
+        assert asyncio.get_running_loop().time() - begun < 0.5
+        assert (await other.next())["type"] == "welcome"
+    assert welcome["session"] not in room.desk.hub.sessions
+
+
+async def test_an_expired_keys_stream_ends(room: Served) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+    made = await key_of(room, expires=soon)
+    async with room.stream(key=made["key"]) as client:
+        await client.next()
+        assert await client.closed() == 4401
+
+
+async def test_the_stream_of_an_exchanged_key_file_ends(room: Served, tmp_path: Path) -> None:
+    async with room.stream() as client:
+        await client.next()
+        (tmp_path / "admin-key").write_text("another-key-for-the-tests-0123")
+        assert await client.closed() == 4401
+
+
+async def test_a_message_that_never_ends_is_ended(
+    room: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.api.connections.MESSAGE_SECONDS", 0.2)
+    async with room.stream() as client:
+        await client.next()
+
+        async def endless() -> AsyncIterator[str]:
+            while True:
+                yield "x"
+                await asyncio.sleep(0.05)
+
+        with pytest.raises(ConnectionClosed):
+            await client.connection.send(endless())
+        assert await client.closed() == 1008

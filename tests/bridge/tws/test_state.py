@@ -144,10 +144,26 @@ def test_availability_is_the_ready_share_of_a_day_over_restarts() -> None:
 
 
 def test_the_last_hundred_events_are_kept_in_order() -> None:
-    diagnostics = Diagnostics(WoundClock())
+    clock = WoundClock()
+    diagnostics = Diagnostics(clock)
     for number in range(150):
+        clock.advance(0.1)
         diagnostics.note("event", number=number)
     assert [event.sequence for event in diagnostics.events] == list(range(51, 151))
+
+
+def test_a_flood_of_events_is_counted_and_not_kept() -> None:
+    clock = WoundClock()
+    kept = Kept()
+    diagnostics = Diagnostics(clock)
+    diagnostics.restore(kept, {}, [])
+    for number in range(5000):
+        diagnostics.note("upstream-lost", number=number)
+    assert len(kept.events) == 100
+    assert diagnostics.suppressed == 4900
+    clock.advance(3)
+    diagnostics.note("upstream-restored")
+    assert diagnostics.events[-1].kind == "upstream-restored"
 
 
 def test_diagnostics_that_cannot_be_read_do_not_stop_the_bridge() -> None:

@@ -1,0 +1,53 @@
+"""What waits for the gateway, and what comes without an end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bridge.clock import SystemClock
+from bridge.tws.errors import AnswerTooLargeError
+from bridge.tws.requests import LARGEST_ANSWER, LARGEST_TOGETHER, Requests
+
+
+async def test_an_answer_without_an_end_ends_its_request_alone() -> None:
+    requests = Requests(SystemClock())
+    endless = requests.open(1, "contractDetails", 5)
+    other = requests.open(2, "positions", 5)
+    part, most = "x", LARGEST_ANSWER // 100_000
+    for _ in range(most + 50):
+        requests.arriving(100_000)
+        requests.add(1, part)
+    with pytest.raises(AnswerTooLargeError):
+        await endless.future
+    assert endless.parts == []
+    requests.close(endless)
+    requests.arriving(100_000)
+    requests.add(2, part)
+    requests.finish(2)
+    assert await other.future == [part]
+    requests.close(other)
+
+
+async def test_many_answers_together_have_a_bound_too() -> None:
+    requests = Requests(SystemClock())
+    pending = [requests.open(number, "history", 5) for number in range(40)]
+    for each in pending:
+        for _ in range(3):  # the bars of one message count once
+            requests.arriving(1_000_000)
+            requests.add(each.name, "bar")
+            requests.add(each.name, "bar")
+    ended = [each for each in pending if each.future.done()]
+    whole = len(pending) - len(ended)
+    assert whole * 3_000_000 <= LARGEST_TOGETHER
+    assert ended
+    for each in pending:
+        requests.close(each)
+        each.future.cancel()
+    again = requests.open(99, "history", 5)
+    requests.arriving(1_000_000)
+    requests.add(99, "bar")
+    requests.finish(99)
+    assert await asyncio.wait_for(again.future, 1) == ["bar"]
+    requests.close(again)
