@@ -184,6 +184,7 @@ def _position(item: Position) -> PositionView:
         con_id=contract.con_id,
         symbol=contract.symbol,
         local_symbol=contract.local_symbol,
+        trading_class=contract.trading_class,
         sec_type=contract.sec_type,
         exchange=contract.exchange,
         currency=contract.currency,

@@ -27,6 +27,7 @@ class PositionView(Struct, rename="camel", frozen=True, kw_only=True):
     strike: float | None = None
     right: Right | None = None
     multiplier: str | None = None
+    trading_class: str = ""
 
 
 class Positions(Struct, rename="camel", frozen=True, kw_only=True):

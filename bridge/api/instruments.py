@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from bridge.api.schema import Params
 from bridge.market.errors import InvalidFieldError
+from bridge.market.naming import contract_of, kind_of
 from bridge.model import Contract, Right
 
 SymbolText = Annotated[
@@ -41,10 +42,14 @@ class InstrumentParams(Params, frozen=True):
 
     symbol: SymbolText
     con_id: ConId = 0
-    sec_type: SecType = "STK"
+    sec_type: Annotated[
+        SecType | None, Meta(description="The kind; without it and without `conId`: `STK`")
+    ] = None
     exchange: ExchangeText = ""
     primary_exchange: ExchangeText = ""
-    currency: CurrencyText = "USD"
+    currency: Annotated[
+        CurrencyText, Meta(description="Three letters; without it and without `conId`: `USD`")
+    ] = ""
     expiration: ExpirationText = ""
     strike: StrikeNumber | None = None
     right: Right | None = None
@@ -52,39 +57,20 @@ class InstrumentParams(Params, frozen=True):
     multiplier: MultiplierText = ""
 
     def contract(self) -> Contract:
-        """As the gateway takes it.
+        """As it was named.
 
         Raises:
             InvalidFieldError: a part is missing without which the contract is not one.
         """
-        if not self.con_id:
-            for name in _NEEDED.get(self.sec_type, ()):
-                if getattr(self, name) in {None, ""}:
-                    raise InvalidFieldError(name, f"is needed for {self.sec_type}", code="missing")
+        kind = kind_of(self)
+        for name in () if self.con_id else _NEEDED.get(kind, ()):
+            if getattr(self, name) in {None, ""}:
+                raise InvalidFieldError(name, f"is needed for {kind}", code="missing")
         return self.partial()
 
     def partial(self) -> Contract:
         """The same for a search, in which parts may be missing."""
-        return Contract(
-            symbol=self.symbol.upper(),
-            con_id=self.con_id,
-            sec_type=self.sec_type,
-            exchange=self.exchange.upper() or default_exchange(self.sec_type),
-            primary_exchange=self.primary_exchange.upper(),
-            currency=self.currency.upper(),
-            expiration=self.expiration,
-            strike=self.strike,
-            right=self.right,
-            trading_class=self.trading_class,
-            multiplier=self.multiplier,
-        )
-
-
-def default_exchange(sec_type: str) -> str:
-    """Where such instruments trade when nobody says: futures have no default."""
-    return {"CASH": "IDEALPRO", "CRYPTO": "PAXOS", "FUT": "", "FOP": "", "IND": ""}.get(
-        sec_type, "SMART"
-    )
+        return contract_of(self)
 
 
 def stock_contract(symbol: str) -> Contract:

@@ -110,7 +110,8 @@ async def contracts(call: Call[InstrumentParams, None]) -> Contracts:
     """
     desk = call.services[ContractDesk]
     call.services.gateway.require_ready()
-    found = await desk.details(call.params.partial())
+    wanted = call.params.partial()
+    found = (await desk.named(wanted),) if wanted.con_id else await desk.details(wanted)
     return Contracts(contracts=tuple(desk.view(item) for item in found))
 
 
@@ -166,9 +167,9 @@ async def quote(call: Call[InstrumentParams, None]) -> Quote:
     seconds.
     """
     call.services.gateway.require_ready()
-    details = await call.services[ContractDesk].resolve(call.params.contract())
-    days = call.services[ContractDesk].days_left(details)
-    return await call.services[QuoteDesk].quote(details.contract, dte=days, holder=call.holder)
+    details = await call.services[ContractDesk].named(call.params.contract())
+    terms = call.services[ContractDesk].terms(details)
+    return await call.services[QuoteDesk].quote(details.contract, terms=terms, holder=call.holder)
 
 
 @routes.get("/quotes", params=SymbolsParams, answer=Quotes)

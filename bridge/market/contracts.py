@@ -7,6 +7,7 @@ from typing import Any
 from bridge.clock import Clock
 from bridge.market.errors import AmbiguousContractError
 from bridge.market.exchange_time import days_to_expiration, exchange_zone
+from bridge.market.naming import question, require_same
 from bridge.market.single_flight import SingleFlight
 from bridge.market.views import ContractView
 from bridge.model import Contract, ContractDetails, ContractMatch
@@ -64,6 +65,18 @@ class ContractDesk:
             extra={"candidates": candidates},
         )
 
+    async def named(self, named: Contract) -> ContractDetails:
+        """The one contract that a caller names so, by its parts or its number.
+
+        Raises:
+            UnknownContractError: none is.
+            AmbiguousContractError: several are.
+            ContractMismatchError: a part contradicts the number.
+        """
+        details = await self.resolve(question(named))
+        require_same(named, details)
+        return details
+
     async def listed_options(self, query: Contract) -> tuple[Contract, ...]:
         """The options that really exist for an underlying, class and expiration."""
 
@@ -86,15 +99,27 @@ class ContractDesk:
             return None
         return days_to_expiration(expiration, exchange_zone(details.time_zone), self._clock.now())
 
+    def terms(self, details: ContractDetails) -> dict[str, Any]:
+        """What views show of a contract beyond its name: how far off, how counted, in what steps.
+
+        `price_magnifier`: prices are in that fraction of the currency (100: pence).
+        """
+        return {
+            "dte": self.days_left(details),
+            "contract_month": details.contract_month or None,
+            "price_magnifier": details.price_magnifier or 1,
+            "size_increment": details.size_increment,
+        }
+
     def view(self, details: ContractDetails) -> ContractView:
         """Details as a caller sees them."""
         contract = details.contract
         expiration = details.real_expiration or contract.expiration
         return ContractView(
             **_named(contract),
+            **self.terms(details),
             long_name=details.long_name,
             expiration=expiration or None,
-            dte=self.days_left(details),
             strike=contract.strike,
             right=contract.right,
             multiplier=contract.multiplier or None,
@@ -133,17 +158,12 @@ def _named(contract: Contract) -> dict[str, Any]:
 
 
 def _narrowed(found: tuple[ContractDetails, ...], wanted: Contract) -> tuple[ContractDetails, ...]:
-    """Those whose every named part is exactly the one asked for, when that leaves any.
+    """Those whose symbol is exactly the one asked for, when that leaves any.
 
-    For options the class named like the underlying is the standard one: `SPX` over `SPXW`.
+    Two trading classes of one day and strike (SPX in the morning, SPXW in the afternoon) are two
+    contracts that settle differently: nobody but the caller can choose.
     """
-    exact = tuple(item for item in found if item.contract.symbol == wanted.symbol) or found
-    if wanted.sec_type == "OPT" and not wanted.trading_class:
-        standard = tuple(
-            item for item in exact if item.contract.trading_class == item.contract.symbol
-        )
-        exact = standard or exact
-    return exact
+    return tuple(item for item in found if item.contract.symbol == wanted.symbol) or found
 
 
 def _candidate(contract: Contract) -> dict[str, object]:
@@ -154,4 +174,7 @@ def _candidate(contract: Contract) -> dict[str, object]:
         "primaryExchange": contract.primary_exchange,
         "currency": contract.currency,
         "tradingClass": contract.trading_class,
+        "expiration": contract.expiration or None,
+        "strike": contract.strike,
+        "right": contract.right,
     }

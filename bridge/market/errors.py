@@ -4,6 +4,7 @@ BridgeError
 ├── InvalidRequestError
 │   ├── InvalidFieldError            invalid-request        one field, with its place
 │   ├── AmbiguousContractError       ambiguous-contract     several fit; candidates are listed
+│   ├── ContractMismatchError        contract-mismatch      conId is not what was named with it
 │   └── StaleExpirationError         stale-expiration       gone by the exchange's calendar
 ├── LinesExhaustedError              market-data-lines      every market-data line is in use
 └── NoQuoteError                     no-quote               the line is open, and nothing came
@@ -32,6 +33,25 @@ class AmbiguousContractError(InvalidRequestError):
 
     code = "ambiguous-contract"
     next_step = "Say which: add exchange, currency or tradingClass, or pass conId"
+
+
+class ContractMismatchError(InvalidRequestError):
+    """The contract of this number is not the one that was named with it.
+
+    `contradictions` are `(field, as asked, as it is)`.
+    """
+
+    code = "contract-mismatch"
+    next_step = "Drop conId, or the parts that contradict it; GET /contracts shows the contract"
+
+    def __init__(self, con_id: int, contradictions: list[tuple[str, object, object]]) -> None:
+        texts = [f"{field} is {found}, not {asked}" for field, asked, found in contradictions]
+        errors = [
+            {"field": field, "message": f"conId {con_id}: {text}", "code": "contract-mismatch"}
+            for (field, _, _), text in zip(contradictions, texts, strict=True)
+        ]
+        super().__init__(f"conId {con_id}: {'; '.join(texts)}", extra={"errors": errors})
+        self.con_id, self.contradictions = con_id, contradictions
 
 
 class StaleExpirationError(InvalidFieldError):

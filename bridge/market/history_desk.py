@@ -107,7 +107,7 @@ class HistoryDesk:
             NoHistoryError: the broker refuses.
         """
         checked = self._checked(query)
-        details = await self._contracts.resolve(query.contract)
+        details = await self._contracts.named(query.contract)
         if not is_settled(checked.end, self._clock.now()):
             self._gateway.require_ready()
         return await _Reading(self, details, checked).run()

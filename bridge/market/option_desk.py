@@ -20,7 +20,7 @@ from bridge.market.chain import (
     routed_rows,
 )
 from bridge.market.contracts import ContractDesk
-from bridge.market.errors import InvalidFieldError
+from bridge.market.errors import AmbiguousContractError, InvalidFieldError
 from bridge.market.exchange_time import days_to_expiration, exchange_day, exchange_zone
 from bridge.market.quote_desk import QuoteDesk, failed_quote, greeks_known
 from bridge.market.single_flight import SingleFlight
@@ -106,6 +106,7 @@ class OptionDesk:
         Raises:
             StaleExpirationError, InvalidFieldError: the expiration is gone or not listed, or
                 nothing is left of the strikes.
+            AmbiguousContractError: two trading classes expire on that day, and none is named.
         """
         self._gateway.require_ready()
         details = await self._contracts.resolve(query.underlying)
@@ -118,6 +119,7 @@ class OptionDesk:
             self._quotes.quote(details.contract, holder=holder),
             self._listed(details, expiration, query, chain.exchange),
         )
+        _require_one_class(listed)
         options = _chosen(listed, query, _money(underlying))
         if not options:
             raise InvalidFieldError(
@@ -180,9 +182,21 @@ class OptionDesk:
             with self._quotes.holding(contract, holder) as line:
                 if not await line.wait(greeks_known, GREEKS_SECONDS, settle=1.0) and line.error:
                     return failed_quote(contract, line.error)
-                return self._quotes.view(line, days_to_expiration(contract.expiration, zone, now))
+                return self._quotes.view(
+                    line, {"dte": days_to_expiration(contract.expiration, zone, now)}
+                )
         except BridgeError as error:
             return failed_quote(contract, error)
+
+
+def _require_one_class(listed: Sequence[Contract]) -> None:
+    classes = sorted({contract.trading_class for contract in listed})
+    if len(classes) > 1:
+        day = listed[0].expiration
+        raise AmbiguousContractError(
+            f"{len(classes)} trading classes of {listed[0].symbol} expire on {day}",
+            extra={"candidates": [{"tradingClass": each, "expiration": day} for each in classes]},
+        )
 
 
 def _chosen_expiration(chain: OptionChain, expiration: str | None) -> str:

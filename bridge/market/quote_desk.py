@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
@@ -42,6 +43,8 @@ _MEANINGS = {
     10197: "another session of this user holds live market data",
     10167: "no live subscription: the gateway shows delayed data",
 }
+
+NO_TERMS: Final[Mapping[str, Any]] = {}
 
 
 class QuoteDesk(LineWatcher):
@@ -174,10 +177,10 @@ class QuoteDesk(LineWatcher):
         *,
         complete: Callable[[QuoteSlot], bool] | None = None,
         timeout: float = FIRST_VALUE_SECONDS,
-        dte: int | None = None,
+        terms: Mapping[str, Any] = NO_TERMS,
         holder: Holder = BRIDGE,
     ) -> Quote:
-        """A qualified contract's quote, once its first values have come; `dte` is passed through.
+        """A qualified contract's quote, once its first values have come; `terms` go along.
 
         Raises:
             NotConnectedError: there is no session.
@@ -190,7 +193,7 @@ class QuoteDesk(LineWatcher):
             came = await line.wait(complete or basics_known, timeout)
             if not came:
                 self._explain_silence(line)
-            return self.view(line, dte)
+            return self.view(line, terms)
 
     async def quotes(self, contracts: Sequence[Contract], holder: Holder = BRIDGE) -> Quotes:
         """Several quotes at once; what fails for one leaves the others alone."""
@@ -211,7 +214,7 @@ class QuoteDesk(LineWatcher):
         except BridgeError as error:
             return failed_quote(contract, error)
 
-    def view(self, line: QuoteLine, dte: int | None = None) -> Quote:
+    def view(self, line: QuoteLine, terms: Mapping[str, Any] = NO_TERMS) -> Quote:
         """What a line holds now."""
         return quote_view(
             line.contract,
@@ -219,7 +222,7 @@ class QuoteDesk(LineWatcher):
             self._clock.monotonic(),
             self._clock.now(),
             notice=_notice(line),
-            dte=dte,
+            **terms,
         )
 
     def _explain_silence(self, line: QuoteLine) -> None:

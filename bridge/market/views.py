@@ -49,6 +49,11 @@ class Quote(Struct, rename="camel", frozen=True, kw_only=True):
     strike: float | None = None
     right: Right | None = None
     multiplier: str | None = None
+    local_symbol: str = ""
+    trading_class: str = ""
+    contract_month: str | None = None
+    price_magnifier: int | None = None
+    size_increment: float | None = None
     bid: QuoteValue | None = None
     ask: QuoteValue | None = None
     last: QuoteValue | None = None
@@ -109,6 +114,9 @@ class ContractView(Struct, rename="camel", frozen=True, kw_only=True):
     strike: float | None = None
     right: Right | None = None
     multiplier: str | None = None
+    contract_month: str | None = None
+    price_magnifier: int | None = None
+    size_increment: float | None = None
     min_tick: float | None = None
     valid_exchanges: tuple[str, ...] = ()
     order_types: tuple[str, ...] = ()
@@ -206,6 +214,8 @@ def quote_view(
         strike=contract.strike,
         right=contract.right,
         multiplier=contract.multiplier or None,
+        local_symbol=contract.local_symbol,
+        trading_class=contract.trading_class,
         **values,  # type: ignore[arg-type]
         **more,
     )

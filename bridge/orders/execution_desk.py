@@ -55,6 +55,8 @@ class ExecutionView(Struct, rename="camel", frozen=True, kw_only=True):
     perm_id: int
     client_id: int
     liquidation: bool
+    local_symbol: str = ""
+    trading_class: str = ""
 
 
 class ExecutionsPage(Struct, rename="camel", frozen=True, kw_only=True):
@@ -151,6 +153,8 @@ def execution_view(row: ExecutionRow) -> ExecutionView:
         strike=contract.strike,
         right=contract.right,
         multiplier=contract.multiplier or None,
+        local_symbol=contract.local_symbol,
+        trading_class=contract.trading_class,
         broker_exec_id=execution.exec_id,
         broker_order_id=execution.order_id,
         perm_id=execution.perm_id,

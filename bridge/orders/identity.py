@@ -33,9 +33,23 @@ def unnamed_key() -> str:
 
 
 def body_digest(route: str, body: Any) -> str:
-    """The same for two bodies that mean the same: whatever the order of members or the spacing."""
-    canonical = msgspec.json.encode([route, msgspec.to_builtins(body)], order="sorted")
+    """The same for two bodies that mean the same: whatever the order of members or the spacing.
+
+    What is not said does not count, so that a field that a later version knows changes nothing.
+    """
+    canonical = msgspec.json.encode([route, _said(msgspec.to_builtins(body))], order="sorted")
     return hashlib.sha256(canonical).hexdigest()
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, dict):
+        members = {name: _said(each) for name, each in value.items()}
+        return {name: each for name, each in members.items() if not _unsaid(each)}
+    return [_said(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _unsaid(value: Any) -> bool:
+    return value is None or value is False or value in ("", [])
 
 
 def order_ref(digest: str, leg: int, attempt: int) -> str:

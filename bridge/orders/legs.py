@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from bridge.model import Action, Contract, Order, PriceIncrement
+from bridge.model import Action, Order, PriceIncrement
 from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.orders.ticks import cautious, to_tick
 
@@ -30,36 +30,6 @@ class Leg(Struct, frozen=True, kw_only=True):
 def order_type(broker_word: str) -> str:
     """The broker's order type as the routes write it."""
     return _OUR_TYPES.get(broker_word, broker_word)
-
-
-def contract_query(request: OrderRequest) -> Contract:
-    """What to look up; the broker's SMART routing unless the request names an exchange."""
-    default = "" if request.sec_type == "FUT" else "SMART"
-    if request.sec_type == "CASH":
-        default = "IDEALPRO"
-    if request.con_id:
-        return Contract(
-            con_id=request.con_id,
-            sec_type=request.sec_type,
-            exchange=request.exchange or default,
-            currency="",
-        )
-    return Contract(
-        symbol=request.symbol.strip().upper(),
-        sec_type=request.sec_type,
-        exchange=request.exchange or default,
-        currency=request.currency,
-        primary_exchange=request.primary_exchange,
-        trading_class=request.trading_class,
-        expiration=request.expiration,
-        strike=request.strike,
-        right=request.right,
-        multiplier=_multiplier(request.multiplier) if request.sec_type in {"OPT", "FUT"} else "",
-    )
-
-
-def _multiplier(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def legs(

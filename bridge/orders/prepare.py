@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
@@ -14,10 +14,11 @@ from msgspec import Struct, structs
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractDesk
+from bridge.market.naming import contract_of
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.auditing import Caller
-from bridge.orders.errors import OrderRefusedByRulesError, Violation
-from bridge.orders.legs import Leg, contract_query, legs
+from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.legs import Leg, legs
 from bridge.orders.reference import References
 from bridge.orders.request import OrderRequest
 from bridge.orders.rules import TradingRules
@@ -101,8 +102,12 @@ class Preparer:
         found = shape_violations(request)
         if found:
             raise OrderRefusedByRulesError(found)
-        details = await self._contracts.resolve(contract_query(request))
-        _require_same_symbol(request, details.contract)
+        details = await self._contracts.named(contract_of(request))
+        if request.sec_type is None:  # some rules of the shape go by the kind, known only now
+            kind: Any = details.contract.sec_type
+            request = structs.replace(request, sec_type=kind)
+            if found := shape_violations(request):
+                raise OrderRefusedByRulesError(found)
         ladder, reference = await self._surroundings_of(details)
         made = legs(request, self._account(request), ladder)
         unchecked = reference is not None and reference.no_line
@@ -274,18 +279,3 @@ def _market_rule(details: ContractDetails) -> int | None:
         if name == exchange:
             return rule_id
     return details.market_rule_ids[0] if details.market_rule_ids else None
-
-
-def _require_same_symbol(request: OrderRequest, contract: Contract) -> None:
-    asked = request.symbol.strip().upper()
-    if request.con_id and asked not in {contract.symbol.upper(), contract.local_symbol.upper()}:
-        raise OrderRefusedByRulesError(
-            [
-                Violation(
-                    code="contract-mismatch",
-                    message=f"conId {request.con_id} is {contract.symbol}, not {asked}",
-                    field="conId",
-                    value=contract.symbol,
-                )
-            ]
-        )

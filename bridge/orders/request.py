@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 OrderType = Literal["MKT", "LMT", "STP", "STP_LMT"]
 TimeInForce = Literal["DAY", "GTC", "IOC", "FOK", "GTD", "OPG"]
@@ -48,10 +48,15 @@ class OrderRequest(_Request, frozen=True, kw_only=True):
     order_type: OrderType
     limit_price: float | None = None
     stop_price: float | None = None
-    sec_type: Literal["STK", "OPT", "FUT", "CASH"] = "STK"
+    sec_type: Annotated[
+        Literal["STK", "OPT", "FUT", "CASH"] | None,
+        Meta(description="The kind; without it and without `conId`: `STK`"),
+    ] = None
     exchange: str = ""
     primary_exchange: str = ""
-    currency: str = "USD"
+    currency: Annotated[
+        str, Meta(description="Three letters; without it and without `conId`: `USD`")
+    ] = ""
     con_id: int = 0
     strike: float | None = None
     right: Literal["C", "P"] | None = None

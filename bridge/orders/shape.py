@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Final
 
+from bridge.market.naming import kind_of
 from bridge.orders.errors import Violation
 from bridge.orders.request import Bracket, OrderRequest
 
@@ -58,10 +59,15 @@ def text_problem(text: str) -> str | None:
     return None if text.isprintable() else "must have printable characters only"
 
 
+def _may_be_negative(request: OrderRequest) -> bool:
+    """Whether its price may: futures; and unknown yet of what goes by its number alone."""
+    return kind_of(request) in {"FUT", ""}
+
+
 def _numbers(request: OrderRequest) -> Iterator[Violation]:
     for name in ("quantity", "limit_price", "stop_price", "strike"):
         value = getattr(request, name)
-        may_be_negative = request.sec_type == "FUT" and name.endswith("price")
+        may_be_negative = _may_be_negative(request) and name.endswith("price")
         if value is None:
             continue
         if problem := number_problem(value, positive=not may_be_negative):
@@ -92,14 +98,15 @@ def _prices_of_the_type(request: OrderRequest) -> Iterator[Violation]:
 def _option_fields(request: OrderRequest) -> Iterator[Violation]:
     if request.con_id:
         return
-    is_option = request.sec_type == "OPT"
+    kind = kind_of(request)
+    is_option = kind == "OPT"
     if is_option != (request.strike is not None):
-        yield _needed("strike", is_option, f"secType {request.sec_type}")
+        yield _needed("strike", is_option, f"secType {kind}")
     if is_option != (request.right is not None):
-        yield _needed("right", is_option, f"secType {request.sec_type}")
-    dated = request.sec_type in {"OPT", "FUT"}
+        yield _needed("right", is_option, f"secType {kind}")
+    dated = kind in {"OPT", "FUT"}
     if dated != bool(request.expiration):
-        yield _needed("expiration", dated, f"secType {request.sec_type}")
+        yield _needed("expiration", dated, f"secType {kind}")
 
 
 def _expiration(request: OrderRequest) -> Iterator[Violation]:
@@ -147,7 +154,7 @@ def _exit_prices(request: OrderRequest, bracket: Bracket) -> Iterator[Violation]
     for name, price in prices.items():
         if price is None:
             continue
-        if problem := number_problem(price, positive=request.sec_type != "FUT"):
+        if problem := number_problem(price, positive=not _may_be_negative(request)):
             wrong = True
             yield _wrong(f"bracket.{name}", problem)
     if wrong:

@@ -55,6 +55,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     strike: float | None = None
     right: str | None = None
     multiplier: str | None = None
+    local_symbol: str = ""
+    trading_class: str = ""
     good_till_date: str | None = None
     oca_group: str | None = None
     average_price: float | None = None
@@ -171,6 +173,8 @@ def _members(record: OrderRecord) -> dict[str, Any]:
         "strike": contract.strike,
         "right": contract.right,
         "multiplier": contract.multiplier or None,
+        "local_symbol": contract.local_symbol,
+        "trading_class": contract.trading_class,
         "action": terms.action,
         "quantity": terms.quantity,
         "order_type": order_type(terms.order_type),

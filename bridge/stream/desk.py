@@ -139,7 +139,7 @@ class StreamDesk(LineWatcher):
         self, session: Session, wish: Wish, wanted: Sequence[Contract]
     ) -> None:
         found = await asyncio.gather(
-            *(self._contracts.resolve(contract) for contract in wanted), return_exceptions=True
+            *(self._contracts.named(contract) for contract in wanted), return_exceptions=True
         )
         lines: list[QuoteLine] = []
         for contract, details in zip(wanted, found, strict=True):

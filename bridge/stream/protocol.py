@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bridge.errors import InvalidRequestError
+from bridge.market.naming import contract_of
 from bridge.model import Contract, Right
 
 Channel = Literal["quotes", "orders", "executions", "health"]
@@ -26,9 +27,9 @@ class Instrument(Struct, rename="camel", frozen=True, kw_only=True, forbid_unkno
 
     symbol: str = ""
     con_id: int = 0
-    sec_type: Literal["STK", "OPT", "FUT", "CASH", "IND", "CFD", "FOP", "CRYPTO"] = "STK"
-    exchange: str = "SMART"
-    currency: str = "USD"
+    sec_type: Literal["STK", "OPT", "FUT", "CASH", "IND", "CFD", "FOP", "CRYPTO"] | None = None
+    exchange: str = ""
+    currency: str = ""
     expiration: str = ""
     strike: float | None = None
     right: Right | None = None
@@ -36,19 +37,8 @@ class Instrument(Struct, rename="camel", frozen=True, kw_only=True, forbid_unkno
     multiplier: str = ""
 
     def contract(self) -> Contract:
-        """As the gateway takes it."""
-        return Contract(
-            symbol=self.symbol.upper(),
-            con_id=self.con_id,
-            sec_type=self.sec_type,
-            exchange=self.exchange,
-            currency=self.currency,
-            expiration=self.expiration,
-            strike=self.strike,
-            right=self.right,
-            trading_class=self.trading_class,
-            multiplier=self.multiplier,
-        )
+        """As it was named."""
+        return contract_of(self)
 
 
 class _Operation(Struct, rename="camel", kw_only=True, forbid_unknown_fields=True, tag_field="op"):

@@ -146,3 +146,68 @@ async def test_every_line_in_use_is_429(tmp_path: Path) -> None:
             assert answer.status_code == 429
             assert answer.json()["code"] == "market-data-lines"
             assert int(answer.headers["Retry-After"]) > 0
+
+
+async def test_a_part_that_contradicts_the_number_is_refused_with_its_place(room: Served) -> None:
+    _, chain = await room.get("/options/chain", symbol="AAPL")
+    expiration = chain["expirations"][3]["expiration"]
+    _, found = await room.get(
+        "/contracts", symbol="AAPL", secType="OPT", expiration=expiration, right="P"
+    )
+    put = found["contracts"][0]
+    same = {
+        "conId": put["conId"],
+        "secType": "OPT",
+        "expiration": expiration,
+        "strike": put["strike"],
+        "right": "P",
+        "currency": "USD",
+        "multiplier": "100.0",
+    }
+    status, quote = await room.get("/quote/AAPL", **same)
+    assert (status, quote["conId"]) == (200, put["conId"])
+    status, _ = await room.get("/quote/AAPL", conId=put["conId"])
+    assert status == 200
+    for field, value in (
+        ("strike", put["strike"] + 5),
+        ("right", "C"),
+        ("expiration", chain["expirations"][4]["expiration"]),
+        ("currency", "EUR"),
+        ("secType", "STK"),
+        ("multiplier", "10"),
+        ("tradingClass", "AAPL7"),
+        ("primaryExchange", "NYSE"),
+    ):
+        for path in ("/quote/AAPL", "/history", "/contracts"):
+            query = {**same, field: value} | ({} if "quote" in path else {"symbol": "AAPL"})
+            status, problem = await room.get(path, **query)
+            assert (status, problem["code"]) == (422, "contract-mismatch"), (path, field)
+            assert [error["field"] for error in problem["errors"]] == [field]
+    status, problem = await room.get("/quote/MSFT", conId=265598)
+    assert (status, problem["code"]) == (422, "contract-mismatch")
+    assert "symbol is AAPL, not MSFT" in problem["detail"]
+
+
+async def test_two_trading_classes_of_one_day_are_two_contracts(room: Served) -> None:
+    """SPX settles in the morning, SPXW in the afternoon: nobody but the caller can choose."""
+    _, chain = await room.get("/options/chain", symbol="SPX", secType="IND", exchange="CBOE")
+    both = next(each for each in chain["expirations"] if len(each["tradingClasses"]) == 2)
+    strike = chain["strikes"][len(chain["strikes"]) // 2]
+    one = {"secType": "OPT", "expiration": both["expiration"], "strike": strike, "right": "C"}
+    status, problem = await room.get("/quote/SPX", **one)
+    assert (status, problem["code"]) == (422, "ambiguous-contract"), problem
+    candidates = {each["tradingClass"]: each for each in problem["candidates"]}
+    assert set(candidates) == {"SPX", "SPXW"}
+    assert candidates["SPXW"]["expiration"]
+    for name in candidates:
+        status, quote = await room.get("/quote/SPX", **one, tradingClass=name)
+        assert (status, quote["tradingClass"]) == (200, name), quote
+        assert quote["localSymbol"].startswith(name)
+        assert (quote["priceMagnifier"], quote["contractMonth"]) == (1, both["expiration"][:6])
+    slice_of = {"symbol": "SPX", "secType": "IND", "exchange": "CBOE"}
+    slice_of |= {"expiration": both["expiration"], "count": "2"}
+    status, problem = await room.get("/options/quotes", **slice_of)
+    assert (status, problem["code"]) == (422, "ambiguous-contract")
+    status, found = await room.get("/options/quotes", **slice_of, tradingClass="SPXW")
+    assert status == 200
+    assert {each["tradingClass"] for each in found["options"]} == {"SPXW"}

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from bridge.errors import BridgeError
+from bridge.market.errors import ContractMismatchError
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
@@ -256,7 +257,7 @@ async def test_an_option_is_resolved_and_market_orders_on_it_refused(tmp_path: P
 async def test_a_con_id_must_be_the_symbol_that_was_meant(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as room:
         assert (await room.place(con_id=265598)).con_id == 265598
-        with pytest.raises(OrderRefusedByRulesError, match="not MSFT"):
+        with pytest.raises(ContractMismatchError, match="not MSFT"):
             await room.place(key="2", con_id=265598, symbol="MSFT")
 
 
