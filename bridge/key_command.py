@@ -26,6 +26,8 @@ from bridge.environment import Environment
 from bridge.errors import BridgeError
 from bridge.orders.auditing import Auditor, Caller
 from bridge.store import Database, StoreBusyError, StoreError
+from bridge.store.condition import JournalCondition
+from bridge.store.urgent import Urgent
 
 
 def run(arguments: Sequence[str], environment: Environment) -> int:
@@ -77,7 +79,10 @@ async def _in_journal(wanted: argparse.Namespace, environment: Environment) -> A
     database = await Database.open(environment.data_dir, lock_wait=0.0)
     try:
         ring = KeyRing(database, SystemClock(), None)
-        auditor, caller = Auditor(database, SystemClock(), aloud=False), Caller("host-command", "")
+        auditor, caller = (
+            Auditor(Urgent(database, JournalCondition()), SystemClock(), aloud=False),
+            Caller("host-command", ""),
+        )
         await ring.load()
         if wanted.command == "create":
             asked = msgspec.json.decode(_new_key(wanted), type=NewKey)

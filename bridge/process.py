@@ -19,6 +19,7 @@ from bridge.keeper import JournalKeeper
 from bridge.orders.auditing import Auditor
 from bridge.services import Services
 from bridge.store import Database
+from bridge.store.urgent import Urgent
 from bridge.tws.session import TwsSession
 from bridge.tws.target import Target
 
@@ -96,7 +97,8 @@ class Bridge:
         keys = services.provide(
             KeyRing, KeyRing(database, self._clock, self._environment.admin_key_file)
         )
-        services.provide(Auditor, Auditor(database, self._clock))
+        urgent = services.provide(Urgent, Urgent(database, services.journal))
+        services.provide(Auditor, Auditor(urgent, self._clock))
         keeper = services.provide(JournalKeeper, JournalKeeper(database))
         services.on_stop(keeper.stop)
         await keeper.restore(session.link.diagnostics)

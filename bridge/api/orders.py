@@ -17,6 +17,7 @@ from bridge.orders.auditing import Caller
 from bridge.orders.changing import Settlement
 from bridge.orders.desk import AuditPage, HaltView, OrderDesk
 from bridge.orders.execution_desk import ExecutionDesk, ExecutionsPage, as_csv
+from bridge.orders.halt import Cancelling
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
@@ -87,11 +88,32 @@ class AuditParams(Params, frozen=True, kw_only=True):
 
 
 class HaltBody(Body, frozen=True, kw_only=True):
-    """Why, and which open orders to cancel: none, this bridge's own, or everybody's."""
+    """Why, and which open orders to cancel.
+
+    By default those that open or enlarge a position: protective orders that only close one stay.
+    `keepOrders` cancels none, `everyClient` all that are open in the account, whoever placed them.
+    `cancelOpenOrders`, of earlier releases, says the same about this bridge's own: true cancels all
+    of them, false none. With `allowClosing` orders that only reduce a position pass while halted.
+    """
 
     reason: Annotated[str, Meta(max_length=500)] = ""
-    cancel_open_orders: bool = False
+    keep_orders: bool = False
     every_client: bool = False
+    allow_closing: bool = False
+    cancel_open_orders: bool | None = None
+
+
+def _cancelling(body: HaltBody) -> Cancelling:
+    keep = body.keep_orders or body.cancel_open_orders is False
+    if body.keep_orders and (body.every_client or body.cancel_open_orders):
+        raise InvalidRequestError(
+            "keepOrders cancels nothing: leave everyClient and cancelOpenOrders out"
+        )
+    if body.every_client:
+        return "all"
+    if keep:
+        return "none"
+    return "own" if body.cancel_open_orders else "opening"
 
 
 def _caller(call: Call[Any, Any]) -> Caller:
@@ -279,14 +301,14 @@ async def read_halt(call: Call[None, None]) -> HaltView:
 async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
     """The kill switch: from here on no order and no change is sent, after a restart neither.
 
-    `cancelOpenOrders` cancels what this bridge has open, with `everyClient` everything that is
-    open in the account. Cancels that cannot be sent now are sent when the gateway is back.
+    It cancels what opens or enlarges a position (`keepOrders`: nothing, `everyClient`: everything).
+    Cancels that cannot be sent now are sent when the gateway is back. It works whatever the
+    journal's state: `journaled` and `survivesRestart` say what is written down.
     """
     body = call.body
-    cancel: Literal["none", "own", "all"] = "own" if body.cancel_open_orders else "none"
-    if body.every_client:
-        cancel = "all"
-    return await call.services[OrderDesk].halt_trading(body.reason, cancel, _caller(call))
+    return await call.services[OrderDesk].halt_trading(
+        body.reason, _cancelling(body), _caller(call), allow_closing=body.allow_closing
+    )
 
 
 @routes.delete("/trading/halt", answer=HaltView, scope=Scope.ADMIN)

@@ -6,7 +6,6 @@ something, and every one that was refused on its way there, is noted by `bridge.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,20 +13,19 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import msgspec
-import structlog
 from msgspec import Struct
 
 from bridge import logs
 from bridge.clock import Clock
 from bridge.errors import BridgeError
-from bridge.store import Database, audit
+from bridge.store import audit
 from bridge.store.audit import AuditEntry
 from bridge.store.keys import UNBOUND, KeyBounds
-
-log = structlog.get_logger(__name__)
+from bridge.store.urgent import Urgent
 
 SENDING: Final = "sending"
 _ENTRY_SECONDS: Final = 0.5
+"""How long an answer waits for its entry; one whose subject is not in the journal does not."""
 KNOWN_REFUSED, KNOWN_REFUSED_A_SECOND = 60.0, 1.0
 UNKNOWN_REFUSED, UNKNOWN_REFUSED_A_SECOND = 10.0, 0.1
 """Entries of refused calls, at once and a second: of one key, of all that have none."""
@@ -42,13 +40,17 @@ class Caller(Struct, frozen=True):
 
 
 class Trail(Struct):
-    """One call's entry in the making; the call fills in what it learns."""
+    """One call's entry in the making; the call fills in what it learns.
+
+    `journaled`: what the call has done is in the journal; else the entry follows when it can.
+    """
 
     caller: Caller
     action: str
     detail: dict[str, Any]
     target: str = ""
     noted: list[AuditEntry] = []
+    journaled: bool = True
 
 
 class Noted(Struct):
@@ -78,12 +80,11 @@ def about(target: str) -> None:
 class Auditor:
     """Writes the audit log; `aloud`: into the process's log as well."""
 
-    def __init__(self, database: Database, clock: Clock, *, aloud: bool = True) -> None:
-        self._database = database
+    def __init__(self, urgent: Urgent, clock: Clock, *, aloud: bool = True) -> None:
+        self._urgent = urgent
         self._clock = clock
         self._aloud = aloud
         self._budgets: dict[str, _Budget] = {}
-        self._writing: set[asyncio.Task[AuditEntry]] = set()
 
     @asynccontextmanager
     async def trail(self, caller: Caller, action: str, detail: Any) -> AsyncIterator[Trail]:
@@ -117,12 +118,28 @@ class Auditor:
     async def _finish(self, trail: Trail, result: str) -> None:
         """The call's outcome stands, whether or not the journal takes the entry in time."""
         entry = self.entry(trail, result)
-        writing = asyncio.create_task(
-            self._database.write(lambda connection: audit.add(connection, entry))
-        )
-        self._writing.add(writing)
-        writing.add_done_callback(lambda done: self._written(done, entry, trail.noted))
-        await asyncio.wait({writing}, timeout=_ENTRY_SECONDS)
+        await self.keep(entry, _ENTRY_SECONDS if trail.journaled else 0.0, trail.noted)
+
+    async def keep(
+        self, entry: AuditEntry, seconds: float = 0.0, noted: list[AuditEntry] | None = None
+    ) -> None:
+        """An entry that follows by itself when the journal does not take it in time.
+
+        It is a line of the log as well; `noted` are those of transactions before it.
+        """
+        kept: list[AuditEntry] = []
+
+        def announce() -> None:
+            for each in noted or ():
+                if each.sequence < kept[-1].sequence:  # else its transaction was rolled back
+                    self._announce(each)
+            self._announce(kept[-1])
+
+        def work(connection: sqlite3.Connection) -> None:
+            kept.append(audit.add(connection, entry))
+
+        if not await self._urgent.keep(work, announce, seconds):
+            self._announce(entry, journaled=False)
 
     async def note(
         self, caller: Caller, action: str, target: str, detail: dict[str, Any], result: str
@@ -142,22 +159,6 @@ class Auditor:
         rate = KNOWN_REFUSED_A_SECOND if key_id else UNKNOWN_REFUSED_A_SECOND
         most = KNOWN_REFUSED if key_id else UNKNOWN_REFUSED
         return self._budgets.setdefault(key_id, _Budget(most, rate))
-
-    def _written(
-        self, writing: asyncio.Task[AuditEntry], entry: AuditEntry, noted: list[AuditEntry]
-    ) -> None:
-        """Once more as a line of the log; `noted` are those of transactions before it."""
-        self._writing.discard(writing)
-        if writing.cancelled() or (error := writing.exception()):
-            if not writing.cancelled():
-                log.error("audit-entry-not-kept", error=str(error))
-            self._announce(entry, journaled=False)
-            return
-        kept = writing.result()
-        for each in noted:
-            if each.sequence < kept.sequence:  # else its transaction was rolled back
-                self._announce(each)
-        self._announce(kept)
 
     def _announce(self, entry: AuditEntry, *, journaled: bool = True) -> None:
         if self._aloud:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Final, Literal
 
 import msgspec
+import structlog
 from msgspec import Struct, structs
 
 from bridge.errors import BridgeError
 from bridge.model import Order
 from bridge.orders.absorb import Message, Own
-from bridge.orders.auditing import Caller, Trail, note_sending
+from bridge.orders.auditing import SENDING, Caller, Trail, note_sending
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
@@ -25,6 +27,7 @@ from bridge.orders.errors import (
     UnknownOrderError,
     Violation,
 )
+from bridge.orders.exposure import Place, held, opening
 from bridge.orders.halt import halted, stored
 from bridge.orders.legs import changed, order_type
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Settled
@@ -35,9 +38,15 @@ from bridge.orders.shape import number_problem, text_problem
 from bridge.orders.status import State, Status
 from bridge.orders.tracker import Watch
 from bridge.orders.views import OrderView, order_view
+from bridge.orders.word import BrokersWord
 from bridge.orders.worker import Tools, Worker
 from bridge.store import StoreBehindError, orders
 from bridge.store.orders import OrderRecord, PendingChange
+from bridge.store.urgent import WAIT_SECONDS
+
+log = structlog.get_logger(__name__)
+
+_POSITIONS_SECONDS: Final = 0.25
 
 Enough = Callable[[OrderRecord], bool]
 
@@ -50,10 +59,11 @@ class Settlement(Struct, rename="camel", frozen=True, kw_only=True, forbid_unkno
 
 
 class CancelResult(Struct, rename="camel", frozen=True, kw_only=True):
-    """What became of cancelling several orders."""
+    """What became of cancelling several orders; `kept` are those that only close a position."""
 
     requested: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
 class Changes(Worker):
@@ -62,6 +72,9 @@ class Changes(Worker):
     def __init__(self, tools: Tools) -> None:
         super().__init__(tools)
         self._newest: dict[str, object] = {}  # by order: the change that was noted last
+        self._unjournaled: set[str] = set()  # open orders whose cancel the journal does not know
+        self._noting: set[asyncio.Task[Any]] = set()
+        tools.tracker.order_changed.listen(lambda record: self._unjournaled.discard(record.id))
 
     async def record(self, order_id: str) -> OrderRecord:
         """The journal's row of an order, by the bridge's id or by the broker's number."""
@@ -177,40 +190,108 @@ class Changes(Worker):
     # cancelling ---------------------------------------------------------------------------------
 
     async def cancel(self, order_id: str, caller: Caller) -> OrderView:
-        """Cancels an order and waits for the broker's word; one that is cancelled stays so."""
+        """Cancels an order and waits for the broker's word; one that is cancelled stays so.
+
+        It goes out whatever the journal's state. `journaled` in the answer says whether the journal
+        holds what the answer says; if not the entry follows.
+        """
         async with self._auditor.trail(caller, "order.cancel", None) as trail:
-            record = await self.record(order_id)
+            record = self._tracker.open_order(order_id) or await self.record(order_id)
             trail.target = record.id
             _require_reach(record, caller)
             if record.status is Status.CANCELLED:
                 return order_view(record)
             self._require_open(record)
-            with self._tracker.watch([record.id]) as watch:
-                change = await self._tracker.decide(
-                    lambda connection: self._note_cancel(connection, record.id, trail)
-                )
-                after = await self._carry_out(
-                    change,
-                    record,
-                    watch,
-                    lambda: self._gateway.cancel_order(record.broker_order_id),
-                    lambda now: (
-                        not now.open or (now.pending is None and now.state is not State.UNKNOWN)
-                    ),
-                )
-            return self._cancelled(after)
+            self._gateway.require_ready()
+            with (
+                self._tracker.watch([record.id]) as watch,
+                BrokersWord(self._gateway.events, record, self._clock) as word,
+            ):
+                change, journaled = await self._noted(record, trail)
+                try:
+                    await self._gateway.cancel_order(record.broker_order_id)
+                except Exception:
+                    self._tracker.note(Own(record.id, ChangeDropped(self._clock.now(), change.at)))
+                    raise
+                after = await self._heard(watch, word, kept=journaled)
+            trail.journaled = journaled and after is not word.record
+            return self._cancelled(after, journaled=trail.journaled)
+
+    async def _noted(self, record: OrderRecord, trail: Trail) -> tuple[PendingChange, bool]:
+        """Writes the cancel down before it goes out, if the journal takes it in a moment.
+
+        Else it follows; one such entry for each order is enough.
+        """
+        change = PendingChange(at=self._clock.now())
+        if record.id in self._unjournaled:
+            return change, False
+        if not self._tracker.condition.writable:
+            self._note_later(record.id, change, trail)
+            return change, False
+        noting = asyncio.create_task(
+            self._tracker.decide(
+                lambda connection: self._note_cancel(connection, record.id, change, trail)
+            ),
+            name="note-cancel",
+        )
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+        noting.add_done_callback(lambda ended: self._noted_or_not(ended, record.id, change, trail))
+        await asyncio.wait({noting}, timeout=WAIT_SECONDS)
+        return change, noting.done() and noting.exception() is None
+
+    def _noted_or_not(
+        self, noting: asyncio.Task[None], order_id: str, change: PendingChange, trail: Trail
+    ) -> None:
+        if noting.cancelled() or (error := noting.exception()) is None:
+            return
+        log.error("cancel-not-journaled", order=order_id, error=str(error))
+        self._note_later(order_id, change, trail)
+
+    def _note_later(self, order_id: str, change: PendingChange, trail: Trail) -> None:
+        self._unjournaled.add(order_id)
+        self._tracker.note(Own(order_id, ChangeSent(change.at, change)))
+        entry = self._auditor.entry(trail, SENDING)
+        writing = asyncio.create_task(self._auditor.keep(entry), name="note-cancel-audit")
+        self._noting.add(writing)
+        writing.add_done_callback(self._noting.discard)
+
+    async def _heard(self, watch: Watch, word: BrokersWord, *, kept: bool) -> OrderRecord:
+        """The record in the journal; the broker's bare word when that is not there in a moment."""
+        order_id, seconds = word.record.id, self._preparer.rules.answer_within_seconds
+        in_journal = asyncio.create_task(
+            watch.until(lambda found: order_id in found and _answered(found[order_id]), seconds)
+        )
+        spoken = asyncio.create_task(word.answered())
+        try:
+            waiting = {in_journal, spoken} if kept else {spoken}
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if kept and spoken.done():
+                await asyncio.wait({in_journal}, timeout=WAIT_SECONDS)
+            if kept and in_journal.done() and in_journal.result():
+                return watch.records[order_id]
+        finally:
+            in_journal.cancel()
+            spoken.cancel()
+        if kept and not spoken.done():
+            with suppress(StoreBehindError):
+                await self._tracker.flush()
+            return await self.record(order_id)
+        return word.record
 
     def _note_cancel(
-        self, connection: sqlite3.Connection, order_id: str, trail: Trail
-    ) -> tuple[PendingChange, list[Message]]:
+        self,
+        connection: sqlite3.Connection,
+        order_id: str,
+        change: PendingChange,
+        trail: Trail,
+    ) -> tuple[None, list[Message]]:
         note_sending(connection, self._auditor, trail)
-        now = self._clock.now()
-        change = PendingChange(at=now)
-        return change, [Own(order_id, ChangeSent(now, change))]
+        return None, [Own(order_id, ChangeSent(change.at, change))]
 
     @staticmethod
-    def _cancelled(after: OrderRecord) -> OrderView:
-        view = order_view(after)
+    def _cancelled(after: OrderRecord, *, journaled: bool) -> OrderView:
+        view = structs.replace(order_view(after), journaled=journaled)
         shown = {"order": msgspec.to_builtins(view)}
         if after.status is Status.CANCELLED:
             return view
@@ -231,28 +312,47 @@ class Changes(Worker):
             extra={"brokerText": after.warning, **shown},
         )
 
-    async def own_open_orders(self) -> list[OrderRecord]:
+    def own_open_orders(self) -> list[OrderRecord]:
         """The open orders of this client id at this gateway, oldest first."""
         client_id, accounts = self._gateway.client_id, self._gateway.accounts
-        open_orders = await self._database.read(orders.open_orders)
         return [
             record
-            for record in open_orders
+            for record in self._tracker.open.values()
             if record.client_id == client_id and (not accounts or record.account in accounts)
         ]
 
     async def cancel_own(self) -> CancelResult:
         """Puts a cancel on the wire for every open order of this client id."""
+        return await self._cancel_each(self.own_open_orders(), ())
+
+    async def cancel_opening(self, api_key_id: str | None = None) -> CancelResult:
+        """The same for those that open or enlarge a position; of one API key, or of all."""
+        cancel, stay = opening(self.own_open_orders(), await self._positions())
+        if api_key_id is not None:
+            cancel = [each for each in cancel if each.api_key_id == api_key_id]
+            stay = [each for each in stay if each.api_key_id == api_key_id]
+        return await self._cancel_each(cancel, tuple(each.id for each in stay))
+
+    async def _positions(self) -> dict[Place, float] | None:
+        """What is held now; None when the broker does not say it in a moment."""
+        try:
+            async with asyncio.timeout(_POSITIONS_SECONDS):
+                return held(await self._gateway.positions(timeout=_POSITIONS_SECONDS))
+        except (BridgeError, TimeoutError):
+            log.warning("positions-unknown", hint="only brackets' closing legs are kept")
+            return None
+
+    async def _cancel_each(self, records: list[OrderRecord], kept: tuple[str, ...]) -> CancelResult:
         requested: list[str] = []
         failed: list[str] = []
-        for record in await self.own_open_orders():
+        for record in records:
             try:
                 await self._gateway.cancel_order(record.broker_order_id)
             except BridgeError:
                 failed.append(record.id)
             else:
                 requested.append(record.id)
-        return CancelResult(requested=tuple(requested), failed=tuple(failed))
+        return CancelResult(requested=tuple(requested), failed=tuple(failed), kept=kept)
 
     # settling -----------------------------------------------------------------------------------
 
@@ -336,6 +436,11 @@ def _require_reach(record: OrderRecord, caller: Caller) -> None:
     """A bound key touches no order of other accounts or symbols."""
     if not caller.bounds.reaches(record.account, record.contract.symbol):
         raise KeyBoundError(f"this key does not reach order {record.id}")
+
+
+def _answered(record: OrderRecord) -> bool:
+    """Whether the broker has said what became of a cancel."""
+    return not record.open or (record.pending is None and record.state is not State.UNKNOWN)
 
 
 def _present(connection: sqlite3.Connection, order_id: str) -> OrderRecord:

@@ -5,6 +5,7 @@ Placing and changing beside it.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from bridge.errors import BridgeError, InvalidRequestError
 from bridge.orders.auditing import Auditor, Caller
 from bridge.orders.changing import CancelResult, Changes
 from bridge.orders.errors import OrderRefusedByRulesError
-from bridge.orders.halt import JOURNAL, Cancelling, Halt, HaltSwitch
+from bridge.orders.halt import JOURNAL, Cancelling, HaltSwitch
 from bridge.orders.legs import order_type
 from bridge.orders.placing import Placement, check_group
 from bridge.orders.request import OcaRequest, OrderRequest
@@ -41,13 +42,20 @@ _VERIFIED_AT_ONCE: Final = 1000
 
 
 class HaltView(Struct, rename="camel", frozen=True, kw_only=True):
-    """The kill switch, and what became of the open orders that were to be cancelled with it."""
+    """The kill switch, and what became of the open orders that were to be cancelled with it.
+
+    `journaled` is false while the journal does not know of the halt, `survivesRestart` when a
+    restarted bridge would not either.
+    """
 
     halted: bool
     since: datetime | None = None
     by: str | None = None
     reason: str | None = None
     cancel: Cancelling = "none"
+    allow_closing: bool = False
+    journaled: bool = True
+    survives_restart: bool = True
     cancelled: CancelResult | None = None
     next_step: str | None = None
 
@@ -163,15 +171,18 @@ class OrderDesk:
 
     def halt_view(self) -> HaltView:
         """Whether trading is halted."""
-        halt = self.halt.halt
-        return HaltView(halted=False) if halt is None else _halt_view(halt, None)
+        return HaltView(halted=False) if self.halt.halt is None else self._halt_view(None)
 
-    async def halt_trading(self, reason: str, cancel: Cancelling, caller: Caller) -> HaltView:
-        """Nothing new goes out from here on; then the open orders, if asked for."""
-        detail = {"reason": reason, "cancel": cancel}
-        async with self._auditor.trail(caller, "trading.halt", detail):
-            halt = await self.halt.turn_on(caller.key_id, reason, cancel)
-            return _halt_view(halt, await self._cancel(cancel))
+    async def halt_trading(
+        self, reason: str, cancel: Cancelling, caller: Caller, *, allow_closing: bool = False
+    ) -> HaltView:
+        """Nothing new goes out from here on; then the open orders; the journal holds nothing up."""
+        halt = self.halt.turn_on(caller.key_id, reason, cancel, allow_closing=allow_closing)
+        detail = {"reason": reason, "cancel": cancel, "allowClosing": halt.allow_closing}
+        async with self._auditor.trail(caller, "trading.halt", detail) as trail:
+            _, cancelled = await asyncio.gather(self.halt.keep(), self._cancel(cancel))
+            trail.journaled = self.halt.journaled
+            return self._halt_view(cancelled)
 
     async def resume_trading(self, caller: Caller) -> HaltView:
         """Lets orders through again."""
@@ -183,8 +194,10 @@ class OrderDesk:
     async def _cancel(self, cancel: Cancelling) -> CancelResult | None:
         if cancel == "none":
             return None
+        if cancel == "opening":
+            return await self.changes.cancel_opening()
         if cancel == "all" and await self._cancelled_everywhere():
-            own = await self.changes.own_open_orders()
+            own = self.changes.own_open_orders()
             return CancelResult(requested=tuple(record.id for record in own))
         result = await self.changes.cancel_own()
         if cancel == "all":
@@ -199,22 +212,31 @@ class OrderDesk:
             return False
         return True
 
-
-def _halt_view(halt: Halt, cancelled: CancelResult | None) -> HaltView:
-    step = "DELETE /trading/halt lets orders through again"
-    if halt.by == JOURNAL:
-        step = ACCEPT
-    if cancelled is not None and cancelled.failed:
-        step = "Some cancels could not be sent: they are repeated as soon as the gateway is back"
-    return HaltView(
-        halted=True,
-        since=halt.since,
-        by=halt.by,
-        reason=halt.reason or None,
-        cancel=halt.cancel,
-        cancelled=cancelled,
-        next_step=step,
-    )
+    def _halt_view(self, cancelled: CancelResult | None) -> HaltView:
+        halt, switch = self.halt.halt, self.halt
+        if halt is None:
+            return HaltView(halted=False, cancelled=cancelled)
+        step = "DELETE /trading/halt lets orders through again"
+        if halt.by == JOURNAL:
+            step = ACCEPT
+        if not switch.survives_restart:
+            step = f"Do not restart the bridge: it would forget this halt. {step}"
+        if cancelled is not None and cancelled.failed:
+            step = (
+                "Some cancels could not be sent: they are repeated as soon as the gateway is back"
+            )
+        return HaltView(
+            halted=True,
+            since=halt.since,
+            by=halt.by,
+            reason=halt.reason or None,
+            cancel=halt.cancel,
+            allow_closing=halt.allow_closing,
+            journaled=switch.journaled,
+            survives_restart=switch.survives_restart,
+            cancelled=cancelled,
+            next_step=step,
+        )
 
 
 def _preview(case: Case, found: tuple[Any, ...]) -> Preview:

@@ -3,6 +3,7 @@
     OrderError
     ├── OrderRefusedByRulesError  order-refused             violations; nothing was sent
     ├── TradingHaltedError        trading-halted            the kill switch is on
+    ├── HaltMarkStaysError        halt-mark-stays           trading is halted as before
     ├── JournalNotAcceptedError   journal-not-accepted      it is not the one from before
     ├── OrderListedError          order-listed              the broker has it already
     ├── KeyRequiredError          idempotency-key-required
@@ -72,6 +73,14 @@ class TradingHaltedError(OrderError):
     code = "trading-halted"
     kind = Kind.HALTED
     next_step = "DELETE /trading/halt lets orders through again; cancelling works meanwhile"
+
+
+class HaltMarkStaysError(OrderError):
+    """The mark of the halt cannot be taken away, so trading stays halted."""
+
+    code = "halt-mark-stays"
+    kind = Kind.UNAVAILABLE
+    next_step = "Let the bridge's user write in the data folder, then lift the halt again"
 
 
 class JournalNotAcceptedError(OrderError):

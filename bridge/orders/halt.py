@@ -1,64 +1,115 @@
 """The kill switch.
 
-It is in the journal before anyone is told that it is on, and survives restarts. A journal that is
-not the one from before halts trading, too, until a person accepts it.
+It holds in memory at once, whatever becomes of the rest. Then it is written in two places that fail
+apart: the journal, and a mark beside it (`bridge.halt_mark`), which a deploy can leave, too.
+Trading is halted while any of the three says so. A journal that is not the one from before halts
+trading as well, until a person accepts it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import sqlite3
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import msgspec
+import structlog
 
+from bridge import halt_mark
 from bridge.clock import Clock
-from bridge.orders.errors import JournalNotAcceptedError, TradingHaltedError
+from bridge.orders.errors import HaltMarkStaysError, JournalNotAcceptedError, TradingHaltedError
 from bridge.store import Database, settings
 from bridge.store.identity import ACCEPT
+from bridge.store.urgent import WAIT_SECONDS, Urgent
+
+log = structlog.get_logger(__name__)
 
 _NAME: Final = "trading.halt"
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 JOURNAL: Final = "journal"
 """Who has halted trading when the journal is not accepted."""
-Cancelling = Literal["none", "own", "all"]
-_STRENGTH: Final[tuple[Cancelling, ...]] = ("none", "own", "all")
+MARK: Final = "mark"
+"""Who has halted trading when the mark does not say."""
+Cancelling = Literal["none", "opening", "own", "all"]
+"""Which open orders a halt cancels: none, those that open or enlarge a position, all of this client
+id's, everybody's."""
+_STRENGTH: Final[tuple[Cancelling, ...]] = ("none", "opening", "own", "all")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Halt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Why nothing is sent. `cancel`: which open orders are to be cancelled while it holds."""
+    """Why nothing is sent. `cancel`: which open orders are to be cancelled while it holds.
+
+    `allow_closing`: orders that only reduce a position pass.
+    """
 
     since: datetime
     by: str
     reason: str = ""
     cancel: Cancelling = "none"
+    allow_closing: bool = False
 
 
 class HaltSwitch:
-    """On or off; the answer in memory is the journal's."""
+    """On or off."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, urgent: Urgent) -> None:
         self._database = database
+        self._folder: Path = database.path.parent
         self._clock = clock
+        self._urgent = urgent
         self._begun = clock.now()
         self._halt: Halt | None = None
+        self._marked: Halt | None = None
+        self._mark: tuple[int, int, int] | None = None
+        self._mark_left = False
+        self._journaled = False
+        self._lifting = False
 
     async def load(self) -> None:
-        """Takes over what the last process left."""
+        """Takes over what the last process, or whoever left a mark, wants."""
         self._halt = await self._database.read(stored)
+        self._journaled = self._halt is not None
+        self._look()
+        if self._halt is not None and self._mark is None:
+            await self._leave_mark()
 
     @property
     def halt(self) -> Halt | None:
-        """The halt that holds now: a person's, else the journal's."""
+        """The halt that holds now: a person's, the mark's, else the journal's."""
+        self._look()
+        if self._halt is not None or self._marked is not None:
+            return self._halt or self._marked
         why = self._database.identity.why
-        if self._halt is None and why is not None:
+        if why is not None:
             return Halt(since=self._begun, by=JOURNAL, reason=why)
-        return self._halt
+        return None
+
+    @property
+    def journaled(self) -> bool:
+        """Whether the journal knows of the halt that holds."""
+        return self._journaled if self._halt is not None else self._marked is None
+
+    @property
+    def survives_restart(self) -> bool:
+        """Whether the next process will find the halt that holds."""
+        asked = self._halt is not None or self._marked is not None
+        return not asked or self._journaled or self._mark is not None or self._mark_left
 
     def require_off(self) -> None:
-        """Raises while trading is halted."""
+        """Raises while trading is halted; asked at the moment of each send."""
         halt = self.halt
         if halt is not None:
+            raise halted(halt)
+
+    def require_closing_allowed(self) -> None:
+        """The same for an order that only reduces a position."""
+        halt = self.halt
+        if halt is not None and not halt.allow_closing:
             raise halted(halt)
 
     def require_accepted(self) -> None:
@@ -67,33 +118,134 @@ class HaltSwitch:
         if why is not None:
             raise JournalNotAcceptedError(f"trading stays halted: {why}")
 
-    async def turn_on(self, by: str, reason: str, cancel: Cancelling) -> Halt:
-        """Halts trading.
+    def turn_on(
+        self, by: str, reason: str, cancel: Cancelling, *, allow_closing: bool = False
+    ) -> Halt:
+        """Halts trading, from this moment on; `keep` writes it down.
 
         A halt that holds already keeps its beginning, and what it has to cancel; a second one
         only ever adds to it.
         """
-        halt = Halt(since=self._clock.now(), by=by, reason=reason, cancel=cancel)
-        if self._halt is not None:
+        halt = Halt(
+            since=self._clock.now(),
+            by=by,
+            reason=reason,
+            cancel=cancel,
+            allow_closing=allow_closing,
+        )
+        self._look()
+        earlier = self._halt or self._marked
+        if earlier is not None:
             halt = msgspec.structs.replace(
                 halt,
-                since=self._halt.since,
-                reason=reason or self._halt.reason,
-                cancel=max(cancel, self._halt.cancel, key=_STRENGTH.index),
+                since=earlier.since,
+                reason=reason or earlier.reason,
+                cancel=max(cancel, earlier.cancel, key=_STRENGTH.index),
+                allow_closing=allow_closing and earlier.allow_closing,
             )
         self._halt = halt
-        encoded = msgspec.json.encode(halt)
-        now = self._clock.now()
-        await self._database.write(lambda connection: settings.put(connection, _NAME, encoded, now))
+        self._journaled = self._mark_left = self._lifting = False
         return halt
 
+    async def keep(self) -> None:
+        """Leaves the mark and writes the journal, side by side; both get a moment and no more."""
+        halt = self._halt
+
+        def kept() -> None:
+            self._journaled = self._journaled or self._halt is halt
+
+        await asyncio.gather(self._leave_mark(), self._urgent.keep(self._store, kept))
+
     async def turn_off(self) -> bool:
-        """Lets orders through again; False when there was no halt."""
-        before = self._halt
+        """Lets orders through again; False when there was no halt.
+
+        Raises:
+            StoreError: the journal cannot forget it; trading stays halted.
+            HaltMarkStaysError: the mark cannot be taken away; trading stays halted.
+        """
+        self._look()
+        before, marked, self._lifting = self._halt, self._marked, True
+        try:
+            removed = await self._remove()
+        finally:
+            self._lifting = False
+        self._look()
+        if self._halt is not before:  # somebody has halted again meanwhile
+            await self.keep()
+        else:
+            self._halt, self._journaled, self._mark_left = None, False, False
+        return removed or marked is not None
+
+    async def _remove(self) -> bool:
         removed = await self._database.write(lambda connection: settings.remove(connection, _NAME))
-        if self._halt is before:  # else somebody has halted again, behind this in the journal
-            self._halt = None
+        try:
+            await asyncio.to_thread(halt_mark.remove, self._folder)
+        except OSError as error:
+            raise HaltMarkStaysError(
+                f"the mark {self._folder / halt_mark.NAME} cannot be removed: {error.strerror}"
+            ) from None
         return removed
+
+    # the two places -----------------------------------------------------------------------------
+
+    def _store(self, connection: sqlite3.Connection) -> None:
+        """Whatever holds when the journal takes it: an entry that comes late undoes nothing."""
+        if self._halt is None or self._lifting:
+            settings.remove(connection, _NAME)
+        else:
+            settings.put(connection, _NAME, msgspec.json.encode(self._halt), self._clock.now())
+
+    def _look(self) -> None:
+        """At the mark; it is read only when it is another than before."""
+        try:
+            mark = halt_mark.look(self._folder)
+        except OSError as error:  # unknown is no permission to send
+            reason = f"the data folder cannot be looked at: {error.strerror}"
+            self._mark, self._marked = None, Halt(since=self._begun, by=MARK, reason=reason)
+            return
+        if mark != self._mark or (mark is None) != (self._marked is None):
+            self._mark = mark
+            said = None if mark is None else halt_mark.read(self._folder)
+            self._marked = None if said is None else self._of_mark(said)
+
+    def _of_mark(self, said: dict[str, Any]) -> Halt:
+        """What a mark says, as far as it can be understood."""
+        told: dict[str, Any] = {"since": self._clock.now(), "by": MARK}
+        for name in ("since", "by", "reason", "cancel", "allowClosing"):
+            with suppress(msgspec.ValidationError, KeyError):
+                msgspec.convert(told | {name: said[name]}, Halt)
+                told[name] = said[name]
+        return msgspec.convert(told, Halt)
+
+    async def _leave_mark(self) -> None:
+        task = asyncio.create_task(asyncio.to_thread(self._leave), name="halt-mark")
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.wait({task}, timeout=WAIT_SECONDS)
+
+    def _leave(self) -> None:
+        """In a thread: a disk that hangs holds nobody up."""
+        if self._halt is None:
+            return
+        said = msgspec.to_builtins(self._halt)
+        try:
+            try:
+                halt_mark.write(self._folder, said)
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                self._leave_on_full_disk(said)
+            self._mark_left = True
+            halt_mark.sync(self._folder)
+        except OSError as error:
+            log.error("halt-mark-not-left", error=str(error), left=self._mark_left)
+
+    def _leave_on_full_disk(self, said: dict[str, Any]) -> None:
+        if self._urgent.reserve.give_up():
+            log.warning("reserve-given-up")
+            with suppress(OSError):
+                halt_mark.write(self._folder, said)
+                return
+        halt_mark.leave_empty(self._folder)
 
 
 def stored(connection: sqlite3.Connection) -> Halt | None:

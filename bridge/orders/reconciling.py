@@ -204,6 +204,8 @@ class Reconciler:
         self._tracker.note(Own(record.id, NotSent(self._clock.now(), reason)))
 
     async def _cancel_for(self, halt: Halt) -> CancelResult:
+        if halt.cancel == "opening":
+            return await self._changes.cancel_opening()
         if halt.cancel == "own":
             return await self._changes.cancel_own()
         if halt.cancel == "all":

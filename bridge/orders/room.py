@@ -34,6 +34,7 @@ from bridge.settings.profile import Profile
 from bridge.store import Database
 from bridge.store.condition import JournalCondition
 from bridge.store.identity import ACCEPT
+from bridge.store.urgent import Urgent
 from bridge.stream.desk import StreamDesk
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
 from bridge.tws.session import TwsSession
@@ -56,7 +57,8 @@ def install(services: Services) -> None:
     condition = services.journal
     condition.identity = database.identity
     tracker = services.provide(Tracker, Tracker(database, gateway, clock, condition))
-    halt = services.provide(HaltSwitch, HaltSwitch(database, clock))
+    urgent = services[Urgent]
+    halt = services.provide(HaltSwitch, HaltSwitch(database, clock, urgent))
     auditor = services[Auditor]
     numbers = OrderNumbers(gateway)
     tools = Tools(
@@ -92,6 +94,7 @@ def install(services: Services) -> None:
         await reconciler.stop()
         await sender.settle_down()
         await tracker.stop()
+        await urgent.stop()
 
     services.on_start(start)
     services.on_stop(stop)

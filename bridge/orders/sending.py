@@ -184,7 +184,9 @@ class Sender(Worker):
             self.sending.update(record.id for record in records)
             return records
 
-        return await self._database.write(write)
+        records = await self._database.write(write)
+        self._tracker.remember(*records)
+        return records
 
     def _records(
         self,

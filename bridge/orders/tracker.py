@@ -24,7 +24,7 @@ from bridge.clock import Clock
 from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
 from bridge.orders import identity
 from bridge.orders.absorb import Absorbed, Message, OrderErrorMessage, Own, absorb, absorb_own
-from bridge.store import Database, StoreBehindError, StoreError, quarantine
+from bridge.store import Database, StoreBehindError, StoreError, orders, quarantine
 from bridge.store.condition import JournalCondition
 from bridge.store.executions import ExecutionRow
 from bridge.store.identity import ACCEPT
@@ -67,6 +67,8 @@ class Tracker:
         self.missed = False
         self.listed: set[str] = set()
         """References of ours that the broker has listed: an order with one is never sent."""
+        self.open: dict[str, OrderRecord] = {}
+        """The open orders as the journal last had them, for when it cannot be asked."""
         self._database = database
         self._gateway = gateway
         self._clock = clock
@@ -147,7 +149,26 @@ class Tracker:
     async def start(self) -> None:
         """Begins to absorb."""
         self.condition.quarantined = await self._database.read(quarantine.count)
+        self.remember(*await self._database.read(orders.open_orders))
         self._task = asyncio.create_task(self._run(), name="order-tracker")
+
+    def remember(self, *records: OrderRecord) -> None:
+        """Takes over what the journal holds now."""
+        for record in records:
+            if record.open:
+                self.open[record.id] = record
+            else:
+                self.open.pop(record.id, None)
+
+    def open_order(self, order_id: str) -> OrderRecord | None:
+        """An open order by the bridge's id, or by the broker's number; without the journal."""
+        if order_id in self.open:
+            return self.open[order_id]
+        if not (order_id.isascii() and order_id.isdigit() and len(order_id) < 11):
+            return None
+        name = (self._gateway.client_id, int(order_id))
+        numbered = (each for each in self.open.values() if _number(each) == name)
+        return max(numbered, key=lambda each: each.created_at, default=None)
 
     async def stop(self) -> None:
         """Absorbs what has come so far, as far as that goes quickly, and ends."""
@@ -265,6 +286,7 @@ class Tracker:
             self.condition.hint = error.next_step
 
     def _tell(self, changes: Absorbed) -> None:
+        self.remember(*changes.orders.values())
         for record in changes.orders.values():
             for watch in tuple(self._watches):
                 watch.changed(record)
@@ -279,6 +301,10 @@ class Tracker:
         for entry in changes.set_aside:
             log.error("message-set-aside", kind=entry.kind, name=entry.name, cause=entry.cause)
             self.set_aside.emit(entry)
+
+
+def _number(record: OrderRecord) -> tuple[int, int]:
+    return record.client_id, record.broker_order_id
 
 
 class Watch:

@@ -23,6 +23,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `terminal`), `status` where the order is (`PendingSubmit`, `PreSubmitted`, `Submitted`,
     `PendingCancel`, `Inactive`, `Filled`, `Cancelled`, `Rejected`, `NotSent`, `Unknown`). `pending`
     names a change that the broker has not answered. `legs` are the other orders of a bracket.
+    `journaled` is false when this is the broker's word and the journal does not hold it yet.
     """
 
     order_id: str
@@ -69,6 +70,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     sent_at: datetime | None = None
     acknowledged_at: datetime | None = None
     ended_at: datetime | None = None
+    journaled: bool = True
     legs: tuple[OrderView, ...] = ()
 
 

@@ -21,6 +21,8 @@ from bridge.orders.auditing import Auditor, Caller
 from bridge.settings.building import desk_of
 from bridge.settings.views import RotationView, view
 from bridge.store import Database, StoreBusyError
+from bridge.store.condition import JournalCondition
+from bridge.store.urgent import Urgent
 
 ROUTES = {
     "show": ("GET", "/connection/settings"),
@@ -65,7 +67,7 @@ async def _in_journal(command: str, environment: Environment) -> Any:
         if command == "show":
             return view(await desk.show(), await desk.names())
         sealed = await desk.rotate_key()
-        auditor = Auditor(database, SystemClock(), aloud=False)
+        auditor = Auditor(Urgent(database, JournalCondition()), SystemClock(), aloud=False)
         await auditor.note(Caller("host-command", ""), "settings rotate-key", "", {}, "ok")
         return RotationView(secrets_sealed=sealed)
     finally:

@@ -225,6 +225,12 @@ def may_heal(error: Exception) -> bool:
     return isinstance(error, StoreError | OSError | MemoryError) and not damaged
 
 
+def is_full(error: StoreError) -> bool:
+    """Whether room on the disk would help."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.Error) and _primary(cause) == sqlite3.SQLITE_FULL
+
+
 def _primary(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 

@@ -126,11 +126,11 @@ async function toggleHalt() {
   const halted = known.halt?.halted === true;
   const answer = halted
     ? await confirmed("Resume trading?", "New orders will be accepted again.", "Resume trading")
-    : await confirmed("Halt trading?", "No new order is accepted until you resume, also after a restart of the bridge.", "Halt trading", "Also cancel all open orders");
+    : await confirmed("Halt trading?", "No new order is accepted until you resume, also after a restart of the bridge.", "Halt trading", "Also cancel the open orders that open or enlarge a position");
   if (!answer.agreed) return;
   const work = halted
     ? () => call("DELETE", "trading/halt")
-    : () => call("POST", "trading/halt", { body: { reason: "status page", cancelOpenOrders: answer.checked } });
+    : () => call("POST", "trading/halt", { body: { reason: "status page", keepOrders: !answer.checked } });
   await act(find("halt"), work, halted ? "Trading resumed" : "Trading halted");
 }
 

@@ -22,6 +22,7 @@ from bridge.orders.tracker import Tracker
 from bridge.orders.views import OrderView
 from bridge.services import Services
 from bridge.store import Database
+from bridge.store.urgent import Urgent
 from tests.bridge.orders.samples import NOON
 
 if TYPE_CHECKING:
@@ -113,7 +114,8 @@ async def opened(
     services.provide(Database, database)
     contracts = services.provide(ContractDesk, ContractDesk(services.gateway, clock))
     services.provide(QuoteDesk, QuoteDesk(services.gateway, contracts, clock))
-    services.provide(Auditor, Auditor(database, clock))
+    urgent = services.provide(Urgent, Urgent(database, services.journal))
+    services.provide(Auditor, Auditor(urgent, clock))
     broker.reconcilers.clear()
     install(services)
     for hook in services.start_hooks:

@@ -1,0 +1,142 @@
+"""Which orders open or enlarge a position, and which only close one. Pure functions, no I/O.
+
+An order only closes when it is on the other side of the position and, together with every other
+order that may fill beside it, is no larger. Of orders that end one another (an OCA group, the legs
+of one bracket) only the largest counts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from bridge.model import Contract, Order, Position
+from bridge.store.orders import OrderRecord
+
+_SLACK: Final = 1e-9
+_CLOSING_LEGS: Final = ("stop-loss", "take-profit")
+_REDUCING_OCA: Final = 3
+"""Without overfill protection every member of the group may fill."""
+
+Place = tuple[str, int]
+"""An account and a contract's number."""
+
+
+class Working(Struct, frozen=True, kw_only=True):
+    """An order that may still fill. Orders of one `together` end one another."""
+
+    name: str
+    account: str
+    con_id: int
+    action: str
+    quantity: float
+    together: str
+    protective: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Whose position it changes."""
+        return self.account, self.con_id
+
+
+def of_order(name: str, contract: Contract, order: Order, remaining: float) -> Working:
+    """An order as it counts here."""
+    together = name
+    if order.oca_group and order.oca_type != _REDUCING_OCA:
+        together = f"oca {order.oca_group}"
+    elif order.parent_id:
+        together = f"children {order.client_id} {order.parent_id}"
+    return Working(
+        name=name,
+        account=order.account,
+        con_id=contract.con_id,
+        action=order.action,
+        quantity=remaining,
+        together=together,
+        protective=bool(order.parent_id) or order.order_type.startswith(("STP", "TRAIL")),
+    )
+
+
+def held(positions: Iterable[Position]) -> dict[Place, float]:
+    """Signed quantities; short ones are negative."""
+    total: dict[Place, float] = defaultdict(float)
+    for each in positions:
+        total[each.account, each.contract.con_id] += each.quantity
+    return dict(total)
+
+
+def room_to_close(
+    place: Place, action: str, positions: Mapping[Place, float], working: Iterable[Working]
+) -> float:
+    """How much of this side only closes, with all that works there already."""
+    position = positions.get(place, 0.0)
+    closable = max(0.0, position if action == "SELL" else -position)
+    there = [each for each in working if each.place == place and each.action == action]
+    return max(0.0, closable - sum(_by_group(there).values()))
+
+
+def reduces(
+    orders: Iterable[Working], positions: Mapping[Place, float], working: Iterable[Working]
+) -> bool:
+    """Whether new orders, beside all that works, could never open or enlarge a position."""
+    wanted: dict[tuple[Place, str], list[Working]] = defaultdict(list)
+    for each in orders:
+        wanted[each.place, each.action].append(each)
+    known = list(working)
+    return all(
+        sum(_by_group(group).values()) <= room_to_close(place, action, positions, known) + _SLACK
+        for (place, action), group in wanted.items()
+    )
+
+
+def opening(
+    records: Iterable[OrderRecord], positions: Mapping[Place, float] | None
+) -> tuple[list[OrderRecord], list[OrderRecord]]:
+    """Open orders told apart: what to cancel, and what only closes a position and stays.
+
+    Protective orders are kept before others, as far as the position reaches. Without positions only
+    the closing legs of a bracket stay whose entry is over.
+    """
+    known = list(records)
+    if positions is None:
+        over = {each.id for each in known}
+        stay = {
+            each.id
+            for each in known
+            if each.role in _CLOSING_LEGS and each.parent_id and each.parent_id not in over
+        }
+    else:
+        stay = _staying(known, positions)
+    return [each for each in known if each.id not in stay], [
+        each for each in known if each.id in stay
+    ]
+
+
+def _staying(records: list[OrderRecord], positions: Mapping[Place, float]) -> set[str]:
+    groups: dict[tuple[Place, str, str], list[Working]] = defaultdict(list)
+    for record in records:
+        each = of_order(record.id, record.contract, record.terms, record.remaining)
+        groups[each.place, each.action, each.together].append(each)
+    left: dict[tuple[Place, str], float] = {}
+    stay: set[str] = set()
+    for (place, action, _), group in sorted(groups.items(), key=lambda item: _rank(item[1])):
+        room = left.setdefault((place, action), room_to_close(place, action, positions, ()))
+        largest = max(each.quantity for each in group)
+        if largest <= room + _SLACK:
+            left[place, action] = room - largest
+            stay.update(each.name for each in group)
+    return stay
+
+
+def _rank(group: list[Working]) -> bool:
+    return not any(each.protective for each in group)
+
+
+def _by_group(working: Iterable[Working]) -> dict[str, float]:
+    largest: dict[str, float] = defaultdict(float)
+    for each in working:
+        largest[each.together] = max(largest[each.together], each.quantity)
+    return largest

@@ -1,0 +1,252 @@
+"""Cancels and halts do not depend on the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge import halt_mark
+from bridge.model import Contract, Position
+from bridge.orders.errors import TradingHaltedError
+from bridge.orders.halt import HaltSwitch
+from bridge.orders.status import Status
+from bridge.store import StoreError
+from bridge.store.urgent import Urgent
+from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.rig import eventually
+
+LIMIT_SECONDS = 0.5
+APPLE = 265598
+
+
+def refuse(room: Room, code: int) -> Callable[[], None]:
+    """Every write fails with this error of SQLite's; returns what ends that."""
+    database = room.database
+
+    def failing(*_: Any) -> Any:
+        error = sqlite3.OperationalError("refused by the test")
+        error.sqlite_errorcode = code
+        raise error
+
+    database.__dict__["_transact"] = failing
+
+    def heal() -> None:
+        del database.__dict__["_transact"]
+
+    return heal
+
+
+def delay(room: Room, seconds: float) -> Callable[[], None]:
+    """Every write takes so long."""
+    database = room.database
+    real = database._transact
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return real(*arguments)
+
+    database.__dict__["_transact"] = slow
+
+    def heal() -> None:
+        del database.__dict__["_transact"]
+
+    return heal
+
+
+FAULTS: dict[str, Callable[[Room], Callable[[], None]]] = {
+    "full": lambda room: refuse(room, sqlite3.SQLITE_FULL),
+    "read-only": lambda room: refuse(room, sqlite3.SQLITE_READONLY),
+    "locked": lambda room: refuse(room, sqlite3.SQLITE_BUSY),
+    "corrupt": lambda room: refuse(room, sqlite3.SQLITE_CORRUPT),
+    "disk": lambda room: refuse(room, sqlite3.SQLITE_IOERR),
+    "slow": lambda room: delay(room, 1.0),
+}
+
+
+async def actions(room: Room) -> list[tuple[str, str]]:
+    return [(each.action, each.result) for each in (await room.desk.audit("", 100)).entries]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_cancel_reaches_the_broker_and_its_entry_follows(
+    tmp_path: Path, fault: str
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        order = await room.place()
+        heal = FAULTS[fault](room)
+        begun = time.monotonic()
+        view = await room.desk.changes.cancel(order.order_id, CALLER)
+        assert time.monotonic() - begun < LIMIT_SECONDS
+        assert broker.cancelled == [order.broker_order_id]
+        assert (view.status, view.journaled) == (Status.CANCELLED, False)
+        heal()
+
+        async def kept() -> bool:
+            await room.services[Urgent].again()
+            told = await actions(room)
+            return ("order.cancel", "ok") in told and ("order.cancel", "sending") in told
+
+        await eventually(kept)
+        stored = await room.view(order.order_id)
+        assert (stored.status, stored.journaled) == (Status.CANCELLED, True)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_halt_holds_over_a_kill_and_reaches_the_journal_when_it_can(
+    tmp_path: Path, fault: str
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        order = await room.place()
+        heal = FAULTS[fault](room)
+        begun = time.monotonic()
+        view = await room.desk.halt_trading("fire", "opening", CALLER)
+        assert time.monotonic() - begun < LIMIT_SECONDS
+        assert (view.halted, view.journaled, view.survives_restart) == (True, False, True)
+        assert broker.cancelled == [order.broker_order_id]
+        said = json.loads((tmp_path / "data" / halt_mark.NAME).read_bytes())
+        assert (said["reason"], said["cancel"]) == ("fire", "opening")
+        heal()
+
+        async def kept() -> bool:
+            await room.services[Urgent].again()
+            known = ("trading.halt", "ok") in await actions(room)
+            return known and room.desk.halt_view().journaled
+
+        await eventually(kept)
+        (tmp_path / "data" / halt_mark.NAME).unlink()
+    async with opened(tmp_path, broker) as room:
+        assert room.desk.halt_view().reason == "fire"
+        assert (tmp_path / "data" / halt_mark.NAME).exists()
+
+
+async def test_a_bridge_that_finds_the_mark_starts_halted_until_it_is_lifted(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        refuse(room, sqlite3.SQLITE_FULL)
+        await room.desk.halt_trading("fire", "none", CALLER)
+    async with opened(tmp_path, broker) as room:
+        assert room.desk.halt_view().reason == "fire"
+        with pytest.raises(TradingHaltedError, match="fire"):
+            await room.place()
+        await room.desk.resume_trading(CALLER)
+        assert not (tmp_path / "data" / halt_mark.NAME).exists()
+        await room.place()
+    async with opened(tmp_path, broker) as room:
+        assert not room.desk.halt_view().halted
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"since": 5, "cancel": "everything"}', b"\xff" * 100]
+)
+async def test_any_mark_halts_a_running_bridge_at_the_moment_of_the_send(
+    tmp_path: Path, content: bytes
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        broker.hold = asyncio.Event()
+        placing = asyncio.create_task(room.place())
+        await eventually(lambda: room.services[HaltSwitch].halt is None and broker.asked)
+        mark = tmp_path / "data" / halt_mark.NAME
+        mark.write_bytes(content)
+        broker.hold.set()
+        with pytest.raises(TradingHaltedError):
+            await placing
+        assert not broker.placed
+        view = room.desk.halt_view()
+        assert (view.by, view.cancel, view.survives_restart) == ("mark", "none", True)
+        mark.unlink()
+        assert not room.desk.halt_view().halted
+
+
+async def test_a_mark_says_why_and_what_is_cancelled_at_the_next_connect(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        order = await room.place()
+        said = {"by": "host", "reason": "no answer", "cancel": "own", "since": "2026-02-13T12:00Z"}
+        halt_mark.write(tmp_path / "data", said)
+        view = room.desk.halt_view()
+        assert (view.by, view.reason, view.cancel) == ("host", "no answer", "own")
+        await broker.reconnect()
+        assert broker.cancelled == [order.broker_order_id]
+
+
+async def test_where_no_mark_can_be_left_the_answer_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        monkeypatch.setattr(halt_mark, "write", no)
+        view = await room.desk.halt_trading("", "none", CALLER)
+        assert (view.journaled, view.survives_restart) == (True, True)
+        await room.desk.resume_trading(CALLER)
+        heal = refuse(room, sqlite3.SQLITE_READONLY)
+        view = await room.desk.halt_trading("", "none", CALLER)
+        assert (view.halted, view.journaled, view.survives_restart) == (True, False, False)
+        assert view.next_step is not None
+        assert "Do not restart" in view.next_step
+        with pytest.raises(StoreError):
+            await room.desk.resume_trading(CALLER)
+        assert room.desk.halt_view().halted
+        heal()
+
+
+async def test_the_reserve_is_given_up_for_a_mark_and_for_the_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, broker = halt_mark.write, FakeBroker()
+
+    def full(folder: Path, said: dict[str, Any]) -> None:
+        if (folder / "journal.reserve").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(folder, said)
+
+    async with opened(tmp_path, broker) as room:
+        assert room.services[Urgent].reserve.keep()
+        monkeypatch.setattr(halt_mark, "write", full)
+        await room.desk.halt_trading("fire", "none", CALLER)
+        assert not (tmp_path / "data" / "journal.reserve").exists()
+        assert json.loads((tmp_path / "data" / halt_mark.NAME).read_bytes())["reason"] == "fire"
+
+
+async def test_a_second_halt_never_loosens_the_first(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        assert not (await room.desk.halt_trading("", "none", CALLER)).allow_closing
+        second = await room.desk.halt_trading("", "opening", CALLER, allow_closing=True)
+        assert (second.allow_closing, second.cancel) == (False, "opening")
+
+
+async def test_a_halt_keeps_what_only_closes_a_position(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.held = (
+        Position(
+            account="DU1234567", contract=Contract(con_id=APPLE), quantity=10, average_cost=1.0
+        ),
+    )
+    async with opened(tmp_path, broker) as room:
+        stop = await room.place(
+            "stop", action="SELL", order_type="STP", limit_price=None, stop_price=95.0
+        )
+        opening = await room.place("buy")
+        beyond = await room.place("beyond", action="SELL", limit_price=101.0)
+        view = await room.desk.halt_trading("", "opening", CALLER)
+        assert view.cancelled is not None
+        assert view.cancelled.kept == (stop.order_id,)
+        assert view.cancelled.requested == (opening.order_id, beyond.order_id)
+        assert broker.cancelled == [opening.broker_order_id, beyond.broker_order_id]
