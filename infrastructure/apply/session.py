@@ -235,6 +235,11 @@ class Session:
             session=session(self._target),
         )
 
+    def controller(self, image: str) -> str | None:
+        """What logs in within a gateway image, as the host tells; None: the image is not there."""
+        found: str | None = self.ask("controller", op="controller", image=image)["controller"]
+        return found
+
     def history(self) -> dict[str, Any]:
         """`{"entries": [oldest first], "current": release}`."""
         return self.ask("history", op="history")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -149,6 +151,38 @@ class Opening:
             self._dial.close()
 
 
+def undecided(target: Target) -> bool:
+    """Whether only the host can tell what logs in: `auto`, and an image that is not IBC's own."""
+    gateway, real = target.stack.gateway, target.stack.runtime == "compose"
+    known = re.match(r"(ghcr\.io/)?gnzsnz/ib-gateway[:@]", gateway.image)
+    return real and gateway.controller == "auto" and known is None
+
+
+def with_controller(target: Target, session: OperatorSession) -> Target:
+    """The target with what the image on its host says; of an image that is not there, its name.
+
+    Raises:
+        UsageError: the image has a controller that cannot be driven yet.
+    """
+    from infrastructure.errors import UsageError
+    from infrastructure.observe.controller import IBC, IBCONTROLLER, IBG_CONTROLLER
+
+    gateway = target.stack.gateway
+    found = session.controller(gateway.image)
+    if found is None:
+        found = IBG_CONTROLLER if IBG_CONTROLLER in gateway.image else IBC
+    if found == IBCONTROLLER:
+        raise UsageError(
+            f"the image {gateway.image} logs in with ibcontroller, which cannot be driven yet",
+            target.place("gateway", "image"),
+            "use ghcr.io/gnzsnz/ib-gateway, or set gateway.controller if that is wrong",
+            code="controller",
+        )
+    changed = gateway.model_copy(update={"controller": found})
+    stack = target.stack.model_copy(update={"gateway": changed})
+    return dataclasses.replace(target, stack=stack)
+
+
 @contextmanager
 def planned(
     current: Settings, *, lock: bool = False, verify: float | None = None
@@ -172,6 +206,8 @@ def planned(
         from infrastructure.plan import compute, desired
         from infrastructure.render import release
 
+        if undecided(target):
+            target = with_controller(target, opening.result())
         rendered = release(target, secrets)
         session = opening.result()
         observed = session.observe(rendered, verify=verify)

@@ -22,6 +22,7 @@ from infrastructure.config.base import (
 )
 
 Mode = Literal["paper", "live", "both"]
+Controller = Literal["auto", "ibc", "ibg-controller"]
 
 
 class TwoFactor(Section):
@@ -75,6 +76,9 @@ class Gateway(Section):
 
     image: str = "ghcr.io/gnzsnz/ib-gateway:stable"
     """Image by tag or digest; 10.37.1m (stable) or 10.40.1d (latest) at least."""
+    controller: Controller = "auto"
+    """What logs in: `ibc`, or `ibg-controller` for the image of that name; `auto`: as the image on
+    the host tells."""
     mode: Mode = "paper"
     """Account kind: `paper`, `live`, or `both` (two Java machines: not on 1 GB)."""
     username: str | None = None
@@ -121,6 +125,13 @@ class Gateway(Section):
     """Seconds the gateway gets to end cleanly."""
     environment: dict[str, str] = Field(default_factory=dict)
     """More variables for the image; what it ignores or what is set above is refused."""
+
+    @field_validator("controller", mode="before")
+    @classmethod
+    def _controller(cls, value: object) -> object:
+        if value == "ibcontroller":
+            raise ValueError("no gateway image with ibcontroller is published yet")
+        return value
 
     @field_validator("image")
     @classmethod

@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.config.profiles import budget, heap
+from infrastructure.observe.controller import IBG_CONTROLLER
 from infrastructure.render import bridge, gateway, portal
 from infrastructure.render.layout import (
     API_PORTS,
@@ -35,6 +36,8 @@ _PING = (
     " s.sendall(b'GET /ping HTTP/1.0\\r\\n\\r\\n');"
     " raise SystemExit(b' 200 ' not in s.recv(64))"
 )
+IBG_CONTROLLER_STOPS = 90
+"""Seconds that ibg-controller wants for a clean log-off through the window."""
 _ALL = ("gateway", "bridge", "caddy")
 
 
@@ -103,6 +106,9 @@ def _gateway(target: Target, user: str, hashes: Mapping[str, str]) -> dict[str, 
     settings = target.stack.gateway
     ports = [str(API_PORTS[mode]) for mode in modes(target)]
     published = []
+    stop_grace = settings.stop_grace
+    if settings.controller == IBG_CONTROLLER:
+        stop_grace = max(stop_grace, IBG_CONTROLLER_STOPS)
     if settings.publish_api:
         published = [f"{settings.publish_api}:{RELAY_PORTS[session(target)]}"]
     return {
@@ -114,7 +120,7 @@ def _gateway(target: Target, user: str, hashes: Mapping[str, str]) -> dict[str, 
         "hooks": HOOKS_FOLDER,
         "state": STATE_FOLDER,
         "ports": published,
-        "stop_grace": f"{settings.stop_grace}s",
+        "stop_grace": f"{stop_grace}s",
         "healthcheck": ["CMD", "bash", f"{HOOKS_FOLDER}/healthcheck.sh", *ports],
         "health_timeout": f"{12 * len(ports)}s",
         "start_period": f"{settings.login_dialog_timeout + 180}s",

@@ -8,7 +8,8 @@ from bridge.login.lines import shell_table
 from infrastructure.config.profiles import heap
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
-from infrastructure.render.layout import SETTINGS_PATH
+from infrastructure.observe.controller import IBG_CONTROLLER
+from infrastructure.render.layout import COMMAND_PORTS, SETTINGS_PATH, session
 from infrastructure.render.model import CONTAINER_UID, RenderedFile
 from infrastructure.render.passwords import ibc_password
 from infrastructure.render.templates import PROJECT, TEMPLATES, render
@@ -129,9 +130,29 @@ def environment(target: Target, user: str) -> dict[str, str]:
     if gateway.mode == "both":
         values["TWS_USERID_PAPER"] = gateway.paper_username
         values["TWS_PASSWORD_PAPER_FILE"] = f"/run/secrets/{PAPER_PASSWORD}"
+    if gateway.controller == IBG_CONTROLLER:
+        values |= _ibg_controller(target, logoff)
     return {name: value for name, value in values.items() if value is not None} | dict(
         gateway.environment
     )
+
+
+def _ibg_controller(target: Target, logoff: str | None) -> dict[str, str | None]:
+    """Where ibg-controller reads the variables otherwise, and its own.
+
+    Its AUTO_LOGOFF_TIME is `HH:MM`; BYPASS_WARNING is a list of buttons there and TWS_COLD_RESTART
+    yes or no, so neither is passed on. Its command server takes IBC's words.
+    """
+    values: dict[str, str | None] = {
+        "USE_IBG_CONTROLLER": "yes",
+        "AUTO_LOGOFF_TIME": logoff,
+        "BYPASS_WARNING": None,
+        "TWS_COLD_RESTART": None,
+    }
+    if target.stack.gateway.mode != "both":
+        values["CONTROLLER_COMMAND_SERVER_HOST"] = "127.0.0.1"
+        values["CONTROLLER_COMMAND_SERVER_PORT"] = str(COMMAND_PORTS[session(target)])
+    return values
 
 
 def _word(value: bool) -> str:

@@ -160,6 +160,9 @@ class Runtime(Protocol):
     def read_log(self, container: Container, *, since: str, lines: int, follow: bool) -> Log:
         """Lines of its log, each with its time (ISO 8601 UTC, or `-`) and a blank before it."""
 
+    def controller(self, image: str) -> str | None:
+        """What logs in within a gateway image (`observe.controller`); None: it is not there."""
+
     def login_facts(self) -> dict[str, str]:
         """What the gateway's container has written down of its logins, by session."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure.observe.build_log import BuildLog
 from infrastructure.observe.containers import parse_inspect, parse_top
+from infrastructure.observe.controller import controller_of
 from infrastructure.runtime import commands, engine_api, inside
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.streamed import Streamed
@@ -250,6 +251,11 @@ class ComposeRuntime:
     ) -> FollowedLog:
         """Lines of its log with their times."""
         return FollowedLog(commands.read_log(container.id, since, lines, follow=follow))
+
+    def controller(self, image: str) -> str | None:
+        """As the image on the host tells."""
+        done = self._try(commands.image_facts([image]), QUICK)
+        return controller_of(done.stdout) if done.returncode == 0 else None
 
     def login_facts(self) -> dict[str, str]:
         """The files in the data folder that the gateway's hook appends to."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -482,3 +485,35 @@ def test_a_state_folder_that_cannot_be_written_to_still_spaces_out(gateway: Gate
         check=True,
     )
     assert done.stdout == "159 row\n"
+
+
+def test_ibg_controllers_own_health_is_recorded(gateway: Gateway) -> None:
+    word = ["TWO_FA"]
+
+    class Health(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"status": "unhealthy", "state": word[0], "mode": "paper"}).encode()
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hook = gateway.home / "gangway" / "start" / "40-login.sh"
+        port = str(server.server_address[1])
+        started = subprocess.Popen(
+            ["bash", str(hook)],
+            env=gateway.environment(USE_IBG_CONTROLLER="yes", GANGWAY_HEALTH_PORT=port),
+            start_new_session=True,
+            text=True,
+        )
+        gateway.running.append(started)
+        assert started.wait(5) == 0, "the hook does not wait for what it began"
+        until(lambda: gateway.state() == "waiting-2fa", 5)
+        word[0] = "MONITORING"
+        until(lambda: gateway.state() == "logged-in", 5)
+        assert replay(gateway.facts.read_text()).controller == "ibg-controller"
+        server.shutdown()

@@ -8,6 +8,7 @@
     verify  {checks, wait}                             -> stage, ..., done
     status  {bridgePort}                               -> status
     history {}                                         -> history
+    controller {image}                                 -> controller
     down    {by}                                       -> step, done
     restart {service, cold, commandPorts, checks, ...} -> step, stage, ..., done
     logs    {services, since, lines, follow}           -> line, ..., done
@@ -260,6 +261,9 @@ class Program:
         from infrastructure.apply.host import facts
 
         return "facts", facts.collect(self._store, self._runtime, request["checks"])
+
+    def _controller(self, request: dict[str, Any]) -> Answer:
+        return "controller", {"controller": self._runtime.controller(request["image"])}
 
     def _history(self, _: dict[str, Any]) -> Answer:
         return "history", {"entries": self._store.ledger(), "current": self._store.current()}

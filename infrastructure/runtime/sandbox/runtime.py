@@ -178,6 +178,10 @@ class SandboxRuntime:
         if follow:
             yield from map(timed, self._lines(container, offset))
 
+    def controller(self, image: str) -> str | None:
+        """The simulated gateway needs none."""
+        return None
+
     def login_facts(self) -> dict[str, str]:
         """The simulated gateway logs in to nobody."""
         return {}

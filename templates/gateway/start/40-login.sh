@@ -23,8 +23,8 @@ if [ "${USE_IBG_CONTROLLER:-}" = yes ]; then
     for mode in "${modes[@]}"; do
         settings=${TWS_SETTINGS_PATH:-}
         [ "${#modes[@]}" = 1 ] || settings=${settings:+${settings}_$mode}
-        port=8080
-        [ "$mode" = live ] || [ "${#modes[@]}" = 1 ] || port=8081
+        port=${GANGWAY_HEALTH_PORT:-8080}
+        [ "$mode" = live ] || [ "${#modes[@]}" = 1 ] || port=$((port + 1))
         printf '%(%s)T by ibg-controller\n%(%s)T boot\n' -1 -1 >>"$state/login-$mode"
         TRADING_MODE=$mode TWS_SETTINGS_PATH=$settings GANGWAY_HEALTH_PORT=$port \
             nohup bash -c 'bash "$0" watch | bash "$0" record' "$here/login.sh" \

@@ -114,6 +114,9 @@ class FakeRuntime:
     def read_log(self, container: Container, *, since: str, lines: int, follow: bool) -> FakeLog:
         return self.follow(container)
 
+    def controller(self, image: str) -> str | None:
+        return None
+
     def login_facts(self) -> dict[str, str]:
         return self.facts_of_logins
 

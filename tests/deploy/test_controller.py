@@ -1,0 +1,105 @@
+"""What logs in: recognised by its image, rendered its way, refused where it cannot be driven."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import yaml
+
+from infrastructure.cli.host import undecided, with_controller
+from infrastructure.errors import ConfigError, UsageError
+from infrastructure.observe.controller import controller_of
+from tests.deploy.conftest import rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.config import Target
+
+OTHER = "registry.example/me/gateway:1"
+
+
+def image(**config: Any) -> str:
+    return json.dumps([{"RepoTags": ["me/gateway:1"], "Config": config}])
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", None),
+        ("[]", None),
+        (image(Env=["IBC_PATH=/home/ibgateway/ibc"]), "ibc"),
+        (image(Env=None, Labels=None), "ibc"),
+        (image(Env=["USE_IBG_CONTROLLER=yes"]), "ibg-controller"),
+        (image(Labels={"org.opencontainers.image.title": "ibg-controller"}), "ibg-controller"),
+        (image(Env=["IBC_APP_DIR=/app"]), "ibcontroller"),
+        (image(Entrypoint=["ibcontroller", "run"]), "ibcontroller"),
+    ],
+)
+def test_the_image_tells(text: str, found: str | None) -> None:
+    assert controller_of(text) == found
+
+
+class Host:
+    """Stands for the session: what the host says of the image."""
+
+    def __init__(self, says: str | None) -> None:
+        self._says = says
+
+    def controller(self, image: str) -> str | None:
+        return self._says
+
+
+def asked(target: Target, says: str | None) -> str:
+    return with_controller(target, cast("OperatorSession", Host(says))).stack.gateway.controller
+
+
+def test_the_host_is_only_asked_when_nothing_else_tells(make: Callable[..., Target]) -> None:
+    assert not undecided(make())
+    assert not undecided(make(gateway={"image": OTHER, "controller": "ibc"}))
+    assert undecided(make(gateway={"image": OTHER}))
+
+
+def test_auto_is_what_the_host_says(make: Callable[..., Target]) -> None:
+    target = make(gateway={"image": OTHER})
+    assert asked(target, "ibg-controller") == "ibg-controller"
+    assert asked(target, "ibc") == "ibc"
+    assert asked(target, None) == "ibc"
+    named = make(gateway={"image": "registry.example/ibg-controller:1"})
+    assert asked(named, None) == "ibg-controller"
+    with pytest.raises(UsageError, match="ibcontroller"):
+        asked(target, "ibcontroller")
+
+
+def test_ibcontroller_is_refused_with_the_reason(make: Callable[..., Target]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(gateway={"controller": "ibcontroller"})
+    said = [problem.message for problem in caught.value.problems()]
+    assert any("no gateway image with ibcontroller is published yet" in text for text in said)
+
+
+def service(target: Target) -> dict[str, Any]:
+    text = next(one.content for one in rendered(target).files if one.path == "compose.yaml")
+    found: dict[str, Any] = yaml.safe_load(text)["services"]["gateway"]
+    return found
+
+
+def test_ibg_controller_gets_its_own_variables(make: Callable[..., Target]) -> None:
+    settings = {"image": OTHER, "controller": "ibg-controller", "auto_logoff": "23:30"}
+    gateway = service(make(gateway=settings))
+    environment = gateway["environment"]
+    assert environment["USE_IBG_CONTROLLER"] == "yes"
+    assert environment["AUTO_LOGOFF_TIME"] == "23:30"
+    assert environment["CONTROLLER_COMMAND_SERVER_PORT"] == "14004"
+    assert environment["CONTROLLER_COMMAND_SERVER_HOST"] == "127.0.0.1"
+    assert not {"BYPASS_WARNING", "TWS_COLD_RESTART"} & set(environment)
+    assert gateway["stop_grace_period"] == "90s"
+
+
+def test_auto_renders_as_ibc(make: Callable[..., Target]) -> None:
+    gateway = service(make())
+    assert "USE_IBG_CONTROLLER" not in gateway["environment"]
+    assert gateway == service(make(gateway={"controller": "ibc"}))
