@@ -128,7 +128,7 @@ class OperatorSession(Session):
 
     def watch_screen(self) -> None:
         """Returns when the VNC server has ended on its own; meant to be interrupted."""
-        self._until("done")
+        self._until("done", None)
         self._shown = False
 
     def address(self, service: str) -> str:

@@ -13,10 +13,11 @@ import io
 import json
 import platform
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, fields
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
-from infrastructure.apply import bundle
+from infrastructure.apply import answers, bundle
 from infrastructure.apply.archive import owners, pack, reused
 from infrastructure.apply.checks import checks
 from infrastructure.errors import (
@@ -46,6 +47,7 @@ SILENCE = 90.0
 PIECE = 131_072
 """Bytes that are sent between two reports of how far an upload is."""
 
+_OUTCOME = ("result", "release", "healthy", "restored", "seconds")
 HEALTHY_WITHIN = 300.0
 """Default seconds until healthy, the wait for a person not counted (`up --wait`)."""
 
@@ -84,6 +86,7 @@ class Session:
         self.pending: dict[str, Any] | None = None
         self._known: Mapping[str, ObservedFile] = {}
         self._verifying = False
+        self._work = answers.WORK_WITHIN
 
     # --- requests -----------------------------------------------------------------------------
     def begin(self, *, lock: bool = False) -> None:
@@ -110,6 +113,8 @@ class Session:
             DeployLocked: another deploy holds the lock.
             DeployFailed: the host has no Docker, no Compose v2, or does not let us use them.
         """
+        if verify is not None:
+            self._allow(verify)
         wanted = {} if release is None else {item.path: item.digest for item in release.files}
         answer = self.ask(
             "observed",
@@ -121,7 +126,12 @@ class Session:
         self._verifying = answer["verifying"]
         self.has_release = answer["has"]
         self.pending = answer["pending"]
-        observed = _observed(answer)
+        try:
+            observed = _observed(answer)
+        except (ValueError, TypeError) as error:
+            raise GangwayError(
+                f"{self._name} answers what no program of ours says: {error}", code="protocol"
+            ) from error
         self._known = observed.files
         return observed
 
@@ -246,7 +256,8 @@ class Session:
 
     def down(self) -> str | None:
         """Stops and removes every service; the release that served."""
-        release: str | None = self.ask("done", op="down", by=person())["release"]
+        self._send(op="down", by=person())
+        release: str | None = self._until("done", answers.WORK_WITHIN).get("release")
         return release
 
     def close(self) -> None:
@@ -267,9 +278,16 @@ class Session:
 
     # --- the stream ---------------------------------------------------------------------------
     def _send(self, **request: Any) -> None:
+        if "wait" in request:  # work: what a person and the services may take comes on top
+            self._allow(request["wait"])
         line = json.dumps(request, separators=(",", ":")).encode() + b"\n"
         data, self._unsent = self._unsent + line, b""
         self._write(data)
+
+    def _allow(self, wait: float) -> None:
+        """Sets how long work may take, with a person's approval; once more for the way back."""
+        person_takes = self._target.stack.gateway.two_factor.wait * len(modes(self._target))
+        self._work = answers.WORK_WITHIN + 2 * (wait + person_takes)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -293,7 +311,7 @@ class Session:
         """Sends a request, its `size` and so many bytes, and waits for its answer."""
         self._send(size=size, **request)
         self._pour(what, source, size)
-        return self._until(answer)
+        return self._until(answer, answers.WORK_WITHIN)
 
     def _pour(self, what: str, source: IO[bytes], size: int) -> None:
         """Sends bytes piece by piece, and tells after each how far it is."""
@@ -308,8 +326,19 @@ class Session:
         self._send(**request)
         return self._until(answer)
 
-    def _until(self, answer: str) -> dict[str, Any]:
+    def _until(self, answer: str, within: float | None = answers.ANSWER_WITHIN) -> dict[str, Any]:
+        """The answer; what else is told meanwhile goes to the listener.
+
+        A host that tells and tells, but does not answer `within` so many seconds, is given up.
+        """
+        until = None if within is None else time.monotonic() + within
         for event in self._events:
+            if until is not None and time.monotonic() > until:
+                raise HostUnreachable(
+                    f"{self._name} gave no answer within {within:.0f} seconds",
+                    hint="./deploy.py status shows the outcome; doctor looks at the host",
+                    code="no-answer",
+                )
             if event["event"] == "failed":
                 raise failure(event, self._target)
             if event["event"] == answer:
@@ -319,20 +348,19 @@ class Session:
 
     def _read(self) -> Iterator[dict[str, Any]]:
         for line in self._program.lines(SILENCE):
-            try:
-                yield json.loads(line)
-            except ValueError:
-                raise GangwayError(
-                    f"{self._name} answers something else: {line[:80].decode(errors='replace')!r}",
-                    hint="does a login script print text for commands, too?",
-                    code="protocol",
-                ) from None
+            yield answers.decode(line, self._name)
 
     def _outcome(self) -> Outcome:
         try:
-            event = self._until("done")
+            event = self._until("done", self._work)
         except KeyboardInterrupt:
             event = self._cancel()
+        if missing := [name for name in _OUTCOME if name not in event]:
+            raise GangwayError(
+                f"{self._name} does not say how it ended: '{missing[0]}' is missing",
+                hint="./deploy.py status shows what runs",
+                code="protocol",
+            )
         self.last = event
         if event["result"] == "waiting-2fa":
             told = event.get("told") or "waiting for 2FA"
@@ -349,8 +377,8 @@ class Session:
         self._listener.event({"event": "step", "text": "stopping; the host puts things in order"})
         self._events = self._read()  # the interrupt has ended the one that was being read
         self._send(op="cancel")
-        event = self._until("done")
-        if event["result"] == "waiting-2fa":
+        event = self._until("done", self._work)
+        if event.get("result") == "waiting-2fa":
             raise Interrupted("interrupted; the gateway still waits for 2FA, nothing was torn down")
         return event
 
@@ -442,7 +470,11 @@ def _observed(answer: dict[str, Any]) -> Observed:
         )
         for path, item in answer["files"].items()
     }
-    services = {name: ObservedService(**item) for name, item in answer["services"].items()}
+    known = {item.name for item in fields(ObservedService)}
+    services = {
+        name: ObservedService(**{key: value for key, value in item.items() if key in known})
+        for name, item in answer["services"].items()
+    }
     return Observed(answer["release"], files, services)
 
 

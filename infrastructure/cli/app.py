@@ -145,7 +145,11 @@ def main(arguments: list[str]) -> None:
     """Runs the command line and exits with the code of the contract."""
     words = hoist(arguments)
     signal.signal(signal.SIGTERM, _terminated)
-    raise SystemExit(_run(words))
+    before = os.umask(0o077)  # whatever a command writes is its owner's alone
+    try:
+        raise SystemExit(_run(words))
+    finally:
+        os.umask(before)
 
 
 def _run(words: list[str]) -> int:
@@ -153,6 +157,7 @@ def _run(words: list[str]) -> int:
     from infrastructure.errors import GangwayError, Interrupted, UsageError
 
     shown = {"as_json": "--json" in words, "verbose": "-v" in words or "--verbose" in words}
+    report.quiet_libraries(verbose=shown["verbose"])
     if COMPLETE_VARIABLE in os.environ:
         from typer._completion_classes import completion_init
 

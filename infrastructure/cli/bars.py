@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Protocol
+
+from infrastructure.cli.output import dumps, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -87,7 +88,7 @@ class Lines:
     def build(self, event: dict[str, Any]) -> None:
         """A line a step."""
         of = f"{event['step']}/{event['steps']}"
-        self._out.say(f"  {event['service']}: build step {of} {event['text']}")
+        self._out.say(one_line(f"  {event['service']}: build step {of} {event['text']}"))
 
     def end(self) -> None:
         """Nothing stays open."""
@@ -111,7 +112,7 @@ class Events:
         self._write(event)
 
     def _write(self, event: dict[str, Any]) -> None:
-        sys.stderr.write(json.dumps(event, ensure_ascii=False) + "\n")
+        sys.stderr.write(dumps(event) + "\n")
         sys.stderr.flush()
 
     def end(self) -> None:
@@ -137,7 +138,8 @@ class Drawn:
     def build(self, event: dict[str, Any]) -> None:
         """Steps, and what the present one does."""
         self._show(("build", event["service"]), f"building {event['service']}", event["steps"])
-        self._move(completed=event["step"], total=event["steps"], text=event["text"])
+        text = one_line(event["text"])
+        self._move(completed=event["step"], total=event["steps"], text=text)
 
     def _show(self, of: object, name: str, total: int) -> None:
         if self._of == of:
@@ -146,7 +148,10 @@ class Drawn:
         from rich import progress
 
         kind = of[0] if isinstance(of, tuple) else ""
-        columns: list[Any] = [progress.TextColumn("{task.description}"), progress.BarColumn()]
+        columns: list[Any] = [
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+        ]
         if kind == "upload":
             columns += [
                 progress.DownloadColumn(),
@@ -154,9 +159,12 @@ class Drawn:
                 progress.TimeRemainingColumn(),
             ]
         else:
-            columns += [progress.MofNCompleteColumn(), progress.TextColumn("{task.fields[text]}")]
+            columns += [
+                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.fields[text]}", markup=False),
+            ]
         self._bars = progress.Progress(*columns, console=self._out.console, transient=True)
-        self._task = self._bars.add_task(name, total=total, text="")
+        self._task = self._bars.add_task(one_line(name), total=total, text="")
         self._bars.start()
         self._of = of
 

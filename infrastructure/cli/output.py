@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,46 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from infrastructure.errors import Problem
+
+
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+"""Unicode's categories of what is not seen but acts: controls, direction marks, line ends, and
+lone surrogates."""
+
+
+def safe(text: str, kept: str = "\n\t") -> str:
+    r"""A text as it may stand on a terminal, whoever wrote it: what acts is shown as `\x1b`.
+
+    A host's words could otherwise clear the screen, set the clipboard or turn a line around.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _escaped(letter)
+        if letter not in kept and unicodedata.category(letter) in _UNSEEN
+        else letter
+        for letter in text
+    )
+
+
+def one_line(text: str) -> str:
+    """The same, and it cannot begin a line of its own either."""
+    return safe(text, "\t")
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode()
+
+
+def dumps(value: Any) -> str:
+    """JSON on one line, readable, and as harmless on a terminal as `safe` text."""
+    text = json.dumps(value, ensure_ascii=False)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        json.dumps(letter)[1:-1] if unicodedata.category(letter) in _UNSEEN else letter
+        for letter in text
+    )
 
 
 @dataclass
@@ -37,19 +78,20 @@ class Output:
 
     def say(self, text: str = "") -> None:
         """A line for people, on stderr."""
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(safe(text) + "\n")
         sys.stderr.flush()
 
     def data(self, text: str) -> None:
         """The command's result for people or pipes, on stdout; not with --json."""
         if not self.json:
+            text = safe(text)
             sys.stdout.write(text if text.endswith("\n") else text + "\n")
             sys.stdout.flush()
 
     def document(self, value: Any) -> None:
         """The command's result as JSON, on stdout; only with --json."""
         if self.json:
-            sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+            sys.stdout.write(dumps(value) + "\n")
             sys.stdout.flush()
 
     def warn(self, problem: Problem) -> None:
@@ -57,7 +99,8 @@ class Output:
         from infrastructure.cli.report import lines
 
         for line in lines(problem, "warning"):
-            self.say(paint(line))
+            sys.stderr.write(paint(line) + "\n")
+        sys.stderr.flush()
 
 
 def paint(line: str) -> str:

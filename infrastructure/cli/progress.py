@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.cli.bars import choose
+from infrastructure.cli.output import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._out.say(text)
+        self._out.say(one_line(text))
 
     def _step(self, event: dict[str, Any]) -> None:
         self.say(f"· {event['text']}")
@@ -81,10 +82,13 @@ class Progress:
     def _move(self, text: str) -> None:
         if not self._out.live:
             return
+        from rich.text import Text
+
+        shown = Text(one_line(text))  # no markup: `[` is no more than a letter
         if self._status is None:
-            self._status = self._out.console.status(text)
+            self._status = self._out.console.status(shown)
             self._status.start()
-        self._status.update(text)
+        self._status.update(shown)
 
     def __enter__(self) -> Progress:
         """Itself."""

@@ -76,7 +76,8 @@ def parse(text: str, file: str) -> Document:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file)
         message = " ".join(str(error.problem or error.context or "not valid YAML").split())
-        if mark and "\t" in text.split("\n")[mark.line][: mark.column + 1]:
+        lines = [*text.split("\n"), ""]  # an end of the file may be told of as one line more
+        if mark and "\t" in lines[mark.line][: mark.column + 1]:
             tab = Problem("a tab, where YAML takes only spaces", place, "indent with spaces")
             document.problems.append(tab)
             return document

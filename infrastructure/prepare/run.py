@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "would-change", "changed", "failed"]
 
+WITHIN = 7200.0
+"""Seconds that the steps of a preparation may take together."""
 AS_ROOT = ("sh", "-c", 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi')
 """The script comes on standard input, so it is in nobody's argument list."""
 
@@ -60,7 +63,14 @@ def carry_out(transport: Transport, script: str) -> Iterator[StepReport]:
         program.write(script.encode())
     program.close_input()
     seen = 0
-    for line in program.lines():
+    until = time.monotonic() + WITHIN
+    for line in program.lines(WITHIN):
+        if time.monotonic() > until:
+            raise HostUnreachable(
+                f"{transport.name} was not prepared within {WITHIN / 60:.0f} minutes",
+                hint="what was done stays; prepare again goes on from there",
+                code="no-answer",
+            )
         if (report := parse(line)) is not None:
             seen += 1
             yield report

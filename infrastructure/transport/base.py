@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from infrastructure.errors import HostUnreachable
+from infrastructure.errors import GangwayError, HostUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
+
+
+LONGEST_LINE = 1_048_576
+"""Bytes of a line that a host may send; ours have far fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class Program(Protocol):
     def lines(self, silence: float | None = None) -> Iterator[bytes]:
         """Its standard output, line by line, until it ends; a later call goes on from there.
 
-        Raises HostUnreachable when nothing came for `silence` seconds.
+        Raises HostUnreachable when no whole line came for `silence` seconds, GangwayError when one
+        has more than `LONGEST_LINE` bytes.
         """
 
     def wait(self, timeout: float | None = None) -> int:
@@ -97,6 +103,45 @@ def lost(name: str) -> HostUnreachable:
         f"the connection to {name} was lost",
         hint="the host ends what it had begun on its own; ./deploy.py status shows the outcome",
         code="connection-lost",
+    )
+
+
+def by_lines(
+    receive: Callable[[float | None], bytes], held: bytearray, name: str, silence: float | None
+) -> Iterator[bytes]:
+    """The lines that `receive` gives piece by piece until it gives nothing; the rest in `held`.
+
+    `receive` gets the seconds that are left until the line must be whole, and raises TimeoutError
+    after them: a host that sends a byte now and then is as silent as one that sends none.
+    """
+    while True:
+        until = None if silence is None else time.monotonic() + silence
+        while (end := held.find(b"\n")) < 0:
+            if len(held) > LONGEST_LINE:
+                raise too_long(name)
+            left = None if until is None else until - time.monotonic()
+            try:
+                if left is not None and left <= 0:
+                    raise TimeoutError
+                piece = receive(left)
+            except TimeoutError:
+                raise lost(name) from None
+            if not piece:
+                return
+            held += piece
+        if end > LONGEST_LINE:
+            raise too_long(name)
+        line = bytes(held[: end + 1])
+        del held[: end + 1]
+        yield line
+
+
+def too_long(name: str) -> GangwayError:
+    """A line that no program of ours would send."""
+    return GangwayError(
+        f"{name} sends a line of more than {LONGEST_LINE // 1024} KB",
+        hint="is it the machine that you mean, and does a login script print something?",
+        code="protocol",
     )
 
 

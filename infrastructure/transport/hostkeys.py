@@ -28,20 +28,36 @@ def fingerprint(key: PKey) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
+COMPARE = "for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $key; done"
+
+
 def unknown(host: str, key: PKey, file: str) -> HostKeyError:
     """The host's key is not known."""
     mark = fingerprint(key)
     return HostKeyError(
         f"the key of {host} is not known: {key.get_name()} {mark}",
-        hint=f"compare it with the machine's own (ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub); "
-        f"then add it to {file}, or pass --trust-host-key {mark}",
+        hint="compare it with the machine's own, in the console on your cloud's web page: "
+        f"{COMPARE}\n"
+        f"if it is one of those, add it to {file}, or pass --trust-host-key {mark}",
+        code="host-key-unknown",
+        fingerprint=mark,
+    )
+
+
+def another(host: str, key: PKey, trusted: str) -> HostKeyError:
+    """A fingerprint was given, and the host's key has another one."""
+    mark = fingerprint(key)
+    return HostKeyError(
+        f"the key of {host} is not the one you gave: it is {key.get_name()} {mark}, not {trusted}",
+        hint="a host has a key of each kind: compare in the console on your cloud's web page: "
+        f"{COMPARE}\nif none of them is {mark}, someone may be between you and the host",
         code="host-key-unknown",
         fingerprint=mark,
     )
 
 
 def changed(host: str, key: PKey, file: str) -> HostKeyError:
-    """The host's key is not the one that is known."""
+    """The host's key is not the one that is known; `host` as known_hosts names it: `[vm]:2222`."""
     mark = fingerprint(key)
     return HostKeyError(
         f"the key of {host} has CHANGED: it is {key.get_name()} {mark} now",
@@ -61,8 +77,10 @@ class Verify(MissingHostKeyPolicy):
 
     def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
         """Returns when the key is trusted; raises HostKeyError otherwise."""
-        if fingerprint(key) != self._trusted:
+        if self._trusted is None:
             raise unknown(hostname, key, self._file)
+        if fingerprint(key) != self._trusted:
+            raise another(hostname, key, self._trusted)
 
 
 def verify(connection: Connection, known_hosts: str, trusted: str | None) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import time
 from typing import IO, TYPE_CHECKING, cast
 
-from infrastructure.transport.base import Collector, lost
+from infrastructure.transport.base import Collector, by_lines, lost
 from infrastructure.transport.relay import relay
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class LocalProgram:
         )
         self._input = cast("IO[bytes]", self._process.stdin)
         self._output = cast("IO[bytes]", self._process.stdout)
-        self._held = b""
+        self._held = bytearray()
         errors = cast("IO[bytes]", self._process.stderr)
         self._errors = Collector(iter(lambda: errors.read(CHUNK), b""))
 
@@ -53,18 +53,16 @@ class LocalProgram:
 
     def lines(self, silence: float | None = None) -> Iterator[bytes]:
         """Its standard output, line by line."""
+        yield from by_lines(self._receive, self._held, "this machine", silence)
+        if self._held:
+            yield bytes(self._held)
+
+    def _receive(self, seconds: float | None) -> bytes:
         with selectors.DefaultSelector() as selector:
             selector.register(self._output, selectors.EVENT_READ)
-            while True:
-                if not selector.select(silence):
-                    raise lost("this machine")
-                chunk = self._output.read(CHUNK)
-                if not chunk:
-                    break
-                *whole, self._held = (self._held + chunk).split(b"\n")
-                yield from (line + b"\n" for line in whole)
-        if self._held:
-            yield self._held
+            if not selector.select(seconds):
+                raise TimeoutError
+        return self._output.read(CHUNK)
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status."""

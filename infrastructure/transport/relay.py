@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import socketserver
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CHUNK = 65_536
+log = logging.getLogger(__name__)
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -19,6 +22,10 @@ class Server(socketserver.ThreadingTCPServer):
 
     daemon_threads = True
     block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """One connection failed, and with it no more; nothing of it reaches the terminal."""
+        log.debug("a tunnelled connection failed: %s", sys.exc_info()[1])
 
 
 @contextlib.contextmanager

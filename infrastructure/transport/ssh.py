@@ -13,8 +13,8 @@ with without_mocks():
     import paramiko
     from fabric import Config, Connection
 
-from infrastructure.errors import HostUnreachable
-from infrastructure.transport.base import Collector, lost, quote
+from infrastructure.errors import HostUnreachable, UsageError
+from infrastructure.transport.base import Collector, by_lines, lost, quote
 from infrastructure.transport.hostkeys import changed, verify
 from infrastructure.transport.relay import relay
 
@@ -37,7 +37,7 @@ class SshProgram:
         self._channel = channel
         self._name = name
         self._errors = Collector(iter(lambda: channel.recv_stderr(CHUNK), b""))
-        self._held = b""
+        self._held = bytearray()
 
     def write(self, data: bytes) -> None:
         """Sends to its standard input."""
@@ -53,20 +53,15 @@ class SshProgram:
 
     def lines(self, silence: float | None = None) -> Iterator[bytes]:
         """Its standard output, line by line."""
-        self._channel.settimeout(silence)
-        while True:
-            try:
-                chunk = self._channel.recv(CHUNK)
-            except TimeoutError:
-                raise lost(self._name) from None
-            if not chunk:
-                break
-            *whole, self._held = (self._held + chunk).split(b"\n")
-            yield from (line + b"\n" for line in whole)
+        yield from by_lines(self._receive, self._held, self._name, silence)
         if self.wait(1.0) < 0 and not self._connected():
             raise lost(self._name)
         if self._held:
-            yield self._held
+            yield bytes(self._held)
+
+    def _receive(self, seconds: float | None) -> bytes:
+        self._channel.settimeout(seconds)
+        return self._channel.recv(CHUNK)
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status; -1 when there is none."""
@@ -149,7 +144,14 @@ def _connection(host: Host) -> Connection:
     config = Config(overrides={"run": {"hide": True}, "authentication": {"identities": []}})
     options: dict[str, Any] = {}
     if host.identity:
-        options["key_filename"] = str(Path(host.identity).expanduser())
+        identity = Path(host.identity).expanduser()
+        if not identity.is_file():
+            raise UsageError(
+                f"there is no identity file {identity}",
+                hint="host.identity in stack.yaml names the private key, such as ~/.ssh/id_ed25519",
+                code="identity-missing",
+            )
+        options["key_filename"] = str(identity)
     extra: dict[str, Any] = {}
     if host.jump:
         extra["gateway"] = Connection(host.jump, config=config.clone())
@@ -173,7 +175,13 @@ def _open(connection: Connection, known_hosts: str, dial: Dial | None = None) ->
                 connection.connect_kwargs["sock"] = begun
         connection.open()
     except paramiko.BadHostKeyException as error:
-        raise changed(error.hostname, error.key, known_hosts) from error
+        port = connection.port or 22
+        name = (
+            error.hostname
+            if port == 22 or error.hostname[:1] == "["
+            else f"[{error.hostname}]:{port}"
+        )
+        raise changed(name, error.key, known_hosts) from error
     except paramiko.PasswordRequiredException as error:
         raise HostUnreachable(
             f"the key for {where} is locked by a passphrase", hint="ssh-add it to your agent"

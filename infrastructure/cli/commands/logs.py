@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from infrastructure.cli.complete import services
 from infrastructure.cli.log_lines import readable
+from infrastructure.cli.output import dumps, one_line
 from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
@@ -171,9 +171,9 @@ def show(row: dict[str, Any], *, as_json: bool, named: bool) -> None:
     """One line on stdout, at once."""
     if as_json:
         shown = {"service": row["service"], "time": row["time"], "line": row["text"]}
-        text = json.dumps(shown, ensure_ascii=False)
+        text = dumps(shown)
     else:
         prefix = f"{row['service']:<8} " if named else ""
-        text = f"{row['time'][:19]} {prefix}{readable(row['text'])}".lstrip()
+        text = one_line(f"{row['time'][:19]} {prefix}{readable(row['text'])}".lstrip())
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
     from infrastructure.render import Release
+    from infrastructure.render.model import RenderedFile
 
 
 def command(
@@ -56,22 +59,54 @@ def command(
 
 
 def write(rendered: Release, out: Path, *, with_secrets: bool) -> None:
-    """Writes a release below `out`, which only its owner can enter; what was there stays."""
+    """Writes a release below `out`, which only its owner can enter; what was there stays.
+
+    No symbolic link below `out` is followed: it could lead a secret to where others read it.
+    """
     import os
 
     from infrastructure.errors import UsageError
 
     previous = os.umask(0o077)
+    at = out
     try:
+        out.mkdir(parents=True, exist_ok=True)
         for file in rendered.files:
             if file.secret and not with_secrets:
                 continue
-            path = out / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            path.write_bytes(file.content)
-            path.chmod(file.mode)
+            at = out / file.path
+            _write(out, file)
     except OSError as error:
-        raise UsageError(f"cannot write to {out}: {error.strerror}") from error
+        why = "a symbolic link or no folder is in the way" if error.errno in _IN_THE_WAY else None
+        raise UsageError(
+            f"cannot write {at}: {why or error.strerror}",
+            hint="choose an empty folder" if why else "",
+        ) from error
     finally:
         os.umask(previous)
+
+
+_IN_THE_WAY = (errno.ELOOP, errno.ENOTDIR)
+
+
+def _write(out: Path, file: RenderedFile) -> None:
+    import os
+
+    folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        *parts, name = file.path.split("/")
+        for part in parts:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o700, dir_fd=folder)
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+        with os.fdopen(descriptor, "wb") as written:
+            written.write(file.content)
+            os.fchmod(written.fileno(), file.mode)
+    finally:
+        os.close(folder)

@@ -69,6 +69,8 @@ def _watch(current: Settings, target: Target, session: OperatorSession, every: f
     from rich.live import Live
     from rich.text import Text
 
+    from infrastructure.cli.output import safe
+
     if current.out.json or not sys.stdout.isatty():
         while True:
             found = look(target, session)
@@ -77,7 +79,7 @@ def _watch(current: Settings, target: Target, session: OperatorSession, every: f
             time.sleep(every)
     with Live(console=Console(), auto_refresh=False, screen=True) as live:
         while True:
-            live.update(Text("\n".join(lines(look(target, session)))), refresh=True)
+            live.update(Text(safe("\n".join(lines(look(target, session))))), refresh=True)
             time.sleep(every)
 
 

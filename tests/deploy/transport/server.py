@@ -1,6 +1,7 @@
 """An SSH server as a process of its own, for tests that need no engine and no root.
 
-`python -m tests.deploy.transport.server FOLDER` lets the key `client` in and runs commands.
+`python -m tests.deploy.transport.server FOLDER [FORCED]` lets the key `client` in and runs
+commands, or, whatever is asked for, only the forced one: a host that is not what it seems.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import asyncssh
 
+FORCED = sys.argv[2] if __name__ == "__main__" and len(sys.argv) > 2 else ""
 PROJECT = Path(__file__).resolve().parents[3]
 
 
@@ -43,13 +45,15 @@ def new_key(path: Path) -> asyncssh.SSHKey:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
+def server(folder: Path, forced: str = "") -> Iterator[Server]:
     """A running server with keys of its own."""
     host_key = new_key(folder / "host")
     client = new_key(folder / "client")
     (folder / "authorized").write_bytes(client.export_public_key("openssh"))
     process = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(folder)], stdout=subprocess.PIPE, cwd=PROJECT
+        [sys.executable, "-m", __name__, str(folder), *([forced] if forced else [])],
+        stdout=subprocess.PIPE,
+        cwd=PROJECT,
     )
     assert process.stdout is not None
     with process.stdout:
@@ -63,7 +67,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
     child = await asyncio.create_subprocess_shell(
-        process.command or "true",
+        FORCED or process.command or "true",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
