@@ -66,6 +66,7 @@ class HaltSwitch:
         self._halt: Halt | None = None
         self._marked: Halt | None = None
         self._mark: tuple[int, int, int] | None = None
+        self._mark_told: tuple[int, int, int] | None = None
         self._mark_left = False
         self._journaled = False
         self._lifting = False
@@ -99,6 +100,14 @@ class HaltSwitch:
         """Whether the next process will find the halt that holds."""
         asked = self._halt is not None or self._marked is not None
         return not asked or self._journaled or self._mark is not None or self._mark_left
+
+    def found_mark(self) -> Halt | None:
+        """The halt of a mark that somebody else has left, once for each mark."""
+        self._look()
+        if self._halt is not None or self._marked is None or self._mark == self._mark_told:
+            return None
+        self._mark_told = self._mark
+        return self._marked
 
     def require_off(self) -> None:
         """Raises while trading is halted; asked at the moment of each send."""

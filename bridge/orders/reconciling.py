@@ -101,6 +101,13 @@ class Reconciler:
             log.warning("incomplete-bracket-cancelled", order=record.id)
             await self._gateway.cancel_order(record.broker_order_id)
 
+    async def obey_mark(self) -> None:
+        """Cancels what a mark asks for that was found since; once, and again at each connect."""
+        halt = self._halt.found_mark()
+        if halt is not None:
+            log.error("halt-mark-found", by=halt.by, reason=halt.reason, cancel=halt.cancel)
+            await self._cancel_for(halt)
+
     async def reconcile(self) -> None:
         """One whole comparison; what is nowhere in two looks is settled or called unknown.
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
+import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bridge.clock import Clock
+from bridge.errors import BridgeError
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
 from bridge.orders.alerts import OrderAlerts, described
@@ -34,11 +39,17 @@ from bridge.settings.profile import Profile
 from bridge.store import Database
 from bridge.store.condition import JournalCondition
 from bridge.store.identity import ACCEPT
+from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
 from bridge.stream.desk import StreamDesk
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
 from bridge.tws.session import TwsSession
 from bridge.tws.state import ConnectionState
+
+log = structlog.get_logger(__name__)
+
+MARK_SECONDS: Final = 1.25
+"""How soon a mark that somebody has left is obeyed for the orders that are open."""
 
 
 def install(services: Services) -> None:
@@ -83,14 +94,22 @@ def install(services: Services) -> None:
     services.provide(ExecutionDesk, ExecutionDesk(database))
     alerts = services.provide(OrderAlerts, OrderAlerts(database, tracker, services.metrics))
 
+    probe = services.provide(Probe, Probe(database, condition, urgent))
+    watching: list[asyncio.Task[None]] = []
+
     async def start() -> None:
         await halt.load()
         await numbers.load(database)
         await alerts.load()
         await tracker.start()
         await reconciler.start()
+        watching.append(asyncio.create_task(probe.run(clock), name="journal-probe"))
+        watching.append(asyncio.create_task(_watch_mark(reconciler, clock), name="halt-mark-watch"))
 
     async def stop() -> None:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await reconciler.stop()
         await sender.settle_down()
         await tracker.stop()
@@ -101,7 +120,7 @@ def install(services: Services) -> None:
     services.on_last_words(tracker.give_up)
     gateway.add_reconciler("orders", reconciler.reconcile, required=True)
     gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
-    services.health_overlays.append(lambda: _health(halt))
+    services.health_overlays.append(lambda: _health(halt, condition))
     services.health_overlays.append(lambda: _journal_health(condition))
     services.metrics.register(JournalCollector(condition))
     _tell_others(services, tracker, alerts)
@@ -140,13 +159,27 @@ def _json(view: OrderView | ExecutionView) -> str:
     return msgspec.json.encode(view).decode()
 
 
-def _health(halt: HaltSwitch) -> HealthOverlay | None:
+async def _watch_mark(reconciler: Reconciler, clock: Clock) -> None:
+    """Each send looks by itself; this is for what is open when somebody leaves a mark."""
+    while True:
+        try:
+            await reconciler.obey_mark()
+        except BridgeError as error:
+            log.warning("halt-mark-postponed", reason=error.detail)  # the next connect repeats it
+        await clock.sleep(MARK_SECONDS)
+
+
+def _health(halt: HaltSwitch, condition: JournalCondition) -> HealthOverlay | None:
     if halt.halt is None:
         return None
     if halt.halt.by == JOURNAL:
         action = f"Trading is halted, because {halt.halt.reason}. {ACCEPT}"
     else:
         action = "Trading is halted on purpose; DELETE /trading/halt lets orders through again"
+    if not halt.survives_restart:
+        action = f"Do not restart the bridge: it would forget that trading is halted. {action}"
+    if condition.trouble is not None:
+        action = f"{condition.trouble.what}: {condition.trouble.next_step}. {action}"
     return HealthOverlay(state=ConnectionState.HALTED, next_action=action)
 
 

@@ -28,11 +28,22 @@ class JournalCondition:
     """
 
     def __init__(self) -> None:
-        self.writable = True
+        self.probed: Trouble | None = None
+        """What the last probe has found."""
+        self._takes = True
         self.quarantined = 0
         self.hint = "Look after the disk of the data folder"
         self.identity: Identity | None = None
         self._ages: list[Callable[[], float]] = []
+
+    @property
+    def writable(self) -> bool:
+        """Whether the journal took what was last written, and could be probed."""
+        return self._takes and self.probed is None
+
+    @writable.setter
+    def writable(self, takes: bool) -> None:
+        self._takes = takes
 
     def measure(self, age: Callable[[], float]) -> None:
         """Adds a queue: `age()` is how many seconds its oldest entry has waited."""
@@ -57,6 +68,8 @@ class JournalCondition:
     @property
     def trouble(self) -> Trouble | None:
         """What keeps orders from being placed; None when nothing does."""
+        if self.probed is not None:
+            return self.probed
         if not self.writable:
             return Trouble("the journal cannot be written", self.hint)
         if self.behind:

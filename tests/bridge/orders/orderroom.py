@@ -22,6 +22,7 @@ from bridge.orders.tracker import Tracker
 from bridge.orders.views import OrderView
 from bridge.services import Services
 from bridge.store import Database
+from bridge.store.probe import PROBE_SECONDS
 from bridge.store.urgent import Urgent
 from tests.bridge.orders.samples import NOON
 
@@ -52,6 +53,8 @@ class NoonClock:
     async def sleep(self, seconds: float) -> None:
         if seconds == TICK_SECONDS:  # the reconciler's own look-out: only when a test says so
             await self._ticks.acquire()
+        elif seconds == PROBE_SECONDS:
+            await asyncio.sleep(seconds)
         else:
             await asyncio.sleep(min(seconds, 0.01))
 

@@ -20,6 +20,7 @@ from bridge.orders.errors import TradingHaltedError
 from bridge.orders.halt import HaltSwitch
 from bridge.orders.status import Status
 from bridge.store import StoreError
+from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
@@ -250,3 +251,71 @@ async def test_a_halt_keeps_what_only_closes_a_position(tmp_path: Path) -> None:
         assert view.cancelled.kept == (stop.order_id,)
         assert view.cancelled.requested == (opening.order_id, beyond.order_id)
         assert broker.cancelled == [opening.broker_order_id, beyond.broker_order_id]
+
+
+async def test_a_mark_that_appears_is_obeyed_for_what_is_open(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        order = await room.place()
+        halt_mark.write(tmp_path / "data", {"by": "host", "cancel": "opening"})
+        await eventually(lambda: broker.cancelled)
+        assert broker.cancelled == [order.broker_order_id]
+
+
+@pytest.mark.parametrize("fault", [each for each in FAULTS if each != "slow"])
+async def test_a_probe_sees_a_journal_that_cannot_be_written_and_that_it_is_back(
+    tmp_path: Path, fault: str
+) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        condition, probe = room.services.journal, room.services[Probe]
+        await probe.look()
+        before = condition.trouble
+        assert before is None
+        assert (tmp_path / "data" / "journal.reserve").exists()
+        heal = FAULTS[fault](room)
+        await probe.look()
+        trouble = condition.trouble
+        assert trouble is not None
+        assert trouble.next_step
+        assert not condition.writable
+        heal()
+        await probe.look()
+        assert condition.trouble is None
+
+
+async def test_a_probe_sees_a_write_that_does_not_end(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        condition, probe = room.services.journal, room.services[Probe]
+        heal = delay(room, 1.8)
+        begun = time.monotonic()
+        await probe.look()
+        assert time.monotonic() - begun < 1.75
+        assert not condition.writable
+        heal()
+
+        async def well() -> bool:
+            await probe.look()
+            return condition.writable
+
+        await eventually(well)
+
+
+@pytest.mark.parametrize("harm", ["removed", "replaced", "damaged"])
+async def test_a_probe_sees_what_became_of_the_file(tmp_path: Path, harm: str) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        file = tmp_path / "data" / "journal.sqlite3"
+        if harm == "removed":
+            file.unlink()
+        elif harm == "replaced":
+            content = file.read_bytes()
+            (tmp_path / "copy").write_bytes(content)
+            (tmp_path / "copy").replace(file)
+        else:
+            with file.open("r+b") as opened_file:
+                opened_file.write(bytes(100))
+        await room.services[Probe].look()
+        trouble = room.services.journal.trouble
+        assert trouble is not None
+        assert "restore its last backup" in trouble.next_step
+        with pytest.raises(StoreError):
+            await room.place()
