@@ -118,6 +118,7 @@ class ContractDesk:
         return ContractView(
             **_named(contract),
             **self.terms(details),
+            last_trade_time=details.last_trade_time or None,
             long_name=details.long_name,
             expiration=expiration or None,
             strike=contract.strike,

@@ -29,13 +29,15 @@ MOST_PAGES = 30
 DEADLINE_SECONDS = 55.0
 """For all pages of one answer; pages that came stay in the cache for the next attempt."""
 
+ADJUSTED: Final = "ADJUSTED_LAST"
+"""Adjusted for splits and dividends: given only up to now, and in one request."""
 _STOCK = (
     "TRADES",
     "MIDPOINT",
     "BID",
     "ASK",
     "BID_ASK",
-    "ADJUSTED_LAST",
+    ADJUSTED,
     "HISTORICAL_VOLATILITY",
     "OPTION_IMPLIED_VOLATILITY",
     "FEE_RATE",
@@ -118,16 +120,14 @@ class HistoryDesk:
         if size.daily and duration.unit == "S":
             raise InvalidFieldError("duration", f"bars of {size.text} need days or longer")
         pages = pages_needed(duration, size)
-        if pages > MOST_PAGES:
+        if what == ADJUSTED:
+            _check_adjusted(query, size, pages)
+        elif pages > MOST_PAGES:
             raise InvalidFieldError(
                 "duration",
                 f"{duration.text} of {size.text} takes about {pages} requests; at most {MOST_PAGES}"
                 f" of {size.longest.text} are made for one answer, so page with end",
                 code="too-long",
-            )
-        if what == "ADJUSTED_LAST" and (query.end is not None or pages > 1):
-            raise InvalidFieldError(
-                "whatToShow", "ADJUSTED_LAST ends now and fits one request, by the broker's rule"
             )
         if query.end is not None and query.end > self._clock.now():
             raise InvalidFieldError("end", "lies in the future")
@@ -147,6 +147,15 @@ class HistoryDesk:
         return self._clock
 
 
+def _check_adjusted(query: HistoryQuery, size: BarSize, pages: int) -> None:
+    if query.end is not None:
+        raise InvalidFieldError("end", f"{ADJUSTED} always ends now, by the broker's rule")
+    if pages > 1 and not size.daily:
+        raise InvalidFieldError(
+            "duration", f"{ADJUSTED} is one request, by the broker's rule: take bars of a day"
+        )
+
+
 class _Reading:
     """One answer in the making."""
 
@@ -162,7 +171,14 @@ class _Reading:
 
     async def run(self) -> History:
         wanted = self._wanted
-        plan = HistoryPlan(wanted.duration, wanted.size, wanted.end, self._now, self._zone)
+        plan = HistoryPlan(
+            wanted.duration,
+            wanted.size,
+            wanted.end,
+            self._now,
+            self._zone,
+            whole=wanted.what == ADJUSTED,
+        )
         while (page := plan.next_page()) is not None:
             end, duration = page
             plan.took(await self._page(end, duration), end, self._now)

@@ -24,12 +24,20 @@ class HistoryPlan:
     """The pages of one request: ask `next_page`, fetch it, tell `took`."""
 
     def __init__(
-        self, duration: Duration, size: BarSize, end: datetime | None, now: datetime, zone: ZoneInfo
+        self,
+        duration: Duration,
+        size: BarSize,
+        end: datetime | None,
+        now: datetime,
+        zone: ZoneInfo,
+        *,
+        whole: bool = False,
     ) -> None:
+        """`whole`: it has to be one request, however long."""
         self.duration = duration
         self.size = size
         self.zone = zone
-        self.single = fits_one_request(duration, size)
+        self.single = whole or fits_one_request(duration, size)
         self._end = end
         self._earliest_wanted = (end or now) - duration.span
         self._whole_days = duration.unit == "D" and size.longest.unit == "D"

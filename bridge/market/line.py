@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from bridge.clock import Clock
 from bridge.market.fallback import Fallback, Feed
@@ -17,8 +18,16 @@ from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway, Subscription
 from bridge.tws.state import Lane
 
-OPTION_GENERIC_TICKS = (100, 101, 104, 106)
-"""Option volume, open interest, historical volatility, implied volatility."""
+_OPTION_TICKS = (100, 101, 104, 106)
+"""Option volume, option open interest, historical volatility, implied volatility."""
+GENERIC_TICKS: Final = {
+    "OPT": _OPTION_TICKS,
+    "FOP": _OPTION_TICKS,
+    "STK": _OPTION_TICKS,
+    "IND": _OPTION_TICKS,
+    "FUT": (588,),  # futures open interest
+}
+"""What is asked for beside the usual ticks, by the kind (IBKR, "Generic tick types")."""
 
 Changed = Callable[["QuoteLine", tuple[str, ...]], None]
 
@@ -150,11 +159,10 @@ class QuoteLine:
     ) -> _Channel:
         """A new channel; `dead` when it was refused while it was being asked for."""
         channel = _Channel(self, kind, probe=probe)
-        option = self.contract.sec_type in {"OPT", "FOP"}
         channel.subscription = self._gateway.subscribe_market_data(
             self.contract,
             channel,
-            generic_ticks=OPTION_GENERIC_TICKS if option else (),
+            generic_ticks=GENERIC_TICKS.get(self.contract.sec_type, ()),
             kind=kind,
             lane=lane,
         )

@@ -79,6 +79,10 @@ class Quote(Struct, rename="camel", frozen=True, kw_only=True):
     model_price: QuoteValue | None = None
     underlying_price: QuoteValue | None = None
     open_interest: QuoteValue | None = None
+    call_open_interest: QuoteValue | None = None
+    put_open_interest: QuoteValue | None = None
+    call_volume: QuoteValue | None = None
+    put_volume: QuoteValue | None = None
 
 
 class FailedQuote(Struct, rename="camel", frozen=True, kw_only=True):
@@ -117,6 +121,7 @@ class ContractView(Struct, rename="camel", frozen=True, kw_only=True):
     contract_month: str | None = None
     price_magnifier: int | None = None
     size_increment: float | None = None
+    last_trade_time: str | None = None
     min_tick: float | None = None
     valid_exchanges: tuple[str, ...] = ()
     order_types: tuple[str, ...] = ()

@@ -103,6 +103,10 @@ class Callbacks:
     def contractDetails(self, reqId: int, details: Any) -> None:
         self._requests.add(reqId, convert.from_details(details))
 
+    def bondContractDetails(self, reqId: int, details: Any) -> None:
+        """Bonds have a message of their own (18)."""
+        self.contractDetails(reqId, details)
+
     def contractDetailsEnd(self, reqId: int) -> None:
         self._requests.finish(reqId)
 
@@ -114,6 +118,7 @@ class Callbacks:
                 derivative_sec_types=tuple(values.name(kind) for kind in each.derivativeSecTypes),
             )
             for each in descriptions
+            if each.contract.conId > 0  # an issuer of bonds is listed with -1: it is no contract
         )
         self._requests.finish(reqId, *matches)
 

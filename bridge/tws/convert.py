@@ -5,6 +5,7 @@ What the broker and the library send for "no value" is cleaned by ``bridge.tws.v
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,13 @@ from bridge import model
 from bridge.tws import values
 from bridge.tws.client import contract_object, execution_filter_object, order_object
 from bridge.tws.values import number
+
+
+def _day(text: str) -> str:
+    """The date of an expiry such as `20250919 10:15:00 GB`; a month stays one."""
+    name = values.name(text)
+    found = re.match(r"\d{8}|\d{6}", name)
+    return found[0] if found else name
 
 
 def to_contract(contract: model.Contract) -> Any:
@@ -45,7 +53,7 @@ def from_contract(contract: Any) -> model.Contract:
         primary_exchange=values.name(contract.primaryExchange),
         local_symbol=values.name(contract.localSymbol),
         trading_class=values.name(contract.tradingClass),
-        expiration=values.name(contract.lastTradeDateOrContractMonth),
+        expiration=_day(contract.lastTradeDateOrContractMonth),
         strike=values.above_zero(contract.strike),
         right=right if right in ("C", "P") else None,
         multiplier=values.name(contract.multiplier),

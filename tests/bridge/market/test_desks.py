@@ -418,7 +418,7 @@ async def test_pacing_is_passed_on_and_what_came_is_kept() -> None:
         ),
         ({"duration": "1 Y", "bar_size": "1 min"}, "duration"),
         ({"duration": "600 S", "bar_size": "1 day"}, "duration"),
-        ({"what_to_show": "ADJUSTED_LAST", "end": START - timedelta(days=1)}, "whatToShow"),
+        ({"what_to_show": "ADJUSTED_LAST", "end": START - timedelta(days=1)}, "end"),
         ({"end": START + timedelta(days=1)}, "end"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -211,3 +212,33 @@ async def test_two_trading_classes_of_one_day_are_two_contracts(room: Served) ->
     status, found = await room.get("/options/quotes", **slice_of, tradingClass="SPXW")
     assert status == 200
     assert {each["tradingClass"] for each in found["options"]} == {"SPXW"}
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"secType": "IND", "exchange": "CBOE"}], ids=["stock", "index"]
+)
+async def test_what_options_say_of_their_underlying_is_in_its_quote(
+    room: Served, query: dict[str, str]
+) -> None:
+    symbol = "SPX" if query else "AAPL"
+    wanted = ("impliedVolatility", "historicalVolatility", "callOpenInterest", "putOpenInterest")
+    wanted += () if query else ("callVolume", "putVolume")  # an index itself is not traded
+    for _ in range(50):
+        status, quote = await room.get(f"/quote/{symbol}", **query)
+        assert status == 200, quote
+        if all(quote[name] for name in wanted):
+            break
+        await asyncio.sleep(0.1)
+    assert 0 < quote["impliedVolatility"]["value"] < 3
+    assert all(quote[name]["value"] > 0 for name in wanted), quote
+
+
+async def test_adjusted_prices_of_years_are_one_request(room: Served) -> None:
+    years = {"symbol": "AAPL", "duration": "3 Y", "barSize": "1 day"}
+    status, found = await room.get("/history", **years, whatToShow="ADJUSTED_LAST")
+    assert (status, found["requests"]) == (200, 1), found
+    assert len(found["bars"]) > 700
+    status, problem = await room.get(
+        "/history", symbol="AAPL", duration="1 M", barSize="1 min", whatToShow="ADJUSTED_LAST"
+    )
+    assert (status, problem["errors"][0]["field"]) == (422, "duration")
