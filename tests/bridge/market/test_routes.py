@@ -221,8 +221,8 @@ async def test_what_options_say_of_their_underlying_is_in_its_quote(
     room: Served, query: dict[str, str]
 ) -> None:
     symbol = "SPX" if query else "AAPL"
-    wanted = ("impliedVolatility", "historicalVolatility", "callOpenInterest", "putOpenInterest")
-    wanted += () if query else ("callVolume", "putVolume")  # an index itself is not traded
+    wanted = ["impliedVolatility", "historicalVolatility", "callOpenInterest", "putOpenInterest"]
+    wanted += [] if query else ["callVolume", "putVolume"]  # an index itself is not traded
     for _ in range(50):
         status, quote = await room.get(f"/quote/{symbol}", **query)
         assert status == 200, quote

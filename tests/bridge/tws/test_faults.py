@@ -71,6 +71,9 @@ EXPECTED: dict[str, Expected] = {
         {State.WAITING_FOR_GATEWAY}, waits_for=State.WAITING_FOR_GATEWAY
     ),
 }
+REQUIRED: dict[str, dict[str, Any]] = {
+    "wire-rewrite": {"rules": [{"action": "duplicate", "direction": "to-client", "message": 3}]}
+}
 TRADING_AND_PORTAL = [name for name in NAMES if name not in EXPECTED]
 
 
@@ -201,7 +204,7 @@ async def test_faults_of_trading_and_of_the_portal_leave_the_session_alone(
     session = await start_session(simulator.tws.port)
     await eventually(lambda: session.state is State.READY)
     watch = Watch(session)
-    simulator.world.faults.start(fault)
+    simulator.world.faults.start(fault, **REQUIRED.get(fault, {}))
     await ask_everything(session)
     assert watch.states <= QUIET
     await recovers(simulator, session, watch)
