@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.engine.parts import engine_missing
+from tests.login.parts import controllers_missing
 
 
 def _browser_missing() -> str | None:
@@ -21,6 +22,7 @@ _NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": engine_missing,
     "browser": _browser_missing,
     "vm": _vm_missing,
+    "controllers": controllers_missing,
 }
 
 

@@ -72,8 +72,8 @@ def test_hopeless_logins_are_stopped(
 def test_a_login_that_the_broker_refuses_for_now_is_spaced_out(
     make_stack: Callable[[str], Stack],
 ) -> None:
-    stack = make_stack("relaunch")
-    stack.settings["gateway"]["username"] = "relaunch"
+    stack = make_stack("failed")
+    stack.settings["gateway"]["username"] = "failed"
     done = stack.up("--json", "--wait", "45", code=1)
     assert done.document["error"] == "gateway-unhealthy"
     assert "IBKR refuses logins without a reason" in done.err
@@ -99,12 +99,14 @@ def test_a_login_that_fails_weeks_later_is_not_tried_again(
     stack = make_stack("later")
     stack.up()
     before = stack.started()["gateway"]
-    config = "/home/ibgateway/ibc/config.ini"
-    docker("exec", before[0], "sed", "-i", "s/^IbPassword=.*/IbPassword=wrong/", config)
+    play = "printf 'tokenrefused\\nrefused\\n' >/tmp/standin/paper/script"
+    docker("exec", before[0], "bash", "-c", play)
+    aged = "cd state; awk '{ $1 -= 86400; print }' login-paper >/tmp/a; cat /tmp/a >login-paper"
+    docker("exec", before[0], "bash", "-c", aged)
     restart = "exec 3<>/dev/tcp/127.0.0.1/14004; echo RESTART >&3; read -t 5 answer <&3"
     docker("exec", before[0], "bash", "-c", restart)
     word = stack.base / "data/state/login-paper"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120  # a refused token means one full login, spaced out
     while time.monotonic() < deadline and (
         "held bad-credentials" not in word.read_text()
         or "java" in docker("top", before[0], "-eo", "pid,comm")
@@ -115,6 +117,7 @@ def test_a_login_that_fails_weeks_later_is_not_tried_again(
     assert "java" not in docker("top", before[0], "-eo", "pid,comm")
     assert stack.started()["gateway"] == before, "the engine did not start it again"
     assert stack.log("gateway").count("Login attempt") == 2
+    docker("exec", before[0], "rm", "/tmp/standin/paper/script")
     began = time.monotonic()
     assert stack.deploy("restart", "gateway", "--cold", "--yes").code == 0
     assert time.monotonic() - began < 60

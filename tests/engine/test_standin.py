@@ -150,3 +150,34 @@ def test_hooks_run_before_anything_is_rendered(run: Run) -> None:
     log = until(name, "Login has completed")
     assert "No start scripts defined on /home/ibgateway/hooks" in log
     assert json.loads(docker("inspect", name))[0]["RestartCount"] == 0
+
+
+def test_both_sessions_play_their_own_scenario(run: Run) -> None:
+    name = run(
+        TRADING_MODE="both", TWS_USERID="twofa", TWS_USERID_PAPER="demo", TWS_PASSWORD_PAPER="x"
+    )
+    until(name, "Second Factor Authentication initiated")
+    until(name, "Login has completed")
+    records = "cat /tmp/standin/live/record; echo; cat /tmp/standin/paper/record"
+    live, paper = docker("exec", name, "bash", "-c", records).split("\n\n")
+    assert "push sent" in live
+    assert "login complete" not in live
+    assert "login complete" in paper
+
+
+def test_the_other_controller_drives_it_too(run: Run) -> None:
+    name = run(
+        GANGWAY_STANDIN_CONTROLLER="ibcontroller",
+        READ_ONLY_API="no",
+        TWS_ACCEPT_INCOMING="accept",
+        EXISTING_SESSION_DETECTED_ACTION="primary",
+    )
+    deadline = time.monotonic() + 60
+    record = ("exec", name, "cat", "/tmp/standin/paper/record")
+    while "login complete" not in docker(*record, check=False):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    direct = ["exec", name, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/4002 && echo open"]
+    assert docker(*direct).strip() == "open"
+    docker("stop", name)
+    assert "stopped: REQUESTED" in docker("logs", name)

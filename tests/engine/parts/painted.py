@@ -1,7 +1,7 @@
 """Paints on the stand-in's display, and asks where its pointer is, in plain X11.
 
 Run inside the gateway's container: `docker exec … python - [paint|pointer]`. The display has
-nothing of its own to show, and the image no X11 program. Prints `x y` for `pointer`.
+little of its own to show, and the image no X11 program. Prints `x y` for `pointer`.
 """
 
 import socket
@@ -9,7 +9,9 @@ import struct
 import sys
 
 CREATE_CONTEXT, FILL_RECTANGLE, QUERY_POINTER = 55, 70, 38
-FOREGROUND = 1 << 2
+FOREGROUND, SUBWINDOWS = 1 << 2, 1 << 15
+OVER_THEM = 1
+"""Also over the windows that lie on the root's."""
 COLUMNS, ROWS, SIZE = 8, 6, 128
 """Squares of a picture of 1024 x 768."""
 
@@ -37,7 +39,11 @@ class Display:
         """Fills one square of the picture."""
         context = self._base + number
         self._socket.sendall(
-            struct.pack("<BBHIIII", CREATE_CONTEXT, 0, 5, context, self._root, FOREGROUND, colour)
+            struct.pack(
+                "<BBHIIIII",
+                *(CREATE_CONTEXT, 0, 6, context, self._root, FOREGROUND | SUBWINDOWS),
+                *(colour, OVER_THEM),
+            )
         )
         place = number % COLUMNS * SIZE, number // COLUMNS * SIZE
         self._socket.sendall(

@@ -61,10 +61,30 @@ start_session() {
     apply_settings
     echo ".> Starting socat"
     socat "TCP-LISTEN:$SOCAT_PORT,fork,reuseaddr" "TCP:127.0.0.1:$API_PORT" 2>/dev/null &
+    if [ "${GANGWAY_STANDIN_CONTROLLER:-}" = ibcontroller ]; then start_ibcontroller; return; fi
     echo ".> Starting IBC in $TRADING_MODE mode"
     "$IBC_PATH/scripts/ibcstart.sh" "$TWS_MAJOR_VRSN" -g "--tws-path=$TWS_PATH" "--ibc-path=$IBC_PATH" \
         "--ibc-ini=$IBC_INI" "--on2fatimeout=${TWOFA_TIMEOUT_ACTION:-}" "--tws-settings-path=${TWS_SETTINGS_PATH:-}" &
     pids+=($!)
+}
+
+# No published image starts it yet: with the names that ibcontroller itself reads.
+start_ibcontroller() {
+    local relogin=false readonly_api=true
+    [ "${RELOGIN_AFTER_TWOFA_TIMEOUT:-}" != yes ] || relogin=true
+    [ "${READ_ONLY_API:-}" != no ] || readonly_api=false
+    file_variable TWS_PASSWORD
+    echo ".> Starting ibcontroller in $TRADING_MODE mode"
+    env PYTHONHOME=/usr PYTHONPATH=/opt/controllers \
+        IBC_USERID="${TWS_USERID:-}" IBC_PASSWORD="${TWS_PASSWORD:-}" IBC_TRADING_MODE="$TRADING_MODE" \
+        IBC_TWS_PATH="$TWS_PATH" IBC_TWS_SETTINGS_PATH="${TWS_SETTINGS_PATH:-$TWS_PATH}" IBC_TWS_VERSION="$TWS_MAJOR_VRSN" \
+        IBC_APP_DIR="$HOME/ibcontroller" IBC_READ_ONLY_API=$readonly_api IBC_RELOGIN_AFTER_MFA_TIMEOUT=$relogin \
+        IBC_ACCEPT_INCOMING_CONNECTIONS="${TWS_ACCEPT_INCOMING:-}" IBC_EXISTING_SESSION_ACTION="${EXISTING_SESSION_DETECTED_ACTION:-}" \
+        IBC_MFA_TIMEOUT_ACTION="${TWOFA_TIMEOUT_ACTION:-}" IBC_MFA_EXIT_INTERVAL="${TWOFA_EXIT_INTERVAL:-}" \
+        IBC_AUTO_RESTART_TIME="${AUTO_RESTART_TIME:-}" IBC_AUTO_LOGOFF_TIME="${AUTO_LOGOFF_TIME:-}" IBC_COLD_RESTART_TIME="${TWS_COLD_RESTART:-}" \
+        /opt/simulator/bin/python -c 'from ibcontroller.cli import main; main()' run &
+    pids+=($!)
+    forget_variable TWS_PASSWORD
 }
 
 stop() {
@@ -80,7 +100,7 @@ pids=()
 run_hooks "${START_SCRIPTS:-}"
 rm -f /tmp/.X1-lock
 export DISPLAY=:1
-Xvfb :1 -ac -screen 0 1024x768x16 >/dev/null 2>&1 &
+Xvfb :1 -ac -screen 0 1024x768x16 &
 if [ -n "${JAVA_HEAP_SIZE:-}" ]; then
     sed -i "s/-Xmx768m/-Xmx${JAVA_HEAP_SIZE}m/g" "$TWS_PATH/ibgateway/$IB_GATEWAY_VERSION/ibgateway.vmoptions"
     echo ".> Java heap size set to ${JAVA_HEAP_SIZE}m"
