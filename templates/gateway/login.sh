@@ -187,11 +187,21 @@ take() {
     note "$said"
     case $event in
     login) logged_in=yes ;;
-    start | attempt | exit) logged_in="" ;;
+    attempt)
+        logged_in=""
+        [ "$how" != settled ] || how=password
+        ;;
+    start | exit) logged_in="" ;;
     blocker) blocker=$2 ;;
     token | resumes) how=token ;;
-    no-token) how=password ;;
-    refused) if [ "$how" = token ]; then cold_start; else hold bad-credentials; fi ;;
+    no-token) [ "$how" = settled ] || how=password ;;
+    refused)
+        case $how in
+        token) cold_start ;;
+        settled) ;; # the same refusal in other words: IBC's, IBKR's own
+        *) hold bad-credentials ;;
+        esac
+        ;;
     locked) hold account-locked ;;
     passkey) hold passkey-required ;;
     yielded) hold session-taken ;;
@@ -210,7 +220,7 @@ hold() {
 # The saved session was refused: it goes, and the start script runs once more, with a full login.
 cold_start() {
     : >"$cold"
-    how=password
+    how=settled # until a password is typed
     drop_tokens
     end_java
 }

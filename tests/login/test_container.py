@@ -1,0 +1,162 @@
+"""The kit's own hooks around the real IBC: what the container does, and what it writes down."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bridge.login.model import Login, replay
+from infrastructure.config import load
+from tests.deploy.conftest import rendered
+from tests.login.parts.session import Session
+
+Make = Callable[..., Session]
+pytestmark = [pytest.mark.controllers, pytest.mark.timeout(180)]
+LIVE = {"TRADING_MODE": "live"}
+
+
+@pytest.fixture
+def hooked(make_session: Make, tmp_path: Path) -> Make:
+    """Sessions whose home has been prepared by a rendered release's start hooks."""
+    config = tmp_path / "stack.yaml"
+    config.write_text("targets: {prod: {host: ubuntu@203.0.113.7, gateway: {username: alice}}}\n")
+    for file in rendered(load(config)).files:
+        if file.path.startswith("gateway/"):
+            path = tmp_path / "kit" / file.path.removeprefix("gateway/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.content)
+
+    def make(*script: str, **more: dict[str, str]) -> Session:
+        session = make_session(*script, **more)
+        session.hooks(tmp_path / "kit")
+        return session
+
+    return make
+
+
+def seen(session: Session) -> Login:
+    """The login as the bridge and the host read it from the container's file."""
+    file = session.home / "state" / f"login-{session.variables['TRADING_MODE']}"
+    return replay(file.read_text() if file.exists() else "")
+
+
+def reaches(session: Session, state: str, seconds: float = 40) -> Login:
+    session.until(lambda: seen(session).state == state, f"never {state}", seconds)
+    return seen(session)
+
+
+def java_runs(session: Session) -> bool:
+    numbers = [line.split()[2] for line in session.record("launch")]
+    return any(
+        path.read_text().strip() == "java"
+        for number in numbers
+        if (path := Path(f"/proc/{number}/comm")).exists()
+    )
+
+
+def test_hooks_leave_the_end_as_it_is(hooked: Make) -> None:
+    """A script that ends through another descriptor ends at once, with its own code."""
+    session = hooked("ok", variables={"TWOFA_TIMEOUT_ACTION": "bogus"})
+    session.start_ibc()
+    assert session.ended(10) == 3
+    assert "must be either 'restart' or 'exit'" in session.log
+
+
+@pytest.mark.parametrize("code", [0, 1, 134])
+def test_the_end_of_java_is_the_end_of_the_container(hooked: Make, code: int) -> None:
+    session = hooked(f"crash-{code}")
+    session.start_ibc()
+    assert session.ended() == code
+    assert seen(session).state in {"starting", "stopped"}
+
+
+def test_an_approval_is_followed(hooked: Make) -> None:
+    session = hooked("twofa", variables=LIVE)
+    session.start_ibc()
+    asked = reaches(session, "waiting-2fa")
+    session.until(lambda: seen(session).kind == "push", "no kind", 5)
+    assert asked.until is not None
+    session.approve()
+    reaches(session, "logged-in")
+    session.do("logoff")
+    assert session.ended() == 0
+
+
+def test_a_code_is_no_push(hooked: Make) -> None:
+    """IBC says the same of both; IBKR's own file tells them apart."""
+    session = hooked("code-123456", variables=LIVE)
+    session.start_ibc()
+    reaches(session, "waiting-2fa")
+    session.until(lambda: seen(session).kind == "code", "still taken for a push", 5)
+    assert "IBKR Mobile" not in seen(session).told
+
+
+def test_a_refused_password_is_tried_once_and_held(hooked: Make) -> None:
+    session = hooked("refused")
+    session.start_ibc()
+    login = reaches(session, "held")
+    assert login.code == "bad-credentials"
+    session.until(lambda: not java_runs(session), "Java still runs", 10)
+    session.wait_for("the container stays up without a gateway")
+    assert session.record("typed") == ["typed password"]
+    assert session.process
+    began = time.monotonic()
+    session.process.terminate()
+    assert session.ended(10) == 143
+    assert time.monotonic() - began < 3, "a stop that meets a held login is quick"
+
+
+def test_a_transient_refusal_is_spaced_out_and_never_held(hooked: Make) -> None:
+    session = hooked("failed")
+    session.start_ibc()
+    session.wait_for("gangway: the next login attempt is in")
+    time.sleep(3)
+    login = seen(session)
+    assert (login.state, login.held) == ("waiting-broker", False)
+    assert session.record("typed") == ["typed password"]
+
+
+@pytest.mark.parametrize("step", ["passkey", "locked-287"])
+def test_a_cause_that_names_itself_is_held(hooked: Make, step: str) -> None:
+    session = hooked(step)
+    session.start_ibc()
+    login = reaches(session, "held")
+    assert login.code == {"passkey": "passkey-required"}.get(step, "account-locked")
+    session.until(lambda: not java_runs(session), "Java still runs", 10)
+    assert session.record("typed") == ["typed password"]
+
+
+@pytest.mark.parametrize(("action", "step"), [("secondary", "taken"), ("primary", "takentwice")])
+def test_a_session_left_to_another_is_held(hooked: Make, action: str, step: str) -> None:
+    session = hooked(step, variables={"EXISTING_SESSION_DETECTED_ACTION": action})
+    session.start_ibc()
+    assert reaches(session, "held").code == "session-taken"
+    session.wait_for("the container stays up without a gateway")
+    assert session.record("typed") == ["typed password"]
+
+
+def test_a_soft_restart_is_no_failure(hooked: Make) -> None:
+    session = hooked("ok", variables=LIVE)
+    session.start_ibc()
+    reaches(session, "logged-in")
+    session.do("restart")
+    session.wait_for("IBC: Login has completed", 2, 90)
+    assert reaches(session, "logged-in").code is None
+    assert session.record("typed") == ["typed password"]
+    assert "gangway: the next login attempt" not in session.log
+
+
+def test_a_refused_token_means_one_cold_start(hooked: Make) -> None:
+    """Where the password is refused then, it is held: one try of it, not two."""
+    session = hooked("ok", "tokenrefused", "refused", variables=LIVE)
+    session.start_ibc()
+    reaches(session, "logged-in")
+    facts = session.home / "state" / "login-live"
+    long_ago = [line.split(" ", 1) for line in facts.read_text().splitlines()]
+    facts.write_text("".join(f"{int(at) - 86400} {rest}\n" for at, rest in long_ago))
+    session.do("restart")
+    session.until(lambda: "token refused" in session.record(), "the token was not tried")
+    session.until(lambda: len(session.record("launch")) == 3, "no cold start", 100)
+    assert reaches(session, "held").code == "bad-credentials"
+    assert session.record("typed") == ["typed password"] * 2
