@@ -27,7 +27,8 @@ IBG_CONTROLLER = "ibg-controller"
 LAUNCHER = "launcher.log"
 
 RELEVANT = (
-    "IBC|unprompted|agent process|entitled|autorestart|ALERT_|gangway: |Gateway | - |login attempts"
+    "IBC|unprompted|agent process|^stopped: |entitled|autorestart|ALERT_|gangway: |Gateway "
+    "| - |login attempts"
 )
 """A line without any of these is of no interest; looked for before the rows."""
 
@@ -128,7 +129,7 @@ ROWS: tuple[Row, ...] = (
     Row("exit", r"IBController > PROCESS_(EXITED|CLOSED) during"),
     Row("restarting", r"IBController > (mfa_timeout_action=restart|cold_restart_time reached)"),
     Row("restarting", r"Gateway restarted on its own schedule"),
-    Row("finished", r"IBController > control loop (cycle stopped|stop requested)"),
+    Row("finished", r"^stopped: [A-Z_]+$"),
     # --- launcher.log
     Row("start", r" - -+ *IB GATEWAY RESTART"),
     Row("resumes", r" - Running in auto-restart mode"),
