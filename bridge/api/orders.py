@@ -16,6 +16,7 @@ from bridge.errors import InvalidRequestError
 from bridge.orders.auditing import Caller
 from bridge.orders.changing import Settlement
 from bridge.orders.desk import AuditPage, HaltView, OrderDesk
+from bridge.orders.errors import KeyBoundError
 from bridge.orders.execution_desk import ExecutionDesk, ExecutionsPage, as_csv
 from bridge.orders.halt import Cancelling
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
@@ -305,7 +306,9 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
     Cancels that cannot be sent now are sent when the gateway is back. It works whatever the
     journal's state: `journaled` and `survivesRestart` say what is written down.
     """
-    body = call.body
+    body, bounds = call.body, call.principal.bounds
+    if body.every_client and (bounds.accounts or bounds.symbols):
+        raise KeyBoundError("a bound key does not cancel what protects other positions")
     return await call.services[OrderDesk].halt_trading(
         body.reason, _cancelling(body), _caller(call), allow_closing=body.allow_closing
     )

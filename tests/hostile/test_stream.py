@@ -97,6 +97,16 @@ def test_a_stream_without_a_key_is_ended_by_its_budget(bridge: BridgeProcess, na
     client.close()
 
 
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_stream_with_a_key_is_ended_by_its_budget_too(bridge: BridgeProcess, name: str) -> None:
+    """Invariant: a key buys 1 MiB and 240 frames at once, and no flood."""
+    client = Raw(bridge)
+    client.upgrade(ADMIN_KEY)
+    client.pour(FLOODS[name], 3.0)
+    assert client.ended(1.0)
+    client.close()
+
+
 def test_forty_silent_sockets_do_not_keep_the_owner_out(bridge: BridgeProcess) -> None:
     """Invariant: an unknown socket is the first to go."""
     with connections(Raw(bridge) for _ in range(40)) as silent:

@@ -131,6 +131,18 @@ def test_a_bound_key_is_shown_with_its_bounds(bridge: BridgeProcess) -> None:
     assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "address-not-allowed")
 
 
+def test_a_bound_key_halts_but_does_not_cancel_what_protects_others(bridge: BridgeProcess) -> None:
+    wish = {"label": "spy", "scope": "trade", "bounds": {"symbols": ["SPY"]}}
+    key = bridge.client.post("/keys", json=wish).json()["key"]
+    headers = {"X-API-KEY": key}
+    url = f"{bridge.url}/trading/halt"
+    refused = httpx.post(url, headers=headers, json={"everyClient": True})
+    assert (refused.status_code, refused.json()["code"]) == (403, "key-bound")
+    assert bridge.get("/trading/halt").json()["halted"] is False
+    assert httpx.post(url, headers=headers, json={}).json()["halted"] is True
+    assert bridge.client.delete("/trading/halt").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("wish", "field"),
     [
