@@ -268,9 +268,9 @@ def stored(connection: sqlite3.Connection) -> Halt | None:
         return Halt(since=_LONG_AGO, by="", reason="the halt in the journal cannot be read")
 
 
-def halted(halt: Halt) -> TradingHaltedError:
+def halted(halt: Halt, more: str = "") -> TradingHaltedError:
     """The error for an order that comes while it holds."""
-    why = f": {halt.reason}" if halt.reason else ""
+    why = "".join(f": {each}" for each in (halt.reason, more) if each)
     return TradingHaltedError(
         f"trading is halted since {halt.since:%Y-%m-%d %H:%M:%S} UTC{why}",
         next_step=ACCEPT if halt.by == JOURNAL else None,

@@ -30,6 +30,7 @@ from bridge.orders.errors import (
     OrderRejectedError,
     Violation,
 )
+from bridge.orders.halt import halted
 from bridge.orders.legs import one_cancels_all
 from bridge.orders.prepare import Prepared
 from bridge.orders.request import OcaRequest, OrderRequest
@@ -103,12 +104,12 @@ class Placement(Worker):
         earlier = await self._repeated(claim, trail)
         if earlier is not None:
             return Placed(earlier, replayed=True)
-        self._halt.require_off()
+        closing = self._only_closing(requests)
         self._gateway.require_ready()
         self._tracker.require_current()
         prepared = await self._prepare(requests, oca_type)
         try:
-            records = await self._sender.commit(Wish(claim, prepared, trail))
+            records = await self._sender.commit(Wish(claim, prepared, trail, closing))
         except KeyTakenError:
             earlier = await self._repeated(claim, trail)
             if earlier is None:
@@ -121,6 +122,16 @@ class Placement(Worker):
         if any(each.status is Status.REJECTED for each in present) and len(present) > 1:
             await self._sender.withdraw([each for each in present if each.open])
         return await self._final(digest, present)
+
+    def _only_closing(self, requests: tuple[OrderRequest, ...]) -> bool:
+        """Whether trading is halted and lets orders pass that only reduce a position."""
+        halt = self._halt.halt
+        if halt is None:
+            return False
+        self._halt.require_closing_allowed()
+        if any(request.bracket is not None for request in requests):
+            raise halted(halt, "a bracket opens a position")
+        return True
 
     def _checked_key(self, key: str | None) -> str:
         if key is None or not key.strip():

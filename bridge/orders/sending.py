@@ -27,6 +27,7 @@ from bridge.orders.errors import (
     OrderRefusedByRulesError,
     TooManyOrdersError,
 )
+from bridge.orders.exposure import Working, held, of_order, reduces
 from bridge.orders.halt import halted, stored
 from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent
@@ -42,6 +43,7 @@ log = structlog.get_logger(__name__)
 
 _TURN_SECONDS: Final = 5.0
 _PREVIEW_WRITTEN_SECONDS: Final = 1.0
+_HELD_SECONDS: Final = 2.0
 
 
 class KeyTakenError(Exception):
@@ -54,6 +56,8 @@ class Wish(Struct, frozen=True):
     claim: KeyRecord
     prepared: list[Prepared]
     trail: Trail
+    closing: bool = False
+    """Trading is halted, and lets only pass what reduces a position."""
 
 
 class Sender(Worker):
@@ -111,13 +115,38 @@ class Sender(Worker):
     async def _commit(self, wish: Wish) -> list[OrderRecord]:
         async with self._in_turn():
             legs = [(each.contract, leg) for each in wish.prepared for leg in each.legs]
+            if wish.closing:
+                await self._require_reducing(legs)
             numbered = [(self._numbers.next(), *leg) for leg in legs]
             records = await self._write_down(wish, numbered)
             try:
-                await self._send(wish.claim.key_digest, records)
+                await self._send(wish, records)
             finally:
                 self.sending.difference_update(record.id for record in records)
             return records
+
+    async def _require_reducing(self, legs: list[tuple[Contract, Leg]]) -> None:
+        """Refuses what could open or enlarge a position beside all that works already.
+
+        Nothing else is sent meanwhile. What works is asked before what is held: a fill between the
+        two counts twice, which refuses too much rather than too little.
+        """
+        own = [_working(record) for record in self._tracker.open.values()]
+        known = {record.order_ref for record in self._tracker.open.values()}
+        listed = await self._gateway.all_open_orders(timeout=_HELD_SECONDS)
+        others = [
+            of_order(f"listed {index}", each.contract, each.order, each.order.quantity)
+            for index, each in enumerate(listed)
+            if each.order.order_ref not in known
+        ]
+        positions = held(await self._gateway.positions(timeout=_HELD_SECONDS))
+        wanted = [
+            of_order(f"new {index}", contract, leg.order, leg.order.quantity)
+            for index, (contract, leg) in enumerate(legs)
+        ]
+        halt = self._halt.halt
+        if halt is not None and not reduces(wanted, positions, [*own, *others]):
+            raise halted(halt, "only orders that reduce a position pass")
 
     async def what_if(self, contract: Contract, order: Order, timeout: float) -> OrderState:
         """Asks what an order would do. It needs a number too, so it keeps to the turns."""
@@ -162,7 +191,7 @@ class Sender(Worker):
             if taken:
                 raise KeyTakenError
             halt = stored(connection)
-            if halt is not None:
+            if halt is not None and not (wish.closing and halt.allow_closing):
                 raise halted(halt)
             cases = self._preparer.cases(
                 wish.prepared, self._preparer.before(connection, trail.caller)
@@ -234,22 +263,23 @@ class Sender(Worker):
 
     # sending ------------------------------------------------------------------------------------
 
-    async def _send(self, digest: str, records: list[OrderRecord]) -> None:
+    async def _send(self, wish: Wish, records: list[OrderRecord]) -> None:
+        permit = self._halt.require_closing_allowed if wish.closing else self._halt.require_off
         sent: list[OrderRecord] = []
         try:
             for record in records:
-                self._halt.require_off()
+                permit()
                 self.on_this_connection.add(record.id)
                 await self._gateway.place_order(
                     record.broker_order_id,
                     record.contract,
                     record.terms,
-                    permit=self._halt.require_off,
+                    permit=permit,
                 )
                 sent.append(record)
                 self._tracker.note(Own(record.id, Sent(self._clock.now())))
         except Exception as error:
-            await self._not_sent(digest, records[len(sent) :], sent, error)
+            await self._not_sent(wish.claim.key_digest, records[len(sent) :], sent, error)
             raise
 
     async def _not_sent(
@@ -285,3 +315,11 @@ class Sender(Worker):
                 await self._gateway.cancel_order(record.broker_order_id)
             except BridgeError as error:
                 log.warning("leg-not-withdrawn", order=record.id, error=error.detail)
+
+
+def _working(record: OrderRecord) -> Working:
+    """As much as may still fill, a change on its way counted."""
+    remaining = record.remaining
+    if record.pending is not None and record.pending.terms is not None:
+        remaining = max(remaining, record.pending.terms.quantity - record.filled)
+    return of_order(record.id, record.contract, record.terms, remaining)

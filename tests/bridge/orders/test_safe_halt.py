@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from bridge import halt_mark
-from bridge.model import Contract, Position
+from bridge.model import Contract, Order, Position
 from bridge.orders.errors import TradingHaltedError
 from bridge.orders.halt import HaltSwitch
 from bridge.orders.status import Status
 from bridge.store import StoreError
 from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
-from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
 from tests.bridge.rig import eventually
 
@@ -319,3 +319,61 @@ async def test_a_probe_sees_what_became_of_the_file(tmp_path: Path, harm: str) -
         assert "restore its last backup" in trouble.next_step
         with pytest.raises(StoreError):
             await room.place()
+
+
+def holding(quantity: float) -> tuple[Position, ...]:
+    apple = Contract(con_id=APPLE)
+    return (Position(account="DU1234567", contract=apple, quantity=quantity, average_cost=1.0),)
+
+
+async def test_while_halted_only_what_reduces_a_position_passes(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.held = holding(10)
+    async with opened(tmp_path, broker) as room:
+        await room.desk.halt_trading("", "none", CALLER, allow_closing=True)
+        for changes in ({}, {"action": "SELL", "quantity": 11}):
+            with pytest.raises(TradingHaltedError, match="reduce a position"):
+                await room.place(f"key {changes}", **changes)
+        assert not broker.placed
+        first = await room.place("six", action="SELL", quantity=6)
+        with pytest.raises(TradingHaltedError):
+            await room.place("five", action="SELL", quantity=5)
+        await room.place("four", action="SELL", quantity=4)
+        with pytest.raises(TradingHaltedError):
+            await room.place("one", action="SELL", quantity=1)
+        broker.fill(first.broker_order_id)
+        broker.held = holding(4)
+        with pytest.raises(TradingHaltedError):
+            await room.place("again", action="SELL", quantity=1)
+        assert len(broker.placed) == 2
+        await room.desk.halt_trading("", "none", CALLER)
+        await room.desk.changes.cancel((await room.order()).order_id, CALLER)
+        with pytest.raises(TradingHaltedError):
+            await room.place("forbidden again", action="SELL", quantity=1)
+
+
+async def test_closing_orders_of_one_moment_share_the_position(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.held = holding(-10)
+    async with opened(tmp_path, broker) as room:
+        await room.desk.halt_trading("", "none", CALLER, allow_closing=True)
+        told = await asyncio.gather(
+            *(room.place(f"key {number}", quantity=4) for number in range(6)),
+            return_exceptions=True,
+        )
+        assert len(broker.placed) == 2
+        assert sum(isinstance(each, TradingHaltedError) for each in told) == 4
+
+
+async def test_orders_of_others_count_against_the_position(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.held = holding(10)
+    async with opened(tmp_path, broker) as room:
+        foreign = Order(
+            order_id=900, client_id=0, action="SELL", quantity=8, account="DU1234567", perm_id=77
+        )
+        broker.book[900] = BookedOrder(foreign, Contract(con_id=APPLE, symbol="AAPL"))
+        await room.desk.halt_trading("", "none", CALLER, allow_closing=True)
+        with pytest.raises(TradingHaltedError):
+            await room.place("three", action="SELL", quantity=3)
+        await room.place("two", action="SELL", quantity=2)
