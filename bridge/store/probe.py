@@ -70,7 +70,7 @@ class Probe:
         await asyncio.wait({task}, timeout=_ANSWER_SECONDS)
         if not task.done():
             return Trouble(f"the journal has not been {name} for {_ANSWER_SECONDS:g} s", _DISK)
-        del self._asked[name]
+        self._asked.pop(name, None)
         return task.result()
 
     async def _file(self) -> Trouble | None:
