@@ -113,8 +113,16 @@ gate() {
             }
         fi
         # Not to hold the log's pipe, and not to outlive whom it holds up.
-        sleep 1 >/dev/null 2>&1
-        [ -d "/proc/$parent" ] || exit 0
+        while :; do
+            sleep 1 >/dev/null 2>&1
+            [ -d "/proc/$parent" ] || exit 0
+            printf -v now '%(%s)T' -1
+            if [ "$said" = held ]; then
+                [ -e "$held" ] || break
+            else
+                ((now < next)) && [ ! -e "$held" ] || break
+            fi
+        done
     done
     note launch "$how"
 }
@@ -151,7 +159,7 @@ plain() {
 }
 
 record() {
-    last="" blocker="" how=password logged_in=""
+    last="" blocker="" how=password logged_in="" noted=0
     each take
 }
 
@@ -185,6 +193,8 @@ take() {
     [ "$said" != "$last" ] || [ "$event" = attempt ] || return 0
     last=$said
     note "$said"
+    noted=$((noted + 1))
+    ((noted % kept_lines)) || trim
     case $event in
     login) logged_in=yes ;;
     attempt)
