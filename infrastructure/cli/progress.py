@@ -72,7 +72,7 @@ class Progress:
 
     def _waiting(self, event: dict[str, Any]) -> None:
         left = event["left"]
-        text = f"waiting for 2FA: approve on IBKR Mobile ({left // 60}:{left % 60:02d} left)"
+        text = f"{event['told']} ({left // 60}:{left % 60:02d} left)"
         if self._out.live:
             self._move(text)
         elif self._reminded is None or self._reminded - left >= REMIND_SECONDS:

@@ -25,7 +25,8 @@ with Progress(out, quiet="--quiet" in sys.argv) as progress:
         progress.event({"event": "upload", "what": "bridge", "sent": sent, "total": 4_000_000})
         time.sleep(0.15)
     progress.event({"event": "upload", "what": "small", "sent": 9, "total": 9})
-    progress.event({"event": "waiting", "service": "gateway", "left": 90})
+    progress.event({"event": "waiting", "service": "gateway", "left": 90,
+                    "told": "waiting for 2FA: approve on IBKR Mobile"})
     progress.event({"event": "stage", "service": "bridge", "text": "bridge connected"})
 """
 

@@ -18,6 +18,7 @@ from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
+    from bridge.login.model import Login
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Runtime
@@ -54,19 +55,21 @@ class Alarm:
         text = f"{what} by {by}: {failure.message}.\n\n{then}\n{failure.hint}".strip()
         self._tell("deploy-failed", text)
 
-    def waiting(self) -> None:
+    def waiting(self, login: Login) -> None:
         """The login waits for a person. A bridge that runs sees and tells it by itself."""
         if not self._wanted:
             return
-        threading.Thread(target=self._wait_and_tell, daemon=True).start()
+        hint = login.trouble.hint if login.trouble else ""
+        what = f"{login.told[0].upper()}{login.told[1:]}. {hint}".strip()
+        threading.Thread(target=self._wait_and_tell, args=(what,), daemon=True).start()
 
-    def _wait_and_tell(self) -> None:
+    def _wait_and_tell(self, what: str) -> None:
         deadline = time.monotonic() + BRIDGE_STARTS_WITHIN
         while time.monotonic() < deadline:
             if self._ask("GET", "/ping") == OK:
                 return
             time.sleep(1)
-        text = "Approve it on IBKR Mobile. The bridge does not run, and cannot say when it is done."
+        text = f"{what}\n\nThe bridge does not run, and cannot say when it is done."
         self._aside("waiting-2fa", text)
 
     def _tell(self, event: str, text: str) -> None:

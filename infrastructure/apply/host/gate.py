@@ -62,7 +62,7 @@ class Gate:
         checks: dict[str, dict[str, Any]],
         seconds: float,
         since: str = "",
-        on_waiting: Callable[[], None] = lambda: None,
+        on_waiting: Callable[[Login], None] = lambda _: None,
         key: Callable[[], str] = str,
     ) -> None:
         self._runtime = runtime
@@ -209,11 +209,11 @@ class Gate:
         if login.state not in (words.WAITING_2FA, words.BLOCKED):
             return False
         if not self._waited:
-            self._on_waiting()
+            self._on_waiting(login)
         self._waited += passed
         self._deadline += passed
         left = check.get("twoFactorWait", 600) - self._waited
-        self._wire.emit("waiting", service=name, left=max(0, int(left)))
+        self._wire.emit("waiting", service=name, told=login.told, left=max(0, int(left)))
         if left <= 0 or self._wire.gone.is_set():
             raise WaitingForPerson(login)
         return True

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from bridge.login.model import replay
 from infrastructure.apply.host import alarm as alarm_module
 from infrastructure.apply.host.alarm import ADDRESSES, KEY, Alarm
 from infrastructure.apply.host.store import Store
@@ -117,7 +119,7 @@ def test_without_addresses_nobody_is_asked(store: Store, bridge: Bridge) -> None
     runtime = running("exited")
     one = alarm(store, runtime, bridge.server_port)
     one.failed("`up`", "me", FAILURE, "")
-    one.waiting()
+    one.waiting(replay("1 launch\n2 attempt\n3 push\n"))
     assert (bridge.asked, runtime.done) == ([], [])
 
 
@@ -125,7 +127,7 @@ def test_a_login_that_waits_is_left_to_the_bridge_where_one_answers(
     store: Store, bridge: Bridge
 ) -> None:
     runtime = running()
-    alarm(store, runtime, bridge.server_port)._wait_and_tell()
+    alarm(store, runtime, bridge.server_port)._wait_and_tell("It waits.")
     assert [asked[:2] for asked in bridge.asked] == [("GET", "/ping")]
     assert runtime.done == []
 
@@ -135,5 +137,11 @@ def test_a_login_that_waits_is_told_when_no_bridge_does(
 ) -> None:
     monkeypatch.setattr(alarm_module, "BRIDGE_STARTS_WITHIN", 0.1)
     runtime = running("exited")
-    alarm(store, runtime, 9)._wait_and_tell()
+    waits = replay("1 launch\n2 attempt\n3 push\n4 code\n")
+    alarm(store, runtime, 9).waiting(waits)
+    deadline = time.monotonic() + 5
+    while not runtime.done and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert runtime.done == ["aside bridge alerts tell waiting-2fa"]
+    assert "a code has to be typed" in runtime.texts[0]
+    assert "IBKR Mobile" not in runtime.texts[0]
