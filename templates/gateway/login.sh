@@ -319,14 +319,15 @@ settle() {
 
 # Up, without a gateway: the engine would start an ended container again, and the next attempt with it.
 stay() {
-    local sleeper why
+    local why
     read -r why _ <"$held"
     echo "gangway: the login is held: $why; the container stays up without a gateway:" \
         "./deploy.py restart gateway --cold, or up, begins afresh"
-    sleep infinity >/dev/null 2>&1 &
-    sleeper=$!
-    trap 'kill "$sleeper" 2>/dev/null' TERM INT
-    wait "$sleeper"
+    # In steps, because a signal may come between the question and the wait.
+    while [ -z "$stopping" ]; do
+        sleep 2 >/dev/null 2>&1 &
+        wait "$!"
+    done
 }
 
 case ${1:-} in
