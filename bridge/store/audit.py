@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.store.damage import detail
+from bridge.store.damage import detail, readable
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 _HEAD: Final = "audit_head"
@@ -99,7 +99,7 @@ def page(
         (before if before is not None else 1 << 62, limit + 1),
     ).fetchall()
     cursor = int(rows[limit - 1]["sequence"]) if len(rows) > limit else None
-    return [_entry(row) for row in rows[:limit]], cursor
+    return list(readable("audit", rows[:limit], _entry)), cursor
 
 
 def follow(connection: sqlite3.Connection, link: Link, limit: int) -> Link:

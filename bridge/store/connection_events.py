@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.store.damage import detail
+from bridge.store.damage import detail, readable
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 KEPT: Final = 2000
@@ -37,12 +37,13 @@ def newest(connection: sqlite3.Connection, limit: int = 100) -> list[ConnectionE
     rows = connection.execute(
         "SELECT * FROM connection_events ORDER BY sequence DESC LIMIT ?", (limit,)
     ).fetchall()
-    return [
-        ConnectionEvent(
-            sequence=row["sequence"],
-            at=from_milliseconds(row["at"]),
-            kind=row["kind"],
-            detail=detail(row["detail"]),
-        )
-        for row in reversed(rows)
-    ]
+    return list(readable("connection_events", reversed(rows), _event))
+
+
+def _event(row: sqlite3.Row) -> ConnectionEvent:
+    return ConnectionEvent(
+        sequence=row["sequence"],
+        at=from_milliseconds(row["at"]),
+        kind=row["kind"],
+        detail=detail(row["detail"]),
+    )

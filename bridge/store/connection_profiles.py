@@ -5,6 +5,7 @@ from datetime import datetime
 
 import msgspec
 
+from bridge.store.damage import readable, wanted
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 
@@ -22,13 +23,13 @@ class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):
 def everything(connection: sqlite3.Connection) -> list[StoredProfile]:
     """All profiles by name."""
     rows = connection.execute("SELECT * FROM connection_profiles ORDER BY name")
-    return [_profile(row) for row in rows]
+    return list(readable("connection_profiles", rows, _profile))
 
 
 def get(connection: sqlite3.Connection, name: str) -> StoredProfile | None:
     """One profile, or None."""
     row = connection.execute("SELECT * FROM connection_profiles WHERE name = ?", (name,)).fetchone()
-    return None if row is None else _profile(row)
+    return None if row is None else wanted("connection_profiles", row, _profile)
 
 
 def put(

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from bridge.store.damage import wanted
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 
@@ -29,8 +30,10 @@ def get(connection: sqlite3.Connection, key_digest: str) -> KeyRecord | None:
     row = connection.execute(
         "SELECT * FROM idempotency WHERE key_digest = ?", (key_digest,)
     ).fetchone()
-    if row is None:
-        return None
+    return None if row is None else wanted("idempotency", row, _known)
+
+
+def _known(row: sqlite3.Row) -> KeyRecord:
     return KeyRecord(
         key_digest=row["key_digest"],
         body_digest=row["body_digest"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.store.damage import detail
+from bridge.store.damage import detail, readable
 from bridge.store.times import from_milliseconds, to_milliseconds
 
 
@@ -36,12 +36,13 @@ def of_order(connection: sqlite3.Connection, order_id: str) -> list[OrderEvent]:
     rows = connection.execute(
         "SELECT * FROM order_events WHERE order_id = ? ORDER BY sequence", (order_id,)
     )
-    return [
-        OrderEvent(
-            sequence=row["sequence"],
-            at=from_milliseconds(row["at"]),
-            kind=row["kind"],
-            detail=detail(row["detail"]),
-        )
-        for row in rows
-    ]
+    return list(readable("order_events", rows, _event))
+
+
+def _event(row: sqlite3.Row) -> OrderEvent:
+    return OrderEvent(
+        sequence=row["sequence"],
+        at=from_milliseconds(row["at"]),
+        kind=row["kind"],
+        detail=detail(row["detail"]),
+    )

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from bridge.store.damage import readable
 from bridge.store.times import (
     from_milliseconds,
     optional_from_milliseconds,
@@ -86,19 +87,20 @@ def count(connection: sqlite3.Connection) -> int:
 def newest(connection: sqlite3.Connection, limit: int = 100) -> list[Entry]:
     """The newest first, mended ones too."""
     rows = connection.execute("SELECT * FROM quarantine ORDER BY sequence DESC LIMIT ?", (limit,))
-    return [
-        Entry(
-            sequence=row["sequence"],
-            at=from_milliseconds(row["at"]),
-            kind=row["kind"],
-            name=row["name"],
-            cause=row["cause"],
-            content=row["content"],
-            times=row["times"],
-            mended_at=optional_from_milliseconds(row["mended_at"]),
-        )
-        for row in rows
-    ]
+    return list(readable("quarantine", rows, _entry))
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    return Entry(
+        sequence=row["sequence"],
+        at=from_milliseconds(row["at"]),
+        kind=row["kind"],
+        name=row["name"],
+        cause=row["cause"],
+        content=row["content"],
+        times=row["times"],
+        mended_at=optional_from_milliseconds(row["mended_at"]),
+    )
 
 
 def plain(text: str) -> str:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from bridge.model import CommissionReport
 from bridge.orders.journal import JournalDesk
-from bridge.store import StoreBehindError
+from bridge.store import StoreBehindError, StoreError
 from bridge.store.executions import Query
 from simulator.app import Simulator
 from simulator.tws.session import Session
@@ -122,6 +122,44 @@ async def test_a_journal_that_cannot_be_written_holds_nobody_up(tmp_path: Path) 
         other.close()
         await eventually(lambda: not room.tracker.condition.behind)
         assert (await room.view(order.order_id)).filled == 10
+
+
+async def test_a_journal_that_has_become_read_only_is_told_and_heals(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        order = await room.place()
+        condition = room.tracker.condition
+        room.database._writer.execute("PRAGMA query_only = ON")
+        broker.fill(broker.placed[0])
+        await eventually(lambda: not condition.writable)
+        assert condition.trouble is not None
+        assert "mounted writable" in condition.trouble.next_step
+        with pytest.raises(StoreError, match="cannot be written"):
+            await room.place(key="key-2")
+        room.database._writer.execute("PRAGMA query_only = OFF")
+        await eventually(lambda: condition.writable)
+        assert (await room.view(order.order_id)).filled == 10
+        await room.place(key="key-2")
+
+
+async def test_an_order_whose_writing_hangs_is_not_sent_and_its_key_works_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.2) as room:
+        await room.place(key="before")
+        release = threading.Event()
+        hanging = asyncio.create_task(room.database.write(lambda _: release.wait(30)))
+        await asyncio.sleep(0.05)
+        monkeypatch.setattr("bridge.store.database._PATIENCE", 0.3)
+        with pytest.raises(StoreBehindError):
+            await room.place()
+        release.set()
+        await hanging
+        monkeypatch.undo()
+        assert len(broker.placed) == 1
+        await room.place()
+        assert len(broker.placed) == 2
 
 
 async def test_what_there_was_no_room_for_is_asked_for_again(
