@@ -183,6 +183,7 @@ class Sender(Worker):
         self, wish: Wish, numbered: list[tuple[int, Contract, Leg]]
     ) -> list[OrderRecord]:
         claim, trail = wish.claim, wish.trail
+        made: list[str] = []
 
         def write(connection: sqlite3.Connection) -> list[OrderRecord]:
             taken = not idempotency.claim(
@@ -210,10 +211,15 @@ class Sender(Worker):
                 order_events.add(connection, record.id, record.created_at, "Intention", {})
             trail.target = records[0].id
             note_sending(connection, self._auditor, trail)
-            self.sending.update(record.id for record in records)
+            made.extend(record.id for record in records)
+            self.sending.update(made)
             return records
 
-        records = await self._database.write(write)
+        try:
+            records = await self._database.write(write)
+        except BaseException:
+            self.sending.difference_update(made)
+            raise
         self._tracker.remember(*records)
         return records
 

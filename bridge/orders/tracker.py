@@ -273,6 +273,7 @@ class Tracker:
                 await self._clock.sleep(_RETRY_SECONDS)
             else:
                 self._failing_since = None
+                self.condition.writable = True
                 self._tell(changes)
                 return
 
@@ -284,6 +285,7 @@ class Tracker:
             log.error("journal-write-failed", messages=messages, error=str(error) or repr(error))
         if isinstance(error, StoreError):
             self.condition.hint = error.next_step
+            self.condition.writable = False
 
     def _tell(self, changes: Absorbed) -> None:
         self.remember(*changes.orders.values())

@@ -7,6 +7,8 @@ last moments in a power cut would do (`durable=False`; it is still safe against 
 process).
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import fcntl
@@ -21,6 +23,7 @@ from typing import Final, Self, TypeVar
 from bridge.store import migrations
 from bridge.store.errors import (
     DamagedRowError,
+    StoreBehindError,
     StoreBusyError,
     StoreError,
     StoreTooNewError,
@@ -30,6 +33,7 @@ from bridge.store.identity import Identity
 FILE_NAME: Final = "journal.sqlite3"
 _LOCK_WAIT_SECONDS: Final = 10.0
 _TIDY_SECONDS: Final = 1.0
+_PATIENCE: Final = 8.0  # beyond SQLite's own for a lock: a disk that hangs hangs nobody else
 _LOG_PAGES: Final = 64  # 256 kB: a copy of the one file lacks next to nothing
 
 _FILE: Final = (
@@ -55,6 +59,12 @@ _LASTING: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
+
+
+class _Turn:
+    """One write's; `given_up` when nobody waits for it any more."""
+
+    given_up = False
 
 
 class Database:
@@ -124,8 +134,16 @@ class Database:
 
         Raises:
             StoreError: the disk is full, or the file is damaged.
+            StoreBehindError: it takes too long; what had not begun by then is not done.
         """
-        result: Result = await self._run(self._write_thread, self._transact, work, durable)
+        turn = _Turn()
+        try:
+            result: Result = await self._run(
+                self._write_thread, self._transact, work, durable, turn
+            )
+        except BaseException:
+            turn.given_up = True
+            raise
         if self._tidying is None and not self._closed:
             loop = asyncio.get_running_loop()
             self._tidying = loop.call_later(_TIDY_SECONDS, self._tidy_soon)
@@ -167,7 +185,13 @@ class Database:
     ) -> Result:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(thread, call, *arguments)
+            async with asyncio.timeout(_PATIENCE):
+                return await loop.run_in_executor(thread, call, *arguments)
+        except TimeoutError:
+            raise StoreBehindError(
+                f"the journal's disk has not answered for {_PATIENCE:g} s",
+                next_step="Look after the disk of the data folder",
+            ) from None
         except sqlite3.DatabaseError as error:
             if str(error).startswith("Could not decode"):
                 raise DamagedRowError(f"a text of the journal is damaged: {error}") from None
@@ -176,13 +200,15 @@ class Database:
                 raise
             raise StoreError(f"the journal cannot be used: {error}", next_step=step) from error
 
-    def _transact(self, work: Work[Result], durable: bool) -> Result:
+    def _transact(self, work: Work[Result], durable: bool, turn: _Turn) -> Result:
         if durable != self._durable:
             self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             result = work(self._writer)
+            if turn.given_up:  # whoever wanted it has been told that it was not done
+                raise StoreBehindError("given up in the meantime")
             self._writer.execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:

@@ -22,6 +22,7 @@ from bridge.tws.errors import (
     UnknownContractError,
 )
 from bridge.tws.state import ConnectionState
+from simulator.tws.connection import Connection
 from tests.bridge.market.over_wire import Wired, wired
 
 AAPL = Contract(symbol="AAPL")
@@ -94,6 +95,32 @@ async def test_a_chain_and_a_slice_with_greeks() -> None:
         assert isinstance(call.delta.value, float)
         assert 0 < call.delta.value < 1
         assert call.open_interest is not None
+
+
+async def test_strikes_near_the_money_are_not_chosen_by_a_last_price_of_0(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = Connection.write
+
+    def without_last(connection: Connection, data: bytes) -> None:
+        fields = data[4:].split(b"\0")
+        if fields[0] == b"1" and fields[3] == b"4":
+            fields[4:6] = [b"0.0", b"0"]
+            body = b"\0".join(fields)
+            data = len(body).to_bytes(4) + body
+        write(connection, data)
+
+    monkeypatch.setattr(Connection, "write", without_last)
+    async with wired() as room:
+        quote = await read(room)
+        assert quote.last is None or quote.last.value is None
+        assert isinstance(quote.bid.value, float)
+        chain = await room.options.chain(AAPL)
+        answer = await room.options.slice(
+            SliceQuery(underlying=AAPL, expiration=chain.expirations[2].expiration, count=3)
+        )
+        strikes = {each.strike for each in answer.options}
+        assert all(abs(strike / quote.bid.value - 1) < 0.1 for strike in strikes if strike)
 
 
 async def test_expirations_go_at_the_exchanges_midnight() -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import Kind
-from bridge.store import Database, StoreBusyError, StoreError, StoreTooNewError, migrations
+from bridge.store import (
+    Database,
+    StoreBehindError,
+    StoreBusyError,
+    StoreError,
+    StoreTooNewError,
+    migrations,
+)
 
 
 @pytest.fixture
@@ -193,3 +200,27 @@ async def test_a_damaged_page_is_told_and_left_alone(tmp_path: Path) -> None:
 async def test_a_mistake_of_ours_is_no_trouble_of_the_disk(database: Database) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await database.read(lambda connection: connection.execute("SELECT * FROM nowhere"))
+
+
+async def test_a_disk_that_hangs_hangs_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.store.database._PATIENCE", 0.2)
+    release = threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        _put(connection, "too late")
+        release.wait(30)
+
+    def behind_it(connection: sqlite3.Connection) -> None:
+        _put(connection, "behind it")
+
+    for work in (slow, behind_it):
+        with pytest.raises(StoreBehindError, match="disk"):
+            await database.write(work)
+    release.set()
+    await database.write(lambda connection: _put(connection, "after"))
+    assert await database.read(_names) == ["after"]
+    release.clear()
+    with pytest.raises(StoreBehindError):
+        await database.read(lambda _: release.wait(1))
