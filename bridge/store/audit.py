@@ -138,6 +138,8 @@ def _head(connection: sqlite3.Connection) -> tuple[int, str]:
     if row is None:
         return 0, FIRST
     number, _, chain = row[0].partition(" ")
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        return 0, FIRST  # damaged: the chain is gone through once, from its beginning
     return int(number), chain
 
 
