@@ -146,7 +146,7 @@ async def test_a_bridge_starts_with_every_table_damaged(
         assert again.status_code in {201, 503}
         assert len(simulator_process.book()["orders"]) == 1
         told = [each for each in bridge.events() if each["event"] == "row-damaged"]
-        assert {"orders", "diagnostics"} <= {each["table"] for each in told}
+        assert {"orders", "api_keys"} <= {each["table"] for each in told}
         assert not [each for each in bridge.events() if "exception" in each]
     finally:
         bridge.stop()
