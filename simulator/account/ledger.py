@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.account.margin import Exposure, Funds, Preview, requirement
+from simulator.account.margin import OPTIONS, Exposure, Funds, Preview, Trade, requirement
 from simulator.account.position import Position
 from simulator.trading.commission import commission, multiplier
 
@@ -124,22 +124,30 @@ class Ledger:
         self, account_name: str, contract: Contract, signed: float, price: float, at: float
     ) -> Preview:
         """What a trade of that size and price would do."""
+        return self.preview_all(account_name, [Trade(contract, signed, price)], at)
+
+    def preview_all(self, account_name: str, trades: Sequence[Trade], at: float) -> Preview:
+        """What several trades that come together would do."""
         account = self.accounts[account_name]
         before = self.funds(account, at)
-        fee = commission(contract, abs(signed), price)
+        touched = {trade.contract.con_id for trade in trades}
         held = [
             self._exposure(each.contract, each.quantity, at)
             for each in account.open_positions()
-            if each.contract.con_id != contract.con_id
+            if each.contract.con_id not in touched
         ]
-        quantity = account.held(contract.con_id) + signed
-        if quantity:
-            held.append(self._exposure(contract, quantity, at))
-        rate = self.rate(contract.currency, at)
-        equity = before.equity - fee * rate
-        if contract.sec_type == "OPT":
-            equity -= self._long_premium(account, contract, quantity, price) * rate
-        return Preview(before, _funds(equity, held), fee, contract.currency)
+        equity, fees = before.equity, 0.0
+        for contract, signed, price in trades:
+            fee = commission(contract, abs(signed), price)
+            quantity = account.held(contract.con_id) + signed
+            if quantity:
+                held.append(self._exposure(contract, quantity, at))
+            rate = self.rate(contract.currency, at)
+            equity -= fee * rate
+            fees = round(fees + fee, 6)
+            if contract.sec_type in OPTIONS:
+                equity -= self._long_premium(account, contract, quantity, price) * rate
+        return Preview(before, _funds(equity, held), fees, trades[0].contract.currency)
 
     def _long_premium(
         self, account: Account, contract: Contract, quantity: float, price: float

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+if TYPE_CHECKING:
+    from simulator.trading.market import Contract
+
+OPTIONS = frozenset({"OPT", "FOP"})
 INITIAL = {"STK": 0.30, "FUT": 0.08, "CASH": 0.03}
 MAINTENANCE = {"STK": 0.25, "FUT": 0.07, "CASH": 0.025}
 SHORT_OPTION_OF_STRIKE = 0.20
@@ -15,6 +19,14 @@ class Requirement(NamedTuple):
 
     initial: float
     maintenance: float
+
+
+class Trade(NamedTuple):
+    """A trade that may come: of what, how much (negative for a sale), at what price."""
+
+    contract: Contract
+    signed: float
+    price: float
 
 
 class Exposure(NamedTuple):
@@ -29,7 +41,7 @@ class Exposure(NamedTuple):
 
 def requirement(exposure: Exposure) -> Requirement:
     """What one position needs."""
-    if exposure.sec_type == "OPT":
+    if exposure.sec_type in OPTIONS:
         if exposure.quantity >= 0:
             return Requirement(0.0, 0.0)
         need = exposure.strike_value * SHORT_OPTION_OF_STRIKE + abs(exposure.value)

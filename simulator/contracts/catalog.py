@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from simulator.contracts import futures
+from simulator.contracts import futures, identifiers
 from simulator.contracts.instruments import Instrument, instruments
 from simulator.contracts.options import (
     BLOCK,
     DAILY,
     FIRST_ID,
+    FUTURE,
+    MONTH_LETTERS,
     MORNING,
     WEEKLY,
     OptionClass,
@@ -60,13 +63,24 @@ class Catalog:
     """The listed instruments; what is derived from them is made when asked for."""
 
     def __init__(self) -> None:
-        self.instruments = {each.contract.con_id: each for each in instruments()}
+        self.instruments: dict[int, Instrument] = {}
         self._named: dict[tuple[str, str], list[Contract]] = {}
-        for instrument in self.instruments.values():
-            contract = instrument.contract
-            for key in {contract.symbol, contract.local_symbol}:
-                self._named.setdefault((contract.sec_type, key.upper()), []).append(contract)
+        for instrument in instruments():
+            self.add(instrument)
         self.roots = {root.name: root for root in futures.roots()}
+
+    def add(self, instrument: Instrument) -> None:
+        """List one more; before anything was asked for.
+
+        Raises:
+            ValueError: its number is taken.
+        """
+        contract = instrument.contract
+        if contract.con_id in self.instruments or contract.con_id >= futures.FIRST_ID:
+            raise ValueError(f"the contract number {contract.con_id} is taken")
+        self.instruments[contract.con_id] = instrument
+        for key in {contract.symbol, contract.local_symbol}:
+            self._named.setdefault((contract.sec_type, key.upper()), []).append(contract)
 
     @cached_property
     def classes(self) -> list[OptionClass]:
@@ -85,11 +99,42 @@ class Catalog:
                 )
                 found.append(listed)
                 first += listed.blocks * BLOCK
+        for root in self.roots.values():
+            if root.options:
+                found.append(self._on_futures(root, first))
+                first += BLOCK
         return found
+
+    def _on_futures(self, root: futures.Root, first: int) -> OptionClass:
+        index = self.index_of(root)
+        price = self.instruments[index.con_id].price if index else root.price
+        return OptionClass(
+            name=root.options,
+            underlying=self._future(root.name, 2026, MONTH_LETTERS.index(root.cycle[0]) + 1),
+            anchor=price,
+            step=root.strike_step,
+            rhythm=FUTURE,
+            first_id=first,
+            root=root,
+        )
 
     def classes_on(self, con_id: int) -> list[OptionClass]:
         """The classes of options on one underlying."""
-        return [each for each in self.classes if each.underlying.con_id == con_id]
+        return [each for each in self.classes if not each.root and each.underlying.con_id == con_id]
+
+    def options_on(self, future: Contract, today: date) -> list[tuple[OptionClass, list[date]]]:
+        """Each class of options on futures, with those of its days that deliver this one."""
+        found = []
+        for listed in self.classes:
+            root = listed.root
+            if root and root.name == future.symbol:
+                days = [
+                    day
+                    for day in listed.expirations(today)
+                    if root.con_id(*root.traded_until(day)) == future.con_id
+                ]
+                found.append((listed, days))
+        return [(listed, days) for listed, days in found if days]
 
     def by_id(self, con_id: int) -> Contract | None:
         """The contract with that number, expired or not."""
@@ -104,7 +149,7 @@ class Catalog:
         number, rest = divmod(con_id - futures.FIRST_ID, futures.MONTHS)
         for root in self.roots.values():
             year, month = divmod(rest - 1, 12)
-            if root.number == number and futures.MONTH_LETTERS[month] in root.cycle:
+            if root.number == number and MONTH_LETTERS[month] in root.cycle:
                 return self._future(root.name, 2000 + year, month + 1)
         return None
 
@@ -138,7 +183,7 @@ class Catalog:
             return STOCK_EXCHANGES.split(",")
         if contract.sec_type == "STK":
             return ["SMART", contract.primary_exchange]
-        if contract.sec_type == "FUT":
+        if contract.sec_type in ("FUT", "CONTFUT", "FOP"):
             return [self.roots[contract.symbol].exchange, "QBALGO"]
         return [contract.exchange]
 
@@ -161,15 +206,38 @@ class Catalog:
         if query.con_id:
             contract = self.by_id(query.con_id)
             if contract and (not contract.expiry or contract.expiry >= f"{today:%Y%m%d}"):
-                yield contract
+                continuous = query.sec_type == "CONTFUT" and contract.sec_type == "FUT"
+                yield replace(contract, sec_type="CONTFUT") if continuous else contract
+            return
+        if query.sec_id:
+            yield from self._identified(query)
             return
         name = (query.symbol or query.local_symbol).upper()
         if query.sec_type in ("STK", "IND", "CASH"):
             yield from self._named.get((query.sec_type, name), ())
-        elif query.sec_type == "FUT":
-            yield from self._futures(query, today)
-        elif query.sec_type == "OPT":
+        elif query.sec_type in ("FUT", "CONTFUT", "FUT+CONTFUT"):
+            if query.sec_type != "FUT":
+                yield from self._continuous(query, today)
+            if query.sec_type != "CONTFUT":
+                yield from self._futures(query, today)
+        elif query.sec_type in ("OPT", "FOP"):
             yield from self._options(query, today)
+
+    def _identified(self, query: Query) -> Iterator[Contract]:
+        wanted = (query.sec_id_type.upper(), query.sec_id.upper())
+        for instrument in self.instruments.values():
+            contract = instrument.contract
+            if contract.sec_type in ("", query.sec_type or contract.sec_type) and (
+                wanted in identifiers.of(contract)
+            ):
+                yield contract
+
+    def _continuous(self, query: Query, today: date) -> Iterator[Contract]:
+        """The future that is traded most: the one that expires next."""
+        for root in self.roots.values():
+            if root.name == query.symbol.upper():
+                year, month = root.months(today)[0]
+                yield replace(self._future(root.name, year, month), sec_type="CONTFUT")
 
     def _futures(self, query: Query, today: date) -> Iterator[Contract]:
         begin = date(today.year - 2, today.month, 1) if query.include_expired else today
@@ -181,14 +249,22 @@ class Catalog:
                 for year, month in months:
                     yield self._future(root.name, year, month)
 
+    def index_of(self, root: futures.Root) -> Contract | None:
+        """The index that futures follow, if they do."""
+        return next(iter(self._named.get(("IND", root.under), ())), None)
+
     def _future(self, name: str, year: int, month: int) -> Contract:
         root = self.roots[name]
-        under = next(iter(self._named.get(("IND", root.under), ())), None)
+        under = self.index_of(root)
         return root.contract(year, month, under.con_id if under else 0)
 
     def _options(self, query: Query, today: date) -> Iterator[Contract]:
         class_name = query.local_symbol[:6].strip()
+        if query.sec_type == "FOP":
+            class_name = query.local_symbol.partition(" ")[0][:-2]
         for listed in self.classes:
+            if bool(listed.root) != (query.sec_type == "FOP"):
+                continue
             if query.symbol and listed.underlying.symbol != query.symbol.upper():
                 continue
             if not query.symbol and listed.name != class_name:
@@ -217,7 +293,7 @@ def _months_from(
     year, month = begin.year, begin.month
     found: list[tuple[int, int]] = []
     while (year, month) <= until[-1]:
-        if futures.MONTH_LETTERS[month - 1] in root.cycle:
+        if MONTH_LETTERS[month - 1] in root.cycle:
             found.append((year, month))
         year, month = year + month // 12, month % 12 + 1
     return found
@@ -237,6 +313,8 @@ def _fits(contract: Contract, query: Query) -> bool:
     primary = FORMER_NAMES.get(query.primary_exchange, query.primary_exchange)
     if contract.primary_exchange and primary not in ("", "SMART", contract.primary_exchange):
         return False
+    if len(query.expiry) == 6 and contract.month:
+        return contract.month == query.expiry
     return contract.expiry.startswith(query.expiry)
 
 

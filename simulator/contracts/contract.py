@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from simulator.trading.market import Contract as Tradable
 
 SMART = "SMART"
+FAMILIES = {"CONTFUT": "FUT", "FOP": "OPT"}
+"""Kinds of contracts that are dealt in as another kind is."""
+
+
+def family(sec_type: str) -> str:
+    """The kind whose prices, data and margins a kind of contract has."""
+    return FAMILIES.get(sec_type, sec_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +25,7 @@ class Contract:
     con_id: int
     symbol: str
     sec_type: str
-    """STK, OPT, FUT, CASH or IND."""
+    """STK, OPT, FUT, CONTFUT, FOP, CASH, IND or BOND."""
     currency: str = "USD"
     exchange: str = SMART
     primary_exchange: str = ""
@@ -29,6 +40,13 @@ class Contract:
     min_tick: float = 0.01
     under_id: int = 0
     """The contract number of what an option or a future is about."""
+    month: str = ""
+    """The contract month, YYYYMM; a future may expire in the month before."""
+
+    @property
+    def kind(self) -> str:
+        """The kind whose prices and data it has."""
+        return family(self.sec_type)
 
     def at(self, exchange: str) -> Contract:
         """The same contract on another exchange."""
@@ -38,6 +56,21 @@ class Contract:
     def size(self) -> float:
         """The multiplier as a number."""
         return float(self.multiplier or 1)
+
+
+class Leg(NamedTuple):
+    """A part of a combination; `sign` is 1 for a bought leg and -1 for a sold one."""
+
+    contract: Tradable
+    ratio: int
+    sign: int
+
+
+@dataclass(frozen=True, slots=True)
+class Combination(Contract):
+    """A combination of several contracts that are traded together."""
+
+    legs: tuple[Leg, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from simulator.contracts.rules import rule_of
+from simulator.contracts import identifiers
+from simulator.contracts.order_types import announced
+from simulator.contracts.rules import rule_of, size_step
 from simulator.market import calendar
 
 if TYPE_CHECKING:
@@ -15,16 +17,11 @@ if TYPE_CHECKING:
     from simulator.contracts.contract import Contract
 
 NEW_YORK, CHICAGO = "US/Eastern", "US/Central"
-ORDER_TYPES = (
-    "ACTIVETIM,AD,ADJUST,ALERT,ALLOC,AVGCOST,BASKET,COND,CONDORDER,DAY,DEACT,DEACTDIS,DEACTEOD,"
-    "GAT,GTC,GTD,GTT,HID,IOC,LIT,LMT,LOC,MIT,MKT,MOC,NGCOMB,NONALGO,OCA,OPG,OPGREROUT,PEGBENCH,"
-    "SCALE,SCALERST,SNAPMID,SNAPMKT,SNAPREL,STP,STPLMT,TRAIL,TRAILLIT,TRAILLMT,TRAILMIT,WHATIF"
-)
 
 
 def zone_of(contract: Contract) -> str:
     """The time zone in which a contract's hours are written."""
-    return CHICAGO if contract.sec_type == "FUT" and contract.exchange != "NYMEX" else NEW_YORK
+    return CHICAGO if contract.exchange in ("CME", "CBOT") else NEW_YORK
 
 
 @lru_cache(maxsize=256)
@@ -63,11 +60,11 @@ def describe(catalog: Catalog, contract: Contract, today: date) -> dict[str, Any
         "con_id": contract.con_id,
         "min_tick": contract.min_tick,
         "multiplier": contract.multiplier,
-        "order_types": ORDER_TYPES,
+        "order_types": announced(contract.sec_type),
         "valid_exchanges": exchanges,
         "under_con_id": contract.under_id,
         "primary_exchange": contract.primary_exchange,
-        "contract_month": contract.expiry[:6],
+        "contract_month": contract.month or contract.expiry[:6],
         "time_zone": zone,
         "trading_hours": hours(contract.sec_type, zone, today, False),
         "liquid_hours": hours(contract.sec_type, zone, today, True),
@@ -75,26 +72,46 @@ def describe(catalog: Catalog, contract: Contract, today: date) -> dict[str, Any
         "market_rule_ids": ",".join([str(rule_of(contract))] * count),
         "real_expiration": contract.expiry,
         "suggested_size": {"STK": 100}.get(contract.sec_type, 1),
-        "minimum_size": 1,
+        "minimum_size": text_of(size_step(contract)),
+        "size_increment": text_of(size_step(contract)),
+        "security_ids": [{"tag": tag, "value": value} for tag, value in identifiers.of(contract)],
     }
     return content | _named(catalog, contract)
 
 
+def text_of(size: float) -> str:
+    """A size as the wire has it."""
+    return f"{size:g}"
+
+
 def _named(catalog: Catalog, contract: Contract) -> dict[str, Any]:
+    if contract.sec_type in ("FUT", "CONTFUT", "FOP"):
+        return _of_future(catalog, contract)
     under = catalog.instruments.get(contract.under_id)
-    if contract.sec_type == "FUT":
-        root = catalog.roots[contract.symbol]
-        return {
-            "long_name": root.long_name,
-            "industry": under.industry if under else "",
-            "category": under.category if under else "",
-            "under_symbol": under.contract.symbol if under else contract.symbol,
-            "under_sec_type": "IND",
-        }
     about = under or catalog.instruments[contract.con_id]
     named = {"long_name": about.name, "industry": about.industry, "category": about.category}
+    named["subcategory"] = "*" if about.contract.sec_type == "IND" else about.category
     if under:
         named |= {"under_symbol": contract.symbol, "under_sec_type": under.contract.sec_type}
     elif contract.sec_type == "STK":
         named["stock_type"] = "ETF" if about.category == "ETF" else "COMMON"
+    return named
+
+
+def _of_future(catalog: Catalog, contract: Contract) -> dict[str, Any]:
+    """What a future or an option on one is about: an index or goods, under the root's symbol."""
+    root = catalog.roots[contract.symbol]
+    index = catalog.index_of(root)
+    about = catalog.instruments[index.con_id] if index else None
+    named = {
+        "long_name": root.long_name,
+        "industry": about.industry if about else "",
+        "category": about.category if about else "",
+        "subcategory": "*" if about else "",
+        "under_symbol": contract.symbol,
+        "under_sec_type": "IND",
+    }
+    if contract.sec_type == "FOP":
+        future = catalog.by_id(contract.under_id)
+        named |= {"under_sec_type": "FUT", "under_symbol": future.local_symbol if future else ""}
     return named

@@ -9,10 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from simulator.contracts.contract import Contract
-from simulator.contracts.options import third_friday
+from simulator.contracts.options import MONTH_LETTERS, third_friday
 from simulator.market.calendar import is_trading_day, previous_trading_day
 
-MONTH_LETTERS = "FGHJKMNQUVXZ"
 FIRST_ID = 500_000_000
 MONTHS = 4096
 LISTED = 8
@@ -38,6 +37,10 @@ class Root:
     under: str
     trading_class: str
     long_name: str
+    options: str = ""
+    """The trading class of the options on it; empty when there are none."""
+    strike_step: float = 0.0
+    option_tick: float = 0.0
 
     def last_day(self, year: int, month: int) -> date:
         """The last trading day of a contract month."""
@@ -59,10 +62,21 @@ class Root:
             year, month = year + month // 12, month % 12 + 1
         return found
 
+    def traded_until(self, day: date) -> tuple[int, int]:
+        """Year and month of the first future that trades on a day: what an option delivers."""
+        year, month = day.year, day.month
+        while MONTH_LETTERS[month - 1] not in self.cycle or self.last_day(year, month) < day:
+            year, month = year + month // 12, month % 12 + 1
+        return year, month
+
+    def con_id(self, year: int, month: int) -> int:
+        """The number of one month's contract."""
+        return FIRST_ID + self.number * MONTHS + (year - 2000) * 12 + month
+
     def contract(self, year: int, month: int, under_id: int) -> Contract:
         """The future of one month."""
         return Contract(
-            con_id=FIRST_ID + self.number * MONTHS + (year - 2000) * 12 + month,
+            con_id=self.con_id(year, month),
             symbol=self.name,
             sec_type="FUT",
             currency=self.currency,
@@ -70,6 +84,7 @@ class Root:
             local_symbol=f"{self.trading_class}{MONTH_LETTERS[month - 1]}{year % 10}",
             trading_class=self.trading_class,
             expiry=f"{self.last_day(year, month):%Y%m%d}",
+            month=f"{year}{month:02}",
             multiplier=self.multiplier,
             min_tick=self.min_tick,
             under_id=under_id,
@@ -103,6 +118,9 @@ def roots() -> tuple[Root, ...]:
             under=row["under"],
             trading_class=row["class"],
             long_name=row["name"],
+            options=row["options"],
+            strike_step=float(row["strike_step"] or 0),
+            option_tick=float(row["option_tick"] or 0),
         )
         for number, row in enumerate(rows)
     )

@@ -9,16 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from simulator.contracts.contract import Contract
 from simulator.market.calendar import is_trading_day, next_trading_day, previous_trading_day
 
+if TYPE_CHECKING:
+    from simulator.contracts.futures import Root
+
+MONTH_LETTERS = "FGHJKMNQUVXZ"
 FIRST_WEEK = date(2018, 1, 1)
 """A Monday; weeks of expirations count from here."""
 FIRST_ID = 700_000_000
 STRIKES = 2048
 BLOCK = 1024 * STRIKES * 2
-WEEKLY, DAILY, MORNING = "weekly", "daily", "morning"
+WEEKLY, DAILY, MORNING, FUTURE = "weekly", "daily", "morning", "future"
+LEAPS = (1, 6, 12)
+"""Months whose options are listed long before."""
+YEARS_OUT = 2.5
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,11 @@ class OptionClass:
     """The price around which strikes are listed."""
     step: float
     rhythm: str
-    """`weekly`, `daily`, or `morning`: monthly, settled on the morning after the last day."""
+    """`weekly`, `daily`, `morning`: monthly, settled on the morning after the last day, or
+    `future`: monthly, as long as there are futures to deliver."""
     first_id: int
+    root: Root | None = None
+    """The futures that it is about; `underlying` is then the nearest of them."""
 
     @property
     def blocks(self) -> int:
@@ -42,6 +53,8 @@ class OptionClass:
     @property
     def min_tick(self) -> float:
         """The smallest price step."""
+        if self.root:
+            return self.root.option_tick
         return 0.05 if self.underlying.sec_type == "IND" else 0.01
 
     def strikes(self) -> list[float]:
@@ -50,7 +63,11 @@ class OptionClass:
 
     def expirations(self, today: date) -> list[date]:
         """Every last trading day from `today` on."""
-        return list(_expirations(self.rhythm, today))
+        days = _expirations(self.rhythm, today)
+        if self.root is None:
+            return list(days)
+        listed = set(self.root.months(today))
+        return [day for day in days if self.root.traded_until(day) in listed]
 
     def contract(self, expiry: date, strike: float, right: str) -> Contract:
         """One option of the class; whether it is listed is the caller's question."""
@@ -84,12 +101,20 @@ def _strike_indices(anchor: float, step: float) -> tuple[int, ...]:
 @lru_cache(maxsize=64)
 def _expirations(rhythm: str, today: date) -> tuple[date, ...]:
     months = [_third_friday(today.year, today.month + ahead) for ahead in range(13)]
+    if rhythm == FUTURE:
+        found = {_last_of_week(each - timedelta(days=4)) for each in months}
+        return tuple(sorted(day for day in found if day >= today))
+    far = [
+        _third_friday(today.year, today.month + ahead)
+        for ahead in range(13, int(YEARS_OUT * 12) + 1)
+        if (today.month + ahead - 1) % 12 + 1 in LEAPS
+    ]
     if rhythm == MORNING:
+        months += far
         return tuple(sorted(day for each in months if (day := _day_before(each)) >= today))
     monday = today - timedelta(days=today.weekday())
     weeks = [monday + timedelta(weeks=ahead) for ahead in range(8)]
-    januaries = [_third_friday(today.year + ahead, 1) for ahead in (1, 2)]
-    fridays = [each - timedelta(days=4) for each in (*months, *januaries)]
+    fridays = [each - timedelta(days=4) for each in (*months, *far)]
     found = {_last_of_week(each) for each in (*weeks, *fridays)}
     if rhythm == DAILY:
         day = today if is_trading_day(today) else next_trading_day(today)
@@ -125,6 +150,8 @@ def _contract(listed: OptionClass, expiry: date, strike: float, right: str) -> C
     index = round(strike / listed.step)
     block = weekday if listed.rhythm == DAILY else 0
     con_id = listed.first_id + block * BLOCK + (week * STRIKES + index) * 2 + (right == "P")
+    if listed.root:
+        return _on_future(listed, listed.root, con_id, (expiry, strike, right))
     thousandths = round(strike * 1000)
     return Contract(
         con_id=con_id,
@@ -139,4 +166,28 @@ def _contract(listed: OptionClass, expiry: date, strike: float, right: str) -> C
         multiplier="100",
         min_tick=listed.min_tick,
         under_id=listed.underlying.con_id,
+    )
+
+
+def _on_future(
+    listed: OptionClass, root: Root, con_id: int, terms: tuple[date, float, str]
+) -> Contract:
+    """An option on a future."""
+    expiry, strike, right = terms
+    code = f"{MONTH_LETTERS[expiry.month - 1]}{expiry.year % 10}"
+    return Contract(
+        con_id=con_id,
+        symbol=root.name,
+        sec_type="FOP",
+        currency=root.currency,
+        exchange=root.exchange,
+        local_symbol=f"{listed.name}{code} {right}{strike:g}",
+        trading_class=listed.name,
+        expiry=f"{expiry:%Y%m%d}",
+        strike=float(strike),
+        right=right,
+        multiplier=root.multiplier,
+        min_tick=root.option_tick,
+        under_id=root.con_id(*root.traded_until(expiry)),
+        month=f"{expiry:%Y%m}",
     )

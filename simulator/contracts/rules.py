@@ -69,6 +69,13 @@ def step_at(contract: Contract, price: float) -> float:
     return step
 
 
+def size_step(contract: Contract) -> float:
+    """The smallest quantity of a contract, of which every quantity is a multiple."""
+    if contract.sec_type == "STK" and contract.currency == "USD":
+        return 0.0001
+    return 0.01 if contract.sec_type == "CASH" else 1.0
+
+
 def nearest(contract: Contract, value: float) -> float:
     """A price on the contract's grid; between two it is the upper one."""
     step = step_at(contract, value)

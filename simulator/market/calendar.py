@@ -14,6 +14,8 @@ from simulator.market.closed_days import closed_days
 
 DAY = timedelta(days=1)
 SECURITIES = ("STK", "OPT", "IND")
+HOURS = {"CONTFUT": "FUT", "FOP": "FUT", "BAG": "OPT", "BOND": "OPT"}
+"""Kinds that keep the hours of another kind."""
 
 
 class Span(NamedTuple):
@@ -57,6 +59,7 @@ def day_of(at: float) -> date:
 @lru_cache(maxsize=2048)
 def regular(sec_type: str, day: date) -> Span | None:
     """The regular (liquid) hours that begin on that day."""
+    sec_type = HOURS.get(sec_type, sec_type)
     if sec_type == "CASH":
         return trading(sec_type, day)
     if not is_trading_day(day):
@@ -71,6 +74,7 @@ def trading(sec_type: str, day: date) -> Span | None:
 
     Sessions of futures (18:00 to 17:00) and currencies (17:15 to 17:00) begin the evening before.
     """
+    sec_type = HOURS.get(sec_type, sec_type)
     if sec_type == "STK":
         if not is_trading_day(day):
             return None

@@ -12,8 +12,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.contracts import rules
+from simulator.contracts.contract import family
 from simulator.market import calendar, options
 from simulator.market.noise import STEP, Course, Path, mixed, uniform
+from simulator.trading.combination import quote_of
 from simulator.trading.market import Phase, Quote
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ TRADE = 90
 ALWAYS, EXCHANGE = "always", "exchange"
 QUOTES_KEPT, DAYS_KEPT = 2_000, 1_000
 OPTIONS, FUTURES = frozenset({"OPT", "FOP"}), frozenset({"FUT", "CONTFUT"})
+WHOLE_DAY = frozenset({"FUT", "CONTFUT", "FOP", "CASH"})
+"""Kinds whose regular hours go around the clock."""
 VOLUMES = {"STK": 3.5e9, "FUT": 1.2e6, "OPT": 900.0}
 
 
@@ -73,6 +77,8 @@ class Market:
 
     def quote(self, contract: Contract, at: float) -> Quote:
         """The prices at a moment; while the market is closed, those at its last close."""
+        if contract.sec_type == "BAG":
+            return quote_of(self, contract, at)
         moment = self.moment(contract, at)
         known = self._quotes.get(contract.con_id)
         if known and known[0] == moment:
@@ -143,10 +149,10 @@ class Market:
 
     def implied_volatility(self, contract: Contract, at: float) -> float:
         """The volatility of an option's surface, or an underlying's 30-day one."""
-        option = contract.sec_type == "OPT"
+        option = contract.sec_type in OPTIONS
         underlying = self._underlying(contract) if option else contract
         instrument = self.catalog.instruments.get(underlying.con_id if underlying else 0)
-        base = instrument.volatility if instrument else 0.2
+        base = instrument.volatility if instrument else self._future_volatility(contract)
         key = underlying.con_id if underlying else contract.con_id
         level = base * math.exp(self._path(key, "volatility", 0.8).at(at) * 0.5)
         if not option:
@@ -155,6 +161,15 @@ class Market:
         distance = math.log(contract.strike / self._raw_spot(contract, at)) / math.sqrt(years)
         smile = max(min(-0.10 * distance + 0.09 * distance * distance, 1.5), -0.3)
         return max(level * (1 + smile), 0.03)
+
+    def _future_volatility(self, option: Contract) -> float:
+        root = self.catalog.roots.get(option.symbol)
+        under = self.catalog.index_of(root) if root else None
+        return (
+            self.catalog.instruments[under.con_id].volatility
+            if under
+            else (root.volatility if root else 0.2)
+        )
 
     def historical_volatility(self, contract: Contract, at: float) -> float:
         """The deviation of daily returns over 30 days, per year; the same all day."""
@@ -209,7 +224,7 @@ class Market:
 
     def volume(self, contract: Contract, start: float, end: float, lot: int = 1) -> float:
         """What is traded between two moments, in whole lots; parts add up to the whole."""
-        if contract.sec_type not in VOLUMES:
+        if family(contract.sec_type) not in VOLUMES:
             return 0.0
         day, last = calendar.day_of(start), calendar.day_of(end)
         total = int(self._traded(contract, end, last)) // lot
@@ -243,7 +258,7 @@ class Market:
         if self.hours == ALWAYS or calendar.span_at(kind, at, liquid=True):
             return Phase.REGULAR
         if calendar.span_at(kind, at, liquid=False):
-            return Phase.REGULAR if kind in ("FUT", "CASH") else Phase.EXTENDED
+            return Phase.REGULAR if kind in WHOLE_DAY else Phase.EXTENDED
         return Phase.CLOSED
 
     def next_open(self, contract: Contract, at: float) -> float:
@@ -257,7 +272,7 @@ class Market:
 
     def day_end(self, contract: Contract, at: float, *, outside: bool) -> float:
         """When a DAY order placed at that moment expires; `outside`: with extended hours."""
-        whole = outside or contract.sec_type in ("FUT", "CASH")
+        whole = outside or contract.sec_type in WHOLE_DAY
         span = calendar.span_at(contract.sec_type, at, liquid=not whole)
         return (span or calendar.next_span(contract.sec_type, at, liquid=not whole)).end
 
@@ -303,7 +318,7 @@ class Market:
 
     def _half_spread(self, contract: Contract, middle: float) -> float:
         share = {"STK": 0.00004, "FUT": 0.00002, "CASH": 0.00003, "OPT": 0.008}
-        return middle * share.get(contract.sec_type, 0.0)
+        return middle * share.get(family(contract.sec_type), 0.0)
 
     def _day_bounds(self, contract: Contract, at: float) -> tuple[float, float]:
         """When the day of a moment began, and the last close before it."""
@@ -314,7 +329,7 @@ class Market:
     def _day_volume(self, contract: Contract, day: date) -> float:
         if not calendar.trading(contract.sec_type, day):
             return 0.0
-        usual = VOLUMES[contract.sec_type]
+        usual = VOLUMES[family(contract.sec_type)]
         if contract.sec_type == "STK":
             usual /= self.catalog.instruments[contract.con_id].price
         return usual * (0.6 + 0.8 * uniform(self._seed ^ contract.con_id, day.toordinal()))

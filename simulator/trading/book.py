@@ -32,8 +32,8 @@ class ExecutionFilter:
         pairs = (
             (self.client_id, order.client_id),
             (self.account, order.account),
-            (self.symbol, order.contract.symbol),
-            (self.sec_type, order.contract.sec_type),
+            (self.symbol, execution.contract.symbol),
+            (self.sec_type, execution.contract.sec_type),
             (self.exchange, execution.exchange),
             (SIDES.get(self.side, self.side), execution.side),
         )

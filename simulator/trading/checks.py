@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.contracts.rules import step_at
+from simulator.contracts.order_types import ADAPTIVE, CASH_QUANTITY, ORDER_TYPES, TIMES
+from simulator.contracts.rules import size_step, step_at
+from simulator.trading.refusal import RefusedError
 from simulator.trading.terms import (
     CLOSE_TYPES,
     LIMIT_TYPES,
-    ORDER_TYPES,
+    PEGGED_TYPES,
     STOP_TYPES,
     TIMES_IN_FORCE,
     TRAILING_TYPES,
     Terms,
     flag,
+    word,
 )
 
 if TYPE_CHECKING:
@@ -26,13 +29,14 @@ NOT_SUPPORTED = {"eTradeOnly": 10268, "firmQuoteOnly": 10269}
 """Attributes that gateways no longer take; ibapi 9.81 sends them unless they are set to False."""
 
 
-class RefusedError(Exception):
-    """The gateway refuses; `code` and `text` are those of its error message."""
-
-    def __init__(self, code: int, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
+UNSUPPORTED = (
+    *("scalePriceIncrement", "hedgeType", "adjustedOrderType", "deltaNeutralOrderType"),
+    *("discretionaryAmt", "minQty", "volatility", "nbboPriceCap"),
+)
+"""Attributes that would change what an order does and that are not played."""
+GROUPS = ("faGroup", "faProfile", "faMethod", "faPercentage")
+PRIORITIES = frozenset({"Urgent", "Normal", "Patient"})
+INVALID = "Error validating request.-'bW' : cause - "
 
 
 def check_account(account: str, accounts: Sequence[str]) -> str:
@@ -68,6 +72,7 @@ def check_terms(contract: Contract, terms: Terms) -> None:
         raise RefusedError(
             203, f"The security {contract.symbol} is not available or allowed for this account."
         )
+    _check_attributes(contract, terms)
     for name, code in NOT_SUPPORTED.items():
         if flag(terms.sent, name):
             raise RefusedError(
@@ -76,9 +81,9 @@ def check_terms(contract: Contract, terms: Terms) -> None:
     if terms.quantity <= 0:
         raise RefusedError(434, "The order size cannot be zero.")
     _check_fraction(contract, terms)
-    if terms.order_type not in ORDER_TYPES:
+    if terms.order_type not in ORDER_TYPES.get(contract.sec_type, ()):
         raise RefusedError(387, "Unsupported order type for this exchange and security type.")
-    _check_tif(terms)
+    _check_tif(contract, terms)
     _check_prices(contract, terms)
 
 
@@ -87,11 +92,46 @@ def _check_fraction(contract: Contract, terms: Terms) -> None:
         raise RefusedError(
             10243, "Fractional-sized order cannot be placed via API. Please refer to the docs."
         )
+    step = size_step(contract)
+    if abs(terms.quantity / step - round(terms.quantity / step)) > 1e-6:
+        raise RefusedError(
+            321, f"{INVALID}The size {terms.quantity:g} is no multiple of the increment {step:g}."
+        )
 
 
-def _check_tif(terms: Terms) -> None:
+def _check_attributes(contract: Contract, terms: Terms) -> None:
+    for name in GROUPS:
+        if word(terms.sent, name):
+            raise RefusedError(321, f"{INVALID}{name} is for accounts of financial advisors only")
+    for name in UNSUPPORTED:
+        if word(terms.sent, name) not in {"", "0", "0.0", "None"}:
+            raise RefusedError(321, f"{INVALID}The order attribute {name} is not supported")
+    if terms.cash_quantity and contract.sec_type not in CASH_QUANTITY:
+        raise RefusedError(10244, "Cash quantity cannot be used for this order.")
+    _check_algorithm(contract, terms)
+
+
+def _check_algorithm(contract: Contract, terms: Terms) -> None:
+    name = word(terms.sent, "algoStrategy")
+    if not name:
+        return
+    if name != "Adaptive" or contract.sec_type not in ADAPTIVE:
+        raise RefusedError(321, f"{INVALID}Algo definition not found: {name}")
+    if terms.order_type not in {"MKT", "LMT"}:
+        raise RefusedError(321, f"{INVALID}Adaptive takes order types MKT and LMT only")
+    rows = terms.sent.get("algoParams") or []
+    given = {row[0]: row[1] for row in rows if isinstance(row, tuple)}
+    priority = given.pop("adaptivePriority", None)
+    if priority not in PRIORITIES or given:
+        named = f"adaptivePriority={priority}" if not given else next(iter(given))
+        raise RefusedError(321, f"{INVALID}Invalid algo parameter: {named}")
+
+
+def _check_tif(contract: Contract, terms: Terms) -> None:
     tif = terms.tif
     if tif and tif not in TIMES_IN_FORCE:
+        raise RefusedError(10052, f"Invalid time in force:{tif}.")
+    if tif and tif not in TIMES.get(contract.sec_type, ()):
         raise RefusedError(10052, f"Invalid time in force:{tif}.")
     if terms.order_type in CLOSE_TYPES and tif not in {"", "DAY"}:
         raise RefusedError(113, "The Tif option should be set to DAY for MOC and LOC orders.")
@@ -119,7 +159,9 @@ def _check_prices(contract: Contract, terms: Terms) -> None:
             321, "Error validating request.-'bW' : cause - Please enter a stop price."
         )
     stop = terms.trail_stop if kind in TRAILING_TYPES else terms.aux
-    for price in (terms.limit if kind in LIMIT_TYPES else None, stop):
+    if kind in PEGGED_TYPES:
+        stop = None
+    for price in (terms.limit if kind in LIMIT_TYPES | PEGGED_TYPES else None, stop):
         if price is not None:
             check_increment(contract, price)
 
@@ -131,7 +173,7 @@ def check_increment(contract: Contract, price: float) -> None:
         RefusedError: 110.
     """
     steps = price / step_at(contract, price)
-    if price < 0 or abs(steps - round(steps)) > 1e-6:
+    if (price < 0 and contract.sec_type != "BAG") or abs(steps - round(steps)) > 1e-6:
         raise RefusedError(
             110, "The price does not conform to the minimum price variation for this contract."
         )

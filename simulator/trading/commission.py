@@ -23,6 +23,7 @@ TARIFFS = {
     "STK": Tariff(per_unit=0.005, least=1.0, most_of_value=0.01),
     "OPT": Tariff(per_unit=0.65, least=1.0),
     "FUT": Tariff(per_unit=2.25),
+    "FOP": Tariff(per_unit=1.42),
     "CASH": Tariff(per_value=0.00002, least=2.0),
 }
 

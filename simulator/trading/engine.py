@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from simulator.contracts.order_types import CASH_QUANTITY
 from simulator.trading import groups
 from simulator.trading.book import Book
-from simulator.trading.checks import RefusedError, check_account, check_change, check_terms
+from simulator.trading.checks import check_account, check_change, check_terms
 from simulator.trading.hours import eastern, may_trade, set_times
 from simulator.trading.matcher import Matcher
 from simulator.trading.order import Order, Status
+from simulator.trading.refusal import RefusedError
 from simulator.trading.terms import STOP_TYPES, TRAILING_TYPES
 
 if TYPE_CHECKING:
@@ -118,6 +121,7 @@ class Engine:
     def deadlines(self, order: Order, at: float) -> list[float]:
         """The moments at which something becomes of the order by itself."""
         moments = [order.active_from, order.expires_at or 0.0, order.auction_at or 0.0]
+        moments += [each.value for each in order.terms.conditions if each.contract is None]
         if not may_trade(order, self.market, at):
             moments.append(self.market.next_open(order.contract, at))
         return sorted({moment for moment in moments if moment > at})
@@ -131,9 +135,10 @@ class Engine:
             self._refuse_used(client_id, order_id)
         self.book.use(client_id, order_id)
         account = check_account(terms.account, self.accounts)
+        terms = self._sized(contract, terms, at)
         check_terms(contract, terms)
         order = Order(0, client_id, order_id, contract, terms, account, at)
-        order.quantity, order.limit = terms.quantity, terms.limit
+        order.quantity, order.limit = terms.quantity, _limit(terms)
         order.stop = _stop(terms)
         set_times(order, self.market, at)
         if order.expires_at is not None and order.expires_at <= at:
@@ -154,6 +159,14 @@ class Engine:
             self._submit(member, at)
         self._submit(order, at)
         return order
+
+    def _sized(self, contract: Contract, terms: Terms, at: float) -> Terms:
+        """Terms that name a quantity: money buys what it buys at the price of the moment."""
+        if not terms.cash_quantity or terms.quantity or contract.sec_type not in CASH_QUANTITY:
+            return terms
+        quote = self.market.quote(contract, at)
+        price = terms.limit or (quote.ask if terms.buys else quote.bid)
+        return replace(terms, quantity=round(terms.cash_quantity / price, 2))
 
     def _refuse_used(self, client_id: int, order_id: int) -> None:
         existing = self.book.find(client_id, order_id)
@@ -207,6 +220,7 @@ class Engine:
         check_change(contract, order.contract, terms, order.filled)
         if terms.action != order.terms.action:
             raise RefusedError(105, "Order being modified does not match original order.")
+        terms = self._sized(contract, terms, at)
         check_terms(contract, terms)
         if terms.what_if:
             raise RefusedError(
@@ -217,8 +231,10 @@ class Engine:
         set_times(changed, self.market, at)
         order.active_from, order.expires_at = changed.active_from, changed.expires_at
         order.auction_at = changed.auction_at
-        order.terms, order.quantity, order.limit = terms, terms.quantity, terms.limit
-        order.looked_at = None
+        if terms.conditions != order.terms.conditions:
+            order.released = False
+        order.terms, order.quantity, order.limit = terms, terms.quantity, _limit(terms)
+        order.looked_at = order.peg = None
         if not order.triggered:
             order.stop = _stop(terms)
         if newly_sent:
@@ -231,6 +247,11 @@ class Engine:
             self.listener.order_shown(order)
             self.matcher.settle(order, at)
         return order
+
+
+def _limit(terms: Terms) -> float | None:
+    """The limit that an order begins with; market-to-limit finds its own."""
+    return None if terms.order_type == "MTL" else terms.limit
 
 
 def _stop(terms: Terms) -> float | None:

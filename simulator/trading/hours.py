@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from simulator.trading.checks import RefusedError
 from simulator.trading.market import Phase
+from simulator.trading.refusal import RefusedError
 from simulator.trading.terms import CLOSE_TYPES, LIMIT_TYPES
 
 if TYPE_CHECKING:

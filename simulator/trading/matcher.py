@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.account.margin import Trade
 from simulator.trading import groups
+from simulator.trading.combination import leg_prices, legs_of, quote_of
 from simulator.trading.commission import commission
+from simulator.trading.conditions import hold
 from simulator.trading.hours import may_trade
 from simulator.trading.matching import Fill, auction, match, trailed, watch
 from simulator.trading.order import DUST, Execution, Order, Status
@@ -47,13 +50,16 @@ class Matcher:
         if order.expires_at is not None and at >= order.expires_at:
             self.cancel(order, at)
         elif order.transmitted:
+            if self._conditions_end(order, at):
+                return
             self.settle(order, at)
             if fills and not order.done:
                 self._fill(order, at)
 
     def settle(self, order: Order, at: float) -> None:
         """Bring the order's status up to what it is at this moment; says so when it changed."""
-        if not groups.waits_for_parent(order) and at >= order.active_from:
+        begun = at >= order.active_from and not order.conditioned
+        if begun and not groups.waits_for_parent(order):
             self._watch(order, at)
         status, held = self._status(order, at)
         if (status, held) != (order.status, order.why_held):
@@ -81,7 +87,15 @@ class Matcher:
         """What the order would do to its account."""
         signed = order.remaining * order.terms.sign
         price = self._expected_price(order, at)
-        return self._ledger.preview(order.account, order.contract, signed, price, at)
+        legs = legs_of(order.contract)
+        if not legs:
+            return self._ledger.preview(order.account, order.contract, signed, price, at)
+        prices = leg_prices(self._market, order.contract, price, at)
+        trades = [
+            Trade(leg.contract, signed * leg.ratio * leg.sign, abs(each))
+            for leg, each in zip(legs, prices, strict=True)
+        ]
+        return self._ledger.preview_all(order.account, trades, at)
 
     def refusal(self, order: Order, at: float) -> str:
         """Why the broker refuses an order; empty when it does not."""
@@ -99,8 +113,20 @@ class Matcher:
 
     # the parts of a step
 
+    def _conditions_end(self, order: Order, at: float) -> bool:
+        """Look at the conditions; whether they cancelled the order."""
+        terms = order.terms
+        if not terms.conditions or order.released or groups.waits_for_parent(order):
+            return False
+        if hold(terms.conditions, self._market, at, outside=terms.conditions_outside):
+            order.released = True
+            if terms.conditions_cancel:
+                self.cancel(order, at)
+                return True
+        return False
+
     def _watch(self, order: Order, at: float) -> None:
-        quote = self._market.quote(order.contract, at)
+        quote = quote_of(self._market, order.contract, at)
         if may_trade(order, self._market, at) or order.stop is None:
             watch(order, quote)
             if order.stop is None and order.terms.order_type in TRAILING_TYPES:
@@ -109,12 +135,12 @@ class Matcher:
     def _status(self, order: Order, at: float) -> tuple[Status, str]:
         held = groups.why_held(order)
         waits = held or order.auction_at is not None or at < order.active_from
-        if waits or not may_trade(order, self._market, at):
+        if waits or order.conditioned or not may_trade(order, self._market, at):
             return Status.PRE_SUBMITTED, held
         return Status.SUBMITTED, held
 
     def _fill(self, order: Order, at: float) -> None:
-        if groups.why_held(order) or at < order.active_from:
+        if groups.why_held(order) or at < order.active_from or order.conditioned:
             return
         if order.auction_at is not None:
             if at >= order.auction_at:
@@ -122,7 +148,7 @@ class Matcher:
             return
         if not may_trade(order, self._market, at):
             return
-        fill = match(order, self._market.quote(order.contract, at))
+        fill = match(order, quote_of(self._market, order.contract, at))
         order.looked_at = at
         if fill:
             self._execute(order, fill, at)
@@ -130,7 +156,7 @@ class Matcher:
             self.cancel(order, at)
 
     def _at_auction(self, order: Order, auction_at: float, at: float) -> None:
-        fill = auction(order, self._market.quote(order.contract, auction_at))
+        fill = auction(order, quote_of(self._market, order.contract, auction_at))
         if fill:
             self._execute(order, fill, at)
         else:
@@ -140,31 +166,61 @@ class Matcher:
         total = order.filled + fill.quantity
         paid = order.average_price * order.filled + fill.price * fill.quantity
         order.filled, order.average_price, order.last_price = total, paid / total, fill.price
-        due = commission(order.contract, total, order.average_price)
+        if order.terms.order_type == "MTL" and order.limit is None:
+            order.limit = fill.price
+        executions = self._executions(order, fill, at)
+        self._book.executions.extend(executions)
+        if order.remaining <= DUST:
+            self._end(order, Status.FILLED, at, f"Filled Size: {order.filled:g}")
+        for execution in executions:
+            self._listener.executed(execution)
+        self._listener.order_shown(order)
+        for execution in executions:
+            if execution.has_commission:
+                self._listener.commissioned(execution)
+        self._after_fill(order, fill.quantity, at)
+
+    def _executions(self, order: Order, fill: Fill, at: float) -> list[Execution]:
+        """What a fill is told as; of a combination the whole and then each leg."""
+        exec_id, venue = self._identifiers.exec_id(), self._venue(order)
+        legs = legs_of(order.contract)
+        if legs:
+            return self._by_leg(order, fill, at, exec_id)
+        due = commission(order.contract, order.filled, order.average_price)
         fee = round(due - order.commission, 6)
         order.commission = due
         signed = fill.quantity * order.terms.sign
         realized = self._ledger.trade(order.account, order.contract, signed, fill.price, fee, at)
-        execution = Execution(
-            self._identifiers.exec_id(),
-            order,
-            at,
-            self._venue(order),
-            fill.quantity,
-            fill.price,
-            order.filled,
-            order.average_price,
-            fill.liquidity,
-            fee,
-            realized,
+        numbers = (fill.quantity, fill.price, order.filled, order.average_price)
+        return [Execution(exec_id, order, at, venue, *numbers, fill.liquidity, fee, realized)]
+
+    def _by_leg(self, order: Order, fill: Fill, at: float, exec_id: str) -> list[Execution]:
+        legs = legs_of(order.contract)
+        prices = leg_prices(self._market, order.contract, fill.price, at)
+        order.leg_costs = order.leg_costs or [0.0] * len(legs)
+        numbers = (fill.quantity, fill.price, order.filled, order.average_price)
+        whole = Execution(
+            exec_id, order, at, order.contract.exchange, *numbers, fill.liquidity, 0.0, None
         )
-        self._book.executions.append(execution)
-        if order.remaining <= DUST:
-            self._end(order, Status.FILLED, at, f"Filled Size: {order.filled:g}")
-        self._listener.executed(execution)
-        self._listener.order_shown(order)
-        self._listener.commissioned(execution)
-        self._after_fill(order, fill.quantity, at)
+        found = [whole]
+        head, _, tail = exec_id.rpartition(".01.")
+        for place, (leg, price) in enumerate(zip(legs, prices, strict=True)):
+            quantity, total = fill.quantity * leg.ratio, order.filled * leg.ratio
+            order.leg_costs[place] += quantity * price
+            fee = commission(leg.contract, quantity, price)
+            order.commission = round(order.commission + fee, 6)
+            signed = quantity * leg.sign * order.terms.sign
+            realized = self._ledger.trade(order.account, leg.contract, signed, price, fee, at)
+            numbers = (quantity, price, total, order.leg_costs[place] / total)
+            venue = leg.contract.primary_exchange or leg.contract.exchange
+            found.append(
+                Execution(
+                    *(f"{head}.{place + 2:02}.{tail}", order, at, venue),
+                    *numbers,
+                    *(fill.liquidity, fee, realized, leg),
+                )
+            )
+        return found
 
     def _after_fill(self, order: Order, quantity: float, at: float) -> None:
         for other, taken in groups.reductions(self._book, order, quantity):
@@ -187,7 +243,7 @@ class Matcher:
             return order.limit
         if order.stop is not None:
             return order.stop
-        quote = self._market.quote(order.contract, at)
+        quote = quote_of(self._market, order.contract, at)
         return quote.ask if order.terms.buys else quote.bid
 
     def _venue(self, order: Order) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.trading.terms import LIMIT_TYPES, STOP_TYPES, TRAILING_TYPES
+from simulator.trading.terms import LIMIT_TYPES, PEGGED_TYPES, STOP_TYPES, TRAILING_TYPES
 
 if TYPE_CHECKING:
     from simulator.trading.market import Quote
@@ -72,10 +72,15 @@ def match(order: Order, quote: Quote) -> Fill | None:
     """What a live order gets from this quote, if anything."""
     buys = order.terms.buys
     price, size = (quote.ask, quote.ask_size) if buys else (quote.bid, quote.bid_size)
-    if price <= 0 or size <= 0:
+    if (price <= 0 and order.contract.sec_type != "BAG") or size <= 0:
         return None
     quantity, liquidity = min(order.remaining, size), 2
-    if order.terms.order_type in LIMIT_TYPES and order.limit is not None:
+    if order.terms.order_type in PEGGED_TYPES:
+        pegged = _pegged(order, quote)
+        if pegged is None:
+            return None
+        price, liquidity = pegged
+    elif order.terms.order_type in {*LIMIT_TYPES, "MTL"} and order.limit is not None:
         if (price > order.limit) if buys else (price < order.limit):
             return None
         if order.looked_at is not None:
@@ -84,6 +89,31 @@ def match(order: Order, quote: Quote) -> Fill | None:
     if quantity <= 0 or (whole and quantity < order.remaining):
         return None
     return Fill(quantity, price, liquidity)
+
+
+def _pegged(order: Order, quote: Quote) -> tuple[float, int] | None:
+    """Price and liquidity at which an order that follows the quote trades now, if it does.
+
+    At the middle it trades at once, unless it is to stay away from it; beside the best price of
+    its own side it waits until the other side comes, and never steps back.
+    """
+    terms, sign = order.terms, order.terms.sign
+    cap, offset = terms.limit, terms.aux or 0.0
+    at_middle = terms.order_type == "MIDPRICE" or (terms.order_type == "PEG MID" and not offset)
+    if at_middle:
+        within = cap is None or quote.middle * sign <= cap * sign
+        return (round(quote.middle, 6), 2) if within else None
+    other, own = (quote.ask, quote.bid) if terms.buys else (quote.bid, quote.ask)
+    stood = order.peg
+    if stood is not None and other * sign <= stood * sign:
+        return stood, 1
+    wanted = own + offset * sign if terms.order_type == "REL" else quote.middle - offset * sign
+    if cap is not None:
+        wanted = min(wanted * sign, cap * sign) * sign
+    order.peg = wanted if stood is None else max(wanted * sign, stood * sign) * sign
+    if other * sign <= order.peg * sign:
+        return other, 2
+    return None
 
 
 def auction(order: Order, quote: Quote) -> Fill | None:

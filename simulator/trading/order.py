@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.contracts.contract import Leg
     from simulator.trading.market import Contract
     from simulator.trading.terms import Terms
 
@@ -59,6 +60,12 @@ class Order:
     """When an order for the open or the close is matched."""
     looked_at: float | None = None
     """When it was last held against the market while it could trade."""
+    peg: float | None = None
+    """Where an order that follows the quote stands now."""
+    released: bool = False
+    """Its conditions have held."""
+    leg_costs: list[float] = field(default_factory=list)
+    """Price times quantity that each leg of a combination was filled at so far."""
     parent: Order | None = None
     completed_at: float | None = None
     completed_reason: str = ""
@@ -68,6 +75,12 @@ class Order:
         """What is still to be filled."""
         left = self.quantity - self.filled
         return left if left > DUST else 0.0
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether it still waits for conditions that let it go."""
+        terms = self.terms
+        return bool(terms.conditions) and not self.released and not terms.conditions_cancel
 
     @property
     def done(self) -> bool:
@@ -120,11 +133,24 @@ class Execution:
     commission: float
     realized: float | None
     """Profit of the part that closed a position, commission taken off; None when it only opened."""
+    leg: Leg | None = None
+    """The part of a combination that was filled."""
+
+    @property
+    def contract(self) -> Contract:
+        """What was filled: the order's contract, or one leg of it."""
+        return self.leg.contract if self.leg else self.order.contract
 
     @property
     def side(self) -> str:
         """BOT or SLD."""
-        return "BOT" if self.order.terms.buys else "SLD"
+        sign = self.order.terms.sign * (self.leg.sign if self.leg else 1)
+        return "BOT" if sign > 0 else "SLD"
+
+    @property
+    def has_commission(self) -> bool:
+        """Whether a commission report belongs to it: a combination is paid for by its legs."""
+        return self.order.contract.sec_type != "BAG" or self.leg is not None
 
     def shown(self) -> dict[str, Any]:
         """The form of `GET /book`."""
@@ -135,10 +161,10 @@ class Execution:
             "orderId": self.order.order_id,
             "orderRef": self.order.terms.order_ref,
             "account": self.order.account,
-            "conId": self.order.contract.con_id,
-            "symbol": self.order.contract.symbol,
-            "secType": self.order.contract.sec_type,
-            "currency": self.order.contract.currency,
+            "conId": self.contract.con_id,
+            "symbol": self.contract.symbol,
+            "secType": self.contract.sec_type,
+            "currency": self.contract.currency,
             "side": self.side,
             "quantity": self.quantity,
             "price": self.price,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulator.trading.conditions import Condition
 
 Rows = list[tuple[str, ...]]
 Values = Mapping[str, "str | Rows"]
@@ -13,10 +17,12 @@ LIMIT_TYPES = frozenset({"LMT", "STP LMT", "LIT", "LOC", "TRAIL LIMIT"})
 STOP_TYPES = frozenset({"STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT"})
 TRAILING_TYPES = frozenset({"TRAIL", "TRAIL LIMIT"})
 CLOSE_TYPES = frozenset({"MOC", "LOC"})
-ORDER_TYPES = frozenset({"MKT", "MOC"}) | LIMIT_TYPES | STOP_TYPES
+PEGGED_TYPES = frozenset({"MIDPRICE", "REL", "PEG MID"})
+"""Types whose price follows the quote; their limit is a cap and may be left out."""
 TIMES_IN_FORCE = frozenset({"DAY", "GTC", "IOC", "FOK", "GTD", "OPG"})
 
 ALIASES = {"STPLMT": "STP LMT", "TRAILLIMIT": "TRAIL LIMIT", "LMTCLS": "LOC", "MKTCLS": "MOC"}
+ALIASES |= {"PEGMID": "PEG MID", "MIDPX": "MIDPRICE"}
 UNSET = frozenset({"", "2147483647", "9223372036854775807"})
 
 
@@ -85,6 +91,12 @@ class Terms:
     trail_stop: float | None
     trail_percent: float | None
     limit_offset: float | None
+    cash_quantity: float
+    """Money to spend instead of a quantity; 0 when it is not used."""
+    conditions: tuple[Condition, ...]
+    """Read from `sent` by the gateway, which knows the contracts that they name."""
+    conditions_cancel: bool
+    conditions_outside: bool
     sent: Values
 
     @classmethod
@@ -116,6 +128,10 @@ class Terms:
             trail_stop=number(values, "trailStopPrice"),
             trail_percent=number(values, "trailingPercent"),
             limit_offset=number(values, "lmtPriceOffset"),
+            cash_quantity=number(values, "cashQty") or 0.0,
+            conditions=(),
+            conditions_cancel=flag(values, "conditionsCancelOrder"),
+            conditions_outside=flag(values, "conditionsIgnoreRth"),
             sent=values,
         )
 

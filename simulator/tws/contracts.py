@@ -33,6 +33,25 @@ if TYPE_CHECKING:
     from simulator.tws.wire import Reader
 
 CONTRACT_DETAILS_END = 52
+SEC_TYPES = frozenset(
+    {"STK", "OPT", "FUT", "CONTFUT", "FUT+CONTFUT", "FOP", "IND", "CASH", "BAG", "BOND", "BILL"}
+    | {
+        "CFD",
+        "CMDTY",
+        "CRYPTO",
+        "FUND",
+        "IOPT",
+        "NEWS",
+        "WAR",
+        "EVENT",
+        "FIXED",
+        "SLB",
+        "ICU",
+        "ICS",
+    }
+)
+"""The kinds of contracts that the API knows, also those of which nothing is listed here."""
+NO_KIND = "Please enter a valid security type"
 CHAIN_END = 76
 LETTERS = {
     "AMEX": "A", "NYSENAT": "C", "ISE": "I", "EDGEA": "J", "DRCTEDGE": "K", "CHX": "M",
@@ -44,6 +63,13 @@ BBO_EXCHANGES = {"STK": "9c0001", "OPT": "9c0002"}
 """The key in tickReqParams by which a client asks for the smart components."""
 
 
+def venue_of(contract: Contract) -> str:
+    """The exchange that ticks of a contract name: where it is listed or traded most."""
+    if contract.exchange != "SMART":
+        return contract.exchange
+    return "CBOE" if contract.kind == "OPT" else contract.primary_exchange
+
+
 @handles(9, upstream=True)
 def request_contract_details(session: Session, fields: Reader) -> None:
     """Send every contract that fits, then the end; 200 when none does."""
@@ -52,7 +78,12 @@ def request_contract_details(session: Session, fields: Reader) -> None:
     query = fields.contract()
     if fields.boolean():
         query = replace(query, include_expired=True)
-    if not query.con_id and not (query.symbol or query.local_symbol):
+    if fields.more:
+        query = replace(query, sec_id_type=fields.text(), sec_id=fields.text())
+    if query.sec_type not in SEC_TYPES and not (query.con_id or query.sec_id):
+        session.error(request_id, 321, f"Error validating request.-'bW' : cause - {NO_KIND}")
+        return
+    if not query.con_id and not (query.symbol or query.local_symbol or query.sec_id):
         cause = "Please enter a local symbol or symbol"
         session.error(request_id, 321, f"Error validating request.-'bW' : cause - {cause}")
         return
@@ -117,32 +148,42 @@ def _roots(session: Session) -> list[Any]:
 @handles(78, upstream=True)
 def request_option_chain(session: Session, fields: Reader) -> None:
     """Send expirations and strikes for each class and exchange, then the end."""
-    request_id, symbol = fields.integer(), fields.text()
-    fields.skip(2)
+    request_id, symbol, venue = fields.integer(), fields.text(), fields.text().upper()
+    fields.skip(1)
     con_id = fields.integer()
     contract = session.world.catalog.by_id(con_id)
     if contract is None or contract.symbol != symbol.upper():
         cause = "Invalid contract id" if contract is None else "Invalid symbol"
         session.error(request_id, 321, f"Error validating request.-'cI' : cause - {cause}")
         return
-    session.stream(_chains(session, request_id, contract))
+    session.stream(_chains(session, request_id, contract, venue))
 
 
-def _chains(session: Session, request_id: int, underlying: Contract) -> Iterator[bytes]:
+def _chains(session: Session, request_id: int, underlying: Contract, venue: str) -> Iterator[bytes]:
+    """Options on a future come for its exchange, those on anything else without one."""
     today = day_of(session.world.clock.time())
-    for listed in session.world.catalog.classes_on(underlying.con_id):
-        content = _chain(listed) | {"request_id": request_id}
-        content["expirations"] = [{"day": f"{day:%Y%m%d}"} for day in listed.expirations(today)]
-        for exchange in OPTION_EXCHANGES.split(","):
-            yield frame(CHAIN.values(session.version, content | {"exchange": exchange}))
+    catalog = session.world.catalog
+    future = underlying.sec_type == "FUT"
+    if future:
+        found = catalog.options_on(underlying, today)
+    else:
+        classes = [] if venue else catalog.classes_on(underlying.con_id)
+        found = [(listed, listed.expirations(today)) for listed in classes]
+    for listed, days in found:
+        content = _chain(listed, underlying) | {"request_id": request_id}
+        content["expirations"] = [{"day": f"{day:%Y%m%d}"} for day in days]
+        exchanges = [underlying.exchange] if future else OPTION_EXCHANGES.split(",")
+        for exchange in exchanges:
+            if not future or venue in ("", exchange):
+                yield frame(CHAIN.values(session.version, content | {"exchange": exchange}))
     yield frame((CHAIN_END, request_id))
 
 
-def _chain(listed: OptionClass) -> dict[str, Any]:
+def _chain(listed: OptionClass, underlying: Contract) -> dict[str, Any]:
     return {
-        "underlying_id": listed.underlying.con_id,
+        "underlying_id": underlying.con_id,
         "trading_class": listed.name,
-        "multiplier": "100",
+        "multiplier": underlying.multiplier or "100",
         "strikes": [{"strike": strike} for strike in listed.strikes()],
     }
 

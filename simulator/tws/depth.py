@@ -47,9 +47,7 @@ def request_market_depth(session: Session, fields: Reader) -> None:
     if contract is None:
         return
     running = sum(kind == DEPTH for kind, _ in session.subscriptions)
-    if contract.sec_type not in ("STK", "FUT", "CASH") or (
-        contract.exchange == "SMART" and not smart
-    ):
+    if contract.kind not in ("STK", "FUT", "CASH") or (contract.exchange == "SMART" and not smart):
         session.error(request_id, 10092, NOT_SUPPORTED)
     elif running >= SUBSCRIPTIONS:
         text = f"Max number ({SUBSCRIPTIONS}) of market depth requests has been reached"
@@ -61,7 +59,7 @@ def request_market_depth(session: Session, fields: Reader) -> None:
 def _stream(session: Session, request_id: int, contract: Contract, rows: int, smart: bool) -> None:
     clock = session.world.clock
     known: dict[tuple[int, int], Level] = {}
-    second_level = smart or contract.sec_type == "STK"
+    second_level = smart or contract.kind == "STK"
 
     def look() -> None:
         if blocked(session):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.trading.book import ExecutionFilter
-from simulator.trading.checks import RefusedError
 from simulator.trading.hours import moment
+from simulator.trading.refusal import RefusedError
 from simulator.tws import order_messages as messages
 from simulator.tws.orders import trading_of
 from simulator.tws.registry import handles
@@ -39,4 +39,5 @@ def request_executions(session: Session, fields: Reader) -> None:
         messages.send_execution(session, execution, request_id)
     session.send(EXECUTIONS_END, 1, request_id)
     for execution in found:
-        messages.send_commission(session, execution)
+        if execution.has_commission:
+            messages.send_commission(session, execution)

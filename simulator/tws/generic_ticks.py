@@ -72,13 +72,13 @@ def send_generic(
 def open_interest(world: World, contract: Contract, at: float) -> float:
     """Open contracts of an option or a future on a day."""
     day = day_of(at).toordinal()
-    usual = 250_000 if contract.sec_type == "FUT" else 4_000
+    usual = 250_000 if contract.kind == "FUT" else 4_000
     return float(int(usual * (0.3 + 1.4 * uniform(contract.con_id, day // 30))))
 
 
 def _option_volume(session: Session, request_id: int, contract: Contract, at: float) -> None:
     world = session.world
-    if contract.sec_type == "OPT":
+    if contract.kind == "OPT":
         traded = world.market.day(contract, at).volume
         tick_size(session, request_id, 29 if contract.right == "C" else 30, traded)
     elif world.catalog.classes_on(contract.con_id):
@@ -89,7 +89,7 @@ def _option_volume(session: Session, request_id: int, contract: Contract, at: fl
 
 def _open_interest(session: Session, request_id: int, contract: Contract, at: float) -> None:
     opened = open_interest(session.world, contract, at)
-    if contract.sec_type == "OPT":
+    if contract.kind == "OPT":
         tick_size(session, request_id, 27 if contract.right == "C" else 28, opened)
     elif session.world.catalog.classes_on(contract.con_id):
         tick_size(session, request_id, 27, opened * 300)
@@ -97,19 +97,19 @@ def _open_interest(session: Session, request_id: int, contract: Contract, at: fl
 
 
 def _historical_volatility(session: Session, request_id: int, about: Contract, at: float) -> None:
-    if about.sec_type in ("STK", "IND"):
+    if about.kind in ("STK", "IND"):
         value = session.world.market.historical_volatility(about, at)
         tick_generic(session, request_id, 23, round(value, 6))
 
 
 def _average_option_volume(session: Session, request_id: int, about: Contract, at: float) -> None:
-    if about.sec_type == "STK":
+    if about.kind == "STK":
         day = session.world.market.day(about, at)
         tick_size(session, request_id, 87, float(int(day.volume * OPTIONS_PER_SHARE * 1.05)))
 
 
 def _implied_volatility(session: Session, request_id: int, about: Contract, at: float) -> None:
-    if about.sec_type in ("STK", "IND"):
+    if about.kind in ("STK", "IND"):
         value = session.world.market.implied_volatility(about, at)
         tick_generic(session, request_id, 24, round(value, 6))
 
@@ -130,7 +130,7 @@ def _mark_price(session: Session, request_id: int, about: Contract, at: float) -
 
 
 def _shortable(session: Session, request_id: int, about: Contract, at: float) -> None:
-    if about.sec_type == "STK":
+    if about.kind == "STK":
         tick_generic(session, request_id, 46, 3.0)
         shares = uniform(about.con_id, day_of(at).toordinal())
         tick_size(session, request_id, 89, float(int(1e6 + 4e7 * shares)))
@@ -157,18 +157,18 @@ def _last_regular_trade(session: Session, request_id: int, about: Contract, at: 
 
 
 def _realtime_volatility(session: Session, request_id: int, about: Contract, at: float) -> None:
-    if about.sec_type in ("STK", "IND"):
+    if about.kind in ("STK", "IND"):
         value = session.world.market.historical_volatility(about, at)
         tick_generic(session, request_id, 58, round(value, 6))
 
 
 def _dividends(session: Session, request_id: int, about: Contract, at: float) -> None:
-    if about.sec_type == "STK":
+    if about.kind == "STK":
         tick_string(session, request_id, 59, ",,,")
 
 
 def _future_interest(session: Session, request_id: int, about: Contract, at: float) -> None:
-    if about.sec_type == "FUT":
+    if about.kind == "FUT":
         tick_size(session, request_id, 86, open_interest(session.world, about, at))
 
 

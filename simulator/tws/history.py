@@ -140,8 +140,8 @@ async def _collect(session: Session, asked: Asked) -> list[Bar]:
 def first_listed(contract: Contract, now: float) -> float:
     """Since when a contract has a history: options since half a year, futures two years."""
     ages = {"OPT": 183 * 86_400.0, "FUT": 730 * 86_400.0}
-    if contract.sec_type in ages:
-        return now - ages[contract.sec_type]
+    if contract.kind in ages and contract.sec_type != "CONTFUT":
+        return now - ages[contract.kind]
     return calendar.stamp(bars.FIRST_DAY, 9, 30)
 
 
@@ -259,7 +259,7 @@ def request_head_timestamp(session: Session, fields: Reader) -> None:
     contract = find_contract(session, request_id, query, "cO")
     if contract is None:
         return
-    if contract.sec_type not in ONLY_FOR.get(kind, QUOTED):
+    if contract.kind not in ONLY_FOR.get(kind, QUOTED):
         session.error(request_id, 162, f"{SERVICE}No head time stamp")
         return
     first = first_listed(contract, session.world.clock.time())

@@ -37,6 +37,7 @@ WRONG_TIME = (
     "local time-zone is assumed(deprecated).  You can also provide yyyymmddd-hh:mm:ss time is in "
     "UTC. Note that there is a dash between the date and time in UTC notation."
 )
+NO_END = "Setting end date/time for continuous future security type is not allowed."
 QUOTES = ("MIDPOINT", "BID", "ASK", "BID_ASK")
 
 
@@ -95,16 +96,11 @@ def checked(
         raise RefusedError(321, INVALID + text + "Format: integer{SPACE}unit (S|D|W|M|Y)")
     if kind not in (*bars.KINDS, "SCHEDULE"):
         raise RefusedError(321, f"{INVALID}Incorrect whatToShow: {kind}")
-    if keep and end_text.strip():
-        raise RefusedError(321, f"{INVALID}End date/time must be empty with keepUpToDate")
-    end = periods.parse_end(end_text, now)
-    if end is None:
-        raise RefusedError(10314, WRONG_TIME)
-    end = min(end, now)
-    if kind not in ("SCHEDULE", *QUOTES) and contract.sec_type not in ONLY_FOR[kind]:
+    end = _end(contract, end_text, now, keep=keep)
+    if kind not in ("SCHEDULE", *QUOTES) and contract.kind not in ONLY_FOR[kind]:
         what = f"{contract.symbol}@{contract.exchange} {NAMES.get(kind, kind)}"
         raise RefusedError(162, f"{SERVICE}No historical market data for {what}")
-    if kind in QUOTES and contract.sec_type not in QUOTED:
+    if kind in QUOTES and contract.kind not in QUOTED:
         raise RefusedError(162, no_data(contract, kind))
     if entitlement(session.world, contract) == "none":
         raise RefusedError(162, f"{SERVICE}No market data permissions for {contract.exchange}")
@@ -113,6 +109,18 @@ def checked(
         raise RefusedError(162, f"{SERVICE}Time length exceed max.")
     stretch = Span(start, end)
     return Asked(request_id, contract, stretch, size[1], kind, liquid, date_format == 2, keep)
+
+
+def _end(contract: Contract, text: str, now: float, *, keep: bool) -> float:
+    """The end of a request, at most now."""
+    if text.strip() and contract.sec_type == "CONTFUT":
+        raise RefusedError(10339, NO_END)
+    if text.strip() and keep:
+        raise RefusedError(321, f"{INVALID}End date/time must be empty with keepUpToDate")
+    end = periods.parse_end(text, now)
+    if end is None:
+        raise RefusedError(10314, WRONG_TIME)
+    return min(end, now)
 
 
 def no_data(contract: Contract, kind: str) -> str:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from simulator.market import calendar, periods
+from simulator.tws.contracts import venue_of
 from simulator.tws.history import first_listed
 from simulator.tws.history_request import SERVICE, WRONG_TIME
 from simulator.tws.market_data import find_contract
@@ -71,7 +72,7 @@ def request_historical_ticks(session: Session, fields: Reader) -> None:
 
 
 def _problem(contract: Contract, kind: str, count: int, start: bool, end: bool) -> str:
-    if kind not in LAYOUTS or (kind == "TRADES" and contract.sec_type == "CASH"):
+    if kind not in LAYOUTS or (kind == "TRADES" and contract.kind == "CASH"):
         return f"Incorrect whatToShow: {kind}"
     if not 1 <= count <= LARGEST:
         return f"Number of ticks must be 1 to {LARGEST}"
@@ -117,7 +118,7 @@ def _tick(session: Session, contract: Contract, kind: str, at: float) -> dict[st
         return {"time": int(at), "price": round(quote.middle, 6), "size": 0}
     if kind == "TRADES":
         size = whole(max(quote.bid_size, 1))
-        return {"time": int(at), "price": quote.last, "size": size, "exchange": "NASDAQ"}
+        return {"time": int(at), "price": quote.last, "size": size, "exchange": venue_of(contract)}
     return {
         "time": int(at),
         "bid": quote.bid,
@@ -138,7 +139,7 @@ def request_histogram(session: Session, fields: Reader) -> None:
     if contract is None:
         return
     length = periods.parse_duration(period)
-    if length is None or contract.sec_type in ("CASH", "IND"):
+    if length is None or contract.kind in ("CASH", "IND"):
         session.error(request_id, 162, f"{SERVICE}HMDS query returned no data: {contract.symbol}")
         return
     market, now = session.world.market, session.world.clock.time()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.market import options
 from simulator.trading.market import Phase
-from simulator.tws.contracts import BBO_EXCHANGES
+from simulator.tws.contracts import BBO_EXCHANGES, LETTERS, venue_of
 from simulator.tws.generic_ticks import send_generic
 from simulator.tws.messages import (
     MARKET_DATA_TYPE,
@@ -32,7 +32,9 @@ SNAPSHOT_SECONDS = 0.25
 GREEKS_SECONDS = 1.0
 """How often greeks follow the price."""
 COMPETING = "No market data during competing live session"
-HALTED, EXCHANGE_OF_LAST = 49, "Q"
+HALTED = 49
+COMBINATION = "BAG"
+"""It has quotes and no day."""
 
 
 class DataType(IntEnum):
@@ -103,10 +105,10 @@ class Line:
             session.send(TICK_PARAMETERS, self.request_id, contract.min_tick, bbo, snapshots)
         if self._open() or self.data_type in (DataType.FROZEN, DataType.DELAYED_FROZEN):
             self.look()
-        else:
+        elif contract.sec_type != COMBINATION:
             self._send_day(self.market.day(contract, self._at()))
         send_generic(session, self.request_id, contract, self.generic, self._at())
-        if contract.sec_type == "STK":
+        if contract.kind == "STK":
             tick_generic(session, self.request_id, HALTED, 0.0)
 
     def pulse(self) -> None:
@@ -123,11 +125,11 @@ class Line:
         if moment == self._moment:
             return
         self._moment = moment
-        quote, day = self.market.quote(self.contract, at), self.market.day(self.contract, at)
-        known = self._quote
+        quote, known = self.market.quote(self.contract, at), self._quote
         if quote != known:
             self._send_quote(quote, known, moment)
-        self._send_day(day)
+        if self.contract.sec_type != COMBINATION:
+            self._send_day(self.market.day(self.contract, at))
         self._quote = quote
 
     def _at(self) -> float:
@@ -139,7 +141,7 @@ class Line:
 
     def _send_quote(self, quote: Quote, known: Quote | None, moment: float) -> None:
         session, request_id, kinds = self.session, self.request_id, self.kinds
-        if self.contract.sec_type != "IND":
+        if self.contract.kind != "IND":
             if known is None or known.bid != quote.bid:
                 tick_price(session, request_id, kinds.bid, quote.bid or -1.0, quote.bid_size, 1)
             elif known.bid_size != quote.bid_size:
@@ -148,21 +150,21 @@ class Line:
                 tick_price(session, request_id, kinds.ask, quote.ask, quote.ask_size, 1)
             elif known.ask_size != quote.ask_size:
                 tick_size(session, request_id, kinds.ask_size, quote.ask_size)
-        if self.contract.sec_type != "CASH" and (known is None or known.last != quote.last):
+        if self.contract.kind != "CASH" and (known is None or known.last != quote.last):
             self._send_last(quote, moment)
-        if self.contract.sec_type == "OPT" and moment >= self._greeks_due:
+        if self.contract.kind == "OPT" and moment >= self._greeks_due:
             self._greeks_due = moment + GREEKS_SECONDS
             self._send_greeks(quote, moment)
 
     def _send_last(self, quote: Quote, moment: float) -> None:
         session, request_id, kinds = self.session, self.request_id, self.kinds
-        size = 0.0 if self.contract.sec_type == "IND" else max(quote.bid_size, 1.0)
+        size = 0.0 if self.contract.kind == "IND" else max(quote.bid_size, 1.0)
         tick_string(session, request_id, kinds.timestamp, str(int(moment)))
         tick_price(session, request_id, kinds.last, quote.last, size)
         if size:
             tick_size(session, request_id, kinds.last_size, size)
-        if size and self.contract.sec_type == "STK" and not self.late:
-            tick_string(session, request_id, 84, EXCHANGE_OF_LAST)
+        if size and self.contract.kind == "STK" and not self.late:
+            tick_string(session, request_id, 84, LETTERS.get(venue_of(self.contract), ""))
         if 233 in self.generic and size:
             self._send_trade(48, quote, size, moment)
         if 375 in self.generic and size:
@@ -193,7 +195,7 @@ class Line:
 
     def _send_day(self, day: Day) -> None:
         session, request_id, kinds, known = self.session, self.request_id, self.kinds, self._day
-        if self.contract.sec_type in ("STK", "FUT", "OPT") and (
+        if self.contract.kind in ("STK", "FUT", "OPT") and (
             known is None or known.volume != day.volume
         ):
             tick_size(session, request_id, kinds.volume, day.volume)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.contracts.catalog import AmbiguousError, NotFoundError
+from simulator.contracts.contract import Query
 from simulator.market import options
+from simulator.trading.combination import combine
+from simulator.trading.refusal import RefusedError
+from simulator.tws.contracts import NO_KIND, SEC_TYPES
 from simulator.tws.generic_ticks import LEGAL, legal_list
 from simulator.tws.line import COMPETING, SNAPSHOT_SECONDS, DataType, Line
 from simulator.tws.messages import tick_option
@@ -13,7 +17,8 @@ from simulator.tws.registry import handles
 from simulator.tws.wire import MalformedError
 
 if TYPE_CHECKING:
-    from simulator.contracts.contract import Contract, Query
+    from simulator.contracts.contract import Contract
+    from simulator.trading.terms import Rows
     from simulator.tws.session import Session
     from simulator.tws.wire import Reader
     from simulator.world import World
@@ -35,6 +40,9 @@ def find_contract(session: Session, request_id: int, query: Query, place: str) -
     if not query.exchange:
         cause = f"Error validating request.-'{place}' : cause - Please enter exchange"
         session.error(request_id, 321, cause)
+        return None
+    if query.sec_type not in SEC_TYPES and not query.con_id:
+        session.error(request_id, 321, f"Error validating request.-'{place}' : cause - {NO_KIND}")
         return None
     try:
         return session.world.catalog.resolve(query, session.world.clock.time())
@@ -70,7 +78,7 @@ def allowed_type(session: Session, request_id: int, contract: Contract) -> DataT
     if wanted in (DataType.DELAYED, DataType.DELAYED_FROZEN):
         session.error(request_id, 10167, DELAYED_SHOWN)
         return wanted
-    if contract.sec_type in ("STK", "IND"):
+    if contract.kind in ("STK", "IND"):
         source = f"{contract.symbol} {contract.primary_exchange or contract.exchange}/TOP/ALL"
         session.error(request_id, 10089, NEEDS_MORE + source)
     else:
@@ -84,14 +92,18 @@ def request_market_data(session: Session, fields: Reader) -> None:
     fields.integer()
     request_id = fields.integer()
     query = fields.contract()
+    legs: Rows | None = None
     if query.sec_type == "BAG":
-        fields.skip(4 * fields.count())
+        legs = [tuple(fields.text() for _ in range(4)) for _ in range(fields.count())]
     if fields.boolean():
         fields.skip(3)
     ticks, snapshot = fields.text(), fields.boolean()
     if session.version >= 114:
         snapshot = fields.boolean() or snapshot
-    contract = find_contract(session, request_id, query, "bQ")
+    if legs is None:
+        contract = find_contract(session, request_id, query, "bQ")
+    else:
+        contract = _combination(session, request_id, query, legs)
     if contract is None:
         return
     generic = _generic(session, request_id, contract, ticks)
@@ -100,6 +112,20 @@ def request_market_data(session: Session, fields: Reader) -> None:
     kind = allowed_type(session, request_id, contract)
     if kind is not None:
         _open_line(Line(session, request_id, contract, kind, generic), snapshot)
+
+
+def _combination(session: Session, request_id: int, query: Query, legs: Rows) -> Contract | None:
+    """The combination that a client means; otherwise tell it what is wrong."""
+    world = session.world
+
+    def find(con_id: int, exchange: str) -> Contract:
+        return world.catalog.resolve(Query(con_id=con_id, exchange=exchange), world.clock.time())
+
+    try:
+        return combine(query.symbol, query.exchange, query.currency, legs, find)
+    except RefusedError as error:
+        session.error(request_id, error.code, error.text)
+        return None
 
 
 def _open_line(line: Line, snapshot: bool) -> None:
@@ -189,7 +215,7 @@ def _calculate(session: Session, fields: Reader, *, from_price: bool) -> None:
     contract = find_contract(session, request_id, query, "bX")
     if contract is None:
         return
-    if contract.sec_type != "OPT" or spot <= 0 or given <= 0:
+    if contract.kind != "OPT" or spot <= 0 or given <= 0:
         raise MalformedError("an option, its price or volatility and its underlying's are needed")
     market, now = session.world.market, session.world.clock.time()
     years, strike, right = market.years(contract, now), contract.strike, contract.right

@@ -157,7 +157,7 @@ def send_completed_order(session: Session, order: Order) -> None:
 def send_execution(session: Session, execution: Execution, request_id: int = -1) -> None:
     """A fill; `request_id` is -1 when it has just happened."""
     order, version = execution.order, session.version
-    contract = contract_values(order.contract)
+    contract = contract_values(execution.contract)
     session.send(
         EXECUTION,
         *(("10",) if version < 136 else ()),
@@ -202,7 +202,7 @@ def send_commission(session: Session, execution: Execution) -> None:
         1,
         execution.exec_id,
         number(execution.commission),
-        execution.order.contract.currency,
+        execution.contract.currency,
         UNSET if execution.realized is None else number(execution.realized),
         UNSET,
         "",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from simulator.trading.checks import RefusedError
+from simulator.contracts.contract import Query
+from simulator.trading import conditions
+from simulator.trading.checks import INVALID
+from simulator.trading.combination import combine
+from simulator.trading.refusal import RefusedError
 from simulator.trading.terms import FieldError, Terms, word
 from simulator.tws import order_messages as messages
+from simulator.tws.contracts import NO_KIND, SEC_TYPES
 from simulator.tws.order_fields import PLACE_ORDER, given, read
 from simulator.tws.registry import handles
 from simulator.tws.wire import MalformedError, Reader
@@ -14,7 +21,9 @@ from simulator.tws.wire import MalformedError, Reader
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from simulator.trading.market import Contract
     from simulator.trading.order import Order
+    from simulator.trading.terms import Values
     from simulator.tws.session import Session
     from simulator.tws.trading import Trading
 
@@ -32,7 +41,6 @@ READ_ONLY = (
 NOT_CLIENT_ZERO = (
     "Error validating request.-'cM' : cause - Only the default client (i.e 0) can auto bind orders."
 )
-UNSUPPORTED = "Unsupported order type for this exchange and security type."
 
 
 def trading_of(session: Session) -> Trading:
@@ -67,11 +75,12 @@ def place_order(session: Session, fields: Reader) -> None:
     if _read_only(session, order_id):
         return
     try:
-        if values.get("conditions"):
-            raise RefusedError(387, UNSUPPORTED)
-        described = Reader([word(values, name) for name in DESCRIPTION], session.version)
-        contract = trading.catalogue.resolve(described.contract(), session.world.clock.time())
+        contract = _contract(session, values)
         terms = Terms.read(given(values))
+        rows = values.get("conditions")
+        if rows and isinstance(rows, list):
+            found = conditions.read(rows, partial(_numbered, session))
+            terms = replace(terms, conditions=found)
     except LookupError as error:
         trading.message(session.client_id, order_id, 200, str(error))
     except FieldError as error:
@@ -80,6 +89,36 @@ def place_order(session: Session, fields: Reader) -> None:
         trading.message(session.client_id, order_id, error.code, error.text)
     else:
         trading.place(session.client_id, order_id, contract, terms)
+
+
+def _contract(session: Session, values: Values) -> Contract:
+    """What an order is for.
+
+    Raises:
+        LookupError: there is none, or several.
+        RefusedError: the description lacks something, or a combination cannot be.
+    """
+    kind, exchange = word(values, "secType").upper(), word(values, "exchange").upper()
+    if not exchange:
+        raise RefusedError(321, INVALID + "Missing order exchange")
+    if kind and kind not in SEC_TYPES:
+        raise RefusedError(321, INVALID + NO_KIND)
+    if kind == "BAG":
+        legs = values.get("comboLegs")
+        return combine(
+            word(values, "symbol").upper(),
+            exchange,
+            word(values, "currency").upper(),
+            legs if isinstance(legs, list) else [],
+            partial(_numbered, session),
+        )
+    described = Reader([word(values, name) for name in DESCRIPTION], session.version).contract()
+    return trading_of(session).catalogue.resolve(described, session.world.clock.time())
+
+
+def _numbered(session: Session, con_id: int, exchange: str) -> Contract:
+    query = Query(con_id=con_id, exchange=exchange.upper())
+    return trading_of(session).catalogue.resolve(query, session.world.clock.time())
 
 
 def _record(session: Session, message: str, order_id: int | None, **more: object) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from simulator.market.bars import bars
 from simulator.market.calendar import Span
 from simulator.trading.market import Phase
+from simulator.tws.contracts import venue_of
 from simulator.tws.history_request import ONLY_FOR, QUOTED, QUOTES
 from simulator.tws.history_ticks import send_ticks
 from simulator.tws.line import COMPETING
@@ -67,7 +68,7 @@ def request_realtime_bars(session: Session, fields: Reader) -> None:
     text = "Invalid Real-time Query:"
     if size != BAR_SECONDS:
         session.error(request_id, 420, f"{text}Bar size must be 5 seconds")
-    elif contract.sec_type not in allowed:
+    elif contract.kind not in allowed:
         session.error(request_id, 420, f"{text}No data of type {kind} for {contract.symbol}")
     elif entitled(session, request_id, contract, 420, f"{text}No market data permissions"):
         _stream_bars(session, request_id, contract, kind, liquid)
@@ -124,7 +125,7 @@ def request_tick_by_tick(session: Session, fields: Reader) -> None:
     place = "Error validating request.-'cN' : cause - "
     if kind is None:
         session.error(request_id, 321, f"{place}Incorrect tick type")
-    elif contract.sec_type in ("OPT", "IND") or (contract.sec_type == "CASH" and kind < 3):
+    elif contract.kind in ("OPT", "IND") or (contract.kind == "CASH" and kind < 3):
         text = f"Failed to request tick-by-tick data:{contract.sec_type} is not supported"
         session.error(request_id, 10189, text)
     elif running >= TICK_LINES:
@@ -147,7 +148,7 @@ def _stream_ticks(
         now = int(clock.time())
         moments = [float(now - back) for back in range(count, 0, -1)]
         send_ticks(session, request_id, contract, HISTORY_KINDS[kind], moments)
-    show = _shown_tick(kind)
+    show = _shown_tick(kind, venue_of(contract))
     known: list[Quote | None] = [None]
 
     def look() -> None:
@@ -164,9 +165,9 @@ def _stream_ticks(
     look()
 
 
-def _shown_tick(kind: int) -> Callable[[Quote], tuple[object, ...]]:
+def _shown_tick(kind: int, venue: str) -> Callable[[Quote], tuple[object, ...]]:
     if kind in (1, 2):
-        return lambda quote: (quote.last, whole(max(quote.bid_size, 1)), 0, "NASDAQ", "")
+        return lambda quote: (quote.last, whole(max(quote.bid_size, 1)), 0, venue, "")
     if kind == 3:
         return lambda quote: (
             quote.bid,

@@ -233,7 +233,7 @@ def test_what_if_asks_and_places_nothing(desk: Desk) -> None:
         (110, None, {"orderType": "LMT", "lmtPrice": 90.001}),
         (110, FUTURE, {"orderType": "LMT", "lmtPrice": 90.1}),
         (434, None, {"totalQuantity": 0}),
-        (387, None, {"orderType": "PEG MID"}),
+        (387, None, {"orderType": "PEG BENCH"}),
         (203, INDEX, {}),
         (321, None, {"action": "HOLD"}),
         (321, None, {"account": "U999"}),

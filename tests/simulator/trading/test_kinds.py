@@ -1,0 +1,276 @@
+"""Kinds of orders beyond the plain ones: combinations, conditions, pegs, algorithms, money."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from simulator.contracts.contract import Combination
+from simulator.contracts.order_types import ORDER_TYPES
+from simulator.trading import conditions
+from simulator.trading.combination import combine, quote_of
+from simulator.trading.order import Order, Status
+from simulator.trading.refusal import RefusedError
+from tests.simulator.trading.desk import APPLE, EURO, FUTURE, OPTION, Desk, Listing, eastern, terms
+
+SHORT = Listing(700000002, "AAPL", "OPT", "20261218", 210.0, "C", "100", trading_class="AAPL")
+LISTED = {each.con_id: each for each in (APPLE, FUTURE, OPTION, SHORT, EURO)}
+
+
+@pytest.fixture
+def desk() -> Desk:
+    found = Desk()
+    found.price(5.0, 5.2, OPTION)
+    found.price(2.0, 2.1, SHORT)
+    return found
+
+
+def numbered(con_id: int, exchange: str) -> Any:
+    if con_id not in LISTED:
+        raise LookupError("No security definition has been found for the request")
+    return LISTED[con_id]
+
+
+def spread(*rows: tuple[object, ...]) -> Combination:
+    legs = rows or ((OPTION.con_id, 1, "BUY", "SMART"), (SHORT.con_id, 1, "SELL", "SMART"))
+    return combine("AAPL", "SMART", "USD", [tuple(map(str, row)) for row in legs], numbered)
+
+
+def place(desk: Desk, rows: list[tuple[str, ...]] | None = None, **sent: Any) -> Order | None:
+    words = terms(**sent)
+    if rows is not None:
+        words = replace(words, conditions=conditions.read(rows, numbered))
+    return desk.engine.place(1, 1, APPLE, words, desk.at)
+
+
+# combinations
+
+
+def test_a_combination_costs_what_its_legs_cost(desk: Desk) -> None:
+    quote = quote_of(desk.market, spread(), desk.at)
+    assert [quote.bid, quote.ask] == pytest.approx([2.9, 3.2])
+    credit = spread((OPTION.con_id, 1, "SELL", ""), (SHORT.con_id, 2, "BUY", ""))
+    quote = quote_of(desk.market, credit, desk.at)
+    assert [quote.bid, quote.ask] == pytest.approx([-1.2, -0.8])
+
+
+def test_a_combination_is_told_as_a_whole_and_by_leg_and_paid_for_by_leg(desk: Desk) -> None:
+    desk.place(1, spread(), totalQuantity=3, orderType="LMT", lmtPrice=3.25)
+    said = desk.go()
+    whole, bought, sold = desk.diary.executions
+    assert [each.contract.sec_type for each in desk.diary.executions] == ["BAG", "OPT", "OPT"]
+    assert (whole.side, bought.side, sold.side) == ("BOT", "BOT", "SLD")
+    assert (whole.quantity, bought.quantity, sold.quantity) == (3, 3, 3)
+    assert whole.price == pytest.approx(bought.price - sold.price)
+    assert [each.exec_id.split(".")[2] for each in desk.diary.executions] == ["01", "02", "03"]
+    assert said[-3:] == ["1 Filled 3", "1 fee 1.95", "1 fee 1.95"]
+    held = desk.ledger.accounts["DU1"]
+    assert (held.held(OPTION.con_id), held.held(SHORT.con_id)) == (3, -3)
+
+
+def test_a_combination_rests_at_its_net_price_and_fills_there(desk: Desk) -> None:
+    desk.place(1, spread(), totalQuantity=1, orderType="LMT", lmtPrice=2.5)
+    assert desk.go()[-1] == "1 Submitted 0"
+    desk.price(2.8, 2.9, SHORT)
+    assert "1 BOT 1 @ 2.5" in desk.go()
+    _, bought, sold = desk.diary.executions
+    assert bought.price - sold.price == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    ("code", "rows"),
+    [
+        (321, [(OPTION.con_id, 1, "BUY", "")]),
+        (321, [(OPTION.con_id, 0, "BUY", ""), (SHORT.con_id, 1, "SELL", "")]),
+        (321, [(OPTION.con_id, 1, "HOLD", ""), (SHORT.con_id, 1, "SELL", "")]),
+        (321, [(OPTION.con_id, 1, "BUY", ""), (OPTION.con_id, 1, "SELL", "")]),
+        (200, [(OPTION.con_id, 1, "BUY", ""), (999, 1, "SELL", "")]),
+    ],
+)
+def test_a_combination_that_cannot_be_is_refused(code: int, rows: list[Any]) -> None:
+    with pytest.raises(RefusedError) as refused:
+        spread(*rows)
+    assert refused.value.code == code
+
+
+# conditions
+
+
+def test_a_price_condition_holds_an_order_back_until_it_is_met(desk: Desk) -> None:
+    order = place(desk, [("1", "a", "1", "101.0", str(APPLE.con_id), "SMART", "0")])
+    assert order
+    desk.go()
+    assert order.status is Status.PRE_SUBMITTED
+    desk.price(101.2, 101.4)
+    assert "1 BOT 100 @ 101.4" in desk.go()
+
+
+def test_a_time_condition_is_a_moment_at_which_something_happens(desk: Desk) -> None:
+    order = place(desk, [("3", "a", "1", "20261123 11:00:00 US/Eastern")])
+    assert order
+    assert desk.go()[-1] == "1 PreSubmitted 0"
+    moment = eastern("2026-11-23 11:00")
+    assert moment in desk.engine.deadlines(order, desk.at)
+    desk.go(moment - desk.at)
+    assert order.status is Status.FILLED
+
+
+@pytest.mark.parametrize(("joining", "filled"), [("o", True), ("a", False)])
+def test_conditions_are_joined(desk: Desk, joining: str, filled: bool) -> None:
+    met = ("1", joining, "1", "99.0", str(APPLE.con_id), "SMART", "0")
+    order = place(desk, [met, ("3", "a", "1", "20261124 11:00:00 US/Eastern")])
+    assert order
+    desk.go()
+    assert (order.status is Status.FILLED) == filled
+
+
+def test_a_condition_can_cancel(desk: Desk) -> None:
+    order = place(
+        desk,
+        [("3", "a", "1", "20261123 11:00:00 US/Eastern")],
+        orderType="LMT",
+        lmtPrice=90,
+        conditionsCancelOrder=1,
+    )
+    assert order
+    assert desk.go()[-1] == "1 Submitted 0"
+    desk.go(3600)
+    assert order.status is Status.CANCELLED
+
+
+@pytest.mark.parametrize(
+    ("code", "row"),
+    [
+        (321, ("4", "a", "1", "30")),
+        (321, ("1", "a", "1", "much", "265598", "SMART", "0")),
+        (200, ("1", "a", "1", "100", "999", "SMART", "0")),
+        (391, ("3", "a", "1", "soon")),
+    ],
+)
+def test_a_condition_that_cannot_be_is_refused(code: int, row: tuple[str, ...]) -> None:
+    with pytest.raises(RefusedError) as refused:
+        conditions.read([row], numbered)
+    assert refused.value.code == code
+
+
+# pegs and market-to-limit
+
+
+def test_midprice_trades_at_the_middle_within_its_cap(desk: Desk) -> None:
+    desk.place(1, orderType="MIDPRICE", lmtPrice=99.5)
+    assert desk.go()[-1] == "1 Submitted 0"
+    desk.price(99.2, 99.6)
+    assert "1 BOT 100 @ 99.4" in desk.go()
+
+
+def test_pegged_to_the_middle_trades_there(desk: Desk) -> None:
+    desk.place(1, action="SELL", orderType="PEG MID")
+    assert "1 SLD 100 @ 100" in desk.go()
+
+
+def test_relative_stays_beside_its_own_side_and_never_steps_back(desk: Desk) -> None:
+    order = desk.place(1, orderType="REL", auxPrice=0.01, lmtPrice=101)
+    assert order
+    desk.go()
+    assert order.peg == pytest.approx(100.0)
+    desk.price(100.2, 100.3)
+    desk.go()
+    assert order.peg == pytest.approx(100.21)
+    desk.price(99.9, 100.1)
+    assert "1 BOT 100 @ 100.21" in desk.go()
+
+
+def test_market_to_limit_rests_at_the_price_it_found(desk: Desk) -> None:
+    desk.price(99.99, 100.01, size=40)
+    order = desk.place(1, orderType="MTL")
+    assert order
+    desk.go()
+    assert (order.filled, order.limit) == (40, 100.01)
+    desk.price(100.5, 100.6)
+    desk.go()
+    assert (order.filled, order.remaining) == (40, 60)
+
+
+# algorithms, money, sizes, attributes
+
+
+def adaptive(priority: str, *more: tuple[str, str]) -> dict[str, Any]:
+    return {"algoStrategy": "Adaptive", "algoParams": [("adaptivePriority", priority), *more]}
+
+
+def refused(desk: Desk, contract: Listing = APPLE, **sent: Any) -> str:
+    words = terms(**{name: value for name, value in sent.items() if name != "algoParams"})
+    rows = {"algoParams": sent["algoParams"]} if "algoParams" in sent else {}
+    words = replace(words, sent={**words.sent, **rows})
+    desk.engine.place(1, 1, contract, words, desk.at)
+    return desk.go()[0]
+
+
+@pytest.mark.parametrize("priority", ["Urgent", "Normal", "Patient"])
+def test_adaptive_is_taken_with_its_priority(desk: Desk, priority: str) -> None:
+    assert refused(desk, **adaptive(priority)) == "1 PendingSubmit 0"
+
+
+@pytest.mark.parametrize(
+    ("code", "contract", "sent"),
+    [
+        (321, APPLE, adaptive("Soon")),
+        (321, APPLE, adaptive("Normal", ("speed", "1"))),
+        (321, APPLE, {"algoStrategy": "Adaptive"}),
+        (321, APPLE, {"algoStrategy": "Twap"}),
+        (321, APPLE, adaptive("Normal") | {"orderType": "STP", "auxPrice": 90}),
+        (321, EURO, adaptive("Normal")),
+        (321, APPLE, {"totalQuantity": 0.00005}),
+        (321, APPLE, {"totalQuantity": 1.00005}),
+        (321, APPLE, {"faGroup": "all"}),
+        (321, APPLE, {"scalePriceIncrement": 0.1}),
+        (321, APPLE, {"hedgeType": "D"}),
+        (10244, APPLE, {"totalQuantity": 0, "cashQty": 1000}),
+        (434, EURO, {"totalQuantity": 0}),
+        (387, FUTURE, {"orderType": "MIDPRICE"}),
+        (387, EURO, {"orderType": "MOC"}),
+        (10052, OPTION, {"tif": "OPG"}),
+    ],
+)
+def test_what_is_refused(desk: Desk, code: int, contract: Listing, sent: dict[str, Any]) -> None:
+    assert refused(desk, contract, **sent) == f"1 error {code}"
+
+
+def test_money_buys_currency_at_the_price_of_the_moment(desk: Desk) -> None:
+    desk.price(1.0999, 1.1, EURO)
+    order = desk.place(1, EURO, totalQuantity=0, cashQty=11_000)
+    assert order
+    assert order.quantity == 10_000
+    while not order.done:
+        desk.go()
+    assert order.filled == 10_000
+
+
+def test_a_fraction_on_the_size_rule_is_taken(desk: Desk) -> None:
+    assert refused(desk, totalQuantity=0.5) == "1 PendingSubmit 0"
+
+
+def needed(kind: str) -> dict[str, Any]:
+    """The fields that an order type cannot do without."""
+    fields: dict[str, Any] = {"lmtPrice": 100} if "LMT" in kind or kind in {"LIT", "LOC"} else {}
+    if kind.startswith(("STP", "TRAIL")) or kind in {"MIT", "LIT"}:
+        fields["auxPrice"] = 1
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("contract", "kind"),
+    [
+        (contract, kind)
+        for contract in (APPLE, OPTION, FUTURE, EURO)
+        for kind in sorted({each for kinds in ORDER_TYPES.values() for each in kinds})
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.sec_type,
+)
+def test_exactly_the_announced_order_types_are_taken(contract: Listing, kind: str) -> None:
+    desk = Desk()
+    said = refused(desk, contract, orderType=kind, totalQuantity=1, **needed(kind))
+    taken = kind in ORDER_TYPES[contract.sec_type]
+    assert said == ("1 PendingSubmit 0" if taken else "1 error 387")
