@@ -7,6 +7,7 @@ where the real gateway has its own, `/sso/Login`, so that a link to it works in 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from simulator.http import Request, Response
@@ -15,6 +16,7 @@ from simulator.portal import shapes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from simulator.portal.data import PortalData
     from simulator.portal.limits import RequestLimits
     from simulator.portal.session import PortalSession
 
@@ -25,6 +27,16 @@ LOGIN_PAGE = """<!doctype html><html lang="en"><title>Client Portal login (simul
 <p>No credentials are asked for: the button is the whole login.</p>
 <form method="post" action="/sso/Dispatcher"><button>Log in</button></form></html>"""
 
+LOGIN = "/sso/Login?forwardTo=22&RL=1&ip2loc=US"
+REMOTE = "https://api.ibkr.com"
+"""Where the gateway sends whoever asks for a page that it does not know."""
+PREFLIGHT = {"origin", "access-control-request-method"}
+CROSS_ORIGIN = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST,GET,OPTIONS,DELETE,PUT",
+    "Access-Control-Allow-Headers": "Content-Type,portal,Cookie",
+}
+JSON = {"Content-Type": "application/json; charset=utf-8"}
 PLAIN = {"Content-Type": "text/plain;charset=utf-8"}
 HTML = {"Content-Type": "text/html;charset=utf-8"}
 DENIED = Response(401, b"Access Denied", PLAIN)
@@ -38,6 +50,7 @@ class PortalRoutes:
         limits: counts the requests.
         now: the simulator's clock, in seconds.
         accounts: the account names to report, such as `["DU1234567"]`.
+        data: what answers calls about orders, contracts, prices and positions; None: nothing does.
     """
 
     def __init__(
@@ -46,7 +59,9 @@ class PortalRoutes:
         limits: RequestLimits,
         now: Callable[[], float],
         accounts: Sequence[str],
+        data: PortalData | None = None,
     ) -> None:
+        self._data = data
         self._session = session
         self._limits = limits
         self._now = now
@@ -71,9 +86,21 @@ class PortalRoutes:
 
     async def respond(self, request: Request) -> Response:
         """Answers one request; a time-out fault answers with silence."""
+        response = self._answer(request)
+        if "origin" in request.headers and not response.silent:
+            headers = {"Access-Control-Allow-Origin": "*", **response.headers}
+            return replace(response, headers=headers)
+        return response
+
+    def _answer(self, request: Request) -> Response:
+        """What the gateway answers by itself comes first, also when nothing is behind it."""
+        if request.method == "OPTIONS" and request.headers.keys() >= PREFLIGHT:
+            return Response(204, headers=CROSS_ORIGIN)
         endpoint = _endpoint(request.path)
         if endpoint is None:
             return self._page(request)
+        if endpoint == "/iserver/reauthenticate" and not self._session.logged_in:
+            return Response(200, b'{"error":"not logged in"}', JSON)
         if request.method == "POST" and "content-length" not in request.headers:
             # The real gateway refuses a POST that does not say how long it is.
             return Response.json(shapes.error("Length Required", 411), 411)
@@ -84,6 +111,8 @@ class PortalRoutes:
         if refusal is not None:
             return refusal
         handler = self._handlers.get((request.method, endpoint))
+        if handler is None and (found := self._found(endpoint, request)):
+            return found
         if handler is None:
             known = any(path == endpoint for _, path in self._handlers)
             status, text = (405, "Method Not Allowed") if known else (404, "Resource not found")
@@ -98,9 +127,23 @@ class PortalRoutes:
             return Response.json(body, 500)
         return None if self._session.logged_in else DENIED
 
+    def _found(self, endpoint: str, request: Request) -> Response | None:
+        answer = self._data.answer(endpoint, request) if self._data else None
+        if answer is None:
+            return None
+        self._session.touch()
+        if endpoint.startswith("/iserver") and not self._session.peek().connected:
+            return Response.json(shapes.error("Bad Request: no bridge", 400), 400)
+        status, body = answer
+        return Response.json(body, status)
+
     def _page(self, request: Request) -> Response:
         if request.path == "/":
-            return Response(302, headers={"Location": "/sso/Login?forwardTo=22&RL=1"})
+            return Response(302, headers={"Location": LOGIN})
+        if not request.path.startswith("/sso/"):
+            return Response(302, headers={"Location": REMOTE + request.path})
+        if self.hanging:
+            return Response(504, silent=True)
         if request.path == "/sso/Login" and request.method == "GET":
             return Response(200, LOGIN_PAGE.encode(), HTML)
         if request.path == "/sso/Dispatcher" and request.method == "POST":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.portal.certificate import server_context
+from simulator.portal.data import PortalData
 from simulator.portal.limits import RequestLimits
 from simulator.portal.listener import Listener
 from simulator.portal.routes import PortalRoutes
@@ -32,7 +33,10 @@ async def start_portal(world: World, listen: str, port: int) -> PortalServer:
     """Serves the simulated broker's Client Portal; the result has `port` and `close()`."""
     folder = world.options.portal_certificate
     server = PortalServer(
-        world.clock.time, world.accounts, certificate_folder=Path(folder) if folder else None
+        world.clock.time,
+        world.accounts,
+        certificate_folder=Path(folder) if folder else None,
+        data=PortalData(world),
     )
     for name in FAULTS:
         world.faults.on_start(name, partial(_begin, server, name))
@@ -56,6 +60,7 @@ class PortalServer:
         now: the simulator's clock, in seconds; winding it makes sessions age.
         accounts: account names to report.
         certificate_folder: where the TLS key and certificate are kept; None: not kept.
+        data: what answers calls about orders, contracts, prices and positions.
     """
 
     def __init__(
@@ -64,11 +69,12 @@ class PortalServer:
         accounts: Sequence[str] = ("DU1234567",),
         *,
         certificate_folder: Path | None = None,
+        data: PortalData | None = None,
     ) -> None:
         self.port = 0
         self.session = PortalSession(now)
         self.limits = RequestLimits(now)
-        self.routes = PortalRoutes(self.session, self.limits, now, accounts)
+        self.routes = PortalRoutes(self.session, self.limits, now, accounts, data)
         self._listener = Listener(self.routes.respond, lambda: server_context(certificate_folder))
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
