@@ -12,12 +12,12 @@ from bridge.orders.errors import (
     OrderPendingError,
     OrderRejectedError,
 )
-from bridge.orders.rejects import meaning
 from bridge.orders.status import State, Status
 from bridge.orders.views import OrderGroup, OrderView, order_view
 from bridge.store import DamagedRowError
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
+from bridge.tws.catalogue import order_advice
 
 Answer = OrderView | OrderGroup
 
@@ -40,6 +40,16 @@ def decided(record: OrderRecord) -> bool:
 def all_decided(records: Mapping[str, OrderRecord], order_ids: list[str]) -> bool:
     """The same about every leg."""
     return all(each in records and decided(records[each]) for each in order_ids)
+
+
+def explained(records: Mapping[str, OrderRecord]) -> bool:
+    """Whether no order has ended without a reason; that often comes a moment behind the end."""
+    ended = (Status.INACTIVE, Status.CANCELLED)
+    return all(
+        record.reject_code is not None or record.warning
+        for record in records.values()
+        if record.status in ended
+    )
 
 
 def of_records(records: list[OrderRecord]) -> Answer:
@@ -82,7 +92,7 @@ def rejection(record: OrderRecord, shown: dict[str, Any]) -> OrderRejectedError:
     """The broker's refusal of one leg, with its text and what to do."""
     code, text = record.reject_code, record.reject_text or "no reason given"
     extra = {"brokerCode": code, "brokerText": text, **shown}
-    step = meaning(code).next_step if code is not None else None
+    step = order_advice(code) if code is not None else None
     return OrderRejectedError(f"the broker rejected the order: {text}", next_step=step, extra=extra)
 
 

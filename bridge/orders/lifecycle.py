@@ -21,9 +21,9 @@ from msgspec import Struct, structs
 
 from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import identity
-from bridge.orders.rejects import Effect, meaning
-from bridge.orders.status import ENDED, State, Status, from_broker
+from bridge.orders.status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
+from bridge.tws.catalogue import Effect, effect_of
 
 _QUANTITY_SLACK: Final = 1e-9
 
@@ -260,21 +260,39 @@ def _told(held: float | None, told: float | None) -> float | None:
 
 
 def _error(record: OrderRecord, at: datetime, code: int, text: str) -> OrderRecord:
-    known = meaning(code)
-    said = f"{code}: {text}"
-    if known.effect is Effect.WARNS:
+    """What the broker says of the order stays with it, also when it comes behind its end."""
+    effect, said = effect_of(code), f"{code}: {text}"
+    if effect in {Effect.WARNS, Effect.NOTHING}:
         return structs.replace(record, warning=said)
     if not record.open:
-        return record
-    if known.effect is Effect.CANCELLED:
-        return _end(record, at, Status.CANCELLED)
-    changing = record.pending is not None and record.pending.terms is not None
-    answered = record.state in {State.ACKNOWLEDGED, State.UNKNOWN}
-    about_change = known.effect is Effect.CHANGE_FAILED and (answered or record.pending is not None)
-    if about_change or (changing and record.state is State.ACKNOWLEDGED):
+        return _reason(record, effect, code, text)
+    if effect is Effect.CANCELS:
+        return _end(_with_reason(record, code, text), at, Status.CANCELLED)
+    lost = record.state is State.UNKNOWN and record.acknowledged_at is not None
+    working = lost or record.status in WORKING or record.status is Status.PENDING_CANCEL
+    if effect is Effect.CHANGE or (working and _about_change(record, effect)):
         return structs.replace(record, pending=None, warning=said)
-    record = structs.replace(record, reject_code=code, reject_text=text)
-    return _end(record, at, Status.REJECTED)
+    return _end(_with_reason(record, code, text), at, Status.REJECTED)
+
+
+def _about_change(record: OrderRecord, effect: Effect) -> bool:
+    """Whether a refusal is of a change of the order that works: it itself was taken long ago."""
+    changing = record.pending is not None and record.pending.terms is not None
+    return changing or effect is Effect.REFUSES
+
+
+def _reason(record: OrderRecord, effect: Effect, code: int, text: str) -> OrderRecord:
+    """The reason of an end that is known already; the first that was given stays."""
+    ended = record.status in {Status.CANCELLED, Status.REJECTED}
+    if effect is Effect.CHANGE or not ended or record.reject_code is not None:
+        return record
+    return _with_reason(record, code, text)
+
+
+def _with_reason(record: OrderRecord, code: int, text: str) -> OrderRecord:
+    if text.rstrip().endswith("reason:"):
+        return record  # a cancel that was asked for has none
+    return structs.replace(record, reject_code=code, reject_text=text)
 
 
 def _executed(

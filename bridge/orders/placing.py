@@ -46,6 +46,7 @@ from bridge.store.orders import OrderRecord
 log = structlog.get_logger(__name__)
 
 _LONGEST_KEY = 255
+_REASON_SECONDS = 0.25
 
 
 class Placed(Struct, frozen=True):
@@ -205,6 +206,7 @@ class Placement(Worker):
                 lambda found: answers.all_decided(found, order_ids),
                 self._rules.answer_within_seconds,
             )
+            await watch.until(answers.explained, _REASON_SECONDS)
             return [watch.records[each] for each in order_ids]
 
     async def _final(self, digest: str, records: list[OrderRecord]) -> Answer:

@@ -10,10 +10,10 @@ import msgspec
 from bridge.model import OrderState
 from bridge.orders.errors import Violation
 from bridge.orders.legs import order_type
-from bridge.orders.rejects import meaning
 from bridge.orders.status import State, Status
 from bridge.store.order_events import OrderEvent
 from bridge.store.orders import OrderRecord
+from bridge.tws.catalogue import order_advice
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -222,6 +222,6 @@ def next_step(record: OrderRecord) -> str | None:
         return "Look in TWS or the Client Portal, then settle it: POST /order/{id}/settle"
     if record.status is Status.NOT_SENT:
         return "It was never sent: send it again if you still want it"
-    if record.status is Status.REJECTED and record.reject_code is not None:
-        return meaning(record.reject_code).next_step
+    if record.reject_code is not None:
+        return order_advice(record.reject_code)
     return None

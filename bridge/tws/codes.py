@@ -1,37 +1,18 @@
-"""Every broker code that the bridge understands.
+"""How a broker's code is taken: its class, whether a request that gets it goes on, and its error.
 
-Its class, what the bridge does, what a person should do.
-
-Sources: the broker's message-code tables and public gateway logs. docs/bridge.md prints this table.
-Codes that are not here are treated by their range: 2100-2199 and 10xxx warnings about data are
-notices, the rest refuse the request that they name.
+The codes are in `bridge.tws.catalogue`. One that is not there is a notice from 2100 to 2199, and
+refuses the request that it names elsewhere; about an order it decides nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from bridge.tws import errors
-from bridge.tws.code_table import ROWS, CodeClass
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """One row of the table."""
-
-    code: int
-    kind: CodeClass
-    says: str
-    bridge: str
-    person: str
-
-
-TABLE: dict[int, Meaning] = {row[0]: Meaning(*row) for row in ROWS}
+from bridge.tws.catalogue import CATALOGUE, CodeClass, Effect, effect_of
 
 
 def classify(code: int) -> CodeClass:
     """The class of a code, known or not."""
-    meaning = TABLE.get(code)
+    meaning = CATALOGUE.get(code)
     if meaning:
         return meaning.kind
     if 2100 <= code < 2200:
@@ -42,6 +23,14 @@ def classify(code: int) -> CodeClass:
 def is_notice(code: int) -> bool:
     """Whether a request that gets this code goes on."""
     return classify(code) in (CodeClass.NOTICE, CodeClass.FARM)
+
+
+def refuses_preview(code: int) -> bool:
+    """Whether the question what an order would do has no answer any more."""
+    known = CATALOGUE.get(code)
+    if known is None or is_notice(code):
+        return False
+    return known.effect is None or effect_of(code) in (Effect.REFUSES, Effect.ENDS, Effect.CANCELS)
 
 
 _ERRORS: dict[CodeClass, type[errors.RequestRefusedError]] = {
@@ -64,6 +53,6 @@ def error_for(code: int, text: str, *, about_order: bool = False) -> errors.TwsE
     family = _ERRORS.get(kind, errors.RequestRefusedError)
     if about_order and family is errors.RequestRefusedError and not is_notice(code):
         family = errors.OrderRefusedError
-    meaning = TABLE.get(code)
+    meaning = CATALOGUE.get(code)
     next_step = meaning.person if meaning else None
     return family(text, broker_code=code, broker_text=text, next_step=next_step)

@@ -182,7 +182,7 @@ class ReadOnlyGatewayError(RequestRefusedError):
 
     code = "read-only-gateway"
     kind = Kind.FORBIDDEN
-    next_step = "Set READ_ONLY_API=no for the gateway and restart it"
+    next_step = "Set gateway.read_only: false in stack.yaml and deploy"
 
 
 class OrderRefusedError(RequestRefusedError):

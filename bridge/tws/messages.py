@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bridge.tws.code_table import CodeClass
-from bridge.tws.codes import classify, error_for, is_notice
+from bridge.tws.catalogue import CodeClass
+from bridge.tws.codes import classify, error_for, is_notice, refuses_preview
 from bridge.tws.dial import DialProblem
 from bridge.tws.errors import UpstreamLostError
 from bridge.tws.link import Link
@@ -62,8 +62,10 @@ class Messages:
     def _about(self, request_id: int, code: int, text: str) -> None:
         pending = self._link.requests.get(request_id)
         if pending or self._subscriptions.flow(request_id):
-            if not is_notice(code):
-                what_if = pending is not None and pending.kind == "what-if"
+            what_if = pending is not None and pending.kind == "what-if"
+            if pending and what_if and not refuses_preview(code):
+                pending.said = f"{code}: {text}"  # it may be told if no answer comes
+            elif not is_notice(code):
                 error = error_for(code, text, about_order=what_if)
                 if not self._link.requests.fail(request_id, error):
                     self._subscriptions.fail(request_id, error)

@@ -40,6 +40,7 @@ class Pending:
     parts: list[Any] = field(default_factory=list)
     size: int = 0
     deadline: Handle | None = None
+    said: str = ""  # what the broker said of it that is no answer
 
 
 class Requests:
@@ -69,7 +70,8 @@ class Requests:
 
         def expire() -> None:
             where = "is still queued" if pending.sent_at is None else "got no answer"
-            self._end(pending, RequestTimedOutError(f"{kind} {where} after {timeout:g} s"))
+            said = f"; the broker said {pending.said}" if pending.said else ""
+            self._end(pending, RequestTimedOutError(f"{kind} {where} after {timeout:g} s{said}"))
 
         pending.deadline = self._clock.call_later(timeout, expire)
         return pending

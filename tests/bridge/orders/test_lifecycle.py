@@ -150,9 +150,33 @@ def test_a_reject_ends_it_with_the_brokers_text() -> None:
     assert (present.reject_code, present.reject_text) == (201, REJECT.text)
 
 
-@pytest.mark.parametrize("code", [201, 203, 321, 110, 99999])
-def test_every_unlisted_error_counts_as_a_reject(code: int) -> None:
-    assert live(SENT, BrokerError(at(2), code, "no")).status is Status.REJECTED
+@pytest.mark.parametrize("code", [200, 201, 203, 321, 110])
+def test_a_code_that_is_final_for_an_order_ends_one_that_does_not_work_yet(code: int) -> None:
+    for before in ((), (said("PendingSubmit"),), (said("Inactive"),)):
+        assert live(SENT, *before, BrokerError(at(2), code, "no")).status is Status.REJECTED
+
+
+@pytest.mark.parametrize("code", [99999, 2174, 10018, 481, 10349, 10268, 106, 135, 10149])
+def test_a_code_that_is_not_final_never_ends_an_order(code: int) -> None:
+    for before in ((), (said("PendingSubmit"),), (said("Submitted"),)):
+        was = live(SENT, *before)
+        present = apply(was, BrokerError(at(2), code, "something"))
+        assert where(present) == where(was)
+        assert present.warning == f"{code}: something"
+
+
+@pytest.mark.parametrize("code", [200, 203, 321, 110, 382])
+def test_what_is_said_of_a_new_order_does_not_end_one_that_works(code: int) -> None:
+    assert live(SENT, said("Submitted"), BrokerError(at(4), code, "no")).open
+
+
+@pytest.mark.parametrize("said_first", [True, False])
+def test_the_reason_of_a_cancel_stays_whichever_comes_first(said_first: bool) -> None:
+    reason = BrokerError(at(4), 202, "Order Canceled - reason:limit price too far")
+    steps = [said("Cancelled"), reason]
+    present = live(SENT, said("Submitted"), *(reversed(steps) if said_first else steps))
+    assert present.status is Status.CANCELLED
+    assert (present.reject_code, present.reject_text) == (202, reason.text)
 
 
 def test_inactive_before_or_after_its_reject_is_one_rejection() -> None:
@@ -234,8 +258,8 @@ def test_a_refused_cancel_leaves_the_order_as_it_was(code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [135, 10147])
-def test_the_same_codes_end_an_order_that_nobody_had_taken(code: int) -> None:
-    assert live(SENT, BrokerError(at(4), code, "no such parent")).status is Status.REJECTED
+def test_the_same_codes_leave_an_order_that_nobody_has_taken_to_the_lists(code: int) -> None:
+    assert live(SENT, BrokerError(at(4), code, "no such parent")).state is State.SENT
 
 
 def test_a_change_that_was_never_sent_is_forgotten() -> None:

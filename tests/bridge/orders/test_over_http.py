@@ -403,7 +403,7 @@ def test_a_gateway_that_is_read_only_is_read_and_says_what_to_do_about_orders(
         answer = desk.place(**RESTING)
         problem = answer.json()
         assert (answer.status_code, problem["brokerCode"]) == (422, 321)
-        assert "READ_ONLY_API" in problem["nextStep"]
+        assert "gateway.read_only: false" in problem["nextStep"]
     finally:
         desk.bridge.stop()
         simulator.stop()

@@ -1,7 +1,7 @@
 import pytest
 
-from bridge.orders.rejects import TABLE, Effect, meaning
 from bridge.orders.status import Status, from_broker
+from bridge.tws.catalogue import CATALOGUE, Effect, effect_of, order_advice
 
 
 @pytest.mark.parametrize(
@@ -24,21 +24,26 @@ def test_the_brokers_words(word: str, meant: Status | None) -> None:
 
 
 def test_every_listed_code_tells_a_person_what_to_do() -> None:
-    assert all(known.next_step for known in TABLE.values())
+    assert all(order_advice(code) for code in (*CATALOGUE, 31337))
 
 
 @pytest.mark.parametrize(
     ("code", "effect"),
     [
         (201, Effect.ENDS),
-        (203, Effect.ENDS),
-        (321, Effect.ENDS),
+        (203, Effect.REFUSES),
+        (321, Effect.REFUSES),
+        (200, Effect.REFUSES),
         (399, Effect.WARNS),
-        (202, Effect.CANCELLED),
-        (10148, Effect.CHANGE_FAILED),
+        (202, Effect.CANCELS),
+        (10148, Effect.CHANGE),
         (2161, Effect.WARNS),
-        (31337, Effect.ENDS),
+        (2174, Effect.WARNS),
+        (481, Effect.WARNS),
+        (10018, Effect.WARNS),
+        (10349, Effect.WARNS),
+        (31337, Effect.NOTHING),
     ],
 )
 def test_effects(code: int, effect: Effect) -> None:
-    assert meaning(code).effect is effect
+    assert effect_of(code) is effect

@@ -12,8 +12,8 @@ import pytest
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.tws import errors, login_state
 from bridge.tws.advice import next_action
-from bridge.tws.code_table import CodeClass
-from bridge.tws.codes import TABLE, classify, error_for, is_notice
+from bridge.tws.catalogue import CodeClass
+from bridge.tws.codes import classify, error_for, is_notice
 from bridge.tws.diagnostics import ConnectionEvent, Diagnostics
 from bridge.tws.dial import DialProblem
 from bridge.tws.link import Link
@@ -21,8 +21,6 @@ from bridge.tws.machine import Facts, Socket, can_trade, state_of
 from bridge.tws.state import ConnectionState as State
 from bridge.tws.target import Target
 from tests.bridge.wound import WoundClock
-
-DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bridge.md"
 
 
 def every_fact() -> list[Facts]:
@@ -200,10 +198,3 @@ def test_farm_notices_are_no_loss() -> None:
         assert is_notice(code)
     assert classify(2110) is CodeClass.UPSTREAM_LOST
     assert classify(2199) is CodeClass.NOTICE
-
-
-def test_the_handbook_explains_every_code() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    for meaning in TABLE.values():
-        row = f"| {meaning.code} | {meaning.kind.value} | {meaning.says} |"
-        assert f"{row} {meaning.bridge} | {meaning.person} |" in text

@@ -1,0 +1,104 @@
+"""What the broker says about an order, rewritten on the wire: bridge and simulator as processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
+
+RESTING = {
+    "symbol": "AAPL",
+    "action": "BUY",
+    "quantity": 1,
+    "orderType": "LMT",
+    "limitPrice": 1.0,
+}
+PLACE, STATUS, OPEN_ORDER = 3, 3, 5
+PENDING = {"direction": "to-gateway", "message": PLACE, "times": 1}
+
+
+class Wire:
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.simulator = SimulatorProcess(folder / "simulator.log", *options)
+        self.bridge = BridgeProcess(folder / "bridge", self.simulator.port)
+        self.bridge.wait_for("ready", 20.0)
+
+    def rules(self, *rules: dict[str, Any]) -> None:
+        self.simulator.fault("wire-rewrite", rules=list(rules))
+
+    def place(self, key: str = "key", path: str = "/order", **body: Any) -> httpx.Response:
+        headers = {"Idempotency-Key": key}
+        return self.bridge.client.post(path, json=RESTING | body, headers=headers)
+
+    def order(self, order_id: str) -> Any:
+        return self.bridge.get(f"/order/{order_id}").json()
+
+    def in_book(self) -> list[str]:
+        return [each["status"] for each in self.simulator.book()["orders"]]
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    made = Wire(tmp_path)
+    yield made
+    assert not [each for each in made.bridge.events() if "exception" in each]
+    made.bridge.stop()
+    made.simulator.stop()
+
+
+def say(code: int, text: str, **more: Any) -> dict[str, Any]:
+    return {"action": "inject", **PENDING, "fields": [4, 2, "{1}", code, text, ""], **more}
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("code", [2174, 10018, 481, 10349, 31337])
+async def test_a_code_that_is_not_final_leaves_the_order_working(
+    wire: Wire, code: int, before: bool
+) -> None:
+    wire.rules(say(code, "Something to know", before=before))
+    answer = wire.place()
+    assert (answer.status_code, answer.json()["status"]) == (201, "Submitted"), answer.text
+    order_id = answer.json()["orderId"]
+    await eventually(lambda: wire.order(order_id)["warning"] == f"{code}: Something to know")
+    assert wire.place().json()["orderId"] == order_id
+    halted = wire.bridge.client.post("/trading/halt", json={"cancelOpenOrders": True})
+    assert halted.status_code == 200, halted.text
+    await eventually(lambda: wire.in_book() == ["Cancelled"])
+
+
+@pytest.mark.parametrize("code", [10018, 10349, 31337])
+def test_nor_does_it_refuse_a_preview(wire: Wire, code: int) -> None:
+    wire.rules(say(code, "Something to know", before=True))
+    answer = wire.place(path="/order/preview")
+    assert (answer.status_code, answer.json()["accepted"]) == (200, True), answer.text
+
+
+@pytest.mark.parametrize("code", [200, 201, 321])
+def test_a_final_code_without_a_status_is_a_rejection(wire: Wire, code: int) -> None:
+    wire.rules(say(code, "No", before=True), {"action": "drop", **PENDING})
+    answer = wire.place()
+    assert (answer.status_code, answer.json()["brokerCode"]) == (422, code), answer.text
+
+
+@pytest.mark.parametrize("code_first", [True, False])
+@pytest.mark.parametrize(("word", "code"), [("Cancelled", 202), ("Inactive", 201)])
+def test_code_text_and_next_step_belong_to_the_order(
+    wire: Wire, word: str, code: int, code_first: bool
+) -> None:
+    """The order never reaches the market; the broker gives an end and a reason for it."""
+    text = "Order refused - reason:limit price too far from the market"
+    status = [STATUS, "{1}", word, 0, 1, 0, 77, 0, 0, 1, "", 0]
+    end = {"action": "inject", **PENDING, "fields": status}
+    told = say(code, text, seconds=0 if code_first else 0.05)
+    wire.rules(*([told, end] if code_first else [end, told]), {"action": "drop", **PENDING})
+    answer = wire.place().json()
+    shown = answer.get("order", answer)
+    assert (shown["brokerCode"], shown["brokerText"]) == (code, text)
+    assert shown["nextStep"]
+    history = wire.order(shown["orderId"])["history"]
+    assert any(text in str(each) for each in history)
