@@ -66,6 +66,10 @@ ROWS: tuple[Row, ...] = (
         r".*[Pp]ass ?[Kk]ey",
     ),
     Row("passkey", r" - Authorization failed: .*[Pp]ass ?[Kk]ey"),
+    Row(
+        "several",
+        r"(IBC:|IBController >) Connection to server failed.*multiple Paper Trading users",
+    ),
     Row("failed", r"IBC: (Login failed|Login error message|Login Error dialog)"),
     Row("failed", r"entitled: (Login failed|Login Error); event=Opened"),
     Row("failed", r"system is not currently available|not currently available; event=Opened"),

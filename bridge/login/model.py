@@ -299,6 +299,9 @@ class Login:
     def _on_passkey(self, _: str) -> None:
         self._hold("passkey-required")
 
+    def _on_several(self, _: str) -> None:
+        self._hold("several-paper-users")
+
     def _on_expired(self, _: str) -> None:
         self._hold("password-expired")
 

@@ -74,6 +74,12 @@ _ALL = (
         held=True,
     ),
     Trouble(
+        "several-paper-users",
+        "IBKR does not know which paper user is meant: this name belongs to several",
+        "set gateway.username to the paper user's own name (IBKR's settings list it), then run up",
+        held=True,
+    ),
+    Trouble(
         "session-taken",
         "the user is logged in elsewhere, and that session was left alone",
         f"end the other session; then {AFRESH} (gateway.existing_session: primary would take it)",

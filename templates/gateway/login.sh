@@ -214,6 +214,7 @@ take() {
         ;;
     locked) hold account-locked ;;
     passkey) hold passkey-required ;;
+    several) hold several-paper-users ;;
     yielded) hold session-taken ;;
     esac
 }

@@ -117,12 +117,19 @@ def test_a_transient_refusal_is_spaced_out_and_never_held(hooked: Make) -> None:
     assert session.record("typed") == ["typed password"]
 
 
-@pytest.mark.parametrize("step", ["passkey", "locked-287"])
+NAMED = {
+    "passkey": "passkey-required",
+    "multiple": "several-paper-users",
+    "locked-287": "account-locked",
+}
+
+
+@pytest.mark.parametrize("step", NAMED)
 def test_a_cause_that_names_itself_is_held(hooked: Make, step: str) -> None:
     session = hooked(step)
     session.start_ibc()
     login = reaches(session, "held")
-    assert login.code == {"passkey": "passkey-required"}.get(step, "account-locked")
+    assert login.code == NAMED[step]
     session.until(lambda: not java_runs(session), "Java still runs", 10)
     assert session.record("typed") == ["typed password"]
 

@@ -76,6 +76,7 @@ MATRIX: dict[str, dict[str, Cell]] = {
             LOCKED,
             Case("failed-loop", "waiting-broker", "broker-maintenance", never="held", attempts=3),
             Case("passkey", "held", "passkey-required", held=True),
+            Case("multiple-users", "held", "several-paper-users", held=True),
             Case("token-refused", "restarting", "token-refused", never="held"),
         ],
         "ibcontroller": [
@@ -85,6 +86,7 @@ MATRIX: dict[str, dict[str, Cell]] = {
             LOCKED,
             Case("failed-loop", "starting", never="held", attempts=3),
             Case("passkey", "starting", launches=3),
+            Case("multiple-users", "held", "several-paper-users", held=True),
             Case("too-many", "logged-in", never="held"),
             Case("token-refused", "restarting", "token-refused", never="held"),
         ],
