@@ -245,6 +245,11 @@ class Session:
             session=session(self._target),
         )
 
+    def login_facts(self) -> dict[str, str]:
+        """What the gateway's container has written down of its logins, by session."""
+        found: dict[str, str] = self.ask("login_facts", op="login_facts")["facts"]
+        return found
+
     def controller(self, image: str) -> str | None:
         """What logs in within a gateway image, as the host tells; None: the image is not there."""
         found: str | None = self.ask("controller", op="controller", image=image)["controller"]

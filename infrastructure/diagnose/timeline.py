@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from bridge.login.lines import source
-from bridge.login.model import WINDOW_PATIENCE, Login
+from bridge.login.model import WINDOW_PATIENCE, Login, iso, replay
+from infrastructure.health.login import farthest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _UTC = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)? (?:gateway +)?")
 _LOCAL = re.compile(r"(?:^|\| )\[?(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)[:.,]\d{3}\b")
@@ -98,6 +99,36 @@ def explain(lines: Iterable[str], zone: str = "America/New_York") -> Timeline:
     for line in lines:
         found.add(line)
     return found
+
+
+def of_sessions(facts: Mapping[str, str], now: float) -> dict[str, Any]:
+    """One timeline of several sessions, from what their container wrote down of each.
+
+    Their log cannot be told apart; the state is that of the one farthest from logged in.
+    """
+    found: list[tuple[float, dict[str, str | None]]] = []
+    logins = []
+    for session, text in facts.items():
+        login = Login(session)
+        for line in text.splitlines():
+            at = line.split(" ", 1)[0]
+            before = login.told
+            replay(line, into=login)
+            if login.told != before:
+                detail = f"{session}: {login.told}"
+                event = {"at": iso(float(at)), "state": login.state, "detail": detail}
+                found.append((float(at), event))
+        login.look(now)
+        logins.append(login)
+    worst = farthest(logins)
+    found.sort(key=lambda one: one[0])
+    return {
+        "source": worst.controller,
+        "events": [event for _, event in found],
+        "state": worst.state,
+        "trouble": None if worst.trouble is None else worst.trouble.shown(),
+        "attempts": sum(login.attempts for login in logins),
+    }
 
 
 def _unwrapped(line: str) -> str:

@@ -91,7 +91,12 @@ class Logins:
 
     def worst(self, now: float) -> Login:
         """The session that is farthest from logged in."""
-        return min(self.all(now), key=lambda login: _WORST_FIRST.index(login.state))
+        return farthest(self.all(now))
+
+
+def farthest(logins: Sequence[Login]) -> Login:
+    """The one that is farthest from logged in."""
+    return min(logins, key=lambda login: _WORST_FIRST.index(login.state))
 
 
 def of_container(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.diagnose.timeline import explain, lines_for_people
+from infrastructure.diagnose.timeline import explain, lines_for_people, of_sessions
 from infrastructure.render.templates import PROJECT
 
 if TYPE_CHECKING:
@@ -124,3 +124,20 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=60,
     )
+
+
+def test_two_sessions_of_one_container_have_one_timeline() -> None:
+    facts = {
+        "live": "100 by ibc\n101 launch password\n103 attempt 1\n110 push\n",
+        "paper": "100 by ibc\n102 launch password\n104 attempt 1\n120 login\nnonsense\n",
+    }
+    found = of_sessions(facts, 130)
+    assert [(one["at"], one["detail"]) for one in found["events"]] == [
+        ("1970-01-01T00:01:41Z", "live: starting"),
+        ("1970-01-01T00:01:42Z", "paper: starting"),
+        ("1970-01-01T00:01:43Z", "live: logging in"),
+        ("1970-01-01T00:01:44Z", "paper: logging in"),
+        ("1970-01-01T00:01:50Z", "live: waiting for 2FA: approve on IBKR Mobile"),
+        ("1970-01-01T00:02:00Z", "paper: logged in"),
+    ]
+    assert (found["state"], found["attempts"], found["source"]) == ("waiting-2fa", 2, "ibc")

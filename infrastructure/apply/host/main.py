@@ -9,6 +9,7 @@
     status  {bridgePort}                               -> status
     history {}                                         -> history
     controller {image}                                 -> controller
+    login_facts {}                                     -> login_facts
     down    {by}                                       -> step, done
     restart {service, cold, commandPorts, checks, ...} -> step, stage, ..., done
     logs    {services, since, lines, follow}           -> line, ..., done
@@ -261,6 +262,9 @@ class Program:
         from infrastructure.apply.host import facts
 
         return "facts", facts.collect(self._store, self._runtime, request["checks"])
+
+    def _login_facts(self, _: dict[str, Any]) -> Answer:
+        return "login_facts", {"facts": self._runtime.login_facts()}
 
     def _controller(self, request: dict[str, Any]) -> Answer:
         return "controller", {"controller": self._runtime.controller(request["image"])}
