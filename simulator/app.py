@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from simulator.control import start_control
 from simulator.portal import start_portal
-from simulator.scenario import schedule, steps
+from simulator.scenario import ScenarioError, schedule, steps, symbols
 from simulator.tws.server import TwsServer
 from simulator.tws.trading import Trading
 from simulator.world import World
@@ -44,6 +44,11 @@ class Simulator:
             OSError: a port is taken; none stays open.
         """
         planned = steps(self.options)
+        for instrument in symbols(self.options):
+            try:
+                self.world.catalog.add(instrument)
+            except ValueError as error:
+                raise ScenarioError(f"{self.options.scenario}: {error}") from None
         try:
             self.ports = await self._listen()
         except OSError:

@@ -3,6 +3,10 @@
 - {at: 5, fault: upstream-lost, for: 30}          # seconds after the start
 - {at: "23:45", fault: nightly-restart, for: 60}  # every day, New York time
 - {at: "sunday 01:00", fault: sunday-invalidation}
+
+A step with `symbol` is none: it lists one more instrument, for as long as the simulator runs.
+
+- {symbol: ACME, conId: 900001, primary: NYSE, price: 12.5, volatility: 0.4, strikeStep: 0.5}
 """
 
 from __future__ import annotations
@@ -13,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.clock import EASTERN
+from simulator.contracts.instruments import listed
 from simulator.faults import NAMES, WrongParameterError, check_parameters, is_seconds
 
 if TYPE_CHECKING:
+    from simulator.contracts.instruments import Instrument
     from simulator.options import Options
     from simulator.world import World
 
@@ -53,11 +59,11 @@ class Step:
             day += timedelta(days=1)
 
 
-def load(path: str) -> list[Step]:
-    """Read and check a scenario.
+def _content(path: str) -> list[tuple[str, object]]:
+    """Read a scenario: the place and the content of each of its steps.
 
     Raises:
-        ScenarioError: it is not there, not YAML, or a step is wrong.
+        ScenarioError: it is not there, not YAML, or no list.
     """
     import yaml
 
@@ -69,7 +75,41 @@ def load(path: str) -> list[Step]:
         raise ScenarioError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, list):
         raise ScenarioError(f"{path}: a scenario is a list of steps")
-    return [_step(path, number, each) for number, each in enumerate(content, 1)]
+    return [(f"{path}: step {number}", each) for number, each in enumerate(content, 1)]
+
+
+def load(path: str) -> list[Step]:
+    """Read and check the faults of a scenario.
+
+    Raises:
+        ScenarioError: it is not there, not YAML, or a step is wrong.
+    """
+    return [_step(place, content) for place, content in _content(path) if not _is_symbol(content)]
+
+
+def _is_symbol(content: object) -> bool:
+    return isinstance(content, dict) and "symbol" in content
+
+
+def symbols(options: Options) -> list[Instrument]:
+    """The instruments that the scenario lists beside those that are there.
+
+    Raises:
+        ScenarioError: one of them cannot be listed.
+    """
+    found = []
+    for place, content in _content(options.scenario) if options.scenario else []:
+        if isinstance(content, dict) and _is_symbol(content):
+            row = {str(key): value for key, value in content.items()}
+            try:
+                found.append(listed(row))
+            except (KeyError, ValueError, TypeError) as error:
+                raise ScenarioError(f"{place}: {_reason(error)}") from None
+    return found
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def steps(options: Options) -> list[Step]:
@@ -82,7 +122,7 @@ def steps(options: Options) -> list[Step]:
     found += load(options.scenario) if options.scenario else []
     if options.nightly_restart:
         restart = {"at": options.nightly_restart, "fault": "nightly-restart"}
-        found.append(_step("--nightly-restart", 1, restart))
+        found.append(_step("--nightly-restart: step 1", restart))
     if options.sunday_invalidation:
         found.append(Step("sunday-invalidation", weekday=6, hour=1))
     return found
@@ -94,11 +134,10 @@ def _fault(text: str) -> Step:
         content = {"at": 0, "fault": name} | ({"for": float(seconds)} if colon else {})
     except ValueError:
         raise ScenarioError(f"--fault {text}: what follows the colon is not seconds") from None
-    return _step(f"--fault {text}", 1, content)
+    return _step(f"--fault {text}: step 1", content)
 
 
-def _step(path: str, number: int, content: object) -> Step:
-    place = f"{path}: step {number}"
+def _step(place: str, content: object) -> Step:
     if not isinstance(content, dict) or not {"at", "fault"} <= content.keys():
         raise ScenarioError(f"{place}: needs 'at' and 'fault'")
     rest = {str(key): value for key, value in content.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.contracts.contract import Contract
 
@@ -39,6 +39,47 @@ def instruments() -> Iterator[Instrument]:
                 category=row["category"],
                 name=row["name"],
             )
+
+
+FIELDS = frozenset(
+    {"symbol", "conId", "secType", "primary", "currency", "price", "volatility", "strikeStep"}
+    | {"industry", "category", "name"}
+)
+KINDS = ("STK", "IND", "CASH")
+
+
+def listed(row: dict[str, Any]) -> Instrument:
+    """An instrument that a user describes.
+
+    Args:
+        row: `symbol`, `conId`, `primary` and `price`, and perhaps more of `FIELDS`.
+
+    Raises:
+        KeyError: one that is needed is missing.
+        ValueError: one is unknown or wrong.
+    """
+    unknown = row.keys() - FIELDS
+    if unknown:
+        raise ValueError(f"{min(unknown)!r} is none of {', '.join(sorted(FIELDS))}")
+    kind, price = str(row.get("secType", "STK")).upper(), float(row["price"])
+    volatility, step = float(row.get("volatility", 0.3)), float(row.get("strikeStep", 0))
+    number = int(row["conId"])
+    if kind not in KINDS:
+        raise ValueError(f"secType {kind!r} is none of {', '.join(KINDS)}")
+    if not (0 < price < 1e7 and 0 <= volatility < 5 and 0 <= step < 1e6 and 0 < number < 1 << 28):
+        raise ValueError("conId, price, volatility or strikeStep is out of range")
+    symbol = str(row["symbol"]).upper()
+    described = {
+        "symbol": symbol,
+        "sec_type": kind,
+        "primary": str(row["primary"]).upper(),
+        "currency": str(row.get("currency", "USD")).upper(),
+        "con_id": str(number),
+        "price": str(price),
+    }
+    industry, category = (str(row.get(each, "")) for each in ("industry", "category"))
+    name = str(row.get("name", symbol))
+    return Instrument(_contract(described), price, volatility, step, industry, category, name)
 
 
 def _contract(row: dict[str, str]) -> Contract:

@@ -9,7 +9,8 @@ from simulator.contracts.order_types import CASH_QUANTITY
 from simulator.trading import groups
 from simulator.trading.book import Book
 from simulator.trading.checks import check_account, check_change, check_terms
-from simulator.trading.hours import eastern, may_trade, set_times
+from simulator.trading.exercise import LAPSE, check, terms_of, worth
+from simulator.trading.hours import eastern, may_trade, moment, set_times
 from simulator.trading.matcher import Matcher
 from simulator.trading.order import Order, Status
 from simulator.trading.refusal import RefusedError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from simulator.account.ledger import Ledger
+    from simulator.trading.exercise import Instruction
     from simulator.trading.identifiers import Identifiers
     from simulator.trading.listener import Listener
     from simulator.trading.market import Contract, Market
@@ -77,6 +79,48 @@ class Engine:
             return self._take(MANUAL_CLIENT, 0, contract, terms, at)
         except RefusedError:
             return None
+
+    def exercise(
+        self,
+        client: tuple[int, int],
+        contract: Contract,
+        underlying: Contract | None,
+        instruction: Instruction,
+        at: float,
+    ) -> Order | None:
+        """Take an instruction about an option; exercise waits for the close, lapse for the end.
+
+        Args:
+            client: its number, and that of its request, which is the instruction's order id.
+            contract: the option.
+            underlying: what it is about.
+            instruction: what to do with how many.
+            at: now.
+        """
+        client_id, request_id = client
+        try:
+            account = check_account(instruction.account, self.accounts)
+            held = self.ledger.accounts[account].held(contract.con_id)
+            value = worth(contract, underlying, self.market, at) if underlying else 0.0
+            check(contract, underlying, instruction, held, value)
+            if self.book.find(client_id, request_id) is not None:
+                raise RefusedError(103, "Duplicate order id")
+        except RefusedError as error:
+            self.listener.message(client_id, request_id, error.code, error.text)
+            return None
+        terms = terms_of(instruction)
+        order = Order(
+            self.identifiers.perm_id(), client_id, request_id, contract, terms, account, at
+        )
+        order.quantity, order.delivers = terms.quantity, underlying
+        order.auction_at = self.market.next_close(contract, at)
+        if terms.order_type == LAPSE:
+            order.auction_at = max(order.auction_at, moment(f"{contract.expiry} 16:00:00"))
+        self.book.add(order)
+        self.listener.order_shown(order)
+        order.status = Status.PRE_SUBMITTED
+        self.listener.order_shown(order)
+        return order
 
     def cancel(self, client_id: int, order_id: int, at: float) -> None:
         """Cancel one order of the client's, or say why not."""

@@ -24,6 +24,9 @@ class Listener(Protocol):
     def commissioned(self, execution: Execution) -> None:
         """The commission of a fill is known: commissionReport."""
 
+    def account_changed(self, account: str) -> None:
+        """Positions changed without a fill."""
+
     def previewed(self, order: Order, preview: Preview) -> None:
         """What an order would do, had it been sent: openOrder with whatIf."""
 

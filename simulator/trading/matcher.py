@@ -9,6 +9,7 @@ from simulator.trading import groups
 from simulator.trading.combination import leg_prices, legs_of, quote_of
 from simulator.trading.commission import commission
 from simulator.trading.conditions import hold
+from simulator.trading.exercise import settle
 from simulator.trading.hours import may_trade
 from simulator.trading.matching import Fill, auction, match, trailed, watch
 from simulator.trading.order import DUST, Execution, Order, Status
@@ -155,7 +156,17 @@ class Matcher:
         if not order.done and order.terms.tif in AT_ONCE:
             self.cancel(order, at)
 
+    def _exercise(self, order: Order, at: float) -> None:
+        settle(order, self._market, self._ledger, at)
+        order.filled = order.quantity
+        self._end(order, Status.FILLED, at, f"Filled Size: {order.filled:g}")
+        self._listener.order_shown(order)
+        self._listener.account_changed(order.account)
+
     def _at_auction(self, order: Order, auction_at: float, at: float) -> None:
+        if order.delivers is not None:
+            self._exercise(order, at)
+            return
         fill = auction(order, quote_of(self._market, order.contract, auction_at))
         if fill:
             self._execute(order, fill, at)

@@ -62,6 +62,8 @@ class Order:
     """When it was last held against the market while it could trade."""
     peg: float | None = None
     """Where an order that follows the quote stands now."""
+    delivers: Contract | None = None
+    """What an exercised option is about."""
     released: bool = False
     """Its conditions have held."""
     leg_costs: list[float] = field(default_factory=list)

@@ -10,6 +10,7 @@ from simulator.contracts.contract import Query
 from simulator.trading import conditions
 from simulator.trading.checks import INVALID
 from simulator.trading.combination import combine
+from simulator.trading.exercise import Instruction
 from simulator.trading.refusal import RefusedError
 from simulator.trading.terms import FieldError, Terms, word
 from simulator.tws import order_messages as messages
@@ -143,6 +144,29 @@ def cancel_order(session: Session, fields: Reader) -> None:
     _record(session, "cancelOrder", order_id)
     if not _read_only(session, order_id):
         trading_of(session).cancel(session.client_id, order_id)
+
+
+@handles(21)
+def exercise_options(session: Session, fields: Reader) -> None:
+    """Exercise an option that the account holds, or let it lapse."""
+    fields.skip(1)
+    request_id = fields.integer()
+    query = fields.contract(primary=False)
+    action, quantity, account = fields.integer(), fields.integer(), fields.text()
+    instruction = Instruction(action, quantity, account, fields.boolean())
+    trading = trading_of(session)
+    _record(session, "exerciseOptions", request_id, conId=str(query.con_id), action=str(action))
+    if _read_only(session, request_id):
+        return
+    try:
+        contract = trading.catalogue.resolve(query, session.world.clock.time())
+        number = getattr(contract, "under_id", 0)
+        underlying = _numbered(session, number, "") if number else None
+    except LookupError as error:
+        trading.message(session.client_id, request_id, 200, str(error))
+        return
+    client = (session.client_id, request_id)
+    trading.exercise(client, contract, underlying, instruction)
 
 
 @handles(58)

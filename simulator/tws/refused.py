@@ -32,7 +32,6 @@ NO_NEWS = Refusal(10276, "News feed is not allowed.")
 REFUSALS: dict[int, Refusal] = {
     18: ADVISORS_ONLY,
     19: ADVISORS_ONLY,
-    21: Refusal(322, "Error processing request.-'bP' : cause - Exercise is not available", 1),
     22: Refusal(
         162, "Historical Market Data Service error message:Scanner is not available for login"
     ),

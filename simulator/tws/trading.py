@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from simulator.account.margin import Preview
     from simulator.clock import Timer
+    from simulator.trading.exercise import Instruction
     from simulator.trading.market import Catalogue, Contract, Market
     from simulator.trading.order import Execution, Order
     from simulator.trading.terms import Terms
@@ -96,6 +97,23 @@ class Trading:
         order = self.engine.place(client_id, order_id, contract, terms, self.world.clock.time())
         if order is not None:
             self._watch(order)
+
+    def exercise(
+        self,
+        client: tuple[int, int],
+        contract: Contract,
+        underlying: Contract | None,
+        instruction: Instruction,
+    ) -> None:
+        """Take an instruction about an option; `client` is its number and that of its request."""
+
+        def act() -> None:
+            now = self.world.clock.time()
+            order = self.engine.exercise(client, contract, underlying, instruction, now)
+            if order is not None:
+                self._watch(order)
+
+        self._upstream(act)
 
     def place_manual(self, contract: Contract, terms: Terms) -> Order | None:
         """Take an order that a person entered at the gateway."""
@@ -205,8 +223,12 @@ class Trading:
     def commissioned(self, execution: Execution) -> None:
         """commissionReport; then the account has changed."""
         self._tell(execution.order, lambda session: messages.send_commission(session, execution))
+        self.account_changed(execution.order.account)
+
+    def account_changed(self, account: str) -> None:
+        """Who follows the account is told."""
         for watcher in list(self.watchers):
-            watcher(execution.order.account)
+            watcher(account)
 
     def previewed(self, order: Order, preview: Preview) -> None:
         """OpenOrder with whatIf, to the client that asked."""

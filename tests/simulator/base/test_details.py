@@ -217,3 +217,12 @@ async def test_quotes_of_a_combination_are_those_of_its_legs(client: Raw) -> Non
     client.send(1, 11, 9, *query(symbol="AAPL", kind="BAG"), 2, *rows, 0, "", 0, 0, "")
     bid = float((await client.until(1))[4])
     assert 0 < bid < 10
+
+
+async def test_an_option_that_is_not_held_cannot_be_exercised(client: Raw) -> None:
+    words = [0, "AAPL", "OPT", "20261218", 200.0, "C", "100", "SMART", "USD", "", ""]
+    client.send(21, 2, 5, *words, 1, 1, "", 1)
+    assert (await client.error(322))[2] == "5"
+    words[2] = "STK"
+    client.send(21, 2, 6, *words, 1, 1, "", 1)
+    assert (await client.error(200))[2] == "6"

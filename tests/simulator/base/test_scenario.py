@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simulator.clock import EASTERN
+from simulator.contracts.contract import Query
 from simulator.scenario import ScenarioError, load, schedule
-from tests.simulator.base.raw import simulated
+from tests.simulator.base.raw import FRIDAY_TEN, simulated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,4 +169,42 @@ async def test_the_options_bring_the_nightly_restart_and_the_sunday() -> None:
 async def test_a_wrong_restart_time_is_refused() -> None:
     with pytest.raises(ScenarioError, match="--nightly-restart"):
         async with simulated(nightly_restart="late"):
+            pass
+
+
+async def test_a_scenario_lists_symbols_with_options(tmp_path: Path) -> None:
+    file = tmp_path / "symbols.yaml"
+    file.write_text(
+        "- {symbol: ACME, conId: 900001, primary: NYSE, price: 12.5, strikeStep: 0.5}\n"
+        "- {at: 0, fault: late-fills}\n"
+    )
+    async with simulated(scenario=str(file)) as simulator:
+        catalog = simulator.world.catalog
+        query = Query(symbol="ACME", sec_type="STK", exchange="SMART")
+        contract = catalog.resolve(query, simulator.world.clock.time())
+        assert contract.con_id == 900001
+        assert 1 < simulator.world.market.quote(contract, FRIDAY_TEN).bid < 100
+        assert catalog.classes_on(900001)
+        assert simulator.world.faults.active("late-fills")
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("{symbol: ACME}", "'price' is missing"),
+        ("{symbol: ACME, price: 1, conId: 900001}", "'primary' is missing"),
+        ("{symbol: ACME, price: 1, conId: 265598, primary: NYSE}", "265598 is taken"),
+        ("{symbol: ACME, price: -1, conId: 900001, primary: NYSE}", "out of range"),
+        ("{symbol: ACME, price: much, conId: 900001, primary: NYSE}", "much"),
+        ("{symbol: ACME, price: 1, conId: 900001, primary: NYSE, colour: red}", "'colour'"),
+        ("{symbol: ACME, price: 1, conId: 900001, primary: NYSE, secType: OPT}", "'OPT'"),
+    ],
+)
+async def test_a_symbol_that_cannot_be_listed_is_refused(
+    tmp_path: Path, step: str, message: str
+) -> None:
+    file = tmp_path / "symbols.yaml"
+    file.write_text(f"- {step}\n")
+    with pytest.raises(ScenarioError, match=message):
+        async with simulated(scenario=str(file)):
             pass

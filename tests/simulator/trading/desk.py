@@ -112,6 +112,9 @@ class Diary:
     def commissioned(self, execution: Execution) -> None:
         self.lines.append(f"{execution.order.order_id} fee {execution.commission:g}")
 
+    def account_changed(self, account: str) -> None:
+        self.lines.append(f"account {account}")
+
     def previewed(self, order: Order, preview: Preview) -> None:
         self.previews.append(preview)
 

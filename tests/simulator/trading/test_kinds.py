@@ -11,6 +11,7 @@ from simulator.contracts.contract import Combination
 from simulator.contracts.order_types import ORDER_TYPES
 from simulator.trading import conditions
 from simulator.trading.combination import combine, quote_of
+from simulator.trading.exercise import Instruction
 from simulator.trading.order import Order, Status
 from simulator.trading.refusal import RefusedError
 from tests.simulator.trading.desk import APPLE, EURO, FUTURE, OPTION, Desk, Listing, eastern, terms
@@ -274,3 +275,60 @@ def test_exactly_the_announced_order_types_are_taken(contract: Listing, kind: st
     said = refused(desk, contract, orderType=kind, totalQuantity=1, **needed(kind))
     taken = kind in ORDER_TYPES[contract.sec_type]
     assert said == ("1 PendingSubmit 0" if taken else "1 error 387")
+
+
+# exercise and lapse
+
+
+def instruct(desk: Desk, action: int, quantity: int = 1, *, override: bool = False) -> list[str]:
+    words = Instruction(action, quantity, "", override)
+    desk.engine.exercise((1, 50), OPTION, APPLE, words, desk.at)
+    return desk.diary.take()
+
+
+@pytest.fixture
+def holder(desk: Desk) -> Desk:
+    desk.ledger.trade("DU1", OPTION, 2, 5.0, 0.0, desk.at)
+    return desk
+
+
+def test_exercise_delivers_at_the_strike_at_the_close(holder: Desk) -> None:
+    holder.price(209.9, 210.1)
+    assert instruct(holder, 1) == ["50 PendingSubmit 0", "50 PreSubmitted 0"]
+    holder.go(3600)
+    assert holder.ledger.accounts["DU1"].held(APPLE.con_id) == 0
+    assert holder.go(6 * 3600) == ["50 Filled 1", "account DU1"]
+    account = holder.ledger.accounts["DU1"]
+    assert (account.held(OPTION.con_id), account.held(APPLE.con_id)) == (1, 100)
+    assert account.positions[APPLE.con_id].average_cost == 200
+
+
+def test_exercise_can_be_taken_back(holder: Desk) -> None:
+    holder.price(209.9, 210.1)
+    instruct(holder, 1)
+    holder.engine.cancel(1, 50, holder.at)
+    holder.go(7 * 3600)
+    assert holder.ledger.accounts["DU1"].held(OPTION.con_id) == 2
+
+
+def test_a_lapsed_option_is_gone_at_its_end(holder: Desk) -> None:
+    instruct(holder, 2, 2)
+    holder.go(86_400)
+    assert holder.ledger.accounts["DU1"].held(OPTION.con_id) == 2
+    holder.go(25 * 86_400)
+    assert holder.ledger.accounts["DU1"].held(OPTION.con_id) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "action", "quantity", "override"),
+    [
+        (322, 1, 1, False),
+        (322, 2, 3, False),
+        (321, 3, 1, True),
+        (321, 2, 0, True),
+    ],
+)
+def test_an_instruction_that_cannot_be_is_refused(
+    holder: Desk, code: int, action: int, quantity: int, override: bool
+) -> None:
+    assert instruct(holder, action, quantity, override=override) == [f"50 error {code}"]
