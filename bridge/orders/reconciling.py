@@ -66,6 +66,7 @@ class Reconciler:
     ) -> None:
         self._sequence = sequence
         self._database = database
+        self.gateway_read_only = False  # as it said when it was last asked for its orders
         self._gateway = gateway
         self._tracker = tracker
         self._sender = sender
@@ -116,7 +117,9 @@ class Reconciler:
         """
         try:
             await self._reconcile()
+            self.gateway_read_only = False
         except ReadOnlyGatewayError:
+            self.gateway_read_only = True
             log.warning("read-only-gateway", hint=ReadOnlyGatewayError.next_step)
             await self._gateway.executions()
 

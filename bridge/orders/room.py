@@ -27,7 +27,7 @@ from bridge.orders.placing import Placement
 from bridge.orders.prepare import Preparer
 from bridge.orders.reconciling import Reconciler
 from bridge.orders.reference import DeskReferences
-from bridge.orders.rules import load
+from bridge.orders.rules import TradingRules, load
 from bridge.orders.sending import Sender
 from bridge.orders.sequence import NumberSequence
 from bridge.orders.tracker import Tracker
@@ -43,6 +43,7 @@ from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
 from bridge.stream.desk import StreamDesk
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
+from bridge.tws.errors import READ_ONLY_ACTION
 from bridge.tws.session import TwsSession
 from bridge.tws.state import ConnectionState
 
@@ -122,6 +123,7 @@ def install(services: Services) -> None:
     gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
     services.health_overlays.append(lambda: _health(halt, condition))
     services.health_overlays.append(lambda: _journal_health(condition))
+    services.health_overlays.append(lambda: _read_only_health(reconciler, rules))
     services.metrics.register(JournalCollector(condition))
     _tell_others(services, tracker, alerts)
     _follow_settings(services, preparer)
@@ -157,6 +159,13 @@ def _tell_others(services: Services, tracker: Tracker, alerts: OrderAlerts) -> N
 
 def _json(view: OrderView | ExecutionView) -> str:
     return msgspec.json.encode(view).decode()
+
+
+def _read_only_health(reconciler: Reconciler, rules: TradingRules) -> HealthOverlay | None:
+    """A gateway that refuses every order is not ready for them, unless that is what is wanted."""
+    if not reconciler.gateway_read_only or rules.read_only or rules.gateway_read_only:
+        return None
+    return HealthOverlay(state=ConnectionState.READ_ONLY, next_action=READ_ONLY_ACTION)
 
 
 async def _watch_mark(reconciler: Reconciler, clock: Clock) -> None:

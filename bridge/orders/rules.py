@@ -38,6 +38,9 @@ class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     read_only: bool = False
     """Refuses every order and change (cancels still work)."""
 
+    gateway_read_only: bool = False
+    """The gateway itself is meant to refuse orders: that it does is then no fault."""
+
     require_idempotency_key: bool = True
     """Refuses an order without an `Idempotency-Key`."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bridge.login import words
 from bridge.login.model import Login, iso
 from bridge.tws.dial import DialProblem
+from bridge.tws.errors import READ_ONLY_ACTION
 from bridge.tws.state import ConnectionState as State
 
 if TYPE_CHECKING:
@@ -133,5 +134,6 @@ _ACTIONS: dict[State, Callable[[Link], str]] = {
     State.STALLED: _stalled,
     State.RECONNECTING: lambda _: "Nothing: the bridge is reconnecting",
     State.SESSION_CONFLICT: _conflict,
+    State.READ_ONLY: lambda _: READ_ONLY_ACTION,
     State.HALTED: lambda _: "Lift the halt with DELETE /trading/halt when trading may go on",
 }

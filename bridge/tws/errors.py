@@ -29,6 +29,11 @@ from typing import Any
 
 from bridge.errors import BridgeError, Kind
 
+READ_ONLY_ACTION = (
+    "Set gateway.read_only: false in stack.yaml and deploy; if it is set, untick Read-Only API in"
+    " the gateway's own settings (./deploy.py vnc --web): it refuses every order"
+)
+
 
 class TwsError(BridgeError):
     """Any failure between a service and the gateway."""
@@ -182,7 +187,7 @@ class ReadOnlyGatewayError(RequestRefusedError):
 
     code = "read-only-gateway"
     kind = Kind.FORBIDDEN
-    next_step = "Set gateway.read_only: false in stack.yaml and deploy"
+    next_step = READ_ONLY_ACTION
 
 
 class OrderRefusedError(RequestRefusedError):

@@ -17,6 +17,7 @@ class ConnectionState(StrEnum):
     STALLED = "stalled"
     RECONNECTING = "reconnecting"
     SESSION_CONFLICT = "session-conflict"
+    READ_ONLY = "read-only"  # only shown: an overlay over ready while the gateway refuses orders
     HALTED = "halted"  # only shown: an overlay over ready while trading is halted
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from infrastructure.config.schedule import calendar
 from infrastructure.render.caddy import names
+from infrastructure.render.gateway import read_only
 from infrastructure.render.layout import session
 from infrastructure.render.model import CONTAINER_UID, RenderedFile
 from infrastructure.render.templates import PROJECT
@@ -80,9 +81,12 @@ def secret_names(target: Target) -> list[str]:
 
 
 def trading_rules(target: Target) -> dict[str, object]:
-    """The limits, with the zone of their days."""
-    zone = target.stack.gateway.time_zone
-    return {**target.stack.trading.model_dump(mode="json"), "time_zone": zone}
+    """The limits, with the zone of their days and whether the gateway takes orders at all."""
+    return {
+        **target.stack.trading.model_dump(mode="json"),
+        "gateway_read_only": read_only(target.stack),
+        "time_zone": target.stack.gateway.time_zone,
+    }
 
 
 def environment(target: Target, layout: Layout) -> dict[str, str]:

@@ -120,6 +120,13 @@ class Gate:
             if status == 200 or state == "halted":
                 self._stage("bridge", "connected", "bridge connected")
                 return
+            if state == "read-only":
+                raise HostFailure(
+                    "read-only-gateway",
+                    "the gateway runs, but its API is read-only: it refuses every order",
+                    "set gateway.read_only: false; if it is, untick Read-Only API in its own"
+                    " settings (./deploy.py vnc --web), or set trading.read_only: true",
+                )
             reason = f"/ready answers {status} {state}".rstrip() if status else "no answer"
             self._pause("bridge", "the bridge does not connect to the gateway", reason)
 

@@ -390,16 +390,24 @@ def test_a_restart_keeps_halt_orders_and_answers(tmp_path: Path) -> None:
         simulator.stop()
 
 
-def test_a_gateway_that_is_read_only_is_read_and_says_what_to_do_about_orders(
-    tmp_path: Path,
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_gateway_that_is_read_only_is_read_and_not_ready_for_orders_unless_that_is_wanted(
+    tmp_path: Path, wanted: bool
 ) -> None:
+    rules = tmp_path / "trading.json"
+    rules.write_text(json.dumps({"gateway_read_only": wanted}))
     simulator = SimulatorProcess(tmp_path / "simulator.log", "--read-only")
-    bridge = BridgeProcess(tmp_path / "bridge", simulator.port)
+    bridge = BridgeProcess(tmp_path / "bridge", simulator.port, BRIDGE_TRADING_FILE=str(rules))
     desk = Desk.__new__(Desk)
     desk.simulator, desk.bridge, desk.client = simulator, bridge, bridge.client
     try:
-        bridge.wait_for("ready", 8.0)
+        bridge.wait_for("ready" if wanted else "read-only", 8.0)
         assert desk.bridge.get("/quote/AAPL").status_code == 200
+        ready = desk.bridge.get("/ready")
+        assert ready.status_code == (200 if wanted else 503)
+        if not wanted:
+            assert ready.json()["state"] == "read-only"
+            assert "gateway.read_only: false" in desk.bridge.get("/health").json()["nextAction"]
         answer = desk.place(**RESTING)
         problem = answer.json()
         assert (answer.status_code, problem["brokerCode"]) == (422, 321)
