@@ -184,6 +184,10 @@ each() {
 # One event: written down, and acted on when it cannot wait.
 take() {
     local event=$1 said="$1${2:+ $2}"
+    # IBC 3.24 says the same of every second factor: what it is told to choose tells a code from a push.
+    case $event:${TWOFA_DEVICE:-} in
+    push:*[Aa]uthenticator* | push:*SMS* | push:*[Cc]ode* | push:*[Cc]ard*) event=code said=code ;;
+    esac
     case $event in
     pause | held) return ;; # the gate's own lines: it wrote them down itself
     start | attempt | resumes) [ -z "$launcher" ] || return ;; # the controller says so, too

@@ -1,5 +1,6 @@
 """The kit's own hooks around the real IBC: what the container does, and what it writes down."""
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,21 @@ def test_a_code_is_no_push(hooked: Make) -> None:
     reaches(session, "waiting-2fa")
     session.until(lambda: seen(session).kind == "code", "still taken for a push", 5)
     assert "IBKR Mobile" not in seen(session).told
+
+
+def test_the_device_to_choose_tells_a_code_from_a_push(hooked: Make) -> None:
+    """IBC 3.24 does not say which device it has chosen, as 3.25 does: without that line, too."""
+    session = hooked("device-123456", variables=LIVE | {"TWOFA_DEVICE": "Mobile Authenticator app"})
+    session.start_ibc()
+    session.wait_for("Second Factor Authentication initiated")
+    session.until(lambda: seen(session).kind == "code", "still taken for a push", 5)
+    lines = [line for line in session.log.splitlines() if "Selected second factor" not in line]
+    assert lines != session.log.splitlines(), "the package's IBC is no longer 3.25"
+    facts = session.home / "state" / "login-live"
+    facts.unlink()
+    record = ["bash", str(session.kit / "login.sh"), "record"]
+    subprocess.run(record, input="\n".join(lines), env=session.environment(), text=True, check=True)
+    assert (seen(session).state, seen(session).kind) == ("waiting-2fa", "code")
 
 
 def test_a_refused_password_is_tried_once_and_held(hooked: Make) -> None:

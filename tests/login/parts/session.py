@@ -55,6 +55,7 @@ class Session:
     home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="gw-", dir="/tmp")))
     clock: str = ""
     process: subprocess.Popen[bytes] | None = None
+    kit: Path = Path()
 
     def __post_init__(self) -> None:
         """Lays the home out with the image's own script, and renders what the image renders."""
@@ -127,6 +128,7 @@ class Session:
     # --- running --------------------------------------------------------------------------------
     def hooks(self, folder: Path) -> None:
         """Runs the kit's start hooks, as the image does before it renders anything."""
+        self.kit = folder
         for hook in sorted((folder / "start").glob("*.sh")):
             subprocess.run(["bash", str(hook)], env=self.environment(), check=True, cwd="/")
 

@@ -186,7 +186,13 @@ final class Login {
         launcher.challenged();
         TimerTask heart = gateway.every(20_000, launcher::heartbeat);
         switch (step.name()) {
-            case "device" -> dialog = Windows.devices(chosen -> SwingUtilities.invokeLater(() -> push(step, heart)));
+            case "device" -> dialog = Windows.devices(chosen -> SwingUtilities.invokeLater(() -> {
+                if (chosen != null && chosen.contains("Authenticator")) {
+                    code(step, heart);
+                } else {
+                    push(step, heart);
+                }
+            }));
             case "code", "totp", "card" -> code(step, heart);
             case "frame" -> {
                 splash.setVisible(false);
