@@ -13,14 +13,19 @@ through the gateway). If it is still nowhere,
 The entry of a bracket whose last leg was never sent is held back by the gateway, which does not
 list it as open: it is cancelled as soon as orders may be sent again.
 
+Orders may be sent as soon as the open orders are listed. Executions or completed orders that get no
+answer are named (`silent`) and asked for again; until they have answered, an order that is nowhere
+is unknown, and none is called never sent.
+
 While connected the same look is taken at orders whose answer is overdue, and once a minute at all.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -38,13 +43,17 @@ from bridge.orders.status import State, Status
 from bridge.orders.tracker import Tracker
 from bridge.store import Database, orders
 from bridge.store.orders import OrderRecord
-from bridge.tws.errors import ConnectionLostError, ReadOnlyGatewayError
+from bridge.tws.errors import ConnectionLostError, ReadOnlyGatewayError, RequestTimedOutError
 from bridge.tws.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
+Answer = TypeVar("Answer")
+
 SECOND_LOOK_SECONDS: Final = 0.75
 ROUTINE_SECONDS: Final = 60.0
+LIST_SECONDS: Final = 5.0
+"""How long one of the day's lists is waited for; a gateway that answers does so in a moment."""
 PATIENCE: Final = timedelta(seconds=50)
 TICK_SECONDS: Final = 1.0
 
@@ -79,6 +88,8 @@ class Reconciler:
         self._looked = False
         self._absent: dict[str, datetime] = {}
         self._held_back: dict[str, OrderRecord] = {}
+        self.silent: dict[str, datetime] = {}
+        """What was asked for and got no answer, since when; until it has, nothing is concluded."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -121,19 +132,21 @@ class Reconciler:
         except ReadOnlyGatewayError:
             self.gateway_read_only = True
             log.warning("read-only-gateway", hint=ReadOnlyGatewayError.next_step)
-            await self._gateway.executions()
+            await self._answered("executions", self._gateway.executions(timeout=LIST_SECONDS))
 
     async def _reconcile(self) -> None:
         async with self._turn:
             connection = self._sequence.connection
             await self._sequence.observe()
             missing = await self._look(await self._suspects())
-            if missing:
+            if missing and not self.silent:
                 await self._clock.sleep(SECOND_LOOK_SECONDS)
                 missing = await self._look(missing)
             if self._sequence.connection != connection:
                 raise ConnectionLostError("the connection was lost during the look")
-            never_seen = [each for each in missing if await self._never_seen(each)]
+            never_seen = [
+                each for each in missing if not self.silent and await self._never_seen(each)
+            ]
             broken_off = {each.group_id for each in never_seen if each.terms.transmit}
             broken_off |= await self._broken_off_before(missing)
             for record in missing:
@@ -167,11 +180,15 @@ class Reconciler:
         self._looked_at = self._clock.now()
         listed = await self._gateway.all_open_orders()
         self._tracker.note(*listed)
-        await self._gateway.executions()  # they and their commissions come as events
-        if not self._looked or not all(_is_listed(record, listed) for record in suspects):
-            completed = await self._gateway.completed_orders()
-            self._tracker.note(*completed)
-            self._looked = True  # a journal that has lost orders does not suspect any
+        # Executions and their commissions come as events.
+        await self._answered("executions", self._gateway.executions(timeout=LIST_SECONDS))
+        unlisted = not all(_is_listed(record, listed) for record in suspects)
+        if unlisted or not self._looked or "completed orders" in self.silent:
+            asked = self._gateway.completed_orders(timeout=LIST_SECONDS)
+            completed = await self._answered("completed orders", asked)
+            if completed is not None:
+                self._tracker.note(*completed)
+                self._looked = True  # a journal that has lost orders does not suspect any
         await self._tracker.flush()
         still = {each.id: each for each in await self._database.read(orders.open_orders)}
         return [
@@ -179,6 +196,18 @@ class Reconciler:
             for record in suspects
             if record.id in still and not _is_listed(still[record.id], listed)
         ]
+
+    async def _answered(self, name: str, asked: Awaitable[Answer]) -> Answer | None:
+        """What was asked for, or None: silence costs that one answer, and is remembered."""
+        try:
+            answer = await asked
+        except RequestTimedOutError:
+            if name not in self.silent:
+                log.warning("list-not-answered", what=name)
+            self.silent.setdefault(name, self._clock.now())
+            return None
+        self.silent.pop(name, None)
+        return answer
 
     async def _broken_off_before(self, missing: list[OrderRecord]) -> set[str]:
         """The groups whose last leg an earlier process has found to be never sent."""
@@ -241,7 +270,7 @@ class Reconciler:
         if since_look < self._rules.answer_within_seconds:
             return
         overdue = [each for each in await self._suspects() if self._overdue(each, now)]
-        if overdue or self._tracker.missed or since_look >= ROUTINE_SECONDS:
+        if overdue or self._tracker.missed or self.silent or since_look >= ROUTINE_SECONDS:
             self._tracker.missed = False
             await self.reconcile()
 

@@ -124,6 +124,7 @@ def install(services: Services) -> None:
     services.health_overlays.append(lambda: _health(halt, condition))
     services.health_overlays.append(lambda: _journal_health(condition))
     services.health_overlays.append(lambda: _read_only_health(reconciler, rules))
+    services.health_overlays.append(lambda: _silence(reconciler))
     services.metrics.register(JournalCollector(condition))
     _tell_others(services, tracker, alerts)
     _follow_settings(services, preparer)
@@ -199,6 +200,20 @@ def _journal_health(condition: JournalCondition) -> HealthOverlay | None:
     return HealthOverlay(
         state=ConnectionState.STALLED, next_action=f"{trouble.what}: {trouble.next_step}"
     )
+
+
+def _silence(reconciler: Reconciler) -> HealthOverlay | None:
+    if not reconciler.silent:
+        return None
+    said = ", ".join(
+        f"{name} got no answer since {since:%H:%M:%S} UTC"
+        for name, since in reconciler.silent.items()
+    )
+    action = (
+        f"{said}: they are asked for again; new orders go through, and an order whose fate is"
+        " unknown stays so until they come. Restart the gateway if it lasts"
+    )
+    return HealthOverlay(state=ConnectionState.READY, next_action=action)
 
 
 class JournalCollector(Collector):

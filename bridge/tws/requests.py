@@ -40,6 +40,7 @@ class Pending:
     parts: list[Any] = field(default_factory=list)
     size: int = 0
     deadline: Handle | None = None
+    passed_over: bool = False  # an answer came and was taken for that to an earlier request
     said: str = ""  # what the broker said of it that is no answer
 
 
@@ -87,6 +88,8 @@ class Requests:
             answered = pending.future.done() and not pending.future.cancelled()
             answered = answered and pending.future.exception() is None
             owes = isinstance(pending.name, str) and pending.name != CURRENT_TIME
+            # What was owed may have been lost; without this, so would every later answer be.
+            owes = owes and not pending.passed_over
             if owes and pending.sent_at is not None and not answered:
                 owed = self._owed.setdefault(str(pending.name), [])
                 owed.append(self._clock.monotonic() + OWED_SECONDS)
@@ -173,4 +176,5 @@ class Requests:
         pending = self._pending.get(key)
         if pending:
             pending.parts.clear()
+            pending.passed_over = True
         return True

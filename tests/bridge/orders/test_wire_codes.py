@@ -102,3 +102,30 @@ def test_code_text_and_next_step_belong_to_the_order(
     assert shown["nextStep"]
     history = wire.order(shown["orderId"])["history"]
     assert any(text in str(each) for each in history)
+
+
+@pytest.mark.parametrize(
+    ("lost", "named"), [((7,), ("executions",)), ((99,), ("completed orders",)), ((7, 99), ())]
+)
+async def test_a_list_that_never_comes_costs_that_one_answer(
+    wire: Wire, lost: tuple[int, ...], named: tuple[str, ...]
+) -> None:
+    """Executions (7), completed orders (99); open orders alone are needed to send orders."""
+    working = wire.place("working").json()["orderId"]
+    drops = [{"action": "drop", "direction": "to-gateway", "message": each} for each in lost]
+    wire.rules(*drops, {"action": "drop", **PENDING})
+    unknown = wire.place("lost")  # it never gets to the gateway, and nobody can know
+    assert unknown.status_code == 504, unknown.text
+    wire.rules(*drops)
+    wire.bridge.client.post("/connection/reconnect").raise_for_status()
+    wire.bridge.wait_for("ready", 20.0)
+    assert wire.bridge.client.delete(f"/order/{working}").json()["status"] == "Cancelled"
+    assert wire.place("new").status_code == 201
+    action = wire.bridge.health()["nextAction"]
+    for each in named:
+        assert f"{each} got no answer since" in action
+    again = wire.place("lost")
+    assert again.json()["code"] in {"order-fate-unknown", "order-pending"}, again.text
+    assert len(wire.in_book()) == 2
+    wire.simulator.clear("wire-rewrite")
+    await eventually(lambda: "no answer" not in wire.bridge.health()["nextAction"], 40.0)
