@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from infrastructure.config import Target, load
 from infrastructure.config.sandbox import USUAL, clear, keep, reserved
+
+
+@pytest.fixture(autouse=True)
+def _ports_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual ports may be taken on this machine; those that the kernel gives are not."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in USUAL]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        ports = [int(each.getsockname()[1]) for each in sockets]
+    usual = dict(zip(USUAL, ports, strict=True))
+    monkeypatch.setattr("infrastructure.config.sandbox.USUAL", usual)
 
 
 @pytest.fixture
@@ -56,3 +69,21 @@ def test_a_port_taken_since_is_stepped_over_unless_we_run_on_it(target: Target) 
 def test_a_damaged_file_is_replaced(tmp_path: Path, text: str) -> None:
     (tmp_path / "ports.json").write_text(text)
     assert reserved(tmp_path).keys() == USUAL.keys()
+
+
+def test_two_sandboxes_at_once_share_no_port(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(target)
+    first = reserved(Path(target.base))
+    with ExitStack() as stack:
+        for port in first.values():
+            holder = stack.enter_context(socket.socket())
+            holder.bind(("127.0.0.1", port))
+            holder.listen()
+        monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path / "other"))
+        other = load()
+        keep(other)
+        second = reserved(Path(other.base))
+    assert not set(first.values()) & set(second.values())
+    assert len(set(second.values())) == len(second)
