@@ -80,10 +80,10 @@ class Gateway:
 
 
 @contextmanager
-def gateway() -> Iterator[Gateway]:
+def gateway(*options: str) -> Iterator[Gateway]:
     """Run a simulator on free ports."""
     ports = [f"--{each}=0" for each in ("port", "portal-port", "control-port", "rate-limit")]
-    command = [sys.executable, "-m", "simulator", *ports]
+    command = [sys.executable, "-m", "simulator", *ports, *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
