@@ -82,7 +82,7 @@ _ALL = (
     Trouble(
         "session-taken",
         "the user is logged in elsewhere, and that session was left alone",
-        f"end the other session; then {AFRESH} (gateway.existing_session: primary would take it)",
+        f"end the other session; then {AFRESH}",
         held=True,
     ),
     Trouble(

@@ -124,6 +124,7 @@ def test_what_only_a_person_can_mend_is_held(line: str, code: str) -> None:
 def test_the_hint_of_a_taken_session_does_not_name_what_is_set() -> None:
     hint = words.TROUBLES["session-taken"].hint
     assert hint.startswith("end the other session")
+    assert "existing_session" not in hint
 
 
 @pytest.mark.parametrize("scenario", [3, 5])
