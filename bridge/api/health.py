@@ -16,12 +16,14 @@ from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Answer, Params
 from bridge.api.scopes import Scope
 from bridge.errors import BridgeError, Kind
+from bridge.login import words
 from bridge.login.model import Login
 from bridge.restart_calendar import PlannedRestart
 from bridge.services import HealthOverlay, Services
 from bridge.tws import advice
 from bridge.tws.errors import NotConnectedError
 from bridge.tws.history_rules import WINDOW_LIMIT
+from bridge.tws.link import Link
 from bridge.tws.machine import Socket, can_trade
 from bridge.tws.pacing import ORDER_LIMIT
 from bridge.tws.session import TwsSession
@@ -175,6 +177,14 @@ def login_view(login: Login | None, session: str | None) -> LoginView:
     )
 
 
+def _guessed(link: Link) -> Login:
+    """Where nothing tells of the login: as the connection's state has it, else unknown."""
+    login = Login(link.target.session)
+    if link.machine.state is State.WAITING_FOR_2FA:
+        login.state, login.since = words.WAITING_2FA, link.machine.since.timestamp()
+    return login
+
+
 def _moment(at: float | None) -> datetime | None:
     return None if at is None else datetime.fromtimestamp(int(at), UTC)
 
@@ -199,7 +209,7 @@ def health(services: Services) -> Health:
     elif link.clock_is_off and state is State.READY:
         action = link.clock_words()
     degraded = state is State.READY and (condition.quarantined > 0 or link.clock_is_off)
-    own = login_view(link.login(), services.environment.trading_mode)
+    own = login_view(link.login() or _guessed(link), services.environment.trading_mode)
     other = link.other_login_file.read(now.timestamp())
     return Health(
         status="degraded" if degraded else _status(session, state),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -76,3 +77,16 @@ async def test_without_a_file_nothing_is_known_but_what_the_session_shows(tmp_pa
         health = (await bridge.client.get("/health")).json()
         assert health["login"]["state"] == words.LOGGED_IN
         assert health["logins"] == [health["login"]]
+
+
+async def test_without_a_file_a_guess_has_the_same_word(tmp_path: Path) -> None:
+    async with running(tmp_path) as bridge:
+        bridge.simulator.world.faults.start("waiting-2fa")
+        await bridge.client.post("/connection/reconnect")
+        deadline = time.monotonic() + 30
+        health = (await bridge.client.get("/health")).json()
+        while health["state"] != "waiting-2fa" and time.monotonic() < deadline:
+            await asyncio.sleep(0.1)
+            health = (await bridge.client.get("/health")).json()
+        assert health["state"] == health["login"]["state"] == "waiting-2fa"
+        assert health["login"]["kind"] is None
