@@ -151,7 +151,8 @@ def lines_for_people(found: dict[str, Any]) -> Iterator[str]:
         yield f"{at:<20}  {one['state']:<{width}}  {one['detail']}"
     attempts = found["attempts"]
     count = f"{attempts} login attempt{'' if attempts == 1 else 's'}"
-    yield f"now: {found['state']}, after {count} ({found['source']})"
+    source = found["source"] or "no login controller has said anything"
+    yield f"now: {found['state']}, after {count} ({source})"
     trouble = found["trouble"]
     if trouble is not None:
         yield f"why: {trouble['message']} [{trouble['code']}]"

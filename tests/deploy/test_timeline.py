@@ -141,3 +141,10 @@ def test_two_sessions_of_one_container_have_one_timeline() -> None:
         ("1970-01-01T00:02:00Z", "paper: logged in"),
     ]
     assert (found["state"], found["attempts"], found["source"]) == ("waiting-2fa", 2, "ibc")
+
+
+def test_a_log_without_a_login_says_so() -> None:
+    found = explain(["listening on port 4002"]).shown(0.0)
+    assert list(lines_for_people(found)) == [
+        "now: unknown, after 0 login attempts (no login controller has said anything)"
+    ]
