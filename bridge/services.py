@@ -41,6 +41,14 @@ class HealthOverlay(Struct, frozen=True, kw_only=True):
     next_action: str
 
 
+class Need(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Something that only a person can mend; it stays until it is mended."""
+
+    code: str
+    message: str
+    next_step: str
+
+
 class Services:
     """The container; one for each process (and for each test)."""
 
@@ -51,6 +59,7 @@ class Services:
         self.journal = JournalCondition()
         self.metrics = CollectorRegistry(auto_describe=True)
         self.health_overlays: list[Callable[[], HealthOverlay | None]] = []
+        self.needs: list[Callable[[], Need | None]] = []
         self.start_hooks: list[Hook] = []
         self.stop_hooks: list[Hook] = []
         self.last_words: list[Callable[[], None]] = []

@@ -73,6 +73,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "serverVersion": "The version of the API that was agreed with the gateway",
     "clientId": "The constant number by which the gateway knows this bridge",
     "marketDataType": "The best kind of quotes asked for: live, frozen, delayed, delayed-frozen",
+    "needs": "All that only a person can mend, the most urgent first",
+    "Need.code": "A stable word",
     "nextAction": "What a person should do, in a sentence",
     "lastDisconnectAt": "When the session was lost last",
     "lastDisconnectReason": "Why the session was lost last",

@@ -5,6 +5,7 @@ Answered from what is known, without waiting for anything.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from msgspec import UNSET, UnsetType
@@ -19,7 +20,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.login import words
 from bridge.login.model import Login
 from bridge.restart_calendar import PlannedRestart
-from bridge.services import HealthOverlay, Services
+from bridge.services import HealthOverlay, Need, Services
 from bridge.tws import advice
 from bridge.tws.errors import NotConnectedError
 from bridge.tws.history_rules import WINDOW_LIMIT
@@ -118,6 +119,7 @@ class Health(Answer):
     client_id: int
     market_data_type: str | None
     next_action: str
+    needs: tuple[Need, ...]
     last_disconnect_at: datetime | None
     last_disconnect_reason: str | None
     last_ib_error_at: datetime | None
@@ -146,6 +148,28 @@ class Health(Answer):
     logins: tuple[LoginView, ...]
     clock: datetime
     clock_skew: float | None
+
+
+def needs(services: Services) -> tuple[Need, ...]:
+    """All that only a person can mend, the most urgent first; empty: nothing is needed."""
+    asked = (*(ask() for ask in services.needs), *_login_needs(services))
+    return tuple(each for each in asked if each is not None)
+
+
+def _login_needs(services: Services) -> Iterator[Need]:
+    link, now = services[TwsSession].link, services.clock.now()
+    for login in (link.login(), link.other_login_file.read(now.timestamp())):
+        if login is not None and login.state in (words.HELD, words.BLOCKED, words.WAITING_2FA):
+            trouble = words.TROUBLES.get(login.code or "")
+            step = trouble.hint if trouble else "./deploy.py login says what it waits for"
+            whose = f" ({login.session})" if login.session else ""
+            yield Need(
+                code=f"login-{login.state}",
+                message=f"The gateway's login{whose}: {login.told}",
+                next_step=step,
+            )
+    if link.clock_is_off:
+        yield Need(code="clock", message="The clocks differ", next_step=link.clock_words())
 
 
 class HealthParams(Params, frozen=True):
@@ -201,13 +225,10 @@ def health(services: Services) -> Health:
         state, action = over.state, over.next_action
     elif condition.trouble:
         action = f"{condition.trouble.what}: {condition.trouble.next_step}. {action}"
-    elif condition.quarantined and state is State.READY:
-        action = (
-            f"{condition.quarantined} messages of the broker's could not be kept:"
-            " GET /journal shows them, compare them with TWS"
-        )
-    elif link.clock_is_off and state is State.READY:
-        action = link.clock_words()
+    needed = needs(services)
+    if state is State.READY and needed and action == advice.ALL_IS_WELL:
+        more = f" (and {len(needed) - 1} more)" if len(needed) > 1 else ""
+        action = f"{needed[0].message}. {needed[0].next_step}{more}"
     degraded = state is State.READY and (condition.quarantined > 0 or link.clock_is_off)
     own = login_view(link.login() or _guessed(link), services.environment.trading_mode)
     other = link.other_login_file.read(now.timestamp())
@@ -223,6 +244,7 @@ def health(services: Services) -> Health:
         client_id=session.client_id,
         market_data_type=session.market_data_type,
         next_action=action,
+        needs=needed,
         last_disconnect_at=record.last_disconnect_at,
         last_disconnect_reason=record.last_disconnect_reason,
         last_ib_error_at=record.last_ib_error_at,

@@ -37,6 +37,11 @@ class OrderAlerts:
         tracker.order_changed.listen(self._changed)
         tracker.execution_changed.listen(lambda _: self._executions.inc())
 
+    @property
+    def unknown(self) -> int:
+        """How many orders may or may not have reached the broker."""
+        return len(self._unknown)
+
     async def load(self) -> None:
         """Takes over what the last process left."""
         found = await self._database.read(orders.open_orders)

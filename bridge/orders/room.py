@@ -33,7 +33,7 @@ from bridge.orders.sequence import NumberSequence
 from bridge.orders.tracker import Tracker
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.worker import Tools
-from bridge.services import HealthOverlay, Services
+from bridge.services import HealthOverlay, Need, Services
 from bridge.settings.desk import SettingsDesk
 from bridge.settings.profile import Profile
 from bridge.store import Database
@@ -125,6 +125,15 @@ def install(services: Services) -> None:
     services.health_overlays.append(lambda: _journal_health(condition))
     services.health_overlays.append(lambda: _read_only_health(reconciler, rules))
     services.health_overlays.append(lambda: _silence(reconciler))
+    services.needs += [
+        lambda: _need(alerts.unknown),
+        lambda: _as_need("halted", "Trading is halted", _health(halt, condition)),
+        lambda: _as_need("journal", "The journal needs you", _journal_health(condition)),
+        lambda: _quarantine_need(condition),
+        lambda: _as_need(
+            "read-only", "The gateway refuses orders", _read_only_health(reconciler, rules)
+        ),
+    ]
     services.metrics.register(JournalCollector(condition))
     _tell_others(services, tracker, alerts)
     _follow_settings(services, preparer)
@@ -160,6 +169,37 @@ def _tell_others(services: Services, tracker: Tracker, alerts: OrderAlerts) -> N
 
 def _json(view: OrderView | ExecutionView) -> str:
     return msgspec.json.encode(view).decode()
+
+
+def _need(unknown: int) -> Need | None:
+    if not unknown:
+        return None
+    orders = "1 order needs" if unknown == 1 else f"{unknown} orders need"
+    return Need(
+        code="orders-unknown",
+        message=f"{orders} you: they may or may not have reached the broker"
+        if unknown > 1
+        else f"{orders} you: it may or may not have reached the broker",
+        next_step="Look in TWS or the Client Portal, then settle each: on the status page, or"
+        " POST /order/{id}/settle",
+    )
+
+
+def _quarantine_need(condition: JournalCondition) -> Need | None:
+    count = condition.quarantined
+    if not count:
+        return None
+    return Need(
+        code="quarantine",
+        message=f"{count} messages of the broker's could not be kept",
+        next_step="GET /journal shows them: compare them with TWS",
+    )
+
+
+def _as_need(code: str, message: str, overlay: HealthOverlay | None) -> Need | None:
+    if overlay is None:
+        return None
+    return Need(code=code, message=message, next_step=overlay.next_action)
 
 
 def _read_only_health(reconciler: Reconciler, rules: TradingRules) -> HealthOverlay | None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bridge.portal.desk import PortalDesk, PortalTarget
 from bridge.portal.reporting import PortalReporter
-from bridge.services import Services
+from bridge.portal.state import PortalState
+from bridge.portal.view import SessionView
+from bridge.services import Need, Services
 from bridge.settings.desk import SettingsDesk
 from bridge.settings.profile import Profile
 from bridge.settings.repository import Secrets
@@ -51,3 +53,19 @@ def install(services: Services) -> None:
 
     services[SettingsDesk].on_apply(follow)
     services.on_stop(desk.stop)
+    services.needs.append(lambda: _need(desk.last_seen()))
+
+
+def _need(seen: SessionView) -> Need | None:
+    """What only a person can do for the Client Portal."""
+    message = _FOR_A_PERSON.get(seen.state)
+    if message is None:
+        return None
+    return Need(code=f"portal-{seen.state.value}", message=message, next_step=seen.next_action)
+
+
+_FOR_A_PERSON = {
+    PortalState.LOGIN_REQUIRED: "The Client Portal wants a login",
+    PortalState.COMPETING: "Another login holds the Client Portal's session",
+    PortalState.CERTIFICATE_REFUSED: "The Client Portal shows another certificate",
+}

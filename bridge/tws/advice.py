@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bridge.login import words
 from bridge.login.model import Login, iso
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _FOR_A_PERSON = (words.HELD, words.BLOCKED, words.WAITING_2FA)
 _AWAY = (State.WAITING_FOR_GATEWAY, State.WAITING_FOR_2FA, State.CONNECTING, State.RECONNECTING)
+
+
+ALL_IS_WELL: Final = "Nothing: all is well"
 
 
 def explain(link: Link) -> str:
@@ -126,7 +129,7 @@ _ACTIONS: dict[State, Callable[[Link], str]] = {
         " the bridge connects by itself afterwards"
     ),
     State.CONNECTING: lambda _: "Nothing: the session is being set up",
-    State.READY: lambda _: "Nothing: all is well",
+    State.READY: lambda _: ALL_IS_WELL,
     State.UPSTREAM_LOST: lambda _: (
         "Nothing yet: the gateway reconnects to the broker by itself; if it lasts more than ten"
         " minutes look at the broker's system status"

@@ -27,6 +27,10 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("bridge health", "fail", "no answer", "./deploy.py logs bridge")
     elif health.get("connected"):
         yield Finding("bridge health", "ok", f"{health['status']}, {health['state']}")
+        yield from (
+            Finding("needs you", "fail", need["message"], need["nextStep"])
+            for need in health.get("needs", ())
+        )
     else:
         mend = health.get("nextAction") or "./deploy.py diagnose"
         yield Finding("bridge health", "fail", f"{health['status']}, {health['state']}", mend)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from infrastructure.runtime.sandbox.runtime import SandboxRuntime
 from tests.browser.conftest import sign_in, wait_for_state
@@ -216,3 +216,35 @@ def test_the_policy_is_strict(sandbox: Sandbox) -> None:
     assert "<style" not in text
     assert " style=" not in text
     assert "onclick" not in text
+
+
+def test_what_needs_a_person_is_the_sentence_and_an_order_can_be_settled(
+    status: Page, sandbox: Sandbox
+) -> None:
+    """The answers are those of a bridge with an order of unknown fate, which takes long to make."""
+    near = sandbox.get("/quote/AAPL")["bid"]["value"] * 0.9
+    order = {"symbol": "AAPL", "action": "BUY", "quantity": 3, "orderType": "LMT"}
+    placed = sandbox.post("/order", {**order, "limitPrice": round(near, 2)})
+    need = {"code": "orders-unknown", "message": "1 order needs you", "nextStep": "settle it"}
+    other = {"code": "clock", "message": "The clocks differ", "nextStep": "mend it"}
+    health = {**sandbox.get("/health"), "state": "ready", "needs": [need, other]}
+    asked: list[str] = []
+
+    def settled(route: Route) -> None:
+        asked.append(route.request.post_data or "")
+        route.fulfill(status=200, json={})
+
+    status.route("**/health", lambda route: route.fulfill(json=health))
+    unknown = {**placed, "state": "unknown", "status": "Unknown"}
+    status.route("**/orders", lambda route: route.fulfill(json={"orders": [unknown]}))
+    status.route("**/settle", settled)
+    status.reload()
+    expect(status.locator("#verdict-title")).to_have_text("1 order needs you")
+    expect(status.locator("#verdict")).to_have_attribute("data-tone", "person")
+    expect(status.locator("#needs")).to_contain_text("The clocks differ: mend it")
+    status.get_by_role("button", name="UNKNOWN: settle").click()
+    status.get_by_label("nothing is sent to the broker").select_option("Cancelled")
+    status.get_by_role("button", name="Settle", exact=True).click()
+    expect(status.locator("#toast")).to_have_text("Settled")
+    assert '"status":"Cancelled"' in asked[0]
+    status.unroute_all()

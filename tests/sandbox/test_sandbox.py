@@ -142,7 +142,7 @@ def test_make_up_is_the_same_command() -> None:
     done = subprocess.run(
         ["make", "-n", "up"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
-    assert "./deploy.py up" in done.stdout
+    assert "./deploy.py --target sandbox up" in done.stdout
 
 
 def _until(

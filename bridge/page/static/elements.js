@@ -43,9 +43,11 @@ export function table(node, caption, columns, rows, empty) {
     return;
   }
   const head = element("tr", {}, ...columns.map(([name, , kind]) => element("th", { scope: "col", className: kind ?? "" }, name)));
-  const body = rows.map((row) => element("tr", {}, ...columns.map(([, read, kind]) => element("td", { className: kind ?? "" }, String(read(row) ?? "")))));
+  const body = rows.map((row) => element("tr", {}, ...columns.map(([, read, kind]) => element("td", { className: kind ?? "" }, cell(read(row))))));
   node.replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
 }
+
+const cell = (value) => (value instanceof Node ? value : String(value ?? ""));
 
 export function toast(text) {
   const node = find("toast");

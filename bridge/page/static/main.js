@@ -2,6 +2,7 @@
 
 import { call, key, optional, Problem } from "./api.js";
 import { confirmed, find, toast } from "./elements.js";
+import { contract } from "./format.js";
 import { drawFaults, noteState, plainly } from "./faults.js";
 import { OLD_AFTER, Stream } from "./stream.js";
 import { showFreshness, showHeartbeat, showHealth, showPortal, showTimeline, showTrading } from "./view.js";
@@ -19,7 +20,7 @@ const draw = () => {
   showPortal(known.session, now);
   showTimeline(known.events, known.health, now);
   showHeartbeat(known.beats);
-  showTrading(known.halt, known.orders, known.executions, known.health);
+  showTrading(known.halt, known.orders, known.executions, known.health, settle);
 };
 
 const freshness = () => showFreshness(stream?.heard, link, Date.now(), OLD_AFTER);
@@ -120,6 +121,17 @@ async function act(button, work, done) {
     if (focused && document.activeElement === document.body) button.focus(); // a disabled button loses it
     refreshSoon();
   }
+}
+
+async function settle(order, button) {
+  const dialog = find("settle");
+  find("settle-text").textContent = `${order.action} ${order.quantity} ${contract(order)} ${order.orderType} ${order.limitPrice ?? ""}`.trim();
+  dialog.returnValue = "no";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  if (dialog.returnValue !== "yes") return;
+  const body = { status: find("settle-status").value, note: "status page" };
+  await act(button, () => call("POST", `order/${encodeURIComponent(order.orderId)}/settle`, { body }), "Settled");
 }
 
 async function toggleHalt() {

@@ -24,11 +24,14 @@ export function showMode(mode) {
 export function showHealth(health, now) {
   showMode(health.tradingMode);
   const verdict = find("verdict");
-  const kind = health.state === "halted" ? "person" : tone(health.state);
+  const needs = health.needs ?? [];
+  const kind = health.state === "halted" || (health.state === "ready" && needs.length) ? "person" : tone(health.state);
   verdict.dataset.tone = kind;
   verdict.dataset.state = health.state;
-  find("verdict-title").textContent = VERDICTS[health.state] ?? words(health.state);
+  const title = health.state === "ready" && needs.length ? needs[0].message : VERDICTS[health.state] ?? words(health.state);
+  find("verdict-title").textContent = title;
   find("next-action").textContent = health.nextAction ?? "";
+  showNeeds(needs, title);
   facts(find("tws"), [
     ["State", words(health.state), kind],
     ["Since", `${moment(health.since, now)} (${age(health.since, now)})`],
@@ -58,6 +61,17 @@ export function showHealth(health, now) {
 function loginWords(login) {
   if (!login) return "not reported";
   return [words(login.state), login.kind ?? login.why ?? login.window ?? login.code].filter(Boolean).join(": ");
+}
+
+// One list of what only a person can mend; the first is the sentence above when nothing is worse.
+function showNeeds(needs, title) {
+  const rest = needs.filter((need) => need.message !== title);
+  const list = find("needs");
+  list.hidden = rest.length === 0;
+  const texts = rest.map((need) => `${need.message}: ${need.nextStep}`);
+  if (list.dataset.shown === JSON.stringify(texts)) return;
+  list.dataset.shown = JSON.stringify(texts);
+  list.replaceChildren(...texts.map((text) => element("li", {}, text)));
 }
 
 function showPacing(pacing) {
@@ -97,7 +111,13 @@ export function showHeartbeat(values) {
   sparkline(find("heartbeat"), values);
 }
 
-export function showTrading(halt, orders, executions, health) {
+function settleButton(order, settle) {
+  const button = element("button", { type: "button", "data-order": order.orderId }, "UNKNOWN: settle");
+  button.addEventListener("click", () => settle(order, button));
+  return button;
+}
+
+export function showTrading(halt, orders, executions, health, settle) {
   const halted = halt?.halted === true;
   const open = health?.connected ? "Orders are accepted" : "Not halted, but no order can be placed now";
   find("halt-state").textContent = halt ? (halted ? `Halted${halt.reason ? `: ${halt.reason}` : ""}` : open) : "";
@@ -108,7 +128,7 @@ export function showTrading(halt, orders, executions, health) {
     ["Contract", contract], ["Side", (order) => order.action],
     ["Quantity", (order) => order.quantity, "number"], ["Type", (order) => order.orderType],
     ["Limit", (order) => order.limitPrice, "number"], ["Stop", (order) => order.stopPrice, "number"], ["Filled", (order) => order.filled, "number"],
-    ["Status", (order) => (order.state === "unknown" ? "UNKNOWN: check with the broker" : words(order.status ?? order.state))],
+    ["Status", (order) => (order.state === "unknown" ? settleButton(order, settle) : words(order.status ?? order.state))],
   ], orders, "No open orders");
   table(find("executions"), "Executions", [
     ["Time", (item) => clock(item.time)], ["Contract", contract], ["Side", (item) => item.side],

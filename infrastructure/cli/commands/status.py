@@ -186,6 +186,8 @@ def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if bridge.get("state"):
         upstream = "up" if bridge.get("upstreamConnected") else "down"
         yield "connection", f"{bridge['status']}, {bridge['state']}; upstream {upstream}"
+    for need in bridge.get("needs", ()):
+        yield "needs you", f"{need['message']}: {need['nextStep']}"
     yield "next step", bridge.get("nextAction") or ""
     yield from _gateway(found.get("gateway"))
     last = found.get("lastDisconnect") or {}
