@@ -75,6 +75,12 @@ EVENTS: Final[dict[str, Shape]] = {
     "ask_bridge": {"status": int, "body": object, "seconds": _NUMBER},
     "address": {"address": str},
     "screen": {"address": str, "port": int},
+    "halted": {"way": str, "answer": object, "mark": str, "status": int},
+    "resumed": {"way": str, "answer": object, "mark": str, "status": int},
+    "cancelled": {
+        "left": (int, type(None)),
+        "errors": [str],
+    },
     "history": {"entries": [_ENTRY], "current": _TEXT},
     "facts": {
         "host": {

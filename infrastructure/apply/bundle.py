@@ -21,6 +21,8 @@ FOLDERS = (
     "infrastructure/runtime",
 )
 
+FILES = ("bridge/halt_mark.py",)
+
 LOADER = """
 import json, sys, zlib
 from importlib.machinery import ModuleSpec
@@ -76,10 +78,12 @@ def program() -> bytes:
         "infrastructure": (True, ""),
         "infrastructure.apply": (True, ""),
     }
+    paths = [PROJECT / file for file in FILES]
     for folder in FOLDERS:
-        for path in sorted((PROJECT / folder).glob("*.py")):
-            name = path.relative_to(PROJECT).with_suffix("").as_posix().replace("/", ".")
-            package = name.endswith(".__init__")
-            modules[name.removesuffix(".__init__")] = (package, path.read_text("utf-8"))
+        paths += sorted((PROJECT / folder).glob("*.py"))
+    for path in paths:
+        name = path.relative_to(PROJECT).with_suffix("").as_posix().replace("/", ".")
+        package = name.endswith(".__init__")
+        modules[name.removesuffix(".__init__")] = (package, path.read_text("utf-8"))
     packed = zlib.compress(json.dumps(modules).encode(), 9)
     return f"{len(packed)}\n".encode() + packed

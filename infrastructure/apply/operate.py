@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.apply.checks import checks
 from infrastructure.apply.session import HEALTHY_WITHIN, Outcome, Session, person
 from infrastructure.errors import GangwayError
-from infrastructure.render.layout import COMMAND_PORTS, modes
+from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS, modes, session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +130,40 @@ class OperatorSession(Session):
         """Returns when the VNC server has ended on its own; meant to be interrupted."""
         self._until("done", None)
         self._shown = False
+
+    # --- the kill switch ------------------------------------------------------------------------
+    def halt(self, cancel: str, reason: str) -> dict[str, Any]:
+        """Halts trading, with the bridge or around it (`apply.host.halt`); needs no `begin`."""
+        return self.ask("halted", op="halt", cancel=cancel, reason=reason, **self._where())
+
+    def resume(self) -> dict[str, Any]:
+        """Lifts the halt; the same shape."""
+        return self.ask("resumed", op="resume", **self._where())
+
+    def cancel_all(self) -> dict[str, Any]:
+        """A global cancel from the host straight to the gateway: `{"left", "errors"}`.
+
+        Raises:
+            DeployFailed: it cannot have gone out.
+        """
+        stack, sandbox = self._target.stack, self._target.stack.runtime == "sandbox"
+        port = stack.simulated.tws_port if sandbox else RELAY_PORTS[session(self._target)]
+        return self.ask(
+            "cancelled",
+            op="cancel_all",
+            twsAddress="127.0.0.1" if sandbox else "",
+            twsPort=port,
+            **self._where(),
+        )
+
+    def _where(self) -> dict[str, Any]:
+        return {
+            "base": str(self._target.base),
+            "project": self._target.project,
+            "runtime": self._target.stack.runtime,
+            "bridgePort": self._target.stack.bridge.port,
+            "by": person(),
+        }
 
     def address(self, service: str) -> str:
         """Where the host reaches a service's container on the stack's private network."""

@@ -44,6 +44,8 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("history", "Past deploys and how they went", _ROOT + "history"),
     ),
     "Use": (
+        Entry("halt", "Stop trading, with or without the bridge", _ROOT + "halt"),
+        Entry("resume", "Let orders through again", _ROOT + "resume"),
         Entry("apikey", "Create, list and revoke API keys", _ROOT + "apikey"),
         Entry("journal", "The journal of orders; accept a restored one", _ROOT + "journal"),
         Entry("tunnel", "The API or the bridge on a local port", _ROOT + "tunnel"),

@@ -258,6 +258,28 @@ class Program:
         with _signals(self._wire):
             return "done", self._operator.screen(request)
 
+    def _halt(self, request: dict[str, Any]) -> Answer:
+        """Without `open`: neither the engine nor another deploy's lock holds a halt up."""
+        from infrastructure.apply.host import halt
+
+        self._store = Store(request["base"])
+        return "halted", halt.halt(self._store, request)
+
+    def _resume(self, request: dict[str, Any]) -> Answer:
+        from infrastructure.apply.host import halt
+
+        self._store = Store(request["base"])
+        return "resumed", halt.resume(self._store, request)
+
+    def _cancel_all(self, request: dict[str, Any]) -> Answer:
+        from infrastructure.apply.host import halt
+
+        base = Path(request["base"])
+        self._store = Store(request["base"])
+        return "cancelled", halt.cancel_all(
+            self._store, request, lambda: choose(request["runtime"], base, request["project"], ())
+        )
+
     def _facts(self, request: dict[str, Any]) -> Answer:
         from infrastructure.apply.host import facts
 

@@ -1,0 +1,127 @@
+"""`halt`: the kill switch, through the bridge or around it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from infrastructure.cli.settings import Settings, settings
+
+HALTING = {"left", "empty"}
+"""What became of the mark, where it halts."""
+UNASKED = 4
+"""Exit code: halted, but a person has to say whether everything is cancelled."""
+
+
+def command(
+    context: typer.Context,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why, for the records")
+    ] = "",
+    keep_orders: Annotated[bool, typer.Option("--keep-orders", help="Cancel nothing")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Cancel every order of everyone")] = False,
+) -> None:
+    """Stop trading: no order goes out from here on, also after a restart.
+
+    Open orders that open or enlarge a position are cancelled; those that only close one stay.
+    When the bridge does not answer within 3 seconds, a mark in its data folder halts it, and the
+    cancel goes from the host straight to the gateway: that one cannot tell protective orders from
+    others, so it is asked for (or given by --all).
+
+    \b
+    Examples:
+      ./deploy.py halt --reason "the bot is mad"
+      ./deploy.py halt --all
+      ./deploy.py halt --keep-orders
+    """
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
+
+    if keep_orders and every:
+        raise UsageError("--keep-orders cancels nothing, --all everything", hint="choose one")
+    if len(reason) > 500:
+        raise UsageError("--reason has more than 500 characters")
+    current = settings(context)
+    cancel = "none" if keep_orders else "all" if every else "opening"
+    with connected(current, current.target()) as session:
+        found = session.halt(cancel, reason)
+        if found["way"] == "bridge":
+            current.out.document(_document(found, None))
+            _tell_bridge(current, found["answer"])
+            return
+        _tell_mark(current, found)
+        wanted = every or (cancel == "opening" and _agreed(current))
+        straight = session.cancel_all() if wanted else None
+    current.out.document(_document(found, straight))
+    _end(current, found, straight, unasked=cancel == "opening" and not wanted)
+
+
+def _document(found: dict[str, Any], straight: dict[str, Any] | None) -> dict[str, Any]:
+    by_bridge = found["way"] == "bridge"
+    return {
+        "halted": by_bridge or found["mark"] in HALTING,
+        "way": "bridge" if by_bridge else "gateway" if straight else "mark",
+        "mark": found["mark"],
+        "bridge": found["answer"] if by_bridge else None,
+        "globalCancel": straight,
+    }
+
+
+def _end(
+    current: Settings, found: dict[str, Any], straight: dict[str, Any] | None, *, unasked: bool
+) -> None:
+    """Says what became of the orders; the exit code says whether all that was wanted is so."""
+    if straight is not None:
+        _tell_straight(current, straight)
+    if found["mark"] not in HALTING or (straight is not None and straight["left"] != 0):
+        raise typer.Exit(1)
+    if unasked:
+        current.out.say("no order was cancelled: ./deploy.py halt --all cancels every open order")
+        raise typer.Exit(UNASKED)
+
+
+def _agreed(current: Settings) -> bool:
+    if current.out.json or not sys.stdin.isatty():
+        return False
+    question = (
+        "without the bridge protective orders cannot be told apart: "
+        "cancel EVERY open order of every client at the gateway?"
+    )
+    return typer.confirm(question, default=False, err=True)
+
+
+def _tell_bridge(current: Settings, answer: dict[str, Any]) -> None:
+    current.out.say("trading is halted, by the bridge")
+    cancelled = answer.get("cancelled")
+    if isinstance(cancelled, dict):
+        told = ", ".join(
+            f"{len(value) if isinstance(value, list) else value} {name}"
+            for name, value in cancelled.items()
+            if value
+        )
+        current.out.say(f"  orders: {told or 'none was open'}")
+    if not answer.get("journaled", True):
+        current.out.say("  the journal could not be written; the halt holds all the same")
+    if not answer.get("survivesRestart", True):
+        current.out.say("  do not restart the bridge: it could not keep the halt")
+    current.out.say("  ./deploy.py resume lets orders through again")
+
+
+def _tell_mark(current: Settings, found: dict[str, Any]) -> None:
+    why = f"answers {found['status']}" if found["status"] else "does not answer"
+    current.out.say(f"the bridge {why}: going around it")
+    if found["mark"] in {"left", "empty"}:
+        current.out.say("  a mark in its data folder halts it, also after a restart")
+    else:
+        current.out.say(f"  the mark that halts it could NOT be left: {found['mark']}")
+        current.out.say("  stop it: ./deploy.py down")
+
+
+def _tell_straight(current: Settings, found: dict[str, Any]) -> None:
+    current.out.say("a global cancel went straight from the host to the gateway")
+    left = "it does not say how many" if found["left"] is None else found["left"] or "none"
+    current.out.say(f"  orders that are open now: {left}")
+    for error in found["errors"]:
+        current.out.say(f"  the gateway says: {error}")
