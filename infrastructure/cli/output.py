@@ -55,6 +55,11 @@ def dumps(value: Any) -> str:
     )
 
 
+QUIET_ZONE = 2
+"""Empty modules around a QR code: half of what the standard asks for, so that it fits 60 columns;
+cameras read it."""
+
+
 @dataclass
 class Output:
     """Where a command's output goes; `json` makes stdout one JSON document (or JSON lines)."""
@@ -75,6 +80,20 @@ class Output:
     def live(self) -> bool:
         """Whether moving progress displays make sense."""
         return not self.json and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    @property
+    def attended(self) -> bool:
+        """Whether a person sees both streams: nothing of this run goes to a file or a pipe."""
+        return not self.json and sys.stdout.isatty() and sys.stderr.isatty()
+
+    def picture(self, text: str) -> None:
+        """The text as a QR code, on stderr: stdout stays what a pipe wants."""
+        import segno
+
+        code = segno.make_qr(text, error="l")
+        halves = "utf" in (sys.stderr.encoding or "").lower()  # half blocks: two rows on a line
+        code.terminal(out=sys.stderr, border=QUIET_ZONE, compact=halves)
+        sys.stderr.flush()
 
     def say(self, text: str = "") -> None:
         """A line for people, on stderr."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +57,28 @@ class Sandbox:
             timeout=seconds,
             check=False,
         )
+
+    def on_terminal(self, *arguments: str, columns: int = 80) -> str:
+        """The same on a terminal of its own; what it showed."""
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        with subprocess.Popen(
+            [sys.executable, str(self.project / "deploy.py"), *arguments],
+            cwd=self.folder,
+            env={**os.environ, "GANGWAY_SANDBOX_DIR": str(self.folder), "PYTHONUTF8": "1"},
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            close_fds=True,
+        ) as process:
+            os.close(slave)
+            shown = b""
+            with suppress(OSError):  # how a terminal says that its last program has ended
+                while chunk := os.read(master, 4096):
+                    shown += chunk
+            os.close(master)
+            assert process.wait(30) == 0, shown
+        return shown.decode().replace("\r\n", "\n")
 
     def get(self, path: str, *, key: str | None = None) -> Any:
         """A GET from the bridge with the admin key."""

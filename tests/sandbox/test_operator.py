@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
+import segno
+
+from infrastructure.cli.output import QUIET_ZONE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,3 +75,25 @@ def test_keys(sandbox: Sandbox) -> None:
     assert sandbox.get("/health", key=made["key"])["status"]
     assert sandbox.deploy("apikey", "revoke", made["id"]).returncode == 0
     assert sandbox.deploy("apikey", "revoke", "nobody").returncode == 1
+
+
+def test_a_phone_can_read_the_key_from_a_terminal(sandbox: Sandbox) -> None:
+    """On a terminal of 60 columns; a file or a pipe gets the key alone, and no log either."""
+    shown = sandbox.on_terminal("apikey", "create", "camera", columns=60)
+    (key,) = (line for line in shown.splitlines() if re.fullmatch(r"[\w-]{32,}", line))
+    lines = [line for line in shown.splitlines() if set(line) & set("█▀▄")]
+    assert max(map(len, lines)) <= 60
+    light = [[letter in wanted for letter in line] for line in lines for wanted in ("█▀", "█▄")]
+    expected = [
+        [not dark for dark in row]
+        for row in segno.make_qr(key, error="l").matrix_iter(border=QUIET_ZONE)
+    ]
+    assert light[: len(expected)] == expected
+    assert sandbox.get("/health", key=key)["status"]
+    piped = sandbox.deploy("apikey", "create", "pipe")
+    assert "█" not in piped.stdout + piped.stderr
+    asked = sandbox.deploy("apikey", "create", "asked", "--qr")
+    assert ("█" in asked.stderr, "█" in asked.stdout) == (True, False)
+    logs = sandbox.deploy("logs").stdout
+    assert "█" not in logs
+    assert not any(made in logs for made in (key, piped.stdout.strip(), asked.stdout.strip()))

@@ -45,10 +45,14 @@ def create(
         list[str] | None,
         typer.Option("--from", metavar="CIDR", help="Opens from this network only; repeatable"),
     ] = None,
+    qr: Annotated[
+        bool | None, typer.Option("--qr/--no-qr", help="As a QR code [on a terminal]")
+    ] = None,
 ) -> None:
     """Make a key and print it, this once only, on stdout.
 
     Bounds hold wherever orders are judged: placing, changing, cancelling, previews.
+    On a terminal a phone's camera can read the key from its QR code.
 
     \b
     Examples:
@@ -70,6 +74,8 @@ def create(
     made = ask(current, "POST", "/keys", wanted)
     current.out.document(made)
     current.out.data(made["key"])
+    if current.out.attended if qr is None else qr:
+        current.out.picture(made["key"])
     current.out.say(f"key {made['id']} ({made['scope']}); keep it, it is not shown again")
 
 
