@@ -28,7 +28,7 @@ def _serve(arguments: Sequence[str]) -> int:
     from bridge.store import StoreError
 
     if arguments:
-        _complain(f"unknown command {arguments[0]}", "python -m bridge [openapi|apikey|settings]")
+        _complain(f"unknown command {arguments[0]}", f"python -m bridge [{'|'.join(COMMANDS)}]")
         return 2
     settings = env.read(os.environ)
     logs.configure(settings.log_level)

@@ -1,6 +1,6 @@
 """What the process is told by its environment (``BRIDGE_*``).
 
-docs/bridge.md has a line for each.
+docs/bridge-reference.md has a line for each.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ class Environment(Struct, frozen=True, kw_only=True):
     listen_port: int = 8080
     tws_host: str = "127.0.0.1"
     tws_port: int = 4002
-    client_id: int = 17
+    client_id: int = 1
     data_dir: Path = Path("data")
+    data_dir_named: bool = False
+    """Whether somebody chose the folder; a command makes no journal in one that nobody chose."""
     admin_key_file: Path | None = None
     portal_url: str = ""
     trading_mode: str = "paper"
@@ -141,6 +143,8 @@ def read(variables: Mapping[str, str]) -> Environment:
             raise EnvironmentProblem(name, f"{text!r}: {error}", error.hint) from None
         except (ValueError, KeyError, OSError):
             raise EnvironmentProblem(name, f"{text!r} is not {wanted}", f"give {wanted}") from None
+        if field == "data_dir":
+            values["data_dir_named"] = True
         if field == "listen":
             values["listen_host"], values["listen_port"] = value
         else:

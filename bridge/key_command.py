@@ -34,6 +34,8 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     """Runs the command; the exit code."""
     wanted = _parser().parse_args(arguments)
     try:
+        deployed = f"./deploy.py apikey {wanted.command}"
+        running_bridge.need_journal(environment, deployed, make=wanted.command == "create")
         try:
             result = asyncio.run(_in_journal(wanted, environment))
         except StoreBusyError:

@@ -1,4 +1,4 @@
-"""Asks the bridge that runs on this data folder, for commands that cannot have the journal.
+"""What a command needs that works on a bridge's data folder: a journal, or the bridge that has it.
 
 The journal belongs to one process at a time. A command that finds it taken lets that process do the
 work; it needs the key of BRIDGE_ADMIN_KEY_FILE for that.
@@ -13,8 +13,26 @@ import msgspec
 
 from bridge.environment import Environment
 from bridge.errors import BridgeError
+from bridge.store.database import FILE_NAME
 
 ANSWER_SECONDS = 30.0
+
+
+def need_journal(environment: Environment, deployed: str, *, make: bool = False) -> None:
+    """Sees to it that a command looks at a bridge's folder, and makes none by surprise.
+
+    `deployed` is the command for a bridge that `stack.yaml` describes. With `make` a folder that
+    BRIDGE_DATA_DIR names may still be empty.
+
+    Raises:
+        BridgeError: there is no journal.
+    """
+    if (environment.data_dir / FILE_NAME).exists() or (make and environment.data_dir_named):
+        return
+    raise BridgeError(
+        f"there is no bridge's journal in {environment.data_dir.absolute()}",
+        next_step=f"{deployed} for a deployed bridge; for this one set BRIDGE_DATA_DIR",
+    )
 
 
 def ask(environment: Environment, method: str, path: str, body: bytes | None = None) -> Any:

@@ -37,7 +37,10 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
     given = parser.parse_args(arguments)
     logs.configure("error")
     if environment.alerts_file is None:
-        return _failed("no address file is given", "set BRIDGE_ALERTS_FILE")
+        return _failed(
+            "no address file is given",
+            "./deploy.py alerts test for a deployed bridge; for this one set BRIDGE_ALERTS_FILE",
+        )
     kind = AlertKind(given.event) if given.command == "tell" else AlertKind.TEST
     try:
         deliveries = asyncio.run(_send(environment, kind))

@@ -50,7 +50,7 @@ def desk_of(services: Services) -> AlertDesk:
         raise NotFoundError(
             "no address file is given",
             code="alerts-off",
-            next_step="Set BRIDGE_ALERTS_FILE to a file with one address a line",
+            next_step="Add an address to alerts.urls in stack.yaml, then run up",
         ) from None
 
 

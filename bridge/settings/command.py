@@ -29,12 +29,19 @@ ROUTES = {
     "rotate-key": ("POST", "/connection/settings/rotate-key"),
 }
 
+DEPLOYED = {
+    "show": "GET /connection/settings",
+    "rotate-key": "POST /connection/settings/rotate-key",
+}
+"""The same of a bridge that was deployed."""
+
 
 def run(arguments: Sequence[str], environment: Environment) -> int:
     """Runs the command; the exit code."""
     command = _parser().parse_args(arguments).command
     logs.configure("error")
     try:
+        running_bridge.need_journal(environment, DEPLOYED[command])
         try:
             result = asyncio.run(_in_journal(command, environment))
         except StoreBusyError:

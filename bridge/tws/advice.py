@@ -112,8 +112,8 @@ def _conflict(link: Link) -> str:
         return (
             f"Client id {link.target.client_id} is held by another connection: most often an"
             " earlier bridge that the gateway has not let go yet (wait a minute), else another"
-            " program with the same id (close it, or set BRIDGE_CLIENT_ID); the bridge keeps"
-            " asking for its own id"
+            " program with the same id (close it, or change bridge.client_id in stack.yaml, or the"
+            " clientId of a stored profile); the bridge keeps asking for its own id"
         )
     return (
         "Live market data goes to another session of this user (TWS, web or mobile): log it out;"

@@ -1,6 +1,6 @@
 """The one catalogue of the broker's codes: what each is, and what it does to an order.
 
-Classification, refusals, advice and the tables of docs/bridge.md and docs/orders.md come from here
+Classification, refusals, advice and the tables of docs/bridge-reference.md and docs/orders.md come from here
 (`scripts/broker-codes` writes the tables). Sources: the broker's published list of message codes,
 and gateways' logs for what that does not have.
 """
@@ -111,7 +111,7 @@ CATALOGUE: Final[dict[int, Meaning]] = {row[0]: Meaning(*row) for row in (
     (321, _C.REQUEST, "The gateway's own check failed", _F.REQUEST, _FINAL, _E.REFUSES, "refuses the request or the new order; says when it is read-only", "Read brokerText; if the API is read-only, set gateway.read_only: false in stack.yaml and deploy", _LIST),
     (322, _C.REQUEST, "The gateway failed on the request", _F.BRIDGE, _FINAL, None, "refuses the request", "Read brokerText", _LIST),
     (325, _C.ORDER, "Discretionary orders do not go with this exchange and order type", _F.REQUEST, _FINAL, _E.REFUSES, "marks a new order rejected; a change of it failed", "Leave the discretionary amount out, or use another order type", _LIST),
-    (326, _C.CLIENT_ID, "The client id is taken", _F.BRIDGE, _PASSES, None, "waits and asks again with the same id", "Close the other program with this client id, or give the bridge another (PUT /connection/settings)", _LIST),
+    (326, _C.CLIENT_ID, "The client id is taken", _F.BRIDGE, _PASSES, None, "waits and asks again with the same id", "Close the other program with this client id, or change bridge.client_id in stack.yaml, or the clientId of a stored profile", _LIST),
     (328, _C.ORDER, "A trailing stop is attached to the wrong type of order", _F.REQUEST, _FINAL, _E.REFUSES, "marks a new order rejected; a change of it failed", "Attach trailing stops to LMT or STP_LMT orders only", _LIST),
     (329, _C.ORDER, "The order type cannot be changed to that", _F.REQUEST, _FINAL, _E.CHANGE, "the change or cancel failed, the order is as it was", "Cancel the order and place a new one", _LIST),
     (354, _C.PERMISSION, "No live data for this", _F.ACCOUNT, _FINAL, None, "falls back to delayed data", "Subscribe in the Client Portal", _LIST),

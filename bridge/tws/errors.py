@@ -148,7 +148,7 @@ class RequestRefusedError(TwsError):
 
     code = "broker-refused"
     kind = Kind.REFUSED
-    next_step = "Read brokerText; docs/bridge.md explains the code"
+    next_step = "Read brokerText; docs/bridge-reference.md explains the code"
 
 
 class UnknownContractError(RequestRefusedError):

@@ -90,7 +90,7 @@ def trading_rules(target: Target) -> dict[str, object]:
 
 
 def environment(target: Target, layout: Layout) -> dict[str, str]:
-    """The bridge's variables (docs/bridge.md)."""
+    """The bridge's variables (docs/bridge-reference.md)."""
     bridge, portal = target.stack.bridge, target.stack.portal
     values = {
         "BRIDGE_LISTEN": layout.bridge_listen,

@@ -1,4 +1,4 @@
-"""Whatever the code can say has its line in docs/troubleshooting.md."""
+"""Whatever the code can say has its line in docs/messages.md, and the same advice everywhere."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bridge.environment import Environment
 from bridge.errors import BridgeError
 from bridge.login.lines import ROWS, events
+from bridge.login.words import TROUBLES
+from infrastructure.config.models import Bridge as StackBridge
 from infrastructure.errors import GangwayError
 from tests.docs.pages import PROJECT, spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = PROJECT / "docs" / "troubleshooting.md"
+PAGE = PROJECT / "docs" / "messages.md"
 SERVICES = ("gateway", "bridge", "caddy", "portal")
 CODE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 Tree = tuple[str, ast.Module]
@@ -103,8 +106,8 @@ def codes(name: str, root: type[Exception]) -> set[str]:
 
 
 def told() -> set[str]:
-    """What the first cells of the page's tables name."""
-    return set(spans(PAGE))
+    """What the pages of messages and of symptoms name."""
+    return set(spans(PAGE)) | set(spans(PAGE.with_name("troubleshooting.md")))
 
 
 @pytest.mark.parametrize(
@@ -130,3 +133,24 @@ def test_the_way_codes_are_found() -> None:
     tree = ast.parse("fail('one-thing', 'text')\nx(code='two')\nfail(f'{name}-ended')")
     found = {code for value in values(tree, {"fail": {0}}) for code in said(value)}
     assert found == {"one-thing", "two", *(f"{service}-ended" for service in SERVICES)}
+
+
+@pytest.mark.parametrize("code", [code for code, trouble in TROUBLES.items() if trouble.held])
+def test_a_held_login_has_one_advice(code: str) -> None:
+    """The page ends in the command that the bridge, `status` and the alerts end in."""
+    lines = PAGE.read_text().splitlines()
+    rows = [line for line in lines if f"`{code}`" in line.partition("|")[2].partition("|")[0]]
+    assert rows, code
+    afresh = "restart gateway --cold"
+    for row in rows:
+        assert (afresh in row) == (afresh in TROUBLES[code].hint), row
+
+
+def test_one_client_id_whoever_starts_the_bridge() -> None:
+    """An order can only be changed by the id that placed it: deployed or by hand, one default."""
+    default = StackBridge().client_id
+    assert Environment().client_id == default
+    reference = (PROJECT / "docs" / "bridge-reference.md").read_text()
+    assert f"| `BRIDGE_CLIENT_ID` | `{default}` |" in reference
+    configuration = (PROJECT / "docs" / "configuration.md").read_text()
+    assert f"| `client_id` | whole number | `{default}` |" in configuration

@@ -8,6 +8,12 @@ from bridge.market.exchange_time import days_to_expiration, exchange_zone
 from bridge.orders.errors import Violation
 from bridge.orders.safety.case import Case
 
+_WITH_A_LIMIT = {
+    "MKT": "use LMT with a limitPrice",
+    "STP": "use STP_LMT with a limitPrice, in a bracket stopLoss: {stopPrice, limitPrice}",
+}
+"""What fills at no worse than a price, instead of each type that `fills_at_any_price` knows."""
+
 
 def security_type(case: Case) -> Iterator[Violation]:
     """`sec-type-not-allowed`."""
@@ -59,10 +65,11 @@ def market_order_on_option(case: Case) -> Iterator[Violation]:
     """`market-order-on-option`: an option's spread can cost more than the option."""
     if case.contract.sec_type != "OPT" or case.rules.market_orders_on_options:
         return
+    kind = case.order.order_type
     if case.fills_at_any_price:
         yield Violation(
             code="market-order-on-option",
-            message=f"{case.order.order_type} on an option may fill at any price: use a limit",
+            message=f"{kind} on an option may fill at any price: {_WITH_A_LIMIT[kind]}",
             field="orderType",
-            value=case.order.order_type,
+            value=kind,
         )

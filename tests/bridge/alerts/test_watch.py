@@ -308,7 +308,7 @@ async def test_the_command_sends_and_fails_as_its_exit_code_says(
     assert refused.returncode == 1
     missing = await asyncio.to_thread(run)
     assert missing.returncode == 1
-    assert missing.stderr.splitlines()[1] == "hint: set BRIDGE_ALERTS_FILE"
+    assert missing.stderr.splitlines()[1].endswith("for this one set BRIDGE_ALERTS_FILE")
 
 
 async def test_an_order_of_unknown_fate_is_told(

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.bridge.conftest import StartBridge
 from tests.bridge.rig import ADMIN_KEY, ROOT, SimulatorProcess
@@ -248,6 +249,42 @@ def test_a_missing_admin_key_file_is_one_line_and_a_hint(tmp_path: Path) -> None
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: BRIDGE_ADMIN_KEY_FILE: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "deployed"),
+    [
+        (["apikey", "list"], "./deploy.py apikey list"),
+        (["apikey", "create", "--label", "x"], "./deploy.py apikey create"),
+        (["apikey", "revoke", "k_1"], "./deploy.py apikey revoke"),
+        (["settings", "show"], "GET /connection/settings"),
+        (["settings", "rotate-key"], "POST /connection/settings/rotate-key"),
+        (["alerts", "test"], "./deploy.py alerts test"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_by_hand_says_what_is_missing_and_makes_nothing(
+    words: list[str], deployed: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", *words],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    error, hint = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert deployed in hint
+    assert list(tmp_path.iterdir()) == []
+    folder = tmp_path / "named"
+    if words[:2] == ["apikey", "list"]:
+        named = run(words, BRIDGE_DATA_DIR=str(folder))
+        assert (named.returncode, folder.exists()) == (1, False)
+        assert str(folder) in named.stderr
 
 
 def test_keys_are_made_without_a_bridge_and_through_a_running_one(

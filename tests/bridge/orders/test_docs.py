@@ -11,7 +11,7 @@ from bridge.tws.catalogue import CATALOGUE, CodeClass, Effect, Meaning
 WELL = (CodeClass.FARM, CodeClass.DATA_LOST, CodeClass.UPSTREAM_RESTORED)
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/orders.md").read_text()
-REFUSALS = (ROOT / "docs/troubleshooting.md").read_text()
+REFUSALS = (ROOT / "docs/messages.md").read_text()
 
 
 def test_every_code_of_a_rule_is_explained() -> None:

@@ -10,6 +10,7 @@ from bridge.orders.rules import TradingRules
 from bridge.orders.safety import violations
 from bridge.orders.safety.case import Case, Reference
 from bridge.orders.safety.hours import is_open
+from bridge.orders.safety.instrument import market_order_on_option
 from bridge.store.orders import DayTotals
 from tests.bridge.orders.samples import AAPL, NOON
 
@@ -265,3 +266,14 @@ def test_exits_of_a_market_order_lie_around_the_market(exit_: dict[str, Any], wr
     entry = Order(action="BUY", quantity=10.0, order_type="MKT", account="DU1234567")
     leg = case({"action": "SELL"} | exit_, closing=True, entry=entry)
     assert ("invalid-field" in codes(leg)) is wrong
+
+
+def test_an_option_without_a_limit_is_told_how_to_have_one() -> None:
+    """Also for the stop of a bracket, whose limit has a place of its own."""
+    told = {
+        kind: next(market_order_on_option(case(terms | {"quantity": 1.0}, contract=CALL))).message
+        for kind, terms in (("MKT", MARKET), ("STP", STOP))
+    }
+    assert told["MKT"].endswith("use LMT with a limitPrice")
+    assert "STP_LMT with a limitPrice" in told["STP"]
+    assert "stopLoss: {stopPrice, limitPrice}" in told["STP"]

@@ -140,7 +140,8 @@ def _none() -> Any:
     ("name", "value"),
     [("BRIDGE_PORTAL_URL", "http://portal.example.com"), ("BRIDGE_TWS_HOST", "two words")],
 )
-def test_an_impossible_environment_is_one_line(tmp_path: Path, name: str, value: str) -> None:
-    done = run(tmp_path, "show", **{name: value})
+async def test_an_impossible_environment_is_one_line(tmp_path: Path, name: str, value: str) -> None:
+    await filled(tmp_path)
+    done = await asyncio.to_thread(run, tmp_path, "show", **{name: value})
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {name}: ")
