@@ -147,7 +147,7 @@ async def test_wrong_rules_are_refused(wrong: dict[str, Any]) -> None:
 
 
 async def test_the_documented_example_is_taken() -> None:
-    example = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
+    example = json.loads(re.findall(r"```text\n(\{.*?)```", PAGE, re.DOTALL)[0])
     name = example.pop("fault")
     async with simulated() as simulator:
         assert simulator.world.faults.start(name, **example).shown()["rules"]
