@@ -30,8 +30,9 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """Its lines without comments and blanks."""
-        lines = (re.sub(r"\s+#\s.*$", "", line).strip() for line in self.text.splitlines())
+        """Its lines without comments and blanks; a line that goes on is one with the next."""
+        text = re.sub(r"\\\n\s*", "", self.text)
+        lines = (re.sub(r"\s+#\s.*$", "", line).strip() for line in text.splitlines())
         return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -100,6 +101,7 @@ def here(sandbox: Sandbox, text: str) -> str:
         (4002, "tws"),
     ):
         text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{ports[own]}")
+    text = text.replace("localhost:8443", f"localhost:{ports['https']}")
     if "EXPIRATION=" in text:
         expiration, strike = an_option(sandbox)
         text = re.sub(
@@ -145,6 +147,23 @@ def test_python_works_when_pasted(block: Block, sandbox: Sandbox, folder: Path) 
     assert run(sandbox, folder, "python", str(script)).strip()
 
 
+SCRIPTS = [block for page in PAGES for block in blocks(page, "js")]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not shutil.which("node"), reason="needs Node: sudo apt-get install nodejs")
+@pytest.mark.parametrize("block", [block for block in SCRIPTS if not block.not_run], ids=str)
+def test_javascript_works_when_pasted(block: Block, sandbox: Sandbox, folder: Path) -> None:
+    script = folder / "page.mjs"
+    script.write_text(here(sandbox, block.text))
+    assert run(sandbox, folder, "node", str(script)).startswith("true ")
+
+
+def test_nothing_but_429_is_repeated_by_an_example() -> None:
+    """A repeated 503 hammers a bridge that has said why, and glues its answers together."""
+    assert not [str(block) for block in SHELL if "--retry" in block.text]
+
+
 def test_what_is_not_run_says_why() -> None:
-    for block in SHELL + PYTHON:
+    for block in SHELL + PYTHON + SCRIPTS:
         assert not block.not_run or len(block.not_run) > 12, block
