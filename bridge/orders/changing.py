@@ -29,7 +29,7 @@ from bridge.orders.errors import (
 )
 from bridge.orders.exposure import Place, held, opening
 from bridge.orders.halt import halted, stored
-from bridge.orders.legs import changed, order_type
+from bridge.orders.legs import CHANGEABLE, changed, named, order_type, same
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Settled
 from bridge.orders.prepare import Prepared
 from bridge.orders.request import ChangeRequest
@@ -102,6 +102,7 @@ class Changes(Worker):
             self._halt.require_off()
             self._gateway.require_ready()
             self._tracker.require_current()
+            record = await self._as_the_broker_has_it(record)
             wanted = structs.replace(
                 record.terms, quantity=request.quantity or record.terms.quantity
             )
@@ -129,6 +130,31 @@ class Changes(Worker):
             if not replaced:
                 del self._newest[record.id]
             return self._modified(after, terms, request, replaced=replaced)
+
+    async def _as_the_broker_has_it(self, record: OrderRecord) -> OrderRecord:
+        """The order with the terms that the broker has now: a change carries all of them.
+
+        What it said last may have been overtaken on its way, or lost.
+
+        Raises:
+            RequestTimedOutError, OrderPendingError: it does not say so; then nothing is changed.
+        """
+        seconds = self._preparer.rules.answer_within_seconds
+        listed = await self._gateway.all_open_orders(timeout=seconds)
+        await self._tracker.flush()
+        record = await self.record(record.id)
+        self._require_changeable(record)
+        if not any(
+            each.order.order_ref == record.order_ref
+            or (record.perm_id and each.order.perm_id == record.perm_id)
+            for each in listed
+        ):
+            raise OrderPendingError(
+                f"the broker does not list order {record.id} at this moment: it was not changed",
+                next_step="Read the order, and repeat the change if it is still open",
+                extra={"order": msgspec.to_builtins(order_view(record))},
+            )
+        return record
 
     def _reserve(
         self,
@@ -160,7 +186,7 @@ class Changes(Worker):
         now = self._clock.now()
         money = 0.0 if closing else case.notional or 0.0
         note_sending(connection, self._auditor, trail)
-        change = PendingChange(at=now, terms=terms, notional=money)
+        change = PendingChange(at=now, terms=terms, fields=_fields(record, request), notional=money)
         return (change, terms), [Own(record.id, ChangeSent(now, change))]
 
     @staticmethod
@@ -450,10 +476,22 @@ def _present(connection: sqlite3.Connection, order_id: str) -> OrderRecord:
 
 
 def _newest_terms(record: OrderRecord) -> Order:
-    """What the broker holds once the change before this one has reached it."""
+    """What the broker last said, with what the changes before this one have asked for since."""
+    pending = record.pending
+    if pending is None or pending.terms is None:
+        return record.terms
+    asked = {name: getattr(pending.terms, name) for name in pending.fields or CHANGEABLE}
+    return structs.replace(record.terms, **asked)
+
+
+def _fields(record: OrderRecord, request: ChangeRequest) -> tuple[str, ...]:
+    """What this change and those before it that have no answer yet are about."""
+    asked = set(named(request))
+    if "tif" in asked:
+        asked.add("good_till_date")  # a date belongs to GTD alone
     if record.pending is not None and record.pending.terms is not None:
-        return record.pending.terms
-    return record.terms
+        asked.update(record.pending.fields or CHANGEABLE)
+    return tuple(name for name in CHANGEABLE if name in asked)
 
 
 def _shape(record: OrderRecord, request: ChangeRequest) -> list[Violation]:
@@ -497,8 +535,9 @@ def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
     field, date = "goodTillDate", request.good_till_date
     if date is not None and (problem := text_problem(date)):
         yield Violation(code="invalid-field", message=f"{field} {problem}", field=field)
-    tif = request.tif or record.terms.tif
-    if tif == "GTD" and not (record.terms.good_till_date if date is None else date):
+    held = _newest_terms(record)
+    tif = request.tif or held.tif
+    if tif == "GTD" and not (held.good_till_date if date is None else date):
         yield Violation(code="missing-field", message=f"tif GTD needs {field}", field=field)
     if tif != "GTD" and date:
         yield Violation(code="unexpected-field", message=f"tif {tif} takes no {field}", field=field)
@@ -506,6 +545,4 @@ def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
 
 def _has_taken(held: Order, wanted: Order, request: ChangeRequest) -> bool:
     """Whether the order has what this request asked for; a change beside it may ask for more."""
-    names = ("quantity", "limit_price", "stop_price", "tif")
-    asked = [name for name in names if getattr(request, name) is not None]
-    return all(getattr(held, name) == getattr(wanted, name) for name in asked)
+    return all(same(name, getattr(held, name), getattr(wanted, name)) for name in named(request))

@@ -5,7 +5,10 @@ One, the two or three of a bracket, or an OCA group.
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from datetime import datetime
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
 
@@ -14,6 +17,18 @@ from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.orders.ticks import cautious, to_tick
 
 Role = Literal["single", "entry", "take-profit", "stop-loss", "oca"]
+
+CHANGEABLE: Final = (
+    "quantity",
+    "limit_price",
+    "stop_price",
+    "tif",
+    "good_till_date",
+    "outside_rth",
+)
+"""The members of an order that a change may name; all others go out as they are."""
+
+_CLOCK: Final = re.compile(r"(\d{8})([ -])(\d\d:\d\d:\d\d)(?: (\S+))?")
 
 _BROKER_TYPES = {"STP_LMT": "STP LMT"}
 _OUR_TYPES = {broker: ours for ours, broker in _BROKER_TYPES.items()}
@@ -99,20 +114,47 @@ def one_cancels_all(leg: Leg, group: str, oca_type: int) -> Leg:
     return structs.replace(leg, role="oca", order=order)
 
 
+def named(request: ChangeRequest) -> tuple[str, ...]:
+    """The members of an order that this change is about."""
+    return tuple(name for name in CHANGEABLE if getattr(request, name) is not None)
+
+
+def same(name: str, one: Any, other: Any) -> bool:
+    """Whether two values of a member mean the same: the broker writes some its own way."""
+    return same_moment(one, other) if name == "good_till_date" else bool(one == other)
+
+
+def same_moment(one: str, other: str) -> bool:
+    """Whether two times of an order are one, in whatever zone they are written.
+
+    A time without a zone is of the gateway's own, which it names when it repeats the time.
+    """
+    if one == other:
+        return True
+    first, second = _CLOCK.fullmatch(one), _CLOCK.fullmatch(other)
+    if first is None or second is None:
+        return False
+    moments = _moment(first), _moment(second)
+    if None not in moments:
+        return moments[0] == moments[1]
+    zoneless = "-" not in (first[2], second[2]) and None in (first[4], second[4])
+    return zoneless and (first[1], first[3]) == (second[1], second[3])
+
+
+def _moment(clock: re.Match[str]) -> datetime | None:
+    """None: its zone is not known."""
+    zone, text = "UTC" if clock[2] == "-" else clock[4], f"{clock[1]} {clock[3]}"
+    if not zone:
+        return None
+    try:
+        return datetime.strptime(text, "%Y%m%d %H:%M:%S").replace(tzinfo=ZoneInfo(zone))
+    except (ValueError, KeyError, OSError):
+        return None
+
+
 def changed(terms: Order, request: ChangeRequest, ladder: tuple[PriceIncrement, ...]) -> Order:
     """The order's new terms. A changed order is always transmitted."""
-    told = {
-        name: value
-        for name in (
-            "quantity",
-            "limit_price",
-            "stop_price",
-            "tif",
-            "good_till_date",
-            "outside_rth",
-        )
-        if (value := getattr(request, name)) is not None
-    }
+    told = {name: getattr(request, name) for name in named(request)}
     if told.get("tif", "GTD") != "GTD":
         told["good_till_date"] = ""
     order = structs.replace(terms, **told, transmit=True)

@@ -21,6 +21,7 @@ from msgspec import Struct, structs
 
 from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import identity
+from bridge.orders.legs import CHANGEABLE, same, same_moment
 from bridge.orders.status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
 from bridge.tws.catalogue import Effect, effect_of
@@ -235,8 +236,13 @@ def _report(record: OrderRecord, at: datetime, report: OpenOrder) -> OrderRecord
 
 
 def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
-    """Takes over what a change has changed; the broker's own rewording is not taken over."""
-    told, held = report.order, record.terms
+    """Takes over what the broker has of the order, field by field; its rewording is not taken over.
+
+    A change is answered when every field that it asked for is as it asked.
+    """
+    told, held = report.order, _of_type(record.terms, report.order)
+    pending = record.pending
+    wanted = pending.terms if pending else None
     terms = structs.replace(
         held,
         quantity=told.quantity or held.quantity,
@@ -244,14 +250,43 @@ def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
         stop_price=_told(held.stop_price, told.stop_price),
         tif=told.tif or held.tif,
         outside_rth=told.outside_rth,
+        all_or_none=told.all_or_none,
     )
-    wanted = record.pending.terms if record.pending else None
-    done = wanted is not None and (wanted.quantity, wanted.limit_price, wanted.stop_price) == (
-        terms.quantity,
-        terms.limit_price,
-        terms.stop_price,
+    date = _good_till(terms.tif, told, held, wanted)
+    terms = structs.replace(terms, good_till_date=date)
+    done = (
+        pending is not None
+        and wanted is not None
+        and all(
+            same(name, getattr(wanted, name), getattr(terms, name))
+            for name in pending.fields or CHANGEABLE
+        )
     )
-    return structs.replace(record, terms=terms, pending=None if done else record.pending)
+    return structs.replace(record, terms=terms, pending=None if done else pending)
+
+
+def _of_type(held: Order, told: Order) -> Order:
+    """The terms with another type, if somebody gave the order one in TWS."""
+    kinds = {held.order_type, told.order_type}
+    if len(kinds) == 1 or not kinds <= {"MKT", "LMT", "STP", "STP LMT"}:
+        return held
+    return structs.replace(
+        held,
+        order_type=told.order_type,
+        limit_price=told.limit_price if "LMT" in told.order_type else None,
+        stop_price=told.stop_price if "STP" in told.order_type else None,
+    )
+
+
+def _good_till(tif: str, told: Order, held: Order, wanted: Order | None) -> str:
+    """The date that the broker has, in the words of whoever asked for it."""
+    if tif != "GTD":
+        return ""
+    asked = (each.good_till_date for each in (wanted, held) if each is not None)
+    if not told.good_till_date:
+        return held.good_till_date
+    known = (date for date in asked if same_moment(date, told.good_till_date))
+    return next(known, told.good_till_date)
 
 
 def _told(held: float | None, told: float | None) -> float | None:

@@ -23,11 +23,14 @@ from bridge.store.times import (
 class PendingChange(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A change that the broker has not answered yet; no terms: a cancel.
 
-    `notional` is the order's money with the change, `added` what the change reserved of the day's.
+    `fields` are the members of `terms` that were asked for, by this change and by those before it
+    that were not answered yet; the others are as the broker had them. `notional` is the order's
+    money with the change, `added` what the change reserved of the day's.
     """
 
     at: datetime
     terms: Order | None = None
+    fields: tuple[str, ...] = ()
     notional: float = 0.0
     added: float = 0.0
 
