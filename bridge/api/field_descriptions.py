@@ -264,6 +264,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "askSize": "The best ask's size",
     "lastSize": "The last trade's size",
     "open": "The opening price",
+    "get /orders.all": "Also what other clients and people in TWS have open, as listed now",
     "get /orders.open": "Only orders that are open (true) or ended (false)",
     "high": "The highest price",
     "low": "The lowest price",
@@ -340,7 +341,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "orderRef": "The bridge's mark on the order at the broker",
     "brokerOrderId": "The number under which the gateway knows it for this client",
     "permId": "The broker's permanent number",
-    "role": "Its part in a group: `single`, `entry`, `take-profit`, `stop-loss`, `oca`",
+    "role": "Its part in a group: `single`, `entry`, `take-profit`, `stop-loss`, `oca`;"
+    " `other`: of another client",
     "groupId": "The group that it was placed with",
     "createdAt": "When it was made",
     "limitPrice": "The worst price to accept",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from starlette.responses import Response
 
+from bridge.api.errors import ForbiddenError
 from bridge.api.routing import Call, Reply, RouteTable
 from bridge.api.schema import IDEMPOTENCY_KEY, Body, Params
 from bridge.api.scopes import Scope
@@ -19,6 +20,7 @@ from bridge.orders.desk import AuditPage, HaltView, OrderDesk
 from bridge.orders.errors import KeyBoundError
 from bridge.orders.execution_desk import ExecutionDesk, ExecutionsPage, as_csv
 from bridge.orders.halt import Cancelling
+from bridge.orders.others import perm_id_of
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
@@ -36,7 +38,7 @@ _PLACING = {
 }
 _CHANGING = {
     404: "no such order",
-    409: "the order has ended",
+    409: "the order has ended, or the program that placed it is connected",
     422: "rules are broken, or the broker refused the change",
     503: "not connected: nothing was sent",
     504: "sent, no answer yet",
@@ -51,7 +53,7 @@ class PlaceParams(Params, frozen=True, kw_only=True):
 
 
 class OrderParams(Params, frozen=True, kw_only=True):
-    """Which order: its `orderId`, or the broker's number under this client id."""
+    """Which order: its `orderId`, its number under this client id, or `perm-` and its permId."""
 
     id: str
 
@@ -60,6 +62,7 @@ class OrdersParams(Params, frozen=True, kw_only=True):
     """Which orders."""
 
     open: bool = False
+    all: bool = False
     cursor: str = ""
     limit: Annotated[int, Meta(ge=1, le=500)] = 100
 
@@ -187,12 +190,24 @@ async def preview_order(call: Call[None, OrderRequest]) -> Preview:
     return await call.services[OrderDesk].preview(call.body, _caller(call))
 
 
-@routes.get("/orders", params=OrdersParams, answer=OrdersPage)
+@routes.get(
+    "/orders",
+    params=OrdersParams,
+    answer=OrdersPage,
+    statuses={
+        503: "not connected: the orders of others are not known (with `all`)",
+        504: "the gateway did not list them in time (with `all`)",
+    },
+)
 async def list_orders(call: Call[OrdersParams, None]) -> OrdersPage:
-    """Open and recent orders, the newest first."""
+    """Open and recent orders, the newest first.
+
+    With `all` the first page begins with what other clients and people in TWS have open: their
+    `orderId` is `perm-` and the broker's permanent id, their `role` is `other`.
+    """
     params = call.params
     return await call.services[OrderDesk].orders(
-        only_open=params.open, cursor=params.cursor, limit=params.limit
+        only_open=params.open, cursor=params.cursor, limit=params.limit, everyone=params.all
     )
 
 
@@ -220,8 +235,17 @@ async def modify_order(call: Call[OrderParams, ChangeRequest]) -> OrderView:
     "/order/{id}", params=OrderParams, answer=OrderView, scope=Scope.TRADE, statuses=_CHANGING
 )
 async def cancel_order(call: Call[OrderParams, None]) -> OrderView:
-    """Cancels an order. Works while trading is halted, too."""
+    """Cancels an order. Works while trading is halted, too.
+
+    One of another client's (`perm-...`, scope admin) is cancelled under the client id that placed
+    it, and not while that program is connected.
+    """
     desk = call.services[OrderDesk]
+    perm_id = perm_id_of(call.params.id)
+    if perm_id is not None and not await desk.changes.knows(call.params.id):
+        if call.principal.scope < Scope.ADMIN:
+            raise ForbiddenError("orders of other clients are cancelled with a key of scope admin")
+        return await desk.others.cancel(perm_id, _caller(call))
     return await desk.changes.cancel(call.params.id, _caller(call))
 
 

@@ -31,6 +31,7 @@ from bridge.orders.exposure import Place, held, opening
 from bridge.orders.halt import halted, stored
 from bridge.orders.legs import CHANGEABLE, changed, named, order_type, same
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Settled
+from bridge.orders.others import perm_id_of
 from bridge.orders.prepare import Prepared
 from bridge.orders.request import ChangeRequest
 from bridge.orders.safety import violations
@@ -77,18 +78,28 @@ class Changes(Worker):
         tools.tracker.order_changed.listen(lambda record: self._unjournaled.discard(record.id))
 
     async def record(self, order_id: str) -> OrderRecord:
-        """The journal's row of an order, by the bridge's id or by the broker's number."""
-        client_id = self._gateway.client_id
-        found = await self._database.read(
-            lambda connection: (
-                orders.by_broker_order(connection, client_id, int(order_id))
-                if order_id.isascii() and order_id.isdigit() and len(order_id) < 11
-                else orders.get(connection, order_id)
-            )
-        )
+        """The journal's row of an order, by the bridge's id or one of the broker's numbers."""
+        client_id, perm_id = self._gateway.client_id, perm_id_of(order_id)
+
+        def read(connection: sqlite3.Connection) -> OrderRecord | None:
+            if perm_id is not None:
+                return orders.by_perm_id(connection, perm_id)
+            if order_id.isascii() and order_id.isdigit() and len(order_id) < 11:
+                return orders.by_broker_order(connection, client_id, int(order_id))
+            return orders.get(connection, order_id)
+
+        found = await self._database.read(read)
         if found is None:
             raise UnknownOrderError(f"there is no order {order_id}")
         return found
+
+    async def knows(self, order_id: str) -> bool:
+        """Whether the journal has an order of this name."""
+        try:
+            await self.record(order_id)
+        except UnknownOrderError:
+            return False
+        return True
 
     # modifying ----------------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ from msgspec import Struct, structs
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.orders.auditing import Auditor, Caller
 from bridge.orders.changing import CancelResult, Changes
-from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.errors import OrderRefusedByRulesError, UnknownOrderError
 from bridge.orders.halt import JOURNAL, Cancelling, HaltSwitch
 from bridge.orders.legs import order_type
+from bridge.orders.others import Others, perm_id_of
 from bridge.orders.placing import Placement, check_group
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.safety import violations
@@ -80,7 +81,9 @@ class OrderDesk:
         changes: Changes,
         halt: HaltSwitch,
         auditor: Auditor,
+        others: Others,
     ) -> None:
+        self.others = others
         self.placement = placement
         self.changes = changes
         self._sender = sender
@@ -92,8 +95,14 @@ class OrderDesk:
     # reading ------------------------------------------------------------------------------------
 
     async def order(self, order_id: str) -> OrderDetail:
-        """One order with its history and the other legs of its group."""
-        record = await self.changes.record(order_id)
+        """One order with its history and the other legs of its group; of any client."""
+        try:
+            record = await self.changes.record(order_id)
+        except UnknownOrderError:
+            perm_id = perm_id_of(order_id)
+            if perm_id is None:
+                raise
+            return OrderDetail(**structs.asdict(await self.others.order(perm_id)))
         legs, history = await self._database.read(
             lambda connection: (
                 orders.by_group(connection, record.group_id),
@@ -102,16 +111,22 @@ class OrderDesk:
         )
         return order_detail(record, legs, history)
 
-    async def orders(self, *, only_open: bool, cursor: str, limit: int) -> OrdersPage:
-        """The newest orders first."""
+    async def orders(
+        self, *, only_open: bool, cursor: str, limit: int, everyone: bool = False
+    ) -> OrdersPage:
+        """The newest orders first; `everyone`: before them those of other clients that are open.
+
+        Those are on the first page only, and beyond its limit.
+        """
         before = _number(cursor)
+        others = await self.others.listed() if everyone and before is None else ()
         records, following = await self._database.read(
             lambda connection: orders.page(
                 connection, only_open=only_open, before=before, limit=limit
             )
         )
         return OrdersPage(
-            orders=tuple(order_view(record) for record in records),
+            orders=(*others, *(order_view(record) for record in records)),
             next_cursor=None if following is None else str(following),
         )
 

@@ -23,6 +23,7 @@ from bridge.orders.execution_desk import ExecutionDesk, ExecutionView, execution
 from bridge.orders.halt import JOURNAL, HaltSwitch
 from bridge.orders.journal import JournalDesk
 from bridge.orders.numbers import OrderNumbers
+from bridge.orders.others import Others
 from bridge.orders.placing import Placement
 from bridge.orders.prepare import Preparer
 from bridge.orders.reconciling import Reconciler
@@ -43,6 +44,7 @@ from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
 from bridge.stream.desk import StreamDesk
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
+from bridge.tws.borrowed import ClientIds
 from bridge.tws.errors import READ_ONLY_ACTION
 from bridge.tws.session import TwsSession
 from bridge.tws.state import ConnectionState
@@ -84,13 +86,15 @@ def install(services: Services) -> None:
     )
     sender = Sender(tools, numbers)
     placement, changes = Placement(tools, sender), Changes(tools)
+    others = Others(
+        tools, ClientIds(services[TwsSession]).borrowed if TwsSession in services else None
+    )
     sequence = NumberSequence(database, gateway, clock)
     reconciler = Reconciler(
         database, gateway, tracker, sender, changes, halt, sequence, rules, clock
     )
-    services.provide(
-        OrderDesk, OrderDesk(database, gateway, placement, sender, changes, halt, auditor)
-    )
+    desk = OrderDesk(database, gateway, placement, sender, changes, halt, auditor, others)
+    services.provide(OrderDesk, desk)
     services.provide(JournalDesk, JournalDesk(database, condition, auditor, clock))
     services.provide(ExecutionDesk, ExecutionDesk(database))
     alerts = services.provide(OrderAlerts, OrderAlerts(database, tracker, services.metrics))

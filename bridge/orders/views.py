@@ -24,6 +24,8 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `PendingCancel`, `Inactive`, `Filled`, `Cancelled`, `Rejected`, `NotSent`, `Unknown`). `pending`
     names a change that the broker has not answered. `legs` are the other orders of a bracket.
     `journaled` is false when this is the broker's word and the journal does not hold it yet.
+    An order of another client's has the role `other`, an `orderId` of its `permId`, and no
+    `createdAt`.
     """
 
     order_id: str
@@ -47,7 +49,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     client_id: int
     role: str
     group_id: str
-    created_at: datetime
+    created_at: datetime | None
     updated_at: datetime
     limit_price: float | None = None
     stop_price: float | None = None

@@ -180,6 +180,8 @@ class Callbacks:
             state=convert.from_order_state(state),
         )
         if order.whatIf:
+            if opened.order.client_id not in {0, self._link.target.client_id}:
+                return  # the master client hears of others', under numbers that are not ours
             self._requests.finish(orderId, opened.state)
             return
         self._requests.add("open-orders", opened)

@@ -9,6 +9,7 @@
     ├── RequestTimedOutError         gateway-timeout     no answer before the deadline
     ├── UnreadableAnswerError        unreadable-answer   the gateway answered with no value
     ├── AnswerTooLargeError          answer-too-large    more than an answer ever is
+    ├── ClientIdInUseError           client-id-in-use    the program that it belongs to is connected
     ├── PacingLimitedError           pacing-limit        the broker's rules; retry_after is set
     ├── QueueFullError               too-many-pending    the lane is full; retry_after is set
     └── RequestRefusedError          broker-refused      the broker answered with an error
@@ -122,6 +123,16 @@ class AnswerTooLargeError(TwsError):
     code = "answer-too-large"
     kind = Kind.UNAVAILABLE
     next_step = "Ask for less at once; if it stays so, restart the gateway"
+
+
+class ClientIdInUseError(TwsError):
+    """What only one client may do cannot be done in its place: it is connected itself."""
+
+    code = "client-id-in-use"
+    kind = Kind.CONFLICT
+    next_step = (
+        "Cancel the order in that program or in TWS; or end the program, and repeat the request"
+    )
 
 
 class PacingLimitedError(TwsError):

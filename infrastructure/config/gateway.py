@@ -113,7 +113,7 @@ class Gateway(Section):
     save_settings: str | None = None
     """When the gateway's settings are saved: `Every 30 mins`, or times such as `08:00 17:30`."""
     master_client_id: int | None = Field(default=None, ge=0)
-    """Client id that sees all orders."""
+    """Client id that hears of every client's orders and fills at once. Unset: the bridge's."""
     login_dialog_timeout: int = Field(default=180, ge=30, le=1800)
     """Seconds until the login window must be there; small machines need more than 60."""
     publish_api: str | None = None

@@ -95,6 +95,15 @@ def read_only(stack: Stack) -> bool:
     return stack.gateway.mode != "paper" and not stack.trading.live
 
 
+def master_client_id(stack: Stack) -> int:
+    """The client id that hears of everyone's orders and fills: the bridge's unless another is set.
+
+    It only sees them: the protocol lets nobody change or cancel an order but its own client.
+    """
+    set_to = stack.gateway.master_client_id
+    return stack.bridge.client_id if set_to is None else set_to
+
+
 def username(target: Target, secrets: Mapping[str, bytes]) -> str:
     """The user name: as set, else as stored."""
     return target.stack.gateway.username or secrets[USERNAME].decode()
@@ -125,7 +134,7 @@ def environment(target: Target, user: str) -> dict[str, str]:
         "BYPASS_WARNING": _word(gateway.bypass_order_warnings),
         "ALLOW_BLIND_TRADING": _word(gateway.allow_blind_trading),
         "SAVE_TWS_SETTINGS": gateway.save_settings,
-        "TWS_MASTER_CLIENT_ID": _number(gateway.master_client_id),
+        "TWS_MASTER_CLIENT_ID": str(master_client_id(stack)),
     }
     if gateway.mode == "both":
         values["TWS_USERID_PAPER"] = gateway.paper_username
@@ -157,7 +166,3 @@ def _ibg_controller(target: Target, logoff: str | None) -> dict[str, str | None]
 
 def _word(value: bool) -> str:
     return "yes" if value else "no"
-
-
-def _number(value: int | None) -> str | None:
-    return None if value is None else str(value)
