@@ -221,7 +221,9 @@ class OrderStatus(Struct, rename="camel", frozen=True, kw_only=True):
 class Execution(Struct, rename="camel", frozen=True, kw_only=True):
     """One fill. ``side`` is ``BOT`` or ``SLD``.
 
-    ``time`` is UTC; a correction has the same id but for its last part.
+    ``time`` is UTC; a correction has the same id but for its last part. Where the broker's time
+    cannot be read (``time_known`` false), it is when the fill was told, and ``time_text`` is what
+    the broker said.
     """
 
     exec_id: str
@@ -240,6 +242,8 @@ class Execution(Struct, rename="camel", frozen=True, kw_only=True):
     average_price: float = 0.0
     liquidation: int = 0
     last_liquidity: int = 0
+    time_known: bool = True
+    time_text: str = ""
 
 
 class ExecutionFilter(Struct, rename="camel", frozen=True, kw_only=True):

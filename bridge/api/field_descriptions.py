@@ -393,6 +393,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "execId": "A stable number of the execution; a correction has the same one",
     "price": "The price",
     "realizedPnl": "The profit or loss that it realised",
+    "timeKnown": "Whether `time` is the broker's; if not, it is when the bridge was told",
+    "timeText": "What the broker wrote where its time cannot be read; else null",
     "brokerExecId": "The broker's own number, which a correction changes",
     "liquidation": "Whether the broker liquidated the position",
     "format": "`json` or `csv`",

@@ -97,7 +97,8 @@ class ContractDesk:
         expiration = details.real_expiration or details.contract.expiration
         if len(expiration) < 8:
             return None
-        return days_to_expiration(expiration, exchange_zone(details.time_zone), self._clock.now())
+        zone = exchange_zone(details.time_zone, details.contract)
+        return days_to_expiration(expiration, zone, self._clock.now())
 
     def terms(self, details: ContractDetails) -> dict[str, Any]:
         """What views show of a contract beyond its name: how far off, how counted, in what steps.

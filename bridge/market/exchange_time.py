@@ -1,56 +1,34 @@
 """The exchange's own clock: its time zone, its calendar day, and days to expiration by that day.
 
 A contract's details carry `timeZoneId`, e.g. `US/Eastern`, `MET` or, from older gateways,
-`EST (Eastern Standard Time)`. Days to expiration counted by the host's or by UTC's calendar are
-off by one for several hours a day; a list of expirations kept overnight shows dates that are gone.
+`EST (Eastern Standard Time)`; what such names mean is told by `bridge.broker_time`. Days to
+expiration counted by the host's or by UTC's calendar are off by one for several hours a day; a list
+of expirations kept overnight shows dates that are gone.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from zoneinfo import ZoneInfo
+
+from bridge.broker_time import chosen, zone_of_exchange
+from bridge.model import Contract
 
 FALLBACK_ZONE = "America/New_York"
 
-# Short names that gateways send and that either are missing from the tz database or are fixed
-# offsets in it (EST there never knows summer time, which the exchange does).
-_SHORT_NAMES = {
-    "EST": "America/New_York",
-    "EDT": "America/New_York",
-    "EST5EDT": "America/New_York",
-    "CST": "America/Chicago",
-    "CDT": "America/Chicago",
-    "CTT": "America/Chicago",
-    "MST": "America/Denver",
-    "PST": "America/Los_Angeles",
-    "PDT": "America/Los_Angeles",
-    "MET": "Europe/Paris",
-    "CET": "Europe/Paris",
-    "MEZ": "Europe/Berlin",
-    "BST": "Europe/London",
-    "GMT": "Europe/London",
-    "WET": "Europe/Lisbon",
-    "JST": "Asia/Tokyo",
-    "HKT": "Asia/Hong_Kong",
-    "SGT": "Asia/Singapore",
-    "KST": "Asia/Seoul",
-    "IST": "Asia/Kolkata",
-    "AET": "Australia/Sydney",
-    "AEST": "Australia/Sydney",
-}
 
+def exchange_zone(time_zone_id: str, contract: Contract | None = None) -> ZoneInfo:
+    """The zone that a contract's `timeZoneId` names; New York when nothing tells of one.
 
-@lru_cache(maxsize=64)
-def exchange_zone(time_zone_id: str) -> ZoneInfo:
-    """The zone that a contract's `timeZoneId` names; New York when it names none that exists."""
-    name = time_zone_id.split("(", 1)[0].strip()
-    for candidate in (_SHORT_NAMES.get(name, name), FALLBACK_ZONE):
-        try:
-            return ZoneInfo(candidate)
-        except (KeyError, ValueError, OSError):
-            continue
-    raise LookupError(f"the time zone database is missing: {FALLBACK_ZONE} is unknown")
+    Where a name means several, or is none that is known, the exchange of `contract` decides.
+    """
+    hint = None
+    if contract is not None:
+        hint = zone_of_exchange(contract.primary_exchange, contract.exchange, contract.currency)
+    for zone in (*chosen(time_zone_id, hint), hint):
+        if isinstance(zone, ZoneInfo):
+            return zone
+    return ZoneInfo(FALLBACK_ZONE)
 
 
 def exchange_day(zone: ZoneInfo, now: datetime) -> date:

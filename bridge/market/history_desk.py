@@ -163,7 +163,7 @@ class _Reading:
         self._desk = desk
         self._contract = details.contract
         self._wanted = wanted
-        self._zone = exchange_zone(details.time_zone)
+        self._zone = exchange_zone(details.time_zone, details.contract)
         self._now = desk.clock.now()
         self._deadline = desk.clock.monotonic() + DEADLINE_SECONDS
         self._requests = 0

@@ -77,7 +77,7 @@ class OptionDesk:
         contract = details.contract
         rows = await self._option_rows(contract)
         chosen = routed_rows(rows, underlying.exchange or "SMART", trading_class)
-        zone, now = exchange_zone(details.time_zone), self._clock.now()
+        zone, now = exchange_zone(details.time_zone, contract), self._clock.now()
         classes = chain_classes(chosen, zone, now)
         if not classes:
             field = "tradingClass" if trading_class else "symbol"
@@ -110,7 +110,7 @@ class OptionDesk:
         """
         self._gateway.require_ready()
         details = await self._contracts.resolve(query.underlying)
-        zone = exchange_zone(details.time_zone)
+        zone = exchange_zone(details.time_zone, details.contract)
         if query.expiration is not None:
             check_expiration(query.expiration, zone, self._clock.now())
         chain = await self.chain(query.underlying, query.trading_class)

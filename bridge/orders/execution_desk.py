@@ -28,6 +28,8 @@ class ExecutionView(Struct, rename="camel", frozen=True, kw_only=True):
 
     A correction keeps it and shows in `brokerExecId`; `commission` and `realizedPnl` are null until
     the broker has sent them. `orderId` is null for orders that were not placed through the bridge.
+    Where the broker's time cannot be read, `timeKnown` is false, `timeText` is what it wrote, and
+    `time` is when the bridge was told.
     """
 
     exec_id: str
@@ -57,6 +59,8 @@ class ExecutionView(Struct, rename="camel", frozen=True, kw_only=True):
     liquidation: bool
     local_symbol: str = ""
     trading_class: str = ""
+    time_known: bool = True
+    time_text: str | None = None
 
 
 class ExecutionsPage(Struct, rename="camel", frozen=True, kw_only=True):
@@ -160,6 +164,8 @@ def execution_view(row: ExecutionRow) -> ExecutionView:
         perm_id=execution.perm_id,
         client_id=execution.client_id,
         liquidation=bool(execution.liquidation),
+        time_known=execution.time_known,
+        time_text=execution.time_text or None,
     )
 
 

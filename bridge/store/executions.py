@@ -58,6 +58,8 @@ _COLUMNS: Final = (
     "exec_id, stem, broker_exec_id, revision, change, at, account, symbol, sec_type, con_id, side,"
     " quantity, price, currency, order_id, broker_order_id, client_id, perm_id, order_ref, detail"
 )
+_UNDATED: Final = '"timeKnown":false'
+"""In the detail of a fill whose time could not be read; repeated with one that can, it is dated."""
 _MARKS: Final = ", ".join("?" * 20)
 _INSERT: Final = f"INSERT INTO executions ({_COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
 
@@ -66,18 +68,24 @@ def record(connection: sqlite3.Connection, execution: Execution, order_id: str |
     """Keeps an execution of the order `order_id` (None: not one of the bridge's)."""
     stem, revision = split(execution.exec_id)
     known = connection.execute(
-        "SELECT sequence, exec_id, revision FROM executions WHERE stem = ?", (stem,)
+        "SELECT sequence, exec_id, revision, instr(detail, ?) = 0 AS dated FROM executions"
+        " WHERE stem = ?",
+        (_UNDATED, stem),
     ).fetchone()
-    if known is not None and known["revision"] >= revision:
+    dated = known is not None and not known["dated"] and execution.time_known
+    if known is not None and (
+        known["revision"] > revision or (known["revision"] == revision and not dated)
+    ):
         return Novelty.NOTHING
     if known is not None:
         connection.execute(
-            "UPDATE executions SET broker_exec_id = ?, revision = ?, change = ?, quantity = ?,"
-            " price = ?, detail = ? WHERE sequence = ?",
+            "UPDATE executions SET broker_exec_id = ?, revision = ?, change = ?,"
+            " at = coalesce(?, at), quantity = ?, price = ?, detail = ? WHERE sequence = ?",
             (
                 execution.exec_id,
                 revision,
                 _next_change(connection),
+                to_milliseconds(execution.time) if dated else None,
                 execution.quantity,
                 execution.price,
                 msgspec.json.encode(execution).decode(),

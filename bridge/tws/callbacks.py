@@ -39,10 +39,15 @@ MONEY = {
 """Messages of which none may be lost without a word, by number."""
 
 
+_WHICH = {11: (14,), 59: (2,)}
+"""Where a message's own id is; elsewhere the first two fields name what it is about."""
+
+
 class Callbacks:
     """One for each connection; ids and keys are looked up in what outlives it."""
 
     MESSAGES = frozenset(MONEY)
+    execution_time = ""  # as the broker wrote it, of the fill that is being told
 
     def __init__(
         self, link: Link, subscriptions: Subscriptions, messages: Messages, starting: Starting
@@ -72,7 +77,7 @@ class Callbacks:
         kind = MONEY.get(number)
         if kind is not None:
             refused = RefusedError(f"not understood: {type(error).__name__}")
-            self._refused(kind, "/".join(fields[1:3]), refused, fields)
+            self._refused(kind, _what(number, fields), refused, fields)
 
     def nextValidId(self, orderId: int) -> None:
         link = self._link
@@ -160,7 +165,7 @@ class Callbacks:
     # history ----------------------------------------------------------------------------------
 
     def historicalData(self, reqId: int, bar: Any) -> None:
-        cleaned = convert.from_bar(bar)
+        cleaned = convert.from_bar(bar, self._link.target.time_zone)
         if cleaned is not None:
             self._requests.add(reqId, cleaned)
 
@@ -235,7 +240,13 @@ class Callbacks:
 
     def execDetails(self, reqId: int, contract: Any, execution: Any) -> None:
         try:
-            fill = convert.from_execution(contract, execution)
+            fill = convert.from_execution(
+                contract,
+                execution,
+                self.execution_time,
+                self._link.target.time_zone,
+                self._link.clock.now(),
+            )
         except RefusedError as error:
             self._refused("execution", execution.execId, error, contract, execution)
             return
@@ -396,6 +407,10 @@ class Callbacks:
 
     def tickSnapshotEnd(self, reqId: int) -> None:
         """Nothing: no snapshots are asked for."""
+
+
+def _what(number: int, fields: list[str]) -> str:
+    return "/".join(fields[place] for place in _WHICH.get(number, (1, 2)) if place < len(fields))
 
 
 def _is_day(text: str) -> bool:

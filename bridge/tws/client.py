@@ -116,6 +116,9 @@ def frame(payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + payload
 
 
+EXECUTION, _TIME = 11, 15
+"""The message of a fill, and where in it the time is."""
+
 GREETING = b"API\0" + frame(b"v%d..%d" % (MIN_VERSION, MAX_VERSION))
 
 
@@ -124,7 +127,8 @@ class Codec:
 
     ``send`` has a method for each request, named as in the broker's own client
     (``reqContractDetails`` ...). ``callbacks`` has methods named as in the broker's own wrapper;
-    those that it lacks are not decoded.
+    those that it lacks are not decoded. Before ``execDetails`` its ``execution_time`` is set to the
+    text of the fill's time, for the callback to read (``bridge.broker_time``).
     """
 
     def __init__(
@@ -134,17 +138,16 @@ class Codec:
         *,
         version: int,
         client_id: int,
-        time_zone: str,
     ) -> None:
         encoder = _Encoder(write)
         encoder.connState = Client.CONNECTED
         encoder._serverVersion = version  # noqa: SLF001
         encoder.clientId = client_id
         self.send: Any = encoder
-        # The decoder reads two settings from its wrapper: the zone of times without one, and the
-        # zone wanted.
-        callbacks.ib = SimpleNamespace(TimezoneTWS=time_zone)  # type: ignore[attr-defined]
+        # The decoder reads two settings from its wrapper, for times that it does not get to see.
+        callbacks.ib = SimpleNamespace(TimezoneTWS="UTC")  # type: ignore[attr-defined]
         callbacks.defaultTimezone = UTC  # type: ignore[attr-defined]
+        self._callbacks: Any = callbacks
         self._decoder = Decoder(callbacks, version)
         self._not_understood = getattr(callbacks, "not_understood", lambda *_: None)
         self._kept = getattr(callbacks, "MESSAGES", ())
@@ -159,8 +162,13 @@ class Codec:
             _not_understood(error="no number", message=str(fields[:1])[:80])
             return -1
         mark_empty(number, fields)
-        said = list(fields) if number in self._kept else fields  # a handler may take some away
+        kept = number in self._kept or number == EXECUTION
+        said = list(fields) if kept else fields  # a handler may take some away
         _DecoderLog.failure = None
+        if number == EXECUTION and len(fields) > _TIME:
+            # The library knows few forms of a time, reads one of them wrong, and drops the fill.
+            self._callbacks.execution_time = said[_TIME]
+            fields[_TIME] = "0"
         try:
             self._decoder.handlers[number](fields)
         except Exception as error:

@@ -6,10 +6,11 @@ What the broker and the library send for "no value" is cleaned by ``bridge.tws.v
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from bridge import model
+from bridge import broker_time, model
+from bridge.broker_time import zone_of_exchange
 from bridge.tws import values
 from bridge.tws.client import contract_object, execution_filter_object, order_object
 from bridge.tws.values import number
@@ -182,17 +183,23 @@ def from_order_state(state: Any) -> model.OrderState:
     )
 
 
-def from_execution(contract: Any, execution: Any) -> model.Execution:
-    """The library's fill as ours; its time is aware already.
+def from_execution(
+    contract: Any, execution: Any, time: str, zone: str, told: datetime
+) -> model.Execution:
+    """The library's fill as ours, its `time` as the broker wrote it.
+
+    `zone` is the gateway's. A fill whose time cannot be read is kept, with the moment `told`.
 
     Raises:
         RefusedError: it has no id, no quantity or no price.
     """
     quantity, price = execution.shares, execution.price
     paid = values.paid(price, contract.secType)
+    market = zone_of_exchange(execution.exchange, contract.exchange, contract.currency)
+    moment = broker_time.read(time, zone, market)
     return model.Execution(
         exec_id=values.required_name(execution.execId, "execId"),
-        time=execution.time.astimezone(UTC),
+        time=moment or told,
         contract=from_contract(contract),
         account=values.name(execution.acctNumber),
         side=values.name(execution.side),
@@ -207,6 +214,8 @@ def from_execution(contract: Any, execution: Any) -> model.Execution:
         average_price=values.average(execution.avgPrice),
         liquidation=values.identifier(execution.liquidation),
         last_liquidity=values.identifier(execution.lastLiquidity),
+        time_known=moment is not None,
+        time_text="" if moment else values.name(time),
     )
 
 
@@ -228,19 +237,14 @@ def from_commission(report: Any) -> model.CommissionReport | None:
     )
 
 
-def from_bar(bar: Any) -> model.Bar | None:
+def from_bar(bar: Any, zone: str) -> model.Bar | None:
     """The library's bar as ours; None for one without a time or a price.
 
-    Asked for with format 2, its date is epoch seconds or ``YYYYMMDD``.
+    Asked for with format 2, its date is epoch seconds or ``YYYYMMDD``; `zone` is the gateway's.
     """
     text = str(bar.date)
-    day = len(text) == 8
-    try:
-        if day:
-            time = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
-        else:
-            time = datetime.fromtimestamp(int(text), UTC)
-    except (ValueError, OverflowError, OSError):
+    time = parse_moment(text, zone)
+    if time is None:
         return None
     prices = [values.price(each) for each in (bar.open, bar.high, bar.low, bar.close)]
     known = [each for each in prices if each is not None]
@@ -255,22 +259,13 @@ def from_bar(bar: Any) -> model.Bar | None:
         volume=values.size(bar.volume),
         average=values.size(bar.average),
         count=values.count(bar.barCount),
-        date=text if day else "",
+        date=text if broker_time.day(text) else "",
     )
 
 
-def moment(value: datetime | None) -> str:
-    """A moment in the broker's UTC notation; empty for none."""
-    return value.astimezone(UTC).strftime("%Y%m%d-%H:%M:%S") if value else ""
-
-
-def parse_moment(text: str) -> datetime:
-    """Epoch seconds, or ``YYYYMMDD-HH:MM:SS`` in UTC."""
-    if text.isdigit() and len(text) > 8:
-        return datetime.fromtimestamp(int(text), UTC)
-    digits = text.replace(" ", "-").replace("--", "-")
-    pattern = "%Y%m%d-%H:%M:%S" if "-" in digits else "%Y%m%d"
-    return datetime.strptime(digits, pattern).replace(tzinfo=UTC)
+def parse_moment(text: str, zone: str) -> datetime | None:
+    """A moment, or the midnight of a day in UTC's calendar; None for what is neither."""
+    return broker_time.day(text) or broker_time.read(text, zone)
 
 
 def to_filter(query: model.ExecutionFilter) -> Any:
@@ -278,7 +273,7 @@ def to_filter(query: model.ExecutionFilter) -> Any:
     return execution_filter_object(
         clientId=query.client_id,
         acctCode=query.account,
-        time=moment(query.since),
+        time=broker_time.written(query.since),
         symbol=query.symbol,
         secType=query.sec_type,
         exchange=query.exchange,

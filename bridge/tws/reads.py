@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
-from bridge import model
+from bridge import broker_time, model
 from bridge.clock import TimerClock
 from bridge.tws import convert
 from bridge.tws.asking import Asker
@@ -165,7 +165,7 @@ class Reads:
         """Bars, oldest first."""
         left = timeout - await self._history_turn(request, timeout)
         contract = convert.to_contract(request.contract)
-        end = convert.moment(request.end)
+        end = broker_time.written(request.end)
         bars = await self._asker.by_id(
             "history",
             lambda send, request_id: send.reqHistoricalData(
@@ -227,10 +227,10 @@ class Reads:
             timeout=timeout,
             cancel=lambda send, request_id: send.cancelHeadTimeStamp(request_id),
         )
-        try:
-            return convert.parse_moment(answer[0])
-        except (ValueError, OverflowError, OSError):
-            raise UnreadableAnswerError("the gateway names no earliest moment") from None
+        found = convert.parse_moment(answer[0], self.link.target.time_zone)
+        if found is None:
+            raise UnreadableAnswerError("the gateway names no earliest moment")
+        return found
 
     async def open_orders(
         self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0

@@ -170,11 +170,7 @@ class Supervisor:
         link.wire = wire
         link.pacer.charge()
         wire.held_up, wire.on_size = self._link.held_up, self._link.requests.arriving
-        wire.start(
-            self._callbacks(starting),
-            client_id=link.target.client_id,
-            time_zone=link.target.time_zone,
-        )
+        wire.start(self._callbacks(starting), client_id=link.target.client_id)
         ends: set[asyncio.Future[Any]] = {starting.done, wire.lost}
         waiting = asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         with suppress(TimeoutError):

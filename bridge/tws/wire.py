@@ -184,11 +184,9 @@ class Wire(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------
 
-    def start(self, callbacks: object, *, client_id: int, time_zone: str) -> None:
+    def start(self, callbacks: object, *, client_id: int) -> None:
         """Takes the client id: from here on the gateway knows this client."""
-        self.codec = Codec(
-            self.write, callbacks, version=self.version, client_id=client_id, time_zone=time_zone
-        )
+        self.codec = Codec(self.write, callbacks, version=self.version, client_id=client_id)
         self.send.startApi()
 
     def write(self, data: bytes) -> None:

@@ -22,7 +22,7 @@ def market_closed(case: Case) -> Iterator[Violation]:
         return
     details = case.details
     hours = details.trading_hours if case.order.outside_rth else details.liquid_hours
-    if hours and not is_open(hours, exchange_zone(details.time_zone), case.now):
+    if hours and not is_open(hours, exchange_zone(details.time_zone, details.contract), case.now):
         yield Violation(
             code="market-closed",
             message=f"the market of {case.contract.symbol} is closed (trading.market_hours)",

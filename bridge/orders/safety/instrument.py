@@ -52,7 +52,12 @@ def expired(case: Case) -> Iterator[Violation]:
     expiration = case.details.real_expiration or case.contract.expiration
     if len(expiration) < 8:
         return
-    if days_to_expiration(expiration, exchange_zone(case.details.time_zone), case.now) < 0:
+    if (
+        days_to_expiration(
+            expiration, exchange_zone(case.details.time_zone, case.details.contract), case.now
+        )
+        < 0
+    ):
         yield Violation(
             code="contract-expired",
             message=f"the contract expired on {expiration[:8]}",

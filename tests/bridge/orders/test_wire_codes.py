@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
-from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
+from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess, eventually
 
 RESTING = {
     "symbol": "AAPL",
@@ -18,7 +23,7 @@ RESTING = {
     "orderType": "LMT",
     "limitPrice": 1.0,
 }
-PLACE, STATUS, OPEN_ORDER = 3, 3, 5
+PLACE, STATUS, OPEN_ORDER, EXECUTION = 3, 3, 5, 11
 PENDING = {"direction": "to-gateway", "message": PLACE, "times": 1}
 
 
@@ -129,3 +134,78 @@ async def test_a_list_that_never_comes_costs_that_one_answer(
     assert len(wire.in_book()) == 2
     wire.simulator.clear("wire-rewrite")
     await eventually(lambda: "no answer" not in wire.bridge.health()["nextAction"], 40.0)
+
+
+TIMES = {
+    "20250710-10:30:00": "2025-07-10T10:30:00Z",
+    "20250710 10:30:00 US/Eastern": "2025-07-10T14:30:00Z",
+    "20250710  10:30:00": "2025-07-10T14:30:00Z",
+    "1752157800": "2025-07-10T14:30:00Z",
+    "20250710 10:30:00 JST": "2025-07-10T01:30:00Z",
+    "20250710 10:30:00 HKT": "2025-07-10T02:30:00Z",
+    "20250710 10:30:00 EDT": "2025-07-10T14:30:00Z",
+    "20250710 10:30:00 China Standard Time": "2025-07-10T02:30:00Z",
+    "20250710 10:30:00 CST": None,  # Chicago's or China's: nothing here tells
+    "20250710 10:30:00 Nowhere/Atall": None,
+    "20250710": None,
+    "=soon": None,
+    "": None,
+}
+
+
+async def test_a_fill_is_kept_whatever_its_time_looks_like(wire: Wire) -> None:
+    began = datetime.now(UTC)
+    address = wire.bridge.url.replace("http", "ws") + "/stream"
+    with connect(address, additional_headers={"X-API-KEY": ADMIN_KEY}, proxy=None) as stream:
+        stream.send('{"op": "subscribe", "channel": "executions"}')
+        orders: dict[str, str] = {}
+        for number, text in enumerate(TIMES):
+            change = {"action": "rewrite", "message": EXECUTION, "set": {"15": text}}
+            wire.rules(change)
+            placed = wire.place(f"key-{number}", limitPrice=205.0, quantity=1)
+            assert placed.status_code == 201, placed.text
+            order_id = placed.json()["orderId"]
+            orders[order_id] = text
+            await eventually(lambda: wire.order(order_id)["status"] == "Filled")  # noqa: B023
+        told: dict[str, Any] = {}
+        while set(told) < set(orders):
+            said = json.loads(stream.recv(timeout=10))
+            if said["type"] == "execution":
+                told.setdefault(said["data"]["orderId"], said["data"])
+    page = wire.bridge.get("/executions").json()["executions"]
+    rows = csv.DictReader(io.StringIO(wire.bridge.get("/executions", format="csv").text))
+    listed = {each["orderId"]: each for each in page}
+    in_csv = {each["orderId"]: each for each in rows}
+    assert len(page) == len(in_csv) == len(TIMES)
+    for order_id, text in orders.items():
+        moment = TIMES[text]
+        for shown in (told[order_id], listed[order_id]):
+            assert shown["timeKnown"] is (moment is not None)
+            assert shown["timeText"] == (None if moment else text or None)
+        row = in_csv[order_id]
+        assert row["timeKnown"] == ("true" if moment else "false")
+        assert row["timeText"].lstrip("'") == ("" if moment else text)
+        assert row["time"] == listed[order_id]["time"]
+        if moment is not None:
+            assert listed[order_id]["time"] == moment
+        else:
+            since = datetime.fromisoformat(listed[order_id]["time"]) - began
+            assert timedelta(seconds=-5) < since < timedelta(seconds=60)
+    assert wire.bridge.get("/journal").json()["quarantined"] == 0
+
+
+async def test_a_fill_told_again_with_a_time_that_can_be_read_is_dated(wire: Wire) -> None:
+    unknown = "20250710 10:30:00 CST"
+    wire.rules({"action": "rewrite", "message": EXECUTION, "set": {"15": unknown}})
+    order_id = wire.place(limitPrice=205.0).json()["orderId"]
+    await eventually(lambda: wire.order(order_id)["status"] == "Filled")
+
+    def shown() -> Any:
+        (only,) = wire.bridge.get("/executions").json()["executions"]
+        return only
+
+    assert (shown()["timeKnown"], shown()["timeText"]) == (False, unknown)
+    wire.rules({"action": "rewrite", "message": EXECUTION, "set": {"15": "20250710-10:30:00"}})
+    wire.bridge.client.post("/connection/reconnect").raise_for_status()
+    await eventually(lambda: shown()["timeKnown"], 20.0)
+    assert (shown()["time"], shown()["timeText"]) == ("2025-07-10T10:30:00Z", None)

@@ -125,7 +125,7 @@ async def test_messages_cut_anywhere_are_put_together(serve: Serve) -> None:
     port = await serve(talk)
     wire = await greet("127.0.0.1", port, SystemClock())
     callbacks = Callbacks()
-    wire.start(callbacks, client_id=17, time_zone="America/New_York")
+    wire.start(callbacks, client_id=17)
     async with asyncio.timeout(5):
         while len(callbacks.times) < 2:
             await asyncio.sleep(0.01)
@@ -141,9 +141,7 @@ def test_a_message_that_makes_no_sense_is_dropped(payload: bytes) -> None:
     class Callbacks:
         pass
 
-    codec = Codec(
-        lambda data: None, Callbacks(), version=176, client_id=1, time_zone="America/New_York"
-    )
+    codec = Codec(lambda data: None, Callbacks(), version=176, client_id=1)
     assert codec.receive(payload) in (-1, 10)
 
 
@@ -153,9 +151,7 @@ def test_what_is_encoded_is_what_the_broker_documents() -> None:
     class Callbacks:
         pass
 
-    codec = Codec(
-        written.append, Callbacks(), version=176, client_id=1, time_zone="America/New_York"
-    )
+    codec = Codec(written.append, Callbacks(), version=176, client_id=1)
     codec.send.reqMktData(
         7, to_contract(model.Contract(con_id=265598, symbol="AAPL")), "", False, False, []
     )
@@ -170,7 +166,7 @@ def test_a_nul_in_a_text_shifts_no_field_on_the_wire() -> None:
         pass
 
     written: list[bytes] = []
-    codec = Codec(written.append, Callbacks(), version=176, client_id=1, time_zone="UTC")
+    codec = Codec(written.append, Callbacks(), version=176, client_id=1)
     apple = to_contract(model.Contract(symbol="AAPL"))
     order = to_order(model.Order(quantity=1, oca_group="mine\0U7654321"))
     with pytest.raises(InvalidRequestError):

@@ -1,0 +1,149 @@
+"""Every form of a time of the broker's is read right, or is told not to be known."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge import broker_time
+from bridge.market.exchange_time import exchange_zone
+from bridge.model import Contract
+
+SUMMER = "20250710 10:30:00"
+WINTER = "20250110 10:30:00"
+
+
+def at(hour: int, minute: int = 30, month: int = 7, day: int = 10) -> datetime:
+    return datetime(2025, month, day, hour, minute, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("20250710-10:30:00", at(10)),
+        ("20250710-10:30:00 UTC", at(10)),
+        ("20250710  10:30:00", at(14)),
+        ("20250710 10:30:00", at(14)),
+        ("2025-07-10 10:30:00.0", at(14)),
+        ("2025-07-10T10:30:00Z", at(10)),
+        ("1752157800", at(14)),
+        ("1752157800000", at(14)),
+        (f"{SUMMER} US/Eastern", at(14)),
+        (f"{SUMMER} America/Chicago", at(15)),
+        (f"{SUMMER} Europe/London", at(9)),
+        (f"{SUMMER} GB", at(9)),
+        (f"{SUMMER} Hongkong", at(2)),
+        (f"{SUMMER} EST", at(14)),
+        (f"{SUMMER} EDT", at(14)),
+        (f"{SUMMER} EST (Eastern Standard Time)", at(14)),
+        (f"{SUMMER} CST (Central Standard Time)", at(15)),
+        (f"{SUMMER} CST (China Standard Time)", at(2)),
+        (f"{SUMMER} IST (India Standard Time)", at(5, 0)),
+        (f"{SUMMER} JST", at(1)),
+        (f"{SUMMER} HKT", at(2)),
+        (f"{SUMMER} CET", at(8)),
+        (f"{SUMMER} China Standard Time", at(2)),
+        (f"{SUMMER} Tokyo Standard Time", at(1)),
+        (f"{SUMMER} W. Europe Standard Time", at(8)),
+        (f"{SUMMER} GMT Standard Time", at(9)),
+        (f"{SUMMER} Eastern Daylight Time", at(14)),
+        (f"{SUMMER} Central European Summer Time", at(8)),
+        (f"{SUMMER} GMT+08:00", at(2)),
+        (f"{SUMMER} -0400", at(14)),
+        (f"{WINTER} GMT", at(10, 30, 1)),
+        (f"{WINTER} US/Eastern", at(15, 30, 1)),
+        # the hour that comes twice, and the one that never comes
+        ("20251102 01:30:00 EDT", at(5, 30, 11, 2)),
+        ("20251102 01:30:00 EST", at(6, 30, 11, 2)),
+        ("20251102 01:30:00 US/Eastern", None),
+        ("20250309 02:30:00 US/Eastern", None),
+        # short names that mean several zones
+        (f"{SUMMER} CST", None),
+        (f"{SUMMER} IST", None),
+        (f"{SUMMER} BST", None),
+        (f"{SUMMER} GMT", None),
+        # contradictions, unknown zones, days, and what is no time
+        ("20250710-10:30:00 US/Eastern", None),
+        (f"{SUMMER} Nowhere/Atall", None),
+        (f"{SUMMER} ../../etc/passwd", None),
+        (f"{SUMMER} America", None),
+        (f"{SUMMER} XYZ", None),
+        (f"{SUMMER} GMT+99", None),
+        ("20250710", None),
+        ("20250231 10:30:00", None),
+        ("20250710 25:30:00", None),
+        ("19700101-00:00:00", None),
+        ("0", None),
+        ("-1", None),
+        ("", None),
+        ("2025" * 30, None),
+        ("9999999999", None),
+    ],
+)
+def test_a_time(text: str, moment: datetime | None) -> None:
+    assert broker_time.read(text, "America/New_York") == moment
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "exchange", "moment"),
+    [
+        ("CST", "America/Chicago", "SMART", at(15)),
+        ("CST", "Asia/Shanghai", "SMART", at(2)),
+        ("CST", "America/New_York", "CME", at(15)),
+        ("CST", "America/New_York", "SEHKNTL", at(2)),
+        ("CST", "Asia/Shanghai", "CME", None),  # each of the two would have it its own way
+        ("IST", "America/New_York", "NSE", at(5, 0)),
+        ("IST", "America/New_York", "TASE", at(7)),
+        ("IST", "Europe/Dublin", "SMART", at(9)),
+        ("BST", "America/New_York", "LSE", at(9)),
+        ("BST", "Europe/London", "SMART", at(9)),
+        ("GMT", "Europe/London", "SMART", at(9)),
+        ("JST", "Asia/Shanghai", "NSE", at(1)),
+    ],
+)
+def test_exchange_and_gateway_decide_what_a_short_name_means(
+    name: str, here: str, exchange: str, moment: datetime | None
+) -> None:
+    found = broker_time.read(f"{SUMMER} {name}", here, broker_time.zone_of_exchange(exchange))
+    assert found == moment
+
+
+def test_a_gateway_in_a_zone_that_is_not_known_says_nothing_of_its_clock() -> None:
+    assert broker_time.read(SUMMER, "Nowhere/Atall") is None
+    assert broker_time.read(f"{SUMMER} JST", "Nowhere/Atall") == at(1)
+
+
+@given(st.text(max_size=80) | st.from_regex(broker_time._CLOCK))
+def test_whatever_comes_it_never_raises(text: str) -> None:
+    found = broker_time.read(text, "America/New_York")
+    assert found is None or found.tzinfo is UTC
+
+
+@pytest.mark.parametrize("name", sorted({*broker_time._SHORT_NAMES, "US/Central", "PRC"}))
+def test_every_zone_of_the_table_exists(name: str) -> None:
+    assert len(broker_time.zones_named(name)) == len(broker_time._SHORT_NAMES.get(name, (name,)))
+
+
+@pytest.mark.parametrize("name", sorted(broker_time._LONG_NAMES))
+def test_so_does_every_one_by_a_long_name(name: str) -> None:
+    found = broker_time.zones_named(f"{name.title()} Standard Time")
+    assert len(found) == len(broker_time._LONG_NAMES[name])
+
+
+@pytest.mark.parametrize(
+    ("time_zone_id", "exchange", "zone"),
+    [
+        ("CST", "CME", "America/Chicago"),
+        ("CST", "SEHKNTL", "Asia/Shanghai"),
+        ("IST", "TASE", "Asia/Jerusalem"),
+        ("China Standard Time", "SEHKSZSE", "Asia/Shanghai"),
+        ("Nowhere/Atall", "NSE", "Asia/Kolkata"),
+    ],
+)
+def test_the_exchange_decides_what_its_contracts_details_mean(
+    time_zone_id: str, exchange: str, zone: str
+) -> None:
+    assert exchange_zone(time_zone_id, Contract(exchange=exchange)).key == zone
