@@ -70,6 +70,15 @@ def _load(name: str) -> Any:
     return command
 
 
+def _version(asked: bool) -> None:
+    """Answers before anything else is looked at: a command is not needed for it."""
+    if asked:
+        from bridge import __version__
+
+        typer.echo(f"gangway {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
@@ -103,15 +112,13 @@ def _root(
         bool, typer.Option("--quiet", "-q", help="No progress; results and errors only")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_version, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Puts IB Gateway, a REST + WebSocket bridge and Caddy on a host, and keeps them there."""
-    if version:
-        from bridge import __version__
-
-        typer.echo(f"gangway {__version__}")
-        raise typer.Exit
     found = context.ensure_object(Settings)
     found.config, found.target_name, found.verbose = config, target, verbose
     found.trust_host_key, found.quiet = trust_host_key, quiet
