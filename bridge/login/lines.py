@@ -3,8 +3,8 @@
 Sources: the classes of IBC 3.24 and 3.25 (texts and window titles), the messages of ibcontroller
 0.1.4, IBKR's launcher.log, the log tokens of ibg-controller; docs/gateway-image.md. The patterns
 are POSIX extended regular expressions, which bash and Python read alike. Every row that matches
-counts, in this order; `ignore` ends the search. Nothing of a line is kept but the event, a number,
-or a window's title without digits.
+counts, in this order; `ignore` ends the search. Nothing of a line is kept but the event, a number
+that its row asks for, or the words of a window's title that cannot be an address, an id or a hash.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ class Row(NamedTuple):
     event: str
     pattern: str
     argument: bool = False
+
+    @property
+    def takes(self) -> str:
+        """What the first group is: `number`, `title`, or `no` argument at all."""
+        return "no" if not self.argument else "number" if "([0-9]+)" in self.pattern else "title"
 
 
 IBC = "ibc"
@@ -170,8 +175,9 @@ ROWS: tuple[Row, ...] = (
 )
 
 _RELEVANT = re.compile(RELEVANT)
-_ROWS = tuple((row.event, re.compile(row.pattern), row.argument) for row in ROWS)
+_ROWS = tuple((row.event, re.compile(row.pattern), row.takes) for row in ROWS)
 _TITLE = re.compile(r"[^A-Za-z_ .,'-]")
+_TELLTALE = re.compile(r"[0-9@/:]|[.].")
 _SOURCES = (
     (IBCONTROLLER, re.compile(r"IBController > ")),
     (IBC, re.compile(r" IBC: |IBC returned exit status|Starting IBC version")),
@@ -179,6 +185,9 @@ _SOURCES = (
     (LAUNCHER, re.compile(r"^[0-9-]{10} [0-9:]{8}\.[0-9]{3} [A-Z]+ +(\[|[A-Z]{2} )")),
 )
 TITLE_LENGTH = 60
+WORD_LENGTH = 20
+NUMBER_LENGTH = 9
+"""Digits of a number that are read; more are not a number of anything here."""
 
 
 def events(line: str) -> list[tuple[str, str]]:
@@ -192,13 +201,20 @@ def events(line: str) -> list[tuple[str, str]]:
             continue
         if event == "ignore":
             break
-        found.append((event, plain(match[1]) if takes else ""))
+        found.append((event, "" if takes == "no" else plain(match[1], takes)))
     return found
 
 
-def plain(text: str) -> str:
-    """A number as it is; of anything else only letters, blanks and marks."""
-    return text if text.isdigit() else _TITLE.sub("", text)[:TITLE_LENGTH].strip()
+def plain(text: str, takes: str) -> str:
+    """A number's digits; of a title the words without digits, dots inside, or great length."""
+    if takes == "number":
+        return text[:NUMBER_LENGTH]
+    kept = (
+        _TITLE.sub("", word)
+        for word in text.split(" ")
+        if len(word.encode()) <= WORD_LENGTH and not _TELLTALE.search(word)
+    )
+    return " ".join(word for word in kept if word)[:TITLE_LENGTH].strip()
 
 
 def source(line: str) -> str | None:
@@ -207,6 +223,6 @@ def source(line: str) -> str | None:
 
 
 def shell_table() -> str:
-    """The same table for bash: event, `yes` where an argument is taken, pattern; tabs between."""
-    rows = [f"{row.event}\t{'yes' if row.argument else 'no'}\t{row.pattern}\n" for row in ROWS]
+    """The same table for bash: event, what its argument is, pattern; tabs between."""
+    rows = [f"{row.event}\t{row.takes}\t{row.pattern}\n" for row in ROWS]
     return f"relevant\tno\t{RELEVANT}\n" + "".join(rows)

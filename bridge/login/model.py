@@ -8,6 +8,7 @@ so until a launch: nothing launches while it is held, so a launch means that a p
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable
 
 from bridge.login import words
@@ -54,9 +55,19 @@ _HEALTH = {
 
 
 class Login:
-    """Follows one session. `state` and its fields are the words of `/health`."""
+    """Follows one session. `state` and its fields are the words of `/health`.
 
-    def __init__(self, session: str | None = None, controller: str | None = None) -> None:
+    `whole` is false for a log that may lack its beginning: then a refusal is not blamed on a
+    password that was not seen to be typed. Else it is, because trying again could lock the account.
+    """
+
+    def __init__(
+        self,
+        session: str | None = None,
+        controller: str | None = None,
+        *,
+        whole: bool = True,
+    ) -> None:
         self.session = session
         self.controller = controller
         self.state = words.UNKNOWN
@@ -73,6 +84,8 @@ class Login:
         self.asked_since: float | None = None
         """Since when one approval is asked for, however often its dialog has been opened."""
         self.seen = False
+        self._whole = whole
+        self._typed = False
         self._token = False
         self._fresh = False
         self._completed = False
@@ -212,7 +225,7 @@ class Login:
         resumed = self.state == words.RESTARTING and self._token and self.code is None
         self.launches += 1
         self.began = TOKEN if self._token else PASSWORD
-        self._token = self._completed = self._answered = False
+        self._token = self._completed = self._answered = self._typed = False
         self._next_kind = None
         self._open.clear()
         self._become(words.RESTARTING if resumed else words.STARTING)
@@ -226,7 +239,7 @@ class Login:
         self._token = True
 
     def _on_exit(self, argument: str) -> None:
-        status = int(argument or 0)
+        status = _number(argument)
         if status in (77, 78):
             self._hold(_EXITS[status])
         elif self._completed:
@@ -248,7 +261,7 @@ class Login:
             self._become(words.RESTARTING)
 
     def _on_pause(self, argument: str) -> None:
-        self.retry_at = self._at + int(argument or 0)
+        self.retry_at = self._at + _number(argument)
         if self.state not in (words.WAITING_BROKER, words.STARTING):
             self._become(words.STARTING, code=self.code, retry_at=self.retry_at)
 
@@ -260,6 +273,7 @@ class Login:
         self.attempts += 1
         if self.began is None:
             self._on_launch("")
+        self._typed = True
         self._answered, self._next_kind = False, None
         if self.state != words.WAITING_2FA:
             self._become(words.LOGGING_IN)
@@ -277,6 +291,8 @@ class Login:
     def _on_refused(self, _: str) -> None:
         if self.began == TOKEN:
             self._become(words.RESTARTING, code="token-refused")
+        elif not (self._typed or self._whole):
+            self._become(words.UNKNOWN, code="refused-unclear")
         else:
             self._hold("bad-credentials")
 
@@ -291,7 +307,7 @@ class Login:
             self._refuse(words.NO_ANSWER)
 
     def _on_throttled(self, argument: str) -> None:
-        self._refuse(words.THROTTLED, self._at + int(argument) if argument else None)
+        self._refuse(words.THROTTLED, self._at + _number(argument) if argument else None)
 
     def _on_locked(self, _: str) -> None:
         self._hold("account-locked")
@@ -360,7 +376,7 @@ class Login:
             self._block(_SECOND_FACTOR, "second-factor-expired")
 
     def _on_ends_soon(self, argument: str) -> None:
-        self._become(words.LOGGING_IN, until=self._at + int(argument or 0))
+        self._become(words.LOGGING_IN, until=self._at + _number(argument))
 
     def _on_unfinished(self, _: str) -> None:
         self._become(words.STARTING, code="second-factor-unfinished")
@@ -428,6 +444,16 @@ HANDLERS: dict[str, str] = {
 """Every event that means something, and the method that takes it."""
 
 
+_LONGEST = 7 * 86_400
+_LINE = re.compile(r"([0-9]{1,11}) +([a-z0-9-]+)(?: +(.*))?")
+
+
+def _number(argument: str) -> int:
+    """Seconds, or an exit code; 0 for what is none: a line may have been torn."""
+    known = argument.isascii() and argument.isdigit()
+    return min(int(argument[:9]), _LONGEST) if known else 0
+
+
 def iso(at: float | None) -> str | None:
     """Seconds since 1970 as ISO 8601 UTC."""
     if at is None:
@@ -439,11 +465,13 @@ def replay(text: str, session: str | None = None, into: Login | None = None) -> 
     """The login that a container has written down: a line is `SECONDS EVENT [ARGUMENT]`."""
     login = into or Login(session)
     for line in text.splitlines():
-        at, event, argument = (*line.split(None, 2), "", "")[:3]
-        if at.isdigit() and event:
-            if event == "by":
-                login.controller = argument
-                continue
-            login.look(float(at))
-            login.note(event, float(at), argument)
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            continue
+        at, event, argument = float(match[1]), match[2], match[3] or ""
+        if event == "by":
+            login.controller = argument
+            continue
+        login.look(at)
+        login.note(event, at, argument)
     return login

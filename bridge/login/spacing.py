@@ -4,11 +4,14 @@ IBC starts the gateway again at once, for ever; what protects an account is fewe
 out. A row is the launches since the last login that lasted: the second launch of a row comes 60 s
 after the first, then 120 s and so on up to 10 minutes; in the broker's maintenance one in 20
 minutes, or when the maintenance ends. Never more than nine in an hour, whatever happened between.
+What lies more than an hour ahead was written by a clock that has been set back since, and counts
+for nothing: it would hold up the login until then.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import time
 from dataclasses import dataclass, field
 
@@ -20,6 +23,7 @@ LASTS = 120
 HOUR = 3600
 MOST_IN_AN_HOUR = 9
 _DAY = 86_400
+_SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 @dataclass
@@ -45,13 +49,15 @@ class Launches:
             self.login = moment
 
     @classmethod
-    def read(cls, text: str) -> Launches:
+    def read(cls, text: str, now: float) -> Launches:
         """From what a container has written down; lines are `SECONDS EVENT [ARGUMENT]`."""
         found = cls()
         for line in text.splitlines():
             words = line.split(None, 2)
-            if len(words) > 1 and words[0].isdigit():
-                found.note(words[1], int(words[0]))
+            if len(words) > 1 and _SECONDS.fullmatch(words[0]):
+                at = int(words[0])
+                if at <= int(now) + HOUR:
+                    found.note(words[1], at)
         return found
 
     def _lasted(self, now: int) -> bool:

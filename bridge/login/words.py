@@ -103,6 +103,12 @@ _ALL = (
         "nothing: gangway begins one full login by itself; it may ask for the second factor",
     ),
     Trouble(
+        "refused-unclear",
+        "IBKR refused a login whose beginning is not in this log",
+        "give a log from the gateway's start on: a password that is refused is held until a person"
+        " acts, a saved session that is refused is followed by one full login by itself",
+    ),
+    Trouble(
         "broker-maintenance",
         "IBKR refuses logins without a reason, as in its maintenance",
         "nothing: the next attempts are made by themselves, with growing pauses; a password that is"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -20,9 +20,11 @@ from infrastructure.health.login import farthest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_UTC = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)? (?:gateway +)?")
-_LOCAL = re.compile(r"(?:^|\| )\[?(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)[:.,]\d{3}\b")
-_BANNER = re.compile(r"Starting IBC version .* on (\d{4}-\d\d-\d\d) at (\d\d:\d\d:\d\d)")
+_UTC = re.compile(
+    r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|\+00:00)? (?:gateway +)?", re.ASCII
+)
+_LOCAL = re.compile(r"(?:^|\| )\[?(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)[:.,]\d{3}\b", re.ASCII)
+_BANNER = re.compile(r"Starting IBC version .* on (\d{4}-\d\d-\d\d) at (\d\d:\d\d:\d\d)", re.ASCII)
 _SERVICE = re.compile(r"^[A-Za-z0-9_.-]+\s+\| ")
 LONGEST = 4096
 """Characters of a line that are looked at."""
@@ -33,7 +35,7 @@ class Timeline:
 
     def __init__(self, zone: str = "America/New_York") -> None:
         self._zone = ZoneInfo(zone)
-        self._login = Login()
+        self._login = Login(whole=False)
         self._sources: Counter[str] = Counter()
         self._events: list[dict[str, str | None]] = []
         self._at, self._time = 0.0, ""
@@ -56,14 +58,15 @@ class Timeline:
         if match:
             time, text = match[1], text[match.end() :]
         if time:
-            moment = datetime.fromisoformat(time[:19]).replace(tzinfo=UTC)
-            self._at, self._time = moment.timestamp(), f"{time[:19]}Z"
+            moment = _moment(time[:19], UTC)
+            if moment is not None:
+                self._at, self._time = moment.timestamp(), f"{time[:19]}Z"
             return text
         match = _LOCAL.search(text) or _BANNER.search(text)
-        if match:
-            local = datetime.fromisoformat(f"{match[1]}T{match[2]}")
-            self._at = local.replace(tzinfo=self._zone).timestamp()
-            self._time = local.isoformat()
+        local = _moment(f"{match[1]}T{match[2]}", self._zone) if match else None
+        if local is not None:
+            self._at = local.timestamp()
+            self._time = local.replace(tzinfo=None).isoformat()
         return text
 
     def _tell(self, detail: str) -> None:
@@ -129,6 +132,15 @@ def of_sessions(facts: Mapping[str, str], now: float) -> dict[str, Any]:
         "trouble": None if worst.trouble is None else worst.trouble.shown(),
         "attempts": sum(login.attempts for login in logins),
     }
+
+
+def _moment(text: str, zone: tzinfo) -> datetime | None:
+    """A time as it is written; None for what is none (a line may be damaged)."""
+    try:
+        found = datetime.fromisoformat(text).replace(tzinfo=zone)
+    except ValueError:
+        return None
+    return found if 1970 < found.year < 9999 else None
 
 
 def _unwrapped(line: str) -> str:

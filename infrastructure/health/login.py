@@ -77,7 +77,8 @@ class Logins:
 
     def _counts(self, line: str) -> bool:
         moment = line.split(" ", 1)[0]
-        return moment.isdigit() and int(moment) >= int(self._since)
+        known = moment.isascii() and moment.isdigit()
+        return known and int(moment[:11]) >= int(self._since)
 
     def all(self, now: float) -> list[Login]:
         """Every session's login at this moment."""

@@ -47,11 +47,14 @@ maintenance() {
 }
 
 # Sets $next and $why from events on standard input: when the next launch may come at $1, and why not
-# at once (maintenance, row). $2 is yes when it continues a session with a token.
+# at once (maintenance, row). $2 is yes when it continues a session with a token. What lies more than
+# an hour ahead was written by a clock that has been set back since: it would hold up the login.
 plan() {
     local now=$1 token=$2 at event rest row=0 login="" last pause until count
     local times=()
     while read -r at event rest; do
+        [[ $at =~ ^[0-9]{1,11}$ ]] && ((10#$at <= now + hour)) || continue
+        at=$((10#$at))
         case $event in
         begin) times=() row=0 login="" ;;
         launch)
@@ -88,7 +91,7 @@ plan() {
 # --- before a launch -------------------------------------------------------------------------------
 
 gate() {
-    local settings=${1:-} token=no how=password now said="" parent=$PPID
+    local settings=${1:-} token=no how=password now looked said="" parent=$PPID
     trim
     if [ -n "$settings" ] && [ -n "$(find "$settings" -maxdepth 2 -name autorestart -print -quit 2>/dev/null)" ]; then
         token=yes how=token
@@ -112,7 +115,9 @@ gate() {
                 said=pause
             }
         fi
-        # Not to hold the log's pipe, and not to outlive whom it holds up.
+        # Not to hold the log's pipe, and not to outlive whom it holds up. A clock that was set back
+        # ends the wait: it is reckoned anew.
+        printf -v looked '%(%s)T' -1
         while :; do
             sleep 1 >/dev/null 2>&1
             [ -d "/proc/$parent" ] || exit 0
@@ -120,7 +125,8 @@ gate() {
             if [ "$said" = held ]; then
                 [ -e "$held" ] || break
             else
-                ((now < next)) && [ ! -e "$held" ] || break
+                ((now >= looked && now < next)) && [ ! -e "$held" ] || break
+                looked=$now
             fi
         done
     done
@@ -149,13 +155,23 @@ read_table() {
     done <"$here/login-lines"
 }
 
-# A number as it is; of anything else only letters, blanks and marks.
+# A number's digits; of a title the words that cannot be an address, an id or a hash: without digits,
+# dots inside, or great length.
 plain() {
-    argument=$1
-    [[ $argument =~ ^[0-9]+$ ]] || argument=${argument//[!A-Za-z_ .,\'-]/}
+    local word words
+    argument=""
+    if [ "$2" = number ]; then
+        argument=${1:0:9}
+        return
+    fi
+    IFS=' ' read -r -a words <<<"$1"
+    for word in "${words[@]}"; do
+        ((${#word} <= 20)) && [[ ! $word =~ [0-9@/:]|[.]. ]] || continue
+        word=${word//[!A-Za-z_ .,\'-]/}
+        argument=$argument${word:+${argument:+ }$word}
+    done
     argument=${argument:0:60}
     argument=${argument%"${argument##*[! ]}"}
-    argument=${argument#"${argument%%[! ]*}"}
 }
 
 record() {
@@ -167,7 +183,7 @@ record() {
 each() {
     local line index argument launcher LC_ALL=C
     read_table
-    while IFS= read -r line || [ -n "$line" ]; do
+    while IFS= read -r -n 4096 line || [ -n "$line" ]; do
         [[ $line =~ $relevant ]] || continue
         launcher=""
         [[ ! $line =~ ^[0-9-]{10}\ [0-9:]{8}\.[0-9]{3}\  ]] || launcher=yes
@@ -175,7 +191,7 @@ each() {
             [[ $line =~ ${patterns[index]} ]] || continue
             [ "${events[index]}" != ignore ] || break
             argument=""
-            [ "${takes[index]}" = no ] || plain "${BASH_REMATCH[1]}"
+            [ "${takes[index]}" = no ] || plain "${BASH_REMATCH[1]}" "${takes[index]}"
             "$1" "${events[index]}" "$argument"
         done
     done

@@ -193,9 +193,21 @@ def corpus() -> list[str]:
         lines += [STAMP + text, text, text[3:], f"2026-11-28 10:00:00.123 INFO  [x] - {text}"]
     lines += [
         f"{STAMP}detected dialog entitled: {title}; event={event}"
-        for title in ("Login failed", "Öffnen & 12 Sätze", "", "  x  ", "a;b", "U123 'y' - z_w")
+        for title in (
+            "Login failed",
+            "Öffnen & 12 Sätze",
+            "",
+            "  x  ",
+            "a;b",
+            "U123 'y' - z_w",
+            "1234567",
+            "host.example.com f3a9c0ffee Order. me@x",
+            "* $(id) ~ * " + "y" * 21,
+            "words " * 20,
+        )
         for event in ("Opened", "Closed", "Activated", "Closing", "State changed")
     ]
+    lines += [f"{STAMP}Login attempt: {'7' * 40}", f"{STAMP}IBC will exit in {'9' * 12}"]
     return [*lines, "", "\t", "IBC", "IBC: \\ % $(id) `id` *", "x" * 5000 + "IBC: Login failed"]
 
 
@@ -218,11 +230,21 @@ def test_bash_and_python_space_attempts_alike(gateway: Gateway) -> None:
             event = chance.choice(["launch"] * 6 + ["login"] * 2 + ["begin", "failed"])
             history.append(f"{at} {event}\n")
             at += chance.choice((1, 30, 119, 120, 600, 1500, 4000))
-        now = at + chance.choice((0, 1, 60, 3600))
+        # A clock may have been set back since.
+        now = at + chance.choice((0, 1, 60, 3600, -3700, -9000))
         token = chance.random() < 0.3
-        wanted, why = Launches.read("".join(history)).next(now, token=token)
+        wanted, why = Launches.read("".join(history), now).next(now, token=token)
         answer = shell(gateway, "next", str(now), "yes" if token else "no", text="".join(history))
         assert answer == [f"{wanted} {why}"], "".join(history)
+
+
+def test_a_clock_that_was_set_back_does_not_hold_up_a_launch(gateway: Gateway) -> None:
+    ahead = int(time.time()) + 4 * 365 * 86_400
+    gateway.facts.write_text(f"{ahead} launch password\n{ahead + 1} failed\n" * 9)
+    gateway.java("say Login attempt: 1", "rest")
+    gateway.launch()
+    until(lambda: gateway.runs == 1, 5)
+    assert "pause" not in gateway.facts.read_text()
 
 
 # --- the hook changes nothing about the end -------------------------------------------------------

@@ -88,6 +88,45 @@ def test_the_engines_own_times_come_first(wrap: str) -> None:
     assert found["state"] == "logging-in"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-13-45T99:99:99Z gateway IBC: Login attempt: 1",
+        "0000-00-00 00:00:00.000 INFO  [x] - Received CHALLENGE",
+        "9999-12-31 23:59:59.999 INFO  [x] - Received CHALLENGE",
+        "0001-01-01 00:00:00.000 INFO  [x] - Received CHALLENGE",
+        "٢٠٢٦-٠١-٠١T٠٠:٠٠:٠٠ IBC: Login failed",
+        " IBC: Starting IBC version 3 on 2026-99-99 at 99:99:99",
+        '{"service": "gateway", "time": "yesterday", "line": "x"}',
+        '{"service": 1, "time": null, "line": 3}',
+    ],
+)
+def test_a_damaged_time_is_no_time(line: str) -> None:
+    found = explain(["2026-11-24 10:14:39:375 IBC: Login attempt: 1", line], "Asia/Tokyo").shown()
+    assert found["attempts"] >= 1
+    json.dumps(found)
+    list(lines_for_people(found))
+
+
+RECORDED = PROJECT / "tests" / "login" / "logs"
+
+
+@pytest.mark.parametrize("name", ["ibc", "ibcontroller", "launcher"])
+def test_a_cut_log_does_not_blame_the_password_for_a_refused_token(name: str) -> None:
+    lines = (RECORDED / f"token-refused.{name}.log").read_text().splitlines()
+    for start in range(len(lines)):
+        trouble = explain(lines[start:]).shown()["trouble"] or {"code": ""}
+        assert trouble["code"] in {"", "token-refused", "refused-unclear"}, (start, trouble)
+
+
+@pytest.mark.parametrize("name", ["ibc", "ibcontroller", "launcher"])
+def test_a_cut_log_of_a_refused_password_is_right_from_the_attempt_on(name: str) -> None:
+    lines = (RECORDED / f"wrong-password.{name}.log").read_text().splitlines()
+    codes = [(explain(lines[at:]).shown()["trouble"] or {}).get("code") for at in range(len(lines))]
+    assert set(codes) <= {"bad-credentials", "refused-unclear", None}
+    assert codes[0] == "bad-credentials"
+
+
 def test_a_saved_log_needs_no_stack_and_no_host(tmp_path: Path) -> None:
     (tmp_path / "x.log").write_text(IBC)
     done = run(tmp_path, "--json", "logs", "gateway", "--explain", "--file", "x.log")

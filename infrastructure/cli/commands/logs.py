@@ -101,9 +101,10 @@ def explain_login(current: Settings, file: str, since: str) -> None:
 def saved(current: Settings, file: str) -> dict[str, Any]:
     """The timeline of a file; no host and no stack.yaml are needed."""
     from contextlib import nullcontext
+    from functools import partial
     from pathlib import Path
 
-    from infrastructure.diagnose.timeline import explain
+    from infrastructure.diagnose.timeline import LONGEST, explain
     from infrastructure.errors import UsageError
 
     try:
@@ -113,7 +114,7 @@ def saved(current: Settings, file: str) -> dict[str, Any]:
             else Path(file).expanduser().open(encoding="utf-8", errors="replace")
         )
         with opened as lines:
-            timeline = explain(lines, time_zone(current))
+            timeline = explain(iter(partial(lines.readline, LONGEST), ""), time_zone(current))
     except OSError as error:
         raise UsageError(f"--file: {file} cannot be read: {error.strerror}") from None
     if not timeline.known:

@@ -7,6 +7,7 @@ import pytest
 from bridge.login import words
 from bridge.login.lines import ROWS, events, source
 from bridge.login.model import HANDLERS, Login, replay
+from bridge.login.spacing import Launches
 
 IBC = "2026-11-21 03:14:39:375 IBC: "
 DIALOG = "detected dialog entitled: "
@@ -462,6 +463,44 @@ def test_a_replay_of_what_a_container_wrote_down() -> None:
     assert login.launches == 1
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "² launch",
+        "99999999999999999999999 launch",
+        "1763740800 exit abc",
+        "1763740800 exit ²",
+        "1763740800 pause 61763740810 held x",
+        "1763740800 pause 99999999999999999",
+        "1763740800 ends-soon x",
+        "1763740800 throttled 999999999999999999",
+        "1763740800 lau1763740801 launch password",
+    ],
+)
+def test_a_torn_line_is_survived(line: str) -> None:
+    """A full disk, or a power cut, while the container writes down: /health still answers."""
+    login = replay(f"1763740799 launch password\n{line}\n1763740812 attempt 1\n")
+    login.shown()
+    assert login.attempts == 1
+    Launches.read(line, 1763740812).next(1763740812)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{IBC}If login has not completed, IBC will exit in 99999999999999999999 seconds",
+        f"gangway: the next login attempt is in {'9' * 30} s (row):",
+        f"IBC returned exit status {'9' * 30}",
+        f"{IBC}Login attempt: {'9' * 5000}",
+    ],
+)
+def test_a_number_out_of_all_bounds_is_survived(line: str) -> None:
+    login = Login()
+    login.feed(line, NOON)
+    login.shown()
+    assert all(len(argument) < 10 for _, argument in events(line))
+
+
 def test_nothing_is_known_of_nothing() -> None:
     assert replay("").state == "unknown"
 
@@ -469,4 +508,22 @@ def test_nothing_is_known_of_nothing() -> None:
 def test_no_address_id_or_hash_leaves_a_line() -> None:
     secret = "U1234567 203.0.113.9 f3a9c0ffee"
     found = events(f"{IBC}{DIALOG}Notice {secret} (x@y.z); event=Opened")
-    assert all(not any(sign.isdigit() for sign in argument) for _, argument in found)
+    assert found == [("opened", "Notice")]
+
+
+@pytest.mark.parametrize(
+    ("title", "kept"),
+    [
+        ("4915112345", ""),
+        ("Login to gdc1.example.com failed", "Login to failed"),
+        ("No route to host.example.com", "No route to"),
+        ("2001:db8::dead:beef", ""),
+        ("fe80::abcd is away", "is away"),
+        ("Order f3a9c0ffee. Confirm", "Order Confirm"),
+        ("Token deadbeefdeadbeefdeadbeef", "Token"),
+        ("me@example and /home/someone", "and"),
+        ("Please re-enter. Ok", "Please re-enter. Ok"),
+    ],
+)
+def test_of_a_title_only_words_are_kept(title: str, kept: str) -> None:
+    assert events(f"{IBC}{DIALOG}{title}; event=Opened")[-1] == ("opened", kept)

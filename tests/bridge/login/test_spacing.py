@@ -85,7 +85,7 @@ def test_a_planned_restart_waits_for_nothing() -> None:
 
 
 def test_a_person_begins_afresh() -> None:
-    history = Launches.read("".join(f"{at} launch\n" for at in range(100, 109)))
+    history = Launches.read("".join(f"{at} launch\n" for at in range(100, 109)), 200)
     assert history.next(110)[0] > 110
     history.note("begin", 110)
     assert history.next(110) == (110, "")
