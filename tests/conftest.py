@@ -29,6 +29,9 @@ _NEEDS: dict[str, Callable[[], str | None]] = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what cannot run here; what GANGWAY_REQUIRE lists must be there."""
     required = set(os.environ.get("GANGWAY_REQUIRE", "").split(",")) - {""}
+    unknown = required - set(_NEEDS) - {"clients"}  # those are seen to where they run
+    if unknown:
+        raise pytest.UsageError(f"GANGWAY_REQUIRE asks for what nobody knows: {sorted(unknown)}")
     for need, missing in _NEEDS.items():
         wanting = [item for item in items if item.get_closest_marker(need)]
         if not wanting or (reason := missing()) is None:
