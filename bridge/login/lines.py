@@ -158,7 +158,10 @@ ROWS: tuple[Row, ...] = (
         "refused",
         r" - (AUTH_RESULT indicates wrong password|Authorization failed: Invalid username)",
     ),
-    Row("failed", r" - Authorization failed: ([^SI]|S[^U]|I[^n])"),
+    Row(  # with any other reason than SUPPRESS_MESSAGE_BOX and Invalid username
+        "failed",
+        r" - Authorization failed: ([^SI]|S[^U]|SU[^P]|I[^n]|In[^v]|Inv[^a]|Invalid [^u])",
+    ),
     Row("silent", r" - (Authentication timeout|AuthTimeoutMonitor-CCP: Timeout!)"),
     Row("login", r" - Switching to a new encrypted log"),
     # --- ibg-controller

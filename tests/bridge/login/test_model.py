@@ -378,6 +378,10 @@ AUTH = "NS_AUTH_START version=1 pwd=1 soft=0 token(s)=[5.2|IB Key|] initialToken
             None,
         ),
         (["Authorization failed: Server closed"], ("waiting-broker", "broker-maintenance"), None),
+        *(
+            ([f"Authorization failed: {reason}"], ("waiting-broker", "broker-maintenance"), None)
+            for reason in ("Internal error", "Suspended", "SUSPENDED", "Invalid session", "Insane")
+        ),
         (["Authentication timeout"], ("waiting-broker", "broker-no-answer"), None),
         ([AUTH, "Authentication timeout"], ("logging-in", None), None),
         (
