@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from bridge.api.instruments import (
     ClassText,
+    ConId,
     CurrencyText,
     ExchangeText,
     InstrumentParams,
@@ -21,6 +22,7 @@ from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Params
 from bridge.market.contracts import ContractDesk, match_view
 from bridge.market.history_desk import HistoryDesk, HistoryQuery
+from bridge.market.naming import underlying_of
 from bridge.market.option_desk import OptionDesk, SliceQuery
 from bridge.market.quote_desk import QuoteDesk
 from bridge.market.views import Contracts, History, OptionChain, OptionSlice, Quote, Quotes
@@ -43,20 +45,26 @@ class UnderlyingParams(Params, frozen=True):
     """An underlying."""
 
     symbol: SymbolText
-    sec_type: SecType = "STK"
+    con_id: ConId = 0
+    sec_type: Annotated[
+        SecType | None, Meta(description="The kind; without it and without `conId`: `STK`")
+    ] = None
     exchange: ExchangeText = ""
-    currency: CurrencyText = "USD"
+    currency: Annotated[
+        CurrencyText, Meta(description="Three letters; without it and without `conId`: `USD`")
+    ] = ""
+    contract_month: Annotated[
+        str,
+        Meta(
+            pattern=r"^([0-9]{8}|[0-9]{6})?$",
+            description="Which future, with secType FUT: YYYYMM, or YYYYMMDD of its expiry",
+        ),
+    ] = ""
     trading_class: ClassText = ""
 
     def underlying(self) -> Contract:
-        """As the gateway takes it."""
-        default = "" if self.sec_type in {"FUT", "IND"} else "SMART"
-        return Contract(
-            symbol=self.symbol.upper(),
-            sec_type=self.sec_type,
-            exchange=self.exchange.upper() or default,
-            currency=self.currency.upper(),
-        )
+        """As it was named."""
+        return underlying_of(self)
 
 
 class SliceParams(UnderlyingParams, frozen=True):
@@ -130,7 +138,8 @@ async def contract_search(call: Call[PatternParams, None]) -> Contracts:
 async def option_chain(call: Call[UnderlyingParams, None]) -> OptionChain:
     """Expirations and strikes.
 
-    `dte` counts from the exchange's calendar day; what has expired by it is never shown.
+    `dte` counts from the exchange's calendar day; what has expired by it is never shown. Of a
+    future (`secType=FUT`) `contractMonth` or `conId` says which.
     """
     params = call.params
     return await call.services[OptionDesk].chain(params.underlying(), params.trading_class)

@@ -30,7 +30,7 @@ class ContractDesk:
         self._details: SingleFlight[Contract, tuple[ContractDetails, ...]] = SingleFlight(
             clock, seconds=KEPT_SECONDS, size=256
         )
-        self._listed: SingleFlight[Contract, tuple[Contract, ...]] = SingleFlight(
+        self._listed: SingleFlight[tuple[Contract, int], tuple[Contract, ...]] = SingleFlight(
             clock, seconds=KEPT_SECONDS, size=12
         )
         self._matches: SingleFlight[str, tuple[ContractMatch, ...]] = SingleFlight(
@@ -77,14 +77,17 @@ class ContractDesk:
         require_same(named, details)
         return details
 
-    async def listed_options(self, query: Contract) -> tuple[Contract, ...]:
-        """The options that really exist for an underlying, class and expiration."""
+    async def listed_options(self, query: Contract, underlying: int) -> tuple[Contract, ...]:
+        """The options that really exist for an underlying, class and expiration.
+
+        `underlying` is its number: those of one day may be on several futures of one symbol.
+        """
 
         async def ask() -> tuple[Contract, ...]:
             found = await self._gateway.contract_details(query, lane=Lane.BULK, timeout=20.0)
-            return tuple(item.contract for item in found)
+            return tuple(item.contract for item in found if item.under_con_id in {0, underlying})
 
-        return await self._listed.get(query, ask)
+        return await self._listed.get((query, underlying), ask)
 
     async def search(self, pattern: str) -> tuple[ContractMatch, ...]:
         """Instruments whose symbol or name begins so."""

@@ -26,6 +26,26 @@ class Named(Protocol):
         """The kind."""
 
 
+class NamedUnderlying(Named, Protocol):
+    """What options are on. `expiration` and `trading_class` beside it are the options' own."""
+
+    @property
+    def symbol(self) -> str:
+        """The symbol."""
+
+    @property
+    def exchange(self) -> str:
+        """Where it trades; empty: as usual."""
+
+    @property
+    def currency(self) -> str:
+        """The currency; empty: as usual."""
+
+    @property
+    def contract_month(self) -> str:
+        """Which future, `YYYYMM` or the day of its expiry; empty for all other kinds."""
+
+
 PARTS: Final = (
     "symbol",
     "exchange",
@@ -64,6 +84,24 @@ def contract_of(named: Named) -> Contract:
         said["primary_exchange"] = said["primary_exchange"].upper()
     text = multiplier if isinstance(multiplier, str) else f"{multiplier:g}"
     return Contract(con_id=named.con_id, sec_type=kind, multiplier=text, **said)
+
+
+def underlying_of(named: NamedUnderlying) -> Contract:
+    """The name of what options are on, as a contract; a future goes by its month or its number."""
+    kind = kind_of(named)
+    return Contract(
+        con_id=named.con_id,
+        symbol=named.symbol.strip().upper(),
+        sec_type=kind,
+        exchange=named.exchange.upper() or (default_exchange(kind) if kind else ""),
+        currency=named.currency.upper() or ("" if named.con_id else "USD"),
+        expiration=named.contract_month,
+    )
+
+
+def options_kind(underlying: str) -> str:
+    """The kind of the options on such an underlying."""
+    return "FOP" if underlying == "FUT" else "OPT"
 
 
 def question(named: Contract) -> Contract:

@@ -22,6 +22,7 @@ from bridge.market.chain import (
 from bridge.market.contracts import ContractDesk
 from bridge.market.errors import AmbiguousContractError, InvalidFieldError
 from bridge.market.exchange_time import days_to_expiration, exchange_day, exchange_zone
+from bridge.market.naming import options_kind
 from bridge.market.quote_desk import QuoteDesk, failed_quote, greeks_known
 from bridge.market.single_flight import SingleFlight
 from bridge.market.views import FailedQuote, OptionChain, OptionSlice, Quote
@@ -73,10 +74,11 @@ class OptionDesk:
             InvalidFieldError: it has no options (of that class).
         """
         self._gateway.require_ready()
-        details = await self._contracts.resolve(underlying)
+        details = await self._contracts.named(underlying)
         contract = details.contract
         rows = await self._option_rows(contract)
-        chosen = routed_rows(rows, underlying.exchange or "SMART", trading_class)
+        usual = contract.exchange if contract.sec_type == "FUT" else "SMART"
+        chosen = routed_rows(rows, underlying.exchange or usual, trading_class)
         zone, now = exchange_zone(details.time_zone, contract), self._clock.now()
         classes = chain_classes(chosen, zone, now)
         if not classes:
@@ -109,7 +111,7 @@ class OptionDesk:
             AmbiguousContractError: two trading classes expire on that day, and none is named.
         """
         self._gateway.require_ready()
-        details = await self._contracts.resolve(query.underlying)
+        details = await self._contracts.named(query.underlying)
         zone = exchange_zone(details.time_zone, details.contract)
         if query.expiration is not None:
             check_expiration(query.expiration, zone, self._clock.now())
@@ -150,12 +152,13 @@ class OptionDesk:
         return await self._contracts.listed_options(
             Contract(
                 symbol=details.contract.symbol,
-                sec_type="OPT",
+                sec_type=options_kind(details.contract.sec_type),
                 exchange=exchange,
                 currency=details.contract.currency,
                 expiration=expiration,
                 trading_class=query.trading_class,
-            )
+            ),
+            details.contract.con_id,
         )
 
     async def _read(

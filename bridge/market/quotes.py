@@ -151,7 +151,8 @@ def _size_fields(tick: SizeTick, contract: Contract) -> dict[str, Scalar | None]
     name = tick.field
     if name in _OPEN_INTEREST:
         # Both sides tick on every line; on an option's own line only its side means anything.
-        if contract.sec_type == "OPT" and (name == "callOpenInterest") != (contract.right == "C"):
+        own_side = contract.sec_type in {"OPT", "FOP"}
+        if own_side and (name == "callOpenInterest") != (contract.right == "C"):
             return {}
         if contract.sec_type in {"OPT", "FUT", "FOP"}:
             name = "openInterest"

@@ -27,7 +27,10 @@ class Instrument(Struct, rename="camel", frozen=True, kw_only=True, forbid_unkno
 
     symbol: str = ""
     con_id: int = 0
-    sec_type: Literal["STK", "OPT", "FUT", "CASH", "IND", "CFD", "FOP", "CRYPTO"] | None = None
+    sec_type: (
+        Literal["STK", "OPT", "FUT", "CASH", "IND", "CFD", "FOP", "CRYPTO", "BOND", "FUND", "CMDTY"]
+        | None
+    ) = None
     exchange: str = ""
     currency: str = ""
     expiration: str = ""
