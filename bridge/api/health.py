@@ -229,7 +229,9 @@ def health(services: Services) -> Health:
     if state is State.READY and needed and action == advice.ALL_IS_WELL:
         more = f" (and {len(needed) - 1} more)" if len(needed) > 1 else ""
         action = f"{needed[0].message}. {needed[0].next_step}{more}"
-    degraded = state is State.READY and (condition.quarantined > 0 or link.clock_is_off)
+    degraded = state is State.READY and (
+        condition.quarantined > 0 or link.clock_is_off or over is not None
+    )
     own = login_view(link.login() or _guessed(link), services.environment.trading_mode)
     other = link.other_login_file.read(now.timestamp())
     return Health(

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, assert_never
+from datetime import datetime, timedelta
+from typing import Any, Final, assert_never
 
 from msgspec import Struct, to_builtins
 
@@ -36,6 +36,10 @@ from bridge.store.audit import AuditEntry
 from bridge.store.database import may_heal
 from bridge.store.executions import ExecutionRow, Novelty
 from bridge.store.orders import OrderRecord
+
+CHANGE_SETTLES: Final = timedelta(seconds=60)
+"""So long after a change was sent, a refusal is of the change; the order goes on."""
+_CHANGE_SENT: Final = (lifecycle.ChangeSent.__name__, '"terms":{')  # a cancel has no terms
 
 
 class OrderErrorMessage(Struct, frozen=True):
@@ -69,6 +73,8 @@ class Absorbed(Struct):
     set_aside: list[quarantine.Entry]
     quarantined: int | None = None
     adopted: int = 0
+    look: bool = False
+    """Whether only the broker's lists can tell how an order stands now."""
 
     def take(self, other: Absorbed) -> None:
         """Adds what came later."""
@@ -76,6 +82,7 @@ class Absorbed(Struct):
         self.executions |= other.executions
         self.set_aside += other.set_aside
         self.adopted += other.adopted
+        self.look |= other.look
         if other.quarantined is not None:
             self.quarantined = other.quarantined
 
@@ -104,7 +111,11 @@ class Absorber:
                 self._advance(self._of_status(message), lifecycle.StatusReported(now, message))
             case OrderErrorMessage(number, code, text):
                 record = orders.by_broker_order(self._connection, self._client_id, number)
-                self._advance(record, lifecycle.BrokerError(now, code, text))
+                changed = record is not None and order_events.happened_since(
+                    self._connection, record.id, *_CHANGE_SENT, now - CHANGE_SETTLES
+                )
+                self._advance(record, lifecycle.BrokerError(now, code, text, changed))
+                self.result.look |= changed and record is not None and record.pending is None
             case Execution():
                 self._execution(message)
             case CommissionReport():

@@ -57,11 +57,15 @@ class StatusReported(Struct, frozen=True):
 
 
 class BrokerError(Struct, frozen=True):
-    """An error message that names the order."""
+    """An error message that names the order.
+
+    `changed`: a change of it was sent a moment ago, and may be answered by now.
+    """
 
     at: datetime
     code: int
     text: str
+    changed: bool = False
 
 
 class Executed(Struct, frozen=True):
@@ -134,8 +138,8 @@ def _apply(record: OrderRecord, happening: Happening) -> OrderRecord:
             return _status(record, at, report)
         case Reported(at, report):
             return _report(record, at, report)
-        case BrokerError(at, code, text):
-            return _error(record, at, code, text)
+        case BrokerError():
+            return _error(record, happening)
         case Executed(at, quantity, average_price):
             return _executed(record, at, quantity, average_price)
         case ChangeSent(_, change):
@@ -294,8 +298,13 @@ def _told(held: float | None, told: float | None) -> float | None:
     return held if held is None or told is None else told
 
 
-def _error(record: OrderRecord, at: datetime, code: int, text: str) -> OrderRecord:
-    """What the broker says of the order stays with it, also when it comes behind its end."""
+def _error(record: OrderRecord, error: BrokerError) -> OrderRecord:
+    """What the broker says of the order stays with it, also when it comes behind its end.
+
+    A gateway tells the new terms of a change before the broker has taken them: the refusal that
+    comes then is of the change, and the order works on.
+    """
+    at, code, text = error.at, error.code, error.text
     effect, said = effect_of(code), f"{code}: {text}"
     if effect in {Effect.WARNS, Effect.NOTHING}:
         return structs.replace(record, warning=said)
@@ -305,7 +314,7 @@ def _error(record: OrderRecord, at: datetime, code: int, text: str) -> OrderReco
         return _end(_with_reason(record, code, text), at, Status.CANCELLED)
     lost = record.state is State.UNKNOWN and record.acknowledged_at is not None
     working = lost or record.status in WORKING or record.status is Status.PENDING_CANCEL
-    if effect is Effect.CHANGE or (working and _about_change(record, effect)):
+    if effect is Effect.CHANGE or (working and (error.changed or _about_change(record, effect))):
         return structs.replace(record, pending=None, warning=said)
     return _end(_with_reason(record, code, text), at, Status.REJECTED)
 

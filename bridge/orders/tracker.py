@@ -295,6 +295,7 @@ class Tracker:
             self.order_changed.emit(record)
         for row in changes.executions.values():
             self.execution_changed.emit(row)
+        self.missed |= changes.look
         if changes.adopted:
             log.error("orders-adopted", count=changes.adopted, hint=ACCEPT)
             self._database.identity.why = self._database.identity.why or _LOST

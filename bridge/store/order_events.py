@@ -39,6 +39,18 @@ def of_order(connection: sqlite3.Connection, order_id: str) -> list[OrderEvent]:
     return list(readable("order_events", rows, _event))
 
 
+def happened_since(
+    connection: sqlite3.Connection, order_id: str, kind: str, said: str, since: datetime
+) -> bool:
+    """Whether the order has had such a step since then, with this in its detail."""
+    found = connection.execute(
+        "SELECT 1 FROM order_events WHERE order_id = ? AND kind = ? AND at >= ?"
+        " AND instr(detail, ?) LIMIT 1",
+        (order_id, kind, to_milliseconds(since), said),
+    )
+    return found.fetchone() is not None
+
+
 def _event(row: sqlite3.Row) -> OrderEvent:
     return OrderEvent(
         sequence=row["sequence"],

@@ -126,7 +126,9 @@ async def test_a_list_that_never_comes_costs_that_one_answer(
     wire.bridge.wait_for("ready", 20.0)
     assert wire.bridge.client.delete(f"/order/{working}").json()["status"] == "Cancelled"
     assert wire.place("new").status_code == 201
-    action = wire.bridge.health()["nextAction"]
+    health = wire.bridge.health()
+    action = health["nextAction"]
+    assert (health["state"], health["status"]) == ("ready", "degraded")
     for each in named:
         assert f"{each} got no answer since" in action
     again = wire.place("lost")
@@ -134,6 +136,7 @@ async def test_a_list_that_never_comes_costs_that_one_answer(
     assert len(wire.in_book()) == 2
     wire.simulator.clear("wire-rewrite")
     await eventually(lambda: "no answer" not in wire.bridge.health()["nextAction"], 40.0)
+    assert wire.bridge.health()["status"] == "ok"
 
 
 TIMES = {
@@ -209,3 +212,35 @@ async def test_a_fill_told_again_with_a_time_that_can_be_read_is_dated(wire: Wir
     wire.bridge.client.post("/connection/reconnect").raise_for_status()
     await eventually(lambda: shown()["timeKnown"], 20.0)
     assert (shown()["time"], shown()["timeText"]) == ("2025-07-10T10:30:00Z", None)
+
+
+async def test_a_change_that_is_told_and_then_refused_leaves_the_order_working(
+    wire: Wire,
+) -> None:
+    """The gateway tells the new terms, and 201 a moment later."""
+    order_id = wire.place().json()["orderId"]
+    refusal = "Order rejected - reason:the new limit price is too far from the market"
+    wire.rules(say(201, refusal, seconds=0.3))
+    changed = wire.bridge.client.patch(f"/order/{order_id}", json={"limitPrice": 1.5})
+    assert (changed.status_code, changed.json()["limitPrice"]) == (200, 1.5), changed.text
+    await eventually(lambda: refusal in (wire.order(order_id)["warning"] or ""))
+    assert wire.order(order_id)["status"] == "Submitted"
+    assert wire.in_book() == ["Submitted"]
+    cancelled = wire.bridge.client.delete(f"/order/{order_id}")
+    assert cancelled.json()["status"] == "Cancelled", cancelled.text
+    await eventually(lambda: wire.in_book() == ["Cancelled"])
+
+
+def test_the_stream_tells_the_brokers_reason(wire: Wire) -> None:
+    text = "Order rejected - reason:the account may not trade this"
+    address = wire.bridge.url.replace("http", "ws") + "/stream"
+    with connect(address, additional_headers={"X-API-KEY": ADMIN_KEY}, proxy=None) as stream:
+        stream.send('{"op": "subscribe", "channel": "orders"}')
+        wire.rules(say(201, text, seconds=0.05), {"action": "drop", **PENDING})
+        refused = wire.place()
+        assert refused.status_code == 422, refused.text
+        said: dict[str, Any] = {}
+        while said.get("data", {}).get("status") != "Rejected":
+            said = json.loads(stream.recv(timeout=10))
+    assert (said["data"]["brokerCode"], said["data"]["brokerText"]) == (201, text)
+    assert said["data"]["nextStep"]
