@@ -20,6 +20,7 @@ with without("rich"), without("better_exceptions"):
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _SECRET_NAMES = re.compile(r"key$|secret|password|token|authorization|cookie", re.IGNORECASE)
+_KEY = re.compile(r"gwk_[A-Za-z0-9_-]{8,}")
 _ACCOUNT = re.compile(r"\b(D?[UFI]\d{3})\d+(\d{2})\b")
 
 
@@ -29,7 +30,7 @@ def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str
         if _SECRET_NAMES.search(name):
             event[name] = "***"
         elif isinstance(value, str):
-            event[name] = _ACCOUNT.sub(r"\1***\2", value)
+            event[name] = _plain(value)
     return event
 
 
@@ -48,7 +49,20 @@ def _masked(value: Any) -> Any:
         }
     if isinstance(value, (list, tuple)):
         return [_masked(each) for each in value]
-    return _ACCOUNT.sub(r"\1***\2", value) if isinstance(value, str) else value
+    return _plain(value) if isinstance(value, str) else value
+
+
+def _plain(text: str) -> str:
+    return _ACCOUNT.sub(r"\1***\2", str(without_keys(text)))
+
+
+def without_keys(value: Any) -> Any:
+    """A text, or what holds texts, without what looks like one of the bridge's API keys."""
+    if isinstance(value, dict):
+        return {without_keys(name): without_keys(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_keys(each) for each in value]
+    return _KEY.sub("gwk_***", value) if isinstance(value, str) and "gwk_" in value else value
 
 
 def _json(event: dict[str, Any], **_: Any) -> str:

@@ -18,9 +18,11 @@ from bridge.api import problems
 from bridge.api.auth import address_of, authenticate
 from bridge.api.errors import MethodNotAllowedError, StoppingError, TooManyPendingError
 from bridge.api.gate import is_always
+from bridge.api.key_file import SHORTEST
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
 from bridge.errors import BridgeError
+from bridge.logs import without_keys
 from bridge.orders import auditing
 from bridge.orders.auditing import Auditor, Caller
 from bridge.services import Services
@@ -43,7 +45,9 @@ def failed(request: Request, error: Exception) -> Response:
     if isinstance(error, BridgeError):
         request.scope["problem_code"] = error.code
         return problems.response(error, request_id)
-    log.error("unexpected-error", path=request.url.path, exc_info=error)
+    log.error(
+        "unexpected-error", path=request.scope.get("route_path_template", "unknown"), exc_info=error
+    )
     return problems.response(
         BridgeError("something unexpected happened; the log has it under this request id"),
         request_id,
@@ -115,10 +119,13 @@ class PathEndpoint:
     ) -> None:
         """The audit entry of a call that no trail has written one for."""
         caller = Caller(str(request.scope.get("key_id", "")), request_id_of(request))
-        detail = dict(request.scope.get("audit_detail", {}))
+        detail = dict(without_keys(request.scope.get("audit_detail", {})))
         if not caller.key_id:
             detail["address"] = address_of(request)
-        target = noted.target or " ".join(str(each) for each in request.path_params.values())
+        target = noted.target
+        if not target:
+            parts = (str(each) for each in request.path_params.values())
+            target = " ".join(_about(each, known=bool(caller.key_id)) for each in parts)
         action = f"{route.method} {route.path}"
         await self._services[Auditor].note(caller, action, target[:80], detail, result)
 
@@ -146,6 +153,14 @@ class PathEndpoint:
             self._services, params, body, principal, request_id_of(request), address_of(request)
         )
         return encode(await route.handler(call), route.status)
+
+
+def _about(part: str, *, known: bool) -> str:
+    """A part of an address for the audit log: a key that was put there by mistake is left out.
+
+    Of somebody whom the bridge does not know nothing is written down that is as long as a key.
+    """
+    return str(without_keys(part)) if known or len(part) < SHORTEST else "***"
 
 
 def told(recorded: tuple[str, ...], *given: Any) -> dict[str, Any]:

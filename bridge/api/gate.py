@@ -15,7 +15,10 @@ from bridge.api.metrics import HttpMetrics
 from bridge.errors import BridgeError
 
 log = structlog.get_logger(__name__)
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SAFE_ID = re.compile(
+    r"[A-Za-z0-9._-]{1,15}|[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+)
+"""A client's own id stands in every log: it is short, a UUID or a trace's id, never a key."""
 ALWAYS = ("/ping", "/ready", "/health", "/metrics")  # answered however much is pending
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from infrastructure.render.model import RenderedFile
@@ -10,6 +12,18 @@ from infrastructure.render.templates import TEMPLATES, render
 if TYPE_CHECKING:
     from infrastructure.config.models import Target
     from infrastructure.render.layout import Layout
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT")
+SECTIONS = (
+    *("account", "alerts", "audit", "connection", "contracts", "docs", "executions", "health"),
+    *("history", "journal", "keys", "metrics", "openapi.json", "options", "order", "orders"),
+    *("page", "ping", "pnl", "portal", "positions", "quote", "quotes", "ready", "rules"),
+    *("sandbox", "session", "stream", "trading"),
+)
+"""First parts of the bridge's paths, and with them one short part is logged; nothing else is."""
+LONGEST_PART = 15
+"""Letters of a second part: an API key has 16 at least."""
 
 
 def files(target: Target, layout: Layout) -> list[RenderedFile]:
@@ -24,8 +38,30 @@ def names(target: Target) -> list[str]:
     if caddy.domain:
         return [caddy.domain]
     host = target.stack.host.address
-    found = [*caddy.names, *([] if target.local else [host]), "localhost", "127.0.0.1"]
-    return list(dict.fromkeys(f"[{name}]" if ":" in name else name for name in found))
+    own = [] if ipaddress.ip_address(caddy.listen).is_unspecified else [caddy.listen]
+    found = [*caddy.names, *([] if target.local else [host]), *own, "localhost", "127.0.0.1"]
+    return list(dict.fromkeys(map(bracketed, found)))
+
+
+def logged_methods() -> str:
+    """A pattern of all that a method can be, with those that are logged as its group 1."""
+    return f"(?s)^(?:({'|'.join(METHODS)})|.*)$"
+
+
+def logged_paths() -> str:
+    """A pattern of all that an address can be, with what is logged of it as its groups 1 and 2.
+
+    No query, no user and password, no part that is as long as a key: a name under which a key might
+    be sent need not be known. Go's syntax, which Python shares here.
+    """
+    sections = "|".join(map(re.escape, SECTIONS))
+    known = rf"(/(?:{sections})(?:/[A-Za-z0-9._-]{{1,{LONGEST_PART}}})?)(?:[/?].*)?"
+    return rf"(?s)^(?:{known}|(/)(?:\?.*)?|.*)$"
+
+
+def bracketed(name: str) -> str:
+    """A name or address as it stands in a URL."""
+    return f"[{name}]" if ":" in name else name
 
 
 def caddyfile(target: Target, layout: Layout) -> str:
@@ -41,6 +77,8 @@ def caddyfile(target: Target, layout: Layout) -> str:
         bind=layout.caddy_bind,
         upstream=layout.upstream,
         names=shown,
+        plain_names=[f"http://{name}" for name in shown],
+        redirect_port="" if caddy.https_port == 443 else f":{caddy.https_port}",
         default_name=None if caddy.domain else shown[0].strip("[]"),
         domain=caddy.domain,
         email=caddy.email,
@@ -50,4 +88,6 @@ def caddyfile(target: Target, layout: Layout) -> str:
         read_timeout=caddy.read_timeout,
         write_timeout=caddy.write_timeout,
         stream_timeout=caddy.stream_timeout,
+        logged_methods=logged_methods(),
+        logged_paths=logged_paths(),
     )

@@ -66,7 +66,9 @@ def test_caddy_accepts_it(
 ) -> None:
     target = make(caddy=caddy)
     log = adapted(caddyfile(target, compose_layout(target)), tmp_path)
-    assert "warn" not in log.replace('"level":"warn","msg":"stapling OCSP"', "")
+    warned = [line for line in log.splitlines() if '"level":"warn"' in line]
+    # The redirects are our own, so that other hosts get 421 instead.
+    assert not [line for line in warned if "listening only on the HTTP port" not in line]
 
 
 def free_port() -> int:
@@ -91,23 +93,28 @@ class Front:
         return [entry for entry in entries if entry.get("logger", "").startswith("http.log.access")]
 
 
-@contextlib.asynccontextmanager
-async def running(
-    make: Callable[..., Target], folder: Path, upstream: int, **caddy: str
-) -> AsyncIterator[Front]:
-    target = make(caddy=caddy)
-    front = Front(folder, upstream)
+def caddyfile_for(target: Target, front: Front) -> str:
+    """The target's Caddyfile, on the ports of a front on this machine."""
     layout = dataclasses.replace(
         compose_layout(target),
-        upstream=f"127.0.0.1:{upstream}",
+        upstream=f"127.0.0.1:{front.upstream}",
         caddy_http=front.http,
         caddy_https=front.https,
         caddy_health=front.health,
         caddy_admin=f"127.0.0.1:{free_port()}",
         caddy_bind="127.0.0.1",
     )
+    return caddyfile(target, layout)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    make: Callable[..., Target], folder: Path, upstream: int, **caddy: str
+) -> AsyncIterator[Front]:
+    target = make(caddy=caddy)
+    front = Front(folder, upstream)
     path = folder / "Caddyfile"
-    path.write_text(caddyfile(target, layout))
+    path.write_text(caddyfile_for(target, front))
     assert CADDY
     with (folder / "log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -203,8 +210,7 @@ async def test_passes_answers_with_security_headers_and_logs_no_keys(
     assert "strict-transport-security" not in answer.headers
     assert redirect.status_code == 308
     assert redirect.headers["location"] == "https://localhost/ok"
-    entry = next(entry for entry in front.log() if "AAPL" in json.dumps(entry))
-    assert entry["status"] == 200
+    assert 200 in {entry["status"] for entry in front.log()}
     assert "hidden" not in (tmp_path / "log").read_text()
 
 
