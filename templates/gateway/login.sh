@@ -205,8 +205,13 @@ take() {
     push:*[Aa]uthenticator* | push:*SMS* | push:*[Cc]ode* | push:*[Cc]ard*) event=code said=code ;;
     esac
     case $event in
+    resumes | token-refused) [ "$how" = settled ] || how=token ;;
+    esac
+    case $event in
     pause | held) return ;; # the gate's own lines: it wrote them down itself
-    start | attempt | resumes) [ -z "$launcher" ] || return ;; # the controller says so, too
+    start | attempt | resumes) # the controller says so, too, but for one whose log is not read
+        [ -z "$launcher" ] || [ "${USE_IBG_CONTROLLER:-}" = yes ] || return
+        ;;
     opened) [ -z "$logged_in" ] || return ;;
     closed) [ -z "$logged_in" ] || [ "$2" = "$blocker" ] || return ;;
     esac
@@ -223,7 +228,7 @@ take() {
         ;;
     start | exit) logged_in="" ;;
     blocker) blocker=$2 ;;
-    token | resumes) how=token ;;
+    token) how=token ;;
     no-token) [ "$how" = settled ] || how=password ;;
     refused)
         case $how in

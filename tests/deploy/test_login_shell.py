@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.login.lines import ROWS, events
-from bridge.login.model import replay
+from bridge.login.model import Login, replay
 from bridge.login.spacing import Launches
+from infrastructure.diagnose.timeline import explain
 from infrastructure.render.templates import PROJECT
 from tests.deploy.test_gateway_hooks import Container
 
@@ -451,6 +452,37 @@ def test_launcher_log_is_recorded_too(gateway: Gateway) -> None:
             log.write(f"2026-11-28 10:00:00.123 INFO  [JTS] - {text}\n")
     until(lambda: gateway.state() == "waiting-2fa", 5)
     assert replay(gateway.facts.read_text()).kind == "code"
+
+
+CAPTURED = PROJECT / "tests" / "login" / "logs"
+BY_ITSELF = sorted(CAPTURED.glob("*.launcher.log"))
+
+
+def recorded(gateway: Gateway, log: Path, controller: str) -> Login:
+    gateway.facts.unlink(missing_ok=True)
+    gateway.held.unlink(missing_ok=True)
+    environment = gateway.environment(USE_IBG_CONTROLLER=controller)
+    command = ["bash", str(gateway.home / "gangway" / "login.sh"), "record"]
+    subprocess.run(command, env=environment, input=log.read_bytes(), check=True, timeout=60)
+    return replay(gateway.facts.read_text() if gateway.facts.exists() else "")
+
+
+def test_launcher_log_alone_is_recorded_as_it_is_explained(gateway: Gateway) -> None:
+    """With ibg-controller nothing else tells of a launch, an attempt or a saved session."""
+    assert len(BY_ITSELF) > 40
+    for log in BY_ITSELF:
+        login = recorded(gateway, log, "yes")
+        found = explain(log.read_text().splitlines()).shown()
+        code = (found["trouble"] or {"code": None})["code"]
+        assert (login.state, login.code) == (found["state"], code), log.name
+        assert login.attempts == found["attempts"], log.name
+
+
+def test_a_refused_token_is_never_held_whoever_tells(gateway: Gateway) -> None:
+    for log in sorted(CAPTURED.glob("token-*.log")):
+        for controller in ("", "yes"):
+            assert not recorded(gateway, log, controller).held, (log.name, controller)
+            assert not gateway.held.exists()
 
 
 def test_what_is_written_down_stays_small_and_holds_no_text(gateway: Gateway) -> None:
