@@ -8,18 +8,29 @@ writes it, a test compares it), so that `--help` answers at once, without import
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 COMPLETE_VARIABLE = "_DEPLOY_COMPLETE"
 """Set by the shell's script while it asks for completions; without a dot, which sh would drop."""
+WIDTH = 80
 HELP_FILE = Path(__file__).with_name("help.txt")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with the code of the contract."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words in ([], ["--help"]) and COMPLETE_VARIABLE not in os.environ:
+    kept = words in ([], ["--help"]) and COMPLETE_VARIABLE not in os.environ
+    if kept and not _narrow(sys.stdout if words else sys.stderr):
         (sys.stdout if words else sys.stderr).write(HELP_FILE.read_text(encoding="utf-8"))
         raise SystemExit(0 if words else 2)
     from infrastructure.cli.app import main as run
 
     run(words)
+
+
+def _narrow(stream: TextIO) -> bool:
+    """Whether the terminal is narrower than the text that is kept."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns < WIDTH
+    except (OSError, ValueError):  # a file, a pipe, or nothing at all
+        return False

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.console import Console
 
     from infrastructure.errors import Problem
@@ -33,6 +35,14 @@ def safe(text: str, kept: str = "\n\t") -> str:
         else letter
         for letter in text
     )
+
+
+def _columns(stream: TextIO) -> int:
+    """How wide the terminal is that the stream goes to; 0 when it is none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 def one_line(text: str) -> str:
@@ -106,6 +116,23 @@ class Output:
             text = safe(text)
             sys.stdout.write(text if text.endswith("\n") else text + "\n")
             sys.stdout.flush()
+
+    def row(self, text: str) -> None:
+        """A line of a report: on a narrow terminal it goes on, indented, between two words."""
+        width = _columns(sys.stdout)
+        if width and len(text) > width:
+            import textwrap
+
+            indent = " " * (len(text) - len(text.lstrip()) + 4)
+            text = textwrap.fill(
+                safe(text),
+                width,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+                replace_whitespace=False,
+            )
+        self.data(text)
 
     def document(self, value: Any) -> None:
         """The command's result as JSON, on stdout; only with --json."""

@@ -51,6 +51,10 @@ STEPS: Final = (
     ("read --help", "deploy/test_cli.py::test_help_lists_every_command_and_is_kept_ready"),
     ("read a command's examples", "deploy/test_cli.py::test_every_command_has_help_with_examples"),
     ("mistype a command", "newcomer/test_steps.py::test_a_mistyped_command"),
+    (
+        "read everything on 60 columns",
+        "newcomer/test_steps.py::test_it_fits_a_narrow_terminal",
+    ),
     ("press Tab", "deploy/test_cli.py::test_completion_in_bash"),
     (
         "press Ctrl-C while following the log",

@@ -51,6 +51,17 @@ def test_the_version(sandbox: Sandbox) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"gangway {__version__}\n", "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    ["--help", "status", "history", "plan", "doctor", "apikey list"],
+)
+def test_it_fits_a_narrow_terminal(sandbox: Sandbox, words: str) -> None:
+    """A line of 60 columns is broken between words; only one long word may be longer."""
+    shown = sandbox.on_terminal(*words.split(), columns=60)
+    assert [line for line in shown.splitlines() if len(line) > 60 and " " in line.strip()] == []
+    assert len(shown.splitlines()) >= 1 + words.endswith("--help") * 10
+
+
 def test_a_mistyped_command(sandbox: Sandbox) -> None:
     done = sandbox.deploy("stauts")
     assert done.returncode == 2

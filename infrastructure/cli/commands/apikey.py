@@ -90,7 +90,7 @@ def list_(context: typer.Context) -> None:
         state = until if key["active"] else "ended"
         bounds = _shown(key.get("bounds", {}))
         line = f"{key['id']:<14} {key['scope']:<6} {state:<18} {key['label']}"
-        current.out.data(f"{line}  ({bounds})" if bounds else line)
+        current.out.row(f"{line}  ({bounds})" if bounds else line)
     if not found["keys"]:
         current.out.say("there is only the first key (bridge-admin-key)")
 

@@ -46,6 +46,6 @@ def command(
         current.out.data(f"{way.name} ({way.url})")
         for step in way.steps:
             mark = "ok  " if step.fine else "FAIL"
-            current.out.data(f"  {mark} {step.name:<12} {step.seconds * 1000:7.0f} ms  {step.text}")
-    current.out.data(said.text)
+            current.out.row(f"  {mark} {step.name:<12} {step.seconds * 1000:7.0f} ms  {step.text}")
+    current.out.row(said.text)
     return 0 if said.fine else 1

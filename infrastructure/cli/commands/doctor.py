@@ -47,7 +47,7 @@ def command(
     names = [] if bundle is None else _bundle(current, evidence, document, bundle)
     current.out.document(document)
     for line in lines(findings):
-        current.out.data(line)
+        current.out.row(line)
     if names:
         current.out.say(f"wrote {bundle}: {', '.join(names)}; read it before you hand it on")
     return 1 if failed else 0

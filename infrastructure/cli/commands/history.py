@@ -28,7 +28,7 @@ def command(context: typer.Context) -> None:
         {"target": target.name, "current": found["current"], "deploys": entries},
     )
     for line in lines(entries, found["current"]):
-        current.out.data(line)
+        current.out.row(line)
 
 
 def lines(entries: list[dict[str, Any]], current: str | None) -> list[str]:

@@ -29,7 +29,7 @@ def command(
         plan = found.plan
     current.out.document(plan.as_json())
     for line in lines(plan):
-        current.out.data(line)
+        current.out.row(line)
     if check and plan.changed:
         pending = sum(change.action != "unchanged" for change in plan.changes)
         error = ChangesPending(f"changes are pending: {pending} services", hint="./deploy.py up")

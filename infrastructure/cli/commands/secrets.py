@@ -84,7 +84,7 @@ def list_(context: typer.Context) -> None:
     ]
     current.out.document({"target": target.name, "secrets": rows})
     for row in rows:
-        current.out.data(f"{row['name']:<20} {row['state']:<10} {row['source']}")
+        current.out.row(f"{row['name']:<20} {row['state']:<10} {row['source']}")
 
 
 @app.command("check")

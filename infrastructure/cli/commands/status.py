@@ -54,7 +54,7 @@ def command(
         found = look(target, session)
     current.out.document(found)
     for line in lines(found):
-        current.out.data(line)
+        current.out.row(line)
 
 
 def look(target: Target, session: OperatorSession) -> dict[str, Any]:
