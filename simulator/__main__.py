@@ -12,6 +12,7 @@ from simulator import arguments
 from simulator.app import Simulator
 from simulator.options import Options
 from simulator.scenario import ScenarioError
+from simulator.state_file import InUseError
 
 DESCRIPTION = "A simulated gateway: runs until SIGTERM or SIGINT; prints one JSON line when ready."
 
@@ -59,6 +60,7 @@ def parse(words: list[str] | None = None) -> Options:
         metavar="ISO-TIME",
         help="the time to begin at, default now",
     )
+    parser.add_argument("--state", metavar="FILE", help="keep accounts and orders there")
     parser.add_argument("--nightly-restart", metavar="HH:MM", help="every day, New York time")
     parser.add_argument("--sunday-invalidation", action="store_true", help="Sunday 01:00, New York")
     parser.add_argument("--portal-certificate", metavar="FOLDER", help="keep the TLS key there")
@@ -84,6 +86,7 @@ def parse(words: list[str] | None = None) -> Options:
         history_pacing=given.history_pacing,
         hours=given.hours,
         start=given.start,
+        state=given.state,
         portal_certificate=given.portal_certificate,
         master_client_id=given.master_client_id,
     )
@@ -110,8 +113,12 @@ def main() -> int:
     except socket.gaierror as error:
         print(f"error: argument --listen: {error.strerror}", file=sys.stderr)
         return 2
+    except InUseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
-        print(f"error: {error.strerror or error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         return 1
     return 0
 

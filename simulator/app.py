@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulator.control import start_control
 from simulator.portal import start_portal
 from simulator.scenario import ScenarioError, schedule, steps, symbols
+from simulator.state_file import StateFile
 from simulator.tws.server import TwsServer
 from simulator.tws.trading import Trading
 from simulator.world import World
@@ -41,7 +43,8 @@ class Simulator:
 
         Raises:
             ScenarioError: a scenario or a fault of the options is wrong.
-            OSError: a port is taken; none stays open.
+            InUseError: another simulator has the state file.
+            OSError: a port is taken, or the state file cannot be read; none stays open.
         """
         planned = steps(self.options)
         for instrument in symbols(self.options):
@@ -49,6 +52,10 @@ class Simulator:
                 self.world.catalog.add(instrument)
             except ValueError as error:
                 raise ScenarioError(f"{self.options.scenario}: {error}") from None
+        if self.options.state:
+            state = StateFile(Path(self.options.state), self.world)
+            state.open()
+            self.world.state = state
         try:
             self.ports = await self._listen()
         except OSError:
@@ -72,6 +79,8 @@ class Simulator:
         await self.tws.close()
         for server in self._servers:
             await server.close()
+        if self.world.state:
+            self.world.state.close()
 
     async def __aenter__(self) -> Simulator:
         await self.start()

@@ -61,6 +61,7 @@ class Clock:
     def __init__(self, start: float | None = None) -> None:
         self._offset = 0.0 if start is None else start - time.time()
         self._latest = 0.0
+        self._started_now = start is None
         self._frozen: float | None = None
         self._target = 0.0
         self._pace = 0.0
@@ -79,6 +80,23 @@ class Clock:
             return self._latest
         self._latest = now
         return now
+
+    @property
+    def ahead(self) -> float:
+        """Seconds by which it is ahead of the machine's own clock."""
+        return self.time() - time.time()
+
+    def resume(self, reached: float, ahead: float) -> None:
+        """Go on where an earlier clock was, before any timer is set; time never goes back.
+
+        Args:
+            reached: the latest time that it showed.
+            ahead: by how much it was ahead of the machine's clock.
+        """
+        if self._started_now:
+            self._offset = ahead
+        self._offset += max(reached - (time.time() + self._offset), 0.0)
+        self._latest = max(reached, time.time() + self._offset)
 
     def now(self) -> datetime:
         """Now, in UTC."""

@@ -38,6 +38,8 @@ class Options:
     """`always`: the market never closes; `exchange`: trading hours, weekends and holidays."""
     start: float | None = None
     """The time to begin at, in seconds since the epoch; the machine's own when None."""
+    state: str | None = None
+    """The file that keeps accounts, orders and executions between two runs; None: nothing does."""
     nightly_restart: str | None = None
     """When the gateway restarts every day, `HH:MM` in New York."""
     sunday_invalidation: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simulator.clock import Clock
@@ -13,6 +14,7 @@ from simulator.tws.pacing import HistoryPacing
 
 if TYPE_CHECKING:
     from simulator.options import Options
+    from simulator.state_file import StateFile
     from simulator.tws.session import Session
     from simulator.tws.trading import Trading
 
@@ -48,6 +50,9 @@ class World:
         self.trading: Trading | None = None
         self.sessions: list[Session] = []
         """Clients that are ready, in the order in which they came."""
+        self.state: StateFile | None = None
+        """What keeps accounts and orders between two runs; None: nothing does."""
+        self._changed = False
         self.history: list[dict[str, Any]] = []
         """What clients that have left had sent, at most of the last `DEPARTED` clients."""
 
@@ -77,6 +82,18 @@ class World:
             self.sessions.remove(session)
             for part in self.parts:
                 part.session_closed(session)
+
+    def changed(self) -> None:
+        """Something happened that a later run has to know: keep it before anybody hears of it."""
+        if self.state is not None and not self._changed:
+            self._changed = True
+            asyncio.get_running_loop().call_soon(self.keep)
+
+    def keep(self) -> None:
+        """Write what changed since the last time, if anything did."""
+        if self.state is not None and self._changed:
+            self._changed = False
+            self.state.write()
 
     def book(self) -> dict[str, Any]:
         """The simulator's own record, as `GET /book` gives it."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from infrastructure.config.models import Target
 
+ACCOUNT = "simulated-account.json"
 FILE = "sandbox.json"
 """Its name in the release: `{services: {name: {image, command, environment, folder, probe, ...}}}`.
 
@@ -62,6 +63,7 @@ def _gateway(target: Target) -> dict[str, Any]:
             *("--port", str(ports.tws_port), "--portal-port", str(ports.portal_port)),
             *("--control-port", str(ports.control_port)),
             *("--master-client-id", str(master_client_id(target.stack))),
+            *("--state", str(target.base / "data" / "gateway" / ACCOUNT)),
         ],
         "environment": {"TZ": target.stack.gateway.time_zone},
         "folder": str(PROJECT),

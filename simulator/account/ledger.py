@@ -53,7 +53,8 @@ class Ledger:
     def __init__(self, accounts: Sequence[str], market: Market, at: float) -> None:
         self.accounts = {name: Account(name) for name in accounts}
         self._market = market
-        self._day = market.midnight(at)
+        self.day = market.midnight(at)
+        """When the broker's day began, seconds since the epoch."""
 
     def price(self, contract: Contract, at: float) -> float:
         """The price that positions are valued at."""
@@ -78,9 +79,9 @@ class Ledger:
     def roll(self, at: float) -> None:
         """Begin a new day when the old one is over."""
         midnight = self._market.midnight(at)
-        if midnight <= self._day:
+        if midnight <= self.day:
             return
-        self._day = midnight
+        self.day = midnight
         for account in self.accounts.values():
             account.previous_equity = self.equity(account, midnight)
             for position in account.positions.values():

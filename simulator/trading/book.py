@@ -51,7 +51,8 @@ class Book:
         self.orders: list[Order] = []
         self.executions: deque[Execution] = deque(maxlen=EXECUTIONS_KEPT)
         self._by_client: dict[tuple[int, int], Order] = {}
-        self._highest: dict[int, int] = {}
+        self.highest: dict[int, int] = {}
+        """Client -> the highest order id that it has used."""
         self._working: dict[int, Order] = {}
 
     def add(self, order: Order) -> None:
@@ -60,6 +61,13 @@ class Book:
             self._forget()
         self.orders.append(order)
         self._working[order.perm_id] = order
+        self.name(order, order.client_id, order.order_id)
+
+    def put_back(self, order: Order) -> None:
+        """Take in an order of an earlier run, as it was."""
+        self.orders.append(order)
+        if not order.done:
+            self._working[order.perm_id] = order
         self.name(order, order.client_id, order.order_id)
 
     def name(self, order: Order, client_id: int, order_id: int) -> None:
@@ -71,7 +79,7 @@ class Book:
 
     def use(self, client_id: int, order_id: int) -> None:
         """Count an order id as used up, whatever became of the order."""
-        self._highest[client_id] = max(order_id, self._highest.get(client_id, 0))
+        self.highest[client_id] = max(order_id, self.highest.get(client_id, 0))
 
     def find(self, client_id: int, order_id: int) -> Order | None:
         """The order that the client knows by that id."""
@@ -79,12 +87,12 @@ class Book:
 
     def next_order_id(self, client_id: int) -> int:
         """The lowest id that the client has not used."""
-        return self._highest.get(client_id, 0) + 1
+        return self.highest.get(client_id, 0) + 1
 
     @property
     def highest_order_id(self) -> int:
         """The highest id that any client has used."""
-        return max(self._highest.values(), default=0)
+        return max(self.highest.values(), default=0)
 
     def close(self, order: Order) -> None:
         """No longer look at an order that is done."""

@@ -226,6 +226,7 @@ class Connection(asyncio.Protocol):
         self._out.append(data)
 
     def _flush(self) -> None:
+        self.world.keep()
         data = b"".join(self._out)
         self._out.clear()
         if self.dead or not data or self.transport.is_closing():

@@ -28,6 +28,8 @@ LOOK_SECONDS = 0.1
 FIRST_LOOK_SECONDS = 0.01
 """How soon after it came an order is."""
 REQUESTS_KEPT = 20_000
+KEPT_SECONDS = 2.0
+"""How often what no message tells of, such as where a trailing stop stands, is kept."""
 
 
 class Trading:
@@ -47,7 +49,9 @@ class Trading:
         self._latest: dict[tuple[int, int | None], dict[str, Any]] = {}
         self.watchers: list[Callable[[str], object]] = []
         """Called with an account's name when a fill changed it."""
-        self._bound = 0
+        self.bound = 0
+        """The latest id that client 0 got for an order entered by hand; they count down."""
+        self._kept_at = 0.0
         self._rounds: Timer | None = None
         self._due: Timer | None = None
         self._held: list[Callable[[], object]] = []
@@ -137,8 +141,8 @@ class Trading:
                 self._bind(session, order)
 
     def _bind(self, session: Session, order: Order) -> None:
-        self._bound -= 1
-        self.engine.bind(order, self._bound)
+        self.bound -= 1
+        self.engine.bind(order, self.bound)
         messages.send_bound(session, order)
 
     # the clock
@@ -146,12 +150,22 @@ class Trading:
     def look(self) -> None:
         """Hold the working orders against the market now."""
         fills = not self.world.faults.active("late-fills")
-        self.engine.advance(self.world.clock.time(), fills=fills)
+        now = self.world.clock.time()
+        self.engine.advance(now, fills=fills)
+        if self.engine.book.working() and now - self._kept_at >= KEPT_SECONDS:
+            self._kept_at = now
+            self.world.changed()
         if self._rounds and not self.engine.book.working():
             self._rounds.cancel()
             self._rounds = None
 
+    def resume(self) -> None:
+        """Go on with the working orders of an earlier run."""
+        for order in self.engine.book.working():
+            self._watch(order)
+
     def _watch(self, order: Order) -> None:
+        self.world.changed()
         clock = self.world.clock
         clock.later(FIRST_LOOK_SECONDS, self.look)
         if self._rounds is None:
@@ -196,6 +210,7 @@ class Trading:
 
     def order_shown(self, order: Order) -> None:
         """OpenOrder and orderStatus."""
+        self.world.changed()
         if not order.order_id and self.auto_bind:
             for session in self.world.sessions:
                 if session.client_id == 0:
@@ -205,6 +220,7 @@ class Trading:
 
     def status_changed(self, order: Order) -> None:
         """orderStatus, twice while duplicates are on."""
+        self.world.changed()
         self._tell(order, lambda session: messages.send_status(session, order))
         fault = self.world.faults.get("duplicate-status")
         if fault is None:
@@ -218,6 +234,7 @@ class Trading:
 
     def executed(self, execution: Execution) -> None:
         """ExecDetails."""
+        self.world.changed()
         self._tell(execution.order, lambda session: messages.send_execution(session, execution))
 
     def commissioned(self, execution: Execution) -> None:
@@ -227,6 +244,7 @@ class Trading:
 
     def account_changed(self, account: str) -> None:
         """Who follows the account is told."""
+        self.world.changed()
         for watcher in list(self.watchers):
             watcher(account)
 
@@ -237,7 +255,8 @@ class Trading:
                 self._upstream(partial(messages.send_preview, session, order, preview))
 
     def message(self, client_id: int, order_id: int, code: int, text: str) -> None:
-        """An error or a warning."""
+        """An error or a warning; the order's number is used up, whatever became of it."""
+        self.world.changed()
         request = self._latest.get((client_id, order_id))
         if request is not None:
             request.setdefault("codes", []).append(code)

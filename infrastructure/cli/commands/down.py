@@ -31,9 +31,13 @@ def command(
     with connected(current, target) as session:
         session.open(lock=True)
         release = session.down()
+    gone = ""
     if target.stack.runtime == "sandbox":
         from infrastructure.config import sandbox
 
         sandbox.clear(target)
+        if release:
+            gone = ", and its simulated account is gone with it"
     current.out.document({"target": target.name, "release": release, "down": True})
-    current.out.say(f"{target.name} is down" if release else f"{target.name} was not deployed")
+    told = f"is down{gone}" if release else "was not deployed"
+    current.out.say(f"{target.name} {told}")

@@ -26,7 +26,8 @@ def command(
 
     The gateway restarts inside its container and keeps its session: no 2FA. With --cold, or when
     it does not run, the container restarts, which is a new login; then a 2FA approval is waited
-    for as in `up` (exit code 4 when it does not come; nothing is torn down).
+    for as in `up` (exit code 4 when it does not come; nothing is torn down). In the sandbox, whose
+    account outlasts a restart, --cold begins with a new one.
 
     \b
     Examples:
@@ -58,5 +59,7 @@ def command(
             "seconds": outcome.seconds,
         }
     )
+    if cold and target.stack.runtime == "sandbox":
+        current.out.say("the simulated account is a new one; open orders were cancelled")
     how = " (its session was kept)" if kept else ""
     current.out.say(f"{service} is healthy again after {outcome.seconds:.1f} s{how}")

@@ -187,7 +187,11 @@ class SandboxRuntime:
         return {}
 
     def begin_afresh(self, container: Container, *, cold: bool) -> None:
-        """Nothing is ever held there."""
+        """Nothing is ever held there; `cold`: its simulated account is a new one."""
+        if cold:
+            words = json.loads(self._path(container.id).read_text())["command"]
+            if "--state" in words:
+                Path(words[words.index("--state") + 1] + ".reset").touch()  # docs/simulator.md
 
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         """The simulated gateway has no session to keep."""

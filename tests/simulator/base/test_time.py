@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from simulator.app import build_world
 from simulator.clock import EASTERN, Clock
 from simulator.options import Options
+from simulator.state import Writer, read, restore
 from simulator.tws.registry import load
 from simulator.tws.session import Session
 from tests.simulator.base.raw import FRIDAY_TEN, STOCK, framed, ready, simulated
@@ -51,12 +52,25 @@ class Client:
 
     def __init__(self, hours: str) -> None:
         self.world = build_world(Options(start=FRIDAY_TEN, hours=hours, history_pacing="off"))
+        self.last_id = 0
+        self.connect([])
+
+    def connect(self, seen: list[tuple[float, list[str]]]) -> None:
         self.pipe = Witness(self.world.clock)
+        self.pipe.seen = seen
         self.session = Session(self.world, self.pipe, 178)
         self.ask(71, 2, 1, "")
         self.ask(1, 11, 900, *STOCK, 0, "", 0, 0, "")
         self.ask(50, 3, 901, *STOCK, 5, "TRADES", 0, "")
-        self.last_id = 0
+
+    def restart(self) -> None:
+        """The gateway goes down and comes back with what it keeps; the client does, too."""
+        text = Writer(self.world).text()
+        self.world.clock.close()
+        self.world = build_world(self.world.options)
+        restore(read(text, self.world), self.world)
+        assert Writer(self.world).text().partition('"past"')[2] == text.partition('"past"')[2]
+        self.connect(self.pipe.seen)
 
     def ask(self, *fields: object) -> None:
         self.session.receive(framed(*fields)[4:].decode().split("\0")[:-1])
@@ -112,7 +126,9 @@ FAULT = st.tuples(
     st.sampled_from(["late-fills", "upstream-lost", "duplicate-status"]),
     st.sampled_from([3.0, 600.0]),
 )
-ANY = st.sampled_from([PLACE] * 4 + [WAIT] * 3 + [CHANGE, CANCEL, FAULT]).flatmap(lambda one: one)
+RESTART = st.just(("restart",))
+OTHERS = [CHANGE, CANCEL, FAULT, RESTART]
+ANY = st.sampled_from([PLACE] * 4 + [WAIT] * 3 + OTHERS).flatmap(lambda one: one)
 STEPS = st.lists(ANY, min_size=4, max_size=16)
 
 BOUGHT = ("place", "MKT", "BUY", 100, 0)
@@ -128,6 +144,8 @@ def act(client: Client, step: tuple[Any, ...]) -> None:
             client.ask(4, 1, number, "")
         case ("fault", name, seconds):
             client.world.faults.start(name, seconds)
+        case ("restart",):
+            client.restart()
         case ("wait", seconds):
             client.world.clock.advance(seconds)
             client.ask(49, 1)
@@ -136,6 +154,7 @@ def act(client: Client, step: tuple[Any, ...]) -> None:
 @settings(max_examples=60, deadline=None)
 @example(steps=[BOUGHT, ("wait", 41.0), BOUGHT, ("wait", 41.0)], hours="always")
 @example(steps=[("fault", "late-fills", 600.0), BOUGHT, ("wait", 3600.0)], hours="always")
+@example(steps=[("wait", DAY), BOUGHT, ("restart",), BOUGHT, ("wait", 41.0)], hours="always")
 @given(steps=STEPS, hours=st.sampled_from(["always", "exchange"]))
 def test_no_event_is_before_its_cause(steps: list[tuple[Any, ...]], hours: str) -> None:
     async def run() -> None:
