@@ -15,7 +15,10 @@ class AddressFileError(BridgeError):
 
     code = "alerts-file-unusable"
     kind = Kind.INTERNAL
-    next_step = "BRIDGE_ALERTS_FILE names a file with one address a line, such as ntfy://topic"
+    next_step = (
+        "Set alerts.urls in stack.yaml and deploy; by hand: BRIDGE_ALERTS_FILE names a file with"
+        " one address a line, such as ntfy://topic"
+    )
 
 
 def read(path: Path) -> tuple[str, ...]:

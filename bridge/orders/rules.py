@@ -131,7 +131,8 @@ def load(path: Path | None) -> TradingRules:
         return msgspec.json.decode(path.read_bytes(), type=TradingRules)
     except OSError as error:
         raise RulesError(
-            f"{path}: {error.strerror}", next_step="check BRIDGE_TRADING_FILE"
+            f"{path}: {error.strerror}",
+            next_step="deploy again (./deploy.py up); by hand: check BRIDGE_TRADING_FILE",
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise RulesError(

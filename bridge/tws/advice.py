@@ -19,6 +19,10 @@ _AWAY = (State.WAITING_FOR_GATEWAY, State.WAITING_FOR_2FA, State.CONNECTING, Sta
 
 
 ALL_IS_WELL: Final = "Nothing: all is well"
+A_MOMENT: Final = 180.0
+"""Seconds after which what should be over by itself no longer is nothing to do about."""
+_LOGIN_TAKES: Final = 900.0
+_BROKER_TAKES: Final = 600.0
 
 
 def explain(link: Link) -> str:
@@ -56,12 +60,41 @@ def next_action(link: Link) -> str:
         return _planned(restart.kind, f"{restart.until:%H:%M} UTC")
     known = login is not None and login.state not in (words.LOGGED_IN, words.UNKNOWN)
     if login is not None and known and state in _AWAY:
-        return of_login(login)
+        return of_login(login, link.clock.now().timestamp())
     return _ACTIONS[state](link)
 
 
-def of_login(login: Login) -> str:
-    """What a person should do about the login, true in its very state."""
+def _lasts(link: Link, seconds: float = A_MOMENT) -> bool:
+    """Whether the state has not changed for longer than it should last."""
+    return (link.clock.now() - link.machine.since).total_seconds() > seconds
+
+
+def _soon(link: Link, doing: str) -> str:
+    if not _lasts(link):
+        return f"Nothing: {doing}"
+    return (
+        f"Since {link.machine.since:%H:%M} UTC {doing}, which takes seconds as a rule: look at"
+        " ./deploy.py logs bridge, and restart the gateway if it lasts; the bridge keeps trying"
+    )
+
+
+def _without_broker(link: Link) -> str:
+    if not _lasts(link, _BROKER_TAKES):
+        return (
+            "Nothing yet: the gateway reconnects to the broker by itself; if it lasts more than ten"
+            " minutes look at the broker's system status"
+        )
+    return (
+        f"The gateway has been without the broker since {link.machine.since:%H:%M} UTC: look at the"
+        " broker's system status and the host's internet; if both are well, restart the gateway"
+    )
+
+
+def of_login(login: Login, now: float | None = None) -> str:
+    """What a person should do about the login, true in its very state.
+
+    `now` (seconds since the epoch) tells a login that takes its time from one that does not end.
+    """
     trouble = login.trouble
     if login.state == words.WAITING_2FA and trouble is None:
         how = "on IBKR Mobile" if login.kind == words.PUSH else "as IBKR asks for it"
@@ -72,10 +105,24 @@ def of_login(login: Login) -> str:
         retry = iso(login.retry_at)
         when = f" (next attempt at {retry})" if retry else ""
         return f"{text}{title}: {trouble.hint}{when}"
+    if login.state in (words.HELD, words.BLOCKED):
+        return f"The gateway's login is {login.state}: {words.SCREEN}, and {words.AFRESH}"
     if login.state == words.STOPPED:
         return (
             "The gateway has ended and is started again, unless it was stopped on purpose: then"
             " ./deploy.py up"
+        )
+    if now is not None and login.since is not None and now - login.since > _LOGIN_TAKES:
+        minutes = (now - login.since) / 60
+        if login.state == words.WAITING_BROKER:
+            return (
+                "Wait, and look at the broker's system status: for"
+                f" {minutes:.0f} minutes the gateway is {login.told}; it tries again"
+                " by itself, and a restart would only cost a login"
+            )
+        return (
+            f"For {minutes:.0f} minutes the gateway is {login.told}:"
+            f" {words.SCREEN}, and {words.AFRESH}"
         )
     return f"Nothing: the gateway is {login.told}; the bridge connects by itself afterwards"
 
@@ -94,6 +141,12 @@ def _waiting(link: Link) -> str:
         return (
             f"Check that {link.target.host}:{link.target.port} is the gateway's address, and"
             " that the container runs; the bridge keeps trying"
+        )
+    if _lasts(link, _LOGIN_TAKES):
+        return (
+            f"There has been no gateway since {link.machine.since:%H:%M} UTC: ./deploy.py status"
+            " and ./deploy.py logs gateway tell whether it runs and is logged in; the bridge keeps"
+            " trying"
         )
     return (
         "Nothing yet if the gateway has just been started (a login takes a minute or two);"
@@ -122,20 +175,17 @@ def _conflict(link: Link) -> str:
 
 
 _ACTIONS: dict[State, Callable[[Link], str]] = {
-    State.STARTING: lambda _: "Nothing: the bridge is starting",
+    State.STARTING: lambda link: _soon(link, "the bridge is starting"),
     State.WAITING_FOR_GATEWAY: _waiting,
     State.WAITING_FOR_2FA: lambda _: (
         "Approve the login on your phone if it asks for it: the gateway runs but is not logged in;"
         " the bridge connects by itself afterwards"
     ),
-    State.CONNECTING: lambda _: "Nothing: the session is being set up",
+    State.CONNECTING: lambda link: _soon(link, "the session is being set up"),
     State.READY: lambda _: ALL_IS_WELL,
-    State.UPSTREAM_LOST: lambda _: (
-        "Nothing yet: the gateway reconnects to the broker by itself; if it lasts more than ten"
-        " minutes look at the broker's system status"
-    ),
+    State.UPSTREAM_LOST: _without_broker,
     State.STALLED: _stalled,
-    State.RECONNECTING: lambda _: "Nothing: the bridge is reconnecting",
+    State.RECONNECTING: lambda link: _soon(link, "the bridge is reconnecting"),
     State.SESSION_CONFLICT: _conflict,
     State.READ_ONLY: lambda _: READ_ONLY_ACTION,
     State.HALTED: lambda _: "Lift the halt with DELETE /trading/halt when trading may go on",

@@ -92,7 +92,10 @@ class SessionConflictError(NotConnectedError):
     """Someone else holds the session (10197) or the client id (326)."""
 
     code = "session-conflict"
-    next_step = "Log the other session out, or give this bridge another client id"
+    next_step = (
+        "Log the other session out, or change bridge.client_id in stack.yaml if it is another"
+        " program with the same client id"
+    )
 
 
 class CircuitOpenError(NotConnectedError):
