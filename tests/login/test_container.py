@@ -1,5 +1,6 @@
 """The kit's own hooks around the real IBC: what the container does, and what it writes down."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import pytest
 from bridge.login.model import Login, replay
 from infrastructure.config import load
 from tests.deploy.conftest import rendered
+from tests.login.parts.controllers import PROJECT
 from tests.login.parts.session import Session
 
 Make = Callable[..., Session]
@@ -183,3 +185,28 @@ def test_a_refused_token_means_one_cold_start(hooked: Make) -> None:
     session.until(lambda: len(session.record("launch")) == 3, "no cold start", 100)
     assert reaches(session, "held").code == "bad-credentials"
     assert session.record("typed") == ["typed password"] * 2
+
+
+def test_a_clock_that_is_set_back_ends_a_wait_for_the_next_attempt(tmp_path: Path) -> None:
+    """The next attempt is reckoned anew: not at the time that the wrong clock said."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    offset, state = tmp_path / "offset", tmp_path / "state"
+    state.mkdir()
+    offset.write_text("+0")
+    (state / "login-paper").write_text(f"{int(time.time())} launch password\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+    }
+    script = PROJECT / "templates" / "gateway" / "login.sh"
+    gate = subprocess.Popen(["bash", str(script), "gate"], env=environment)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            gate.wait(3)
+        offset.write_text("-2d")
+        assert gate.wait(10) == 0
+    finally:
+        gate.kill()
