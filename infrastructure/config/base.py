@@ -7,10 +7,28 @@ import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic.fields import FieldInfo
+
+LONGEST_TEXT = 4096
+"""Letters of one value: the longest path of a file on Linux."""
+_UNSEEN = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff0-\\uffff"
+    "\\ud800-\\udfff]"
+)
+"""What ends a line or cannot be seen: files for machines are made of settings."""
 
 
 class Section(BaseModel):
@@ -23,6 +41,14 @@ class Section(BaseModel):
         str_strip_whitespace=True,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain_texts(cls, value: Any) -> Any:
+        """Every text of every field, lists and mappings of texts included."""
+        for text in _texts(value):
+            plain_text(text)
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, value: Any) -> Any:
@@ -34,6 +60,25 @@ class Section(BaseModel):
             for key, inner in value.items()
             if inner is not None or not _is_section(cls.model_fields.get(key))
         }
+
+
+def plain_text(text: str) -> str:
+    """A text that can stand in a file of any kind; ValueError for another."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"a text of more than {LONGEST_TEXT} letters does not belong here")
+    if _UNSEEN.search(text.strip(" \t\r\n")):
+        raise ValueError("a line break or an invisible character does not belong here")
+    return text
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        yield from (each for each in value if isinstance(each, str))
+    elif isinstance(value, dict):
+        # What is deeper is a section, which looks at its own fields and knows their places.
+        yield from (each for each in value if isinstance(each, str))
 
 
 def _is_section(field: FieldInfo | None) -> bool:

@@ -18,6 +18,7 @@ from infrastructure.config.base import (
     Section,
     Zone,
     check_image,
+    plain_text,
     stored,
 )
 
@@ -126,6 +127,13 @@ class Gateway(Section):
     environment: dict[str, str] = Field(default_factory=dict)
     """More variables for the image; what it ignores or what is set above is refused."""
 
+    @field_validator("environment")
+    @classmethod
+    def _environment(cls, value: dict[str, str]) -> dict[str, str]:
+        for _ in map(plain_text, value.values()):
+            pass
+        return value
+
     @field_validator("controller", mode="before")
     @classmethod
     def _controller(cls, value: object) -> object:
@@ -141,9 +149,9 @@ class Gateway(Section):
     @field_validator("save_settings")
     @classmethod
     def _save_settings(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(r"Every( \d+)? (mins|hours)", value):
+        if value is None or re.fullmatch(r"Every( [0-9]{1,4})? (mins|hours)", value):
             return value
-        clock = r"([01]\d|2[0-3]):[0-5]\d"
+        clock = r"([01][0-9]|2[0-3]):[0-5][0-9]"
         if not re.fullmatch(rf"{clock}( {clock})*", value):
             raise ValueError(f"'{value}' is no schedule for saving")
         return value
@@ -154,7 +162,7 @@ class Gateway(Section):
         if value is False:
             return None
         text = f"127.0.0.1:{value}" if isinstance(value, int) and value is not True else value
-        match = re.fullmatch(r"([0-9.]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", str(text))
+        match = re.fullmatch(r"([0-9.]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", str(text))
         if match is None or not 1 <= int(match[2]) <= 65535:
             raise ValueError("write the address and the port")
         if not (match[1].startswith("127.") or match[1] == "[::1]"):

@@ -45,6 +45,13 @@ class Host(Section):
         parts = {"user": match[1], "address": match[2].strip("[]"), "port": match[3]}
         return {key: part for key, part in parts.items() if part is not None}
 
+    @field_validator("address")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*|::[A-Za-z0-9:.%]*", value):
+            raise ValueError("that is no name or address of a host")
+        return value
+
     @field_validator("trust_host_key")
     @classmethod
     def _fingerprint(cls, value: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -41,6 +42,18 @@ class Bridge(Section):
     admin_key: SecretRef = stored("bridge-admin-key")
     """The first API key, of scope admin; made by `up` when it is not there yet."""
 
+    @field_validator("base_image")
+    @classmethod
+    def _image(cls, value: str) -> str:
+        return check_image(value)
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise ValueError(f"'{value}' is no address such as 0.0.0.0 or 127.0.0.1") from None
+
 
 class Caddy(Section):
     """The only part that faces the internet: TLS, limits, headers."""
@@ -76,7 +89,9 @@ class Caddy(Section):
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]*[A-Za-z0-9])?", name):
+            if ":" in name:
+                _address(name)
+            elif not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", name):
                 raise ValueError(f"'{name}' is no name or address")
         return value
 
@@ -84,6 +99,20 @@ class Caddy(Section):
     @classmethod
     def _image(cls, value: str) -> str:
         return check_image(value)
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        return _address(value)
+
+    @field_validator("email")
+    @classmethod
+    def _email(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(
+            r"[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+", value
+        ):
+            raise ValueError("that is no mail address")
+        return value
 
     @field_validator("domain")
     @classmethod
@@ -98,14 +127,14 @@ class Caddy(Section):
     )
     @classmethod
     def _duration(cls, value: str) -> str:
-        if not re.fullmatch(r"(?:\d+(?:ms|s|m|h))+", value):
+        if not re.fullmatch(r"(?:[0-9]{1,5}(?:ms|s|m|h)){1,4}", value):
             raise ValueError(f"'{value}' is no duration")
         return value
 
     @field_validator("max_body")
     @classmethod
     def _size(cls, value: str) -> str:
-        if not re.fullmatch(r"\d+(?:[KMG]i?B|B)", value):
+        if not re.fullmatch(r"[0-9]{1,9}(?:[KMG]i?B|B)", value):
             raise ValueError(f"'{value}' is no size")
         return value
 

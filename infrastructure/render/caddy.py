@@ -6,6 +6,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING
 
+from infrastructure.render.layout import bracketed
 from infrastructure.render.model import RenderedFile
 from infrastructure.render.templates import TEMPLATES, render
 
@@ -39,7 +40,13 @@ def names(target: Target) -> list[str]:
         return [caddy.domain]
     host = target.stack.host.address
     own = [] if ipaddress.ip_address(caddy.listen).is_unspecified else [caddy.listen]
-    found = [*caddy.names, *([] if target.local else [host]), *own, "localhost", "127.0.0.1"]
+    found = [
+        *caddy.names,
+        *([] if target.local or "%" in host else [host]),
+        *own,
+        "localhost",
+        "127.0.0.1",
+    ]
     return list(dict.fromkeys(map(bracketed, found)))
 
 
@@ -57,11 +64,6 @@ def logged_paths() -> str:
     sections = "|".join(map(re.escape, SECTIONS))
     known = rf"(/(?:{sections})(?:/[A-Za-z0-9._-]{{1,{LONGEST_PART}}})?)(?:[/?].*)?"
     return rf"(?s)^(?:{known}|(/)(?:\?.*)?|.*)$"
-
-
-def bracketed(name: str) -> str:
-    """A name or address as it stands in a URL."""
-    return f"[{name}]" if ":" in name else name
 
 
 def caddyfile(target: Target, layout: Layout) -> str:

@@ -17,6 +17,7 @@ from infrastructure.render.layout import (
     RELAY_PORTS,
     SETTINGS_FOLDER,
     STATE_FOLDER,
+    bracketed,
     compose_layout,
     modes,
     session,
@@ -154,8 +155,8 @@ def _caddy(target: Target, hashes: Mapping[str, str]) -> dict[str, Any]:
             "XDG_CONFIG_HOME": "/config",
         },
         "ports": [
-            f"{settings.listen}:{settings.http_port}:{layout.caddy_http}",
-            f"{settings.listen}:{settings.https_port}:{layout.caddy_https}",
+            f"{bracketed(settings.listen)}:{settings.http_port}:{layout.caddy_http}",
+            f"{bracketed(settings.listen)}:{settings.https_port}:{layout.caddy_https}",
         ],
         "healthcheck": ["CMD", "wget", "-q", "-O", "/dev/null", probe],
     }

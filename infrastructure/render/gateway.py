@@ -11,7 +11,7 @@ from infrastructure.config.secrets import USERNAME
 from infrastructure.observe.controller import IBG_CONTROLLER
 from infrastructure.render.layout import COMMAND_PORTS, SETTINGS_PATH, session
 from infrastructure.render.model import CONTAINER_UID, RenderedFile
-from infrastructure.render.passwords import ibc_password
+from infrastructure.render.passwords import ibc_password, java_property
 from infrastructure.render.templates import PROJECT, TEMPLATES, render
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def environment(target: Target, user: str) -> dict[str, str]:
         "EXISTING_SESSION_DETECTED_ACTION": gateway.existing_session,
         "TWOFA_TIMEOUT_ACTION": gateway.two_factor.timeout_action,
         "TWOFA_EXIT_INTERVAL": str(gateway.two_factor.exit_interval),
-        "TWOFA_DEVICE": gateway.two_factor.device,
+        "TWOFA_DEVICE": _device(target),
         "RELOGIN_AFTER_TWOFA_TIMEOUT": _word(gateway.two_factor.relogin),
         "AUTO_RESTART_TIME": image_time(restart) if restart else None,
         "AUTO_LOGOFF_TIME": image_time(logoff) if logoff else None,
@@ -162,6 +162,14 @@ def _ibg_controller(target: Target, logoff: str | None) -> dict[str, str | None]
         values["CONTROLLER_COMMAND_SERVER_HOST"] = "127.0.0.1"
         values["CONTROLLER_COMMAND_SERVER_PORT"] = str(COMMAND_PORTS[session(target)])
     return values
+
+
+def _device(target: Target) -> str | None:
+    """The device's name: for IBC it passes a file of Java properties."""
+    device = target.stack.gateway.two_factor.device
+    if device is None or target.stack.gateway.controller == IBG_CONTROLLER:
+        return device
+    return java_property(device)
 
 
 def _word(value: bool) -> str:

@@ -57,6 +57,11 @@ class Layout:
     """Whose forwarded addresses the bridge believes: Caddy's."""
 
 
+def bracketed(name: str) -> str:
+    """A name or address as it stands before a port."""
+    return f"[{name}]" if ":" in name else name
+
+
 def session(target: Target) -> str:
     """`paper` or `live`: the one that the bridge serves."""
     gateway, bridge = target.stack.gateway, target.stack.bridge
@@ -107,8 +112,8 @@ def sandbox_layout(target: Target) -> Layout:
         caddy_https=caddy.https_port,
         caddy_admin=f"127.0.0.1:{simulated.caddy_admin_port}",
         caddy_health=simulated.caddy_health_port,
-        tls_address=f"{caddy.listen}:{caddy.https_port}",
-        caddy_bind=caddy.listen,
+        tls_address=f"{bracketed(caddy.listen)}:{caddy.https_port}",
+        caddy_bind=bracketed(caddy.listen),
     )
 
 

@@ -30,13 +30,21 @@ def ibc_password(value: bytes, name: str) -> bytes:
     if text != text.strip(" "):
         hint = "IBC cuts blanks off both ends of every value; change the password at IBKR"
         raise _bad(name, "begins or ends with a blank, which cannot arrive", hint)
-    return "".join(_escape(letter) for letter in text).encode("ascii")
+    return java_property(text).encode("ascii")
+
+
+def java_property(text: str) -> str:
+    """A value as it has to stand in a file of Java properties."""
+    return "".join(_escape(letter) for letter in text)
 
 
 def _escape(letter: str) -> str:
     if letter == "\\":
         return "\\\\"
-    return letter if ord(letter) < 128 else f"\\u{ord(letter):04x}"
+    if ord(letter) < 128:
+        return letter
+    halves = letter.encode("utf-16-be").hex()
+    return "".join(f"\\u{halves[at : at + 4]}" for at in range(0, len(halves), 4))
 
 
 def _bad(name: str, what: str, hint: str) -> UsageError:
