@@ -39,6 +39,11 @@ _PING = (
 )
 IBG_CONTROLLER_STOPS = 90
 """Seconds that ibg-controller wants for a clean log-off through the window."""
+FILES = {"caddy": 512}
+"""Open files where 10,000 are too many: a TLS connection takes Caddy 30 to 90 KB before anybody is
+known, and its memory has to hold as many as there can be."""
+PROCESSES = {"gateway": 2048, "bridge": 256, "caddy": 256, "portal": 2048}
+"""Processes and threads: Java and a browser have hundreds, the others some tens."""
 _ALL = ("gateway", "bridge", "caddy")
 
 
@@ -99,6 +104,8 @@ def _common(target: Target, name: str, hashes: Mapping[str, str]) -> dict[str, A
         "memory": memory,
         "with_swap": with_swap,
         "stop_grace": "15s",
+        "files": FILES.get(name, 10_000),
+        "processes": PROCESSES[name],
         "restart": "unless-stopped",
     }
 

@@ -109,7 +109,9 @@ def test_every_service_is_fenced_in(target: Target) -> None:
         assert service["init"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        assert service["ulimits"]["nofile"] == {"soft": 10000, "hard": 10000}
+        files = 512 if name == "caddy" else 10_000
+        assert service["ulimits"]["nofile"] == {"soft": files, "hard": files}
+        assert service["pids_limit"] == (256 if name in {"bridge", "caddy"} else 2048)
         assert int(service["mem_limit"][:-1]) <= int(service["memswap_limit"][:-1])
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}
         assert service["healthcheck"]["test"]
