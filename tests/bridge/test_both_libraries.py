@@ -23,6 +23,7 @@ TESTS = (
     "tests/bridge/market/test_futures_options.py",
     "tests/bridge/orders/test_quarantine.py",
     "tests/bridge/orders/test_wire_codes.py",
+    "tests/bridge/orders/test_wire_property.py",
     "tests/bridge/orders/test_change_terms.py",
     "tests/bridge/orders/test_others.py",
     "tests/bridge/api/test_process.py::test_starts_without_a_gateway_and_finds_it_later",
