@@ -81,6 +81,7 @@ class Front:
 
     def __init__(self, folder: Path, upstream: int) -> None:
         self.folder, self.upstream = folder, upstream
+        self.process: int | None = None
         self.https, self.http, self.health = free_port(), free_port(), free_port()
 
     @property

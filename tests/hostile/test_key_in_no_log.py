@@ -154,6 +154,7 @@ def caddy(target: Target, folder: Path, upstream: int) -> Iterator[Front]:
     command = [CADDY, "run", "--config", str(path), "--adapter", "caddyfile"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    front.process = process.pid
     try:
         deadline = time.monotonic() + 20
         while True:
