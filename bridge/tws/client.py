@@ -37,6 +37,22 @@ library = _library()
 Client: Any = library.client.Client
 Decoder: Any = library.decoder.Decoder
 
+
+class _Decoder(Decoder):  # type: ignore[misc]
+    """The library's, which takes a fraction for a whole number and drops the bond."""
+
+    def parse(self, obj: Any) -> None:
+        """Reads those fields here and the others as the library does."""
+        said = {name: getattr(obj, name, "") for name in FRACTIONS}
+        texts = {name: value for name, value in said.items() if isinstance(value, str) and value}
+        for name in texts:
+            setattr(obj, name, "")
+        super().parse(obj)
+        for name, value in texts.items():
+            setattr(obj, name, float(value))
+
+
+FRACTIONS = ("coupon", "evMultiplier")
 LIBRARY = f"{library.__name__} {library.__version__}"
 MIN_VERSION: int = Client.MinClientVersion
 MAX_VERSION: int = Client.MaxClientVersion
@@ -148,7 +164,7 @@ class Codec:
         callbacks.ib = SimpleNamespace(TimezoneTWS="UTC")  # type: ignore[attr-defined]
         callbacks.defaultTimezone = UTC  # type: ignore[attr-defined]
         self._callbacks: Any = callbacks
-        self._decoder = Decoder(callbacks, version)
+        self._decoder = _Decoder(callbacks, version)
         self._not_understood = getattr(callbacks, "not_understood", lambda *_: None)
         self._kept = getattr(callbacks, "MESSAGES", ())
 

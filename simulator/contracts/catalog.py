@@ -7,7 +7,7 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from simulator.contracts import futures, identifiers
+from simulator.contracts import bonds, futures, identifiers
 from simulator.contracts.instruments import Instrument, instruments
 from simulator.contracts.options import (
     BLOCK,
@@ -65,7 +65,7 @@ class Catalog:
     def __init__(self) -> None:
         self.instruments: dict[int, Instrument] = {}
         self._named: dict[tuple[str, str], list[Contract]] = {}
-        for instrument in instruments():
+        for instrument in (*instruments(), *bonds.listed()):
             self.add(instrument)
         self.roots = {root.name: root for root in futures.roots()}
 
@@ -195,7 +195,7 @@ class Catalog:
         ranked = []
         for instrument in self.instruments.values():
             symbol, name = instrument.contract.symbol.upper(), instrument.name.upper()
-            if instrument.contract.sec_type == "CASH":
+            if instrument.contract.sec_type in ("CASH", "BOND"):
                 continue
             exact, starts = symbol == wanted, symbol.startswith(wanted)
             if starts or wanted in name:
@@ -213,7 +213,7 @@ class Catalog:
             yield from self._identified(query)
             return
         name = (query.symbol or query.local_symbol).upper()
-        if query.sec_type in ("STK", "IND", "CASH"):
+        if query.sec_type in ("STK", "IND", "CASH", "BOND"):
             yield from self._named.get((query.sec_type, name), ())
         elif query.sec_type in ("FUT", "CONTFUT", "FUT+CONTFUT"):
             if query.sec_type != "FUT":

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from simulator.contracts import identifiers
+from simulator.contracts import bonds, identifiers
 from simulator.contracts.order_types import announced
 from simulator.contracts.rules import rule_of, size_step
 from simulator.market import calendar
@@ -76,6 +76,8 @@ def describe(catalog: Catalog, contract: Contract, today: date) -> dict[str, Any
         "size_increment": text_of(size_step(contract)),
         "security_ids": [{"tag": tag, "value": value} for tag, value in identifiers.of(contract)],
     }
+    if contract.sec_type == "BOND":
+        content |= bonds.described(contract.con_id)
     return content | _named(catalog, contract)
 
 

@@ -1,4 +1,4 @@
-"""CUSIP and ISIN of a stock; they have the right form and check digits, and most are made up."""
+"""CUSIP and ISIN of a stock or a bond; of the right form, most are made up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ COUNTRIES = {"EUR": "DE", "GBP": "GB"}
 
 @lru_cache(maxsize=512)
 def of(contract: Contract) -> tuple[tuple[str, str], ...]:
-    """The identifiers of a contract as pairs of kind and value; none of what is no stock."""
+    """The identifiers of a contract as pairs of kind and value; none of other kinds."""
+    if contract.sec_type == "BOND":
+        isin = "US" + contract.local_symbol
+        return (("CUSIP", contract.local_symbol), ("ISIN", isin + _luhn(isin)))
     if contract.sec_type != "STK":
         return ()
     cusip = KNOWN.get(contract.symbol) or _made_up(contract.symbol)

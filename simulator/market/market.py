@@ -32,7 +32,7 @@ QUOTES_KEPT, DAYS_KEPT = 2_000, 1_000
 OPTIONS, FUTURES = frozenset({"OPT", "FOP"}), frozenset({"FUT", "CONTFUT"})
 WHOLE_DAY = frozenset({"FUT", "CONTFUT", "FOP", "CASH"})
 """Kinds whose regular hours go around the clock."""
-VOLUMES = {"STK": 3.5e9, "FUT": 1.2e6, "OPT": 900.0}
+VOLUMES = {"STK": 3.5e9, "FUT": 1.2e6, "OPT": 900.0, "BOND": 4_000.0}
 
 
 @lru_cache(maxsize=512)
@@ -317,7 +317,7 @@ class Market:
         return Quote(bid, ask, max(last, tick), *sizes)
 
     def _half_spread(self, contract: Contract, middle: float) -> float:
-        share = {"STK": 0.00004, "FUT": 0.00002, "CASH": 0.00003, "OPT": 0.008}
+        share = {"STK": 0.00004, "FUT": 0.00002, "CASH": 0.00003, "OPT": 0.008, "BOND": 0.0005}
         return middle * share.get(family(contract.sec_type), 0.0)
 
     def _day_bounds(self, contract: Contract, at: float) -> tuple[float, float]:

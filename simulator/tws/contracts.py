@@ -11,6 +11,7 @@ from simulator.contracts.details import describe
 from simulator.contracts.rules import increments
 from simulator.market.calendar import day_of
 from simulator.tws.contract_messages import (
+    BOND_CONTRACT_DETAILS,
     CHAIN,
     CONTRACT_DETAILS,
     DEPTH_EXCHANGES,
@@ -109,9 +110,10 @@ def _details(session: Session, request_id: int, query: Query) -> Iterator[bytes]
 
 @lru_cache(maxsize=256)
 def _described(catalog: Catalog, version: int, contract: Contract, today: date) -> tuple[str, str]:
-    """A contractDetails message before and behind its request id."""
+    """A contractDetails or bondContractDetails message before and behind its request id."""
     content = describe(catalog, contract, today)
-    values = [text(value) for value in CONTRACT_DETAILS.values(version, content)]
+    layout = BOND_CONTRACT_DETAILS if contract.sec_type == "BOND" else CONTRACT_DETAILS
+    values = [text(value) for value in layout.values(version, content)]
     place = 2 if version < SIZE_RULES else 1
     before, behind = values[:place], values[place + 1 :]
     return "\0".join([*before, ""]), "\0".join(["", *behind, ""])

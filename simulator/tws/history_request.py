@@ -21,14 +21,14 @@ SERVICE = "Historical Market Data Service error message:"
 INVALID = "Error validating request.-'bN' : cause - "
 NAMES = {"TRADES": "Trades", "MIDPOINT": "Midpoint", "BID": "Bid", "ASK": "Ask"}
 ONLY_FOR = {
-    "TRADES": ("STK", "OPT", "FUT", "IND"),
+    "TRADES": ("STK", "OPT", "FUT", "IND", "BOND"),
     "ADJUSTED_LAST": ("STK",),
     "AGGTRADES": ("STK",),
     "OPTION_IMPLIED_VOLATILITY": ("STK", "IND"),
     "HISTORICAL_VOLATILITY": ("STK", "IND"),
     "FEE_RATE": ("STK",),
 }
-QUOTED = ("STK", "OPT", "FUT", "CASH")
+QUOTED = ("STK", "OPT", "FUT", "CASH", "BOND")
 WRONG_TIME = (
     "End Date/Time: The date, time, or time-zone entered is invalid. The correct format is "
     "yyyymmdd hh:mm:ss xx/xxxx where yyyymmdd and xx/xxxx are optional. E.g.: 20031126 15:59:00 "

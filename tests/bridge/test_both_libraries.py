@@ -21,6 +21,7 @@ TESTS = (
     "tests/bridge/tws/test_day.py",
     "tests/bridge/tws/test_values.py",
     "tests/bridge/market/test_futures_options.py",
+    "tests/bridge/market/test_bonds.py",
     "tests/bridge/orders/test_quarantine.py",
     "tests/bridge/orders/test_wire_codes.py",
     "tests/bridge/orders/test_wire_property.py",

@@ -58,9 +58,9 @@ def test_a_stock_is_found_by_isin_and_cusip() -> None:
 
 def test_made_up_identifiers_have_their_check_digits_and_are_unique() -> None:
     stocks = [each.contract for each in CATALOG.instruments.values()]
-    american = {each.symbol: each for each in stocks if each.currency == "USD"}
+    american = {each.con_id: each for each in stocks if each.currency == "USD"}
     cusips = {dict(identifiers.of(each)).get("CUSIP") for each in american.values()} - {None}
-    assert len(cusips) == sum(each.sec_type == "STK" for each in american.values())
+    assert len(cusips) == sum(each.sec_type in {"STK", "BOND"} for each in american.values())
     for cusip in cusips:
         assert cusip is not None
         assert identifiers.check_digit(cusip[:8]) == int(cusip[8])
