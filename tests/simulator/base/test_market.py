@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simulator.clock import EASTERN
+from simulator.contracts.bonds import BONDS
 from simulator.contracts.catalog import AmbiguousError, Catalog, NotFoundError
 from simulator.contracts.contract import Query
 from simulator.market import bars, options, periods
@@ -260,4 +261,5 @@ def test_a_wrong_end_is_refused(text: str) -> None:
 def test_every_instrument_has_a_number_of_its_own() -> None:
     with (Path(bars.__file__).parents[1] / "contracts" / "instruments.csv").open() as source:
         numbers = [line.partition(",")[0] for line in source][1:]
-    assert len(set(numbers)) == len(numbers) == len(CATALOG.instruments)
+    assert len(set(numbers)) == len(numbers)
+    assert len(CATALOG.instruments) == len(numbers) + len(BONDS)
