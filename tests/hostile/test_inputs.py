@@ -28,7 +28,7 @@ TEXTS: tuple[Any, ...] = (
 )  # fmt: skip
 NUMBERS: tuple[Any, ...] = (
     -1, -0.0001, "1e400", "NaN", "Infinity", True, [], {}, "ten", 1e300, -1e300, "0x10", "1,000",
-    "1\0",
+    "1\0", "1",
 )  # fmt: skip
 ORDER = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "LMT", "limitPrice": 150.0}
 ORDER_FIELDS: dict[str, tuple[Any, ...]] = {
