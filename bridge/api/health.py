@@ -34,7 +34,13 @@ routes = RouteTable("health")
 
 BUSY_QUEUE = 100
 CONNECT_SECONDS = 5.0
-_DEGRADED = (State.UPSTREAM_LOST, State.STALLED, State.SESSION_CONFLICT, State.HALTED)
+_DEGRADED = (
+    State.UPSTREAM_LOST,
+    State.STALLED,
+    State.SESSION_CONFLICT,
+    State.READ_ONLY,
+    State.HALTED,
+)
 
 
 class Ping(Answer):

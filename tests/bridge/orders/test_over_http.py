@@ -407,6 +407,7 @@ def test_a_gateway_that_is_read_only_is_read_and_not_ready_for_orders_unless_tha
         assert ready.status_code == (200 if wanted else 503)
         if not wanted:
             assert ready.json()["state"] == "read-only"
+            assert desk.bridge.get("/health").json()["status"] == "degraded"
             assert "gateway.read_only: false" in desk.bridge.get("/health").json()["nextAction"]
         answer = desk.place(**RESTING)
         problem = answer.json()
