@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infrastructure.plan import Observed, ObservedFile, ObservedService, compute, desired
+from infrastructure.render.model import RenderedFile
 from tests.deploy.conftest import rendered
 
 if TYPE_CHECKING:
@@ -193,3 +194,21 @@ def test_who_is_asked_for_approval(make: Callable[..., Target]) -> None:
     found = compute(desired(target, rendered(target)), Observed())
     assert not found.two_factor_expected
     assert "two_factor.asked" in found.two_factor_reason
+
+
+def test_a_file_that_no_service_reads_is_pushed_and_touches_no_service(
+    make: Callable[..., Target],
+) -> None:
+    target = make()
+    before = rendered(target)
+    loose = RenderedFile("notes.txt", b"one")
+    changed = dataclasses.replace(loose, content=b"two")
+    was = observe(dataclasses.replace(before, files=(*before.files, loose)))
+    now = dataclasses.replace(before, id="another", files=(*before.files, changed))
+    found = compute(desired(target, now), was)
+    assert set(actions(found).values()) == {"unchanged"}
+    assert found.file_changes == ("notes.txt",)
+    assert found.changed
+    assert [step.kind for step in found.steps] == ["push"]
+    same = dataclasses.replace(now, files=(*before.files, loose))
+    assert not compute(desired(target, same), was).changed

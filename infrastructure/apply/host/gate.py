@@ -10,7 +10,7 @@ import contextlib
 import queue
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge.login import words
 from infrastructure.apply.host.wire import Cancelled
@@ -44,6 +44,29 @@ class WaitingForPerson(Exception):  # noqa: N818
         super().__init__(self.told)
 
 
+class Clock(Protocol):
+    """What passes while the gate waits; the module `time` is one."""
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Returns after so many seconds."""
+
+
+class Questions(Protocol):
+    """What is asked over the network; the module `health.probes` does."""
+
+    def ready(self, address: str, port: int, key: str) -> tuple[int, Any]:
+        """The status (0: no answer) and the decoded body of the bridge's `/ready`."""
+
+    def caddy(self, address: str, port: int, name: str) -> tuple[bool, str]:
+        """Whether Caddy passes a request on, and if not, why."""
+
+
 class Gate:
     """One look at a stack until it is healthy, or is not going to be.
 
@@ -52,7 +75,8 @@ class Gate:
     `seconds` is the budget for everything but the wait for a person. `since`: a login from before
     this moment does not count (the gateway was told to restart inside its container).
     `on_waiting` is called when the wait for a person begins. `key` reads the bridge's first key, to
-    whose holder the bridge says why it is not ready.
+    whose holder the bridge says why it is not ready. `clock` and `questions` replace this machine's
+    time and network; the containers are seen through `runtime` alone.
     """
 
     def __init__(
@@ -64,20 +88,26 @@ class Gate:
         since: str = "",
         on_waiting: Callable[[Login], None] = lambda _: None,
         key: Callable[[], str] = str,
+        *,
+        clock: Clock | None = None,
+        questions: Questions = probes,
     ) -> None:
         self._runtime = runtime
         self._wire = wire
         self._checks = checks
-        self._deadline = time.monotonic() + seconds
+        self._clock: Clock = clock or time
+        self._questions = questions
+        self._deadline = self._clock.monotonic() + seconds
         self._seconds = seconds
         self._since = since
         self._on_waiting = on_waiting
         self._key = key
-        self._looked = 0.0
+        self._looked = float("-inf")
         self._containers: dict[str, Container] = {}
         self._restarts: dict[str, int] = {}
         self._logins = Logins([])
         self._told = ""
+        self._asked = False
         self._waited, self._polled = 0.0, 0.0
 
     def run(self, seen: dict[str, Container] | None = None) -> None:
@@ -115,7 +145,7 @@ class Gate:
         self._stage("bridge", "connecting", "connecting to the gateway")
         while True:
             address, port = reach(self._containers["bridge"], check["port"])
-            status, body = probes.ready(address, port, self._key())
+            status, body = self._questions.ready(address, port, self._key())
             state = body.get("state", "") if isinstance(body, dict) else ""
             if status == 200 or state == "halted":
                 self._stage("bridge", "connected", "bridge connected")
@@ -133,7 +163,7 @@ class Gate:
     def _caddy(self, check: dict[str, Any]) -> None:
         """Passes requests on; with a public name, its certificate may still be on the way."""
         while True:
-            passed, reason = probes.caddy(check["address"], check["port"], check["name"])
+            passed, reason = self._questions.caddy(check["address"], check["port"], check["name"])
             if passed:
                 self._stage("caddy", "serving", f"Caddy serves on port {check['port']}")
                 return
@@ -173,7 +203,7 @@ class Gate:
 
     def _look_at_login(self, name: str, follower: Follower) -> Login:
         """The session that is farthest from logged in; what is new of it is told."""
-        now = time.time()
+        now = self._clock.time()
         for line in follower.lines():
             self._logins.feed(line, now)
             self._wire.emit("log", service=name, line=line)
@@ -211,11 +241,12 @@ class Gate:
 
         One budget for all that is asked: a dialog that opens again begins no new one.
         """
-        now = time.monotonic()
+        now = self._clock.monotonic()
         passed, self._polled = now - (self._polled or now), now
         if login.state not in (words.WAITING_2FA, words.BLOCKED):
             return False
-        if not self._waited:
+        if not self._asked:  # one that waits at the first look has not waited for any time yet
+            self._asked = True
             self._on_waiting(login)
         self._waited += passed
         self._deadline += passed
@@ -247,10 +278,10 @@ class Gate:
 
     def _look(self, seen: dict[str, Container] | None = None) -> None:
         """Reads the containers' states anew after a while, and fails when one has ended."""
-        if time.monotonic() - self._looked < LOOK:
+        if self._clock.monotonic() - self._looked < LOOK:
             return
         self._containers = seen or serving(self._runtime.containers())
-        self._looked = time.monotonic()
+        self._looked = self._clock.monotonic()
         for name in self._checks:
             container = self._containers.get(name)
             if container is None:
@@ -285,7 +316,7 @@ class Gate:
         sessions = self._checks["gateway"].get("sessions", ())
         logins = Logins(sessions, moment(container.since) if container.running else 0.0)
         logins.read(self._runtime.login_facts())
-        now = time.time()
+        now = self._clock.time()
         for line in tail.splitlines():
             logins.feed(line, now)
         login = logins.worst(now)
@@ -303,7 +334,7 @@ class Gate:
                 raise WaitingForPerson(login) from None
             raise
         self._look()
-        if charge and time.monotonic() > self._deadline:
+        if charge and self._clock.monotonic() > self._deadline:
             log = self._runtime.log(self._containers[name], LONG_TAIL if login else TAIL)
             text = f"{late} within {self._seconds:.0f} s" + (f": {reason}" if reason else "")
             trouble = login.trouble if login else None
@@ -313,7 +344,7 @@ class Gate:
                 trouble.hint if trouble else "up --wait SECONDS gives it more time",
                 excerpt(log) if login else log,
             )
-        time.sleep(POLL)
+        self._clock.sleep(POLL)
 
 
 def reach(bridge: Container, published: int | None) -> tuple[str, int]:

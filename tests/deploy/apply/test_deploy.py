@@ -1,5 +1,7 @@
 """What a deploy does to containers, in which order, and how it puts things back."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,26 @@ def test_a_restore_that_is_not_what_it_was_is_not_called_restored(store: Store) 
     with pytest.raises(HostFailure) as caught:
         deploy_slow(store, runtime)
     assert not caught.value.restored
+
+
+@pytest.mark.parametrize("changed", ["hash", "image_id"])
+def test_a_restore_verifies_that_the_same_runs_as_before(store: Store, changed: str) -> None:
+    """That the old container answers is not enough: it could run another configuration or image."""
+
+    class Other(FakeRuntime):
+        def start(self, containers: Sequence[Container]) -> None:
+            super().start(containers)
+            for index, one in enumerate(self.existing):
+                if one in containers and one.id == "bridge-1":
+                    self.existing[index] = dataclasses.replace(one)
+                    setattr(self.existing[index], changed, "another")
+
+    runtime, wire = Other(*map(running, NAMES)), FakeWire()
+    runtime.healthy["bridge-2"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"}, wire)
+    assert not caught.value.restored
+    assert "bridge is not what it was before" in wire.told()
 
 
 def deploy_slow(store: Store, runtime: FakeRuntime) -> None:
