@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up down test check format engine bench vm-test lock
+.PHONY: help setup setup-dev up down test check format engine bench soak vm-test lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ engine:  ## Debian/Ubuntu, root: install and start what the engine tests need
 
 bench: setup-dev  ## measure every figure beside its alternative
 	@.venv/bin/python -m bench
+
+soak: setup-dev  ## kill the bridge 500 times at named points (KILLS=500 SEED=20260213)
+	@GANGWAY_KILLS=$(or $(KILLS),500) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
+		.venv/bin/python -m pytest tests/bridge/orders/test_named_kills.py -q -s
 
 vm-test: setup-dev  ## a 1 GB virtual machine: prepare, reboot, power loss, memory
 	@scripts/vm-test

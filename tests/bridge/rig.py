@@ -120,6 +120,8 @@ class SimulatorProcess(Process):
 class BridgeProcess(Process):
     """`python -m bridge` on a free port, with an admin key."""
 
+    MODULE = "bridge"
+
     def __init__(self, folder: Path, tws_port: int, **env: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         key_file = folder / "admin.key"
@@ -133,7 +135,7 @@ class BridgeProcess(Process):
             "BRIDGE_ADMIN_KEY_FILE": str(key_file),
             **env,
         }
-        super().__init__("bridge", [], variables, folder / "bridge.log")
+        super().__init__(self.MODULE, [], variables, folder / "bridge.log")
         self.folder = folder
         self.url = f"http://127.0.0.1:{self._port()}"
         self.client = httpx.Client(

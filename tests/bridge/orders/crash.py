@@ -263,7 +263,8 @@ class Books:
         """A key's leg (whatever the attempt) is at the broker at most once."""
         legs = Counter(_leg(order["orderRef"]) for order in self.book["orders"])
         found = [f"sent {count} times: {leg}" for leg, count in legs.items() if count > 1]
-        changed = {order["brokerOrderId"] for order in self.orders if order["limitPrice"] == 2.0}
+        modified = {flow.order_id for flow in self.flows if flow.then == "modify"}
+        changed = {order["brokerOrderId"] for order in self.orders if order["orderId"] in modified}
         messages = Counter(
             request["orderId"]
             for request in self.book["requests"]

@@ -1,0 +1,142 @@
+"""`python -m tests.bridge.orders.killed_bridge`: the bridge, and one point at which it is killed.
+
+`GANGWAY_KILL_AT` is `POINT:TIMES`: the process sends itself SIGKILL when it has come to that point
+so many times. The product knows nothing of it: its own functions are wrapped from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from bridge import __main__ as program
+from bridge import halt_mark
+from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus
+from bridge.orders import sending, tracker
+from bridge.orders.changing import Changes
+from bridge.orders.halt import HaltSwitch
+from bridge.orders.placing import Placement
+from bridge.orders.sending import Sender
+from bridge.orders.tracker import Tracker
+from bridge.tws.wire import Wire
+
+_PLACE, _CANCEL = b"3\0", b"4\0"  # the first field of these messages
+_HEARD: Final[dict[type, str]] = {
+    OpenOrder: "order-heard",
+    OrderStatus: "status-heard",
+    Execution: "execution-heard",
+    CommissionReport: "commission-heard",
+}
+
+
+class _Executioner:
+    """Counts how often each point was passed."""
+
+    def __init__(self, asked: str) -> None:
+        self._point, _, times = asked.partition(":")
+        self._times = int(times or 1)
+        self._passed = Counter[str]()
+
+    def at(self, point: str) -> None:
+        """Called at every point; does not return from the one that was asked for."""
+        self._passed[point] += 1
+        if point == self._point and self._passed[point] == self._times:
+            os.write(2, b'{"event": "killed", "point": "%s"}\n' % point.encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wrap(owner: Any, name: str, before: Callable[..., None], after: Callable[..., None]) -> None:
+    inner = getattr(owner, name)
+
+    def plain(*given: Any, **named: Any) -> Any:
+        before(*given)
+        result = inner(*given, **named)
+        after(*given)
+        return result
+
+    async def waiting(*given: Any, **named: Any) -> Any:
+        before(*given)
+        result = await inner(*given, **named)
+        after(*given)
+        return result
+
+    setattr(owner, name, waiting if asyncio.iscoroutinefunction(inner) else plain)
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+def _arm(at: Callable[[str], None]) -> None:
+    def mark(owner: Any, name: str, before: str = "", after: str = "") -> None:
+        _wrap(
+            owner,
+            name,
+            (lambda *_: at(before)) if before else _nothing,
+            (lambda *_: at(after)) if after else _nothing,
+        )
+
+    mark(Sender, "_write_down", "order-not-noted", "order-noted")
+    mark(sending, "note_sending", "", "order-in-transaction")
+    mark(Placement, "place", "", "order-answered")
+    mark(Changes, "_reserve", "", "change-in-transaction")
+    mark(Changes, "_carry_out", "change-noted", "change-answered")
+    mark(Changes, "_noted", "cancel-not-noted", "cancel-noted")
+    mark(Changes, "_note_cancel", "", "cancel-in-transaction")
+    mark(Changes, "cancel", "", "cancel-answered")
+    mark(tracker, "absorb", "", "acknowledgement-in-transaction")
+    mark(Tracker, "_tell", "acknowledgement-kept", "acknowledgement-told")
+    mark(HaltSwitch, "keep", "halt-on", "halt-kept")
+    mark(HaltSwitch, "_store", "", "halt-in-transaction")
+    mark(halt_mark, "write", "", "halt-marked")
+    mark(Changes, "_cancel_each", "halt-cancelling", "halt-cancelled")
+    mark(HaltSwitch, "turn_off", "resume-begun", "resume-done")
+    mark(halt_mark, "remove", "resume-journaled", "")
+    _wrap(Tracker, "_said", lambda _, message: _heard(at, message), _nothing)
+    _wrap(
+        Wire,
+        "write",
+        lambda _, data: _writing(at, data, "unwritten"),
+        lambda wire, data: _written(at, wire, data),
+    )
+
+
+def _heard(at: Callable[[str], None], message: object) -> None:
+    if isinstance(message, OrderStatus) and "Cancelled" in message.status:
+        at("cancel-heard")
+    point = _HEARD.get(type(message))
+    if point is not None:
+        at(point)
+
+
+def _writing(at: Callable[[str], None], data: bytes, what: str) -> None:
+    kind = data[4:6]
+    if kind in {_PLACE, _CANCEL}:
+        at(f"{'order' if kind == _PLACE else 'cancel'}-{what}")
+
+
+def _written(at: Callable[[str], None], wire: Wire, data: bytes) -> None:
+    """The loop may hold the bytes back until its next round: before and after that."""
+    _writing(at, data, "written")
+    if data[4:6] in {_PLACE, _CANCEL}:
+        _sent(at, wire, data)
+
+
+def _sent(at: Callable[[str], None], wire: Wire, data: bytes, rounds: int = 0) -> None:
+    transport = wire._transport
+    if transport is None:
+        return
+    if rounds and not transport.get_write_buffer_size():
+        _writing(at, data, "sent")
+        return
+    asyncio.get_running_loop().call_soon(_sent, at, wire, data, rounds + 1)
+
+
+if __name__ == "__main__":
+    _arm(_Executioner(os.environ.get("GANGWAY_KILL_AT", "")).at)
+    sys.exit(program.main(sys.argv[1:]))
