@@ -17,10 +17,15 @@ def help_text() -> str:
     """What typer prints for `./deploy.py --help`, 80 columns wide."""
     from infrastructure.cli.app import app
 
+    before, printed = os.environ.get("COLUMNS"), io.StringIO()
     os.environ["COLUMNS"] = "80"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        app(["--help"], prog_name="deploy.py", standalone_mode=False)
+    try:
+        with contextlib.redirect_stdout(printed):
+            app(["--help"], prog_name="deploy.py", standalone_mode=False)
+    finally:
+        del os.environ["COLUMNS"]
+        if before is not None:
+            os.environ["COLUMNS"] = before
     return printed.getvalue()
 
 

@@ -65,7 +65,11 @@ class Sandbox:
         with subprocess.Popen(
             [sys.executable, str(self.project / "deploy.py"), *arguments],
             cwd=self.folder,
-            env={**os.environ, "GANGWAY_SANDBOX_DIR": str(self.folder), "PYTHONUTF8": "1"},
+            env={
+                **{name: value for name, value in os.environ.items() if name != "COLUMNS"},
+                "GANGWAY_SANDBOX_DIR": str(self.folder),
+                "PYTHONUTF8": "1",
+            },
             stdin=slave,
             stdout=slave,
             stderr=slave,
