@@ -6,6 +6,7 @@ Cosmic Ray finds and makes the mutants; runs with .venv-mutants, the tests with 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shlex
 import shutil
@@ -120,6 +121,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="gangway-mutants-") as folder:
         tree = Path(folder).resolve()
         copy(tree)
+        os.chdir(tree)  # Cosmic Ray runs the tests where it is: they must see the changed copy
         for name in options.packages or PACKAGES:
             if time.monotonic() > until:
                 print(f"{name}: not begun, the time is over", flush=True)
