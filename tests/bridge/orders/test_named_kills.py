@@ -65,6 +65,7 @@ SURVIVING = {"halt-marked", "halt-kept"}
 """Dead there, the bridge has left a halt that the next one must find."""
 KILLS = int(os.environ.get("GANGWAY_KILLS", len(POINTS)))
 KILLS_A_BOOK = 50
+KILLS_A_LULL = 8
 DEATH_SECONDS = 45.0
 HALT_SECONDS = 60.0
 
@@ -221,7 +222,10 @@ async def _through(
     flows: list[Flow] = []
     under_way: list[asyncio.Task[None]] = []
     try:
-        for point, times in plan:
+        for done, (point, times) in enumerate(plan):
+            if done % KILLS_A_LULL == 0:  # every client gets its answer, however slow the machine
+                await asyncio.to_thread(lives.begin)
+                await asyncio.gather(*under_way)
             await asyncio.to_thread(lives.begin, point, times)
             more, died = _work(len(flows) + 1, chance), asyncio.Event()
             flows += more
