@@ -24,7 +24,7 @@ from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.urgent import Urgent
 
 SENDING: Final = "sending"
-_ENTRY_SECONDS: Final = 0.5
+_ENTRY_SECONDS: Final = 0.1
 """How long an answer waits for its entry; one whose subject is not in the journal does not."""
 KNOWN_REFUSED, KNOWN_REFUSED_A_SECOND = 60.0, 1.0
 UNKNOWN_REFUSED, UNKNOWN_REFUSED_A_SECOND = 10.0, 0.1

@@ -22,7 +22,7 @@ from bridge.store.reserve import Reserve
 
 log = structlog.get_logger(__name__)
 
-WAIT_SECONDS: Final = 0.15
+WAIT_SECONDS: Final = 0.1
 _MOST_WAITING: Final = 2_000
 _MOST_UNDER_WAY: Final = 64
 

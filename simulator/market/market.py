@@ -239,8 +239,8 @@ class Market:
         return int(self.volume(contract, start, end, TRADE))
 
     def rounded(self, contract: Contract, value: float) -> float:
-        """A price on the contract's grid."""
-        return rules.nearest(contract, value)
+        """A price on the contract's grid, one step at least: nothing is traded for nothing."""
+        return max(rules.nearest(contract, value), contract.min_tick)
 
     def around(self, contract: Contract, middle: float) -> tuple[float, float]:
         """Bid and ask around a middle price, both on the grid; they move with it."""

@@ -109,7 +109,10 @@ class Connection(asyncio.Protocol):
     # incoming
 
     def _take_frames(self) -> None:
-        while self._preamble and not self._closing and not self.dead and not self._full:
+        waiting = self._waiting
+        while self._preamble and not self._closing and not self.dead:
+            if len(waiting) >= WAITING_LIMIT:
+                return
             body = self._next_frame()
             if body is None:
                 return
@@ -176,6 +179,8 @@ class Connection(asyncio.Protocol):
             self._warn(now)
             return False
         if self._paced:
+            if not self._rate.limit:
+                return True
             if self._waiting or not self._rate.room(now):
                 self._wait(fields, now)
                 return False

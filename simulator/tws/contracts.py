@@ -79,8 +79,9 @@ def request_contract_details(session: Session, fields: Reader) -> None:
     query = fields.contract()
     if fields.boolean():
         query = replace(query, include_expired=True)
-    if fields.more:
-        query = replace(query, sec_id_type=fields.text(), sec_id=fields.text())
+    sec_id_type, sec_id = (fields.text(), fields.text()) if fields.more else ("", "")
+    if sec_id:
+        query = replace(query, sec_id_type=sec_id_type, sec_id=sec_id)
     if query.sec_type not in SEC_TYPES and not (query.con_id or query.sec_id):
         session.error(request_id, 321, f"Error validating request.-'bW' : cause - {NO_KIND}")
         return

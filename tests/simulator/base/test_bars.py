@@ -106,6 +106,7 @@ def test_a_day_is_the_sum_of_its_hours_and_those_of_their_minutes(
 
 @settings(max_examples=20, deadline=None)
 @given(name=st.sampled_from(sorted(WORDS)), day=DAYS, minute=st.integers(0, 380))
+@example(name="SPXW P", day=date(2026, 12, 28), minute=5)  # it has expired, worthless
 def test_minutes_seconds_and_ticks_agree(name: str, day: date, minute: int) -> None:
     market, contract = Market(CATALOG, 1, "exchange"), found(name)
     span = calendar.regular(contract.sec_type, day)
