@@ -22,6 +22,7 @@ from bridge.orders.execution_desk import ExecutionDesk, ExecutionsPage, as_csv
 from bridge.orders.halt import Cancelling
 from bridge.orders.others import perm_id_of
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
+from bridge.orders.silence import HeartbeatView, SilenceWatch
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
 
@@ -314,6 +315,25 @@ def _moment(field: str, text: str) -> datetime | None:
 def _wants_csv(accept: str) -> bool:
     first = accept.split(",", 1)[0].split(";", 1)[0]
     return first.strip().lower() == "text/csv"
+
+
+_SILENCE = {409: "heartbeats are switched off (trading.cancel_when_silent)"}
+
+
+@routes.post("/trading/heartbeat", answer=HeartbeatView, scope=Scope.TRADE, statuses=_SILENCE)
+async def heartbeat(call: Call[None, None]) -> HeartbeatView:
+    """A client's sign of life; the first one arms `trading.cancel_when_silent` for its key.
+
+    When the next does not come in time, the open orders that open or enlarge a position are
+    cancelled, as a halt does; trading goes on.
+    """
+    return call.services[SilenceWatch].beat(call.principal.key_id)
+
+
+@routes.delete("/trading/heartbeat", answer=HeartbeatView, scope=Scope.TRADE)
+async def leave(call: Call[None, None]) -> HeartbeatView:
+    """The client leaves on purpose: its key is not watched any more, and nothing is cancelled."""
+    return call.services[SilenceWatch].leave(call.principal.key_id)
 
 
 @routes.get("/trading/halt", answer=HaltView)

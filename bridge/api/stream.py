@@ -7,21 +7,23 @@ from collections import Counter
 from contextlib import suppress
 from typing import Final
 
+import msgspec
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bridge.api import problems
 from bridge.api.auth import HEADER, address_of, authenticate_key, mark_known
-from bridge.api.errors import UnauthorizedError
+from bridge.api.errors import ForbiddenError, UnauthorizedError
 from bridge.api.health import health
 from bridge.api.keys import KeyRing
 from bridge.api.routing import Principal, RouteTable
 from bridge.api.scopes import Scope
 from bridge.errors import BridgeError, InvalidRequestError
+from bridge.orders.silence import SilenceWatch
 from bridge.services import Services
 from bridge.stream.desk import StreamDesk
 from bridge.stream.hub import Session
-from bridge.stream.protocol import Authenticate, Operation, Ping, Subscribe, decode
+from bridge.stream.protocol import Authenticate, Heartbeat, Operation, Ping, Subscribe, decode
 
 log = structlog.get_logger(__name__)
 routes = RouteTable("stream")
@@ -208,6 +210,7 @@ class _Connection:
         self._websocket = websocket
         self._desk = services[StreamDesk]
         self._clock = services.clock
+        self._principal = principal
         self._holder = principal.holder(address_of(websocket))
         self._ended = asyncio.Event()
         self._reason = ""
@@ -301,12 +304,22 @@ class _Connection:
         except BridgeError as error:
             self._desk.tell_error(self._session, error, wish.id)
 
+    def _heartbeat(self, wish: Heartbeat) -> None:
+        if self._principal.scope < Scope.TRADE:
+            raise ForbiddenError("a heartbeat needs a key of scope trade")
+        watch, key = self._services[SilenceWatch], self._principal.key_id
+        view = watch.leave(key) if wish.off else watch.beat(key)
+        members = msgspec.to_builtins(view)
+        self._desk.hub.tell(self._session, "heartbeat", id=wish.id, **members)
+
     async def _carry_out(self, wish: Operation) -> None:
         desk, session = self._desk, self._session
         if isinstance(wish, Authenticate):
             raise InvalidRequestError("this stream knows its key already")
         if isinstance(wish, Ping):
             desk.hub.tell(session, "pong", id=wish.id, at=self._clock.now())
+        elif isinstance(wish, Heartbeat):
+            self._heartbeat(wish)
         elif isinstance(wish, Subscribe):
             await desk.subscribe(session, wish)
         else:

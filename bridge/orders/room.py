@@ -31,6 +31,7 @@ from bridge.orders.reference import DeskReferences
 from bridge.orders.rules import TradingRules, load
 from bridge.orders.sending import Sender
 from bridge.orders.sequence import NumberSequence
+from bridge.orders.silence import SilenceWatch
 from bridge.orders.tracker import Tracker
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.worker import Tools
@@ -99,6 +100,19 @@ def install(services: Services) -> None:
     services.provide(ExecutionDesk, ExecutionDesk(database))
     alerts = services.provide(OrderAlerts, OrderAlerts(database, tracker, services.metrics))
 
+    note = services[TwsSession].link.diagnostics.note if TwsSession in services else _unnoted
+    silence = services.provide(
+        SilenceWatch,
+        SilenceWatch(
+            rules.cancel_when_silent,
+            services.environment.data_dir,
+            clock,
+            auditor,
+            changes.cancel_opening,
+            note,
+        ),
+    )
+    services.needs.append(silence.need)
     probe = services.provide(Probe, Probe(database, condition, urgent))
     watching: list[asyncio.Task[None]] = []
 
@@ -109,6 +123,9 @@ def install(services: Services) -> None:
         await tracker.start()
         await reconciler.start()
         watching.append(asyncio.create_task(probe.run(clock), name="journal-probe"))
+        if rules.cancel_when_silent is not None:
+            silence.load()
+            watching.append(asyncio.create_task(silence.run(), name="silence-watch"))
         watching.append(asyncio.create_task(_watch_mark(reconciler, clock), name="halt-mark-watch"))
 
     async def stop() -> None:
@@ -211,6 +228,10 @@ def _read_only_health(reconciler: Reconciler, rules: TradingRules) -> HealthOver
     if not reconciler.gateway_read_only or rules.read_only or rules.gateway_read_only:
         return None
     return HealthOverlay(state=ConnectionState.READ_ONLY, next_action=READ_ONLY_ACTION)
+
+
+def _unnoted(kind: str, **_: object) -> None:
+    """Where no session keeps a history."""
 
 
 async def _watch_mark(reconciler: Reconciler, clock: Clock) -> None:

@@ -98,6 +98,9 @@ class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     market_hours: Literal["off", "market-orders", "all"] = "off"
     """Which new orders are refused while the contract's market is closed."""
 
+    cancel_when_silent: float | None = None
+    """Seconds of silence after which what opens is cancelled, of clients that send heartbeats."""
+
     restart_guard_seconds: float = 120
     """No new order within this time before a planned restart."""
 

@@ -78,7 +78,13 @@ class Ping(_Operation, tag="ping"):
     """Answered by `pong`."""
 
 
-Operation = Authenticate | Subscribe | Unsubscribe | Ping
+class Heartbeat(_Operation, tag="heartbeat"):
+    """A sign of life for `trading.cancel_when_silent`; `off`: the client leaves on purpose."""
+
+    off: bool = False
+
+
+Operation = Authenticate | Subscribe | Unsubscribe | Ping | Heartbeat
 
 _decoder: Final[msgspec.json.Decoder[Operation]] = msgspec.json.Decoder(Operation)
 

@@ -58,6 +58,9 @@ class Trading(Section):
     """If set, only these accounts are traded."""
     market_hours: Literal["off", "market-orders", "all"] = "off"
     """Which new orders are refused while the contract's market is closed."""
+    cancel_when_silent: float | None = Field(default=None, ge=2, le=86_400)
+    """Seconds of silence of a client that sends heartbeats, after which what opens a position is
+    cancelled. Unset: never."""
     restart_guard_seconds: float = Field(default=120, ge=0)
     """No new order within this time before a planned restart of the gateway."""
     answer_within_seconds: float = Field(default=10, gt=0)

@@ -277,3 +277,13 @@ async def test_a_message_that_never_ends_is_ended(
         with pytest.raises(ConnectionClosed):
             await client.connection.send(endless())
         assert await client.closed() == 1008
+
+
+async def test_a_heartbeat_where_nobody_is_watched_is_told_so(room: Served) -> None:
+    async with room.stream() as client:
+        await client.next()
+        await client.say(op="heartbeat", id=7)
+        told = await client.next_of("error")
+        assert (told["code"], told["id"]) == ("heartbeat-off", 7)
+        await client.say(op="heartbeat", off=True, id=8)
+        assert (await client.next_of("heartbeat"))["armed"] is False

@@ -1,0 +1,180 @@
+"""`trading.cancel_when_silent`: what opens a position ends with a client that falls silent.
+
+A client arms it with its first heartbeat (`POST /trading/heartbeat`, or `{"op": "heartbeat"}` on
+the stream) and has to send the next within the set seconds, until it says that it leaves. Cancelled
+is what a halt cancels by default; orders that only close a position stay. Trading is not halted.
+
+Armed keys are kept in a file of their own, so that a restart of the bridge in between forgets
+nobody: each gets its whole time anew from the start, and whoever stays silent then is dealt with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from msgspec import Struct
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError, Kind
+from bridge.orders.auditing import Auditor, Caller
+from bridge.orders.changing import CancelResult
+from bridge.services import Need
+from bridge.store import files
+
+FILE_NAME: Final = "heartbeats.json"
+LOOK_SECONDS: Final = 0.5
+MOST_KEYS: Final = 256
+log = structlog.get_logger(__name__)
+
+
+class HeartbeatOffError(BridgeError):
+    """Nobody is watched: `trading.cancel_when_silent` is not set."""
+
+    code = "heartbeat-off"
+    kind = Kind.CONFLICT
+    next_step = "Set trading.cancel_when_silent in stack.yaml and deploy"
+
+
+class HeartbeatView(Struct, rename="camel", frozen=True, kw_only=True):
+    """Whether this key is watched, and until when it has to be heard again."""
+
+    armed: bool
+    silent_after_seconds: float | None = None
+    deadline: datetime | None = None
+    survives_restart: bool = True
+
+
+class SilenceWatch:
+    """Watches the keys that have sent a heartbeat.
+
+    Args:
+        seconds: the longest silence; None: switched off.
+        folder: where the armed keys are kept.
+        cancel: puts the cancels on the wire; raises `BridgeError` while there is no session.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None,
+        folder: Path,
+        clock: Clock,
+        auditor: Auditor,
+        cancel: Callable[[], Awaitable[CancelResult]],
+        tell: Callable[..., object],
+    ) -> None:
+        self._seconds = seconds
+        self._file = folder / FILE_NAME
+        self._clock = clock
+        self._auditor = auditor
+        self._cancel = cancel
+        self._tell = tell
+        self._due: dict[str, float] = {}
+        self._silent: dict[str, datetime] = {}  # dealt with, and not heard since
+        self._survives = True
+
+    def load(self) -> None:
+        """Arms those that were armed before; a file that cannot be read says that nobody was."""
+        if self._seconds is None:
+            return
+        try:
+            kept = json.loads(self._file.read_bytes())
+            keys = [str(each) for each in kept["armed"]][:MOST_KEYS]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log.error("heartbeats-unreadable", file=self._file.name, error=str(error)[:200])
+            return
+        until = self._clock.monotonic() + self._seconds
+        self._due = dict.fromkeys(keys, until)
+
+    def beat(self, key_id: str) -> HeartbeatView:
+        """A sign of life, which arms the key if it is not yet.
+
+        Raises:
+            HeartbeatOffError: nobody is watched.
+        """
+        if self._seconds is None:
+            raise HeartbeatOffError("heartbeats are switched off here")
+        fresh = key_id not in self._due
+        if fresh and len(self._due) >= MOST_KEYS:
+            raise HeartbeatOffError(f"{MOST_KEYS} keys are watched already", retry_after=60.0)
+        self._due[key_id] = self._clock.monotonic() + self._seconds
+        self._silent.pop(key_id, None)
+        if fresh:
+            self._keep()
+            self._tell("heartbeat-armed", key=key_id, seconds=self._seconds)
+        return HeartbeatView(
+            armed=True,
+            silent_after_seconds=self._seconds,
+            deadline=self._clock.now() + timedelta(seconds=self._seconds),
+            survives_restart=self._survives,
+        )
+
+    def leave(self, key_id: str) -> HeartbeatView:
+        """The client leaves on purpose: nothing is cancelled for it."""
+        if self._due.pop(key_id, None) is not None:
+            self._keep()
+            self._tell("heartbeat-off", key=key_id)
+        self._silent.pop(key_id, None)
+        return HeartbeatView(armed=False, survives_restart=self._survives)
+
+    async def look(self) -> None:
+        """Deals with who is overdue; one that could not be dealt with is tried at the next look."""
+        now = self._clock.monotonic()
+        overdue = [key for key, until in self._due.items() if until <= now]
+        if not overdue:
+            return
+        try:
+            result = await self._cancel()
+        except BridgeError as error:
+            log.error("silent-client-not-dealt-with", keys=overdue, reason=error.detail)
+            return
+        if result.failed:
+            log.error("silent-client-not-dealt-with", keys=overdue, orders=result.failed)
+            return
+        for key in overdue:
+            if self._due.get(key, now + 1) > now:
+                continue  # heard again meanwhile: watched on
+            del self._due[key]
+            self._silent[key] = self._clock.now()
+            detail = {"cancelled": list(result.requested), "kept": list(result.kept)}
+            self._tell("client-silent", key=key, **detail)
+            log.error("client-silent", key=key, **detail)
+            await self._auditor.note(Caller(key, ""), "trading.silence", key, detail, "ok")
+        self._keep()
+
+    def need(self) -> Need | None:
+        """What a person should know: who fell silent and has not come back."""
+        if not self._silent:
+            return None
+        names = ", ".join(sorted(self._silent))
+        return Need(
+            code="client-silent",
+            message=f"A client fell silent ({names}): its opening orders were cancelled",
+            next_step="Look after the client; its next heartbeat, or DELETE /trading/heartbeat"
+            " with its key, ends this",
+        )
+
+    async def run(self) -> None:
+        """Looks for ever; a look that fails is no end."""
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                log.exception("silence-watch-failed")
+            await self._clock.sleep(LOOK_SECONDS)
+
+    def _keep(self) -> None:
+        content: dict[str, Any] = {"armed": sorted(self._due)}
+        try:
+            files.replace(self._file, json.dumps(content).encode(), durable=True)
+        except OSError as error:
+            self._survives = False
+            log.error("heartbeats-not-kept", error=error.strerror)
+        else:
+            self._survives = True

@@ -1,0 +1,189 @@
+"""A client that sends heartbeats and falls silent: what opens a position is cancelled, once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.orders.changing import CancelResult
+from bridge.orders.silence import FILE_NAME, HeartbeatOffError, SilenceWatch
+from bridge.tws.errors import NotConnectedError
+from tests.bridge.rig import BridgeProcess, SimulatorProcess
+from tests.bridge.wound import WoundClock
+
+SECONDS = 10.0
+
+
+class Noted:
+    """Stands where the audit log does."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Any, ...]] = []
+
+    async def note(self, *entry: Any) -> None:
+        self.entries.append(entry)
+
+
+class Broker:
+    """Takes cancels, or is away."""
+
+    def __init__(self) -> None:
+        self.cancels = 0
+        self.away = False
+        self.failing = False
+
+    async def cancel(self) -> CancelResult:
+        if self.away:
+            raise NotConnectedError("away")
+        self.cancels += 1
+        return CancelResult(requested=("o1",), failed=("o2",) if self.failing else (), kept=("o3",))
+
+
+class Watched:
+    def __init__(self, folder: Path, clock: WoundClock | None = None, seconds: Any = SECONDS):
+        self.clock, self.broker, self.noted = clock or WoundClock(), Broker(), Noted()
+        self.told: list[str] = []
+        self.watch = SilenceWatch(
+            seconds,
+            folder,
+            self.clock,
+            self.noted,  # type: ignore[arg-type]
+            self.broker.cancel,
+            lambda kind, **_: self.told.append(kind),
+        )
+        self.watch.load()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+async def test_silence_is_dealt_with_once_and_a_heartbeat_ends_it(made: Watched) -> None:
+    view = made.watch.beat("bot")
+    assert (view.armed, view.silent_after_seconds, view.survives_restart) == (True, SECONDS, True)
+    made.clock.advance(SECONDS - 0.1)
+    await made.watch.look()
+    assert made.broker.cancels == 0
+    made.clock.advance(0.2)
+    for _ in range(3):
+        await made.watch.look()
+    assert made.broker.cancels == 1
+    assert made.told == ["heartbeat-armed", "client-silent"]
+    [(_, action, target, detail, result)] = made.noted.entries
+    assert (action, target, result) == ("trading.silence", "bot", "ok")
+    assert detail == {"cancelled": ["o1"], "kept": ["o3"]}
+    need = made.watch.need()
+    assert need
+    assert "(bot)" in need.message
+    made.watch.beat("bot")
+    assert made.watch.need() is None
+
+
+async def test_each_heartbeat_gives_the_whole_time_anew(made: Watched) -> None:
+    for _ in range(20):
+        made.watch.beat("bot")
+        made.clock.advance(SECONDS - 1)
+        await made.watch.look()
+    assert made.broker.cancels == 0
+
+
+async def test_who_leaves_or_never_came_is_not_watched(made: Watched) -> None:
+    made.watch.beat("bot")
+    assert made.watch.leave("bot").armed is False
+    made.watch.leave("other")
+    made.clock.advance(SECONDS * 5)
+    await made.watch.look()
+    assert made.broker.cancels == 0
+
+
+@pytest.mark.parametrize("trouble", ["away", "failing"])
+async def test_what_could_not_be_sent_is_tried_again(made: Watched, trouble: str) -> None:
+    made.watch.beat("bot")
+    setattr(made.broker, trouble, True)
+    made.clock.advance(SECONDS + 1)
+    await made.watch.look()
+    assert "client-silent" not in made.told
+    setattr(made.broker, trouble, False)
+    await made.watch.look()
+    assert "client-silent" in made.told
+
+
+async def test_a_restart_forgets_nobody_and_gives_the_whole_time(tmp_path: Path) -> None:
+    before = Watched(tmp_path)
+    before.watch.beat("bot")
+    before.watch.beat("phone")
+    before.watch.leave("phone")
+    after = Watched(tmp_path)
+    after.clock.advance(SECONDS - 0.1)
+    await after.watch.look()
+    assert after.broker.cancels == 0
+    after.clock.advance(0.2)
+    await after.watch.look()
+    assert after.broker.cancels == 1
+    last = Watched(tmp_path)
+    last.clock.advance(SECONDS * 2)
+    await last.watch.look()
+    assert last.broker.cancels == 0  # it was dealt with before the restart
+
+
+def test_where_it_cannot_be_kept_the_answer_says_so(made: Watched, tmp_path: Path) -> None:
+    (tmp_path / f"{FILE_NAME}.new").mkdir()
+    assert made.watch.beat("bot").survives_restart is False
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"armed": 3}', "\0\0"])
+def test_a_damaged_file_is_no_end(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE_NAME).write_text(content)
+    assert Watched(tmp_path).watch.beat("bot").armed
+
+
+def test_switched_off_nobody_can_arm_it(tmp_path: Path) -> None:
+    with pytest.raises(HeartbeatOffError):
+        Watched(tmp_path, seconds=None).watch.beat("bot")
+
+
+def test_over_http_and_after_a_kill(tmp_path: Path) -> None:
+    """A real bridge: its client falls silent, and so it does across a SIGKILL of the bridge."""
+    rules = tmp_path / "trading.json"
+    rules.write_text(json.dumps({"cancel_when_silent": 2}))
+    simulator = SimulatorProcess(tmp_path / "simulator.log")
+    order = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "LMT", "tif": "GTC"}
+
+    def start() -> BridgeProcess:
+        made = BridgeProcess(tmp_path / "bridge", simulator.port, BRIDGE_TRADING_FILE=str(rules))
+        made.wait_for("ready")
+        return made
+
+    def working() -> int:
+        book = simulator.control.get("/book").json()["orders"]
+        return sum(each["status"] in {"Submitted", "PreSubmitted"} for each in book)
+
+    async def none_works() -> None:
+        async with asyncio.timeout(20):
+            while working():
+                await asyncio.sleep(0.1)
+
+    bridge = start()
+    try:
+        price = round(bridge.get("/quote/AAPL").json()["bid"]["value"] * 0.95, 2)
+        for key in ("1", "2"):
+            assert bridge.client.post("/trading/heartbeat").json()["armed"] is True
+            body = {**order, "limitPrice": price}
+            headers = {"Idempotency-Key": key}
+            assert bridge.client.post("/order", json=body, headers=headers).status_code == 201
+            if key == "2":
+                bridge.stop(signal.SIGKILL)
+                bridge = start()
+            asyncio.run(none_works())
+            assert bridge.get("/health").json()["needs"][0]["code"] == "client-silent"
+        assert bridge.client.delete("/trading/heartbeat").json()["armed"] is False
+        assert bridge.get("/health").json()["needs"] == []
+    finally:
+        bridge.stop()
+        simulator.stop()
