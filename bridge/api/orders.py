@@ -327,13 +327,13 @@ async def heartbeat(call: Call[None, None]) -> HeartbeatView:
     When the next does not come in time, the open orders that open or enlarge a position are
     cancelled, as a halt does; trading goes on.
     """
-    return call.services[SilenceWatch].beat(call.principal.key_id)
+    return await call.services[SilenceWatch].beat(call.principal.key_id)
 
 
 @routes.delete("/trading/heartbeat", answer=HeartbeatView, scope=Scope.TRADE)
 async def leave(call: Call[None, None]) -> HeartbeatView:
     """The client leaves on purpose: its key is not watched any more, and nothing is cancelled."""
-    return call.services[SilenceWatch].leave(call.principal.key_id)
+    return await call.services[SilenceWatch].leave(call.principal.key_id)
 
 
 @routes.get("/trading/halt", answer=HaltView)

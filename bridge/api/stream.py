@@ -304,11 +304,11 @@ class _Connection:
         except BridgeError as error:
             self._desk.tell_error(self._session, error, wish.id)
 
-    def _heartbeat(self, wish: Heartbeat) -> None:
+    async def _heartbeat(self, wish: Heartbeat) -> None:
         if self._principal.scope < Scope.TRADE:
             raise ForbiddenError("a heartbeat needs a key of scope trade")
         watch, key = self._services[SilenceWatch], self._principal.key_id
-        view = watch.leave(key) if wish.off else watch.beat(key)
+        view = await (watch.leave(key) if wish.off else watch.beat(key))
         members = msgspec.to_builtins(view)
         self._desk.hub.tell(self._session, "heartbeat", id=wish.id, **members)
 
@@ -319,7 +319,7 @@ class _Connection:
         if isinstance(wish, Ping):
             desk.hub.tell(session, "pong", id=wish.id, at=self._clock.now())
         elif isinstance(wish, Heartbeat):
-            self._heartbeat(wish)
+            await self._heartbeat(wish)
         elif isinstance(wish, Subscribe):
             await desk.subscribe(session, wish)
         else:

@@ -10,11 +10,12 @@ nobody: each gets its whole time anew from the start, and whoever stays silent t
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from msgspec import Struct
@@ -28,6 +29,7 @@ from bridge.store import files
 
 FILE_NAME: Final = "heartbeats.json"
 LOOK_SECONDS: Final = 0.5
+KEEP_SECONDS: Final = 1.0
 MOST_KEYS: Final = 256
 log = structlog.get_logger(__name__)
 
@@ -76,6 +78,7 @@ class SilenceWatch:
         self._due: dict[str, float] = {}
         self._silent: dict[str, datetime] = {}  # dealt with, and not heard since
         self._survives = True
+        self._keeping = asyncio.Lock()
 
     def load(self) -> None:
         """Arms those that were armed before; a file that cannot be read says that nobody was."""
@@ -92,7 +95,7 @@ class SilenceWatch:
         until = self._clock.monotonic() + self._seconds
         self._due = dict.fromkeys(keys, until)
 
-    def beat(self, key_id: str) -> HeartbeatView:
+    async def beat(self, key_id: str) -> HeartbeatView:
         """A sign of life, which arms the key if it is not yet.
 
         Raises:
@@ -106,7 +109,7 @@ class SilenceWatch:
         self._due[key_id] = self._clock.monotonic() + self._seconds
         self._silent.pop(key_id, None)
         if fresh:
-            self._keep()
+            await self._keep()
             self._tell("heartbeat-armed", key=key_id, seconds=self._seconds)
         return HeartbeatView(
             armed=True,
@@ -115,10 +118,10 @@ class SilenceWatch:
             survives_restart=self._survives,
         )
 
-    def leave(self, key_id: str) -> HeartbeatView:
+    async def leave(self, key_id: str) -> HeartbeatView:
         """The client leaves on purpose: nothing is cancelled for it."""
         if self._due.pop(key_id, None) is not None:
-            self._keep()
+            await self._keep()
             self._tell("heartbeat-off", key=key_id)
         self._silent.pop(key_id, None)
         return HeartbeatView(armed=False, survives_restart=self._survives)
@@ -146,7 +149,7 @@ class SilenceWatch:
             self._tell("client-silent", key=key, **detail)
             log.error("client-silent", key=key, **detail)
             await self._auditor.note(Caller(key, ""), "trading.silence", key, detail, "ok")
-        self._keep()
+        await self._keep()
 
     def need(self) -> Need | None:
         """What a person should know: who fell silent and has not come back."""
@@ -169,12 +172,14 @@ class SilenceWatch:
                 log.exception("silence-watch-failed")
             await self._clock.sleep(LOOK_SECONDS)
 
-    def _keep(self) -> None:
-        content: dict[str, Any] = {"armed": sorted(self._due)}
+    async def _keep(self) -> None:
+        """Off the loop and bounded: a disk that hangs holds up no heartbeat and no order."""
         try:
-            files.replace(self._file, json.dumps(content).encode(), durable=True)
-        except OSError as error:
+            async with asyncio.timeout(KEEP_SECONDS), self._keeping:  # the newest is written last
+                text = json.dumps({"armed": sorted(self._due)}).encode()
+                await asyncio.to_thread(files.replace, self._file, text, durable=True)
+        except (OSError, TimeoutError) as error:
             self._survives = False
-            log.error("heartbeats-not-kept", error=error.strerror)
+            log.error("heartbeats-not-kept", error=str(error) or "the disk does not answer")
         else:
             self._survives = True

@@ -65,7 +65,7 @@ def made(tmp_path: Path) -> Watched:
 
 
 async def test_silence_is_dealt_with_once_and_a_heartbeat_ends_it(made: Watched) -> None:
-    view = made.watch.beat("bot")
+    view = await made.watch.beat("bot")
     assert (view.armed, view.silent_after_seconds, view.survives_restart) == (True, SECONDS, True)
     made.clock.advance(SECONDS - 0.1)
     await made.watch.look()
@@ -81,22 +81,22 @@ async def test_silence_is_dealt_with_once_and_a_heartbeat_ends_it(made: Watched)
     need = made.watch.need()
     assert need
     assert "(bot)" in need.message
-    made.watch.beat("bot")
+    await made.watch.beat("bot")
     assert made.watch.need() is None
 
 
 async def test_each_heartbeat_gives_the_whole_time_anew(made: Watched) -> None:
     for _ in range(20):
-        made.watch.beat("bot")
+        await made.watch.beat("bot")
         made.clock.advance(SECONDS - 1)
         await made.watch.look()
     assert made.broker.cancels == 0
 
 
 async def test_who_leaves_or_never_came_is_not_watched(made: Watched) -> None:
-    made.watch.beat("bot")
-    assert made.watch.leave("bot").armed is False
-    made.watch.leave("other")
+    await made.watch.beat("bot")
+    assert (await made.watch.leave("bot")).armed is False
+    await made.watch.leave("other")
     made.clock.advance(SECONDS * 5)
     await made.watch.look()
     assert made.broker.cancels == 0
@@ -104,7 +104,7 @@ async def test_who_leaves_or_never_came_is_not_watched(made: Watched) -> None:
 
 @pytest.mark.parametrize("trouble", ["away", "failing"])
 async def test_what_could_not_be_sent_is_tried_again(made: Watched, trouble: str) -> None:
-    made.watch.beat("bot")
+    await made.watch.beat("bot")
     setattr(made.broker, trouble, True)
     made.clock.advance(SECONDS + 1)
     await made.watch.look()
@@ -116,9 +116,9 @@ async def test_what_could_not_be_sent_is_tried_again(made: Watched, trouble: str
 
 async def test_a_restart_forgets_nobody_and_gives_the_whole_time(tmp_path: Path) -> None:
     before = Watched(tmp_path)
-    before.watch.beat("bot")
-    before.watch.beat("phone")
-    before.watch.leave("phone")
+    await before.watch.beat("bot")
+    await before.watch.beat("phone")
+    await before.watch.leave("phone")
     after = Watched(tmp_path)
     after.clock.advance(SECONDS - 0.1)
     await after.watch.look()
@@ -132,20 +132,20 @@ async def test_a_restart_forgets_nobody_and_gives_the_whole_time(tmp_path: Path)
     assert last.broker.cancels == 0  # it was dealt with before the restart
 
 
-def test_where_it_cannot_be_kept_the_answer_says_so(made: Watched, tmp_path: Path) -> None:
+async def test_where_it_cannot_be_kept_the_answer_says_so(made: Watched, tmp_path: Path) -> None:
     (tmp_path / f"{FILE_NAME}.new").mkdir()
-    assert made.watch.beat("bot").survives_restart is False
+    assert (await made.watch.beat("bot")).survives_restart is False
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"armed": 3}', "\0\0"])
-def test_a_damaged_file_is_no_end(tmp_path: Path, content: str) -> None:
+async def test_a_damaged_file_is_no_end(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
-    assert Watched(tmp_path).watch.beat("bot").armed
+    assert (await Watched(tmp_path).watch.beat("bot")).armed
 
 
-def test_switched_off_nobody_can_arm_it(tmp_path: Path) -> None:
+async def test_switched_off_nobody_can_arm_it(tmp_path: Path) -> None:
     with pytest.raises(HeartbeatOffError):
-        Watched(tmp_path, seconds=None).watch.beat("bot")
+        await Watched(tmp_path, seconds=None).watch.beat("bot")
 
 
 def test_over_http_and_after_a_kill(tmp_path: Path) -> None:
