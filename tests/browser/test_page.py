@@ -96,6 +96,25 @@ def test_the_halt_button_has_the_focus_again_after_its_dialog(
     assert sandbox.get("/trading/halt")["halted"] is False
 
 
+def test_the_halt_button_does_what_the_verdict_says(status: Page, sandbox: Sandbox) -> None:
+    """Also while what it knows of the halt is older than the state that the stream brought."""
+    old = {"halted": False, "reason": None, "since": None, "by": None}
+
+    def stale(route: Route) -> None:
+        if route.request.method == "GET":
+            route.fulfill(json=old)
+        else:
+            route.continue_()
+
+    status.route("**/trading/halt", stale)
+    sandbox.post("/trading/halt", {"reason": "test", "keepOrders": True})
+    wait_for_state(status, "halted")
+    status.locator("#halt").click()
+    status.get_by_role("dialog").get_by_role("button", name="Resume trading").click()
+    wait_for_state(status, "ready")
+    assert sandbox.get("/trading/halt")["halted"] is False
+
+
 def test_a_dropped_socket_is_named_as_the_last_disconnect(status: Page) -> None:
     status.locator("[data-fault='rst']").click()
     expect(status.locator("#cause")).not_to_contain_text("none on record")

@@ -105,6 +105,14 @@ class Sandbox:
         with urllib.request.urlopen(request, timeout=15) as answer:
             return json.load(answer)
 
+    def resume(self) -> None:
+        """Lets orders through again, whatever halted trading."""
+        request = urllib.request.Request(
+            f"{self.address}/trading/halt", headers={"X-API-KEY": self.key}, method="DELETE"
+        )
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            answer.read()
+
     def fault(self, name: str | None, seconds: float | None = None) -> None:
         """Starts a fault of the simulator, or ends all."""
         address = f"http://127.0.0.1:{self.ports['control']}/faults"

@@ -5,7 +5,7 @@ import { confirmed, find, toast } from "./elements.js";
 import { contract } from "./format.js";
 import { drawFaults, noteState, plainly } from "./faults.js";
 import { OLD_AFTER, Stream } from "./stream.js";
-import { showFreshness, showHeartbeat, showHealth, showPortal, showTimeline, showTrading } from "./view.js";
+import { isHalted, showFreshness, showHeartbeat, showHealth, showPortal, showTimeline, showTrading } from "./view.js";
 
 const SLOW = 15_000;
 const BEATS = 60;
@@ -57,7 +57,11 @@ function tell(problem) {
 
 function hear(message) {
   if (message.type === "pong" && message.milliseconds) known.beats = [...known.beats, message.milliseconds].slice(-BEATS);
-  if (message.type === "health") { known.health = message.data; noteState(message.data.state); }
+  if (message.type === "health") {
+    known.health = message.data;
+    shown = ++turn; // an answer that was asked for before this is older
+    noteState(message.data.state);
+  }
   if (["health", "order", "execution", "resumed"].includes(message.type)) refreshSoon();
   if (message.type !== "quote") draw();
   freshness();
@@ -135,7 +139,7 @@ async function settle(order, button) {
 }
 
 async function toggleHalt() {
-  const halted = known.halt?.halted === true;
+  const halted = isHalted(known.health);
   const answer = halted
     ? await confirmed("Resume trading?", "New orders will be accepted again.", "Resume trading")
     : await confirmed("Halt trading?", "No new order is accepted until you resume, also after a restart of the bridge.", "Halt trading", "Also cancel the open orders that open or enlarge a position");

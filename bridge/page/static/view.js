@@ -117,10 +117,13 @@ function settleButton(order, settle) {
   return button;
 }
 
+// Halted or not is read here alone: the verdict and the button may never tell two things.
+export const isHalted = (health) => (health?.needs ?? []).some((need) => need.code === "halted");
+
 export function showTrading(halt, orders, executions, health, settle) {
-  const halted = halt?.halted === true;
+  const halted = isHalted(health);
   const open = health?.connected ? "Orders are accepted" : "Not halted, but no order can be placed now";
-  find("halt-state").textContent = halt ? (halted ? `Halted${halt.reason ? `: ${halt.reason}` : ""}` : open) : "";
+  find("halt-state").textContent = halt ? (halted ? `Halted${halt.halted && halt.reason ? `: ${halt.reason}` : ""}` : open) : "";
   const button = find("halt");
   button.textContent = halted ? "Resume trading" : "Halt trading";
   button.className = halted ? "" : "danger";
