@@ -12,7 +12,7 @@ from bridge.alerts.desk import AlertDesk
 from bridge.alerts.house import HouseWatch
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.watch import ConditionWatch
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.environment import Environment
 from bridge.orders.alerts import OrderAlerts
 from bridge.orders.tracker import Tracker
@@ -21,7 +21,6 @@ from bridge.services import Services
 from bridge.store.orders import OrderRecord
 from bridge.store.quarantine import Entry
 from bridge.tws.session import TwsSession
-from bridge.tws.waiting import settle
 
 
 def order_text(record: OrderRecord) -> str:

@@ -11,7 +11,7 @@ from bridge.orders.status import State
 from bridge.orders.tracker import Tracker
 from bridge.store import Database, orders
 from bridge.store.orders import OrderRecord
-from bridge.tws.signals import Signal
+from bridge.tws.gateway import Signal
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from bridge.orders.views import OrderGroup, OrderView, order_view
 from bridge.store import DamagedRowError
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
-from bridge.tws.catalogue import order_advice
+from bridge.tws.broker_codes import order_advice
 
 Answer = OrderView | OrderGroup
 

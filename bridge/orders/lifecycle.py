@@ -24,7 +24,7 @@ from bridge.orders import identity
 from bridge.orders.legs import CHANGEABLE, same, same_moment
 from bridge.orders.status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
-from bridge.tws.catalogue import Effect, effect_of
+from bridge.tws.broker_codes import Effect, effect_of
 
 _QUANTITY_SLACK: Final = 1e-9
 

@@ -30,7 +30,7 @@ from bridge.orders.legs import order_type
 from bridge.orders.status import ENDED, State, Status, from_broker
 from bridge.orders.views import OrderView
 from bridge.orders.worker import Tools, Worker
-from bridge.tws.catalogue import Effect, effect_of
+from bridge.tws.broker_codes import Effect, effect_of
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
 

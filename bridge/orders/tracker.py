@@ -30,8 +30,7 @@ from bridge.store.executions import ExecutionRow
 from bridge.store.identity import ACCEPT
 from bridge.store.orders import OrderRecord
 from bridge.tws.errors import TwsError
-from bridge.tws.gateway import Gateway
-from bridge.tws.signals import Signal
+from bridge.tws.gateway import Gateway, Signal
 
 log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ from bridge.orders.legs import order_type
 from bridge.orders.status import State, Status
 from bridge.store.order_events import OrderEvent
 from bridge.store.orders import OrderRecord
-from bridge.tws.catalogue import order_advice
+from bridge.tws.broker_codes import order_advice
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -32,7 +32,7 @@ from bridge.portal.recovery import Recovery
 from bridge.portal.shapes import Reading
 from bridge.portal.single_flight import SingleFlight
 from bridge.portal.state import SESSION_STATES, PortalState, classify
-from bridge.tws.signals import Signal
+from bridge.tws.gateway import Signal
 
 KEEP_ALIVE_SECONDS: Final = 60.0
 LOGIN_WATCH_SECONDS: Final = 10.0

@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from bridge.clock import TimerClock
+from bridge.clock import TimerClock, within
 from bridge.errors import BridgeError
 from bridge.model import Contract, MarketDataType, PriceTick, Tick
 from bridge.settings.profile import KINDS, Profile
@@ -24,7 +24,6 @@ from bridge.tws.errors import TwsError
 from bridge.tws.session import TwsSession
 from bridge.tws.state import ConnectionState
 from bridge.tws.target import Target
-from bridge.tws.waiting import within
 
 RESOLVE_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 5.0

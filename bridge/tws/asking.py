@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from bridge.clock import within
 from bridge.tws.breaker import Breaker
 from bridge.tws.errors import (
     RequestRefusedError,
@@ -22,7 +23,6 @@ from bridge.tws.link import Link
 from bridge.tws.pacing import Ticket
 from bridge.tws.requests import CURRENT_TIME, Name, Pending
 from bridge.tws.state import Lane
-from bridge.tws.waiting import within
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ from typing import Final
 
 from msgspec import structs
 
+from bridge.clock import within
 from bridge.tws.errors import ClientIdInUseError
 from bridge.tws.session import TwsSession
 from bridge.tws.state import ConnectionState
-from bridge.tws.waiting import within
 
 SECONDS: Final = 8.0
 _SETTLED: Final = {ConnectionState.READY, ConnectionState.SESSION_CONFLICT}

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
-from bridge.clock import TimerClock
-from bridge.tws.waiting import settle, within
+from bridge.clock import TimerClock, settle, within
 from bridge.tws.wire import Wire
 
 STAGGER = 1.5

@@ -21,7 +21,7 @@
         └── OrderRefusedError        order-rejected      201, 203, 110, 321, 383 ...
 
 ``broker_code`` and ``broker_text`` are set where the broker said something. Which code becomes
-which class is decided in ``bridge.tws.codes`` and nowhere else.
+which class is decided in ``bridge.tws.broker_codes`` and nowhere else.
 """
 
 from __future__ import annotations

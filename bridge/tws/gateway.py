@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Generic, ParamSpec, Protocol
+
+import structlog
 
 from bridge.model import (
     AccountValue,
@@ -41,8 +43,37 @@ from bridge.model import (
     Unreadable,
 )
 from bridge.tws.errors import TwsError
-from bridge.tws.signals import Signal
 from bridge.tws.state import ConnectionState, Lane
+
+P = ParamSpec("P")
+log = structlog.get_logger(__name__)
+
+
+class Signal(Generic[P]):
+    """Plain callables, called in the order of registration, on the event loop, without await."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._listeners: list[Callable[P, None]] = []
+
+    def listen(self, listener: Callable[P, None]) -> Callable[[], None]:
+        """Adds a listener; returns what removes it again (harmless when called twice)."""
+        self._listeners.append(listener)
+
+        def remove() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return remove
+
+    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Calls every listener, whatever the others do."""
+        for listener in tuple(self._listeners):
+            try:
+                listener(*args, **kwargs)
+            except Exception:
+                log.exception("listener-failed", signal=self.name)
+
 
 Reconciler = Callable[[], Awaitable[None]]
 

@@ -16,8 +16,7 @@ from bridge.login import words
 from bridge.login.model import Login
 from bridge.tws import advice
 from bridge.tws.breaker import Breakers
-from bridge.tws.catalogue import CodeClass
-from bridge.tws.codes import classify
+from bridge.tws.broker_codes import CodeClass, classify
 from bridge.tws.diagnostics import Diagnostics
 from bridge.tws.dial import DialProblem
 from bridge.tws.errors import NotConnectedError, SessionConflictError, UpstreamLostError

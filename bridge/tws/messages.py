@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bridge.tws.catalogue import CodeClass
-from bridge.tws.codes import classify, error_for, is_notice, refuses_preview
+from bridge.tws.broker_codes import CodeClass, classify, error_for, is_notice, refuses_preview
 from bridge.tws.dial import DialProblem
 from bridge.tws.errors import UpstreamLostError
 from bridge.tws.link import Link

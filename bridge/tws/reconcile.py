@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from bridge.clock import within
 from bridge.tws.gateway import Reconciler
 from bridge.tws.link import Link
-from bridge.tws.waiting import within
 
 HOOK_SECONDS = 20.0
 log = structlog.get_logger(__name__)

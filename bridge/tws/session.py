@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from bridge import model
-from bridge.clock import TimerClock
+from bridge.clock import TimerClock, settle
 from bridge.tws import convert
 from bridge.tws.callbacks import Callbacks
 from bridge.tws.client import LIBRARY
@@ -26,7 +26,6 @@ from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
 from bridge.tws.supervisor import Starting, Supervisor
 from bridge.tws.target import Target
 from bridge.tws.upstream_probe import UpstreamProbe
-from bridge.tws.waiting import settle
 
 
 class TwsSession(Reads):

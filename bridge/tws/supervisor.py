@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from bridge.clock import settle, within
 from bridge.tws import login_state
 from bridge.tws.dial import DialError, DialProblem, greet
 from bridge.tws.errors import ConnectionLostError
@@ -22,7 +23,6 @@ from bridge.tws.link import Link
 from bridge.tws.machine import Socket, can_trade
 from bridge.tws.reconcile import Reconciliation
 from bridge.tws.upstream_probe import UpstreamProbe
-from bridge.tws.waiting import settle, within
 from bridge.tws.wire import Wire
 
 STABLE_SECONDS = 10.0

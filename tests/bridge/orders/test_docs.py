@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.orders import errors
-from bridge.tws.catalogue import CATALOGUE, CodeClass, Effect, Meaning
+from bridge.tws.broker_codes import CATALOGUE, CodeClass, Effect, Meaning
 
 WELL = (CodeClass.FARM, CodeClass.DATA_LOST, CodeClass.UPSTREAM_RESTORED)
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,7 +1,7 @@
 import pytest
 
 from bridge.orders.status import Status, from_broker
-from bridge.tws.catalogue import CATALOGUE, Effect, effect_of, order_advice
+from bridge.tws.broker_codes import CATALOGUE, Effect, effect_of, order_advice
 
 
 @pytest.mark.parametrize(

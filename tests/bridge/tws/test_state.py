@@ -12,8 +12,7 @@ import pytest
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.tws import errors, login_state
 from bridge.tws.advice import next_action
-from bridge.tws.catalogue import CodeClass
-from bridge.tws.codes import classify, error_for, is_notice
+from bridge.tws.broker_codes import CodeClass, classify, error_for, is_notice
 from bridge.tws.diagnostics import ConnectionEvent, Diagnostics
 from bridge.tws.dial import DialProblem
 from bridge.tws.link import Link

@@ -1,8 +1,10 @@
-"""The one catalogue of the broker's codes: what each is, and what it does to an order.
+"""The one catalogue of the broker's codes: what each is, and what it does to an order or a request.
 
-Classification, refusals, advice and the tables of docs/bridge-reference.md and docs/orders.md come from here
-(`scripts/broker-codes` writes the tables). Sources: the broker's published list of message codes,
-and gateways' logs for what that does not have.
+Classification, refusals, advice and the tables of docs/bridge-reference.md and docs/orders.md come
+from here (`scripts/broker-codes` writes the tables). A code that is not there is a notice from 2100
+to 2199, and refuses the request that it names elsewhere; about an order it decides nothing.
+Sources: the broker's published list of message codes, and gateways' logs for what that does not
+have.
 """
 # ruff: noqa: E501 - one row a line, so that it reads as a table
 
@@ -10,6 +12,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 from typing import Final, NamedTuple
+
+from bridge.tws import errors
 
 
 class CodeClass(StrEnum):
@@ -199,3 +203,51 @@ def order_advice(code: int) -> str:
     """What a person should do about an order that got this code."""
     known = CATALOGUE.get(code)
     return known.person if known is not None and known.effect is not None else _READ
+
+
+def classify(code: int) -> CodeClass:
+    """The class of a code, known or not."""
+    meaning = CATALOGUE.get(code)
+    if meaning:
+        return meaning.kind
+    if 2100 <= code < 2200:
+        return CodeClass.NOTICE
+    return CodeClass.REQUEST
+
+
+def is_notice(code: int) -> bool:
+    """Whether a request that gets this code goes on."""
+    return classify(code) in (CodeClass.NOTICE, CodeClass.FARM)
+
+
+def refuses_preview(code: int) -> bool:
+    """Whether the question what an order would do has no answer any more."""
+    known = CATALOGUE.get(code)
+    if known is None or is_notice(code):
+        return False
+    return known.effect is None or effect_of(code) in (Effect.REFUSES, Effect.ENDS, Effect.CANCELS)
+
+
+_ERRORS: dict[CodeClass, type[errors.RequestRefusedError]] = {
+    CodeClass.CONTRACT: errors.UnknownContractError,
+    CodeClass.PERMISSION: errors.NoMarketDataError,
+    CodeClass.COMPETING: errors.CompetingSessionError,
+    CodeClass.HISTORY: errors.NoHistoryError,
+    CodeClass.READ_ONLY: errors.ReadOnlyGatewayError,
+    CodeClass.ORDER: errors.OrderRefusedError,
+}
+
+
+def error_for(code: int, text: str, *, about_order: bool = False) -> errors.TwsError:
+    """The typed error of a broker message that named a request or an order."""
+    kind = classify(code)
+    if "pacing violation" in text.lower() or kind is CodeClass.RATE:
+        return errors.PacingLimitedError(text, broker_code=code, broker_text=text, retry_after=15.0)
+    if code == 321 and "read-only" in text.lower():
+        return errors.ReadOnlyGatewayError(text, broker_code=code, broker_text=text)
+    family = _ERRORS.get(kind, errors.RequestRefusedError)
+    if about_order and family is errors.RequestRefusedError and not is_notice(code):
+        family = errors.OrderRefusedError
+    meaning = CATALOGUE.get(code)
+    next_step = meaning.person if meaning else None
+    return family(text, broker_code=code, broker_text=text, next_step=next_step)
