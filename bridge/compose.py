@@ -16,7 +16,7 @@ def installers() -> tuple[Installer, ...]:
     from bridge.alerts import room as alerts
     from bridge.api import stream as stream_api
     from bridge.market import room as market
-    from bridge.orders import room as orders
+    from bridge.orders import wiring as orders
     from bridge.portal import room as portal
     from bridge.settings import room as settings
     from bridge.stream import room as stream

@@ -21,10 +21,10 @@ from bridge import running_bridge
 from bridge.api.key_routes import NewKey, checked_bounds, end_of
 from bridge.api.keys import KeyRing
 from bridge.api.scopes import Scope
+from bridge.auditing import Auditor, Caller
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError
-from bridge.orders.auditing import Auditor, Caller
 from bridge.store import Database, StoreBusyError, StoreError
 from bridge.store.condition import JournalCondition
 from bridge.store.urgent import Urgent

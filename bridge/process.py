@@ -13,10 +13,10 @@ from starlette.types import ASGIApp
 from bridge import compose
 from bridge.api.app import create_app
 from bridge.api.keys import KeyRing
+from bridge.auditing import Auditor
 from bridge.clock import SystemClock, TimerClock
 from bridge.environment import Environment
 from bridge.keeper import JournalKeeper
-from bridge.orders.auditing import Auditor
 from bridge.services import Services
 from bridge.store import Database
 from bridge.store.urgent import Urgent

@@ -4,8 +4,8 @@ Each room has a function ``install(services)`` (called once, from ``bridge.compo
 its desks from what earlier rooms provided, and registers them:
 
     def install(services: Services) -> None:
-        desk = OrderDesk(services.gateway, services[Journal], services.clock)
-        services.provide(OrderDesk, desk)
+        desk = OrderService(services.gateway, services[Journal], services.clock)
+        services.provide(OrderService, desk)
         services.on_start(desk.start)        # in the order of registration, before the gateway is
         dialled services.on_stop(desk.stop)          # in reverse, within the 5 s of SIGTERM
         services.health_overlays.append(desk.health)   # may turn `ready` into `halted`

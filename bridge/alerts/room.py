@@ -15,7 +15,7 @@ from bridge.alerts.watch import ConditionWatch
 from bridge.clock import Clock, settle
 from bridge.environment import Environment
 from bridge.orders.alerts import OrderAlerts
-from bridge.orders.tracker import Tracker
+from bridge.orders.journal import OrderJournal
 from bridge.portal.desk import PortalDesk
 from bridge.services import Services
 from bridge.store.orders import OrderRecord
@@ -98,8 +98,8 @@ def _conditions(services: Services, desk: AlertDesk) -> Callable[[], Coroutine[N
     def tell_set_aside(entry: Entry) -> None:
         desk.tell(AlertKind.MESSAGE_SET_ASIDE, set_aside_text(entry))
 
-    if Tracker in services:
-        services[Tracker].set_aside.listen(tell_set_aside)
+    if OrderJournal in services:
+        services[OrderJournal].set_aside.listen(tell_set_aside)
 
     def tell_order(record: OrderRecord) -> None:
         desk.tell(AlertKind.ORDER_UNKNOWN, order_text(record))

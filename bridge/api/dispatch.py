@@ -14,6 +14,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bridge import auditing
 from bridge.api import problems
 from bridge.api.auth import address_of, authenticate
 from bridge.api.errors import MethodNotAllowedError, StoppingError, TooManyPendingError
@@ -21,10 +22,9 @@ from bridge.api.gate import is_always
 from bridge.api.key_file import SHORTEST
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
+from bridge.auditing import Auditor, Caller
 from bridge.errors import BridgeError
 from bridge.logs import without_keys
-from bridge.orders import auditing
-from bridge.orders.auditing import Auditor, Caller
 from bridge.services import Services
 from bridge.shares import Shares
 

@@ -13,8 +13,8 @@ from bridge.api.keys import KeyRing
 from bridge.api.routing import Call, Reply, RouteTable
 from bridge.api.schema import Answer, Body, Params
 from bridge.api.scopes import Scope
+from bridge.auditing import about
 from bridge.errors import InvalidRequestError
-from bridge.orders.auditing import about
 from bridge.store.keys import ApiKey, KeyBounds
 
 routes = RouteTable("keys")

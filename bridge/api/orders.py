@@ -13,15 +13,15 @@ from bridge.api.errors import ForbiddenError
 from bridge.api.routing import Call, Reply, RouteTable
 from bridge.api.schema import IDEMPOTENCY_KEY, Body, Params
 from bridge.api.scopes import Scope
+from bridge.auditing import Caller
 from bridge.errors import InvalidRequestError
-from bridge.orders.auditing import Caller
-from bridge.orders.changing import Settlement
-from bridge.orders.desk import AuditPage, HaltView, OrderDesk
 from bridge.orders.errors import KeyBoundError
-from bridge.orders.execution_desk import ExecutionDesk, ExecutionsPage, as_csv
+from bridge.orders.executions import ExecutionService, ExecutionsPage, as_csv
 from bridge.orders.halt import Cancelling
-from bridge.orders.others import perm_id_of
+from bridge.orders.modify import Settlement
+from bridge.orders.other_clients import perm_id_of
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
+from bridge.orders.service import AuditPage, HaltView, OrderService
 from bridge.orders.silence import HeartbeatView, SilenceWatch
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
@@ -143,10 +143,10 @@ async def place_order(call: Call[PlaceParams, OrderRequest]) -> Reply:
     a second order: they get the first answer, or what has become of the order since. With
     `dryRun=true` everything is checked and nothing is written down or sent.
     """
-    desk = call.services[OrderDesk]
+    service = call.services[OrderService]
     if call.params.dry_run:
-        return Reply(await desk.dry_run(call.body, _caller(call)))
-    placed = await desk.placement.place(call.body, call.params.idempotency_key, _caller(call))
+        return Reply(await service.dry_run(call.body, _caller(call)))
+    placed = await service.placement.place(call.body, call.params.idempotency_key, _caller(call))
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     if isinstance(placed.answer, OrderView):
         headers["Location"] = f"/order/{placed.answer.order_id}"
@@ -169,11 +169,11 @@ async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
 
     All of them are checked before any is sent; one Idempotency-Key holds for the whole group.
     """
-    desk = call.services[OrderDesk]
+    service = call.services[OrderService]
     if call.params.dry_run:
-        return Reply(await desk.dry_run_group(call.body, _caller(call)))
+        return Reply(await service.dry_run_group(call.body, _caller(call)))
     key = call.params.idempotency_key
-    placed = await desk.placement.place_group(call.body, key, _caller(call))
+    placed = await service.placement.place_group(call.body, key, _caller(call))
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     return Reply(placed.answer, status=201, headers=headers)
 
@@ -188,7 +188,7 @@ async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
 )
 async def preview_order(call: Call[None, OrderRequest]) -> Preview:
     """Margin, commission and broken rules of an order that is not placed."""
-    return await call.services[OrderDesk].preview(call.body, _caller(call))
+    return await call.services[OrderService].preview(call.body, _caller(call))
 
 
 @routes.get(
@@ -207,7 +207,7 @@ async def list_orders(call: Call[OrdersParams, None]) -> OrdersPage:
     `orderId` is `perm-` and the broker's permanent id, their `role` is `other`.
     """
     params = call.params
-    return await call.services[OrderDesk].orders(
+    return await call.services[OrderService].orders(
         only_open=params.open, cursor=params.cursor, limit=params.limit, everyone=params.all
     )
 
@@ -215,7 +215,7 @@ async def list_orders(call: Call[OrdersParams, None]) -> OrdersPage:
 @routes.get("/order/{id}", params=OrderParams, answer=OrderDetail, statuses={404: "no such order"})
 async def read_order(call: Call[OrderParams, None]) -> OrderDetail:
     """One order with every step of its life."""
-    return await call.services[OrderDesk].order(call.params.id)
+    return await call.services[OrderService].order(call.params.id)
 
 
 @routes.patch(
@@ -228,8 +228,8 @@ async def read_order(call: Call[OrderParams, None]) -> OrderDetail:
 )
 async def modify_order(call: Call[OrderParams, ChangeRequest]) -> OrderView:
     """Changes price, quantity or time in force of a working order."""
-    desk = call.services[OrderDesk]
-    return await desk.changes.modify(call.params.id, call.body, _caller(call))
+    service = call.services[OrderService]
+    return await service.changes.modify(call.params.id, call.body, _caller(call))
 
 
 @routes.delete(
@@ -241,13 +241,13 @@ async def cancel_order(call: Call[OrderParams, None]) -> OrderView:
     One of another client's (`perm-...`, scope admin) is cancelled under the client id that placed
     it, and not while that program is connected.
     """
-    desk = call.services[OrderDesk]
+    service = call.services[OrderService]
     perm_id = perm_id_of(call.params.id)
-    if perm_id is not None and not await desk.changes.knows(call.params.id):
+    if perm_id is not None and not await service.changes.knows(call.params.id):
         if call.principal.scope < Scope.ADMIN:
             raise ForbiddenError("orders of other clients are cancelled with a key of scope admin")
-        return await desk.others.cancel(perm_id, _caller(call))
-    return await desk.changes.cancel(call.params.id, _caller(call))
+        return await service.others.cancel(perm_id, _caller(call))
+    return await service.changes.cancel(call.params.id, _caller(call))
 
 
 @routes.post(
@@ -263,8 +263,8 @@ async def settle_order(call: Call[OrderParams, Settlement]) -> OrderView:
 
     Look in TWS or the Client Portal first. Nothing is sent to the broker.
     """
-    desk = call.services[OrderDesk]
-    return await desk.changes.settle(call.params.id, call.body, _caller(call))
+    service = call.services[OrderService]
+    return await service.changes.settle(call.params.id, call.body, _caller(call))
 
 
 @routes.get(
@@ -287,7 +287,7 @@ async def list_executions(call: Call[ExecutionsParams, None]) -> ExecutionsPage 
         symbol=params.symbol.strip().upper(),
         account=params.account.strip(),
     )
-    page = await call.services[ExecutionDesk].page(query, params.cursor, params.limit)
+    page = await call.services[ExecutionService].page(query, params.cursor, params.limit)
     if params.format != "csv" and not (params.format is None and _wants_csv(params.accept)):
         return page
     headers = {"X-Changes-Cursor": page.changes_cursor}
@@ -339,7 +339,7 @@ async def leave(call: Call[None, None]) -> HeartbeatView:
 @routes.get("/trading/halt", answer=HaltView)
 async def read_halt(call: Call[None, None]) -> HaltView:
     """Whether trading is halted, since when and why."""
-    return call.services[OrderDesk].halt_view()
+    return call.services[OrderService].halt_view()
 
 
 @routes.post("/trading/halt", body=HaltBody, answer=HaltView, scope=Scope.TRADE)
@@ -353,7 +353,7 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
     body, bounds = call.body, call.principal.bounds
     if body.every_client and (bounds.accounts or bounds.symbols):
         raise KeyBoundError("a bound key does not cancel what protects other positions")
-    return await call.services[OrderDesk].halt_trading(
+    return await call.services[OrderService].halt_trading(
         body.reason, _cancelling(body), _caller(call), allow_closing=body.allow_closing
     )
 
@@ -361,7 +361,7 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
 @routes.delete("/trading/halt", answer=HaltView, scope=Scope.ADMIN)
 async def resume_trading(call: Call[None, None]) -> HaltView:
     """Lets orders through again."""
-    return await call.services[OrderDesk].resume_trading(_caller(call))
+    return await call.services[OrderService].resume_trading(_caller(call))
 
 
 @routes.get("/audit", params=AuditParams, answer=AuditPage, scope=Scope.ADMIN)
@@ -372,4 +372,5 @@ async def read_audit(call: Call[AuditParams, None]) -> AuditPage:
     says whether one was changed or removed.
     """
     params = call.params
-    return await call.services[OrderDesk].audit(params.cursor, params.limit, verify=params.verify)
+    service = call.services[OrderService]
+    return await service.audit(params.cursor, params.limit, verify=params.verify)

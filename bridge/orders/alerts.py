@@ -7,9 +7,9 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from bridge.orders.status import State
-from bridge.orders.tracker import Tracker
+from bridge.orders.journal import OrderJournal
 from bridge.store import Database, orders
+from bridge.store.order_status import State
 from bridge.store.orders import OrderRecord
 from bridge.tws.gateway import Signal
 
@@ -17,9 +17,11 @@ log = structlog.get_logger(__name__)
 
 
 class OrderAlerts:
-    """Follows the tracker. `order_unknown` is emitted once each time an order becomes unknown."""
+    """Follows the journal. `order_unknown` is emitted once each time an order becomes unknown."""
 
-    def __init__(self, database: Database, tracker: Tracker, metrics: CollectorRegistry) -> None:
+    def __init__(
+        self, database: Database, journal: OrderJournal, metrics: CollectorRegistry
+    ) -> None:
         self.order_unknown: Signal[[OrderRecord]] = Signal("order-unknown")
         self._database = database
         self._unknown: set[str] = set()
@@ -34,8 +36,8 @@ class OrderAlerts:
         self._executions = Counter(
             "gangway_executions", "Executions, and later changes to them", registry=metrics
         )
-        tracker.order_changed.listen(self._changed)
-        tracker.execution_changed.listen(lambda _: self._executions.inc())
+        journal.order_changed.listen(self._changed)
+        journal.execution_changed.listen(lambda _: self._executions.inc())
 
     @property
     def unknown(self) -> int:

@@ -12,10 +12,10 @@ from bridge.orders.errors import (
     OrderPendingError,
     OrderRejectedError,
 )
-from bridge.orders.status import State, Status
 from bridge.orders.views import OrderGroup, OrderView, order_view
 from bridge.store import DamagedRowError
 from bridge.store.idempotency import KeyRecord
+from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord
 from bridge.tws.broker_codes import order_advice
 

@@ -1,98 +1,362 @@
-"""What an owner asks of the journal: what could not be kept, and whether it may be used."""
+"""Brings what the broker says into the journal, in its order, and wakes whoever waits for it.
+
+One task owns the queue: it takes all that has come, applies it in one synced transaction, and only
+then tells anyone. So nobody ever hears of something that the journal could lose.
+
+Only what can heal is tried again (a full disk may be emptied); a message that can never be kept is
+set aside (`apply`). Meanwhile nobody waits longer than a moment, and `condition` shows for how
+long the oldest message has been waiting. What comes while too much waits is dropped and asked for
+again (`missed`): the broker lists its orders and the day's executions as often as it is asked.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
-from msgspec import Struct
+import structlog
 
 from bridge.clock import Clock
-from bridge.orders.auditing import Auditor, Caller
-from bridge.store import Database, quarantine
+from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
+from bridge.orders import identity
+from bridge.orders.apply_messages import (
+    Applied,
+    Message,
+    OrderErrorMessage,
+    Own,
+    apply_messages,
+    apply_own,
+)
+from bridge.store import Database, StoreBehindError, StoreError, orders, quarantine
 from bridge.store.condition import JournalCondition
+from bridge.store.executions import ExecutionRow
+from bridge.store.identity import ACCEPT
+from bridge.store.orders import OrderRecord
+from bridge.tws.errors import TwsError
+from bridge.tws.gateway import Gateway, Signal
+
+log = structlog.get_logger(__name__)
+
+_BATCH: Final = 500
+_RETRY_SECONDS: Final = 0.5
+_FLUSH_SECONDS: Final = 2.0
+_LAST_FLUSH_SECONDS: Final = 0.7
+_MOST_WAITING: Final = 10_000
+_HOLD_UP_ABOVE: Final = 1_000
+_TOLD_EVERY: Final = 60.0
+_MOST_LISTED: Final = 50_000
+_LOST: Final = "the broker knows orders of this bridge that the journal does not"
+
+Result = TypeVar("Result")
+Queued = Message | asyncio.Future[None]
 
 
-class SetAside(Struct, rename="camel", frozen=True, kw_only=True):
-    """A message of the broker's that could not be kept.
-
-    `name` is what it is about (an `execId`, an `orderRef`, an order's number), `times` how often it
-    has come; `mendedAt` when the broker sent the same thing whole, or a person had looked at it.
-    """
-
-    kind: str
-    name: str
-    cause: str
-    content: str
-    at: datetime
-    times: int
-    mended_at: datetime | None
-
-
-class JournalView(Struct, rename="camel", frozen=True, kw_only=True):
-    """The journal's condition, and the messages that were set aside, the newest first.
-
-    `accepted`: it is the one that was here before, or a person has accepted it; else trading is
-    halted, `why` says what is wrong and `nextStep` what to do.
-    """
-
-    accepted: bool
-    why: str | None
-    next_step: str | None
-    writable: bool
-    queue_age: float
-    quarantined: int
-    set_aside: tuple[SetAside, ...]
-
-
-class JournalDesk:
-    """For the routes."""
+class OrderJournal:
+    """The journal's writer for everything that happens to orders after they were written down."""
 
     def __init__(
-        self, database: Database, condition: JournalCondition, auditor: Auditor, clock: Clock
+        self,
+        database: Database,
+        gateway: Gateway,
+        clock: Clock,
+        condition: JournalCondition | None = None,
     ) -> None:
+        self.order_changed: Signal[[OrderRecord]] = Signal("order-changed")
+        self.execution_changed: Signal[[ExecutionRow]] = Signal("execution-changed")
+        self.set_aside: Signal[[quarantine.Entry]] = Signal("message-set-aside")
+        self.condition = condition or JournalCondition()
+        self.condition.measure(self.queue_age)
+        self.missed = False
+        self.listed: set[str] = set()
+        """References of ours that the broker has listed: an order with one is never sent."""
+        self.open: dict[str, OrderRecord] = {}
+        """The open orders as the journal last had them, for when it cannot be asked."""
         self._database = database
-        self._condition = condition
-        self._auditor = auditor
+        self._gateway = gateway
         self._clock = clock
+        self._queue: deque[tuple[float, Queued]] = deque()
+        self._arrived = asyncio.Event()
+        self._in_hand: float | None = None
+        self._failing_since: float | None = None
+        self._watches: set[Watch] = set()
+        self._task: asyncio.Task[None] | None = None
+        self.given_up = False
+        self._listen()
 
-    async def view(self) -> JournalView:
-        """As it is now."""
-        entries = await self._database.read(quarantine.newest)
-        condition = self._condition
-        doubt = condition.not_accepted
-        return JournalView(
-            accepted=doubt is None,
-            why=doubt.what if doubt else None,
-            next_step=doubt.next_step if doubt else None,
-            writable=condition.writable,
-            queue_age=round(condition.queue_age, 1),
-            quarantined=condition.quarantined,
-            set_aside=tuple(
-                SetAside(
-                    kind=each.kind,
-                    name=each.name,
-                    cause=each.cause,
-                    content=each.content,
-                    at=each.at,
-                    times=each.times,
-                    mended_at=each.mended_at,
-                )
-                for each in entries
-            ),
-        )
+    def _listen(self) -> None:
+        events = self._gateway.events
+        events.open_order.listen(self._open_order)
+        events.order_status.listen(self._said)
+        events.execution.listen(self._said)
+        events.commission.listen(self._said)
+        events.unreadable.listen(self._said)
+        events.order_error.listen(self._order_error)
 
-    async def accept(self, caller: Caller) -> JournalView:
-        """A person's word that this journal may be used; a halt of a person's stays."""
-        why = self._database.identity.why
-        async with self._auditor.trail(caller, "journal.accept", {"why": why or ""}):
-            if why is not None:
-                await self._database.accept()
-        return await self.view()
+    def _open_order(self, message: OpenOrder) -> None:
+        if not message.order.what_if:
+            self._said(message)
 
-    async def dismiss(self, caller: Caller) -> JournalView:
-        """A person has compared what was set aside with the broker's own list."""
-        async with self._auditor.trail(caller, "journal.quarantine-seen", None):
-            now = self._clock.now()
-            await self._database.write(lambda connection: quarantine.dismiss(connection, now))
-            self._condition.quarantined = await self._database.read(quarantine.count)
-        return await self.view()
+    def _order_error(self, order_id: int, error: TwsError) -> None:
+        if error.broker_code is not None:
+            text = error.broker_text or error.detail
+            self._said(OrderErrorMessage(order_id, error.broker_code, text))
+
+    def _said(
+        self,
+        message: OpenOrder
+        | OrderStatus
+        | Execution
+        | CommissionReport
+        | Unreadable
+        | OrderErrorMessage,
+    ) -> None:
+        """Queues what the broker says; it can be asked again for what there is no room for."""
+        self._note_reference(message)
+        if len(self._queue) < _MOST_WAITING:
+            self._put(message)
+        else:
+            self.missed = True
+
+    def _note_reference(self, message: Message) -> None:
+        reference = ""
+        if isinstance(message, OpenOrder):
+            reference = message.order.order_ref
+        elif isinstance(message, Execution):
+            reference = message.order_ref
+        ours = reference and identity.digest_of(reference) is not None
+        if ours and len(self.listed) < _MOST_LISTED:
+            self.listed.add(reference)
+
+    def _put(self, queued: Queued) -> None:
+        self._queue.append((self._clock.monotonic(), queued))
+        self._arrived.set()
+
+    def behind(self) -> bool:
+        """Whether the journal needs a moment before more comes."""
+        return len(self._queue) > _HOLD_UP_ABOVE
+
+    def queue_age(self) -> float:
+        """Seconds that the oldest message has waited for the journal; 0 when none does."""
+        oldest = self._in_hand
+        if oldest is None and self._queue:
+            oldest = self._queue[0][0]
+        return 0.0 if oldest is None else max(0.0, self._clock.monotonic() - oldest)
+
+    def require_current(self) -> None:
+        """Raises StoreBehindError while what the broker says is not kept in time."""
+        trouble = self.condition.trouble
+        if trouble is not None:
+            raise StoreBehindError(trouble.what, next_step=f"Nothing was sent. {trouble.next_step}")
+
+    async def start(self) -> None:
+        """Begins to apply."""
+        self.condition.quarantined = await self._database.read(quarantine.count)
+        self.remember(*await self._database.read(orders.open_orders))
+        self._task = asyncio.create_task(self._run(), name="order-journal")
+
+    def remember(self, *records: OrderRecord) -> None:
+        """Takes over what the journal holds now."""
+        for record in records:
+            if record.open:
+                self.open[record.id] = record
+            else:
+                self.open.pop(record.id, None)
+
+    def open_order(self, order_id: str) -> OrderRecord | None:
+        """An open order by the bridge's id, or by the broker's number; without the journal."""
+        if order_id in self.open:
+            return self.open[order_id]
+        if not (order_id.isascii() and order_id.isdigit() and len(order_id) < 11):
+            return None
+        name = (self._gateway.client_id, int(order_id))
+        numbered = (each for each in self.open.values() if _number(each) == name)
+        return max(numbered, key=lambda each: each.created_at, default=None)
+
+    async def stop(self) -> None:
+        """Applies what has come so far, as far as that goes quickly, and ends."""
+        if self._task is None:
+            return
+        try:
+            await self.flush(_LAST_FLUSH_SECONDS)
+        except StoreBehindError:
+            log.warning("messages-not-kept", count=len(self._queue))
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+
+    def note(self, *messages: Message) -> None:
+        """Queues what the bridge itself knows (or has asked the broker for)."""
+        for message in messages:
+            if isinstance(message, Own):
+                self._put(message)
+            else:
+                self._said(message)
+
+    async def decide(
+        self, work: Callable[[sqlite3.Connection], tuple[Result, Iterable[Message]]]
+    ) -> Result:
+        """Runs `work`, and applies what it wants noted, in one synced transaction.
+
+        So what `work` finds in the journal still holds when its decision is written down. Nothing
+        is noted when it raises.
+        """
+        now, client_id = self._clock.now(), self._gateway.client_id
+
+        def both(connection: sqlite3.Connection) -> tuple[Result, Applied]:
+            result, messages = work(connection)
+            return result, apply_own(connection, messages, client_id, now)
+
+        result, changes = await self._database.write(both)
+        self._tell(changes)
+        return result
+
+    async def flush(self, seconds: float = _FLUSH_SECONDS) -> None:
+        """Returns when everything that had come before is in the journal.
+
+        Raises:
+            StoreBehindError: it was not within that time.
+        """
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(reached)
+        try:
+            await asyncio.wait_for(reached, seconds)
+        except TimeoutError:
+            raise StoreBehindError(
+                f"what the broker says has waited {self.queue_age():.1f} s for the journal"
+            ) from None
+
+    def give_up(self) -> None:
+        """The process is about to end: who waits is told what is known so far."""
+        self.given_up = True
+        for watch in tuple(self._watches):
+            watch.give_up()
+
+    def watch(self, order_ids: Iterable[str]) -> Watch:
+        """Follows orders from now on; begin before sending them."""
+        watch = Watch(frozenset(order_ids), self._watches.discard)
+        self._watches.add(watch)
+        if self.given_up:
+            watch.give_up()
+        return watch
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._in_hand = self._queue[0][0]
+            batch = [self._queue.popleft()[1] for _ in range(min(_BATCH, len(self._queue)))]
+            messages = [each for each in batch if not isinstance(each, asyncio.Future)]
+            if messages:
+                await self._apply(messages)
+            for each in batch:
+                if isinstance(each, asyncio.Future) and not each.done():
+                    each.set_result(None)
+            self._in_hand = None
+            if not self._queue:
+                self._arrived.clear()
+
+    async def _apply(self, messages: list[Message]) -> None:
+        """Tries until the disk lets it: a full one may be emptied, the broker's word comes once."""
+        now, client_id = self._clock.now(), self._gateway.client_id
+        journal = self._database.identity
+
+        def work(connection: sqlite3.Connection) -> Applied:
+            changes = apply_messages(connection, messages, client_id, now)
+            if changes.adopted:
+                journal.doubt(connection, _LOST)
+            return changes
+
+        while True:
+            try:
+                changes = await self._database.write(work)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                self._failed(error, len(messages))
+                await self._clock.sleep(_RETRY_SECONDS)
+            else:
+                self._failing_since = None
+                self.condition.writable = True
+                self._tell(changes)
+                return
+
+    def _failed(self, error: Exception, messages: int) -> None:
+        """One line when it begins, and one a minute."""
+        now = self._clock.monotonic()
+        if self._failing_since is None or now - self._failing_since >= _TOLD_EVERY:
+            self._failing_since = now
+            log.error("journal-write-failed", messages=messages, error=str(error) or repr(error))
+        if isinstance(error, StoreError):
+            self.condition.hint = error.next_step
+            self.condition.writable = False
+
+    def _tell(self, changes: Applied) -> None:
+        self.remember(*changes.orders.values())
+        for record in changes.orders.values():
+            for watch in tuple(self._watches):
+                watch.changed(record)
+            self.order_changed.emit(record)
+        for row in changes.executions.values():
+            self.execution_changed.emit(row)
+        self.missed |= changes.look
+        if changes.adopted:
+            log.error("orders-adopted", count=changes.adopted, hint=ACCEPT)
+            self._database.identity.why = self._database.identity.why or _LOST
+        if changes.quarantined is not None:
+            self.condition.quarantined = changes.quarantined
+        for entry in changes.set_aside:
+            log.error("message-set-aside", kind=entry.kind, name=entry.name, cause=entry.cause)
+            self.set_aside.emit(entry)
+
+
+def _number(record: OrderRecord) -> tuple[int, int]:
+    return record.client_id, record.broker_order_id
+
+
+class Watch:
+    """The newest state of some orders, for one who waits. Use it as a context manager."""
+
+    def __init__(self, order_ids: frozenset[str], forget: Callable[[Watch], None]) -> None:
+        self._order_ids = order_ids
+        self._forget = forget
+        self._changed = asyncio.Event()
+        self._given_up = False
+        self.records: dict[str, OrderRecord] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._forget(self)
+
+    def changed(self, record: OrderRecord) -> None:
+        """Called by the journal."""
+        if record.id in self._order_ids:
+            self.records[record.id] = record
+            self._changed.set()
+
+    def give_up(self) -> None:
+        """Called by the journal: nothing is worth waiting for any more."""
+        self._given_up = True
+        self._changed.set()
+
+    async def until(self, enough: Callable[[dict[str, OrderRecord]], bool], timeout: float) -> bool:
+        """Waits until the records satisfy `enough`; False when they did not within `timeout`."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not enough(self.records):
+                    if self._given_up:
+                        return False
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True

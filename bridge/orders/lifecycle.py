@@ -22,7 +22,7 @@ from msgspec import Struct, structs
 from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import identity
 from bridge.orders.legs import CHANGEABLE, same, same_moment
-from bridge.orders.status import ENDED, WORKING, State, Status, from_broker
+from bridge.store.order_status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
 from bridge.tws.broker_codes import Effect, effect_of
 

@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
 
+from bridge.auditing import Caller
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractDesk
 from bridge.market.naming import contract_of
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
-from bridge.orders.auditing import Caller
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.legs import Leg, legs
 from bridge.orders.reference import References

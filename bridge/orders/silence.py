@@ -20,10 +20,10 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
+from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
-from bridge.orders.auditing import Auditor, Caller
-from bridge.orders.changing import CancelResult
+from bridge.orders.modify import CancelResult
 from bridge.services import Need
 from bridge.store import files
 

@@ -10,8 +10,8 @@ import msgspec
 from bridge.model import OrderState
 from bridge.orders.errors import Violation
 from bridge.orders.legs import order_type
-from bridge.orders.status import State, Status
 from bridge.store.order_events import OrderEvent
+from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord
 from bridge.tws.broker_codes import order_advice
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from bridge.auditing import Auditor
 from bridge.clock import Clock
-from bridge.orders.auditing import Auditor
 from bridge.orders.halt import HaltSwitch
+from bridge.orders.journal import OrderJournal
 from bridge.orders.prepare import Preparer
-from bridge.orders.tracker import Tracker
 from bridge.store import Database
 from bridge.tws.gateway import Gateway
 
@@ -19,7 +19,7 @@ class Tools(Struct, frozen=True, kw_only=True):
     database: Database
     gateway: Gateway
     preparer: Preparer
-    tracker: Tracker
+    journal: OrderJournal
     halt: HaltSwitch
     auditor: Auditor
     clock: Clock
@@ -32,7 +32,7 @@ class Worker:
         self._database = tools.database
         self._gateway = tools.gateway
         self._preparer = tools.preparer
-        self._tracker = tools.tracker
+        self._tracker = tools.journal
         self._halt = tools.halt
         self._auditor = tools.auditor
         self._clock = tools.clock

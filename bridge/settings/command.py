@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from bridge import logs, running_bridge
+from bridge.auditing import Auditor, Caller
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError
-from bridge.orders.auditing import Auditor, Caller
 from bridge.settings.building import desk_of
 from bridge.settings.views import RotationView, view
 from bridge.store import Database, StoreBusyError

@@ -10,8 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from bridge.model import Contract, Order
-from bridge.orders.status import OPEN_STATES, State, Status
 from bridge.store.damage import readable, wanted
+from bridge.store.order_status import OPEN_STATES, State, Status
 from bridge.store.times import (
     from_milliseconds,
     optional_from_milliseconds,

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.api.health import health, needs
 from bridge.environment import Environment
-from bridge.orders.room import _need as orders_need
+from bridge.orders.wiring import _need as orders_need
 from bridge.portal.room import _need as portal_need
 from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView

@@ -17,12 +17,12 @@ from typing import Any, Final
 from bridge import __main__ as program
 from bridge import halt_mark
 from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus
-from bridge.orders import sending, tracker
-from bridge.orders.changing import Changes
+from bridge.orders import journal, sender
 from bridge.orders.halt import HaltSwitch
-from bridge.orders.placing import Placement
-from bridge.orders.sending import Sender
-from bridge.orders.tracker import Tracker
+from bridge.orders.journal import OrderJournal
+from bridge.orders.modify import OrderModifier
+from bridge.orders.sender import OrderSender
+from bridge.orders.submit import OrderSubmitter
 from bridge.tws.wire import Wire
 
 _PLACE, _CANCEL = b"3\0", b"4\0"  # the first field of these messages
@@ -81,23 +81,23 @@ def _arm(at: Callable[[str], None]) -> None:
             (lambda *_: at(after)) if after else _nothing,
         )
 
-    mark(Sender, "_write_down", "order-not-noted", "order-noted")
-    mark(sending, "note_sending", "", "order-in-transaction")
-    mark(Placement, "place", "", "order-answered")
-    mark(Changes, "_reserve", "", "change-in-transaction")
-    mark(Changes, "_carry_out", "change-noted", "change-answered")
-    mark(Changes, "_noted", "cancel-not-noted", "cancel-noted")
-    mark(Changes, "_note_cancel", "", "cancel-in-transaction")
-    mark(Changes, "cancel", "", "cancel-answered")
-    mark(tracker, "absorb", "", "acknowledgement-in-transaction")
-    mark(Tracker, "_tell", "acknowledgement-kept", "acknowledgement-told")
+    mark(OrderSender, "_write_down", "order-not-noted", "order-noted")
+    mark(sender, "note_sending", "", "order-in-transaction")
+    mark(OrderSubmitter, "place", "", "order-answered")
+    mark(OrderModifier, "_reserve", "", "change-in-transaction")
+    mark(OrderModifier, "_carry_out", "change-noted", "change-answered")
+    mark(OrderModifier, "_noted", "cancel-not-noted", "cancel-noted")
+    mark(OrderModifier, "_note_cancel", "", "cancel-in-transaction")
+    mark(OrderModifier, "cancel", "", "cancel-answered")
+    mark(journal, "apply_messages", "", "acknowledgement-in-transaction")
+    mark(OrderJournal, "_tell", "acknowledgement-kept", "acknowledgement-told")
     mark(HaltSwitch, "keep", "halt-on", "halt-kept")
     mark(HaltSwitch, "_store", "", "halt-in-transaction")
     mark(halt_mark, "write", "", "halt-marked")
-    mark(Changes, "_cancel_each", "halt-cancelling", "halt-cancelled")
+    mark(OrderModifier, "_cancel_each", "halt-cancelling", "halt-cancelled")
     mark(HaltSwitch, "turn_off", "resume-begun", "resume-done")
     mark(halt_mark, "remove", "resume-journaled", "")
-    _wrap(Tracker, "_said", lambda _, message: _heard(at, message), _nothing)
+    _wrap(OrderJournal, "_said", lambda _, message: _heard(at, message), _nothing)
     _wrap(
         Wire,
         "write",

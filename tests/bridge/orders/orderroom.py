@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from bridge.auditing import Auditor, Caller
 from bridge.environment import Environment
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
-from bridge.orders.auditing import Auditor, Caller
-from bridge.orders.desk import OrderDesk
-from bridge.orders.execution_desk import ExecutionDesk
-from bridge.orders.reconciling import TICK_SECONDS
+from bridge.orders.executions import ExecutionService
+from bridge.orders.journal import OrderJournal
+from bridge.orders.reconcile import TICK_SECONDS
 from bridge.orders.request import OrderRequest
-from bridge.orders.room import install
-from bridge.orders.tracker import Tracker
+from bridge.orders.service import OrderService
 from bridge.orders.views import OrderView
+from bridge.orders.wiring import install
 from bridge.services import Services
 from bridge.store import Database
 from bridge.store.probe import PROBE_SECONDS
@@ -72,9 +72,9 @@ class Room:
         self.clock = clock
         self.services = services
         self.broker = broker
-        self.desk = services[OrderDesk]
-        self.executions = services[ExecutionDesk]
-        self.tracker = services[Tracker]
+        self.desk = services[OrderService]
+        self.executions = services[ExecutionService]
+        self.tracker = services[OrderJournal]
         self.database = services[Database]
 
     async def place(self, key: str | None = "key-1", **changes: Any) -> OrderView:

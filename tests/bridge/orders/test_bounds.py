@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import structs
 
+from bridge.auditing import Caller
 from bridge.market.quote_desk import QuoteDesk
 from bridge.model import Position
-from bridge.orders.auditing import Caller
 from bridge.orders.errors import KeyBoundError, OrderRefusedByRulesError
 from bridge.orders.request import ChangeRequest
 from bridge.shares import Holder, Rank

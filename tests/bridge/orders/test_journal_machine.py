@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from msgspec import structs
 
 from bridge.model import CommissionReport, Execution, OpenOrder, Order, OrderState, OrderStatus
-from bridge.orders.absorb import Message, OrderErrorMessage, Own, absorb
+from bridge.orders.apply_messages import Message, OrderErrorMessage, Own, apply_messages
 from bridge.orders.lifecycle import (
     ChangeDropped,
     ChangeSent,
@@ -33,9 +33,9 @@ from bridge.orders.lifecycle import (
     NotSent,
     Sent,
 )
-from bridge.orders.status import State, Status
 from bridge.store import executions, migrations, order_events, orders
 from bridge.store.executions import Query
+from bridge.store.order_status import State, Status
 from bridge.store.orders import PendingChange
 from tests.bridge.orders.samples import AAPL, at, record
 
@@ -114,7 +114,7 @@ class Journal(RuleBasedStateMachine):
     def _absorb(self, *messages: Message) -> None:
         self.seconds += 1
         self.connection.execute("BEGIN")
-        absorb(self.connection, messages, CLIENT, at(self.seconds))
+        apply_messages(self.connection, messages, CLIENT, at(self.seconds))
         self.connection.execute("COMMIT")
 
     # the bridge ---------------------------------------------------------------------------------

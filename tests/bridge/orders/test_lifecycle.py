@@ -18,7 +18,7 @@ from bridge.orders.lifecycle import (
     StatusReported,
     apply,
 )
-from bridge.orders.status import State, Status
+from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord, PendingChange
 from tests.bridge.orders.samples import at, open_order, record, status
 

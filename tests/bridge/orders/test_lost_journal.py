@@ -11,8 +11,8 @@ import pytest
 from msgspec import structs
 
 from bridge.orders.errors import JournalNotAcceptedError, OrderListedError, TradingHaltedError
-from bridge.orders.journal import JournalDesk
-from bridge.orders.status import Status
+from bridge.orders.journal_service import JournalService
+from bridge.store.order_status import Status
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
 from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
@@ -38,7 +38,7 @@ async def lost(tmp_path: Path, broker: FakeBroker, *, everything: bool) -> None:
 
 
 async def accept(room: Room) -> None:
-    view = await room.services[JournalDesk].accept(CALLER)
+    view = await room.services[JournalService].accept(CALLER)
     assert view.accepted
 
 
@@ -58,7 +58,7 @@ async def test_it_starts_halted_adopts_and_does_not_send_the_same_key_again(
             assert order.order_ref == broker.book[broker.placed[0]].order.order_ref
             with pytest.raises(JournalNotAcceptedError):
                 await room.desk.resume_trading(CALLER)
-            view = await room.services[JournalDesk].view()
+            view = await room.services[JournalService].view()
             assert not view.accepted
     async with opened(tmp_path, broker) as room:
         await accept(room)
@@ -69,7 +69,7 @@ async def test_it_starts_halted_adopts_and_does_not_send_the_same_key_again(
         await room.place(key="another")
         assert len(broker.placed) == 2
     async with opened(tmp_path, broker) as room:
-        assert (await room.services[JournalDesk].view()).accepted
+        assert (await room.services[JournalService].view()).accepted
         actions = [each.action for each in (await room.desk.audit("", 100)).entries]
         assert {"order.adopted", "journal.accept"} <= set(actions)
 
@@ -98,7 +98,7 @@ async def test_a_reference_that_the_broker_lists_is_never_sent(tmp_path: Path) -
     booked.order = structs.replace(booked.order, client_id=0)
     shutil.rmtree(tmp_path / "data")
     async with opened(tmp_path, broker) as room:
-        assert (await room.services[JournalDesk].view()).accepted
+        assert (await room.services[JournalService].view()).accepted
         with pytest.raises(OrderListedError):
             await room.place()
         assert len(broker.placed) == 1

@@ -15,7 +15,7 @@ import pytest
 from msgspec import structs
 
 from bridge.model import CommissionReport
-from bridge.orders.journal import JournalDesk
+from bridge.orders.journal_service import JournalService
 from bridge.store import StoreBehindError, StoreError
 from bridge.store.executions import Query
 from simulator.app import Simulator
@@ -50,7 +50,7 @@ async def test_what_came_with_it_is_kept_and_it_is_named(tmp_path: Path) -> None
         assert (await room.view(order.order_id)).filled == 4
         page = await room.executions.page(Query(), "", 100)
         assert [each.exec_id for each in page.executions] == [sound.exec_id]
-        view = await room.services[JournalDesk].view()
+        view = await room.services[JournalService].view()
         assert view.quarantined == 2
         assert {each.name for each in view.set_aside} == {"bad0.1.01.01", "bad1.1.01.01"}
         entries = (await room.desk.audit("", 100)).entries
@@ -69,11 +69,11 @@ async def test_repeated_it_is_one_entry_and_sent_whole_it_is_mended(tmp_path: Pa
         for _ in range(3):
             broker.events.execution.emit(bad)
         await room.tracker.flush()
-        (entry,) = (await room.services[JournalDesk].view()).set_aside
+        (entry,) = (await room.services[JournalService].view()).set_aside
         assert (entry.times, entry.mended_at) == (3, None)
         broker.events.execution.emit(sound)
         await room.tracker.flush()
-        view = await room.services[JournalDesk].view()
+        view = await room.services[JournalService].view()
         assert view.quarantined == 0
         assert view.set_aside[0].mended_at is not None
 
@@ -85,11 +85,11 @@ async def test_a_person_has_looked(tmp_path: Path) -> None:
             CommissionReport(exec_id="x" * 50 + "\ud800", commission=1.0, currency="USD")
         )
         await room.tracker.flush()
-        view = await room.services[JournalDesk].dismiss(CALLER)
+        view = await room.services[JournalService].dismiss(CALLER)
         assert view.quarantined == 0
         assert view.set_aside[0].mended_at is not None
     async with opened(tmp_path, broker) as room:
-        assert (await room.services[JournalDesk].view()).quarantined == 0
+        assert (await room.services[JournalService].view()).quarantined == 0
 
 
 async def test_the_quarantine_is_counted_after_a_restart(tmp_path: Path) -> None:
@@ -166,14 +166,14 @@ async def test_an_order_whose_writing_hangs_is_not_sent_and_its_key_works_later(
 async def test_what_there_was_no_room_for_is_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.orders.tracker._MOST_WAITING", 0)
+    monkeypatch.setattr("bridge.orders.journal._MOST_WAITING", 0)
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
         broker.fill_at_once = True
         with pytest.raises(Exception, match="not answered"):
             await room.place()
         assert room.tracker.missed
-        monkeypatch.setattr("bridge.orders.tracker._MOST_WAITING", 1000)
+        monkeypatch.setattr("bridge.orders.journal._MOST_WAITING", 1000)
         room.clock.wind(6)
         room.clock.tick()
         await eventually(lambda: not room.tracker.missed)

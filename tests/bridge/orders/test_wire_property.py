@@ -19,17 +19,17 @@ import httpx
 import pytest
 import structlog
 
+from bridge.auditing import Auditor
 from bridge.environment import Environment
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
-from bridge.orders.auditing import Auditor
-from bridge.orders.desk import OrderDesk
-from bridge.orders.execution_desk import ExecutionDesk
+from bridge.orders.executions import ExecutionService
+from bridge.orders.journal import OrderJournal
 from bridge.orders.request import ChangeRequest
-from bridge.orders.room import install
-from bridge.orders.tracker import Tracker
+from bridge.orders.service import OrderService
 from bridge.orders.views import OrderView
+from bridge.orders.wiring import install
 from bridge.services import Services
 from bridge.store import Database
 from bridge.store.executions import Query
@@ -90,7 +90,7 @@ class Day:
         self.clock = clock
         self.services = services
         self.chance = chance
-        self.desk = services[OrderDesk]
+        self.desk = services[OrderService]
         self._url = f"http://127.0.0.1:{simulator.ports['controlPort']}"
         self.said: list[str] = []
 
@@ -116,7 +116,7 @@ class Day:
         await self.control("POST", "/faults", {"fault": "wire-rewrite", "rules": list(rules)})
 
     async def ours(self) -> list[OrderView]:
-        await self.services[Tracker].flush()
+        await self.services[OrderJournal].flush()
         return list((await self.desk.orders(only_open=False, cursor="", limit=200)).orders)
 
     async def act(self, number: int) -> None:
@@ -156,7 +156,7 @@ class Day:
             if order is None or (order.status, order.filled) != (status, booked["filled"]):
                 found.append((booked, order))
         found += [each for each in ours.values() if each.status not in {"Unknown", "NotSent"}]
-        page = await self.services[ExecutionDesk].page(Query(), "", 500)
+        page = await self.services[ExecutionService].page(Query(), "", 500)
         told = {each.exec_id: (each.quantity, each.price) for each in page.executions}
         fills = {each["execId"]: (each["quantity"], each["price"]) for each in book["fills"]}
         refs = [each["orderRef"] for each in book["orders"]]

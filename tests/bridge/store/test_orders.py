@@ -6,9 +6,9 @@ import pytest
 from msgspec import structs
 
 from bridge.model import Order
-from bridge.orders.status import State, Status
 from bridge.store import audit, idempotency, migrations, order_events, orders
 from bridge.store.audit import AuditEntry
+from bridge.store.order_status import State, Status
 from bridge.store.orders import PendingChange
 from tests.bridge.orders.samples import NOON, at, record
 

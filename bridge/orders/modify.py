@@ -12,10 +12,10 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
+from bridge.auditing import SENDING, Caller, Trail, note_sending
 from bridge.errors import BridgeError
 from bridge.model import Order
-from bridge.orders.absorb import Message, Own
-from bridge.orders.auditing import SENDING, Caller, Trail, note_sending
+from bridge.orders.apply_messages import Message, Own
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
@@ -29,19 +29,19 @@ from bridge.orders.errors import (
 )
 from bridge.orders.exposure import Place, held, opening
 from bridge.orders.halt import halted, stored
+from bridge.orders.journal import Watch
 from bridge.orders.legs import CHANGEABLE, changed, named, order_type, same
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Settled
-from bridge.orders.others import perm_id_of
+from bridge.orders.other_clients import perm_id_of
 from bridge.orders.prepare import Prepared
 from bridge.orders.request import ChangeRequest
 from bridge.orders.safety import violations
 from bridge.orders.shape import number_problem, text_problem
-from bridge.orders.status import State, Status
-from bridge.orders.tracker import Watch
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.word import BrokersWord
 from bridge.orders.worker import Tools, Worker
 from bridge.store import StoreBehindError, orders
+from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord, PendingChange
 from bridge.store.urgent import WAIT_SECONDS
 
@@ -67,7 +67,7 @@ class CancelResult(Struct, rename="camel", frozen=True, kw_only=True):
     kept: tuple[str, ...] = ()
 
 
-class Changes(Worker):
+class OrderModifier(Worker):
     """Modifies, cancels and settles."""
 
     def __init__(self, tools: Tools) -> None:
@@ -75,7 +75,7 @@ class Changes(Worker):
         self._newest: dict[str, object] = {}  # by order: the change that was noted last
         self._unjournaled: set[str] = set()  # open orders whose cancel the journal does not know
         self._noting: set[asyncio.Task[Any]] = set()
-        tools.tracker.order_changed.listen(lambda record: self._unjournaled.discard(record.id))
+        tools.journal.order_changed.listen(lambda record: self._unjournaled.discard(record.id))
 
     async def record(self, order_id: str) -> OrderRecord:
         """The journal's row of an order, by the bridge's id or one of the broker's numbers."""
@@ -104,7 +104,7 @@ class Changes(Worker):
     # modifying ----------------------------------------------------------------------------------
 
     async def modify(self, order_id: str, request: ChangeRequest, caller: Caller) -> OrderView:
-        """Changes a working order and waits for the broker's word."""
+        """OrderModifier a working order and waits for the broker's word."""
         async with self._auditor.trail(caller, "order.modify", request) as trail:
             record = await self.record(order_id)
             trail.target = record.id

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from bridge.orders.alerts import OrderAlerts
-from bridge.orders.changing import Settlement
 from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
+from bridge.orders.modify import Settlement
 from bridge.orders.request import Bracket, ChangeRequest, TakeProfit
-from bridge.orders.status import State, Status
 from bridge.store import orders
 from bridge.store.executions import Query
+from bridge.store.order_status import State, Status
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
 

@@ -1,7 +1,7 @@
 """Clears up with the broker what the journal is not sure of; nothing is ever sent again here.
 
 After every connect, before anything new may be sent: open orders, completed orders and the day's
-executions are asked for and absorbed. An open order of the journal that is in none of them is
+executions are asked for and applied. An open order of the journal that is in none of them is
 looked for a second time a moment later (what the last process wrote may still be on its way
 through the gateway). If it is still nowhere,
 
@@ -32,16 +32,16 @@ import structlog
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import OpenOrder
-from bridge.orders.absorb import Own
-from bridge.orders.changing import CancelResult, Changes
+from bridge.orders.apply_messages import Own
 from bridge.orders.halt import Halt, HaltSwitch
+from bridge.orders.journal import OrderJournal
 from bridge.orders.lifecycle import ChangeUnanswered, Missing, NotSent
+from bridge.orders.modify import CancelResult, OrderModifier
 from bridge.orders.rules import TradingRules
-from bridge.orders.sending import Sender
+from bridge.orders.sender import OrderSender
 from bridge.orders.sequence import NumberSequence
-from bridge.orders.status import State, Status
-from bridge.orders.tracker import Tracker
 from bridge.store import Database, orders
+from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord
 from bridge.tws.errors import ConnectionLostError, ReadOnlyGatewayError, RequestTimedOutError
 from bridge.tws.gateway import Gateway
@@ -65,9 +65,9 @@ class Reconciler:
         self,
         database: Database,
         gateway: Gateway,
-        tracker: Tracker,
-        sender: Sender,
-        changes: Changes,
+        journal: OrderJournal,
+        sender: OrderSender,
+        changes: OrderModifier,
         halt: HaltSwitch,
         sequence: NumberSequence,
         rules: TradingRules,
@@ -77,7 +77,7 @@ class Reconciler:
         self._database = database
         self.gateway_read_only = False  # as it said when it was last asked for its orders
         self._gateway = gateway
-        self._tracker = tracker
+        self._tracker = journal
         self._sender = sender
         self._changes = changes
         self._halt = halt
@@ -176,7 +176,7 @@ class Reconciler:
         return [record for record in open_orders if record.id not in self._sender.sending]
 
     async def _look(self, suspects: list[OrderRecord]) -> list[OrderRecord]:
-        """Absorbs all that the broker knows; which of these it does not know."""
+        """Applies all that the broker knows; which of these it does not know."""
         self._looked_at = self._clock.now()
         listed = await self._gateway.all_open_orders()
         self._tracker.note(*listed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.model import Execution
-from bridge.orders.execution_desk import BadCursorError, ExecutionDesk, as_csv
+from bridge.orders.executions import BadCursorError, ExecutionService, as_csv
 from bridge.store import Database, commissions, executions
 from bridge.store.executions import Query
 from tests.bridge.orders.samples import at, commission, execution
@@ -17,12 +17,12 @@ def _record(fill: Execution, connection: sqlite3.Connection) -> None:
     executions.record(connection, fill, "o7")
 
 
-async def _filled(tmp_path: Path, count: int) -> tuple[Database, ExecutionDesk]:
+async def _filled(tmp_path: Path, count: int) -> tuple[Database, ExecutionService]:
     database = await Database.open(tmp_path)
     for number in range(1, count + 1):
         fill = execution(number)
         await database.write(partial(_record, fill))
-    return database, ExecutionDesk(database)
+    return database, ExecutionService(database)
 
 
 async def test_pages_lead_to_one_another_and_then_to_what_changes(tmp_path: Path) -> None:

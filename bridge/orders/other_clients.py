@@ -16,9 +16,9 @@ from typing import Final
 
 from msgspec import Struct, structs
 
+from bridge.auditing import Caller
 from bridge.model import OpenOrder, OrderStatus
 from bridge.orders import identity
-from bridge.orders.auditing import Caller
 from bridge.orders.errors import (
     ChangeRejectedError,
     KeyBoundError,
@@ -27,9 +27,9 @@ from bridge.orders.errors import (
     UnknownOrderError,
 )
 from bridge.orders.legs import order_type
-from bridge.orders.status import ENDED, State, Status, from_broker
 from bridge.orders.views import OrderView
 from bridge.orders.worker import Tools, Worker
+from bridge.store.order_status import ENDED, State, Status, from_broker
 from bridge.tws.broker_codes import Effect, effect_of
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
@@ -61,7 +61,7 @@ class Other(Struct, frozen=True):
         return self.report.order.client_id
 
 
-class Others(Worker):
+class OtherClientsOrders(Worker):
     """Lists and cancels them."""
 
     def __init__(self, tools: Tools, borrow: Borrow | None) -> None:
@@ -119,7 +119,7 @@ class Others(Worker):
         ]
 
     def _is_ours(self, listed: OpenOrder) -> bool:
-        """Whether it is in the journal, or will be as soon as what is listed has been absorbed."""
+        """Whether it is in the journal, or will be as soon as what is listed has been applied."""
         order = listed.order
         if order.client_id == self._gateway.client_id and identity.digest_of(order.order_ref):
             return True

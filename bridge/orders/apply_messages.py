@@ -8,7 +8,7 @@ An order under one of our own references that the journal does not know is adopt
 lost it. Then the journal itself is in doubt (`bridge.store.identity`).
 
 A message that cannot be kept (its numbers do not fit, its row is damaged) is set aside in the
-quarantine, alone: what came with it is absorbed.
+quarantine, alone: what came with it is applied.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Message = (
 )
 
 
-class Absorbed(Struct):
+class Applied(Struct):
     """What has changed: the last state of each order and execution that did.
 
     `set_aside` is what could not be kept, `quarantined` how many are now (None: as before).
@@ -76,7 +76,7 @@ class Absorbed(Struct):
     look: bool = False
     """Whether only the broker's lists can tell how an order stands now."""
 
-    def take(self, other: Absorbed) -> None:
+    def take(self, other: Applied) -> None:
         """Adds what came later."""
         self.orders |= other.orders
         self.executions |= other.executions
@@ -87,16 +87,16 @@ class Absorbed(Struct):
             self.quarantined = other.quarantined
 
 
-class Absorber:
-    """Absorbs messages of one client id within one transaction."""
+class MessageApplier:
+    """Applies messages of one client id within one transaction."""
 
     def __init__(self, connection: sqlite3.Connection, client_id: int, now: datetime) -> None:
         self._connection = connection
         self._client_id = client_id
         self._now = now
-        self.result = Absorbed({}, {}, [])
+        self.result = Applied({}, {}, [])
 
-    def absorb(self, message: Message) -> None:
+    def apply(self, message: Message) -> None:
         """Takes one message in."""
         now = self._now
         match message:
@@ -231,9 +231,9 @@ class Absorber:
             self.result.executions[row.exec_id] = row
 
 
-def absorb(
+def apply_messages(
     connection: sqlite3.Connection, messages: Iterable[Message], client_id: int, now: datetime
-) -> Absorbed:
+) -> Applied:
     """Takes messages in, in their order; returns what they have changed.
 
     Each has a savepoint of its own: one that cannot be kept is set aside, and the others stay.
@@ -241,31 +241,31 @@ def absorb(
     Raises:
         sqlite3.Error: the disk is in trouble; the whole transaction is to be tried again.
     """
-    result = Absorbed({}, {}, [])
+    result = Applied({}, {}, [])
     for message in messages:
         connection.execute("SAVEPOINT message")
-        absorber = Absorber(connection, client_id, now)
+        applier = MessageApplier(connection, client_id, now)
         try:
-            absorber.absorb(message)
+            applier.apply(message)
         except Exception as error:
             if may_heal(error) or isinstance(message, Unreadable):
                 raise
             connection.execute("ROLLBACK TO message")
-            absorber = Absorber(connection, client_id, now)
-            absorber.absorb(_unkept(message, error))
+            applier = MessageApplier(connection, client_id, now)
+            applier.apply(_unkept(message, error))
         connection.execute("RELEASE message")
-        result.take(absorber.result)
+        result.take(applier.result)
     return result
 
 
-def absorb_own(
+def apply_own(
     connection: sqlite3.Connection, messages: Iterable[Message], client_id: int, now: datetime
-) -> Absorbed:
+) -> Applied:
     """The same for what the bridge itself decides: all of it is kept, or this raises."""
-    absorber = Absorber(connection, client_id, now)
+    applier = MessageApplier(connection, client_id, now)
     for message in messages:
-        absorber.absorb(message)
-    return absorber.result
+        applier.apply(message)
+    return applier.result
 
 
 def about(message: Message) -> tuple[str, str]:

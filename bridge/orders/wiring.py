@@ -11,28 +11,28 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bridge.auditing import Auditor
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
 from bridge.orders.alerts import OrderAlerts, described
-from bridge.orders.auditing import Auditor
-from bridge.orders.changing import Changes
-from bridge.orders.desk import OrderDesk
-from bridge.orders.execution_desk import ExecutionDesk, ExecutionView, execution_view
+from bridge.orders.executions import ExecutionService, ExecutionView, execution_view
 from bridge.orders.halt import JOURNAL, HaltSwitch
-from bridge.orders.journal import JournalDesk
+from bridge.orders.journal import OrderJournal
+from bridge.orders.journal_service import JournalService
+from bridge.orders.modify import OrderModifier
 from bridge.orders.numbers import OrderNumbers
-from bridge.orders.others import Others
-from bridge.orders.placing import Placement
+from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.prepare import Preparer
-from bridge.orders.reconciling import Reconciler
+from bridge.orders.reconcile import Reconciler
 from bridge.orders.reference import DeskReferences
 from bridge.orders.rules import TradingRules, load
-from bridge.orders.sending import Sender
+from bridge.orders.sender import OrderSender
 from bridge.orders.sequence import NumberSequence
+from bridge.orders.service import OrderService
 from bridge.orders.silence import SilenceWatch
-from bridge.orders.tracker import Tracker
+from bridge.orders.submit import OrderSubmitter
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.worker import Tools
 from bridge.services import HealthOverlay, Need, Services
@@ -57,7 +57,7 @@ MARK_SECONDS: Final = 1.25
 
 
 def install(services: Services) -> None:
-    """Needs the journal, the contract desk and the quote desk."""
+    """Needs the journal, the contracts and the quotes."""
     database, gateway, clock = services[Database], services.gateway, services.clock
     rules = load(services.environment.trading_file)
     preparer = Preparer(
@@ -71,7 +71,7 @@ def install(services: Services) -> None:
     )
     condition = services.journal
     condition.identity = database.identity
-    tracker = services.provide(Tracker, Tracker(database, gateway, clock, condition))
+    journal = services.provide(OrderJournal, OrderJournal(database, gateway, clock, condition))
     urgent = services[Urgent]
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock, urgent))
     auditor = services[Auditor]
@@ -80,25 +80,25 @@ def install(services: Services) -> None:
         database=database,
         gateway=gateway,
         preparer=preparer,
-        tracker=tracker,
+        journal=journal,
         halt=halt,
         auditor=auditor,
         clock=clock,
     )
-    sender = Sender(tools, numbers)
-    placement, changes = Placement(tools, sender), Changes(tools)
-    others = Others(
+    sender = OrderSender(tools, numbers)
+    placement, changes = OrderSubmitter(tools, sender), OrderModifier(tools)
+    others = OtherClientsOrders(
         tools, ClientIds(services[TwsSession]).borrowed if TwsSession in services else None
     )
     sequence = NumberSequence(database, gateway, clock)
     reconciler = Reconciler(
-        database, gateway, tracker, sender, changes, halt, sequence, rules, clock
+        database, gateway, journal, sender, changes, halt, sequence, rules, clock
     )
-    desk = OrderDesk(database, gateway, placement, sender, changes, halt, auditor, others)
-    services.provide(OrderDesk, desk)
-    services.provide(JournalDesk, JournalDesk(database, condition, auditor, clock))
-    services.provide(ExecutionDesk, ExecutionDesk(database))
-    alerts = services.provide(OrderAlerts, OrderAlerts(database, tracker, services.metrics))
+    service = OrderService(database, gateway, placement, sender, changes, halt, auditor, others)
+    services.provide(OrderService, service)
+    services.provide(JournalService, JournalService(database, condition, auditor, clock))
+    services.provide(ExecutionService, ExecutionService(database))
+    alerts = services.provide(OrderAlerts, OrderAlerts(database, journal, services.metrics))
 
     note = services[TwsSession].link.diagnostics.note if TwsSession in services else _unnoted
     silence = services.provide(
@@ -120,7 +120,7 @@ def install(services: Services) -> None:
         await halt.load()
         await numbers.load(database)
         await alerts.load()
-        await tracker.start()
+        await journal.start()
         await reconciler.start()
         watching.append(asyncio.create_task(probe.run(clock), name="journal-probe"))
         if rules.cancel_when_silent is not None:
@@ -134,12 +134,12 @@ def install(services: Services) -> None:
         await asyncio.gather(*watching, return_exceptions=True)
         await reconciler.stop()
         await sender.settle_down()
-        await tracker.stop()
+        await journal.stop()
         await urgent.stop()
 
     services.on_start(start)
     services.on_stop(stop)
-    services.on_last_words(tracker.give_up)
+    services.on_last_words(journal.give_up)
     gateway.add_reconciler("orders", reconciler.reconcile, required=True)
     gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
     services.health_overlays.append(lambda: _health(halt, condition))
@@ -156,7 +156,7 @@ def install(services: Services) -> None:
         ),
     ]
     services.metrics.register(JournalCollector(condition))
-    _tell_others(services, tracker, alerts)
+    _tell_others(services, journal, alerts)
     _follow_settings(services, preparer)
 
 
@@ -170,19 +170,19 @@ def _follow_settings(services: Services, preparer: Preparer) -> None:
         services[SettingsDesk].on_apply(follow)
 
 
-def _tell_others(services: Services, tracker: Tracker, alerts: OrderAlerts) -> None:
+def _tell_others(services: Services, journal: OrderJournal, alerts: OrderAlerts) -> None:
     """Streams and connection events, where those rooms are installed."""
     if StreamDesk in services:
         hub = services[StreamDesk].hub
-        tracker.order_changed.listen(
+        journal.order_changed.listen(
             lambda record: hub.publish(Topic(ORDERS), _json(order_view(record)))
         )
-        tracker.execution_changed.listen(
+        journal.execution_changed.listen(
             lambda row: hub.publish(Topic(EXECUTIONS), _json(execution_view(row)))
         )
     if TwsSession in services:
         diagnostics = services[TwsSession].link.diagnostics
-        services[TwsSession].link.brakes.append(tracker.behind)
+        services[TwsSession].link.brakes.append(journal.behind)
         alerts.order_unknown.listen(
             lambda record: diagnostics.note("order-fate-unknown", **described(record))
         )

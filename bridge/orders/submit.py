@@ -4,7 +4,7 @@
         │ no
     qualify, judge ──> one synced transaction: key, orders, audit (rules are judged inside it)
         │
-    put on the wire ──> the tracker hears the broker ──> answer, kept under the key
+    put on the wire ──> the journal hears the broker ──> answer, kept under the key
 
 Between the transaction and the wire nothing can be cancelled by a client that hangs up. A crash
 there leaves an intention, which `reconcile` clears up with the broker; it is never sent again.
@@ -19,9 +19,9 @@ from typing import Any
 import structlog
 from msgspec import Struct, structs
 
+from bridge.auditing import Caller, Trail
 from bridge.orders import answers, identity
 from bridge.orders.answers import Answer
-from bridge.orders.auditing import Caller, Trail
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
@@ -36,11 +36,11 @@ from bridge.orders.prepare import Prepared
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.rules import TradingRules
 from bridge.orders.safety.case import Case
-from bridge.orders.sending import KeyTakenError, Sender, Wish
-from bridge.orders.status import Status
+from bridge.orders.sender import KeyTakenError, OrderSender, Submission
 from bridge.orders.worker import Tools, Worker
 from bridge.store import idempotency, orders
 from bridge.store.idempotency import KeyRecord
+from bridge.store.order_status import Status
 from bridge.store.orders import OrderRecord
 
 log = structlog.get_logger(__name__)
@@ -56,10 +56,10 @@ class Placed(Struct, frozen=True):
     replayed: bool
 
 
-class Placement(Worker):
+class OrderSubmitter(Worker):
     """Places orders, and answers repetitions."""
 
-    def __init__(self, tools: Tools, sender: Sender) -> None:
+    def __init__(self, tools: Tools, sender: OrderSender) -> None:
         super().__init__(tools)
         self._sender = sender
 
@@ -110,7 +110,7 @@ class Placement(Worker):
         self._tracker.require_current()
         prepared = await self._prepare(requests, oca_type)
         try:
-            records = await self._sender.commit(Wish(claim, prepared, trail, closing))
+            records = await self._sender.commit(Submission(claim, prepared, trail, closing))
         except KeyTakenError:
             earlier = await self._repeated(claim, trail)
             if earlier is None:

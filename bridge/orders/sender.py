@@ -16,11 +16,11 @@ from typing import Final
 import structlog
 from msgspec import Struct, structs
 
+from bridge.auditing import Trail, note_sending
 from bridge.errors import BridgeError
 from bridge.model import Contract, Order, OrderState
 from bridge.orders import identity
-from bridge.orders.absorb import Own
-from bridge.orders.auditing import Trail, note_sending
+from bridge.orders.apply_messages import Own
 from bridge.orders.errors import (
     OrderListedError,
     OrderNotSentError,
@@ -50,7 +50,7 @@ class KeyTakenError(Exception):
     """Someone else was first with this key."""
 
 
-class Wish(Struct, frozen=True):
+class Submission(Struct, frozen=True):
     """Orders that are ready to be written down and sent under one key."""
 
     claim: KeyRecord
@@ -60,7 +60,7 @@ class Wish(Struct, frozen=True):
     """Trading is halted, and lets only pass what reduces a position."""
 
 
-class Sender(Worker):
+class OrderSender(Worker):
     """Writes orders down and sends them; the only caller of `place_order` for new ones."""
 
     def __init__(self, tools: Tools, numbers: OrderNumbers) -> None:
@@ -72,8 +72,8 @@ class Sender(Worker):
         self._tasks: set[asyncio.Task[list[OrderRecord]]] = set()
         self._gateway.events.lost.listen(lambda _: self.on_this_connection.clear())
 
-    async def commit(self, wish: Wish) -> list[OrderRecord]:
-        """Writes the orders of a wish down and sends them; returns when they are on the wire.
+    async def commit(self, submission: Submission) -> list[OrderRecord]:
+        """Writes the orders of a submission down and sends them; returns when they are on the wire.
 
         Raises:
             KeyTakenError: the key is not free.
@@ -83,7 +83,7 @@ class Sender(Worker):
         """
         if self._tracker.given_up:
             raise OrderNotSentError("the bridge is stopping: the order was not sent")
-        task = asyncio.create_task(self._commit(wish), name="commit-order")
+        task = asyncio.create_task(self._commit(submission), name="commit-order")
         self._tasks.add(task)
         task.add_done_callback(self._landed)
         return await asyncio.shield(task)
@@ -112,15 +112,15 @@ class Sender(Worker):
         finally:
             self._turn.release()
 
-    async def _commit(self, wish: Wish) -> list[OrderRecord]:
+    async def _commit(self, submission: Submission) -> list[OrderRecord]:
         async with self._in_turn():
-            legs = [(each.contract, leg) for each in wish.prepared for leg in each.legs]
-            if wish.closing:
+            legs = [(each.contract, leg) for each in submission.prepared for leg in each.legs]
+            if submission.closing:
                 await self._require_reducing(legs)
             numbered = [(self._numbers.next(), *leg) for leg in legs]
-            records = await self._write_down(wish, numbered)
+            records = await self._write_down(submission, numbered)
             try:
-                await self._send(wish, records)
+                await self._send(submission, records)
             finally:
                 self.sending.difference_update(record.id for record in records)
             return records
@@ -180,9 +180,9 @@ class Sender(Worker):
     # writing down -------------------------------------------------------------------------------
 
     async def _write_down(
-        self, wish: Wish, numbered: list[tuple[int, Contract, Leg]]
+        self, submission: Submission, numbered: list[tuple[int, Contract, Leg]]
     ) -> list[OrderRecord]:
-        claim, trail = wish.claim, wish.trail
+        claim, trail = submission.claim, submission.trail
         made: list[str] = []
 
         def write(connection: sqlite3.Connection) -> list[OrderRecord]:
@@ -192,10 +192,10 @@ class Sender(Worker):
             if taken:
                 raise KeyTakenError
             halt = stored(connection)
-            if halt is not None and not (wish.closing and halt.allow_closing):
+            if halt is not None and not (submission.closing and halt.allow_closing):
                 raise halted(halt)
             cases = self._preparer.cases(
-                wish.prepared, self._preparer.before(connection, trail.caller)
+                submission.prepared, self._preparer.before(connection, trail.caller)
             )
             found = violations(cases)
             if found:
@@ -269,8 +269,9 @@ class Sender(Worker):
 
     # sending ------------------------------------------------------------------------------------
 
-    async def _send(self, wish: Wish, records: list[OrderRecord]) -> None:
-        permit = self._halt.require_closing_allowed if wish.closing else self._halt.require_off
+    async def _send(self, submission: Submission, records: list[OrderRecord]) -> None:
+        halt = self._halt
+        permit = halt.require_closing_allowed if submission.closing else halt.require_off
         sent: list[OrderRecord] = []
         try:
             for record in records:
@@ -285,7 +286,7 @@ class Sender(Worker):
                 sent.append(record)
                 self._tracker.note(Own(record.id, Sent(self._clock.now())))
         except Exception as error:
-            await self._not_sent(wish.claim.key_digest, records[len(sent) :], sent, error)
+            await self._not_sent(submission.claim.key_digest, records[len(sent) :], sent, error)
             raise
 
     async def _not_sent(

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from bridge.orders.changing import Settlement
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
@@ -15,8 +14,9 @@ from bridge.orders.errors import (
     TradingHaltedError,
     UnknownOrderError,
 )
+from bridge.orders.modify import Settlement
 from bridge.orders.request import ChangeRequest
-from bridge.orders.status import Status
+from bridge.store.order_status import Status
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
 from bridge.tws.state import ConnectionState
 from tests.bridge.orders.fake_broker import FakeBroker

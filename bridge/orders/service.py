@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from msgspec import Struct, structs
 
+from bridge.auditing import Auditor, Caller
 from bridge.errors import BridgeError, InvalidRequestError
-from bridge.orders.auditing import Auditor, Caller
-from bridge.orders.changing import CancelResult, Changes
 from bridge.orders.errors import OrderRefusedByRulesError, UnknownOrderError
 from bridge.orders.halt import JOURNAL, Cancelling, HaltSwitch
 from bridge.orders.legs import order_type
-from bridge.orders.others import Others, perm_id_of
-from bridge.orders.placing import Placement, check_group
+from bridge.orders.modify import CancelResult, OrderModifier
+from bridge.orders.other_clients import OtherClientsOrders, perm_id_of
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.safety import violations
 from bridge.orders.safety.case import Case
-from bridge.orders.sending import Sender
+from bridge.orders.sender import OrderSender
+from bridge.orders.submit import OrderSubmitter, check_group
 from bridge.orders.views import (
     DryRun,
     OrderDetail,
@@ -69,19 +69,19 @@ class AuditPage(Struct, rename="camel", frozen=True, kw_only=True):
     verification: Verification | None = None
 
 
-class OrderDesk:
+class OrderService:
     """Everything about orders, for the routes."""
 
     def __init__(
         self,
         database: Database,
         gateway: Gateway,
-        placement: Placement,
-        sender: Sender,
-        changes: Changes,
+        placement: OrderSubmitter,
+        sender: OrderSender,
+        changes: OrderModifier,
         halt: HaltSwitch,
         auditor: Auditor,
-        others: Others,
+        others: OtherClientsOrders,
     ) -> None:
         self.others = others
         self.placement = placement

@@ -82,7 +82,7 @@ class BadCursorError(InvalidRequestError):
     next_step = "Use nextCursor or changesCursor of an earlier page, or none"
 
 
-class ExecutionDesk:
+class ExecutionService:
     """Answers from the journal; never waits for the gateway."""
 
     def __init__(self, database: Database) -> None:

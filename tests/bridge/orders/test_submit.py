@@ -19,9 +19,9 @@ from bridge.orders.errors import (
 )
 from bridge.orders.identity import body_digest, key_digest
 from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
-from bridge.orders.status import State, Status
 from bridge.orders.views import OrderGroup
 from bridge.store import idempotency, orders
+from bridge.store.order_status import State, Status
 from bridge.tws.errors import ConnectionLostError, NotConnectedError
 from bridge.tws.state import ConnectionState
 from tests.bridge.orders.fake_broker import FakeBroker, listed, lost, option
