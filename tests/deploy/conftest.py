@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 from infrastructure.config import load, secrets
 from infrastructure.render import Release, release
@@ -40,21 +42,21 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Target]:
     """A target from nested keywords over a minimal paper target."""
-    import yaml
+    return partial(target_of, tmp_path)
 
-    def make(**sections: Any) -> Target:
-        values: dict[str, Any] = {"host": "ubuntu@203.0.113.7", "gateway": {"username": "alice"}}
-        for name, section in sections.items():
-            base = values.get(name)
-            if isinstance(section, dict) and isinstance(base, dict):
-                values[name] = {**base, **section}
-            else:
-                values[name] = section
-        path = tmp_path / "stack.yaml"
-        path.write_text(yaml.safe_dump({"targets": {"prod": values}}), encoding="utf-8")
-        return load(path)
 
-    return make
+def target_of(folder: Path, **sections: Any) -> Target:
+    """The same, with its stack.yaml in a folder."""
+    values: dict[str, Any] = {"host": "ubuntu@203.0.113.7", "gateway": {"username": "alice"}}
+    for name, section in sections.items():
+        base = values.get(name)
+        if isinstance(section, dict) and isinstance(base, dict):
+            values[name] = {**base, **section}
+        else:
+            values[name] = section
+    path = folder / "stack.yaml"
+    path.write_text(yaml.safe_dump({"targets": {"prod": values}}), encoding="utf-8")
+    return load(path)
 
 
 SECRET_VALUES = {

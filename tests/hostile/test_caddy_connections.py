@@ -16,7 +16,7 @@ import yaml
 from infrastructure.render import release
 from tests.deploy import conftest
 from tests.deploy.test_caddy import CADDY
-from tests.hostile.test_key_in_no_log import caddy, request, send
+from tests.hostile.front import caddy, request, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable

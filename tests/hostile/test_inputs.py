@@ -1,14 +1,19 @@
 """Hostile inputs by generator, each naming the invariant that it attacks; a count at the end.
 
-Over real sockets: the bridge's routes, its WebSocket, and a gateway that sends what none does.
+Over real sockets, straight to the bridge and through a real Caddy: the bridge's routes, its
+WebSocket, and a gateway that sends what none does. What a hostile SSH host says is tried in
+tests/deploy/transport/test_hostile_host.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +24,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
+from tests.deploy import conftest
+from tests.deploy.test_caddy import CADDY
 from tests.hostile.between import Between, message
+from tests.hostile.front import caddy
 
 TEXTS: tuple[Any, ...] = (
     "A" * 5000, "\0", "\r\nX-Evil: 1", "../../etc/passwd", "'; DROP TABLE orders; --", "${HOME}",
@@ -86,11 +94,28 @@ MESSAGES: dict[str, Callable[[str], bytes]] = {
 }
 TRIED: dict[str, int] = {}
 BROKEN: list[str] = []
-Rig = tuple[BridgeProcess, SimulatorProcess, Between]
+
+
+@dataclass
+class Rig:
+    """A bridge, what is behind it, and the way to it."""
+
+    way: str
+    bridge: BridgeProcess
+    simulator: SimulatorProcess
+    relay: Between
+    client: httpx.Client
+    context: ssl.SSLContext | None
+
+    @property
+    def stream_address(self) -> str:
+        return str(self.client.base_url).rstrip("/").replace("http", "ws", 1) + "/stream"
 
 
 @pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def processes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[BridgeProcess, SimulatorProcess, Between]]:
     folder: Path = tmp_path_factory.mktemp("inputs")
     simulator = SimulatorProcess(folder / "simulator.log")
     relay = Between(simulator.port)
@@ -102,7 +127,39 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     simulator.stop()
 
 
-def tried(generator: str, value: object, *, held: bool) -> None:
+@pytest.fixture(scope="module", params=["straight", "caddy"])
+def rig(
+    request: pytest.FixtureRequest,
+    processes: tuple[BridgeProcess, SimulatorProcess, Between],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Rig]:
+    """Each test runs over both ways."""
+    bridge, simulator, relay = processes
+    if request.param == "straight":
+        yield Rig("straight", bridge, simulator, relay, bridge.client, None)
+        return
+    if CADDY is None:
+        pytest.skip("needs Caddy: make setup")
+    folder = tmp_path_factory.mktemp("front")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    target, port = conftest.target_of(folder), int(bridge.url.rpartition(":")[2])
+    with contextlib.ExitStack() as held:
+        front = held.enter_context(caddy(target, folder / "caddy", port))
+        client = held.enter_context(
+            httpx.Client(
+                base_url=front.url,
+                headers={"X-API-KEY": ADMIN_KEY},
+                verify=context,
+                timeout=10,
+                trust_env=False,
+            )
+        )
+        yield Rig("caddy", bridge, simulator, relay, client, context)
+
+
+def tried(rig: Rig, generator: str, value: object, *, held: bool) -> None:
+    generator = f"{rig.way}: {generator}"
     TRIED[generator] = TRIED.get(generator, 0) + 1
     if not held:
         BROKEN.append(f"{generator}: {value!r:.80}")
@@ -119,32 +176,32 @@ def answered(answer: httpx.Response) -> bool:
     return answer.status_code < 500 and answer.elapsed.total_seconds() < 3
 
 
-def send(bridge: BridgeProcess, method: str, path: str, **more: Any) -> httpx.Response:
+def send(rig: Rig, method: str, path: str, **more: Any) -> httpx.Response:
     """One request; one that the rate limit held back is sent again."""
-    while (answer := bridge.client.request(method, path, **more)).status_code == 429:
+    while (answer := rig.client.request(method, path, **more)).status_code == 429:
         time.sleep(0.1)
     return answer
 
 
-def post(bridge: BridgeProcess, path: str, body: bytes) -> httpx.Response:
+def post(rig: Rig, path: str, body: bytes) -> httpx.Response:
     headers = {"Idempotency-Key": uuid.uuid4().hex, "Content-Type": "application/json"}
-    return send(bridge, "POST", path, content=body, headers=headers)
+    return send(rig, "POST", path, content=body, headers=headers)
 
 
 def test_the_order_that_all_of_them_spoil_is_taken(rig: Rig) -> None:
     """Else a refusal of theirs would say nothing."""
-    assert post(rig[0], "/order", json.dumps(ORDER).encode()).status_code == 201
-    assert rig[1].book()["requests"]
+    assert post(rig, "/order", json.dumps(ORDER).encode()).status_code == 201
+    assert rig.simulator.book()["requests"]
 
 
 @pytest.mark.parametrize("field", ORDER_FIELDS)
 def test_no_order_leaves_with_a_field_that_cannot_be(rig: Rig, field: str) -> None:
     """Invariant: what is not understood is refused, and the broker hears nothing of it."""
-    bridge, simulator, _ = rig
+    simulator = rig.simulator
     before = len(simulator.book()["requests"])
     for value in ORDER_FIELDS[field]:
-        answer = post(bridge, "/order", json.dumps(ORDER | {field: value}).encode())
-        tried(f"order-{field}", value, held=refused(answer))
+        answer = post(rig, "/order", json.dumps(ORDER | {field: value}).encode())
+        tried(rig, f"order-{field}", value, held=refused(answer))
     assert len(simulator.book()["requests"]) == before
     assert not BROKEN, BROKEN
 
@@ -154,7 +211,7 @@ def test_a_query_is_answered_whatever_it_asks(rig: Rig, name: str) -> None:
     """Invariant: a read never fails by what is asked, and never takes long."""
     for value in TEXTS:
         path = QUERIES[name].format(quote(str(value), safe=""))
-        tried(f"query-{name}", value, held=answered(send(rig[0], "GET", path)))
+        tried(rig, f"query-{name}", value, held=answered(send(rig, "GET", path)))
     assert not BROKEN, BROKEN
 
 
@@ -162,7 +219,7 @@ def test_a_query_is_answered_whatever_it_asks(rig: Rig, name: str) -> None:
 def test_a_body_that_is_none_is_refused(rig: Rig, route: str) -> None:
     """Invariant: bytes that are no request change nothing."""
     for body in BODIES:
-        tried(f"body-{route}", body, held=refused(post(rig[0], route, body)))
+        tried(rig, f"body-{route}", body, held=refused(post(rig, route, body)))
     assert not BROKEN, BROKEN
 
 
@@ -173,46 +230,45 @@ def test_no_spelling_of_a_wrong_key_lets_in(rig: Rig) -> None:
         "' or 1=1", "Bearer " + ADMIN_KEY, ADMIN_KEY + "," + ADMIN_KEY, "x" * 4000, "0", "[]",
         "$key",
     )  # fmt: skip
-    bridge = rig[0]
     for key in wrong:
-        answer = httpx.get(f"{bridge.url}/orders", headers={"X-API-KEY": key}, trust_env=False)
-        tried("key", key, held=answer.status_code in {401, 403, 429, 431})
-        tried("right-key", key, held=bridge.get("/health").status_code == 200)
+        answer = rig.client.get("/orders", headers={"X-API-KEY": key})
+        tried(rig, "key", key, held=answer.status_code in {401, 403, 429, 431})
+        tried(rig, "right-key", key, held=rig.client.get("/health").status_code == 200)
     assert not BROKEN, BROKEN
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_lives_on_what_cannot_be(rig: Rig, name: str) -> None:
     """Invariant: a wrong message costs its sender an error or the stream, and nobody else."""
-    bridge = rig[0]
+    headers = {"X-API-KEY": ADMIN_KEY}
     for value in TEXTS:
-        address = bridge.url.replace("http", "ws") + "/stream"
-        with connect(address, additional_headers={"X-API-KEY": ADMIN_KEY}, proxy=None) as stream:
+        with connect(
+            rig.stream_address, ssl=rig.context, additional_headers=headers, proxy=None
+        ) as stream:
             stream.recv(timeout=5)
             stream.send(json.dumps(STREAMS[name](value)))
             try:
                 held = json.loads(stream.recv(timeout=5))["type"] in {"error", "pong", "subscribed"}
             except ConnectionClosed:
                 held = True
-        tried(f"stream-{name}", value, held=held)
-    assert bridge.get("/health").status_code == 200
+        tried(rig, f"stream-{name}", value, held=held)
+    assert rig.client.get("/health").status_code == 200
     assert not BROKEN, BROKEN
 
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_no_message_of_the_gateways_stops_the_bridge(rig: Rig, name: str) -> None:
     """Invariant: a message that cannot be kept stops nothing; it is still ready for orders."""
-    bridge, _, relay = rig
     for piece in PIECES:
-        relay.pour(MESSAGES[name](piece), 0.001)
-        tried(f"gateway-{name}", piece, held=bridge.get("/ping").status_code == 200)
-    bridge.wait_for("ready")
+        rig.relay.pour(MESSAGES[name](piece), 0.001)
+        tried(rig, f"gateway-{name}", piece, held=rig.client.get("/ping").status_code == 200)
+    rig.bridge.wait_for("ready")
     assert not BROKEN, BROKEN
 
 
 def test_the_count(rig: Rig) -> None:
     """Enough was tried, nothing broke, and the bridge is what it was."""
-    bridge = rig[0]
+    bridge = rig.bridge
     print(f"{sum(TRIED.values())} attempts from {len(TRIED)} generators, {len(BROKEN)} breaks")
     assert not BROKEN
     assert sum(TRIED.values()) >= 500

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
-import socket
-import ssl
 import subprocess
-import time
 import urllib.parse
 from typing import TYPE_CHECKING
 
@@ -18,7 +14,8 @@ import pytest
 from infrastructure.render.caddy import SECTIONS
 from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
 from tests.deploy import conftest
-from tests.deploy.test_caddy import CADDY, Front, caddyfile_for
+from tests.deploy.test_caddy import CADDY
+from tests.hostile.front import caddy, request, send
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,14 +38,6 @@ HEADERS = (
     *("Content-Type", "Accept-Encoding", "If-None-Match", "Upgrade", "Expect", "TE", "Trailer"),
     *("Last-Event-ID", "X-Nobody-Thought-Of-It", "Sec-WebSocket-Key", "Sec-WebSocket-Extensions"),
 )
-
-
-def request(
-    target: str = "/health", *lines: str, host: str = "localhost", method: str = "GET"
-) -> bytes:
-    """One request's bytes; the connection ends with it."""
-    head = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", *lines]
-    return ("\r\n".join(head) + "\r\n\r\n").encode()
 
 
 def ways() -> Iterator[tuple[str, bytes]]:
@@ -120,53 +109,6 @@ def ways() -> Iterator[tuple[str, bytes]]:
     yield "stream protocol", request("/stream", *socketed, f"Sec-WebSocket-Protocol: key, {KEY}")
     yield "stream of another host", request("/stream", *socketed, header, host="localhost.")
     yield "huge header", request("/health", header, f"X-Long: {'x' * 60_000}")
-
-
-def send(port: int, data: bytes, name: str | None) -> bytes:
-    """The first part of the answer; with a name over TLS, with it as SNI."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as plain:
-        if name is None:
-            return _exchange(plain, data)
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with context.wrap_socket(plain, server_hostname=name or None) as secure:
-            return _exchange(secure, data)
-    return b""
-
-
-def _exchange(connection: socket.socket, data: bytes) -> bytes:
-    connection.settimeout(0.5)
-    connection.sendall(data)
-    with contextlib.suppress(TimeoutError):
-        return connection.recv(65_536)
-    return b""
-
-
-@contextlib.contextmanager
-def caddy(target: Target, folder: Path, upstream: int) -> Iterator[Front]:
-    """A Caddy as it is rendered, with all that it writes below the folder."""
-    assert CADDY
-    folder.mkdir()
-    front = Front(folder, upstream)
-    path = folder / "Caddyfile"
-    path.write_text(caddyfile_for(target, front))
-    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    command = [CADDY, "run", "--config", str(path), "--adapter", "caddyfile"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    front.process = process.pid
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                httpx.get(f"{front.url}/ping", verify=False, trust_env=False)
-                break
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
-        yield front
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 def found_in(folder: Path, *texts: str) -> list[str]:
