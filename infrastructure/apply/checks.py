@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure.render.caddy import names
 from infrastructure.render.gateway import jvm_options
-from infrastructure.render.layout import modes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +25,7 @@ def checks(target: Target, services: Iterable[str]) -> dict[str, dict[str, Any]]
         "gateway": {
             "jvm": list(jvm_options(stack)) if stack.runtime == "compose" else [],
             "twoFactorWait": stack.gateway.two_factor.wait,
-            "sessions": list(modes(target)),
+            "sessions": list(stack.sessions),
         },
         "bridge": {"port": stack.bridge.port},
         "caddy": {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.apply.checks import checks
 from infrastructure.apply.session import HEALTHY_WITHIN, Outcome, Session, person
 from infrastructure.errors import GangwayError
-from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS, modes, session
+from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ class OperatorSession(Session):
             op="restart",
             service=service,
             cold=cold,
-            commandPorts=[COMMAND_PORTS[mode] for mode in modes(self._target)],
+            commandPorts=[COMMAND_PORTS[mode] for mode in self._target.stack.sessions],
             checks=checks(self._target, names),
             wait=wait or HEALTHY_WITHIN,
             by=person(),
@@ -147,7 +147,7 @@ class OperatorSession(Session):
             DeployFailed: it cannot have gone out.
         """
         stack, sandbox = self._target.stack, self._target.stack.runtime == "sandbox"
-        port = stack.simulated.tws_port if sandbox else RELAY_PORTS[session(self._target)]
+        port = stack.simulated.tws_port if sandbox else RELAY_PORTS[stack.session]
         return self.ask(
             "cancelled",
             op="cancel_all",

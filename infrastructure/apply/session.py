@@ -29,7 +29,6 @@ from infrastructure.errors import (
     WaitingForPerson,
 )
 from infrastructure.plan.model import Observed, ObservedFile, ObservedService
-from infrastructure.render.layout import modes, session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -241,8 +240,8 @@ class Session:
             "status",
             op="status",
             bridgePort=self._target.stack.bridge.port,
-            sessions=list(modes(self._target)),
-            session=session(self._target),
+            sessions=list(self._target.stack.sessions),
+            session=self._target.stack.session,
         )
 
     def login_facts(self) -> dict[str, str]:
@@ -291,7 +290,7 @@ class Session:
 
     def _allow(self, wait: float) -> None:
         """Sets how long work may take, with a person's approval; once more for the way back."""
-        person_takes = self._target.stack.gateway.two_factor.wait * len(modes(self._target))
+        person_takes = self._target.stack.gateway.two_factor.wait * len(self._target.stack.sessions)
         self._work = answers.WORK_WITHIN + 2 * (wait + person_takes)
 
     def _write(self, data: bytes) -> None:

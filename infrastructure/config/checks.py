@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from infrastructure.config.image_variables import refusal
-from infrastructure.config.profiles import JVM_OVERHEAD, KNOWN_HEAP, budget, heap
 from infrastructure.config.schedule import choose, cold_restart_window, fits, quiet_time, schedule
 from infrastructure.errors import Place, Problem
 
@@ -19,6 +17,12 @@ if TYPE_CHECKING:
     from infrastructure.config.models import Stack
 
 _OLDEST_IMAGE = (10, 37, 1)
+
+
+KNOWN_HEAP = 256
+"""The smallest heap (MB) that is known to work."""
+JVM_OVERHEAD = 160
+"""Memory of the Java machine beside heap and metaspace: code, threads, Xvfb (MB)."""
 
 
 class Placer(Protocol):
@@ -102,17 +106,17 @@ def _one_daily_event(stack: Stack, place: Placer) -> Iterator[Problem]:
 def _heap_fits(stack: Stack, place: Placer) -> Iterator[Problem]:
     machines = 2 if stack.gateway.mode == "both" else 1
     jvm = stack.gateway.jvm
-    needed = (heap(stack) + jvm.metaspace + JVM_OVERHEAD) * machines
-    limit = budget(stack, "gateway").memory
+    needed = (stack.heap + jvm.metaspace + JVM_OVERHEAD) * machines
+    limit = stack.budget("gateway").memory
     if needed > limit:
         yield _unsafe(
-            f"a heap of {heap(stack)} MB needs about {needed} MB, but the limit is {limit} MB",
+            f"a heap of {stack.heap} MB needs about {needed} MB, but the limit is {limit} MB",
             place("gateway", "jvm", "heap"),
             "lower gateway.jvm.heap, raise limits.gateway, or choose a bigger profile",
         )
-    if jvm.initial_heap is not None and jvm.initial_heap > heap(stack):
+    if jvm.initial_heap is not None and jvm.initial_heap > stack.heap:
         yield Problem(
-            f"initial_heap {jvm.initial_heap} is more than the heap of {heap(stack)} MB",
+            f"initial_heap {jvm.initial_heap} is more than the heap of {stack.heap} MB",
             place("gateway", "jvm", "initial_heap"),
             "Java would not start; leave it out",
         )
@@ -162,9 +166,9 @@ def _portal_has_its_own_user(stack: Stack, place: Placer) -> Iterator[Problem]:
 
 
 def _small_heap(stack: Stack, place: Placer) -> Iterator[Problem]:
-    if heap(stack) < KNOWN_HEAP:
+    if stack.heap < KNOWN_HEAP:
         yield Problem(
-            f"a heap of {heap(stack)} MB is less than what is known to work ({KNOWN_HEAP} MB)",
+            f"a heap of {stack.heap} MB is less than what is known to work ({KNOWN_HEAP} MB)",
             place("gateway", "jvm", "heap"),
             "an OutOfMemoryError ends the gateway, and each fresh login may ask for 2FA",
         )
@@ -239,3 +243,67 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _sunday,
     _portal_on_small,
 ]
+
+
+# --- what gateway.environment may not hold ------------------------------------------------------
+_NO_CODES = "the image enters no codes; approve on IBKR Mobile (docs/two-factor-and-restarts.md)"
+
+DEAD: dict[str, str] = {
+    "TWS_EXTRA_ARGS": "the image never reads it; set gateway.jvm.options",
+    "JAVA_TOOL_OPTIONS": "the image's start script blanks it; set gateway.jvm.options",
+    "JDK_JAVA_OPTIONS": "it loses to the vmoptions file; set gateway.jvm.options",
+    "_JAVA_OPTIONS": "it also reaches the image's probe JVMs; set gateway.jvm.options",
+    "JAVA_HEAP_SIZE": "it only replaces the text -Xmx768m, which is gone; set gateway.jvm.heap",
+    "TWS_API_PORT": "the image never reads it; the port follows from gateway.mode",
+    "API_PORT": "the image overwrites it; the port follows from gateway.mode",
+    "SOCAT_PORT": "the image overwrites it; the port follows from gateway.mode",
+    "ACCEPT_INCOMING_CONNECTION": "the image never reads it; set gateway.accept_incoming",
+    "MASTER_CLIENT_ID": "the image never reads it; set gateway.master_client_id",
+    "RELOGIN_AFTER_2FA_TIMEOUT": "the image never reads it; set gateway.two_factor.relogin",
+    "TOTP_KEY": _NO_CODES,
+    "TWOFACTOR_CODE": _NO_CODES,
+    "CUSTOM_CONFIG": "it switches off all that gangway sets, and the password files",
+}
+
+OWNED: dict[str, str] = {
+    "TRADING_MODE": "gateway.mode",
+    "TWS_USERID": "gateway.username",
+    "TWS_USERID_PAPER": "gateway.paper_username",
+    "READ_ONLY_API": "gateway.read_only",
+    "TWS_ACCEPT_INCOMING": "gateway.accept_incoming",
+    "EXISTING_SESSION_DETECTED_ACTION": "gateway.existing_session",
+    "TWOFA_TIMEOUT_ACTION": "gateway.two_factor.timeout_action",
+    "TWOFA_DEVICE": "gateway.two_factor.device",
+    "TWOFA_EXIT_INTERVAL": "gateway.two_factor.exit_interval",
+    "RELOGIN_AFTER_TWOFA_TIMEOUT": "gateway.two_factor.relogin",
+    "AUTO_RESTART_TIME": "gateway.auto_restart",
+    "AUTO_LOGOFF_TIME": "gateway.auto_logoff",
+    "TWS_COLD_RESTART": "gateway.cold_restart",
+    "BYPASS_WARNING": "gateway.bypass_order_warnings",
+    "ALLOW_BLIND_TRADING": "gateway.allow_blind_trading",
+    "SAVE_TWS_SETTINGS": "gateway.save_settings",
+    "TWS_MASTER_CLIENT_ID": "gateway.master_client_id",
+    "TIME_ZONE": "gateway.time_zone",
+    "TZ": "gateway.time_zone",
+}
+
+_KEPT = {"TWS_SETTINGS_PATH", "START_SCRIPTS", "HOME", "TWS_PATH", "IBC_INI", "IBC_INI_TMPL"}
+_SECRETS = ("TWS_PASSWORD", "VNC_SERVER_PASSWORD", "SSH_PASSPHRASE")
+
+
+def refusal(name: str) -> tuple[str, str] | None:
+    """Why a variable is refused, and the hint; None when it is passed on."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        return f"'{name}' is no name of a variable", "letters, digits and underscore"
+    if name in DEAD:
+        return f"{name} does nothing here", DEAD[name]
+    if name.startswith("IBC_") and name != "IBC_SCRIPTS":
+        return f"{name} does nothing here", "the image reads no IBC_* key; use gateway's own keys"
+    if name in OWNED:
+        return f"{name} is set by gangway", f"set {OWNED[name]}"
+    if name.startswith(_SECRETS):
+        hint = "gateway.password is passed as a file; VNC has a password of its own per use"
+        return f"{name} would show a secret in the container's environment", hint
+    if name in _KEPT:
+        return f"{name} is set by gangway", "settings and start hooks depend on it"
+    return None

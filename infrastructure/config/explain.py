@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from infrastructure.config.models import Stack
 from infrastructure.errors import Place, Problem
 
 if TYPE_CHECKING:
@@ -43,11 +44,9 @@ _HINTS = {
 
 def explain(document: Document, name: str, error: Mapping[str, Any]) -> Problem:
     """One pydantic error as a problem; `name` is the target's."""
-    from infrastructure.config.loading import _place
-
     location = tuple(part for part in error["loc"] if part != "[key]")
     kind = error["type"]
-    place = _place(document, name, location, key=kind == "extra_forbidden")
+    place = document.target_place(name, location, key=kind == "extra_forbidden")
     if kind == "extra_forbidden":
         return unknown_key(place, str(location[-1]), known_keys(location[:-1]))
     if kind == "missing":
@@ -75,10 +74,6 @@ def _follows(problem: Problem, meant: set[tuple[str, str]]) -> bool:
 
 def objection(path: tuple[str, ...], value: object) -> tuple[str, str] | None:
     """What is wrong with one value of a target, and a hint; None: it will load."""
-    from pydantic import ValidationError
-
-    from infrastructure.config.models import Stack
-
     nested: object = value
     for key in reversed(path):
         nested = {key: nested}
@@ -101,8 +96,6 @@ def unknown_key(place: Place, key: str, known: Iterable[str]) -> Problem:
 
 def known_keys(path: Iterable[str | int]) -> list[str]:
     """The keys that the section at this path of a target has."""
-    from infrastructure.config.models import Stack
-
     section: type[BaseModel] = Stack
     for part in path:
         field = section.model_fields.get(str(part))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
-from infrastructure.config.explain import causes, explain
+from infrastructure.config.checks import check
+from infrastructure.config.explain import causes, explain, unknown_key
 from infrastructure.config.models import Stack, Target
 from infrastructure.config.places import Document, parse
+from infrastructure.config.secrets import missing
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
-
-if TYPE_CHECKING:
-    from infrastructure.config.places import Path as ValuePath
 
 DEFAULT_FILE = "stack.yaml"
 SANDBOX = "sandbox"
@@ -79,20 +80,6 @@ def load_all(file: str | Path) -> list[Target]:
     return targets
 
 
-def place_of(target: Target, path: ValuePath, *, key: bool = False) -> Place:
-    """Where a value of the target stands: in the target, else in `defaults`, else its parent."""
-    if target.document is None:
-        return Place(SANDBOX, path=".".join(map(str, path)))
-    return _place(target.document, target.name, path, key=key)
-
-
-def _place(document: Document, name: str, path: ValuePath, *, key: bool = False) -> Place:
-    own, shared = ("targets", name, *path), ("defaults", *path)
-    if own not in document.positions and shared in document.positions:
-        return document.place(shared, key=key, strip=1)
-    return document.place(own, key=key, strip=2)
-
-
 def _read(path: Path) -> Document:
     return _checked(parse(read_text(path), str(path)), path)
 
@@ -133,8 +120,6 @@ def _checked(document: Document, path: Path) -> Document:
 
 
 def _top_level(document: Document) -> list[Problem]:
-    from infrastructure.config.explain import unknown_key
-
     problems = [
         unknown_key(document.place((key,), key=True), key, ["targets", "defaults"])
         for key in document.values
@@ -163,8 +148,6 @@ def _top_level(document: Document) -> list[Problem]:
 
 def valid_name(name: str) -> bool:
     """Whether a target may be called so."""
-    import re
-
     return re.fullmatch(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", name) is not None
 
 
@@ -173,8 +156,6 @@ def _names(document: Document) -> list[str]:
 
 
 def _target(document: Document, path: Path, name: str) -> Target:
-    from infrastructure.config.checks import check
-
     own = document.values["targets"][name]
     values = _merge(document.values.get("defaults") or {}, own if own is not None else {})
     problems: list[Problem] = []
@@ -188,12 +169,10 @@ def _target(document: Document, path: Path, name: str) -> Target:
                 break
             problems = causes([explain(document, name, item) for item in error.errors()])
             values = _without(values, [item["loc"] for item in error.errors()])
-    found = check(stack, lambda *at: _place(document, name, at)) if stack else ([], [])
+    found = check(stack, lambda *at: document.target_place(name, at)) if stack else ([], [])
     problems += found[0]
     target = Target(name, stack, path, document, tuple(found[1])) if stack else None
     if problems or target is None:
-        from infrastructure.config.secrets import missing
-
         said = {problem.place for problem in problems}
         absent = missing(target) if target else []
         raise _error(path, problems + [item for item in absent if item.place not in said])
@@ -213,8 +192,6 @@ def _merge(base: Any, over: Any) -> Any:
 
 def _without(values: Any, locations: list[tuple[int | str, ...]]) -> Any:
     """A copy without the values at fault, so that the checks across values can still run."""
-    import copy
-
     values = copy.deepcopy(values)
     for location in locations:
         parent: Any = values

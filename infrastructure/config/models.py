@@ -6,20 +6,52 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
 from infrastructure.config.base import Megabytes, Port, SecretRef, Section, check_image, stored
 from infrastructure.config.gateway import Gateway
 from infrastructure.config.host import Host  # noqa: TC001 - pydantic reads it
-from infrastructure.config.trading import Trading
+from infrastructure.errors import Place
 
 if TYPE_CHECKING:
     from infrastructure.config.places import Document
-    from infrastructure.errors import Place, Problem
+    from infrastructure.errors import Problem
 
 ProfileName = Literal["e2-micro", "small", "standard"]
+
+
+class Budget(NamedTuple):
+    """Memory limit of a container, and its limit of memory plus swap."""
+
+    memory: int
+    with_swap: int
+
+
+class Profile(NamedTuple):
+    """A machine's size, and how it is shared out."""
+
+    memory: int
+    swap: int
+    heap: int
+    gateway: Budget
+    bridge: Budget
+    caddy: Budget
+    portal: Budget
+
+
+PROFILES: dict[str, Profile] = {
+    "e2-micro": Profile(
+        1024, 1024, 256, Budget(640, 1536), Budget(128, 320), Budget(96, 192), Budget(256, 768)
+    ),
+    "small": Profile(
+        2048, 1024, 512, Budget(1152, 2048), Budget(192, 384), Budget(128, 256), Budget(384, 768)
+    ),
+    "standard": Profile(
+        4096, 2048, 768, Budget(1536, 2560), Budget(256, 512), Budget(192, 384), Budget(512, 1024)
+    ),
+}
 
 
 class Bridge(Section):
@@ -226,6 +258,65 @@ class Limits(Section):
     """The Client Portal gateway's memory limit."""
 
 
+class Trading(Section):
+    """What may be ordered. `null` switches a limit off.
+
+    The names and defaults are the bridge's own (`bridge/orders/rules.py`); a test holds them
+    together.
+    """
+
+    live: bool = False
+    """Confirms that orders may reach a live account; a second switch beside `gateway.mode`."""
+    read_only: bool = False
+    """Refuses every order and change in the bridge (cancels still work)."""
+    require_idempotency_key: bool = True
+    """Refuses an order without an `Idempotency-Key`."""
+    market_orders_on_options: bool = False
+    """Allows order types that fill at any price (MKT, STP) on options."""
+    max_quantity: float | None = Field(default=1_000, gt=0)
+    """Most shares, or units of a currency divided by `currency_unit`, in one order."""
+    max_contracts: float | None = Field(default=50, gt=0)
+    """Most option or future contracts in one order."""
+    currency_unit: float = Field(default=1_000, gt=0)
+    """Currency pairs count in this unit against `max_quantity`."""
+    max_notional: float | None = Field(default=100_000, gt=0)
+    """Most money in one order: quantity times price times multiplier."""
+    max_open_orders: int | None = Field(default=200, gt=0)
+    """Most orders working at once, every leg of a bracket counted."""
+    max_orders_per_day: int | None = Field(default=2_000, gt=0)
+    """Most orders sent in one day of the gateway's time zone."""
+    max_notional_per_day: float | None = Field(default=2_000_000, gt=0)
+    """Most money in all orders of one day, whatever became of them."""
+    price_band_percent: float | None = Field(default=10, gt=0)
+    """How far a price may go through the market, in percent of the last quote."""
+    option_price_band_percent: float | None = Field(default=50, gt=0)
+    """The same for options."""
+    require_quote: bool = False
+    """Refuses a limit order when there is no quote to check it against."""
+    allow_symbols: tuple[str, ...] | None = None
+    """If set, only these symbols (of the underlying, for options) are traded."""
+    deny_symbols: tuple[str, ...] = ()
+    """Symbols that are never traded."""
+    allow_sec_types: tuple[Literal["STK", "OPT", "FUT", "CASH"], ...] = (
+        "STK",
+        "OPT",
+        "FUT",
+        "CASH",
+    )
+    """The kinds of contracts that are traded."""
+    allow_accounts: tuple[str, ...] | None = None
+    """If set, only these accounts are traded."""
+    market_hours: Literal["off", "market-orders", "all"] = "off"
+    """Which new orders are refused while the contract's market is closed."""
+    cancel_when_silent: float | None = Field(default=None, ge=2, le=86_400)
+    """Seconds of silence of a client that sends heartbeats, after which what opens a position is
+    cancelled. Unset: never."""
+    restart_guard_seconds: float = Field(default=120, ge=0)
+    """No new order within this time before a planned restart of the gateway."""
+    answer_within_seconds: float = Field(default=10, gt=0)
+    """How long a request waits for the broker's answer before it says 504."""
+
+
 class Stack(Section):
     """One target of stack.yaml."""
 
@@ -261,6 +352,48 @@ class Stack(Section):
             raise ValueError("an absolute path is wanted here")
         return value.rstrip("/")
 
+    @property
+    def heap(self) -> int:
+        """The gateway's heap in MB."""
+        return self.gateway.jvm.heap or PROFILES[self.profile].heap
+
+    def budget(self, service: str) -> Budget:
+        """A service's limits in MB: what stack.yaml says, else what the profile gives."""
+        given: Budget = getattr(PROFILES[self.profile], service)
+        if service == "gateway" and self.gateway.mode == "both":
+            given = Budget(given.memory * 2, given.with_swap * 2)
+        memory = getattr(self.limits, service) or given.memory
+        with_swap = self.limits.gateway_swap if service == "gateway" else None
+        return Budget(memory, max(memory, with_swap or given.with_swap))
+
+    @property
+    def sessions(self) -> tuple[Literal["live", "paper"], ...]:
+        """The sessions that the gateway's container holds."""
+        mode = self.gateway.mode
+        return ("live", "paper") if mode == "both" else (mode,)
+
+    @property
+    def session(self) -> Literal["live", "paper"]:
+        """The one that the bridge serves."""
+        mode = self.gateway.mode
+        return (self.bridge.session or "paper") if mode == "both" else mode
+
+    @property
+    def read_only(self) -> bool:
+        """Whether the gateway refuses orders: as set, else only live without `trading.live`."""
+        if self.gateway.read_only is not None:
+            return self.gateway.read_only
+        return self.gateway.mode != "paper" and not self.trading.live
+
+    @property
+    def master_client_id(self) -> int:
+        """The client id that hears of everyone's orders and fills: the bridge's, or as set.
+
+        It only sees them: the protocol lets nobody change or cancel an order but its own client.
+        """
+        set_to = self.gateway.master_client_id
+        return self.bridge.client_id if set_to is None else set_to
+
 
 @dataclass(frozen=True)
 class Target:
@@ -289,6 +422,6 @@ class Target:
 
     def place(self, *path: str | int, key: bool = False) -> Place:
         """Where a value stands in stack.yaml, such as `place("gateway", "mode")`."""
-        from infrastructure.config.loading import place_of
-
-        return place_of(self, path, key=key)
+        if self.document is None:
+            return Place(self.name, path=".".join(map(str, path)))
+        return self.document.target_place(self.name, path, key=key)

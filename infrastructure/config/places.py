@@ -65,6 +65,13 @@ class Document:
         line, column = table.get(nearest, (0, 0))
         return Place(self.file, line, column, shown)
 
+    def target_place(self, name: str, path: Path, *, key: bool = False) -> Place:
+        """Where a value of the target `name` stands: there, else in `defaults`, else its parent."""
+        own, shared = ("targets", name, *path), ("defaults", *path)
+        if own not in self.positions and shared in self.positions:
+            return self.place(shared, key=key, strip=1)
+        return self.place(own, key=key, strip=2)
+
 
 def parse(text: str, file: str) -> Document:
     """Reads YAML text. Syntax errors and duplicate keys become problems, never exceptions."""

@@ -1,4 +1,4 @@
-"""docs/configuration.md and the JSON schema, both from the models."""
+"""The configuration for readers: docs/configuration.md, JSON schema, what a target comes to."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import types
 import typing
 from typing import Any
 
+import yaml
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from infrastructure.config.base import SecretRef
 from infrastructure.config.explain import model_in
 from infrastructure.config.host import Host
 from infrastructure.config.models import Stack
+from infrastructure.config.schedule import schedule
 
 if typing.TYPE_CHECKING:
-    from pydantic import BaseModel
+    from infrastructure.config.models import Target
 
 INTRODUCTION = """\
 # Configuration
@@ -170,3 +173,45 @@ def _kind(annotation: Any) -> str:
     if annotation is SecretRef:
         return "[secret](#configuration)"
     return names.get(annotation, str(annotation))
+
+
+# --- what a configuration comes to ---------------------------------------------------------------
+def resolved(target: Target) -> dict[str, Any]:
+    """Every value as it takes effect; a secret is `<stored secret 'NAME'>`.
+
+    What stack.yaml leaves to the mode and the profile (restart times, heap, limits) is filled in.
+    """
+    return {"target": target.name, **_values(_effective(target.stack))}
+
+
+def _effective(stack: Stack) -> Stack:
+    restart, logoff, cold = (clock or "off" for clock in schedule(stack.gateway))
+    jvm = stack.gateway.jvm.model_copy(update={"heap": stack.heap})
+    gateway = stack.gateway.model_copy(
+        update={"auto_restart": restart, "auto_logoff": logoff, "cold_restart": cold, "jvm": jvm}
+    )
+    memory = {name: stack.budget(name) for name in ("gateway", "bridge", "caddy", "portal")}
+    limits = stack.limits.model_copy(
+        update={name: one.memory for name, one in memory.items()}
+        | {"gateway_swap": memory["gateway"].with_swap}
+    )
+    return stack.model_copy(update={"gateway": gateway, "limits": limits})
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """Block style YAML in the order of the models."""
+    return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _values(section: BaseModel) -> dict[str, Any]:
+    return {name: _plain(getattr(section, name)) for name in type(section).model_fields}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SecretRef):
+        return f"<{value}>"
+    if isinstance(value, BaseModel):
+        return _values(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -6,9 +6,11 @@ folders of 0700, kept out of git by a `.gitignore` of its own.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets as random
 import subprocess
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -204,3 +206,35 @@ def _from_command(command: tuple[str, ...]) -> bytes:
         message = f"{shown} ended with exit code {done.returncode}"
         raise UsageError(message, hint=hint, code="missing-secret")
     return _one_line(done.stdout, shown)
+
+
+# --- addresses that alerts go to: they hold tokens, so one is never shown ------------------------
+ALERT_EXAMPLES = "such as ntfy://my-topic, tgram://TOKEN/CHAT or discord://ID/TOKEN"
+
+
+def alert_names(target: Target) -> set[str]:
+    """The names in the store that `alerts.urls` refers to."""
+    return {reference.stored for reference in target.stack.alerts.urls if reference.stored}
+
+
+def alert_address(value: bytes, name: str) -> bytes:
+    """The address, if Apprise knows what to do with it; else UsageError, without the address."""
+    import apprise
+
+    try:
+        text = value.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise _bad(name, "is not UTF-8 text") from None
+    if "://" not in text:
+        raise _bad(name, "is no service address")
+    logging.getLogger("apprise").disabled = True  # it would print the address
+    with warnings.catch_warnings():  # it loads all of its services, old imports included
+        warnings.simplefilter("ignore", DeprecationWarning)
+        understood = apprise.Apprise.instantiate(text, suppress_exceptions=True) is not None
+    if not understood:
+        raise _bad(name, "is no address that Apprise can use")
+    return value
+
+
+def _bad(name: str, what: str) -> UsageError:
+    return UsageError(f"secret '{name}' {what}", hint=ALERT_EXAMPLES, code="bad-secret")

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from infrastructure.config.models import Target
 
 TEMPLATE_NAME = "stack.yaml.j2"
 
@@ -59,13 +55,6 @@ def added(existing: str, answers: Answers) -> str:
         end -= 1
     new = ["", *target_text(answers).rstrip("\n").split("\n")]
     return "\n".join([*lines[:end], *new, *lines[end:]]) + "\n"
-
-
-def check(content: str, file: str, name: str) -> Target:
-    """The target as the written file will load; raises ConfigError as loading does."""
-    from infrastructure.config.loading import load_text
-
-    return load_text(content, file, name)
 
 
 HEAD = """\

@@ -57,7 +57,7 @@ class Wishes:
 
 def wishes(target: Target, *, firewall: bool = True) -> Wishes:
     """What a target's configuration asks of its host."""
-    from infrastructure.config.profiles import PROFILES
+    from infrastructure.config.models import PROFILES
 
     stack = target.stack
     return Wishes(

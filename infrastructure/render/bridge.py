@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from infrastructure.config.schedule import calendar
 from infrastructure.render.caddy import names
-from infrastructure.render.gateway import read_only
-from infrastructure.render.layout import session
 from infrastructure.render.model import CONTAINER_UID, RenderedFile
 from infrastructure.render.templates import PROJECT
 
@@ -84,7 +82,7 @@ def trading_rules(target: Target) -> dict[str, object]:
     """The limits, with the zone of their days and whether the gateway takes orders at all."""
     return {
         **target.stack.trading.model_dump(mode="json"),
-        "gateway_read_only": read_only(target.stack),
+        "gateway_read_only": target.stack.read_only,
         "time_zone": target.stack.gateway.time_zone,
     }
 
@@ -99,7 +97,7 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
         "BRIDGE_CLIENT_ID": str(bridge.client_id),
         "BRIDGE_DATA_DIR": layout.bridge_data,
         "BRIDGE_ADMIN_KEY_FILE": f"{layout.secrets}/bridge-admin-key",
-        "BRIDGE_TRADING_MODE": session(target),
+        "BRIDGE_TRADING_MODE": target.stack.session,
         "BRIDGE_TRADING_FILE": f"{layout.bridge_config}/trading.json",
         "BRIDGE_RESTARTS_FILE": f"{layout.bridge_config}/restarts.json",
         "BRIDGE_LOG_LEVEL": bridge.log_level,

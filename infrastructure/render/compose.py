@@ -6,7 +6,6 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.config.profiles import budget, heap
 from infrastructure.observe.controller import IBG_CONTROLLER
 from infrastructure.render import bridge, gateway, portal
 from infrastructure.render.layout import (
@@ -19,8 +18,6 @@ from infrastructure.render.layout import (
     STATE_FOLDER,
     bracketed,
     compose_layout,
-    modes,
-    session,
 )
 from infrastructure.render.model import RenderedFile, Service
 from infrastructure.render.templates import TEMPLATES, render
@@ -44,7 +41,6 @@ FILES = {"caddy": 512}
 known, and its memory has to hold as many as there can be."""
 PROCESSES = {"gateway": 2048, "bridge": 256, "caddy": 256, "portal": 2048}
 """Processes and threads: Java and a browser have hundreds, the others some tens."""
-_ALL = ("gateway", "bridge", "caddy")
 
 
 def compose(target: Target, user: str, bridge_image: str, hashes: Mapping[str, str]) -> str:
@@ -97,7 +93,7 @@ def content_hash(name: str, definition: Any, files: Iterable[RenderedFile]) -> s
 
 
 def _common(target: Target, name: str, hashes: Mapping[str, str]) -> dict[str, Any]:
-    memory, with_swap = budget(target.stack, name)
+    memory, with_swap = target.stack.budget(name)
     return {
         "name": name,
         "hash": hashes.get(name, ""),
@@ -112,13 +108,13 @@ def _common(target: Target, name: str, hashes: Mapping[str, str]) -> dict[str, A
 
 def _gateway(target: Target, user: str, hashes: Mapping[str, str]) -> dict[str, Any]:
     settings = target.stack.gateway
-    ports = [str(API_PORTS[mode]) for mode in modes(target)]
+    ports = [str(API_PORTS[mode]) for mode in target.stack.sessions]
     published = []
     stop_grace = settings.stop_grace
     if settings.controller == IBG_CONTROLLER:
         stop_grace = max(stop_grace, IBG_CONTROLLER_STOPS)
     if settings.publish_api:
-        published = [f"{settings.publish_api}:{RELAY_PORTS[session(target)]}"]
+        published = [f"{settings.publish_api}:{RELAY_PORTS[target.stack.session]}"]
     return {
         **_common(target, "gateway", hashes),
         "image": settings.image,
@@ -151,7 +147,7 @@ def _bridge(target: Target, image: str, hashes: Mapping[str, str]) -> dict[str, 
 
 def _caddy(target: Target, hashes: Mapping[str, str]) -> dict[str, Any]:
     settings, layout = target.stack.caddy, compose_layout(target)
-    memory, _ = budget(target.stack, "caddy")
+    memory, _ = target.stack.budget("caddy")
     probe = f"http://127.0.0.1:{CADDY_HEALTH_PORT}/healthz"
     return {
         **_common(target, "caddy", hashes),
@@ -179,9 +175,3 @@ def _portal(target: Target, hashes: Mapping[str, str]) -> dict[str, Any]:
         # A login that failed too often must not be tried again by the engine: it locks the user.
         "restart": "no",
     }
-
-
-def memory_summary(target: Target) -> str:
-    """One line on how the memory is shared out, for people."""
-    parts = [f"{name} {budget(target.stack, name).memory} MB" for name in _ALL]
-    return f"{', '.join(parts)}; Java heap {heap(target.stack)} MB"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.login.lines import shell_table
-from infrastructure.config.profiles import heap
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
 from infrastructure.observe.controller import IBG_CONTROLLER
-from infrastructure.render.layout import COMMAND_PORTS, SETTINGS_PATH, session
+from infrastructure.render.layout import COMMAND_PORTS, SETTINGS_PATH
 from infrastructure.render.model import CONTAINER_UID, RenderedFile
 from infrastructure.render.passwords import ibc_password, java_property
 from infrastructure.render.templates import PROJECT, TEMPLATES, render
@@ -65,7 +64,7 @@ def jts_ini(target: Target) -> str:
 
 def jvm_options(stack: Stack) -> tuple[str, ...]:
     """The options that must show up on the running process, in this order."""
-    jvm, megabytes = stack.gateway.jvm, heap(stack)
+    jvm, megabytes = stack.gateway.jvm, stack.heap
     initial = jvm.initial_heap or (megabytes if jvm.pretouch else None)
     options = [f"-Xmx{megabytes}m"]
     if initial is not None:
@@ -88,22 +87,6 @@ def ibc_settings(stack: Stack) -> str:
     )
 
 
-def read_only(stack: Stack) -> bool:
-    """Whether the gateway refuses orders: as set, else only in live mode without trading.live."""
-    if stack.gateway.read_only is not None:
-        return stack.gateway.read_only
-    return stack.gateway.mode != "paper" and not stack.trading.live
-
-
-def master_client_id(stack: Stack) -> int:
-    """The client id that hears of everyone's orders and fills: the bridge's unless another is set.
-
-    It only sees them: the protocol lets nobody change or cancel an order but its own client.
-    """
-    set_to = stack.gateway.master_client_id
-    return stack.bridge.client_id if set_to is None else set_to
-
-
 def username(target: Target, secrets: Mapping[str, bytes]) -> str:
     """The user name: as set, else as stored."""
     return target.stack.gateway.username or secrets[USERNAME].decode()
@@ -121,7 +104,7 @@ def environment(target: Target, user: str) -> dict[str, str]:
         "START_SCRIPTS": "gangway/start",
         "TIME_ZONE": gateway.time_zone,
         "TZ": gateway.time_zone,
-        "READ_ONLY_API": _word(read_only(stack)),
+        "READ_ONLY_API": _word(stack.read_only),
         "TWS_ACCEPT_INCOMING": gateway.accept_incoming,
         "EXISTING_SESSION_DETECTED_ACTION": gateway.existing_session,
         "TWOFA_TIMEOUT_ACTION": gateway.two_factor.timeout_action,
@@ -134,7 +117,7 @@ def environment(target: Target, user: str) -> dict[str, str]:
         "BYPASS_WARNING": _word(gateway.bypass_order_warnings),
         "ALLOW_BLIND_TRADING": _word(gateway.allow_blind_trading),
         "SAVE_TWS_SETTINGS": gateway.save_settings,
-        "TWS_MASTER_CLIENT_ID": str(master_client_id(stack)),
+        "TWS_MASTER_CLIENT_ID": str(stack.master_client_id),
     }
     if gateway.mode == "both":
         values["TWS_USERID_PAPER"] = gateway.paper_username
@@ -160,7 +143,7 @@ def _ibg_controller(target: Target, logoff: str | None) -> dict[str, str | None]
     }
     if target.stack.gateway.mode != "both":
         values["CONTROLLER_COMMAND_SERVER_HOST"] = "127.0.0.1"
-        values["CONTROLLER_COMMAND_SERVER_PORT"] = str(COMMAND_PORTS[session(target)])
+        values["CONTROLLER_COMMAND_SERVER_PORT"] = str(COMMAND_PORTS[target.stack.session])
     return values
 
 

@@ -62,35 +62,24 @@ def bracketed(name: str) -> str:
     return f"[{name}]" if ":" in name else name
 
 
-def session(target: Target) -> str:
-    """`paper` or `live`: the one that the bridge serves."""
-    gateway, bridge = target.stack.gateway, target.stack.bridge
-    return (bridge.session or "paper") if gateway.mode == "both" else gateway.mode
-
-
-def modes(target: Target) -> tuple[str, ...]:
-    """The sessions that the gateway's container holds."""
-    mode = target.stack.gateway.mode
-    return ("live", "paper") if mode == "both" else (mode,)
-
-
 def compose_layout(target: Target) -> Layout:
     """Addresses inside the private networks of the Compose project."""
-    other = next((mode for mode in modes(target) if mode != session(target)), None)
+    stack = target.stack
+    other = next((each for each in stack.sessions if each != stack.session), None)
     return Layout(
         bridge_listen=f"0.0.0.0:{BRIDGE_PORT}",
         bridge_data="/data",
         bridge_config="/etc/gangway",
         secrets="/run/secrets",
         tws_host="gateway",
-        tws_port=RELAY_PORTS[session(target)],
+        tws_port=RELAY_PORTS[stack.session],
         upstream=f"bridge:{BRIDGE_PORT}",
         caddy_http=8080,
         caddy_https=8443,
         caddy_admin="127.0.0.1:2019",
         caddy_health=CADDY_HEALTH_PORT,
         tls_address="caddy:8443",
-        login_state=f"/run/gangway/login-{session(target)}",
+        login_state=f"/run/gangway/login-{stack.session}",
         other_login=f"/run/gangway/login-{other}" if other else None,
         proxies="caddy",
     )

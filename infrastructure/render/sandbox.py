@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure.render import bridge
 from infrastructure.render.compose import content_hash
-from infrastructure.render.gateway import master_client_id
 from infrastructure.render.layout import sandbox_layout
 from infrastructure.render.model import RenderedFile, Service
 from infrastructure.render.templates import PROJECT
@@ -62,7 +61,7 @@ def _gateway(target: Target) -> dict[str, Any]:
             *("{python}", "-m", "simulator", "--listen", "127.0.0.1"),
             *("--port", str(ports.tws_port), "--portal-port", str(ports.portal_port)),
             *("--control-port", str(ports.control_port)),
-            *("--master-client-id", str(master_client_id(target.stack))),
+            *("--master-client-id", str(target.stack.master_client_id)),
             *("--state", str(target.base / "data" / "gateway" / ACCOUNT)),
         ],
         "environment": {"TZ": target.stack.gateway.time_zone},

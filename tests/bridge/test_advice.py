@@ -22,7 +22,7 @@ from bridge.tws.link import Link
 from bridge.tws.machine import Facts
 from bridge.tws.state import ConnectionState as State
 from bridge.tws.target import Target
-from infrastructure.config.image_variables import DEAD, OWNED
+from infrastructure.config.checks import DEAD, OWNED
 from tests.bridge.tws.test_state import every_fact
 from tests.bridge.wound import WoundClock
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from bridge.environment import _VARIABLES
 from bridge.orders.rules import TradingRules
+from infrastructure.config.models import Trading
 from infrastructure.config.schedule import calendar
-from infrastructure.config.trading import Trading
 from infrastructure.plan import RELEASE_FILE
 from infrastructure.render import release
 from infrastructure.render.templates import quote, word

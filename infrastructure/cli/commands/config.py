@@ -48,7 +48,7 @@ def command(
         warnings = [problem.as_json() for problem in (*target.warnings, *absent)]
         current.out.document({"target": target.name, "valid": True, "warnings": warnings})
         return
-    from infrastructure.config.show import as_yaml, resolved
+    from infrastructure.config.reference import as_yaml, resolved
 
     values = resolved(target)
     current.out.document(values)

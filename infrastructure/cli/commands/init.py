@@ -166,12 +166,13 @@ def _write(path: Path, existing: str | None, answers: object) -> str:
     from pydantic import ValidationError
 
     from infrastructure.config import starter
+    from infrastructure.config.loading import load_text
 
     assert isinstance(answers, starter.Answers)  # noqa: S101 - the import is lazy
     try:
         content = starter.added(existing, answers) if existing else starter.text(answers)
         _refuse_twice(existing, path, answers.name)
-        starter.check(content, str(path), answers.name)
+        load_text(content, str(path), answers.name)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UsageError(f"--host: {reason}") from None

@@ -131,13 +131,12 @@ def running(current: Settings, since: str) -> dict[str, Any]:
 
     from infrastructure.cli.host import connected
     from infrastructure.diagnose.timeline import Timeline, of_sessions
-    from infrastructure.render.layout import modes
 
     target = current.target()
     timeline = Timeline(target.stack.gateway.time_zone)
     with connected(current, target) as session:
         session.open()
-        facts = session.login_facts() if len(modes(target)) > 1 else {}
+        facts = session.login_facts() if len(target.stack.sessions) > 1 else {}
         if facts:
             return of_sessions(facts, time.time())
         for row in session.logs(["gateway"], since=since, lines=0, follow=False):

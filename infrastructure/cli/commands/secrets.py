@@ -35,7 +35,7 @@ def set_(
       pass show ibkr | ./deploy.py secrets set tws-password
     """
     from infrastructure.config import secrets
-    from infrastructure.config.alert_addresses import alert_address, alert_names
+    from infrastructure.config.secrets import alert_address, alert_names
 
     current = settings(context)
     target = current.target()
@@ -94,7 +94,7 @@ def check(context: typer.Context) -> None:
     Exit code 2 when one is missing or cannot be used.
     """
     from infrastructure.config import secrets
-    from infrastructure.config.alert_addresses import alert_address
+    from infrastructure.config.secrets import alert_address
     from infrastructure.render.gateway import password_names
     from infrastructure.render.passwords import ibc_password
 

@@ -53,13 +53,12 @@ def command(
 def far_end(session: OperatorSession, target: Target, service: Service) -> tuple[str, int]:
     """Where the host reaches the service."""
     from infrastructure.render.layout import RELAY_PORTS
-    from infrastructure.render.layout import session as served
 
     if service == "bridge":
         return "127.0.0.1", target.stack.bridge.port
     if target.stack.runtime == "sandbox":
         return "127.0.0.1", target.stack.simulated.tws_port
-    return session.address("gateway"), RELAY_PORTS[served(target)]
+    return session.address("gateway"), RELAY_PORTS[target.stack.session]
 
 
 def wait() -> None:
