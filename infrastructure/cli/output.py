@@ -65,6 +65,13 @@ def dumps(value: Any) -> str:
     )
 
 
+def megabytes(kilobytes: int) -> str:
+    """A size for people."""
+    return (
+        f"{kilobytes / 1024:.0f} MB" if kilobytes < 4 << 20 else f"{kilobytes / (1 << 20):.1f} GB"
+    )
+
+
 QUIET_ZONE = 2
 """Empty modules around a QR code: half of what the standard asks for, so that it fits 60 columns;
 cameras read it."""

@@ -1,4 +1,4 @@
-"""`doctor`: one small module a check, each with its mend. Checks are pure: evidence to findings.
+"""`doctor`: checks, each with its mend. A check is pure: evidence to findings.
 
-`gather` collects the evidence, `checks.CHECKS` lists the checks in the order they are shown.
+`evidence` collects, `host_checks` and `stack_checks` judge, `bundle` packs it for a bug report.
 """

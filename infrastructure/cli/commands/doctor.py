@@ -10,7 +10,7 @@ import typer
 from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
-    from infrastructure.doctor.model import Evidence, Finding
+    from infrastructure.doctor.evidence import Evidence, Finding
 
 
 def command(
@@ -31,8 +31,7 @@ def command(
       ./deploy.py doctor
       ./deploy.py --target prod doctor --bundle report.tar.gz
     """
-    from infrastructure.doctor.checks import run
-    from infrastructure.doctor.gather import gather
+    from infrastructure.doctor.evidence import gather
 
     current = settings(context)
     evidence = gather(current)
@@ -51,6 +50,14 @@ def command(
     if names:
         current.out.say(f"wrote {bundle}: {', '.join(names)}; read it before you hand it on")
     return 1 if failed else 0
+
+
+def run(evidence: Evidence) -> list[Finding]:
+    """What every check finds, from here to the far end."""
+    from infrastructure.doctor.host_checks import HOST_CHECKS
+    from infrastructure.doctor.stack_checks import STACK_CHECKS
+
+    return [one for check in (*HOST_CHECKS, *STACK_CHECKS) for one in check(evidence)]
 
 
 def _bundle(

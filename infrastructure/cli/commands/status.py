@@ -86,7 +86,7 @@ def _watch(current: Settings, target: Target, session: OperatorSession, every: f
 def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
     """What goes beyond the contract's shape: `gateway`, `host`, `certificate`, and times."""
     from infrastructure.config.schedule import calendar
-    from infrastructure.doctor.certificate import read
+    from infrastructure.doctor.stack_checks import read_certificate
 
     bridge = answer["bridge"] if isinstance(answer["bridge"], dict) else {}
     gateway, host = facts["gateway"], facts["host"]
@@ -104,7 +104,7 @@ def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[
             "diskKb": host["disk"],
             "oomKills": host["oomKills"],
         },
-        "certificate": read(facts["certificate"]) if facts["certificate"] else None,
+        "certificate": read_certificate(facts["certificate"]) if facts["certificate"] else None,
         "lastDisconnect": {
             "at": bridge.get("lastDisconnectAt"),
             "reason": bridge.get("lastDisconnectReason"),
@@ -180,7 +180,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    from infrastructure.doctor.model import megabytes
+    from infrastructure.cli.output import megabytes
 
     bridge = found["bridge"] if isinstance(found["bridge"], dict) else {}
     if bridge.get("state"):
@@ -216,7 +216,7 @@ def _utc(moment: dt.datetime) -> str:
 
 
 def _gateway(gateway: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    from infrastructure.doctor.model import megabytes
+    from infrastructure.cli.output import megabytes
 
     if gateway is None:
         return

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from infrastructure.doctor.checks import run
-from infrastructure.doctor.model import Evidence
-from infrastructure.doctor.redact import Redactor
+from infrastructure.cli.commands.doctor import run
+from infrastructure.doctor.bundle import Redactor
+from infrastructure.doctor.evidence import Evidence
 from infrastructure.errors import HostUnreachable
 from infrastructure.plan.model import Observed
 

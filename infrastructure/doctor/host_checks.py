@@ -1,0 +1,216 @@
+"""From here to the host: configuration, programs, connection, the machine itself."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from infrastructure.cli.output import megabytes
+from infrastructure.config.secrets import missing
+from infrastructure.doctor.evidence import Evidence, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infrastructure.doctor.evidence import Check
+
+
+def config(evidence: Evidence) -> Iterator[Finding]:
+    """Every problem of the configuration, or that there is none."""
+    if evidence.broken is not None:
+        for problem in evidence.broken.problems():
+            place = f"{problem.place}: " if problem.place else ""
+            yield Finding("config", "fail", f"{place}{problem.message}", problem.hint)
+        return
+    if evidence.target is None:
+        return
+    for problem in evidence.target.warnings:
+        yield Finding("config", "warn", f"{problem.place or ''} {problem.message}", problem.hint)
+    lacking = missing(evidence.target)
+    for problem in lacking:
+        yield Finding("secrets", "fail", problem.message, problem.hint)
+    if not lacking:
+        yield Finding("config", "ok", f"target {evidence.target.name} is valid, its secrets there")
+
+
+def tools(evidence: Evidence) -> Iterator[Finding]:
+    """Python, and Docker where images are built here."""
+    yield Finding("tools", "ok", f"Python {evidence.tools.get('python')}")
+    here = evidence.target is not None and evidence.target.stack.bridge.build == "local"
+    if here and evidence.tools.get("docker") is None:
+        mend = "install Docker here, or set bridge.build: remote"
+        yield Finding("tools", "fail", "bridge.build is local, but there is no docker here", mend)
+    elif here:
+        yield Finding("tools", "ok", f"Docker {evidence.tools['docker']} builds the bridge here")
+    if evidence.sandbox and evidence.tools.get("caddy") is None:
+        yield Finding("tools", "fail", "there is no Caddy in the environment", "make setup")
+
+
+def connection(evidence: Evidence) -> Iterator[Finding]:
+    """Whether commands run on the host, and as whom."""
+    if evidence.unreached is not None:
+        error = evidence.unreached
+        yield Finding("connection", "fail", error.message, error.hint)
+    elif evidence.facts is not None and evidence.target is not None:
+        host = evidence.facts["host"]
+        if evidence.target.local:
+            yield Finding("connection", "ok", f"this machine, {host['system']}")
+            return
+        who = "root" if host["uid"] == 0 else f"user {host['uid']}"
+        address = evidence.target.stack.host.address
+        text = f"{address} by SSH, its key is trusted, as {who}, {host['system']}"
+        if host["uid"] != 0:
+            mend = "allow `sudo -n` for the login, so that secrets can belong to their reader"
+            yield Finding("connection", "warn", text, mend)
+        else:
+            yield Finding("connection", "ok", text)
+
+
+OLDEST_ENGINE, OLDEST_COMPOSE = 20, 2
+PREPARE = "./deploy.py prepare makes the host ready"
+
+
+def docker(evidence: Evidence) -> Iterator[Finding]:
+    """That both answer, and are not too old."""
+    if evidence.facts is None or evidence.sandbox:
+        return
+    engine = evidence.facts["engine"]
+    for name, version, oldest in (
+        ("Docker Engine", engine["engine"], OLDEST_ENGINE),
+        ("Docker Compose", engine["compose"], OLDEST_COMPOSE),
+    ):
+        number = re.match(r"v?(\d+)", version or "")
+        if number is None:
+            yield Finding("docker", "fail", f"{name} does not answer", PREPARE)
+        elif int(number[1]) < oldest:
+            text = f"{name} is {version}; {oldest} or newer is needed"
+            yield Finding("docker", "fail", text, PREPARE)
+        else:
+            yield Finding("docker", "ok", f"{name} {version}")
+
+
+FULL, SCARCE_DISK = 512 * 1024, 2 * 1024 * 1024
+FREE_SPACE = "docker image prune frees space; `up` keeps five releases"
+
+
+def disk(evidence: Evidence) -> Iterator[Finding]:
+    """Enough for a build, the logs and the ledger."""
+    if evidence.facts is None:
+        return
+    disk = evidence.facts["host"]["disk"]
+    text = f"{megabytes(disk['free'])} of {megabytes(disk['total'])} free"
+    if disk["free"] < FULL:
+        yield Finding("disk", "fail", text, FREE_SPACE)
+    elif disk["free"] < SCARCE_DISK:
+        yield Finding("disk", "warn", text, FREE_SPACE)
+    else:
+        yield Finding("disk", "ok", text)
+
+
+SCARCE_MEMORY = 48 * 1024
+SMALL_MACHINE, SWAP_WANTED = 1536 * 1024, 900 * 1024
+
+
+def memory(evidence: Evidence) -> Iterator[Finding]:
+    """What is available now, and swap where the machine is small."""
+    if evidence.facts is None:
+        return
+    memory, swap = evidence.facts["host"]["memory"], evidence.facts["host"]["swap"]
+    text = f"{megabytes(memory['available'])} of {megabytes(memory['total'])} available"
+    if memory["available"] < SCARCE_MEMORY:
+        mend = "limits: in stack.yaml, a larger machine, or swap (./deploy.py prepare)"
+        yield Finding("memory", "warn", text, mend)
+    else:
+        yield Finding("memory", "ok", text)
+    used = swap["total"] - swap["free"]
+    if memory["total"] < SMALL_MACHINE and swap["total"] < SWAP_WANTED:
+        text = f"{megabytes(swap['total'])} of swap; a 1 GB machine needs 1 GB"
+        yield Finding("swap", "fail", text, "./deploy.py prepare makes a swap file")
+    else:
+        yield Finding("swap", "ok", f"{megabytes(used)} of {megabytes(swap['total'])} used")
+
+
+def oom(evidence: Evidence) -> Iterator[Finding]:
+    """The kernel's own count since the machine started; on the sandbox it says nothing of us."""
+    if evidence.facts is None or evidence.sandbox:
+        return
+    kills = evidence.facts["host"]["oomKills"]
+    if kills is None:
+        yield Finding("oom", "warn", "the kernel does not count out-of-memory kills")
+    elif kills:
+        text = f"{kills} processes were killed for want of memory since the machine started"
+        yield Finding("oom", "warn", text, "journalctl -k | grep -i oom shows which; see limits:")
+    else:
+        yield Finding("oom", "ok", "nothing was killed for want of memory")
+
+
+TOLERATED = 2.0
+
+
+def clock(evidence: Evidence) -> Iterator[Finding]:
+    """Compared with this machine's clock."""
+    if evidence.facts is None or evidence.skew is None or evidence.sandbox:
+        return
+    skew = evidence.skew
+    mend = "timedatectl set-ntp true there (or here); ./deploy.py prepare sets it up"
+    if abs(skew) > TOLERATED:
+        side = "ahead of" if skew > 0 else "behind"
+        text = f"the host is {abs(skew):.1f} s {side} this machine"
+        yield Finding("clock", "fail", text, mend)
+    elif not evidence.facts["host"]["synchronized"]:
+        text = f"right within {TOLERATED:.0f} s, but nothing keeps it so"
+        yield Finding("clock", "warn", text, mend)
+    else:
+        yield Finding("clock", "ok", f"right within {TOLERATED:.0f} s, and kept so")
+
+
+def dns(evidence: Evidence) -> Iterator[Finding]:
+    """Its addresses, compared with those of the host."""
+    if evidence.target is None or evidence.target.stack.caddy.domain is None:
+        return
+    domain = evidence.target.stack.caddy.domain
+    if not evidence.resolved:
+        mend = f"make an A record for {domain} with the host's public address"
+        yield Finding("dns", "fail", f"{domain} has no address", mend)
+    elif set(evidence.resolved) & set(evidence.host_addresses):
+        yield Finding("dns", "ok", f"{domain} leads to {', '.join(evidence.resolved)}")
+    else:
+        text = f"{domain} leads to {', '.join(evidence.resolved)}, "
+        text += f"SSH goes to {', '.join(evidence.host_addresses) or 'no address'}"
+        yield Finding("dns", "warn", text, "right if the host has another public address")
+
+
+CLOSE_PORTS = "close them in the provider's firewall; ./deploy.py prepare sets the host's own"
+
+
+def ports(evidence: Evidence) -> Iterator[Finding]:
+    """As tried from here, and as the host's own listeners say."""
+    if evidence.facts is None or evidence.sandbox:
+        return
+    listening = evidence.facts["host"]["exposed"]
+    tried = evidence.open_ports
+    if tried:
+        text = f"reachable from here: {', '.join(map(str, tried))}"
+        yield Finding("ports", "fail", text, CLOSE_PORTS)
+    elif listening:
+        text = f"something on the host listens on {', '.join(map(str, listening))} to the world"
+        yield Finding("ports", "warn", text, CLOSE_PORTS)
+    elif tried is None:
+        yield Finding("ports", "ok", "closed, as the host sees it (it is this machine)")
+    else:
+        yield Finding("ports", "ok", "4001-4004, 5900, 8080 are closed, tried from here")
+
+
+HOST_CHECKS: tuple[Check, ...] = (
+    config,
+    tools,
+    connection,
+    docker,
+    disk,
+    memory,
+    oom,
+    clock,
+    dns,
+    ports,
+)
+"""In the order in which they are shown."""

@@ -1,0 +1,232 @@
+"""The stack that runs on the host: release, services, certificate, gateway, login, bridge."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from bridge.login import words
+from infrastructure.cli.output import megabytes
+from infrastructure.doctor.evidence import Evidence, Finding
+from infrastructure.render.model import CONTAINER_UID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infrastructure.doctor.evidence import Check
+
+
+SOON = dt.timedelta(days=14)
+INTERNAL = "Caddy Local Authority"
+
+
+def read_certificate(text: str) -> dict[str, Any]:
+    """`{"issuer", "notAfter": ISO 8601, "names"}` of a certificate (DER in base64)."""
+    from cryptography import x509
+
+    found = x509.load_der_x509_certificate(base64.b64decode(text))
+    names: list[str] = []
+    for extension in found.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            names = [str(name.value) for name in extension.value]
+    return {
+        "issuer": found.issuer.rfc4514_string(),
+        "notAfter": found.not_valid_after_utc.isoformat().replace("+00:00", "Z"),
+        "names": names,
+    }
+
+
+def certificate(evidence: Evidence) -> Iterator[Finding]:
+    """Who signed it, and how long it is valid."""
+    if (
+        evidence.facts is None
+        or evidence.target is None
+        or not evidence.facts["engine"]["services"]
+    ):
+        return
+    text = evidence.facts["certificate"]
+    if text is None:
+        yield Finding("certificate", "fail", "Caddy does not speak TLS", "./deploy.py logs caddy")
+        return
+    found = read_certificate(text)
+    left = dt.datetime.fromisoformat(found["notAfter"]) - dt.datetime.now(dt.UTC)
+    shown = f"for {', '.join(found['names'])} by {found['issuer']}, until {found['notAfter'][:10]}"
+    internal = INTERNAL in found["issuer"]
+    if evidence.target.stack.caddy.domain and internal:
+        mend = "does the domain lead to the host, and are ports 80 and 443 open to the world?"
+        yield Finding("certificate", "warn", f"still the internal one: {shown}", mend)
+    elif left < dt.timedelta(0):
+        yield Finding("certificate", "fail", f"expired: {shown}", "./deploy.py logs caddy")
+    elif left < SOON and not internal:  # Caddy's own live for hours and are renewed in time
+        yield Finding("certificate", "warn", f"not renewed: {shown}", "./deploy.py logs caddy")
+    else:
+        yield Finding("certificate", "ok", shown)
+
+
+def drift(evidence: Evidence) -> Iterator[Finding]:
+    """The release that serves, services that differ, a deploy that did not end."""
+    if evidence.facts is None or evidence.observed is None:
+        return
+    if evidence.facts["pending"]:
+        yield Finding("release", "fail", "an earlier deploy did not end", "./deploy.py up ends it")
+    if evidence.observed.release is None:
+        yield Finding("release", "warn", "nothing is deployed", "./deploy.py up")
+    elif evidence.plan is not None and evidence.plan.changed:
+        changed = [one.service for one in evidence.plan.changes if one.action != "unchanged"]
+        text = f"differs from stack.yaml: {', '.join(changed) or 'files only'}"
+        yield Finding("release", "warn", text, "./deploy.py plan shows how, up applies it")
+    else:
+        yield Finding("release", "ok", f"{evidence.observed.release}, as stack.yaml says")
+
+
+def services(evidence: Evidence) -> Iterator[Finding]:
+    """Each runs, is healthy, and was not restarted by the engine."""
+    if evidence.facts is None or evidence.observed is None:
+        return
+    known = evidence.facts["engine"]["services"]
+    for name, one in evidence.observed.services.items():
+        restarts = known.get(name, {}).get("restarts", 0)
+        log = f"./deploy.py logs {name} shows why"
+        if one.state != "running" or one.health == "unhealthy":
+            health = f", {one.health}" if one.health != "none" else ""
+            yield Finding(name, "fail", f"{one.state}{health}", f"{log}; ./deploy.py up starts it")
+        elif restarts:
+            yield Finding(name, "warn", f"running, but ended {restarts} times", log)
+        else:
+            yield Finding(name, "ok", f"{one.state} since {one.since[:19]}")
+
+
+def image(evidence: Evidence) -> Iterator[Finding]:
+    """By digest where one is pinned; a tag is told with its digest."""
+    if evidence.facts is None or evidence.target is None or evidence.sandbox:
+        return
+    service = evidence.facts["engine"]["services"].get("gateway")
+    if service is None:
+        return
+    wanted, found = evidence.target.stack.gateway.image, service["digests"]
+    shown = found[0].rpartition("@")[2][:19] if found else "of no registry"
+    if "@" not in wanted:
+        mend = "pin it: gateway.image with @sha256:…, so that a pull changes nothing by itself"
+        yield Finding("image", "ok", f"{wanted} ({shown}); a tag can move", mend)
+    elif any(one.endswith(wanted.rpartition("@")[2]) for one in found):
+        yield Finding("image", "ok", "the pinned digest runs")
+    else:
+        yield Finding("image", "fail", f"another image runs: {shown}", "./deploy.py up")
+
+
+def jvm(evidence: Evidence) -> Iterator[Finding]:
+    """All that were wanted, and how much memory the JVM has."""
+    if evidence.facts is None or evidence.sandbox or "gateway" not in _services(evidence):
+        return
+    gateway = evidence.facts["gateway"]
+    if gateway["flags"] is None:
+        mend = "./deploy.py logs gateway shows why; ./deploy.py up starts it"
+        yield Finding("jvm", "fail", "the gateway's JVM does not run", mend)
+    elif gateway["missing"]:
+        text = f"flags did not arrive: {', '.join(gateway['missing'])}"
+        yield Finding("jvm", "fail", text, "./deploy.py restart gateway --cold, then up")
+    else:
+        heap = next((flag for flag in gateway["flags"] if flag.startswith("-Xmx")), "-Xmx?")
+        resident = megabytes(gateway["resident"])
+        yield Finding("jvm", "ok", f"every flag arrived; heap {heap[4:]}, {resident} resident")
+
+
+def _services(evidence: Evidence) -> dict[str, object]:
+    found: dict[str, object] = (evidence.facts or {})["engine"]["services"]
+    return found
+
+
+def settings(evidence: Evidence) -> Iterator[Finding]:
+    """Its owner, the time zone, and that only this machine is trusted."""
+    if evidence.facts is None or evidence.target is None or evidence.sandbox:
+        return
+    found = evidence.facts["settings"]
+    if found["owner"] is None:
+        return
+    if found["owner"] != CONTAINER_UID:
+        text = f"the settings folder belongs to user {found['owner']}, not {CONTAINER_UID}"
+        yield Finding("settings", "fail", text, "./deploy.py up gives it to the right one")
+    zone = evidence.target.stack.gateway.time_zone
+    for name, text in found["files"].items():
+        yield from _settings_file(name, values(text), zone)
+    if not found["files"]:
+        yield Finding("settings", "warn", "there is no jts.ini yet", "it comes with a first start")
+
+
+def _settings_file(name: str, found: dict[str, str], zone: str) -> Iterator[Finding]:
+    if found.get("TimeZone") != zone:
+        text = f"{name}/jts.ini has time zone {found.get('TimeZone')!r}, wanted is {zone}"
+        yield Finding("settings", "fail", text, "./deploy.py restart gateway --cold mends it")
+    elif found.get("TrustedIPs", "127.0.0.1") != "127.0.0.1":
+        text = f"{name}/jts.ini trusts {found['TrustedIPs']}"
+        yield Finding("settings", "warn", text, "only 127.0.0.1 needs to be trusted")
+    else:
+        yield Finding("settings", "ok", f"{name}/jts.ini is used, time zone {zone}")
+
+
+def values(text: str) -> dict[str, str]:
+    """`Name=value` lines, whatever their section."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def secret_modes(evidence: Evidence) -> Iterator[Finding]:
+    """Only their reader."""
+    if evidence.facts is None or not evidence.facts["releases"]:
+        return
+    loose = evidence.facts["secrets"]
+    if loose:
+        text = f"others can read {', '.join(loose[:3])}"
+        yield Finding("secret modes", "fail", text, "chmod 400 them, and change the secrets")
+    else:
+        yield Finding("secret modes", "ok", "only their reader opens the secrets on the host")
+
+
+LOGIN_MENDS = {
+    words.WAITING_2FA: "approve the login, as IBKR asks for it",
+    words.STOPPED: "./deploy.py up",
+}
+
+
+def bridge(evidence: Evidence) -> Iterator[Finding]:
+    """Logged in, and able to place orders."""
+    if evidence.status is None or evidence.observed is None or not evidence.observed.services:
+        return
+    health = evidence.status["bridge"]
+    for login in evidence.status.get("logins") or [evidence.status["login"]]:
+        yield _login(login)
+    if not isinstance(health, dict) or "state" not in health:
+        yield Finding("bridge health", "fail", "no answer", "./deploy.py logs bridge")
+    elif health.get("connected"):
+        yield Finding("bridge health", "ok", f"{health['status']}, {health['state']}")
+        yield from (
+            Finding("needs you", "fail", need["message"], need["nextStep"])
+            for need in health.get("needs", ())
+        )
+    else:
+        mend = health.get("nextAction") or "./deploy.py diagnose"
+        yield Finding("bridge health", "fail", f"{health['status']}, {health['state']}", mend)
+
+
+def _login(login: dict[str, Any]) -> Finding:
+    state, code = login["state"], login["code"]
+    if state == words.LOGGED_IN:
+        return Finding("login", "ok", f"the gateway is logged in ({login['session']})")
+    trouble = words.TROUBLES.get(code or "")
+    mend = trouble.hint if trouble else LOGIN_MENDS.get(state, "./deploy.py logs gateway --explain")
+    text = words.told(state, login["kind"], trouble, login["window"])
+    return Finding("login", "fail", f"{state}: {text}" if trouble else state, mend)
+
+
+STACK_CHECKS: tuple[Check, ...] = (
+    certificate,
+    drift,
+    services,
+    image,
+    jvm,
+    settings,
+    secret_modes,
+    bridge,
+)
+"""In the order in which they are shown."""
