@@ -13,7 +13,7 @@
     ├── DeployLocked        6  another deploy holds the lock
     └── Interrupted       130  Ctrl-C, SIGTERM
 
-Printed by `infrastructure.cli.report` as `error: …`, the place, `hint: …`; never as a traceback
+Printed by `infrastructure.cli.output` as `error: …`, the place, `hint: …`; never as a traceback
 unless `-v`. Messages never hold a secret: whoever raises builds them from names, not from values.
 """
 

@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from infrastructure.cli import COMPLETE_VARIABLE
-from infrastructure.cli.complete import targets
-from infrastructure.cli.settings import Settings
+from infrastructure.cli.commands.completion import targets
+from infrastructure.cli.options import Settings
 from infrastructure.cli.table import ENTRIES, TABLE
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _load(name: str) -> Any:
         app.info.name = name
     else:
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(name)(module.command)
+        app.command(name)(getattr(module, name))
     command = typer.main.get_command(app)
     command.name = name
     return command
@@ -160,11 +160,11 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(words: list[str]) -> int:
-    from infrastructure.cli import report
+    from infrastructure.cli import output
     from infrastructure.errors import GangwayError, Interrupted, UsageError
 
     shown = {"as_json": "--json" in words, "verbose": "-v" in words or "--verbose" in words}
-    report.quiet_libraries(verbose=shown["verbose"])
+    output.quiet_libraries(verbose=shown["verbose"])
     if COMPLETE_VARIABLE in os.environ:
         from typer._completion_classes import completion_init
 
@@ -177,23 +177,23 @@ def _run(words: list[str]) -> int:
             standalone_mode=False,
         )
     except GangwayError as error:
-        return report.failure(error, **shown)
+        return output.failure(error, **shown)
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(error.format_message() + "\n")
             if shown["as_json"]:
-                return report.failure(UsageError("missing command"), **shown)
+                return output.failure(UsageError("missing command"), **shown)
             return UsageError.exit_code
-        return report.failure(UsageError(*_usage(error)), **shown)
+        return output.failure(UsageError(*_usage(error)), **shown)
     except (KeyboardInterrupt, typer.Abort):
-        return report.failure(Interrupted("interrupted"), **shown)
+        return output.failure(Interrupted("interrupted"), **shown)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except Exception as error:  # the last resort: one line, never a traceback
-        return report.unexpected(error, **shown)
+        return output.unexpected(error, **shown)
     if result == Interrupted.exit_code and not ({"-f", "--follow"} & set(words)):
-        return report.failure(Interrupted("interrupted"), **shown)
+        return output.failure(Interrupted("interrupted"), **shown)
     return result if isinstance(result, int) else 0
 
 

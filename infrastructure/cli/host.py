@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infrastructure.apply.operate import OperatorSession
-    from infrastructure.cli.settings import Settings
+    from infrastructure.cli.options import Settings
     from infrastructure.config import Target
     from infrastructure.config.host import Host
     from infrastructure.plan.model import Observed, Plan
     from infrastructure.render.model import Release
     from infrastructure.transport import Transport
-    from infrastructure.transport.dial import Dial
+    from infrastructure.transport.base import Dial
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Opening:
         host = likely_host(self._settings.config or "stack.yaml", self._settings.target_name)
         if host is not None:
             if host.jump is None:
-                from infrastructure.transport.dial import Dial
+                from infrastructure.transport.base import Dial
 
                 self._dial = Dial(host)
             # loaded here, because two threads that load take twice as long

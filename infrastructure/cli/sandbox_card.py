@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from infrastructure.cli.settings import Settings
+    from infrastructure.cli.options import Settings
     from infrastructure.config import Target
 
 

@@ -1,6 +1,6 @@
 """Every command in one table: all that `--help` and completion need, without importing any.
 
-To add one: write `infrastructure/cli/commands/NAME.py` with a function `command(context, …)` (or a
+To add one: write `infrastructure/cli/commands/NAME.py` with a function of that name (or a
 `typer.Typer` named `app` for commands with sub-commands), and add its line here.
 """
 
@@ -31,7 +31,7 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("plan", "What `up` would change, and whether 2FA will be needed", _ROOT + "plan"),
         Entry("up", "Deploy, and wait until it is really healthy", _ROOT + "up"),
         Entry("sync", "Ship the bridge's sources; the gateway keeps its session", _ROOT + "sync"),
-        Entry("rebuild", "Build the bridge afresh; the gateway stays", _ROOT + "rebuild"),
+        Entry("rebuild", "Build the bridge afresh; the gateway stays", _ROOT + "sync"),
         Entry("restart", "Restart a service; the gateway keeps its session", _ROOT + "restart"),
         Entry("rollback", "Serve an earlier release again", _ROOT + "rollback"),
         Entry("down", "Stop the stack; data and history stay", _ROOT + "down"),
@@ -41,11 +41,11 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("doctor", "Check this machine, the host and the stack", _ROOT + "doctor"),
         Entry("diagnose", "Try the bridge from outside, and explain", _ROOT + "diagnose"),
         Entry("logs", "What the services say", _ROOT + "logs"),
-        Entry("history", "Past deploys and how they went", _ROOT + "history"),
+        Entry("history", "Past deploys and how they went", _ROOT + "rollback"),
     ),
     "Use": (
         Entry("halt", "Stop trading, with or without the bridge", _ROOT + "halt"),
-        Entry("resume", "Let orders through again", _ROOT + "resume"),
+        Entry("resume", "Let orders through again", _ROOT + "halt"),
         Entry("apikey", "Create, list and revoke API keys", _ROOT + "apikey"),
         Entry("journal", "The journal of orders; accept a restored one", _ROOT + "journal"),
         Entry("tunnel", "The API or the bridge on a local port", _ROOT + "tunnel"),

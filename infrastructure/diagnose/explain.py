@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from infrastructure.diagnose.model import Diagnosis, Step, Way
+    from infrastructure.diagnose.run import Diagnosis, Step, Way
 
 STATES = {
     "waiting-for-gateway": "the gateway does not accept connections yet",

@@ -19,7 +19,7 @@ from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
     from infrastructure.apply.operate import OperatorSession
-    from infrastructure.cli.settings import Settings
+    from infrastructure.cli.options import Settings
     from infrastructure.config import Target
     from infrastructure.plan.model import Observed, Plan
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from infrastructure.config.models import Target
 
+
 SOURCES = Path(__file__).resolve().parents[2] / "templates" / "host" / "prepare"
 
 STEPS = (
@@ -87,3 +88,17 @@ def script(wanted: Wishes, *, dry_run: bool = False, steps: tuple[str, ...] = ST
             f"{{\n{calls}    exit $FAILED\n}} </dev/null\n",
         ]
     )
+
+
+PROGRAM = "/usr/local/sbin/gangway-prepare"
+
+
+def cloud_init(wanted: Wishes) -> str:
+    """A `#cloud-config` document (YAML) that runs the preparation at the first boot."""
+    import yaml
+
+    document = {
+        "write_files": [{"path": PROGRAM, "permissions": "0755", "content": script(wanted)}],
+        "runcmd": [[PROGRAM]],
+    }
+    return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=False, width=1_000_000)

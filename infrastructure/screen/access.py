@@ -8,14 +8,20 @@ what other users of the machine try fails by who they are, where the system tell
 
 from __future__ import annotations
 
+import contextlib
 import hmac
+import os
 import secrets
+import socket
+import sys
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
 
 NAMES = ("127.0.0.1", "localhost")
 
@@ -75,3 +81,38 @@ class Access:
 
 def _same(offered: str, wanted: str) -> bool:
     return hmac.compare_digest(offered.encode(), wanted.encode())
+
+
+TCP_TABLE = Path("/proc/net/tcp")
+LOCAL, REMOTE, USER = 1, 2, 7
+"""Columns of a line of the table."""
+
+
+def owner_of(
+    client: tuple[str, int], server: tuple[str, int], table: Path = TCP_TABLE
+) -> int | None:
+    """The user's number; None where the system does not tell (it is Linux that does).
+
+    `client` and `server` are IPv4 addresses with ports, the two ends of one connection.
+    """
+    wanted = (_table_entry(client), _table_entry(server))
+    with contextlib.suppress(OSError):
+        for line in table.read_text().splitlines()[1:]:
+            words = line.split()
+            if (words[LOCAL], words[REMOTE]) == wanted:
+                return int(words[USER])
+    return None
+
+
+def _table_entry(address: tuple[str, int]) -> str:
+    """As the kernel writes it: the address as a number of this machine's byte order."""
+    host = int.from_bytes(socket.inet_aton(address[0]), sys.byteorder)
+    return f"{host:08X}:{address[1]:04X}"
+
+
+def our_users() -> frozenset[int]:
+    """The users who may look: ourselves, who called `sudo`, and root, who may do anything."""
+    who = {0, os.getuid()}
+    with contextlib.suppress(KeyError, ValueError):
+        who.add(int(os.environ["SUDO_UID"]))
+    return frozenset(who)

@@ -1,12 +1,15 @@
-"""Serves the page on 127.0.0.1 and passes its WebSocket on to the VNC server."""
+"""Serves the page on 127.0.0.1, opens it, and passes its WebSocket on to the VNC server."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
+import os
 import socket
+import sys
 import threading
+import webbrowser
 from http import HTTPStatus
 from importlib.resources import files as resources
 from typing import TYPE_CHECKING, Any
@@ -18,13 +21,14 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from infrastructure.errors import UsageError
-from infrastructure.screen import library, peer
-from infrastructure.screen.access import Access
+from infrastructure.screen import novnc
+from infrastructure.screen.access import Access, our_users, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from websockets.http11 import Request
+
 
 CHUNK = 65_536
 BIGGEST_MESSAGE = 1 << 20
@@ -51,7 +55,7 @@ class ScreenServer:
         self._dial = dial
         self._told = told
         self._files = pages()
-        self._users = peer.ours()
+        self._users = our_users()
 
     # --- requests -----------------------------------------------------------------------------
     def answer(self, connection: ServerConnection, request: Request) -> Response | None:
@@ -70,7 +74,7 @@ class ScreenServer:
 
     def _is_ours(self, connection: ServerConnection) -> bool:
         client, server = connection.remote_address, connection.local_address
-        user = peer.owner(client[:2], server[:2])
+        user = owner_of(client[:2], server[:2])
         return user is None or user in self._users
 
     def _socket(self, headers: Headers) -> Response | None:
@@ -140,7 +144,7 @@ def pages() -> dict[str, bytes]:
     """`{path: content}` of the page and of noVNC below `novnc/`."""
     here = resources("infrastructure.screen") / "page"
     own = {name: (here / name).read_bytes() for name in PAGE}
-    return own | {f"novnc/{name}": content for name, content in library.files().items()}
+    return own | {f"novnc/{name}": content for name, content in novnc.files().items()}
 
 
 def policy(port: int) -> str:
@@ -203,3 +207,30 @@ def _silent() -> logging.Logger:
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
     return logger
+
+
+TEXT_BROWSERS = {"www-browser", "links", "elinks", "lynx", "w3m"}
+"""They would take the terminal over, and show no picture."""
+
+
+def can_open() -> bool:
+    """Whether this is a desktop, and not a shell on some other machine."""
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    graphical = sys.platform in ("darwin", "win32") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if not graphical:
+        return False
+    try:
+        return getattr(webbrowser.get(), "name", "") not in TEXT_BROWSERS
+    except webbrowser.Error:
+        return False
+
+
+def open_page(address: str) -> bool:
+    """Whether a browser was started.
+
+    The address may show among its arguments: the ticket in it is good once, and for this user only.
+    """
+    return webbrowser.open(address)

@@ -12,7 +12,7 @@ from infrastructure.transport.base import Completed, Program, Transport
 if TYPE_CHECKING:
     from infrastructure.config import Target
     from infrastructure.config.host import Host
-    from infrastructure.transport.dial import Dial
+    from infrastructure.transport.base import Dial
 
 __all__ = ["Completed", "Program", "Transport", "connect", "connect_host"]
 

@@ -1,8 +1,13 @@
-"""What every transport offers: programs with open pipes, and short commands."""
+"""What every transport offers, and what they share: lines, a relay, a connection begun early."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import shlex
+import socket
+import socketserver
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
+
+    from infrastructure.config.host import Host
 
 
 LONGEST_LINE = 1_048_576
@@ -169,3 +176,95 @@ class Collector(threading.Thread):
         """All of it, or what there is after `timeout` seconds."""
         self.join(timeout)
         return bytes(self._kept)
+
+
+RELAY_CHUNK = 65_536
+log = logging.getLogger(__name__)
+
+
+class RelayServer(socketserver.ThreadingTCPServer):
+    """Ends with the command, whatever is still open."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """One connection failed, and with it no more; nothing of it reaches the terminal."""
+        log.debug("a tunnelled connection failed: %s", sys.exc_info()[1])
+
+
+@contextlib.contextmanager
+def relay(open_far: Callable[[], Any], local_port: int) -> Iterator[int]:
+    """Listens on 127.0.0.1 (0: a free port) for the length of the block.
+
+    `open_far` gives a socket, or what behaves like one, to the far end; OSError ends the one
+    connection that it was for.
+    """
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError, EOFError), contextlib.closing(open_far()) as far:
+                back = threading.Thread(target=_pump, args=(far, self.request), daemon=True)
+                back.start()
+                _pump(self.request, far)
+                back.join()
+
+    with RelayServer(("127.0.0.1", local_port), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
+def _pump(source: Any, target: Any) -> None:
+    """Until one side ends; then the other learns of it."""
+    with contextlib.suppress(OSError, EOFError):
+        while chunk := source.recv(RELAY_CHUNK):
+            target.sendall(chunk)
+    with contextlib.suppress(OSError, EOFError):
+        target.shutdown(socket.SHUT_WR)
+
+
+SSH_PORT = 22
+
+
+class Dial:
+    """Connects to where stack.yaml says that the host is.
+
+    `~/.ssh/config` may lead elsewhere: `take` gives the socket only for the right place.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._place = (host.address, host.port or SSH_PORT)
+        self._timeout = host.connect_timeout
+        self._socket: socket.socket | None = None
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._socket = socket.create_connection(self._place, self._timeout)
+        except OSError as error:
+            self._error = error  # raised again by `take`
+
+    def take(self, address: str, port: int) -> socket.socket | None:
+        """The connected socket, once; None when it leads to another place.
+
+        Raises:
+            OSError: that place cannot be reached.
+        """
+        if (address, port) != self._place:
+            return None
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        found, self._socket = self._socket, None
+        return found
+
+    def close(self) -> None:
+        """Closes what nobody took."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()

@@ -9,8 +9,7 @@ import subprocess
 import time
 from typing import IO, TYPE_CHECKING, cast
 
-from infrastructure.transport.base import Collector, by_lines, lost
-from infrastructure.transport.relay import relay
+from infrastructure.transport.base import Collector, by_lines, lost, relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,23 +7,22 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.transport.lean import without_mocks
+from infrastructure.transport.hostkeys import without_mocks
 
 with without_mocks():
     import paramiko
     from fabric import Config, Connection
 
 from infrastructure.errors import HostUnreachable, UsageError
-from infrastructure.transport.base import Collector, by_lines, lost, quote
+from infrastructure.transport.base import Collector, by_lines, lost, quote, relay
 from infrastructure.transport.hostkeys import changed, verify
-from infrastructure.transport.relay import relay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
     from infrastructure.config.host import Host
-    from infrastructure.transport.dial import Dial
+    from infrastructure.transport.base import Dial
 
 CHUNK = 65_536
 KEEPALIVE = 15

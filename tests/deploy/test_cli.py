@@ -214,12 +214,12 @@ def test_a_bundle_that_cannot_be_written_is_said_in_one_document(tmp_path: Path)
 def test_a_bug_of_ours_is_one_line_and_v_shows_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from infrastructure.cli import app, settings
+    from infrastructure.cli import app, options
 
     def broken(_self: object) -> None:
         raise RuntimeError("first line\nsecond")
 
-    monkeypatch.setattr(settings.Settings, "target", broken)
+    monkeypatch.setattr(options.Settings, "target", broken)
     assert app._run(["config"]) == 1
     assert capsys.readouterr().err == (
         "error: unexpected RuntimeError: first line\nhint: run again with -v for the details\n"
@@ -392,12 +392,12 @@ def test_no_secret_in_any_output(gangway: Gangway, tmp_path: Path) -> None:
 def test_interrupted_is_130(
     gangway: Gangway, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    from infrastructure.cli import settings
+    from infrastructure.cli import options
 
     def interrupted(_self: object) -> None:
         raise error
 
-    monkeypatch.setattr(settings.Settings, "target", interrupted)
+    monkeypatch.setattr(options.Settings, "target", interrupted)
     done = gangway("config", "--json")
     assert done.returncode == 130
     assert done.stderr.strip() == "error: interrupted"

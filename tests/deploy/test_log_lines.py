@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infrastructure.cli.log_lines import readable
+from infrastructure.cli.commands.logs import readable
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
 
 app = typer.Typer(
     help="Messages to whoever has to act.",

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.options import Settings, settings
 
 app = typer.Typer(
     help="Create, list and revoke keys of the bridge's API.",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
 
 
 def print_schema(schema: dict[str, Any]) -> None:
@@ -15,7 +15,7 @@ def print_schema(schema: dict[str, Any]) -> None:
     typer.echo(json.dumps(schema, indent=2))
 
 
-def command(
+def config(
     context: typer.Context,
     check: Annotated[bool, typer.Option("--check", help="Only validate")] = False,
     schema: Annotated[

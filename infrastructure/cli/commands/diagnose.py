@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
 
 
-def command(
+def diagnose(
     context: typer.Context,
     connect_once: Annotated[
         bool, typer.Option("--connect-once", help="Let the bridge try to connect once")

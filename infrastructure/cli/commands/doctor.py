@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.options import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.doctor.evidence import Evidence, Finding
 
 
-def command(
+def doctor(
     context: typer.Context,
     bundle: Annotated[
         Path | None,

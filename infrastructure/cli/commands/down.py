@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from infrastructure.cli.options import Yes, confirm
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import Yes, confirm, settings
 
 
-def command(
+def down(
     context: typer.Context,
     yes: Yes = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""`halt`: the kill switch, through the bridge or around it."""
+"""`halt` and `resume`: the kill switch, through the bridge or around it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.options import Settings, Yes, confirm, settings
 
 HALTING = {"left", "empty"}
 """What became of the mark, where it halts."""
@@ -15,7 +15,7 @@ UNASKED = 4
 """Exit code: halted, but a person has to say whether everything is cancelled."""
 
 
-def command(
+def halt(
     context: typer.Context,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Why, for the records")
@@ -125,3 +125,42 @@ def _tell_straight(current: Settings, found: dict[str, Any]) -> None:
     current.out.say(f"  orders that are open now: {left}")
     for error in found["errors"]:
         current.out.say(f"  the gateway says: {error}")
+
+
+def resume(context: typer.Context, yes: Yes = False) -> None:
+    """Let orders through again.
+
+    Without a bridge that answers only the mark in its data folder is taken away: a halt that the
+    bridge itself has written down holds until it is told.
+
+    \b
+    Examples:
+      ./deploy.py resume
+    """
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import GangwayError
+
+    current = settings(context)
+    target = current.target()
+    confirm(current, "let orders through again?", yes=yes, default=False)
+    with connected(current, target) as session:
+        found = session.resume()
+    if found["way"] == "mark":
+        answer = found["answer"] if isinstance(found["answer"], dict) else {}
+        if found["status"]:
+            said = answer.get("detail") or answer.get("title") or "no reason given"
+            raise GangwayError(
+                f"the bridge does not resume, status {found['status']}: {said}",
+                hint=str(answer.get("nextStep") or "./deploy.py status shows what is wrong"),
+                code="not-resumed",
+            )
+        taken = (
+            "the mark is removed" if found["mark"] == "removed" else f"the mark: {found['mark']}"
+        )
+        raise GangwayError(
+            f"the bridge does not answer; {taken}, and what the bridge has written down holds",
+            hint="resume again when ./deploy.py status shows the bridge",
+            code="not-resumed",
+        )
+    current.out.document({"halted": False, "way": "bridge", "bridge": found["answer"]})
+    current.out.say("orders go through again")

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
 from infrastructure.errors import ConfigError, UsageError
 
 
-def command(
+def init(
     context: typer.Context,
     name: Annotated[str | None, typer.Option(help="The target's name, such as prod")] = None,
     host: Annotated[

@@ -6,8 +6,7 @@ from typing import Any
 
 import typer
 
-from infrastructure.cli.options import Yes, confirm
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.options import Settings, Yes, confirm, settings
 
 app = typer.Typer(
     help="The bridge's journal of orders.",

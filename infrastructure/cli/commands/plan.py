@@ -1,15 +1,18 @@
-"""`plan [--check]`: what `up` would change, and why; changes nothing."""
+"""`plan [--check]`: what `up` would change, and why, as people read it; changes nothing."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
+
+if TYPE_CHECKING:
+    from infrastructure.plan import Plan
 
 
-def command(
+def plan(
     context: typer.Context,
     check: Annotated[bool, typer.Option("--check", help="Exit 3 when something changes")] = False,
 ) -> None:
@@ -20,8 +23,8 @@ def command(
       ./deploy.py plan
       ./deploy.py --target prod plan --check
     """
+    from infrastructure.cli.commands.plan import lines
     from infrastructure.cli.host import planned
-    from infrastructure.cli.show_plan import lines
     from infrastructure.errors import ChangesPending
 
     current = settings(context)
@@ -35,3 +38,23 @@ def command(
         error = ChangesPending(f"changes are pending: {pending} services", hint="./deploy.py up")
         error.reported = True
         raise error
+
+
+_SIGNS = {"create": "+", "update": "~", "restart": "!", "remove": "-", "unchanged": "="}
+
+
+def lines(plan: Plan, *, diffs: bool = True) -> list[str]:
+    """Service by service with the cause, the diffs, and whether a person is needed."""
+    width = max((len(change.service) for change in plan.changes), default=0)
+    shown = []
+    for change in plan.changes:
+        sign = _SIGNS[change.action]
+        shown.append(f"{sign} {change.service:<{width}}  {change.action}: {change.cause}")
+        if diffs and change.diff:
+            shown += [f"    {line}" for line in change.diff.splitlines()]
+    shown += [f"~ {path} changed, which no service reads" for path in plan.file_changes]
+    if not plan.changed:
+        shown.append("nothing to do")
+    word = "expected" if plan.two_factor_expected else "not needed"
+    shown.append(f"2FA approval: {word} ({plan.two_factor_reason})")
+    return shown

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
-    from infrastructure.cli.settings import Settings
+    from infrastructure.cli.options import Settings
     from infrastructure.prepare.run import StepReport
 
 _MARKS = {"ok": "ok", "would-change": "would change", "changed": "changed", "failed": "FAILED"}
 
 
-def command(
+def prepare(
     context: typer.Context,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be changed")
@@ -47,7 +47,7 @@ def command(
     target = current.target()
     wanted = wishes(target, firewall=firewall)
     if cloud_init:
-        from infrastructure.prepare.cloud_init import cloud_init as document
+        from infrastructure.prepare.script import cloud_init as document
 
         current.out.data(document(wanted))
         current.out.document({"cloudInit": document(wanted)})

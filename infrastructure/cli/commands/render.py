@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
     from infrastructure.render import Release
     from infrastructure.render.model import RenderedFile
 
 
-def command(
+def render(
     context: typer.Context,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write them here; else list them")

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from infrastructure.cli.complete import services
-from infrastructure.cli.options import Wait, Yes, confirm
-from infrastructure.cli.settings import settings
+from infrastructure.cli.commands.completion import services
+from infrastructure.cli.options import Wait, Yes, confirm, settings
 
 
-def command(
+def restart(
     context: typer.Context,
     service: Annotated[
         str, typer.Argument(help="gateway, bridge, caddy or portal", autocompletion=services)

@@ -1,4 +1,4 @@
-"""`rollback [RELEASE]`: an earlier release serves again."""
+"""`history` and `rollback [RELEASE]`: past deploys, and an earlier release that serves again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli.options import Wait, Yes, confirm
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import Wait, Yes, confirm, settings
 
 if TYPE_CHECKING:
     from infrastructure.config import Target
 
 
-def command(
+def rollback(
     context: typer.Context,
     release: Annotated[
         str, typer.Argument(help="Its id or the beginning of it; empty: the last healthy one")
@@ -85,3 +84,43 @@ def lines(document: dict[str, Any]) -> list[str]:
     shown += [f"  {one['service']}: {one['action']}" for one in document["changes"]]
     word = "expected" if document["twoFactorExpected"] else "not needed"
     return [*shown, f"2FA approval: {word}"]
+
+
+def history(context: typer.Context) -> None:
+    """List past deploys, newest first.
+
+    \b
+    Examples:
+      ./deploy.py history
+    """
+    from infrastructure.cli.host import connected
+
+    current = settings(context)
+    target = current.target()
+    with connected(current, target) as session:
+        session.open()
+        found = session.history()
+    entries = found["entries"][::-1]
+    current.out.document(
+        {"target": target.name, "current": found["current"], "deploys": entries},
+    )
+    for line in history_lines(entries, found["current"]):
+        current.out.row(line)
+
+
+def history_lines(entries: list[dict[str, Any]], current: str | None) -> list[str]:
+    """The entries for people; `*` marks the release that serves."""
+    if not entries:
+        return ["nothing was deployed yet"]
+    return [_history_line(entry, current) for entry in entries]
+
+
+def _history_line(entry: dict[str, Any], current: str | None) -> str:
+    mark = "*" if entry["release"] == current else " "
+    seconds = f"{entry['seconds']:>6.0f} s" if "seconds" in entry else " " * 8
+    restored = ", previous release restored" if entry.get("restored") else ""
+    reason = f": {entry['reason']}" if entry.get("reason") else ""
+    return (
+        f"{mark} {entry['time']}  {entry['release']}  {entry.get('command', 'up'):<15} "
+        f"{seconds}  {entry['result']}{restored}{reason}  ({entry.get('by', '')})"
+    )

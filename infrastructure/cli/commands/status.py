@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.options import Settings, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ _KINDS = {
 }
 
 
-def command(
+def status(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C")] = False,
     every: Annotated[

@@ -1,4 +1,4 @@
-"""`sync bridge`: only the bridge's sources travel, only the bridge restarts."""
+"""`sync bridge`, `rebuild bridge`: only the bridge's sources travel, only the bridge restarts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.options import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.cli.host import Planned
     from infrastructure.plan.model import Plan
+
 
 BRIDGE = "bridge"
 Service = Annotated[str, typer.Argument(metavar="bridge", help="The only service that is built")]
@@ -20,7 +21,7 @@ Wait = Annotated[
 ]
 
 
-def command(context: typer.Context, service: Service = BRIDGE, wait: Wait = None) -> None:
+def sync(context: typer.Context, service: Service = BRIDGE, wait: Wait = None) -> None:
     """Ship the bridge's changed sources, build, and restart only the bridge.
 
     Files that the host has already do not travel. The image is built before the old bridge stops;
@@ -86,7 +87,7 @@ def only_bridge(plan: Plan, *, fresh: bool) -> Plan:
 
 
 def _tell(current: Settings, found: Planned, plan: Plan) -> None:
-    from infrastructure.cli.show_plan import lines
+    from infrastructure.cli.commands.plan import lines
 
     for line in lines(plan, diffs=current.verbose):
         current.out.say(line)
@@ -113,3 +114,13 @@ def _nothing(plan: Plan) -> dict[str, object]:
         "restored": False,
         "seconds": 0,
     }
+
+
+def rebuild(context: typer.Context, service: Service = BRIDGE, wait: Wait = None) -> None:
+    """Build the bridge's image afresh, without cached layers, and restart only the bridge.
+
+    \b
+    Examples:
+      ./deploy.py rebuild bridge
+    """
+    replace_bridge(settings(context), service, fresh=True, wait=wait)

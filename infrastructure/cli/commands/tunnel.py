@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from infrastructure.cli.settings import settings
+from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.operate import OperatorSession
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Service = Literal["api", "bridge"]
 
 
-def command(
+def tunnel(
     context: typer.Context,
     service: Annotated[Service, typer.Argument(help="api (the TWS API) or bridge")],
     port: Annotated[

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli.complete import services
-from infrastructure.cli.options import Wait, Yes, confirm
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.commands.completion import services
+from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.session import Outcome
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from infrastructure.plan.model import Plan
 
 
-def command(
+def up(
     context: typer.Context,
     only: Annotated[
         str | None,
@@ -101,7 +100,7 @@ def narrowed(plan: Plan, only: str | None) -> Plan:
 
 def show(current: Settings, found: Planned, plan: Plan) -> None:
     """The plan, before anything happens."""
-    from infrastructure.cli.show_plan import lines
+    from infrastructure.cli.commands.plan import lines
 
     if found.session.pending:
         began = found.session.pending.get("release")

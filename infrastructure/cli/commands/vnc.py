@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.options import Settings, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ LENGTH = 8
 VIEWERS = ("vncviewer", "remmina", "vinagre", "krdc", "open")
 
 
-def command(
+def vnc(
     context: typer.Context,
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="Local port; 0: a free one")
@@ -93,15 +93,15 @@ def in_browser(
     viewer: bool,
 ) -> None:
     """The address for the browser, opened where there is one and a person before it."""
-    from infrastructure.screen import launch
+    from infrastructure.screen import server
     from infrastructure.screen.server import served
 
     with served(dial, told, port) as access:
         current.out.document({"url": access.address, "port": access.port})
         current.out.data(access.address)
         current.out.say("the address is good for one tab; Ctrl-C turns the screen off")
-        if viewer and current.out.live and launch.can_open():
-            launch.open_page(access.address)
+        if viewer and current.out.live and server.can_open():
+            server.open_page(access.address)
         look(session)
 
 

