@@ -8,13 +8,17 @@ of expirations kept overnight shows dates that are gone.
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from bridge.broker_time import chosen, zone_of_exchange
 from bridge.model import Contract
 
 FALLBACK_ZONE = "America/New_York"
+_SESSION: Final = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
 
 
 def exchange_zone(time_zone_id: str, contract: Contract | None = None) -> ZoneInfo:
@@ -51,3 +55,30 @@ def parse_day(text: str) -> date:
 def days_to_expiration(expiration: str, zone: ZoneInfo, now: datetime) -> int:
     """Calendar days from the exchange's today to `expiration`; 0 on the day, then negative."""
     return (parse_day(expiration) - exchange_day(zone, now)).days
+
+
+def is_open(hours: str, zone: ZoneInfo, now: datetime) -> bool:
+    """Whether `now` is inside one of the broker's sessions.
+
+    `20260303:0930-20260303:1600;20260304:CLOSED`, or `20260303:0930-1600,1700-1900` from old
+    gateways.
+    """
+    here = now.astimezone(zone)
+    return any(opens <= here < closes for opens, closes in _sessions(hours, zone))
+
+
+def _sessions(hours: str, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+    for day in hours.split(";"):
+        date = day[:8]
+        for part in day.replace(",", f",{date}:").split(",") if "," in day else [day]:
+            found = _SESSION.fullmatch(part.replace(f"{date}:{date}:", f"{date}:"))
+            if found:
+                first, opens, last, closes = found.groups()
+                yield _moment(first, opens, zone), _moment(last or first, closes, zone)
+
+
+def _moment(day: str, clock: str, zone: ZoneInfo) -> datetime:
+    midnight = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=zone)
+    if clock == "2400":
+        return midnight + timedelta(days=1)
+    return midnight.replace(hour=int(clock[:2]), minute=int(clock[2:]))

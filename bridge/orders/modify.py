@@ -35,7 +35,7 @@ from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Settled
 from bridge.orders.other_clients import perm_id_of
 from bridge.orders.prepare import Prepared
 from bridge.orders.request import ChangeRequest
-from bridge.orders.safety import violations
+from bridge.orders.risk import violations
 from bridge.orders.shape import number_problem, text_problem
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.word import BrokersWord
@@ -190,12 +190,14 @@ class OrderModifier(Worker):
         terms = changed(_newest_terms(record), request, prepared.ladder)
         closing = record.parent_id is not None
         before = self._preparer.before(connection, trail.caller)
-        case = self._preparer.change_case(prepared, terms, record.notional, before, closing=closing)
-        found = violations([case])
+        context = self._preparer.change_context(
+            prepared, terms, record.notional, before, closing=closing
+        )
+        found = violations([context])
         if found:
             raise OrderRefusedByRulesError(found)
         now = self._clock.now()
-        money = 0.0 if closing else case.notional or 0.0
+        money = 0.0 if closing else context.notional or 0.0
         note_sending(connection, self._auditor, trail)
         change = PendingChange(at=now, terms=terms, fields=_fields(record, request), notional=money)
         return (change, terms), [Own(record.id, ChangeSent(now, change))]

@@ -21,8 +21,8 @@ from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.legs import Leg, legs
 from bridge.orders.reference import References
 from bridge.orders.request import OrderRequest
+from bridge.orders.risk_context import Reference, RiskContext
 from bridge.orders.rules import TradingRules
-from bridge.orders.safety.case import Case, Reference
 from bridge.orders.shape import violations as shape_violations
 from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
@@ -213,28 +213,28 @@ class Preparer:
         here = self._clock.now().astimezone(ZoneInfo(self.rules.time_zone))
         return here.replace(hour=0, minute=0, second=0, microsecond=0)
 
-    def cases(self, prepared: Iterable[Prepared], before: Surroundings) -> list[Case]:
+    def contexts(self, prepared: Iterable[Prepared], before: Surroundings) -> list[RiskContext]:
         """What the safety rules are asked about: every leg of every request, counted together."""
         pairs = [(each, leg) for each in prepared for leg in each.legs]
-        cases = [self._case(each, leg.order, closing=leg.closing) for each, leg in pairs]
-        money = sum(case.notional or 0.0 for case in cases if not case.closing)
+        contexts = [self._context(each, leg.order, closing=leg.closing) for each, leg in pairs]
+        money = sum(context.notional or 0.0 for context in contexts if not context.closing)
         entries = [each.legs[0].order if leg.closing else None for each, leg in pairs]
         return [
             structs.replace(
-                case,
+                context,
                 entry=entry,
                 open_orders=before.open_orders,
                 day=before.day,
                 bounds=before.bounds,
                 orders_of_key=before.orders_of_key,
                 reduces=each.reduces,
-                new_orders=len(cases),
+                new_orders=len(contexts),
                 request_notional=money,
             )
-            for case, entry, (each, _) in zip(cases, entries, pairs, strict=True)
+            for context, entry, (each, _) in zip(contexts, entries, pairs, strict=True)
         ]
 
-    def change_case(
+    def change_context(
         self,
         prepared: Prepared,
         order: Order,
@@ -242,11 +242,11 @@ class Preparer:
         before: Surroundings,
         *,
         closing: bool,
-    ) -> Case:
+    ) -> RiskContext:
         """The same about the new terms of an order."""
-        case = self._case(prepared, order, closing=closing)
+        context = self._context(prepared, order, closing=closing)
         return structs.replace(
-            case,
+            context,
             change=True,
             earlier_notional=earlier,
             day=before.day,
@@ -255,9 +255,9 @@ class Preparer:
             reduces=prepared.reduces,
         )
 
-    def _case(self, prepared: Prepared, order: Order, *, closing: bool) -> Case:
+    def _context(self, prepared: Prepared, order: Order, *, closing: bool) -> RiskContext:
         now = self._clock.now()
-        return Case(
+        return RiskContext(
             rules=self.rules,
             contract=prepared.contract,
             details=prepared.details,

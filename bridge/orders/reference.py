@@ -8,7 +8,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.market.quote_desk import QuoteDesk
 from bridge.market.quotes import QuoteValue
 from bridge.model import Contract
-from bridge.orders.safety.case import Reference
+from bridge.orders.risk_context import Reference
 from bridge.shares import ORDER_CHECKS
 
 _WAIT_SECONDS: Final = 2.0

@@ -33,7 +33,7 @@ from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent
 from bridge.orders.numbers import OrderNumbers
 from bridge.orders.prepare import Prepared
-from bridge.orders.safety import violations
+from bridge.orders.risk import violations
 from bridge.orders.worker import Tools, Worker
 from bridge.store import StoreError, idempotency, order_events, orders
 from bridge.store.idempotency import KeyRecord
@@ -194,14 +194,14 @@ class OrderSender(Worker):
             halt = stored(connection)
             if halt is not None and not (submission.closing and halt.allow_closing):
                 raise halted(halt)
-            cases = self._preparer.cases(
+            contexts = self._preparer.contexts(
                 submission.prepared, self._preparer.before(connection, trail.caller)
             )
-            found = violations(cases)
+            found = violations(contexts)
             if found:
                 raise OrderRefusedByRulesError(found)
             attempt = len({each.group_id for each in orders.by_key(connection, claim.key_digest)})
-            notionals = [0.0 if case.closing else case.notional or 0.0 for case in cases]
+            notionals = [context.counted_notional for context in contexts]
             records = self._records(claim, numbered, notionals, attempt, trail.caller.key_id)
             listed = [each.order_ref for each in records if each.order_ref in self._tracker.listed]
             if listed:

@@ -19,8 +19,8 @@ from bridge.orders.legs import order_type
 from bridge.orders.modify import CancelResult, OrderModifier
 from bridge.orders.other_clients import OtherClientsOrders, perm_id_of
 from bridge.orders.request import OcaRequest, OrderRequest
-from bridge.orders.safety import violations
-from bridge.orders.safety.case import Case
+from bridge.orders.risk import violations
+from bridge.orders.risk_context import RiskContext
 from bridge.orders.sender import OrderSender
 from bridge.orders.submit import OrderSubmitter, check_group
 from bridge.orders.views import (
@@ -156,26 +156,26 @@ class OrderService:
 
     async def dry_run(self, request: OrderRequest, caller: Caller) -> DryRun:
         """Every check of a real order; raises what a real order would raise."""
-        _, cases = await self.placement.judge((request,), caller)
-        found = violations(cases)
+        _, contexts = await self.placement.judge((request,), caller)
+        found = violations(contexts)
         if found:
             raise OrderRefusedByRulesError(found)
-        return DryRun(dry_run=True, orders=tuple(_preview(case, ()) for case in cases))
+        return DryRun(dry_run=True, orders=tuple(_preview(context, ()) for context in contexts))
 
     async def dry_run_group(self, request: OcaRequest, caller: Caller) -> DryRun:
         """The same for an OCA group."""
         check_group(request)
-        _, cases = await self.placement.judge(request.orders, caller)
-        found = violations(cases)
+        _, contexts = await self.placement.judge(request.orders, caller)
+        found = violations(contexts)
         if found:
             raise OrderRefusedByRulesError(found)
-        return DryRun(dry_run=True, orders=tuple(_preview(case, ()) for case in cases))
+        return DryRun(dry_run=True, orders=tuple(_preview(context, ()) for context in contexts))
 
     async def preview(self, request: OrderRequest, caller: Caller) -> Preview:
         """The checks' findings and the broker's what-if of the (entry) order."""
-        prepared, cases = await self.placement.judge((request,), caller)
-        found = tuple(violations(cases))
-        preview = _preview(cases[0], found)
+        prepared, contexts = await self.placement.judge((request,), caller)
+        found = tuple(violations(contexts))
+        preview = _preview(contexts[0], found)
         state = await self._sender.what_if(
             prepared[0].contract, prepared[0].legs[0].order, _WHAT_IF_SECONDS
         )
@@ -254,22 +254,22 @@ class OrderService:
         )
 
 
-def _preview(case: Case, found: tuple[Any, ...]) -> Preview:
-    reference = case.reference.for_action(case.order.action) if case.reference else None
+def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
+    reference = context.reference.for_action(context.order.action) if context.reference else None
     return Preview(
         accepted=not found,
-        symbol=case.contract.symbol,
-        sec_type=case.contract.sec_type,
-        con_id=case.contract.con_id,
-        action=case.order.action,
-        quantity=case.order.quantity,
-        order_type=order_type(case.order.order_type),
-        account=case.order.account,
-        currency=case.contract.currency,
-        limit_price=case.order.limit_price,
-        stop_price=case.order.stop_price,
+        symbol=context.contract.symbol,
+        sec_type=context.contract.sec_type,
+        con_id=context.contract.con_id,
+        action=context.order.action,
+        quantity=context.order.quantity,
+        order_type=order_type(context.order.order_type),
+        account=context.order.account,
+        currency=context.contract.currency,
+        limit_price=context.order.limit_price,
+        stop_price=context.order.stop_price,
         reference_price=reference,
-        notional=case.notional,
+        notional=context.notional,
         violations=found,
     )
 

@@ -34,8 +34,8 @@ from bridge.orders.halt import halted
 from bridge.orders.legs import one_cancels_all
 from bridge.orders.prepare import Prepared
 from bridge.orders.request import OcaRequest, OrderRequest
+from bridge.orders.risk_context import RiskContext
 from bridge.orders.rules import TradingRules
-from bridge.orders.safety.case import Case
 from bridge.orders.sender import KeyTakenError, OrderSender, Submission
 from bridge.orders.worker import Tools, Worker
 from bridge.store import idempotency, orders
@@ -80,15 +80,15 @@ class OrderSubmitter(Worker):
 
     async def judge(
         self, requests: tuple[OrderRequest, ...], caller: Caller
-    ) -> tuple[list[Prepared], list[Case]]:
-        """Everything short of writing down: what would be sent, and the cases of the rules."""
+    ) -> tuple[list[Prepared], list[RiskContext]]:
+        """Everything short of writing down: what would be sent, and the contexts of the rules."""
         self._halt.require_off()
         self._gateway.require_ready()
         prepared = await self._prepare(requests, None)
         before = await self._database.read(
             lambda connection: self._preparer.before(connection, caller)
         )
-        return prepared, self._preparer.cases(prepared, before)
+        return prepared, self._preparer.contexts(prepared, before)
 
     async def _place(
         self,

@@ -18,7 +18,8 @@ from bridge.tws.advice import next_action
 from bridge.tws.dial import DialProblem
 from bridge.tws.session import TwsSession
 from bridge.tws.target import Target
-from tests.bridge.orders.test_safety import case, codes
+from tests.bridge.orders.test_risk import codes
+from tests.bridge.orders.test_risk import context as case
 from tests.bridge.wound import WoundClock
 
 NEW_YORK = ZoneInfo("America/New_York")

@@ -5,12 +5,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import structs
 
+from bridge.market.exchange_time import is_open
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.orders.risk import market_order_on_option, violations
+from bridge.orders.risk_context import Reference, RiskContext
 from bridge.orders.rules import TradingRules
-from bridge.orders.safety import violations
-from bridge.orders.safety.case import Case, Reference
-from bridge.orders.safety.hours import is_open
-from bridge.orders.safety.instrument import market_order_on_option
 from bridge.store.orders import DayTotals
 from tests.bridge.orders.samples import AAPL, NOON
 
@@ -29,7 +28,7 @@ CALL = Contract(
 )
 
 
-def case(order: dict[str, Any] | None = None, **changes: Any) -> Case:
+def context(order: dict[str, Any] | None = None, **changes: Any) -> RiskContext:
     contract = changes.get("contract", AAPL)
     terms: dict[str, Any] = {
         "quantity": 10.0,
@@ -53,15 +52,15 @@ def case(order: dict[str, Any] | None = None, **changes: Any) -> Case:
         "now": NOON,
         "reference": QUOTE,
     }
-    return Case(**(fields | changes))
+    return RiskContext(**(fields | changes))
 
 
-def codes(*cases: Case) -> set[str]:
-    return {violation.code for violation in violations(cases)}
+def codes(*contexts: RiskContext) -> set[str]:
+    return {violation.code for violation in violations(contexts)}
 
 
-def ruled(order: dict[str, Any] | None = None, /, **rules: Any) -> Case:
-    return case(order, rules=TradingRules(**rules))
+def ruled(order: dict[str, Any] | None = None, /, **rules: Any) -> RiskContext:
+    return context(order, rules=TradingRules(**rules))
 
 
 MARKET = {"order_type": "MKT", "limit_price": None}
@@ -69,81 +68,81 @@ STOP = {"order_type": "STP", "limit_price": None, "stop_price": 95.0}
 
 
 def test_an_ordinary_order_breaks_nothing() -> None:
-    assert violations([case()]) == []
-    assert violations([case(MARKET)]) == []
+    assert violations([context()]) == []
+    assert violations([context(MARKET)]) == []
 
 
 @pytest.mark.parametrize(
     ("broken", "code"),
     [
         (ruled(read_only=True), "read-only"),
-        (case(trading_mode="live"), "live-not-confirmed"),
-        (case({"account": "U1"}, accounts=("U1",)), "live-not-confirmed"),
-        (case({"account": ""}), "account-required"),
-        (case({"account": "DU9"}), "account-unknown"),
+        (context(trading_mode="live"), "live-not-confirmed"),
+        (context({"account": "U1"}, accounts=("U1",)), "live-not-confirmed"),
+        (context({"account": ""}), "account-required"),
+        (context({"account": "DU9"}), "account-unknown"),
         (ruled(allow_accounts=("DU9",)), "account-not-allowed"),
         (ruled(allow_sec_types=("OPT",)), "sec-type-not-allowed"),
         (ruled(allow_symbols=("MSFT",)), "symbol-not-allowed"),
         (ruled(deny_symbols=("aapl",)), "symbol-denied"),
-        (case(contract=structs.replace(CALL, expiration="20260212")), "contract-expired"),
-        (case(MARKET | {"quantity": 1.0}, contract=CALL), "market-order-on-option"),
-        (case(STOP | {"quantity": 1.0}, contract=CALL), "market-order-on-option"),
+        (context(contract=structs.replace(CALL, expiration="20260212")), "contract-expired"),
+        (context(MARKET | {"quantity": 1.0}, contract=CALL), "market-order-on-option"),
+        (context(STOP | {"quantity": 1.0}, contract=CALL), "market-order-on-option"),
         (ruled({"quantity": 1001.0, "limit_price": 50.0}), "max-quantity"),
         (
-            case({"quantity": 51.0, "limit_price": 1.0}, contract=CALL, reference=None),
+            context({"quantity": 51.0, "limit_price": 1.0}, contract=CALL, reference=None),
             "max-contracts",
         ),
-        (case({"quantity": 1.5, "limit_price": 100.0}, contract=CALL), "quantity-step"),
+        (context({"quantity": 1.5, "limit_price": 100.0}, contract=CALL), "quantity-step"),
         (ruled(max_notional=999.0), "max-notional"),
         (ruled(MARKET, max_notional=1000.0), "max-notional"),
-        (case(open_orders=200), "max-open-orders"),
-        (case(day=DayTotals(2000, 0)), "max-orders-per-day"),
-        (case(day=DayTotals(1, 1_999_500)), "max-notional-per-day"),
-        (case({"limit_price": 100.005}), "price-off-tick"),
-        (case(MARKET, reference=None), "no-quote"),
-        (case(reference=None, rules=TradingRules(require_quote=True)), "no-quote"),
-        (case({"limit_price": 111.0}), "price-band"),
-        (case({"limit_price": 89.0, "action": "SELL"}), "price-band"),
+        (context(open_orders=200), "max-open-orders"),
+        (context(day=DayTotals(2000, 0)), "max-orders-per-day"),
+        (context(day=DayTotals(1, 1_999_500)), "max-notional-per-day"),
+        (context({"limit_price": 100.005}), "price-off-tick"),
+        (context(MARKET, reference=None), "no-quote"),
+        (context(reference=None, rules=TradingRules(require_quote=True)), "no-quote"),
+        (context({"limit_price": 111.0}), "price-band"),
+        (context({"limit_price": 89.0, "action": "SELL"}), "price-band"),
         (
-            case({"order_type": "STP_LMT", "stop_price": 100.0, "limit_price": 120.0}),
+            context({"order_type": "STP_LMT", "stop_price": 100.0, "limit_price": 120.0}),
             "price-band",
         ),
     ],
 )
-def test_each_rule_is_enforced(broken: Case, code: str) -> None:
+def test_each_rule_is_enforced(broken: RiskContext, code: str) -> None:
     assert codes(broken) == {code}
 
 
 @pytest.mark.parametrize(
     "sound",
     [
-        case(trading_mode="live", rules=TradingRules(live=True)),
-        case({"account": "U1"}, accounts=("U1",), rules=TradingRules(live=True)),
+        context(trading_mode="live", rules=TradingRules(live=True)),
+        context({"account": "U1"}, accounts=("U1",), rules=TradingRules(live=True)),
         ruled(allow_symbols=("AAPL",), allow_accounts=("DU1234567",)),
-        case(contract=structs.replace(CALL, expiration="20260213")),
-        case(
+        context(contract=structs.replace(CALL, expiration="20260213")),
+        context(
             MARKET | {"quantity": 1.0},
             contract=CALL,
             rules=TradingRules(market_orders_on_options=True),
         ),
-        case({"limit_price": 1.0}),
-        case({"limit_price": 500.0, "action": "SELL"}),
-        case(reference=None),
+        context({"limit_price": 1.0}),
+        context({"limit_price": 500.0, "action": "SELL"}),
+        context(reference=None),
         ruled({"quantity": 5000.0, "limit_price": 1.0}, max_quantity=None),
         ruled({"limit_price": 150.0}, price_band_percent=None),
-        case({"quantity": 50.0, "limit_price": 1.0}, contract=CALL),
-        case({"quantity": 2.0, "limit_price": 100.0}, contract=CALL),
-        case(open_orders=199),
-        case(STOP),
+        context({"quantity": 50.0, "limit_price": 1.0}, contract=CALL),
+        context({"quantity": 2.0, "limit_price": 100.0}, contract=CALL),
+        context(open_orders=199),
+        context(STOP),
     ],
 )
-def test_what_the_limits_allow(sound: Case) -> None:
+def test_what_the_limits_allow(sound: RiskContext) -> None:
     assert violations([sound]) == []
 
 
 def test_everything_is_found_at_once() -> None:
     found = codes(
-        case(
+        context(
             {"quantity": 5000.0, "limit_price": 150.005},
             open_orders=500,
             rules=TradingRules(deny_symbols=("AAPL",)),
@@ -164,7 +163,7 @@ def test_a_finding_that_several_legs_share_is_listed_once() -> None:
 
 
 def test_legs_that_close_count_no_money() -> None:
-    closing = case({"action": "SELL", "limit_price": 101.0}, closing=True)
+    closing = context({"action": "SELL", "limit_price": 101.0}, closing=True)
     assert violations([structs.replace(closing, rules=TradingRules(max_notional=5.0))]) == []
 
 
@@ -172,7 +171,7 @@ def test_a_change_adds_what_it_adds_and_needs_no_open_market() -> None:
     rules = TradingRules(
         max_open_orders=1, max_orders_per_day=1, max_notional_per_day=1200.0, market_hours="all"
     )
-    change = case(
+    change = context(
         {"quantity": 12.0},
         change=True,
         earlier_notional=1000.0,
@@ -189,15 +188,15 @@ def test_currency_pairs_count_in_thousands() -> None:
     pair = Contract(symbol="EUR", sec_type="CASH", exchange="IDEALPRO", currency="USD")
     rules = TradingRules(max_notional=None, max_notional_per_day=None)
     order = {"quantity": 20_000.0, "limit_price": 1.1}
-    assert codes(case(order, contract=pair, rules=rules, reference=None)) == set()
+    assert codes(context(order, contract=pair, rules=rules, reference=None)) == set()
     order["quantity"] = 1_000_001.0
-    assert codes(case(order, contract=pair, rules=rules, reference=None)) == {"max-quantity"}
+    assert codes(context(order, contract=pair, rules=rules, reference=None)) == {"max-quantity"}
 
 
 def test_an_options_multiplier_counts() -> None:
-    assert case({"quantity": 2.0, "limit_price": 5.0}, contract=CALL).notional == 1000.0
-    assert case(MARKET).notional == pytest.approx(1001.0)
-    assert case(MARKET, reference=None).notional is None
+    assert context({"quantity": 2.0, "limit_price": 5.0}, contract=CALL).notional == 1000.0
+    assert context(MARKET).notional == pytest.approx(1001.0)
+    assert context(MARKET, reference=None).notional is None
 
 
 @pytest.mark.parametrize(
@@ -215,7 +214,7 @@ def test_an_options_multiplier_counts() -> None:
 )
 def test_market_hours(setting: Any, order: dict[str, Any], hour: int, refused: bool) -> None:
     now = datetime(2026, 2, 13, hour, tzinfo=NEW_YORK)
-    found = codes(case(order, rules=TradingRules(market_hours=setting), now=now))
+    found = codes(context(order, rules=TradingRules(market_hours=setting), now=now))
     assert found == ({"market-closed"} if refused else set())
 
 
@@ -240,17 +239,17 @@ def test_the_brokers_hours(hours: str, moment: tuple[int, int, int], expected: b
 
 def test_no_new_order_just_before_a_restart_but_changes_go_through() -> None:
     rules = TradingRules(restart_guard_seconds=120)
-    assert codes(case(rules=rules, seconds_to_restart=90)) == {"restart-window"}
-    assert codes(case(rules=rules, seconds_to_restart=90, change=True)) == set()
-    assert codes(case(rules=rules, seconds_to_restart=121)) == set()
-    assert codes(case(rules=rules)) == set()
+    assert codes(context(rules=rules, seconds_to_restart=90)) == {"restart-window"}
+    assert codes(context(rules=rules, seconds_to_restart=90, change=True)) == set()
+    assert codes(context(rules=rules, seconds_to_restart=121)) == set()
+    assert codes(context(rules=rules)) == set()
 
 
 def test_a_sale_below_the_market_is_worth_what_the_market_gives() -> None:
     cheap = {"action": "SELL", "limit_price": 95.0, "quantity": 100.0}
-    assert case(cheap).notional == pytest.approx(9990.0)
-    assert case(cheap | {"limit_price": 120.0}).notional == 12_000.0
-    assert case(cheap | {"action": "BUY"}).notional == 9_500.0
+    assert context(cheap).notional == pytest.approx(9990.0)
+    assert context(cheap | {"limit_price": 120.0}).notional == 12_000.0
+    assert context(cheap | {"action": "BUY"}).notional == 9_500.0
 
 
 @pytest.mark.parametrize(
@@ -264,14 +263,16 @@ def test_a_sale_below_the_market_is_worth_what_the_market_gives() -> None:
 )
 def test_exits_of_a_market_order_lie_around_the_market(exit_: dict[str, Any], wrong: bool) -> None:
     entry = Order(action="BUY", quantity=10.0, order_type="MKT", account="DU1234567")
-    leg = case({"action": "SELL"} | exit_, closing=True, entry=entry)
+    leg = context({"action": "SELL"} | exit_, closing=True, entry=entry)
     assert ("invalid-field" in codes(leg)) is wrong
 
 
 def test_an_option_without_a_limit_is_told_how_to_have_one() -> None:
     """Also for the stop of a bracket, whose limit has a place of its own."""
     told = {
-        kind: next(market_order_on_option(case(terms | {"quantity": 1.0}, contract=CALL))).message
+        kind: next(
+            market_order_on_option(context(terms | {"quantity": 1.0}, contract=CALL))
+        ).message
         for kind, terms in (("MKT", MARKET), ("STP", STOP))
     }
     assert told["MKT"].endswith("use LMT with a limitPrice")

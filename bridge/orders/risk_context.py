@@ -1,4 +1,4 @@
-"""Everything that a safety rule may look at."""
+"""Everything that a rule of `bridge.orders.risk` may look at."""
 
 from __future__ import annotations
 
@@ -27,13 +27,10 @@ class Reference(Struct, frozen=True, kw_only=True):
     def for_action(self, action: str) -> float | None:
         """The price that an order of this side would meet."""
         near = self.ask if action == "BUY" else self.bid
-        for price in (near, self.last, self.close):
-            if price is not None and price > 0:
-                return price
-        return None
+        return next((each for each in (near, self.last, self.close) if each and each > 0), None)
 
 
-class Case(Struct, frozen=True, kw_only=True):
+class RiskContext(Struct, frozen=True, kw_only=True):
     """One order (or the new terms of one that is `change`d) and its circumstances.
 
     `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened,
@@ -71,10 +68,19 @@ class Case(Struct, frozen=True, kw_only=True):
         return self.order.order_type in {"MKT", "STP"}
 
     @property
+    def market(self) -> float | None:
+        """The quoted price that the order would meet; None: unknown."""
+        return self.reference.for_action(self.order.action) if self.reference else None
+
+    @property
+    def unchecked(self) -> bool:
+        """Whether no market-data line was free to look the market up."""
+        return self.reference is not None and self.reference.no_line
+
+    @property
     def price(self) -> float | None:
         """The worst price it may fill at, or the best guess of one."""
-        order = self.order
-        market = self.reference.for_action(order.action) if self.reference else None
+        order, market = self.order, self.market
         if order.limit_price is not None:  # a sale below the market fills at the market
             sold_higher = order.action == "SELL" and market is not None
             return max(order.limit_price, market or 0.0) if sold_higher else order.limit_price
@@ -92,6 +98,11 @@ class Case(Struct, frozen=True, kw_only=True):
             return None
         magnifier = self.details.price_magnifier or 1
         return abs(self.order.quantity * self.price) * multiplier(self.contract) / magnifier
+
+    @property
+    def counted_notional(self) -> float:
+        """What the order takes of the day's money: nothing when it only closes."""
+        return 0.0 if self.closing else self.notional or 0.0
 
 
 def multiplier(contract: Contract) -> float:

@@ -1,0 +1,443 @@
+"""What is checked before an order is sent: pure functions over a `RiskContext`, each with its code.
+
+All of them are asked, and everything they find is returned at once. docs/orders.md lists the codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from bridge.market.exchange_time import days_to_expiration, exchange_zone, is_open
+from bridge.orders.errors import Violation
+from bridge.orders.risk_context import RiskContext
+from bridge.orders.shape import exits_beside
+from bridge.orders.ticks import increment_at, is_multiple, on_tick, to_tick
+
+_WITH_A_LIMIT: Final = {
+    "MKT": "use LMT with a limitPrice",
+    "STP": "use STP_LMT with a limitPrice, in a bracket stopLoss: {stopPrice, limitPrice}",
+}
+"""What fills at no worse than a price, instead of each type that `fills_at_any_price` knows."""
+
+
+def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
+    """Every rule that these orders (or changes) break; the same finding is listed once."""
+    found: dict[Violation, None] = {}
+    for context in contexts:
+        for rule in ALWAYS if context.change else (*ALWAYS, *NEW_ONLY):
+            found.update(dict.fromkeys(rule(context)))
+    return list(found)
+
+
+# whether orders may go out at all, and for this account ------------------------------------------
+
+
+def read_only(context: RiskContext) -> Iterator[Violation]:
+    """`read-only`: this bridge sends no orders."""
+    if context.rules.read_only:
+        yield Violation(code="read-only", message="this bridge is read-only (trading.read_only)")
+
+
+def live_not_confirmed(context: RiskContext) -> Iterator[Violation]:
+    """`live-not-confirmed`: a live account without `trading.live: true`.
+
+    Paper accounts' names begin with D (DU..., DF...); the login's mode alone is not trusted.
+    """
+    account = context.order.account
+    live = context.trading_mode != "paper" or not account.upper().startswith("D")
+    if live and account and not context.rules.live:
+        yield Violation(
+            code="live-not-confirmed",
+            message=f"account {account} is live, and trading.live is not true",
+            field="account",
+        )
+
+
+def account_allowed(context: RiskContext) -> Iterator[Violation]:
+    """`account-required`, `account-unknown`, `account-not-allowed`."""
+    named, allowed = context.order.account, context.rules.allow_accounts
+    if not named:
+        yield Violation(
+            code="account-required",
+            message=f"name the account: this login manages {len(context.accounts)}",
+            field="account",
+        )
+    elif named not in context.accounts:
+        yield Violation(
+            code="account-unknown",
+            message=f"this login does not manage account {named}",
+            field="account",
+            value=named,
+        )
+    elif allowed is not None and named not in allowed:
+        yield Violation(
+            code="account-not-allowed",
+            message=f"account {named} is not in trading.allow_accounts",
+            field="account",
+            value=named,
+        )
+
+
+# how far the key reaches (`apikey create --account … --symbols …`) --------------------------------
+
+
+def key_account(context: RiskContext) -> Iterator[Violation]:
+    """`key-account`: the key is bound to other accounts."""
+    bound = context.bounds.accounts
+    if bound and context.order.account not in bound:
+        yield Violation(
+            code="key-account",
+            message=f"this key does not trade account {context.order.account or '(none)'}",
+            field="account",
+            value=context.order.account,
+            limit=" ".join(bound),
+        )
+
+
+def key_symbol(context: RiskContext) -> Iterator[Violation]:
+    """`key-symbol`: the key is bound to other symbols."""
+    bound, name = context.bounds.symbols, context.contract.symbol.upper()
+    if bound and name not in bound:
+        yield Violation(
+            code="key-symbol",
+            message=f"this key does not trade {name}",
+            field="symbol",
+            value=name,
+        )
+
+
+def key_notional(context: RiskContext) -> Iterator[Violation]:
+    """`key-max-notional`: also for an order whose worth nobody can tell now."""
+    limit, amount = context.bounds.max_notional, context.notional
+    if limit is None or context.closing or (amount is not None and amount <= limit):
+        return
+    worth = "an unknown amount" if amount is None else f"about {amount:,.2f}"
+    yield Violation(
+        code="key-max-notional",
+        message=f"the order is worth {worth} {context.contract.currency}, this key may order "
+        f"{limit:,.2f} at once",
+        field="quantity",
+        value=None if amount is None else round(amount, 2),
+        limit=limit,
+    )
+
+
+def key_orders_of_the_day(context: RiskContext) -> Iterator[Violation]:
+    """`key-max-orders-per-day`: what this key sent today, every leg of a bracket counted."""
+    limit = context.bounds.max_orders_per_day
+    if limit is not None and context.orders_of_key + context.new_orders > limit:
+        yield Violation(
+            code="key-max-orders-per-day",
+            message=f"this key sent {context.orders_of_key} orders today, it may send {limit}",
+            value=context.orders_of_key,
+            limit=limit,
+        )
+
+
+# whether this instrument may be traded, and in this way -------------------------------------------
+
+
+def security_type(context: RiskContext) -> Iterator[Violation]:
+    """`sec-type-not-allowed`."""
+    kind = context.contract.sec_type
+    if kind not in context.rules.allow_sec_types:
+        yield Violation(
+            code="sec-type-not-allowed",
+            message=f"{kind} is not in trading.allow_sec_types",
+            field="secType",
+            value=kind,
+        )
+
+
+def symbol_allowed(context: RiskContext) -> Iterator[Violation]:
+    """`symbol-not-allowed`, `symbol-denied`."""
+    name = context.contract.symbol.upper()
+    allowed = context.rules.allow_symbols
+    if allowed is not None and name not in {each.upper() for each in allowed}:
+        yield Violation(
+            code="symbol-not-allowed",
+            message=f"{name} is not in trading.allow_symbols",
+            field="symbol",
+            value=name,
+        )
+    if name in {each.upper() for each in context.rules.deny_symbols}:
+        yield Violation(
+            code="symbol-denied",
+            message=f"{name} is in trading.deny_symbols",
+            field="symbol",
+            value=name,
+        )
+
+
+def expired(context: RiskContext) -> Iterator[Violation]:
+    """`contract-expired`, by the exchange's calendar day."""
+    details = context.details
+    expiration = details.real_expiration or context.contract.expiration
+    if len(expiration) < 8:
+        return
+    zone = exchange_zone(details.time_zone, details.contract)
+    if days_to_expiration(expiration, zone, context.now) < 0:
+        yield Violation(
+            code="contract-expired",
+            message=f"the contract expired on {expiration[:8]}",
+            field="expiration",
+            value=expiration[:8],
+        )
+
+
+def market_order_on_option(context: RiskContext) -> Iterator[Violation]:
+    """`market-order-on-option`: an option's spread can cost more than the option."""
+    if context.contract.sec_type != "OPT" or context.rules.market_orders_on_options:
+        return
+    kind = context.order.order_type
+    if context.fills_at_any_price:
+        yield Violation(
+            code="market-order-on-option",
+            message=f"{kind} on an option may fill at any price: {_WITH_A_LIMIT[kind]}",
+            field="orderType",
+            value=kind,
+        )
+
+
+# how much -----------------------------------------------------------------------------------------
+
+
+def max_quantity(context: RiskContext) -> Iterator[Violation]:
+    """`max-quantity` (shares, currency units), `max-contracts` (options, futures)."""
+    amount, rules = context.order.quantity, context.rules
+    code, noun, limit = "max-quantity", "units", rules.max_quantity
+    if context.contract.sec_type in {"OPT", "FUT"}:
+        code, noun, limit = "max-contracts", "contracts", rules.max_contracts
+    elif context.contract.sec_type == "CASH" and limit is not None:
+        limit *= rules.currency_unit
+    if limit is not None and amount > limit:
+        yield Violation(
+            code=code,
+            message=f"{amount:g} {noun}, trading.{code.replace('-', '_')} is {limit:g}",
+            field="quantity",
+            value=amount,
+            limit=limit,
+        )
+
+
+def quantity_step(context: RiskContext) -> Iterator[Violation]:
+    """`quantity-step`, `quantity-minimum`, by the contract's own numbers."""
+    amount, details = context.order.quantity, context.details
+    whole = 1.0 if context.contract.sec_type in {"OPT", "FUT"} else None
+    size = details.size_increment or whole
+    if not is_multiple(amount, size):
+        yield Violation(
+            code="quantity-step",
+            message=f"quantity {amount:g} is no multiple of {size:g}",
+            field="quantity",
+            value=amount,
+            limit=size,
+        )
+    if details.min_size is not None and amount < details.min_size:
+        yield Violation(
+            code="quantity-minimum",
+            message=f"quantity {amount:g} is less than the contract's minimum {details.min_size:g}",
+            field="quantity",
+            value=amount,
+            limit=details.min_size,
+        )
+
+
+def max_notional(context: RiskContext) -> Iterator[Violation]:
+    """`max-notional`: quantity times price times multiplier, in the contract's currency."""
+    limit, amount = context.rules.max_notional, context.notional
+    if limit is None or amount is None or context.closing or amount <= limit:
+        return
+    yield Violation(
+        code="max-notional",
+        message=f"the order is worth about {amount:,.2f} {context.contract.currency}, more than the"
+        f" {limit:,.2f} that trading.max_notional allows",
+        field="quantity",
+        value=round(amount, 2),
+        limit=limit,
+    )
+
+
+def notional_of_the_day(context: RiskContext) -> Iterator[Violation]:
+    """`max-notional-per-day`; a change counts with what it adds."""
+    limit = context.rules.max_notional_per_day
+    if limit is None or context.closing:
+        return
+    ordered = context.request_notional or context.notional or 0.0
+    added = max(0.0, ordered - context.earlier_notional)
+    total = context.day.notional + added
+    if added and total > limit:
+        yield Violation(
+            code="max-notional-per-day",
+            message=f"with this order {total:,.2f} would be ordered today, "
+            f"more than the {limit:,.2f} that trading.max_notional_per_day allows",
+            value=round(total, 2),
+            limit=limit,
+        )
+
+
+def open_orders(context: RiskContext) -> Iterator[Violation]:
+    """`max-open-orders`: orders whose fate is unknown count as open."""
+    limit = context.rules.max_open_orders
+    if limit is not None and context.open_orders + context.new_orders > limit:
+        yield Violation(
+            code="max-open-orders",
+            message=f"{context.open_orders} orders are open, trading.max_open_orders is {limit}",
+            value=context.open_orders,
+            limit=limit,
+        )
+
+
+def orders_of_the_day(context: RiskContext) -> Iterator[Violation]:
+    """`max-orders-per-day`."""
+    limit = context.rules.max_orders_per_day
+    if limit is not None and context.day.orders + context.new_orders > limit:
+        yield Violation(
+            code="max-orders-per-day",
+            message=f"{context.day.orders} orders were sent today, "
+            f"trading.max_orders_per_day is {limit}",
+            value=context.day.orders,
+            limit=limit,
+        )
+
+
+# at what price: only the side on which a slip of the finger costs money is bounded ----------------
+
+
+def tick(context: RiskContext) -> Iterator[Violation]:
+    """`price-off-tick`: with the two nearest prices that would do."""
+    order, ladder = context.order, context.ladder
+    for field, price in (("limitPrice", order.limit_price), ("stopPrice", order.stop_price)):
+        if price is None or on_tick(price, ladder):
+            continue
+        below, above = to_tick(price, ladder, "down"), to_tick(price, ladder, "up")
+        yield Violation(
+            code="price-off-tick",
+            message=f"{field} {price:g} is not on the tick of {increment_at(price, ladder)}: "
+            f"{below:g} or {above:g} is, and roundToTick rounds by itself",
+            field=field,
+            value=price,
+            limit=f"{below:g} {above:g}",
+        )
+
+
+def line(context: RiskContext) -> Iterator[Violation]:
+    """`no-line`: what opens a position is not let through unchecked; what closes one passes."""
+    if context.unchecked and not context.closing and not context.reduces:
+        symbol = context.contract.symbol
+        yield Violation(
+            code="no-line",
+            message=f"no market-data line was free to check the order against {symbol}",
+            field="symbol",
+        )
+
+
+def quote(context: RiskContext) -> Iterator[Violation]:
+    """`no-quote`: nothing to judge an order by whose price nothing limits."""
+    if context.closing or context.change or context.unchecked or context.market is not None:
+        return
+    if context.order.order_type == "MKT" or context.rules.require_quote:
+        yield Violation(
+            code="no-quote",
+            message=f"there is no quote of {context.contract.symbol} to check the order against",
+            field="orderType",
+        )
+
+
+def band(context: RiskContext) -> Iterator[Violation]:
+    """`price-band`: buying far above the market (or a stop's own trigger), or selling far below."""
+    order, rules = context.order, context.rules
+    option = context.contract.sec_type == "OPT"
+    percent = rules.option_price_band_percent if option else rules.price_band_percent
+    limit_price = order.limit_price
+    market = context.market if order.stop_price is None else order.stop_price
+    if percent is None or limit_price is None or market is None:
+        return
+    buys = order.action == "BUY"
+    bound = market * (1 + percent / 100) if buys else market * (1 - percent / 100)
+    if limit_price > bound if buys else limit_price < bound:
+        where = "above" if buys else "below"
+        yield Violation(
+            code="price-band",
+            message=f"limitPrice {limit_price:g} is more than {percent:g} % {where} the market "
+            f"({market:g})",
+            field="limitPrice",
+            value=limit_price,
+            limit=round(bound, 6),
+        )
+
+
+def exit_side(context: RiskContext) -> Iterator[Violation]:
+    """`invalid-field`: an exit of a bracket that would fill as soon as its market order does."""
+    entry = context.entry
+    if entry is None or entry.order_type != "MKT" or context.reference is None:
+        return
+    market = context.reference.for_action(entry.action)
+    if market is not None:
+        stop = context.order.stop_price
+        gain = context.order.limit_price if stop is None else None
+        yield from exits_beside(entry.action, market, gain, stop, "the market")
+
+
+# when ---------------------------------------------------------------------------------------------
+
+
+def market_closed(context: RiskContext) -> Iterator[Violation]:
+    """`market-closed`; orders with outsideRth are held against the longer trading hours."""
+    wanted = context.rules.market_hours
+    if wanted == "off" or (wanted == "market-orders" and not context.fills_at_any_price):
+        return
+    details = context.details
+    hours = details.trading_hours if context.order.outside_rth else details.liquid_hours
+    zone = exchange_zone(details.time_zone, details.contract)
+    if hours and not is_open(hours, zone, context.now):
+        yield Violation(
+            code="market-closed",
+            message=f"the market of {context.contract.symbol} is closed (trading.market_hours)",
+        )
+
+
+def restart_window(context: RiskContext) -> Iterator[Violation]:
+    """`restart-window`: the gateway is about to restart, and an order's answer could be lost."""
+    guard, left = context.rules.restart_guard_seconds, context.seconds_to_restart
+    if left is not None and left <= guard:
+        yield Violation(
+            code="restart-window",
+            message=f"the gateway restarts in {left:.0f} s, no new orders in the last "
+            f"{guard:g} s before that",
+            value=round(left, 1),
+            limit=guard,
+        )
+
+
+Rule = Callable[[RiskContext], Iterator[Violation]]
+
+ALWAYS: Final[tuple[Rule, ...]] = (
+    read_only,
+    live_not_confirmed,
+    account_allowed,
+    key_account,
+    key_symbol,
+    key_notional,
+    security_type,
+    symbol_allowed,
+    expired,
+    market_order_on_option,
+    max_quantity,
+    quantity_step,
+    max_notional,
+    tick,
+    line,
+    quote,
+    band,
+    notional_of_the_day,
+)
+NEW_ONLY: Final[tuple[Rule, ...]] = (
+    open_orders,
+    orders_of_the_day,
+    key_orders_of_the_day,
+    market_closed,
+    restart_window,
+    exit_side,
+)
