@@ -17,9 +17,9 @@ from bench.figure import Figure
 from simulator.contracts.details import describe
 from simulator.market.calendar import day_of
 from simulator.options import Options
-from simulator.tws.contract_messages import CONTRACT_DETAILS
-from simulator.tws.messages import tick_price, tick_size
+from simulator.tws.contracts import CONTRACT_DETAILS
 from simulator.tws.session import Session
+from simulator.tws.ticks import tick_price, tick_size
 from simulator.tws.wire import text
 from simulator.world import World
 

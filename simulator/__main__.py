@@ -8,32 +8,32 @@ import signal
 import socket
 import sys
 
-from simulator import arguments
+from simulator import options
 from simulator.app import Simulator
 from simulator.options import Options
 from simulator.scenario import ScenarioError
-from simulator.state_file import InUseError
+from simulator.state import InUseError
 
 DESCRIPTION = "A simulated gateway: runs until SIGTERM or SIGINT; prints one JSON line when ready."
 
 
 def parse(words: list[str] | None = None) -> Options:
     """The options of the command line."""
-    parser = arguments.Parser(prog="python -m simulator", description=DESCRIPTION)
+    parser = options.Parser(prog="python -m simulator", description=DESCRIPTION)
     parser.add_argument(
-        "--port", type=arguments.port, default=4002, help="TWS API; 0 takes a free one"
+        "--port", type=options.port, default=4002, help="TWS API; 0 takes a free one"
     )
-    parser.add_argument("--portal-port", type=arguments.port, default=5000, help="Client Portal")
+    parser.add_argument("--portal-port", type=options.port, default=5000, help="Client Portal")
     parser.add_argument(
-        "--control-port", type=arguments.port, default=4099, help="faults, clock and book"
+        "--control-port", type=options.port, default=4099, help="faults, clock and book"
     )
     parser.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS")
     parser.add_argument("--seed", type=int, default=1, help="the same seed is the same market")
     parser.add_argument(
-        "--accounts", type=arguments.accounts, default="DU1234567", help="comma-separated"
+        "--accounts", type=options.accounts, default="DU1234567", help="comma-separated"
     )
     parser.add_argument(
-        "--rate-limit", type=arguments.count, default=50, help="messages a second; 0 is none"
+        "--rate-limit", type=options.count, default=50, help="messages a second; 0 is none"
     )
     parser.add_argument(
         "--pacing",
@@ -42,21 +42,23 @@ def parse(words: list[str] | None = None) -> Options:
         help="what becomes of messages above the limit",
     )
     parser.add_argument("--scenario", metavar="FILE", help="faults by time, as YAML")
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME[:SECONDS]")
+    parser.add_argument(
+        "--fault", action="append", dest="faults", default=[], metavar="NAME[:SECONDS]"
+    )
     parser.add_argument("--read-only", action="store_true", help="refuse orders with error 321")
     parser.add_argument(
         "--market-data",
-        type=arguments.entitlements,
+        type=options.entitlements,
         default="live",
         metavar="live|delayed|none[,SYM=...]",
     )
-    parser.add_argument("--market-data-lines", type=arguments.count, default=100)
-    parser.add_argument("--tick-interval", type=arguments.pause, default=0.25, metavar="SECONDS")
+    parser.add_argument("--market-data-lines", type=options.count, default=100)
+    parser.add_argument("--tick-interval", type=options.pause, default=0.25, metavar="SECONDS")
     parser.add_argument("--history-pacing", choices=("all", "small", "off"), default="small")
     parser.add_argument("--hours", choices=("always", "exchange"), default="always")
     parser.add_argument(
         "--start",
-        type=arguments.moment,
+        type=options.moment,
         metavar="ISO-TIME",
         help="the time to begin at, default now",
     )
@@ -64,32 +66,9 @@ def parse(words: list[str] | None = None) -> Options:
     parser.add_argument("--nightly-restart", metavar="HH:MM", help="every day, New York time")
     parser.add_argument("--sunday-invalidation", action="store_true", help="Sunday 01:00, New York")
     parser.add_argument("--portal-certificate", metavar="FOLDER", help="keep the TLS key there")
-    parser.add_argument("--master-client-id", type=arguments.count)
-    given = parser.parse_args(words)
-    return Options(
-        port=given.port,
-        portal_port=given.portal_port,
-        control_port=given.control_port,
-        listen=given.listen,
-        seed=given.seed,
-        accounts=given.accounts,
-        rate_limit=given.rate_limit,
-        pacing=given.pacing,
-        scenario=given.scenario,
-        faults=tuple(given.fault),
-        read_only=given.read_only,
-        nightly_restart=given.nightly_restart,
-        sunday_invalidation=given.sunday_invalidation,
-        market_data=given.market_data,
-        market_data_lines=given.market_data_lines,
-        tick_interval=given.tick_interval,
-        history_pacing=given.history_pacing,
-        hours=given.hours,
-        start=given.start,
-        state=given.state,
-        portal_certificate=given.portal_certificate,
-        master_client_id=given.master_client_id,
-    )
+    parser.add_argument("--master-client-id", type=options.count)
+    given = vars(parser.parse_args(words))
+    return Options(**given | {"faults": tuple(given["faults"])})
 
 
 async def run(options: Options) -> None:

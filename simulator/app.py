@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from simulator.control import start_control
 from simulator.portal import start_portal
 from simulator.scenario import ScenarioError, schedule, steps, symbols
-from simulator.state_file import StateFile
+from simulator.state import StateFile
 from simulator.tws.server import TwsServer
-from simulator.tws.trading import Trading
 from simulator.world import World
 
 if TYPE_CHECKING:
@@ -21,20 +20,12 @@ if TYPE_CHECKING:
     from simulator.portal import PortalServer
 
 
-def build_world(options: Options) -> World:
-    """The world with every part plugged in."""
-    world = World(options)
-    world.trading = Trading(world, world.market, world.catalog)
-    world.add(world.trading)
-    return world
-
-
 class Simulator:
     """`async with Simulator(Options(port=0, portal_port=0, control_port=0)) as simulator: ...`."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.world = build_world(options)
+        self.world = World(options)
         self.tws = TwsServer(self.world)
         self._servers: list[HttpServer | PortalServer] = []
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.clock import EASTERN
-from simulator.contracts.instruments import listed
+from simulator.contracts.instruments import described
 from simulator.faults import NAMES, WrongParameterError, check_parameters, is_seconds
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def symbols(options: Options) -> list[Instrument]:
         if isinstance(content, dict) and _is_symbol(content):
             row = {str(key): value for key, value in content.items()}
             try:
-                found.append(listed(row))
+                found.append(described(row))
             except (KeyError, ValueError, TypeError) as error:
                 raise ScenarioError(f"{place}: {_reason(error)}") from None
     return found

@@ -1,27 +1,29 @@
-"""What the broker keeps between two runs: accounts, orders, executions, numbers and the time.
+"""What the broker keeps between two runs, and the file that it is kept in.
 
-Its text is JSON: `{"format", "checksum", "state"}`. `format` follows from the fields of the
+The text is JSON: `{"format", "checksum", "state"}`. `format` follows from the fields of the
 records, so a simulator whose records are others knows that a file is not for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import sys
+from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from simulator.account.ledger import Account
-from simulator.account.position import Position
-from simulator.contracts.contract import Combination, Contract, Leg
-from simulator.trading.combination import legs_of, quote_of
-from simulator.trading.conditions import Condition
+from simulator.contracts.contract import Combination, Contract, Leg, legs_of
+from simulator.trading.ledger import Account, Position
 from simulator.trading.order import Execution, Order, Status
 from simulator.trading.terms import Terms
+from simulator.trading.timing import Condition
 
 if TYPE_CHECKING:
-    from simulator.trading import market
-    from simulator.tws.trading import Trading
+    from pathlib import Path
+
     from simulator.world import World
 
 RECORDS = (Contract, Combination, Terms, Condition, Order, Execution, Position, Account)
@@ -46,7 +48,7 @@ class Writer:
 
     def text(self) -> str:
         """The whole state as it is now."""
-        world, trading = self._world, trading_of(self._world)
+        world, trading = self._world, self._world.trading
         book = trading.engine.book
         listed = {order.perm_id for order in book.orders}
         past = {each.order.perm_id: each.order for each in book.executions}
@@ -129,7 +131,7 @@ def restore(kept: dict[str, Any], world: World) -> None:
     Raises:
         UnusableError: it names a contract that is not listed here; nothing was changed.
     """
-    trading = trading_of(world)
+    trading = world.trading
     orders = {row["perm_id"]: _order_of(row) for row in kept["orders"]}
     for row in kept["orders"]:
         orders[row["perm_id"]].parent = orders.get(row["parent"])
@@ -155,21 +157,14 @@ def restore(kept: dict[str, Any], world: World) -> None:
 
 def reset(world: World) -> None:
     """Begin with new accounts: what works is cancelled first, so that clients learn of its end."""
-    trading = trading_of(world)
+    trading = world.trading
     trading.engine.cancel_all(world.clock.time())
     trading.ledger.accounts.update({name: Account(name) for name in world.accounts})
 
 
-def trading_of(world: World) -> Trading:
-    """The part of the world that has the state."""
-    if world.trading is None:
-        raise UnusableError("this gateway does not trade")
-    return world.trading
-
-
-def _check_listed(contract: market.Contract, world: World, at: float) -> None:
+def _check_listed(contract: Contract, world: World, at: float) -> None:
     try:
-        quote_of(world.market, contract, at)
+        world.market.quote(contract, at)
     except (LookupError, ValueError, AttributeError):
         text = f"it holds {contract.symbol} {contract.sec_type}, which is not listed here"
         raise UnusableError(text) from None
@@ -181,7 +176,7 @@ def _plain(record: Any, *without: str) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names if name not in without}
 
 
-def _contract(contract: market.Contract) -> dict[str, Any]:
+def _contract(contract: Contract) -> dict[str, Any]:
     legs = legs_of(contract)
     record = _plain(contract, "legs")
     if legs:
@@ -255,3 +250,94 @@ def _account_of(row: dict[str, Any]) -> Account:
         Position(**each | {"contract": _contract_of(each["contract"])}) for each in row["positions"]
     ]
     return Account(**row | {"positions": {each.contract.con_id: each for each in positions}})
+
+
+ASIDE = ".set-aside"
+RESET = ".reset"
+"""A file of this name beside it asks for new accounts at the next start."""
+
+
+class InUseError(Exception):
+    """Another simulator keeps its state in the same file; the text says which."""
+
+
+class StateFile:
+    """Keeps a world's state in a file; it is written whole, before anybody is told of a change.
+
+    Against a crash of the machine it is not synced: it is a simulator's.
+    """
+
+    def __init__(self, path: Path, world: World) -> None:
+        self._path = path
+        self._world = world
+        self._writer = Writer(world)
+        self._lock: int | None = None
+        self._failing = False
+
+    def open(self) -> None:
+        """Go on from the file if there is one, and keep it from now on.
+
+        A file that cannot be used is set aside beside it, with a line on stderr.
+
+        Raises:
+            InUseError: another simulator has it.
+            OSError: it cannot be read.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._hold()
+        try:
+            restore(read(self._path.read_text(encoding="utf-8"), self._world), self._world)
+        except FileNotFoundError:
+            pass
+        except UnusableError as error:
+            self._set_aside(str(error))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            self._set_aside("it is damaged")
+        mark = self._path.with_name(self._path.name + RESET)
+        if mark.exists():
+            reset(self._world)
+            self._say("new accounts, as asked for; what worked is cancelled")
+        self.write()
+        mark.unlink(missing_ok=True)
+
+    def write(self) -> None:
+        """Replace the file by the state as it is; where that fails the broker goes on without."""
+        partial = self._path.with_name(f".{self._path.name}.partial")
+        try:
+            partial.touch(0o600)
+            partial.write_text(self._writer.text(), encoding="utf-8")
+            partial.replace(self._path)
+        except OSError as error:
+            if not self._failing:
+                self._say(f"the state is not kept in {self._path}: {error.strerror or error}")
+            self._failing = True
+        else:
+            self._failing = False
+
+    def close(self) -> None:
+        """Write it for the last time."""
+        if self._lock is not None:
+            self.write()
+            os.close(self._lock)
+            self._lock = None
+
+    def _hold(self) -> None:
+        lock = os.open(
+            self._path.with_name(f".{self._path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600
+        )
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise InUseError(f"{self._path} is in use by another simulator") from None
+        self._lock = lock
+
+    def _set_aside(self, reason: str) -> None:
+        aside = self._path.with_name(self._path.name + ASIDE)
+        with suppress(OSError):
+            self._path.replace(aside)
+        self._say(f"{self._path} is set aside as {aside.name}: {reason}; the account is a new one")
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(f"note: {text}", file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from simulator.clock import Clock
 from simulator.contracts.catalog import Catalog
@@ -11,28 +11,15 @@ from simulator.faults import Faults
 from simulator.market.market import Market
 from simulator.rewriting import Rewriting
 from simulator.tws.pacing import HistoryPacing
+from simulator.tws.trading import Trading
 
 if TYPE_CHECKING:
     from simulator.options import Options
-    from simulator.state_file import StateFile
+    from simulator.state import StateFile
     from simulator.tws.session import Session
-    from simulator.tws.trading import Trading
 
 
 DEPARTED, DEPARTED_MESSAGES = 30, 100
-
-
-class Part(Protocol):
-    """A part that plugs into the world, such as trading or the accounts."""
-
-    def session_ready(self, session: Session) -> None:
-        """A client is connected and has got its next valid id."""
-
-    def session_closed(self, session: Session) -> None:
-        """A client is gone, whatever the reason."""
-
-    def book(self) -> dict[str, Any]:
-        """What the part adds to `GET /book`."""
 
 
 class World:
@@ -46,13 +33,12 @@ class World:
         self.catalog = Catalog()
         self.market = Market(self.catalog, options.seed, options.hours)
         self.pacing = HistoryPacing()
-        self.parts: list[Part] = []
-        self.trading: Trading | None = None
         self.sessions: list[Session] = []
         """Clients that are ready, in the order in which they came."""
         self.state: StateFile | None = None
         """What keeps accounts and orders between two runs; None: nothing does."""
         self._changed = False
+        self.trading = Trading(self, self.market, self.catalog)
         self.history: list[dict[str, Any]] = []
         """What clients that have left had sent, at most of the last `DEPARTED` clients."""
 
@@ -61,27 +47,17 @@ class World:
         """The accounts of this login, as in managedAccounts."""
         return self.options.accounts
 
-    def next_order_id(self) -> int:
-        """The next valid id that a client gets; trading raises it with each order."""
-        return max((getattr(part, "next_order_id", 1) for part in self.parts), default=1)
-
-    def add(self, part: Part) -> None:
-        """Plug a part in."""
-        self.parts.append(part)
-
     def session_ready(self, session: Session) -> None:
-        """Take a client in and tell the parts."""
+        """Take a client in, and give it what it has open."""
         self.sessions.append(session)
-        for part in self.parts:
-            part.session_ready(session)
+        self.trading.session_ready(session)
 
     def session_closed(self, session: Session) -> None:
-        """Let a client go and tell the parts."""
+        """Let a client go; its orders stay."""
         self.history = [*self.history[1 - DEPARTED :], session.record(DEPARTED_MESSAGES)]
         if session in self.sessions:
             self.sessions.remove(session)
-            for part in self.parts:
-                part.session_closed(session)
+            self.trading.session_closed(session)
 
     def changed(self) -> None:
         """Something happened that a later run has to know: keep it before anybody hears of it."""
@@ -97,13 +73,11 @@ class World:
 
     def book(self) -> dict[str, Any]:
         """The simulator's own record, as `GET /book` gives it."""
-        shown: dict[str, Any] = {
+        return {
             "time": self.clock.now().isoformat(),
             "seed": self.options.seed,
             "accounts": list(self.accounts),
             "clients": [session.record() for session in self.sessions],
             "departed": self.history,
+            **self.trading.book(),
         }
-        for part in self.parts:
-            shown |= part.book()
-        return shown

@@ -19,7 +19,7 @@ from dataclasses import replace
 from simulator.__main__ import parse
 from simulator.app import Simulator
 from simulator.tws.market_data import LINE
-from simulator.tws.messages import tick_price
+from simulator.tws.ticks import tick_price
 
 LAST = 4
 TURN_SECONDS = 0.002

@@ -7,17 +7,25 @@ from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from simulator.contracts import bonds, futures, identifiers
-from simulator.contracts.instruments import Instrument, instruments
-from simulator.contracts.options import (
+from simulator.contracts.derivatives import (
     BLOCK,
     DAILY,
-    FIRST_ID,
+    FIRST_FUTURE_ID,
+    FIRST_OPTION_ID,
     FUTURE,
     MONTH_LETTERS,
+    MONTHS,
     MORNING,
     WEEKLY,
     OptionClass,
+    Root,
+    roots,
+)
+from simulator.contracts.instruments import (
+    Instrument,
+    listed_bonds,
+    listed_instruments,
+    security_ids,
 )
 from simulator.market.calendar import day_of
 
@@ -65,9 +73,9 @@ class Catalog:
     def __init__(self) -> None:
         self.instruments: dict[int, Instrument] = {}
         self._named: dict[tuple[str, str], list[Contract]] = {}
-        for instrument in (*instruments(), *bonds.listed()):
+        for instrument in (*listed_instruments(), *listed_bonds()):
             self.add(instrument)
-        self.roots = {root.name: root for root in futures.roots()}
+        self.roots = {root.name: root for root in roots()}
 
     def add(self, instrument: Instrument) -> None:
         """List one more; before anything was asked for.
@@ -76,7 +84,7 @@ class Catalog:
             ValueError: its number is taken.
         """
         contract = instrument.contract
-        if contract.con_id in self.instruments or contract.con_id >= futures.FIRST_ID:
+        if contract.con_id in self.instruments or contract.con_id >= FIRST_FUTURE_ID:
             raise ValueError(f"the contract number {contract.con_id} is taken")
         self.instruments[contract.con_id] = instrument
         for key in {contract.symbol, contract.local_symbol}:
@@ -86,7 +94,7 @@ class Catalog:
     def classes(self) -> list[OptionClass]:
         """Every class of options, in the order of their contract numbers."""
         found: list[OptionClass] = []
-        first = FIRST_ID
+        first = FIRST_OPTION_ID
         for instrument in self.instruments.values():
             for name, rhythm in _classes_of(instrument):
                 listed = OptionClass(
@@ -105,7 +113,7 @@ class Catalog:
                 first += BLOCK
         return found
 
-    def _on_futures(self, root: futures.Root, first: int) -> OptionClass:
+    def _on_futures(self, root: Root, first: int) -> OptionClass:
         index = self.index_of(root)
         price = self.instruments[index.con_id].price if index else root.price
         return OptionClass(
@@ -141,12 +149,12 @@ class Catalog:
         instrument = self.instruments.get(con_id)
         if instrument:
             return instrument.contract
-        if con_id >= FIRST_ID:
+        if con_id >= FIRST_OPTION_ID:
             for listed in self.classes:
                 if listed.first_id <= con_id < listed.first_id + listed.blocks * BLOCK:
                     return listed.by_id(con_id)
             return None
-        number, rest = divmod(con_id - futures.FIRST_ID, futures.MONTHS)
+        number, rest = divmod(con_id - FIRST_FUTURE_ID, MONTHS)
         for root in self.roots.values():
             year, month = divmod(rest - 1, 12)
             if root.number == number and MONTH_LETTERS[month] in root.cycle:
@@ -228,7 +236,7 @@ class Catalog:
         for instrument in self.instruments.values():
             contract = instrument.contract
             if contract.sec_type in ("", query.sec_type or contract.sec_type) and (
-                wanted in identifiers.of(contract)
+                wanted in security_ids(contract)
             ):
                 yield contract
 
@@ -249,7 +257,7 @@ class Catalog:
                 for year, month in months:
                     yield self._future(root.name, year, month)
 
-    def index_of(self, root: futures.Root) -> Contract | None:
+    def index_of(self, root: Root) -> Contract | None:
         """The index that futures follow, if they do."""
         return next(iter(self._named.get(("IND", root.under), ())), None)
 
@@ -287,9 +295,7 @@ def _listed(listed: OptionClass, query: Query, today: date) -> Iterator[Contract
                 yield listed.contract(expiry, strike, right)
 
 
-def _months_from(
-    root: futures.Root, begin: date, until: list[tuple[int, int]]
-) -> list[tuple[int, int]]:
+def _months_from(root: Root, begin: date, until: list[tuple[int, int]]) -> list[tuple[int, int]]:
     year, month = begin.year, begin.month
     found: list[tuple[int, int]] = []
     while (year, month) <= until[-1]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from simulator.trading.market import Contract as Tradable
+from typing import NamedTuple
 
 SMART = "SMART"
 FAMILIES = {"CONTFUT": "FUT", "FOP": "OPT"}
@@ -61,7 +58,7 @@ class Contract:
 class Leg(NamedTuple):
     """A part of a combination; `sign` is 1 for a bought leg and -1 for a sold one."""
 
-    contract: Tradable
+    contract: Contract
     ratio: int
     sign: int
 
@@ -71,6 +68,11 @@ class Combination(Contract):
     """A combination of several contracts that are traded together."""
 
     legs: tuple[Leg, ...] = ()
+
+
+def legs_of(contract: Contract) -> tuple[Leg, ...]:
+    """The legs of a combination; none of anything else."""
+    return contract.legs if isinstance(contract, Combination) else ()
 
 
 @dataclass(frozen=True, slots=True)

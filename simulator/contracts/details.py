@@ -1,20 +1,138 @@
-"""What a gateway tells about a contract beyond its description: hours, rules, order types."""
+"""What the gateway tells of a contract: details, order types, price steps and market rules."""
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from simulator.contracts import bonds, identifiers
-from simulator.contracts.order_types import announced
-from simulator.contracts.rules import rule_of, size_step
+from simulator.contracts import instruments
 from simulator.market import calendar
 
 if TYPE_CHECKING:
     from simulator.contracts.catalog import Catalog
     from simulator.contracts.contract import Contract
+
+_ALWAYS = ("MKT", "LMT", "STP", "STP LMT", "TRAIL", "TRAIL LIMIT", "MIT", "LIT")
+ORDER_TYPES: dict[str, tuple[str, ...]] = {
+    "STK": (*_ALWAYS, "MOC", "LOC", "MTL", "MIDPRICE", "REL", "PEG MID"),
+    "OPT": (*_ALWAYS, "MTL", "REL"),
+    "FUT": (*_ALWAYS, "MOC", "LOC", "MTL"),
+    "FOP": (*_ALWAYS, "MTL"),
+    "CASH": _ALWAYS,
+    "BAG": ("MKT", "LMT"),
+    "BOND": ("MKT", "LMT"),
+}
+"""Kind of contract -> the order types that it takes, as clients write them; none for the others."""
+TIMES: dict[str, tuple[str, ...]] = {
+    "STK": ("DAY", "GTC", "GTD", "IOC", "FOK", "OPG"),
+    "FUT": ("DAY", "GTC", "GTD", "IOC", "FOK", "OPG"),
+    "OPT": ("DAY", "GTC", "GTD", "IOC", "FOK"),
+    "FOP": ("DAY", "GTC", "GTD", "IOC", "FOK"),
+    "CASH": ("DAY", "GTC", "GTD", "IOC", "FOK"),
+    "BAG": ("DAY", "GTC", "GTD", "IOC"),
+    "BOND": ("DAY", "GTC"),
+}
+"""Kind of contract -> the times in force that it takes."""
+CODES = {
+    "STP LMT": "STPLMT", "TRAIL LIMIT": "TRAILLMT", "MIDPRICE": "MIDPX", "PEG MID": "PEGMID",
+}  # fmt: skip
+"""Order types that contract details call by another name."""
+ATTRIBUTES = ("AON", "COND", "GAT", "OCA", "WHATIF")
+ADAPTIVE = frozenset({"STK", "OPT", "FUT"})
+"""Kinds that take the algorithm Adaptive."""
+CASH_QUANTITY = frozenset({"CASH"})
+"""Kinds whose orders may name an amount of money instead of a quantity."""
+
+
+def announced(sec_type: str) -> str:
+    """The order types of contract details, comma-separated; empty when no order is taken."""
+    if sec_type not in ORDER_TYPES:
+        return ""
+    words = {CODES.get(each, each) for each in ORDER_TYPES[sec_type]}
+    words |= {*TIMES[sec_type], *ATTRIBUTES}
+    if sec_type in ADAPTIVE:
+        words.add("ALGO")
+    if sec_type in CASH_QUANTITY:
+        words.add("CASHQTY")
+    return ",".join(sorted(words))
+
+
+Steps = tuple[tuple[float, float], ...]
+PENNY, NICKEL, INDEX_OPTION, STOCK, TENTH_PIP, HALF_CENT = 109, 32, 110, 26, 239, 240
+PENNY_CLASSES = frozenset({"SPY", "QQQ", "IWM"})
+"""Classes of options that trade in cents at every price."""
+RULES: dict[int, Steps] = {
+    STOCK: ((0.0, 0.01),),
+    NICKEL: ((0.0, 0.01), (3.0, 0.05)),
+    PENNY: ((0.0, 0.01),),
+    INDEX_OPTION: ((0.0, 0.05), (3.0, 0.1)),
+    TENTH_PIP: ((0.0, 0.00005),),
+    HALF_CENT: ((0.0, 0.005),),
+    67: ((0.0, 0.25),),
+    57: ((0.0, 0.1),),
+    56: ((0.0, 1.0),),
+    28: ((0.0, 0.01),),
+    79: ((0.0, 0.001),),
+    65: ((0.0, 0.005),),
+    153: ((0.0, 0.015625),),
+    1736: ((0.0, 0.00005),),
+    107: ((0.0, 0.05), (5.0, 0.25)),
+    92: ((0.0, 0.01),),
+    163: ((0.0, 0.1),),
+}
+"""Market rule -> the price from which each increment holds."""
+FUTURE_RULES = {0.25: 67, 0.1: 57, 1.0: 56, 0.01: 28, 0.001: 79, 0.005: 65, 0.015625: 153}
+FUTURE_RULES[0.00005] = 1736
+FUTURE_OPTION_RULES = {0.05: 107, 0.01: 92, 0.1: 163}
+
+
+def rule_of(contract: Contract) -> int:
+    """The market rule of a contract."""
+    kind, tick = contract.sec_type, contract.min_tick
+    if kind == "OPT":
+        if tick > 0.01:
+            return INDEX_OPTION
+        return PENNY if contract.trading_class in PENNY_CLASSES else NICKEL
+    if kind == "CASH":
+        return HALF_CENT if tick > 0.001 else TENTH_PIP
+    if kind in ("FUT", "CONTFUT"):
+        return FUTURE_RULES[tick]
+    if kind == "FOP":
+        return FUTURE_OPTION_RULES[tick]
+    return STOCK
+
+
+def increments(rule: int) -> Steps | None:
+    """The price increments of a rule; None when there is no such rule."""
+    return RULES.get(rule)
+
+
+def step_at(contract: Contract, price: float) -> float:
+    """The increment that holds for a price of the contract's."""
+    if contract.sec_type not in ("OPT", "FOP"):
+        return contract.min_tick
+    step = contract.min_tick
+    for low, increment in RULES[rule_of(contract)]:
+        if abs(price) >= low - 1e-9:
+            step = increment
+    return step
+
+
+def size_step(contract: Contract) -> float:
+    """The smallest quantity of a contract, of which every quantity is a multiple."""
+    if contract.sec_type == "STK" and contract.currency == "USD":
+        return 0.0001
+    return 0.01 if contract.sec_type == "CASH" else 1.0
+
+
+def nearest(contract: Contract, value: float) -> float:
+    """A price on the contract's grid; between two it is the upper one."""
+    step = step_at(contract, value)
+    return round(math.floor(value / step + 0.5) * step, 8)
+
 
 NEW_YORK, CHICAGO = "US/Eastern", "US/Central"
 
@@ -74,10 +192,12 @@ def describe(catalog: Catalog, contract: Contract, today: date) -> dict[str, Any
         "suggested_size": {"STK": 100}.get(contract.sec_type, 1),
         "minimum_size": text_of(size_step(contract)),
         "size_increment": text_of(size_step(contract)),
-        "security_ids": [{"tag": tag, "value": value} for tag, value in identifiers.of(contract)],
+        "security_ids": [
+            {"tag": tag, "value": value} for tag, value in instruments.security_ids(contract)
+        ],
     }
     if contract.sec_type == "BOND":
-        content |= bonds.described(contract.con_id)
+        content |= instruments.bond_details(contract.con_id)
     return content | _named(catalog, contract)
 
 

@@ -8,21 +8,20 @@ from __future__ import annotations
 import itertools
 import math
 from datetime import date
+from enum import IntEnum
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.contracts import rules
-from simulator.contracts.contract import family
+from simulator.contracts import details
+from simulator.contracts.contract import family, legs_of
 from simulator.market import calendar, options
 from simulator.market.noise import STEP, Course, Path, mixed, uniform
-from simulator.trading.combination import quote_of
-from simulator.trading.market import Phase, Quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simulator.contracts.catalog import Catalog
-    from simulator.trading.market import Contract
+    from simulator.contracts.contract import Contract, Leg
 
 YEAR = 365.0 * 86_400
 TRADE = 90
@@ -41,6 +40,29 @@ def _last_moment(expiry: str) -> float:
     day = date(int(expiry[:4]), int(expiry[4:6]), int(expiry[6:]))
     span = calendar.regular("OPT", day)
     return span.end if span else calendar.stamp(day, 16)
+
+
+class Quote(NamedTuple):
+    """The best prices and their sizes at one moment."""
+
+    bid: float
+    ask: float
+    last: float
+    bid_size: float = 100.0
+    ask_size: float = 100.0
+
+    @property
+    def middle(self) -> float:
+        """Half-way between bid and ask."""
+        return (self.bid + self.ask) / 2
+
+
+class Phase(IntEnum):
+    """Where a contract's trading day stands."""
+
+    CLOSED = 0
+    EXTENDED = 1
+    REGULAR = 2
 
 
 class Day(NamedTuple):
@@ -78,7 +100,7 @@ class Market:
     def quote(self, contract: Contract, at: float) -> Quote:
         """The prices at a moment; while the market is closed, those at its last close."""
         if contract.sec_type == "BAG":
-            return quote_of(self, contract, at)
+            return combined_quote(self, contract, at)
         moment = self.moment(contract, at)
         known = self._quotes.get(contract.con_id)
         if known and known[0] == moment:
@@ -240,12 +262,15 @@ class Market:
 
     def rounded(self, contract: Contract, value: float) -> float:
         """A price on the contract's grid, one step at least: nothing is traded for nothing."""
-        return max(rules.nearest(contract, value), contract.min_tick)
+        return max(details.nearest(contract, value), contract.min_tick)
 
     def around(self, contract: Contract, middle: float) -> tuple[float, float]:
         """Bid and ask around a middle price, both on the grid; they move with it."""
         away = max(self._half_spread(contract, middle) - contract.min_tick / 2, 0.0)
-        low, high = rules.step_at(contract, middle - away), rules.step_at(contract, middle + away)
+        low, high = (
+            details.step_at(contract, middle - away),
+            details.step_at(contract, middle + away),
+        )
         bid = round(math.floor((middle - away) / low) * low, 8)
         ask = round(max(math.ceil((middle + away) / high) * high, bid + low), 8)
         return max(bid, 0.0), ask
@@ -345,3 +370,22 @@ class Market:
         early = min(max((at - span.start + 19_800) / 19_800, 0.0), 1.0)
         late = min(max((at - span.end) / 14_400, 0.0), 1.0)
         return whole * (0.94 * busy + 0.03 * early + 0.03 * late)
+
+
+def combined_quote(market: Market, contract: Contract, at: float) -> Quote:
+    """A combination's prices, those of its legs together, which may be negative."""
+    legs = legs_of(contract)
+    quotes = [market.quote(leg.contract, at) for leg in legs]
+    bid = ask = last = 0.0
+    for leg, quote in zip(legs, quotes, strict=True):
+        low, high = (quote.bid, quote.ask) if leg.sign > 0 else (-quote.ask, -quote.bid)
+        bid, ask = bid + low * weight(leg, contract), ask + high * weight(leg, contract)
+        last += leg.sign * quote.last * weight(leg, contract)
+    sizes = zip(legs, quotes, strict=True)
+    size = min(min(each.bid_size, each.ask_size) // leg.ratio for leg, each in sizes)
+    return Quote(round(bid, 6), round(ask, 6), round(last, 6), max(size, 1.0), max(size, 1.0))
+
+
+def weight(leg: Leg, contract: Contract) -> float:
+    """How often a leg's price counts in the combination's: its ratio, in units of the whole."""
+    return leg.ratio * float(leg.contract.multiplier or 1) / float(contract.multiplier or 1)

@@ -1,7 +1,7 @@
 """A simulated Client Portal gateway: the Web API's session calls, over HTTP and HTTPS on one port.
 
-`session` is the two-tier session as a state machine over the simulator's clock, `limits` the
-request rates, `shapes` the JSON bodies of the public documents, `routes` joins them, `listener` and
+`session` is the two-tier session as a state machine over the simulator's clock, with the request
+rates; `shapes` has the JSON bodies of the public documents, `routes` joins them, `server` and
 `certificate` carry them over the wire.  Nothing but the standard library is used.
 """
 

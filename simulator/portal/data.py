@@ -10,18 +10,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from simulator.account.values import summary
 from simulator.clock import EASTERN
 from simulator.contracts.details import describe
-from simulator.market import bars, periods
+from simulator.market import bars
 from simulator.market.calendar import Span, day_of
+from simulator.tws.account_messages import summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.account.position import Position
     from simulator.contracts.contract import Contract
     from simulator.http import Request
+    from simulator.trading.ledger import Position
     from simulator.trading.order import Execution, Order
     from simulator.tws.trading import Trading
     from simulator.world import World
@@ -207,14 +207,14 @@ class PortalData:
     def _stretch(self, contract: Contract, request: Request) -> Span | None:
         now = self.world.clock.time()
         number, unit = _split(request.query.get("period", "1d"))
-        end = periods.parse_end(request.query.get("startTime", ""), now)
+        end = bars.parse_end(request.query.get("startTime", ""), now)
         if unit not in UNITS or not 0 < number <= 1000 or end is None:
             return None
         letter, factor = UNITS[unit]
         liquid = request.query.get("outsideRth", "false") != "true"
         end = min(end, now)
         market = self.world.market
-        start = periods.start_of(market, contract, end, number * factor, letter, liquid=liquid)
+        start = bars.start_of(market, contract, end, number * factor, letter, liquid=liquid)
         return Span(start, end)
 
     def _info(self, text: str) -> Answer:
@@ -385,7 +385,7 @@ def _size(text: str) -> float | None:
     """Seconds of a bar such as `5min`, `1h`, `1d`."""
     number, unit = _split(text)
     name = {"min": "min" if number == 1 else "mins", "h": "hour" if number == 1 else "hours"}
-    found = periods.bar_size(f"{number} {name.get(unit, {'d': 'day'}.get(unit, unit))}")
+    found = bars.bar_size(f"{number} {name.get(unit, {'d': 'day'}.get(unit, unit))}")
     if unit in ("w", "m"):
-        found = periods.bar_size(f"{number}{unit.upper()}")
+        found = bars.bar_size(f"{number}{unit.upper()}")
     return found[1] if found else None

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from simulator.portal.data import PortalData
-    from simulator.portal.limits import RequestLimits
-    from simulator.portal.session import PortalSession
+    from simulator.portal.session import PortalSession, RequestLimits
 
 PREFIXES = ("/v1/api", "/v1/portal")
 

@@ -1,22 +1,134 @@
-"""The simulated Client Portal gateway as a whole: start, stop, and its faults."""
+"""The simulated Client Portal gateway: start, stop, its faults, HTTP and HTTPS on one port.
+
+The first byte of a connection tells which it is: a TLS ClientHello starts with 0x16, an HTTP
+request with a letter. It is peeked at, not taken, so that the TLS layer sees the whole handshake.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from simulator.http import HEAD_LIMIT, Request, Response, serve_connection
 from simulator.portal.certificate import server_context
 from simulator.portal.data import PortalData
-from simulator.portal.limits import RequestLimits
-from simulator.portal.listener import Listener
 from simulator.portal.routes import PortalRoutes
-from simulator.portal.session import PortalSession
+from simulator.portal.session import PortalSession, RequestLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import ssl
+    from collections.abc import Awaitable, Callable, Sequence
 
     from simulator.world import World
+
+TLS_HANDSHAKE = b"\x16"
+FIRST_BYTE_SECONDS = 10.0
+MAXIMUM_CONNECTIONS = 256
+
+
+class Listener:
+    """Accepts connections on one address and serves each by `respond`.
+
+    Args:
+        respond: answers one request.
+        tls: makes the TLS context; called once, when the first TLS client connects.
+    """
+
+    def __init__(
+        self,
+        respond: Callable[[Request], Awaitable[Response]],
+        tls: Callable[[], Awaitable[ssl.SSLContext]],
+    ) -> None:
+        self._respond = respond
+        self._make_tls = tls
+        self._tls: asyncio.Task[ssl.SSLContext] | None = None
+        self._socket: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str, port: int) -> int:
+        """Listens; returns the port (useful with port 0)."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=64)
+        self._socket.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._socket, self._accept, self._socket)
+        return int(self._socket.getsockname()[1])
+
+    async def close(self) -> None:
+        """Closes the port and every connection."""
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._socket.close()
+            self._socket = None
+        tasks = [*self._tasks, *([] if self._tls is None else [self._tls])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connection, _ = listening.accept()
+        except OSError:  # gone again, or no descriptor is free
+            return
+        if len(self._tasks) >= MAXIMUM_CONNECTIONS:
+            connection.close()
+            return
+        task = asyncio.create_task(self._serve(connection))
+        self._tasks.add(task)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._tasks.discard(done)
+            if done.cancelled():  # perhaps before it had begun
+                connection.close()
+
+        task.add_done_callback(ended)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        # A client that goes away at any point is no business of the simulator's.
+        with contextlib.suppress(OSError, TimeoutError):
+            await self._serve_connection(connection)
+
+    async def _serve_connection(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        try:
+            first = await _peek(connection)
+            context = await self._context() if first == TLS_HANDSHAKE else None
+        except BaseException:
+            connection.close()
+            raise
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=HEAD_LIMIT, loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=context)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        await serve_connection(reader, writer, self._respond)
+
+    async def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = asyncio.ensure_future(self._make_tls())
+        return await asyncio.shield(self._tls)
+
+
+async def _peek(connection: socket.socket) -> bytes:
+    """The first byte that the client sends, left in the socket; empty when it closed."""
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(connection, wake)
+    try:
+        async with asyncio.timeout(FIRST_BYTE_SECONDS):
+            await readable
+    finally:
+        loop.remove_reader(connection)
+    return connection.recv(1, socket.MSG_PEEK)
+
 
 FAULTS = (
     "portal-desync",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.contracts.order_types import ADAPTIVE, CASH_QUANTITY, ORDER_TYPES, TIMES
-from simulator.contracts.rules import size_step, step_at
-from simulator.trading.refusal import RefusedError
+from simulator.contracts.details import (
+    ADAPTIVE,
+    CASH_QUANTITY,
+    ORDER_TYPES,
+    TIMES,
+    size_step,
+    step_at,
+)
 from simulator.trading.terms import (
     CLOSE_TYPES,
     LIMIT_TYPES,
@@ -14,6 +19,7 @@ from simulator.trading.terms import (
     STOP_TYPES,
     TIMES_IN_FORCE,
     TRAILING_TYPES,
+    RefusedError,
     Terms,
     flag,
     word,
@@ -22,7 +28,7 @@ from simulator.trading.terms import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.trading.market import Contract
+    from simulator.contracts.contract import Contract
 
 
 NOT_SUPPORTED = {"eTradeOnly": 10268, "firmQuoteOnly": 10269}

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.contracts.contract import Combination, Leg
-from simulator.trading.market import Quote
-from simulator.trading.refusal import RefusedError
+from simulator.contracts.contract import Combination, Leg, legs_of
+from simulator.market.market import weight
+from simulator.trading.terms import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.trading.market import Contract, Market
+    from simulator.contracts.contract import Contract
+    from simulator.market.market import Market
     from simulator.trading.terms import Rows
 
 NUMBER = 28812380
@@ -64,32 +65,6 @@ def combine(
         multiplier=multipliers.pop() if len(multipliers) == 1 else "",
         legs=tuple(legs),
     )
-
-
-def legs_of(contract: Contract) -> tuple[Leg, ...]:
-    """The legs of a combination; none of anything else."""
-    return contract.legs if isinstance(contract, Combination) else ()
-
-
-def quote_of(market: Market, contract: Contract, at: float) -> Quote:
-    """The prices of any contract; a combination's are those of its legs, which may be negative."""
-    legs = legs_of(contract)
-    if not legs:
-        return market.quote(contract, at)
-    quotes = [market.quote(leg.contract, at) for leg in legs]
-    bid = ask = last = 0.0
-    for leg, quote in zip(legs, quotes, strict=True):
-        low, high = (quote.bid, quote.ask) if leg.sign > 0 else (-quote.ask, -quote.bid)
-        bid, ask = bid + low * weight(leg, contract), ask + high * weight(leg, contract)
-        last += leg.sign * quote.last * weight(leg, contract)
-    sizes = zip(legs, quotes, strict=True)
-    size = min(min(each.bid_size, each.ask_size) // leg.ratio for leg, each in sizes)
-    return Quote(round(bid, 6), round(ask, 6), round(last, 6), max(size, 1.0), max(size, 1.0))
-
-
-def weight(leg: Leg, contract: Contract) -> float:
-    """How often a leg's price counts in the combination's: its ratio, in units of the whole."""
-    return leg.ratio * float(leg.contract.multiplier or 1) / float(contract.multiplier or 1)
 
 
 def leg_prices(market: Market, contract: Contract, net: float, at: float) -> list[float]:

@@ -5,25 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from simulator.contracts.order_types import CASH_QUANTITY
-from simulator.trading import groups
+from simulator.contracts.details import CASH_QUANTITY
+from simulator.trading import book
 from simulator.trading.book import Book
 from simulator.trading.checks import check_account, check_change, check_terms
 from simulator.trading.exercise import LAPSE, check, terms_of, worth
-from simulator.trading.hours import eastern, may_trade, moment, set_times
-from simulator.trading.matcher import Matcher
+from simulator.trading.matching import Matcher
 from simulator.trading.order import Order, Status
-from simulator.trading.refusal import RefusedError
-from simulator.trading.terms import STOP_TYPES, TRAILING_TYPES
+from simulator.trading.terms import STOP_TYPES, TRAILING_TYPES, RefusedError
+from simulator.trading.timing import eastern, may_trade, moment, set_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from simulator.account.ledger import Ledger
+    from simulator.contracts.contract import Contract
+    from simulator.market.market import Market
     from simulator.trading.exercise import Instruction
-    from simulator.trading.identifiers import Identifiers
-    from simulator.trading.listener import Listener
-    from simulator.trading.market import Contract, Market
+    from simulator.trading.ledger import Ledger
+    from simulator.trading.order import Identifiers, Listener
     from simulator.trading.terms import Terms
 
 MANUAL_CLIENT = 0
@@ -198,7 +197,7 @@ class Engine:
         self.book.add(order)
         if not terms.transmit:
             return order
-        for member in groups.untransmitted_family(self.book, order):
+        for member in book.untransmitted_family(self.book, order):
             member.transmitted = True
             self._submit(member, at)
         self._submit(order, at)
@@ -236,7 +235,7 @@ class Engine:
             self.matcher.reject(order, reason, at)
             return
         order.status = Status.PRE_SUBMITTED
-        order.why_held = groups.why_held(order)
+        order.why_held = book.why_held(order)
         self._warn(order, at)
         self.listener.order_shown(order)
         self.matcher.settle(order, at)
@@ -283,7 +282,7 @@ class Engine:
             order.stop = _stop(terms)
         if newly_sent:
             order.transmitted = True
-            for member in groups.untransmitted_family(self.book, order):
+            for member in book.untransmitted_family(self.book, order):
                 member.transmitted = True
                 self._submit(member, at)
             self._submit(order, at)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.trading.commission import multiplier
-from simulator.trading.refusal import RefusedError
-from simulator.trading.terms import Terms
+from simulator.trading.ledger import multiplier
+from simulator.trading.terms import RefusedError, Terms
 
 if TYPE_CHECKING:
-    from simulator.account.ledger import Ledger
-    from simulator.trading.market import Contract, Market
+    from simulator.contracts.contract import Contract
+    from simulator.market.market import Market
+    from simulator.trading.ledger import Ledger
     from simulator.trading.order import Order
 
 EXERCISE, LAPSE = "EXERCISE", "LAPSE"

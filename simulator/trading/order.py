@@ -1,15 +1,49 @@
-"""An order at the broker, and an execution of it."""
+"""An order at the broker, an execution of it, their numbers, and who hears of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+from zlib import crc32
 
 if TYPE_CHECKING:
-    from simulator.contracts.contract import Leg
-    from simulator.trading.market import Contract
+    from simulator.contracts.contract import Contract, Leg
+    from simulator.trading.ledger import Preview
     from simulator.trading.terms import Terms
+
+
+class Identifiers:
+    """Numbers that never come twice, also not from a simulator started later.
+
+    Args:
+        start: when the broker's book was opened, seconds since the epoch.
+        seed: the market's seed.
+    """
+
+    def __init__(self, start: float, seed: int) -> None:
+        opened = int(start * 10)
+        self._stamp = opened & 0xFFFFFFFF
+        self._order = 1 + (opened * 7) % 1_900_000_000
+        self._execution = (crc32(str(seed).encode()) & 0xFF) + 1
+
+    def perm_id(self) -> int:
+        """A permanent order id; fits 31 bits, as clients below version 191 expect."""
+        self._order += 1
+        return (self._order - 1) & 0x7FFFFFFF
+
+    def exec_id(self) -> str:
+        """Such as `0000e0d5.6553d8a1.01.01`; a correction would change the last part only."""
+        self._execution += 1
+        return f"{self._execution - 1:08x}.{self._stamp:08x}.01.01"
+
+    def numbers(self) -> list[int]:
+        """What `go_on` takes, in a later run."""
+        return [self._stamp, self._order, self._execution]
+
+    def go_on(self, numbers: list[int]) -> None:
+        """Go on from the numbers of an earlier run."""
+        self._stamp, self._order, self._execution = numbers
 
 
 class Status(StrEnum):
@@ -178,3 +212,28 @@ class Execution:
             "commission": self.commission,
             "realizedPnl": self.realized,
         }
+
+
+class Listener(Protocol):
+    """The gateway's side: turns what happens into messages for the clients that may know."""
+
+    def order_shown(self, order: Order) -> None:
+        """An order's terms or state changed: openOrder and orderStatus."""
+
+    def status_changed(self, order: Order) -> None:
+        """Only an order's status changed: orderStatus."""
+
+    def executed(self, execution: Execution) -> None:
+        """An order was filled, whole or in part: execDetails."""
+
+    def commissioned(self, execution: Execution) -> None:
+        """The commission of a fill is known: commissionReport."""
+
+    def account_changed(self, account: str) -> None:
+        """Positions changed without a fill."""
+
+    def previewed(self, order: Order, preview: Preview) -> None:
+        """What an order would do, had it been sent: openOrder with whatIf."""
+
+    def message(self, client_id: int, order_id: int, code: int, text: str) -> None:
+        """An error or a warning about an order."""

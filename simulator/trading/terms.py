@@ -1,4 +1,4 @@
-"""What a client asks for in an order: the fields as sent, and what the engine reads of them."""
+"""What a client asks for in an order: the fields as sent, as the engine reads them; refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simulator.trading.conditions import Condition
+    from simulator.trading.timing import Condition
+
+
+class RefusedError(Exception):
+    """The gateway refuses; `code` and `text` are those of its error message."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
 
 Rows = list[tuple[str, ...]]
 Values = Mapping[str, "str | Rows"]

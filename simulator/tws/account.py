@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from simulator.account.values import PLAIN, Value, ledger_values, summary
 from simulator.tws import account_messages as messages
-from simulator.tws.orders import trading_of
+from simulator.tws.account_messages import PLAIN, Value, ledger_values, summary
 from simulator.tws.registry import handles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.account.ledger import Account
+    from simulator.trading.ledger import Account
     from simulator.tws.session import Session
     from simulator.tws.wire import Reader
 
@@ -33,7 +32,7 @@ TOO_MANY_SUMMARIES = (
 
 def _account(session: Session, request_id: int, name: str) -> Account | None:
     """The account of that name, or the only one; an error and None otherwise."""
-    accounts = trading_of(session).ledger.accounts
+    accounts = session.world.trading.ledger.accounts
     if not name and len(accounts) == 1:
         return next(iter(accounts.values()))
     if name not in accounts:
@@ -50,7 +49,7 @@ def _follow(
     seconds: float = UPDATE_SECONDS,
 ) -> None:
     """Call `update` now and then, and with an account's name when a fill changed it."""
-    trading = trading_of(session)
+    trading = session.world.trading
     timer = session.world.clock.every(seconds, lambda: update(None))
     watcher: Callable[[str], object] = update
     trading.watchers.append(watcher)
@@ -88,7 +87,7 @@ def request_account_updates(session: Session, fields: Reader) -> None:
 
 def _send_updates(session: Session, account: Account, *, flat: bool = False) -> None:
     """Values and positions; with `flat` also those positions that today's fills closed."""
-    ledger, at = trading_of(session).ledger, session.world.clock.time()
+    ledger, at = session.world.trading.ledger, session.world.clock.time()
     head = [Value("AccountCode", account.name, ""), Value("AccountReady", "true", "")]
     values = [*head, *summary(ledger, account, at), *ledger_values(ledger, account, at)]
     messages.send_values(session, account.name, values)
@@ -107,7 +106,7 @@ def request_account_updates_multi(session: Session, fields: Reader) -> None:
     account = _account(session, request_id, name)
     if account is None:
         return
-    trading = trading_of(session)
+    trading = session.world.trading
 
     def update(changed: str | None) -> None:
         if changed not in {None, account.name}:
@@ -146,7 +145,7 @@ def request_account_summary(session: Session, fields: Reader) -> None:
         text = TOO_MANY_SUMMARIES.format(len(running) + 1, SUMMARIES)
         session.error(request_id, 322, text)
         return
-    accounts = trading_of(session).ledger.accounts
+    accounts = session.world.trading.ledger.accounts
     if group != "All" and group not in accounts:
         session.error(request_id, 321, WRONG_ACCOUNT.format(group))
         return
@@ -164,7 +163,7 @@ def _send_summary(
     tags: list[str],
     changed: str | None,
 ) -> None:
-    ledger, at = trading_of(session).ledger, session.world.clock.time()
+    ledger, at = session.world.trading.ledger, session.world.clock.time()
     wanted = {tag.strip() for tag in tags}
     ledgers = {tag.partition(":")[2] or PLAIN for tag in wanted if tag.startswith("$LEDGER")}
     for account in accounts:
@@ -195,7 +194,7 @@ def cancel_account_summary(session: Session, fields: Reader) -> None:
 def request_positions(session: Session, fields: Reader) -> None:
     """Every position of every account, and each again when it changes."""
     fields.skip(1)
-    ledger = trading_of(session).ledger
+    ledger = session.world.trading.ledger
     for account in ledger.accounts.values():
         for position in account.open_positions():
             messages.send_position(session, account.name, position)
@@ -261,7 +260,7 @@ def request_profit(session: Session, fields: Reader) -> None:
     account = _account(session, request_id, name)
     if account is None:
         return
-    ledger = trading_of(session).ledger
+    ledger = session.world.trading.ledger
 
     def update(_: str | None) -> None:
         messages.send_profit(session, request_id, ledger, account)
@@ -284,7 +283,7 @@ def request_profit_single(session: Session, fields: Reader) -> None:
     account = _account(session, request_id, name)
     if account is None:
         return
-    ledger = trading_of(session).ledger
+    ledger = session.world.trading.ledger
 
     def update(_: str | None) -> None:
         messages.send_profit_single(session, request_id, ledger, account, con_id)

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from simulator.clock import EASTERN
-from simulator.tws.rate import RateLimit
+from simulator.tws.pacing import RateLimit
 from simulator.tws.session import Session
 from simulator.tws.wire import (
     FRAME_LIMIT,

@@ -7,21 +7,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from simulator.contracts.catalog import OPTION_EXCHANGES, NotFoundError
-from simulator.contracts.details import describe
-from simulator.contracts.rules import increments
+from simulator.contracts.details import describe, increments
 from simulator.market.calendar import day_of
-from simulator.tws.contract_messages import (
-    BOND_CONTRACT_DETAILS,
-    CHAIN,
-    CONTRACT_DETAILS,
-    DEPTH_EXCHANGES,
-    MARKET_RULE,
-    SIZE_RULES,
-    SMART_COMPONENTS,
-    SYMBOL_SAMPLES,
-)
 from simulator.tws.registry import handles
-from simulator.tws.wire import frame, framed, text
+from simulator.tws.wire import Field, Layout, frame, framed, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +18,143 @@ if TYPE_CHECKING:
 
     from simulator.contracts.catalog import Catalog
     from simulator.contracts.contract import Contract, Query
-    from simulator.contracts.options import OptionClass
+    from simulator.contracts.derivatives import OptionClass
     from simulator.tws.session import Session
     from simulator.tws.wire import Reader
+
+SIZE_RULES = 164
+NO_GROUP = 2147483647
+CONTRACT_DETAILS = Layout(
+    10,
+    Field("version", until=SIZE_RULES, default=8),
+    "request_id",
+    "symbol",
+    "sec_type",
+    "last_trade",
+    "strike",
+    "right",
+    "exchange",
+    "currency",
+    "local_symbol",
+    "market_name",
+    "trading_class",
+    "con_id",
+    "min_tick",
+    Field("size_multiplier", since=110, until=SIZE_RULES, default=1),
+    "multiplier",
+    "order_types",
+    "valid_exchanges",
+    Field("price_magnifier", default=1),
+    "under_con_id",
+    "long_name",
+    "primary_exchange",
+    "contract_month",
+    "industry",
+    "category",
+    "subcategory",
+    "time_zone",
+    "trading_hours",
+    "liquid_hours",
+    "ev_rule",
+    Field("ev_multiplier", default=0),
+    Field("security_ids", group=(Field("tag"), Field("value"))),
+    Field("aggregated_group", since=121),
+    Field("under_symbol", since=122),
+    Field("under_sec_type", since=122),
+    Field("market_rule_ids", since=126),
+    Field("real_expiration", since=134),
+    Field("stock_type", since=152),
+    Field("suggested_size", since=163, until=SIZE_RULES),
+    Field("minimum_size", since=SIZE_RULES),
+    Field("size_increment", since=SIZE_RULES, default=1),
+    Field("suggested_size", since=SIZE_RULES),
+)
+BOND_CONTRACT_DETAILS = Layout(
+    18,
+    Field("version", until=SIZE_RULES, default=6),
+    "request_id",
+    "symbol",
+    "sec_type",
+    "cusip",
+    "coupon",
+    "maturity",
+    "issue_date",
+    "ratings",
+    "bond_type",
+    "coupon_type",
+    "convertible",
+    "callable",
+    "putable",
+    "description",
+    "exchange",
+    "currency",
+    "market_name",
+    "trading_class",
+    "con_id",
+    "min_tick",
+    Field("size_multiplier", since=110, until=SIZE_RULES, default=1),
+    "order_types",
+    "valid_exchanges",
+    "next_option_date",
+    "next_option_type",
+    Field("next_option_partial", default=False),
+    "notes",
+    "long_name",
+    "ev_rule",
+    Field("ev_multiplier", default=0),
+    Field("security_ids", group=(Field("tag"), Field("value"))),
+    Field("aggregated_group", since=121),
+    Field("market_rule_ids", since=126),
+    Field("minimum_size", since=SIZE_RULES),
+    Field("size_increment", since=SIZE_RULES, default=1),
+    Field("suggested_size", since=SIZE_RULES),
+)
+SYMBOL_SAMPLES = Layout(
+    79,
+    "request_id",
+    Field(
+        "samples",
+        group=(
+            Field("con_id"),
+            Field("symbol"),
+            Field("sec_type"),
+            Field("primary_exchange"),
+            Field("currency"),
+            Field("derivatives", group=(Field("sec_type"),)),
+            Field("description", since=176),
+            Field("issuer_id", since=176),
+        ),
+    ),
+)
+CHAIN = Layout(
+    75,
+    "request_id",
+    "exchange",
+    "underlying_id",
+    "trading_class",
+    "multiplier",
+    Field("expirations", group=(Field("day"),)),
+    Field("strikes", group=(Field("strike"),)),
+)
+MARKET_RULE = Layout(93, "rule", Field("increments", group=(Field("low_edge"), Field("increment"))))
+DEPTH_EXCHANGES = Layout(
+    80,
+    Field(
+        "exchanges",
+        group=(
+            Field("exchange"),
+            Field("sec_type"),
+            Field("listing", since=120),
+            Field("service", since=120),
+            Field("group", since=120, default=NO_GROUP),
+            Field("second_level", until=120),
+        ),
+    ),
+)
+SMART_COMPONENTS = Layout(
+    82, "request_id", Field("components", group=(Field("bit"), Field("exchange"), Field("letter")))
+)
+
 
 CONTRACT_DETAILS_END = 52
 SEC_TYPES = frozenset(

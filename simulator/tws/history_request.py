@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.market import bars, periods
+from simulator.market import bars
 from simulator.market.calendar import Span
 from simulator.tws.market_data import entitlement
 from simulator.tws.pacing import VIOLATION
@@ -85,12 +85,12 @@ def checked(
     end_text, size_text, duration, kind = words
     liquid, keep, date_format = flags
     now = session.world.clock.time()
-    size = periods.bar_size(size_text)
+    size = bars.bar_size(size_text)
     if size is None:
-        legal = ", ".join(periods.SIZES)
+        legal = ", ".join(bars.SIZES)
         text = f"Historical data bar size setting is invalid. Legal ones are: {legal}"
         raise RefusedError(321, INVALID + text)
-    length = periods.parse_duration(duration)
+    length = bars.parse_duration(duration)
     if length is None:
         text = "Historical data query duration string is invalid. "
         raise RefusedError(321, INVALID + text + "Format: integer{SPACE}unit (S|D|W|M|Y)")
@@ -104,7 +104,7 @@ def checked(
         raise RefusedError(162, no_data(contract, kind))
     if entitlement(session.world, contract) == "none":
         raise RefusedError(162, f"{SERVICE}No market data permissions for {contract.exchange}")
-    start = periods.start_of(session.world.market, contract, end, *length, liquid=liquid)
+    start = bars.start_of(session.world.market, contract, end, *length, liquid=liquid)
     if (end - start) / size[1] > LARGEST:
         raise RefusedError(162, f"{SERVICE}Time length exceed max.")
     stretch = Span(start, end)
@@ -117,7 +117,7 @@ def _end(contract: Contract, text: str, now: float, *, keep: bool) -> float:
         raise RefusedError(10339, NO_END)
     if text.strip() and keep:
         raise RefusedError(321, f"{INVALID}End date/time must be empty with keepUpToDate")
-    end = periods.parse_end(text, now)
+    end = bars.parse_end(text, now)
     if end is None:
         raise RefusedError(10314, WRONG_TIME)
     return min(end, now)

@@ -6,13 +6,13 @@ import math
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from simulator.market import calendar, periods
+from simulator.market import bars, calendar
 from simulator.tws.contracts import venue_of
 from simulator.tws.history import first_listed
 from simulator.tws.history_request import SERVICE, WRONG_TIME
 from simulator.tws.market_data import find_contract
-from simulator.tws.messages import whole
 from simulator.tws.registry import handles
+from simulator.tws.ticks import whole
 from simulator.tws.wire import Field, Layout
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def request_historical_ticks(session: Session, fields: Reader) -> None:
     if contract is None:
         return
     now = session.world.clock.time()
-    start, end = periods.parse_end(start_text, now), periods.parse_end(end_text, now)
+    start, end = bars.parse_end(start_text, now), bars.parse_end(end_text, now)
     problem = _problem(contract, kind, count, bool(start_text), bool(end_text))
     if start is None or end is None:
         session.error(request_id, 10314, WRONG_TIME)
@@ -138,12 +138,12 @@ def request_histogram(session: Session, fields: Reader) -> None:
     contract = find_contract(session, request_id, query, "cS")
     if contract is None:
         return
-    length = periods.parse_duration(period)
+    length = bars.parse_duration(period)
     if length is None or contract.kind in ("CASH", "IND"):
         session.error(request_id, 162, f"{SERVICE}HMDS query returned no data: {contract.symbol}")
         return
     market, now = session.world.market, session.world.clock.time()
-    start = periods.start_of(market, contract, now, *length, liquid=liquid)
+    start = bars.start_of(market, contract, now, *length, liquid=liquid)
     size = max((now - start) / 500, 60.0)
     bins: dict[float, int] = {}
     moment = start

@@ -6,13 +6,13 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.market import options
-from simulator.trading.market import Phase
+from simulator.market.market import Phase
 from simulator.tws.contracts import BBO_EXCHANGES, LETTERS, venue_of
-from simulator.tws.generic_ticks import send_generic
-from simulator.tws.messages import (
+from simulator.tws.ticks import (
     MARKET_DATA_TYPE,
     SNAPSHOT_END,
     TICK_PARAMETERS,
+    send_generic,
     tick_generic,
     tick_option,
     tick_price,
@@ -22,8 +22,7 @@ from simulator.tws.messages import (
 
 if TYPE_CHECKING:
     from simulator.contracts.contract import Contract
-    from simulator.market.market import Day
-    from simulator.trading.market import Quote
+    from simulator.market.market import Day, Quote
     from simulator.tws.session import Session
 
 DELAY_SECONDS = 15 * 60.0

@@ -8,12 +8,11 @@ from simulator.contracts.catalog import AmbiguousError, NotFoundError
 from simulator.contracts.contract import Query
 from simulator.market import options
 from simulator.trading.combination import combine
-from simulator.trading.refusal import RefusedError
+from simulator.trading.terms import RefusedError
 from simulator.tws.contracts import NO_KIND, SEC_TYPES
-from simulator.tws.generic_ticks import LEGAL, legal_list
 from simulator.tws.line import COMPETING, SNAPSHOT_SECONDS, DataType, Line
-from simulator.tws.messages import tick_option
 from simulator.tws.registry import handles
+from simulator.tws.ticks import LEGAL, legal_list, tick_option
 from simulator.tws.wire import MalformedError
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from simulator.trading.hours import eastern
 from simulator.trading.terms import TRAILING_TYPES
+from simulator.trading.timing import eastern
 from simulator.tws.order_fields import COMPLETED_ORDER, OPEN_ORDER, UNSET, write
 
 if TYPE_CHECKING:
-    from simulator.account.margin import Funds, Preview
-    from simulator.trading.market import Contract
+    from simulator.contracts.contract import Contract
+    from simulator.trading.ledger import Funds, Preview
     from simulator.trading.order import Execution, Order
     from simulator.trading.terms import Rows
     from simulator.tws.session import Session

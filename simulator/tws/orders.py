@@ -1,4 +1,4 @@
-"""Requests about orders: place, cancel, and what is open or done."""
+"""Requests about orders: place, cancel, exercise, and what is open, done or filled."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from simulator.contracts.contract import Query
-from simulator.trading import conditions
+from simulator.trading import timing
+from simulator.trading.book import ExecutionFilter
 from simulator.trading.checks import INVALID
 from simulator.trading.combination import combine
 from simulator.trading.exercise import Instruction
-from simulator.trading.refusal import RefusedError
-from simulator.trading.terms import FieldError, Terms, word
+from simulator.trading.terms import FieldError, RefusedError, Terms, word
+from simulator.trading.timing import moment
 from simulator.tws import order_messages as messages
 from simulator.tws.contracts import NO_KIND, SEC_TYPES
 from simulator.tws.order_fields import PLACE_ORDER, given, read
@@ -22,7 +23,7 @@ from simulator.tws.wire import MalformedError, Reader
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from simulator.trading.market import Contract
+    from simulator.contracts.contract import Contract
     from simulator.trading.order import Order
     from simulator.trading.terms import Values
     from simulator.tws.session import Session
@@ -44,28 +45,16 @@ NOT_CLIENT_ZERO = (
 )
 
 
-def trading_of(session: Session) -> Trading:
-    """The world's trading part.
-
-    Raises:
-        MalformedError: this world has none.
-    """
-    trading = session.world.trading
-    if trading is None:
-        raise MalformedError("this gateway does not trade")
-    return trading
-
-
 def _read_only(session: Session, request_id: int = -1) -> bool:
     if session.world.options.read_only:
-        trading_of(session).message(session.client_id, request_id, 321, READ_ONLY)
+        session.world.trading.message(session.client_id, request_id, 321, READ_ONLY)
     return session.world.options.read_only
 
 
 @handles(3)
 def place_order(session: Session, fields: Reader) -> None:
     """Place an order, or change one that is working."""
-    trading = trading_of(session)
+    trading = session.world.trading
     values = read(PLACE_ORDER, fields.text, session.version)
     order_id = _order_id(word(values, "orderId"))
     what_if = word(values, "whatIf") in {"1", "true"}
@@ -80,7 +69,7 @@ def place_order(session: Session, fields: Reader) -> None:
         terms = Terms.read(given(values))
         rows = values.get("conditions")
         if rows and isinstance(rows, list):
-            found = conditions.read(rows, partial(_numbered, session))
+            found = timing.read_conditions(rows, partial(_numbered, session))
             terms = replace(terms, conditions=found)
     except LookupError as error:
         trading.message(session.client_id, order_id, 200, str(error))
@@ -114,19 +103,19 @@ def _contract(session: Session, values: Values) -> Contract:
             partial(_numbered, session),
         )
     described = Reader([word(values, name) for name in DESCRIPTION], session.version).contract()
-    return trading_of(session).catalogue.resolve(described, session.world.clock.time())
+    return session.world.trading.catalogue.resolve(described, session.world.clock.time())
 
 
 def _numbered(session: Session, con_id: int, exchange: str) -> Contract:
     query = Query(con_id=con_id, exchange=exchange.upper())
-    return trading_of(session).catalogue.resolve(query, session.world.clock.time())
+    return session.world.trading.catalogue.resolve(query, session.world.clock.time())
 
 
 def _record(session: Session, message: str, order_id: int | None, **more: object) -> None:
     """Put a request into the book before anything becomes of it."""
     at = session.world.clock.time()
     head = {"message": message, "at": at, "clientId": session.client_id, "orderId": order_id}
-    trading_of(session).record({**head, **more})
+    session.world.trading.record({**head, **more})
 
 
 def _order_id(text: str) -> int:
@@ -143,7 +132,7 @@ def cancel_order(session: Session, fields: Reader) -> None:
     order_id = fields.integer()
     _record(session, "cancelOrder", order_id)
     if not _read_only(session, order_id):
-        trading_of(session).cancel(session.client_id, order_id)
+        session.world.trading.cancel(session.client_id, order_id)
 
 
 @handles(21)
@@ -154,7 +143,7 @@ def exercise_options(session: Session, fields: Reader) -> None:
     query = fields.contract(primary=False)
     action, quantity, account = fields.integer(), fields.integer(), fields.text()
     instruction = Instruction(action, quantity, account, fields.boolean())
-    trading = trading_of(session)
+    trading = session.world.trading
     _record(session, "exerciseOptions", request_id, conId=str(query.con_id), action=str(action))
     if _read_only(session, request_id):
         return
@@ -175,7 +164,7 @@ def global_cancel(session: Session, fields: Reader) -> None:
     fields.skip(1)
     _record(session, "reqGlobalCancel", None)
     if not _read_only(session):
-        trading_of(session).cancel_all()
+        session.world.trading.cancel_all()
 
 
 @handles(5)
@@ -184,7 +173,7 @@ def request_open_orders(session: Session, fields: Reader) -> None:
     fields.skip(1)
     if _read_only(session):
         return
-    trading = trading_of(session)
+    trading = session.world.trading
     if session.client_id == 0:
         trading.bind_manual(session)
     own = [each for each in _open(trading) if each.client_id == session.client_id]
@@ -196,7 +185,7 @@ def request_all_open_orders(session: Session, fields: Reader) -> None:
     """The open orders of every client and those entered by hand; none is taken over."""
     fields.skip(1)
     if not _read_only(session):
-        _send_open(session, _open(trading_of(session)))
+        _send_open(session, _open(session.world.trading))
 
 
 @handles(15)
@@ -209,7 +198,7 @@ def request_auto_open_orders(session: Session, fields: Reader) -> None:
     if session.client_id != 0:
         session.error(-1, 321, NOT_CLIENT_ZERO)
         return
-    trading_of(session).auto_bind = wanted
+    session.world.trading.auto_bind = wanted
 
 
 @handles(99)
@@ -218,7 +207,7 @@ def request_completed_orders(session: Session, fields: Reader) -> None:
     api_only = fields.boolean()
     if _read_only(session):
         return
-    trading = trading_of(session)
+    trading = session.world.trading
     midnight = trading.engine.market.midnight(session.world.clock.time())
     for order in trading.engine.book.orders:
         today = order.completed_at is not None and order.completed_at >= midnight
@@ -236,3 +225,31 @@ def _send_open(session: Session, orders: Iterable[Order]) -> None:
         messages.send_open_order(session, order)
         messages.send_status(session, order)
     session.send(OPEN_ORDER_END, 1)
+
+
+EXECUTIONS_END = 55
+BAD_TIME = "Error validating request.-'bI' : cause - Invalid time format in the execution filter."
+
+
+@handles(7)
+def request_executions(session: Session, fields: Reader) -> None:
+    """The fills since midnight that pass the filter, each followed by its commission."""
+    fields.skip(1)
+    request_id = fields.integer()
+    client_id, account, since = fields.integer(), fields.text(), fields.text()
+    symbol, sec_type, exchange, side = (fields.text() for _ in range(4))
+    trading = session.world.trading
+    midnight = trading.engine.market.midnight(session.world.clock.time())
+    try:
+        begin = max(moment(since), midnight) if since else midnight
+    except RefusedError:
+        session.error(request_id, 321, BAD_TIME)
+        return
+    wanted = ExecutionFilter(client_id, account, begin, symbol, sec_type, exchange, side.upper())
+    found = [each for each in trading.engine.book.executions if wanted.takes(each)]
+    for execution in found:
+        messages.send_execution(session, execution, request_id)
+    session.send(EXECUTIONS_END, 1, request_id)
+    for execution in found:
+        if execution.has_commission:
+            messages.send_commission(session, execution)

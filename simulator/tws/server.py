@@ -1,4 +1,8 @@
-"""The listening side: one port, and the connections that came in by it."""
+"""The listening side: one port, its connections, and the faults that act on all of them.
+
+A fault that is an event (`fin`, `rst`, `upstream-restored`, `rate-exceeded`) strikes once; given
+seconds, `fin` and `rst` also strike whoever becomes ready within them.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,142 @@ import math
 from typing import TYPE_CHECKING
 
 from simulator.tws.connection import Connection
-from simulator.tws.disturbance import RELAY, Disturbance
+from simulator.tws.line import COMPETING
 from simulator.tws.registry import load
+from simulator.tws.session import FARMS, greet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from simulator.clock import Timer
+    from simulator.faults import Fault
     from simulator.world import World
+
+RELAY = ("relay-closes", "waiting-2fa", "sunday-invalidation")
+"""Faults during which only the relay in front of the gateway is up: it accepts and closes."""
+DOWN = ("port-closed", "nightly-restart")
+"""Faults during which nothing listens."""
+STREAMS = ("market data", "tick-by-tick", "market depth")
+"""Subscriptions that a competing session takes away."""
+DATA = (*STREAMS, "real-time bars", "history")
+"""Subscriptions that are lost with the data; accounts and orders are not."""
+RESTART_SECONDS = 60.0
+LOST_REPEAT_SECONDS = 30.0
+LOST = "Connectivity between IBKR and Trader Workstation has been lost."
+RESTORED = (
+    "Connectivity between IBKR and Trader Workstation has been restored - data maintained. "
+    "All data farms are connected: usfarm.nj; usfuture; cashfarm; usopt; ushmds; secdefnj."
+)
+RESTORED_LOST = "Connectivity between IBKR and Trader Workstation has been restored - data lost."
+BROKEN_FARMS = (
+    (2103, "Market data farm connection is broken:usfarm.nj"),
+    (2105, "HMDS data farm connection is broken:ushmds"),
+    (2157, "Sec-def data farm connection is broken:secdefnj"),
+)
+INACTIVE = "Market data farm connection is inactive but should be available upon demand.usfarm.nj"
+TOO_FAST = "Max rate of messages per second has been exceeded:max=50 rec=51 (1)"
+
+
+class ConnectionFaults:
+    """Joins the register of faults with one server's connections."""
+
+    def __init__(self, server: TwsServer) -> None:
+        self.server = server
+        self.world = server.world
+        self._repeat: Timer | None = None
+        self._ending: int | None = None
+        on_start, on_end = self.world.faults.on_start, self.world.faults.on_end
+        on_start("fin", lambda _: server.each(Connection.close))
+        on_start("rst", lambda _: server.each(Connection.abort))
+        on_start("half-open", lambda _: server.each(Connection.die))
+        on_end("half-open", lambda _: self._bury())
+        on_start("frames-cut", lambda _: self._tell(2108, INACTIVE))
+        on_start("rate-exceeded", lambda _: self._tell(100, TOO_FAST))
+        on_end("slow-login", lambda _: self._greet())
+        on_start("competing-session", lambda _: self._compete())
+        for name in RELAY:
+            on_start(name, lambda _: server.each(Connection.close))
+        for name in DOWN:
+            on_start(name, self._go_down)
+            on_end(name, lambda _: self._come_up())
+        on_start("upstream-lost", lambda _: self._lose())
+        on_end("upstream-lost", self._found)
+        on_start("upstream-restored", lambda _: self._restored(1102))
+        on_start("upstream-restored-data-lost", lambda _: self._restored(1101))
+
+    def _tell(self, code: int, message: str) -> None:
+        for session in list(self.world.sessions):
+            session.error(-1, code, message)
+
+    def _bury(self) -> None:
+        """The host is back and does not know the connections of before: it resets them."""
+        for connection in list(self.server.connections):
+            if connection.dead:
+                connection.abort()
+
+    def _greet(self) -> None:
+        for connection in list(self.server.connections):
+            if connection.session and connection.session.started:
+                connection.session.unsubscribe("login", 0)
+                greet(connection.session)
+
+    def _compete(self) -> None:
+        for session in list(self.world.sessions):
+            for kind, request_id in list(session.subscriptions):
+                if kind in STREAMS:
+                    session.error(request_id, 10197, COMPETING)
+
+    def _go_down(self, fault: Fault) -> None:
+        self.server.shut()
+        self.server.each(Connection.close)
+        if fault.name == "nightly-restart" and fault.seconds is None:
+            fault.timer = self.world.clock.later(
+                RESTART_SECONDS, lambda: self.world.faults.clear(fault.name)
+            )
+
+    def _come_up(self) -> None:
+        if not any(self.world.faults.active(name) for name in DOWN):
+            self.server.reopen()
+
+    def _lose(self) -> None:
+        self._tell(1100, LOST)
+        for code, message in BROKEN_FARMS:
+            self._tell(code, message)
+        self._stop_repeating()
+        self._repeat = self.world.clock.every(LOST_REPEAT_SECONDS, lambda: self._tell(1100, LOST))
+
+    def _found(self, fault: Fault) -> None:
+        """The loss ends; with the parameter `silent` nobody is told."""
+        if fault.parameters.get("silent") and self._ending is None:
+            self._stop_repeating()
+        else:
+            self._restore(1102)
+
+    def _stop_repeating(self) -> None:
+        if self._repeat:
+            self._repeat.cancel()
+            self._repeat = None
+
+    def _restored(self, code: int) -> None:
+        """The fault that says how the loss ends: with 1102, or with 1101 and nothing subscribed."""
+        if not self.world.faults.active("upstream-lost"):
+            self._restore(code, lost=True)
+            return
+        self._ending = code
+        self.world.faults.clear("upstream-lost")
+
+    def _restore(self, code: int, *, lost: bool = False) -> None:
+        if self._repeat is None and not lost:
+            return
+        self._stop_repeating()
+        code, self._ending = self._ending or code, None
+        if code == 1101:
+            for session in list(self.world.sessions):
+                session.drop_subscriptions(DATA)
+        self._tell(code, RESTORED_LOST if code == 1101 else RESTORED)
+        for farm, message in FARMS:
+            self._tell(farm, message)
+
 
 LARGEST = 4096
 """Connections at a time; further ones are reset."""
@@ -36,7 +169,7 @@ class TwsServer:
         self.polled = math.inf
         """When the loop was last known to read what has come; what it reads now came after that.
         Only kept while messages above the rate limit are refused."""
-        Disturbance(self)
+        ConnectionFaults(self)
 
     async def start(self, listen: str, port: int) -> None:
         """Begin to listen; port 0 takes a free one."""

@@ -6,18 +6,20 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from simulator.account.ledger import Ledger
 from simulator.trading.engine import Engine
-from simulator.trading.identifiers import Identifiers
+from simulator.trading.ledger import Ledger
+from simulator.trading.order import Identifiers
 from simulator.tws import order_messages as messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simulator.account.margin import Preview
     from simulator.clock import Timer
+    from simulator.contracts.catalog import Catalog
+    from simulator.contracts.contract import Contract
+    from simulator.market.market import Market
     from simulator.trading.exercise import Instruction
-    from simulator.trading.market import Catalogue, Contract, Market
+    from simulator.trading.ledger import Preview
     from simulator.trading.order import Execution, Order
     from simulator.trading.terms import Terms
     from simulator.tws.session import Session
@@ -35,7 +37,7 @@ KEPT_SECONDS = 2.0
 class Trading:
     """The broker behind the gateway. Orders outlive clients, restarts and lost connections."""
 
-    def __init__(self, world: World, market: Market, catalogue: Catalogue) -> None:
+    def __init__(self, world: World, market: Market, catalogue: Catalog) -> None:
         self.world = world
         self.catalogue = catalogue
         start = world.clock.time()
@@ -58,7 +60,7 @@ class Trading:
         world.faults.on_end("upstream-lost", lambda _: self._release())
         world.faults.on_end("late-fills", lambda _: self.look())
 
-    # Part
+    # clients that come and go
 
     @property
     def next_order_id(self) -> int:

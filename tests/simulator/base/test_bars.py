@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulator.clock import EASTERN
-from simulator.contracts import rules
+from simulator.contracts import details
 from simulator.contracts.catalog import Catalog
 from simulator.contracts.contract import Contract, Query
 from simulator.market import bars, calendar
@@ -164,7 +164,7 @@ def test_the_average_of_a_day_is_that_of_its_hours_by_volume() -> None:
 @pytest.mark.parametrize("name", ["AAPL C", "SPXW P"])
 def test_prices_of_options_lie_on_their_increment(name: str) -> None:
     market, contract = Market(CATALOG, 1, "exchange"), found(name)
-    edges = rules.increments(rules.rule_of(contract))
+    edges = details.increments(details.rule_of(contract))
     assert edges is not None
     for number in range(400):
         quote = market.price_quote(contract, NOW - 3600 * number)

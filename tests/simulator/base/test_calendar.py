@@ -6,7 +6,7 @@ import pytest
 
 from simulator.clock import EASTERN
 from simulator.contracts.details import hours
-from simulator.market import calendar, closed_days
+from simulator.market import calendar
 
 
 def at(text: str) -> float:
@@ -74,5 +74,5 @@ def test_hours_as_the_gateway_writes_them() -> None:
 
 
 def test_the_file_of_closed_days_is_what_the_library_says() -> None:
-    assert closed_days.closed_days() == closed_days.from_library()
-    assert closed_days.FILE.read_text() == closed_days.written(closed_days.from_library())
+    assert calendar.closed_days() == calendar.from_library()
+    assert calendar.FILE.read_text() == calendar.written(calendar.from_library())

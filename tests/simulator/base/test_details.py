@@ -8,11 +8,10 @@ from datetime import date
 import pytest
 
 from simulator.app import Simulator
-from simulator.contracts import identifiers, rules
+from simulator.contracts import details, instruments
 from simulator.contracts.catalog import Catalog
 from simulator.contracts.contract import Contract, Query
-from simulator.contracts.details import describe
-from simulator.contracts.order_types import announced
+from simulator.contracts.details import announced, describe
 from tests.simulator.base.raw import FRIDAY_TEN, Raw, ready, simulated
 from tests.simulator.base.test_time import place_order
 
@@ -47,7 +46,7 @@ async def client(simulator: Simulator) -> Raw:
 
 def test_a_stock_is_found_by_isin_and_cusip() -> None:
     [apple] = found(symbol="AAPL", sec_type="STK", currency="USD", exchange="SMART")
-    pairs = dict(identifiers.of(apple))
+    pairs = dict(instruments.security_ids(apple))
     assert pairs == {"ISIN": "US0378331005", "CUSIP": "037833100"}
     for kind, value in pairs.items():
         named = found(sec_id_type=kind, sec_id=value, exchange="SMART", currency="USD")
@@ -59,11 +58,13 @@ def test_a_stock_is_found_by_isin_and_cusip() -> None:
 def test_made_up_identifiers_have_their_check_digits_and_are_unique() -> None:
     stocks = [each.contract for each in CATALOG.instruments.values()]
     american = {each.con_id: each for each in stocks if each.currency == "USD"}
-    cusips = {dict(identifiers.of(each)).get("CUSIP") for each in american.values()} - {None}
+    cusips = {dict(instruments.security_ids(each)).get("CUSIP") for each in american.values()} - {
+        None
+    }
     assert len(cusips) == sum(each.sec_type in {"STK", "BOND"} for each in american.values())
     for cusip in cusips:
         assert cusip is not None
-        assert identifiers.check_digit(cusip[:8]) == int(cusip[8])
+        assert instruments.check_digit(cusip[:8]) == int(cusip[8])
 
 
 def test_every_contract_has_a_market_rule_that_is_known_and_agrees_with_its_tick() -> None:
@@ -76,7 +77,7 @@ def test_every_contract_has_a_market_rule_that_is_known_and_agrees_with_its_tick
         ids = content["market_rule_ids"].split(",")
         assert len(ids) == len(content["valid_exchanges"].split(","))
         for rule in set(ids):
-            steps = rules.increments(int(rule))
+            steps = details.increments(int(rule))
             assert steps is not None
             assert steps[0] == (0.0, contract.min_tick)
         assert content["order_types"] == announced(contract.sec_type)

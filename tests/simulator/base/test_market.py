@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from simulator.clock import EASTERN
-from simulator.contracts.bonds import BONDS
 from simulator.contracts.catalog import AmbiguousError, Catalog, NotFoundError
 from simulator.contracts.contract import Query
-from simulator.market import bars, options, periods
+from simulator.contracts.instruments import BONDS
+from simulator.market import bars, options
 from simulator.market.calendar import Span
-from simulator.market.market import Market
-from simulator.trading.market import Phase
+from simulator.market.market import Market, Phase
 
 if TYPE_CHECKING:
     from simulator.contracts.contract import Contract
@@ -180,12 +179,12 @@ def history(
     size: str, duration: str, kind: str = "TRADES", *, liquid: bool = True
 ) -> list[bars.Bar]:
     source = market()
-    seconds = periods.bar_size(size)
-    length = periods.parse_duration(duration)
+    seconds = bars.bar_size(size)
+    length = bars.parse_duration(duration)
     assert seconds is not None
     assert length is not None
     end = datetime(2026, 11, 20, 16, 0, tzinfo=EASTERN).timestamp()
-    start = periods.start_of(source, APPLE, end, *length, liquid=liquid)
+    start = bars.start_of(source, APPLE, end, *length, liquid=liquid)
     return list(bars.bars(source, APPLE, kind, seconds[1], Span(start, end), liquid=liquid))
 
 
@@ -248,14 +247,14 @@ def test_extended_hours_come_only_when_asked_for() -> None:
     ],
 )
 def test_every_form_of_an_end_is_understood(text: str, utc: str) -> None:
-    moment = periods.parse_end(text, 0.0)
+    moment = bars.parse_end(text, 0.0)
     assert moment is not None
     assert f"{datetime.utcfromtimestamp(moment):%H:%M:%S}" == utc  # noqa: DTZ004
 
 
 @pytest.mark.parametrize("text", ["2026-11-20", "20261340 10:00:00", "20261120 10:00:00 Mars/Base"])
 def test_a_wrong_end_is_refused(text: str) -> None:
-    assert periods.parse_end(text, 0.0) is None
+    assert bars.parse_end(text, 0.0) is None
 
 
 def test_every_instrument_has_a_number_of_its_own() -> None:

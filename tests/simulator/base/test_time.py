@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from simulator.app import build_world
 from simulator.clock import EASTERN, Clock
 from simulator.options import Options
 from simulator.state import Writer, read, restore
 from simulator.tws.registry import load
 from simulator.tws.session import Session
+from simulator.world import World
 from tests.simulator.base.raw import FRIDAY_TEN, STOCK, framed, ready, simulated
 
 EXECUTION, TICK_STRING, REALTIME_BAR, CURRENT_TIME = "11", "46", "50", "49"
@@ -51,7 +51,7 @@ class Client:
     """A client in the same process: its requests, and what it was told when."""
 
     def __init__(self, hours: str) -> None:
-        self.world = build_world(Options(start=FRIDAY_TEN, hours=hours, history_pacing="off"))
+        self.world = World(Options(start=FRIDAY_TEN, hours=hours, history_pacing="off"))
         self.last_id = 0
         self.connect([])
 
@@ -67,7 +67,7 @@ class Client:
         """The gateway goes down and comes back with what it keeps; the client does, too."""
         text = Writer(self.world).text()
         self.world.clock.close()
-        self.world = build_world(self.world.options)
+        self.world = World(self.world.options)
         restore(read(text, self.world), self.world)
         assert Writer(self.world).text().partition('"past"')[2] == text.partition('"past"')[2]
         self.connect(self.pipe.seen)

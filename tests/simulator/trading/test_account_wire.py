@@ -8,9 +8,9 @@ from typing import Any
 import ib_async
 import pytest
 
+from simulator.market.market import Quote
 from simulator.trading import book
-from simulator.trading.market import Quote
-from tests.simulator.trading.desk import Desk
+from tests.simulator.trading.broker import Broker
 from tests.simulator.trading.test_order_wire import STOCK, client, until
 from tests.simulator.trading.wire import simulated
 
@@ -85,15 +85,15 @@ async def test_subscriptions_end_with_their_cancel_and_their_client() -> None:
 
 def test_the_book_forgets_the_oldest_orders_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book, "ORDERS_KEPT", 5)
-    desk = Desk()
-    desk.place(1, orderType="LMT", lmtPrice=10, tif="GTC")
+    broker = Broker()
+    broker.place(1, orderType="LMT", lmtPrice=10, tif="GTC")
     for order_id in range(2, 40):
-        desk.place(order_id, totalQuantity=1)
-        desk.go()
-    kept = [order.order_id for order in desk.engine.book.orders]
+        broker.place(order_id, totalQuantity=1)
+        broker.go()
+    kept = [order.order_id for order in broker.engine.book.orders]
     assert len(kept) <= 11
     assert kept[0] == 1
     assert kept[-1] == 39
-    assert desk.engine.book.find(1, 2) is None
-    desk.place(2)
-    assert desk.go() == ["2 error 103"]
+    assert broker.engine.book.find(1, 2) is None
+    broker.place(2)
+    assert broker.go() == ["2 error 103"]

@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 
-from simulator.contracts.contract import Combination
-from simulator.contracts.order_types import ORDER_TYPES
-from simulator.trading import conditions
-from simulator.trading.combination import combine, quote_of
+from simulator.contracts.contract import Combination, Contract
+from simulator.contracts.details import ORDER_TYPES
+from simulator.trading import timing
+from simulator.trading.combination import combine
 from simulator.trading.exercise import Instruction
 from simulator.trading.order import Order, Status
-from simulator.trading.refusal import RefusedError
-from tests.simulator.trading.desk import APPLE, EURO, FUTURE, OPTION, Desk, Listing, eastern, terms
+from simulator.trading.terms import RefusedError
+from tests.simulator.trading.broker import APPLE, EURO, FUTURE, OPTION, Broker, eastern, terms
 
-SHORT = Listing(700000002, "AAPL", "OPT", "20261218", 210.0, "C", "100", trading_class="AAPL")
+SHORT = replace(OPTION, con_id=700000002, strike=210.0)
 LISTED = {each.con_id: each for each in (APPLE, FUTURE, OPTION, SHORT, EURO)}
 
 
 @pytest.fixture
-def desk() -> Desk:
-    found = Desk()
+def broker() -> Broker:
+    found = Broker()
     found.price(5.0, 5.2, OPTION)
     found.price(2.0, 2.1, SHORT)
     return found
@@ -39,44 +39,44 @@ def spread(*rows: tuple[object, ...]) -> Combination:
     return combine("AAPL", "SMART", "USD", [tuple(map(str, row)) for row in legs], numbered)
 
 
-def place(desk: Desk, rows: list[tuple[str, ...]] | None = None, **sent: Any) -> Order | None:
+def place(broker: Broker, rows: list[tuple[str, ...]] | None = None, **sent: Any) -> Order | None:
     words = terms(**sent)
     if rows is not None:
-        words = replace(words, conditions=conditions.read(rows, numbered))
-    return desk.engine.place(1, 1, APPLE, words, desk.at)
+        words = replace(words, conditions=timing.read_conditions(rows, numbered))
+    return broker.engine.place(1, 1, APPLE, words, broker.at)
 
 
 # combinations
 
 
-def test_a_combination_costs_what_its_legs_cost(desk: Desk) -> None:
-    quote = quote_of(desk.market, spread(), desk.at)
+def test_a_combination_costs_what_its_legs_cost(broker: Broker) -> None:
+    quote = broker.market.quote(spread(), broker.at)
     assert [quote.bid, quote.ask] == pytest.approx([2.9, 3.2])
     credit = spread((OPTION.con_id, 1, "SELL", ""), (SHORT.con_id, 2, "BUY", ""))
-    quote = quote_of(desk.market, credit, desk.at)
+    quote = broker.market.quote(credit, broker.at)
     assert [quote.bid, quote.ask] == pytest.approx([-1.2, -0.8])
 
 
-def test_a_combination_is_told_as_a_whole_and_by_leg_and_paid_for_by_leg(desk: Desk) -> None:
-    desk.place(1, spread(), totalQuantity=3, orderType="LMT", lmtPrice=3.25)
-    said = desk.go()
-    whole, bought, sold = desk.diary.executions
-    assert [each.contract.sec_type for each in desk.diary.executions] == ["BAG", "OPT", "OPT"]
+def test_a_combination_is_told_as_a_whole_and_by_leg_and_paid_for_by_leg(broker: Broker) -> None:
+    broker.place(1, spread(), totalQuantity=3, orderType="LMT", lmtPrice=3.25)
+    said = broker.go()
+    whole, bought, sold = broker.diary.executions
+    assert [each.contract.sec_type for each in broker.diary.executions] == ["BAG", "OPT", "OPT"]
     assert (whole.side, bought.side, sold.side) == ("BOT", "BOT", "SLD")
     assert (whole.quantity, bought.quantity, sold.quantity) == (3, 3, 3)
     assert whole.price == pytest.approx(bought.price - sold.price)
-    assert [each.exec_id.split(".")[2] for each in desk.diary.executions] == ["01", "02", "03"]
+    assert [each.exec_id.split(".")[2] for each in broker.diary.executions] == ["01", "02", "03"]
     assert said[-3:] == ["1 Filled 3", "1 fee 1.95", "1 fee 1.95"]
-    held = desk.ledger.accounts["DU1"]
+    held = broker.ledger.accounts["DU1"]
     assert (held.held(OPTION.con_id), held.held(SHORT.con_id)) == (3, -3)
 
 
-def test_a_combination_rests_at_its_net_price_and_fills_there(desk: Desk) -> None:
-    desk.place(1, spread(), totalQuantity=1, orderType="LMT", lmtPrice=2.5)
-    assert desk.go()[-1] == "1 Submitted 0"
-    desk.price(2.8, 2.9, SHORT)
-    assert "1 BOT 1 @ 2.5" in desk.go()
-    _, bought, sold = desk.diary.executions
+def test_a_combination_rests_at_its_net_price_and_fills_there(broker: Broker) -> None:
+    broker.place(1, spread(), totalQuantity=1, orderType="LMT", lmtPrice=2.5)
+    assert broker.go()[-1] == "1 Submitted 0"
+    broker.price(2.8, 2.9, SHORT)
+    assert "1 BOT 1 @ 2.5" in broker.go()
+    _, bought, sold = broker.diary.executions
     assert bought.price - sold.price == pytest.approx(2.5)
 
 
@@ -99,45 +99,45 @@ def test_a_combination_that_cannot_be_is_refused(code: int, rows: list[Any]) -> 
 # conditions
 
 
-def test_a_price_condition_holds_an_order_back_until_it_is_met(desk: Desk) -> None:
-    order = place(desk, [("1", "a", "1", "101.0", str(APPLE.con_id), "SMART", "0")])
+def test_a_price_condition_holds_an_order_back_until_it_is_met(broker: Broker) -> None:
+    order = place(broker, [("1", "a", "1", "101.0", str(APPLE.con_id), "SMART", "0")])
     assert order
-    desk.go()
+    broker.go()
     assert order.status is Status.PRE_SUBMITTED
-    desk.price(101.2, 101.4)
-    assert "1 BOT 100 @ 101.4" in desk.go()
+    broker.price(101.2, 101.4)
+    assert "1 BOT 100 @ 101.4" in broker.go()
 
 
-def test_a_time_condition_is_a_moment_at_which_something_happens(desk: Desk) -> None:
-    order = place(desk, [("3", "a", "1", "20261123 11:00:00 US/Eastern")])
+def test_a_time_condition_is_a_moment_at_which_something_happens(broker: Broker) -> None:
+    order = place(broker, [("3", "a", "1", "20261123 11:00:00 US/Eastern")])
     assert order
-    assert desk.go()[-1] == "1 PreSubmitted 0"
+    assert broker.go()[-1] == "1 PreSubmitted 0"
     moment = eastern("2026-11-23 11:00")
-    assert moment in desk.engine.deadlines(order, desk.at)
-    desk.go(moment - desk.at)
+    assert moment in broker.engine.deadlines(order, broker.at)
+    broker.go(moment - broker.at)
     assert order.status is Status.FILLED
 
 
 @pytest.mark.parametrize(("joining", "filled"), [("o", True), ("a", False)])
-def test_conditions_are_joined(desk: Desk, joining: str, filled: bool) -> None:
+def test_conditions_are_joined(broker: Broker, joining: str, filled: bool) -> None:
     met = ("1", joining, "1", "99.0", str(APPLE.con_id), "SMART", "0")
-    order = place(desk, [met, ("3", "a", "1", "20261124 11:00:00 US/Eastern")])
+    order = place(broker, [met, ("3", "a", "1", "20261124 11:00:00 US/Eastern")])
     assert order
-    desk.go()
+    broker.go()
     assert (order.status is Status.FILLED) == filled
 
 
-def test_a_condition_can_cancel(desk: Desk) -> None:
+def test_a_condition_can_cancel(broker: Broker) -> None:
     order = place(
-        desk,
+        broker,
         [("3", "a", "1", "20261123 11:00:00 US/Eastern")],
         orderType="LMT",
         lmtPrice=90,
         conditionsCancelOrder=1,
     )
     assert order
-    assert desk.go()[-1] == "1 Submitted 0"
-    desk.go(3600)
+    assert broker.go()[-1] == "1 Submitted 0"
+    broker.go(3600)
     assert order.status is Status.CANCELLED
 
 
@@ -152,45 +152,45 @@ def test_a_condition_can_cancel(desk: Desk) -> None:
 )
 def test_a_condition_that_cannot_be_is_refused(code: int, row: tuple[str, ...]) -> None:
     with pytest.raises(RefusedError) as refused:
-        conditions.read([row], numbered)
+        timing.read_conditions([row], numbered)
     assert refused.value.code == code
 
 
 # pegs and market-to-limit
 
 
-def test_midprice_trades_at_the_middle_within_its_cap(desk: Desk) -> None:
-    desk.place(1, orderType="MIDPRICE", lmtPrice=99.5)
-    assert desk.go()[-1] == "1 Submitted 0"
-    desk.price(99.2, 99.6)
-    assert "1 BOT 100 @ 99.4" in desk.go()
+def test_midprice_trades_at_the_middle_within_its_cap(broker: Broker) -> None:
+    broker.place(1, orderType="MIDPRICE", lmtPrice=99.5)
+    assert broker.go()[-1] == "1 Submitted 0"
+    broker.price(99.2, 99.6)
+    assert "1 BOT 100 @ 99.4" in broker.go()
 
 
-def test_pegged_to_the_middle_trades_there(desk: Desk) -> None:
-    desk.place(1, action="SELL", orderType="PEG MID")
-    assert "1 SLD 100 @ 100" in desk.go()
+def test_pegged_to_the_middle_trades_there(broker: Broker) -> None:
+    broker.place(1, action="SELL", orderType="PEG MID")
+    assert "1 SLD 100 @ 100" in broker.go()
 
 
-def test_relative_stays_beside_its_own_side_and_never_steps_back(desk: Desk) -> None:
-    order = desk.place(1, orderType="REL", auxPrice=0.01, lmtPrice=101)
+def test_relative_stays_beside_its_own_side_and_never_steps_back(broker: Broker) -> None:
+    order = broker.place(1, orderType="REL", auxPrice=0.01, lmtPrice=101)
     assert order
-    desk.go()
+    broker.go()
     assert order.peg == pytest.approx(100.0)
-    desk.price(100.2, 100.3)
-    desk.go()
+    broker.price(100.2, 100.3)
+    broker.go()
     assert order.peg == pytest.approx(100.21)
-    desk.price(99.9, 100.1)
-    assert "1 BOT 100 @ 100.21" in desk.go()
+    broker.price(99.9, 100.1)
+    assert "1 BOT 100 @ 100.21" in broker.go()
 
 
-def test_market_to_limit_rests_at_the_price_it_found(desk: Desk) -> None:
-    desk.price(99.99, 100.01, size=40)
-    order = desk.place(1, orderType="MTL")
+def test_market_to_limit_rests_at_the_price_it_found(broker: Broker) -> None:
+    broker.price(99.99, 100.01, size=40)
+    order = broker.place(1, orderType="MTL")
     assert order
-    desk.go()
+    broker.go()
     assert (order.filled, order.limit) == (40, 100.01)
-    desk.price(100.5, 100.6)
-    desk.go()
+    broker.price(100.5, 100.6)
+    broker.go()
     assert (order.filled, order.remaining) == (40, 60)
 
 
@@ -201,17 +201,17 @@ def adaptive(priority: str, *more: tuple[str, str]) -> dict[str, Any]:
     return {"algoStrategy": "Adaptive", "algoParams": [("adaptivePriority", priority), *more]}
 
 
-def refused(desk: Desk, contract: Listing = APPLE, **sent: Any) -> str:
+def refused(broker: Broker, contract: Contract = APPLE, **sent: Any) -> str:
     words = terms(**{name: value for name, value in sent.items() if name != "algoParams"})
     rows = {"algoParams": sent["algoParams"]} if "algoParams" in sent else {}
     words = replace(words, sent={**words.sent, **rows})
-    desk.engine.place(1, 1, contract, words, desk.at)
-    return desk.go()[0]
+    broker.engine.place(1, 1, contract, words, broker.at)
+    return broker.go()[0]
 
 
 @pytest.mark.parametrize("priority", ["Urgent", "Normal", "Patient"])
-def test_adaptive_is_taken_with_its_priority(desk: Desk, priority: str) -> None:
-    assert refused(desk, **adaptive(priority)) == "1 PendingSubmit 0"
+def test_adaptive_is_taken_with_its_priority(broker: Broker, priority: str) -> None:
+    assert refused(broker, **adaptive(priority)) == "1 PendingSubmit 0"
 
 
 @pytest.mark.parametrize(
@@ -235,22 +235,24 @@ def test_adaptive_is_taken_with_its_priority(desk: Desk, priority: str) -> None:
         (10052, OPTION, {"tif": "OPG"}),
     ],
 )
-def test_what_is_refused(desk: Desk, code: int, contract: Listing, sent: dict[str, Any]) -> None:
-    assert refused(desk, contract, **sent) == f"1 error {code}"
+def test_what_is_refused(
+    broker: Broker, code: int, contract: Contract, sent: dict[str, Any]
+) -> None:
+    assert refused(broker, contract, **sent) == f"1 error {code}"
 
 
-def test_money_buys_currency_at_the_price_of_the_moment(desk: Desk) -> None:
-    desk.price(1.0999, 1.1, EURO)
-    order = desk.place(1, EURO, totalQuantity=0, cashQty=11_000)
+def test_money_buys_currency_at_the_price_of_the_moment(broker: Broker) -> None:
+    broker.price(1.0999, 1.1, EURO)
+    order = broker.place(1, EURO, totalQuantity=0, cashQty=11_000)
     assert order
     assert order.quantity == 10_000
     while not order.done:
-        desk.go()
+        broker.go()
     assert order.filled == 10_000
 
 
-def test_a_fraction_on_the_size_rule_is_taken(desk: Desk) -> None:
-    assert refused(desk, totalQuantity=0.5) == "1 PendingSubmit 0"
+def test_a_fraction_on_the_size_rule_is_taken(broker: Broker) -> None:
+    assert refused(broker, totalQuantity=0.5) == "1 PendingSubmit 0"
 
 
 def needed(kind: str) -> dict[str, Any]:
@@ -270,9 +272,9 @@ def needed(kind: str) -> dict[str, Any]:
     ],
     ids=lambda value: value if isinstance(value, str) else value.sec_type,
 )
-def test_exactly_the_announced_order_types_are_taken(contract: Listing, kind: str) -> None:
-    desk = Desk()
-    said = refused(desk, contract, orderType=kind, totalQuantity=1, **needed(kind))
+def test_exactly_the_announced_order_types_are_taken(contract: Contract, kind: str) -> None:
+    broker = Broker()
+    said = refused(broker, contract, orderType=kind, totalQuantity=1, **needed(kind))
     taken = kind in ORDER_TYPES[contract.sec_type]
     assert said == ("1 PendingSubmit 0" if taken else "1 error 387")
 
@@ -280,19 +282,21 @@ def test_exactly_the_announced_order_types_are_taken(contract: Listing, kind: st
 # exercise and lapse
 
 
-def instruct(desk: Desk, action: int, quantity: int = 1, *, override: bool = False) -> list[str]:
+def instruct(
+    broker: Broker, action: int, quantity: int = 1, *, override: bool = False
+) -> list[str]:
     words = Instruction(action, quantity, "", override)
-    desk.engine.exercise((1, 50), OPTION, APPLE, words, desk.at)
-    return desk.diary.take()
+    broker.engine.exercise((1, 50), OPTION, APPLE, words, broker.at)
+    return broker.diary.take()
 
 
 @pytest.fixture
-def holder(desk: Desk) -> Desk:
-    desk.ledger.trade("DU1", OPTION, 2, 5.0, 0.0, desk.at)
-    return desk
+def holder(broker: Broker) -> Broker:
+    broker.ledger.trade("DU1", OPTION, 2, 5.0, 0.0, broker.at)
+    return broker
 
 
-def test_exercise_delivers_at_the_strike_at_the_close(holder: Desk) -> None:
+def test_exercise_delivers_at_the_strike_at_the_close(holder: Broker) -> None:
     holder.price(209.9, 210.1)
     assert instruct(holder, 1) == ["50 PendingSubmit 0", "50 PreSubmitted 0"]
     holder.go(3600)
@@ -303,7 +307,7 @@ def test_exercise_delivers_at_the_strike_at_the_close(holder: Desk) -> None:
     assert account.positions[APPLE.con_id].average_cost == 200
 
 
-def test_exercise_can_be_taken_back(holder: Desk) -> None:
+def test_exercise_can_be_taken_back(holder: Broker) -> None:
     holder.price(209.9, 210.1)
     instruct(holder, 1)
     holder.engine.cancel(1, 50, holder.at)
@@ -311,7 +315,7 @@ def test_exercise_can_be_taken_back(holder: Desk) -> None:
     assert holder.ledger.accounts["DU1"].held(OPTION.con_id) == 2
 
 
-def test_a_lapsed_option_is_gone_at_its_end(holder: Desk) -> None:
+def test_a_lapsed_option_is_gone_at_its_end(holder: Broker) -> None:
     instruct(holder, 2, 2)
     holder.go(86_400)
     assert holder.ledger.accounts["DU1"].held(OPTION.con_id) == 2
@@ -329,6 +333,6 @@ def test_a_lapsed_option_is_gone_at_its_end(holder: Desk) -> None:
     ],
 )
 def test_an_instruction_that_cannot_be_is_refused(
-    holder: Desk, code: int, action: int, quantity: int, override: bool
+    holder: Broker, code: int, action: int, quantity: int, override: bool
 ) -> None:
     assert instruct(holder, action, quantity, override=override) == [f"50 error {code}"]

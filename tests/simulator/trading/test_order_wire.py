@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ib_async
 import pytest
 
-from tests.simulator.trading.desk import APPLE, terms
+from tests.simulator.trading.broker import APPLE, terms
 from tests.simulator.trading.wire import simulated
 
 if TYPE_CHECKING:

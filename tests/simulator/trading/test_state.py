@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simulator.app import Simulator, build_world
+from simulator.app import Simulator
 from simulator.options import Options
 from simulator.state import FORMAT, UnusableError, Writer, read, restore
+from simulator.world import World
 from tests.bridge.rig import SimulatorProcess
 from tests.simulator.base.raw import FRIDAY_TEN, Raw, ready, simulated, until_true
 from tests.simulator.base.test_time import place_order
@@ -119,7 +120,7 @@ async def test_what_a_client_was_told_outlasts_a_kill(tmp_path: Path) -> None:
             place(client, number, BUY if number % 3 else BELOW)
             await status_of(client, number)
             told = await client.until(3, 11, 59)
-            world = build_world(Options(start=FRIDAY_TEN))
+            world = World(Options(start=FRIDAY_TEN))
             restore(read(file.read_text(), world), world)
             book = world.book()
             assert number in {each["orderId"] for each in book["orders"]}
@@ -166,9 +167,9 @@ async def test_a_wound_clock_goes_on_ahead(tmp_path: Path) -> None:
 
 
 async def test_a_machine_whose_clock_was_set_back_does_not_turn_time_back() -> None:
-    first = build_world(Options(start=FRIDAY_TEN))
+    first = World(Options(start=FRIDAY_TEN))
     text = Writer(first).text()
-    second = build_world(Options(start=FRIDAY_TEN - 86_400))
+    second = World(Options(start=FRIDAY_TEN - 86_400))
     restore(read(text, second), second)
     assert second.clock.time() >= FRIDAY_TEN
     first.clock.close()
@@ -183,7 +184,7 @@ async def whole() -> str:
 
 async def test_damage_anywhere_is_seen() -> None:
     text = await whole()
-    world = build_world(Options(start=FRIDAY_TEN))
+    world = World(Options(start=FRIDAY_TEN))
     assert read(text, world)
     for place_ in range(0, len(text) - 2, 53):
         for wrong in (text[:place_], text[:place_] + "#" + text[place_ + 1 :]):

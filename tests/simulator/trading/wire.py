@@ -6,16 +6,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from simulator.app import Simulator
+from simulator.contracts.catalog import Catalog
+from simulator.contracts.contract import Contract
 from simulator.options import Options
 from simulator.tws.trading import Trading
-from tests.simulator.trading.desk import (
+from tests.simulator.trading.broker import (
     APPLE,
     EURO,
     FUTURE,
     INDEX,
     OPTION,
     HandMarket,
-    Listing,
     eastern,
 )
 
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 MONDAY_TEN = eastern("2026-11-23 10:00")
 
 
-class HandCatalogue:
+class HandCatalog(Catalog):
     """The handful of contracts that the tests know."""
 
-    def resolve(self, query: Query, at: float) -> Listing:
+    def resolve(self, query: Query, at: float) -> Contract:
         for listing in (APPLE, FUTURE, OPTION, INDEX, EURO):
             same = (listing.symbol, listing.sec_type) == (query.symbol, query.sec_type)
             if query.con_id == listing.con_id or same:
@@ -43,7 +44,6 @@ async def simulated(**options: object) -> AsyncIterator[tuple[Simulator, HandMar
     settings = {"port": 0, "portal_port": 0, "control_port": 0, "start": MONDAY_TEN} | options
     simulator = Simulator(Options(**settings))  # type: ignore[arg-type]
     market = HandMarket()
-    simulator.world.trading = Trading(simulator.world, market, HandCatalogue())
-    simulator.world.parts = [simulator.world.trading]
+    simulator.world.trading = Trading(simulator.world, market, HandCatalog())
     async with simulator:
         yield simulator, market

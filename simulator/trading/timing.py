@@ -1,19 +1,91 @@
-"""Conditions of an order: what the market or the clock must do before it is sent or cancelled."""
+"""When an order may trade: hours, expiry, and the conditions that it waits for.
+
+Times are seconds since the epoch.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
-from simulator.trading.hours import moment
-from simulator.trading.market import Phase
-from simulator.trading.refusal import RefusedError
+from simulator.market.market import Phase
+from simulator.trading.terms import CLOSE_TYPES, LIMIT_TYPES, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from simulator.trading.market import Contract, Market
+    from simulator.contracts.contract import Contract
+    from simulator.market.market import Market
+    from simulator.trading.order import Order
     from simulator.trading.terms import Rows
+
+EASTERN = ZoneInfo("America/New_York")
+ZONES = {"EST": EASTERN, "EDT": EASTERN, "US/Eastern": EASTERN, "UTC": ZoneInfo("UTC")}
+MOMENT = re.compile(r"(\d{8})(?:[ -]+(\d{1,2}:\d{2}(?::\d{2})?))?(?:\s+(\S+))?")
+
+
+def moment(text: str) -> float:
+    """A time as clients write it: `20261120 15:59:00 US/Eastern` or `20261120-20:59:00` (UTC).
+
+    Raises:
+        RefusedError: 10310 style refusal, when it is not one.
+    """
+    found = MOMENT.fullmatch(text.strip())
+    try:
+        if found is None:
+            raise ValueError(text)
+        clock = found[2] or "23:59:59"
+        shape = "%Y%m%d%H:%M:%S" if clock.count(":") == 2 else "%Y%m%d%H:%M"
+        dashed = "-" in text[:10]
+        zone = ZoneInfo("UTC") if dashed else _zone(found[3])
+        return datetime.strptime(found[1] + clock, shape).replace(tzinfo=zone).timestamp()
+    except (ValueError, KeyError, OSError):
+        raise RefusedError(
+            391, "The time or time-zone is invalid. The correct format is hh:mm:ss xxx."
+        ) from None
+
+
+def _zone(name: str | None) -> ZoneInfo:
+    return EASTERN if not name else ZONES.get(name) or ZoneInfo(name)
+
+
+def set_times(order: Order, market: Market, at: float) -> None:
+    """Work out from when to when an order lives, and its auction if it waits for one.
+
+    Raises:
+        RefusedError: a time of the order's own cannot be read.
+    """
+    terms, contract = order.terms, order.contract
+    order.active_from = moment(terms.good_after) if terms.good_after else 0.0
+    begin = max(at, order.active_from)
+    order.auction_at = None
+    order.expires_at = None
+    if terms.tif == "OPG":
+        order.auction_at = market.next_open(contract, begin)
+    elif terms.order_type in CLOSE_TYPES:
+        order.auction_at = market.next_close(contract, begin)
+    elif terms.tif == "GTD":
+        order.expires_at = moment(terms.good_till)
+    elif terms.tif != "GTC":
+        order.expires_at = market.day_end(contract, begin, outside=terms.outside_rth)
+
+
+def may_trade(order: Order, market: Market, at: float) -> bool:
+    """Whether the market takes the order at this moment."""
+    phase = market.phase(order.contract, at)
+    if phase is Phase.REGULAR:
+        return True
+    extended = order.terms.outside_rth and order.terms.order_type in LIMIT_TYPES
+    return phase is Phase.EXTENDED and extended
+
+
+def eastern(at: float, shape: str = "%Y%m%d %H:%M:%S") -> str:
+    """A time as the gateway writes it, with its time zone."""
+    return datetime.fromtimestamp(at, EASTERN).strftime(shape) + " US/Eastern"
+
 
 PRICE, TIME = "1", "3"
 BID_ASK, MIDDLE = 4, 8
@@ -48,7 +120,7 @@ class Condition:
         return price >= self.value if self.above else price <= self.value
 
 
-def read(rows: Rows, find: Callable[[int, str], Contract]) -> tuple[Condition, ...]:
+def read_conditions(rows: Rows, find: Callable[[int, str], Contract]) -> tuple[Condition, ...]:
     """Take the conditions of a placeOrder.
 
     Args:

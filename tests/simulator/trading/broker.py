@@ -6,53 +6,50 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from simulator.account.ledger import Ledger
+from simulator.contracts.contract import Contract, legs_of
+from simulator.market.market import Market, Phase, Quote, combined_quote
 from simulator.trading.engine import Engine
-from simulator.trading.hours import EASTERN
-from simulator.trading.identifiers import Identifiers
-from simulator.trading.market import Contract, Phase, Quote
+from simulator.trading.ledger import Ledger
+from simulator.trading.order import Identifiers
 from simulator.trading.terms import Terms
+from simulator.trading.timing import EASTERN
 
 if TYPE_CHECKING:
-    from simulator.account.margin import Preview
+    from simulator.trading.ledger import Preview
     from simulator.trading.order import Execution, Order
 
 
-@dataclass(frozen=True)
-class Listing:
-    con_id: int = 265598
-    symbol: str = "AAPL"
-    sec_type: str = "STK"
-    expiry: str = ""
-    strike: float = 0.0
-    right: str = ""
-    multiplier: str = ""
-    exchange: str = "SMART"
-    primary_exchange: str = "NASDAQ"
-    currency: str = "USD"
-    local_symbol: str = "AAPL"
-    trading_class: str = "NMS"
-    min_tick: float = 0.01
-
-
-APPLE = Listing()
-FUTURE = Listing(495512552, "ES", "FUT", "20261218", multiplier="50", exchange="CME", min_tick=0.25)
-OPTION = Listing(700000001, "AAPL", "OPT", "20261218", 200.0, "C", "100", trading_class="AAPL")
-INDEX = Listing(416904, "SPX", "IND", exchange="CBOE")
-EURO = Listing(12087792, "EUR", "CASH", exchange="IDEALPRO", min_tick=0.00005)
+APPLE = Contract(
+    265598, "AAPL", "STK", primary_exchange="NASDAQ", local_symbol="AAPL", trading_class="NMS"
+)
+FUTURE = Contract(
+    *(495512552, "ES", "FUT", "USD", "CME"), expiry="20261218", multiplier="50", min_tick=0.25
+)
+OPTION = Contract(
+    *(700000001, "AAPL", "OPT"),
+    trading_class="AAPL",
+    expiry="20261218",
+    strike=200.0,
+    right="C",
+    multiplier="100",
+)
+INDEX = Contract(416904, "SPX", "IND", exchange="CBOE")
+EURO = Contract(12087792, "EUR", "CASH", exchange="IDEALPRO", min_tick=0.00005)
 
 
 def eastern(text: str) -> float:
     return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=EASTERN).timestamp()
 
 
-class HandMarket:
+class HandMarket(Market):
     """Regular hours 09:30-16:00, extended 04:00-20:00, Monday to Friday."""
 
     def __init__(self) -> None:
         self.quotes: dict[int, Quote] = {}
 
     def quote(self, contract: Contract, at: float) -> Quote:
+        if legs_of(contract):
+            return combined_quote(self, contract, at)
         return self.quotes.get(contract.con_id, Quote(99.99, 100.01, 100.0, 1000, 1000))
 
     def phase(self, contract: Contract, at: float) -> Phase:
@@ -133,7 +130,7 @@ def terms(**sent: Any) -> Terms:
     return Terms.read(values)
 
 
-class Desk:
+class Broker:
     """Client 1 at a broker, on a Monday at ten."""
 
     def __init__(self, accounts: tuple[str, ...] = ("DU1",)) -> None:

@@ -1,1 +1,0 @@
-"""What the accounts are worth: cash, positions, profit and loss, margin."""
