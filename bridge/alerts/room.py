@@ -89,7 +89,7 @@ def _conditions(services: Services, desk: AlertDesk) -> Callable[[], Coroutine[N
     environment = services.environment
     watch = ConditionWatch(
         desk,
-        services[TwsSession].link,
+        services[TwsSession].context,
         services.clock,
         lost_seconds=environment.alert_lost_minutes * 60.0,
         journal=services.journal,
