@@ -29,7 +29,7 @@ from bridge.model import (
     OrderStatus,
     Unreadable,
 )
-from bridge.orders import identity, lifecycle
+from bridge.orders import lifecycle, order_ids
 from bridge.orders.lifecycle import Happening
 from bridge.store import audit, commissions, executions, order_events, orders, quarantine
 from bridge.store.audit import AuditEntry
@@ -195,7 +195,7 @@ class MessageApplier:
 
     def _adopt(self, contract: Contract, order: Order) -> OrderRecord | None:
         """Takes an order of this bridge's over that the journal does not know; None: not ours."""
-        digest = identity.digest_of(order.order_ref)
+        digest = order_ids.digest_of(order.order_ref)
         if digest is None or order.client_id != self._client_id or order.order_id <= 0:
             return None
         record = lifecycle.adopted(self._now, digest, contract, order)

@@ -22,7 +22,7 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
-from bridge.orders import identity
+from bridge.orders import order_ids
 from bridge.orders.apply_messages import (
     Applied,
     Message,
@@ -127,7 +127,7 @@ class OrderJournal:
             reference = message.order.order_ref
         elif isinstance(message, Execution):
             reference = message.order_ref
-        ours = reference and identity.digest_of(reference) is not None
+        ours = reference and order_ids.digest_of(reference) is not None
         if ours and len(self.listed) < _MOST_LISTED:
             self.listed.add(reference)
 

@@ -20,7 +20,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from bridge.model import Contract, OpenOrder, Order, OrderStatus
-from bridge.orders import identity
+from bridge.orders import order_ids
 from bridge.orders.legs import CHANGEABLE, same, same_moment
 from bridge.store.order_status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
@@ -159,7 +159,7 @@ def _apply(record: OrderRecord, happening: Happening) -> OrderRecord:
 
 def adopted(now: datetime, digest: str, contract: Contract, order: Order) -> OrderRecord:
     """An order of this bridge's that only the broker knows; `digest` is what is left of its key."""
-    order_id = identity.new_id(now)
+    order_id = order_ids.new_id(now)
     price = order.limit_price or order.stop_price or 0.0
     multiplier = float(contract.multiplier) if contract.multiplier.isdecimal() else 1.0
     return OrderRecord(

@@ -34,9 +34,8 @@ from bridge.orders.legs import CHANGEABLE, changed, named, order_type, same
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Settled
 from bridge.orders.other_clients import perm_id_of
 from bridge.orders.prepare import Prepared
-from bridge.orders.request import ChangeRequest
+from bridge.orders.request import ChangeRequest, number_problem, text_problem
 from bridge.orders.risk import violations
-from bridge.orders.shape import number_problem, text_problem
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.word import BrokersWord
 from bridge.orders.worker import Tools, Worker

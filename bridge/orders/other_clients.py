@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 
 from bridge.auditing import Caller
 from bridge.model import OpenOrder, OrderStatus
-from bridge.orders import identity
+from bridge.orders import order_ids
 from bridge.orders.errors import (
     ChangeRejectedError,
     KeyBoundError,
@@ -121,7 +121,7 @@ class OtherClientsOrders(Worker):
     def _is_ours(self, listed: OpenOrder) -> bool:
         """Whether it is in the journal, or will be as soon as what is listed has been applied."""
         order = listed.order
-        if order.client_id == self._gateway.client_id and identity.digest_of(order.order_ref):
+        if order.client_id == self._gateway.client_id and order_ids.digest_of(order.order_ref):
             return True
         return any(
             record.perm_id == order.perm_id or record.order_ref == order.order_ref

@@ -20,10 +20,9 @@ from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.legs import Leg, legs
 from bridge.orders.reference import References
-from bridge.orders.request import OrderRequest
+from bridge.orders.request import OrderRequest, contradictions
 from bridge.orders.risk_context import Reference, RiskContext
 from bridge.orders.rules import TradingRules
-from bridge.orders.shape import violations as shape_violations
 from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
 from bridge.store.keys import UNBOUND, KeyBounds
@@ -99,14 +98,14 @@ class Preparer:
             OrderRefusedByRulesError: its fields contradict each other, or the contract.
             UnknownContractError, AmbiguousContractError: not exactly one contract fits.
         """
-        found = shape_violations(request)
+        found = contradictions(request)
         if found:
             raise OrderRefusedByRulesError(found)
         details = await self._contracts.named(contract_of(request))
         if request.sec_type is None:  # some rules of the shape go by the kind, known only now
             kind: Any = details.contract.sec_type
             request = structs.replace(request, sec_type=kind)
-            if found := shape_violations(request):
+            if found := contradictions(request):
                 raise OrderRefusedByRulesError(found)
         ladder, reference = await self._surroundings_of(details)
         made = legs(request, self._account(request), ladder)

@@ -37,9 +37,9 @@ from bridge.orders.halt import Halt, HaltSwitch
 from bridge.orders.journal import OrderJournal
 from bridge.orders.lifecycle import ChangeUnanswered, Missing, NotSent
 from bridge.orders.modify import CancelResult, OrderModifier
+from bridge.orders.order_ids import NumberSequence
 from bridge.orders.rules import TradingRules
 from bridge.orders.sender import OrderSender
-from bridge.orders.sequence import NumberSequence
 from bridge.store import Database, orders
 from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord

@@ -10,8 +10,8 @@ from typing import Final
 
 from bridge.market.exchange_time import days_to_expiration, exchange_zone, is_open
 from bridge.orders.errors import Violation
+from bridge.orders.request import exits_beside
 from bridge.orders.risk_context import RiskContext
-from bridge.orders.shape import exits_beside
 from bridge.orders.ticks import increment_at, is_multiple, on_tick, to_tick
 
 _WITH_A_LIMIT: Final = {

@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 from bridge.auditing import Trail, note_sending
 from bridge.errors import BridgeError
 from bridge.model import Contract, Order, OrderState
-from bridge.orders import identity
+from bridge.orders import order_ids
 from bridge.orders.apply_messages import Own
 from bridge.orders.errors import (
     OrderListedError,
@@ -31,7 +31,7 @@ from bridge.orders.exposure import Working, held, of_order, reduces
 from bridge.orders.halt import halted, stored
 from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent
-from bridge.orders.numbers import OrderNumbers
+from bridge.orders.order_ids import OrderNumbers
 from bridge.orders.prepare import Prepared
 from bridge.orders.risk import violations
 from bridge.orders.worker import Tools, Worker
@@ -232,11 +232,11 @@ class OrderSender(Worker):
         api_key_id: str,
     ) -> list[OrderRecord]:
         now = self._clock.now()
-        group_id = identity.new_id(now)
+        group_id = order_ids.new_id(now)
         entry_number = numbered[0][0]
         made = []
         for index, (number, contract, leg) in enumerate(numbered):
-            reference = identity.order_ref(claim.key_digest, index, attempt)
+            reference = order_ids.order_ref(claim.key_digest, index, attempt)
             parented = leg.role in {"take-profit", "stop-loss"}
             terms = structs.replace(
                 leg.order,

@@ -20,7 +20,7 @@ import structlog
 from msgspec import Struct, structs
 
 from bridge.auditing import Caller, Trail
-from bridge.orders import answers, identity
+from bridge.orders import answers, order_ids
 from bridge.orders.answers import Answer
 from bridge.orders.errors import (
     KeyRequiredError,
@@ -98,9 +98,11 @@ class OrderSubmitter(Worker):
         body: tuple[str, Any],
         trail: Trail,
     ) -> Placed:
-        digest = identity.key_digest(self._checked_key(key))
+        digest = order_ids.key_digest(self._checked_key(key))
         claim = KeyRecord(
-            key_digest=digest, body_digest=identity.body_digest(*body), created_at=self._clock.now()
+            key_digest=digest,
+            body_digest=order_ids.body_digest(*body),
+            created_at=self._clock.now(),
         )
         earlier = await self._repeated(claim, trail)
         if earlier is not None:
@@ -138,7 +140,7 @@ class OrderSubmitter(Worker):
         if key is None or not key.strip():
             if self._rules.require_idempotency_key:
                 raise KeyRequiredError("an order needs an Idempotency-Key")
-            return identity.unnamed_key()
+            return order_ids.unnamed_key()
         if len(key) > _LONGEST_KEY or not key.isprintable():
             raise KeyRequiredError(
                 f"an Idempotency-Key has at most {_LONGEST_KEY} plain characters"
@@ -153,7 +155,7 @@ class OrderSubmitter(Worker):
         )
         if oca_type is None:
             return prepared
-        group = f"gw-{identity.unnamed_key()[-16:]}"
+        group = f"gw-{order_ids.unnamed_key()[-16:]}"
         return [
             structs.replace(
                 each, legs=tuple(one_cancels_all(leg, group, oca_type) for leg in each.legs)
@@ -165,7 +167,7 @@ class OrderSubmitter(Worker):
 
     async def _repeated(self, claim: KeyRecord, trail: Trail) -> Answer | None:
         """What to answer when the key has been used; None when the order may be sent (again)."""
-        beginning = identity.beginning(claim.key_digest)
+        beginning = order_ids.beginning(claim.key_digest)
         known, records, adopted = await self._database.read(
             lambda connection: (
                 idempotency.get(connection, claim.key_digest),

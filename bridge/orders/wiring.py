@@ -22,14 +22,13 @@ from bridge.orders.halt import JOURNAL, HaltSwitch
 from bridge.orders.journal import OrderJournal
 from bridge.orders.journal_service import JournalService
 from bridge.orders.modify import OrderModifier
-from bridge.orders.numbers import OrderNumbers
+from bridge.orders.order_ids import NumberSequence, OrderNumbers
 from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.prepare import Preparer
 from bridge.orders.reconcile import Reconciler
 from bridge.orders.reference import DeskReferences
 from bridge.orders.rules import TradingRules, load
 from bridge.orders.sender import OrderSender
-from bridge.orders.sequence import NumberSequence
 from bridge.orders.service import OrderService
 from bridge.orders.silence import SilenceWatch
 from bridge.orders.submit import OrderSubmitter

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 
-from bridge.orders.identity import key_digest, order_ref
+from bridge.orders.order_ids import key_digest, order_ref
 from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
 
 RULES = {

@@ -33,7 +33,7 @@ async def test_killed_at_random_moments_nothing_is_sent_twice_and_nothing_is_los
     killer = Killer(tmp_path / "bridge", simulator, chance)
     flows = make_flows(FLOWS, chance)
     clients = Clients(killer.bridge.url, AT_ONCE)
-    # The first number of all proves nothing about orders that were lost: see orders/sequence.py.
+    # The first number of all proves nothing about orders that were lost: see orders/order_ids.py.
     flows.append(Flow(FLOWS, RESTING, "", f"first-{chance.random()}"))
     await clients.carry_out(flows[-1])
     stop = asyncio.Event()

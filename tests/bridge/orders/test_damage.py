@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.orders.errors import TradingHaltedError
-from bridge.orders.identity import key_digest
+from bridge.orders.order_ids import key_digest
 from bridge.store import DamagedRowError
 from bridge.store.executions import Query
 from tests.bridge.orders.fake_broker import FakeBroker

@@ -266,7 +266,7 @@ async def test_killed_at_each_named_point_the_books_agree(tmp_path: Path, lot: i
     halter = Halter(lives.bridge.url, simulator)
     begun = time.monotonic()
     try:
-        # The first number of all proves nothing about lost orders: see orders/sequence.py.
+        # The first number of all proves nothing about lost orders: see orders/order_ids.py.
         first = Flow(0, RESTING, "", f"first-{chance.random()}")
         await clients.carry_out(first)
         plan = _plan(_lots()[lot], chance)

@@ -17,7 +17,7 @@ from bridge.orders.errors import (
     OrderRejectedError,
     TradingHaltedError,
 )
-from bridge.orders.identity import body_digest, key_digest
+from bridge.orders.order_ids import body_digest, key_digest
 from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
 from bridge.orders.views import OrderGroup
 from bridge.store import idempotency, orders

@@ -2,8 +2,7 @@ from typing import Any
 
 import pytest
 
-from bridge.orders.request import Bracket, OrderRequest, StopLoss, TakeProfit
-from bridge.orders.shape import violations
+from bridge.orders.request import Bracket, OrderRequest, StopLoss, TakeProfit, contradictions
 
 
 def _request(**changes: Any) -> OrderRequest:
@@ -27,7 +26,7 @@ OPTION = {"sec_type": "OPT", "strike": 200.0, "right": "C", "expiration": "20260
     ],
 )
 def test_sound_requests(request_: OrderRequest) -> None:
-    assert violations(request_) == []
+    assert contradictions(request_) == []
 
 
 @pytest.mark.parametrize(
@@ -85,11 +84,11 @@ def test_sound_requests(request_: OrderRequest) -> None:
     ],
 )
 def test_contradictions(changes: dict[str, Any], found: set[tuple[str, str]]) -> None:
-    assert {(each.code, each.field) for each in violations(_request(**changes))} >= found
+    assert {(each.code, each.field) for each in contradictions(_request(**changes))} >= found
 
 
 def test_everything_wrong_is_said_at_once() -> None:
-    found = violations(_request(symbol="", quantity=-1, order_type="LMT", sec_type="OPT"))
+    found = contradictions(_request(symbol="", quantity=-1, order_type="LMT", sec_type="OPT"))
     assert {each.field for each in found} == {
         "symbol",
         "quantity",
@@ -113,7 +112,7 @@ def test_a_bracket_lies_around_its_entry(
     action: str, gain: float, loss: float, wrong: set[str]
 ) -> None:
     bracket = Bracket(take_profit=TakeProfit(limit_price=gain), stop_loss=StopLoss(stop_price=loss))
-    found = violations(
+    found = contradictions(
         _request(action=action, order_type="LMT", limit_price=100.0, bracket=bracket)
     )
     assert {each.field for each in found} == wrong
