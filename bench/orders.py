@@ -19,7 +19,7 @@ from bench.rig.http_client import HttpClient
 from bench.rig.processes import bridge, free_port, quantile, simulator
 from bridge.model import Contract, Execution
 from bridge.store import Database, executions
-from bridge.store.times import from_milliseconds
+from bridge.store.rows import from_milliseconds
 
 ORDERS, APART = 60, 0.1
 EXECUTIONS, PAGES = 1_000_000, 200

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -360,3 +360,12 @@ class OptionTick(Struct, rename="camel", frozen=True):
 
 
 Tick = PriceTick | SizeTick | ValueTick | OptionTick
+
+
+class ConnectionEvent(Struct, rename="camel", frozen=True, kw_only=True):
+    """Something that happened to the connection: a short stable word, and what explains it."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    detail: dict[str, Any]

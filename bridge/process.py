@@ -16,12 +16,12 @@ from bridge.api.keys import KeyRing
 from bridge.auditing import Auditor
 from bridge.clock import SystemClock, TimerClock
 from bridge.environment import Environment
-from bridge.keeper import JournalKeeper
 from bridge.services import Services
 from bridge.store import Database
+from bridge.store.diagnostics import DiagnosticsJournal
 from bridge.store.urgent import Urgent
-from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession
+from bridge.tws.target import Target
 
 STOP_SECONDS = 1.5  # for each room; all of SIGTERM's five seconds is more than enough
 log = structlog.get_logger(__name__)
@@ -99,9 +99,9 @@ class Bridge:
         )
         urgent = services.provide(Urgent, Urgent(database, services.journal))
         services.provide(Auditor, Auditor(urgent, self._clock))
-        keeper = services.provide(JournalKeeper, JournalKeeper(database))
-        services.on_stop(keeper.stop)
-        await keeper.restore(session.context.diagnostics)
+        diagnostics = DiagnosticsJournal(database)
+        services.on_stop(diagnostics.stop)
+        session.link.diagnostics.restore(diagnostics, *await diagnostics.start())
         await keys.load()
         if keys.empty:
             log.warning(
@@ -113,7 +113,7 @@ class Bridge:
         for hook in services.start_hooks:
             await hook()
         services.on_stop(session.stop)
-        session.context.diagnostics.note("bridge-started", library=session.library)
+        session.link.diagnostics.note("bridge-started", library=session.library)
         await session.start()
         # What is loaded by now stays: looking through it again and again for garbage only pauses
         # every stream for tens of milliseconds.

@@ -1,20 +1,20 @@
-"""The desk that the environment asks for; apart, so that a command loads no more than it needs."""
+"""The alerts that the environment asks for; apart, so that a command loads only what it needs."""
 
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.desk import AlertDesk
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.sender import Sender
+from bridge.alerts.service import AlertService
 from bridge.clock import Clock
 from bridge.environment import Environment, EnvironmentProblem
 
 
-def desk_of(
+def alerts_of(
     environment: Environment, clock: Clock, registry: CollectorRegistry
-) -> AlertDesk | None:
-    """The desk that the environment asks for; None without an address file.
+) -> AlertService | None:
+    """The alerts that the environment asks for; None without an address file.
 
     Raises:
         EnvironmentProblem: an event in the list is none.
@@ -27,7 +27,7 @@ def desk_of(
     except ValueError as error:
         known = ", ".join(kind.value for kind in AlertKind)
         raise EnvironmentProblem("BRIDGE_ALERT_EVENTS", str(error), f"use {known}") from None
-    return AlertDesk(
+    return AlertService(
         Sender(environment.alerts_file),
         clock,
         registry,

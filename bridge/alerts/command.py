@@ -15,7 +15,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from bridge import logs
-from bridge.alerts.building import desk_of
+from bridge.alerts.building import alerts_of
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.sender import Delivery
 from bridge.clock import SystemClock
@@ -51,12 +51,12 @@ def run(arguments: Sequence[str], environment: Environment) -> int:
 
 
 async def _send(environment: Environment, kind: AlertKind) -> list[Delivery]:
-    desk = desk_of(environment, SystemClock(), CollectorRegistry())
-    if desk is None:
+    alerts = alerts_of(environment, SystemClock(), CollectorRegistry())
+    if alerts is None:
         return []
     if kind is AlertKind.TEST:
-        return await desk.test()
-    return await desk.send_now(kind, sys.stdin.read(LONGEST).strip())
+        return await alerts.test()
+    return await alerts.send_now(kind, sys.stdin.read(LONGEST).strip())
 
 
 def _failed(message: str, hint: str) -> int:

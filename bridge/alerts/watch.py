@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bridge.alerts.desk import AlertDesk
 from bridge.alerts.kinds import AlertKind
+from bridge.alerts.service import AlertService
 from bridge.clock import Clock
-from bridge.login import words
+from bridge.login import states
 from bridge.login.model import Login
 from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
 from bridge.store.condition import JournalCondition
 from bridge.tws import advice
-from bridge.tws.connection_context import ConnectionContext
-from bridge.tws.connection_state import ConnectionState, can_trade
+from bridge.tws.link import Link
+from bridge.tws.machine import can_trade
+from bridge.tws.state import ConnectionState
 
 PortalLook = Callable[[], SessionView]
 LOOK_SECONDS: Final = 5.0
@@ -29,7 +30,7 @@ HELD_KINDS: Final = {
     "bad-credentials": AlertKind.BAD_CREDENTIALS,
     "account-locked": AlertKind.LOGIN_LOCKED,
 }
-UNDER_WAY: Final = (words.STARTING, words.LOGGING_IN, words.RESTARTING, words.UNKNOWN)
+UNDER_WAY: Final = (states.STARTING, states.LOGGING_IN, states.RESTARTING, states.UNKNOWN)
 """States that lead to another one soon: what was told stays told until then."""
 
 
@@ -37,8 +38,8 @@ class ConditionWatch:
     """Compares what is known with what a person has to know.
 
     Args:
-        desk: told of conditions.
-        context: the state of the TWS session.
+        alerts: told of conditions.
+        link: the state of the TWS session.
         clock: counts how long the connection has been lost.
         lost_seconds: after this long without a connection it is told.
         journal: whether what has to be kept can be kept.
@@ -46,15 +47,15 @@ class ConditionWatch:
 
     def __init__(
         self,
-        desk: AlertDesk,
-        context: ConnectionContext,
+        alerts: AlertService,
+        link: Link,
         clock: Clock,
         *,
         lost_seconds: float,
         journal: JournalCondition | None = None,
     ) -> None:
-        self._desk = desk
-        self._context = context
+        self._alerts = alerts
+        self._link = link
         self._clock = clock
         self._lost_seconds = lost_seconds
         self._journal = journal or JournalCondition()
@@ -72,67 +73,67 @@ class ConditionWatch:
         self._look_at_login()
         self._look_at_portal(portal)
         self._look_at_journal()
-        if self._context.clock_is_off:
-            self._desk.raised(AlertKind.CLOCK, f"Orders go on, but {self._context.clock_words()}.")
+        if self._link.clock_is_off:
+            self._alerts.raised(AlertKind.CLOCK, f"Orders go on, but {self._link.clock_words()}.")
         else:
-            self._desk.cleared(AlertKind.CLOCK)
+            self._alerts.cleared(AlertKind.CLOCK)
 
     def _look_at_journal(self) -> None:
         trouble = self._journal.trouble or self._journal.not_accepted
         if trouble is None:
-            self._desk.cleared(AlertKind.JOURNAL)
+            self._alerts.cleared(AlertKind.JOURNAL)
         else:
             body = f"No order is placed: {trouble.what}.\n\n{trouble.next_step}"
-            self._desk.raised(AlertKind.JOURNAL, body)
+            self._alerts.raised(AlertKind.JOURNAL, body)
 
     def _look_at_connection(self) -> None:
-        context, now = self._context, self._clock.monotonic()
-        if can_trade(context.status.facts):
+        link, now = self._link, self._clock.monotonic()
+        if can_trade(link.machine.facts):
             self._lost_since = None
-            self._desk.cleared(AlertKind.CONNECTION_LOST)
+            self._alerts.cleared(AlertKind.CONNECTION_LOST)
             return
         if self._lost_since is None:
             self._lost_since = now
         lost = now - self._lost_since
         # A planned restart is no alarm, unless it is still going on after its time.
-        if lost >= self._lost_seconds and not context.expected_now():
-            what = f"For {lost / 60:.0f} minutes: {advice.explain(context)}."
-            self._desk.raised(AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(context)}")
+        if lost >= self._lost_seconds and not link.expected_now():
+            what = f"For {lost / 60:.0f} minutes: {advice.explain(link)}."
+            self._alerts.raised(AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(link)}")
 
     def _look_at_login(self) -> None:
         """Good news is only told when the gateway is logged in, not when it waits no longer."""
-        login = self._context.login()
+        login = self._link.login()
         if login is None:
             self._look_without_file()
             return
         holds = _condition(login)
         for kind in LOGIN_KINDS:
             if kind is holds:
-                self._desk.raised(kind, advice.of_login(login))
-            elif login.state == words.LOGGED_IN:
-                self._desk.cleared(kind)
+                self._alerts.raised(kind, advice.of_login(login))
+            elif login.state == states.LOGGED_IN:
+                self._alerts.cleared(kind)
             elif holds is not None or login.state not in UNDER_WAY:
-                self._desk.forgotten(kind)
+                self._alerts.forgotten(kind)
 
     def _look_without_file(self) -> None:
-        if self._context.status.state is ConnectionState.WAITING_FOR_2FA:
-            self._desk.raised(AlertKind.WAITING_2FA, advice.next_action(self._context))
+        if self._link.machine.state is ConnectionState.WAITING_FOR_2FA:
+            self._alerts.raised(AlertKind.WAITING_2FA, advice.next_action(self._link))
         else:
-            self._desk.cleared(AlertKind.WAITING_2FA)
+            self._alerts.cleared(AlertKind.WAITING_2FA)
 
     def _look_at_portal(self, portal: SessionView) -> None:
         if portal.state is PortalState.LOGIN_REQUIRED:
-            self._desk.raised(
+            self._alerts.raised(
                 AlertKind.PORTAL_LOGIN, f"{portal.next_action}: {portal.login_url or ''}"
             )
         elif portal.state in {PortalState.CONNECTED, PortalState.OFF}:
-            self._desk.cleared(AlertKind.PORTAL_LOGIN)
+            self._alerts.cleared(AlertKind.PORTAL_LOGIN)
 
 
 def _condition(login: Login) -> AlertKind | None:
     """What a person has to know of a login."""
-    if login.state == words.WAITING_2FA:
+    if login.state == states.WAITING_2FA:
         return AlertKind.WAITING_2FA
-    if login.state == words.HELD:
+    if login.state == states.HELD:
         return HELD_KINDS.get(login.code or "", AlertKind.LOGIN_BLOCKED)
-    return AlertKind.LOGIN_BLOCKED if login.state == words.BLOCKED else None
+    return AlertKind.LOGIN_BLOCKED if login.state == states.BLOCKED else None

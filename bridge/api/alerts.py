@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from bridge.alerts.desk import AlertDesk
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.sender import Delivery
+from bridge.alerts.service import AlertService
 from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Answer, Body
 from bridge.api.scopes import Scope
@@ -42,10 +42,10 @@ class Told(Answer):
 OFF = {404: "no address file is given"}
 
 
-def desk_of(services: Services) -> AlertDesk:
-    """The desk; an error when alerts are off."""
+def alerts_of(services: Services) -> AlertService:
+    """The alerts; an error when alerts are off."""
     try:
-        return services[AlertDesk]
+        return services[AlertService]
     except LookupError:
         raise NotFoundError(
             "no address file is given",
@@ -59,11 +59,11 @@ def desk_of(services: Services) -> AlertDesk:
 )
 async def tell(call: Call[None, Occasion]) -> Told:
     """Tells people of something that happened outside the bridge, within the usual limits."""
-    desk = desk_of(call.services)
-    return Told(told=desk.tell(AlertKind(call.body.event), call.body.text))
+    alerts = alerts_of(call.services)
+    return Told(told=alerts.tell(AlertKind(call.body.event), call.body.text))
 
 
 @routes.post("/alerts/test", answer=TestResult, scope=Scope.ADMIN, statuses=OFF)
 async def send_test(call: Call[None, None]) -> TestResult:
     """Sends a test message to every service of the address file, and says which took it."""
-    return TestResult(services=await desk_of(call.services).test())
+    return TestResult(services=await alerts_of(call.services).test())

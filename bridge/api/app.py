@@ -17,8 +17,8 @@ from bridge import __version__
 from bridge.api import docs_page, openapi
 from bridge.api.dispatch import PathEndpoint, failed
 from bridge.api.fixed_paths import FixedPaths
-from bridge.api.gate import Gate
 from bridge.api.metrics import HttpMetrics, SessionCollector
+from bridge.api.middleware import Gate
 from bridge.api.routing import Call, RouteTable, WebSocketHandler
 from bridge.api.routing import Route as Operation
 from bridge.api.schema import IDEMPOTENCY_KEY
@@ -52,7 +52,7 @@ def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
     routes += [_Route(path, endpoints.pop(path)) for path in with_parameters]
     router = Starlette(routes=routes, exception_handlers={404: _not_found})
     router.router.redirect_slashes = False  # a redirect would have the key sent twice
-    services.metrics.register(SessionCollector(services[TwsSession].context))
+    services.metrics.register(SessionCollector(services[TwsSession].link))
     environment = services.environment
     return Gate(
         FixedPaths(router, endpoints),

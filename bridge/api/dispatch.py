@@ -18,8 +18,8 @@ from bridge import auditing
 from bridge.api import problems
 from bridge.api.auth import address_of, authenticate
 from bridge.api.errors import MethodNotAllowedError, StoppingError, TooManyPendingError
-from bridge.api.gate import is_always
 from bridge.api.key_file import SHORTEST
+from bridge.api.middleware import is_always
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
 from bridge.auditing import Auditor, Caller

@@ -84,10 +84,10 @@ async def faults(call: Call[None, None]) -> FaultList:
 )
 async def start_fault(call: Call[None, Fault]) -> FaultList:
     """Starts a fault of the simulator."""
-    wish: dict[str, Any] = {"fault": call.body.fault}
+    fault: dict[str, Any] = {"fault": call.body.fault}
     if call.body.seconds is not None:
-        wish["seconds"] = call.body.seconds
-    await simulator.ask(call.services.environment.simulator_url, "POST", "/faults", wish)
+        fault["seconds"] = call.body.seconds
+    await simulator.ask(call.services.environment.simulator_url, "POST", "/faults", fault)
     return await _list(call)
 
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 from bridge.api.routing import Call, Reply, RouteTable
 from bridge.api.schema import Params
 from bridge.api.scopes import Scope
-from bridge.portal.desk import PortalDesk
+from bridge.portal.service import PortalService
 from bridge.portal.view import SessionView
 
 routes = RouteTable("portal", gateway=True)
@@ -74,8 +74,8 @@ async def session(call: Call[SessionParams, None]) -> SessionView:
     session again on the way. Answers within five seconds, with `state` `off` when no Client Portal
     is configured.
     """
-    desk = call.services[PortalDesk]
-    return await desk.session() if call.params.check else desk.last_seen()
+    portal = call.services[PortalService]
+    return await portal.session() if call.params.check else portal.last_seen()
 
 
 @routes.post(
@@ -92,7 +92,7 @@ async def recover(call: Call[RecoveryParams, None]) -> SessionView:
     However many ask at once, one attempt is made. 409 while another login holds the session and
     `compete` was not given, 503 when a person has to log in or the gateway does not answer.
     """
-    return await call.services[PortalDesk].recover(compete=call.params.compete)
+    return await call.services[PortalService].recover(compete=call.params.compete)
 
 
 @routes.get(
@@ -109,4 +109,4 @@ async def pass_through(call: Call[PassThroughParams, None]) -> Reply:
     API's own JSON.
     """
     path = "/" + call.params.path
-    return Reply(await call.services[PortalDesk].fetch(path, call.params.query()))
+    return Reply(await call.services[PortalService].fetch(path, call.params.query()))

@@ -10,7 +10,6 @@ from msgspec import UNSET, Meta, UnsetType
 from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Body, Params
 from bridge.api.scopes import Scope
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.probe import ProbeReport
 from bridge.settings.profile import (
     SECRET_FIELDS,
@@ -21,7 +20,8 @@ from bridge.settings.profile import (
     Port,
     ProfileName,
 )
-from bridge.settings.trial import TrialDesk
+from bridge.settings.service import SettingsService
+from bridge.settings.trial import TrialService
 from bridge.settings.views import RotationView, SettingsView, view
 
 routes = RouteTable("settings")
@@ -122,8 +122,8 @@ _PROFILES = {
 @routes.get("/connection/settings", params=ProfileParams, answer=SettingsView, statuses=_PROFILES)
 async def show(call: Call[ProfileParams, None]) -> SettingsView:
     """The settings in use, or a stored profile; secrets are never told."""
-    desk = call.services[SettingsDesk]
-    return view(await desk.show(call.params.profile), await desk.names())
+    settings = call.services[SettingsService]
+    return view(await settings.show(call.params.profile), await settings.names())
 
 
 @routes.put(
@@ -140,10 +140,10 @@ async def change(call: Call[None, SettingsBody]) -> SettingsView:
     Fields that are left out stay as they are. The first profile that is stored becomes active;
     later ones with `active`. Nothing is stored when a field is wrong.
     """
-    desk, body = call.services[SettingsDesk], call.body
-    name = body.profile or (await desk.show()).name
-    state = await desk.put(name, body.changes(), body.secrets(), active=body.active)
-    return view(state, await desk.names())
+    settings, body = call.services[SettingsService], call.body
+    name = body.profile or (await settings.show()).name
+    state = await settings.put(name, body.changes(), body.secrets(), active=body.active)
+    return view(state, await settings.names())
 
 
 @routes.delete(
@@ -157,13 +157,13 @@ async def change(call: Call[None, SettingsBody]) -> SettingsView:
 )
 async def remove(call: Call[RemovalParams, None]) -> None:
     """Forgets a profile that is not the active one."""
-    await call.services[SettingsDesk].remove(call.params.profile)
+    await call.services[SettingsService].remove(call.params.profile)
 
 
 @routes.post("/connection/settings/rotate-key", answer=RotationView, scope=Scope.ADMIN)
 async def rotate(call: Call[None, None]) -> RotationView:
     """Seals every stored secret with a new key and forgets the old one."""
-    return RotationView(secrets_sealed=await call.services[SettingsDesk].rotate_key())
+    return RotationView(secrets_sealed=await call.services[SettingsService].rotate_key())
 
 
 @routes.post(
@@ -181,4 +181,4 @@ async def trial(call: Call[None, TrialBody]) -> ProbeReport:
     a failure are skipped. Uses a spare client id, and asks for one quote.
     """
     body = call.body
-    return await call.services[TrialDesk].run(body.profile, body.changes(), body.symbol)
+    return await call.services[TrialService].run(body.profile, body.changes(), body.symbol)

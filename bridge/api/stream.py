@@ -1,4 +1,4 @@
-"""The WebSocket `/stream`: who may come in, reading wishes, writing what the hub has."""
+"""The WebSocket `/stream`: who may come in, reading what clients say, writing what the hub has."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bridge.api.scopes import Scope
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.orders.silence import SilenceWatch
 from bridge.services import Services
-from bridge.stream.desk import StreamDesk
 from bridge.stream.hub import Session
 from bridge.stream.protocol import Authenticate, Heartbeat, Operation, Ping, Subscribe, decode
+from bridge.stream.service import StreamService
 
 log = structlog.get_logger(__name__)
 routes = RouteTable("stream")
@@ -85,13 +85,13 @@ class Unknown:
 
 def install(services: Services) -> None:
     """Lets the health channel say what `/health` says, and ends the streams of ended keys."""
-    desk, ring, clock = services[StreamDesk], services[KeyRing], services.clock
-    desk.health = lambda: health(services)
+    service, ring, clock = services[StreamService], services[KeyRing], services.clock
+    service.health = lambda: health(services)
     services.provide(Unknown, Unknown())
     tasks: list[asyncio.Task[None]] = []
 
     def end() -> None:
-        desk.hub.end(lambda holder: not ring.holds(holder), KEY_ENDED)
+        service.hub.end(lambda holder: not ring.holds(holder), KEY_ENDED)
 
     async def look() -> None:
         while True:
@@ -134,8 +134,8 @@ async def _come_in(services: Services, websocket: WebSocket) -> _Connection | No
         principal = authenticate_key(services, key, address_of(websocket), Scope.READ)
         mark_known(websocket)
         session, last = _resume_of(websocket)
-        wish = Authenticate(key=key, session=session, last_seq=last)
-        connection = _Connection(services, websocket, principal, wish)
+        operation = Authenticate(key=key, session=session, last_seq=last)
+        connection = _Connection(services, websocket, principal, operation)
     except BridgeError as error:
         request_id = str(websocket.scope.get("request_id", ""))
         await websocket.send_denial_response(problems.response(error, request_id))
@@ -153,15 +153,15 @@ async def _introduce(services: Services, websocket: WebSocket) -> _Connection | 
         async with limit:
             unknown.enter(address, limit)
             text = await _receive(websocket)
-        wish = decode(text)
-        if not isinstance(wish, Authenticate):
+        operation = decode(text)
+        if not isinstance(operation, Authenticate):
             raise UnauthorizedError("the first message must be the key: {op: auth, key: ...}")
-        principal = authenticate_key(services, wish.key, address, Scope.READ)
+        principal = authenticate_key(services, operation.key, address, Scope.READ)
         mark_known(websocket)
-        if wish.session is None:  # a client may say what it resumes in the address all the same
+        if operation.session is None:  # the address may say what is resumed as well
             session, last = _resume_of(websocket)
-            wish = Authenticate(key=wish.key, session=session, last_seq=last)
-        return _Connection(services, websocket, principal, wish)
+            operation = Authenticate(key=operation.key, session=session, last_seq=last)
+        return _Connection(services, websocket, principal, operation)
     except TimeoutError:
         await _refuse(websocket, UnauthorizedError("no key was sent in time"))
     except BridgeError as error:
@@ -204,11 +204,15 @@ class _Connection:
     """One client's connection: a reader, a writer, and whoever ends it."""
 
     def __init__(
-        self, services: Services, websocket: WebSocket, principal: Principal, wish: Authenticate
+        self,
+        services: Services,
+        websocket: WebSocket,
+        principal: Principal,
+        operation: Authenticate,
     ) -> None:
         self._services = services
         self._websocket = websocket
-        self._desk = services[StreamDesk]
+        self._service = services[StreamService]
         self._clock = services.clock
         self._principal = principal
         self._holder = principal.holder(address_of(websocket))
@@ -216,21 +220,21 @@ class _Connection:
         self._reason = ""
         self._allowance = MESSAGES_AT_ONCE
         self._allowed_at = self._clock.monotonic()
-        self._session = self._open(wish)
-        self._attachment = self._desk.hub.attach(self._session, self._end)
+        self._session = self._open(operation)
+        self._attachment = self._service.hub.attach(self._session, self._end)
 
-    def _open(self, wish: Authenticate) -> Session:
-        hub = self._desk.hub
-        if wish.session is not None:
-            back = hub.resume(wish.session, self._holder, wish.last_seq or 0)
+    def _open(self, operation: Authenticate) -> Session:
+        hub = self._service.hub
+        if operation.session is not None:
+            back = hub.resume(operation.session, self._holder, operation.last_seq or 0)
             if back is not None:
                 session, lost = back
-                self._desk.greet(session, resumed=True)
+                self._service.greet(session, resumed=True)
                 if lost:
-                    self._desk.tell_gap(session, lost)
+                    self._service.tell_gap(session, lost)
                 return session
         session = hub.open(self._holder)
-        self._desk.greet(session, resumed=False)
+        self._service.greet(session, resumed=False)
         return session
 
     def _end(self, reason: str) -> None:
@@ -243,7 +247,7 @@ class _Connection:
         try:
             await self._websocket.accept()
         except BaseException:
-            self._desk.hub.detach(self._session, self._attachment)
+            self._service.hub.detach(self._session, self._attachment)
             raise
 
     async def run(self) -> None:
@@ -256,7 +260,7 @@ class _Connection:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._desk.hub.detach(self._session, self._attachment)
+            self._service.hub.detach(self._session, self._attachment)
             for task in tasks:
                 task.cancel()
             for failure in await asyncio.gather(*tasks, return_exceptions=True):
@@ -271,7 +275,7 @@ class _Connection:
                 await self._websocket.close(_CODES.get(reason, GOING_AWAY), reason)
 
     async def _write(self) -> None:
-        subscriber, attachment, hub = self._session.subscriber, self._attachment, self._desk.hub
+        subscriber, attachment, hub = self._session.subscriber, self._attachment, self._service.hub
         send, monotonic = self._websocket.send, self._clock.monotonic
         while True:
             await attachment.wake.wait()
@@ -295,35 +299,35 @@ class _Connection:
 
     async def _obey(self, text: str | bytes) -> None:
         try:
-            wish = decode(text)
+            operation = decode(text)
         except BridgeError as error:
-            self._desk.tell_error(self._session, error)
+            self._service.tell_error(self._session, error)
             return
         try:
-            await self._carry_out(wish)
+            await self._carry_out(operation)
         except BridgeError as error:
-            self._desk.tell_error(self._session, error, wish.id)
+            self._service.tell_error(self._session, error, operation.id)
 
-    async def _heartbeat(self, wish: Heartbeat) -> None:
+    async def _heartbeat(self, operation: Heartbeat) -> None:
         if self._principal.scope < Scope.TRADE:
             raise ForbiddenError("a heartbeat needs a key of scope trade")
         watch, key = self._services[SilenceWatch], self._principal.key_id
-        view = await (watch.leave(key) if wish.off else watch.beat(key))
+        view = await (watch.leave(key) if operation.off else watch.beat(key))
         members = msgspec.to_builtins(view)
-        self._desk.hub.tell(self._session, "heartbeat", id=wish.id, **members)
+        self._service.hub.tell(self._session, "heartbeat", id=operation.id, **members)
 
-    async def _carry_out(self, wish: Operation) -> None:
-        desk, session = self._desk, self._session
-        if isinstance(wish, Authenticate):
+    async def _carry_out(self, operation: Operation) -> None:
+        service, session = self._service, self._session
+        if isinstance(operation, Authenticate):
             raise InvalidRequestError("this stream knows its key already")
-        if isinstance(wish, Ping):
-            desk.hub.tell(session, "pong", id=wish.id, at=self._clock.now())
-        elif isinstance(wish, Heartbeat):
-            await self._heartbeat(wish)
-        elif isinstance(wish, Subscribe):
-            await desk.subscribe(session, wish)
+        if isinstance(operation, Ping):
+            service.hub.tell(session, "pong", id=operation.id, at=self._clock.now())
+        elif isinstance(operation, Heartbeat):
+            await self._heartbeat(operation)
+        elif isinstance(operation, Subscribe):
+            await service.subscribe(session, operation)
         else:
-            desk.unsubscribe(session, wish)
+            service.unsubscribe(session, operation)
 
     def _may_speak(self) -> bool:
         now = self._clock.monotonic()

@@ -11,10 +11,10 @@ import datetime as dt
 import re
 from collections.abc import Callable
 
-from bridge.login import words
+from bridge.login import states
 from bridge.login.lines import events, source
 from bridge.login.spacing import maintenance_until
-from bridge.login.words import TROUBLES, WHY, Trouble
+from bridge.login.states import TROUBLES, WHY, Trouble
 
 APPROVAL_SECONDS = 180
 """IBKR's own limit for one approval."""
@@ -70,7 +70,7 @@ class Login:
     ) -> None:
         self.session = session
         self.controller = controller
-        self.state = words.UNKNOWN
+        self.state = states.UNKNOWN
         self.since: float | None = None
         self.kind: str | None = None
         self.why: str | None = None
@@ -108,7 +108,7 @@ class Login:
         before = self._shape()
         self._at = at
         self.seen = True
-        if event in HANDLERS and (self.state != words.HELD or event in _ENDS_A_HOLD):
+        if event in HANDLERS and (self.state != states.HELD or event in _ENDS_A_HOLD):
             handler: Callable[[str], None] = getattr(self, HANDLERS[event])
             handler(argument)
             if event not in ("launch", "start"):
@@ -119,7 +119,7 @@ class Login:
         """Takes the time: a window that nobody has answered for a minute blocks the login."""
         before = self._shape()
         self._at = now
-        if self.state in (words.STARTING, words.LOGGING_IN, words.RESTARTING):
+        if self.state in (states.STARTING, states.LOGGING_IN, states.RESTARTING):
             for title, opened in self._open.items():
                 if now - opened >= WINDOW_PATIENCE:
                     self._block(title, "window")
@@ -129,14 +129,14 @@ class Login:
     def resume(self, at: float) -> None:
         """It was logged in until now, and restarts inside its container."""
         self._at, self._completed = at, True
-        self._become(words.RESTARTING)
+        self._become(states.RESTARTING)
         self.since = at
 
     # --- out ----------------------------------------------------------------------------------
     @property
     def told(self) -> str:
         """The state in one line, for a person."""
-        return words.told(self.state, self.kind, self.trouble, self.window)
+        return states.told(self.state, self.kind, self.trouble, self.window)
 
     @property
     def code(self) -> str | None:
@@ -146,7 +146,7 @@ class Login:
     @property
     def held(self) -> bool:
         """Whether nothing is tried until a person acts."""
-        return self.state == words.HELD
+        return self.state == states.HELD
 
     def shown(self) -> dict[str, object]:
         """The `login` object of `/health`; times in ISO 8601 UTC."""
@@ -188,47 +188,47 @@ class Login:
         self.state, self.kind, self.why, self.window = state, kind, why, window
         self.until, self.retry_at = until, retry_at
         self.trouble = TROUBLES[code] if code else None
-        if state != words.WAITING_2FA:
+        if state != states.WAITING_2FA:
             self.asked_since = None
 
     def _hold(self, code: str) -> None:
-        self._become(words.HELD, code=code)
+        self._become(states.HELD, code=code)
 
     def _block(self, title: str, code: str) -> None:
-        self._become(words.BLOCKED, window=title, code=code)
+        self._become(states.BLOCKED, window=title, code=code)
 
     def _ask(self, kind: str | None, *, until: float | None) -> None:
-        since = self.asked_since if self.state == words.WAITING_2FA else None
-        self._become(words.WAITING_2FA, kind=kind, until=until, code=words.KIND.get(kind or ""))
+        since = self.asked_since if self.state == states.WAITING_2FA else None
+        self._become(states.WAITING_2FA, kind=kind, until=until, code=states.KIND.get(kind or ""))
         self.asked_since = self._at if since is None else since
 
     def _refuse(self, why: str, retry_at: float | None = None) -> None:
         """A transient refusal; in the broker's maintenance it is that, whatever the words."""
-        if why == words.NO_ANSWER and maintenance_until(self._at):
-            why = words.MAINTENANCE
-        if self.state == words.WAITING_BROKER and self.why == why and retry_at is None:
+        if why == states.NO_ANSWER and maintenance_until(self._at):
+            why = states.MAINTENANCE
+        if self.state == states.WAITING_BROKER and self.why == why and retry_at is None:
             return
-        self._become(words.WAITING_BROKER, why=why, retry_at=retry_at, code=WHY[why])
+        self._become(states.WAITING_BROKER, why=why, retry_at=retry_at, code=WHY[why])
 
     # --- launches -----------------------------------------------------------------------------
     def _on_begin(self, _: str) -> None:
         self._token = self._completed = False
         self._open.clear()
-        self._become(words.STARTING)
+        self._become(states.STARTING)
 
     def _on_boot(self, _: str) -> None:
-        if self.state not in (words.WAITING_BROKER, words.STARTING):
-            self._become(words.STARTING)
+        if self.state not in (states.WAITING_BROKER, states.STARTING):
+            self._become(states.STARTING)
 
     def _on_launch(self, argument: str) -> None:
         self._token = argument == TOKEN if argument else self._token
-        resumed = self.state == words.RESTARTING and self._token and self.code is None
+        resumed = self.state == states.RESTARTING and self._token and self.code is None
         self.launches += 1
         self.began = TOKEN if self._token else PASSWORD
         self._token = self._completed = self._answered = self._typed = False
         self._next_kind = None
         self._open.clear()
-        self._become(words.RESTARTING if resumed else words.STARTING)
+        self._become(states.RESTARTING if resumed else states.STARTING)
         self._fresh = True
 
     def _on_start(self, argument: str) -> None:
@@ -243,27 +243,27 @@ class Login:
         if status in (77, 78):
             self._hold(_EXITS[status])
         elif self._completed:
-            self._become(words.RESTARTING)
-        elif self.state in (words.WAITING_BROKER, words.STOPPED) or self.code:
+            self._become(states.RESTARTING)
+        elif self.state in (states.WAITING_BROKER, states.STOPPED) or self.code:
             return
         else:
-            self._become(words.STARTING, code=_EXITS.get(status, "gateway-ended"))
+            self._become(states.STARTING, code=_EXITS.get(status, "gateway-ended"))
 
     def _on_finished(self, _: str) -> None:
-        if self.state != words.WAITING_BROKER and self.code is None:
-            self._become(words.STOPPED)
+        if self.state != states.WAITING_BROKER and self.code is None:
+            self._become(states.STOPPED)
 
     def _on_stopped(self, _: str) -> None:
-        self._become(words.STOPPED)
+        self._become(states.STOPPED)
 
     def _on_restarting(self, _: str) -> None:
         if self._completed:
-            self._become(words.RESTARTING)
+            self._become(states.RESTARTING)
 
     def _on_pause(self, argument: str) -> None:
         self.retry_at = self._at + _number(argument)
-        if self.state not in (words.WAITING_BROKER, words.STARTING):
-            self._become(words.STARTING, code=self.code, retry_at=self.retry_at)
+        if self.state not in (states.WAITING_BROKER, states.STARTING):
+            self._become(states.STARTING, code=self.code, retry_at=self.retry_at)
 
     def _on_held(self, argument: str) -> None:
         self._hold(argument if argument in TROUBLES else "login-exhausted")
@@ -275,39 +275,39 @@ class Login:
             self._on_launch("")
         self._typed = True
         self._answered, self._next_kind = False, None
-        if self.state != words.WAITING_2FA:
-            self._become(words.LOGGING_IN)
+        if self.state != states.WAITING_2FA:
+            self._become(states.LOGGING_IN)
 
     def _on_logging_in(self, _: str) -> None:
-        if self.state in (words.UNKNOWN, words.STARTING, words.WAITING_2FA):
-            self._become(words.LOGGING_IN)
+        if self.state in (states.UNKNOWN, states.STARTING, states.WAITING_2FA):
+            self._become(states.LOGGING_IN)
 
     def _on_login(self, _: str) -> None:
         self._completed = True
         self._open.clear()
-        if self.state != words.LOGGED_IN:
-            self._become(words.LOGGED_IN)
+        if self.state != states.LOGGED_IN:
+            self._become(states.LOGGED_IN)
 
     def _on_refused(self, _: str) -> None:
         if self.began == TOKEN:
-            self._become(words.RESTARTING, code="token-refused")
+            self._become(states.RESTARTING, code="token-refused")
         elif not (self._typed or self._whole):
-            self._become(words.UNKNOWN, code="refused-unclear")
+            self._become(states.UNKNOWN, code="refused-unclear")
         else:
             self._hold("bad-credentials")
 
     def _on_failed(self, _: str) -> None:
-        self._refuse(words.MAINTENANCE)
+        self._refuse(states.MAINTENANCE)
 
     def _on_no_answer(self, _: str) -> None:
-        self._refuse(words.NO_ANSWER)
+        self._refuse(states.NO_ANSWER)
 
     def _on_silent(self, _: str) -> None:
         if not self._answered:
-            self._refuse(words.NO_ANSWER)
+            self._refuse(states.NO_ANSWER)
 
     def _on_throttled(self, argument: str) -> None:
-        self._refuse(words.THROTTLED, self._at + _number(argument) if argument else None)
+        self._refuse(states.THROTTLED, self._at + _number(argument) if argument else None)
 
     def _on_locked(self, _: str) -> None:
         self._hold("account-locked")
@@ -331,70 +331,70 @@ class Login:
         self._block(_EXISTING, "session-choice")
 
     def _on_no_window(self, _: str) -> None:
-        self._become(words.STARTING, code="login-dialog-missing")
+        self._become(states.STARTING, code="login-dialog-missing")
 
     def _on_no_token(self, _: str) -> None:
         self._token = False
 
     def _on_resumes(self, _: str) -> None:
         self.began = TOKEN
-        if self.state in (words.STARTING, words.UNKNOWN):
-            self._become(words.RESTARTING)
+        if self.state in (states.STARTING, states.UNKNOWN):
+            self._become(states.RESTARTING)
 
     def _on_token_refused(self, _: str) -> None:
         self.began = TOKEN
-        self._become(words.LOGGING_IN, code="token-refused")
+        self._become(states.LOGGING_IN, code="token-refused")
 
     # --- the second factor --------------------------------------------------------------------
     def _on_push(self, _: str) -> None:
-        asked = self.state == words.WAITING_2FA
-        kind = self.kind if asked and self.kind and self.until else words.PUSH
+        asked = self.state == states.WAITING_2FA
+        kind = self.kind if asked and self.kind and self.until else states.PUSH
         self._ask(kind, until=self._at + APPROVAL_SECONDS)
 
     def _on_push_device(self, _: str) -> None:
-        self._ask(words.PUSH, until=self._at + APPROVAL_SECONDS)
+        self._ask(states.PUSH, until=self._at + APPROVAL_SECONDS)
 
     def _on_code(self, _: str) -> None:
-        self._ask(words.CODE, until=self._at + APPROVAL_SECONDS)
+        self._ask(states.CODE, until=self._at + APPROVAL_SECONDS)
 
     def _on_device(self, _: str) -> None:
-        self._ask(words.DEVICE, until=self.until or self._at + APPROVAL_SECONDS)
+        self._ask(states.DEVICE, until=self.until or self._at + APPROVAL_SECONDS)
 
     def _on_asked(self, _: str) -> None:
         self._ask(self.kind, until=self._at + APPROVAL_SECONDS)
 
     def _on_duration(self, _: str) -> None:
         """The dialog has closed; the next line tells how it goes on."""
-        if self.state == words.WAITING_2FA:
+        if self.state == states.WAITING_2FA:
             self.until = None
 
     def _on_asked_again(self, _: str) -> None:
-        self._ask(self.kind or words.PUSH, until=None)
+        self._ask(self.kind or states.PUSH, until=None)
 
     def _on_not_asked_again(self, _: str) -> None:
-        if not self._completed and self.state == words.WAITING_2FA:
+        if not self._completed and self.state == states.WAITING_2FA:
             self._block(_SECOND_FACTOR, "second-factor-expired")
 
     def _on_ends_soon(self, argument: str) -> None:
-        self._become(words.LOGGING_IN, until=self._at + _number(argument))
+        self._become(states.LOGGING_IN, until=self._at + _number(argument))
 
     def _on_unfinished(self, _: str) -> None:
-        self._become(words.STARTING, code="second-factor-unfinished")
+        self._become(states.STARTING, code="second-factor-unfinished")
 
     def _on_unapproved(self, _: str) -> None:
-        self._become(words.LOGGING_IN, code="second-factor-unfinished")
+        self._become(states.LOGGING_IN, code="second-factor-unfinished")
 
     def _on_answered(self, _: str) -> None:
         self._answered = True
 
     def _on_by_push(self, _: str) -> None:
-        self._next_kind = words.PUSH
+        self._next_kind = states.PUSH
 
     def _on_by_code(self, _: str) -> None:
-        self._next_kind = self._next_kind or words.CODE
+        self._next_kind = self._next_kind or states.CODE
 
     def _on_by_passkey(self, _: str) -> None:
-        self._next_kind = self._next_kind or words.PASSKEY
+        self._next_kind = self._next_kind or states.PASSKEY
 
     def _on_by_several(self, _: str) -> None:
         self._next_kind = None  # a list is shown, and nothing is sent yet
@@ -403,13 +403,13 @@ class Login:
         self._ask(self._next_kind or self.kind, until=self._at + APPROVAL_SECONDS)
 
     def _on_authenticated(self, _: str) -> None:
-        self._become(words.LOGGING_IN)
+        self._become(states.LOGGING_IN)
 
     def _on_unanswered(self, _: str) -> None:
-        if self.state == words.WAITING_2FA:
+        if self.state == states.WAITING_2FA:
             self.until = None
         else:
-            self._refuse(words.NO_ANSWER)
+            self._refuse(states.NO_ANSWER)
 
     # --- windows ------------------------------------------------------------------------------
     def _on_opened(self, argument: str) -> None:
@@ -418,12 +418,12 @@ class Login:
 
     def _on_closed(self, argument: str) -> None:
         self._open.pop(argument, None)
-        if self.state == words.BLOCKED and self.window == argument:
-            self._become(words.LOGGED_IN if self._completed else words.LOGGING_IN)
+        if self.state == states.BLOCKED and self.window == argument:
+            self._become(states.LOGGED_IN if self._completed else states.LOGGING_IN)
 
     def _on_blocker(self, argument: str) -> None:
         if "asskey" in argument:
-            self._ask(words.PASSKEY, until=None)
+            self._ask(states.PASSKEY, until=None)
         else:
             self._block(argument, "window")
 
@@ -431,9 +431,9 @@ class Login:
     def _on_controller(self, argument: str) -> None:
         event = _HEALTH.get(argument.upper())
         if event is None:
-            if self.state in (words.UNKNOWN, words.STOPPED, words.LOGGED_IN):
-                self._become(words.STARTING)
-        elif event != "logging-in" or self.state != words.LOGGING_IN:
+            if self.state in (states.UNKNOWN, states.STOPPED, states.LOGGED_IN):
+                self._become(states.STARTING)
+        elif event != "logging-in" or self.state != states.LOGGING_IN:
             self.note(event, self._at)
 
 

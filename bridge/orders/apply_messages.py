@@ -31,7 +31,7 @@ from bridge.model import (
 )
 from bridge.orders import lifecycle, order_ids
 from bridge.orders.lifecycle import Happening
-from bridge.store import audit, commissions, executions, order_events, orders, quarantine
+from bridge.store import audit, executions, order_events, orders, quarantine
 from bridge.store.audit import AuditEntry
 from bridge.store.database import may_heal
 from bridge.store.executions import ExecutionRow, Novelty
@@ -220,7 +220,7 @@ class MessageApplier:
         audit.add(self._connection, entry)
 
     def _commission(self, message: CommissionReport) -> None:
-        if commissions.record(self._connection, message) and executions.touch(
+        if executions.record_commission(self._connection, message) and executions.touch(
             self._connection, message.exec_id
         ):
             self._note_execution(message.exec_id)

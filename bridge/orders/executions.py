@@ -14,7 +14,7 @@ from msgspec import Struct
 from bridge.errors import InvalidRequestError
 from bridge.store import Database, executions
 from bridge.store.executions import ExecutionRow, Query
-from bridge.store.times import to_milliseconds
+from bridge.store.rows import to_milliseconds
 
 LARGEST_PAGE: Final = 2000
 _BY_TIME: Final = re.compile(r"t-([0-9]{1,15})-([0-9]{1,15})")

@@ -25,7 +25,7 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
 from bridge.orders.modify import CancelResult
 from bridge.services import Need
-from bridge.store import files
+from bridge.store import identity
 
 FILE_NAME: Final = "heartbeats.json"
 LOOK_SECONDS: Final = 0.5
@@ -177,7 +177,7 @@ class SilenceWatch:
         try:
             async with asyncio.timeout(KEEP_SECONDS), self._keeping:  # the newest is written last
                 text = json.dumps({"armed": sorted(self._due)}).encode()
-                await asyncio.to_thread(files.replace, self._file, text, durable=True)
+                await asyncio.to_thread(identity.replace_file, self._file, text, durable=True)
         except (OSError, TimeoutError) as error:
             self._survives = False
             log.error("heartbeats-not-kept", error=str(error) or "the disk does not answer")

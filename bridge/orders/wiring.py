@@ -35,18 +35,19 @@ from bridge.orders.submit import OrderSubmitter
 from bridge.orders.views import OrderView, order_view
 from bridge.orders.worker import Tools
 from bridge.services import HealthOverlay, Need, Services
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.profile import Profile
+from bridge.settings.service import SettingsService
 from bridge.store import Database
 from bridge.store.condition import JournalCondition
 from bridge.store.identity import ACCEPT
 from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
-from bridge.stream.desk import StreamDesk
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
-from bridge.tws.connection_state import ConnectionState
+from bridge.stream.service import StreamService
+from bridge.tws.borrowed import ClientIds
 from bridge.tws.errors import READ_ONLY_ACTION
-from bridge.tws.session import ClientIds, TwsSession
+from bridge.tws.session import TwsSession
+from bridge.tws.state import ConnectionState
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +99,7 @@ def install(services: Services) -> None:
     services.provide(ExecutionService, ExecutionService(database))
     alerts = services.provide(OrderAlerts, OrderAlerts(database, journal, services.metrics))
 
-    note = services[TwsSession].context.diagnostics.note if TwsSession in services else _unnoted
+    note = services[TwsSession].link.diagnostics.note if TwsSession in services else _unnoted
     silence = services.provide(
         SilenceWatch,
         SilenceWatch(
@@ -164,14 +165,14 @@ def _follow_settings(services: Services, preparer: Preparer) -> None:
     async def follow(profile: Profile, _: object) -> None:
         preparer.adopt(read_only=profile.read_only, account=profile.account)
 
-    if SettingsDesk in services:
-        services[SettingsDesk].on_apply(follow)
+    if SettingsService in services:
+        services[SettingsService].on_apply(follow)
 
 
 def _tell_others(services: Services, journal: OrderJournal, alerts: OrderAlerts) -> None:
     """Streams and connection events, where those rooms are installed."""
-    if StreamDesk in services:
-        hub = services[StreamDesk].hub
+    if StreamService in services:
+        hub = services[StreamService].hub
         journal.order_changed.listen(
             lambda record: hub.publish(Topic(ORDERS), _json(order_view(record)))
         )
@@ -179,8 +180,8 @@ def _tell_others(services: Services, journal: OrderJournal, alerts: OrderAlerts)
             lambda row: hub.publish(Topic(EXECUTIONS), _json(execution_view(row)))
         )
     if TwsSession in services:
-        diagnostics = services[TwsSession].context.diagnostics
-        services[TwsSession].context.brakes.append(journal.behind)
+        diagnostics = services[TwsSession].link.diagnostics
+        services[TwsSession].link.brakes.append(journal.behind)
         alerts.order_unknown.listen(
             lambda record: diagnostics.note("order-fate-unknown", **described(record))
         )

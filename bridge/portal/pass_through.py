@@ -16,7 +16,7 @@ from bridge.portal.errors import (
     PortalRefusedError,
     PortalSilentError,
 )
-from bridge.portal.keeper import SessionKeeper
+from bridge.portal.session import PortalSession
 from bridge.portal.state import PortalState
 
 _ACCOUNT: Final = r"[A-Za-z0-9]{3,16}"
@@ -63,7 +63,7 @@ def require_allowed(path: str, query: Mapping[str, str]) -> None:
 
 
 async def fetch(
-    keeper: SessionKeeper, path: str, query: Mapping[str, str], *, timeout: float = 15.0
+    session: PortalSession, path: str, query: Mapping[str, str], *, timeout: float = 15.0
 ) -> Any:
     """Passes one read call through; the Web API's own JSON.
 
@@ -72,21 +72,21 @@ async def fetch(
     """
     require_allowed(path, query)
     try:
-        return await keeper.client.get(path, query, timeout=timeout)
+        return await session.client.get(path, query, timeout=timeout)
     except PortalSilentError as error:
-        keeper.silent(error)
+        session.silent(error)
         raise
     except LoginRequiredError:
         # The brokerage calls answer 401 to a closed brokerage session, too: a check tells.
-        await keeper.check()
-        if keeper.state is not PortalState.CONNECTED:
+        await session.check()
+        if session.state is not PortalState.CONNECTED:
             raise
     except PortalRefusedError as error:
         if not _says_closed(error):
             raise
-        await keeper.mend()
+        await session.mend()
     try:
-        return await keeper.client.get(path, query, timeout=timeout)
+        return await session.client.get(path, query, timeout=timeout)
     except LoginRequiredError as error:  # of this call alone: the session is known to be open
         status = int(error.extra.get("portalStatus", 403))
         raise PortalRefusedError(f"the Client Portal refuses {path}", status) from None

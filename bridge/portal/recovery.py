@@ -28,7 +28,7 @@ UNKNOWN_CALL: Final = frozenset({404, 405, 501})
 
 
 class Recovery:
-    """One attempt at a time is the caller's business (`bridge.portal.keeper`)."""
+    """One attempt at a time is the caller's business (`bridge.portal.session`)."""
 
     def __init__(self, client: PortalClient, clock: Clock) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""Carries what the keeper sees into the connection's history and metrics.
+"""Carries what the session sees into the connection's history and metrics.
 
 Client Portal events stand beside those of the TWS session, with kinds that begin with `portal-`.
 """
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bridge.portal.errors import PortalError
-from bridge.portal.keeper import SessionKeeper
+from bridge.portal.session import PortalSession
 from bridge.portal.state import PortalState
 from bridge.store.portal_certificates import StoredCertificate
 
@@ -29,7 +29,7 @@ class History(Protocol):
 
 
 class PortalReporter:
-    """Listens to keepers and reports; one for each process, whichever keeper runs.
+    """Listens to sessions and reports; one for each process, whichever session runs.
 
     Args:
         history: takes the events.
@@ -58,12 +58,12 @@ class PortalReporter:
             registry=registry,
         )
 
-    def watch(self, keeper: SessionKeeper) -> None:
-        """Reports what this keeper sees from now on."""
-        self._show(keeper.state)
-        keeper.changed.listen(lambda _, state: self._changed(keeper, state))
-        keeper.recovered.listen(self._recovered)
-        keeper.recovery_failed.listen(self._failed)
+    def watch(self, session: PortalSession) -> None:
+        """Reports what this session sees from now on."""
+        self._show(session.state)
+        session.changed.listen(lambda _, state: self._changed(session, state))
+        session.recovered.listen(self._recovered)
+        session.recovery_failed.listen(self._failed)
 
     def certificate_trusted(self, stored: StoredCertificate) -> None:
         """A gateway's certificate is trusted from now on."""
@@ -74,12 +74,12 @@ class PortalReporter:
             fingerprint=stored.fingerprint,
         )
 
-    def _changed(self, keeper: SessionKeeper, state: PortalState) -> None:
+    def _changed(self, session: PortalSession, state: PortalState) -> None:
         self._show(state)
         if state not in REPORTED or state is self._last:
             return
         self._last = state
-        detail = {"error": keeper.last_check_error} if keeper.last_check_error else {}
+        detail = {"error": session.last_check_error} if session.last_check_error else {}
         self._history.note(f"portal-{state.value}", **detail)
 
     def _recovered(self) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from bridge.portal.keeper import SessionKeeper
+from bridge.portal.session import PortalSession
 from bridge.portal.shapes import Reading
 from bridge.portal.state import NEXT_ACTIONS, UNTOLD_STATES, PortalState
 
@@ -41,47 +41,47 @@ class SessionView(Struct, rename="camel", kw_only=True):
     next_action: str
 
 
-def view(keeper: SessionKeeper | None) -> SessionView:
+def view(session: PortalSession | None) -> SessionView:
     """The session as it was last seen."""
-    if keeper is None:
+    if session is None:
         return SessionView(
             enabled=False, state=PortalState.OFF, next_action=NEXT_ACTIONS[PortalState.OFF]
         )
-    told = keeper.state not in UNTOLD_STATES
-    reading = keeper.reading if told else Reading()
-    known = told and keeper.session_state is not None
-    competing = keeper.session_state is PortalState.COMPETING
+    told = session.state not in UNTOLD_STATES
+    reading = session.reading if told else Reading()
+    known = told and session.session_state is not None
+    competing = session.session_state is PortalState.COMPETING
     return SessionView(
         enabled=True,
-        state=keeper.state,
-        session_state=keeper.session_state,
-        since=keeper.since,
+        state=session.state,
+        session_state=session.session_state,
+        since=session.since,
         authenticated=reading.authenticated,
         connected=reading.connected,
         competing=bool(reading.competing) if known else None,
-        established=_established(keeper) if told else None,
+        established=_established(session) if told else None,
         is_desynced=bool(reading.authenticated) and reading.connected is False and not competing,
         message=reading.message,
-        last_check_at=keeper.last_check_at,
-        last_check_error=keeper.last_check_error or None,
-        last_recovery_at=keeper.last_recovery_at,
-        last_recovery_error=keeper.last_recovery_error or None,
-        recoveries=keeper.recoveries,
-        recovery_failures=keeper.recovery_failures,
-        login_url=f"{keeper.client.url}/" if keeper.state is PortalState.LOGIN_REQUIRED else None,
-        next_action=_next_action(keeper),
+        last_check_at=session.last_check_at,
+        last_check_error=session.last_check_error or None,
+        last_recovery_at=session.last_recovery_at,
+        last_recovery_error=session.last_recovery_error or None,
+        recoveries=session.recoveries,
+        recovery_failures=session.recovery_failures,
+        login_url=f"{session.client.url}/" if session.state is PortalState.LOGIN_REQUIRED else None,
+        next_action=_next_action(session),
     )
 
 
-def _established(keeper: SessionKeeper) -> bool | None:
+def _established(session: PortalSession) -> bool | None:
     """Older gateways do not show the flag: a working session counts as established."""
-    if keeper.reading.established is not None:
-        return keeper.reading.established
-    return None if keeper.session_state is None else keeper.session_state is PortalState.CONNECTED
+    if session.reading.established is not None:
+        return session.reading.established
+    return None if session.session_state is None else session.session_state is PortalState.CONNECTED
 
 
-def _next_action(keeper: SessionKeeper) -> str:
-    desynced = keeper.state in {PortalState.DESYNCED, PortalState.RECOVERING}
-    if desynced and keeper.failures_in_a_row >= HOPELESS_AFTER:
+def _next_action(session: PortalSession) -> str:
+    desynced = session.state in {PortalState.DESYNCED, PortalState.RECOVERING}
+    if desynced and session.failures_in_a_row >= HOPELESS_AFTER:
         return "The brokerage session does not open: log out and in again on the gateway's page"
-    return NEXT_ACTIONS[keeper.state]
+    return NEXT_ACTIONS[session.state]

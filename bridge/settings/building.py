@@ -1,4 +1,4 @@
-"""Makes the settings desk out of the environment and a journal; knows nothing of the session."""
+"""Makes the settings out of the environment and a journal; knows nothing of the session."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 from bridge.clock import Clock
 from bridge.environment import Environment, EnvironmentProblem
 from bridge.settings.cipher import Cipher
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.errors import InvalidSettingsError
 from bridge.settings.key_file import FILE_NAME, KeyFile
 from bridge.settings.profile import checked, from_environment
 from bridge.settings.repository import Repository
+from bridge.settings.service import SettingsService
 from bridge.store import Database
 
 VARIABLES = {"host": "BRIDGE_TWS_HOST", "portalUrl": "BRIDGE_PORTAL_URL"}
@@ -25,8 +25,8 @@ def key_file_of(environment: Environment) -> KeyFile:
     return KeyFile(environment.data_dir / FILE_NAME)
 
 
-def desk_of(environment: Environment, database: Database, clock: Clock) -> SettingsDesk:
-    """The desk over a journal.
+def settings_of(environment: Environment, database: Database, clock: Clock) -> SettingsService:
+    """The settings over a journal.
 
     Raises:
         EnvironmentProblem: a variable names an impossible connection.
@@ -40,4 +40,4 @@ def desk_of(environment: Environment, database: Database, clock: Clock) -> Setti
             name, first["message"], "docs/connection-settings.md describes it"
         ) from None
     repository = Repository(database, Cipher(key_file_of(environment)))
-    return SettingsDesk(repository, profile, clock)
+    return SettingsService(repository, profile, clock)

@@ -18,7 +18,7 @@ from bridge.auditing import Auditor, Caller
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError
-from bridge.settings.building import desk_of
+from bridge.settings.building import settings_of
 from bridge.settings.views import RotationView, view
 from bridge.store import Database, StoreBusyError
 from bridge.store.condition import JournalCondition
@@ -70,10 +70,10 @@ def _parser() -> argparse.ArgumentParser:
 async def _in_journal(command: str, environment: Environment) -> Any:
     database = await Database.open(environment.data_dir, lock_wait=0.0)
     try:
-        desk = desk_of(environment, database, SystemClock())
+        settings = settings_of(environment, database, SystemClock())
         if command == "show":
-            return view(await desk.show(), await desk.names())
-        sealed = await desk.rotate_key()
+            return view(await settings.show(), await settings.names())
+        sealed = await settings.rotate_key()
         auditor = Auditor(Urgent(database, JournalCondition()), SystemClock(), aloud=False)
         await auditor.note(Caller("host-command", ""), "settings rotate-key", "", {}, "ok")
         return RotationView(secrets_sealed=sealed)

@@ -6,12 +6,12 @@ import asyncio
 from typing import Any
 
 from bridge.clock import TimerClock
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.probe import Probe, ProbeReport
 from bridge.settings.profile import merged
+from bridge.settings.service import SettingsService
 
 
-class TrialDesk:
+class TrialService:
     """Runs trials.
 
     Args:
@@ -19,7 +19,7 @@ class TrialDesk:
         clock: bounds and times the steps.
     """
 
-    def __init__(self, settings: SettingsDesk, clock: TimerClock) -> None:
+    def __init__(self, settings: SettingsService, clock: TimerClock) -> None:
         self._settings = settings
         self._clock = clock
         self._one = asyncio.Lock()

@@ -7,8 +7,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from bridge.settings.desk import ProfileState
 from bridge.settings.profile import MarketDataWord
+from bridge.settings.service import ProfileState
 
 
 class SettingsView(Struct, rename="camel", kw_only=True):

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.store.damage import detail, readable
-from bridge.store.times import from_milliseconds, to_milliseconds
+from bridge.store.rows import detail, from_milliseconds, readable, to_milliseconds
 
 _HEAD: Final = "audit_head"
 FIRST: Final = hashlib.sha256(b"gangway audit log").hexdigest()

@@ -5,8 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from bridge.store.damage import readable, wanted
-from bridge.store.times import from_milliseconds, to_milliseconds
+from bridge.store.rows import from_milliseconds, readable, to_milliseconds, wanted
 
 
 class StoredProfile(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,10 @@
 `exec_id` is the first id that was seen and never changes, so clients can upsert by it. `change` is
 a counter over the whole table that a row gets anew whenever something about it changes: following
 it shows new executions as well as late commissions and corrections.
+
+A correction of an execution comes as another execution whose id differs only after the last dot
+(`0000e0d5.6596b0c2.01.01` becomes `....02`): what comes before is the execution's own name.
+Commissions come before their execution, with it, or long after it.
 """
 
 from __future__ import annotations
@@ -14,10 +18,16 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.model import Contract, Execution
-from bridge.store.damage import readable, wanted
-from bridge.store.execution_ids import split
-from bridge.store.times import from_milliseconds, to_milliseconds
+from bridge.model import CommissionReport, Contract, Execution
+from bridge.store.rows import from_milliseconds, readable, to_milliseconds, wanted
+
+
+def split(exec_id: str) -> tuple[str, int]:
+    """The stem, which all corrections share, and the number of the correction."""
+    stem, dot, revision = exec_id.rpartition(".")
+    if not dot or stem.count(".") < 2 or not revision.isdigit():
+        return exec_id, 0
+    return stem, int(revision)
 
 
 class Novelty(StrEnum):
@@ -253,3 +263,17 @@ def _detail(row: sqlite3.Row) -> Execution:
             order_id=row["broker_order_id"],
             order_ref=row["order_ref"],
         )
+
+
+def record_commission(connection: sqlite3.Connection, report: CommissionReport) -> bool:
+    """Keeps a report; False when it says nothing new. The newest correction wins."""
+    stem, revision = split(report.exec_id)
+    values = (revision, report.commission, report.currency, report.realized_pnl)
+    known = connection.execute(
+        "SELECT revision, commission, currency, realized_pnl FROM commissions WHERE stem = ?",
+        (stem,),
+    ).fetchone()
+    if known is not None and (known["revision"] > revision or tuple(known) == values):
+        return False
+    connection.execute("INSERT OR REPLACE INTO commissions VALUES (?, ?, ?, ?, ?)", (stem, *values))
+    return True

@@ -11,8 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from bridge.store.damage import wanted
-from bridge.store.times import from_milliseconds, to_milliseconds
+from bridge.store.rows import from_milliseconds, to_milliseconds, wanted
 
 
 class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ Besides this the broker is a witness: an order of ours that the journal does not
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 from contextlib import suppress
@@ -26,8 +27,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-
-from bridge.store.files import replace
 
 FILE_NAME: Final = "journal.identity"
 MARK_NAME: Final = "journal.highest"
@@ -99,7 +98,9 @@ class Identity:
         if self.why is not None or not self._name or counts == self._marked:
             return
         with suppress(OSError):
-            replace(self._mark_file, msgspec.json.encode(_Mark(self._name, counts)), durable=False)
+            replace_file(
+                self._mark_file, msgspec.json.encode(_Mark(self._name, counts)), durable=False
+            )
             self._marked = counts
 
     # ----------------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ class Identity:
         """In this order, so that a process that ends between two steps can finish it."""
         self._name = name or secrets.token_hex(16)
         _put_meta(connection, _KEY, msgspec.json.encode(_Held(self._name)).decode())
-        replace(self._file, msgspec.json.encode({"name": self._name}), durable=True)
+        replace_file(self._file, msgspec.json.encode({"name": self._name}), durable=True)
         sealed = _Held(
             self._name,
             _print(self._file),
@@ -189,3 +190,26 @@ def _put_meta(connection: sqlite3.Connection, name: str, value: str) -> None:
         "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         (name, value),
     )
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
+    """Writes a file whole or not at all, for the owner only.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    partial = path.with_name(f"{path.name}.new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    partial.rename(path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

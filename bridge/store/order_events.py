@@ -8,8 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.store.damage import detail, readable
-from bridge.store.times import from_milliseconds, to_milliseconds
+from bridge.store.rows import detail, from_milliseconds, readable, to_milliseconds
 
 
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,13 +10,14 @@ from typing import Any, Final
 import msgspec
 
 from bridge.model import Contract, Order
-from bridge.store.damage import readable, wanted
 from bridge.store.order_status import OPEN_STATES, State, Status
-from bridge.store.times import (
+from bridge.store.rows import (
     from_milliseconds,
     optional_from_milliseconds,
     optional_to_milliseconds,
+    readable,
     to_milliseconds,
+    wanted,
 )
 
 

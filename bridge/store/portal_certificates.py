@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from bridge.store.times import from_milliseconds, to_milliseconds
+from bridge.store.rows import from_milliseconds, to_milliseconds
 
 
 class StoredCertificate(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

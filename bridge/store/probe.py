@@ -16,8 +16,7 @@ from bridge.clock import Clock
 from bridge.store.condition import JournalCondition, Trouble
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
-from bridge.store.reserve import free_bytes
-from bridge.store.urgent import Urgent
+from bridge.store.urgent import Urgent, free_bytes
 
 PROBE_SECONDS: Final = 2.0
 _ANSWER_SECONDS: Final = 1.5

@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from bridge.store.damage import readable
-from bridge.store.times import (
+from bridge.store.rows import (
     from_milliseconds,
     optional_from_milliseconds,
+    readable,
     to_milliseconds,
 )
 

@@ -6,7 +6,7 @@ Secret ones arrive here already encrypted.
 import sqlite3
 from datetime import datetime
 
-from bridge.store.times import to_milliseconds
+from bridge.store.rows import to_milliseconds
 
 
 def get(connection: sqlite3.Connection, name: str) -> bytes | None:

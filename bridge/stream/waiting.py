@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from bridge.model import Contract
 from bridge.stream.hub import Session
 
-Wish = str | int | None
+RequestId = str | int | None
 """The id that a client gave its message."""
 
 
@@ -15,11 +15,11 @@ class WaitingList:
     """What each session waits for."""
 
     def __init__(self) -> None:
-        self._wanted: dict[Session, dict[Contract, Wish]] = {}
+        self._wanted: dict[Session, dict[Contract, RequestId]] = {}
 
-    def add(self, session: Session, contract: Contract, wish: Wish) -> None:
+    def add(self, session: Session, contract: Contract, request: RequestId) -> None:
         """To be tried at the next session."""
-        self._wanted.setdefault(session, {})[contract] = wish
+        self._wanted.setdefault(session, {})[contract] = request
 
     def count(self, session: Session) -> int:
         """How many a session waits for."""
@@ -35,11 +35,11 @@ class WaitingList:
         """The session has ended."""
         self._wanted.pop(session, None)
 
-    def take(self) -> Iterator[tuple[Session, Wish, tuple[Contract, ...]]]:
-        """Everything, by session and wish; the list is empty then."""
+    def take(self) -> Iterator[tuple[Session, RequestId, tuple[Contract, ...]]]:
+        """Everything, by session and request; the list is empty then."""
         taken, self._wanted = self._wanted, {}
         for session, wanted in taken.items():
             if session.closed:
                 continue
-            for wish in dict.fromkeys(wanted.values()):
-                yield session, wish, tuple(each for each in wanted if wanted[each] == wish)
+            for request in dict.fromkeys(wanted.values()):
+                yield session, request, tuple(each for each in wanted if wanted[each] == request)

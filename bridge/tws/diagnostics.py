@@ -14,20 +14,12 @@ import structlog
 from msgspec import Struct, convert, to_builtins
 
 from bridge.clock import TimerClock
+from bridge.model import ConnectionEvent
 
 KEPT_EVENTS = 100
 DAY = timedelta(hours=24)
 FLOOD = timedelta(seconds=2)  # that many events within so little time tell nothing
 log = structlog.get_logger(__name__)
-
-
-class ConnectionEvent(Struct, rename="camel", frozen=True, kw_only=True):
-    """One event: a short stable word, and what explains it."""
-
-    sequence: int
-    at: datetime
-    kind: str
-    detail: dict[str, Any]
 
 
 class Record(Struct, rename="camel", kw_only=True):

@@ -42,9 +42,8 @@ from bridge.model import (
     Tick,
     Unreadable,
 )
-from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import TwsError
-from bridge.tws.pacing import Lane
+from bridge.tws.state import ConnectionState, Lane
 
 P = ParamSpec("P")
 log = structlog.get_logger(__name__)

@@ -6,7 +6,7 @@ import base64
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from bridge.login import words
+from bridge.login import states
 from infrastructure.cli.output import megabytes
 from infrastructure.doctor.evidence import Evidence, Finding
 from infrastructure.render.model import CONTAINER_UID
@@ -184,8 +184,8 @@ def secret_modes(evidence: Evidence) -> Iterator[Finding]:
 
 
 LOGIN_MENDS = {
-    words.WAITING_2FA: "approve the login, as IBKR asks for it",
-    words.STOPPED: "./deploy.py up",
+    states.WAITING_2FA: "approve the login, as IBKR asks for it",
+    states.STOPPED: "./deploy.py up",
 }
 
 
@@ -211,11 +211,11 @@ def bridge(evidence: Evidence) -> Iterator[Finding]:
 
 def _login(login: dict[str, Any]) -> Finding:
     state, code = login["state"], login["code"]
-    if state == words.LOGGED_IN:
+    if state == states.LOGGED_IN:
         return Finding("login", "ok", f"the gateway is logged in ({login['session']})")
-    trouble = words.TROUBLES.get(code or "")
+    trouble = states.TROUBLES.get(code or "")
     mend = trouble.hint if trouble else LOGIN_MENDS.get(state, "./deploy.py logs gateway --explain")
-    text = words.told(state, login["kind"], trouble, login["window"])
+    text = states.told(state, login["kind"], trouble, login["window"])
     return Finding("login", "fail", f"{state}: {text}" if trouble else state, mend)
 
 

@@ -12,7 +12,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from bridge.login import words
+from bridge.login import states
 from bridge.login.lines import events
 from bridge.login.model import Login, replay
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from infrastructure.runtime.base import Container
 
 _WORST_FIRST = (
-    words.HELD,
-    words.BLOCKED,
-    words.WAITING_2FA,
-    words.WAITING_BROKER,
-    words.STOPPED,
-    words.UNKNOWN,
-    words.STARTING,
-    words.RESTARTING,
-    words.LOGGING_IN,
-    words.LOGGED_IN,
+    states.HELD,
+    states.BLOCKED,
+    states.WAITING_2FA,
+    states.WAITING_BROKER,
+    states.STOPPED,
+    states.UNKNOWN,
+    states.STARTING,
+    states.RESTARTING,
+    states.LOGGING_IN,
+    states.LOGGED_IN,
 )
 _TELLING = re.compile(
     r"gangway: |IBC returned exit status|[Ee]rror|[Ee]xception|OutOfMemory|exit code"
@@ -135,7 +135,7 @@ def _ended(container: Container | None, session: str) -> Login:
 
 
 def _serving(login: Login, container: Container) -> Login:
-    if container.health == "healthy" and login.state not in (words.LOGGED_IN, words.BLOCKED):
+    if container.health == "healthy" and login.state not in (states.LOGGED_IN, states.BLOCKED):
         login.note("login", moment(container.since))
     return login
 

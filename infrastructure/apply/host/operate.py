@@ -11,10 +11,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from bridge.login import words
+from bridge.login import states
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
-from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
+from infrastructure.apply.host.gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import probes
 from infrastructure.health.login import of_container
@@ -101,7 +101,9 @@ class Operator:
         if not container.running:
             return False
         found = of_container(container, self._runtime.login_facts(), (), sessions)
-        if any(one.state not in (words.LOGGED_IN, words.BLOCKED, words.UNKNOWN) for one in found):
+        if any(
+            one.state not in (states.LOGGED_IN, states.BLOCKED, states.UNKNOWN) for one in found
+        ):
             self._say("the gateway is not logged in: there is no session to keep")
             return False
         self._say("the gateway restarts inside its container, with its session")

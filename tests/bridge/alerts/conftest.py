@@ -1,4 +1,4 @@
-"""A real web hook that counts what reaches it, and a desk that sends to it."""
+"""A real web hook that counts what reaches it, and a alerts that sends to it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.desk import AlertDesk
 from bridge.alerts.sender import Sender
+from bridge.alerts.service import AlertService
 from tests.bridge.portal.conftest import JumpingClock
 
 
@@ -81,10 +81,10 @@ def clock() -> JumpingClock:
 
 
 @pytest.fixture
-async def desk(
+async def alerts(
     address_file: Path, clock: JumpingClock, registry: CollectorRegistry
-) -> AsyncIterator[AlertDesk]:
-    desk = AlertDesk(Sender(address_file), clock, registry, name="gangway (paper)")
-    await desk.start()
-    yield desk
-    await desk.stop()
+) -> AsyncIterator[AlertService]:
+    alerts = AlertService(Sender(address_file), clock, registry, name="gangway (paper)")
+    await alerts.start()
+    yield alerts
+    await alerts.stop()

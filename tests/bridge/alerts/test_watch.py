@@ -14,14 +14,16 @@ import pytest
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.watch import ConditionWatch
 from bridge.orders.alerts import OrderAlerts
-from bridge.portal.desk import PortalDesk
+from bridge.portal.service import PortalService
 from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.store import Database, orders
 from bridge.store.condition import JournalCondition
-from bridge.tws.connection_context import ConnectionContext, Target
-from bridge.tws.connection_state import DialProblem, Socket
+from bridge.tws.dial import DialProblem
+from bridge.tws.link import Link
+from bridge.tws.machine import Socket
+from bridge.tws.target import Target
 from tests.bridge.alerts.conftest import WebHook
 from tests.bridge.portal.conftest import JumpingClock
 from tests.bridge.portal.running import running
@@ -30,7 +32,7 @@ OFF = SessionView(enabled=False, state=PortalState.OFF, next_action="")
 
 
 class Told:
-    """Stands for the desk: what was raised and cleared."""
+    """Stands for the alerts: what was raised and cleared."""
 
     def __init__(self) -> None:
         self.active: dict[AlertKind, str] = {}
@@ -53,20 +55,20 @@ class Room:
         self.told = Told()
         rules = (RestartRule("auto-restart", restart, None, 6),) if restart else ()
         target = Target(restarts=RestartCalendar(rules), login_state_file=file, session="paper")
-        self.context = ConnectionContext(target, self.clock)  # type: ignore[arg-type]
+        self.link = Link(target, self.clock)  # type: ignore[arg-type]
         self.watch = ConditionWatch(
             self.told,  # type: ignore[arg-type]
-            self.context,
+            self.link,
             self.clock,
             lost_seconds=300,
             journal=JournalCondition(),
         )
 
     def ready(self) -> None:
-        self.context.status.update(started=True, socket=Socket.UP, reconciled=True)
+        self.link.machine.update(started=True, socket=Socket.UP, reconciled=True)
 
     def lost(self) -> None:
-        self.context.status.update(socket=Socket.NONE, reconciled=False)
+        self.link.machine.update(socket=Socket.NONE, reconciled=False)
 
     def look(self, portal: SessionView = OFF) -> dict[AlertKind, str]:
         self.watch.look(portal)
@@ -101,12 +103,12 @@ def test_a_planned_restart_is_no_alarm_until_it_takes_too_long() -> None:
     room = Room(restart="23:45")
     room.ready()
     # 23:45 in New York
-    room.clock.advance((room.context.target.restarts.seconds_left(room.clock.now()) or 0.0) + 1)
+    room.clock.advance((room.link.target.restarts.seconds_left(room.clock.now()) or 0.0) + 1)
     room.look()
     room.lost()
     room.look()
     room.clock.advance(301)
-    assert room.context.expected_now()
+    assert room.link.expected_now()
     assert AlertKind.CONNECTION_LOST not in room.look()
     room.clock.advance(3600)
     assert AlertKind.CONNECTION_LOST in room.look()
@@ -145,7 +147,7 @@ def test_what_the_gateways_login_says(
 ) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.context.status.update(started=True)
+    room.link.machine.update(started=True)
     assert room.look() == {}
     facts.add("attempt 1", event)
     assert set(room.look()) == {kind}
@@ -160,7 +162,7 @@ def test_what_the_gateways_login_says(
 def test_a_dialog_that_merely_reopens_is_not_told_as_over(tmp_path: Path) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.context.status.update(started=True)
+    room.link.machine.update(started=True)
     for attempt in range(1, 5):
         facts.add(f"attempt {attempt}", "push")
         assert set(room.look()) == {AlertKind.WAITING_2FA}
@@ -176,7 +178,7 @@ def test_a_dialog_that_merely_reopens_is_not_told_as_over(tmp_path: Path) -> Non
 def test_a_wait_that_ends_badly_is_not_told_as_nothing_to_do(tmp_path: Path, end: str) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.context.status.update(started=True)
+    room.link.machine.update(started=True)
     facts.add("attempt 1", "push")
     room.look()
     facts.add("duration 183", end)
@@ -189,7 +191,7 @@ def test_after_a_while_a_broker_that_lets_nobody_in_is_told_with_its_reason(
 ) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.context.status.update(started=True, problem=DialProblem.REFUSED)
+    room.link.machine.update(started=True, problem=DialProblem.REFUSED)
     facts.add("attempt 1", "failed", "exit 0", "pause 60")
     assert room.look() == {}
     room.clock.advance(301)
@@ -201,7 +203,7 @@ def test_after_a_while_a_broker_that_lets_nobody_in_is_told_with_its_reason(
 
 def test_waiting_for_an_approval() -> None:
     room = Room()
-    room.context.status.update(started=True, logging_in=True)
+    room.link.machine.update(started=True, logging_in=True)
     assert "Approve" in room.look()[AlertKind.WAITING_2FA]
     room.ready()
     assert room.look() == {}
@@ -230,10 +232,10 @@ async def test_a_whole_bridge_tells_of_a_login_that_is_needed(
     monkeypatch.setattr("bridge.portal.pacing.START_SECONDS", -1.0)
     async with running(tmp_path, portal="http", alerts_file=address_file) as bridge:
         await bridge.ready()
-        keeper = bridge.bridge.services[PortalDesk].keeper
-        await keeper.check()  # joins the one of the start
+        session = bridge.bridge.services[PortalService].running
+        await session.check()  # joins the one of the start
         bridge.simulator.world.faults.start("portal-logged-out")
-        await keeper.check()
+        await session.check()
         await hook.until(1)
         assert hook.titles == ["gangway (paper): The Client Portal needs a login"]
         tested = await bridge.client.post("/alerts/test")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.login import words
+from bridge.login import states
 from tests.bridge.portal.running import running
 
 FIELDS = {
@@ -75,7 +75,7 @@ async def test_without_a_file_nothing_is_known_but_what_the_session_shows(tmp_pa
     async with running(tmp_path) as bridge:
         await bridge.ready()
         health = (await bridge.client.get("/health")).json()
-        assert health["login"]["state"] == words.LOGGED_IN
+        assert health["login"]["state"] == states.LOGGED_IN
         assert health["logins"] == [health["login"]]
 
 

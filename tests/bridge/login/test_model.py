@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.login import words
+from bridge.login import states
 from bridge.login.lines import ROWS, events, source
 from bridge.login.model import HANDLERS, Login, replay
 from bridge.login.spacing import Launches
@@ -123,7 +123,7 @@ def test_what_only_a_person_can_mend_is_held(line: str, code: str) -> None:
 
 
 def test_the_hint_of_a_taken_session_does_not_name_what_is_set() -> None:
-    hint = words.TROUBLES["session-taken"].hint
+    hint = states.TROUBLES["session-taken"].hint
     assert hint.startswith("end the other session")
     assert "existing_session" not in hint
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bridge.login import words
+from bridge.login import states
 from bridge.login.model import Login
 from bridge.login.spacing import HOUR, Launches, maintenance_until, new_york_offset
 
@@ -171,7 +171,7 @@ class World:
             assert why
             self.pauses_seen += 1
             self.login.note("pause", self.now, str(at - self.now))
-            assert self.login.state in (words.WAITING_BROKER, words.STARTING, words.RESTARTING)
+            assert self.login.state in (states.WAITING_BROKER, states.STARTING, states.RESTARTING)
             assert self.login.retry_at == at
             self.now = at
         if self.launches.row == 0 or self.logged_in[-1:] >= self.attempts[-1:]:
@@ -204,14 +204,14 @@ class World:
                 self.line(f"detected dialog entitled: {said[:12]}; event={event}")
             self.line(said)
             self.line("Cold restart in progress")
-            assert self.login.state == words.WAITING_BROKER
+            assert self.login.state == states.WAITING_BROKER
         self.now += self.chance.randrange(1, 40)
         self.line(f"IBC returned exit status {0 if said else 1}", ibc=False)
 
     def succeed(self) -> bool:
         """Logged in until the next night's restart, an outage's end of it, or a crash."""
         self.line("Login has completed")
-        assert self.login.state == words.LOGGED_IN
+        assert self.login.state == states.LOGGED_IN
         assert self.login.trouble is None
         self.launches.note("login", self.now)
         self.logged_in.append(self.now)

@@ -18,7 +18,6 @@ from bridge.model import (
     Position,
     Tick,
 )
-from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import (
     CompetingSessionError,
     NoMarketDataError,
@@ -28,7 +27,7 @@ from bridge.tws.errors import (
     UnknownContractError,
 )
 from bridge.tws.gateway import GatewayEvents, MarketDataListener
-from bridge.tws.pacing import Lane
+from bridge.tws.state import ConnectionState, Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable

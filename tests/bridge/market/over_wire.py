@@ -12,10 +12,10 @@ from bridge.market.contracts import ContractDesk
 from bridge.market.history_desk import HistoryDesk
 from bridge.market.option_desk import OptionDesk
 from bridge.market.quote_desk import QuoteDesk
-from bridge.stream.desk import StreamDesk
-from bridge.tws.connection_context import Target
-from bridge.tws.connection_state import ConnectionState
+from bridge.stream.service import StreamService
 from bridge.tws.session import TwsSession
+from bridge.tws.state import ConnectionState
+from bridge.tws.target import Target
 from simulator.app import Simulator
 from simulator.options import Options
 
@@ -35,7 +35,7 @@ class Wired:
         self.options = OptionDesk(session, self.contracts, self.quotes, clock)
         self.history = HistoryDesk(session, self.contracts, clock)
         self.account = AccountDesk(session, clock)
-        self.stream = StreamDesk(session, self.quotes, self.contracts, clock)
+        self.stream = StreamService(session, self.quotes, self.contracts, clock)
 
     def fault(self, name: str, seconds: float | None = None) -> None:
         self.simulator.world.faults.start(name, seconds)

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.model import Execution
 from bridge.orders.executions import BadCursorError, ExecutionService, as_csv
-from bridge.store import Database, commissions, executions
+from bridge.store import Database, executions
 from bridge.store.executions import Query
 from tests.bridge.orders.samples import at, commission, execution
 
@@ -42,7 +42,7 @@ async def test_pages_lead_to_one_another_and_then_to_what_changes(tmp_path: Path
 
     def late(connection: sqlite3.Connection) -> None:
         for number in (1, 3, 4):
-            commissions.record(connection, commission(number))
+            executions.record_commission(connection, commission(number))
             executions.touch(connection, commission(number).exec_id)
 
     await database.write(late)

@@ -1,4 +1,4 @@
-"""A keeper beside a simulated Client Portal, both on one clock that every wait winds on."""
+"""A session beside a simulated Client Portal, both on one clock that every wait winds on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from bridge.portal.certificates import Certificates
 from bridge.portal.client import PortalClient
-from bridge.portal.keeper import SessionKeeper
 from bridge.portal.pacing import PortalPacer
+from bridge.portal.session import PortalSession
 from simulator.portal import PortalServer
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ async def client(portal: PortalServer, clock: JumpingClock) -> AsyncIterator[Por
 
 
 @pytest.fixture
-async def keeper(client: PortalClient, clock: JumpingClock) -> AsyncIterator[SessionKeeper]:
-    keeper = SessionKeeper(client, clock)
-    yield keeper
-    await keeper.stop()
+async def session(client: PortalClient, clock: JumpingClock) -> AsyncIterator[PortalSession]:
+    session = PortalSession(client, clock)
+    yield session
+    await session.stop()
 
 
 def inits(portal: PortalServer) -> int:

@@ -10,8 +10,8 @@ import pytest
 from bridge.portal.certificates import Certificates, normal_fingerprint, origin_of
 from bridge.portal.client import PortalClient
 from bridge.portal.errors import PortalCertificateError
-from bridge.portal.keeper import SessionKeeper
 from bridge.portal.pacing import PortalPacer
+from bridge.portal.session import PortalSession
 from bridge.portal.state import PortalState
 from bridge.store.portal_certificates import StoredCertificate
 from simulator.portal import PortalServer
@@ -72,8 +72,8 @@ async def test_a_changed_certificate_is_refused_with_both_fingerprints(
 ) -> None:
     store = MemoryCertificates()
     client = PortalClient(gateway.url, PortalPacer(clock), Certificates(store, clock))
-    keeper = SessionKeeper(client, clock)
-    await keeper.check()
+    session = PortalSession(client, clock)
+    await session.check()
     pinned = store.stored[origin_of(gateway.url)].fingerprint
     await gateway.restart(new_certificate=True)
     clock.advance(60)
@@ -83,10 +83,10 @@ async def test_a_changed_certificate_is_refused_with_both_fingerprints(
     assert raised.value.extra["expectedFingerprint"] == pinned
     assert raised.value.extra["presentedFingerprint"] != pinned
     assert "portalFingerprint" in raised.value.next_step
-    await keeper.check()
-    assert keeper.state is PortalState.CERTIFICATE_REFUSED
+    await session.check()
+    assert session.state is PortalState.CERTIFICATE_REFUSED
     assert gateway.server.routes.calls == {}  # nothing was sent to it
-    await keeper.stop()
+    await session.stop()
 
 
 async def test_the_same_certificate_after_a_restart_is_fine(

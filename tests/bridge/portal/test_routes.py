@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.portal.desk import PortalDesk
+from bridge.portal.service import PortalService
 from tests.bridge.portal.running import Running, running
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ async def until(bridge: Running, state: str) -> dict[str, Any]:
 
 def stale(bridge: Running) -> None:
     """The last answer is old: the next status request asks again."""
-    bridge.bridge.services[PortalDesk].keeper._checked_at -= 10
+    bridge.bridge.services[PortalService].running._checked_at -= 10
 
 
 async def test_without_a_portal_the_session_is_off(tmp_path: Path) -> None:
@@ -132,6 +132,6 @@ async def test_the_certificate_is_remembered_by_the_next_process(tmp_path: Path)
             portal_url=f"https://127.0.0.1:{port}",
         )
         async with Bridge(environment) as again:
-            view = await again.services[PortalDesk].session()
+            view = await again.services[PortalService].session()
             assert view.state == "certificate-refused"
             assert "expected SHA256:" in (view.last_check_error or "")

@@ -1,4 +1,4 @@
-"""A settings desk over a real journal and a real key file."""
+"""A settings service over a real journal and a real key file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.settings.cipher import Cipher
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.key_file import FILE_NAME, KeyFile
 from bridge.settings.profile import Profile
 from bridge.settings.repository import Repository
+from bridge.settings.service import SettingsService
 from bridge.store import Database
 
 if TYPE_CHECKING:
@@ -41,5 +41,5 @@ def repository(database: Database, key_file: KeyFile) -> Repository:
 
 
 @pytest.fixture
-def desk(repository: Repository) -> SettingsDesk:
-    return SettingsDesk(repository, ENVIRONMENT, SystemClock())
+def service(repository: Repository) -> SettingsService:
+    return SettingsService(repository, ENVIRONMENT, SystemClock())

@@ -15,8 +15,8 @@ import uvicorn
 from bridge.environment import Environment
 from bridge.process import Bridge
 from bridge.server import listen
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.key_file import FILE_NAME, KeyFile, new_key
+from bridge.settings.service import SettingsService
 from tests.bridge.portal.running import ADMIN_KEY
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ async def filled(folder: Path) -> None:
     """A data folder whose bridge stored a secret and has ended."""
     environment = Environment(tws_port=1, data_dir=folder / "data")
     async with Bridge(environment) as bridge:
-        desk = bridge.services[SettingsDesk]
-        await desk.put("default", {"port": 4010}, {"portalPassword": PASSWORD})
+        service = bridge.services[SettingsService]
+        await service.put("default", {"port": 4010}, {"portalPassword": PASSWORD})
 
 
 async def opened(folder: Path, **fields: Any) -> tuple[str | None, int]:
     """What the next bridge makes of the data folder: its problem, and the port it dials."""
     environment = Environment(tws_port=1, data_dir=folder / "data", **fields)
     async with Bridge(environment) as bridge:
-        desk = bridge.services[SettingsDesk]
-        return desk.problem, desk.current.port
+        service = bridge.services[SettingsService]
+        return service.problem, service.current.port
 
 
 async def test_the_key_is_rotated_in_the_journal(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_a_key_file_of_ones_own(tmp_path: Path) -> None:
     given.write_text(new_key() + "\n")
     environment = Environment(tws_port=1, data_dir=tmp_path / "data", settings_key_file=given)
     async with Bridge(environment) as bridge:
-        await bridge.services[SettingsDesk].put("default", {}, {"portalPassword": PASSWORD})
+        await bridge.services[SettingsService].put("default", {}, {"portalPassword": PASSWORD})
     assert not (tmp_path / "data" / FILE_NAME).exists()
     assert (await opened(tmp_path, settings_key_file=given))[0] is None
     assert "cannot read the key file" in ((await opened(tmp_path))[0] or "")

@@ -6,9 +6,8 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from bridge.store import commissions, executions, migrations
-from bridge.store.execution_ids import split
-from bridge.store.executions import Novelty, Query
+from bridge.store import executions, migrations
+from bridge.store.executions import Novelty, Query, split
 from tests.bridge.orders.samples import at, commission, execution
 
 
@@ -48,21 +47,21 @@ def test_a_correction_replaces_and_keeps_the_id(connection: sqlite3.Connection) 
 def test_commissions_join_whenever_they_come(connection: sqlite3.Connection, first: str) -> None:
     if first == "execution":
         executions.record(connection, execution(), None)
-        assert commissions.record(connection, commission(realized_pnl=5.0))
+        assert executions.record_commission(connection, commission(realized_pnl=5.0))
         assert executions.touch(connection, commission().exec_id)
     else:
-        assert commissions.record(connection, commission(realized_pnl=5.0))
+        assert executions.record_commission(connection, commission(realized_pnl=5.0))
         assert not executions.touch(connection, commission().exec_id)
         executions.record(connection, execution(), None)
     (row,) = executions.by_time(connection, Query(), after=None, limit=5)
     assert (row.commission, row.commission_currency, row.realized_pnl) == (1.0, "USD", 5.0)
-    assert not commissions.record(connection, commission(realized_pnl=5.0))
+    assert not executions.record_commission(connection, commission(realized_pnl=5.0))
 
 
 def test_an_older_commission_does_not_undo_a_correction(connection: sqlite3.Connection) -> None:
     newer = commission(amount=2.0, exec_id="00000001.6553d8a1.01.02")
-    assert commissions.record(connection, newer)
-    assert not commissions.record(connection, commission(amount=1.0))
+    assert executions.record_commission(connection, newer)
+    assert not executions.record_commission(connection, commission(amount=1.0))
 
 
 def test_following_changes_shows_new_ones_late_commissions_and_corrections(
@@ -71,7 +70,7 @@ def test_following_changes_shows_new_ones_late_commissions_and_corrections(
     for number in (1, 2, 3):
         executions.record(connection, execution(number), None)
     seen = executions.newest_change(connection)
-    commissions.record(connection, commission(1))
+    executions.record_commission(connection, commission(1))
     executions.touch(connection, commission(1).exec_id)
     executions.record(connection, execution(4), None)
     changed = executions.by_change(connection, Query(), after=seen, limit=10)

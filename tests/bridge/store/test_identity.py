@@ -199,6 +199,6 @@ async def test_an_identity_that_cannot_be_written_is_told(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bridge.store.identity.replace", full)
+    monkeypatch.setattr("bridge.store.identity.replace_file", full)
     with pytest.raises(StoreError, match="No space"):
         await Database.open(tmp_path)

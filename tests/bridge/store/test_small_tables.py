@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bridge.store import connection_events, diagnostics, keys, migrations, settings, times
+from bridge.store import diagnostics, keys, migrations, rows, settings
 
 NOON = datetime(2026, 2, 13, 12, 0, 0, 123000, tzinfo=UTC)
 
@@ -94,19 +94,19 @@ def test_diagnostics_keep_what_is_not_saved_again(connection: sqlite3.Connection
 def test_connection_events_are_bounded(
     connection: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_events, "KEPT", 5)
+    monkeypatch.setattr(diagnostics, "KEPT", 5)
     for number in range(12):
-        connection_events.add(connection, NOON, "lost", {"number": number})
-    assert [event.detail["number"] for event in connection_events.newest(connection, 3)] == [
+        diagnostics.add(connection, NOON, "lost", {"number": number})
+    assert [event.detail["number"] for event in diagnostics.newest(connection, 3)] == [
         9,
         10,
         11,
     ]
-    assert len(connection_events.newest(connection, 100)) == 5
+    assert len(diagnostics.newest(connection, 100)) == 5
 
 
 def test_times_keep_their_milliseconds() -> None:
-    assert times.from_milliseconds(times.to_milliseconds(NOON)) == NOON
-    assert times.optional_from_milliseconds(None) is None
+    assert rows.from_milliseconds(rows.to_milliseconds(NOON)) == NOON
+    assert rows.optional_from_milliseconds(None) is None
     with pytest.raises(ValueError, match="zone"):
-        times.to_milliseconds(NOON.replace(tzinfo=None))
+        rows.to_milliseconds(NOON.replace(tzinfo=None))

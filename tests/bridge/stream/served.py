@@ -16,9 +16,9 @@ from bridge.api.client_address import ClientAddress
 from bridge.api.connections import Connections
 from bridge.environment import Environment
 from bridge.process import Bridge
-from bridge.stream.desk import StreamDesk
-from bridge.tws.connection_context import Target
-from bridge.tws.connection_state import ConnectionState
+from bridge.stream.service import StreamService
+from bridge.tws.state import ConnectionState
+from bridge.tws.target import Target
 from simulator.app import Simulator
 from simulator.options import Options
 
@@ -42,8 +42,8 @@ class Served:
         )
 
     @property
-    def desk(self) -> StreamDesk:
-        return self.services[StreamDesk]
+    def service(self) -> StreamService:
+        return self.services[StreamService]
 
     async def get(self, path: str, **query: Any) -> tuple[int, Any]:
         answer = await self.http.get(path, params=query or None)

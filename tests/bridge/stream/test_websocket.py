@@ -51,7 +51,7 @@ async def test_a_wrong_key_never_gets_in(room: Served) -> None:
             await client.say(**message)
             assert (await client.next())["type"] == "error"
             assert await client.closed() == 4401
-    assert room.desk.hub.sessions == {}
+    assert room.service.hub.sessions == {}
 
 
 async def test_silence_instead_of_a_key_has_an_end(
@@ -110,9 +110,9 @@ async def test_a_client_that_comes_back_misses_nothing(room: Served, way: str) -
             await client.next_of("quotes")
         last = client.numbers[-1]
         client.connection.transport.abort()
-    await room.until(lambda: room.desk.hub.attached == 0)
-    before = room.desk.hub.cursor
-    await room.until(lambda: room.desk.hub.cursor > before + 5)
+    await room.until(lambda: room.service.hub.attached == 0)
+    before = room.service.hub.cursor
+    await room.until(lambda: room.service.hub.cursor > before + 5)
     earlier = {"session": welcome["session"], "lastSeq": last}
     query = "" if way == "message" else f"?{urlencode(earlier)}"
     async with room.stream(query, key=KEY if way == "handshake" else None) as client:
@@ -195,7 +195,7 @@ async def test_messages_that_are_none_are_answered_and_too_many_end_it(room: Ser
 
 async def test_a_client_that_reads_nothing_harms_nobody(room: Served) -> None:
     """Its kernel buffers fill, its quotes are conflated, and the other client's keep coming."""
-    hub = room.desk.hub
+    hub = room.service.hub
     async with room.stream() as slow, room.stream() as quick:
         for client in (slow, quick):
             await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
@@ -244,7 +244,7 @@ async def test_a_revoked_keys_stream_ends_at_once(room: Served) -> None:
         assert await client.closed() == 4401
         assert asyncio.get_running_loop().time() - begun < 0.5
         assert (await other.next())["type"] == "welcome"
-    assert welcome["session"] not in room.desk.hub.sessions
+    assert welcome["session"] not in room.service.hub.sessions
 
 
 async def test_an_expired_keys_stream_ends(room: Served) -> None:

@@ -18,10 +18,10 @@ from bridge.model import Contract
 from bridge.stream.hub import MOST_SESSIONS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
 from bridge.stream.ring import EXECUTIONS, HEALTH, ORDERS, QUOTES, Topic
-from bridge.stream.waiting import WaitingList, Wish
-from bridge.tws.connection_state import ConnectionState
+from bridge.stream.waiting import RequestId, WaitingList
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
+from bridge.tws.state import ConnectionState
 
 HEARTBEAT_SECONDS: Final = 10
 GATHER_SECONDS: Final = 0.02
@@ -38,7 +38,7 @@ class TooManyTopicsError(BridgeError):
     next_step = "Unsubscribe from something first"
 
 
-class StreamDesk(LineWatcher):
+class StreamService(LineWatcher):
     """Connects lines and sessions of the gateway with topics and sessions of the hub."""
 
     def __init__(
@@ -115,28 +115,28 @@ class StreamDesk(LineWatcher):
 
     # subscribing --------------------------------------------------------------------------------
 
-    async def subscribe(self, session: Session, wish: Subscribe) -> None:
-        """Carries a wish out and confirms it; what fails of several is told one by one."""
-        if wish.channel != QUOTES:
-            self._refuse_instruments(wish)
-            self.hub.subscribe(session, Topic(wish.channel))
-            self.hub.tell(session, "subscribed", id=wish.id, channel=wish.channel)
-            if wish.channel in _RECONCILED and not self._is_reconciled():
+    async def subscribe(self, session: Session, operation: Subscribe) -> None:
+        """Carries it out and confirms it; what fails of several is told one by one."""
+        if operation.channel != QUOTES:
+            self._refuse_instruments(operation)
+            self.hub.subscribe(session, Topic(operation.channel))
+            self.hub.tell(session, "subscribed", id=operation.id, channel=operation.channel)
+            if operation.channel in _RECONCILED and not self._is_reconciled():
                 self._tell_stale([session])
-            if wish.channel == HEALTH:
+            if operation.channel == HEALTH:
                 self.hub.tell(session, "health", data=self.health())
             return
-        wanted = [Contract(symbol=symbol.upper()) for symbol in wish.symbols]
-        wanted += [item.contract() for item in wish.contracts]
+        wanted = [Contract(symbol=symbol.upper()) for symbol in operation.symbols]
+        wanted += [item.contract() for item in operation.contracts]
         if not wanted:
             raise InvalidRequestError("quotes need symbols or contracts")
         count = len(session.subscriber.topics) + self._waiting.count(session) + len(wanted)
         if count > MOST_TOPICS:
             raise TooManyTopicsError(f"a stream may have {MOST_TOPICS} subscriptions")
-        await self._subscribe_quotes(session, wish.id, wanted)
+        await self._subscribe_quotes(session, operation.id, wanted)
 
     async def _subscribe_quotes(
-        self, session: Session, wish: Wish, wanted: Sequence[Contract]
+        self, session: Session, request: RequestId, wanted: Sequence[Contract]
     ) -> None:
         found = await asyncio.gather(
             *(self._contracts.named(contract) for contract in wanted), return_exceptions=True
@@ -148,49 +148,49 @@ class StreamDesk(LineWatcher):
                     raise details
                 lines.append(self._hold(session, details.contract))
             except NotConnectedError as error:
-                self._waiting.add(session, contract, wish)
-                self.tell_error(session, error, wish, contract, waiting=True)
+                self._waiting.add(session, contract, request)
+                self.tell_error(session, error, request, contract, waiting=True)
             except BridgeError as error:
-                self.tell_error(session, error, wish, contract)
+                self.tell_error(session, error, request, contract)
         if lines and not session.closed:
-            self._confirm(session, "subscribed", wish, lines)
+            self._confirm(session, "subscribed", request, lines)
             self._tell_snapshots(session, lines)
 
     def _subscribe_waiting(self) -> None:
-        for session, wish, contracts in self._waiting.take():
+        for session, request, contracts in self._waiting.take():
             task = asyncio.create_task(
-                self._subscribe_quotes(session, wish, contracts), name="stream-subscribe"
+                self._subscribe_quotes(session, request, contracts), name="stream-subscribe"
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def unsubscribe(self, session: Session, wish: Unsubscribe) -> None:
+    def unsubscribe(self, session: Session, operation: Unsubscribe) -> None:
         """Gives subscriptions back; what was not there is no error."""
-        if wish.channel != QUOTES:
-            self.hub.unsubscribe(session, Topic(wish.channel))
-            self.hub.tell(session, "unsubscribed", id=wish.id, channel=wish.channel)
+        if operation.channel != QUOTES:
+            self.hub.unsubscribe(session, Topic(operation.channel))
+            self.hub.tell(session, "unsubscribed", id=operation.id, channel=operation.channel)
             return
         held = self._held.get(session.subscriber.session, {})
-        symbols = {symbol.upper() for symbol in wish.symbols}
-        everything = not symbols and not wish.con_ids
+        symbols = {symbol.upper() for symbol in operation.symbols}
+        everything = not symbols and not operation.con_ids
         self._waiting.drop(session, lambda contract: everything or contract.symbol in symbols)
         lines = [
             line
             for key, line in held.items()
             if everything
-            or key in wish.con_ids
+            or key in operation.con_ids
             or (line.contract.symbol in symbols and line.contract.sec_type == "STK")
         ]
         for line in lines:
             self._release(session, line)
             self.hub.unsubscribe(session, Topic(QUOTES, line.contract.con_id))
-        self._confirm(session, "unsubscribed", wish.id, lines)
+        self._confirm(session, "unsubscribed", operation.id, lines)
 
     def tell_error(
         self,
         session: Session,
         error: BridgeError,
-        wish: Wish = None,
+        request: RequestId = None,
         contract: Contract | None = None,
         **more: object,
     ) -> None:
@@ -202,7 +202,7 @@ class StreamDesk(LineWatcher):
             members["retryAfter"] = error.retry_after
         if contract is not None:
             members["symbol"] = contract.local_symbol or contract.symbol
-        self.hub.tell(session, "error", id=wish, **members)
+        self.hub.tell(session, "error", id=request, **members)
 
     def greet(self, session: Session, *, resumed: bool) -> None:
         """The first message of a connection."""
@@ -251,11 +251,13 @@ class StreamDesk(LineWatcher):
         for line in tuple(self._held.pop(session.subscriber.session, {}).values()):
             self._quotes.give(line, session.holder)
 
-    def _confirm(self, session: Session, kind: str, wish: Wish, lines: Iterable[QuoteLine]) -> None:
+    def _confirm(
+        self, session: Session, kind: str, request: RequestId, lines: Iterable[QuoteLine]
+    ) -> None:
         instruments = [
             {"conId": line.contract.con_id, "symbol": line.contract.symbol} for line in lines
         ]
-        self.hub.tell(session, kind, id=wish, channel=QUOTES, instruments=instruments)
+        self.hub.tell(session, kind, id=request, channel=QUOTES, instruments=instruments)
 
     def _tell_snapshots(self, session: Session, lines: Iterable[QuoteLine]) -> None:
         bodies = [self._body(line, None) for line in lines]
@@ -264,9 +266,9 @@ class StreamDesk(LineWatcher):
             self.hub.tell(session, "quotes", snapshot=True, quotes=known)
 
     @staticmethod
-    def _refuse_instruments(wish: Subscribe) -> None:
-        if wish.symbols or wish.contracts:
-            raise InvalidRequestError(f"{wish.channel} takes no symbols and no contracts")
+    def _refuse_instruments(operation: Subscribe) -> None:
+        if operation.symbols or operation.contracts:
+            raise InvalidRequestError(f"{operation.channel} takes no symbols and no contracts")
 
     # quotes -------------------------------------------------------------------------------------
 

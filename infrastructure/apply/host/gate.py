@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bridge.login import words
+from bridge.login import states
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import jvm, probes
 from infrastructure.health.login import Logins, excerpt, moment
@@ -214,7 +214,7 @@ class Gate:
         return login
 
     def _tell_login(self, name: str, login: Login) -> None:
-        if login.told != self._told and login.state != words.UNKNOWN:
+        if login.told != self._told and login.state != states.UNKNOWN:
             self._told = login.told
             self._stage(name, login.state, login.told)
 
@@ -243,7 +243,7 @@ class Gate:
         """
         now = self._clock.monotonic()
         passed, self._polled = now - (self._polled or now), now
-        if login.state not in (words.WAITING_2FA, words.BLOCKED):
+        if login.state not in (states.WAITING_2FA, states.BLOCKED):
             return False
         if not self._asked:  # one that waits at the first look has not waited for any time yet
             self._asked = True
@@ -258,7 +258,7 @@ class Gate:
 
     def _answers(self, name: str, login: Login) -> bool:
         healthy = self._containers[name].health == "healthy" and not self._since
-        if login.state == words.LOGGED_IN or healthy:
+        if login.state == states.LOGGED_IN or healthy:
             passed, _ = self._runtime.probe(self._containers[name], 10)
             return passed
         return False
@@ -299,7 +299,7 @@ class Gate:
         name = container.service
         tail = self._runtime.log(container, LONG_TAIL if name == "gateway" else TAIL)
         login = self._login_at_the_end(container, tail) if name == "gateway" else None
-        if login is not None and login.state == words.WAITING_BROKER:
+        if login is not None and login.state == states.WAITING_BROKER:
             self._restarts[name] = container.restarts
             return
         self._runtime.stop([container])
@@ -358,7 +358,7 @@ _ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
 
 
 def _late(login: Login) -> str:
-    if login.state == words.LOGGED_IN:
+    if login.state == states.LOGGED_IN:
         return "the gateway is logged in, but its API does not answer"
     why = f"; {login.told}" if login.trouble else ""
     return f"the gateway does not log in (it is {login.state.replace('-', ' ')}{why})"

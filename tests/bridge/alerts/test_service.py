@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bridge.alerts.addresses import AddressFileError, read
-from bridge.alerts.desk import SAME_KIND_SECONDS, AlertDesk
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.sender import Delivery, Sender
+from bridge.alerts.service import SAME_KIND_SECONDS, AlertService
 from tests.bridge.alerts.conftest import WebHook
 from tests.bridge.portal.conftest import JumpingClock
 
@@ -31,24 +31,24 @@ class CountingSender(Sender):
         return [Delivery(service="ntfy", sent=True)]
 
 
-async def drained(desk: AlertDesk) -> None:
+async def drained(alerts: AlertService) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-async def test_a_test_message_reaches_a_real_service(desk: AlertDesk, hook: WebHook) -> None:
-    assert await desk.test() == [Delivery(service="json", sent=True)]
+async def test_a_test_message_reaches_a_real_service(alerts: AlertService, hook: WebHook) -> None:
+    assert await alerts.test() == [Delivery(service="json", sent=True)]
     assert hook.titles == ["gangway (paper): Test message"]
 
 
 async def test_a_condition_is_told_once_and_when_it_has_ended(
-    desk: AlertDesk, hook: WebHook, registry: CollectorRegistry
+    alerts: AlertService, hook: WebHook, registry: CollectorRegistry
 ) -> None:
     for _ in range(5):
-        desk.raised(AlertKind.WAITING_2FA, "Approve it on your phone")
+        alerts.raised(AlertKind.WAITING_2FA, "Approve it on your phone")
     await hook.until(1)
-    desk.cleared(AlertKind.WAITING_2FA)
-    desk.cleared(AlertKind.WAITING_2FA)
+    alerts.cleared(AlertKind.WAITING_2FA)
+    alerts.cleared(AlertKind.WAITING_2FA)
     await hook.until(2)
     assert hook.titles == [
         "gangway (paper): The gateway waits for your approval (2FA)",
@@ -70,80 +70,80 @@ async def test_a_service_that_refuses_is_tried_again_and_the_other_is_not(
     registry: CollectorRegistry,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bridge.alerts.desk.RETRY_SECONDS", (30.0,))
+    monkeypatch.setattr("bridge.alerts.service.RETRY_SECONDS", (30.0,))
     address_file.chmod(0o600)
     address_file.write_text(f"{hook.address}\njson://127.0.0.1:9/nobody\n")
-    desk = AlertDesk(Sender(address_file), clock, registry)
-    await desk.start()
-    desk.tell(AlertKind.ORDER_UNKNOWN, "x")
+    alerts = AlertService(Sender(address_file), clock, registry)
+    await alerts.start()
+    alerts.tell(AlertKind.ORDER_UNKNOWN, "x")
     labels = {"kind": "order-unknown", "result": "failed"}
     async with asyncio.timeout(60):
         while not registry.get_sample_value("gangway_alerts_total", labels):
             await asyncio.sleep(0.05)
     assert len(hook.received) == 1
-    await desk.stop()
+    await alerts.stop()
 
 
 async def test_the_same_kind_again_has_to_wait_and_is_counted(clock: JumpingClock) -> None:
     sender = CountingSender()
-    desk = AlertDesk(sender, clock, CollectorRegistry())
-    await desk.start()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
     for _ in range(4):  # a gateway that keeps asking for approval
-        desk.raised(AlertKind.WAITING_2FA, "again")
-        desk.cleared(AlertKind.WAITING_2FA)
-    await drained(desk)
+        alerts.raised(AlertKind.WAITING_2FA, "again")
+        alerts.cleared(AlertKind.WAITING_2FA)
+    await drained(alerts)
     assert len(sender.sent) == 2  # the first, and that it ended
-    desk.raised(AlertKind.WAITING_2FA, "still")
+    alerts.raised(AlertKind.WAITING_2FA, "still")
     clock.advance(SAME_KIND_SECONDS)
-    desk.raised(AlertKind.WAITING_2FA, "still")
-    desk.raised(AlertKind.WAITING_2FA, "still")
-    await drained(desk)
+    alerts.raised(AlertKind.WAITING_2FA, "still")
+    alerts.raised(AlertKind.WAITING_2FA, "still")
+    await drained(alerts)
     assert len(sender.sent) == 3
     assert "4 earlier messages were held back" in sender.bodies[-1]
-    await desk.stop()
+    await alerts.stop()
 
 
 async def test_a_storm_is_bounded_by_the_hour(clock: JumpingClock) -> None:
     sender = CountingSender()
-    desk = AlertDesk(sender, clock, CollectorRegistry())
-    await desk.start()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
     for _ in range(100):
-        desk.tell(AlertKind.ORDER_UNKNOWN, "x")
-        await drained(desk)
+        alerts.tell(AlertKind.ORDER_UNKNOWN, "x")
+        await drained(alerts)
         clock.advance(31)
     assert len(sender.sent) == 20
-    await desk.stop()
+    await alerts.stop()
 
 
 async def test_only_the_wanted_events_are_told(clock: JumpingClock) -> None:
     sender = CountingSender()
     wanted = frozenset({AlertKind.ORDER_UNKNOWN})
-    desk = AlertDesk(sender, clock, CollectorRegistry(), wanted=wanted)
-    await desk.start()
-    desk.raised(AlertKind.WAITING_2FA, "x")
-    desk.cleared(AlertKind.WAITING_2FA)
-    desk.tell(AlertKind.ORDER_UNKNOWN, "x")
-    await drained(desk)
+    alerts = AlertService(sender, clock, CollectorRegistry(), wanted=wanted)
+    await alerts.start()
+    alerts.raised(AlertKind.WAITING_2FA, "x")
+    alerts.cleared(AlertKind.WAITING_2FA)
+    alerts.tell(AlertKind.ORDER_UNKNOWN, "x")
+    await drained(alerts)
     assert len(sender.sent) == 1
-    await desk.stop()
+    await alerts.stop()
 
 
 async def test_addresses_are_never_shown(
-    desk: AlertDesk, hook: WebHook, capsys: pytest.CaptureFixture[str]
+    alerts: AlertService, hook: WebHook, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook.refusing = True
-    deliveries = await desk.test()
+    deliveries = await alerts.test()
     assert deliveries == [Delivery(service="json", sent=False)]
     output = capsys.readouterr()
     assert "do-not-show-me" not in output.out + output.err + repr(deliveries)
 
 
 async def test_the_library_is_not_loaded_into_the_bridge(
-    desk: AlertDesk, monkeypatch: pytest.MonkeyPatch
+    alerts: AlertService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "apprise"]:
         monkeypatch.delitem(sys.modules, name)  # the deploy tool's own tests may have loaded it
-    await desk.test()
+    await alerts.test()
     assert "apprise" not in sys.modules
 
 
@@ -163,6 +163,6 @@ def test_a_file_with_something_else_is_refused_without_its_content(
 
 
 async def test_a_missing_file_is_told(tmp_path: Path, clock: JumpingClock) -> None:
-    desk = AlertDesk(Sender(tmp_path / "none"), clock, CollectorRegistry())
+    alerts = AlertService(Sender(tmp_path / "none"), clock, CollectorRegistry())
     with pytest.raises(AddressFileError, match="cannot read"):
-        await desk.test()
+        await alerts.test()

@@ -1,4 +1,4 @@
-"""The desk: settings that change while it runs, events, metrics, and what is told."""
+"""The service: settings that change while it runs, events, metrics, and what is told."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bridge.portal.desk import PortalDesk, PortalTarget
 from bridge.portal.errors import PortalOffError
 from bridge.portal.reporting import PortalReporter
+from bridge.portal.service import PortalService, PortalTarget
 from bridge.portal.state import PortalState
 from simulator.portal import PortalServer
 from tests.bridge.portal.conftest import JumpingClock, MemoryCertificates
@@ -48,12 +48,12 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-async def desk(
+async def service(
     clock: JumpingClock, history: MemoryHistory, registry: CollectorRegistry
-) -> AsyncIterator[PortalDesk]:
-    desk = PortalDesk(clock, MemoryCertificates(), PortalReporter(history, registry))
-    yield desk
-    await desk.stop()
+) -> AsyncIterator[PortalService]:
+    service = PortalService(clock, MemoryCertificates(), PortalReporter(history, registry))
+    yield service
+    await service.stop()
 
 
 class PatientClock(JumpingClock):
@@ -69,18 +69,18 @@ def target(portal: PortalServer, **fields: Any) -> PortalTarget:
     return PortalTarget(url=f"http://127.0.0.1:{portal.port}", **fields)
 
 
-async def test_without_a_portal_it_is_off(desk: PortalDesk) -> None:
-    view = await desk.session()
+async def test_without_a_portal_it_is_off(service: PortalService) -> None:
+    view = await service.session()
     assert (view.enabled, view.state) == (False, PortalState.OFF)
     with pytest.raises(PortalOffError):
-        await desk.recover()
+        await service.recover()
     with pytest.raises(PortalOffError):
-        await desk.fetch("/iserver/accounts", {})
+        await service.fetch("/iserver/accounts", {})
 
 
-async def test_the_view_tells_both_sessions(desk: PortalDesk, portal: PortalServer) -> None:
-    await desk.configure(target(portal))
-    view = await desk.session()
+async def test_the_view_tells_both_sessions(service: PortalService, portal: PortalServer) -> None:
+    await service.configure(target(portal))
+    view = await service.session()
     assert view.state is PortalState.CONNECTED
     assert (view.authenticated, view.connected, view.competing, view.established) == (
         True,
@@ -94,13 +94,16 @@ async def test_the_view_tells_both_sessions(desk: PortalDesk, portal: PortalServ
 
 
 async def test_a_status_request_mends_a_desync(
-    desk: PortalDesk, portal: PortalServer, history: MemoryHistory, registry: CollectorRegistry
+    service: PortalService,
+    portal: PortalServer,
+    history: MemoryHistory,
+    registry: CollectorRegistry,
 ) -> None:
-    await desk.configure(target(portal))
-    await desk.session()
+    await service.configure(target(portal))
+    await service.session()
     portal.begin_fault("portal-desync")
-    desk.keeper._checked_at -= 10
-    view = await desk.session()
+    service.running._checked_at -= 10
+    view = await service.session()
     assert view.state is PortalState.CONNECTED
     assert view.last_recovery_at is not None
     assert history.kinds == [
@@ -115,56 +118,56 @@ async def test_a_status_request_mends_a_desync(
 
 
 async def test_a_fresh_answer_is_not_asked_for_again(
-    desk: PortalDesk, portal: PortalServer
+    service: PortalService, portal: PortalServer
 ) -> None:
-    await desk.configure(target(portal))
-    await desk.session()
+    await service.configure(target(portal))
+    await service.session()
     calls = sum(portal.routes.calls.values())
     for _ in range(20):
-        await desk.session()
+        await service.session()
     assert sum(portal.routes.calls.values()) == calls
 
 
 async def test_a_login_that_is_needed_is_told_with_its_page(
-    desk: PortalDesk, portal: PortalServer, history: MemoryHistory
+    service: PortalService, portal: PortalServer, history: MemoryHistory
 ) -> None:
     portal.session.logout()
-    await desk.configure(target(portal))
-    view = await desk.session()
+    await service.configure(target(portal))
+    view = await service.session()
     assert view.state is PortalState.LOGIN_REQUIRED
     assert view.login_url == f"http://127.0.0.1:{portal.port}/"
     assert "Log in" in view.next_action
     assert history.kinds == ["portal-login-required"]
 
 
-async def test_settings_move_the_desk_to_another_gateway(
-    desk: PortalDesk, portal: PortalServer, clock: JumpingClock
+async def test_settings_move_the_service_to_another_gateway(
+    service: PortalService, portal: PortalServer, clock: JumpingClock
 ) -> None:
     other = PortalServer(clock.monotonic, ["DU7654321"])
     await other.start()
-    await desk.configure(target(portal))
-    assert not await desk.configure(target(portal))
-    assert await desk.configure(target(other))
-    assert (await desk.fetch("/iserver/accounts", {}))["accounts"] == ["DU7654321"]
-    assert await desk.configure(PortalTarget())
-    assert (await desk.session()).state is PortalState.OFF
+    await service.configure(target(portal))
+    assert not await service.configure(target(portal))
+    assert await service.configure(target(other))
+    assert (await service.fetch("/iserver/accounts", {}))["accounts"] == ["DU7654321"]
+    assert await service.configure(PortalTarget())
+    assert (await service.session()).state is PortalState.OFF
     await other.close()
 
 
 async def test_a_silent_gateway_holds_a_status_request_for_less_than_five_seconds(
-    desk: PortalDesk, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+    service: PortalService, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.portal.desk.LONGEST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("bridge.portal.service.LONGEST_LOOK_SECONDS", 0.2)
     portal.begin_fault("portal-timeout")
-    await desk.configure(target(portal))
+    await service.configure(target(portal))
     begun = time.monotonic()
-    view = await desk.session()
+    view = await service.session()
     assert time.monotonic() - begun < 4.5
     assert view.state is PortalState.STARTING
 
 
 async def test_credentials_for_a_proxy_are_sent_and_never_shown(
-    desk: PortalDesk, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+    service: PortalService, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
     respond = portal.routes.respond
@@ -174,7 +177,7 @@ async def test_credentials_for_a_proxy_are_sent_and_never_shown(
         return await respond(request)
 
     monkeypatch.setattr(portal._listener, "_respond", record)
-    await desk.configure(target(portal, username="me", password="secret"))
-    await desk.session()
+    await service.configure(target(portal, username="me", password="secret"))
+    await service.session()
     assert seen[0].startswith("Basic ")
     assert "secret" not in repr(target(portal, username="me", password="secret"))

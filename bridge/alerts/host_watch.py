@@ -11,8 +11,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
 from bridge.alerts.certificate import MEND, Certificate, CertificateUnseenError, look
-from bridge.alerts.desk import AlertDesk
 from bridge.alerts.kinds import AlertKind
+from bridge.alerts.service import AlertService
 from bridge.clock import Clock
 
 DISK_SECONDS: Final = 60.0
@@ -28,11 +28,11 @@ MEGABYTE: Final = 1024 * 1024
 log = structlog.get_logger(__name__)
 
 
-class HouseWatch:
-    """Measures for `/metrics`, and tells the desk if there is one.
+class HostWatch:
+    """Measures for `/metrics`, and tells the alerts if there is one.
 
     Args:
-        desk: told of conditions; None: nobody is.
+        alerts: told of conditions; None: nobody is.
         clock: paces the looks.
         registry: takes `gangway_disk_free_bytes` and, with an address,
             `gangway_certificate_expires_timestamp_seconds`.
@@ -44,7 +44,7 @@ class HouseWatch:
 
     def __init__(
         self,
-        desk: AlertDesk | None,
+        alerts: AlertService | None,
         clock: Clock,
         registry: CollectorRegistry,
         *,
@@ -53,7 +53,7 @@ class HouseWatch:
         address: tuple[str, int] | None = None,
         name: str = "",
     ) -> None:
-        self._desk = desk
+        self._alerts = alerts
         self._clock = clock
         self._folder = folder
         self._least = least_megabytes * MEGABYTE
@@ -133,12 +133,12 @@ class HouseWatch:
         return f"The certificate for {self._name} {state}, and was not renewed.\n\n{MEND}"
 
     def _raised(self, kind: AlertKind, body: str) -> None:
-        if self._desk is not None:
-            self._desk.raised(kind, body)
+        if self._alerts is not None:
+            self._alerts.raised(kind, body)
 
     def _cleared(self, kind: AlertKind) -> None:
-        if self._desk is not None:
-            self._desk.cleared(kind)
+        if self._alerts is not None:
+            self._alerts.cleared(kind)
 
 
 def _span(hours: float) -> str:

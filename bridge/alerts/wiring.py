@@ -7,16 +7,16 @@ from collections.abc import Callable, Coroutine
 
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.building import desk_of
-from bridge.alerts.desk import AlertDesk
-from bridge.alerts.house import HouseWatch
+from bridge.alerts.building import alerts_of
+from bridge.alerts.host_watch import HostWatch
 from bridge.alerts.kinds import AlertKind
+from bridge.alerts.service import AlertService
 from bridge.alerts.watch import ConditionWatch
 from bridge.clock import Clock, settle
 from bridge.environment import Environment
 from bridge.orders.alerts import OrderAlerts
 from bridge.orders.journal import OrderJournal
-from bridge.portal.desk import PortalDesk
+from bridge.portal.service import PortalService
 from bridge.services import Services
 from bridge.store.orders import OrderRecord
 from bridge.store.quarantine import Entry
@@ -41,13 +41,13 @@ def set_aside_text(entry: Entry) -> str:
     )
 
 
-def house_of(
-    environment: Environment, desk: AlertDesk | None, clock: Clock, registry: CollectorRegistry
-) -> HouseWatch:
+def host_watch_of(
+    environment: Environment, alerts: AlertService | None, clock: Clock, registry: CollectorRegistry
+) -> HostWatch:
     """The watch over disk and certificate that the environment asks for."""
     address = environment.tls_address
-    return HouseWatch(
-        desk,
+    return HostWatch(
+        alerts,
         clock,
         registry,
         folder=environment.data_dir,
@@ -58,53 +58,55 @@ def house_of(
 
 
 def install(services: Services) -> None:
-    """Watches disk and certificate; where an address file is given, provides the desk and tells."""
+    """Watches disk and certificate; with an address file, provides the alerts and tells."""
     environment = services.environment
-    desk = desk_of(environment, services.clock, services.metrics)
-    house = house_of(environment, desk, services.clock, services.metrics)
-    work: list[Callable[[], Coroutine[None, None, None]]] = [house.watch_disk]
+    alerts = alerts_of(environment, services.clock, services.metrics)
+    host_watch = host_watch_of(environment, alerts, services.clock, services.metrics)
+    work: list[Callable[[], Coroutine[None, None, None]]] = [host_watch.watch_disk]
     if environment.tls_address is not None:
-        work.append(house.watch_certificate)
-    if desk is not None:
-        services.provide(AlertDesk, desk)
-        work.append(_conditions(services, desk))
+        work.append(host_watch.watch_certificate)
+    if alerts is not None:
+        services.provide(AlertService, alerts)
+        work.append(_conditions(services, alerts))
     tasks: list[asyncio.Task[None]] = []
 
     async def start() -> None:
-        if desk is not None:
-            await desk.start()
+        if alerts is not None:
+            await alerts.start()
         tasks.extend(asyncio.create_task(each(), name="alert-watch") for each in work)
 
     async def stop() -> None:
         await settle(*tasks)
-        if desk is not None:
-            await desk.stop()
+        if alerts is not None:
+            await alerts.stop()
 
     services.on_start(start)
     services.on_stop(stop)
 
 
-def _conditions(services: Services, desk: AlertDesk) -> Callable[[], Coroutine[None, None, None]]:
+def _conditions(
+    services: Services, alerts: AlertService
+) -> Callable[[], Coroutine[None, None, None]]:
     """The watch over the sessions, not yet begun; orders are told of as they come."""
     environment = services.environment
     watch = ConditionWatch(
-        desk,
-        services[TwsSession].context,
+        alerts,
+        services[TwsSession].link,
         services.clock,
         lost_seconds=environment.alert_lost_minutes * 60.0,
         journal=services.journal,
     )
 
     def tell_set_aside(entry: Entry) -> None:
-        desk.tell(AlertKind.MESSAGE_SET_ASIDE, set_aside_text(entry))
+        alerts.tell(AlertKind.MESSAGE_SET_ASIDE, set_aside_text(entry))
 
     if OrderJournal in services:
         services[OrderJournal].set_aside.listen(tell_set_aside)
 
     def tell_order(record: OrderRecord) -> None:
-        desk.tell(AlertKind.ORDER_UNKNOWN, order_text(record))
+        alerts.tell(AlertKind.ORDER_UNKNOWN, order_text(record))
 
     if OrderAlerts in services:
         services[OrderAlerts].order_unknown.listen(tell_order)
-    portal = services[PortalDesk]
+    portal = services[PortalService]
     return lambda: watch.run(portal.last_seen)

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 
 from bridge.alerts.certificate import CertificateUnseenError, look
-from bridge.alerts.house import UNSEEN_SECONDS, HouseWatch
+from bridge.alerts.host_watch import UNSEEN_SECONDS, HostWatch
 from bridge.alerts.kinds import AlertKind
 from tests.bridge.alerts.conftest import WebHook
 from tests.bridge.alerts.test_watch import Told
@@ -75,12 +75,12 @@ async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
         yield start
 
 
-class House:
+class Watched:
     def __init__(self, folder: Path, *, least: int = 1, port: int | None = None) -> None:
         self.clock = JumpingClock()
         self.told = Told()
         self.registry = CollectorRegistry()
-        self.watch = HouseWatch(
+        self.watch = HostWatch(
             self.told,  # type: ignore[arg-type]
             self.clock,
             self.registry,
@@ -99,21 +99,21 @@ class House:
 
 
 async def test_a_certificate_that_is_renewed_in_time_is_fine(tmp_path: Path, serve: Serve) -> None:
-    house = House(tmp_path, port=await serve(-60, 30))  # a third of its life is left
-    assert await house.certificate() is None
+    host_watch = Watched(tmp_path, port=await serve(-60, 30))  # a third of its life is left
+    assert await host_watch.certificate() is None
     ends = (NOW + timedelta(days=30)).timestamp()
-    assert house.value("gangway_certificate_expires_timestamp_seconds") == ends
+    assert host_watch.value("gangway_certificate_expires_timestamp_seconds") == ends
 
 
 async def test_one_that_was_not_renewed_is_told_and_so_is_its_renewal(
     tmp_path: Path, serve: Serve
 ) -> None:
-    house = House(tmp_path, port=await serve(-80, 10))
-    body = await house.certificate() or ""
+    host_watch = Watched(tmp_path, port=await serve(-80, 10))
+    body = await host_watch.certificate() or ""
     assert "for gw.example ends in 10 days" in body
     assert "deploy.py logs caddy" in body
-    house.watch._address = ("127.0.0.1", await serve(0, 90))
-    assert await house.certificate() is None
+    host_watch.watch._address = ("127.0.0.1", await serve(0, 90))
+    assert await host_watch.certificate() is None
 
 
 @pytest.mark.parametrize(
@@ -123,29 +123,29 @@ async def test_one_that_was_not_renewed_is_told_and_so_is_its_renewal(
 async def test_short_lives_and_ends_are_told(
     tmp_path: Path, serve: Serve, begins: float, ends: float, said: str
 ) -> None:
-    house = House(tmp_path, port=await serve(begins, ends))
-    assert said in (await house.certificate() or "")
+    host_watch = Watched(tmp_path, port=await serve(begins, ends))
+    assert said in (await host_watch.certificate() or "")
 
 
 async def test_half_a_day_of_the_internal_authority_is_no_alarm(
     tmp_path: Path, serve: Serve
 ) -> None:
-    assert await House(tmp_path, port=await serve(-0.3, 0.2)).certificate() is None
+    assert await Watched(tmp_path, port=await serve(-0.3, 0.2)).certificate() is None
 
 
 async def test_no_certificate_is_told_after_half_an_hour(
     tmp_path: Path, unused_tcp_port: int, serve: Serve
 ) -> None:
-    house = House(tmp_path, port=unused_tcp_port)
-    assert await house.certificate() is None
-    house.clock.advance(UNSEEN_SECONDS - 1)
-    assert await house.certificate() is None
-    assert house.value("gangway_certificate_expires_timestamp_seconds") == 0
-    house.clock.advance(1)
-    body = await house.certificate() or ""
+    host_watch = Watched(tmp_path, port=unused_tcp_port)
+    assert await host_watch.certificate() is None
+    host_watch.clock.advance(UNSEEN_SECONDS - 1)
+    assert await host_watch.certificate() is None
+    assert host_watch.value("gangway_certificate_expires_timestamp_seconds") == 0
+    host_watch.clock.advance(1)
+    body = await host_watch.certificate() or ""
     assert f"no certificate at 127.0.0.1:{unused_tcp_port}: Connection refused" in body
-    house.watch._address = ("127.0.0.1", await serve(0, 90))
-    assert await house.certificate() is None
+    host_watch.watch._address = ("127.0.0.1", await serve(0, 90))
+    assert await host_watch.certificate() is None
 
 
 async def test_something_that_speaks_no_tls_shows_no_certificate() -> None:
@@ -160,26 +160,26 @@ async def test_something_that_speaks_no_tls_shows_no_certificate() -> None:
 
 
 def test_a_disk_with_room_is_fine_and_a_full_one_is_told(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.watch.look_at_disk()
-    assert house.told.active == {}
-    free = house.value("gangway_disk_free_bytes") or 0
+    host_watch = Watched(tmp_path)
+    host_watch.watch.look_at_disk()
+    assert host_watch.told.active == {}
+    free = host_watch.value("gangway_disk_free_bytes") or 0
     assert free > 0
-    house.watch._least = 2 * int(free)
-    house.watch.look_at_disk()
-    assert "MB are free" in house.told.active[AlertKind.DISK_LOW]
-    house.watch._least = int(free * 0.95)  # a little more than the limit is not yet enough
-    house.watch.look_at_disk()
-    assert AlertKind.DISK_LOW in house.told.active
-    house.watch._least = int(free * 0.5)
-    house.watch.look_at_disk()
-    assert house.told.active == {}
+    host_watch.watch._least = 2 * int(free)
+    host_watch.watch.look_at_disk()
+    assert "MB are free" in host_watch.told.active[AlertKind.DISK_LOW]
+    host_watch.watch._least = int(free * 0.95)  # a little more than the limit is not yet enough
+    host_watch.watch.look_at_disk()
+    assert AlertKind.DISK_LOW in host_watch.told.active
+    host_watch.watch._least = int(free * 0.5)
+    host_watch.watch.look_at_disk()
+    assert host_watch.told.active == {}
 
 
 def test_a_folder_that_is_gone_is_no_alarm(tmp_path: Path) -> None:
-    house = House(tmp_path / "none", least=HUGE)
-    house.watch.look_at_disk()
-    assert house.told.active == {}
+    host_watch = Watched(tmp_path / "none", least=HUGE)
+    host_watch.watch.look_at_disk()
+    assert host_watch.told.active == {}
 
 
 async def test_a_whole_bridge_tells_of_both_and_measures_both(

@@ -31,7 +31,7 @@ QUEUE: Final = 50
 log = structlog.get_logger(__name__)
 
 
-class AlertDesk:
+class AlertService:
     """One for each process.
 
     Args:

@@ -1,15 +1,15 @@
-"""Installs the Client Portal: its desk, and what it remembers in the journal."""
+"""Installs the Client Portal: its service, and what it remembers in the journal."""
 
 from __future__ import annotations
 
-from bridge.portal.desk import PortalDesk, PortalTarget
 from bridge.portal.reporting import PortalReporter
+from bridge.portal.service import PortalService, PortalTarget
 from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
 from bridge.services import Need, Services
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.profile import Profile
 from bridge.settings.repository import Secrets
+from bridge.settings.service import SettingsService
 from bridge.store import Database, portal_certificates
 from bridge.store.portal_certificates import StoredCertificate
 from bridge.tws.session import TwsSession
@@ -42,18 +42,18 @@ def target_of(profile: Profile, secrets: Secrets) -> PortalTarget:
 
 
 def install(services: Services) -> None:
-    """Provides the desk, which follows the connection settings."""
-    history = services[TwsSession].context.diagnostics
+    """Provides the service, which follows the connection settings."""
+    history = services[TwsSession].link.diagnostics
     reporter = PortalReporter(history, services.metrics)
-    desk = PortalDesk(services.clock, JournalCertificates(services[Database]), reporter)
-    services.provide(PortalDesk, desk)
+    service = PortalService(services.clock, JournalCertificates(services[Database]), reporter)
+    services.provide(PortalService, service)
 
     async def follow(profile: Profile, secrets: Secrets) -> None:
-        await desk.configure(target_of(profile, secrets))
+        await service.configure(target_of(profile, secrets))
 
-    services[SettingsDesk].on_apply(follow)
-    services.on_stop(desk.stop)
-    services.needs.append(lambda: _need(desk.last_seen()))
+    services[SettingsService].on_apply(follow)
+    services.on_stop(service.stop)
+    services.needs.append(lambda: _need(service.last_seen()))
 
 
 def _need(seen: SessionView) -> Need | None:

@@ -46,7 +46,7 @@ class ProfileState(Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-class SettingsDesk:
+class SettingsService:
     """One for each process.
 
     Args:

@@ -1,5 +1,6 @@
-"""Rows that cannot be read: one line in the log, and never a reason not to start.
+"""Rows of the journal as values, and times as it keeps them: milliseconds since 1970, UTC.
 
+A row that cannot be read is one line in the log, and never a reason not to start.
 Where a list is read, a damaged row is left out; where one certain row is wanted, its reader hears
 of it: an order must not be sent because the row of its key cannot be read.
 """
@@ -8,12 +9,39 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
 
 from bridge.store.errors import DamagedRowError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_milliseconds(moment: datetime) -> int:
+    """An aware datetime as milliseconds since the epoch; fractions of a millisecond are cut off."""
+    if moment.tzinfo is None:
+        raise ValueError("a time in the journal needs its zone")
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def from_milliseconds(value: int) -> datetime:
+    """The aware UTC datetime of what `to_milliseconds` made."""
+    return _EPOCH + value * _MILLISECOND
+
+
+def optional_from_milliseconds(value: int | None) -> datetime | None:
+    """The same for a column that may be empty."""
+    return None if value is None else from_milliseconds(value)
+
+
+def optional_to_milliseconds(moment: datetime | None) -> int | None:
+    """The other way round."""
+    return None if moment is None else to_milliseconds(moment)
+
 
 log = structlog.get_logger(__name__)
 

@@ -7,22 +7,22 @@ from prometheus_client import Gauge
 from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
 from bridge.services import Services
-from bridge.stream.desk import StreamDesk
+from bridge.stream.service import StreamService
 
 
 def install(services: Services) -> None:
     """Provides the stream, and counts what it does."""
-    desk = StreamDesk(
+    service = StreamService(
         services.gateway,
         services[QuoteDesk],
         services[ContractDesk],
         services.clock,
         services.environment.max_streams,
     )
-    services.provide(StreamDesk, desk)
-    services.on_start(desk.start)
-    services.on_stop(desk.stop)
-    hub = desk.hub
+    services.provide(StreamService, service)
+    services.on_start(service.start)
+    services.on_stop(service.stop)
+    hub = service.hub
     for name, text, read in (
         ("bridge_streams", "Streams with a client", lambda: hub.attached),
         ("bridge_stream_events", "Events published since the start", lambda: hub.cursor),

@@ -11,7 +11,6 @@ import pytest
 from bridge.clock import SystemClock
 from bridge.errors import Kind
 from bridge.settings.cipher import Cipher
-from bridge.settings.desk import SettingsDesk
 from bridge.settings.errors import (
     ActiveProfileError,
     DamagedSettingsError,
@@ -22,6 +21,7 @@ from bridge.settings.errors import (
 )
 from bridge.settings.key_file import KeyFile, new_key
 from bridge.settings.repository import Repository, Secrets
+from bridge.settings.service import SettingsService
 from tests.bridge.settings.conftest import ENVIRONMENT
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ PASSWORD = "correct horse battery staple"
 class Applied:
     """What was handed out, newest last."""
 
-    def __init__(self, desk: SettingsDesk) -> None:
+    def __init__(self, service: SettingsService) -> None:
         self.seen: list[tuple[Profile, Secrets]] = []
-        desk.on_apply(self)
+        service.on_apply(self)
 
     async def __call__(self, profile: Profile, secrets: Secrets) -> None:
         self.seen.append((profile, secrets))
@@ -52,71 +52,76 @@ def edit(database: Database, statement: str, *values: Any) -> None:
     connection.close()
 
 
-async def reopened(repository: Repository) -> SettingsDesk:
-    """The desk of the next process."""
-    return SettingsDesk(repository, ENVIRONMENT, SystemClock())
+async def reopened(repository: Repository) -> SettingsService:
+    """The service of the next process."""
+    return SettingsService(repository, ENVIRONMENT, SystemClock())
 
 
-async def test_without_stored_settings_those_of_the_environment_count(desk: SettingsDesk) -> None:
-    applied = Applied(desk)
-    await desk.start()
+async def test_without_stored_settings_those_of_the_environment_count(
+    service: SettingsService,
+) -> None:
+    applied = Applied(service)
+    await service.start()
     assert applied.last == (ENVIRONMENT, {})
-    shown = await desk.show()
+    shown = await service.show()
     assert (shown.source, shown.profile, shown.active) == ("environment", ENVIRONMENT, True)
 
 
 async def test_the_first_profile_becomes_active_and_is_applied(
-    desk: SettingsDesk, repository: Repository
+    service: SettingsService, repository: Repository
 ) -> None:
-    applied = Applied(desk)
-    await desk.start()
-    shown = await desk.put("default", {"port": 4001, "readOnly": True}, {})
+    applied = Applied(service)
+    await service.start()
+    shown = await service.put("default", {"port": 4001, "readOnly": True}, {})
     assert shown.active
     assert shown.revision == 1
     assert applied.last[0].port == 4001
-    assert desk.current.read_only
-    assert desk.current.host == "gateway"  # not said, so as it was
+    assert service.current.read_only
+    assert service.current.host == "gateway"  # not said, so as it was
     again = Applied(successor := await reopened(repository))
     await successor.start()
-    assert again.last[0] == desk.current
+    assert again.last[0] == service.current
 
 
 async def test_a_change_to_an_inactive_profile_changes_nothing_that_runs(
-    desk: SettingsDesk,
+    service: SettingsService,
 ) -> None:
-    await desk.put("default", {}, {})
-    await desk.put("live", {"port": 4001}, {})
-    assert desk.current.port == 4003
-    assert await desk.names() == ("default", "live")
-    await desk.put("live", {}, {}, active=True)
-    assert desk.current.port == 4001
-    assert not (await desk.show("default")).active
-    await desk.put("live", {}, {}, active=False)
-    assert desk.current == ENVIRONMENT
+    await service.put("default", {}, {})
+    await service.put("live", {"port": 4001}, {})
+    assert service.current.port == 4003
+    assert await service.names() == ("default", "live")
+    await service.put("live", {}, {}, active=True)
+    assert service.current.port == 4001
+    assert not (await service.show("default")).active
+    await service.put("live", {}, {}, active=False)
+    assert service.current == ENVIRONMENT
 
 
-async def test_what_is_refused_is_not_stored(desk: SettingsDesk) -> None:
+async def test_what_is_refused_is_not_stored(service: SettingsService) -> None:
     with pytest.raises(InvalidSettingsError):
-        await desk.put("default", {"port": 0}, {"portalPassword": PASSWORD})
-    assert await desk.names() == ()
+        await service.put("default", {"port": 0}, {"portalPassword": PASSWORD})
+    assert await service.names() == ()
     with pytest.raises(UnknownProfileError):
-        await desk.show("nowhere")
+        await service.show("nowhere")
 
 
-async def test_only_profiles_that_are_not_active_can_be_removed(desk: SettingsDesk) -> None:
-    await desk.put("default", {}, {})
-    await desk.put("spare", {}, {})
+async def test_only_profiles_that_are_not_active_can_be_removed(service: SettingsService) -> None:
+    await service.put("default", {}, {})
+    await service.put("spare", {}, {})
     with pytest.raises(ActiveProfileError):
-        await desk.remove("default")
-    await desk.remove("spare")
-    assert await desk.names() == ("default",)
+        await service.remove("default")
+    await service.remove("spare")
+    assert await service.names() == ("default",)
 
 
 async def test_secrets_are_sealed_at_rest_and_opened_for_whom_they_concern(
-    desk: SettingsDesk, database: Database, key_file: KeyFile, capsys: pytest.CaptureFixture[str]
+    service: SettingsService,
+    database: Database,
+    key_file: KeyFile,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    applied = Applied(desk)
-    shown = await desk.put("default", {"portalUsername": "me"}, {"portalPassword": PASSWORD})
+    applied = Applied(service)
+    shown = await service.put("default", {"portalUsername": "me"}, {"portalPassword": PASSWORD})
     assert shown.secrets == ("portalPassword",)
     assert PASSWORD not in repr(shown)
     assert applied.last[1] == {"portalPassword": PASSWORD}
@@ -128,21 +133,21 @@ async def test_secrets_are_sealed_at_rest_and_opened_for_whom_they_concern(
     assert PASSWORD not in output.out + output.err
 
 
-async def test_a_secret_stays_until_it_is_replaced_or_removed(desk: SettingsDesk) -> None:
-    applied = Applied(desk)
-    await desk.put("default", {}, {"portalPassword": PASSWORD})
-    await desk.put("default", {"port": 4001}, {})
+async def test_a_secret_stays_until_it_is_replaced_or_removed(service: SettingsService) -> None:
+    applied = Applied(service)
+    await service.put("default", {}, {"portalPassword": PASSWORD})
+    await service.put("default", {"port": 4001}, {})
     assert applied.last[1] == {"portalPassword": PASSWORD}
-    await desk.put("default", {}, {"portalPassword": "other"})
+    await service.put("default", {}, {"portalPassword": "other"})
     assert applied.last[1] == {"portalPassword": "other"}
-    await desk.put("default", {}, {"portalPassword": None})
+    await service.put("default", {}, {"portalPassword": None})
     assert applied.last[1] == {}
 
 
 async def test_a_key_is_only_made_when_there_is_a_secret(
-    desk: SettingsDesk, key_file: KeyFile
+    service: SettingsService, key_file: KeyFile
 ) -> None:
-    await desk.put("default", {"port": 4001}, {})
+    await service.put("default", {"port": 4001}, {})
     assert not key_file.exists()
 
 
@@ -150,12 +155,12 @@ async def test_a_key_is_only_made_when_there_is_a_secret(
 
 
 async def test_rotation_seals_everything_with_a_new_key_and_forgets_the_old(
-    desk: SettingsDesk, repository: Repository, key_file: KeyFile
+    service: SettingsService, repository: Repository, key_file: KeyFile
 ) -> None:
-    await desk.put("default", {}, {"portalPassword": PASSWORD})
-    await desk.put("other", {}, {"portalPassword": "second"})
+    await service.put("default", {}, {"portalPassword": PASSWORD})
+    await service.put("other", {}, {"portalPassword": "second"})
     old = key_file.read()
-    assert await desk.rotate_key() == 2
+    assert await service.rotate_key() == 2
     assert len(key_file.read()) == 1
     assert key_file.read() != old
     applied = Applied(successor := await reopened(repository))
@@ -164,9 +169,12 @@ async def test_rotation_seals_everything_with_a_new_key_and_forgets_the_old(
 
 
 async def test_a_crash_in_the_middle_of_a_rotation_loses_nothing(
-    desk: SettingsDesk, repository: Repository, key_file: KeyFile, monkeypatch: pytest.MonkeyPatch
+    service: SettingsService,
+    repository: Repository,
+    key_file: KeyFile,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await desk.put("default", {}, {"portalPassword": PASSWORD})
+    await service.put("default", {}, {"portalPassword": PASSWORD})
 
     async def crash(*_: object, **__: object) -> None:
         raise RuntimeError("power cut")
@@ -174,7 +182,7 @@ async def test_a_crash_in_the_middle_of_a_rotation_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(repository._database, "write", crash)
         with pytest.raises(RuntimeError):
-            await desk.rotate_key()
+            await service.rotate_key()
     assert len(key_file.read()) == 2
     applied = Applied(successor := await reopened(repository))
     await successor.start()
@@ -184,16 +192,16 @@ async def test_a_crash_in_the_middle_of_a_rotation_loses_nothing(
 
 
 async def test_a_rotation_without_secrets_makes_the_key(
-    desk: SettingsDesk, key_file: KeyFile
+    service: SettingsService, key_file: KeyFile
 ) -> None:
-    assert await desk.rotate_key() == 0
+    assert await service.rotate_key() == 0
     assert len(key_file.read()) == 1
 
 
 async def test_a_wrong_key_is_told_and_loses_nothing(
-    desk: SettingsDesk, repository: Repository, key_file: KeyFile
+    service: SettingsService, repository: Repository, key_file: KeyFile
 ) -> None:
-    await desk.put("default", {"port": 4001}, {"portalPassword": PASSWORD})
+    await service.put("default", {"port": 4001}, {"portalPassword": PASSWORD})
     right = key_file.read()
     key_file.write((new_key(),))
     successor = await reopened(repository)
@@ -215,9 +223,9 @@ async def test_a_wrong_key_is_told_and_loses_nothing(
 
 
 async def test_a_lost_key_file_is_told_and_not_replaced(
-    desk: SettingsDesk, repository: Repository, key_file: KeyFile
+    service: SettingsService, repository: Repository, key_file: KeyFile
 ) -> None:
-    await desk.put("default", {}, {"portalPassword": PASSWORD})
+    await service.put("default", {}, {"portalPassword": PASSWORD})
     key_file.path.unlink()
     successor = await reopened(repository)
     await successor.start()
@@ -235,13 +243,13 @@ async def test_a_given_key_file_can_hold_the_new_key_first(
     old, new = new_key(), new_key()
     path.write_text(f"{old}\n")
     repository = Repository(database, Cipher(KeyFile(path, given=True)))
-    desk = SettingsDesk(repository, ENVIRONMENT, SystemClock())
-    await desk.put("default", {}, {"portalPassword": PASSWORD})
+    service = SettingsService(repository, ENVIRONMENT, SystemClock())
+    await service.put("default", {}, {"portalPassword": PASSWORD})
     path.write_text(f"{new}\n{old}\n")
-    assert await desk.rotate_key() == 1
+    assert await service.rotate_key() == 1
     path.write_text(f"{new}\n")
-    applied = Applied(desk)
-    await desk.start()
+    applied = Applied(service)
+    await service.start()
     assert applied.last[1] == {"portalPassword": PASSWORD}
 
 
@@ -258,9 +266,9 @@ async def test_a_given_key_file_can_hold_the_new_key_first(
     ],
 )
 async def test_a_damaged_profile_is_told_and_left_as_it_is(
-    desk: SettingsDesk, repository: Repository, database: Database, statement: str
+    service: SettingsService, repository: Repository, database: Database, statement: str
 ) -> None:
-    await desk.put("default", {"port": 4001}, {"portalPassword": PASSWORD})
+    await service.put("default", {"port": 4001}, {"portalPassword": PASSWORD})
     edit(database, statement)
     before = await repository.all()
     successor = await reopened(repository)
@@ -276,17 +284,17 @@ async def test_a_damaged_profile_is_told_and_left_as_it_is(
 
 
 async def test_a_damaged_profile_is_the_callers_to_mend(
-    desk: SettingsDesk, database: Database
+    service: SettingsService, database: Database
 ) -> None:
-    await desk.put("default", {"port": 4001}, {"portalPassword": PASSWORD})
+    await service.put("default", {"port": 4001}, {"portalPassword": PASSWORD})
     edit(database, "UPDATE connection_profiles SET secrets = CAST('[]' AS BLOB)")
     with pytest.raises(DamagedSettingsError) as raised:
-        await desk.put("default", {"port": 4010}, {})
+        await service.put("default", {"port": 4010}, {})
     assert (raised.value.kind, raised.value.code) == (Kind.CONFLICT, "settings-damaged")
 
 
 @pytest.mark.parametrize("name", ["a\n", "A", "", "x" * 40])
-async def test_what_is_no_name_of_a_profile(desk: SettingsDesk, name: str) -> None:
+async def test_what_is_no_name_of_a_profile(service: SettingsService, name: str) -> None:
     with pytest.raises(InvalidSettingsError):
-        await desk.put(name, {}, {})
-    assert await desk.names() == ()
+        await service.put(name, {}, {})
+    assert await service.names() == ()

@@ -1,4 +1,4 @@
-"""The keeper against the simulated Client Portal, over real sockets and a wound clock."""
+"""The session against the simulated Client Portal, over real sockets and a wound clock."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bridge.portal.errors import (
     PortalUnreachableError,
     RecoveryFailedError,
 )
-from bridge.portal.keeper import SessionKeeper
 from bridge.portal.pacing import PortalPacer
 from bridge.portal.pass_through import fetch
+from bridge.portal.session import PortalSession
 from bridge.portal.shapes import Reading
 from bridge.portal.state import PortalState
 from bridge.portal.view import view
@@ -30,67 +30,69 @@ if TYPE_CHECKING:
 DAY = 86_400.0
 
 
-def expect(keeper: SessionKeeper, state: PortalState) -> None:
-    assert keeper.state is state
+def expect(session: PortalSession, state: PortalState) -> None:
+    assert session.state is state
 
 
-async def test_a_running_session_is_left_alone(keeper: SessionKeeper, portal: PortalServer) -> None:
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+async def test_a_running_session_is_left_alone(
+    session: PortalSession, portal: PortalServer
+) -> None:
+    await session.check()
+    expect(session, PortalState.CONNECTED)
     assert inits(portal) == 0
 
 
 async def test_six_idle_minutes_desync_and_the_next_check_mends_it_within_five_seconds(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
-    await keeper.check()
+    await session.check()
     logged_in_at = portal.session.authenticated_at
     clock.advance(360)
     assert not portal.session.peek().connected
     started = clock.monotonic()
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+    await session.check()
+    expect(session, PortalState.CONNECTED)
     assert portal.session.peek().established
     assert clock.monotonic() - started <= 5
     assert inits(portal) == 1
     assert portal.session.authenticated_at == logged_in_at  # nobody had to log in again
-    assert keeper.last_recovery_at is not None
-    assert keeper.last_recovery_error == ""
+    assert session.last_recovery_at is not None
+    assert session.last_recovery_error == ""
 
 
 async def test_the_keep_alive_prevents_a_desync_for_a_whole_day(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
     seen: list[tuple[PortalState, PortalState]] = []
-    keeper.changed.listen(lambda before, after: seen.append((before, after)))
+    session.changed.listen(lambda before, after: seen.append((before, after)))
     end = clock.monotonic() + DAY
-    await keeper.start()
+    await session.start()
     while clock.monotonic() < end:
         await asyncio.sleep(0.005)
         assert portal.session.peek().connected
-    await keeper.stop()
+    await session.stop()
     assert seen == [(PortalState.STARTING, PortalState.CONNECTED)]
     assert inits(portal) == 0
     assert portal.routes.calls["/tickle"] >= DAY / 60
 
 
 async def test_two_recoveries_at_once_send_one_init(
-    keeper: SessionKeeper, portal: PortalServer
+    session: PortalSession, portal: PortalServer
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-desync")
-    await asyncio.gather(keeper.recover(), keeper.check(), keeper.recover(), keeper.check())
-    expect(keeper, PortalState.CONNECTED)
+    await asyncio.gather(session.recover(), session.check(), session.recover(), session.check())
+    expect(session, PortalState.CONNECTED)
     assert inits(portal) == 1
 
 
 async def test_a_caller_that_gives_up_does_not_stop_the_recovery(
-    keeper: SessionKeeper, portal: PortalServer
+    session: PortalSession, portal: PortalServer
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-desync")
-    impatient = asyncio.create_task(keeper.recover())
-    patient = asyncio.create_task(keeper.recover())
+    impatient = asyncio.create_task(session.recover())
+    patient = asyncio.create_task(session.recover())
     await asyncio.sleep(0)
     impatient.cancel()
     await patient
@@ -99,115 +101,115 @@ async def test_a_caller_that_gives_up_does_not_stop_the_recovery(
 
 
 async def test_a_competing_session_is_reported_and_not_fought(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-competing")
     for _ in range(3):
-        clock.advance(keeper.pause())
-        await keeper.check()
-    expect(keeper, PortalState.COMPETING)
+        clock.advance(session.pause())
+        await session.check()
+    expect(session, PortalState.COMPETING)
     assert inits(portal) == 0
     with pytest.raises(CompetingSessionError):
-        await keeper.recover()
-    expect(keeper, PortalState.COMPETING)
-    assert keeper.last_recovery_error
+        await session.recover()
+    expect(session, PortalState.COMPETING)
+    assert session.last_recovery_error
 
 
 async def test_a_competing_session_that_ends_is_recovered_from(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
     portal.begin_fault("portal-competing")
-    await keeper.check()
+    await session.check()
     portal.end_fault("portal-competing")
-    clock.advance(keeper.pause())
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+    clock.advance(session.pause())
+    await session.check()
+    expect(session, PortalState.CONNECTED)
     assert inits(portal) == 1
 
 
 async def test_a_competing_session_is_beaten_when_that_is_configured(
     client: PortalClient, portal: PortalServer, clock: JumpingClock
 ) -> None:
-    keeper = SessionKeeper(client, clock, compete=True)
+    session = PortalSession(client, clock, compete=True)
     portal.begin_fault("portal-competing")
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+    await session.check()
+    expect(session, PortalState.CONNECTED)
     assert not portal.session.peek().competing
 
 
-async def test_a_person_may_take_over_once(keeper: SessionKeeper, portal: PortalServer) -> None:
+async def test_a_person_may_take_over_once(session: PortalSession, portal: PortalServer) -> None:
     portal.begin_fault("portal-competing")
-    await keeper.check()
-    await keeper.recover(compete=True)
-    expect(keeper, PortalState.CONNECTED)
+    await session.check()
+    await session.recover(compete=True)
+    expect(session, PortalState.CONNECTED)
 
 
 async def test_a_logout_asks_for_a_person_and_the_login_is_followed_up(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-logged-out")
     clock.advance(2)
-    await keeper.check()
-    expect(keeper, PortalState.LOGIN_REQUIRED)
-    assert keeper.reading.authenticated is False
+    await session.check()
+    expect(session, PortalState.LOGIN_REQUIRED)
+    assert session.reading.authenticated is False
     with pytest.raises(LoginRequiredError):
-        await keeper.recover()
-    expect(keeper, PortalState.LOGIN_REQUIRED)
+        await session.recover()
+    expect(session, PortalState.LOGIN_REQUIRED)
     before = inits(portal)
-    clock.advance(keeper.pause())
-    await keeper.check()
+    clock.advance(session.pause())
+    await session.check()
     assert inits(portal) == before  # no attempt can help here
     portal.end_fault("portal-logged-out")
-    clock.advance(keeper.pause())
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+    clock.advance(session.pause())
+    await session.check()
+    expect(session, PortalState.CONNECTED)
     assert inits(portal) == before + 1  # proactively, right after the login
 
 
 async def test_the_first_falsely_unauthenticated_status_is_looked_at_again(
-    client: PortalClient, keeper: SessionKeeper, portal: PortalServer
+    client: PortalClient, session: PortalSession, portal: PortalServer
 ) -> None:
     assert (await client.status()).authenticated is False
     portal.begin_fault("portal-first-status")
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+    await session.check()
+    expect(session, PortalState.CONNECTED)
     assert inits(portal) == 0
 
 
 async def test_server_errors_back_off_and_are_no_lost_session(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-500")
     pauses = []
     for _ in range(7):
-        clock.advance(keeper.pause())
-        await keeper.check()
-        expect(keeper, PortalState.UNREACHABLE)
-        pauses.append(keeper.pause())
+        clock.advance(session.pause())
+        await session.check()
+        expect(session, PortalState.UNREACHABLE)
+        pauses.append(session.pause())
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
-    assert keeper.session_state is PortalState.CONNECTED
-    assert keeper.reading.connected is True
+    assert session.session_state is PortalState.CONNECTED
+    assert session.reading.connected is True
     assert inits(portal) == 0
     portal.end_fault("portal-500")
-    clock.advance(keeper.pause())
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+    clock.advance(session.pause())
+    await session.check()
+    expect(session, PortalState.CONNECTED)
 
 
 async def test_silence_is_bounded_and_no_lost_session(
-    keeper: SessionKeeper,
+    session: PortalSession,
     portal: PortalServer,
     client: PortalClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-timeout")
     with pytest.raises(PortalUnreachableError, match=r"within 0\.2 s"):
         await client.get("/iserver/accounts", timeout=0.2)
-    assert keeper.session_state is PortalState.CONNECTED
+    assert session.session_state is PortalState.CONNECTED
 
 
 async def test_a_gateway_that_is_not_there_is_unreachable(clock: JumpingClock) -> None:
@@ -215,108 +217,108 @@ async def test_a_gateway_that_is_not_there_is_unreachable(clock: JumpingClock) -
     from tests.bridge.portal.conftest import MemoryCertificates
 
     for url in ("http://127.0.0.1:9", "https://127.0.0.1:9"):
-        keeper = SessionKeeper(
+        session = PortalSession(
             PortalClient(url, PortalPacer(clock), Certificates(MemoryCertificates(), clock)), clock
         )
-        await keeper.check()
-        expect(keeper, PortalState.UNREACHABLE)
-        await keeper.stop()
+        await session.check()
+        expect(session, PortalState.UNREACHABLE)
+        await session.stop()
 
 
 async def test_a_penalty_is_sat_out(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-429")
     clock.advance(60)
-    await keeper.check()
-    expect(keeper, PortalState.LIMITED)
+    await session.check()
+    expect(session, PortalState.LIMITED)
     calls = sum(portal.routes.calls.values())
     with pytest.raises(PortalLimitedError) as raised:
-        await keeper.recover()
+        await session.recover()
     assert raised.value.retry_after == pytest.approx(900)
     assert sum(portal.routes.calls.values()) == calls  # nothing was sent
-    clock.advance(keeper.pause())
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
+    clock.advance(session.pause())
+    await session.check()
+    expect(session, PortalState.CONNECTED)
 
 
 async def test_a_flapping_session_is_not_hammered(
-    keeper: SessionKeeper, portal: PortalServer, clock: JumpingClock
+    session: PortalSession, portal: PortalServer, clock: JumpingClock
 ) -> None:
-    await keeper.check()
+    await session.check()
     end = clock.monotonic() + 450
-    keeper.recovered.listen(lambda: portal.begin_fault("portal-desync"))
+    session.recovered.listen(lambda: portal.begin_fault("portal-desync"))
     portal.begin_fault("portal-desync")
     while clock.monotonic() < end:
         clock.advance(2)
-        await keeper.check()
+        await session.check()
     assert 5 <= inits(portal) <= 14
-    assert keeper.state != PortalState.LIMITED
+    assert session.state != PortalState.LIMITED
 
 
 async def test_a_session_that_never_establishes_falls_back_and_then_fails(
-    keeper: SessionKeeper, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+    session: PortalSession, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-desync")
     monkeypatch.setattr(portal.session, "_open_brokerage", lambda: None)
     with pytest.raises(RecoveryFailedError):
-        await keeper.recover()
-    expect(keeper, PortalState.DESYNCED)
+        await session.recover()
+    expect(session, PortalState.DESYNCED)
     assert portal.routes.calls["/iserver/reauthenticate"] == 1
-    assert "not established" in keeper.last_recovery_error
+    assert "not established" in session.last_recovery_error
 
 
 async def test_a_fallback_that_the_gateway_does_not_know_is_a_failed_recovery(
-    keeper: SessionKeeper, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+    session: PortalSession, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await keeper.check()
+    await session.check()
     portal.begin_fault("portal-desync")
     monkeypatch.setattr(portal.session, "_open_brokerage", lambda: None)
     del portal.routes._handlers["POST", "/iserver/reauthenticate"]
     with pytest.raises(RecoveryFailedError):
-        await keeper.recover()
-    expect(keeper, PortalState.DESYNCED)
+        await session.recover()
+    expect(session, PortalState.DESYNCED)
 
 
 async def test_who_takes_over_is_not_put_off_with_an_attempt_that_may_not(
-    keeper: SessionKeeper, portal: PortalServer
+    session: PortalSession, portal: PortalServer
 ) -> None:
     portal.begin_fault("portal-competing")
-    await keeper.check()
-    peaceful = asyncio.create_task(keeper.recover())
+    await session.check()
+    peaceful = asyncio.create_task(session.recover())
     await asyncio.sleep(0)
-    await keeper.recover(compete=True)
+    await session.recover(compete=True)
     with pytest.raises(CompetingSessionError):
         await peaceful
-    expect(keeper, PortalState.CONNECTED)
+    expect(session, PortalState.CONNECTED)
 
 
 async def test_a_gateway_without_the_init_is_reauthenticated(
-    keeper: SessionKeeper, portal: PortalServer
+    session: PortalSession, portal: PortalServer
 ) -> None:
-    await keeper.check()
+    await session.check()
     del portal.routes._handlers["POST", "/iserver/auth/ssodh/init"]
     portal.begin_fault("portal-desync")
-    await keeper.recover()
-    expect(keeper, PortalState.CONNECTED)
+    await session.recover()
+    expect(session, PortalState.CONNECTED)
     assert portal.routes.calls["/iserver/reauthenticate"] == 1
 
 
 async def test_stopping_in_the_middle_of_a_recovery_ends_it(
-    keeper: SessionKeeper, portal: PortalServer
+    session: PortalSession, portal: PortalServer
 ) -> None:
-    await keeper.start()
+    await session.start()
     portal.begin_fault("portal-timeout")
-    recovering = asyncio.create_task(keeper.recover())
+    recovering = asyncio.create_task(session.recover())
     await asyncio.sleep(0.05)
-    await asyncio.wait_for(keeper.stop(), 5)
+    await asyncio.wait_for(session.stop(), 5)
     assert (await asyncio.gather(recovering, return_exceptions=True))[0] is not None
 
 
 async def test_the_right_to_take_the_session_outlives_a_peaceful_attempt_whatever_it_fails_of(
-    keeper: SessionKeeper, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
+    session: PortalSession, portal: PortalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
     go = asyncio.Event()
@@ -328,10 +330,10 @@ async def test_the_right_to_take_the_session_outlives_a_peaceful_attempt_whateve
         await go.wait()
         raise RecoveryFailedError("initialised, but not established")
 
-    monkeypatch.setattr(keeper._recovery, "reopen", reopen)
-    automatic = asyncio.create_task(keeper.recover(compete=False))
+    monkeypatch.setattr(session._recovery, "reopen", reopen)
+    automatic = asyncio.create_task(session.recover(compete=False))
     await asyncio.sleep(0)
-    wanted = [asyncio.create_task(keeper.recover(compete=True)) for _ in range(3)]
+    wanted = [asyncio.create_task(session.recover(compete=True)) for _ in range(3)]
     await asyncio.sleep(0)
     go.set()
     await asyncio.gather(*wanted)
@@ -341,27 +343,27 @@ async def test_the_right_to_take_the_session_outlives_a_peaceful_attempt_whateve
 
 
 async def test_a_gateway_that_takes_calls_and_answers_none_has_lost_the_broker(
-    keeper: SessionKeeper,
+    session: PortalSession,
     portal: PortalServer,
     client: PortalClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await keeper.check()
-    assert view(keeper).connected is True
+    await session.check()
+    assert view(session).connected is True
     monkeypatch.setattr("bridge.portal.client.LOOK_SECONDS", 1.5)
     portal.begin_fault("portal-timeout")
     with pytest.raises(PortalSilentError):
-        await fetch(keeper, "/portfolio/accounts", {}, timeout=0.2)
-    expect(keeper, PortalState.UPSTREAM_LOST)
-    await keeper.check()
-    shown = view(keeper)
+        await fetch(session, "/portfolio/accounts", {}, timeout=0.2)
+    expect(session, PortalState.UPSTREAM_LOST)
+    await session.check()
+    shown = view(session)
     assert shown.state is PortalState.UPSTREAM_LOST
     assert (shown.authenticated, shown.connected, shown.established) == (None, None, None)
     assert not shown.is_desynced
     assert "Nothing" not in shown.next_action
-    assert keeper.session_state is PortalState.CONNECTED
+    assert session.session_state is PortalState.CONNECTED
     portal.end_fault("portal-timeout")
     monkeypatch.undo()
-    await keeper.check()
-    expect(keeper, PortalState.CONNECTED)
-    assert view(keeper).connected is True
+    await session.check()
+    expect(session, PortalState.CONNECTED)
+    assert view(session).connected is True

@@ -43,8 +43,8 @@ LONGEST_BACKOFF_SECONDS: Final = 60.0
 log = structlog.get_logger(__name__)
 
 
-class SessionKeeper:
-    """The keeper of one gateway's session.
+class PortalSession:
+    """The session of one gateway's session.
 
     Args:
         client: calls of that gateway.
@@ -81,7 +81,7 @@ class SessionKeeper:
 
     async def start(self) -> None:
         """Begins to keep the session alive; waits for nothing."""
-        self._task = asyncio.create_task(self._keep(), name="portal-keeper")
+        self._task = asyncio.create_task(self._keep(), name="portal-session")
 
     async def stop(self) -> None:
         """Ends the work in hand and closes the connections."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from bridge.services import Services
-from bridge.settings.building import desk_of
-from bridge.settings.desk import SettingsDesk
+from bridge.settings.building import settings_of
 from bridge.settings.profile import KINDS, Profile
 from bridge.settings.repository import Secrets
-from bridge.settings.trial import TrialDesk
+from bridge.settings.service import SettingsService
+from bridge.settings.trial import TrialService
 from bridge.store import Database
-from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession
+from bridge.tws.target import Target
 
 
 def retargeted(target: Target, profile: Profile) -> Target:
@@ -31,15 +31,15 @@ def retargeted(target: Target, profile: Profile) -> Target:
 
 
 def install(services: Services) -> None:
-    """Provides the desks; the session follows the settings from before it first dials."""
+    """Provides the services; the session follows the settings from before it first dials."""
     session = services[TwsSession]
-    own = session.context.target
-    desk = desk_of(services.environment, services[Database], services.clock)
-    services.provide(SettingsDesk, desk)
-    services.provide(TrialDesk, TrialDesk(desk, session.context.clock))
+    own = session.link.target
+    settings = settings_of(services.environment, services[Database], services.clock)
+    services.provide(SettingsService, settings)
+    services.provide(TrialService, TrialService(settings, session.link.clock))
 
     async def follow(profile: Profile, _: Secrets) -> None:
-        session.reconfigure(own if profile == desk.environment else retargeted(own, profile))
+        session.reconfigure(own if profile == settings.environment else retargeted(own, profile))
 
-    desk.on_apply(follow)
-    services.on_start(desk.start)
+    settings.on_apply(follow)
+    services.on_start(settings.start)

@@ -12,9 +12,9 @@ from bridge.market.contracts import ContractDesk
 from bridge.market.quote_desk import QuoteDesk
 from bridge.model import PriceTick
 from bridge.shares import Holder, Rank
-from bridge.stream.desk import StreamDesk, TooManyTopicsError
 from bridge.stream.protocol import Ping, Subscribe, Unsubscribe, decode
-from bridge.tws.connection_state import ConnectionState
+from bridge.stream.service import StreamService, TooManyTopicsError
+from bridge.tws.state import ConnectionState
 from tests.bridge.market.clock import WoundClock
 from tests.bridge.market.fake_gateway import FakeGateway, stock
 
@@ -34,24 +34,24 @@ class Room:
         self.clock = WoundClock()
         contracts = ContractDesk(self.gateway, self.clock)  # type: ignore[arg-type]
         self.quotes = QuoteDesk(self.gateway, contracts, self.clock, lines)  # type: ignore[arg-type]
-        self.desk = StreamDesk(self.gateway, self.quotes, contracts, self.clock)  # type: ignore[arg-type]
+        self.service = StreamService(self.gateway, self.quotes, contracts, self.clock)  # type: ignore[arg-type]
         self.dropped: list[str] = []
 
     def client(self) -> Session:
-        session = self.desk.hub.open(Holder("key", rank=Rank.ADMIN))
-        self.desk.hub.attach(session, self.dropped.append)
+        session = self.service.hub.open(Holder("key", rank=Rank.ADMIN))
+        self.service.hub.attach(session, self.dropped.append)
         return session
 
     def received(self, session: Session) -> list[dict[str, Any]]:
-        return [json.loads(text) for text in session.subscriber.take(self.desk.hub.cursor)]
+        return [json.loads(text) for text in session.subscriber.take(self.service.hub.cursor)]
 
     async def quoting(self, session: Session, *symbols: str) -> list[dict[str, Any]]:
-        await self.desk.subscribe(session, Subscribe(channel="quotes", symbols=symbols))
+        await self.service.subscribe(session, Subscribe(channel="quotes", symbols=symbols))
         return self.received(session)
 
 
 async def gathered() -> None:
-    """Longer than the desk waits to tell of many lines at once."""
+    """Longer than the service waits to tell of many lines at once."""
     await asyncio.sleep(0.05)
 
 
@@ -89,9 +89,9 @@ async def test_lines_are_given_back_with_the_subscription_or_the_session() -> No
     client = room.client()
     await room.quoting(client, "A", "B")
     assert room.quotes.pool.held == 2
-    room.desk.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("A",)))
+    room.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("A",)))
     assert room.quotes.pool.held == 1
-    room.desk.hub.forget(client)
+    room.service.hub.forget(client)
     assert room.quotes.pool.held == 0
 
 
@@ -101,7 +101,7 @@ async def test_subscribing_twice_holds_once() -> None:
     await room.quoting(client, "A", "A")
     await room.quoting(client, "A")
     assert room.quotes.pool.holders(1) == 1
-    room.desk.unsubscribe(client, Unsubscribe(channel="quotes"))
+    room.service.unsubscribe(client, Unsubscribe(channel="quotes"))
     assert room.quotes.pool.held == 0
 
 
@@ -149,8 +149,8 @@ async def test_an_interruption_is_one_stale_and_one_resumed_message() -> None:
 async def test_orders_are_stale_until_the_session_is_reconciled() -> None:
     room = Room()
     client = room.client()
-    await room.desk.subscribe(client, Subscribe(channel="orders"))
-    await room.desk.subscribe(client, Subscribe(channel="executions"))
+    await room.service.subscribe(client, Subscribe(channel="orders"))
+    await room.service.subscribe(client, Subscribe(channel="executions"))
     assert [item["type"] for item in room.received(client)] == ["subscribed", "subscribed"]
     room.gateway.become(ConnectionState.RECONNECTING)
     await room.clock.wind(4)
@@ -165,7 +165,7 @@ async def test_orders_are_stale_until_the_session_is_reconciled() -> None:
 async def test_a_competing_session_takes_quotes_alone() -> None:
     room = Room()
     client = room.client()
-    await room.desk.subscribe(client, Subscribe(channel="orders"))
+    await room.service.subscribe(client, Subscribe(channel="orders"))
     room.received(client)
     room.gateway.become(ConnectionState.SESSION_CONFLICT)
     room.gateway.become(ConnectionState.READY)
@@ -176,7 +176,7 @@ async def test_subscribing_while_disconnected_says_so_at_once() -> None:
     room = Room()
     room.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
     client = room.client()
-    await room.desk.subscribe(client, Subscribe(channel="orders"))
+    await room.service.subscribe(client, Subscribe(channel="orders"))
     assert [item["type"] for item in room.received(client)] == ["subscribed", "stale"]
 
 
@@ -186,7 +186,7 @@ async def test_quotes_asked_for_without_a_session_come_with_the_session() -> Non
     client = room.client()
     messages = await room.quoting(client, "A", "B", "NOPE")
     assert {(item["code"], item["waiting"]) for item in messages} == {("not-connected", True)}
-    room.desk.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("B",)))
+    room.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("B",)))
     room.received(client)
     room.gateway.become(ConnectionState.READY)
     await gathered()
@@ -201,7 +201,7 @@ async def test_quotes_asked_for_without_a_session_come_with_the_session() -> Non
 async def test_health_comes_with_the_subscription_and_with_each_change() -> None:
     room = Room()
     client = room.client()
-    await room.desk.subscribe(client, Subscribe(channel="health", id="h"))
+    await room.service.subscribe(client, Subscribe(channel="health", id="h"))
     confirmed, health = room.received(client)
     assert confirmed["id"] == "h"
     assert health["data"] == {"state": "ready"}
@@ -212,15 +212,15 @@ async def test_health_comes_with_the_subscription_and_with_each_change() -> None
 async def test_what_a_person_would_act_on_is_told_without_a_change_of_state() -> None:
     room = Room()
     halted = False
-    room.desk.health = lambda: Word(state="halted" if halted else "ready")
+    room.service.health = lambda: Word(state="halted" if halted else "ready")
     client = room.client()
-    await room.desk.subscribe(client, Subscribe(channel="health"))
-    room.desk.publish_health()
+    await room.service.subscribe(client, Subscribe(channel="health"))
+    room.service.publish_health()
     room.received(client)
-    room.desk.publish_health()
+    room.service.publish_health()
     assert room.received(client) == []
     halted = True
-    room.desk.publish_health()
+    room.service.publish_health()
     assert room.received(client)[0]["data"] == {"state": "halted"}
 
 
@@ -238,16 +238,16 @@ async def test_a_refused_line_is_told_to_whoever_has_it() -> None:
 async def test_heartbeats_and_the_end() -> None:
     room = Room()
     client = room.client()
-    await room.desk.start()
+    await room.service.start()
     await asyncio.sleep(0)
     for _ in range(10):
         assert room.received(client) == []
         await room.clock.wind(1)
     (beat,) = room.received(client)
     assert (beat["type"], beat["state"]) == ("heartbeat", "ready")
-    await room.desk.stop()
+    await room.service.stop()
     assert room.dropped == ["shutting down"]
-    assert room.desk.hub.sessions == {}
+    assert room.service.hub.sessions == {}
 
 
 async def test_a_stream_may_have_so_many_subscriptions_and_no_more() -> None:
@@ -257,16 +257,16 @@ async def test_a_stream_may_have_so_many_subscriptions_and_no_more() -> None:
         await room.quoting(client, "A", "B", "C")
     many = tuple(f"S{number}" for number in range(198))
     with pytest.raises(TooManyTopicsError):
-        await room.desk.subscribe(client, Subscribe(channel="quotes", symbols=many))
+        await room.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
 
 
 async def test_a_wish_that_makes_no_sense_is_refused() -> None:
     room = Room()
     client = room.client()
     with pytest.raises(InvalidRequestError):
-        await room.desk.subscribe(client, Subscribe(channel="quotes"))
+        await room.service.subscribe(client, Subscribe(channel="quotes"))
     with pytest.raises(InvalidRequestError):
-        await room.desk.subscribe(client, Subscribe(channel="orders", symbols=("A",)))
+        await room.service.subscribe(client, Subscribe(channel="orders", symbols=("A",)))
 
 
 @pytest.mark.parametrize(
