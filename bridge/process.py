@@ -20,8 +20,8 @@ from bridge.services import Services
 from bridge.store import Database
 from bridge.store.diagnostics import DiagnosticsJournal
 from bridge.store.urgent import Urgent
+from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession
-from bridge.tws.target import Target
 
 STOP_SECONDS = 1.5  # for each room; all of SIGTERM's five seconds is more than enough
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ class Bridge:
         services.provide(Auditor, Auditor(urgent, self._clock))
         diagnostics = DiagnosticsJournal(database)
         services.on_stop(diagnostics.stop)
-        session.link.diagnostics.restore(diagnostics, *await diagnostics.start())
+        session.context.diagnostics.restore(diagnostics, *await diagnostics.start())
         await keys.load()
         if keys.empty:
             log.warning(
@@ -113,7 +113,7 @@ class Bridge:
         for hook in services.start_hooks:
             await hook()
         services.on_stop(session.stop)
-        session.link.diagnostics.note("bridge-started", library=session.library)
+        session.context.diagnostics.note("bridge-started", library=session.library)
         await session.start()
         # What is loaded by now stays: looking through it again and again for garbage only pauses
         # every stream for tens of milliseconds.

@@ -24,8 +24,8 @@ from prometheus_client import CollectorRegistry
 from bridge.clock import Clock
 from bridge.environment import Environment
 from bridge.store.condition import JournalCondition
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.gateway import Gateway
-from bridge.tws.state import ConnectionState
 
 T = TypeVar("T")
 Hook = Callable[[], Awaitable[None]]

@@ -21,7 +21,7 @@ PACKAGES = {
     "plan": ("infrastructure/plan", "tests/deploy/test_plan.py"),
     "health": ("infrastructure/health", "tests/deploy/health tests/deploy/apply/test_gate.py"),
     "gate": (
-        "infrastructure/apply/host/gate.py",
+        "infrastructure/apply/host/health_gate.py",
         "tests/deploy/health/test_health_gate.py tests/deploy/apply/test_gate.py",
     ),
     "apply": (

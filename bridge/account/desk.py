@@ -22,8 +22,8 @@ from bridge.account.views import (
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import AccountValue, PnL, Position
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.gateway import Gateway, Subscription
-from bridge.tws.state import ConnectionState
 
 PNL_SECONDS = 6.0
 PNL_LINGER_SECONDS = 120.0

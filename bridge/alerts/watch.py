@@ -14,9 +14,8 @@ from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
 from bridge.store.condition import JournalCondition
 from bridge.tws import advice
-from bridge.tws.link import Link
-from bridge.tws.machine import can_trade
-from bridge.tws.state import ConnectionState
+from bridge.tws.connection_context import ConnectionContext
+from bridge.tws.connection_state import ConnectionState, can_trade
 
 PortalLook = Callable[[], SessionView]
 LOOK_SECONDS: Final = 5.0
@@ -39,7 +38,7 @@ class ConditionWatch:
 
     Args:
         alerts: told of conditions.
-        link: the state of the TWS session.
+        context: the state of the TWS session.
         clock: counts how long the connection has been lost.
         lost_seconds: after this long without a connection it is told.
         journal: whether what has to be kept can be kept.
@@ -48,14 +47,14 @@ class ConditionWatch:
     def __init__(
         self,
         alerts: AlertService,
-        link: Link,
+        context: ConnectionContext,
         clock: Clock,
         *,
         lost_seconds: float,
         journal: JournalCondition | None = None,
     ) -> None:
         self._alerts = alerts
-        self._link = link
+        self._context = context
         self._clock = clock
         self._lost_seconds = lost_seconds
         self._journal = journal or JournalCondition()
@@ -73,8 +72,10 @@ class ConditionWatch:
         self._look_at_login()
         self._look_at_portal(portal)
         self._look_at_journal()
-        if self._link.clock_is_off:
-            self._alerts.raised(AlertKind.CLOCK, f"Orders go on, but {self._link.clock_words()}.")
+        if self._context.clock_is_off:
+            self._alerts.raised(
+                AlertKind.CLOCK, f"Orders go on, but {self._context.clock_words()}."
+            )
         else:
             self._alerts.cleared(AlertKind.CLOCK)
 
@@ -87,8 +88,8 @@ class ConditionWatch:
             self._alerts.raised(AlertKind.JOURNAL, body)
 
     def _look_at_connection(self) -> None:
-        link, now = self._link, self._clock.monotonic()
-        if can_trade(link.machine.facts):
+        context, now = self._context, self._clock.monotonic()
+        if can_trade(context.status.facts):
             self._lost_since = None
             self._alerts.cleared(AlertKind.CONNECTION_LOST)
             return
@@ -96,13 +97,15 @@ class ConditionWatch:
             self._lost_since = now
         lost = now - self._lost_since
         # A planned restart is no alarm, unless it is still going on after its time.
-        if lost >= self._lost_seconds and not link.expected_now():
-            what = f"For {lost / 60:.0f} minutes: {advice.explain(link)}."
-            self._alerts.raised(AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(link)}")
+        if lost >= self._lost_seconds and not context.expected_now():
+            what = f"For {lost / 60:.0f} minutes: {advice.explain(context)}."
+            self._alerts.raised(
+                AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(context)}"
+            )
 
     def _look_at_login(self) -> None:
         """Good news is only told when the gateway is logged in, not when it waits no longer."""
-        login = self._link.login()
+        login = self._context.login()
         if login is None:
             self._look_without_file()
             return
@@ -116,8 +119,8 @@ class ConditionWatch:
                 self._alerts.forgotten(kind)
 
     def _look_without_file(self) -> None:
-        if self._link.machine.state is ConnectionState.WAITING_FOR_2FA:
-            self._alerts.raised(AlertKind.WAITING_2FA, advice.next_action(self._link))
+        if self._context.status.state is ConnectionState.WAITING_FOR_2FA:
+            self._alerts.raised(AlertKind.WAITING_2FA, advice.next_action(self._context))
         else:
             self._alerts.cleared(AlertKind.WAITING_2FA)
 

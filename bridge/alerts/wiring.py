@@ -91,7 +91,7 @@ def _conditions(
     environment = services.environment
     watch = ConditionWatch(
         alerts,
-        services[TwsSession].link,
+        services[TwsSession].context,
         services.clock,
         lost_seconds=environment.alert_lost_minutes * 60.0,
         journal=services.journal,

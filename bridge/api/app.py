@@ -52,7 +52,7 @@ def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
     routes += [_Route(path, endpoints.pop(path)) for path in with_parameters]
     router = Starlette(routes=routes, exception_handlers={404: _not_found})
     router.router.redirect_slashes = False  # a redirect would have the key sent twice
-    services.metrics.register(SessionCollector(services[TwsSession].link))
+    services.metrics.register(SessionCollector(services[TwsSession].context))
     environment = services.environment
     return Gate(
         FixedPaths(router, endpoints),

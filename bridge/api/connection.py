@@ -49,7 +49,7 @@ class EventsParams(Params, frozen=True):
 @routes.get("/connection/events", params=EventsParams, answer=ConnectionEvents)
 async def events(call: Call[EventsParams, None]) -> ConnectionEvents:
     """The last 100 events of the connection."""
-    kept = call.services[TwsSession].link.diagnostics.events
+    kept = call.services[TwsSession].context.diagnostics.events
     found = [event for event in kept if event.sequence > call.params.after]
     return ConnectionEvents(
         events=[

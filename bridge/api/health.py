@@ -22,13 +22,12 @@ from bridge.login.model import Login
 from bridge.restart_calendar import PlannedRestart
 from bridge.services import HealthOverlay, Need, Services
 from bridge.tws import advice
+from bridge.tws.connection_context import ConnectionContext
+from bridge.tws.connection_state import ConnectionState as State
+from bridge.tws.connection_state import Socket, can_trade
 from bridge.tws.errors import NotConnectedError
-from bridge.tws.history_rules import WINDOW_LIMIT
-from bridge.tws.link import Link
-from bridge.tws.machine import Socket, can_trade
-from bridge.tws.pacing import ORDER_LIMIT
+from bridge.tws.pacing import ORDER_LIMIT, WINDOW_LIMIT
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState as State
 
 routes = RouteTable("health")
 
@@ -163,8 +162,8 @@ def needs(services: Services) -> tuple[Need, ...]:
 
 
 def _login_needs(services: Services) -> Iterator[Need]:
-    link, now = services[TwsSession].link, services.clock.now()
-    for login in (link.login(), link.other_login_file.read(now.timestamp())):
+    context, now = services[TwsSession].context, services.clock.now()
+    for login in (context.login(), context.other_login_file.read(now.timestamp())):
         if login is not None and login.state in (states.HELD, states.BLOCKED, states.WAITING_2FA):
             trouble = states.TROUBLES.get(login.code or "")
             step = trouble.hint if trouble else "./deploy.py login says what it waits for"
@@ -174,8 +173,8 @@ def _login_needs(services: Services) -> Iterator[Need]:
                 message=f"The gateway's login{whose}: {login.told}",
                 next_step=step,
             )
-    if link.clock_is_off:
-        yield Need(code="clock", message="The clocks differ", next_step=link.clock_words())
+    if context.clock_is_off:
+        yield Need(code="clock", message="The clocks differ", next_step=context.clock_words())
 
 
 class HealthParams(Params, frozen=True):
@@ -207,11 +206,11 @@ def login_view(login: Login | None, session: str | None) -> LoginView:
     )
 
 
-def _guessed(link: Link) -> Login:
+def _guessed(context: ConnectionContext) -> Login:
     """Where nothing tells of the login: as the connection's state has it, else unknown."""
-    login = Login(link.target.session)
-    if link.machine.state is State.WAITING_FOR_2FA:
-        login.state, login.since = states.WAITING_2FA, link.machine.since.timestamp()
+    login = Login(context.target.session)
+    if context.status.state is State.WAITING_FOR_2FA:
+        login.state, login.since = states.WAITING_2FA, context.status.since.timestamp()
     return login
 
 
@@ -222,9 +221,9 @@ def _moment(at: float | None) -> datetime | None:
 def health(services: Services) -> Health:
     """A snapshot; takes microseconds whatever is stuck."""
     session = services[TwsSession]
-    link, record = session.link, session.link.diagnostics.record
-    facts, now = link.machine.facts, services.clock.now()
-    state, action, tradable = link.machine.state, advice.next_action(link), can_trade(facts)
+    context, record = session.context, session.context.diagnostics.record
+    facts, now = context.status.facts, services.clock.now()
+    state, action, tradable = context.status.state, advice.next_action(context), can_trade(facts)
     condition = services.journal
     over = overlay(services) if tradable else None
     if over:
@@ -236,14 +235,14 @@ def health(services: Services) -> Health:
         more = f" (and {len(needed) - 1} more)" if len(needed) > 1 else ""
         action = f"{needed[0].message}. {needed[0].next_step}{more}"
     degraded = state is State.READY and (
-        condition.quarantined > 0 or link.clock_is_off or over is not None
+        condition.quarantined > 0 or context.clock_is_off or over is not None
     )
-    own = login_view(link.login() or _guessed(link), services.environment.trading_mode)
-    other = link.other_login_file.read(now.timestamp())
+    own = login_view(context.login() or _guessed(context), services.environment.trading_mode)
+    other = context.other_login_file.read(now.timestamp())
     return Health(
         status="degraded" if degraded else _status(session, state),
         state=state.value,
-        since=link.machine.since,
+        since=context.status.since,
         connected=tradable,
         socket_connected=facts.socket is not Socket.NONE,
         upstream_connected=facts.socket is Socket.UP and facts.upstream,
@@ -265,28 +264,28 @@ def health(services: Services) -> Health:
         last_heartbeat_at=record.last_heartbeat_at,
         last_heartbeat_error=record.last_heartbeat_error,
         heartbeat_failures=record.heartbeat_failures,
-        heartbeat_milliseconds=link.diagnostics.heartbeat_milliseconds,
+        heartbeat_milliseconds=context.diagnostics.heartbeat_milliseconds,
         metrics=HealthMetrics(
             total_connections=record.total_connections,
             total_disconnections=record.total_disconnections,
             failed_connections=record.failed_connections,
-            uptime_seconds=link.diagnostics.uptime_seconds(),
-            availability24h=link.diagnostics.availability(),
+            uptime_seconds=context.diagnostics.uptime_seconds(),
+            availability24h=context.diagnostics.availability(),
         ),
         accounts=session.accounts,
         client_library=session.library,
-        circuits=link.breakers.shown(),
-        queue=link.pacer.depth(),
+        circuits=context.breakers.shown(),
+        queue=context.pacer.depth(),
         pacing=Pacing(
-            messages_used=link.pacer.used(),
+            messages_used=context.pacer.used(),
             messages_limit=ORDER_LIMIT,
-            history_used=session.history_rules.used(link.clock.monotonic()),
+            history_used=session.history_rules.used(context.clock.monotonic()),
             history_limit=WINDOW_LIMIT,
         ),
-        pending=len(link.requests),
-        farms=dict(link.diagnostics.farms),
-        next_restart=link.target.restarts.following(now),
-        restart_under_way=link.target.restarts.active(now) is not None,
+        pending=len(context.requests),
+        farms=dict(context.diagnostics.farms),
+        next_restart=context.target.restarts.following(now),
+        restart_under_way=context.target.restarts.active(now) is not None,
         journal=Journal(
             writable=condition.writable,
             queue_age=round(condition.queue_age, 1),
@@ -295,17 +294,17 @@ def health(services: Services) -> Health:
         login=own,
         logins=(own,) if other is None else (own, login_view(other, other.session)),
         clock=now,
-        clock_skew=link.clock_skew,
+        clock_skew=context.clock_skew,
     )
 
 
 def _status(session: TwsSession, state: State) -> str:
-    link = session.link
+    context = session.context
     if state is State.READY:
-        if any(word == "open" for word in link.breakers.shown().values()):
+        if any(word == "open" for word in context.breakers.shown().values()):
             return "degraded"
-        return "busy" if max(link.pacer.depth().values()) > BUSY_QUEUE else "ok"
-    if state in _DEGRADED and link.machine.facts.socket is Socket.UP:
+        return "busy" if max(context.pacer.depth().values()) > BUSY_QUEUE else "ok"
+    if state in _DEGRADED and context.status.facts.socket is Socket.UP:
         return "degraded"
     return "down"
 

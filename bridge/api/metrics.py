@@ -9,9 +9,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bridge.tws.breaker import BreakerState
-from bridge.tws.link import Link
-from bridge.tws.machine import can_trade
-from bridge.tws.state import ConnectionState
+from bridge.tws.connection_context import ConnectionContext
+from bridge.tws.connection_state import ConnectionState, can_trade
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -43,16 +42,18 @@ class HttpMetrics:
 class SessionCollector(Collector):
     """Reads the session when it is scraped; keeps nothing."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, context: ConnectionContext) -> None:
+        self._context = context
 
     def collect(self) -> Iterable[Metric]:
         """All figures of the session."""
-        link, record = self._link, self._link.diagnostics.record
-        yield _gauge("gangway_ready", "Whether orders can be placed", can_trade(link.machine.facts))
+        context, record = self._context, self._context.diagnostics.record
+        yield _gauge(
+            "gangway_ready", "Whether orders can be placed", can_trade(context.status.facts)
+        )
         state = GaugeMetricFamily("gangway_state", "1 for the present state", labels=("state",))
         for each in ConnectionState:
-            state.add_metric((each.value,), float(each is link.machine.state))
+            state.add_metric((each.value,), float(each is context.status.state))
         yield state
         yield _gauge("gangway_connections", "Sessions started", record.total_connections)
         yield _gauge("gangway_disconnections", "Sessions lost", record.total_disconnections)
@@ -61,15 +62,15 @@ class SessionCollector(Collector):
         yield _gauge(
             "gangway_availability_24h_ratio",
             "Ready share of a day",
-            link.diagnostics.availability(),
+            context.diagnostics.availability(),
         )
-        yield _gauge("gangway_requests_pending", "Asked and not answered", len(link.requests))
+        yield _gauge("gangway_requests_pending", "Asked and not answered", len(context.requests))
         queue = GaugeMetricFamily("gangway_queue", "Waiting for their turn", labels=("lane",))
-        for lane, depth in link.pacer.depth().items():
+        for lane, depth in context.pacer.depth().items():
             queue.add_metric((lane,), depth)
         yield queue
         circuits = GaugeMetricFamily("gangway_circuit_open", "1 while open", labels=("kind",))
-        for kind, word in link.breakers.shown().items():
+        for kind, word in context.breakers.shown().items():
             circuits.add_metric((kind,), float(word != BreakerState.CLOSED.value))
         yield circuits
 

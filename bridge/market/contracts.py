@@ -12,7 +12,7 @@ from bridge.market.single_flight import SingleFlight
 from bridge.market.views import ContractView
 from bridge.model import Contract, ContractDetails, ContractMatch
 from bridge.tws.gateway import Gateway
-from bridge.tws.state import Lane
+from bridge.tws.pacing import Lane
 
 KEPT_SECONDS = 6 * 3600.0
 """Contract details change between sessions (hours, tick size), not within one."""

@@ -16,7 +16,7 @@ from bridge.market.quotes import QuoteSlot
 from bridge.model import Contract, MarketDataType, Tick
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway, Subscription
-from bridge.tws.state import Lane
+from bridge.tws.pacing import Lane
 
 _OPTION_TICKS = (100, 101, 104, 106)
 """Option volume, option open interest, historical volatility, implied volatility."""

@@ -18,9 +18,10 @@ from bridge.market.quotes import QuoteSlot
 from bridge.market.views import FailedQuote, Notice, Quote, Quotes, quote_view
 from bridge.model import Contract
 from bridge.shares import BRIDGE, Holder, Rank
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway
-from bridge.tws.state import ConnectionState, Lane
+from bridge.tws.pacing import Lane
 
 CAPACITY = 100
 """Market-data lines of an account without boosters."""

@@ -2,7 +2,7 @@
 
 They are in no journal: what is shown is what the broker says at that moment. The protocol lets a
 client cancel its own orders only, so one of another client's is cancelled under that client's id,
-and one that was entered by hand under 0 (`bridge.tws.borrowed`).
+and one that was entered by hand under 0 (`bridge.tws.session`).
 """
 
 from __future__ import annotations

@@ -44,10 +44,9 @@ from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
 from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
 from bridge.stream.service import StreamService
-from bridge.tws.borrowed import ClientIds
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import READ_ONLY_ACTION
-from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState
+from bridge.tws.session import ClientIds, TwsSession
 
 log = structlog.get_logger(__name__)
 
@@ -99,7 +98,7 @@ def install(services: Services) -> None:
     services.provide(ExecutionService, ExecutionService(database))
     alerts = services.provide(OrderAlerts, OrderAlerts(database, journal, services.metrics))
 
-    note = services[TwsSession].link.diagnostics.note if TwsSession in services else _unnoted
+    note = services[TwsSession].context.diagnostics.note if TwsSession in services else _unnoted
     silence = services.provide(
         SilenceWatch,
         SilenceWatch(
@@ -180,8 +179,8 @@ def _tell_others(services: Services, journal: OrderJournal, alerts: OrderAlerts)
             lambda row: hub.publish(Topic(EXECUTIONS), _json(execution_view(row)))
         )
     if TwsSession in services:
-        diagnostics = services[TwsSession].link.diagnostics
-        services[TwsSession].link.brakes.append(journal.behind)
+        diagnostics = services[TwsSession].context.diagnostics
+        services[TwsSession].context.brakes.append(journal.behind)
         alerts.order_unknown.listen(
             lambda record: diagnostics.note("order-fate-unknown", **described(record))
         )

@@ -43,7 +43,7 @@ def target_of(profile: Profile, secrets: Secrets) -> PortalTarget:
 
 def install(services: Services) -> None:
     """Provides the service, which follows the connection settings."""
-    history = services[TwsSession].link.diagnostics
+    history = services[TwsSession].context.diagnostics
     reporter = PortalReporter(history, services.metrics)
     service = PortalService(services.clock, JournalCertificates(services[Database]), reporter)
     services.provide(PortalService, service)

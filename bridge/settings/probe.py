@@ -19,11 +19,11 @@ from bridge.clock import TimerClock, within
 from bridge.errors import BridgeError
 from bridge.model import Contract, MarketDataType, PriceTick, Tick
 from bridge.settings.profile import KINDS, Profile
+from bridge.tws.connection_context import Target
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.dial import DialError, greet
 from bridge.tws.errors import TwsError
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState
-from bridge.tws.target import Target
 
 RESOLVE_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 5.0
@@ -166,7 +166,7 @@ class Probe:
         for number in self._spare:
             self._client_id = number
             session = await self._started(number)
-            if not session.link.client_id_taken:
+            if not session.context.client_id_taken:
                 break
         else:
             raise StepFailedError(
@@ -174,7 +174,8 @@ class Probe:
             )
         if session.state is not ConnectionState.READY:
             raise StepFailedError(
-                f"no session: {session.link.why_not().detail}", session.link.why_not().next_step
+                f"no session: {session.context.why_not().detail}",
+                session.context.why_not().next_step,
             )
         accounts, wanted = session.accounts, self._profile.account
         if wanted and wanted not in accounts:

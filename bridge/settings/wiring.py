@@ -11,8 +11,8 @@ from bridge.settings.repository import Secrets
 from bridge.settings.service import SettingsService
 from bridge.settings.trial import TrialService
 from bridge.store import Database
+from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession
-from bridge.tws.target import Target
 
 
 def retargeted(target: Target, profile: Profile) -> Target:
@@ -33,10 +33,10 @@ def retargeted(target: Target, profile: Profile) -> Target:
 def install(services: Services) -> None:
     """Provides the services; the session follows the settings from before it first dials."""
     session = services[TwsSession]
-    own = session.link.target
+    own = session.context.target
     settings = settings_of(services.environment, services[Database], services.clock)
     services.provide(SettingsService, settings)
-    services.provide(TrialService, TrialService(settings, session.link.clock))
+    services.provide(TrialService, TrialService(settings, session.context.clock))
 
     async def follow(profile: Profile, _: Secrets) -> None:
         session.reconfigure(own if profile == settings.environment else retargeted(own, profile))

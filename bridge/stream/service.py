@@ -19,9 +19,9 @@ from bridge.stream.hub import MOST_SESSIONS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
 from bridge.stream.ring import EXECUTIONS, HEALTH, ORDERS, QUOTES, Topic
 from bridge.stream.waiting import RequestId, WaitingList
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
-from bridge.tws.state import ConnectionState
 
 HEARTBEAT_SECONDS: Final = 10
 GATHER_SECONDS: Final = 0.02

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.login import states
 from bridge.login.model import Login, iso
-from bridge.tws.dial import DialProblem
+from bridge.tws.connection_state import ConnectionState as State
+from bridge.tws.connection_state import DialProblem
 from bridge.tws.errors import READ_ONLY_ACTION
-from bridge.tws.state import ConnectionState as State
 
 if TYPE_CHECKING:
-    from bridge.tws.link import Link
+    from bridge.tws.connection_context import ConnectionContext
 
 _FOR_A_PERSON = (states.HELD, states.BLOCKED, states.WAITING_2FA)
 _AWAY = (State.WAITING_FOR_GATEWAY, State.WAITING_FOR_2FA, State.CONNECTING, State.RECONNECTING)
@@ -25,10 +25,10 @@ _LOGIN_TAKES: Final = 900.0
 _BROKER_TAKES: Final = 600.0
 
 
-def explain(link: Link) -> str:
+def explain(context: ConnectionContext) -> str:
     """Why there is no session now; one line."""
-    facts = link.machine.facts
-    address = f"{link.target.host}:{link.target.port}"
+    facts = context.status.facts
+    address = f"{context.target.host}:{context.target.port}"
     lines = {
         State.STARTING: "the bridge is starting",
         State.WAITING_FOR_GATEWAY: f"no gateway at {address}",
@@ -39,54 +39,54 @@ def explain(link: Link) -> str:
         State.RECONNECTING: f"the connection to {address} was lost",
         State.SESSION_CONFLICT: "another session is in the way",
     }
-    text = lines.get(link.machine.state, "the session is ready")
-    login = link.login() if link.machine.state in _AWAY else None
+    text = lines.get(context.status.state, "the session is ready")
+    login = context.login() if context.status.state in _AWAY else None
     if login is not None and login.state != states.LOGGED_IN:
         return f"the gateway at {address} is not logged in: {login.told}"
-    error = link.diagnostics.record.last_reconnect_error
+    error = context.diagnostics.record.last_reconnect_error
     return f"{text} ({error})" if error and facts.problem else text
 
 
-def next_action(link: Link) -> str:
+def next_action(context: ConnectionContext) -> str:
     """A sentence for a person; says so when there is nothing to do."""
-    state = link.machine.state
-    login = link.login()
+    state = context.status.state
+    login = context.login()
     if login is not None and (
         login.state == states.BLOCKED or (state in _AWAY and login.state in _FOR_A_PERSON)
     ):
         return of_login(login)
-    restart = link.target.restarts.active(link.clock.now())
+    restart = context.target.restarts.active(context.clock.now())
     if restart and state not in (State.READY, State.SESSION_CONFLICT):
         return _planned(restart.kind, f"{restart.until:%H:%M} UTC")
     known = login is not None and login.state not in (states.LOGGED_IN, states.UNKNOWN)
     if login is not None and known and state in _AWAY:
-        return of_login(login, link.clock.now().timestamp())
-    return _ACTIONS[state](link)
+        return of_login(login, context.clock.now().timestamp())
+    return _ACTIONS[state](context)
 
 
-def _lasts(link: Link, seconds: float = A_MOMENT) -> bool:
+def _lasts(context: ConnectionContext, seconds: float = A_MOMENT) -> bool:
     """Whether the state has not changed for longer than it should last."""
-    return (link.clock.now() - link.machine.since).total_seconds() > seconds
+    return (context.clock.now() - context.status.since).total_seconds() > seconds
 
 
-def _soon(link: Link, doing: str) -> str:
-    if not _lasts(link):
+def _soon(context: ConnectionContext, doing: str) -> str:
+    if not _lasts(context):
         return f"Nothing: {doing}"
     return (
-        f"Since {link.machine.since:%H:%M} UTC {doing}, which takes seconds as a rule: look at"
-        " ./deploy.py logs bridge, and restart the gateway if it lasts; the bridge keeps trying"
+        f"Since {context.status.since:%H:%M} UTC {doing}, which takes seconds as a rule: look"
+        " at ./deploy.py logs bridge, and restart the gateway if it lasts; the bridge keeps trying"
     )
 
 
-def _without_broker(link: Link) -> str:
-    if not _lasts(link, _BROKER_TAKES):
+def _without_broker(context: ConnectionContext) -> str:
+    if not _lasts(context, _BROKER_TAKES):
         return (
             "Nothing yet: the gateway reconnects to the broker by itself; if it lasts more than ten"
             " minutes look at the broker's system status"
         )
     return (
-        f"The gateway has been without the broker since {link.machine.since:%H:%M} UTC: look at the"
-        " broker's system status and the host's internet; if both are well, restart the gateway"
+        f"The gateway has been without the broker since {context.status.since:%H:%M} UTC: look at"
+        " the broker's system status and the host's internet; if both are well, restart the gateway"
     )
 
 
@@ -136,15 +136,15 @@ def _planned(kind: str, until: str) -> str:
     return f"Nothing: the gateway's planned restart is under way (expected back by {until})"
 
 
-def _waiting(link: Link) -> str:
-    if link.machine.facts.problem is DialProblem.UNREACHABLE:
+def _waiting(context: ConnectionContext) -> str:
+    if context.status.facts.problem is DialProblem.UNREACHABLE:
         return (
-            f"Check that {link.target.host}:{link.target.port} is the gateway's address, and"
+            f"Check that {context.target.host}:{context.target.port} is the gateway's address, and"
             " that the container runs; the bridge keeps trying"
         )
-    if _lasts(link, _LOGIN_TAKES):
+    if _lasts(context, _LOGIN_TAKES):
         return (
-            f"There has been no gateway since {link.machine.since:%H:%M} UTC: ./deploy.py status"
+            f"There has been no gateway since {context.status.since:%H:%M} UTC: ./deploy.py status"
             " and ./deploy.py logs gateway tell whether it runs and is logged in; the bridge keeps"
             " trying"
         )
@@ -154,16 +154,16 @@ def _waiting(link: Link) -> str:
     )
 
 
-def _stalled(_: Link) -> str:
+def _stalled(_: ConnectionContext) -> str:
     return (
         "Wait a minute; if it lasts, restart the gateway: it takes connections but answers nothing"
     )
 
 
-def _conflict(link: Link) -> str:
-    if link.client_id_taken:
+def _conflict(context: ConnectionContext) -> str:
+    if context.client_id_taken:
         return (
-            f"Client id {link.target.client_id} is held by another connection: most often an"
+            f"Client id {context.target.client_id} is held by another connection: most often an"
             " earlier bridge that the gateway has not let go yet (wait a minute), else another"
             " program with the same id (close it, or change bridge.client_id in stack.yaml, or the"
             " clientId of a stored profile); the bridge keeps asking for its own id"
@@ -174,18 +174,18 @@ def _conflict(link: Link) -> str:
     )
 
 
-_ACTIONS: dict[State, Callable[[Link], str]] = {
-    State.STARTING: lambda link: _soon(link, "the bridge is starting"),
+_ACTIONS: dict[State, Callable[[ConnectionContext], str]] = {
+    State.STARTING: lambda context: _soon(context, "the bridge is starting"),
     State.WAITING_FOR_GATEWAY: _waiting,
     State.WAITING_FOR_2FA: lambda _: (
         "Approve the login on your phone if it asks for it: the gateway runs but is not logged in;"
         " the bridge connects by itself afterwards"
     ),
-    State.CONNECTING: lambda link: _soon(link, "the session is being set up"),
+    State.CONNECTING: lambda context: _soon(context, "the session is being set up"),
     State.READY: lambda _: ALL_IS_WELL,
     State.UPSTREAM_LOST: _without_broker,
     State.STALLED: _stalled,
-    State.RECONNECTING: lambda link: _soon(link, "the bridge is reconnecting"),
+    State.RECONNECTING: lambda context: _soon(context, "the bridge is reconnecting"),
     State.SESSION_CONFLICT: _conflict,
     State.READ_ONLY: lambda _: READ_ONLY_ACTION,
     State.HALTED: lambda _: "Lift the halt with DELETE /trading/halt when trading may go on",

@@ -15,23 +15,22 @@ from typing import Any, TypeVar
 
 from bridge.clock import within
 from bridge.tws.breaker import Breaker
+from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import (
     RequestRefusedError,
     RequestTimedOutError,
 )
-from bridge.tws.link import Link
-from bridge.tws.pacing import Ticket
+from bridge.tws.pacing import Lane, Ticket
 from bridge.tws.requests import CURRENT_TIME, Name, Pending
-from bridge.tws.state import Lane
 
 T = TypeVar("T")
 
 
 class Asker:
-    """Asks over the link of the moment."""
+    """Asks over the context of the moment."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, context: ConnectionContext) -> None:
+        self._context = context
         self._turns: dict[str, asyncio.Lock] = {}
         self._queued: dict[str, int] = {}
         self._flights: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
@@ -52,18 +51,18 @@ class Asker:
         ``cancel`` is sent when it is given up after sending. With ``upstream`` it is not sent at
         all while the gateway has lost the broker.
         """
-        name = self._link.requests.new_id() if request_id is None else request_id
+        name = self._context.requests.new_id() if request_id is None else request_id
         return await self._ask(name, kind, write, lane, timeout, cancel, upstream=upstream)
 
     async def by_key(
         self, kind: str, key: str, write: Callable[[Any], None], *, lane: Lane, timeout: float
     ) -> list[Any]:
         """A request whose answer carries no id: one at a time for each key."""
-        begun = self._link.clock.monotonic()
+        begun = self._context.clock.monotonic()
         turn = self._turns.setdefault(key, asyncio.Lock())
         await self._take_turn(turn, key, kind, timeout)
         try:
-            left = max(0.05, timeout - (self._link.clock.monotonic() - begun))
+            left = max(0.05, timeout - (self._context.clock.monotonic() - begun))
             return await self._ask(key, kind, lambda send, _: write(send), lane, left, None)
         finally:
             turn.release()
@@ -76,7 +75,7 @@ class Asker:
             return
         self._queued[key] = self._queued.get(key, 0) + 1
         try:
-            await within(self._link.clock, timeout, turn.acquire())
+            await within(self._context.clock, timeout, turn.acquire())
         except TimeoutError:
             raise RequestTimedOutError(f"{kind} found no turn in {timeout:g} s") from None
         finally:
@@ -91,7 +90,7 @@ class Asker:
 
         Each caller keeps its own deadline: when what was joined gives up early, it is asked anew.
         """
-        clock = self._link.clock
+        clock = self._context.clock
         deadline = clock.monotonic() + timeout
         while True:
             left = deadline - clock.monotonic()
@@ -125,8 +124,8 @@ class Asker:
 
     async def write_order(self, write: Callable[[Any], None], *, timeout: float = 5.0) -> None:
         """Puts an order message on the wire; an exception means that it was not written."""
-        self._link.require_ready()
-        name = self._link.requests.new_id()
+        self._context.require_ready()
+        name = self._context.requests.new_id()
         await self._ask(
             name, "order", lambda send, _: write(send), Lane.ORDER, timeout, None, done=True
         )
@@ -143,12 +142,12 @@ class Asker:
         done: bool = False,
         upstream: bool = True,
     ) -> list[Any]:
-        link = self._link
-        wire = link.require(upstream=upstream and name != CURRENT_TIME)
-        breaker = None if lane is Lane.ORDER else link.breakers[kind]
+        context = self._context
+        wire = context.require(upstream=upstream and name != CURRENT_TIME)
+        breaker = None if lane is Lane.ORDER else context.breakers[kind]
         if breaker:
             breaker.enter()
-        pending = link.requests.open(name, kind, timeout)
+        pending = context.requests.open(name, kind, timeout)
 
         def put() -> None:
             if pending.future.done():
@@ -158,14 +157,14 @@ class Asker:
             except Exception as error:  # the encoders write whole messages or nothing
                 pending.future.set_exception(error)
                 return
-            pending.sent_at = link.clock.monotonic()
+            pending.sent_at = context.clock.monotonic()
             if done and not pending.future.done():
                 pending.future.set_result([])
 
         ticket: Ticket | None = None
         try:
             with _learning(breaker, pending):
-                ticket = link.pacer.submit(lane, put)
+                ticket = context.pacer.submit(lane, put)
                 return await pending.future
         except (RequestTimedOutError, asyncio.CancelledError):
             self._give_up(pending, ticket, cancel)
@@ -173,7 +172,7 @@ class Asker:
         finally:
             if ticket:
                 ticket.void = True
-            link.requests.close(pending)
+            context.requests.close(pending)
 
     def _give_up(
         self, pending: Pending, ticket: Ticket | None, cancel: Callable[[Any, int], None] | None
@@ -182,11 +181,11 @@ class Asker:
             ticket
             and ticket.written
             and cancel
-            and self._link.wire
+            and self._context.wire
             and isinstance(pending.name, int)
         ):
-            wire, name = self._link.wire, pending.name
-            self._link.pacer.submit(Lane.INTERACTIVE, lambda: cancel(wire.send, name))
+            wire, name = self._context.wire, pending.name
+            self._context.pacer.submit(Lane.INTERACTIVE, lambda: cancel(wire.send, name))
 
 
 @contextmanager

@@ -13,13 +13,12 @@ import structlog
 
 from bridge import model
 from bridge.tws import convert, values
+from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import UnreadableAnswerError
-from bridge.tws.link import Link
 from bridge.tws.messages import Messages
 from bridge.tws.requests import CURRENT_TIME
 from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
-from bridge.tws.ticks import SIZE_OF_PRICE, name_of
-from bridge.tws.values import RefusedError, number
+from bridge.tws.values import SIZE_OF_PRICE, RefusedError, name_of, number
 
 if TYPE_CHECKING:
     from bridge.tws.supervisor import Starting
@@ -50,11 +49,15 @@ class Callbacks:
     execution_time = ""  # as the broker wrote it, of the fill that is being told
 
     def __init__(
-        self, link: Link, subscriptions: Subscriptions, messages: Messages, starting: Starting
+        self,
+        context: ConnectionContext,
+        subscriptions: Subscriptions,
+        messages: Messages,
+        starting: Starting,
     ) -> None:
-        self._link = link
-        self._requests = link.requests
-        self._events = link.events
+        self._context = context
+        self._requests = context.requests
+        self._events = context.events
         self._subscriptions = subscriptions
         self._messages = messages
         self._starting = starting
@@ -80,16 +83,16 @@ class Callbacks:
             self._refused(kind, _what(number, fields), refused, fields)
 
     def nextValidId(self, orderId: int) -> None:
-        link = self._link
+        context = self._context
         if not 0 < orderId <= HIGHEST_ORDER_ID:
             log.error("order-number-refused", number=values.text(orderId, 40))
             return
-        link.next_valid_id = orderId
-        link.next_order_id = max(orderId, link.next_order_id or 0)
+        context.next_valid_id = orderId
+        context.next_order_id = max(orderId, context.next_order_id or 0)
         self._starting.seen(order_id=True)
 
     def managedAccounts(self, accounts: str) -> None:
-        self._link.accounts = tuple(
+        self._context.accounts = tuple(
             name for each in accounts.split(",") if (name := values.name(each))
         )
         self._starting.seen(accounts=True)
@@ -165,7 +168,7 @@ class Callbacks:
     # history ----------------------------------------------------------------------------------
 
     def historicalData(self, reqId: int, bar: Any) -> None:
-        cleaned = convert.from_bar(bar, self._link.target.time_zone)
+        cleaned = convert.from_bar(bar, self._context.target.time_zone)
         if cleaned is not None:
             self._requests.add(reqId, cleaned)
 
@@ -185,7 +188,7 @@ class Callbacks:
             state=convert.from_order_state(state),
         )
         if order.whatIf:
-            if opened.order.client_id not in {0, self._link.target.client_id}:
+            if opened.order.client_id not in {0, self._context.target.client_id}:
                 return  # the master client hears of others', under numbers that are not ours
             self._requests.finish(orderId, opened.state)
             return
@@ -244,8 +247,8 @@ class Callbacks:
                 contract,
                 execution,
                 self.execution_time,
-                self._link.target.time_zone,
-                self._link.clock.now(),
+                self._context.target.time_zone,
+                self._context.clock.now(),
             )
         except RefusedError as error:
             self._refused("execution", execution.execId, error, contract, execution)

@@ -10,27 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
 from bridge.clock import TimerClock, settle, within
+from bridge.tws.connection_state import DialProblem
 from bridge.tws.wire import Wire
 
 STAGGER = 1.5
 PATIENCE = 10.0  # a machine that swaps may take this long to greet
 TCP_SECONDS = 3.0
 SILENT_ATTEMPTS = 2  # unanswered at once: then it is worth saying so
-
-
-class DialProblem(StrEnum):
-    """Why there is no session, as far as the network tells."""
-
-    REFUSED = "refused"  # nothing listens
-    UNREACHABLE = "unreachable"  # no such host, no route, no answer to the SYN
-    CLOSED = "closed"  # taken and closed at once: a forwarder without a gateway behind it
-    SILENT = "silent"  # taken, and never greeted
-    CLIENT_ID_TAKEN = "client-id-taken"  # 326
-    NOT_STARTED = "not-started"  # greeted, but closed or silent after the client id was given
 
 
 class DialError(Exception):

@@ -42,8 +42,9 @@ from bridge.model import (
     Tick,
     Unreadable,
 )
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import TwsError
-from bridge.tws.state import ConnectionState, Lane
+from bridge.tws.pacing import Lane
 
 P = ParamSpec("P")
 log = structlog.get_logger(__name__)

@@ -5,52 +5,100 @@ is asked for its time, one question at a time. One question without an answer: t
 ``stalled``. Two: the connection is dropped. With the default of 4 s each that is 8 and 12 seconds
 after the last byte. The gateway ignores the question within a second of its last answer, so they
 are kept further apart than that.
+
+A gateway that has lost the broker (1100) says 1101 or 1102 when it is back. Should that get lost,
+nothing else would end the state: requests that need the broker are not sent meanwhile. So one
+harmless question is sent now and then; its answer can only have come from the broker.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
+from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import NotConnectedError, TwsError
-from bridge.tws.link import Link
 from bridge.tws.wire import Wire
 
 
 class Heartbeat:
     """Runs while a connection is up."""
 
-    def __init__(self, link: Link, ask: Callable[[float], Awaitable[object]]) -> None:
-        self._link = link
+    def __init__(
+        self, context: ConnectionContext, ask: Callable[[float], Awaitable[object]]
+    ) -> None:
+        self._context = context
         self._ask = ask
 
     async def run(self, wire: Wire) -> None:
         """Until the wire is dropped by this, or the task is cancelled."""
         while wire.alive:
-            await self._link.clock.sleep(self._pause(wire))
-            if self._quiet(wire) < self._link.target.heartbeat_interval - 0.01:
+            await self._context.clock.sleep(self._pause(wire))
+            if self._quiet(wire) < self._context.target.heartbeat_interval - 0.01:
                 continue
             if not await self._beat(wire) and not await self._beat(wire):
                 wire.drop("two heartbeats in a row got no answer: half-open or hung")
                 return
 
     def _quiet(self, wire: Wire) -> float:
-        return self._link.clock.monotonic() - wire.last_read
+        return self._context.clock.monotonic() - wire.last_read
 
     def _pause(self, wire: Wire) -> float:
-        return max(0.05, self._link.target.heartbeat_interval - self._quiet(wire))
+        return max(0.05, self._context.target.heartbeat_interval - self._quiet(wire))
 
     async def _beat(self, wire: Wire) -> bool:
-        link = self._link
-        begun = link.clock.monotonic()
+        context = self._context
+        begun = context.clock.monotonic()
         error: str | None = None
         try:
-            await self._ask(link.target.heartbeat_patience)
+            await self._ask(context.target.heartbeat_patience)
         except NotConnectedError:
             return True  # the loss is known already; somebody else deals with it
         except TwsError as failure:
             error = failure.detail
-        link.diagnostics.heartbeat(error, link.clock.monotonic() - begun)
+        context.diagnostics.heartbeat(error, context.clock.monotonic() - begun)
         alive = error is None or wire.last_read > begun
-        if link.machine.facts.heartbeat is not alive:
-            link.machine.update(heartbeat=alive)
+        if context.status.facts.heartbeat is not alive:
+            context.status.update(heartbeat=alive)
         return alive
+
+
+PROBE_PAUSE = 60.0
+"""Seconds. A nightly reset takes minutes, and ends with 1102 as a rule: there is no hurry."""
+
+
+class UpstreamProbe:
+    """Finds out that the broker is back when the gateway does not say so."""
+
+    def __init__(
+        self,
+        context: ConnectionContext,
+        ask: Callable[[], Awaitable[object]],
+        answered: Callable[[], None],
+    ) -> None:
+        self._context = context
+        self._ask = ask
+        self._answered = answered
+        self._lost = asyncio.Event()
+        context.events.upstream_lost.listen(self._lost.set)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            while not self._context.upstream:
+                await self._context.clock.sleep(PROBE_PAUSE)
+                if (
+                    not self._context.upstream
+                    and await self._heard()
+                    and not self._context.upstream
+                ):
+                    self._answered()
+
+    async def _heard(self) -> bool:
+        try:
+            await self._ask()
+        except TwsError:
+            return False  # not even a refusal counts: the gateway may refuse on its own
+        return True

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bridge.tws.broker_codes import CodeClass, classify, error_for, is_notice, refuses_preview
-from bridge.tws.dial import DialProblem
+from bridge.tws.connection_context import ConnectionContext
+from bridge.tws.connection_state import DialProblem
 from bridge.tws.errors import UpstreamLostError
-from bridge.tws.link import Link
-from bridge.tws.reconcile import Reconciliation
 from bridge.tws.requests import CURRENT_TIME
 from bridge.tws.subscriptions import Subscriptions
+from bridge.tws.supervisor import Reconciliation
 
 if TYPE_CHECKING:
     from bridge.tws.supervisor import Starting
@@ -28,9 +28,12 @@ class Messages:
     """Routes by class first, by id second."""
 
     def __init__(
-        self, link: Link, subscriptions: Subscriptions, reconciliation: Reconciliation
+        self,
+        context: ConnectionContext,
+        subscriptions: Subscriptions,
+        reconciliation: Reconciliation,
     ) -> None:
-        self._link = link
+        self._context = context
         self._subscriptions = subscriptions
         self._reconciliation = reconciliation
         self._session: dict[CodeClass, Callable[[int, str], None]] = {
@@ -41,10 +44,10 @@ class Messages:
 
     def arrived(self, request_id: int, code: int, text: str, starting: Starting) -> None:
         """One message; never raises."""
-        link = self._link
+        context = self._context
         kind = classify(code)
-        link.broker_said(code, text)
-        link.events.notice.emit(request_id, code, text)
+        context.broker_said(code, text)
+        context.events.notice.emit(request_id, code, text)
         if kind is CodeClass.CLIENT_ID:
             starting.refused(DialProblem.CLIENT_ID_TAKEN, f"{code} {text}")
         elif kind in self._session:
@@ -53,32 +56,34 @@ class Messages:
             self._about(request_id, code, text)
         elif code == READ_ONLY_CODE:
             # A gateway in read-only mode refuses to list orders, and does not say which request.
-            link.requests.fail_kinds(ORDER_LISTS, error_for(code, text))
+            context.requests.fail_kinds(ORDER_LISTS, error_for(code, text))
         if kind is CodeClass.RATE and code == 100:
-            link.pacer.slow_down()
-            link.diagnostics.note("rate-exceeded", text=text)
+            context.pacer.slow_down()
+            context.diagnostics.note("rate-exceeded", text=text)
 
     def _about(self, request_id: int, code: int, text: str) -> None:
-        pending = self._link.requests.get(request_id)
+        pending = self._context.requests.get(request_id)
         if pending or self._subscriptions.flow(request_id):
             what_if = pending is not None and pending.kind == "what-if"
             if pending and what_if and not refuses_preview(code):
                 pending.said = f"{code}: {text}"  # it may be told if no answer comes
             elif not is_notice(code):
                 error = error_for(code, text, about_order=what_if)
-                if not self._link.requests.fail(request_id, error):
+                if not self._context.requests.fail(request_id, error):
                     self._subscriptions.fail(request_id, error)
         else:
-            self._link.events.order_error.emit(request_id, error_for(code, text, about_order=True))
+            self._context.events.order_error.emit(
+                request_id, error_for(code, text, about_order=True)
+            )
 
     def _upstream_lost(self, code: int, text: str) -> None:
-        link = self._link
-        if not link.upstream:
+        context = self._context
+        if not context.upstream:
             return
-        link.diagnostics.note("upstream-lost", code=code, text=text)
-        link.machine.update(upstream=False, reconciled=False)
-        link.pacer.clear()
-        link.requests.fail_all(
+        context.diagnostics.note("upstream-lost", code=code, text=text)
+        context.status.update(upstream=False, reconciled=False)
+        context.pacer.clear()
+        context.requests.fail_all(
             lambda kind: UpstreamLostError(
                 f"{kind} was pending when the gateway lost the broker",
                 broker_code=code,
@@ -88,26 +93,26 @@ class Messages:
             spare=CURRENT_TIME,
         )
         self._subscriptions.interrupt(forget=False)
-        link.events.upstream_lost.emit()
+        context.events.upstream_lost.emit()
 
     def upstream_answered(self) -> None:
         """The broker answers although the gateway never said that it is back.
 
         What it still sends is not known, so every subscription is asked for anew.
         """
-        self._link.diagnostics.note("upstream-answered")
+        self._context.diagnostics.note("upstream-answered")
         self._subscriptions.withdraw()
         self._back(lost=True)
 
     def _upstream_restored(self, code: int, *, lost: bool) -> None:
-        self._link.diagnostics.note("upstream-restored", code=code, dataLost=lost)
+        self._context.diagnostics.note("upstream-restored", code=code, dataLost=lost)
         if lost:
             self._subscriptions.interrupt(forget=True)
         self._back(lost=lost)
 
     def _back(self, *, lost: bool) -> None:
-        link = self._link
-        link.breakers.reset()
-        link.machine.update(upstream=True, reconciled=False)
-        link.events.upstream_restored.emit(lost)
+        context = self._context
+        context.breakers.reset()
+        context.status.update(upstream=True, reconciled=False)
+        context.events.upstream_restored.emit(lost)
         self._reconciliation.wanted.set()

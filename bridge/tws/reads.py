@@ -11,16 +11,14 @@ from bridge import broker_time, model
 from bridge.clock import TimerClock
 from bridge.tws import convert
 from bridge.tws.asking import Asker
+from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.errors import (
     PacingLimitedError,
     UnknownContractError,
     UnreadableAnswerError,
 )
-from bridge.tws.history_rules import HistoryKey, HistoryRules
-from bridge.tws.link import Link
+from bridge.tws.pacing import HistoryKey, HistoryRules, Lane
 from bridge.tws.requests import CURRENT_TIME
-from bridge.tws.state import Lane
-from bridge.tws.target import Target
 
 SUMMARY_TAGS = (
     "AccountType,NetLiquidation,TotalCashValue,SettledCash,AccruedCash,BuyingPower,EquityWithLoanValue,"
@@ -39,8 +37,8 @@ class Reads:
     """The reading half of a session; see ``bridge.tws.gateway.Gateway`` for what each promises."""
 
     def __init__(self, target: Target, clock: TimerClock, random: Random | None = None) -> None:
-        self.link = Link(target, clock, random)
-        self._asker = Asker(self.link)
+        self.context = ConnectionContext(target, clock, random)
+        self._asker = Asker(self.context)
         self.history_rules = HistoryRules()
         self._time_answered = self._symbols_asked = clock.monotonic() - 60
 
@@ -50,11 +48,11 @@ class Reads:
 
     def _time_gap(self) -> float:
         """How long the gateway would still ignore the question."""
-        return max(0.0, self._time_answered + TIME_GAP - self.link.clock.monotonic())
+        return max(0.0, self._time_answered + TIME_GAP - self.context.clock.monotonic())
 
     async def _ask_time(self, timeout: float) -> datetime:
-        clock, gap = self.link.clock, self._time_gap()
-        self.link.require(upstream=False)
+        clock, gap = self.context.clock, self._time_gap()
+        self.context.require(upstream=False)
         if gap > 0:
             await clock.sleep(gap)
         answer = await self._asker.by_key(
@@ -68,7 +66,7 @@ class Reads:
         if answer[0] is None:
             raise UnreadableAnswerError("the gateway's clock shows no time")
         moment = datetime.fromtimestamp(answer[0], UTC)
-        self.link.gateway_time(moment)
+        self.context.gateway_time(moment)
         return moment
 
     async def contract_details(
@@ -94,8 +92,8 @@ class Reads:
         self, pattern: str, *, timeout: float = 10.0
     ) -> tuple[model.ContractMatch, ...]:
         """A symbol search."""
-        self.link.require()
-        clock = self.link.clock
+        self.context.require()
+        clock = self.context.clock
         wait = self._symbols_asked + SYMBOLS_GAP - clock.monotonic()
         if wait > timeout:
             raise PacingLimitedError("one symbol search a second", retry_after=wait)
@@ -188,7 +186,7 @@ class Reads:
 
     async def _history_turn(self, request: model.HistoryRequest, timeout: float) -> float:
         """Waits until the rules allow it and books it; the seconds that took."""
-        clock, contract = self.link.clock, request.contract
+        clock, contract = self.context.clock, request.contract
         name = (
             f"{contract.con_id}/{contract.symbol}/{contract.sec_type}/{contract.expiration}"
             f"/{contract.strike}/{contract.right}/{contract.exchange}/{request.what_to_show}"
@@ -197,7 +195,7 @@ class Reads:
         key = HistoryKey(name, whole, 2 if request.what_to_show == "BID_ASK" else 1)
         begun = clock.monotonic()
         while True:
-            self.link.require()
+            self.context.require()
             wait = self.history_rules.wait(key, clock.monotonic())
             if not wait:
                 self.history_rules.sent(key, clock.monotonic())
@@ -227,7 +225,7 @@ class Reads:
             timeout=timeout,
             cancel=lambda send, request_id: send.cancelHeadTimeStamp(request_id),
         )
-        found = convert.parse_moment(answer[0], self.link.target.time_zone)
+        found = convert.parse_moment(answer[0], self.context.target.time_zone)
         if found is None:
             raise UnreadableAnswerError("the gateway names no earliest moment")
         return found
@@ -305,9 +303,9 @@ class Reads:
                 lane=Lane.INTERACTIVE,
                 timeout=left,
             )
-            wire = self.link.wire
+            wire = self.context.wire
             if wire:  # it is a subscription to the broker; only the list was wanted
-                self.link.pacer.submit(Lane.INTERACTIVE, wire.send.cancelPositions)
+                self.context.pacer.submit(Lane.INTERACTIVE, wire.send.cancelPositions)
             return tuple(found)
 
         return await self._asker.together(("positions",), timeout, ask)
@@ -319,7 +317,7 @@ class Reads:
         names = ",".join(tags) or SUMMARY_TAGS
 
         async def ask(left: float) -> tuple[model.AccountValue, ...]:
-            request_id = self.link.requests.new_id()
+            request_id = self.context.requests.new_id()
             found = await self._asker.by_id(
                 "accountSummary",
                 lambda send, number: send.reqAccountSummary(number, group, names),
@@ -328,9 +326,9 @@ class Reads:
                 cancel=lambda send, number: send.cancelAccountSummary(number),
                 request_id=request_id,
             )
-            wire = self.link.wire
+            wire = self.context.wire
             if wire:  # at most two of these subscriptions may live at once
-                self.link.pacer.submit(
+                self.context.pacer.submit(
                     Lane.INTERACTIVE, lambda: wire.send.cancelAccountSummary(request_id)
                 )
             return tuple(found)
@@ -368,12 +366,12 @@ class Reads:
     @property
     def next_valid_id(self) -> int | None:
         """What the gateway named as its next order id when this connection began."""
-        return self.link.next_valid_id
+        return self.context.next_valid_id
 
     def next_order_id(self) -> int:
         """A fresh order id."""
-        following = self.link.next_order_id
+        following = self.context.next_order_id
         if following is None:
-            raise self.link.why_not()
-        self.link.next_order_id = following + 1
+            raise self.context.why_not()
+        self.context.next_order_id = following + 1
         return following

@@ -6,26 +6,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from random import Random
-from typing import Any
+from typing import Any, Final
+
+from msgspec import structs
 
 from bridge import model
-from bridge.clock import TimerClock, settle
+from bridge.clock import TimerClock, settle, within
 from bridge.tws import convert
 from bridge.tws.callbacks import Callbacks
 from bridge.tws.client import LIBRARY
-from bridge.tws.errors import NotConnectedError
+from bridge.tws.connection_context import Target
+from bridge.tws.connection_state import ConnectionState
+from bridge.tws.errors import ClientIdInUseError, NotConnectedError
 from bridge.tws.gateway import GatewayEvents, MarketDataListener, Reconciler, Subscription
-from bridge.tws.heartbeat import Heartbeat
+from bridge.tws.heartbeat import Heartbeat, UpstreamProbe
 from bridge.tws.messages import Messages
+from bridge.tws.pacing import Lane
 from bridge.tws.reads import Reads
-from bridge.tws.reconcile import Hook, Reconciliation
-from bridge.tws.state import ConnectionState, Lane
 from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
-from bridge.tws.supervisor import Starting, Supervisor
-from bridge.tws.target import Target
-from bridge.tws.upstream_probe import UpstreamProbe
+from bridge.tws.supervisor import Hook, Reconciliation, Starting, Supervisor
 
 
 class TwsSession(Reads):
@@ -33,16 +35,16 @@ class TwsSession(Reads):
 
     def __init__(self, target: Target, clock: TimerClock, random: Random | None = None) -> None:
         super().__init__(target, clock, random)
-        self.subscriptions = Subscriptions(self.link)
-        self._reconciliation = Reconciliation(self.link)
+        self.subscriptions = Subscriptions(self.context)
+        self._reconciliation = Reconciliation(self.context)
         self._reconciliation.add(Hook("subscriptions", self._restore, required=False))
         self._reconciliation.add(Hook("clock", self._look_at_clock, required=False))
-        self._messages = Messages(self.link, self.subscriptions, self._reconciliation)
+        self._messages = Messages(self.context, self.subscriptions, self._reconciliation)
         self.supervisor = Supervisor(
-            self.link,
-            Heartbeat(self.link, self._beat),
+            self.context,
+            Heartbeat(self.context, self._beat),
             self._reconciliation,
-            UpstreamProbe(self.link, self.broker_answers, self._messages.upstream_answered),
+            UpstreamProbe(self.context, self.broker_answers, self._messages.upstream_answered),
             self._callbacks,
             self._lost,
         )
@@ -61,8 +63,8 @@ class TwsSession(Reads):
 
     def end_pending(self, reason: str) -> None:
         """Ends whatever waits for the gateway."""
-        self.link.pacer.clear()
-        self.link.requests.fail_all(
+        self.context.pacer.clear()
+        self.context.requests.fail_all(
             lambda kind: NotConnectedError(f"{kind} was pending: {reason}"), forget=True
         )
 
@@ -71,16 +73,16 @@ class TwsSession(Reads):
 
         Returns whether the connection is made anew.
         """
-        before, self.link.target = self.link.target, target
+        before, self.context.target = self.context.target, target
         same = (before.host, before.port, before.client_id) == (
             target.host,
             target.port,
             target.client_id,
         )
         if not same:
-            self.link.accounts = ()
-            self.link.next_order_id = self.link.next_valid_id = None
-            self.link.diagnostics.note("settings-changed", host=target.host, port=target.port)
+            self.context.accounts = ()
+            self.context.next_order_id = self.context.next_valid_id = None
+            self.context.diagnostics.note("settings-changed", host=target.host, port=target.port)
             self.supervisor.reconnect("the connection settings have changed")
         elif before.market_data_type is not target.market_data_type:
             self.subscriptions.renew()
@@ -91,32 +93,32 @@ class TwsSession(Reads):
     @property
     def events(self) -> GatewayEvents:
         """The signals to listen to."""
-        return self.link.events
+        return self.context.events
 
     @property
     def state(self) -> ConnectionState:
         """Where the connection is now."""
-        return self.link.machine.state
+        return self.context.status.state
 
     @property
     def client_id(self) -> int:
         """The constant client id."""
-        return self.link.target.client_id
+        return self.context.target.client_id
 
     @property
     def address(self) -> str:
         """``host:port`` of the gateway."""
-        return f"{self.link.target.host}:{self.link.target.port}"
+        return f"{self.context.target.host}:{self.context.target.port}"
 
     @property
     def server_version(self) -> int:
         """The negotiated version; 0 before the first connection."""
-        return self.link.server_version
+        return self.context.server_version
 
     @property
     def accounts(self) -> tuple[str, ...]:
         """The accounts of this session."""
-        return self.link.accounts
+        return self.context.accounts
 
     @property
     def market_data_type(self) -> str | None:
@@ -134,7 +136,7 @@ class TwsSession(Reads):
 
     def require_ready(self) -> None:
         """Raises when no order could be placed now."""
-        self.link.require_ready()
+        self.context.require_ready()
 
     def add_reconciler(self, name: str, hook: Reconciler, *, required: bool = False) -> None:
         """Registers work for after every (re)connect."""
@@ -192,7 +194,7 @@ class TwsSession(Reads):
     # ------------------------------------------------------------------------------------------
 
     def _callbacks(self, starting: Starting) -> Callbacks:
-        return Callbacks(self.link, self.subscriptions, self._messages, starting)
+        return Callbacks(self.context, self.subscriptions, self._messages, starting)
 
     async def _restore(self) -> None:
         self.subscriptions.restore()
@@ -206,3 +208,53 @@ class TwsSession(Reads):
     def _lost(self, reason: str) -> None:
         self.subscriptions.interrupt(forget=True)
         self.events.lost.emit(reason)
+
+
+BORROWED_SECONDS: Final = 8.0
+_SETTLED: Final = {ConnectionState.READY, ConnectionState.SESSION_CONFLICT}
+
+
+class ClientIds:
+    """Short sessions under the client ids of other programs, one at a time.
+
+    An order can be cancelled only under the client id that placed it (those entered by hand: under
+    0), whoever else may see it; not even the master client may. While that program is connected the
+    gateway refuses its id to anybody else (326).
+    """
+
+    def __init__(self, own: TwsSession) -> None:
+        self._own = own
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def borrowed(self, client_id: int) -> AsyncIterator[TwsSession]:
+        """A session that is ready, ended afterwards.
+
+        Raises:
+            ClientIdInUseError: a program with this id is connected.
+            NotConnectedError: the gateway lets no such session begin.
+        """
+        async with self._turn:
+            context = self._own.context
+            session = TwsSession(
+                structs.replace(context.target, client_id=client_id), context.clock
+            )
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def changed(_: ConnectionState, state: ConnectionState) -> None:
+                if state in _SETTLED and not settled.done():
+                    settled.set_result(None)
+
+            session.events.state.listen(changed)
+            await session.start()
+            try:
+                with suppress(TimeoutError):
+                    await within(context.clock, BORROWED_SECONDS, settled)
+                if session.context.client_id_taken:
+                    raise ClientIdInUseError(
+                        f"a program with client id {client_id} is connected to the gateway"
+                    )
+                session.require_ready()
+                yield session
+            finally:
+                await session.stop()

@@ -11,13 +11,12 @@ from typing import Any, Protocol
 import structlog
 
 from bridge import model
+from bridge.tws.connection_context import ConnectionContext
+from bridge.tws.connection_state import Socket
 from bridge.tws.convert import to_contract
 from bridge.tws.errors import CompetingSessionError, TwsError
 from bridge.tws.gateway import MarketDataListener
-from bridge.tws.link import Link
-from bridge.tws.machine import Socket
-from bridge.tws.pacing import Ticket
-from bridge.tws.state import Lane
+from bridge.tws.pacing import Lane, Ticket
 
 log = structlog.get_logger(__name__)
 QUIET_SECONDS = 120.0  # without another 10197 for so long, the other session is taken to be gone
@@ -70,8 +69,8 @@ class Running:
 class Subscriptions:
     """All that is subscribed; request ids are new after every reconnect."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, context: ConnectionContext) -> None:
+        self._context = context
         self._all: list[Running] = []
         self._by_id: dict[int, Running] = {}
         self.sent_kind: model.MarketDataType | None = None
@@ -84,7 +83,7 @@ class Subscriptions:
         """Starts a subscription now, or at the next connection."""
         running = Running(self, flow)
         self._all.append(running)
-        if self._link.machine.facts.socket is Socket.UP and self._link.upstream:
+        if self._context.status.facts.socket is Socket.UP and self._context.upstream:
             self._ask(running)
         return running
 
@@ -150,7 +149,7 @@ class Subscriptions:
 
         None when the gateway is set to it already.
         """
-        wanted = self._link.target.kind_for(kind)
+        wanted = self._context.target.kind_for(kind)
         if self.sent_kind is wanted:
             return None
 
@@ -164,49 +163,51 @@ class Subscriptions:
 
     def compete(self) -> None:
         """Live data goes elsewhere."""
-        link = self._link
-        self._competing_until = link.clock.monotonic() + QUIET_SECONDS
-        link.machine.update(competing=True)
-        link.clock.call_later(QUIET_SECONDS, self._maybe_alone)
+        context = self._context
+        self._competing_until = context.clock.monotonic() + QUIET_SECONDS
+        context.status.update(competing=True)
+        context.clock.call_later(QUIET_SECONDS, self._maybe_alone)
 
     def alone(self) -> None:
         """Live data has come: nobody competes."""
-        if self._link.machine.facts.competing:
+        if self._context.status.facts.competing:
             self._competing_until = 0.0
-            self._link.machine.update(competing=False)
+            self._context.status.update(competing=False)
 
     def _maybe_alone(self) -> None:
-        if self._link.clock.monotonic() >= self._competing_until - 0.001:
+        if self._context.clock.monotonic() >= self._competing_until - 0.001:
             self.alone()
 
     # ------------------------------------------------------------------------------------------
 
     def _ask(self, running: Running) -> None:
-        link, flow = self._link, running.flow
-        wire = link.wire
+        context, flow = self._context, running.flow
+        wire = context.wire
         if wire is None:
             return
-        running.request_id = link.requests.new_id()
+        running.request_id = context.requests.new_id()
         self._by_id[running.request_id] = running
 
         def put() -> None:
             flow.write(wire.send, running.request_id)
 
         try:
-            running.ticket = link.pacer.submit(flow.lane, put, messages=flow.messages)
+            running.ticket = context.pacer.submit(flow.lane, put, messages=flow.messages)
         except TwsError as error:
             self.fail(running.request_id, error)
 
     def _withdraw(self, running: Running) -> None:
         request_id, running.request_id = running.request_id, 0
         self._by_id.pop(request_id, None)
-        ticket, wire = running.ticket, self._link.wire
+        ticket, wire = running.ticket, self._context.wire
         if not request_id or ticket is None or wire is None:
             return
         ticket.void = True
         if ticket.written:
             write_cancel = running.flow.write_cancel
-            self._link.pacer.submit(Lane.INTERACTIVE, lambda: write_cancel(wire.send, request_id))
+            self._context.pacer.submit(
+                Lane.INTERACTIVE, lambda: write_cancel(wire.send, request_id)
+            )
 
     @staticmethod
     def _guard(call: Callable[[], None]) -> None:

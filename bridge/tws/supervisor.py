@@ -10,20 +10,85 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from bridge.clock import settle, within
-from bridge.tws import login_state
-from bridge.tws.dial import DialError, DialProblem, greet
+from bridge.tws.connection_context import ConnectionContext, waiting_for_2fa
+from bridge.tws.connection_state import DialProblem, Socket, can_trade
+from bridge.tws.dial import DialError, greet
 from bridge.tws.errors import ConnectionLostError
-from bridge.tws.heartbeat import Heartbeat
-from bridge.tws.link import Link
-from bridge.tws.machine import Socket, can_trade
-from bridge.tws.reconcile import Reconciliation
-from bridge.tws.upstream_probe import UpstreamProbe
+from bridge.tws.gateway import Reconciler
+from bridge.tws.heartbeat import Heartbeat, UpstreamProbe
 from bridge.tws.wire import Wire
+
+HOOK_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One room's work."""
+
+    name: str
+    work: Reconciler
+    required: bool
+
+
+class Reconciliation:
+    """What has to be put in order after every (re)connect, before and after the state is ready.
+
+    Runs the hooks each time ``wanted`` is set.
+    """
+
+    def __init__(self, context: ConnectionContext) -> None:
+        self._context = context
+        self._hooks: list[Hook] = []
+        self.wanted = asyncio.Event()
+
+    def add(self, hook: Hook) -> None:
+        """Registers a hook; names are for events and logs."""
+        self._hooks.append(hook)
+
+    async def run(self) -> None:
+        """For the life of one connection."""
+        self.wanted.set()
+        while True:
+            await self.wanted.wait()
+            self.wanted.clear()
+            if self._context.upstream and await self._required():
+                self._context.status.update(reconciled=True, was_ready=True)
+                self._context.events.ready.emit()
+                await self._others()
+
+    async def _required(self) -> bool:
+        """True when all have passed; false when it has to begin anew."""
+        for hook in self._hooks:
+            pause = 0.5
+            while hook.required and not await self._passed(hook):
+                if self.wanted.is_set() or not self._context.upstream:
+                    return False
+                await self._context.clock.sleep(pause)
+                pause = min(5.0, pause * 2)
+        return not self.wanted.is_set() and self._context.upstream
+
+    async def _others(self) -> None:
+        for hook in self._hooks:
+            if not hook.required and not self.wanted.is_set():
+                await self._passed(hook)
+
+    async def _passed(self, hook: Hook) -> bool:
+        try:
+            await within(self._context.clock, HOOK_SECONDS, hook.work())
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.warning("reconcile-failed", hook=hook.name, error=str(error) or repr(error))
+            self._context.diagnostics.note("reconcile-failed", hook=hook.name, error=str(error))
+            return False
+        return True
+
 
 STABLE_SECONDS = 10.0
 LOGIN_SECONDS = 5.0  # a forwarder that closes for this long: the gateway behind it is at its login
@@ -57,14 +122,14 @@ class Supervisor:
 
     def __init__(
         self,
-        link: Link,
+        context: ConnectionContext,
         heartbeat: Heartbeat,
         reconciliation: Reconciliation,
         upstream_probe: UpstreamProbe,
         callbacks: Callable[[Starting], object],
         on_lost: Callable[[str], None],
     ) -> None:
-        self._link = link
+        self._context = context
         self._heartbeat = heartbeat
         self._reconciliation = reconciliation
         self._upstream_probe = upstream_probe
@@ -77,17 +142,17 @@ class Supervisor:
 
     async def run(self) -> None:
         """Until cancelled."""
-        self._link.machine.update(started=True)
+        self._context.status.update(started=True)
         while True:
             wire = await self._connect()
-            connected_at = self._link.clock.monotonic()
+            connected_at = self._context.clock.monotonic()
             try:
                 reason = await self._watch(wire)
             finally:
                 wire.drop("the bridge has let go of the connection")
-                self._link.wire = None
+                self._context.wire = None
             self._lost(reason)
-            if self._link.clock.monotonic() - connected_at >= STABLE_SECONDS:
+            if self._context.clock.monotonic() - connected_at >= STABLE_SECONDS:
                 self._tries = 0
             elif not self._wake.is_set():
                 await self._pause()
@@ -96,17 +161,17 @@ class Supervisor:
         """Drops what there is and dials at once."""
         self._tries = 0
         self._wake.set()
-        if self._link.wire:
-            self._link.wire.drop(reason)
-            self._link.machine.update(socket=Socket.NONE, reconciled=False)
+        if self._context.wire:
+            self._context.wire.drop(reason)
+            self._context.status.update(socket=Socket.NONE, reconciled=False)
 
     async def attempt(self, seconds: float) -> str | None:
         """Hurries the next attempt and waits for its end.
 
         The error, or None when the session has become ready.
         """
-        link = self._link
-        if can_trade(link.machine.facts):
+        context = self._context
+        if can_trade(context.status.facts):
             return None
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[str | None] = loop.create_future()
@@ -115,12 +180,12 @@ class Supervisor:
             if not ended.done():
                 ended.set_result(None)
 
-        remove = link.events.ready.listen(ready)
+        remove = context.events.ready.listen(ready)
         self._watchers.append(ended)
-        if link.machine.facts.socket is Socket.NONE:
+        if context.status.facts.socket is Socket.NONE:
             self._wake.set()
         try:
-            return await within(link.clock, seconds, ended)
+            return await within(context.clock, seconds, ended)
         except TimeoutError:
             return f"no result within {seconds:g} s"
         finally:
@@ -133,7 +198,7 @@ class Supervisor:
     async def _connect(self) -> Wire:
         while True:
             self._wake.clear()
-            self._link.diagnostics.attempted()
+            self._context.diagnostics.attempted()
             try:
                 wire = await self._attempt()
             except DialError as error:
@@ -143,64 +208,66 @@ class Supervisor:
                 return wire
 
     async def _attempt(self) -> Wire:
-        link = self._link
-        target = link.target
+        context = self._context
+        target = context.target
         wire = await greet(
             target.host,
             target.port,
-            link.clock,
-            on_silence=lambda: link.machine.update(problem=DialProblem.SILENT),
+            context.clock,
+            on_silence=lambda: context.status.update(problem=DialProblem.SILENT),
         )
         try:
-            if link.target is not target:
+            if context.target is not target:
                 raise DialError(DialProblem.NOT_STARTED, "the settings changed meanwhile")
-            link.machine.update(socket=Socket.GREETED, logging_in=False, upstream=True)
+            context.status.update(socket=Socket.GREETED, logging_in=False, upstream=True)
             await self._start(wire)
         except BaseException:
             wire.drop("the session was not started")
-            link.wire = None
-            link.machine.update(socket=Socket.NONE)
+            context.wire = None
+            context.status.update(socket=Socket.NONE)
             raise
         self._closing_since = None
         return wire
 
     async def _start(self, wire: Wire) -> None:
-        link = self._link
+        context = self._context
         starting = Starting()
-        link.wire = wire
-        link.pacer.charge()
-        wire.held_up, wire.on_size = self._link.held_up, self._link.requests.arriving
-        wire.start(self._callbacks(starting), client_id=link.target.client_id)
+        context.wire = wire
+        context.pacer.charge()
+        wire.held_up, wire.on_size = self._context.held_up, self._context.requests.arriving
+        wire.start(self._callbacks(starting), client_id=context.target.client_id)
         ends: set[asyncio.Future[Any]] = {starting.done, wire.lost}
         waiting = asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         with suppress(TimeoutError):
-            await within(link.clock, link.target.start_seconds, waiting)
+            await within(context.clock, context.target.start_seconds, waiting)
         if starting.done.done():
             starting.done.result()
-            link.server_version = wire.version
+            context.server_version = wire.version
             return
         starting.done.cancel()
         detail = (
-            f"the gateway did not start the session in {link.target.start_seconds:g} s"
+            f"the gateway did not start the session in {context.target.start_seconds:g} s"
             if wire.alive
             else f"before the session was started, {wire.lost.result()}"
         )
         raise DialError(DialProblem.NOT_STARTED, detail)
 
     def _failed(self, error: DialError) -> None:
-        link = self._link
-        before = link.machine.facts.problem
+        context = self._context
+        before = context.status.facts.problem
         if before in _CLOSED_PORT and error.problem not in _CLOSED_PORT:
             self._tries = 0
-        link.diagnostics.attempt_failed(
-            error.problem.value, error.detail, expected=self._tries == 0 or link.expected_now()
+        context.diagnostics.attempt_failed(
+            error.problem.value,
+            error.detail,
+            expected=self._tries == 0 or context.expected_now(),
         )
-        link.machine.update(problem=error.problem, logging_in=self._logging_in(error.problem))
+        context.status.update(problem=error.problem, logging_in=self._logging_in(error.problem))
         self._tell(error.detail)
 
     def _logging_in(self, problem: DialProblem) -> bool:
-        clock = self._link.clock
-        said = login_state.waiting_for_2fa(self._link.login_file, clock.now().timestamp())
+        clock = self._context.clock
+        said = waiting_for_2fa(self._context.login_file, clock.now().timestamp())
         now = clock.monotonic()
         if problem is not DialProblem.CLOSED:
             self._closing_since = None
@@ -209,7 +276,7 @@ class Supervisor:
             self._closing_since = now
         if said is not None:
             return said
-        return now - self._closing_since >= LOGIN_SECONDS and not self._link.expected_now()
+        return now - self._closing_since >= LOGIN_SECONDS and not self._context.expected_now()
 
     def _tell(self, result: str) -> None:
         watchers, self._watchers = self._watchers, []
@@ -218,22 +285,22 @@ class Supervisor:
                 watcher.set_result(result)
 
     async def _pause(self) -> None:
-        target = self._link.target
+        target = self._context.target
         grown = min(target.backoff_cap, target.backoff_first * 2 ** min(self._tries, 20))
         if target.quick_attempts and self._tries >= target.quick_attempts:
             grown = target.slow_pause
         self._tries += 1
-        delay = grown * self._link.random.uniform(0.7, 1.0)
+        delay = grown * self._context.random.uniform(0.7, 1.0)
         with suppress(TimeoutError):
-            await within(self._link.clock, delay, self._wake.wait())
+            await within(self._context.clock, delay, self._wake.wait())
 
     # connected --------------------------------------------------------------------------------
 
     async def _watch(self, wire: Wire) -> str:
         """Until the wire is lost; why."""
-        link = self._link
-        link.breakers.reset()
-        link.machine.update(
+        context = self._context
+        context.breakers.reset()
+        context.status.update(
             socket=Socket.UP,
             problem=None,
             logging_in=False,
@@ -241,8 +308,10 @@ class Supervisor:
             reconciled=False,
             competing=False,
         )
-        link.diagnostics.connected(
-            version=wire.version, clientId=link.target.client_id, accounts=len(link.accounts)
+        context.diagnostics.connected(
+            version=wire.version,
+            clientId=context.target.client_id,
+            accounts=len(context.accounts),
         )
         tasks = [
             asyncio.create_task(self._heartbeat.run(wire), name="heartbeat"),
@@ -262,12 +331,12 @@ class Supervisor:
             await settle(*tasks)
 
     def _lost(self, reason: str) -> None:
-        link = self._link
-        expected = link.expected_now()
-        link.pacer.clear()
-        link.machine.update(socket=Socket.NONE, upstream=True, reconciled=False, heartbeat=True)
-        link.requests.fail_all(
+        context = self._context
+        expected = context.expected_now()
+        context.pacer.clear()
+        context.status.update(socket=Socket.NONE, upstream=True, reconciled=False, heartbeat=True)
+        context.requests.fail_all(
             lambda kind: ConnectionLostError(f"{kind} was pending when {reason}"), forget=True
         )
-        link.diagnostics.disconnected(reason, expected=expected)
+        context.diagnostics.disconnected(reason, expected=expected)
         self._on_lost(reason)

@@ -233,3 +233,64 @@ def mark_empty(message: int, fields: list[str]) -> None:
     for place in places:
         if place < len(fields) and not fields[place]:
             fields[place] = _NOT_A_NUMBER
+
+
+# tick types by their numbers --------------------------------------------------------------------
+# The names are the broker's documented tick types in camelCase; a delayed type has the name of its
+# live one.
+
+_TICK_PRICES = {
+    1: "bid", 2: "ask", 4: "last", 6: "high", 7: "low", 9: "close", 14: "open",
+    15: "low13Week", 16: "high13Week", 17: "low26Week", 18: "high26Week", 19: "low52Week", 20:
+    "high52Week", 35: "auctionPrice", 37: "markPrice", 50: "bidYield", 51: "askYield", 52:
+    "lastYield", 57: "lastRthTrade",
+}  # fmt: skip
+_DELAYED_TICK_PRICES = {
+    66: "bid",
+    67: "ask",
+    68: "last",
+    72: "high",
+    73: "low",
+    75: "close",
+    76: "open",
+}
+_TICK_SIZES = {
+    0: "bidSize", 3: "askSize", 5: "lastSize", 8: "volume", 21: "averageVolume", 22: "openInterest",
+    27: "callOpenInterest", 28: "putOpenInterest", 29: "callVolume", 30: "putVolume", 34:
+    "auctionVolume", 36: "auctionImbalance", 61: "regulatoryImbalance", 86: "futuresOpenInterest",
+    87: "averageOptionVolume", 89: "shortableShares",
+}  # fmt: skip
+_DELAYED_TICK_SIZES = {69: "bidSize", 70: "askSize", 71: "lastSize", 74: "volume"}
+_TICK_VALUES = {
+    23: "historicalVolatility", 24: "impliedVolatility", 31: "indexFuturePremium", 32:
+    "bidExchange", 33: "askExchange", 45: "lastTimestamp", 46: "shortable", 47: "fundamentals", 48:
+    "realTimeVolume", 49: "halted", 54: "tradeCount", 55: "tradeRate", 56: "volumeRate", 58:
+    "realTimeHistoricalVolatility", 59: "dividends", 77: "realTimeTrades", 84: "lastExchange", 85:
+    "lastRegulatoryTime",
+}  # fmt: skip
+_DELAYED_TICK_VALUES = {88: "lastTimestamp", 90: "halted"}
+_TICK_OPTIONS = {10: "bidOption", 11: "askOption", 12: "lastOption", 13: "modelOption"}
+_DELAYED_TICK_OPTIONS = {80: "bidOption", 81: "askOption", 82: "lastOption", 83: "modelOption"}
+
+NAMES: dict[int, tuple[str, bool]] = {
+    number: (name, delayed)
+    for table, delayed in (
+        (_TICK_PRICES, False),
+        (_DELAYED_TICK_PRICES, True),
+        (_TICK_SIZES, False),
+        (_DELAYED_TICK_SIZES, True),
+        (_TICK_VALUES, False),
+        (_DELAYED_TICK_VALUES, True),
+        (_TICK_OPTIONS, False),
+        (_DELAYED_TICK_OPTIONS, True),
+    )
+    for number, name in table.items()
+}
+
+# A price whose message carries the size of the same side: the size's own field.
+SIZE_OF_PRICE = {"bid": "bidSize", "ask": "askSize", "last": "lastSize"}
+
+
+def name_of(number: int) -> tuple[str, bool]:
+    """The field and whether it is delayed; an unknown type is ``tick<number>``."""
+    return NAMES.get(number) or (f"tick{number}", False)

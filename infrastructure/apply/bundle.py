@@ -1,16 +1,27 @@
-"""The program of `apply.host` as bytes that a bare `python3` on the host can run.
+"""What travels to the host, as bytes: its program, and the release.
 
-The modules travel as their sources, under their own names: nothing is installed on the host, and
-what runs there is always of the same version as what talks to it.
+The program's modules travel as their sources, under their own names: a bare `python3` runs them,
+nothing is installed on the host, and what runs there is always of the same version as what talks
+to it. The release is a tar in memory: secrets never touch this machine's disk.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+import tarfile
 import zlib
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from infrastructure.plan.model import ObservedFile
+    from infrastructure.render.model import Release
+
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = (
@@ -87,3 +98,33 @@ def program() -> bytes:
         modules[name.removesuffix(".__init__")] = (package, path.read_text("utf-8"))
     packed = zlib.compress(json.dumps(modules).encode(), 9)
     return f"{len(packed)}\n".encode() + packed
+
+
+def pack(release: Release, without: Collection[str] = ()) -> bytes:
+    """The files of the release but those `without`; owners are set on the host (`owners`)."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
+        for item in release.files:
+            if item.path in without:
+                continue
+            entry = tarfile.TarInfo(item.path)
+            entry.size, entry.mode = len(item.content), item.mode
+            tar.addfile(entry, io.BytesIO(item.content))
+    return buffer.getvalue()
+
+
+def owners(release: Release) -> dict[str, int]:
+    """Path to uid, of files that must not belong to whoever unpacks them."""
+    return {item.path: item.uid for item in release.files if item.uid is not None}
+
+
+def reused(release: Release, known: Mapping[str, ObservedFile]) -> dict[str, int]:
+    """Path to mode, of files that lie in the host's current release with the same content.
+
+    They do not travel: a changed source of the bridge is a few kilobytes.
+    """
+    return {
+        item.path: item.mode
+        for item in release.files
+        if item.path in known and known[item.path].digest == item.digest
+    }

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from infrastructure.apply import answers, bundle
-from infrastructure.apply.archive import owners, pack, reused
+from infrastructure.apply.bundle import owners, pack, reused
 from infrastructure.apply.checks import checks
 from infrastructure.errors import (
     DeployFailed,

@@ -11,8 +11,8 @@ import pytest
 import structlog
 
 from bridge.clock import SystemClock, TimerClock
+from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession
-from bridge.tws.target import Target
 from simulator.app import Simulator
 from simulator.options import Options
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
@@ -58,7 +58,7 @@ async def start_session() -> AsyncIterator[StartSession]:
     yield start
     for session in running:
         await session.stop()
-        assert len(session.link.requests) == 0
+        assert len(session.context.requests) == 0
     await asyncio.sleep(0.01)
     left = {task for task in asyncio.all_tasks() - before if not task.done()}
     assert not {task.get_name() for task in left if "tws" in task.get_name()}

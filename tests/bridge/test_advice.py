@@ -17,11 +17,9 @@ from bridge.login import states
 from bridge.login.model import Login
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.tws import advice
-from bridge.tws.dial import DialProblem
-from bridge.tws.link import Link
-from bridge.tws.machine import Facts
-from bridge.tws.state import ConnectionState as State
-from bridge.tws.target import Target
+from bridge.tws.connection_context import ConnectionContext, Target
+from bridge.tws.connection_state import ConnectionState as State
+from bridge.tws.connection_state import DialProblem, Facts
 from infrastructure.config.checks import DEAD, OWNED
 from tests.bridge.tws.test_state import every_fact
 from tests.bridge.wound import WoundClock
@@ -60,26 +58,28 @@ def test_no_text_names_a_variable_where_stack_yaml_is_what_a_user_has() -> None:
     assert seen > 1000
 
 
-def a_link(facts: Facts, folder: Path, login: Login | None = None) -> tuple[Link, WoundClock]:
+def a_link(
+    facts: Facts, folder: Path, login: Login | None = None
+) -> tuple[ConnectionContext, WoundClock]:
     clock = WoundClock(datetime(2026, 3, 4, 15, 0, tzinfo=UTC))
-    link = Link(Target(login_state_file=folder / "login.json"), clock)
+    context = ConnectionContext(Target(login_state_file=folder / "login.json"), clock)
     fields = {name: getattr(facts, name) for name in Facts.__struct_fields__}
-    link.machine.update(**fields)
+    context.status.update(**fields)
     if login is not None:
-        link.login = lambda: login  # type: ignore[method-assign]
-    return link, clock
+        context.login = lambda: login  # type: ignore[method-assign]
+    return context, clock
 
 
 def test_nothing_is_said_for_a_moment_only(tmp_path: Path) -> None:
     states = set()
     for facts in every_fact():
-        link, clock = a_link(facts, tmp_path)
-        states.add(link.machine.state)
-        at_once = advice.next_action(link)
+        context, clock = a_link(facts, tmp_path)
+        states.add(context.status.state)
+        at_once = advice.next_action(context)
         assert len(at_once) > 20 or at_once == advice.ALL_IS_WELL
         clock.advance(HOUR)
-        later = advice.next_action(link)
-        ready = link.machine.state is State.READY
+        later = advice.next_action(context)
+        ready = context.status.state is State.READY
         assert (later == advice.ALL_IS_WELL) is ready, (facts, later)
         assert ready or not later.startswith("Nothing"), (facts, later)
     assert states >= set(State) - {State.HALTED, State.READ_ONLY}
@@ -93,11 +93,11 @@ def test_nor_about_a_login_that_does_not_end(tmp_path: Path, state: str) -> None
     ):
         login = Login("live")
         login.state, login.trouble = state, states.TROUBLES.get(code or "")
-        link, clock = a_link(facts, tmp_path, login)
+        context, clock = a_link(facts, tmp_path, login)
         login.since = clock.now().timestamp()
-        assert len(advice.next_action(link)) > 20
+        assert len(advice.next_action(context)) > 20
         clock.advance(HOUR)
-        later = advice.next_action(link)
+        later = advice.next_action(context)
         assert not later.startswith("Nothing"), (state, code, later)
 
 
@@ -105,10 +105,10 @@ def test_a_planned_restart_says_until_when(tmp_path: Path) -> None:
     """The one "Nothing" that may last: it names its end, and ends with it."""
     clock = WoundClock(datetime(2026, 3, 5, 4, 45, 30, tzinfo=UTC))
     calendar = RestartCalendar((RestartRule("auto-restart", "23:45", None, 6),))
-    link = Link(Target(restarts=calendar), clock)
-    link.machine.update(started=True, problem=DialProblem.REFUSED)
-    said = advice.next_action(link)
+    context = ConnectionContext(Target(restarts=calendar), clock)
+    context.status.update(started=True, problem=DialProblem.REFUSED)
+    said = advice.next_action(context)
     assert said.startswith("Nothing: the gateway's planned restart")
     assert "04:51 UTC" in said
     clock.advance(HOUR)
-    assert not advice.next_action(link).startswith("Nothing")
+    assert not advice.next_action(context).startswith("Nothing")

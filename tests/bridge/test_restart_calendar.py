@@ -15,9 +15,9 @@ from bridge.environment import Environment
 from bridge.restart_calendar import PlannedRestart, RestartCalendar, RestartRule
 from bridge.services import Services
 from bridge.tws.advice import next_action
-from bridge.tws.dial import DialProblem
+from bridge.tws.connection_context import Target
+from bridge.tws.connection_state import DialProblem
 from bridge.tws.session import TwsSession
-from bridge.tws.target import Target
 from tests.bridge.orders.test_risk import codes
 from tests.bridge.orders.test_risk import context as case
 from tests.bridge.wound import WoundClock
@@ -132,17 +132,17 @@ def test_health_advice_alerts_and_the_guard_of_orders_say_the_same_of_a_sunday()
     """The Sunday cold restart is known to all of them or to none."""
     clock = WoundClock(new_york(8, 8, 58))
     session = TwsSession(Target(restarts=LIVE), clock)
-    session.link.machine.update(started=True, problem=DialProblem.REFUSED)
+    session.context.status.update(started=True, problem=DialProblem.REFUSED)
     services = Services(Environment(), session, clock)
     services.provide(TwsSession, session)
     assert codes(case(seconds_to_restart=LIVE.seconds_left(clock.now()))) == {"restart-window"}
-    assert not session.link.expected_now()
-    assert "logs in anew" not in next_action(session.link)
+    assert not session.context.expected_now()
+    assert "logs in anew" not in next_action(session.context)
     assert health(services).next_restart == LIVE.following(new_york(8, 8, 58))
 
     clock.advance(5 * 60)
-    assert session.link.expected_now()
-    assert "asked (expected back by 13:15 UTC)" in next_action(session.link)
+    assert session.context.expected_now()
+    assert "asked (expected back by 13:15 UTC)" in next_action(session.context)
     said = health(services)
     assert said.restart_under_way
     assert said.next_restart == LIVE.following(clock.now())

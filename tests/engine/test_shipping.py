@@ -11,7 +11,7 @@ from typing import IO
 import docker as sdk
 import pytest
 
-from infrastructure.apply import layers
+from infrastructure.apply import shipping
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.compose import ComposeRuntime
 from tests.engine.parts.engine import ENGINE_HOST, docker
@@ -51,7 +51,7 @@ def saved() -> Iterator[tuple[str, IO[bytes]]]:
 
 def _pieces(archive: IO[bytes], without: int) -> bytes:
     packed = io.BytesIO()
-    layers.pack(archive, packed, layers.read(archive), without)
+    shipping.pack_layers(archive, packed, shipping.read_layers(archive), without)
     return packed.getvalue()
 
 
@@ -59,8 +59,8 @@ def test_the_engine_takes_an_image_without_what_it_has(
     host: ComposeRuntime, saved: tuple[str, IO[bytes]]
 ) -> None:
     name, archive = saved
-    ids = layers.read(archive).ids
-    known = layers.shared(ids, host.layers())
+    ids = shipping.read_layers(archive).ids
+    known = shipping.shared_layers(ids, host.layers())
     assert known == len(ids) - 2, "the base is there, the two layers on top are not"
     thin = _pieces(archive, known)
     assert len(thin) < 10_000
@@ -74,7 +74,7 @@ def test_the_engine_refuses_an_image_without_what_it_lacks(
     host: ComposeRuntime, saved: tuple[str, IO[bytes]]
 ) -> None:
     name, archive = saved
-    ids = layers.read(archive).ids
+    ids = shipping.read_layers(archive).ids
     with pytest.raises(HostFailure) as refused:
         host.load(iter([_pieces(archive, len(ids) - 1)]))
     assert refused.value.code == "image-unavailable"

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.apply.host.gate import reach
+from infrastructure.apply.host.health_gate import reach
 from infrastructure.health import probes
 from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.login.states import HELD_CODES
 from infrastructure.apply.host.alarm import Alarm
-from infrastructure.apply.host.gate import Gate, WaitingForPerson
+from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.observe import mounts
 from infrastructure.observe.containers import leftovers, serving

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.login import states
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
-from infrastructure.apply.host.gate import Gate, WaitingForPerson, reach
+from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import probes
 from infrastructure.health.login import of_container

@@ -7,8 +7,8 @@ import pytest
 from bridge.account.desk import AccountDesk
 from bridge.account.errors import UnknownAccountError
 from bridge.model import AccountValue, Contract, PnL, Position
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError
-from bridge.tws.state import ConnectionState
 from tests.bridge.market.clock import WoundClock
 from tests.bridge.market.fake_gateway import FakeGateway
 

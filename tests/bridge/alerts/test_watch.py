@@ -20,10 +20,8 @@ from bridge.portal.view import SessionView
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.store import Database, orders
 from bridge.store.condition import JournalCondition
-from bridge.tws.dial import DialProblem
-from bridge.tws.link import Link
-from bridge.tws.machine import Socket
-from bridge.tws.target import Target
+from bridge.tws.connection_context import ConnectionContext, Target
+from bridge.tws.connection_state import DialProblem, Socket
 from tests.bridge.alerts.conftest import WebHook
 from tests.bridge.portal.conftest import JumpingClock
 from tests.bridge.portal.running import running
@@ -55,20 +53,20 @@ class Room:
         self.told = Told()
         rules = (RestartRule("auto-restart", restart, None, 6),) if restart else ()
         target = Target(restarts=RestartCalendar(rules), login_state_file=file, session="paper")
-        self.link = Link(target, self.clock)  # type: ignore[arg-type]
+        self.context = ConnectionContext(target, self.clock)  # type: ignore[arg-type]
         self.watch = ConditionWatch(
             self.told,  # type: ignore[arg-type]
-            self.link,
+            self.context,
             self.clock,
             lost_seconds=300,
             journal=JournalCondition(),
         )
 
     def ready(self) -> None:
-        self.link.machine.update(started=True, socket=Socket.UP, reconciled=True)
+        self.context.status.update(started=True, socket=Socket.UP, reconciled=True)
 
     def lost(self) -> None:
-        self.link.machine.update(socket=Socket.NONE, reconciled=False)
+        self.context.status.update(socket=Socket.NONE, reconciled=False)
 
     def look(self, portal: SessionView = OFF) -> dict[AlertKind, str]:
         self.watch.look(portal)
@@ -103,12 +101,12 @@ def test_a_planned_restart_is_no_alarm_until_it_takes_too_long() -> None:
     room = Room(restart="23:45")
     room.ready()
     # 23:45 in New York
-    room.clock.advance((room.link.target.restarts.seconds_left(room.clock.now()) or 0.0) + 1)
+    room.clock.advance((room.context.target.restarts.seconds_left(room.clock.now()) or 0.0) + 1)
     room.look()
     room.lost()
     room.look()
     room.clock.advance(301)
-    assert room.link.expected_now()
+    assert room.context.expected_now()
     assert AlertKind.CONNECTION_LOST not in room.look()
     room.clock.advance(3600)
     assert AlertKind.CONNECTION_LOST in room.look()
@@ -147,7 +145,7 @@ def test_what_the_gateways_login_says(
 ) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.link.machine.update(started=True)
+    room.context.status.update(started=True)
     assert room.look() == {}
     facts.add("attempt 1", event)
     assert set(room.look()) == {kind}
@@ -162,7 +160,7 @@ def test_what_the_gateways_login_says(
 def test_a_dialog_that_merely_reopens_is_not_told_as_over(tmp_path: Path) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.link.machine.update(started=True)
+    room.context.status.update(started=True)
     for attempt in range(1, 5):
         facts.add(f"attempt {attempt}", "push")
         assert set(room.look()) == {AlertKind.WAITING_2FA}
@@ -178,7 +176,7 @@ def test_a_dialog_that_merely_reopens_is_not_told_as_over(tmp_path: Path) -> Non
 def test_a_wait_that_ends_badly_is_not_told_as_nothing_to_do(tmp_path: Path, end: str) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.link.machine.update(started=True)
+    room.context.status.update(started=True)
     facts.add("attempt 1", "push")
     room.look()
     facts.add("duration 183", end)
@@ -191,7 +189,7 @@ def test_after_a_while_a_broker_that_lets_nobody_in_is_told_with_its_reason(
 ) -> None:
     facts = Facts(tmp_path)
     room = Room(facts.file)
-    room.link.machine.update(started=True, problem=DialProblem.REFUSED)
+    room.context.status.update(started=True, problem=DialProblem.REFUSED)
     facts.add("attempt 1", "failed", "exit 0", "pause 60")
     assert room.look() == {}
     room.clock.advance(301)
@@ -203,7 +201,7 @@ def test_after_a_while_a_broker_that_lets_nobody_in_is_told_with_its_reason(
 
 def test_waiting_for_an_approval() -> None:
     room = Room()
-    room.link.machine.update(started=True, logging_in=True)
+    room.context.status.update(started=True, logging_in=True)
     assert "Approve" in room.look()[AlertKind.WAITING_2FA]
     room.ready()
     assert room.look() == {}

@@ -13,9 +13,9 @@ from bridge.portal.state import PortalState
 from bridge.portal.view import SessionView
 from bridge.portal.wiring import _need as portal_need
 from bridge.services import Need, Services
-from bridge.tws.machine import Socket
+from bridge.tws.connection_context import Target
+from bridge.tws.connection_state import Socket
 from bridge.tws.session import TwsSession
-from bridge.tws.target import Target
 from tests.bridge.wound import WoundClock
 
 
@@ -23,7 +23,7 @@ from tests.bridge.wound import WoundClock
 def services(tmp_path: Path) -> Services:
     clock = WoundClock()
     session = TwsSession(Target(login_state_file=tmp_path / "login"), clock)
-    session.link.machine.update(started=True, socket=Socket.UP, reconciled=True)
+    session.context.status.update(started=True, socket=Socket.UP, reconciled=True)
     made = Services(Environment(), session, clock)
     made.provide(TwsSession, session)
     return made

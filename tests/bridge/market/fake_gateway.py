@@ -18,6 +18,7 @@ from bridge.model import (
     Position,
     Tick,
 )
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import (
     CompetingSessionError,
     NoMarketDataError,
@@ -27,7 +28,7 @@ from bridge.tws.errors import (
     UnknownContractError,
 )
 from bridge.tws.gateway import GatewayEvents, MarketDataListener
-from bridge.tws.state import ConnectionState, Lane
+from bridge.tws.pacing import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable

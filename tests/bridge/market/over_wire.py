@@ -13,9 +13,9 @@ from bridge.market.history_desk import HistoryDesk
 from bridge.market.option_desk import OptionDesk
 from bridge.market.quote_desk import QuoteDesk
 from bridge.stream.service import StreamService
+from bridge.tws.connection_context import Target
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState
-from bridge.tws.target import Target
 from simulator.app import Simulator
 from simulator.options import Options
 

@@ -26,6 +26,7 @@ from bridge.model import (
     PriceTick,
     SizeTick,
 )
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import (
     NoHistoryError,
     NoMarketDataError,
@@ -33,7 +34,6 @@ from bridge.tws.errors import (
     PacingLimitedError,
     UnknownContractError,
 )
-from bridge.tws.state import ConnectionState
 from tests.bridge.market.clock import START, WoundClock
 from tests.bridge.market.fake_gateway import FakeGateway, FakeLine, stock
 

@@ -15,13 +15,13 @@ from bridge.market.option_desk import SliceQuery
 from bridge.model import Contract
 from bridge.shares import Holder, Rank
 from bridge.stream.protocol import Subscribe
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import (
     CompetingSessionError,
     NoMarketDataError,
     NotConnectedError,
     UnknownContractError,
 )
-from bridge.tws.state import ConnectionState
 from simulator.tws.connection import Connection
 from tests.bridge.market.over_wire import Wired, wired
 

@@ -21,8 +21,9 @@ from bridge.model import (
     PriceIncrement,
     PriceTick,
 )
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ConnectionLostError, OrderRefusedError
-from bridge.tws.state import ConnectionState, Lane
+from bridge.tws.pacing import Lane
 from tests.bridge.market.fake_gateway import FakeGateway, FakeLine
 from tests.bridge.orders.samples import NOON
 

@@ -17,8 +17,8 @@ from bridge.orders.errors import (
 from bridge.orders.modify import Settlement
 from bridge.orders.request import ChangeRequest
 from bridge.store.order_status import Status
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
-from bridge.tws.state import ConnectionState
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
 

@@ -22,8 +22,8 @@ from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, T
 from bridge.orders.views import OrderGroup
 from bridge.store import idempotency, orders
 from bridge.store.order_status import State, Status
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ConnectionLostError, NotConnectedError
-from bridge.tws.state import ConnectionState
 from tests.bridge.orders.fake_broker import FakeBroker, listed, lost, option
 from tests.bridge.orders.orderroom import CALLER, opened, request
 from tests.bridge.orders.samples import NOON

@@ -11,8 +11,8 @@ import httpx
 
 from bridge.environment import Environment
 from bridge.process import Bridge
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState
 from simulator.app import Simulator
 from simulator.options import Options
 
@@ -46,7 +46,7 @@ class Running:
 
     async def kinds(self) -> list[str]:
         """The kinds of the events so far."""
-        return [event.kind for event in self.bridge.services[TwsSession].link.diagnostics.events]
+        return [event.kind for event in self.bridge.services[TwsSession].context.diagnostics.events]
 
 
 @asynccontextmanager

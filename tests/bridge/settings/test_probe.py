@@ -10,9 +10,9 @@ import pytest
 from bridge.clock import SystemClock
 from bridge.settings.probe import STEPS, Probe, ProbeReport
 from bridge.settings.profile import Profile
+from bridge.tws.connection_context import Target
+from bridge.tws.connection_state import ConnectionState
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState
-from bridge.tws.target import Target
 from simulator.app import Simulator
 from simulator.options import Options
 

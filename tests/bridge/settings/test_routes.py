@@ -19,7 +19,7 @@ PASSWORD = "correct horse battery staple"
 async def moved(bridge: Running, port: int) -> None:
     session = bridge.bridge.services[TwsSession]
     async with asyncio.timeout(15):
-        while session.link.target.port != port or not session.accounts:
+        while session.context.target.port != port or not session.accounts:
             await asyncio.sleep(0.01)
     await bridge.ready()
 

@@ -17,8 +17,8 @@ from bridge.api.connections import Connections
 from bridge.environment import Environment
 from bridge.process import Bridge
 from bridge.stream.service import StreamService
-from bridge.tws.state import ConnectionState
-from bridge.tws.target import Target
+from bridge.tws.connection_context import Target
+from bridge.tws.connection_state import ConnectionState
 from simulator.app import Simulator
 from simulator.options import Options
 

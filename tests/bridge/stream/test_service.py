@@ -14,7 +14,7 @@ from bridge.model import PriceTick
 from bridge.shares import Holder, Rank
 from bridge.stream.protocol import Ping, Subscribe, Unsubscribe, decode
 from bridge.stream.service import StreamService, TooManyTopicsError
-from bridge.tws.state import ConnectionState
+from bridge.tws.connection_state import ConnectionState
 from tests.bridge.market.clock import WoundClock
 from tests.bridge.market.fake_gateway import FakeGateway, stock
 

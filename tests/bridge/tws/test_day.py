@@ -14,8 +14,8 @@ from bridge.api.health import health
 from bridge.environment import Environment
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.services import Services
+from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState as State
 from simulator.app import Simulator
 from simulator.options import Options
 from tests.bridge.conftest import quick_target
@@ -40,12 +40,12 @@ class Day:
     async def settle(self) -> None:
         """Lets the sockets speak until nothing waits for an answer that can come."""
         quiet = 0
-        link = self.session.link
+        context = self.session.context
         read = -1
         for _ in range(500):
             await asyncio.sleep(0.001)
-            now = link.wire.messages_read if link.wire else 0
-            quiet = quiet + 1 if now == read and link.requests.waiting_since() is None else 0
+            now = context.wire.messages_read if context.wire else 0
+            quiet = quiet + 1 if now == read and context.requests.waiting_since() is None else 0
             read = now
             if quiet >= 4:
                 return
@@ -103,7 +103,7 @@ async def test_a_day_with_the_nightly_restart_and_the_sunday_reset() -> None:
             assert health(services).status == "ok"
             expected = [
                 event.detail["expected"]
-                for event in session.link.diagnostics.events
+                for event in session.context.diagnostics.events
                 if event.kind == "disconnected"
             ]
             assert expected == [True]

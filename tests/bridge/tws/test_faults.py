@@ -15,9 +15,9 @@ from bridge.api.health import Health, health
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.services import Services
+from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.errors import TwsError
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState as State
 from simulator.app import Simulator
 from simulator.faults import NAMES
 from tests.bridge.conftest import StartSession
@@ -158,7 +158,7 @@ async def test_while_ready_with_requests_pending(
     assert not expected.says or (watch.states | {session.state}) & expected.says, watch.states
     if not expected.says:
         assert watch.states <= {State.READY, State.RECONNECTING, State.CONNECTING}
-    await eventually(lambda: len(session.link.requests) == 0, 8)
+    await eventually(lambda: len(session.context.requests) == 0, 8)
     await eventually(lambda: open_files() <= files + 1)
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks + 1, 5)
 
@@ -221,12 +221,12 @@ async def test_a_half_open_connection_is_seen_and_dropped_in_time(
     simulator.world.faults.start("half-open")
     await eventually(lambda: session.state is State.STALLED)
     stalled = time.monotonic() - begun
-    await eventually(lambda: session.link.diagnostics.record.last_disconnect_at)
+    await eventually(lambda: session.context.diagnostics.record.last_disconnect_at)
     lost = time.monotonic() - begun
     # With the default of 4 s each: stalled by 8 s and dropped by 12 s, of the 15 s allowed.
     assert stalled < 8.0
     assert stalled < lost < 12.0
-    record = session.link.diagnostics.record
+    record = session.context.diagnostics.record
     assert record.heartbeat_failures == 2
     assert record.last_disconnect_reason == (
         "two heartbeats in a row got no answer: half-open or hung"
@@ -292,7 +292,7 @@ async def test_subscriptions_are_restored(
 async def test_a_broker_that_is_back_without_a_word_is_found(
     simulator: Simulator, start_session: StartSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.tws.upstream_probe.PROBE_PAUSE", 0.2)
+    monkeypatch.setattr("bridge.tws.heartbeat.PROBE_PAUSE", 0.2)
     monkeypatch.setattr("bridge.tws.reads.PROBE_SECONDS", 0.2)
     session = await start_session(simulator.tws.port)
     await eventually(lambda: session.state is State.READY)
@@ -305,7 +305,7 @@ async def test_a_broker_that_is_back_without_a_word_is_found(
     assert session.state is State.UPSTREAM_LOST
     simulator.world.faults.clear("upstream-lost")
     await eventually(lambda: session.state is State.READY)
-    kinds = [each.kind for each in session.link.diagnostics.events]
+    kinds = [each.kind for each in session.context.diagnostics.events]
     assert "upstream-answered" in kinds
     assert "upstream-restored" not in kinds
     seen = len(line.ticks)
@@ -358,7 +358,7 @@ async def test_a_gateway_that_comes_later_is_found(
 ) -> None:
     simulator.world.faults.start("port-closed")
     session = await start_session(simulator.tws.port, backoff_first=0.25, backoff_cap=1.5)
-    await eventually(lambda: session.link.diagnostics.record.failed_connections >= 3)
+    await eventually(lambda: session.context.diagnostics.record.failed_connections >= 3)
     simulator.world.faults.clear()
     begun = time.monotonic()
     await eventually(lambda: session.state is State.READY)

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from bridge.tws.breaker import Breaker, BreakerState
 from bridge.tws.errors import CircuitOpenError, QueueFullError, RequestTimedOutError, TwsError
-from bridge.tws.history_rules import HistoryKey, HistoryRules
-from bridge.tws.pacing import BULK_LIMIT, Pacer
+from bridge.tws.pacing import BULK_LIMIT, HistoryKey, HistoryRules, Lane, Pacer
 from bridge.tws.requests import CURRENT_TIME, Requests
-from bridge.tws.state import Lane
 from tests.bridge.wound import WoundClock
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bridge import model
+from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.errors import (
     NotConnectedError,
     OrderRefusedError,
@@ -15,7 +16,6 @@ from bridge.tws.errors import (
     UnknownContractError,
 )
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState as State
 from simulator.app import Simulator
 from tests.bridge.conftest import StartSession
 from tests.bridge.rig import eventually
@@ -177,7 +177,7 @@ async def test_a_deadline_ends_a_request_and_poisons_none_after_it(
         connection.write(data)
     assert await session.positions(timeout=2) == ()
     assert await session.all_open_orders(timeout=2) == ()
-    assert len(session.link.requests) == 0
+    assert len(session.context.requests) == 0
 
 
 @pytest.mark.parametrize(("hours", "off"), [(0.0, False), (2.0, True)])
@@ -186,8 +186,11 @@ async def test_a_clock_that_is_off_is_seen_when_the_session_is_ready(
 ) -> None:
     simulator.world.clock.advance(hours * 3600)
     session = await start_session(simulator.tws.port)
-    await eventually(lambda: session.link.clock_skew is not None)
-    assert session.link.clock_is_off is off
+    await eventually(lambda: session.context.clock_skew is not None)
+    assert session.context.clock_is_off is off
     assert session.state is State.READY
     if off:
-        assert "7200 s behind" in session.link.clock_words() or "719" in session.link.clock_words()
+        assert (
+            "7200 s behind" in session.context.clock_words()
+            or "719" in session.context.clock_words()
+        )

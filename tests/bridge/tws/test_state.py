@@ -11,15 +11,13 @@ import pytest
 
 from bridge.model import ConnectionEvent
 from bridge.restart_calendar import RestartCalendar, RestartRule
-from bridge.tws import errors, login_state
+from bridge.tws import errors
 from bridge.tws.advice import next_action
 from bridge.tws.broker_codes import CodeClass, classify, error_for, is_notice
+from bridge.tws.connection_context import ConnectionContext, LoginFile, Target, waiting_for_2fa
+from bridge.tws.connection_state import ConnectionState as State
+from bridge.tws.connection_state import DialProblem, Facts, Socket, can_trade, state_of
 from bridge.tws.diagnostics import Diagnostics
-from bridge.tws.dial import DialProblem
-from bridge.tws.link import Link
-from bridge.tws.machine import Facts, Socket, can_trade, state_of
-from bridge.tws.state import ConnectionState as State
-from bridge.tws.target import Target
 from tests.bridge.wound import WoundClock
 
 
@@ -70,36 +68,36 @@ def test_states(facts: dict[str, Any], state: State) -> None:
 
 
 def test_every_state_says_what_to_do() -> None:
-    link = Link(Target(), WoundClock())
+    context = ConnectionContext(Target(), WoundClock())
     for state in State:
-        link.machine.state = state
-        assert len(next_action(link)) > 15
+        context.status.state = state
+        assert len(next_action(context)) > 15
 
 
 def test_a_planned_restart_is_not_alarming() -> None:
     clock = WoundClock(datetime(2026, 3, 3, 4, 46, tzinfo=UTC))
-    link = Link(
+    context = ConnectionContext(
         Target(restarts=RestartCalendar((RestartRule("auto-restart", "23:45", None, 6),))), clock
     )
-    link.machine.update(started=True, problem=DialProblem.REFUSED)
-    assert next_action(link).startswith("Nothing: the gateway's planned restart is under way")
+    context.status.update(started=True, problem=DialProblem.REFUSED)
+    assert next_action(context).startswith("Nothing: the gateway's planned restart is under way")
 
 
 def test_login_state_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "login-paper"
-    assert login_state.waiting_for_2fa(login_state.LoginFile(None), 0) is None
-    reader = login_state.LoginFile(file, "paper")
-    assert login_state.waiting_for_2fa(reader, 0) is None
+    assert waiting_for_2fa(LoginFile(None), 0) is None
+    reader = LoginFile(file, "paper")
+    assert waiting_for_2fa(reader, 0) is None
     file.write_text("100 launch password\n101 attempt 1\n102 push\n")
-    assert login_state.waiting_for_2fa(reader, 103) is True
+    assert waiting_for_2fa(reader, 103) is True
     with file.open("a") as more:
         more.write("110 login\n")
-    assert login_state.waiting_for_2fa(reader, 111) is False
+    assert waiting_for_2fa(reader, 111) is False
     login = reader.read(111)
     assert login is not None
     assert (login.state, login.session) == ("logged-in", "paper")
     file.write_text("waiting-2fa\n")
-    assert login_state.waiting_for_2fa(reader, 112) is True, "one word alone is taken, too"
+    assert waiting_for_2fa(reader, 112) is True, "one word alone is taken, too"
     file.write_bytes(b"x" * 1_000_000 + b"\n200 launch\n201 attempt 1\n")
     login = reader.read(202)
     assert login is not None

@@ -10,9 +10,9 @@ import pytest
 
 from bridge import model
 from bridge.tws import values
+from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.errors import TwsError, UnreadableAnswerError
 from bridge.tws.session import TwsSession
-from bridge.tws.state import ConnectionState as State
 from simulator.app import Simulator
 from tests.bridge.conftest import StartSession
 from tests.bridge.rig import eventually

@@ -13,8 +13,9 @@ from bridge.clock import SystemClock
 from bridge.errors import InvalidRequestError
 from bridge.tws import client
 from bridge.tws.client import GREETING, Codec, frame
+from bridge.tws.connection_state import DialProblem
 from bridge.tws.convert import from_contract, from_order, to_contract, to_order
-from bridge.tws.dial import DialError, DialProblem, greet
+from bridge.tws.dial import DialError, greet
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[[Talk], Awaitable[int]]

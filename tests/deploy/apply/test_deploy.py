@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infrastructure.apply.host import gate as gate_module
+from infrastructure.apply.host import health_gate as gate_module
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.store import Store
 from infrastructure.runtime.base import Container, HostFailure

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from infrastructure.apply.host import gate as gate_module
+from infrastructure.apply.host import health_gate as gate_module
 from infrastructure.apply.host.deploy import Deploy
-from infrastructure.apply.host.gate import Gate, WaitingForPerson
+from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.main import Program
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import Store

@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from infrastructure.apply import layers
+from infrastructure.apply import shipping
 from infrastructure.errors import GangwayError
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
@@ -37,7 +37,7 @@ def saved(*names: str, ids: tuple[str, ...], links: dict[str, str] | None = None
 
 def packed(archive: io.BytesIO, without: int) -> list[str]:
     out = io.BytesIO()
-    size = layers.pack(archive, out, layers.read(archive), without)
+    size = shipping.pack_layers(archive, out, shipping.read_layers(archive), without)
     assert size == len(out.getvalue())
     with tarfile.open(fileobj=io.BytesIO(out.getvalue()), mode="r:gz") as tar:
         return tar.getnames()
@@ -55,12 +55,12 @@ def packed(archive: io.BytesIO, without: int) -> list[str]:
     ],
 )
 def test_only_a_common_beginning_is_shared(on_host: list[list[str]], count: int) -> None:
-    assert layers.shared((A, B, C), on_host) == count
+    assert shipping.shared_layers((A, B, C), on_host) == count
 
 
 def test_the_lowest_layers_stay_here() -> None:
     archive = saved("1/layer.tar", "2/layer.tar", "3/layer.tar", ids=(A, B, C))
-    assert layers.read(archive).ids == (A, B, C)
+    assert shipping.read_layers(archive).ids == (A, B, C)
     rest = ["config.json", "3/layer.tar", "manifest.json"]
     assert packed(archive, 2) == rest
     assert packed(archive, 3) == ["config.json", "manifest.json"]
@@ -73,14 +73,14 @@ def test_a_layer_that_is_needed_again_above_travels() -> None:
     assert packed(archive, 2) == ["config.json", "1/layer.tar", "3/layer.tar", "manifest.json"]
     assert "1/layer.tar" not in packed(archive, 3)
     twice = saved("1/layer.tar", "2/layer.tar", ids=(A, B))
-    names = layers.Layers(("1/layer.tar", "2/layer.tar", "1/layer.tar"), (A, B, A))
+    names = shipping.Layers(("1/layer.tar", "2/layer.tar", "1/layer.tar"), (A, B, A))
     out = io.BytesIO()
-    layers.pack(twice, out, names, 2)
+    shipping.pack_layers(twice, out, names, 2)
     with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
         assert "1/layer.tar" in tar.getnames()
 
 
 def test_another_archive_is_refused() -> None:
     with pytest.raises(GangwayError, match="saves images in a way") as error:
-        layers.read(io.BytesIO(b"no tar at all"))
+        shipping.read_layers(io.BytesIO(b"no tar at all"))
     assert error.value.code == "local-docker"

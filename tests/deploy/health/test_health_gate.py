@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from infrastructure.apply.host.gate import POLL, Gate, WaitingForPerson
+from infrastructure.apply.host.health_gate import POLL, Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire

@@ -14,8 +14,33 @@ from enum import StrEnum
 from msgspec import Struct, structs
 
 from bridge.clock import TimerClock
-from bridge.tws.dial import DialProblem
-from bridge.tws.state import ConnectionState as State
+
+
+class ConnectionState(StrEnum):
+    """The words of ``/health``."""
+
+    STARTING = "starting"
+    WAITING_FOR_GATEWAY = "waiting-for-gateway"
+    WAITING_FOR_2FA = "waiting-2fa"
+    CONNECTING = "connecting"
+    READY = "ready"
+    UPSTREAM_LOST = "upstream-lost"
+    STALLED = "stalled"
+    RECONNECTING = "reconnecting"
+    SESSION_CONFLICT = "session-conflict"
+    READ_ONLY = "read-only"  # only shown: an overlay over ready while the gateway refuses orders
+    HALTED = "halted"  # only shown: an overlay over ready while trading is halted
+
+
+class DialProblem(StrEnum):
+    """Why there is no session, as far as the network tells."""
+
+    REFUSED = "refused"  # nothing listens
+    UNREACHABLE = "unreachable"  # no such host, no route, no answer to the SYN
+    CLOSED = "closed"  # taken and closed at once: a forwarder without a gateway behind it
+    SILENT = "silent"  # taken, and never greeted
+    CLIENT_ID_TAKEN = "client-id-taken"  # 326
+    NOT_STARTED = "not-started"  # greeted, but closed or silent after the client id was given
 
 
 class Socket(StrEnum):
@@ -40,37 +65,37 @@ class Facts(Struct, frozen=True, kw_only=True):
     competing: bool = False
 
 
-_WAITING: dict[DialProblem, State] = {
-    DialProblem.SILENT: State.STALLED,
-    DialProblem.REFUSED: State.WAITING_FOR_GATEWAY,
-    DialProblem.UNREACHABLE: State.WAITING_FOR_GATEWAY,
-    DialProblem.CLOSED: State.WAITING_FOR_GATEWAY,
+_WAITING: dict[DialProblem, ConnectionState] = {
+    DialProblem.SILENT: ConnectionState.STALLED,
+    DialProblem.REFUSED: ConnectionState.WAITING_FOR_GATEWAY,
+    DialProblem.UNREACHABLE: ConnectionState.WAITING_FOR_GATEWAY,
+    DialProblem.CLOSED: ConnectionState.WAITING_FOR_GATEWAY,
 }
 
 
-def state_of(facts: Facts) -> State:
+def state_of(facts: Facts) -> ConnectionState:
     """The word for ``/health``."""
     if not facts.started:
-        return State.STARTING
+        return ConnectionState.STARTING
     if facts.socket is Socket.UP:
         return _connected(facts)
     if facts.logging_in:
-        return State.WAITING_FOR_2FA
+        return ConnectionState.WAITING_FOR_2FA
     if facts.problem is DialProblem.CLIENT_ID_TAKEN:
-        return State.SESSION_CONFLICT  # also while it is asked for again
+        return ConnectionState.SESSION_CONFLICT  # also while it is asked for again
     if facts.socket is Socket.NONE and facts.problem in _WAITING:
         return _WAITING[facts.problem]
-    return State.RECONNECTING if facts.was_ready else State.CONNECTING
+    return ConnectionState.RECONNECTING if facts.was_ready else ConnectionState.CONNECTING
 
 
-def _connected(facts: Facts) -> State:
+def _connected(facts: Facts) -> ConnectionState:
     if not facts.heartbeat:
-        return State.STALLED
+        return ConnectionState.STALLED
     if not facts.upstream:
-        return State.UPSTREAM_LOST
+        return ConnectionState.UPSTREAM_LOST
     if not facts.reconciled:
-        return State.RECONNECTING if facts.was_ready else State.CONNECTING
-    return State.SESSION_CONFLICT if facts.competing else State.READY
+        return ConnectionState.RECONNECTING if facts.was_ready else ConnectionState.CONNECTING
+    return ConnectionState.SESSION_CONFLICT if facts.competing else ConnectionState.READY
 
 
 def can_trade(facts: Facts) -> bool:
@@ -84,12 +109,14 @@ def can_trade(facts: Facts) -> bool:
     )
 
 
-class Machine:
+class ConnectionStatus:
     """Holds the facts and tells whoever listens when the state changes."""
 
-    def __init__(self, clock: TimerClock, changed: Callable[[State, State], None]) -> None:
+    def __init__(
+        self, clock: TimerClock, changed: Callable[[ConnectionState, ConnectionState], None]
+    ) -> None:
         self.facts = Facts()
-        self.state = State.STARTING
+        self.state = ConnectionState.STARTING
         self.since: datetime = clock.now()
         self._clock = clock
         self._changed = changed

@@ -7,27 +7,120 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from random import Random
+from typing import Final
 
 import structlog
+from msgspec import Struct
 
 from bridge.clock import TimerClock
 from bridge.login import states
-from bridge.login.model import Login
+from bridge.login.model import Login, replay
+from bridge.model import MarketDataType
+from bridge.restart_calendar import RestartCalendar
 from bridge.tws import advice
 from bridge.tws.breaker import Breakers
 from bridge.tws.broker_codes import CodeClass, classify
+from bridge.tws.connection_state import (
+    ConnectionState,
+    ConnectionStatus,
+    DialProblem,
+    Socket,
+    can_trade,
+)
 from bridge.tws.diagnostics import Diagnostics
-from bridge.tws.dial import DialProblem
 from bridge.tws.errors import NotConnectedError, SessionConflictError, UpstreamLostError
 from bridge.tws.gateway import GatewayEvents
-from bridge.tws.login_state import LoginFile
-from bridge.tws.machine import Machine, Socket, can_trade
 from bridge.tws.pacing import Pacer
 from bridge.tws.requests import Requests
-from bridge.tws.state import ConnectionState
-from bridge.tws.target import Target
 from bridge.tws.wire import Wire
+
+MOST_BYTES: Final = 262_144
+"""The hook keeps its file far smaller; of a bigger one only the end is read."""
+
+
+class LoginFile:
+    """One session's login as the gateway's container writes it down, read when it has changed.
+
+    A hook beside the gateway appends events to a file (`bridge.login.model.replay`); without the
+    file nothing is known, and the bridge has to guess from how connections end. One word alone, a
+    state of `bridge.login.states`, is taken as well: other helpers beside a gateway may write it.
+    """
+
+    def __init__(self, file: Path | None, session: str | None = None) -> None:
+        self._file = file
+        self.session = session
+        self._seen: tuple[int, int, int] | None = None
+        self._login: Login | None = None
+
+    def read(self, now: float) -> Login | None:
+        """The login at this moment (seconds since 1970); None without a file."""
+        if self._file is None:
+            return None
+        try:
+            status = self._file.stat()
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if seen != self._seen or self._login is None:
+                self._login = self._parsed(status.st_size, status.st_mtime)
+                self._seen = seen
+        except OSError:
+            self._login = self._seen = None
+            return None
+        self._login.look(now)
+        return self._login
+
+    def _parsed(self, size: int, written: float) -> Login:
+        assert self._file is not None  # noqa: S101 - read() has looked
+        with self._file.open("rb") as content:
+            content.seek(max(0, size - MOST_BYTES))
+            text = content.read(MOST_BYTES).decode("utf-8", "replace")
+        word = text.strip()
+        if word not in states.STATES:
+            return replay(text, self.session)
+        login = Login(self.session)
+        login.state, login.since = word, written
+        return login
+
+
+def waiting_for_2fa(file: LoginFile, now: float) -> bool | None:
+    """Whether a second factor is asked for; None when there is no file to ask."""
+    login = file.read(now)
+    return None if login is None else login.state == states.WAITING_2FA
+
+
+class Target(Struct, frozen=True, kw_only=True):
+    """Settings of one session. Seconds are the clock's."""
+
+    host: str = "127.0.0.1"
+    port: int = 4002
+    client_id: int = 17
+    time_zone: str = "America/New_York"  # of times that the gateway sends without a zone
+    restarts: RestartCalendar = RestartCalendar()
+    login_state_file: Path | None = None
+    other_login_file: Path | None = None
+    session: str | None = None  # paper or live; of the login
+    start_seconds: float = 45.0  # a slow login keeps the client id waiting
+    heartbeat_interval: float = 4.0
+    heartbeat_patience: float = 4.0
+    backoff_first: float = 0.25
+    backoff_cap: float = 1.5
+    quick_attempts: int = 0  # in a row, after which there is only one every slow_pause; 0: no limit
+    slow_pause: float = 60.0
+    market_data_type: MarketDataType = MarketDataType.LIVE  # the best kind that lines ask for
+
+    def kind_for(self, asked: MarketDataType) -> MarketDataType:
+        """The kind to request for a line that asked for this one: never better than is set."""
+        match self.market_data_type:
+            case MarketDataType.LIVE:
+                return asked
+            case MarketDataType.FROZEN if asked is MarketDataType.LIVE:
+                return MarketDataType.FROZEN
+            case MarketDataType.FROZEN:
+                return asked
+            case delayed:
+                return delayed
+
 
 _OTHER = {"live": "paper", "paper": "live"}
 MOST_FARMS = 64  # a gateway knows about ten
@@ -38,7 +131,7 @@ MOST_SKEW = 60.0
 """Seconds; beyond them times of orders, days and restarts are wrong, on one side or the other."""
 
 
-class Link:
+class ConnectionContext:
     """Owned by one session; its parts share it instead of knowing one another."""
 
     def __init__(self, target: Target, clock: TimerClock, random: Random | None = None) -> None:
@@ -50,7 +143,7 @@ class Link:
         self.pacer = Pacer(clock)
         self.breakers = Breakers(clock)
         self.diagnostics = Diagnostics(clock)
-        self.machine = Machine(clock, self._state_changed)
+        self.status = ConnectionStatus(clock, self._state_changed)
         self.login_file = LoginFile(target.login_state_file, target.session)
         self.other_login_file = LoginFile(target.other_login_file, _OTHER.get(target.session or ""))
         self.wire: Wire | None = None
@@ -66,11 +159,11 @@ class Link:
     @property
     def upstream(self) -> bool:
         """Whether the gateway has its servers, as far as it has said."""
-        return self.machine.facts.upstream
+        return self.status.facts.upstream
 
     def require(self, *, upstream: bool = True) -> Wire:
         """The wire to write to, or the error that says why there is none."""
-        facts = self.machine.facts
+        facts = self.status.facts
         if facts.socket is not Socket.UP or self.wire is None:
             raise self.why_not()
         if upstream and not facts.upstream:
@@ -79,12 +172,12 @@ class Link:
 
     def require_ready(self) -> None:
         """Raises when no order could be placed now."""
-        if not can_trade(self.machine.facts):
+        if not can_trade(self.status.facts):
             raise self.why_not()
 
     def why_not(self) -> NotConnectedError:
         """The error of the present state."""
-        state = self.machine.state
+        state = self.status.state
         what = advice.explain(self)
         step = advice.next_action(self)
         if state is ConnectionState.UPSTREAM_LOST:
@@ -127,11 +220,11 @@ class Link:
         """
         now = self.clock.now().timestamp()
         login = self.login_file.read(now)
-        if self.machine.facts.socket is not Socket.UP:
+        if self.status.facts.socket is not Socket.UP:
             return login
         if login is None or login.state not in (states.LOGGED_IN, states.BLOCKED):
             serving = Login(self.target.session, login.controller if login else None)
-            serving.state, serving.since = states.LOGGED_IN, self.machine.since.timestamp()
+            serving.state, serving.since = states.LOGGED_IN, self.status.since.timestamp()
             return serving
         return login
 
@@ -151,9 +244,9 @@ class Link:
     @property
     def client_id_taken(self) -> bool:
         """Whether the last attempt met a taken client id."""
-        return self.machine.facts.problem is DialProblem.CLIENT_ID_TAKEN
+        return self.status.facts.problem is DialProblem.CLIENT_ID_TAKEN
 
     def _state_changed(self, old: ConnectionState, new: ConnectionState) -> None:
-        self.diagnostics.ready(can_trade(self.machine.facts))
+        self.diagnostics.ready(can_trade(self.status.facts))
         self.diagnostics.note("state", previous=old.value, state=new.value)
         self.events.state.emit(old, new)
