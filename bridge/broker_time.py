@@ -17,11 +17,13 @@ it (``EST``, ``EDT``) says which. Nothing here guesses.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
+
+from bridge.model import Contract
 
 # Names that gateways send and that are missing from the tz database, or are fixed offsets in it
 # (EST there never knows summer time, which the exchange does). The first zone is what a contract's
@@ -301,3 +303,70 @@ def day(text: str) -> datetime | None:
 def written(moment: datetime | None) -> str:
     """A moment as the broker reads it, in UTC; empty for none."""
     return moment.astimezone(UTC).strftime("%Y%m%d-%H:%M:%S") if moment else ""
+
+
+FALLBACK_ZONE = "America/New_York"
+_SESSION: Final = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
+
+
+def exchange_zone(time_zone_id: str, contract: Contract | None = None) -> ZoneInfo:
+    """The zone that a contract's `timeZoneId` names; New York when nothing tells of one.
+
+    Where a name means several, or is none that is known, the exchange of `contract` decides.
+    """
+    hint = None
+    if contract is not None:
+        hint = zone_of_exchange(contract.primary_exchange, contract.exchange, contract.currency)
+    for zone in (*chosen(time_zone_id, hint), hint):
+        if isinstance(zone, ZoneInfo):
+            return zone
+    return ZoneInfo(FALLBACK_ZONE)
+
+
+def exchange_day(zone: ZoneInfo, now: datetime) -> date:
+    """The calendar day at the exchange at `now` (an aware time)."""
+    return now.astimezone(zone).date()
+
+
+def parse_day(text: str) -> date:
+    """`YYYYMMDD`, alone or followed by a time as contract details send it, as a date.
+
+    Raises:
+        ValueError: when the first eight characters are not a calendar date.
+    """
+    head = text[:8]
+    if len(head) != 8 or not (head.isascii() and head.isdigit()):
+        raise ValueError(f"{text!r} is not a date of the form YYYYMMDD")
+    return datetime.strptime(head, "%Y%m%d").replace(tzinfo=UTC).date()
+
+
+def days_to_expiration(expiration: str, zone: ZoneInfo, now: datetime) -> int:
+    """Calendar days from the exchange's today to `expiration`; 0 on the day, then negative."""
+    return (parse_day(expiration) - exchange_day(zone, now)).days
+
+
+def is_open(hours: str, zone: ZoneInfo, now: datetime) -> bool:
+    """Whether `now` is inside one of the broker's sessions.
+
+    `20260303:0930-20260303:1600;20260304:CLOSED`, or `20260303:0930-1600,1700-1900` from old
+    gateways.
+    """
+    here = now.astimezone(zone)
+    return any(opens <= here < closes for opens, closes in _sessions(hours, zone))
+
+
+def _sessions(hours: str, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+    for day in hours.split(";"):
+        date = day[:8]
+        for part in day.replace(",", f",{date}:").split(",") if "," in day else [day]:
+            found = _SESSION.fullmatch(part.replace(f"{date}:{date}:", f"{date}:"))
+            if found:
+                first, opens, last, closes = found.groups()
+                yield _moment(first, opens, zone), _moment(last or first, closes, zone)
+
+
+def _moment(day: str, clock: str, zone: ZoneInfo) -> datetime:
+    midnight = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=zone)
+    if clock == "2400":
+        return midnight + timedelta(days=1)
+    return midnight.replace(hour=int(clock[:2]), minute=int(clock[2:]))

@@ -12,10 +12,10 @@ Installer = Callable[[Services], None]
 
 def installers() -> tuple[Installer, ...]:
     """The rooms' ``install`` functions, in the order in which they need one another."""
-    from bridge.account import room as account
+    from bridge.account import wiring as account
     from bridge.alerts import wiring as alerts
     from bridge.api import stream as stream_api
-    from bridge.market import room as market
+    from bridge.market import wiring as market
     from bridge.orders import wiring as orders
     from bridge.portal import wiring as portal
     from bridge.settings import wiring as settings

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from bridge.market.quotes import Tag
+from bridge.market.quote_values import Tag
 from bridge.model import Right
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from bridge.account.desk import AccountDesk
+from bridge.account.service import AccountService
 from bridge.account.views import Accounts, Positions, ProfitAndLoss
 from bridge.api.instruments import ConId
 from bridge.api.routing import Call, RouteTable
@@ -37,7 +37,7 @@ async def positions(call: Call[AccountParams, None]) -> Positions:
 
     Read from the broker at each request; without a session 503, never what was held before.
     """
-    return await call.services[AccountDesk].positions(call.params.account)
+    return await call.services[AccountService].positions(call.params.account)
 
 
 @routes.get("/account", params=AccountParams, answer=Accounts)
@@ -46,7 +46,7 @@ async def account(call: Call[AccountParams, None]) -> Accounts:
 
     The usual numbers by name, and everything the broker sent as its text.
     """
-    return await call.services[AccountDesk].accounts(call.params.account)
+    return await call.services[AccountService].accounts(call.params.account)
 
 
 @routes.get("/pnl", params=PnLParams, answer=ProfitAndLoss)
@@ -55,4 +55,4 @@ async def pnl(call: Call[PnLParams, None]) -> ProfitAndLoss:
 
     The broker sends it about once a second; `age` says how old it is.
     """
-    return await call.services[AccountDesk].pnl(call.params.account, call.params.con_id)
+    return await call.services[AccountService].pnl(call.params.account, call.params.con_id)

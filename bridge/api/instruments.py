@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from bridge.api.schema import Params
+from bridge.market.contracts import contract_of, kind_of
 from bridge.market.errors import InvalidFieldError
-from bridge.market.naming import contract_of, kind_of
 from bridge.model import Contract, Right
 
 SymbolText = Annotated[

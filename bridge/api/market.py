@@ -20,11 +20,10 @@ from bridge.api.instruments import (
 )
 from bridge.api.routing import Call, RouteTable
 from bridge.api.schema import Params
-from bridge.market.contracts import ContractDesk, match_view
-from bridge.market.history_desk import HistoryDesk, HistoryQuery
-from bridge.market.naming import underlying_of
-from bridge.market.option_desk import OptionDesk, SliceQuery
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService, match_view, underlying_of
+from bridge.market.history import HistoryQuery, HistoryService
+from bridge.market.options import OptionService, SliceQuery
+from bridge.market.quotes import QuoteService
 from bridge.market.views import Contracts, History, OptionChain, OptionSlice, Quote, Quotes
 from bridge.model import Contract, Right
 
@@ -116,7 +115,7 @@ async def contracts(call: Call[InstrumentParams, None]) -> Contracts:
     Every contract of the kind, symbol and parts given: for `secType=OPT` without a strike all
     strikes of the expiration.
     """
-    desk = call.services[ContractDesk]
+    desk = call.services[ContractService]
     call.services.gateway.require_ready()
     wanted = call.params.partial()
     found = (await desk.named(wanted),) if wanted.con_id else await desk.details(wanted)
@@ -130,7 +129,7 @@ async def contract_search(call: Call[PatternParams, None]) -> Contracts:
     At most 16 results, by the broker's rule one search a second: others wait their turn.
     """
     call.services.gateway.require_ready()
-    found = await call.services[ContractDesk].search(call.params.pattern)
+    found = await call.services[ContractService].search(call.params.pattern)
     return Contracts(contracts=tuple(match_view(item) for item in found))
 
 
@@ -142,7 +141,7 @@ async def option_chain(call: Call[UnderlyingParams, None]) -> OptionChain:
     future (`secType=FUT`) `contractMonth` or `conId` says which.
     """
     params = call.params
-    return await call.services[OptionDesk].chain(params.underlying(), params.trading_class)
+    return await call.services[OptionService].chain(params.underlying(), params.trading_class)
 
 
 @routes.get("/options/quotes", params=SliceParams, answer=OptionSlice)
@@ -153,7 +152,7 @@ async def option_quotes(call: Call[SliceParams, None]) -> OptionSlice:
     a range or of those named.
     """
     params = call.params
-    return await call.services[OptionDesk].slice(
+    return await call.services[OptionService].slice(
         SliceQuery(
             underlying=params.underlying(),
             expiration=params.expiration,
@@ -176,9 +175,11 @@ async def quote(call: Call[InstrumentParams, None]) -> Quote:
     seconds.
     """
     call.services.gateway.require_ready()
-    details = await call.services[ContractDesk].named(call.params.contract())
-    terms = call.services[ContractDesk].terms(details)
-    return await call.services[QuoteDesk].quote(details.contract, terms=terms, holder=call.holder)
+    details = await call.services[ContractService].named(call.params.contract())
+    terms = call.services[ContractService].terms(details)
+    return await call.services[QuoteService].quote(
+        details.contract, terms=terms, holder=call.holder
+    )
 
 
 @routes.get("/quotes", params=SymbolsParams, answer=Quotes)
@@ -188,7 +189,7 @@ async def quotes(call: Call[SymbolsParams, None]) -> Quotes:
     Those that fail are listed with their reason, and leave the others alone.
     """
     symbols = dict.fromkeys(symbol.upper() for symbol in call.params.symbols)
-    return await call.services[QuoteDesk].quotes(
+    return await call.services[QuoteService].quotes(
         [stock_contract(symbol) for symbol in symbols], call.holder
     )
 
@@ -201,7 +202,7 @@ async def history(call: Call[HistoryParams, None]) -> History:
     the broker's pacing rules are kept by waiting, or by 429 with `Retry-After`.
     """
     params = call.params
-    return await call.services[HistoryDesk].bars(
+    return await call.services[HistoryService].bars(
         HistoryQuery(
             contract=params.contract(),
             duration=params.duration,

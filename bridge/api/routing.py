@@ -14,7 +14,7 @@ One declaration gives the address, the check of the input and the OpenAPI entry.
 
         The rest of the docstring is the description in the OpenAPI document.
         '''
-        return await call.services[HistoryDesk].bars(call.params)
+        return await call.services[HistoryService].bars(call.params)
 
 The handler gets checked input and returns the answer struct (or ``Reply`` for another status or
 headers, or a Starlette response for anything that is not JSON). Failures are raised as

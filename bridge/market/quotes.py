@@ -1,186 +1,303 @@
-"""Quotes whose every value says how good it is.
-
-A value is `live`, `delayed` or `frozen` as the line that carried it, and `stale` from the moment
-its line was interrupted until that very value ticks again: a bid from before a gap never passes for
-a new one because the ask came back.
-"""
+"""Everyone's quotes over the shared market-data lines."""
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Final, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final
 
-from msgspec import Struct
+from bridge.clock import Clock
+from bridge.errors import BridgeError, Kind
+from bridge.market.contracts import ContractService
+from bridge.market.errors import LinesExhaustedError, NoQuoteError
+from bridge.market.line_pool import LinePool
+from bridge.market.quote_line import LineWatcher, QuoteLine
+from bridge.market.quote_values import QuoteSlot
+from bridge.market.views import FailedQuote, Notice, Quote, Quotes, quote_view
+from bridge.model import Contract
+from bridge.shares import BRIDGE, Holder, Rank
+from bridge.tws.connection_state import ConnectionState
+from bridge.tws.errors import TwsError
+from bridge.tws.gateway import Gateway
+from bridge.tws.pacing import Lane
 
-from bridge.model import (
-    Contract,
-    MarketDataType,
-    OptionTick,
-    PriceTick,
-    SizeTick,
-    Tick,
-    ValueTick,
-)
+CAPACITY = 100
+"""Market-data lines of an account without boosters."""
 
-Tag = Literal["live", "delayed", "frozen", "stale"]
-Scalar = float | str
+RESERVED_PERCENT = 10
+"""Of the lines: kept for looking at the market before an order is let through."""
 
-TAG_OF_KIND: Final[dict[MarketDataType, Tag]] = {
-    MarketDataType.LIVE: "live",
-    MarketDataType.FROZEN: "frozen",
-    MarketDataType.DELAYED: "delayed",
-    MarketDataType.DELAYED_FROZEN: "frozen",
+FOR_TRADERS_PERCENT = 20
+"""Of the lines: kept from keys of scope read."""
+
+ONE_KEY_PERCENT = 60
+"""Of the lines: as many as one key below scope admin may hold."""
+
+FIRST_VALUE_SECONDS = 4.0
+MAINTENANCE_SECONDS = 1.0
+REFUSAL_SECONDS = 10.0
+"""A refusal is told again for this long, so that polling does not become a storm of requests."""
+
+_MEANINGS = {
+    10197: "another session of this user holds live market data",
+    10167: "no live subscription: the gateway shows delayed data",
 }
 
-_OPEN_INTEREST: Final = frozenset({"callOpenInterest", "putOpenInterest", "futuresOpenInterest"})
-_SIZE_OF_PRICE: Final = {"bid": "bidSize", "ask": "askSize", "last": "lastSize"}
+NO_TERMS: Final[Mapping[str, Any]] = {}
 
 
-class QuoteValue(Struct, rename="camel", frozen=True):
-    """One value, how good it is, and its age in seconds. A null value: the broker says none."""
+class QuoteService(LineWatcher):
+    """Opens, shares and closes lines; answers with what they hold."""
 
-    value: Scalar | None
-    tag: Tag
-    age: float
+    def __init__(
+        self, gateway: Gateway, contracts: ContractService, clock: Clock, capacity: int = CAPACITY
+    ) -> None:
+        self.pool: LinePool[int] = LinePool(
+            capacity,
+            clock,
+            reserved=capacity * RESERVED_PERCENT // 100,
+            for_traders=capacity * FOR_TRADERS_PERCENT // 100,
+            one_key=math.ceil(capacity * ONE_KEY_PERCENT / 100),
+        )
+        self._gateway = gateway
+        self._contracts = contracts
+        self._clock = clock
+        self._lines: dict[int, QuoteLine] = {}
+        self._watchers: list[LineWatcher] = []
+        self._refusals: dict[int, tuple[float, TwsError]] = {}
+        self._task: asyncio.Task[None] | None = None
+        gateway.events.state.listen(self._state_changed)
 
+    # life ---------------------------------------------------------------------------------------
 
-class _Held:
-    """A value as it came."""
+    async def start(self) -> None:
+        """Begins to look after the lines."""
+        self._task = asyncio.create_task(self._maintain(), name="market-data-lines")
 
-    __slots__ = ("at", "generation", "tag", "value")
+    async def stop(self) -> None:
+        """Gives every line back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        for line in self._lines.values():
+            line.close()
+        self._lines.clear()
 
-    def __init__(self, value: Scalar | None, tag: Tag, at: float, generation: int) -> None:
-        self.value = value
-        self.tag = tag
-        self.at = at
-        self.generation = generation
+    async def _maintain(self) -> None:
+        while True:
+            await self._clock.sleep(MAINTENANCE_SECONDS)
+            self.maintain()
 
+    def maintain(self) -> None:
+        """Closes lines that nobody wants any more, and tries live again where it is due."""
+        for key in self.pool.expired():
+            self._close(key)
+        limit = self._clock.monotonic() - REFUSAL_SECONDS
+        self._refusals = {key: told for key, told in self._refusals.items() if told[0] > limit}
+        probing = sum(line.probing for line in self._lines.values())
+        for line in tuple(self._lines.values()):
+            before = line.probing
+            line.maintain(room=self.pool.spare() - probing > 0)
+            probing += line.probing - before
 
-MOST_FIELDS: Final = 160
-"""Of one quote; the broker documents about a hundred kinds of ticks."""
+    def watch(self, watcher: LineWatcher) -> None:
+        """Adds someone who wants to hear of every line."""
+        self._watchers.append(watcher)
 
+    # lines --------------------------------------------------------------------------------------
 
-class QuoteSlot:
-    """What is known of one instrument's quote."""
+    def take(self, contract: Contract, holder: Holder = BRIDGE) -> QuoteLine:
+        """Holds the line of a qualified contract, opening it if need be; `give` it back.
 
-    __slots__ = ("_generation", "_values", "contract", "kind", "updated")
+        What an order check asks for passes whatever else waits to be written.
 
-    def __init__(self, contract: Contract) -> None:
-        self.contract = contract
-        self.kind = MarketDataType.LIVE
-        self.updated: datetime | None = None
-        self._values: dict[str, _Held] = {}
-        self._generation = 0
+        Raises:
+            LinesExhaustedError: every line is held, or this holder has its share.
+            RequestRefusedError: the broker refused it just now.
+        """
+        key = contract.con_id
+        lane = Lane.ORDER if holder.rank >= Rank.ORDER_CHECK else Lane.INTERACTIVE
+        told, refusal = self._refusals.get(key, (0.0, None))
+        if refusal is not None and self._clock.monotonic() - told < REFUSAL_SECONDS:
+            only_full = refusal.kind is Kind.LIMITED and lane is Lane.ORDER
+            if not only_full:
+                raise refusal
+        evicted = self.pool.take(key, holder)
+        if evicted is not None:
+            self._close(evicted)
+        line = self._lines.get(key)
+        if line is None:
+            line = QuoteLine(self._gateway, contract, self._clock, self)
+            self._lines[key] = line
+            line.open(lane)
+        else:
+            line.retry(lane)
+            if lane is Lane.ORDER:
+                line.hasten()
+        return line
 
-    def tag(self, *, delayed: bool) -> Tag:
-        """The tag of a value that comes now."""
-        if delayed and self.kind is not MarketDataType.DELAYED_FROZEN:
-            return "delayed"
-        return TAG_OF_KIND[self.kind]
+    def give(self, line: QuoteLine, holder: Holder = BRIDGE) -> None:
+        """The holder needs the line no more."""
+        key = line.contract.con_id
+        self.pool.give(key, holder)
+        if line.error is not None and not self.pool.holders(key):
+            self.pool.drop(key)
+            self._close(key)
 
-    def apply(self, tick: Tick, at: float, now: datetime) -> tuple[str, ...]:
-        """Takes a tick in (`at` monotonic, `now` the wall clock); returns the fields it set."""
-        fields = tick_fields(tick, self.contract)
-        tag = self.tag(delayed=tick.delayed)
-        for name, value in fields.items():
-            if name not in self._values and len(self._values) >= MOST_FIELDS:
-                continue
-            self._values[name] = _Held(value, tag, at, self._generation)
-        if fields:
-            self.updated = now
-        return tuple(fields)
+    def holding(
+        self, contract: Contract, holder: Holder = BRIDGE
+    ) -> AbstractContextManager[QuoteLine]:
+        """`take` and `give` around a block."""
+        return self._holding(contract, holder)
 
-    def interrupted(self) -> None:
-        """Every value held is stale from now on."""
-        self._generation += 1
+    @contextmanager
+    def _holding(self, contract: Contract, holder: Holder) -> Iterator[QuoteLine]:
+        line = self.take(contract, holder)
+        try:
+            yield line
+        finally:
+            self.give(line, holder)
 
-    def fresh(self, name: str) -> bool:
-        """Whether this field was set since the last interruption (to nothing counts too)."""
-        held = self._values.get(name)
-        return held is not None and held.generation == self._generation
+    def line(self, con_id: int) -> QuoteLine | None:
+        """The open line of a contract."""
+        return self._lines.get(con_id)
 
-    def fresh_fields(self) -> tuple[str, ...]:
-        """The fields set since the last interruption."""
-        return tuple(
-            name for name, held in self._values.items() if held.generation == self._generation
+    def _close(self, key: int) -> None:
+        line = self._lines.pop(key, None)
+        if line is not None:
+            line.close()
+
+    # reading ------------------------------------------------------------------------------------
+
+    async def quote(
+        self,
+        contract: Contract,
+        *,
+        complete: Callable[[QuoteSlot], bool] | None = None,
+        timeout: float = FIRST_VALUE_SECONDS,
+        terms: Mapping[str, Any] = NO_TERMS,
+        holder: Holder = BRIDGE,
+    ) -> Quote:
+        """A qualified contract's quote, once its first values have come; `terms` go along.
+
+        Raises:
+            NotConnectedError: there is no session.
+            LinesExhaustedError: every line is held, or the request still waits to be written.
+            RequestRefusedError: the broker gives neither live nor delayed data.
+            NoQuoteError: nothing came in time.
+        """
+        self._gateway.require_ready()
+        with self.holding(contract, holder) as line:
+            came = await line.wait(complete or basics_known, timeout)
+            if not came:
+                self._explain_silence(line)
+            return self.view(line, terms)
+
+    async def quotes(self, contracts: Sequence[Contract], holder: Holder = BRIDGE) -> Quotes:
+        """Several quotes at once; what fails for one leaves the others alone."""
+        self._gateway.require_ready()
+        results = await asyncio.gather(
+            *(self._one_of_many(contract, holder) for contract in contracts)
+        )
+        return Quotes(
+            quotes=tuple(item for item in results if isinstance(item, Quote)),
+            failed=tuple(item for item in results if isinstance(item, FailedQuote)),
         )
 
-    def number(self, name: str) -> float | None:
-        """A fresh, known, numeric value."""
-        held = self._values.get(name)
-        if held is None or held.generation != self._generation or isinstance(held.value, str):
-            return None
-        return held.value
+    async def _one_of_many(self, contract: Contract, holder: Holder) -> Quote | FailedQuote:
+        try:
+            if not contract.con_id:
+                contract = (await self._contracts.resolve(contract)).contract
+            return await self.quote(contract, holder=holder)
+        except BridgeError as error:
+            return failed_quote(contract, error)
 
-    def view(self, at: float, names: Iterable[str] | None = None) -> dict[str, QuoteValue]:
-        """The values (all, or those named) with tag and age at the monotonic time `at`."""
-        chosen = self._values if names is None else names
-        return {
-            name: QuoteValue(
-                held.value,
-                held.tag if held.generation == self._generation else "stale",
-                round(max(at - held.at, 0.0), 3),
+    def view(self, line: QuoteLine, terms: Mapping[str, Any] = NO_TERMS) -> Quote:
+        """What a line holds now."""
+        return quote_view(
+            line.contract,
+            line.slot,
+            self._clock.monotonic(),
+            self._clock.now(),
+            notice=_notice(line),
+            **terms,
+        )
+
+    def _explain_silence(self, line: QuoteLine) -> None:
+        if line.error is not None:
+            raise line.error
+        self._gateway.require_ready()
+        if not line.asked:
+            raise LinesExhaustedError(
+                f"the request for {line.contract.symbol} still waits for its turn", retry_after=2.0
             )
-            for name in chosen
-            if (held := self._values.get(name)) is not None
-        }
+        raise NoQuoteError(f"no value for {line.contract.symbol} came in time")
+
+    def _state_changed(self, old: ConnectionState, new: ConnectionState) -> None:
+        """A session that competes for one line competes for all; its end is good news for all."""
+        if new is ConnectionState.SESSION_CONFLICT:
+            for line in self._lines.values():
+                line.doubt()
+        elif old is ConnectionState.SESSION_CONFLICT:
+            self._refusals.clear()
+            for line in self._lines.values():
+                line.fallback.hurry(self._clock.monotonic())
+
+    # what the lines tell ------------------------------------------------------------------------
+
+    def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
+        """Passed on."""
+        for watcher in self._watchers:
+            watcher.changed(line, fields)
+
+    def interrupted(self, line: QuoteLine) -> None:
+        """Passed on."""
+        for watcher in self._watchers:
+            watcher.interrupted(line)
+
+    def restored(self, line: QuoteLine) -> None:
+        """Passed on."""
+        for watcher in self._watchers:
+            watcher.restored(line)
+
+    def refused(self, line: QuoteLine, error: TwsError) -> None:
+        """Remembered for a moment, and passed on."""
+        self._refusals[line.contract.con_id] = (self._clock.monotonic(), error)
+        for watcher in self._watchers:
+            watcher.refused(line, error)
 
 
-def tick_fields(tick: Tick, contract: Contract) -> Mapping[str, Scalar | None]:
-    """The quote fields that a tick sets; empty for ticks that no quote shows."""
-    if isinstance(tick, PriceTick):
-        return _price_fields(tick)
-    if isinstance(tick, SizeTick):
-        return _size_fields(tick, contract)
-    if isinstance(tick, OptionTick):
-        return _option_fields(tick)
-    return _value_fields(tick)
+def basics_known(slot: QuoteSlot) -> bool:
+    """Bid, ask and a last or previous price are known (that there is none counts)."""
+    return slot.fresh("bid") and slot.fresh("ask") and (slot.fresh("last") or slot.fresh("close"))
 
 
-def _price_fields(tick: PriceTick) -> dict[str, Scalar | None]:
-    fields: dict[str, Scalar | None] = {tick.field: _number(tick.price)}
-    size_field = _SIZE_OF_PRICE.get(tick.field)
-    if size_field is not None and tick.size is not None:
-        fields[size_field] = _number(tick.size)
-    return fields
+def greeks_known(slot: QuoteSlot) -> bool:
+    """The same, with the model's computation and the open interest."""
+    return (
+        slot.fresh("bid")
+        and slot.fresh("ask")
+        and slot.fresh("delta")
+        and slot.fresh("openInterest")
+    )
 
 
-def _size_fields(tick: SizeTick, contract: Contract) -> dict[str, Scalar | None]:
-    name = tick.field
-    if name in _OPEN_INTEREST:
-        # Both sides tick on every line; on an option's own line only its side means anything.
-        own_side = contract.sec_type in {"OPT", "FOP"}
-        if own_side and (name == "callOpenInterest") != (contract.right == "C"):
-            return {}
-        if contract.sec_type in {"OPT", "FUT", "FOP"}:
-            name = "openInterest"
-    return {name: _number(tick.size)}
+def failed_quote(contract: Contract, error: BridgeError) -> FailedQuote:
+    """Why there is none, beside those that there are."""
+    symbol = contract.local_symbol or contract.symbol
+    return FailedQuote(
+        symbol=symbol, code=error.code, detail=error.detail, next_step=error.next_step
+    )
 
 
-def _option_fields(tick: OptionTick) -> dict[str, Scalar | None]:
-    if tick.field == "modelOption":
-        return {
-            "impliedVolatility": _number(tick.implied_volatility),
-            "delta": _number(tick.delta),
-            "gamma": _number(tick.gamma),
-            "vega": _number(tick.vega),
-            "theta": _number(tick.theta),
-            "modelPrice": _number(tick.option_price),
-            "underlyingPrice": _number(tick.underlying_price),
-        }
-    if tick.field == "bidOption":
-        return {"bidImpliedVolatility": _number(tick.implied_volatility)}
-    if tick.field == "askOption":
-        return {"askImpliedVolatility": _number(tick.implied_volatility)}
-    return {}
-
-
-def _value_fields(tick: ValueTick) -> dict[str, Scalar | None]:
-    value = tick.value if isinstance(tick.value, str) else _number(tick.value)
-    return {tick.field: value}
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _notice(line: QuoteLine) -> Notice | None:
+    if line.error is not None:
+        return Notice(broker_code=line.error.broker_code, detail=line.error.detail)
+    cause = line.fallback.cause
+    if cause is None:
+        return None
+    detail = _MEANINGS.get(cause, "no live subscription: delayed data was requested instead")
+    return Notice(broker_code=cause, detail=detail)

@@ -8,8 +8,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 from msgspec.structs import fields as struct_fields
 
-from bridge.market.chain import ChainClass, ChainExpiration
-from bridge.market.quotes import QuoteSlot, QuoteValue
+from bridge.market.quote_values import QuoteSlot, QuoteValue
 from bridge.model import Bar, Contract, MarketDataType, Right
 
 KIND_WORDS: Final = {
@@ -137,6 +136,24 @@ class Contracts(Struct, rename="camel", frozen=True, kw_only=True):
     """Every contract that fits."""
 
     contracts: tuple[ContractView, ...]
+
+
+class ChainExpiration(Struct, rename="camel", frozen=True, kw_only=True):
+    """One expiration (`YYYYMMDD`), days to it from the exchange's today, who lists it."""
+
+    expiration: str
+    dte: int
+    trading_classes: tuple[str, ...]
+
+
+class ChainClass(Struct, rename="camel", frozen=True, kw_only=True):
+    """One trading class: what it lists, and what one contract is a multiple of."""
+
+    trading_class: str
+    exchange: str
+    multiplier: str
+    expirations: tuple[str, ...]
+    strikes: tuple[float, ...]
 
 
 class OptionChain(Struct, rename="camel", frozen=True, kw_only=True):

@@ -14,8 +14,7 @@ from msgspec import Struct, structs
 from bridge.auditing import Caller
 from bridge.clock import Clock
 from bridge.errors import BridgeError
-from bridge.market.contracts import ContractDesk
-from bridge.market.naming import contract_of
+from bridge.market.contracts import ContractService, contract_of
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.legs import Leg, legs
@@ -64,7 +63,7 @@ class Preparer:
     def __init__(
         self,
         gateway: Gateway,
-        contracts: ContractDesk,
+        contracts: ContractService,
         references: References,
         clock: Clock,
         rules: TradingRules,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from bridge.errors import BridgeError, Kind
-from bridge.market.quote_desk import QuoteDesk
-from bridge.market.quotes import QuoteValue
+from bridge.market.quote_values import QuoteValue
+from bridge.market.quotes import QuoteService
 from bridge.model import Contract
 from bridge.orders.risk_context import Reference
 from bridge.shares import ORDER_CHECKS
@@ -28,7 +28,7 @@ class References(Protocol):
 class DeskReferences:
     """Over the shared market-data lines: at once when the line is open already."""
 
-    def __init__(self, quotes: QuoteDesk) -> None:
+    def __init__(self, quotes: QuoteService) -> None:
         self._quotes = quotes
 
     async def reference(self, contract: Contract) -> Reference | None:

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
-from bridge.market.naming import kind_of
+from bridge.market.contracts import kind_of
 from bridge.orders.errors import Violation
 
 _DAY: Final = re.compile(r"\d{8}")

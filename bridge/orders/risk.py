@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from bridge.market.exchange_time import days_to_expiration, exchange_zone, is_open
+from bridge.broker_time import days_to_expiration, exchange_zone, is_open
 from bridge.orders.errors import Violation
 from bridge.orders.request import exits_beside
 from bridge.orders.risk_context import RiskContext

@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from bridge.auditing import Auditor
 from bridge.clock import Clock
 from bridge.errors import BridgeError
-from bridge.market.contracts import ContractDesk
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.quotes import QuoteService
 from bridge.orders.alerts import OrderAlerts, described
 from bridge.orders.executions import ExecutionService, ExecutionView, execution_view
 from bridge.orders.halt import JOURNAL, HaltSwitch
@@ -60,8 +60,8 @@ def install(services: Services) -> None:
     rules = load(services.environment.trading_file)
     preparer = Preparer(
         gateway,
-        services[ContractDesk],
-        DeskReferences(services[QuoteDesk]),
+        services[ContractService],
+        DeskReferences(services[QuoteService]),
         clock,
         rules,
         services.environment.trading_mode,

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bridge.errors import InvalidRequestError
-from bridge.market.naming import contract_of
+from bridge.market.contracts import contract_of
 from bridge.model import Contract, Right
 
 Channel = Literal["quotes", "orders", "executions", "health"]

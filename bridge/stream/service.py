@@ -11,9 +11,9 @@ import msgspec
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError, Kind, NotFoundError
-from bridge.market.contracts import ContractDesk
-from bridge.market.line import LineWatcher, QuoteLine
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.quote_line import LineWatcher, QuoteLine
+from bridge.market.quotes import QuoteService
 from bridge.model import Contract
 from bridge.stream.hub import MOST_SESSIONS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
@@ -44,8 +44,8 @@ class StreamService(LineWatcher):
     def __init__(
         self,
         gateway: Gateway,
-        quotes: QuoteDesk,
-        contracts: ContractDesk,
+        quotes: QuoteService,
+        contracts: ContractService,
         clock: Clock,
         most_streams: int = MOST_SESSIONS,
     ) -> None:

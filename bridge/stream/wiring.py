@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from bridge.market.contracts import ContractDesk
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.quotes import QuoteService
 from bridge.services import Services
 from bridge.stream.service import StreamService
 
@@ -14,8 +14,8 @@ def install(services: Services) -> None:
     """Provides the stream, and counts what it does."""
     service = StreamService(
         services.gateway,
-        services[QuoteDesk],
-        services[ContractDesk],
+        services[QuoteService],
+        services[ContractService],
         services.clock,
         services.environment.max_streams,
     )

@@ -6,12 +6,12 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from bridge.account.desk import AccountDesk
+from bridge.account.service import AccountService
 from bridge.clock import SystemClock
-from bridge.market.contracts import ContractDesk
-from bridge.market.history_desk import HistoryDesk
-from bridge.market.option_desk import OptionDesk
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.history import HistoryService
+from bridge.market.options import OptionService
+from bridge.market.quotes import QuoteService
 from bridge.stream.service import StreamService
 from bridge.tws.connection_context import Target
 from bridge.tws.connection_state import ConnectionState
@@ -30,11 +30,11 @@ class Wired:
         self.simulator = simulator
         self.session = session
         clock = SystemClock()
-        self.contracts = ContractDesk(session, clock)
-        self.quotes = QuoteDesk(session, self.contracts, clock, lines)
-        self.options = OptionDesk(session, self.contracts, self.quotes, clock)
-        self.history = HistoryDesk(session, self.contracts, clock)
-        self.account = AccountDesk(session, clock)
+        self.contracts = ContractService(session, clock)
+        self.quotes = QuoteService(session, self.contracts, clock, lines)
+        self.options = OptionService(session, self.contracts, self.quotes, clock)
+        self.history = HistoryService(session, self.contracts, clock)
+        self.account = AccountService(session, clock)
         self.stream = StreamService(session, self.quotes, self.contracts, clock)
 
     def fault(self, name: str, seconds: float | None = None) -> None:

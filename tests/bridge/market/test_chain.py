@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.market.chain import (
+from bridge.broker_time import exchange_zone
+from bridge.market.errors import InvalidFieldError, StaleExpirationError
+from bridge.market.options import (
     all_strikes,
     chain_classes,
     chain_expirations,
@@ -12,8 +14,6 @@ from bridge.market.chain import (
     nearest_strikes,
     routed_rows,
 )
-from bridge.market.errors import InvalidFieldError, StaleExpirationError
-from bridge.market.exchange_time import exchange_zone
 from bridge.model import OptionParameters
 
 ZONE = exchange_zone("US/Eastern")

@@ -5,14 +5,83 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.market.exchange_time import exchange_zone
-from bridge.market.history_cache import HistoryCache, PageKey, is_settled
-from bridge.market.history_plan import HistoryPlan, pages_needed
-from bridge.market.intervals import parse_bar_size, parse_duration
+from bridge.broker_time import exchange_zone
+from bridge.market.history import HistoryCache, PageKey, is_settled
+from bridge.market.history_plan import HistoryPlan, pages_needed, parse_bar_size, parse_duration
 from bridge.model import Bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+from bridge.market.errors import InvalidFieldError
+from bridge.market.history_plan import (
+    BAR_SIZES,
+    fits_one_request,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("5 mins", "5 mins"),
+        ("5m", "5 mins"),
+        ("300s", "5 mins"),
+        ("1h", "1 hour"),
+        ("60 mins", "1 hour"),
+        ("1d", "1 day"),
+        ("24 hours", "1 day"),
+        ("1mo", "1 month"),
+        (" 1 SECS ", "1 secs"),
+    ],
+)
+def test_spellings_of_a_bar_size(text: str, meant: str) -> None:
+    assert parse_bar_size(text) is BAR_SIZES[meant]
+
+
+@pytest.mark.parametrize("text", ["7 mins", "0 mins", "-1 day", "day", "", "1 fortnight", "٣ mins"])
+def test_sizes_that_do_not_exist_name_their_field(text: str) -> None:
+    with pytest.raises(InvalidFieldError) as caught:
+        parse_bar_size(text)
+    assert caught.value.extra["errors"][0]["field"] == "barSize"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("1 D", "1 D"), ("10d", "10 D"), ("2 weeks", "2 W"), ("3 months", "3 M"), ("1y", "1 Y")],
+)
+def test_durations(text: str, meant: str) -> None:
+    assert parse_duration(text).text == meant
+
+
+@pytest.mark.parametrize(
+    "text", ["", "D", "0 D", "366 D", "31 Y", "1 H", "1.5 D", "-5 D", "9" * 30]
+)
+def test_durations_out_of_bounds(text: str) -> None:
+    with pytest.raises(InvalidFieldError) as caught:
+        parse_duration(text)
+    assert caught.value.extra["errors"][0]["field"] == "duration"
+
+
+@pytest.mark.parametrize(
+    ("duration", "size", "fits"),
+    [
+        ("1 D", "1 min", True),
+        ("2 D", "1 min", False),
+        ("5 D", "5 mins", True),
+        ("6 D", "5 mins", False),
+        ("1 M", "1 hour", True),
+        ("2 M", "1 hour", False),
+        ("1 Y", "1 day", True),
+        ("252 D", "1 day", True),
+        ("2 Y", "1 day", False),
+        ("1800 S", "1 secs", True),
+        ("1 D", "1 secs", False),
+    ],
+)
+def test_what_one_request_may_ask(duration: str, size: str, fits: bool) -> None:
+    assert fits_one_request(parse_duration(duration), parse_bar_size(size)) is fits
+
 
 ZONE = exchange_zone("US/Eastern")
 NOW = datetime(2026, 3, 3, 15, 30, tzinfo=UTC)  # Tuesday, an hour after the open

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bridge.market.errors import StaleExpirationError
-from bridge.market.history_desk import HistoryQuery
-from bridge.market.option_desk import SliceQuery
+from bridge.market.history import HistoryQuery
+from bridge.market.options import SliceQuery
 from bridge.model import Contract
 from bridge.shares import Holder, Rank
 from bridge.stream.protocol import Subscribe

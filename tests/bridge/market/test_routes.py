@@ -136,9 +136,9 @@ async def test_no_key_no_answer(room: Served) -> None:
 
 async def test_every_line_in_use_is_429(tmp_path: Path) -> None:
     async with served(tmp_path) as room:
-        from bridge.market.quote_desk import QuoteDesk
+        from bridge.market.quotes import QuoteService
 
-        pool = room.services[QuoteDesk].pool
+        pool = room.services[QuoteService].pool
         pool.capacity = pool.reserved + 1
         async with room.stream() as client:
             await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])

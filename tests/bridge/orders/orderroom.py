@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bridge.auditing import Auditor, Caller
 from bridge.environment import Environment
-from bridge.market.contracts import ContractDesk
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.quotes import QuoteService
 from bridge.orders.executions import ExecutionService
 from bridge.orders.journal import OrderJournal
 from bridge.orders.reconcile import TICK_SECONDS
@@ -115,8 +115,8 @@ async def opened(
     environment = Environment(trading_file=file)
     services = Services(environment, cast("Gateway", broker), clock)
     services.provide(Database, database)
-    contracts = services.provide(ContractDesk, ContractDesk(services.gateway, clock))
-    services.provide(QuoteDesk, QuoteDesk(services.gateway, contracts, clock))
+    contracts = services.provide(ContractService, ContractService(services.gateway, clock))
+    services.provide(QuoteService, QuoteService(services.gateway, contracts, clock))
     urgent = services.provide(Urgent, Urgent(database, services.journal))
     services.provide(Auditor, Auditor(urgent, clock))
     broker.reconcilers.clear()

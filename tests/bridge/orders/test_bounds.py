@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from bridge.auditing import Caller
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.quotes import QuoteService
 from bridge.model import Position
 from bridge.orders.errors import KeyBoundError, OrderRefusedByRulesError
 from bridge.orders.request import ChangeRequest
@@ -109,7 +109,7 @@ def many(broker: FakeBroker, count: int) -> None:
 
 def hoard(room: Room, broker: FakeBroker, holder: Holder, count: int, first: int = 0) -> int:
     """Takes as many lines as there are to be had, up to `count`; how many that were."""
-    quotes = room.services[QuoteDesk]
+    quotes = room.services[QuoteService]
     for number in range(count):
         try:
             quotes.take(broker.details[f"X{first + number}"][0].contract, holder)
@@ -138,7 +138,7 @@ async def test_a_queue_before_the_gateway_does_not_hold_up_a_check(tmp_path: Pat
     broker.lane_full = True
     async with opened(tmp_path, broker) as room:
         (aapl,) = broker.details["AAPL"]
-        room.services[QuoteDesk].take(aapl.contract, READER)
+        room.services[QuoteService].take(aapl.contract, READER)
         assert not broker.lines[-1].asked
         await placed(room, CALLER)
         assert broker.lines[-1].asked
@@ -157,7 +157,7 @@ async def test_without_a_line_nothing_opens_a_position_and_what_closes_one_passe
     broker = FakeBroker()
     async with opened(tmp_path, broker) as room:
         working = await placed(room, CALLER, "working")
-        room.services[QuoteDesk].pool.drop(265598)
+        room.services[QuoteService].pool.drop(265598)
         await no_line(tmp_path, broker, room)
         assert await codes(room, CALLER, limit_price=5000.0, quantity=1) == ["no-line"]
         assert await codes(room, CALLER, action="SELL", order_type="MKT", limit_price=None) == [

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from msgspec import structs
 
-from bridge.market.exchange_time import is_open
+from bridge.broker_time import is_open
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.risk import market_order_on_option, violations
 from bridge.orders.risk_context import Reference, RiskContext

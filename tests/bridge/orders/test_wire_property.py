@@ -22,8 +22,8 @@ import structlog
 from bridge.auditing import Auditor
 from bridge.environment import Environment
 from bridge.errors import BridgeError
-from bridge.market.contracts import ContractDesk
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.quotes import QuoteService
 from bridge.orders.executions import ExecutionService
 from bridge.orders.journal import OrderJournal
 from bridge.orders.request import ChangeRequest
@@ -193,8 +193,8 @@ async def started(folder: Path, seed: int) -> AsyncIterator[Day]:
         services = Services(Environment(trading_file=rules), session, clock)
         services.provide(Database, database)
         services.provide(TwsSession, session)
-        contracts = services.provide(ContractDesk, ContractDesk(session, clock))
-        services.provide(QuoteDesk, QuoteDesk(session, contracts, clock))
+        contracts = services.provide(ContractService, ContractService(session, clock))
+        services.provide(QuoteService, QuoteService(session, contracts, clock))
         services.provide(
             Auditor, Auditor(services.provide(Urgent, Urgent(database, services.journal)), clock)
         )

@@ -8,8 +8,8 @@ import pytest
 from msgspec import Struct
 
 from bridge.errors import InvalidRequestError
-from bridge.market.contracts import ContractDesk
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.quotes import QuoteService
 from bridge.model import PriceTick
 from bridge.shares import Holder, Rank
 from bridge.stream.protocol import Ping, Subscribe, Unsubscribe, decode
@@ -32,8 +32,8 @@ class Room:
             details={name: (stock(name, 1 + index),) for index, name in enumerate(("A", "B", "C"))}
         )
         self.clock = WoundClock()
-        contracts = ContractDesk(self.gateway, self.clock)  # type: ignore[arg-type]
-        self.quotes = QuoteDesk(self.gateway, contracts, self.clock, lines)  # type: ignore[arg-type]
+        contracts = ContractService(self.gateway, self.clock)  # type: ignore[arg-type]
+        self.quotes = QuoteService(self.gateway, contracts, self.clock, lines)  # type: ignore[arg-type]
         self.service = StreamService(self.gateway, self.quotes, contracts, self.clock)  # type: ignore[arg-type]
         self.dropped: list[str] = []
 

@@ -2,25 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
 
+from bridge.broker_time import exchange_day, exchange_zone
 from bridge.clock import Clock
-from bridge.market.contracts import ContractDesk
+from bridge.market.contracts import ContractService
 from bridge.market.errors import InvalidFieldError
-from bridge.market.exchange_time import exchange_day, exchange_zone
-from bridge.market.history_cache import HistoryCache, PageKey, is_settled
-from bridge.market.history_plan import HistoryPlan, pages_needed
-from bridge.market.intervals import BarSize, Duration, parse_bar_size, parse_duration
-from bridge.market.single_flight import SingleFlight
+from bridge.market.history_plan import (
+    BarSize,
+    Duration,
+    HistoryPlan,
+    pages_needed,
+    parse_bar_size,
+    parse_duration,
+)
 from bridge.market.views import History
 from bridge.model import Bar, Contract, ContractDetails, HistoryRequest
+from bridge.single_flight import SingleFlight
 from bridge.tws.errors import NoHistoryError, RequestTimedOutError
 from bridge.tws.gateway import Gateway
+
+SETTLED_AFTER = timedelta(minutes=5)
+"""Trades are reported and corrected late; what ended longer ago than this is settled."""
+
+_BAR_BYTES = 320
+"""A bar held as a struct of floats with its time, measured with tracemalloc and rounded up."""
+
+
+class PageKey(Struct, frozen=True, kw_only=True):
+    """The name of a page: everything that decides its bars.
+
+    The exchange's day on which it was asked for is there because splits rewrite the past between
+    sessions: a page never outlives the day.
+    """
+
+    con_id: int
+    bar_size: str
+    what_to_show: str
+    use_rth: bool
+    end: datetime
+    duration: str
+    asked_on: date
+
+
+def is_settled(end: datetime | None, now: datetime) -> bool:
+    """Whether everything before `end` is final."""
+    return end is not None and end <= now - SETTLED_AFTER
+
+
+class HistoryCache:
+    """Pages of history that can no longer change, within a bound of memory.
+
+    Least recently used pages go first; an entry larger than everything is not kept.
+    """
+
+    def __init__(self, max_bytes: int = 8 * 1024 * 1024) -> None:
+        self._most_bars = max_bytes // _BAR_BYTES
+        self._pages: OrderedDict[PageKey, tuple[Bar, ...]] = OrderedDict()
+        self._bars = 0
+        self.hits = 0
+        self.misses = 0
+
+    def __len__(self) -> int:
+        return len(self._pages)
+
+    @property
+    def bars(self) -> int:
+        """How many bars are held; an empty page counts as one."""
+        return self._bars
+
+    def get(self, key: PageKey) -> tuple[Bar, ...] | None:
+        """The page, or None."""
+        page = self._pages.get(key)
+        if page is None:
+            self.misses += 1
+            return None
+        self._pages.move_to_end(key)
+        self.hits += 1
+        return page
+
+    def put(self, key: PageKey, bars: Sequence[Bar]) -> None:
+        """Keeps a page, dropping pages of earlier days and then the least recently used."""
+        self._forget(key)
+        self._drop_earlier_days(key.asked_on)
+        size = max(len(bars), 1)
+        if size > self._most_bars:
+            return
+        while self._bars + size > self._most_bars:
+            _, page = self._pages.popitem(last=False)
+            self._bars -= max(len(page), 1)
+        self._pages[key] = tuple(bars)
+        self._bars += size
+
+    def _forget(self, key: PageKey) -> None:
+        page = self._pages.pop(key, None)
+        if page is not None:
+            self._bars -= max(len(page), 1)
+
+    def _drop_earlier_days(self, today: date) -> None:
+        for key in [key for key in self._pages if key.asked_on < today - timedelta(days=1)]:
+            self._forget(key)
+
 
 SAME_REQUEST_SECONDS = 15.0
 """The broker forbids identical requests within this time: the answer is shared instead."""
@@ -82,13 +170,13 @@ class _Checked(Struct, frozen=True, kw_only=True):
     end: datetime | None
 
 
-class HistoryDesk:
+class HistoryService:
     """History with a memory. Pacing itself is the gateway's lane, which waits or refuses."""
 
     def __init__(
         self,
         gateway: Gateway,
-        contracts: ContractDesk,
+        contracts: ContractService,
         clock: Clock,
         cache: HistoryCache | None = None,
     ) -> None:
@@ -159,7 +247,7 @@ def _check_adjusted(query: HistoryQuery, size: BarSize, pages: int) -> None:
 class _Reading:
     """One answer in the making."""
 
-    def __init__(self, desk: HistoryDesk, details: ContractDetails, wanted: _Checked) -> None:
+    def __init__(self, desk: HistoryService, details: ContractDetails, wanted: _Checked) -> None:
         self._desk = desk
         self._contract = details.contract
         self._wanted = wanted

@@ -4,8 +4,7 @@ import asyncio
 
 import pytest
 
-from bridge.account.desk import AccountDesk
-from bridge.account.errors import UnknownAccountError
+from bridge.account.service import AccountService, UnknownAccountError
 from bridge.model import AccountValue, Contract, PnL, Position
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError
@@ -17,7 +16,7 @@ class Room:
     def __init__(self) -> None:
         self.gateway = FakeGateway(accounts=("DU1", "DU2"))
         self.clock = WoundClock()
-        self.desk = AccountDesk(self.gateway, self.clock)  # type: ignore[arg-type]
+        self.desk = AccountService(self.gateway, self.clock)  # type: ignore[arg-type]
 
 
 def holding(account: str, symbol: str, quantity: float) -> Position:

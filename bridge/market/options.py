@@ -1,34 +1,128 @@
-"""Option chains, and quotes with greeks for a slice of one expiration."""
+"""Option chains, and quotes with greeks for a slice of one expiration.
+
+The gateway answers one row per exchange and trading class. Rows of one class agree across exchanges
+but for venues that list less, so the routed exchange's rows count when it has any. What is kept
+between requests are the broker's rows; days to expiration and what has expired are worked out anew
+for each answer, so that a chain kept overnight cannot show yesterday's dates.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from bridge.broker_time import days_to_expiration, exchange_day, exchange_zone, parse_day
 from bridge.clock import Clock
 from bridge.errors import BridgeError
-from bridge.market.chain import (
-    all_strikes,
-    chain_classes,
-    chain_expirations,
-    check_expiration,
-    nearest_strikes,
-    routed_rows,
+from bridge.market.contracts import ContractService, options_kind
+from bridge.market.errors import AmbiguousContractError, InvalidFieldError, StaleExpirationError
+from bridge.market.quotes import QuoteService, failed_quote, greeks_known
+from bridge.market.views import (
+    ChainClass,
+    ChainExpiration,
+    FailedQuote,
+    OptionChain,
+    OptionSlice,
+    Quote,
 )
-from bridge.market.contracts import ContractDesk
-from bridge.market.errors import AmbiguousContractError, InvalidFieldError
-from bridge.market.exchange_time import days_to_expiration, exchange_day, exchange_zone
-from bridge.market.naming import options_kind
-from bridge.market.quote_desk import QuoteDesk, failed_quote, greeks_known
-from bridge.market.single_flight import SingleFlight
-from bridge.market.views import FailedQuote, OptionChain, OptionSlice, Quote
 from bridge.model import Contract, ContractDetails, OptionParameters, Right
 from bridge.shares import BRIDGE, Holder
+from bridge.single_flight import SingleFlight
 from bridge.tws.gateway import Gateway
+
+
+def routed_rows(
+    rows: Sequence[OptionParameters], exchange: str, trading_class: str = ""
+) -> tuple[OptionParameters, ...]:
+    """One row per trading class: the routed exchange's where it has one, else the fullest."""
+    best: dict[str, OptionParameters] = {}
+    for row in rows:
+        if trading_class and row.trading_class != trading_class:
+            continue
+        held = best.get(row.trading_class)
+        if held is None or _preference(row, exchange) > _preference(held, exchange):
+            best[row.trading_class] = row
+    return tuple(best[name] for name in sorted(best))
+
+
+def _preference(row: OptionParameters, exchange: str) -> tuple[bool, int]:
+    return row.exchange == exchange, len(row.expirations) * len(row.strikes)
+
+
+def chain_classes(
+    rows: Iterable[OptionParameters], zone: ZoneInfo, now: datetime
+) -> tuple[ChainClass, ...]:
+    """The classes that still list something, without what has expired."""
+    classes = (
+        ChainClass(
+            trading_class=row.trading_class,
+            exchange=row.exchange,
+            multiplier=row.multiplier,
+            expirations=tuple(
+                sorted(day for day in row.expirations if days_to_expiration(day, zone, now) >= 0)
+            ),
+            strikes=tuple(sorted(row.strikes)),
+        )
+        for row in rows
+    )
+    return tuple(item for item in classes if item.expirations)
+
+
+def chain_expirations(
+    classes: Sequence[ChainClass], zone: ZoneInfo, now: datetime
+) -> tuple[ChainExpiration, ...]:
+    """Every expiration once, ascending, with its days to go."""
+    names: dict[str, list[str]] = {}
+    for item in classes:
+        for day in item.expirations:
+            names.setdefault(day, []).append(item.trading_class)
+    return tuple(
+        ChainExpiration(
+            expiration=day,
+            dte=days_to_expiration(day, zone, now),
+            trading_classes=tuple(names[day]),
+        )
+        for day in sorted(names)
+    )
+
+
+def all_strikes(classes: Sequence[ChainClass]) -> tuple[float, ...]:
+    """Every strike once, ascending."""
+    return tuple(sorted({strike for item in classes for strike in item.strikes}))
+
+
+def check_expiration(expiration: str, zone: ZoneInfo, now: datetime) -> int:
+    """Days to go of an expiration that a caller named.
+
+    Raises:
+        InvalidFieldError: it is not a date.
+        StaleExpirationError: it is before the exchange's today.
+    """
+    try:
+        parse_day(expiration)
+        if len(expiration) != 8:
+            raise ValueError(f"{expiration!r} is not a date of the form YYYYMMDD")
+    except ValueError as error:
+        raise InvalidFieldError("expiration", str(error)) from None
+    dte = days_to_expiration(expiration, zone, now)
+    if dte < 0:
+        raise StaleExpirationError(
+            "expiration",
+            f"{expiration} is {-dte} days before the exchange's today",
+            code="stale-expiration",
+        )
+    return dte
+
+
+def nearest_strikes(strikes: Sequence[float], center: float, count: int) -> tuple[float, ...]:
+    """The `count` strikes nearest to `center`, ascending."""
+    nearest = sorted(strikes, key=lambda strike: (abs(strike - center), strike))[:count]
+    return tuple(sorted(nearest))
+
 
 KEPT_SECONDS = 3600.0
 """New expirations are listed between sessions; an hour bounds how late a new one is seen."""
@@ -51,11 +145,11 @@ class SliceQuery(Struct, frozen=True, kw_only=True):
     trading_class: str = ""
 
 
-class OptionDesk:
+class OptionService:
     """Chains by the exchange's calendar; slices over shared lines."""
 
     def __init__(
-        self, gateway: Gateway, contracts: ContractDesk, quotes: QuoteDesk, clock: Clock
+        self, gateway: Gateway, contracts: ContractService, quotes: QuoteService, clock: Clock
     ) -> None:
         self._gateway = gateway
         self._contracts = contracts

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
-from bridge.account.errors import NoPnLError, UnknownAccountError
 from bridge.account.views import (
     Accounts,
     AccountView,
@@ -20,10 +19,33 @@ from bridge.account.views import (
     ProfitAndLoss,
 )
 from bridge.clock import Clock
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, InvalidRequestError, Kind
 from bridge.model import AccountValue, PnL, Position
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.gateway import Gateway, Subscription
+
+
+class UnknownAccountError(InvalidRequestError):
+    """The session does not manage this account."""
+
+    code = "unknown-account"
+    next_step = "Take one of the accounts that GET /account lists"
+
+    def __init__(self, account: str, known: tuple[str, ...]) -> None:
+        message = f"{account} is none of this session's {len(known)} accounts"
+        super().__init__(
+            message,
+            extra={"errors": [{"field": "account", "message": message, "code": "unknown-account"}]},
+        )
+
+
+class NoPnLError(BridgeError):
+    """The subscription is open, and nothing came."""
+
+    code = "no-pnl"
+    kind = Kind.TIMEOUT
+    next_step = "Retry; the broker sends profit and loss about once a second"
+
 
 PNL_SECONDS = 6.0
 PNL_LINGER_SECONDS = 120.0
@@ -44,7 +66,7 @@ _NAMED = {
 }
 
 
-class AccountDesk:
+class AccountService:
     """Reads what an account holds and is worth."""
 
     def __init__(self, gateway: Gateway, clock: Clock) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.market.errors import LinesExhaustedError
-from bridge.market.lines import LinePool
+from bridge.market.line_pool import LinePool
 from bridge.shares import ORDER_CHECKS, Holder, Rank
 from tests.bridge.market.clock import WoundClock
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bridge.market.contracts import ContractDesk
+from bridge.market.contracts import ContractService
 from bridge.market.errors import (
     AmbiguousContractError,
     InvalidFieldError,
@@ -13,9 +13,9 @@ from bridge.market.errors import (
     NoQuoteError,
     StaleExpirationError,
 )
-from bridge.market.history_desk import HistoryDesk, HistoryQuery
-from bridge.market.option_desk import OptionDesk, SliceQuery
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.history import HistoryQuery, HistoryService
+from bridge.market.options import OptionService, SliceQuery
+from bridge.market.quotes import QuoteService
 from bridge.model import (
     Bar,
     Contract,
@@ -50,10 +50,10 @@ class Room:
         )
         self.clock = WoundClock()
         gateway = self.gateway
-        self.contracts = ContractDesk(gateway, self.clock)  # type: ignore[arg-type]
-        self.quotes = QuoteDesk(gateway, self.contracts, self.clock, capacity)  # type: ignore[arg-type]
-        self.options = OptionDesk(gateway, self.contracts, self.quotes, self.clock)  # type: ignore[arg-type]
-        self.history = HistoryDesk(gateway, self.contracts, self.clock)  # type: ignore[arg-type]
+        self.contracts = ContractService(gateway, self.clock)  # type: ignore[arg-type]
+        self.quotes = QuoteService(gateway, self.contracts, self.clock, capacity)  # type: ignore[arg-type]
+        self.options = OptionService(gateway, self.contracts, self.quotes, self.clock)  # type: ignore[arg-type]
+        self.history = HistoryService(gateway, self.contracts, self.clock)  # type: ignore[arg-type]
 
 
 def quoting(line: FakeLine) -> None:

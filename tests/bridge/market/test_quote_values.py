@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from bridge.market.quotes import QuoteSlot
+from bridge.market.quote_values import QuoteSlot
 from bridge.model import Contract, MarketDataType, OptionTick, PriceTick, SizeTick, Tick, ValueTick
 
 NOW = datetime(2026, 3, 3, 15, 0, tzinfo=UTC)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from prometheus_client import Gauge
 
-from bridge.market.contracts import ContractDesk
-from bridge.market.history_desk import HistoryDesk
-from bridge.market.option_desk import OptionDesk
-from bridge.market.quote_desk import QuoteDesk
+from bridge.market.contracts import ContractService
+from bridge.market.history import HistoryService
+from bridge.market.options import OptionService
+from bridge.market.quotes import QuoteService
 from bridge.services import Services
 
 
 def install(services: Services) -> None:
     """Provides the desks of contracts, quotes, options and history."""
     gateway, clock = services.gateway, services.clock
-    contracts = services.provide(ContractDesk, ContractDesk(gateway, clock))
-    quotes = services.provide(QuoteDesk, QuoteDesk(gateway, contracts, clock))
-    services.provide(OptionDesk, OptionDesk(gateway, contracts, quotes, clock))
-    history = services.provide(HistoryDesk, HistoryDesk(gateway, contracts, clock))
+    contracts = services.provide(ContractService, ContractService(gateway, clock))
+    quotes = services.provide(QuoteService, QuoteService(gateway, contracts, clock))
+    services.provide(OptionService, OptionService(gateway, contracts, quotes, clock))
+    history = services.provide(HistoryService, HistoryService(gateway, contracts, clock))
     services.on_start(quotes.start)
     services.on_stop(quotes.stop)
     pool, cache = quotes.pool, history.cache
