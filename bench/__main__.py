@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from bench.figure import Figure
+    from bench import Figure
 
 WIDTH = 140
 """Characters in a line where there is no terminal."""

@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 
-from bench.figure import Figure
-from bench.rig.direct_client import DirectClient
-from bench.rig.http_client import HttpClient, flood, timed
+from bench import Figure
+from bench.rig.clients import DirectClient, HttpClient, flood, timed
 from bench.rig.processes import (
     KEY,
     ROOT,

@@ -12,10 +12,9 @@ from tempfile import TemporaryDirectory
 
 import uvloop
 
+from bench import Figure
 from bench.bridge import CANCEL_ORDER, PLACE_ORDER, on_the_wire
-from bench.figure import Figure
-from bench.rig.direct_client import DirectClient
-from bench.rig.http_client import HttpClient
+from bench.rig.clients import DirectClient, HttpClient
 from bench.rig.processes import bridge, free_port, quantile, simulator
 from bridge.model import Contract, Execution
 from bridge.store import Database, executions

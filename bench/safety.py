@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.figure import Figure
+from bench import Figure
 from bench.rig.processes import quantile
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
 

@@ -90,8 +90,8 @@ class Client(asyncio.Protocol):
                 raise RuntimeError(bytes(self._buffer[:200]).decode("latin-1"))
             del self._buffer[: end + 4]
             self._open = True
-            wish = {"op": "subscribe", "channel": "quotes", "symbols": self.symbols}
-            self.transport.write(masked(json.dumps(wish)))
+            request = {"op": "subscribe", "channel": "quotes", "symbols": self.symbols}
+            self.transport.write(masked(json.dumps(request)))
         while self._frame():
             pass
 

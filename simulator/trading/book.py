@@ -59,7 +59,7 @@ class Book:
         self._working: dict[int, Order] = {}
 
     def add(self, order: Order) -> None:
-        """Take a new order in; the oldest ones that are done make room."""
+        """Take a new order in; the oldest ones that are done go."""
         if len(self.orders) >= 2 * ORDERS_KEPT:
             self._forget()
         self.orders.append(order)

@@ -22,7 +22,7 @@ from simulator.trading.terms import (
     RefusedError,
     Terms,
     flag,
-    word,
+    string,
 )
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def _check_fraction(contract: Contract, terms: Terms) -> None:
 
 def _check_attributes(contract: Contract, terms: Terms) -> None:
     for name in GROUPS:
-        if word(terms.sent, name):
+        if string(terms.sent, name):
             raise RefusedError(321, f"{INVALID}{name} is for accounts of financial advisors only")
     for name in UNSUPPORTED:
-        if word(terms.sent, name) not in {"", "0", "0.0", "None"}:
+        if string(terms.sent, name) not in {"", "0", "0.0", "None"}:
             raise RefusedError(321, f"{INVALID}The order attribute {name} is not supported")
     if terms.cash_quantity and contract.sec_type not in CASH_QUANTITY:
         raise RefusedError(10244, "Cash quantity cannot be used for this order.")
@@ -118,7 +118,7 @@ def _check_attributes(contract: Contract, terms: Terms) -> None:
 
 
 def _check_algorithm(contract: Contract, terms: Terms) -> None:
-    name = word(terms.sent, "algoStrategy")
+    name = string(terms.sent, "algoStrategy")
     if not name:
         return
     if name != "Adaptive" or contract.sec_type not in ADAPTIVE:

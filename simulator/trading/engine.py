@@ -37,7 +37,7 @@ TOO_MANY = "Order rejected - reason:The number of working orders is at its maxim
 
 
 class Engine:
-    """One broker's order desk; all times are seconds since the epoch."""
+    """One broker; all times are seconds since the epoch."""
 
     def __init__(
         self,

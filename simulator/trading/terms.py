@@ -71,7 +71,7 @@ def flag(values: Values, name: str) -> bool:
     return str(values.get(name, "")).lower() in {"1", "true"}
 
 
-def word(values: Values, name: str) -> str:
+def string(values: Values, name: str) -> str:
     """A text field."""
     value = values.get(name, "")
     return value if isinstance(value, str) else ""
@@ -116,25 +116,25 @@ class Terms:
         Raises:
             FieldError: a field cannot be understood.
         """
-        kind = word(values, "orderType").upper()
+        kind = string(values, "orderType").upper()
         return cls(
-            action="SELL" if word(values, "action") == "SSHORT" else word(values, "action"),
+            action="SELL" if string(values, "action") == "SSHORT" else string(values, "action"),
             quantity=number(values, "totalQuantity") or 0.0,
             order_type=ALIASES.get(kind, kind),
             limit=number(values, "lmtPrice"),
             aux=number(values, "auxPrice"),
-            tif=word(values, "tif").upper(),
-            account=word(values, "account"),
-            order_ref=word(values, "orderRef"),
-            oca_group=word(values, "ocaGroup"),
+            tif=string(values, "tif").upper(),
+            account=string(values, "account"),
+            order_ref=string(values, "orderRef"),
+            oca_group=string(values, "ocaGroup"),
             oca_type=whole(values, "ocaType"),
             parent_id=whole(values, "parentId"),
             transmit=flag(values, "transmit"),
             outside_rth=flag(values, "outsideRth"),
             what_if=flag(values, "whatIf"),
             all_or_none=flag(values, "allOrNone"),
-            good_after=word(values, "goodAfterTime"),
-            good_till=word(values, "goodTillDate"),
+            good_after=string(values, "goodAfterTime"),
+            good_till=string(values, "goodTillDate"),
             trail_stop=number(values, "trailStopPrice"),
             trail_percent=number(values, "trailingPercent"),
             limit_offset=number(values, "lmtPriceOffset"),

@@ -181,12 +181,12 @@ class Connection(asyncio.Protocol):
         if self._paced:
             if not self._rate.limit:
                 return True
-            if self._waiting or not self._rate.room(now):
+            if self._waiting or not self._rate.fits(now):
                 self._wait(fields, now)
                 return False
             self._rate.count(now)
             return True
-        fits = self._rate.room(now)
+        fits = self._rate.fits(now)
         self._rate.count(min(self.server.polled, now))
         if not fits:
             self._warn(now)
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         if self._closing or self.dead:
             return
         now = self._loop.time()
-        while self._waiting and self._rate.room(now) and self.session and not self._closing:
+        while self._waiting and self._rate.fits(now) and self.session and not self._closing:
             self._rate.count(now)
             self.session.receive(self._waiting.popleft())
         if self._waiting and not self._closing:

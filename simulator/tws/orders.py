@@ -12,7 +12,7 @@ from simulator.trading.book import ExecutionFilter
 from simulator.trading.checks import INVALID
 from simulator.trading.combination import combine
 from simulator.trading.exercise import Instruction
-from simulator.trading.terms import FieldError, RefusedError, Terms, word
+from simulator.trading.terms import FieldError, RefusedError, Terms, string
 from simulator.trading.timing import moment
 from simulator.tws import order_messages as messages
 from simulator.tws.contracts import NO_KIND, SEC_TYPES
@@ -56,9 +56,9 @@ def place_order(session: Session, fields: Reader) -> None:
     """Place an order, or change one that is working."""
     trading = session.world.trading
     values = read(PLACE_ORDER, fields.text, session.version)
-    order_id = _order_id(word(values, "orderId"))
-    what_if = word(values, "whatIf") in {"1", "true"}
-    recorded = {name: word(values, name) for name in RECORDED}
+    order_id = _order_id(string(values, "orderId"))
+    what_if = string(values, "whatIf") in {"1", "true"}
+    recorded = {name: string(values, name) for name in RECORDED}
     _record(session, "placeOrder", order_id, whatIf=what_if, **recorded)
     if session.world.faults.active("drop-order-ack"):
         session.pipe.abort()
@@ -88,7 +88,7 @@ def _contract(session: Session, values: Values) -> Contract:
         LookupError: there is none, or several.
         RefusedError: the description lacks something, or a combination cannot be.
     """
-    kind, exchange = word(values, "secType").upper(), word(values, "exchange").upper()
+    kind, exchange = string(values, "secType").upper(), string(values, "exchange").upper()
     if not exchange:
         raise RefusedError(321, INVALID + "Missing order exchange")
     if kind and kind not in SEC_TYPES:
@@ -96,13 +96,13 @@ def _contract(session: Session, values: Values) -> Contract:
     if kind == "BAG":
         legs = values.get("comboLegs")
         return combine(
-            word(values, "symbol").upper(),
+            string(values, "symbol").upper(),
             exchange,
-            word(values, "currency").upper(),
+            string(values, "currency").upper(),
             legs if isinstance(legs, list) else [],
             partial(_numbered, session),
         )
-    described = Reader([word(values, name) for name in DESCRIPTION], session.version).contract()
+    described = Reader([string(values, name) for name in DESCRIPTION], session.version).contract()
     return session.world.trading.catalogue.resolve(described, session.world.clock.time())
 
 

@@ -32,7 +32,7 @@ class RateLimit:
         self._recent: deque[float] = deque()
         self._strikes: deque[float] = deque()
 
-    def room(self, now: float) -> bool:
+    def fits(self, now: float) -> bool:
         """Whether one more message fits into this second."""
         while self._recent and self._recent[0] <= now - SECOND:
             self._recent.popleft()
@@ -44,7 +44,7 @@ class RateLimit:
             self._recent.append(came)
 
     def wait(self, now: float) -> float:
-        """Seconds until there is room."""
+        """Seconds until one more fits."""
         return max(self._recent[0] + SECOND - now, 0.0) if self._recent else 0.0
 
     def strike(self, now: float) -> str:

@@ -14,7 +14,7 @@ from simulator.tws.wire import Layout, MalformedError, Reader, frame, unframed
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from simulator.world import World
+    from simulator.app import World
 
 LOG = logging.getLogger("simulator")
 START_API = 71

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from simulator.contracts.contract import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MAXIMUM_SERVER_VERSION = 178
 MINIMUM_SERVER_VERSION = 100
 FRAME_LIMIT = 512 * 1024
 """No real request is longer; a longer length prefix is garbage and ends the connection."""
-
-UNSET_DOUBLE = "1.7976931348623157E308"
-UNSET_INTEGER = "2147483647"
 
 
 class MalformedError(ValueError):
@@ -95,14 +92,6 @@ class Reader:
         except ValueError:
             raise MalformedError(f"{value[:40]!r} is not a whole number") from None
 
-    def optional_integer(self) -> int | None:
-        """The next field as a whole number; empty or the unset value is None."""
-        value = self.text()
-        if value in ("", UNSET_INTEGER):
-            return None
-        self.position -= 1
-        return self.integer()
-
     def decimal(self) -> float:
         """The next field as a number; empty is 0."""
         value = self.text()
@@ -128,10 +117,6 @@ class Reader:
         """Pass over fields."""
         for _ in range(count):
             self.text()
-
-    def pairs(self) -> list[tuple[str, str]]:
-        """A count and that many tag/value pairs."""
-        return [(self.text(), self.text()) for _ in range(self.count())]
 
     def count(self) -> int:
         """The size of a group; more than what is left is malformed."""
@@ -161,16 +146,11 @@ class Reader:
             trading_class=self.text(),
         )
 
-    def rest(self) -> Sequence[str]:
-        """All that is left."""
-        return self.fields[self.position :]
-
 
 class Field(NamedTuple):
     """A field of a message: present from version `since` up to, not including, `until`.
 
-    `group` makes it a repeated group (a count, then the group's fields for each mapping), and
-    `convert` gets (value, version) where the form of the value depends on the version.
+    `group` makes it a repeated group: a count, then the group's fields for each mapping.
     """
 
     name: str
@@ -178,7 +158,6 @@ class Field(NamedTuple):
     until: int = 10_000
     default: Any = None
     group: tuple[Field, ...] | None = None
-    convert: Callable[[Any, int], Any] | None = None
 
     def present(self, version: int) -> bool:
         """Whether the message has this field at that version."""
@@ -212,5 +191,5 @@ def _values(fields: tuple[Field, ...], version: int, content: Mapping[str, Any])
             for item in value or ():
                 values.extend(_values(inner, version, item))
         else:
-            values.append(each.convert(value, version) if each.convert else value)
+            values.append(value)
     return values
