@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from infrastructure.plan.model import ObservedFile
+    from infrastructure.plan.compute import ObservedFile
     from infrastructure.render.model import Release
 
 
@@ -32,7 +32,7 @@ FOLDERS = (
     "infrastructure/runtime",
 )
 
-FILES = ("bridge/halt_mark.py",)
+FILES = ("bridge/halt_mark.py", "infrastructure/release_files.py")
 
 LOADER = """
 import json, sys, zlib

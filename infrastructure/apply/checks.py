@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from infrastructure.config import Target
-    from infrastructure.plan.model import Observed
+    from infrastructure.plan.compute import Observed
 
 LEANS_ON = {"bridge": "gateway", "caddy": "bridge"}
 """What must serve for a service to do more than run."""

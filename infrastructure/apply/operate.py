@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.apply.checks import checks
 from infrastructure.apply.session import HEALTHY_WITHIN, Outcome, Session, person
 from infrastructure.errors import GangwayError
+from infrastructure.release_files import ADMIN_KEY_FILE
 from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infrastructure.plan.model import Plan
+    from infrastructure.plan.compute import Plan
     from infrastructure.render.model import Release
-
-KEY_FILE = "secrets/bridge-admin-key"
 
 
 class OperatorSession(Session):
@@ -102,7 +101,7 @@ class OperatorSession(Session):
             body=body,
             seconds=seconds,
             bridgePort=self._target.stack.bridge.port,
-            keyFile=KEY_FILE,
+            keyFile=ADMIN_KEY_FILE,
         )
         return answer["status"], answer["body"], answer["seconds"]
 
@@ -175,7 +174,7 @@ class OperatorSession(Session):
             "facts",
             op="facts",
             bridgePort=self._target.stack.bridge.port,
-            keyFile=KEY_FILE,
+            keyFile=ADMIN_KEY_FILE,
             checks=checks(self._target, ("gateway", "caddy")),
         )
 

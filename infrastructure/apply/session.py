@@ -28,14 +28,14 @@ from infrastructure.errors import (
     Interrupted,
     WaitingForPerson,
 )
-from infrastructure.plan.model import Observed, ObservedFile, ObservedService
+from infrastructure.plan.compute import Observed, ObservedFile, ObservedService
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from infrastructure.config import Target
-    from infrastructure.plan.model import Plan
+    from infrastructure.plan.compute import Plan
     from infrastructure.render.model import Release
     from infrastructure.transport import Program, Transport
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
     from infrastructure.config.host import Host
-    from infrastructure.plan.model import Observed, Plan
+    from infrastructure.plan.compute import Observed, Plan
     from infrastructure.render.model import Release
     from infrastructure.transport import Transport
     from infrastructure.transport.base import Dial
@@ -203,7 +203,7 @@ def planned(
 
         secrets = resolve(target)
         opening.go_on(target)
-        from infrastructure.plan import compute, desired
+        from infrastructure.plan.compute import compute, desired
         from infrastructure.render import release
 
         if undecided(target):

@@ -26,10 +26,11 @@ def links(target: Target) -> dict[str, str]:
 def _key_file(target: Target) -> Path:
     """Where the first key lies: in the store, or, when a command gives it, in the release."""
     from infrastructure.config import secrets
+    from infrastructure.release_files import ADMIN_KEY_FILE
 
     reference = target.stack.bridge.admin_key
     if reference.command:
-        return Path(target.base) / "current/secrets/bridge-admin-key"
+        return Path(target.base) / "current" / ADMIN_KEY_FILE
     return secrets.path_of(target, reference)
 
 

@@ -14,6 +14,7 @@ from infrastructure.config.base import Megabytes, Port, SecretRef, Section, chec
 from infrastructure.config.gateway import Gateway
 from infrastructure.config.host import Host  # noqa: TC001 - pydantic reads it
 from infrastructure.errors import Place
+from infrastructure.release_files import ADMIN_KEY
 
 if TYPE_CHECKING:
     from infrastructure.config.places import Document
@@ -71,7 +72,7 @@ class Bridge(Section):
     """Published on 127.0.0.1 of the host, for `tunnel` and `diagnose`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the bridge logs."""
-    admin_key: SecretRef = stored("bridge-admin-key")
+    admin_key: SecretRef = stored(ADMIN_KEY)
     """The first API key, of scope admin; made by `up` when it is not there yet."""
 
     @field_validator("base_image")

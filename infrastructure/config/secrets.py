@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from infrastructure.config.base import SecretRef, stored
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
+from infrastructure.release_files import ADMIN_KEY
 
 if TYPE_CHECKING:
     from infrastructure.config.models import Target
 
 USERNAME = "tws-username"
 """Where the user name is looked for when stack.yaml has none; not a secret, so it is shown."""
-GENERATED = {"bridge-admin-key": "the bridge's first key"}
+GENERATED = {ADMIN_KEY: "the bridge's first key"}
 """Names that `resolve` makes up and stores when they are not there yet."""
 _COMMAND_SECONDS = 60
 
@@ -43,7 +44,7 @@ def needed(target: Target) -> dict[str, tuple[SecretRef, Place]]:
         found["portal-password"] = (target.stack.portal.password, at)
     for place, url in enumerate(target.stack.alerts.urls):
         found[f"alert-url-{place + 1}"] = (url, target.place("alerts", "urls", place))
-    found["bridge-admin-key"] = (bridge.admin_key, target.place("bridge", "admin_key"))
+    found[ADMIN_KEY] = (bridge.admin_key, target.place("bridge", "admin_key"))
     return found
 
 
@@ -63,7 +64,7 @@ def resolve(target: Target, *, generate: bool = True) -> dict[str, bytes]:
             store(target, name, new_key())
         try:
             values[name] = read(target, reference)
-            if name == "bridge-admin-key":
+            if name == ADMIN_KEY:
                 _require_strong(values[name])
         except UsageError as error:
             problems.append(Problem(error.message, place, error.hint, error.code))
@@ -80,7 +81,7 @@ def _require_strong(key: bytes) -> None:
         return
     raise UsageError(
         "the bridge's first key can be guessed: it needs 16 characters or more, in one word",
-        hint="./deploy.py secrets set bridge-admin-key; openssl rand -base64 32 makes a good one",
+        hint=f"./deploy.py secrets set {ADMIN_KEY}; openssl rand -base64 32 makes a good one",
         code="weak-admin-key",
     )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infrastructure.apply.operate import OperatorSession
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
-    from infrastructure.plan.model import Observed, Plan
+    from infrastructure.plan.compute import Observed, Plan
 
 
 State = Literal["ok", "warn", "fail"]
@@ -110,7 +110,7 @@ def gather(current: Settings) -> Evidence:
 
 def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
     from infrastructure.cli.host import connected
-    from infrastructure.plan import compute, desired
+    from infrastructure.plan.compute import compute, desired
     from infrastructure.render import release
 
     rendered = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from infrastructure.release_files import HASH_LABEL
 from infrastructure.runtime.base import Container
 from infrastructure.runtime.commands import NUMBER_LABEL, SERVICE_LABEL
 
-HASH_LABEL = "gangway.hash"
 NEVER = "0001-01-01T00:00:00Z"
 
 

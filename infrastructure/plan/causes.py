@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.plan.model import HASH_LABEL
+from infrastructure.release_files import HASH_LABEL, RELEASE_FILE
 
 if TYPE_CHECKING:
-    from infrastructure.plan.model import Observed
+    from infrastructure.plan.compute import Observed
     from infrastructure.render.model import Release, RenderedFile, Service
 
 _SOURCES = "image/"
@@ -50,7 +50,7 @@ def loose_files(release: Release, observed: Observed) -> list[str]:
         file.path
         for file in release.files
         if not file.services
-        and file.path != "release.json"
+        and file.path != RELEASE_FILE
         and file.path in observed.files
         and observed.files[file.path].digest != file.digest
     ]

@@ -1,18 +1,138 @@
-"""Compares what should be with what is: service by service, with the cause."""
+"""What should be and what is, compared service by service: a plan, with the cause of each change.
+
+Pure: `compute(desired(target, release), observed)`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from infrastructure.plan import causes
-from infrastructure.plan.model import Change, Plan, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-    from infrastructure.plan.model import Desired, Observed, ObservedService
-    from infrastructure.render.model import Service
+    from infrastructure.config.models import Target
+    from infrastructure.render.model import Release, Service
+
+Action = Literal["create", "update", "restart", "remove", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What should be on the host.
+
+    `two_factor` is what the configuration says about a fresh login: whether a person is asked,
+    and why. It is only used when the plan really needs a fresh login.
+    """
+
+    release: Release
+    two_factor: bool
+    two_factor_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedFile:
+    """A file of the current release as it lies on the host.
+
+    `content` is None for secrets and for what is too big to be fetched for a diff.
+    """
+
+    digest: str
+    content: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedService:
+    """A container of the stack as the engine (or the sandbox's supervisor) reports it.
+
+    `state`: created, running, restarting, paused, exited, dead. `health`: starting, healthy,
+    unhealthy, none. `since` is ISO 8601 UTC. `hash` is the label's value, "" when there is none.
+    """
+
+    name: str
+    state: str
+    health: str = "none"
+    image: str = ""
+    image_id: str = ""
+    hash: str = ""
+    since: str = ""
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is on the host now. All empty: nothing was ever deployed there."""
+
+    release: str | None = None
+    files: Mapping[str, ObservedFile] = field(default_factory=dict)
+    services: Mapping[str, ObservedService] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happens to one service, and why.
+
+    `cause` is one line for a person. `diff` is a unified diff of the text files behind it; for
+    a secret only the line `secret NAME changed`.
+    """
+
+    service: str
+    action: Action
+    cause: str
+    diff: str = ""
+    fresh_login: bool = False
+
+    def as_json(self) -> dict[str, str]:
+        """The shape of the contract."""
+        return {"service": self.service, "action": self.action, "cause": self.cause}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would change, and what it costs."""
+
+    release: str
+    previous: str | None
+    changes: tuple[Change, ...]
+    two_factor_expected: bool = False
+    two_factor_reason: str = ""
+    file_changes: tuple[str, ...] = ()
+    """Changed files that no running service reads, such as the stored configuration."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether applying it would do anything."""
+        return bool(self.file_changes) or any(c.action != "unchanged" for c in self.changes)
+
+    def as_json(self) -> dict[str, object]:
+        """The shape of the contract, section 2."""
+        return {
+            "changed": self.changed,
+            "twoFactorExpected": self.two_factor_expected,
+            "twoFactorReason": self.two_factor_reason,
+            "release": self.release,
+            "changes": [change.as_json() for change in self.changes],
+        }
+
+
+def desired(target: Target, release: Release) -> Desired:
+    """What should be on the host."""
+    return Desired(release, *two_factor(target))
+
+
+def two_factor(target: Target) -> tuple[bool, str]:
+    """Whether a fresh login asks for approval, and why."""
+    gateway = target.stack.gateway
+    if target.stack.runtime == "sandbox":
+        return False, "the sandbox logs in to nothing"
+    if not gateway.two_factor.asked:
+        return False, "gateway.two_factor.asked is false: this user's logins are not asked"
+    if gateway.mode == "both":
+        return True, "the gateway logs in afresh, live and paper: approve both on IBKR Mobile"
+    return True, f"the gateway logs in afresh ({gateway.mode}): approve on IBKR Mobile"
+
 
 _STOPPED = {"exited", "dead", "created", "paused"}
 
@@ -28,7 +148,7 @@ def compute(desired: Desired, observed: Observed) -> Plan:
     ]
     login = any(change.fresh_login for change in changes)
     loose = causes.loose_files(desired.release, observed)
-    plan = Plan(
+    return Plan(
         release=desired.release.id,
         previous=observed.release,
         changes=tuple(changes),
@@ -36,10 +156,6 @@ def compute(desired: Desired, observed: Observed) -> Plan:
         two_factor_reason=_two_factor_reason(desired, login),
         file_changes=tuple(loose),
     )
-    if not plan.changed:
-        return plan
-    steps = [Step("push", "", f"release {plan.release}"), *_steps(desired, observed, changes)]
-    return dataclasses.replace(plan, steps=tuple(steps))
 
 
 def _two_factor_reason(desired: Desired, login: bool) -> str:
@@ -64,25 +180,3 @@ def _stopped(running: ObservedService) -> str:
     if running.exit_code is None:
         return f"it is {running.state}"
     return f"it is {running.state} (exit code {running.exit_code})"
-
-
-def _steps(desired: Desired, observed: Observed, changes: list[Change]) -> Iterator[Step]:
-    """Images first, so that the time without the old container is short; removals first of all."""
-    pending = [change for change in changes if change.action != "unchanged"]
-    for change in pending:
-        if change.action == "remove":
-            yield Step("remove", change.service, change.cause)
-    for change in pending:
-        if change.action in {"create", "update"}:
-            service = desired.release.service(change.service)
-            old = observed.services.get(change.service)
-            if old is None or old.image != service.image:
-                yield Step("build" if service.builds else "pull", service.name, service.image)
-    for change in pending:
-        if change.action == "restart":
-            yield Step("start", change.service, change.cause)
-        elif change.action != "remove":
-            if change.action == "update":
-                yield Step("stop", change.service, "stop-first: an account has one session")
-            yield Step("start", change.service, change.cause)
-            yield Step("wait", change.service, "until it is healthy")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infrastructure.config.schedule import calendar
+from infrastructure.release_files import ADMIN_KEY, ALERTS
 from infrastructure.render.caddy import names
-from infrastructure.render.model import CONTAINER_UID, RenderedFile
+from infrastructure.render.layout import BRIDGE_PORT, bind, compose_layout
+from infrastructure.render.model import RenderedFile, secret_file
 from infrastructure.render.templates import PROJECT
 
 if TYPE_CHECKING:
@@ -23,6 +25,11 @@ _LOCKS = {
     "ib_insync": "requirements-ib-insync.lock",
 }
 _LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+_PING = (
+    "import socket; s = socket.create_connection(('127.0.0.1', 8080), 4);"
+    " s.sendall(b'GET /ping HTTP/1.0\\r\\n\\r\\n');"
+    " raise SystemExit(b' 200 ' not in s.recv(64))"
+)
 
 
 def sources(target: Target, project: Path = PROJECT) -> list[RenderedFile]:
@@ -59,23 +66,54 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
     """What is mounted into the bridge's container, and its first key."""
     rules = json.dumps(trading_rules(target), indent=2).encode() + b"\n"
     restarts = calendar(target).text().encode()
-    contents = {"bridge-admin-key": secrets["bridge-admin-key"]}
+    contents = {ADMIN_KEY: secrets[ADMIN_KEY]}
     if target.stack.alerts.urls:
         urls = [secrets[name] for name in secrets if name.startswith("alert-url-")]
-        contents["bridge-alerts"] = b"".join(url.strip() + b"\n" for url in urls)
+        contents[ALERTS] = b"".join(url.strip() + b"\n" for url in urls)
     return [
         RenderedFile("bridge/restarts.json", restarts, 0o644, services=("bridge",)),
         RenderedFile("bridge/trading.json", rules, 0o644, services=("bridge",)),
-        *(
-            RenderedFile(f"secrets/{name}", content, 0o400, True, ("bridge",), CONTAINER_UID)
-            for name, content in contents.items()
-        ),
+        *(secret_file(name, content, "bridge") for name, content in contents.items()),
     ]
+
+
+def service(target: Target, image: str) -> dict[str, Any]:
+    """What is the bridge's own in compose.yaml."""
+    data, current = target.base / "data", target.base / "current"
+    return {
+        "image": image,
+        "build": {
+            "context": str(current / "image"),
+            "dockerfile": "bridge/Dockerfile",
+            "args": build_arguments(target),
+        },
+        "pull_policy": "never",
+        "user": "1000:1000",
+        "read_only": True,
+        "tmpfs": ["/tmp:mode=1777,size=16m"],  # noqa: S108 - in its container
+        "oom_score_adj": 200,
+        "environment": environment(target, compose_layout(target)),
+        "secrets": secret_names(target),
+        "volumes": [
+            bind(data / "bridge", "/data", read_only=False),
+            bind(data / "state", "/run/gangway"),
+            bind(current / "bridge", "/etc/gangway"),
+        ],
+        "ports": [f"127.0.0.1:{target.stack.bridge.port}:{BRIDGE_PORT}"],
+        "networks": ["tws", "web", *(["portal"] if target.stack.portal.enabled else [])],
+        "healthcheck": {
+            "test": ["CMD", "python", "-S", "-E", "-c", _PING],
+            "interval": "15s",
+            "timeout": "5s",
+            "retries": 3,
+            "start_period": "30s",
+        },
+    }
 
 
 def secret_names(target: Target) -> list[str]:
     """The files below `secrets/` that the bridge reads."""
-    return ["bridge-admin-key", *(["bridge-alerts"] if target.stack.alerts.urls else [])]
+    return [ADMIN_KEY, *([ALERTS] if target.stack.alerts.urls else [])]
 
 
 def trading_rules(target: Target) -> dict[str, object]:
@@ -96,7 +134,7 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
         "BRIDGE_TWS_PORT": str(layout.tws_port),
         "BRIDGE_CLIENT_ID": str(bridge.client_id),
         "BRIDGE_DATA_DIR": layout.bridge_data,
-        "BRIDGE_ADMIN_KEY_FILE": f"{layout.secrets}/bridge-admin-key",
+        "BRIDGE_ADMIN_KEY_FILE": f"{layout.secrets}/{ADMIN_KEY}",
         "BRIDGE_TRADING_MODE": target.stack.session,
         "BRIDGE_TRADING_FILE": f"{layout.bridge_config}/trading.json",
         "BRIDGE_RESTARTS_FILE": f"{layout.bridge_config}/restarts.json",
@@ -122,7 +160,7 @@ def _alerts(target: Target, layout: Layout) -> dict[str, str]:
     if not alerts.urls:
         return {}
     values = {
-        "BRIDGE_ALERTS_FILE": f"{layout.secrets}/bridge-alerts",
+        "BRIDGE_ALERTS_FILE": f"{layout.secrets}/{ALERTS}",
         "BRIDGE_ALERT_LOST_MINUTES": str(alerts.lost_minutes),
     }
     if alerts.events:

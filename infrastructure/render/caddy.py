@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from infrastructure.render.layout import bracketed
+from infrastructure.render.layout import CADDY_HEALTH_PORT, bind, bracketed, compose_layout
 from infrastructure.render.model import RenderedFile
 from infrastructure.render.templates import TEMPLATES, render
 
@@ -25,6 +25,48 @@ SECTIONS = (
 """First parts of the bridge's paths, and with them one short part is logged; nothing else is."""
 LONGEST_PART = 15
 """Letters of a second part: an API key has 16 at least."""
+
+
+FILES = 512
+"""Open files, where 10,000 are too many: a TLS connection takes Caddy 30 to 90 KB before anybody is
+known, and its memory has to hold as many as there can be."""
+
+
+def service(target: Target) -> dict[str, Any]:
+    """What is Caddy's own in compose.yaml."""
+    settings, layout = target.stack.caddy, compose_layout(target)
+    listen = bracketed(settings.listen)
+    probe = f"http://127.0.0.1:{CADDY_HEALTH_PORT}/healthz"
+    return {
+        "image": settings.image,
+        "user": "1000:1000",
+        "read_only": True,
+        "oom_score_adj": 300,
+        "cap_add": ["NET_BIND_SERVICE"],
+        "ulimits": {"nofile": {"soft": FILES, "hard": FILES}},
+        "environment": {
+            "GOMEMLIMIT": f"{target.stack.budget('caddy').memory * 3 // 4}MiB",
+            "XDG_DATA_HOME": "/data",
+            "XDG_CONFIG_HOME": "/config",
+        },
+        "volumes": [
+            bind(target.base / "data" / "caddy", "/data", read_only=False),
+            bind(target.base / "current" / "caddy", "/etc/caddy"),
+        ],
+        "tmpfs": ["/config:mode=1777,size=4m", "/tmp:mode=1777,size=4m"],  # noqa: S108 - inside
+        "ports": [
+            f"{listen}:{settings.http_port}:{layout.caddy_http}",
+            f"{listen}:{settings.https_port}:{layout.caddy_https}",
+        ],
+        "networks": ["web"],
+        "healthcheck": {
+            "test": ["CMD", "wget", "-q", "-O", "/dev/null", probe],
+            "interval": "15s",
+            "timeout": "5s",
+            "retries": 3,
+            "start_period": "20s",
+        },
+    }
 
 
 def files(target: Target, layout: Layout) -> list[RenderedFile]:

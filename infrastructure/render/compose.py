@@ -1,86 +1,62 @@
-"""compose.yaml, and the hash of each service over all that it reads."""
+"""compose.yaml as a mapping, and the hash of each service over all that it reads."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.observe.controller import IBG_CONTROLLER
-from infrastructure.render import bridge, gateway, portal
-from infrastructure.render.layout import (
-    API_PORTS,
-    BRIDGE_PORT,
-    CADDY_HEALTH_PORT,
-    HOOKS_FOLDER,
-    RELAY_PORTS,
-    SETTINGS_FOLDER,
-    STATE_FOLDER,
-    bracketed,
-    compose_layout,
-)
-from infrastructure.render.model import RenderedFile, Service
-from infrastructure.render.templates import TEMPLATES, render
+import yaml
+
+from infrastructure.release_files import HASH_LABEL, SECRETS
+from infrastructure.render import bridge, caddy, gateway, portal
+from infrastructure.render.model import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from infrastructure.config.models import Target
+    from infrastructure.render.model import RenderedFile
 
-FILE = "compose.yaml"
-"""Its name in the release."""
-_PING = (
-    "import socket; s = socket.create_connection(('127.0.0.1', 8080), 4);"
-    " s.sendall(b'GET /ping HTTP/1.0\\r\\n\\r\\n');"
-    " raise SystemExit(b' 200 ' not in s.recv(64))"
-)
-IBG_CONTROLLER_STOPS = 90
-"""Seconds that ibg-controller wants for a clean log-off through the window."""
-FILES = {"caddy": 512}
-"""Open files where 10,000 are too many: a TLS connection takes Caddy 30 to 90 KB before anybody is
-known, and its memory has to hold as many as there can be."""
-PROCESSES = {"gateway": 2048, "bridge": 256, "caddy": 256, "portal": 2048}
-"""Processes and threads: Java and a browser have hundreds, the others some tens."""
+_HEAD = "# Written by gangway from stack.yaml. Changes made here are gone with the next deploy.\n"
+_SafeDumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def compose(target: Target, user: str, bridge_image: str, hashes: Mapping[str, str]) -> str:
-    """The text of compose.yaml; `hashes` by service go into the labels."""
-    return render(
-        TEMPLATES / "compose.yaml.j2",
-        project=target.project,
-        stack=target.name,
-        current=str(target.base / "current"),
-        data=str(target.base / "data"),
-        gateway=_gateway(target, user, hashes),
-        bridge=_bridge(target, bridge_image, hashes),
-        caddy=_caddy(target, hashes),
-        portal=_portal(target, hashes) if target.stack.portal.enabled else None,
-        secrets={name: f"secrets/{name}" for name in secret_files(target)},
-    )
+class _Dumper(_SafeDumper):  # type: ignore[misc, valid-type]
+    """Quotes every text that does not begin as a word: readers differ in what they call a number.
+
+    `1e5` and `0o14` are texts for PyYAML and numbers for Compose.
+    """
 
 
-def secret_files(target: Target) -> tuple[str, ...]:
-    """The files below `secrets/` of a release."""
-    names = (*gateway.password_names(target), *bridge.secret_names(target))
-    return (*names, *portal.SECRETS) if target.stack.portal.enabled else names
+def _scalar(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = None if re.match("[A-Za-z/].", value) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _scalar)
 
 
 def services(
     target: Target, user: str, bridge_image: str, files: Iterable[RenderedFile]
 ) -> tuple[tuple[Service, ...], str]:
-    """The services with their hashes, and compose.yaml with those in its labels."""
-    import yaml
-
+    """The services with their hashes, and the text of compose.yaml with those in its labels."""
     files = list(files)
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = compose(target, user, bridge_image, {})
-    bare: dict[str, Any] = yaml.load(text, Loader=loader)["services"]  # noqa: S506 - a safe one
-    hashes = {name: content_hash(name, definition, files) for name, definition in bare.items()}
-    found = tuple(
-        Service(name, bare[name]["image"], hashes[name], name == "gateway", "build" in bare[name])
-        for name in bare
-    )
-    return found, compose(target, user, bridge_image, hashes)
+    document = interpolated(_document(target, user, bridge_image))
+    found = []
+    for name, definition in document["services"].items():
+        known = content_hash(name, definition, files)
+        definition["labels"][HASH_LABEL] = known
+        image, builds = definition["image"], "build" in definition
+        found.append(Service(name, image, known, name == "gateway", builds))
+    return tuple(found), text(document)
+
+
+def text(document: dict[str, Any]) -> str:
+    """The file's text."""
+    dumped = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return _HEAD + str(dumped)
 
 
 def content_hash(name: str, definition: Any, files: Iterable[RenderedFile]) -> str:
@@ -92,86 +68,51 @@ def content_hash(name: str, definition: Any, files: Iterable[RenderedFile]) -> s
     return digest.hexdigest()[:32]
 
 
-def _common(target: Target, name: str, hashes: Mapping[str, str]) -> dict[str, Any]:
+def _document(target: Target, user: str, bridge_image: str) -> dict[str, Any]:
+    own = {
+        "gateway": gateway.service(target, user),
+        "bridge": bridge.service(target, bridge_image),
+        "caddy": caddy.service(target),
+    }
+    if target.stack.portal.enabled:
+        own["portal"] = portal.service(target)
+    secrets = [name for service in own.values() for name in service.get("secrets", ())]
+    networks = [name for service in own.values() for name in service["networks"]]
+    return {
+        "name": target.project,
+        "services": {name: {**_common(target, name), **service} for name, service in own.items()},
+        "networks": {name: {} for name in networks},
+        "secrets": {
+            name: {"file": str(target.base / "current" / SECRETS / name)} for name in secrets
+        },
+    }
+
+
+def _common(target: Target, name: str) -> dict[str, Any]:
     memory, with_swap = target.stack.budget(name)
     return {
-        "name": name,
-        "hash": hashes.get(name, ""),
-        "memory": memory,
-        "with_swap": with_swap,
-        "stop_grace": "15s",
-        "files": FILES.get(name, 10_000),
-        "processes": PROCESSES[name],
+        "hostname": name,
+        "labels": {"gangway.stack": target.name, "gangway.service": name, HASH_LABEL: ""},
         "restart": "unless-stopped",
-    }
-
-
-def _gateway(target: Target, user: str, hashes: Mapping[str, str]) -> dict[str, Any]:
-    settings = target.stack.gateway
-    ports = [str(API_PORTS[mode]) for mode in target.stack.sessions]
-    published = []
-    stop_grace = settings.stop_grace
-    if settings.controller == IBG_CONTROLLER:
-        stop_grace = max(stop_grace, IBG_CONTROLLER_STOPS)
-    if settings.publish_api:
-        published = [f"{settings.publish_api}:{RELAY_PORTS[target.stack.session]}"]
-    return {
-        **_common(target, "gateway", hashes),
-        "image": settings.image,
-        "environment": gateway.environment(target, user),
-        "secrets": gateway.password_names(target),
-        "settings": SETTINGS_FOLDER,
-        "hooks": HOOKS_FOLDER,
-        "state": STATE_FOLDER,
-        "ports": published,
-        "stop_grace": f"{stop_grace}s",
-        "healthcheck": ["CMD", "bash", f"{HOOKS_FOLDER}/healthcheck.sh", *ports],
-        "health_timeout": f"{12 * len(ports)}s",
-        "start_period": f"{settings.login_dialog_timeout + 180}s",
-    }
-
-
-def _bridge(target: Target, image: str, hashes: Mapping[str, str]) -> dict[str, Any]:
-    settings = target.stack.bridge
-    return {
-        **_common(target, "bridge", hashes),
-        "image": image,
-        "build_arguments": bridge.build_arguments(target),
-        "environment": bridge.environment(target, compose_layout(target)),
-        "secrets": bridge.secret_names(target),
-        "ports": [f"127.0.0.1:{settings.port}:{BRIDGE_PORT}"],
-        "networks": ["tws", "web", *(["portal"] if target.stack.portal.enabled else [])],
-        "healthcheck": ["CMD", "python", "-S", "-E", "-c", _PING],
-    }
-
-
-def _caddy(target: Target, hashes: Mapping[str, str]) -> dict[str, Any]:
-    settings, layout = target.stack.caddy, compose_layout(target)
-    memory, _ = target.stack.budget("caddy")
-    probe = f"http://127.0.0.1:{CADDY_HEALTH_PORT}/healthz"
-    return {
-        **_common(target, "caddy", hashes),
-        "image": settings.image,
-        "environment": {
-            "GOMEMLIMIT": f"{memory * 3 // 4}MiB",
-            "XDG_DATA_HOME": "/data",
-            "XDG_CONFIG_HOME": "/config",
+        "init": True,
+        "stop_grace_period": "15s",
+        "mem_limit": f"{memory}m",
+        "memswap_limit": f"{with_swap}m",
+        "ulimits": {"nofile": {"soft": 10_000, "hard": 10_000}},
+        "pids_limit": 256,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "logging": {
+            "driver": "json-file",
+            "options": {"max-size": "10m", "max-file": "3"},
         },
-        "ports": [
-            f"{bracketed(settings.listen)}:{settings.http_port}:{layout.caddy_http}",
-            f"{bracketed(settings.listen)}:{settings.https_port}:{layout.caddy_https}",
-        ],
-        "healthcheck": ["CMD", "wget", "-q", "-O", "/dev/null", probe],
     }
 
 
-def _portal(target: Target, hashes: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        **_common(target, "portal", hashes),
-        "image": target.stack.portal.image,
-        "environment": portal.environment(target),
-        "secrets": portal.SECRETS,
-        "healthcheck": portal.HEALTHCHECK,
-        # A login that failed too often must not be tried again by the engine: it locks the user.
-        "restart": "no",
-    }
+def interpolated(value: Any) -> Any:
+    """A copy with every `$` doubled: Compose would look for variables in its texts."""
+    if isinstance(value, dict):
+        return {key: interpolated(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [interpolated(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value

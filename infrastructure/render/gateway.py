@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge.login.lines import shell_table
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
 from infrastructure.observe.controller import IBG_CONTROLLER
-from infrastructure.render.layout import COMMAND_PORTS, SETTINGS_PATH
-from infrastructure.render.model import CONTAINER_UID, RenderedFile
+from infrastructure.release_files import STATE_FOLDER
+from infrastructure.render.layout import (
+    API_PORTS,
+    COMMAND_PORTS,
+    HOOKS_FOLDER,
+    JAVA_PROCESSES,
+    MOUNTED_SECRETS,
+    RELAY_PORTS,
+    SETTINGS_FOLDER,
+    SETTINGS_PATH,
+    bind,
+)
+from infrastructure.render.model import RenderedFile, secret_file
 from infrastructure.render.passwords import ibc_password, java_property
 from infrastructure.render.templates import PROJECT, TEMPLATES, render
 
@@ -24,6 +35,8 @@ PASSWORD = "tws-password"  # noqa: S105 - a name
 PAPER_PASSWORD = "tws-password-paper"  # noqa: S105 - a name
 _COLLECTORS = {"serial": "Serial", "g1": "G1", "parallel": "Parallel"}
 _SERVICE = ("gateway",)
+IBG_CONTROLLER_STOPS = 90
+"""Seconds that ibg-controller wants for a clean log-off through the window."""
 
 
 def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
@@ -43,10 +56,39 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
         rendered.append(RenderedFile(f"gateway/{path}", content, 0o755, services=_SERVICE))
     for name in password_names(target):
         content = ibc_password(secrets[name], name)
-        rendered.append(
-            RenderedFile(f"secrets/{name}", content, 0o400, True, _SERVICE, CONTAINER_UID)
-        )
+        rendered.append(secret_file(name, content, "gateway"))
     return rendered
+
+
+def service(target: Target, user: str) -> dict[str, Any]:
+    """What is the gateway's own in compose.yaml."""
+    settings, stack = target.stack.gateway, target.stack
+    ports = [str(API_PORTS[session]) for session in stack.sessions]
+    stops = IBG_CONTROLLER_STOPS if settings.controller == IBG_CONTROLLER else 0
+    data = target.base / "data"
+    own: dict[str, Any] = {
+        "image": settings.image,
+        "stop_grace_period": f"{max(settings.stop_grace, stops)}s",
+        "pids_limit": JAVA_PROCESSES,
+        "environment": environment(target, user),
+        "secrets": password_names(target),
+        "volumes": [
+            bind(data / "gateway", SETTINGS_FOLDER, read_only=False),
+            bind(data / "state", STATE_FOLDER, read_only=False),
+            bind(target.base / "current" / "gateway", HOOKS_FOLDER),
+        ],
+        "networks": ["tws"],
+        "healthcheck": {
+            "test": ["CMD", "bash", f"{HOOKS_FOLDER}/healthcheck.sh", *ports],
+            "interval": "15s",
+            "timeout": f"{12 * len(ports)}s",
+            "retries": 3,
+            "start_period": f"{settings.login_dialog_timeout + 180}s",
+        },
+    }
+    if settings.publish_api:
+        own["ports"] = [f"{settings.publish_api}:{RELAY_PORTS[stack.session]}"]
+    return own
 
 
 def password_names(target: Target) -> tuple[str, ...]:
@@ -99,7 +141,7 @@ def environment(target: Target, user: str) -> dict[str, str]:
     values: dict[str, str | None] = {
         "TRADING_MODE": gateway.mode,
         "TWS_USERID": user,
-        "TWS_PASSWORD_FILE": f"/run/secrets/{PASSWORD}",
+        "TWS_PASSWORD_FILE": f"{MOUNTED_SECRETS}/{PASSWORD}",
         "TWS_SETTINGS_PATH": SETTINGS_PATH,
         "START_SCRIPTS": "gangway/start",
         "TIME_ZONE": gateway.time_zone,
@@ -121,7 +163,7 @@ def environment(target: Target, user: str) -> dict[str, str]:
     }
     if gateway.mode == "both":
         values["TWS_USERID_PAPER"] = gateway.paper_username
-        values["TWS_PASSWORD_PAPER_FILE"] = f"/run/secrets/{PAPER_PASSWORD}"
+        values["TWS_PASSWORD_PAPER_FILE"] = f"{MOUNTED_SECRETS}/{PAPER_PASSWORD}"
     if gateway.controller == IBG_CONTROLLER:
         values |= _ibg_controller(target, logoff)
     return {name: value for name, value in values.items() if value is not None} | dict(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from infrastructure.release_files import SECRETS
+
 if TYPE_CHECKING:
     from infrastructure.config.models import Target
 
@@ -16,8 +18,6 @@ SETTINGS_FOLDER = f"{HOME}/settings"
 """The volume of the gateway's settings: beside the program's folder, never over it."""
 SETTINGS_PATH = f"{SETTINGS_FOLDER}/tws"
 """TWS_SETTINGS_PATH; with `both` the image appends `_live` and `_paper`."""
-STATE_FOLDER = f"{HOME}/state"
-"""Where the gateway's start hook keeps the login's state for the bridge."""
 HOOKS_FOLDER = f"{HOME}/gangway"
 """Where the release's `gateway/` is mounted; START_SCRIPTS is relative to the home folder."""
 API_PORTS = {"live": 4001, "paper": 4002}
@@ -28,6 +28,10 @@ COMMAND_PORTS = {"live": 14003, "paper": 14004}
 """IBC's command server on 127.0.0.1 inside the container; `1` before the relay's port, so that
 two machines in one container (`both`) do not collide."""
 BRIDGE_PORT = 8080
+MOUNTED_SECRETS = "/run/secrets"
+"""Where Compose mounts a service's secrets in its container."""
+JAVA_PROCESSES = 2048
+"""Processes and threads of what runs Java or a browser: hundreds; the others have some tens."""
 CADDY_HEALTH_PORT = 8081
 
 
@@ -62,6 +66,12 @@ def bracketed(name: str) -> str:
     return f"[{name}]" if ":" in name else name
 
 
+def bind(source: object, target: str, *, read_only: bool = True) -> dict[str, object]:
+    """A folder of the host as Compose mounts it."""
+    mount: dict[str, object] = {"type": "bind", "source": str(source), "target": target}
+    return {**mount, "read_only": True} if read_only else mount
+
+
 def compose_layout(target: Target) -> Layout:
     """Addresses inside the private networks of the Compose project."""
     stack = target.stack
@@ -70,7 +80,7 @@ def compose_layout(target: Target) -> Layout:
         bridge_listen=f"0.0.0.0:{BRIDGE_PORT}",
         bridge_data="/data",
         bridge_config="/etc/gangway",
-        secrets="/run/secrets",
+        secrets=MOUNTED_SECRETS,
         tws_host="gateway",
         tws_port=RELAY_PORTS[stack.session],
         upstream=f"bridge:{BRIDGE_PORT}",
@@ -93,7 +103,7 @@ def sandbox_layout(target: Target) -> Layout:
         bridge_listen=f"127.0.0.1:{bridge.port}",
         bridge_data=str(target.base / "data" / "bridge"),
         bridge_config=str(current / "bridge"),
-        secrets=str(current / "secrets"),
+        secrets=str(current / SECRETS),
         tws_host="127.0.0.1",
         tws_port=simulated.tws_port,
         upstream=f"127.0.0.1:{bridge.port}",

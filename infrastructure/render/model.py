@@ -6,6 +6,8 @@ import functools
 import hashlib
 from dataclasses import dataclass, field
 
+from infrastructure.release_files import COMPOSE_FILE, SECRETS
+
 CONTAINER_UID = 1000
 """The user that the gateway's image and the bridge's image run as."""
 
@@ -45,6 +47,12 @@ def _slow_digest(path: str, content: bytes) -> str:
     return hashlib.scrypt(content, salt=salt, n=2**14, r=8, p=1, dklen=32).hex()
 
 
+def secret_file(name: str, content: bytes, service: str) -> RenderedFile:
+    """A secret that one service reads."""
+    path = f"{SECRETS}/{name}"
+    return RenderedFile(path, content, 0o400, True, (service,), CONTAINER_UID)
+
+
 @dataclass(frozen=True, slots=True)
 class DataFolder:
     """A folder below `data/` that is kept across releases, with the owner its service needs.
@@ -82,7 +90,7 @@ class Release:
     files: tuple[RenderedFile, ...]
     services: tuple[Service, ...]
     folders: tuple[DataFolder, ...]
-    definition: str = "compose.yaml"
+    definition: str = COMPOSE_FILE
     """The file whose `services` say how each is run."""
 
     def file(self, path: str) -> RenderedFile:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from infrastructure.plan.model import RELEASE_FILE
+from infrastructure.release_files import COMPOSE_FILE, RELEASE_FILE, SANDBOX_FILE
 from infrastructure.render import bridge, caddy, compose, gateway, portal, sandbox
 from infrastructure.render.layout import layout
 from infrastructure.render.model import DataFolder, Release, RenderedFile
@@ -39,11 +39,11 @@ def release(target: Target, secrets: Mapping[str, bytes]) -> Release:
         # Its processes run as whoever deploys.
         files = [dataclasses.replace(file, uid=None) for file in files]
         services, text = sandbox.services(target, image, files)
-        definition, folders = sandbox.FILE, OWN_FOLDERS
+        definition, folders = SANDBOX_FILE, OWN_FOLDERS
     else:
         user = gateway.username(target, secrets)
         services, text = compose.services(target, user, image, files)
-        definition, folders = compose.FILE, FOLDERS
+        definition, folders = COMPOSE_FILE, FOLDERS
     files.append(RenderedFile(definition, text.encode(), 0o644))
     files.sort(key=lambda file: file.path)
     identity = _identity(files)

@@ -1,6 +1,10 @@
 """The sandbox's services: the same files as on a host, run as plain processes of this machine.
 
 The simulated gateway stands where the image would; bridge and Caddy are the real ones.
+
+sandbox.json is `{services: {name: {image, command, environment, folder, probe, ...}}}`. `{image}`
+in a value stands for the folder of the service's unpacked sources, `{python}` and `{caddy}` for
+the programs of the environment that runs it.
 """
 
 from __future__ import annotations
@@ -22,11 +26,6 @@ if TYPE_CHECKING:
     from infrastructure.config.models import Target
 
 ACCOUNT = "simulated-account.json"
-FILE = "sandbox.json"
-"""Its name in the release: `{services: {name: {image, command, environment, folder, probe, ...}}}`.
-
-`{image}` in a value stands for the folder of the service's unpacked sources, `{python}` and
-`{caddy}` for the programs of the environment that runs it."""
 
 
 def services(

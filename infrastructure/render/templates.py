@@ -16,12 +16,12 @@ TEMPLATES = PROJECT / "templates"
 
 
 def quote(value: Any) -> str:
-    """A value for compose.yaml: JSON, which YAML reads, with `$` doubled against interpolation.
+    """A value for stack.yaml: JSON, which YAML reads.
 
     Not plain ASCII, as YAML does not join JSON's surrogate pairs; but what YAML takes for a line
     break or does not allow as it is, is escaped.
     """
-    text = json.dumps(value, ensure_ascii=False).replace("$", "$$")
+    text = json.dumps(value, ensure_ascii=False)
     return re.sub(
         "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]", lambda m: f"\\u{ord(m[0]):04x}", text
     )

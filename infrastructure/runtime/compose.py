@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.observe.build_log import BuildLog
 from infrastructure.observe.containers import parse_inspect, parse_top
 from infrastructure.observe.controller import controller_of
+from infrastructure.release_files import COMPOSE_FILE, STATE_FOLDER
 from infrastructure.runtime import commands, engine_api, inside
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.streamed import Streamed
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
 BUILD_TAIL = 25
-STATE_FOLDER = "/home/ibgateway/state"
-"""In the gateway's container; on the host it is data/state."""
 MOST_FACTS = 262_144
 CONTAINERD_STORE = "io.containerd.snapshotter"
 QUICK, SLOW, VERY_SLOW = 30.0, 180.0, 1800.0
@@ -155,7 +154,7 @@ class ComposeRuntime:
 
     def _build(self, folder: Path, name: str, tell: Tell, *, fresh: bool) -> None:
         """Builds from the release itself: `current` still points to the one that serves."""
-        text = (folder / "compose.yaml").read_text(encoding="utf-8")
+        text = (folder / COMPOSE_FILE).read_text(encoding="utf-8")
         text = text.replace(f"{self._base}/current/", f"{folder}/")
         command = commands.compose(self._project, "-", str(folder), "build")
         command += ["--no-cache", name] if fresh else [name]
@@ -187,7 +186,7 @@ class ComposeRuntime:
         """A new container of each service, beside the old one."""
         before = self.containers()
         counts = {name: sum(c.service == name for c in before) for name in services}
-        file = self._base / "releases" / release / "compose.yaml"
+        file = self._base / "releases" / release / COMPOSE_FILE
         arguments = commands.create_beside(counts)
         self._run(self._compose(file, self._base / "current", *arguments))
         known = {container.id for container in before}
@@ -214,7 +213,7 @@ class ComposeRuntime:
 
     def down(self) -> None:
         """Removes containers and networks."""
-        file = self._base / "current" / "compose.yaml"
+        file = self._base / "current" / COMPOSE_FILE
         if file.exists():
             self._run(self._compose(file, file.parent, "down", "--remove-orphans"), 400)
         self.remove(self.containers())
@@ -343,7 +342,7 @@ class ComposeRuntime:
         self, service: str, arguments: Sequence[str], text: str, seconds: float
     ) -> tuple[bool, str]:
         """One more container of the service for one command."""
-        file = self._base / "current" / "compose.yaml"
+        file = self._base / "current" / COMPOSE_FILE
         command = self._compose(file, file.parent, *commands.run_aside(service, arguments))
         done = self._try(command, seconds, text)
         return done.returncode == 0, (done.stdout + done.stderr).strip()

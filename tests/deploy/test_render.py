@@ -17,8 +17,8 @@ from bridge.environment import _VARIABLES
 from bridge.orders.rules import TradingRules
 from infrastructure.config.models import Trading
 from infrastructure.config.schedule import calendar
-from infrastructure.plan import RELEASE_FILE
-from infrastructure.render import release
+from infrastructure.release_files import RELEASE_FILE
+from infrastructure.render import compose, release
 from infrastructure.render.templates import quote, word
 from tests.deploy.conftest import SECRET_VALUES, rendered
 
@@ -208,7 +208,7 @@ def test_mounts_go_through_current_so_that_a_release_alone_restarts_nothing(
 def test_a_dollar_is_not_interpolated(make: Callable[..., Target]) -> None:
     target = make(gateway={"environment": {"MY_OWN": "costs $5 ${HOME}"}})
     text = rendered(target).file("compose.yaml").content.decode()
-    assert '"costs $$5 $${HOME}"' in text
+    assert "MY_OWN: costs $$5 $${HOME}" in text
 
 
 def test_the_gateway_listing_of_digests_shows_no_guessable_secret(
@@ -285,7 +285,20 @@ def test_a_word_of_the_caddyfile_cannot_break_out(value: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30))
 def test_quoting_survives_yaml(value: str) -> None:
-    assert yaml.safe_load(f"a: [{quote(value)}]")["a"] == [value.replace("$", "$$")]
+    assert yaml.safe_load(f"a: [{quote(value)}]")["a"] == [value]
+
+
+@pytest.mark.parametrize("value", ["1e5", "0o14", "09:00", "y", "12_000", ".inf", "=", "no", ""])
+def test_a_text_is_no_number_for_any_reader_of_compose_yaml(value: str) -> None:
+    written = compose.text({"a": value}).splitlines()[1]
+    assert written in {f'a: "{value}"', f"a: '{value}'"}
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=30))
+def test_a_value_of_compose_yaml_survives_it(value: str) -> None:
+    text = compose.text({"services": {"gateway": {"environment": {"A": value}}}})
+    assert yaml.safe_load(text)["services"]["gateway"]["environment"]["A"] == value
+    assert compose.interpolated({"a": [value]}) == {"a": [value.replace("$", "$$")]}
 
 
 def test_files_are_values_and_names_are_unique(target: Target) -> None:

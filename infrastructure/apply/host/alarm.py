@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.apply.host.health_gate import reach
 from infrastructure.health import probes
 from infrastructure.observe.containers import serving
+from infrastructure.release_files import ADMIN_KEY_FILE, ALERTS_FILE
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Runtime
 
-ADDRESSES, KEY = "secrets/bridge-alerts", "secrets/bridge-admin-key"
 """In a release; without the first nobody is to be told."""
 OK = 200
 ASIDE_SECONDS = 60.0
@@ -48,7 +48,7 @@ class Alarm:
 
     @property
     def _wanted(self) -> bool:
-        return (self._current / ADDRESSES).exists()
+        return (self._current / ALERTS_FILE).exists()
 
     def failed(self, what: str, by: str, failure: HostFailure, then: str) -> None:
         """An operation failed; `then` says what is so now."""
@@ -83,7 +83,7 @@ class Alarm:
         """The status; 0 when no bridge answers."""
         try:
             container = serving(self._runtime.containers()).get("bridge")
-            key = (self._current / KEY).read_text().strip()
+            key = (self._current / ADMIN_KEY_FILE).read_text().strip()
         except (HostFailure, OSError):
             return 0
         if container is None or not container.running:

@@ -23,14 +23,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.release_files import ADMIN_KEY_FILE, RELEASE_FILE
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
     import tarfile
     from collections.abc import Collection, Iterator
 
-MANIFEST = "release.json"
-KEY_FILE = "secrets/bridge-admin-key"
 """In every release: the bridge's first key."""
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""
@@ -81,7 +80,7 @@ class Store:
     def bridge_key(self) -> str:
         """The first key of the bridge that serves now; empty when there is none to be read."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            return (self.base / "current" / KEY_FILE).read_text().strip()
+            return (self.base / "current" / ADMIN_KEY_FILE).read_text().strip()
         return ""
 
     # --- releases -----------------------------------------------------------------------------
@@ -98,12 +97,12 @@ class Store:
 
     def has(self, name: str) -> bool:
         """Whether this release lies here, whole."""
-        return (self.release(name) / MANIFEST).is_file()
+        return (self.release(name) / RELEASE_FILE).is_file()
 
     def manifest(self, name: str | None) -> dict[str, Any]:
         """`{"id", "files": {path: sha256}, "services": {name: hash}}`; empty when not there."""
         try:
-            text = (self.release(name or "-") / MANIFEST).read_text(encoding="utf-8")
+            text = (self.release(name or "-") / RELEASE_FILE).read_text(encoding="utf-8")
             found: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return {}

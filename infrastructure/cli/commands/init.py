@@ -146,7 +146,7 @@ def _about_restarts(path: Path, name: str) -> Iterator[str]:
 
     from infrastructure.config.loading import load
     from infrastructure.config.schedule import calendar
-    from infrastructure.plan.desired import two_factor
+    from infrastructure.plan.compute import two_factor
 
     target = load(path, name)
     planned = calendar(target)

@@ -9,7 +9,7 @@ import typer
 from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
-    from infrastructure.plan import Plan
+    from infrastructure.plan.compute import Plan
 
 
 def plan(

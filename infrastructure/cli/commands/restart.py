@@ -36,7 +36,7 @@ def restart(
     """
     from infrastructure.cli.host import connected
     from infrastructure.errors import UsageError
-    from infrastructure.plan.desired import two_factor
+    from infrastructure.plan.compute import two_factor
 
     current = settings(context)
     target = current.target()

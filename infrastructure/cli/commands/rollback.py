@@ -62,7 +62,7 @@ def rollback(
 
 def _document(target: Target, found: dict[str, Any]) -> dict[str, Any]:
     """The shape of `up --json`."""
-    from infrastructure.plan.desired import two_factor
+    from infrastructure.plan.compute import two_factor
 
     changes: dict[str, str] = found["changes"]
     expected, _ = two_factor(target)

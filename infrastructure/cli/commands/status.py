@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from infrastructure.apply.operate import OperatorSession
     from infrastructure.config import Target
-    from infrastructure.plan.model import Observed
+    from infrastructure.plan.compute import Observed
 
 LOGGED_IN = "logged-in"
 _KINDS = {

@@ -11,7 +11,7 @@ from infrastructure.cli.options import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.cli.host import Planned
-    from infrastructure.plan.model import Plan
+    from infrastructure.plan.compute import Plan
 
 
 BRIDGE = "bridge"

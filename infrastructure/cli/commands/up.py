@@ -13,7 +13,7 @@ from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
 if TYPE_CHECKING:
     from infrastructure.apply.session import Outcome
     from infrastructure.cli.host import Planned
-    from infrastructure.plan.model import Plan
+    from infrastructure.plan.compute import Plan
 
 
 def up(
@@ -93,7 +93,6 @@ def narrowed(plan: Plan, only: str | None) -> Plan:
     return dataclasses.replace(
         plan,
         changes=kept,
-        steps=tuple(step for step in plan.steps if step.service in ("", only)),
         two_factor_expected=plan.two_factor_expected and login,
     )
 

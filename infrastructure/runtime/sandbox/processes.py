@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.release_files import SANDBOX_FILE
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Definition:
     @classmethod
     def load(cls, release: Path, service: str, images: Path) -> Definition:
         """A service's definition in a release's folder."""
-        found = json.loads((release / "sandbox.json").read_text())["services"][service]
+        found = json.loads((release / SANDBOX_FILE).read_text())["services"][service]
         programs = Path(sys.executable).parent
         known = {
             "{python}": sys.executable,

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.release_files import RELEASE_FILE
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.sandbox.processes import Definition, image_folder, probe
 from infrastructure.runtime.sandbox.supervisor import Supervisor
@@ -87,7 +88,7 @@ class SandboxRuntime:
     def create(self, release: str, services: Sequence[str]) -> list[Container]:
         """A new process of each service, beside the old one, not started."""
         folder = self._base / "releases" / release
-        hashes = json.loads((folder / "release.json").read_text())["services"]
+        hashes = json.loads((folder / RELEASE_FILE).read_text())["services"]
         numbers = dict.fromkeys(services, 0)
         for note in self._notes():
             if note["service"] in numbers:

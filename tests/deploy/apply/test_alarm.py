@@ -12,8 +12,9 @@ import pytest
 
 from bridge.login.model import replay
 from infrastructure.apply.host import alarm as alarm_module
-from infrastructure.apply.host.alarm import ADDRESSES, KEY, Alarm
+from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.store import Store
+from infrastructure.release_files import ADMIN_KEY_FILE, ALERTS_FILE
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 
@@ -65,8 +66,8 @@ def store(tmp_path: Path) -> Store:
     found.lock("me")
     secrets = found.release("old") / "secrets"
     secrets.mkdir(parents=True)
-    (found.release("old") / ADDRESSES).write_text("json://localhost\n")
-    (found.release("old") / KEY).write_text("the-key\n")
+    (found.release("old") / ALERTS_FILE).write_text("json://localhost\n")
+    (found.release("old") / ADMIN_KEY_FILE).write_text("the-key\n")
     found.switch("old")
     return found
 
@@ -115,7 +116,7 @@ def test_that_nobody_could_be_told_is_said_and_is_no_failure(store: Store) -> No
 
 
 def test_without_addresses_nobody_is_asked(store: Store, bridge: Bridge) -> None:
-    (store.release("old") / ADDRESSES).unlink()
+    (store.release("old") / ALERTS_FILE).unlink()
     runtime = running("exited")
     one = alarm(store, runtime, bridge.server_port)
     one.failed("`up`", "me", FAILURE, "")

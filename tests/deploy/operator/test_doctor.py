@@ -10,7 +10,7 @@ from infrastructure.cli.commands.doctor import run
 from infrastructure.doctor.bundle import Redactor
 from infrastructure.doctor.evidence import Evidence
 from infrastructure.errors import HostUnreachable
-from infrastructure.plan.model import Observed
+from infrastructure.plan.compute import Observed
 
 GOOD: dict[str, Any] = {
     "host": {

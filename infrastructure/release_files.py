@@ -1,0 +1,17 @@
+"""What lies where in a release and in its containers. It travels: standard library, Python 3.9."""
+
+COMPOSE_FILE, SANDBOX_FILE = "compose.yaml", "sandbox.json"
+"""The services' definitions, by the runtime that carries the stack."""
+RELEASE_FILE = "release.json"
+"""In every release: `{"id", "files": {path: digest}, "services": {name: hash}}`; no contents."""
+HASH_LABEL = "gangway.hash"
+"""The container label that holds `Service.hash`: Compose does not see changed bind mounts."""
+
+SECRETS = "secrets"
+"""The folder of secrets in a release."""
+ADMIN_KEY, ALERTS = "bridge-admin-key", "bridge-alerts"
+"""The bridge's first API key, and the addresses that alerts go to, one a line."""
+ADMIN_KEY_FILE, ALERTS_FILE = f"{SECRETS}/{ADMIN_KEY}", f"{SECRETS}/{ALERTS}"
+
+STATE_FOLDER = "/home/ibgateway/state"
+"""Where the gateway's start hook keeps the login's state; on the host it is `data/state`."""
