@@ -290,8 +290,8 @@ def test_quoting_survives_yaml(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["1e5", "0o14", "09:00", "y", "12_000", ".inf", "=", "no", ""])
 def test_a_text_is_no_number_for_any_reader_of_compose_yaml(value: str) -> None:
-    written = compose.text({"a": value}).splitlines()[1]
-    assert written in {f'a: "{value}"', f"a: '{value}'"}
+    written = compose.text({"key": value}).splitlines()[1]
+    assert written in {f'key: "{value}"', f"key: '{value}'"}
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=30))
