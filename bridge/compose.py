@@ -41,7 +41,7 @@ def route_tables() -> tuple[RouteTable, ...]:
         connection,
         health,
         journal,
-        key_routes,
+        keys,
         market,
         orders,
         page,
@@ -61,6 +61,6 @@ def route_tables() -> tuple[RouteTable, ...]:
         orders.routes,
         journal.routes,
         stream.routes,
-        key_routes.routes,
+        keys.routes,
         page.routes,
     )

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from bridge.api.key_file import KeyFileError, read_key
+from bridge.callers import KeyFileError, read_key
 from bridge.logs import LEVELS
 from bridge.restart_calendar import RestartCalendar
 

@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 
 from bridge import running_bridge
-from bridge.api.key_routes import NewKey, checked_bounds, end_of
-from bridge.api.keys import KeyRing
-from bridge.api.scopes import Scope
+from bridge.api.auth import KeyRing
+from bridge.api.keys import NewKey, checked_bounds, end_of
 from bridge.auditing import Auditor, Caller
+from bridge.callers import Scope
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError

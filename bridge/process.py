@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from bridge import compose
 from bridge.api.app import create_app
-from bridge.api.keys import KeyRing
+from bridge.api.auth import KeyRing
 from bridge.auditing import Auditor
 from bridge.clock import SystemClock, TimerClock
 from bridge.environment import Environment

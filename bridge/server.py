@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import structlog
 import uvicorn
 
-from bridge.api.client_address import ClientAddress
 from bridge.api.connections import Connections
+from bridge.api.middleware import ClientAddress
 from bridge.environment import Environment
 from bridge.process import Bridge
 

@@ -9,8 +9,7 @@ from msgspec import Meta
 from bridge.account.service import AccountService
 from bridge.account.views import Accounts, Positions, ProfitAndLoss
 from bridge.api.instruments import ConId
-from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Params
+from bridge.api.routing import Call, Params, RouteTable
 
 routes = RouteTable("account", gateway=True)
 

@@ -9,9 +9,8 @@ from msgspec import Meta
 from bridge.alerts.kinds import AlertKind
 from bridge.alerts.sender import Delivery
 from bridge.alerts.service import AlertService
-from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Answer, Body
-from bridge.api.scopes import Scope
+from bridge.api.routing import Answer, Body, Call, RouteTable
+from bridge.callers import Scope
 from bridge.errors import NotFoundError
 from bridge.services import Services
 

@@ -15,18 +15,15 @@ from starlette.websockets import WebSocket
 
 from bridge import __version__
 from bridge.api import docs_page, openapi
-from bridge.api.dispatch import PathEndpoint, failed
-from bridge.api.fixed_paths import FixedPaths
+from bridge.api.dispatch import FixedPaths, PathEndpoint, failed
 from bridge.api.metrics import HttpMetrics, SessionCollector
-from bridge.api.middleware import Gate
-from bridge.api.routing import Call, RouteTable, WebSocketHandler
+from bridge.api.middleware import RequestMiddleware
+from bridge.api.routing import IDEMPOTENCY_KEY, Call, RouteTable, WebSocketHandler
 from bridge.api.routing import Route as Operation
-from bridge.api.schema import IDEMPOTENCY_KEY
-from bridge.api.scopes import Scope
+from bridge.callers import Scope, Shares
 from bridge.errors import NotFoundError
 from bridge.orders.rules import load
 from bridge.services import Services
-from bridge.shares import Shares
 from bridge.tws.session import TwsSession
 
 
@@ -54,7 +51,7 @@ def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
     router.router.redirect_slashes = False  # a redirect would have the key sent twice
     services.metrics.register(SessionCollector(services[TwsSession].context))
     environment = services.environment
-    return Gate(
+    return RequestMiddleware(
         FixedPaths(router, endpoints),
         HttpMetrics(services.metrics),
         max_body=environment.max_body_bytes,

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from bridge.api.health import Health, health
-from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Answer, Params
-from bridge.api.scopes import Scope
+from bridge.api.routing import Answer, Call, Params, RouteTable
+from bridge.callers import Scope
 from bridge.tws.session import TwsSession
 
 routes = RouteTable("connection", gateway=True)

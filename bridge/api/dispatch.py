@@ -6,27 +6,27 @@ Every failure is a problem document.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge import auditing
 from bridge.api import problems
 from bridge.api.auth import address_of, authenticate
-from bridge.api.errors import MethodNotAllowedError, StoppingError, TooManyPendingError
-from bridge.api.key_file import SHORTEST
 from bridge.api.middleware import is_always
+from bridge.api.problems import MethodNotAllowedError, StoppingError, TooManyPendingError
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
 from bridge.auditing import Auditor, Caller
+from bridge.callers import SHORTEST, Shares
 from bridge.errors import BridgeError
 from bridge.logs import without_keys
 from bridge.services import Services
-from bridge.shares import Shares
 
 log = structlog.get_logger(__name__)
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -148,7 +148,7 @@ class PathEndpoint:
         params = (reader or _no_params).read(request)
         body = None if route.body is None else await read_body(request, route.body)
         if route.changes:
-            request.scope["audit_detail"] = told(route.recorded, params, body)
+            request.scope["audit_detail"] = recorded_detail(route.recorded, params, body)
         call = Call(
             self._services, params, body, principal, request_id_of(request), address_of(request)
         )
@@ -163,7 +163,7 @@ def _about(part: str, *, known: bool) -> str:
     return str(without_keys(part)) if known or len(part) < SHORTEST else "***"
 
 
-def told(recorded: tuple[str, ...], *given: Any) -> dict[str, Any]:
+def recorded_detail(recorded: tuple[str, ...], *given: Any) -> dict[str, Any]:
     """What an audit entry says of a call: the values of `recorded` members, the names of others.
 
     So a member that is added later is named, and its value is not told until somebody says so.
@@ -187,3 +187,21 @@ class _NoParams(msgspec.Struct):
 
 
 _no_params = ParamsReader(_NoParams, {})
+
+
+class FixedPaths:
+    """A plain ASGI layer before the router, which gets everything else."""
+
+    def __init__(self, router: ASGIApp, endpoints: Mapping[str, PathEndpoint]) -> None:
+        self._router = router
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._router(scope, receive, send)
+            return
+        scope["route_path_template"] = scope["path"]
+        response = await endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)

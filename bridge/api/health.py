@@ -13,9 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from bridge.api.auth import HEADER, authenticate_key
-from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Answer, Params
-from bridge.api.scopes import Scope
+from bridge.api.routing import Answer, Call, Params, RouteTable
+from bridge.callers import Scope
 from bridge.errors import BridgeError, Kind
 from bridge.login import states
 from bridge.login.model import Login

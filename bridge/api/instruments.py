@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from bridge.api.schema import Params
+from bridge.api.routing import Params
 from bridge.market.contracts import contract_of, kind_of
 from bridge.market.errors import InvalidFieldError
 from bridge.model import Contract, Right

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bridge.api.routing import Call, RouteTable
-from bridge.api.scopes import Scope
 from bridge.auditing import Caller
+from bridge.callers import Scope
 from bridge.orders.journal_service import JournalService, JournalView
 
 routes = RouteTable("journal")

@@ -1,204 +1,221 @@
-"""API keys: who may come in, and how often one may guess.
-
-A key is ``gwk_`` and 32 random bytes; the journal has its SHA-256 only (random keys need no slow
-hash). Comparing goes over all keys in constant time. Rotation without downtime: two keys may be
-active at once, or the old one may be given an end. The key in ``BRIDGE_ADMIN_KEY_FILE`` is read
-anew when the file changes, and never stored.
-
-Wrong keys make an address wait, but only for its next wrong one: behind one address there may be
-many (NAT, a tunnel), and the right key opens at once. Random keys are not found by guessing anyway.
-"""
+"""API keys: list, create, revoke (scope admin). A key itself is shown once, when it is made."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
-import secrets
-from collections import OrderedDict
-from collections.abc import Callable
-from datetime import datetime, timedelta
-from pathlib import Path
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Literal
 
-import structlog
+from msgspec import Meta, Struct, field
 
-from bridge.api.client_address import parse_address
-from bridge.api.errors import AddressNotAllowedError, TooManyFailuresError, UnauthorizedError
-from bridge.api.key_file import KeyFileError, read_key
-from bridge.api.routing import Principal
-from bridge.api.scopes import Scope
-from bridge.clock import Clock
-from bridge.errors import NotFoundError
-from bridge.shares import Holder
-from bridge.store import Database
-from bridge.store import keys as table
-from bridge.store.keys import UNBOUND, ApiKey, KeyBounds
+from bridge.api.auth import KeyRing
+from bridge.api.routing import Answer, Body, Call, Params, Reply, RouteTable
+from bridge.auditing import about
+from bridge.callers import Scope
+from bridge.errors import InvalidRequestError
+from bridge.store.keys import ApiKey, KeyBounds
 
-log = structlog.get_logger(__name__)
-PREFIX = "gwk_"
-FILE_KEY_ID = "admin-key-file"
-FREE_FAILURES = 10  # in a row from one address, before it has to wait
-LONGEST_WAIT = 60.0
-REMEMBERED_ADDRESSES = 4096
+routes = RouteTable("keys")
 
 
-def digest_of(key: str) -> bytes:
-    """What is stored and compared instead of the key."""
-    return hashlib.sha256(key.strip().encode()).digest()
+Word = Annotated[str, Meta(min_length=1, max_length=40, pattern=r"^[!-~]+( [!-~]+)*$")]
+Network = Annotated[str, Meta(min_length=1, max_length=50, description="An address or CIDR")]
 
 
-class KeyRing:
-    """The active keys, in memory; the journal is asked only for changes."""
+class Bounds(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far a key reaches. What is left out is not bounded.
 
-    def __init__(self, database: Database, clock: Clock, admin_key_file: Path | None) -> None:
-        self._database = database
-        self._clock = clock
-        self._file = admin_key_file
-        self._file_seen: tuple[int, int, int] | None = None
-        self._file_digest: bytes | None = None
-        self._keys: list[ApiKey] = []
-        self._ended: list[Callable[[], None]] = []
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
+    `accounts`, `symbols` (of the underlying, for options), `maxNotional` (in one order, in its
+    currency) and `maxOrdersPerDay` (of this key) need scope trade; `from` (networks) does not.
+    """
 
-    async def load(self) -> None:
-        """Reads the journal."""
-        self._keys = await self._database.read(table.everything)
-        self._read_file()
-
-    @property
-    def empty(self) -> bool:
-        """Whether nobody can come in."""
-        now = self._clock.now()
-        return self._file_digest is None and not any(key.active(now) for key in self._keys)
-
-    def on_ended(self, listener: Callable[[], None]) -> None:
-        """Called whenever a key may have ended, before anyone is told that it has."""
-        self._ended.append(listener)
-
-    def verify(self, key: str | None, address: str) -> Principal:
-        """Who this is, whatever was tried before.
-
-        Raises:
-            UnauthorizedError: no key, or one that is not valid.
-            TooManyFailuresError: the same, after too many wrong ones from this address.
-            AddressNotAllowedError: the key is valid, but not from there.
-        """
-        if not key:
-            raise UnauthorizedError("no key was sent")
-        found = self._find(digest_of(key))
-        if found is None:
-            self._check_wait(address)
-            self._failed(address)
-            raise UnauthorizedError("the key is not valid")
-        self._failures.pop(address, None)
-        if not _comes_from(address, found.bounds):
-            refusal = AddressNotAllowedError(f"this key is not valid from {address}")
-            refusal.key_id = found.key_id
-            raise refusal
-        return found
-
-    def holds(self, holder: Holder) -> bool:
-        """Whether the key that was let in as this one is still active."""
-        if holder.key == FILE_KEY_ID:
-            self._read_file()
-            return self._file_digest is not None and self._file_digest == holder.digest
-        now = self._clock.now()
-        return any(key.id == holder.key and key.active(now) for key in self._keys)
-
-    async def create(
-        self,
-        label: str,
-        scope: Scope,
-        expires_at: datetime | None = None,
-        bounds: KeyBounds = UNBOUND,
-    ) -> tuple[str, ApiKey]:
-        """A new key (shown this once) and its record."""
-        secret = PREFIX + secrets.token_urlsafe(32)
-        key = ApiKey(
-            id=secrets.token_hex(4),
-            label=label,
-            digest=digest_of(secret),
-            scope=scope.word,
-            created_at=self._clock.now(),
-            expires_at=expires_at,
-            bounds=bounds,
-        )
-        await self._database.write(lambda connection: table.add(connection, key))
-        await self.load()
-        return secret, key
-
-    async def revoke(self, key_id: str, *, after: timedelta | None = None) -> None:
-        """Ends a key now, or after the overlap of a rotation."""
-        now = self._clock.now()
-        if after:
-            done = await self._database.write(
-                lambda connection: table.expire(connection, key_id, now + after)
-            )
-        else:
-            done = await self._database.write(
-                lambda connection: table.revoke(connection, key_id, now)
-            )
-        await self.load()
-        for listener in self._ended:
-            listener()
-        if not done:
-            raise NotFoundError(f"there is no active key {key_id}", code="unknown-key")
-
-    async def everything(self) -> list[ApiKey]:
-        """All keys, ended ones too."""
-        return list(self._keys)
-
-    def _find(self, digest: bytes) -> Principal | None:
-        now = self._clock.now()
-        self._read_file()
-        found: Principal | None = None
-        for key in self._keys:
-            if hmac.compare_digest(key.digest, digest) and key.active(now):
-                found = Principal(key.id, _scope(key.scope), key.bounds, digest)
-        if self._file_digest and hmac.compare_digest(self._file_digest, digest):
-            found = Principal(FILE_KEY_ID, Scope.ADMIN, UNBOUND, digest)
-        return found
-
-    def _read_file(self) -> None:
-        if self._file is None:
-            return
-        try:
-            status = self._file.stat()
-            seen = (status.st_mtime_ns, status.st_ino, status.st_mode)
-            if seen != self._file_seen:
-                self._file_seen, self._file_digest = seen, None
-                self._file_digest = digest_of(read_key(self._file))
-        except OSError:
-            self._file_digest = None
-            self._file_seen = None
-        except KeyFileError as error:
-            log.error("admin-key-file-refused", problem=str(error), hint=error.hint)
-
-    def _check_wait(self, address: str) -> None:
-        count, until = self._failures.get(address, (0, 0.0))
-        left = until - self._clock.monotonic()
-        if count >= FREE_FAILURES and left > 0:
-            raise TooManyFailuresError(
-                f"{count} wrong keys in a row from {address}", retry_after=left
-            )
-
-    def _failed(self, address: str) -> None:
-        count = self._failures.pop(address, (0, 0.0))[0] + 1
-        over = count - FREE_FAILURES
-        wait = min(LONGEST_WAIT, 2.0**over) if over >= 0 else 0.0
-        self._failures[address] = (count, self._clock.monotonic() + wait)
-        while len(self._failures) > REMEMBERED_ADDRESSES:
-            self._failures.popitem(last=False)
+    accounts: Annotated[tuple[Word, ...], Meta(max_length=100)] = ()
+    symbols: Annotated[tuple[Word, ...], Meta(max_length=500)] = ()
+    max_notional: Annotated[float, Meta(gt=0, le=1e12)] | None = None
+    max_orders_per_day: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    networks: Annotated[tuple[Network, ...], Meta(max_length=50)] = field(name="from", default=())
 
 
-def _comes_from(address: str, bounds: KeyBounds) -> bool:
-    if not bounds.networks:
-        return True
-    found = parse_address(address)
-    return found is not None and any(
-        found in ipaddress.ip_network(network) for network in bounds.networks
+class KeyAnswer(Answer):
+    """What the bridge knows of a key."""
+
+    id: str
+    label: str
+    scope: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    active: bool
+    bounds: Bounds
+
+
+class Keys(Answer):
+    """All keys, oldest first."""
+
+    keys: list[KeyAnswer]
+
+
+class NewKey(Body, frozen=True):
+    """`days`: how long it is valid, or `expires`: a day (to its end, UTC) or a time, ISO 8601.
+
+    Neither: for ever.
+    """
+
+    label: Annotated[str, Meta(min_length=1, max_length=80)]
+    scope: Literal["read", "trade", "admin"] = "read"
+    days: Annotated[int, Meta(ge=1, le=3650)] | None = None
+    expires: Annotated[str, Meta(max_length=40)] | None = None
+    bounds: Bounds = Bounds()
+
+
+class CreatedKey(Answer):
+    """`key` is shown this once only."""
+
+    key: str
+    id: str
+    label: str
+    scope: str
+    expires_at: datetime | None
+    bounds: Bounds
+
+
+class KeyParams(Params, frozen=True):
+    """`overlap`: seconds for which the key stays valid, for a rotation without downtime."""
+
+    id: str
+    overlap: Annotated[int, Meta(ge=0, le=30 * 86400)] = 0
+
+
+def _shown(key: ApiKey, now: datetime) -> KeyAnswer:
+    return KeyAnswer(
+        id=key.id,
+        label=key.label,
+        scope=key.scope,
+        created_at=key.created_at,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+        active=key.active(now),
+        bounds=_bounds(key.bounds),
     )
 
 
-def _scope(word: str) -> Scope:
-    return next((scope for scope in Scope if scope.word == word), Scope.PUBLIC)
+def _bounds(bounds: KeyBounds) -> Bounds:
+    return Bounds(**{name: getattr(bounds, name) for name in Bounds.__struct_fields__})
+
+
+def checked_bounds(wanted: Bounds, scope: str) -> KeyBounds:
+    """The bounds as they are kept.
+
+    Raises:
+        InvalidRequestError: a network is none, or the scope has no orders that could be bounded.
+    """
+    problems: list[dict[str, str]] = []
+    networks = []
+    for text in wanted.networks:
+        try:
+            networks.append(str(ipaddress.ip_network(text.strip(), strict=False)))
+        except ValueError:
+            problems.append(_wrong("bounds.from", f"{text[:50]!r} is no address and no network"))
+    bounds = KeyBounds(
+        accounts=tuple(dict.fromkeys(wanted.accounts)),
+        symbols=tuple(dict.fromkeys(symbol.upper() for symbol in wanted.symbols)),
+        max_notional=wanted.max_notional,
+        max_orders_per_day=wanted.max_orders_per_day,
+        networks=tuple(dict.fromkeys(networks)),
+    )
+    if bounds.about_orders and scope != "trade":
+        problems.append(_wrong("bounds", f"bounds of orders need scope trade, not {scope}"))
+    if wanted.max_notional is not None and not math.isfinite(wanted.max_notional):
+        problems.append(_wrong("bounds.maxNotional", "is no number"))
+    if problems:
+        raise InvalidRequestError(problems[0]["message"], extra={"errors": problems})
+    return bounds
+
+
+def expiry(text: str, now: datetime) -> datetime:
+    """When a key ends: a day means its end in UTC, a time without a zone is UTC.
+
+    Raises:
+        InvalidRequestError: it is no time, or a past one.
+    """
+    try:
+        if len(text.strip()) <= len("2026-02-13"):
+            day = date.fromisoformat(text.strip()) + timedelta(days=1)
+            moment = datetime.combine(day, time(), UTC)
+        else:
+            moment = datetime.fromisoformat(text.strip())
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        problem = _wrong("expires", f"{text[:40]!r} is no day and no time in ISO 8601")
+        raise InvalidRequestError(problem["message"], extra={"errors": [problem]}) from None
+    if moment <= now:
+        problem = _wrong("expires", f"{text[:40]} is over already")
+        raise InvalidRequestError(problem["message"], extra={"errors": [problem]})
+    return moment
+
+
+def _wrong(name: str, message: str) -> dict[str, str]:
+    return {"field": name, "message": message, "code": "invalid"}
+
+
+def end_of(days: int | None, expires: str | None, now: datetime) -> datetime | None:
+    """When a key ends: the earlier one of both; None: never."""
+    ends = [now + timedelta(days=days)] if days else []
+    if expires:
+        ends.append(expiry(expires, now))
+    return min(ends, default=None)
+
+
+@routes.get("/keys", answer=Keys, scope=Scope.ADMIN)
+async def list_keys(call: Call[None, None]) -> Keys:
+    """All keys, without the keys themselves."""
+    now = call.services.clock.now()
+    found = await call.services[KeyRing].everything()
+    return Keys(keys=[_shown(key, now) for key in found])
+
+
+@routes.post(
+    "/keys",
+    body=NewKey,
+    answer=CreatedKey,
+    scope=Scope.ADMIN,
+    status=201,
+    recorded=("label", "scope", "days", "expires", "bounds"),
+)
+async def create_key(call: Call[None, NewKey]) -> CreatedKey:
+    """Makes a key; keep it, it cannot be shown again.
+
+    With `bounds` it trades only certain accounts and symbols, only so much, or opens only from
+    certain networks.
+    """
+    wanted = call.body
+    bounds = checked_bounds(wanted.bounds, wanted.scope)
+    expires = end_of(wanted.days, wanted.expires, call.services.clock.now())
+    scope = next(scope for scope in Scope if scope.word == wanted.scope)
+    secret, key = await call.services[KeyRing].create(wanted.label, scope, expires, bounds)
+    about(key.id)
+    return CreatedKey(
+        key=secret,
+        id=key.id,
+        label=key.label,
+        scope=wanted.scope,
+        expires_at=key.expires_at,
+        bounds=_bounds(bounds),
+    )
+
+
+@routes.delete(
+    "/keys/{id}",
+    params=KeyParams,
+    recorded=("id", "overlap"),
+    answer=None,
+    scope=Scope.ADMIN,
+    statuses={404: "There is no such active key"},
+)
+async def revoke_key(call: Call[KeyParams, None]) -> Reply:
+    """Ends a key, at once (its streams too) or after `overlap` seconds."""
+    overlap = timedelta(seconds=call.params.overlap) if call.params.overlap else None
+    await call.services[KeyRing].revoke(call.params.id, after=overlap)
+    return Reply(None, 204)

@@ -18,8 +18,7 @@ from bridge.api.instruments import (
     SymbolText,
     stock_contract,
 )
-from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Params
+from bridge.api.routing import Call, Params, RouteTable
 from bridge.market.contracts import ContractService, match_view, underlying_of
 from bridge.market.history import HistoryQuery, HistoryService
 from bridge.market.options import OptionService, SliceQuery

@@ -16,7 +16,7 @@ from bridge.api.field_descriptions import describe
 from bridge.api.problems import MEDIA_TYPE, Problem
 from bridge.api.reading import is_sequence
 from bridge.api.routing import Route, RouteTable
-from bridge.api.scopes import Scope
+from bridge.callers import Scope
 
 REFERENCE = "#/components/schemas/{name}"
 _WITH_INPUT: dict[int, str] = {422: "The input is wrong, or the broker refuses"}

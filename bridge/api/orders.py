@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 from starlette.responses import Response
 
-from bridge.api.errors import ForbiddenError
-from bridge.api.routing import Call, Reply, RouteTable
-from bridge.api.schema import IDEMPOTENCY_KEY, Body, Params
-from bridge.api.scopes import Scope
+from bridge.api.problems import ForbiddenError
+from bridge.api.routing import IDEMPOTENCY_KEY, Body, Call, Params, Reply, RouteTable
 from bridge.auditing import Caller
+from bridge.callers import Scope
 from bridge.errors import InvalidRequestError
 from bridge.orders.errors import KeyBoundError
 from bridge.orders.executions import ExecutionService, ExecutionsPage, as_csv

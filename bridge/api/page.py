@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Params
-from bridge.api.scopes import Scope
+from bridge.api.routing import Call, Params, RouteTable
+from bridge.callers import Scope
 from bridge.errors import NotFoundError
 from bridge.page import simulator
 from bridge.page.assets import HEADERS, assets

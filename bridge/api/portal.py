@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from bridge.api.routing import Call, Reply, RouteTable
-from bridge.api.schema import Params
-from bridge.api.scopes import Scope
+from bridge.api.routing import Call, Params, Reply, RouteTable
+from bridge.callers import Scope
 from bridge.portal.service import PortalService
 from bridge.portal.view import SessionView
 

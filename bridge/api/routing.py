@@ -1,4 +1,4 @@
-"""How a room registers its routes.
+"""How a subject registers its routes.
 
 One declaration gives the address, the check of the input and the OpenAPI entry.
 
@@ -18,7 +18,8 @@ One declaration gives the address, the check of the input and the OpenAPI entry.
 
 The handler gets checked input and returns the answer struct (or ``Reply`` for another status or
 headers, or a Starlette response for anything that is not JSON). Failures are raised as
-``BridgeError`` and become problem+json in one place.
+``BridgeError`` and become problem+json in one place. Names are camelCase on the wire; unknown
+members are refused, so that a misspelt field is never ignored.
 """
 
 from __future__ import annotations
@@ -30,12 +31,33 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from msgspec import Struct
 from starlette.websockets import WebSocket
 
-from bridge.api.scopes import Scope
-from bridge.shares import Holder
+from bridge.callers import Holder, Scope
 from bridge.store.keys import UNBOUND, KeyBounds
 
 if TYPE_CHECKING:
     from bridge.services import Services
+
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""The header that names an order, so that it is never sent twice."""
+
+
+class Params(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Path, query and header parameters of a route, in one struct.
+
+    A field whose wire name is in the path template comes from the path; one named in the route's
+    ``headers`` mapping comes from that header; the rest is the query. Fields of a tuple or list
+    type take ``a,b,c`` and repeated parameters alike.
+    """
+
+
+class Body(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A JSON request body."""
+
+
+class Answer(Struct, rename="camel", kw_only=True):
+    """A JSON answer."""
+
 
 P = TypeVar("P")
 B = TypeVar("B")

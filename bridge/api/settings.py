@@ -7,9 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from bridge.api.routing import Call, RouteTable
-from bridge.api.schema import Body, Params
-from bridge.api.scopes import Scope
+from bridge.api.routing import Body, Call, Params, RouteTable
+from bridge.callers import Scope
 from bridge.settings.probe import ProbeReport
 from bridge.settings.profile import (
     SECRET_FIELDS,

@@ -12,12 +12,11 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bridge.api import problems
-from bridge.api.auth import HEADER, address_of, authenticate_key, mark_known
-from bridge.api.errors import ForbiddenError, UnauthorizedError
+from bridge.api.auth import HEADER, KeyRing, address_of, authenticate_key, mark_known
 from bridge.api.health import health
-from bridge.api.keys import KeyRing
+from bridge.api.problems import ForbiddenError, UnauthorizedError
 from bridge.api.routing import Principal, RouteTable
-from bridge.api.scopes import Scope
+from bridge.callers import Scope
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.orders.silence import SilenceWatch
 from bridge.services import Services

@@ -14,9 +14,9 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from bridge.callers import BRIDGE, ORDER_CHECKS, Holder, Scope
 from bridge.clock import Clock
 from bridge.market.errors import LinesExhaustedError
-from bridge.shares import BRIDGE, Holder, Rank
 
 K = TypeVar("K", bound=Hashable)
 
@@ -114,11 +114,11 @@ class LinePool(Generic[K]):
     def room(self, holder: Holder = BRIDGE) -> int:
         """How many further lines this holder could have now, idle ones given back."""
         free = self.capacity - len(self._held)
-        if holder.rank < Rank.ORDER_CHECK:
+        if holder.rank < ORDER_CHECKS.rank:
             free = min(free, self.capacity - self.reserved - self._ordinary())
-        if holder.rank <= Rank.READ:
+        if holder.rank <= Scope.READ:
             free = min(free, self._readers - self._read_only())
-        if holder.rank < Rank.ADMIN:
+        if holder.rank < Scope.ADMIN:
             free = min(free, self._one_key - self._of(holder))
         return max(free, 0)
 
@@ -127,14 +127,14 @@ class LinePool(Generic[K]):
         return self.capacity - self.reserved - self.open
 
     def _require_share(self, holder: Holder, *, new: bool) -> None:
-        if holder.rank < Rank.ADMIN and self._of(holder) >= self._one_key:
+        if holder.rank < Scope.ADMIN and self._of(holder) >= self._one_key:
             raise self._exhausted(f"this key holds its share of {self._one_key} market-data lines")
-        if not new or holder.rank >= Rank.ORDER_CHECK:
+        if not new or holder.rank >= ORDER_CHECKS.rank:
             return
         most = self.capacity - self.reserved
         if self._ordinary() >= most:
             raise self._exhausted(f"all {most} market-data lines are in use")
-        if holder.rank <= Rank.READ and self._read_only() >= self._readers:
+        if holder.rank <= Scope.READ and self._read_only() >= self._readers:
             raise self._exhausted(
                 f"all {self._readers} market-data lines for keys of scope read are in use"
             )
@@ -146,7 +146,7 @@ class LinePool(Generic[K]):
         return sum(any(each.key == holder.key for each in held) for held in self._held.values())
 
     def _is_ordinary(self, key: K) -> bool:
-        return any(each.rank < Rank.ORDER_CHECK for each in self._held.get(key, ()))
+        return any(each.rank < ORDER_CHECKS.rank for each in self._held.get(key, ()))
 
     def _ordinary(self) -> int:
         return sum(self._is_ordinary(key) for key in self._held)
@@ -154,7 +154,7 @@ class LinePool(Generic[K]):
     def _read_only(self) -> int:
         """Lines that nobody looks at but keys of scope read."""
         return sum(
-            any(each.rank <= Rank.READ for each in held)
-            and not any(Rank.READ < each.rank < Rank.ORDER_CHECK for each in held)
+            any(each.rank <= Scope.READ for each in held)
+            and not any(Scope.READ < each.rank < ORDER_CHECKS.rank for each in held)
             for held in self._held.values()
         )

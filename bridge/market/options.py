@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from bridge.broker_time import days_to_expiration, exchange_day, exchange_zone, parse_day
+from bridge.callers import BRIDGE, Holder
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractService, options_kind
@@ -30,7 +31,6 @@ from bridge.market.views import (
     Quote,
 )
 from bridge.model import Contract, ContractDetails, OptionParameters, Right
-from bridge.shares import BRIDGE, Holder
 from bridge.single_flight import SingleFlight
 from bridge.tws.gateway import Gateway
 

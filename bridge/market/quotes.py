@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
+from bridge.callers import BRIDGE, ORDER_CHECKS, Holder
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
 from bridge.market.contracts import ContractService
@@ -17,7 +18,6 @@ from bridge.market.quote_line import LineWatcher, QuoteLine
 from bridge.market.quote_values import QuoteSlot
 from bridge.market.views import FailedQuote, Notice, Quote, Quotes, quote_view
 from bridge.model import Contract
-from bridge.shares import BRIDGE, Holder, Rank
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway
@@ -119,7 +119,7 @@ class QuoteService(LineWatcher):
             RequestRefusedError: the broker refused it just now.
         """
         key = contract.con_id
-        lane = Lane.ORDER if holder.rank >= Rank.ORDER_CHECK else Lane.INTERACTIVE
+        lane = Lane.ORDER if holder.rank >= ORDER_CHECKS.rank else Lane.INTERACTIVE
         told, refusal = self._refusals.get(key, (0.0, None))
         if refusal is not None and self._clock.monotonic() - told < REFUSAL_SECONDS:
             only_full = refusal.kind is Kind.LIMITED and lane is Lane.ORDER

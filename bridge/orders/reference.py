@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from bridge.callers import ORDER_CHECKS
 from bridge.errors import BridgeError, Kind
 from bridge.market.quote_values import QuoteValue
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract
 from bridge.orders.risk_context import Reference
-from bridge.shares import ORDER_CHECKS
 
 _WAIT_SECONDS: Final = 2.0
 _TOO_MANY_LINES: Final = 101  # the broker's own count is used up, perhaps by TWS beside us

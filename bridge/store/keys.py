@@ -54,7 +54,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One key as the journal knows it.
 
     `digest` is a digest of the whole key (never the key itself), `scope` the word of
-    `bridge.api.scopes`: `read`, `trade` or `admin`.
+    `bridge.callers`: `read`, `trade` or `admin`.
     """
 
     id: str

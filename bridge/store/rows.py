@@ -47,8 +47,8 @@ log = structlog.get_logger(__name__)
 
 Row = TypeVar("Row")
 _DAMAGE: Final = (ValueError, TypeError, KeyError, OverflowError)  # msgspec's are ValueErrors
-_MOST_TOLD: Final = 1000
-_told: set[tuple[str, str]] = set()
+_MOST_REPORTED: Final = 1000
+_reported: set[tuple[str, str]] = set()
 
 
 def wanted(table: str, row: sqlite3.Row, build: Callable[[sqlite3.Row], Row]) -> Row:
@@ -86,9 +86,9 @@ def detail(text: str) -> dict[str, Any]:
 def _tell(table: str, row: sqlite3.Row, error: Exception) -> None:
     """Once for each row."""
     name = _name(row)
-    if (table, name) in _told or len(_told) >= _MOST_TOLD:
+    if (table, name) in _reported or len(_reported) >= _MOST_REPORTED:
         return
-    _told.add((table, name))
+    _reported.add((table, name))
     log.error("row-damaged", table=table, row=name, error=_line(error))
 
 

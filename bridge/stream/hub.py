@@ -17,9 +17,9 @@ from typing import Final
 
 import msgspec
 
+from bridge.callers import Holder, Shares
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
-from bridge.shares import Holder, Shares
 from bridge.stream.ring import CHANNELS, QUOTES, Event, Ring, Topic
 from bridge.stream.subscriber import Snapshot, Subscriber
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.callers import ORDER_CHECKS, Holder, Scope
 from bridge.market.errors import LinesExhaustedError
 from bridge.market.line_pool import LinePool
-from bridge.shares import ORDER_CHECKS, Holder, Rank
 from tests.bridge.market.clock import WoundClock
 
 
@@ -114,9 +114,9 @@ def fill(pool: LinePool[str], holder: Holder, name: str) -> int:
 
 def test_who_only_reads_leaves_lines_for_those_who_trade_and_for_checks() -> None:
     pool = shared()
-    readers = [Holder(f"reader{number}", rank=Rank.READ) for number in range(3)]
+    readers = [Holder(f"reader{number}", rank=Scope.READ) for number in range(3)]
     assert [fill(pool, reader, reader.key) for reader in readers] == [6, 1, 0]
-    trader, admin = Holder("trader", rank=Rank.TRADE), Holder("owner", rank=Rank.ADMIN)
+    trader, admin = Holder("trader", rank=Scope.TRADE), Holder("owner", rank=Scope.ADMIN)
     assert pool.room(readers[0]) == 0
     assert pool.room(trader) == 2
     pool.take("a", trader)
@@ -126,7 +126,7 @@ def test_who_only_reads_leaves_lines_for_those_who_trade_and_for_checks() -> Non
 
 def test_a_shared_line_is_not_counted_twice_and_a_joined_check_is_no_loophole() -> None:
     pool = shared()
-    reader, other = Holder("reader", rank=Rank.READ), Holder("other", rank=Rank.READ)
+    reader, other = Holder("reader", rank=Scope.READ), Holder("other", rank=Scope.READ)
     assert fill(pool, reader, "r") == 6
     pool.take("r0", reader)  # again: it has it already
     pool.take("r0", other)
@@ -141,7 +141,7 @@ def test_a_shared_line_is_not_counted_twice_and_a_joined_check_is_no_loophole() 
 
 def test_a_holder_that_goes_gives_its_share_back() -> None:
     pool = shared()
-    reader = Holder("reader", rank=Rank.READ)
+    reader = Holder("reader", rank=Scope.READ)
     assert fill(pool, reader, "r") == 6
     pool.give("r0", Holder("stranger"))
     assert pool.room(reader) == 0

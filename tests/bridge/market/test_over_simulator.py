@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from bridge.callers import Holder, Scope
 from bridge.market.errors import StaleExpirationError
 from bridge.market.history import HistoryQuery
 from bridge.market.options import SliceQuery
 from bridge.model import Contract
-from bridge.shares import Holder, Rank
 from bridge.stream.protocol import Subscribe
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import (
@@ -157,7 +157,7 @@ async def test_positions_account_and_pnl() -> None:
 
 async def test_a_lost_connection_makes_quotes_stale_and_restores_them() -> None:
     async with wired() as room:
-        session = room.stream.hub.open(Holder("key", rank=Rank.ADMIN))
+        session = room.stream.hub.open(Holder("key", rank=Scope.ADMIN))
         room.stream.hub.attach(session, lambda _: None)
         await room.stream.subscribe(session, Subscribe(channel="quotes", symbols=("AAPL", "MSFT")))
         messages: list[dict[str, Any]] = []

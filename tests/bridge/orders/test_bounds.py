@@ -8,11 +8,11 @@ import pytest
 from msgspec import structs
 
 from bridge.auditing import Caller
+from bridge.callers import ORDER_CHECKS, Holder, Scope
 from bridge.market.quotes import QuoteService
 from bridge.model import Position
 from bridge.orders.errors import KeyBoundError, OrderRefusedByRulesError
 from bridge.orders.request import ChangeRequest
-from bridge.shares import Holder, Rank
 from bridge.store.keys import KeyBounds
 from tests.bridge.orders.fake_broker import FakeBroker, listed
 from tests.bridge.orders.orderroom import CALLER, Room, opened, request
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TWO = ("DU1234567", "DU7654321")
-READER = Holder("reader", "192.0.2.7", Rank.READ)
-TRADER = Holder("trader", "192.0.2.8", Rank.TRADE)
+READER = Holder("reader", "192.0.2.7", Scope.READ)
+TRADER = Holder("trader", "192.0.2.8", Scope.TRADE)
 
 
 def bound(**bounds: Any) -> Caller:
@@ -147,7 +147,7 @@ async def test_a_queue_before_the_gateway_does_not_hold_up_a_check(tmp_path: Pat
 async def no_line(tmp_path: Path, broker: FakeBroker, room: Room) -> None:
     """Every line, those for checks too, is held."""
     many(broker, 100)
-    checks = Holder("checks", "", Rank.ORDER_CHECK)
+    checks = Holder("checks", "", ORDER_CHECKS.rank)
     assert hoard(room, broker, checks, 100) == 100
 
 

@@ -12,8 +12,8 @@ import uvicorn
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from bridge.api.client_address import ClientAddress
 from bridge.api.connections import Connections
+from bridge.api.middleware import ClientAddress
 from bridge.environment import Environment
 from bridge.process import Bridge
 from bridge.stream.service import StreamService

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.shares import Holder, Rank
+from bridge.callers import Holder, Scope
 from bridge.stream.hub import SESSION_SECONDS, Hub, Session, TooManyStreamsError
 from bridge.stream.ring import Ring, Topic
 from bridge.stream.subscriber import CONFLATE_ABOVE, CUT_OFF_ABOVE, REMEMBERED_MESSAGES
@@ -27,7 +27,7 @@ class Room:
         self.hub = Hub(self.clock, lambda key: json.dumps({"whole": key}), **options)
 
     def client(self, *topics: Topic, owner: str = "key") -> Session:
-        session = self.hub.open(Holder(owner, rank=Rank.ADMIN))
+        session = self.hub.open(Holder(owner, rank=Scope.ADMIN))
         self.hub.attach(session, self.dropped.append)
         for topic in topics:
             self.hub.subscribe(session, topic)
@@ -297,18 +297,18 @@ async def test_one_key_or_address_or_all_readers_leave_streams_for_others() -> N
     hub = small_hub()
     assert most(hub, Holder("a", "192.0.2.1")) == 6
     assert most(hub, Holder("b", "192.0.2.2")) == 2
-    assert most(hub, Holder("trader", "192.0.2.1", Rank.TRADE)) == 2
+    assert most(hub, Holder("trader", "192.0.2.1", Scope.TRADE)) == 2
     hub = small_hub()
-    assert most(hub, Holder("a", "192.0.2.1", Rank.TRADE)) == 6
-    assert most(hub, Holder("b", "192.0.2.1", Rank.TRADE)) == 2
-    assert most(hub, Holder("owner", "192.0.2.1", Rank.ADMIN)) == 2
+    assert most(hub, Holder("a", "192.0.2.1", Scope.TRADE)) == 6
+    assert most(hub, Holder("b", "192.0.2.1", Scope.TRADE)) == 2
+    assert most(hub, Holder("owner", "192.0.2.1", Scope.ADMIN)) == 2
 
 
 async def test_an_awaited_session_of_a_lower_rank_goes_first_and_none_of_a_higher_one() -> None:
     hub = small_hub()
     owner, trader, reader = (
         Holder(name, name, rank)
-        for name, rank in (("owner", Rank.ADMIN), ("trader", Rank.TRADE), ("reader", Rank.READ))
+        for name, rank in (("owner", Scope.ADMIN), ("trader", Scope.TRADE), ("reader", Scope.READ))
     )
     hub.open(trader)  # waits for its client
     assert most(hub, owner) == 10

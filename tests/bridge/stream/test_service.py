@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import Struct
 
+from bridge.callers import Holder, Scope
 from bridge.errors import InvalidRequestError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.model import PriceTick
-from bridge.shares import Holder, Rank
 from bridge.stream.protocol import Ping, Subscribe, Unsubscribe, decode
 from bridge.stream.service import StreamService, TooManyTopicsError
 from bridge.tws.connection_state import ConnectionState
@@ -38,7 +38,7 @@ class Room:
         self.dropped: list[str] = []
 
     def client(self) -> Session:
-        session = self.service.hub.open(Holder("key", rank=Rank.ADMIN))
+        session = self.service.hub.open(Holder("key", rank=Scope.ADMIN))
         self.service.hub.attach(session, self.dropped.append)
         return session
 

@@ -1,4 +1,4 @@
-"""How much of something scarce each caller may have at once.
+"""Who calls: what a key is and may do, and how much of something scarce each caller may have.
 
 One key cannot take all, one address (a tunnel, a leaked script) cannot, and all keys of the lowest
 scope together cannot: something is always left for those who may do more. A key of scope admin is
@@ -8,24 +8,32 @@ bounded by what there is alone.
 from __future__ import annotations
 
 import math
+import stat
 from collections import Counter
 from enum import IntEnum
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
-ONE_KEY: Final = 0.6
-ONE_ADDRESS: Final = 0.8
-LOWEST: Final = 0.8
 
+class Scope(IntEnum):
+    """What a key may do. Each scope includes those before it; ``PUBLIC`` needs no key."""
 
-class Rank(IntEnum):
-    """What a holder may do; the numbers are those of `bridge.api.scopes`."""
-
+    PUBLIC = 0
     READ = 1
     TRADE = 2
     ADMIN = 3
-    ORDER_CHECK = 4
+
+    @property
+    def word(self) -> str:
+        """The word used on the wire."""
+        return self.name.lower()
+
+
+ONE_KEY: Final = 0.6
+ONE_ADDRESS: Final = 0.8
+LOWEST: Final = 0.8
 
 
 class Holder(Struct, frozen=True):
@@ -33,14 +41,14 @@ class Holder(Struct, frozen=True):
 
     key: str
     address: str = ""
-    rank: int = Rank.READ
+    rank: int = Scope.READ
     digest: bytes = b""
 
 
-BRIDGE: Final = Holder("", "", Rank.ADMIN)
+BRIDGE: Final = Holder("", "", Scope.ADMIN)
 """The bridge's own work, that nobody asked for by name."""
 
-ORDER_CHECKS: Final = Holder("order-checks", "", Rank.ORDER_CHECK)
+ORDER_CHECKS: Final = Holder("order-checks", "", Scope.ADMIN + 1)
 """Looks at the market before an order is let through."""
 
 
@@ -63,13 +71,13 @@ class Shares:
 
     def over_share(self, holder: Holder) -> str | None:
         """Why this holder gets no more, although there may be some; None: it may have one."""
-        if holder.rank >= Rank.ADMIN:
+        if holder.rank >= Scope.ADMIN:
             return None
         if self._keys[holder.key] >= self.one_key:
             return f"this key has its share of {self.one_key} already"
         if holder.address and self._addresses[holder.address] >= self.one_address:
             return f"{holder.address} has its share of {self.one_address} already"
-        if holder.rank <= Rank.READ and self._low >= self.lowest:
+        if holder.rank <= Scope.READ and self._low >= self.lowest:
             return f"keys of scope read have their share of {self.lowest} already"
         return None
 
@@ -78,13 +86,52 @@ class Shares:
         self.taken += 1
         self._keys[holder.key] += 1
         self._addresses[holder.address] += 1
-        self._low += holder.rank <= Rank.READ
+        self._low += holder.rank <= Scope.READ
 
     def give(self, holder: Holder) -> None:
         """One fewer."""
         self.taken -= 1
-        self._low -= holder.rank <= Rank.READ
+        self._low -= holder.rank <= Scope.READ
         for counter, name in ((self._keys, holder.key), (self._addresses, holder.address)):
             counter[name] -= 1
             if counter[name] <= 0:
                 del counter[name]
+
+
+SHORTEST: Final = 16
+FEWEST_DIFFERENT: Final = 6
+_EVERYBODY: Final = stat.S_IROTH | stat.S_IWOTH | stat.S_IXOTH
+
+
+class KeyFileError(Exception):
+    """Why the file cannot be used, and what would be right."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
+
+
+def read_key(path: Path) -> str:
+    """The key in `path`.
+
+    Raises:
+        KeyFileError: everybody on this machine could read it, or it could be guessed.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_mode & _EVERYBODY:
+        raise KeyFileError("everybody on this machine may use the file", f"chmod 600 {path}")
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise KeyFileError("it holds no text", "write one line: the key") from None
+    if not key:
+        raise KeyFileError("it is empty", "write a key into it: openssl rand -base64 32")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise KeyFileError("it holds more than one word", "write one line: the key")
+    if len(key) < SHORTEST or len(set(key)) < FEWEST_DIFFERENT:
+        raise KeyFileError(
+            f"the key can be guessed: it has fewer than {SHORTEST} characters, or too few different"
+            " ones",
+            "openssl rand -base64 32 makes a good one",
+        )
+    return key

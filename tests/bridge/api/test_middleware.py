@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.api import client_address
-from bridge.api.client_address import ClientAddress
+from bridge.api.middleware import ClientAddress, parse_address
 
 
 async def seen(middleware: ClientAddress, peer: str, *forwarded: str) -> str:
@@ -55,11 +54,11 @@ async def test_a_proxys_name_is_looked_up_again(monkeypatch: pytest.MonkeyPatch)
 
     async def look_up(name: str) -> set[Any]:
         asked.append(name)
-        found = client_address.parse_address(address)
+        found = parse_address(address)
         return {found} if found else set()
 
-    monkeypatch.setattr(client_address, "_addresses", look_up)
-    monkeypatch.setattr("bridge.api.client_address.time.monotonic", lambda: now)
+    monkeypatch.setattr("bridge.api.middleware._addresses", look_up)
+    monkeypatch.setattr("bridge.api.middleware.time.monotonic", lambda: now)
     middleware = ClientAddress(app, "caddy")
     assert await seen(middleware, "172.18.0.4", "198.51.100.9") == "198.51.100.9"
     assert await seen(middleware, "172.18.0.9", "198.51.100.9") == "172.18.0.9"
