@@ -1,0 +1,1 @@
+"""The position manager: rules that watch positions and close them."""

@@ -1,0 +1,442 @@
+"""What a rule says of a holding at one moment: how far each trigger is, and whether to close.
+
+A pure function of (rule, holding, market, memory). What is not known decides nothing: a trigger
+without its value is shown as `unknown` with the reason, and never met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from msgspec import Struct, structs
+
+from bridge.rules.holdings import Holding
+from bridge.rules.model import Rule, Threshold, Trailing
+
+_SLACK: Final = 1e-9
+_NARROW: Final = 0.10
+"""A spread of this much is never wide: cheap options have no finer market."""
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """What is known of one contract's price. `tag`: live, delayed, frozen or stale."""
+
+    bid: float | None = None
+    ask: float | None = None
+    last: float | None = None
+    tag: str = "live"
+
+    @property
+    def middle(self) -> float | None:
+        """Between bid and ask; None without both, or when they are crossed."""
+        if self.bid is None or self.ask is None or self.ask < self.bid or self.ask <= 0:
+            return None
+        return (self.bid + self.ask) / 2
+
+
+class Market(Struct, frozen=True, kw_only=True):
+    """All that is looked at beside the holding. Prices by the contract's number.
+
+    `closes_at`: the end of the running regular session; None: none is running.
+    """
+
+    now: datetime
+    zone: ZoneInfo
+    open: bool = True
+    open_outside: bool = True
+    closes_at: datetime | None = None
+    prices: Mapping[int, Price] = {}
+    underlying: Price | None = None
+
+
+class Memory(Struct, frozen=True, kw_only=True):
+    """What a rule keeps of a holding; `best` is its best price, `stop` where trailing closes.
+
+    `stop` only ever moves towards the price: `terms` says for which wording it holds.
+    """
+
+    first_seen: datetime
+    best: float | None = None
+    stop: float | None = None
+    terms: str = ""
+    units: float = 0.0
+    entry: float | None = None
+    decided: bool = False
+    round: int = 0
+    """How often a person has let the rule begin anew for this holding."""
+
+
+class Trigger(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One trigger: `level` at which it closes, `value` now, and how far that is.
+
+    `distance` is in the unit of both, 0 or less when it is met; None: not known, see `unknown`.
+    """
+
+    name: str
+    level: float | str | None = None
+    value: float | str | None = None
+    distance: float | None = None
+    met: bool = False
+    unknown: str | None = None
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """To close: why, and at which values."""
+
+    id: str
+    rule: str
+    trigger: str
+    reason: str
+    price: float | None
+    profit: float | None
+
+
+class Judgement(Struct, frozen=True, kw_only=True):
+    """A rule and a holding at one moment. `waits`: why nothing is judged."""
+
+    rule: str
+    holding: str
+    triggers: tuple[Trigger, ...] = ()
+    price: float | None = None
+    profit: float | None = None
+    profit_percent: float | None = None
+    memory: Memory
+    decision: Decision | None = None
+    waits: str | None = None
+
+
+class Standing(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How a rule stands to a holding: each trigger, and how far it is. `profit` is money."""
+
+    rule: str
+    mode: str
+    holding: str
+    name: str
+    account: str
+    quantity: float
+    price: float | None
+    profit: float | None
+    profit_percent: float | None
+    triggers: tuple[Trigger, ...]
+    waits: str | None
+
+
+def standing_of(judged: Judgement, holding: Holding, mode: str) -> Standing:
+    """For people."""
+    return Standing(
+        rule=judged.rule,
+        mode=mode,
+        holding=holding.key,
+        name=holding.name,
+        account=holding.account,
+        quantity=holding.units * (1 if holding.combination else holding.direction),
+        price=judged.price,
+        profit=judged.profit,
+        profit_percent=judged.profit_percent,
+        triggers=judged.triggers,
+        waits=judged.waits,
+    )
+
+
+def remembered(holding: Holding, now: datetime) -> Memory:
+    """The memory of a holding that is seen for the first time."""
+    return Memory(first_seen=holding.opened_at or now, units=holding.units, entry=holding.entry)
+
+
+def price_of(
+    holding: Holding, prices: Mapping[int, Price], allowed: tuple[str, ...] = ()
+) -> tuple[Price, str | None]:
+    """Bid and ask of the whole, in its own direction, and why they are not to be used."""
+    bid = ask = 0.0
+    for leg in holding.legs:
+        found = prices.get(leg.contract.con_id)
+        if found is None:
+            return Price(), "no quote"
+        if found.tag != "live" and found.tag not in allowed:
+            return Price(), f"the quote is {found.tag}"
+        if found.middle is None or found.bid is None or found.ask is None:
+            return Price(), "bid and ask are not both there"
+        weight = leg.ratio * leg.multiplier / holding.multiplier * holding.direction
+        near, far = (found.bid, found.ask) if weight > 0 else (found.ask, found.bid)
+        bid += weight * near
+        ask += weight * far
+    return Price(bid=bid, ask=ask), None
+
+
+def judge(rule: Rule, holding: Holding, market: Market, memory: Memory) -> Judgement:
+    """What the rule says now. Nothing is decided twice: see `Memory.decided`."""
+    waits = None
+    if not (market.open or (rule.outside_rth and market.open_outside)):
+        waits = "the market is closed"
+    whole, bad = price_of(holding, market.prices, rule.allow_quotes)
+    middle = None if bad else ((whole.bid or 0.0) + (whole.ask or 0.0)) / 2
+    memory = _adjusted(memory, holding)
+    profit = _profit(holding, middle)
+    if waits is None and middle is not None and not _wide(rule, whole):
+        memory = _followed(rule, holding, memory, middle)
+    facts = _Facts(rule, holding, market, memory, middle, profit, bad, _wide(rule, whole))
+    triggers = tuple(_triggers(facts))
+    met = next((each for each in triggers if each.met), None) if waits is None else None
+    decision = None
+    if met is not None and not memory.decided:
+        decision = Decision(
+            id=decision_id(rule, holding, memory),
+            rule=rule.id,
+            trigger=met.name,
+            reason=reason_of(met),
+            price=middle,
+            profit=profit,
+        )
+        memory = structs.replace(memory, decided=True)
+    entry = holding.entry
+    return Judgement(
+        rule=rule.id,
+        holding=holding.key,
+        triggers=triggers,
+        price=middle,
+        profit=profit,
+        profit_percent=None
+        if profit is None or not entry
+        else 100 * profit / (abs(entry) * holding.units),
+        memory=memory,
+        decision=decision,
+        waits=waits,
+    )
+
+
+def decision_id(rule: Rule, holding: Holding, memory: Memory) -> str:
+    """The name of the close of this holding, from its beginning to its end, by this rule."""
+    text = f"{rule.id}|{holding.key}|{memory.first_seen.isoformat()}|{memory.round}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def reason_of(trigger: Trigger) -> str:
+    """A sentence for people."""
+    return f"{trigger.name}: {_spoken(trigger.value)} has reached {_spoken(trigger.level)}"
+
+
+def _spoken(value: float | str | None) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) else str(value)
+
+
+# the memory -------------------------------------------------------------------------------------
+
+
+def _adjusted(memory: Memory, holding: Holding) -> Memory:
+    """Follows quantity and cost; after a split the kept prices are those of the new shares.
+
+    A split leaves the cost of the whole as it was and divides that of each unit.
+    """
+    entry, before = holding.entry, memory.entry
+    if entry and before and memory.units and holding.units != memory.units:
+        same_cost = abs(entry * holding.units / (before * memory.units) - 1) < 0.002
+        factor = entry / before
+        if same_cost and abs(factor - 1) > 0.05:
+            memory = structs.replace(
+                memory,
+                best=None if memory.best is None else memory.best * factor,
+                stop=None if memory.stop is None else memory.stop * factor,
+            )
+    return structs.replace(memory, units=holding.units, entry=entry)
+
+
+def _followed(rule: Rule, holding: Holding, memory: Memory, price: float) -> Memory:
+    """The best price so far, and the trailing stop that follows it and never goes back."""
+    better = max if holding.direction > 0 else min
+    best = price if memory.best is None else better(memory.best, price)
+    memory = structs.replace(memory, best=best)
+    trailing = rule.trailing
+    if trailing is None:
+        return memory
+    terms = f"{trailing.percent}/{trailing.amount}/{trailing.armed_at}"
+    kept = memory.stop if memory.terms == terms else None
+    stop = _stop(trailing, holding, best)
+    if kept is not None and stop is not None:
+        stop = better(kept, stop)
+    return structs.replace(memory, stop=kept if stop is None else stop, terms=terms)
+
+
+def _stop(trailing: Trailing, holding: Holding, best: float) -> float | None:
+    """Where trailing closes, for the best price there was; None: it is not armed."""
+    if trailing.armed_at is not None:
+        profit, entry = _profit(holding, best), holding.entry
+        if profit is None or not entry:
+            return None
+        reached = profit
+        if trailing.percent is not None:
+            reached = 100 * profit / (abs(entry) * holding.units)
+        if reached < trailing.armed_at - _SLACK:
+            return None
+    if trailing.percent is not None:
+        return best - holding.direction * abs(best) * trailing.percent / 100
+    if trailing.amount is not None:
+        return best - holding.direction * trailing.amount / (holding.multiplier * holding.units)
+    return None
+
+
+def _profit(holding: Holding, price: float | None) -> float | None:
+    """Of all units, in money, at a price of the whole."""
+    if price is None or holding.entry is None:
+        return None
+    value = holding.direction * price * holding.multiplier
+    return (value - holding.entry) * holding.units
+
+
+def _wide(rule: Rule, whole: Price) -> bool:
+    bid, ask = whole.bid or 0.0, whole.ask or 0.0
+    spread = ask - bid
+    return spread > _NARROW and spread > abs(bid + ask) / 2 * rule.max_spread_percent / 100
+
+
+# the triggers -----------------------------------------------------------------------------------
+
+
+class _Facts(Struct, frozen=True):
+    rule: Rule
+    holding: Holding
+    market: Market
+    memory: Memory
+    price: float | None
+    profit: float | None
+    bad: str | None
+    wide: bool
+
+
+def _triggers(facts: _Facts) -> Iterator[Trigger]:
+    for name, made in _MAKERS.items():
+        if getattr(facts.rule, name) is not None:
+            yield made(facts)
+
+
+def _stop_loss(facts: _Facts) -> Trigger:
+    threshold = facts.rule.stop_loss or Threshold()
+    return _threshold("stopLoss", threshold, facts, gain=-1)
+
+
+def _take_profit(facts: _Facts) -> Trigger:
+    threshold = facts.rule.take_profit or Threshold()
+    return _threshold("takeProfit", threshold, facts, gain=1)
+
+
+def _threshold(name: str, threshold: Threshold, facts: _Facts, gain: int) -> Trigger:
+    """`gain`: +1 for a profit to be reached, -1 for a loss."""
+    why = facts.bad or ("the spread is too wide" if facts.wide and gain < 0 else None)
+    if why is not None or facts.price is None:
+        return Trigger(name=name, unknown=why or "no price")
+    if threshold.price is not None:
+        distance = facts.holding.direction * gain * (threshold.price - facts.price)
+        return _measured(name, threshold.price, facts.price, distance)
+    level = _money(threshold, facts.holding)
+    if isinstance(level, str) or facts.profit is None:
+        return Trigger(name=name, unknown=level if isinstance(level, str) else "no average cost")
+    return _measured(name, gain * level, facts.profit, level - gain * facts.profit)
+
+
+def _money(threshold: Threshold, holding: Holding) -> float | str:
+    """A threshold as money of the whole holding, or why it is none."""
+    if threshold.amount is not None:
+        return threshold.amount
+    entry = holding.entry
+    if not entry:
+        return "no average cost"
+    if threshold.of_credit is not None:
+        if entry > 0:
+            return "it was not opened for a credit"
+        return -entry * threshold.of_credit * holding.units
+    return abs(entry) * (threshold.percent or 0.0) / 100 * holding.units
+
+
+def _trailing(facts: _Facts) -> Trigger:
+    stop = facts.memory.stop
+    why = facts.bad or ("the spread is too wide" if facts.wide else None)
+    if why is not None or facts.price is None:
+        return Trigger(name="trailing", level=stop, unknown=why or "no price")
+    if stop is None:
+        return Trigger(name="trailing", value=facts.price, unknown="not armed yet")
+    distance = facts.holding.direction * (facts.price - stop)
+    return _measured("trailing", stop, facts.price, distance)
+
+
+def _underlying_above(facts: _Facts) -> Trigger:
+    return _underlying("underlyingAbove", facts.rule.underlying_above or 0.0, facts, 1)
+
+
+def _underlying_below(facts: _Facts) -> Trigger:
+    return _underlying("underlyingBelow", facts.rule.underlying_below or 0.0, facts, -1)
+
+
+def _underlying(name: str, level: float, facts: _Facts, above: int) -> Trigger:
+    found = facts.market.underlying
+    if found is None:
+        return Trigger(name=name, level=level, unknown="no quote of the underlying")
+    if found.tag != "live" and found.tag not in facts.rule.allow_quotes:
+        return Trigger(name=name, level=level, unknown=f"the underlying's quote is {found.tag}")
+    value = found.middle if found.middle is not None else found.last
+    if value is None:
+        return Trigger(name=name, level=level, unknown="no quote of the underlying")
+    return _measured(name, level, value, above * (level - value))
+
+
+def _days_to_expiration(facts: _Facts) -> Trigger:
+    limit = facts.rule.days_to_expiration or 0
+    expiration = facts.holding.expiration
+    if not expiration:
+        return Trigger(name="daysToExpiration", level=limit, unknown="it does not expire")
+    day = date(int(expiration[:4]), int(expiration[4:6]), int(expiration[6:8]))
+    left = (day - facts.market.now.astimezone(facts.market.zone).date()).days
+    return _measured("daysToExpiration", limit, left, left - limit)
+
+
+def _max_holding_days(facts: _Facts) -> Trigger:
+    limit, zone = facts.rule.max_holding_days or 0, facts.market.zone
+    opened = facts.memory.first_seen.astimezone(zone).date()
+    held = (facts.market.now.astimezone(zone).date() - opened).days
+    return _measured("maxHoldingDays", limit, held, limit - held)
+
+
+def _at(facts: _Facts) -> Trigger:
+    here = facts.market.now.astimezone(facts.market.zone)
+    moment = time.fromisoformat(facts.rule.at or "00:00")
+    left = datetime.combine(here.date(), moment, facts.market.zone) - here
+    return _timed("at", facts.rule.at or "", here, left)
+
+
+def _minutes_before_close(facts: _Facts) -> Trigger:
+    name, end = "minutesBeforeClose", facts.market.closes_at
+    if end is None:
+        return Trigger(name=name, unknown="no session is running")
+    here = facts.market.now.astimezone(facts.market.zone)
+    moment = end.astimezone(facts.market.zone) - timedelta(
+        minutes=facts.rule.minutes_before_close or 0
+    )
+    return _timed(name, f"{moment:%H:%M}", here, moment - here)
+
+
+def _timed(name: str, level: str, here: datetime, left: timedelta) -> Trigger:
+    """`distance` in seconds."""
+    seconds = left.total_seconds()
+    return Trigger(
+        name=name, level=level, value=f"{here:%H:%M}", distance=seconds, met=seconds <= 0
+    )
+
+
+def _measured(name: str, level: float, value: float, distance: float) -> Trigger:
+    return Trigger(name=name, level=level, value=value, distance=distance, met=distance <= _SLACK)
+
+
+_MAKERS: Final[dict[str, Callable[[_Facts], Trigger]]] = {
+    "stop_loss": _stop_loss,
+    "trailing": _trailing,
+    "take_profit": _take_profit,
+    "underlying_below": _underlying_below,
+    "underlying_above": _underlying_above,
+    "days_to_expiration": _days_to_expiration,
+    "minutes_before_close": _minutes_before_close,
+    "at": _at,
+    "max_holding_days": _max_holding_days,
+}
+"""In the order of `TRIGGERS`: the first that is met is the reason."""

@@ -1,0 +1,355 @@
+"""What rules judge: single positions, and combinations that were opened as one. No I/O.
+
+The broker knows positions leg by leg. Which legs belong together is told by how they were opened
+(`Opening`), or by a rule that names the legs. A leg counts for the combination as far as the
+combination reaches; what is beyond is a position of its own.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct, structs
+
+from bridge.model import Contract, Position
+from bridge.rules.model import LegMatch, Match, RuleSet
+
+_SLACK: Final = 1e-9
+
+
+class Leg(Struct, frozen=True):
+    """One contract of a holding. `ratio` is signed, in contracts or shares for each unit.
+
+    `entry`: the price at which it was opened, without the multiplier; None: the broker sent none.
+    """
+
+    contract: Contract
+    ratio: float
+    entry: float | None
+
+    @property
+    def multiplier(self) -> float:
+        """What a price counts for."""
+        return multiplier_of(self.contract)
+
+
+class Opening(Struct, frozen=True):
+    """An order of several legs that was filled: signed contracts for each unit, and how many."""
+
+    account: str
+    ratios: dict[int, float]
+    units: float
+    labels: frozenset[str] = frozenset()
+    at: datetime | None = None
+
+
+class Holding(Struct, frozen=True, kw_only=True):
+    """What is judged and closed as one: `units` (above 0) of all its legs."""
+
+    account: str
+    legs: tuple[Leg, ...]
+    units: float
+    labels: frozenset[str] = frozenset()
+    opened_at: datetime | None = None
+
+    @property
+    def key(self) -> str:
+        """The same for the same position as long as it is held; another side is another."""
+        parts = (f"{leg.contract.con_id}:{leg.ratio:+g}" for leg in self.legs)
+        return f"{self.account}/{'/'.join(parts)}"
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        names = [leg.contract.local_symbol or _spoken(leg.contract) for leg in self.legs]
+        if len(names) == 1:
+            return names[0].strip()
+        parts = (
+            f"{leg.ratio:+g} {name.strip()}" for leg, name in zip(self.legs, names, strict=True)
+        )
+        return f"{self.legs[0].contract.symbol} ({', '.join(parts)})"
+
+    @property
+    def combination(self) -> bool:
+        """Whether it has several legs."""
+        return len(self.legs) > 1
+
+    @property
+    def entry(self) -> float | None:
+        """What one unit cost, in money; below 0 a credit. None: not known."""
+        total = 0.0
+        for leg in self.legs:
+            if leg.entry is None:
+                return None
+            total += leg.ratio * leg.entry * leg.multiplier
+        return total
+
+    @property
+    def direction(self) -> int:
+        """+1 when a higher price is a gain, -1 when it is a loss."""
+        if not self.combination:
+            return 1 if self.legs[0].ratio > 0 else -1
+        return -1 if (self.entry or 0.0) < 0 else 1
+
+    @property
+    def multiplier(self) -> float:
+        """What a price of the whole counts for."""
+        return max(leg.multiplier for leg in self.legs)
+
+    @property
+    def expiration(self) -> str:
+        """The first day on which a leg expires, `YYYYMMDD`; empty: never."""
+        days = [leg.contract.expiration for leg in self.legs if len(leg.contract.expiration) >= 8]
+        return min(days, default="")[:8]
+
+
+def multiplier_of(contract: Contract) -> float:
+    """The broker's text as a number; 1 when there is none."""
+    try:
+        return float(contract.multiplier) or 1.0
+    except ValueError:
+        return 1.0
+
+
+def _spoken(contract: Contract) -> str:
+    parts = [contract.symbol, contract.expiration, contract.right or ""]
+    if contract.strike is not None and contract.right:
+        parts.append(f"{contract.strike:g}")
+    return " ".join(part for part in parts if part)
+
+
+def holdings(
+    positions: Iterable[Position],
+    rules: RuleSet,
+    openings: Iterable[Opening] = (),
+    labels: Mapping[tuple[str, int], frozenset[str]] = {},
+    opened: Mapping[tuple[str, int], datetime] = {},
+) -> list[Holding]:
+    """Positions as they are judged: combinations first, single positions with what is left.
+
+    `openings` are those of the past, the newest first; one whose legs are no longer all held is
+    over. `labels` and `opened` are of single positions, by account and contract.
+    """
+    left = {
+        (each.account, each.contract.con_id): each for each in positions if abs(each.quantity) > 0
+    }
+    found = list(_combined(left, [*_named(left, rules), *openings]))
+    for place, each in left.items():
+        if abs(each.quantity) <= _SLACK:
+            continue
+        leg = Leg(each.contract, 1.0 if each.quantity > 0 else -1.0, _entry(each))
+        found.append(
+            Holding(
+                account=each.account,
+                legs=(leg,),
+                units=abs(each.quantity),
+                labels=labels.get(place, frozenset()),
+                opened_at=opened.get(place),
+            )
+        )
+    return sorted(found, key=lambda each: each.key)
+
+
+def _combined(
+    left: dict[tuple[str, int], Position], openings: Iterable[Opening]
+) -> Iterator[Holding]:
+    """Takes out of `left` what combinations hold."""
+    merged: dict[str, Holding] = {}
+    for opening in openings:
+        places = {(opening.account, con_id): ratio for con_id, ratio in opening.ratios.items()}
+        held = [_units(left.get(place), ratio) for place, ratio in places.items()]
+        units = min([opening.units, *held])
+        if units < 1:
+            continue
+        units = float(int(units + _SLACK))
+        legs = tuple(
+            Leg(left[place].contract, ratio, _entry(left[place]))
+            for place, ratio in sorted(places.items())
+        )
+        for place, ratio in places.items():
+            each = left[place]
+            left[place] = structs.replace(each, quantity=each.quantity - ratio * units)
+        made = Holding(
+            account=opening.account,
+            legs=legs,
+            units=units,
+            labels=opening.labels,
+            opened_at=opening.at,
+        )
+        earlier = merged.get(made.key)
+        if earlier is not None:
+            made = structs.replace(
+                made,
+                units=made.units + earlier.units,
+                labels=made.labels | earlier.labels,
+                opened_at=_first(made.opened_at, earlier.opened_at),
+            )
+        merged[made.key] = made
+    yield from merged.values()
+
+
+def _named(left: Mapping[tuple[str, int], Position], rules: RuleSet) -> Iterator[Opening]:
+    """The combinations that rules name leg by leg, as far as exactly one position fits each."""
+    for rule in rules.rules:
+        wanted = rule.match.combination
+        if isinstance(wanted, bool):
+            continue
+        for account in sorted({account for account, _ in left}):
+            if rule.match.account not in {None, account}:
+                continue
+            ratios: dict[int, float] = {}
+            for leg in wanted:
+                fitting = [
+                    each
+                    for each in left.values()
+                    if each.account == account and _leg_fits(leg, rule.match, each)
+                ]
+                if len(fitting) != 1:
+                    break
+                sign = 1.0 if leg.side == "long" else -1.0
+                ratios[fitting[0].contract.con_id] = sign * leg.ratio
+            else:
+                if len(ratios) == len(wanted):
+                    yield Opening(account, ratios, float("inf"))
+
+
+def _leg_fits(leg: LegMatch, match: Match, position: Position) -> bool:
+    contract = position.contract
+    said = (
+        (leg.con_id, contract.con_id),
+        (leg.sec_type, contract.sec_type),
+        (leg.right, contract.right),
+        (leg.strike, contract.strike),
+        (leg.expiration, contract.expiration),
+    )
+    symbol = leg.symbol if leg.symbol is not None else match.symbol
+    return (
+        all(wanted is None or wanted == found for wanted, found in said)
+        and _symbol_fits(symbol, contract.symbol)
+        and (position.quantity > 0) == (leg.side == "long")
+    )
+
+
+def fits(match: Match, holding: Holding) -> bool:
+    """Whether a rule is for this holding."""
+    if isinstance(match.combination, bool):
+        if match.combination != holding.combination:
+            return False
+    elif not _legs_fit(match.combination, match, holding):
+        return False
+    side = "long" if holding.direction > 0 else "short"
+    return (
+        match.account in {None, holding.account}
+        and match.side in {None, side}
+        and (match.order_ref is None or _labelled(match.order_ref, holding.labels))
+        and all(_contract_fits(match, leg.contract) for leg in holding.legs)
+    )
+
+
+def _contract_fits(match: Match, contract: Contract) -> bool:
+    if not _symbol_fits(match.symbol, contract.symbol):
+        return False
+    if match.combination:
+        return True  # its legs may differ in all the rest
+    return (
+        match.sec_type in {None, contract.sec_type}
+        and match.right in {None, contract.right}
+        and match.con_id in {None, contract.con_id}
+    )
+
+
+def _legs_fit(legs: tuple[LegMatch, ...], match: Match, holding: Holding) -> bool:
+    if len(legs) != len(holding.legs):
+        return False
+    left = list(holding.legs)
+    for wanted in legs:
+        sign = 1.0 if wanted.side == "long" else -1.0
+        for each in left:
+            position = Position(
+                account=holding.account, contract=each.contract, quantity=each.ratio,
+                average_cost=None,
+            )  # fmt: skip
+            if each.ratio == sign * wanted.ratio and _leg_fits(wanted, match, position):
+                left.remove(each)
+                break
+        else:
+            return False
+    return True
+
+
+def _symbol_fits(wanted: str | tuple[str, ...] | None, symbol: str) -> bool:
+    if wanted is None:
+        return True
+    names = (wanted,) if isinstance(wanted, str) else wanted
+    return symbol.upper() in {name.upper() for name in names}
+
+
+def _labelled(pattern: str, labels: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(label, pattern) for label in labels)
+
+
+def _entry(position: Position) -> float | None:
+    if position.average_cost is None:
+        return None
+    return position.average_cost / multiplier_of(position.contract)
+
+
+def _units(position: Position | None, ratio: float) -> float:
+    if position is None or position.quantity * ratio <= 0:
+        return 0.0
+    return position.quantity / ratio + _SLACK
+
+
+def _first(one: datetime | None, other: datetime | None) -> datetime | None:
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
+class Fill(Struct, frozen=True):
+    """One execution, as far as it says what was opened together."""
+
+    account: str
+    order: str
+    con_id: int
+    quantity: float
+    """Signed: bought above 0."""
+    at: datetime
+    label: str = ""
+
+
+def opened_together(fills: Iterable[Fill]) -> list[Opening]:
+    """The orders of which several contracts were filled, the newest first."""
+    orders: dict[tuple[str, str], list[Fill]] = defaultdict(list)
+    for fill in fills:
+        orders[fill.account, fill.order].append(fill)
+    found = []
+    for (account, _), group in orders.items():
+        totals: dict[int, float] = defaultdict(float)
+        for fill in group:
+            totals[fill.con_id] += fill.quantity
+        net = {con_id: total for con_id, total in totals.items() if abs(total) > _SLACK}
+        if len(net) < 2:
+            continue
+        units = _common(net.values())
+        found.append(
+            Opening(
+                account,
+                {con_id: total / units for con_id, total in net.items()},
+                units,
+                frozenset(fill.label for fill in group if fill.label),
+                min(fill.at for fill in group),
+            )
+        )
+    return sorted(found, key=lambda each: each.at or datetime.max, reverse=True)  # noqa: DTZ901
+
+
+def _common(quantities: Iterable[float]) -> float:
+    """The largest whole number that divides all of them; 1 where they are not whole."""
+    values = [abs(each) for each in quantities]
+    if any(abs(each - round(each)) > _SLACK for each in values):
+        return 1.0
+    return float(math.gcd(*(round(each) for each in values)))

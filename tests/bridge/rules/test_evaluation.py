@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from bridge.model import Position
+from bridge.rules.evaluation import (
+    Judgement,
+    Market,
+    Memory,
+    Price,
+    judge,
+    remembered,
+)
+from bridge.rules.holdings import Holding, Opening, holdings
+from bridge.rules.model import Rule, RuleSet
+from tests.bridge.rules.made import NOON, market, only, option, rule, stock
+
+
+def first(judged_rule: Rule, holding: Holding, at: Market) -> Judgement:
+    return judge(judged_rule, holding, at, remembered(holding, at.now))
+
+
+def spread_for_credit() -> Holding:
+    """Received 2.50 - 1.00 = 1.50 a unit, two units: 300."""
+    opening = Opening("DU1", {11: -1.0, 12: 1.0}, 2.0)
+    (found,) = holdings([option(-2, 250, 11), option(2, 100, 12, strike=490)], RuleSet(), [opening])
+    return found
+
+
+@dataclass
+class Row:
+    terms: dict[str, Any]
+    position: Position
+    price: float
+    met: bool
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row({"takeProfit": {"percent": 10}}, stock(50), 109.9, False),
+        Row({"takeProfit": {"percent": 10}}, stock(50), 110.0, True),
+        Row({"takeProfit": {"percent": 10}}, stock(-50), 90.1, False),
+        Row({"takeProfit": {"percent": 10}}, stock(-50), 90.0, True),
+        Row({"stopLoss": {"percent": 5}}, stock(50), 95.1, False),
+        Row({"stopLoss": {"percent": 5}}, stock(50), 95.0, True),
+        Row({"stopLoss": {"percent": 5}}, stock(-50), 104.9, False),
+        Row({"stopLoss": {"percent": 5}}, stock(-50), 105.0, True),
+        Row({"stopLoss": {"amount": 200}}, stock(50), 96.1, False),
+        Row({"stopLoss": {"amount": 200}}, stock(50), 96.0, True),
+        Row({"stopLoss": {"price": 90}}, stock(50), 90.1, False),
+        Row({"stopLoss": {"price": 90}}, stock(50), 89.9, True),
+        Row({"stopLoss": {"price": 110}}, stock(-50), 109.9, False),
+        Row({"stopLoss": {"price": 110}}, stock(-50), 110.1, True),
+        Row({"takeProfit": {"price": 110}}, stock(50), 110.0, True),
+        Row({"takeProfit": {"price": 90}}, stock(-50), 90.1, False),
+        # 1.25 received: half of it kept at 0.625, twice of it lost at 3.75
+        Row({"takeProfit": {"ofCredit": 0.5}}, option(-2, 125, 1), 0.63, False),
+        Row({"takeProfit": {"ofCredit": 0.5}}, option(-2, 125, 1), 0.62, True),
+        Row({"stopLoss": {"ofCredit": 2}}, option(-2, 125, 1), 3.74, False),
+        Row({"stopLoss": {"ofCredit": 2}}, option(-2, 125, 1), 3.75, True),
+        Row({"stopLoss": {"ofCredit": 2}}, option(2, 125, 1), 0.01, False),  # no credit
+        Row({"trailing": {"percent": 10}}, stock(50), 1.0, False),  # the first price is the best
+    ],
+)
+def test_levels(row: Row) -> None:
+    found = first(rule(**row.terms), only(row.position), market((1, row.price, row.price)))
+    assert (found.decision is not None) is row.met, found.triggers
+
+
+@pytest.mark.parametrize(("short", "long", "profit", "met"), [
+    (2.0, 0.9, 80.0, False),
+    (1.5, 0.7, 140.0, False),
+    (1.4, 0.65, 150.0, True),
+])  # fmt: skip
+def test_a_combination_is_judged_as_one(
+    short: float, long: float, profit: float, met: bool
+) -> None:
+    wanted = rule(match={"symbol": "SPY", "combination": True}, takeProfit={"ofCredit": 0.5})
+    found = first(wanted, spread_for_credit(), market((11, short, short), (12, long, long)))
+    assert found.profit == pytest.approx(profit)
+    assert (found.decision is not None) is met
+
+
+def test_bid_and_ask_of_a_combination_are_those_of_its_own_direction() -> None:
+    wanted = rule(match={"symbol": "SPY", "combination": True}, stopLoss={"price": 2.0})
+    found = first(wanted, spread_for_credit(), market((11, 2.9, 3.1), (12, 0.9, 1.1)))
+    assert found.price == pytest.approx(2.0)
+    assert found.decision is not None
+
+
+@pytest.mark.parametrize("tag", ["delayed", "frozen", "stale"])
+def test_a_quote_that_is_not_live_decides_nothing_unless_allowed(tag: str) -> None:
+    bad = Market(
+        now=NOON,
+        zone=market().zone,
+        prices={1: Price(bid=50.0, ask=50.0, tag=tag)},
+    )
+    terms = {"stopLoss": {"percent": 5}}
+    found = first(rule(**terms), only(stock(50)), bad)
+    assert found.decision is None
+    assert found.triggers[0].unknown == f"the quote is {tag}"
+    assert found.memory.best is None
+    assert first(rule(**terms, allowQuotes=[tag]), only(stock(50)), bad).decision is not None
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        Price(),
+        Price(bid=50.0),
+        Price(ask=50.0),
+        Price(bid=51.0, ask=50.0),
+        Price(bid=20.0, ask=70.0),
+        Price(last=50.0),
+    ],
+)
+def test_half_a_quote_decides_nothing(price: Price) -> None:
+    at = structs.replace(market(), prices={1: price})
+    found = first(rule(stopLoss={"percent": 5}), only(stock(50)), at)
+    assert found.decision is None
+    assert found.triggers[0].unknown
+
+
+def test_no_average_cost_decides_nothing_but_what_needs_none() -> None:
+    holding = only(structs.replace(stock(50), average_cost=None))
+    at = market((1, 80.0, 80.0))
+    assert first(rule(stopLoss={"percent": 5}), holding, at).triggers[0].unknown
+    assert first(rule(stopLoss={"price": 90}), holding, at).decision is not None
+
+
+def test_outside_the_hours_nothing_is_judged() -> None:
+    shut = structs.replace(market((1, 50.0, 50.0)), open=False)
+    found = first(rule(stopLoss={"percent": 5}, at="09:00"), only(stock(50)), shut)
+    assert (found.decision, found.waits) == (None, "the market is closed")
+    assert found.memory.best is None
+    outside = rule(stopLoss={"percent": 5}, outsideRth=True)
+    assert first(outside, only(stock(50)), shut).decision is not None
+    closed = structs.replace(shut, open_outside=False)
+    assert first(outside, only(stock(50)), closed).decision is None
+
+
+@pytest.mark.parametrize(
+    ("terms", "later", "met"),
+    [
+        ({"at": "12:00"}, timedelta(), True),
+        ({"at": "12:01"}, timedelta(), False),
+        ({"minutesBeforeClose": 15}, timedelta(hours=3, minutes=44), False),
+        ({"minutesBeforeClose": 15}, timedelta(hours=3, minutes=45), True),
+        ({"maxHoldingDays": 2}, timedelta(days=1), False),
+        ({"maxHoldingDays": 2}, timedelta(days=2), True),
+        ({"maxHoldingDays": 2}, timedelta(days=1, hours=11, minutes=59), False),
+        ({"maxHoldingDays": 2}, timedelta(days=1, hours=12), True),  # midnight in New York
+    ],
+)
+def test_times_are_the_exchange_s(terms: dict[str, Any], later: timedelta, met: bool) -> None:
+    holding, now = only(stock(50)), NOON + later
+    at = market(now=now, closes_at=NOON.replace(hour=20))
+    found = judge(rule(**terms), holding, at, remembered(holding, NOON))
+    assert (found.decision is not None) is met, found.triggers
+
+
+@pytest.mark.parametrize(("limit", "met"), [(17, False), (18, True)])
+def test_days_to_expiration(limit: int, met: bool) -> None:
+    found = first(rule(daysToExpiration=limit), only(option(-1, 125, 1)), market())
+    assert (found.decision is not None) is met
+    assert found.triggers[0].value == 18
+
+
+@pytest.mark.parametrize(
+    ("terms", "met"),
+    [
+        ({"underlyingBelow": 500}, False),
+        ({"underlyingBelow": 501}, True),
+        ({"underlyingAbove": 500}, True),
+        ({"underlyingAbove": 501}, False),
+    ],
+)
+def test_the_underlying(terms: dict[str, Any], met: bool) -> None:
+    at = market(underlying=Price(bid=500.4, ask=500.6))
+    found = first(rule(**terms), only(option(-1, 125, 1)), at)
+    assert (found.decision is not None) is met
+    unknown = first(rule(**terms), only(option(-1, 125, 1)), market())
+    assert unknown.decision is None
+
+
+def follow(wanted: Rule, holding: Holding, *prices: float) -> Judgement:
+    memory = remembered(holding, NOON)
+    for price in prices:
+        found = judge(wanted, holding, market((1, price, price)), memory)
+        memory = found.memory
+    return found
+
+
+def test_trailing_follows_the_best_price() -> None:
+    wanted = rule(trailing={"percent": 10})
+    assert follow(wanted, only(stock(50)), 100, 120, 108.1).decision is None
+    assert follow(wanted, only(stock(50)), 100, 120, 108.0).decision is not None
+    assert follow(wanted, only(stock(-50)), 100, 80, 87.9).decision is None
+    assert follow(wanted, only(stock(-50)), 100, 80, 88.0).decision is not None
+    money = rule(trailing={"amount": 500})
+    assert follow(money, only(stock(50)), 100, 120, 110.1).decision is None
+    assert follow(money, only(stock(50)), 100, 120, 110.0).decision is not None
+
+
+def test_trailing_is_armed_by_a_profit() -> None:
+    wanted = rule(trailing={"percent": 10, "armedAt": 20})
+    assert follow(wanted, only(stock(50)), 100, 119, 90).decision is None
+    assert follow(wanted, only(stock(50)), 100, 120, 108).decision is not None
+    money = rule(trailing={"amount": 100, "armedAt": 1000})
+    assert follow(money, only(stock(50)), 100, 119.9, 90).decision is None
+    assert follow(money, only(stock(50)), 100, 120, 118).decision is not None
+
+
+def test_a_smaller_position_does_not_loosen_the_trailing_stop() -> None:
+    wanted = rule(trailing={"amount": 500})
+    half = only(stock(50))
+    memory = follow(wanted, half, 100, 120).memory
+    assert memory.stop == 110
+    smaller = judge(wanted, only(stock(10)), market((1, 120.0, 120.0)), memory)
+    assert smaller.memory.stop == 110
+
+
+def test_a_split_is_no_fall_of_the_price() -> None:
+    wanted = rule(trailing={"percent": 10})
+    memory = follow(wanted, only(stock(50, cost=100)), 100, 120).memory
+    split = only(stock(200, cost=25))
+    found = judge(wanted, split, market((1, 29.5, 29.5)), memory)
+    assert found.decision is None
+    assert found.memory.stop == pytest.approx(27)
+    bought = judge(wanted, only(stock(100, cost=60)), market((1, 29.5, 29.5)), memory)
+    assert bought.decision is not None  # more was bought: the cost of the whole is another
+
+
+def test_new_terms_of_trailing_begin_anew_from_the_same_best_price() -> None:
+    holding = only(stock(50))
+    memory = follow(rule(trailing={"percent": 5}), holding, 100, 120).memory
+    looser = judge(rule(trailing={"percent": 20}), holding, market((1, 110.0, 110.0)), memory)
+    assert looser.memory.stop == 96
+    assert looser.decision is None
+
+
+def test_what_was_decided_is_not_decided_again() -> None:
+    holding, wanted = only(stock(50)), rule(stopLoss={"percent": 5})
+    found = first(wanted, holding, market((1, 90.0, 90.0)))
+    assert found.decision is not None
+    again = judge(wanted, holding, market((1, 80.0, 80.0)), found.memory)
+    assert again.decision is None
+    assert again.triggers[0].met
+
+
+def test_a_decision_has_one_name_whatever_restarts_and_another_for_another_holding() -> None:
+    holding, wanted = only(stock(50)), rule(stopLoss={"percent": 5})
+    kept = Memory(first_seen=NOON, units=50, entry=100)
+
+    def name(memory: Memory, later: timedelta = timedelta()) -> str:
+        at = market((1, 90.0, 90.0), now=NOON + later)
+        decision = judge(wanted, holding, at, memory).decision
+        assert decision is not None
+        return decision.id
+
+    assert name(kept) == name(kept, timedelta(hours=1))
+    reopened = Memory(first_seen=NOON + timedelta(days=3))
+    assert len({name(kept), name(reopened), name(structs.replace(kept, round=1))}) == 3
+
+
+def test_the_reason_names_the_first_trigger_with_its_values() -> None:
+    wanted = rule(stopLoss={"percent": 5}, at="09:31")
+    found = first(wanted, only(stock(50)), market((1, 90.0, 90.0)))
+    assert found.decision is not None
+    assert found.decision.reason == "stopLoss: -500 has reached -250"

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from bridge.rules.holdings import Fill, Opening, fits, holdings, opened_together
+from bridge.rules.model import RuleSet
+from tests.bridge.rules.made import option, rules, stock
+
+MORNING = datetime(2026, 6, 1, 14, tzinfo=UTC)
+
+
+def spread(units: float = 1.0, account: str = "DU1") -> Opening:
+    return Opening(account, {11: -1.0, 12: 1.0}, units, frozenset({"spread"}), MORNING)
+
+
+def test_a_combination_is_one_holding_and_the_rest_of_its_legs_another() -> None:
+    found = holdings([option(-3, 250, 11), option(2, 100, 12, strike=490)], RuleSet(), [spread(2)])
+    assert [(each.key, each.units, each.direction) for each in found] == [
+        ("DU1/11:-1", 1, -1),
+        ("DU1/11:-1/12:+1", 2, -1),
+    ]
+    assert found[1].entry == -250 + 100
+    assert found[1].labels == {"spread"}
+
+
+def test_a_combination_whose_leg_is_gone_is_no_combination() -> None:
+    found = holdings([option(-1, 250, 11)], RuleSet(), [spread()])
+    assert [each.key for each in found] == ["DU1/11:-1"]
+    other_side = holdings([option(-1, 250, 11), option(-1, 100, 12)], RuleSet(), [spread()])
+    assert [each.combination for each in other_side] == [False, False]
+
+
+def test_orders_that_opened_the_same_add_up_and_never_beyond_the_position() -> None:
+    positions = [option(-3, 250, 11), option(3, 100, 12, strike=490)]
+    (found,) = holdings(positions, RuleSet(), [spread(1), spread(1), spread(5)])
+    assert found.units == 3
+
+
+def test_a_rule_for_single_positions_never_sees_a_leg() -> None:
+    single, combination = rules(
+        {"match": {"symbol": "SPY"}, "at": "15:00"},
+        {"match": {"symbol": "SPY", "combination": True}, "at": "15:00"},
+    ).rules
+    (found,) = holdings([option(-1, 250, 11), option(1, 100, 12)], RuleSet(), [spread()])
+    assert not fits(single.match, found)
+    assert fits(combination.match, found)
+
+
+def test_a_rule_names_the_legs_of_what_was_opened_leg_by_leg() -> None:
+    ruleset = rules(
+        {
+            "match": {
+                "symbol": "SPY",
+                "combination": [
+                    {"side": "short", "right": "P", "strike": 500},
+                    {"side": "long", "right": "P", "strike": 490},
+                ],
+            },
+            "takeProfit": {"ofCredit": 0.5},
+        }
+    )
+    positions = [option(-2, 250, 11), option(2, 100, 12, strike=490), stock(100)]
+    named, single = sorted(holdings(positions, ruleset), key=lambda each: not each.combination)
+    assert (named.units, named.entry) == (2, -150)
+    assert fits(ruleset.rules[0].match, named)
+    assert not fits(ruleset.rules[0].match, single)
+
+
+def test_everything_that_is_said_has_to_fit() -> None:
+    (long,) = holdings([stock(100)], RuleSet(), labels={("DU1", 1): frozenset({"swing-7"})})
+    for match, wanted in (
+        ({"symbol": "aapl", "side": "long"}, True),
+        ({"symbol": ["MSFT", "AAPL"]}, True),
+        ({"symbol": "AAPL", "side": "short"}, False),
+        ({"account": "DU2"}, False),
+        ({"orderRef": "swing-*"}, True),
+        ({"orderRef": "other"}, False),
+        ({"secType": "OPT"}, False),
+        ({"conId": 1}, True),
+    ):
+        rule = rules({"match": match, "at": "15:00"}).rules[0]
+        assert fits(rule.match, long) is wanted, match
+
+
+def test_fills_of_one_order_of_several_contracts_were_opened_together() -> None:
+    def fill(order: str, con_id: int, quantity: float, minute: int = 0) -> Fill:
+        return Fill("DU1", order, con_id, quantity, MORNING + timedelta(minutes=minute), "x")
+
+    found = opened_together(
+        [
+            fill("7", 11, -2), fill("7", 11, -2), fill("7", 12, 4),
+            fill("8", 1, 100),
+            fill("9", 12, 3, minute=5), fill("9", 11, -6, minute=4),
+        ]
+    )  # fmt: skip
+    assert [(each.ratios, each.units) for each in found] == [
+        ({12: 1.0, 11: -2.0}, 3.0),
+        ({11: -1.0, 12: 1.0}, 4.0),
+    ]
+    assert found[0].at == MORNING + timedelta(minutes=4)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bridge.rules.model import RuleSet, RulesInvalidError, read
+
+GOOD = {"id": "stop", "match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}}
+
+
+def test_the_names_of_the_api_and_of_stack_yaml_mean_the_same() -> None:
+    api = {
+        "id": "a",
+        "match": {"symbol": "SPY", "secType": "OPT", "orderRef": "wheel-*"},
+        "takeProfit": {"ofCredit": 0.5},
+        "trailing": {"percent": 10, "armedAt": 20},
+        "daysToExpiration": 21,
+        "close": {"stepSeconds": 3, "boundPercent": 5},
+        "outsideRth": True,
+    }
+    stack = {
+        "id": "a",
+        "match": {"symbol": "SPY", "sec_type": "OPT", "order_ref": "wheel-*"},
+        "take_profit": {"of_credit": 0.5},
+        "trailing": {"percent": 10, "armed_at": 20},
+        "days_to_expiration": 21,
+        "close": {"step_seconds": 3, "bound_percent": 5},
+        "outside_rth": True,
+    }
+    assert read({"rules": [api]}) == read([stack])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"match": {}}, "match names nothing"),
+        ({"stopLoss": None}, "no trigger"),
+        ({"stopLoss": {}}, "stopLoss takes one of"),
+        ({"stopLoss": {"percent": 5, "price": 3}}, "stopLoss takes one of"),
+        ({"stopLoss": {"percent": -5}}, "rule stop: stopLoss.percent: "),
+        ({"stopLos": {"percent": 5}}, "rule stop: Object contains unknown field `stopLos`"),
+        ({"trailing": {"armedAt": 5}}, "trailing takes one of"),
+        ({"at": "25:00"}, "rule stop: at: "),
+        ({"mode": "live"}, "rule stop: mode: "),
+        ({"close": {"steps": 0}}, "rule stop: close.steps: "),
+        ({"protect": "broker", "stopLoss": None, "at": "15:45"}, "needs stopLoss or trailing"),
+        ({"protect": "broker", "match": {"combination": True}}, "no stop on a combination"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(RulesInvalidError) as caught:
+        read({"rules": [GOOD | changes]})
+    assert said in caught.value.detail
+
+
+def test_two_rules_of_one_name_are_refused() -> None:
+    with pytest.raises(RulesInvalidError, match="two rules are named stop"):
+        read([GOOD, GOOD])
+
+
+@pytest.mark.parametrize(
+    ("own", "for_all", "mode"),
+    [
+        (None, None, "simulate"),
+        ("trade", None, "trade"),
+        ("trade", "simulate", "simulate"),
+        (None, "trade", "trade"),
+        ("simulate", "trade", "simulate"),
+    ],
+)
+def test_nothing_trades_unless_somebody_says_so(
+    own: str | None, for_all: str | None, mode: str
+) -> None:
+    found = read({"rules": [GOOD | {"mode": own}], "mode": for_all})
+    assert found.mode_of(found.rules[0]) == mode
+
+
+def test_nothing_is_nothing() -> None:
+    assert read([]) == RuleSet()
