@@ -28,7 +28,6 @@ FOLDERS = (
     "bridge/login",
     "infrastructure/apply/host",
     "infrastructure/health",
-    "infrastructure/observe",
     "infrastructure/runtime",
 )
 

@@ -20,8 +20,8 @@ from itertools import takewhile
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from infrastructure.errors import GangwayError
-from infrastructure.observe.build_log import BuildLog
 from infrastructure.render.bridge import build_arguments
+from infrastructure.runtime.streamed import BuildLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

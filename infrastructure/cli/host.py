@@ -165,7 +165,7 @@ def with_controller(target: Target, session: OperatorSession) -> Target:
         UsageError: the image has a controller that cannot be driven yet.
     """
     from infrastructure.errors import UsageError
-    from infrastructure.observe.controller import IBC, IBCONTROLLER, IBG_CONTROLLER
+    from infrastructure.runtime.containers import IBC, IBCONTROLLER, IBG_CONTROLLER
 
     gateway = target.stack.gateway
     found = session.controller(gateway.image)

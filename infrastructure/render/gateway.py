@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from bridge.login.lines import shell_table
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
-from infrastructure.observe.controller import IBG_CONTROLLER
 from infrastructure.release_files import STATE_FOLDER
 from infrastructure.render.layout import (
     API_PORTS,
@@ -23,6 +22,7 @@ from infrastructure.render.layout import (
 from infrastructure.render.model import RenderedFile, secret_file
 from infrastructure.render.passwords import ibc_password, java_property
 from infrastructure.render.templates import PROJECT, TEMPLATES, render
+from infrastructure.runtime.containers import IBG_CONTROLLER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,6 +13,27 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 NUMBER_LABEL = "com.docker.compose.container-number"
 
+TELL_IBC = """
+exec 3<>/dev/tcp/127.0.0.1/$1 || exit 1
+printf 'RESTART\\n' >&3
+while read -r -t 10 answer <&3; do
+  case $answer in OK* | ERROR*) break ;; esac
+done
+printf '%s\\n' "$answer"
+"""
+"""Sends one command to IBC's command server on port $1 and prints its answer."""
+
+SHOW_SCREEN = """
+read -r password; umask 077; file=$(mktemp)
+printf '%s\\n' "$password" >"$file"
+x11vnc -display "${DISPLAY:-:1}" -passwdfile "rm:$file" -forever -shared -noipv6 -noxdamage \\
+  -rfbport 5900 2>&1 &
+vnc=$!
+cat >/dev/null; kill "$vnc"; wait "$vnc"; rm -f "$file"
+"""
+"""The password comes on standard input and lies in a file until x11vnc has read it. When standard
+input ends, for whatever reason, x11vnc ends too."""
+
 
 def engine_version() -> Command:
     """The engine's version; fails when it does not answer."""

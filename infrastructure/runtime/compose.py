@@ -12,16 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.observe.build_log import BuildLog
-from infrastructure.observe.containers import parse_inspect, parse_top
-from infrastructure.observe.controller import controller_of
 from infrastructure.release_files import COMPOSE_FILE, STATE_FOLDER
-from infrastructure.runtime import commands, engine_api, inside
+from infrastructure.runtime import commands, engine_api
 from infrastructure.runtime.base import Container, HostFailure
-from infrastructure.runtime.streamed import Streamed
+from infrastructure.runtime.containers import controller_of, parse_inspect, parse_top
+from infrastructure.runtime.streamed import BuildLog, FollowedLog, Screen, Streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from infrastructure.runtime.base import Tell
 
@@ -99,7 +97,6 @@ class ComposeRuntime:
             )
 
     def containers(self) -> list[Container]:
-        """Every container of the project."""
         quick = engine_api.inspect_project(self._project)
         if quick is not None:
             return parse_inspect(quick)
@@ -107,7 +104,6 @@ class ComposeRuntime:
         return parse_inspect(self._run(commands.inspect(ids), QUICK)) if ids else []
 
     def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
-        """Pulls or builds the images that are not there yet."""
         folder = self._base / "releases" / release
         for service in services:
             name, image = service["name"], service["image"]
@@ -122,7 +118,6 @@ class ComposeRuntime:
                 self._pull(image)
 
     def lacking(self, images: Sequence[str]) -> list[str]:
-        """Which of these images the engine does not have."""
         return [one for one in images if self._try(commands.has_image(one), QUICK).returncode]
 
     def layers(self) -> list[list[str]]:
@@ -183,7 +178,6 @@ class ComposeRuntime:
             )
 
     def create(self, release: str, services: Sequence[str]) -> list[Container]:
-        """A new container of each service, beside the old one."""
         before = self.containers()
         counts = {name: sum(c.service == name for c in before) for name in services}
         file = self._base / "releases" / release / COMPOSE_FILE
@@ -193,26 +187,21 @@ class ComposeRuntime:
         return [container for container in self.containers() if container.id not in known]
 
     def start(self, containers: Sequence[Container]) -> None:
-        """Starts them."""
         if containers:
             self._run(commands.start([container.id for container in containers]))
 
     def stop(self, containers: Sequence[Container]) -> None:
-        """Stops them, kept."""
         if containers:
             self._run(commands.stop([container.id for container in containers]), 400)
 
     def restart(self, container: Container) -> None:
-        """Stops and starts it in place."""
         self._run(commands.restart([container.id]), 400)
 
     def remove(self, containers: Sequence[Container]) -> None:
-        """Removes them."""
         if containers:
             self._run(commands.remove([container.id for container in containers]))
 
     def down(self) -> None:
-        """Removes containers and networks."""
         file = self._base / "current" / COMPOSE_FILE
         if file.exists():
             self._run(self._compose(file, file.parent, "down", "--remove-orphans"), 400)
@@ -229,7 +218,6 @@ class ComposeRuntime:
         return done.returncode == 0, (done.stdout + done.stderr).strip()
 
     def programs(self, container: Container) -> list[str]:
-        """The command lines in it; none when it does not run."""
         quick = engine_api.top(container.id)
         if quick is not None:
             return quick
@@ -237,22 +225,18 @@ class ComposeRuntime:
         return parse_top(done.stdout) if done.returncode == 0 else []
 
     def log(self, container: Container, lines: int) -> str:
-        """The end of its log."""
         done = self._try(commands.tail(container.id, lines), QUICK)
         return (done.stdout + done.stderr).strip()
 
     def follow(self, container: Container, since: str = "") -> FollowedLog:
-        """Its log since it last started, or since a moment."""
         return FollowedLog(commands.follow(container.id, since or container.since))
 
     def read_log(
         self, container: Container, *, since: str, lines: int, follow: bool
     ) -> FollowedLog:
-        """Lines of its log with their times."""
         return FollowedLog(commands.read_log(container.id, since, lines, follow=follow))
 
     def controller(self, image: str) -> str | None:
-        """As the image on the host tells."""
         done = self._try(commands.image_facts([image]), QUICK)
         return controller_of(done.stdout) if done.returncode == 0 else None
 
@@ -285,7 +269,7 @@ class ComposeRuntime:
         """Tells IBC's command server inside the container to restart; the session is kept."""
         for port in ports:
             command = commands.execute(
-                container.id, ["bash", "-c", inside.TELL_IBC, "tell", str(port)]
+                container.id, ["bash", "-c", commands.TELL_IBC, "tell", str(port)]
             )
             done = self._try(command, QUICK)
             if done.returncode or not done.stdout.startswith("OK"):
@@ -298,7 +282,6 @@ class ComposeRuntime:
         return True
 
     def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
-        """Removes the repository's images but those kept; one in use stays."""
         found = self._try(commands.images(repository), QUICK).stdout.split()
         gone = [name for name in found if name not in kept and not name.endswith("<none>")]
         if gone:
@@ -306,7 +289,6 @@ class ComposeRuntime:
         return gone
 
     def rename_image(self, image_id: str, name: str) -> None:
-        """Gives the image this name."""
         self._run(commands.name_image(image_id, name), QUICK)
 
     def drop_unnamed(self, image_ids: Sequence[str]) -> None:
@@ -316,7 +298,6 @@ class ComposeRuntime:
                 self._try(commands.remove_images([one]), SLOW)
 
     def facts(self) -> dict[str, Any]:
-        """Versions, memory in use, images as they are, and the JVM's own memory."""
         found = self.containers()
         versions = self._try(commands.engine_version(), QUICK).stdout.strip()
         compose = self._try(commands.compose_version(), QUICK).stdout.strip()
@@ -347,33 +328,9 @@ class ComposeRuntime:
         done = self._try(command, seconds, text)
         return done.returncode == 0, (done.stdout + done.stderr).strip()
 
-    def screen(self, container: Container) -> inside.Screen:
+    def screen(self, container: Container) -> Screen:
         """Starts a VNC server on the gateway's display; it ends with this program."""
-        return inside.Screen(commands.interactive(container.id, ["bash", "-c", inside.SHOW_SCREEN]))
-
-
-class FollowedLog:
-    """The output of a command that does not end by itself."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        """Its lines, without their ends."""
-        for line in self._process.stdout or ():
-            yield line.rstrip("\n")
-
-    def close(self) -> None:
-        """Ends the command."""
-        self._process.kill()
-        self._process.wait()
+        return Screen(commands.interactive(container.id, ["bash", "-c", commands.SHOW_SCREEN]))
 
 
 def _known(errors: str) -> HostFailure | None:

@@ -1,15 +1,25 @@
-"""A command whose output is read while it runs. Runs on the host: standard library, Python 3.9."""
+"""Commands whose output is read while they run. Runs on the host: standard library, Python 3.9."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import subprocess
 import tempfile
 import threading
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+_BUILDKIT = re.compile(r"#\d+ \[(?P<stage>[^\]]*?) ?(?P<step>\d+)/(?P<steps>\d+)\] (?P<text>.+)")
+_CLASSIC = re.compile(r"Step (?P<step>\d+)/(?P<steps>\d+) : (?P<text>.+)")
+LONGEST = 100
+ENDED_WITHIN = 10.0
 
 
 class Streamed:
@@ -52,3 +62,106 @@ class Streamed:
                 finally:
                     limit.cancel()
                 self.code = process.wait()
+
+
+class BuildLog:
+    """Reads a build's output line by line.
+
+    BuildKit prints `#5 [stage 2/3] RUN …` when a step begins (and again when it comes back to it),
+    the classic builder `Step 2/9 : RUN …`.
+    """
+
+    def __init__(self) -> None:
+        self._begun: set[tuple[str, int]] = set()
+        self._stages: dict[str, int] = {}
+
+    def feed(self, line: str) -> dict[str, Any] | None:
+        """`{"step", "steps", "text"}` for a line with which a step begins.
+
+        BuildKit names a stage when it comes to it, so `steps` may still grow.
+        """
+        found = _BUILDKIT.match(line) or _CLASSIC.match(line)
+        if found is None:
+            return None
+        stage = found.groupdict().get("stage", "")
+        key = (stage, int(found["step"]))
+        if key in self._begun:
+            return None
+        self._begun.add(key)
+        self._stages[stage] = int(found["steps"])
+        text = " ".join(found["text"].split())
+        short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+        return {"step": len(self._begun), "steps": sum(self._stages.values()), "text": short}
+
+
+class FollowedLog:
+    """The output of a command that does not end by itself."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        """Its lines, without their ends."""
+        for line in self._process.stdout or ():
+            yield line.rstrip("\n")
+
+    def close(self) -> None:
+        """Ends the command."""
+        self._process.kill()
+        self._process.wait()
+
+
+class Screen:
+    """x11vnc inside the gateway's container, for as long as standard input stays open."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        self._input = cast("IO[str]", self._process.stdin)
+        self._output = cast("IO[str]", self._process.stdout)
+
+    def show(self, password: str) -> int:
+        """Hands the password over; the port that it listens on inside the container."""
+        with contextlib.suppress(OSError):
+            self._input.write(password + "\n")
+            self._input.flush()
+        told = []
+        for line in self._output:
+            if line.startswith("PORT="):
+                return int(line[5:])
+            told.append(line)
+        raise HostFailure(
+            "no-screen",
+            "x11vnc does not start in the gateway's container",
+            "does the image have x11vnc, and does its display run?",
+            "".join(told[-8:]),
+        )
+
+    @property
+    def ended(self) -> bool:
+        """Whether x11vnc has ended on its own."""
+        return self._process.poll() is not None
+
+    def close(self) -> None:
+        """Ends it."""
+        with contextlib.suppress(OSError):
+            self._input.close()
+        try:
+            self._process.wait(ENDED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._output.close()

@@ -1,6 +1,6 @@
 """Steps of a build, read from what BuildKit and the classic builder print."""
 
-from infrastructure.observe.build_log import BuildLog
+from infrastructure.runtime.streamed import BuildLog
 
 BUILDKIT = """\
 #0 building with "default" instance using docker driver

@@ -10,7 +10,7 @@ import yaml
 
 from infrastructure.cli.host import undecided, with_controller
 from infrastructure.errors import ConfigError, UsageError
-from infrastructure.observe.controller import controller_of
+from infrastructure.runtime.containers import controller_of
 from tests.deploy.conftest import rendered
 
 if TYPE_CHECKING:

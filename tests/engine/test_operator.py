@@ -15,8 +15,8 @@ import asyncvnc
 import pytest
 
 from infrastructure.apply.host.store import KEEP_RELEASES
-from infrastructure.observe.mounts import releases
 from infrastructure.render.layout import HOOKS_FOLDER
+from infrastructure.runtime.containers import mounted_releases
 from tests.engine.parts.engine import docker
 from tests.engine.parts.relay import Relay
 from tests.engine.parts.stack import Stack, checkout
@@ -80,7 +80,7 @@ def test_sync_replaces_only_the_bridge(stack: Stack, edited: Path) -> None:
 
 def test_the_gateway_keeps_its_files_through_many_syncs(stack: Stack, edited: Path) -> None:
     gateway = stack.container("gateway")
-    [mounted] = releases([gateway["State"]["Pid"]]) or set()
+    [mounted] = mounted_releases([gateway["State"]["Pid"]]) or set()
     for number in range(KEEP_RELEASES):
         shutil.copytree(stack.base / "releases" / mounted, stack.base / f"releases/later{number}")
     for number in range(2):
@@ -92,7 +92,7 @@ def test_the_gateway_keeps_its_files_through_many_syncs(stack: Stack, edited: Pa
     assert mounted in left
     assert len(left) < KEEP_RELEASES + 3, "others went"
     docker("exec", gateway["Id"], "test", "-s", f"{HOOKS_FOLDER}/healthcheck.sh")
-    [mine] = releases([stack.container("bridge")["State"]["Pid"]]) or set()
+    [mine] = mounted_releases([stack.container("bridge")["State"]["Pid"]]) or set()
     assert mine == stack.release()
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure.apply.host.health_gate import reach
 from infrastructure.health import probes
-from infrastructure.observe.containers import serving
 from infrastructure.release_files import ADMIN_KEY_FILE, ALERTS_FILE
 from infrastructure.runtime.base import HostFailure
+from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
     from bridge.login.model import Login

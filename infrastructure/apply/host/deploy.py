@@ -15,9 +15,8 @@ from bridge.login.states import HELD_CODES
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
-from infrastructure.observe import mounts
-from infrastructure.observe.containers import leftovers, serving
 from infrastructure.runtime.base import Container, HostFailure
+from infrastructure.runtime.containers import leftovers, mounted_releases, serving
 
 if TYPE_CHECKING:
     from infrastructure.apply.host.store import Store
@@ -182,7 +181,7 @@ class Deploy:
     def _prune(self) -> None:
         """Old releases and images; where mounts cannot be seen, all releases stay."""
         running = [one.pid for one in self._runtime.containers() if one.pid]
-        mounted = mounts.releases(running)
+        mounted = mounted_releases(running)
         if mounted is not None:
             self._store.prune(mounted)
         self._prune_images()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.health import jvm
-from infrastructure.observe.containers import serving
+from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
     from infrastructure.apply.host.store import Store

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import halt_mark
 from infrastructure.health import probes
-from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure
+from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

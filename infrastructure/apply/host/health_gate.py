@@ -16,8 +16,8 @@ from bridge.login import states
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import jvm, probes
 from infrastructure.health.login import Logins, excerpt, moment
-from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure
+from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable

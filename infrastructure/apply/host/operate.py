@@ -18,8 +18,8 @@ from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import probes
 from infrastructure.health.login import of_container
-from infrastructure.observe.containers import serving
 from infrastructure.runtime.base import HostFailure
+from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

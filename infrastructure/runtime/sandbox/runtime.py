@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure.release_files import RELEASE_FILE
 from infrastructure.runtime.base import Container, HostFailure
-from infrastructure.runtime.sandbox.processes import Definition, image_folder, probe
-from infrastructure.runtime.sandbox.supervisor import Supervisor
+from infrastructure.runtime.sandbox.supervisor import Definition, Supervisor, image_folder, probe
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
@@ -55,7 +54,6 @@ class SandboxRuntime:
             raise HostFailure("caddy-missing", "there is no Caddy in the environment", "make setup")
 
     def containers(self) -> list[Container]:
-        """Every process of the stack, also stopped ones."""
         states = self._supervisor.states()
         return [self._container(note, states) for note in self._notes()]
 
@@ -111,26 +109,22 @@ class SandboxRuntime:
         return made
 
     def start(self, containers: Sequence[Container]) -> None:
-        """Starts them, in the order given."""
         self._supervisor.ensure()
         for container in containers:
             self._begin(container.id)
             self._supervisor.start(container.id)
 
     def stop(self, containers: Sequence[Container]) -> None:
-        """Stops them; they stay, stopped."""
         if not self._supervisor.running:
             return
         for container in containers:
             self._supervisor.stop(container.id)
 
     def restart(self, container: Container) -> None:
-        """Stops and starts it in place."""
         self.stop([container])
         self.start([container])
 
     def remove(self, containers: Sequence[Container]) -> None:
-        """Removes them, and sources that nothing uses any more."""
         self.stop(containers)
         for container in containers:
             self._supervisor.remove(container.id)
@@ -146,16 +140,13 @@ class SandboxRuntime:
         self._supervisor.shut_down()
 
     def probe(self, container: Container, seconds: float) -> tuple[bool, str]:
-        """Runs its health check now."""
         return probe(container.probe, seconds) if container.probe else (container.running, "")
 
     def programs(self, container: Container) -> list[str]:
-        """The command line that runs; none when it does not."""
         note = json.loads(self._path(container.id).read_text())
         return [" ".join(note["command"])] if container.running else []
 
     def log(self, container: Container, lines: int) -> str:
-        """The end of its log."""
         try:
             text = self._log(container.id).read_text(errors="replace")
         except OSError:
@@ -163,7 +154,6 @@ class SandboxRuntime:
         return "\n".join(text.splitlines()[-lines:])
 
     def follow(self, container: Container, since: str = "") -> Generator[str, None, None]:
-        """Its log since it last started, until it stops."""
         offset = json.loads(self._path(container.id).read_text())["offset"]
         return self._lines(container, offset)
 
@@ -209,7 +199,6 @@ class SandboxRuntime:
     def aside(
         self, service: str, arguments: Sequence[str], text: str, seconds: float
     ) -> tuple[bool, str]:
-        """One more process of the service for one command."""
         definition = Definition.load(self._base / "current", service, self._images)
         try:
             done = subprocess.run(

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from infrastructure.observe.containers import leftovers, parse_inspect, parse_top, serving
+from infrastructure.runtime.containers import leftovers, parse_inspect, parse_top, serving
 
 
 def inspected(service: str, number: int = 1, state: str = "running", **more: Any) -> dict[str, Any]:

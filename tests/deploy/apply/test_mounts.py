@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infrastructure.observe.mounts import parse, releases
+from infrastructure.runtime.containers import mounted, mounted_releases
 
 MOUNTINFO = """\
 690 601 8:1 /opt/gangway/prod/releases/1f2e/gateway /etc/gangway ro,relatime - ext4 /dev/sda1 rw
@@ -13,12 +13,12 @@ MOUNTINFO = """\
 
 
 def test_mounted_releases() -> None:
-    assert parse(MOUNTINFO) == {"1f2e", "77aa"}
+    assert mounted(MOUNTINFO) == {"1f2e", "77aa"}
 
 
 def test_processes_that_ended_or_cannot_be_seen(tmp_path: Path) -> None:
     (tmp_path / "5").mkdir()
     (tmp_path / "5/mountinfo").write_text(MOUNTINFO)
-    assert releases([4, 5], tmp_path) == {"1f2e", "77aa"}
+    assert mounted_releases([4, 5], tmp_path) == {"1f2e", "77aa"}
     (tmp_path / "6/mountinfo").mkdir(parents=True)  # reading it is an OSError
-    assert releases([5, 6], tmp_path) is None
+    assert mounted_releases([5, 6], tmp_path) is None

@@ -1,15 +1,22 @@
-"""`docker inspect` to facts. Pure; runs on the host: standard library, Python 3.9."""
+"""What the engine says of containers and images. Runs on the host: standard library, Python 3.9."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from infrastructure.release_files import HASH_LABEL
 from infrastructure.runtime.base import Container
 from infrastructure.runtime.commands import NUMBER_LABEL, SERVICE_LABEL
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 NEVER = "0001-01-01T00:00:00Z"
+IBC, IBCONTROLLER, IBG_CONTROLLER = "ibc", "ibcontroller", "ibg-controller"
+_RELEASE = re.compile(r"(?:^|/)releases/([^/]+)/")
 
 
 def parse_inspect(text: str) -> list[Container]:
@@ -82,3 +89,52 @@ def leftovers(containers: list[Container]) -> list[Container]:
     """What a deploy that was killed left beside the containers that serve."""
     kept = {container.id for container in serving(containers).values()}
     return [container for container in containers if container.id not in kept]
+
+
+def controller_of(text: str) -> str | None:
+    """Which program logs the gateway in, from `docker image inspect`; None: no such image.
+
+    Sources: the start scripts and Dockerfiles of gnzsnz/ib-gateway (IBC) and of ibg-controller,
+    which builds on it and takes over when USE_IBG_CONTROLLER=yes; ibcontroller's variables.
+    """
+    found: list[dict[str, Any]] = json.loads(text or "[]")
+    if not found:
+        return None
+    config = found[0].get("Config") or {}
+    names = dict(pair.partition("=")[::2] for pair in config.get("Env") or [])
+    words = " ".join(
+        [
+            *(found[0].get("RepoTags") or []),
+            *(config.get("Labels") or {}).values(),
+            *(config.get("Entrypoint") or []),
+            *(config.get("Cmd") or []),
+        ]
+    ).lower()
+    if "USE_IBG_CONTROLLER" in names or "ibg-controller" in words:
+        return IBG_CONTROLLER
+    if "IBC_APP_DIR" in names or "ibcontroller" in words or "ib-controller" in words:
+        return IBCONTROLLER
+    return IBC
+
+
+def mounted(text: str) -> set[str]:
+    """The releases in a `/proc/PID/mountinfo`: the fourth field is where a mount comes from."""
+    roots = [line.split(" ")[3] for line in text.splitlines() if line.count(" ") > 3]
+    return {found[1] for root in roots if (found := _RELEASE.search(root))}
+
+
+def mounted_releases(processes: Iterable[int], proc: Path = Path("/proc")) -> set[str] | None:
+    """The releases that these processes have mounted; None when it cannot be seen, as without root.
+
+    A container's folders are those of the release that was current when it started; a gateway keeps
+    them through any number of later releases, and is lost when they go.
+    """
+    found: set[str] = set()
+    for process in processes:
+        try:
+            found |= mounted((proc / str(process) / "mountinfo").read_text(encoding="utf-8"))
+        except FileNotFoundError:  # it has ended
+            continue
+        except OSError:
+            return None
+    return found
