@@ -1,7 +1,8 @@
-"""TLS contexts for looking at a certificate, and for holding a peer to one."""
+"""TLS contexts for looking at a certificate and holding a peer to one, and fingerprints."""
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 
 NO_CHECK_TIME = 0x200000
@@ -24,3 +25,20 @@ def pinned_context(certificate: str) -> ssl.SSLContext:
     context.verify_flags = ssl.VerifyFlags(int(context.verify_flags) | NO_CHECK_TIME)
     context.load_verify_locations(cadata=certificate)
     return context
+
+
+def fingerprint_of(certificate: bytes) -> str:
+    """`SHA256:` and the digest of a DER certificate in hex."""
+    return f"SHA256:{hashlib.sha256(certificate).hexdigest()}"
+
+
+def normal_fingerprint(text: str) -> str:
+    """Accepts what `openssl x509 -fingerprint -sha256` prints, with or without its colons.
+
+    Raises:
+        ValueError: these are not 64 hex digits.
+    """
+    digits = text.strip().rpartition("=")[2].lower().removeprefix("sha256:").replace(":", "")
+    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise ValueError("a fingerprint is SHA256: and 64 hex digits")
+    return f"SHA256:{digits}"

@@ -15,9 +15,8 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from bridge import logs
-from bridge.alerts.building import alerts_of
-from bridge.alerts.kinds import AlertKind
-from bridge.alerts.sender import Delivery
+from bridge.alerts.messages import AlertKind, Delivery
+from bridge.alerts.service import alerts_of
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError

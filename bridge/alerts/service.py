@@ -16,10 +16,17 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
-from bridge.alerts.addresses import AddressFileError
-from bridge.alerts.kinds import RESOLVED, TITLES, AlertKind, Message
-from bridge.alerts.sender import Delivery, Sender
+from bridge.alerts.messages import (
+    RESOLVED,
+    TITLES,
+    AddressFileError,
+    AlertKind,
+    Delivery,
+    Message,
+    Sender,
+)
 from bridge.clock import Clock
+from bridge.environment import Environment, EnvironmentProblem
 
 SAME_KIND_SECONDS: Final = 600.0
 FREQUENT: Final = {AlertKind.ORDER_UNKNOWN: 30.0}
@@ -189,3 +196,28 @@ class AlertService:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def alerts_of(
+    environment: Environment, clock: Clock, registry: CollectorRegistry
+) -> AlertService | None:
+    """The alerts that the environment asks for; None without an address file.
+
+    Raises:
+        EnvironmentProblem: an event in the list is none.
+    """
+    if environment.alerts_file is None:
+        return None
+    names = [name.strip() for name in environment.alert_events.split(",") if name.strip()]
+    try:
+        wanted = frozenset(AlertKind(name) for name in names)
+    except ValueError as error:
+        known = ", ".join(kind.value for kind in AlertKind)
+        raise EnvironmentProblem("BRIDGE_ALERT_EVENTS", str(error), f"use {known}") from None
+    return AlertService(
+        Sender(environment.alerts_file),
+        clock,
+        registry,
+        name=f"gangway ({environment.trading_mode})",
+        wanted=wanted,
+    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from bridge.alerts.kinds import AlertKind
+from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService
 from bridge.clock import Clock
 from bridge.login import states
 from bridge.login.model import Login
+from bridge.portal.service import SessionView
 from bridge.portal.state import PortalState
-from bridge.portal.view import SessionView
 from bridge.store.condition import JournalCondition
 from bridge.tws import advice
 from bridge.tws.connection_context import ConnectionContext

@@ -7,10 +7,9 @@ from collections.abc import Callable, Coroutine
 
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.building import alerts_of
 from bridge.alerts.host_watch import HostWatch
-from bridge.alerts.kinds import AlertKind
-from bridge.alerts.service import AlertService
+from bridge.alerts.messages import AlertKind
+from bridge.alerts.service import AlertService, alerts_of
 from bridge.alerts.watch import ConditionWatch
 from bridge.clock import Clock, settle
 from bridge.environment import Environment

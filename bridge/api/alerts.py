@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from bridge.alerts.kinds import AlertKind
-from bridge.alerts.sender import Delivery
+from bridge.alerts.messages import AlertKind, Delivery
 from bridge.alerts.service import AlertService
 from bridge.api.routing import Answer, Body, Call, RouteTable
 from bridge.callers import Scope

@@ -9,8 +9,7 @@ from msgspec import Meta
 
 from bridge.api.routing import Call, Params, Reply, RouteTable
 from bridge.callers import Scope
-from bridge.portal.service import PortalService
-from bridge.portal.view import SessionView
+from bridge.portal.service import PortalService, SessionView
 
 routes = RouteTable("portal", gateway=True)
 

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from bridge.api.routing import Body, Call, Params, RouteTable
 from bridge.callers import Scope
-from bridge.settings.probe import ProbeReport
+from bridge.settings.probe import ProbeReport, TrialService
 from bridge.settings.profile import (
     SECRET_FIELDS,
     Account,
@@ -19,9 +19,7 @@ from bridge.settings.profile import (
     Port,
     ProfileName,
 )
-from bridge.settings.service import SettingsService
-from bridge.settings.trial import TrialService
-from bridge.settings.views import RotationView, SettingsView, view
+from bridge.settings.service import RotationView, SettingsService, SettingsView, view
 
 routes = RouteTable("settings")
 

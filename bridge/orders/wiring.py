@@ -42,8 +42,8 @@ from bridge.store.condition import JournalCondition
 from bridge.store.identity import ACCEPT
 from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
-from bridge.stream.ring import EXECUTIONS, ORDERS, Topic
 from bridge.stream.service import StreamService
+from bridge.stream.subscriber import EXECUTIONS, ORDERS, Topic
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import READ_ONLY_ACTION
 from bridge.tws.session import ClientIds, TwsSession

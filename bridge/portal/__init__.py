@@ -1,6 +1,6 @@
-"""The session of a Client Portal session: authenticated is not connected.
+"""Keeps a Client Portal session: authenticated is not connected.
 
-`shapes` reads what the Web API says, `state` names it, `pacing` and `client` talk to the gateway
+`state` reads what the Web API says and names it, `pacing` and `client` talk to the gateway
 within its limits, `recovery` opens the brokerage session again, `session` decides when,
 `certificates` holds the trust in the gateway's own certificate, `pass_through` lets a few read
 calls by. No HTTP of the bridge's own in here.

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import ssl
 from collections.abc import Callable
 from typing import Protocol
@@ -22,7 +21,7 @@ import structlog
 from bridge.clock import Clock
 from bridge.portal.errors import PortalCertificateError, PortalUnreachableError
 from bridge.store.portal_certificates import StoredCertificate
-from bridge.tls import blind_context, pinned_context
+from bridge.tls import blind_context, fingerprint_of, normal_fingerprint, pinned_context
 
 HANDSHAKE_SECONDS = 8.0
 
@@ -130,23 +129,6 @@ class Certificates:
         )
         self._on_pinned(stored)
         return stored
-
-
-def fingerprint_of(certificate: bytes) -> str:
-    """`SHA256:` and the digest of a DER certificate in hex."""
-    return f"SHA256:{hashlib.sha256(certificate).hexdigest()}"
-
-
-def normal_fingerprint(text: str) -> str:
-    """Accepts what `openssl x509 -fingerprint -sha256` prints, with or without its colons.
-
-    Raises:
-        ValueError: these are not 64 hex digits.
-    """
-    digits = text.strip().rpartition("=")[2].lower().removeprefix("sha256:").replace(":", "")
-    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
-        raise ValueError("a fingerprint is SHA256: and 64 hex digits")
-    return f"SHA256:{digits}"
 
 
 def origin_of(url: str) -> str:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bridge.portal import shapes
 from bridge.portal.certificates import Certificates
 from bridge.portal.errors import (
     LoginRequiredError,
@@ -24,6 +23,7 @@ from bridge.portal.errors import (
     PortalUnreachableError,
 )
 from bridge.portal.pacing import PortalPacer
+from bridge.portal.state import Reading, reading_of
 
 if TYPE_CHECKING:
     import httpx
@@ -69,13 +69,13 @@ class PortalClient:
         """A POST below `/v1/api`; the decoded JSON."""
         return await self._call("POST", path, timeout, body=body)
 
-    async def tickle(self) -> shapes.Reading:
+    async def tickle(self) -> Reading:
         """Keeps the session alive and reads its flags."""
-        return shapes.read(await self.post("/tickle", timeout=LOOK_SECONDS))
+        return reading_of(await self.post("/tickle", timeout=LOOK_SECONDS))
 
-    async def status(self) -> shapes.Reading:
+    async def status(self) -> Reading:
         """Reads the flags, and nothing else."""
-        return shapes.read(await self.post("/iserver/auth/status", timeout=LOOK_SECONDS))
+        return reading_of(await self.post("/iserver/auth/status", timeout=LOOK_SECONDS))
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -131,7 +131,7 @@ class PortalClient:
         if len(response.content) > MAXIMUM_ANSWER:
             raise PortalUnreachableError(f"the answer to {path} is larger than 4 MiB")
         if status >= 400:
-            text = shapes.read(_json(response.content)).message or f"status {status}"
+            text = reading_of(_json(response.content)).message or f"status {status}"
             raise PortalRefusedError(text, status)
         answer = _json(response.content)
         if answer is None and response.content.strip() not in {b"", b"null"}:

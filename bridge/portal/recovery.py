@@ -3,14 +3,18 @@
 `POST /iserver/auth/ssodh/init` with `{"publish": true, "compete": …}`, then status reads until the
 session is established. `/iserver/reauthenticate`, the older way, is only used when a gateway does
 not know the init or when the init did not lead anywhere.
+
+Recoveries that follow one another, as with a session that flaps, are spaced out; however many ask
+at once, one runs and all get its outcome.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
 
 from bridge.clock import Clock
-from bridge.portal import shapes
 from bridge.portal.client import PortalClient
 from bridge.portal.errors import (
     CompetingSessionError,
@@ -18,8 +22,7 @@ from bridge.portal.errors import (
     PortalUnreachableError,
     RecoveryFailedError,
 )
-from bridge.portal.shapes import Reading
-from bridge.portal.state import PortalState, classify
+from bridge.portal.state import PortalState, Reading, classify, reading_of
 
 ESTABLISH_SECONDS: Final = 10.0
 FIRST_POLL_SECONDS: Final = 0.25
@@ -63,7 +66,7 @@ class Recovery:
             if error.status in UNKNOWN_CALL:
                 return False
             raise RecoveryFailedError(f"ssodh/init was refused: {error.detail}") from None
-        _require_no_rival(shapes.read(answer))
+        _require_no_rival(reading_of(answer))
         return True
 
     async def _reauthenticate(self) -> None:
@@ -104,3 +107,82 @@ def _require_no_rival(reading: Reading) -> None:
         raise CompetingSessionError(
             "another login of this user holds the brokerage session", extra={"competing": True}
         )
+
+
+DELAYS: Final = (0.0, 2.0, 5.0, 15.0, 30.0, 60.0)
+"""Seconds between the starts of an attempt and the next, by attempts so far."""
+
+STABLE_SECONDS: Final = 120.0
+"""A session that held this long begins anew."""
+
+
+class RecoveryBackoff:
+    """Counts attempts, successful or not, until the session has held for a while."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._attempts = 0
+        self._last_attempt = float("-inf")
+        self._connected_since: float | None = None
+
+    def attempted(self) -> None:
+        """An attempt begins."""
+        self._settle()
+        self._attempts += 1
+        self._last_attempt = self._clock.monotonic()
+
+    def connected(self) -> None:
+        """The session was seen connected."""
+        self._settle()
+        if self._connected_since is None:
+            self._connected_since = self._clock.monotonic()
+
+    def lost(self) -> None:
+        """The session was seen not connected."""
+        self._settle()
+        self._connected_since = None
+
+    def wait(self) -> float:
+        """Seconds until the next automatic attempt may begin."""
+        delay = DELAYS[min(self._attempts, len(DELAYS) - 1)]
+        return max(0.0, self._last_attempt + delay - self._clock.monotonic())
+
+    def _settle(self) -> None:
+        """Forgets the attempts of a session that held; what was last known counts until now."""
+        since = self._connected_since
+        if since is not None and self._clock.monotonic() - since >= STABLE_SECONDS:
+            self._attempts = 0
+
+
+T = TypeVar("T")
+
+
+class SingleFlight(Generic[T]):
+    """One piece of work that is never done twice at the same time."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[T] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the work is being done now."""
+        return self._task is not None and not self._task.done()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Starts the work, or joins the one that runs; a caller that gives up stops nobody."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(work())
+            # A failure that nobody waits for any more was recorded where it happened.
+            self._task.add_done_callback(_retrieve)
+        return await asyncio.shield(self._task)
+
+    async def cancel(self) -> None:
+        """Ends the work."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

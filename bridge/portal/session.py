@@ -16,7 +16,6 @@ from typing import Final
 import structlog
 
 from bridge.clock import Clock
-from bridge.portal.backoff import RecoveryBackoff
 from bridge.portal.client import PortalClient
 from bridge.portal.errors import (
     CompetingSessionError,
@@ -28,10 +27,8 @@ from bridge.portal.errors import (
     PortalUnreachableError,
     RecoveryFailedError,
 )
-from bridge.portal.recovery import Recovery
-from bridge.portal.shapes import Reading
-from bridge.portal.single_flight import SingleFlight
-from bridge.portal.state import SESSION_STATES, PortalState, classify
+from bridge.portal.recovery import Recovery, RecoveryBackoff, SingleFlight
+from bridge.portal.state import SESSION_STATES, PortalState, Reading, classify
 from bridge.tws.gateway import Signal
 
 KEEP_ALIVE_SECONDS: Final = 60.0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from bridge.portal.reporting import PortalReporter
-from bridge.portal.service import PortalService, PortalTarget
+from bridge.portal.service import PortalReporter, PortalService, PortalTarget, SessionView
 from bridge.portal.state import PortalState
-from bridge.portal.view import SessionView
 from bridge.services import Need, Services
 from bridge.settings.profile import Profile
 from bridge.settings.repository import Secrets

@@ -18,8 +18,7 @@ from bridge.auditing import Auditor, Caller
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.errors import BridgeError
-from bridge.settings.building import settings_of
-from bridge.settings.views import RotationView, view
+from bridge.settings.service import RotationView, settings_of, view
 from bridge.store import Database, StoreBusyError
 from bridge.store.condition import JournalCondition
 from bridge.store.urgent import Urgent

@@ -2,6 +2,7 @@
 
 A session of its own on a spare client id is made for the trial and ended after it; the running one
 is neither asked nor disturbed. After a step that failed the rest are skipped.
+One trial runs at a time: each takes a client slot of the gateway.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
 from bridge.clock import TimerClock, within
 from bridge.errors import BridgeError
 from bridge.model import Contract, MarketDataType, PriceTick, Tick
-from bridge.settings.profile import KINDS, Profile
+from bridge.settings.profile import KINDS, Profile, merged
+from bridge.settings.service import SettingsService
 from bridge.tws.connection_context import Target
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.dial import DialError, greet
@@ -255,3 +257,29 @@ class _FirstTick:
 
     def restored(self) -> None:
         """It came back."""
+
+
+class TrialService:
+    """Runs trials.
+
+    Args:
+        settings: knows the stored settings.
+        clock: bounds and times the steps.
+    """
+
+    def __init__(self, settings: SettingsService, clock: TimerClock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._one = asyncio.Lock()
+
+    async def run(self, name: str | None, changes: dict[str, Any], symbol: str) -> ProbeReport:
+        """Tries a profile (None: the settings in use) with these fields changed; saves nothing.
+
+        Raises:
+            SettingsError: there is no such profile, or a field makes no sense.
+        """
+        base = (await self._settings.show(name)).profile if name else self._settings.current
+        profile = merged(base, changes, base)
+        taken = frozenset({self._settings.current.client_id})
+        async with self._one:
+            return await Probe(profile, self._clock, taken, symbol).run()

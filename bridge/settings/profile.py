@@ -16,8 +16,8 @@ from msgspec import Meta, Struct
 
 from bridge.environment import Environment
 from bridge.model import MarketDataType
-from bridge.portal.certificates import normal_fingerprint
 from bridge.settings.errors import InvalidSettingsError
+from bridge.tls import normal_fingerprint
 
 MarketDataWord = Literal["live", "frozen", "delayed", "delayed-frozen"]
 

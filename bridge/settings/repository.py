@@ -8,9 +8,8 @@ from datetime import datetime
 
 import msgspec
 
-from bridge.settings.cipher import Cipher, Sealed
+from bridge.settings.cipher import Cipher, Sealed, new_key
 from bridge.settings.errors import DamagedSettingsError, UnknownProfileError
-from bridge.settings.key_file import new_key
 from bridge.settings.profile import Profile
 from bridge.store import Database, connection_profiles
 from bridge.store.connection_profiles import StoredProfile

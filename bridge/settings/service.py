@@ -4,6 +4,7 @@ Without a stored active profile those of the environment count. A change is chec
 then handed to everybody who registered with `on_apply`: the running process takes it over. What
 cannot be read at the start (a damaged profile, a lost key) is told in `problem` and never
 overwritten; the bridge then runs with what it could read.
+Secrets only ever come in.
 """
 
 from __future__ import annotations
@@ -11,17 +12,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec import Struct
 
 from bridge.clock import Clock
+from bridge.environment import Environment, EnvironmentProblem
 from bridge.errors import BridgeError
-from bridge.settings.cipher import Sealed
-from bridge.settings.errors import ActiveProfileError, SettingsError
-from bridge.settings.profile import SECRET_FIELDS, Profile, checked_name, merged
+from bridge.settings.cipher import FILE_NAME, Cipher, KeyFile, Sealed
+from bridge.settings.errors import ActiveProfileError, InvalidSettingsError, SettingsError
+from bridge.settings.profile import (
+    SECRET_FIELDS,
+    MarketDataWord,
+    Profile,
+    checked,
+    checked_name,
+    from_environment,
+    merged,
+)
 from bridge.settings.repository import Repository, Secrets, profile_of, sealed_of
+from bridge.store import Database
 from bridge.store.connection_profiles import StoredProfile
 
 DEFAULT_NAME = "default"
@@ -192,3 +205,85 @@ class SettingsService:
         self.current = profile
         for applier in self._appliers:
             await applier(profile, secrets)
+
+
+VARIABLES = {"host": "BRIDGE_TWS_HOST", "portalUrl": "BRIDGE_PORTAL_URL"}
+
+
+def key_file_of(environment: Environment) -> KeyFile:
+    """The key file that the environment names, or the one in the data folder."""
+    given: Path | None = environment.settings_key_file
+    if given is not None:
+        return KeyFile(given, given=True)
+    return KeyFile(environment.data_dir / FILE_NAME)
+
+
+def settings_of(environment: Environment, database: Database, clock: Clock) -> SettingsService:
+    """The settings over a journal.
+
+    Raises:
+        EnvironmentProblem: a variable names an impossible connection.
+    """
+    try:
+        profile = checked(from_environment(environment))
+    except InvalidSettingsError as error:
+        first = error.extra["errors"][0]
+        name = VARIABLES.get(first["field"], "BRIDGE_*")
+        raise EnvironmentProblem(
+            name, first["message"], "docs/connection-settings.md describes it"
+        ) from None
+    repository = Repository(database, Cipher(key_file_of(environment)))
+    return SettingsService(repository, profile, clock)
+
+
+class SettingsView(Struct, rename="camel", kw_only=True):
+    """One profile. ``secrets_set`` names the secrets that are stored; they are never told.
+
+    ``source`` is ``environment`` while no stored profile is active. ``problem`` says what of the
+    stored settings cannot be read; it is kept as it is.
+    """
+
+    profile: str
+    active: bool
+    source: str
+    profiles: list[str]
+    host: str
+    port: int
+    client_id: int
+    account: str
+    connect_timeout: float
+    heartbeat_interval: float
+    heartbeat_timeout: float
+    retry_attempts: int
+    market_data_type: MarketDataWord
+    market_data_permissions: tuple[str, ...]
+    read_only: bool
+    portal_url: str
+    portal_compete: bool
+    portal_fingerprint: str
+    portal_username: str
+    secrets_set: list[str]
+    revision: int
+    updated_at: datetime | None
+    problem: str | None
+
+
+class RotationView(Struct, rename="camel", kw_only=True):
+    """How many secrets were sealed with the new key."""
+
+    secrets_sealed: int
+
+
+def view(state: ProfileState, names: tuple[str, ...]) -> SettingsView:
+    """One profile, beside the names of all."""
+    return SettingsView(
+        profile=state.name,
+        active=state.active,
+        source=state.source,
+        profiles=list(names),
+        secrets_set=list(state.secrets),
+        revision=state.revision,
+        updated_at=state.updated_at,
+        problem=state.problem,
+        **msgspec.structs.asdict(state.profile),
+    )

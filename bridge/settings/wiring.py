@@ -5,11 +5,10 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from bridge.services import Services
-from bridge.settings.building import settings_of
+from bridge.settings.probe import TrialService
 from bridge.settings.profile import KINDS, Profile
 from bridge.settings.repository import Secrets
-from bridge.settings.service import SettingsService
-from bridge.settings.trial import TrialService
+from bridge.settings.service import SettingsService, settings_of
 from bridge.store import Database
 from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession

@@ -20,8 +20,7 @@ import msgspec
 from bridge.callers import Holder, Shares
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
-from bridge.stream.ring import CHANNELS, QUOTES, Event, Ring, Topic
-from bridge.stream.subscriber import Snapshot, Subscriber
+from bridge.stream.subscriber import CHANNELS, QUOTES, Event, Ring, Snapshot, Subscriber, Topic
 
 FLUSH_SECONDS: Final = 0.005
 MOST_SESSIONS: Final = 100

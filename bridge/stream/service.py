@@ -1,9 +1,12 @@
-"""What flows into the hub: quotes of shared lines, the session's state, orders and executions."""
+"""What flows into the hub: quotes of shared lines, the session's state, orders and executions.
+
+Quotes that are asked for while there is no session are subscribed as soon as there is one.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -17,8 +20,7 @@ from bridge.market.quotes import QuoteService
 from bridge.model import Contract
 from bridge.stream.hub import MOST_SESSIONS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
-from bridge.stream.ring import EXECUTIONS, HEALTH, ORDERS, QUOTES, Topic
-from bridge.stream.waiting import RequestId, WaitingList
+from bridge.stream.subscriber import EXECUTIONS, HEALTH, ORDERS, QUOTES, Topic
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
@@ -383,3 +385,41 @@ def _prefix(contract: Contract) -> str:
         members["strike"] = contract.strike
         members["right"] = contract.right
     return msgspec.json.encode(members).decode()[:-1]
+
+
+RequestId = str | int | None
+"""The id that a client gave its message."""
+
+
+class WaitingList:
+    """What each session waits for."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[Session, dict[Contract, RequestId]] = {}
+
+    def add(self, session: Session, contract: Contract, request: RequestId) -> None:
+        """To be tried at the next session."""
+        self._wanted.setdefault(session, {})[contract] = request
+
+    def count(self, session: Session) -> int:
+        """How many a session waits for."""
+        return len(self._wanted.get(session, ()))
+
+    def drop(self, session: Session, which: Callable[[Contract], bool]) -> None:
+        """No longer wanted."""
+        wanted = self._wanted.get(session, {})
+        for contract in [contract for contract in wanted if which(contract)]:
+            del wanted[contract]
+
+    def forget(self, session: Session) -> None:
+        """The session has ended."""
+        self._wanted.pop(session, None)
+
+    def take(self) -> Iterator[tuple[Session, RequestId, tuple[Contract, ...]]]:
+        """Everything, by session and request; the list is empty then."""
+        taken, self._wanted = self._wanted, {}
+        for session, wanted in taken.items():
+            if session.closed:
+                continue
+            for request in dict.fromkeys(wanted.values()):
+                yield session, request, tuple(each for each in wanted if wanted[each] == request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
-from bridge.alerts.kinds import AlertKind
+from bridge.alerts.messages import AlertKind
 from bridge.environment import _VARIABLES
 from infrastructure.config import secrets
 from infrastructure.config.models import AlertEvent

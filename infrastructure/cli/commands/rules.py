@@ -140,8 +140,7 @@ def _posted(current: Settings, outcome: Outcome) -> list[dict[str, Any]]:
     import asyncio
     import tempfile
 
-    from bridge.alerts.kinds import Message
-    from bridge.alerts.sender import Sender
+    from bridge.alerts.messages import Message, Sender
     from infrastructure.config.secrets import read
 
     body = "\n".join(_line(each) for each in outcome.happenings)

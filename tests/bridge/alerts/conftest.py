@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.sender import Sender
+from bridge.alerts.messages import Sender
 from bridge.alerts.service import AlertService
 from tests.bridge.portal.conftest import JumpingClock
 

@@ -17,9 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.certificate import CertificateUnseenError, look
-from bridge.alerts.host_watch import UNSEEN_SECONDS, HostWatch
-from bridge.alerts.kinds import AlertKind
+from bridge.alerts.host_watch import UNSEEN_SECONDS, CertificateUnseenError, HostWatch, look
+from bridge.alerts.messages import AlertKind
 from tests.bridge.alerts.conftest import WebHook
 from tests.bridge.alerts.test_watch import Told
 from tests.bridge.portal.conftest import JumpingClock

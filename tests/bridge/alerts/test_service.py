@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.addresses import AddressFileError, read
-from bridge.alerts.kinds import AlertKind
-from bridge.alerts.sender import Delivery, Sender
+from bridge.alerts.messages import AddressFileError, AlertKind, Delivery, Sender, read_addresses
 from bridge.alerts.service import SAME_KIND_SECONDS, AlertService
 from tests.bridge.alerts.conftest import WebHook
 from tests.bridge.portal.conftest import JumpingClock
@@ -157,7 +155,7 @@ def test_a_file_with_something_else_is_refused_without_its_content(
     path = tmp_path / "alerts"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(AddressFileError) as raised:
-        read(path)
+        read_addresses(path)
     assert problem in raised.value.detail
     assert "words" not in raised.value.detail
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from bridge.alerts.kinds import AlertKind
+from bridge.alerts.messages import AlertKind
 from bridge.alerts.watch import ConditionWatch
 from bridge.orders.alerts import OrderAlerts
-from bridge.portal.service import PortalService
+from bridge.portal.service import PortalService, SessionView
 from bridge.portal.state import PortalState
-from bridge.portal.view import SessionView
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.store import Database, orders
 from bridge.store.condition import JournalCondition

@@ -9,8 +9,8 @@ import pytest
 from bridge.api.health import health, needs
 from bridge.environment import Environment
 from bridge.orders.wiring import _need as orders_need
+from bridge.portal.service import SessionView
 from bridge.portal.state import PortalState
-from bridge.portal.view import SessionView
 from bridge.portal.wiring import _need as portal_need
 from bridge.services import Need, Services
 from bridge.tws.connection_context import Target

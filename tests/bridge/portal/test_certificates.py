@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.portal.certificates import Certificates, normal_fingerprint, origin_of
+from bridge.portal.certificates import Certificates, origin_of
 from bridge.portal.client import PortalClient
 from bridge.portal.errors import PortalCertificateError
 from bridge.portal.pacing import PortalPacer
 from bridge.portal.session import PortalSession
 from bridge.portal.state import PortalState
 from bridge.store.portal_certificates import StoredCertificate
+from bridge.tls import normal_fingerprint
 from simulator.portal import PortalServer
 from tests.bridge.portal.conftest import JumpingClock, MemoryCertificates
 

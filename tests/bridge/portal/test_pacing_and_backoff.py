@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.portal.backoff import DELAYS, STABLE_SECONDS, RecoveryBackoff
 from bridge.portal.errors import PortalLimitedError
 from bridge.portal.pacing import PortalPacer
+from bridge.portal.recovery import DELAYS, STABLE_SECONDS, RecoveryBackoff
 
 if TYPE_CHECKING:
     from bridge.portal.client import PortalClient

@@ -10,8 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bridge.portal.errors import PortalOffError
-from bridge.portal.reporting import PortalReporter
-from bridge.portal.service import PortalService, PortalTarget
+from bridge.portal.service import PortalReporter, PortalService, PortalTarget
 from bridge.portal.state import PortalState
 from simulator.portal import PortalServer
 from tests.bridge.portal.conftest import JumpingClock, MemoryCertificates

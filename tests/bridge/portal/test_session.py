@@ -18,10 +18,9 @@ from bridge.portal.errors import (
 )
 from bridge.portal.pacing import PortalPacer
 from bridge.portal.pass_through import fetch
+from bridge.portal.service import view
 from bridge.portal.session import PortalSession
-from bridge.portal.shapes import Reading
-from bridge.portal.state import PortalState
-from bridge.portal.view import view
+from bridge.portal.state import PortalState, Reading
 from tests.bridge.portal.conftest import JumpingClock, inits
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.settings.cipher import Cipher
-from bridge.settings.key_file import FILE_NAME, KeyFile
+from bridge.settings.cipher import FILE_NAME, Cipher, KeyFile
 from bridge.settings.profile import Profile
 from bridge.settings.repository import Repository
 from bridge.settings.service import SettingsService

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.fernet import Fernet
 
+from bridge.settings.cipher import KeyFile, new_key
 from bridge.settings.errors import KeyFileError
-from bridge.settings.key_file import KeyFile, new_key
 
 if TYPE_CHECKING:
     from pathlib import Path

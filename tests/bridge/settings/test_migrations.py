@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.settings.cipher import Cipher
-from bridge.settings.key_file import KeyFile
+from bridge.settings.cipher import Cipher, KeyFile
 from bridge.settings.profile import Profile
 from bridge.settings.repository import Repository
 from bridge.store import Database, migrations, settings

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.errors import Kind
-from bridge.settings.cipher import Cipher
+from bridge.settings.cipher import Cipher, KeyFile, new_key
 from bridge.settings.errors import (
     ActiveProfileError,
     DamagedSettingsError,
@@ -19,7 +19,6 @@ from bridge.settings.errors import (
     SecretsUnreadableError,
     UnknownProfileError,
 )
-from bridge.settings.key_file import KeyFile, new_key
 from bridge.settings.repository import Repository, Secrets
 from bridge.settings.service import SettingsService
 from tests.bridge.settings.conftest import ENVIRONMENT

@@ -8,8 +8,7 @@ import pytest
 
 from bridge.callers import Holder, Scope
 from bridge.stream.hub import SESSION_SECONDS, Hub, Session, TooManyStreamsError
-from bridge.stream.ring import Ring, Topic
-from bridge.stream.subscriber import CONFLATE_ABOVE, CUT_OFF_ABOVE, REMEMBERED_MESSAGES
+from bridge.stream.subscriber import CONFLATE_ABOVE, CUT_OFF_ABOVE, REMEMBERED_MESSAGES, Ring, Topic
 from tests.bridge.market.clock import WoundClock
 
 A, B = Topic("quotes", 1), Topic("quotes", 2)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.portal.shapes import Reading, read
-from bridge.portal.state import PortalState, classify
+from bridge.portal.state import PortalState, Reading, classify, reading_of
 
 STATUS = {
     "authenticated": True,
@@ -66,12 +65,12 @@ def tickle(**flags: Any) -> dict[str, Any]:
     ],
 )
 def test_what_an_answer_says(answer: object, state: PortalState | None) -> None:
-    assert classify(read(answer)) is state
+    assert classify(reading_of(answer)) is state
 
 
 def test_the_brokers_text_is_kept_and_cut() -> None:
-    assert read({"fail": "x" * 1000}).message == "x" * 300
-    assert read({"error": "no bridge", "message": ""}).message == "no bridge"
+    assert reading_of({"fail": "x" * 1000}).message == "x" * 300
+    assert reading_of({"error": "no bridge", "message": ""}).message == "no bridge"
 
 
 def test_a_competing_flag_beside_a_working_session_is_no_state_of_its_own() -> None:
@@ -91,4 +90,4 @@ answers = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(answers)
 def test_no_answer_can_break_the_reader(answer: object) -> None:
-    classify(read(answer))
+    classify(reading_of(answer))

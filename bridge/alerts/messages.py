@@ -1,0 +1,192 @@
+"""What is said on each occasion, and how it gets to the services of the address file.
+
+The occasions are those of `alerts.events` in stack.yaml. The address file has one service address a
+line, as Apprise writes them; they hold tokens and passwords: the file is a secret, no line of it
+gets into a log, and addresses travel to the worker that sends on a pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from bridge.errors import BridgeError, Kind
+
+
+class AlertKind(StrEnum):
+    """One occasion."""
+
+    WAITING_2FA = "waiting-2fa"
+    CONNECTION_LOST = "connection-lost"
+    BAD_CREDENTIALS = "bad-credentials"
+    LOGIN_LOCKED = "login-locked"
+    LOGIN_BLOCKED = "login-blocked"
+    ORDER_UNKNOWN = "order-unknown"
+    JOURNAL = "journal"
+    MESSAGE_SET_ASIDE = "message-set-aside"
+    CLOCK = "clock"
+    PORTAL_LOGIN = "portal-login"
+    CERTIFICATE = "certificate"
+    DISK_LOW = "disk-low"
+    DEPLOY_FAILED = "deploy-failed"
+    TEST = "test"
+
+
+TITLES: dict[AlertKind, str] = {
+    AlertKind.WAITING_2FA: "The gateway waits for your approval (2FA)",
+    AlertKind.CONNECTION_LOST: "No connection to the broker",
+    AlertKind.BAD_CREDENTIALS: "The gateway's login was refused",
+    AlertKind.LOGIN_LOCKED: "The gateway's login is locked",
+    AlertKind.LOGIN_BLOCKED: "The gateway's login waits for a person",
+    AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
+    AlertKind.JOURNAL: "The journal of orders needs a person",
+    AlertKind.MESSAGE_SET_ASIDE: "A message of the broker's could not be kept",
+    AlertKind.CLOCK: "The clock of the bridge's machine is wrong",
+    AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
+    AlertKind.CERTIFICATE: "The certificate needs a look",
+    AlertKind.DISK_LOW: "The disk is nearly full",
+    AlertKind.DEPLOY_FAILED: "A deploy failed",
+    AlertKind.TEST: "Test message",
+}
+
+RESOLVED: dict[AlertKind, str] = {
+    AlertKind.WAITING_2FA: "The gateway no longer waits for an approval",
+    AlertKind.CONNECTION_LOST: "The connection to the broker is back",
+    AlertKind.BAD_CREDENTIALS: "The gateway's login is no longer refused",
+    AlertKind.LOGIN_LOCKED: "The gateway's login is no longer locked",
+    AlertKind.JOURNAL: "The journal of orders is fine again",
+    AlertKind.CLOCK: "The clock of the bridge's machine is right again",
+    AlertKind.LOGIN_BLOCKED: "The gateway's login goes on",
+    AlertKind.PORTAL_LOGIN: "The Client Portal session is back",
+    AlertKind.CERTIFICATE: "The certificate is fine again",
+    AlertKind.DISK_LOW: "The disk has room again",
+}
+"""What is said when a condition has ended; kinds that are single events are not here."""
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One message; `level` is `warning`, `failure`, `success` or `info`."""
+
+    title: str
+    body: str
+    level: str = "warning"
+
+
+WORKER: Final = Path(__file__).with_name("apprise_worker.py")
+SEND_SECONDS: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Delivery(Struct, rename="camel", frozen=True, kw_only=True):
+    """What became of a message at one service."""
+
+    service: str
+    sent: bool
+
+
+class Sender:
+    """Sends to the addresses of one file, which is read anew for each message.
+
+    Args:
+        path: the address file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def services(self) -> tuple[str, ...]:
+        """The words of the services that messages go to.
+
+        Raises:
+            AddressFileError: the file cannot be used.
+        """
+        return tuple(service_of(address) for address in read_addresses(self._path))
+
+    async def send(self, message: Message, skip: frozenset[int] = frozenset()) -> list[Delivery]:
+        """Sends to every address but those at the places of `skip`.
+
+        Raises:
+            AddressFileError: the file cannot be used, or the worker failed.
+        """
+        found = await asyncio.to_thread(read_addresses, self._path)
+        wanted = [address for place, address in enumerate(found) if place not in skip]
+        outcomes = iter(await self._work(message, wanted) if wanted else [])
+        return [
+            Delivery(
+                service=service_of(address),
+                sent=True if place in skip else next(outcomes, False),
+            )
+            for place, address in enumerate(found)
+        ]
+
+    async def _work(self, message: Message, wanted: list[str]) -> list[bool]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", str(WORKER)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,  # a traceback could show an address
+        )
+        job = {"addresses": wanted, **msgspec.structs.asdict(message)}
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                output, _ = await process.communicate(msgspec.json.encode(job))
+        except TimeoutError:
+            return [False] * len(wanted)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        try:
+            return msgspec.json.decode(output, type=_Outcome).sent
+        except msgspec.DecodeError:
+            raise AddressFileError("the worker that sends messages failed") from None
+
+
+class _Outcome(msgspec.Struct):
+    sent: list[bool]
+
+
+class AddressFileError(BridgeError):
+    """The file cannot be used."""
+
+    code = "alerts-file-unusable"
+    kind = Kind.INTERNAL
+    next_step = (
+        "Set alerts.urls in stack.yaml and deploy; by hand: BRIDGE_ALERTS_FILE names a file with"
+        " one address a line, such as ntfy://topic"
+    )
+
+
+def read_addresses(path: Path) -> tuple[str, ...]:
+    """The addresses; empty lines and lines that begin with # do not count.
+
+    Raises:
+        AddressFileError: it cannot be read, or a line is no address.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise AddressFileError(f"cannot read {path}: {reason}") from None
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        if "://" not in text:
+            raise AddressFileError(f"line {number} of {path} is no address")
+        found.append(text)
+    return tuple(found)
+
+
+def service_of(address: str) -> str:
+    """The service's word (`discord`), which is all that is ever shown of an address."""
+    return address.partition("://")[0].lower()
