@@ -6,17 +6,17 @@ Pure: `compute(desired(target, release), observed)`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from infrastructure.plan import causes
+from infrastructure.release_files import RELEASE_FILE
+from infrastructure.runtime.containers import Action, actions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infrastructure.config.models import Target
-    from infrastructure.render.model import Release, Service
-
-Action = Literal["create", "update", "restart", "remove", "unchanged"]
+    from infrastructure.render.model import Release
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,9 @@ class Plan:
         }
 
 
+_KEPT = "the gateway keeps running, and its session"
+
+
 def desired(target: Target, release: Release) -> Desired:
     """What should be on the host."""
     return Desired(release, *two_factor(target))
@@ -134,18 +137,11 @@ def two_factor(target: Target) -> tuple[bool, str]:
     return True, f"the gateway logs in afresh ({gateway.mode}): approve on IBKR Mobile"
 
 
-_STOPPED = {"exited", "dead", "created", "paused"}
-
-
 def compute(desired: Desired, observed: Observed) -> Plan:
     """The plan; pure. An empty `Observed` gives a plan that creates everything."""
-    changes = [_change(service, desired, observed) for service in desired.release.services]
-    wanted = {service.name for service in desired.release.services}
-    changes += [
-        Change(name, "remove", "it is no longer part of the stack")
-        for name in observed.services
-        if name not in wanted
-    ]
+    wanted = {service.name: service.hash for service in desired.release.services}
+    found = actions(wanted, observed.services)
+    changes = [_change(name, action, desired, observed) for name, action in found.items()]
     login = any(change.fresh_login for change in changes)
     loose = causes.loose_files(desired.release, observed)
     return Plan(
@@ -153,27 +149,38 @@ def compute(desired: Desired, observed: Observed) -> Plan:
         previous=observed.release,
         changes=tuple(changes),
         two_factor_expected=login and desired.two_factor,
-        two_factor_reason=_two_factor_reason(desired, login),
+        two_factor_reason=desired.two_factor_reason if login else _KEPT,
         file_changes=tuple(loose),
     )
 
 
-def _two_factor_reason(desired: Desired, login: bool) -> str:
-    if not login:
-        return "the gateway keeps running, and its session"
-    return desired.two_factor_reason
+def back_to(
+    target: Target, release: str, previous: str | None, found: Mapping[str, Action]
+) -> Plan:
+    """The plan of a rollback: an earlier release serves again, as `actions` found on the host."""
+    cause = f"as in release {release}"
+    changes = tuple(
+        Change(name, action, cause, "", action != "remove" and name == "gateway")
+        for name, action in found.items()
+    )
+    login = any(change.fresh_login for change in changes)
+    expected, reason = two_factor(target)
+    files = (RELEASE_FILE,) if release != previous else ()
+    return Plan(release, previous, changes, login and expected, reason if login else _KEPT, files)
 
 
-def _change(service: Service, desired: Desired, observed: Observed) -> Change:
-    running = observed.services.get(service.name)
+def _change(name: str, action: Action, desired: Desired, observed: Observed) -> Change:
+    if action == "remove":
+        return Change(name, action, "it is no longer part of the stack")
+    service, running = desired.release.service(name), observed.services.get(name)
     if running is None:
-        return Change(service.name, "create", "it is not there yet", "", service.holds_session)
-    if running.hash != service.hash:
+        return Change(name, action, "it is not there yet", "", service.holds_session)
+    if action == "update":
         cause, diff = causes.explain(service, desired.release, observed)
-        return Change(service.name, "update", cause, diff, service.holds_session)
-    if running.state in _STOPPED:
-        return Change(service.name, "restart", _stopped(running), "", service.holds_session)
-    return Change(service.name, "unchanged", f"it is as configured, {running.state}")
+        return Change(name, action, cause, diff, service.holds_session)
+    if action == "restart":
+        return Change(name, action, _stopped(running), "", service.holds_session)
+    return Change(name, action, f"it is as configured, {running.state}")
 
 
 def _stopped(running: ObservedService) -> str:

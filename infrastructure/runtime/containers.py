@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from infrastructure.release_files import HASH_LABEL
 from infrastructure.runtime.base import Container
 from infrastructure.runtime.commands import NUMBER_LABEL, SERVICE_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
+STOPPED = {"exited", "dead", "created", "paused"}
 NEVER = "0001-01-01T00:00:00Z"
 IBC, IBCONTROLLER, IBG_CONTROLLER = "ibc", "ibcontroller", "ibg-controller"
 _RELEASE = re.compile(r"(?:^|/)releases/([^/]+)/")
+
+
+Action = Literal["create", "update", "restart", "remove", "unchanged"]
+
+
+class Runs(Protocol):
+    """What is asked of a container or process: its state, and the hash it was made from."""
+
+    @property
+    def state(self) -> str:
+        """As in `Container`."""
+
+    @property
+    def hash(self) -> str:
+        """The label's value."""
 
 
 def parse_inspect(text: str) -> list[Container]:
@@ -70,6 +86,25 @@ def parse_top(text: str) -> list[str]:
     """The command lines that `docker top … -eo pid,args` prints."""
     lines = text.splitlines()[1:]
     return [line.split(None, 1)[1] for line in lines if len(line.split(None, 1)) == 2]
+
+
+def actions(wanted: Mapping[str, str], running: Mapping[str, Runs]) -> dict[str, Action]:
+    """What has to happen to each service, from the hashes that are wanted and what runs.
+
+    It decides for a deploy and for a rollback, on the laptop and on the host.
+    """
+    found: dict[str, Action] = {
+        name: _action(mark, running.get(name)) for name, mark in wanted.items()
+    }
+    return {**found, **{name: "remove" for name in running if name not in wanted}}
+
+
+def _action(mark: str, running: Runs | None) -> Action:
+    if running is None:
+        return "create"
+    if running.hash != mark:
+        return "update"
+    return "restart" if running.state in STOPPED else "unchanged"
 
 
 def serving(containers: list[Container]) -> dict[str, Container]:

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infrastructure.plan.compute import Observed, ObservedFile, ObservedService, compute, desired
+from infrastructure.plan.compute import (
+    Observed,
+    ObservedFile,
+    ObservedService,
+    back_to,
+    compute,
+    desired,
+)
 from infrastructure.render.model import RenderedFile
+from infrastructure.runtime.containers import actions as actions_of
 from tests.deploy.conftest import rendered
 
 if TYPE_CHECKING:
@@ -204,3 +212,23 @@ def test_a_file_that_no_service_reads_is_pushed_and_touches_no_service(
     assert found.changed
     same = dataclasses.replace(now, files=(*before.files, loose))
     assert not compute(desired(target, same), was).changed
+
+
+def test_a_rollback_is_planned_by_the_same_rules(make: Callable[..., Target]) -> None:
+    target = make()
+    runs = observe(rendered(target), bridge="exited").services
+    earlier = {"gateway": "another", "bridge": runs["bridge"].hash, "caddy": runs["caddy"].hash}
+    found = actions_of(earlier, {**runs, "portal": ObservedService("portal", "running")})
+    assert found == {
+        "gateway": "update",
+        "bridge": "restart",
+        "caddy": "unchanged",
+        "portal": "remove",
+    }
+    plan = back_to(target, "r1", "r2", found)
+    assert plan.two_factor_expected
+    assert plan.as_json()["changed"] is True
+    kept = back_to(target, "r1", "r2", {"bridge": "update"})
+    assert kept.changed
+    assert not kept.two_factor_expected
+    assert not back_to(target, "r1", "r1", {}).changed

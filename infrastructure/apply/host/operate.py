@@ -19,7 +19,7 @@ from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import probes
 from infrastructure.health.login import of_container
 from infrastructure.runtime.base import HostFailure
-from infrastructure.runtime.containers import serving
+from infrastructure.runtime.containers import actions, serving
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,18 +192,8 @@ class Operator:
 
     def _changes(self, release: str) -> dict[str, str]:
         wanted: dict[str, str] = self._store.manifest(release)["services"]
-        running = serving(self._runtime.containers())
-        changes = {}
-        for name, mark in wanted.items():
-            found = running.get(name)
-            if found is None:
-                changes[name] = "create"
-            elif found.hash != mark:
-                changes[name] = "update"
-            elif not found.running:
-                changes[name] = "restart"
-        changes.update({name: "remove" for name in running if name not in wanted})
-        return changes
+        found = actions(wanted, serving(self._runtime.containers()))
+        return {name: action for name, action in found.items() if action != "unchanged"}
 
     def roll_back(self, request: dict[str, Any]) -> dict[str, Any]:
         """Serves an earlier release again; what serves now is restored when it is not healthy."""

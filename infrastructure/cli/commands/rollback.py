@@ -9,7 +9,7 @@ import typer
 from infrastructure.cli.options import Wait, Yes, confirm, settings
 
 if TYPE_CHECKING:
-    from infrastructure.config import Target
+    from infrastructure.plan.compute import Plan
 
 
 def rollback(
@@ -32,23 +32,25 @@ def rollback(
     """
     from infrastructure.cli.host import connected
     from infrastructure.errors import DeployFailed
+    from infrastructure.plan.compute import back_to
 
     current = settings(context)
     target = current.target()
     with connected(current, target) as session:
         session.open(lock=True)
         found = session.going_back(release)
-        document = _document(target, found)
-        for line in lines(document):
+        plan = back_to(target, found["release"], found["previous"], found["changes"])
+        document = {**plan.as_json(), "previous": plan.previous}
+        for line in lines(plan):
             current.out.say(line)
-        if not document["changed"]:
+        if not plan.changed:
             current.out.document({**document, "healthy": True, "restored": False, "seconds": 0})
-            current.out.say(f"release {found['release']} serves already")
+            current.out.say(f"release {plan.release} serves already")
             return
-        if document["twoFactorExpected"]:
+        if plan.two_factor_expected:
             confirm(current, yes=yes)
         try:
-            outcome = session.roll_back(found["release"], wait=wait)
+            outcome = session.roll_back(plan.release, wait=wait)
         except DeployFailed as error:
             failed = {"healthy": False, "restored": error.restored, "error": error.code}
             current.out.document({**document, **failed, "message": error.message})
@@ -60,29 +62,11 @@ def rollback(
     current.out.say(f"release {outcome.release} serves again after {outcome.seconds:.0f} s")
 
 
-def _document(target: Target, found: dict[str, Any]) -> dict[str, Any]:
-    """The shape of `up --json`."""
-    from infrastructure.plan.compute import two_factor
-
-    changes: dict[str, str] = found["changes"]
-    expected, _ = two_factor(target)
-    return {
-        "changed": bool(changes) or found["release"] != found["previous"],
-        "twoFactorExpected": expected and "gateway" in changes,
-        "changes": [
-            {"service": name, "action": action, "cause": f"as in release {found['release']}"}
-            for name, action in changes.items()
-        ],
-        "release": found["release"],
-        "previous": found["previous"],
-    }
-
-
-def lines(document: dict[str, Any]) -> list[str]:
+def lines(plan: Plan) -> list[str]:
     """What will happen, for people."""
-    shown = [f"release {document['previous']} -> {document['release']}"]
-    shown += [f"  {one['service']}: {one['action']}" for one in document["changes"]]
-    word = "expected" if document["twoFactorExpected"] else "not needed"
+    shown = [f"release {plan.previous} -> {plan.release}"]
+    shown += [f"  {change.service}: {change.action}" for change in plan.changes]
+    word = "expected" if plan.two_factor_expected else "not needed"
     return [*shown, f"2FA approval: {word}"]
 
 
