@@ -246,18 +246,6 @@ class Execution(Struct, rename="camel", frozen=True, kw_only=True):
     time_text: str = ""
 
 
-class ExecutionFilter(Struct, rename="camel", frozen=True, kw_only=True):
-    """Which of the day's executions; the defaults mean all. ``since`` is exact to the second."""
-
-    client_id: int = 0
-    account: str = ""
-    since: datetime | None = None
-    symbol: str = ""
-    sec_type: str = ""
-    exchange: str = ""
-    side: str = ""
-
-
 class CommissionReport(Struct, rename="camel", frozen=True, kw_only=True):
     """The commission of one execution, often later than it."""
 

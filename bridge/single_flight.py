@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from bridge.clock import Clock
 
@@ -43,9 +43,9 @@ class SingleFlight(Generic[K, V]):
         held = self._kept.get(key)
         return 0.0 if held is None else self._clock.monotonic() - held[0]
 
-    def forget(self) -> None:
-        """Drops every answer."""
-        self._kept.clear()
+    def running(self, key: K) -> bool:
+        """Whether it is being asked now."""
+        return key in self._running
 
     async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         """The answer: kept, shared, or asked for now."""
@@ -56,6 +56,8 @@ class SingleFlight(Generic[K, V]):
         if running is None:
             running = asyncio.ensure_future(self._run(key, ask)), [0]
             self._running[key] = running
+            # A failure that nobody waits for any more was told to those who did.
+            running[0].add_done_callback(_retrieve)
         task, waiting = running
         waiting[0] += 1
         try:
@@ -82,3 +84,8 @@ class SingleFlight(Generic[K, V]):
             running = self._running.get(key)
             if running is not None and running[0] is task:
                 del self._running[key]
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -84,7 +84,7 @@ class AccountService:
         """
         self._gateway.require_ready()
         self._known(account)
-        held = await self._gateway.positions()
+        held = await self._gateway.queries.positions()
         views = (_position(item) for item in held if account in {None, item.account})
         ordered = sorted(views, key=lambda item: (item.account, item.symbol, item.con_id))
         return Positions(positions=tuple(ordered), at=self._clock.now())
@@ -93,7 +93,7 @@ class AccountService:
         """What the accounts are worth. Raises as `positions`."""
         self._gateway.require_ready()
         self._known(account)
-        values = await self._gateway.account_summary()
+        values = await self._gateway.queries.account_summary()
         by_account: dict[str, list[AccountValue]] = {}
         for value in values:
             if account in {None, value.account}:

@@ -63,7 +63,7 @@ async def events(call: Call[EventsParams, None]) -> ConnectionEvents:
 @routes.get("/connection/time", answer=GatewayTime)
 async def time(call: Call[None, None]) -> GatewayTime:
     """Asks the gateway for its time: one round trip through the whole bridge."""
-    answer = await call.services.gateway.current_time()
+    answer = await call.services.gateway.queries.current_time()
     offset = (call.services.clock.now() - answer).total_seconds()
     return GatewayTime(time=answer, offset_seconds=round(offset, 1))
 

@@ -278,7 +278,7 @@ def health(services: Services) -> Health:
         pacing=Pacing(
             messages_used=context.pacer.used(),
             messages_limit=ORDER_LIMIT,
-            history_used=session.history_rules.used(context.clock.monotonic()),
+            history_used=session.queries.history_rules.used(context.clock.monotonic()),
             history_limit=WINDOW_LIMIT,
         ),
         pending=len(context.requests),

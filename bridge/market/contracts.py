@@ -188,7 +188,8 @@ class ContractService:
             UnknownContractError: none does.
         """
         return await self._details.get(
-            contract, lambda: self._gateway.contract_details(contract, lane=Lane.INTERACTIVE)
+            contract,
+            lambda: self._gateway.queries.contract_details(contract, lane=Lane.INTERACTIVE),
         )
 
     async def resolve(self, contract: Contract) -> ContractDetails:
@@ -228,7 +229,9 @@ class ContractService:
         """
 
         async def ask() -> tuple[Contract, ...]:
-            found = await self._gateway.contract_details(query, lane=Lane.BULK, timeout=20.0)
+            found = await self._gateway.queries.contract_details(
+                query, lane=Lane.BULK, timeout=20.0
+            )
             return tuple(item.contract for item in found if item.under_con_id in {0, underlying})
 
         return await self._listed.get((query, underlying), ask)
@@ -236,7 +239,7 @@ class ContractService:
     async def search(self, pattern: str) -> tuple[ContractMatch, ...]:
         """Instruments whose symbol or name begins so."""
         return await self._matches.get(
-            pattern.upper(), lambda: self._gateway.matching_symbols(pattern)
+            pattern.upper(), lambda: self._gateway.queries.matching_symbols(pattern)
         )
 
     def days_left(self, details: ContractDetails) -> int | None:

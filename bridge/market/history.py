@@ -226,7 +226,7 @@ class HistoryService:
     async def page(self, request: HistoryRequest, timeout: float) -> tuple[Bar, ...]:
         """One request to the broker, shared with whoever asks the same."""
         return await self._recent.get(
-            request, lambda: self._gateway.historical_bars(request, timeout=timeout)
+            request, lambda: self._gateway.queries.historical_bars(request, timeout=timeout)
         )
 
     @property

@@ -237,7 +237,7 @@ class OptionService:
 
     async def _option_rows(self, contract: Contract) -> tuple[OptionParameters, ...]:
         return await self._rows.get(
-            contract.con_id, lambda: self._gateway.option_parameters(contract)
+            contract.con_id, lambda: self._gateway.queries.option_parameters(contract)
         )
 
     async def _listed(

@@ -150,7 +150,7 @@ class OrderModifier(Worker):
             RequestTimedOutError, OrderPendingError: it does not say so; then nothing is changed.
         """
         seconds = self._preparer.rules.answer_within_seconds
-        listed = await self._gateway.all_open_orders(timeout=seconds)
+        listed = await self._gateway.queries.all_open_orders(timeout=seconds)
         await self._tracker.flush()
         record = await self.record(record.id)
         self._require_changeable(record)
@@ -375,7 +375,7 @@ class OrderModifier(Worker):
         """What is held now; None when the broker does not say it in a moment."""
         try:
             async with asyncio.timeout(_POSITIONS_SECONDS):
-                return held(await self._gateway.positions(timeout=_POSITIONS_SECONDS))
+                return held(await self._gateway.queries.positions(timeout=_POSITIONS_SECONDS))
         except (BridgeError, TimeoutError):
             log.warning("positions-unknown", hint="only brackets' closing legs are kept")
             return None

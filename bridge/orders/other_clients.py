@@ -109,7 +109,7 @@ class OtherClientsOrders(Worker):
             lambda status: statuses.__setitem__(status.perm_id, status)
         )
         try:
-            listed = await self._gateway.all_open_orders(timeout=_LIST_SECONDS)
+            listed = await self._gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
         finally:
             forget()
         return [
@@ -151,7 +151,7 @@ class OtherClientsOrders(Worker):
         """The order's number under that client id; one entered by hand gets it on being listed."""
         if other.client_id != BY_HAND and other.report.order_id:
             return other.report.order_id
-        for each in await session.open_orders(timeout=_LIST_SECONDS):
+        for each in await session.queries.open_orders(timeout=_LIST_SECONDS):
             if each.order.perm_id == other.report.order.perm_id and each.order_id:
                 return each.order_id
         raise ChangeRejectedError(

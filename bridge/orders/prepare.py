@@ -126,8 +126,8 @@ class Preparer:
         does not.
         """
         try:
-            held = await self._gateway.positions(timeout=_POSITIONS_SECONDS)
-            working = await self._gateway.all_open_orders(timeout=_POSITIONS_SECONDS)
+            held = await self._gateway.queries.positions(timeout=_POSITIONS_SECONDS)
+            working = await self._gateway.queries.all_open_orders(timeout=_POSITIONS_SECONDS)
         except BridgeError:
             return False
         position = sum(
@@ -185,7 +185,9 @@ class Preparer:
         if rule_id is not None:
             if rule_id not in self._ladders:
                 try:
-                    ladder = await self._gateway.market_rule(rule_id, timeout=_LADDER_SECONDS)
+                    ladder = await self._gateway.queries.market_rule(
+                        rule_id, timeout=_LADDER_SECONDS
+                    )
                 except BridgeError:
                     ladder = ()
                 if ladder:

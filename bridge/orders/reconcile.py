@@ -132,7 +132,9 @@ class Reconciler:
         except ReadOnlyGatewayError:
             self.gateway_read_only = True
             log.warning("read-only-gateway", hint=ReadOnlyGatewayError.next_step)
-            await self._answered("executions", self._gateway.executions(timeout=LIST_SECONDS))
+            await self._answered(
+                "executions", self._gateway.queries.executions(timeout=LIST_SECONDS)
+            )
 
     async def _reconcile(self) -> None:
         async with self._turn:
@@ -178,13 +180,13 @@ class Reconciler:
     async def _look(self, suspects: list[OrderRecord]) -> list[OrderRecord]:
         """Applies all that the broker knows; which of these it does not know."""
         self._looked_at = self._clock.now()
-        listed = await self._gateway.all_open_orders()
+        listed = await self._gateway.queries.all_open_orders()
         self._tracker.note(*listed)
         # Executions and their commissions come as events.
-        await self._answered("executions", self._gateway.executions(timeout=LIST_SECONDS))
+        await self._answered("executions", self._gateway.queries.executions(timeout=LIST_SECONDS))
         unlisted = not all(_is_listed(record, listed) for record in suspects)
         if unlisted or not self._looked or "completed orders" in self.silent:
-            asked = self._gateway.completed_orders(timeout=LIST_SECONDS)
+            asked = self._gateway.queries.completed_orders(timeout=LIST_SECONDS)
             completed = await self._answered("completed orders", asked)
             if completed is not None:
                 self._tracker.note(*completed)

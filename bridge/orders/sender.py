@@ -133,13 +133,13 @@ class OrderSender(Worker):
         """
         own = [_working(record) for record in self._tracker.open.values()]
         known = {record.order_ref for record in self._tracker.open.values()}
-        listed = await self._gateway.all_open_orders(timeout=_HELD_SECONDS)
+        listed = await self._gateway.queries.all_open_orders(timeout=_HELD_SECONDS)
         others = [
             of_order(f"listed {index}", each.contract, each.order, each.order.quantity)
             for index, each in enumerate(listed)
             if each.order.order_ref not in known
         ]
-        positions = held(await self._gateway.positions(timeout=_HELD_SECONDS))
+        positions = held(await self._gateway.queries.positions(timeout=_HELD_SECONDS))
         wanted = [
             of_order(f"new {index}", contract, leg.order, leg.order.quantity)
             for index, (contract, leg) in enumerate(legs)
@@ -153,7 +153,7 @@ class OrderSender(Worker):
         written = asyncio.Event()
         async with self._in_turn():
             asking = asyncio.create_task(
-                self._gateway.what_if(
+                self._gateway.queries.what_if(
                     contract,
                     order,
                     order_id=self._numbers.next(),

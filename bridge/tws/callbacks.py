@@ -16,7 +16,7 @@ from bridge.tws import convert, values
 from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import UnreadableAnswerError
 from bridge.tws.messages import Messages
-from bridge.tws.requests import CURRENT_TIME
+from bridge.tws.requests import Key, market_rule_key
 from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
 from bridge.tws.values import SIZE_OF_PRICE, RefusedError, name_of, number
 
@@ -98,7 +98,7 @@ class Callbacks:
         self._starting.seen(accounts=True)
 
     def currentTime(self, seconds: int) -> None:
-        self._requests.finish(CURRENT_TIME, seconds if EARLIEST < seconds < LATEST else None)
+        self._requests.finish(Key.CURRENT_TIME, seconds if EARLIEST < seconds < LATEST else None)
 
     def error(self, reqId: int, code: int, text: str, advanced: str = "") -> None:
         request_id = values.identifier(reqId)
@@ -163,7 +163,7 @@ class Callbacks:
             and (increment := values.above_zero(each.increment)) is not None
         ]
         steps.sort(key=lambda step: step.low_edge)
-        self._requests.finish(f"market-rule-{ruleId}", *steps)
+        self._requests.finish(market_rule_key(ruleId), *steps)
 
     # history ----------------------------------------------------------------------------------
 
@@ -174,9 +174,6 @@ class Callbacks:
 
     def historicalDataEnd(self, reqId: int, start: str, end: str) -> None:
         self._requests.finish(reqId)
-
-    def headTimestamp(self, reqId: int, timestamp: str) -> None:
-        self._requests.finish(reqId, timestamp)
 
     # orders -----------------------------------------------------------------------------------
 
@@ -192,11 +189,11 @@ class Callbacks:
                 return  # the master client hears of others', under numbers that are not ours
             self._requests.finish(orderId, opened.state)
             return
-        self._requests.add("open-orders", opened)
+        self._requests.add(Key.OPEN_ORDERS, opened)
         self._events.open_order.emit(opened)
 
     def openOrderEnd(self) -> None:
-        self._requests.finish("open-orders")
+        self._requests.finish(Key.OPEN_ORDERS)
 
     def orderStatus(
         self,
@@ -229,7 +226,7 @@ class Callbacks:
 
     def completedOrder(self, contract: Any, order: Any, state: Any) -> None:
         self._requests.add(
-            "completed-orders",
+            Key.COMPLETED_ORDERS,
             model.OpenOrder(
                 order_id=values.identifier(order.orderId),
                 contract=convert.from_contract(contract),
@@ -239,7 +236,7 @@ class Callbacks:
         )
 
     def completedOrdersEnd(self) -> None:
-        self._requests.finish("completed-orders")
+        self._requests.finish(Key.COMPLETED_ORDERS)
 
     def execDetails(self, reqId: int, contract: Any, execution: Any) -> None:
         try:
@@ -274,10 +271,10 @@ class Callbacks:
         held = values.holding(quantity)
         if held is None:
             what = f"the gateway does not say how many {values.name(contract.symbol)} are held"
-            self._requests.fail("positions", UnreadableAnswerError(what))
+            self._requests.fail(Key.POSITIONS, UnreadableAnswerError(what))
             return
         self._requests.add(
-            "positions",
+            Key.POSITIONS,
             model.Position(
                 account=values.name(account),
                 contract=convert.from_contract(contract),
@@ -287,7 +284,7 @@ class Callbacks:
         )
 
     def positionEnd(self) -> None:
-        self._requests.finish("positions")
+        self._requests.finish(Key.POSITIONS)
 
     def accountSummary(self, reqId: int, account: str, tag: str, value: str, currency: str) -> None:
         self._requests.add(

@@ -213,6 +213,14 @@ class ConnectionContext:
         """Whether a loss at this moment is a planned restart."""
         return self.target.restarts.active(self.clock.now()) is not None
 
+    def take_order_id(self) -> int:
+        """A fresh order id, never lower than the gateway's own next valid id."""
+        following = self.next_order_id
+        if following is None:
+            raise self.why_not()
+        self.next_order_id = following + 1
+        return following
+
     def login(self) -> Login | None:
         """The gateway's login as its container tells it; None where nothing tells.
 

@@ -12,7 +12,7 @@ from typing import Any
 from bridge import broker_time, model
 from bridge.broker_time import zone_of_exchange
 from bridge.tws import values
-from bridge.tws.client import contract_object, execution_filter_object, order_object
+from bridge.tws.client import contract_object, order_object
 from bridge.tws.values import number
 
 
@@ -266,16 +266,3 @@ def from_bar(bar: Any, zone: str) -> model.Bar | None:
 def parse_moment(text: str, zone: str) -> datetime | None:
     """A moment, or the midnight of a day in UTC's calendar; None for what is neither."""
     return broker_time.day(text) or broker_time.read(text, zone)
-
-
-def to_filter(query: model.ExecutionFilter) -> Any:
-    """Our execution filter as the library's."""
-    return execution_filter_object(
-        clientId=query.client_id,
-        acctCode=query.account,
-        time=broker_time.written(query.since),
-        symbol=query.symbol,
-        secType=query.sec_type,
-        exchange=query.exchange,
-        side=query.side,
-    )

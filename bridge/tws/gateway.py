@@ -1,6 +1,6 @@
 """What services may ask of the gateway, whatever library and state are behind it.
 
-Rules that hold for every coroutine here:
+Rules that hold for every coroutine here and in ``bridge.tws.queries``:
 
 * it ends within ``timeout`` seconds (its share of queueing included), with a value or with a class
   of ``bridge.tws.errors``; never with a client library's error, never not at all;
@@ -15,36 +15,28 @@ only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Generic, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol
 
 import structlog
 
 from bridge.model import (
-    AccountValue,
-    Bar,
     CommissionReport,
     Contract,
-    ContractDetails,
-    ContractMatch,
     Execution,
-    ExecutionFilter,
-    HistoryRequest,
     MarketDataType,
     OpenOrder,
-    OptionParameters,
     Order,
-    OrderState,
     OrderStatus,
     PnL,
-    Position,
-    PriceIncrement,
     Tick,
     Unreadable,
 )
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import TwsError
 from bridge.tws.pacing import Lane
+
+if TYPE_CHECKING:
+    from bridge.tws.queries import Queries
 
 P = ParamSpec("P")
 log = structlog.get_logger(__name__)
@@ -127,16 +119,12 @@ class GatewayEvents:
         self.ready: Signal[[]] = Signal("ready")  # orders can be placed from now on
         self.lost: Signal[[str]] = Signal("lost")  # reason; the socket is gone
         self.upstream_lost: Signal[[]] = Signal("upstream-lost")  # 1100, 2110
-        self.upstream_restored: Signal[[bool]] = Signal(
-            "upstream-restored"
-        )  # data lost? (1101 / 1102)
         self.open_order: Signal[[OpenOrder]] = Signal("open-order")
         self.order_status: Signal[[OrderStatus]] = Signal("order-status")
         self.execution: Signal[[Execution]] = Signal("execution")  # live and re-requested alike
         self.commission: Signal[[CommissionReport]] = Signal("commission")
         self.unreadable: Signal[[Unreadable]] = Signal("unreadable")  # refused at the border
         self.order_error: Signal[[int, TwsError]] = Signal("order-error")  # order id, typed error
-        self.notice: Signal[[int, int, str]] = Signal("notice")  # request id or -1, code, text
 
 
 class Gateway(Protocol):
@@ -159,10 +147,6 @@ class Gateway(Protocol):
         """Which gateway: ``host:port`` of the present settings."""
 
     @property
-    def server_version(self) -> int:
-        """The negotiated protocol version; 0 before the first connection."""
-
-    @property
     def accounts(self) -> tuple[str, ...]:
         """The accounts managed by this session; kept while disconnected."""
 
@@ -177,101 +161,9 @@ class Gateway(Protocol):
         pass yet. The others run right after ready, each bounded, a failure only being recorded.
         """
 
-    # requests ---------------------------------------------------------------------------------
-
-    async def current_time(self, *, timeout: float = 5.0) -> datetime:
-        """The gateway's clock, whole seconds."""
-
-    async def contract_details(
-        self, contract: Contract, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
-    ) -> tuple[ContractDetails, ...]:
-        """Every contract that fits; none: ``UnknownContractError``."""
-
-    async def matching_symbols(
-        self, pattern: str, *, timeout: float = 10.0
-    ) -> tuple[ContractMatch, ...]:
-        """A symbol search (at most 16; the broker allows one a second, so it may queue)."""
-
-    async def option_parameters(
-        self, underlying: Contract, *, timeout: float = 15.0
-    ) -> tuple[OptionParameters, ...]:
-        """The option chains of a qualified underlying (``con_id`` needed)."""
-
-    async def market_rule(
-        self, rule_id: int, *, timeout: float = 10.0
-    ) -> tuple[PriceIncrement, ...]:
-        """A price ladder, ascending."""
-
-    async def historical_bars(
-        self, request: HistoryRequest, *, lane: Lane = Lane.BULK, timeout: float = 60.0
-    ) -> tuple[Bar, ...]:
-        """Bars, oldest first.
-
-        ``PacingLimitedError`` when the rules need a longer wait than ``timeout`` allows.
-        """
-
-    async def head_timestamp(
-        self,
-        contract: Contract,
-        what_to_show: str = "TRADES",
-        *,
-        use_rth: bool = True,
-        timeout: float = 15.0,
-    ) -> datetime:
-        """The earliest moment with history."""
-
-    async def open_orders(
-        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[OpenOrder, ...]:
-        """The open orders of this client id."""
-
-    async def all_open_orders(
-        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[OpenOrder, ...]:
-        """The open orders of every client."""
-
-    async def completed_orders(
-        self, *, api_only: bool = False, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[OpenOrder, ...]:
-        """The day's orders that are done (order ids may be 0 there.
-
-        Use ``perm_id`` and ``order_ref``).
-        """
-
-    async def executions(
-        self,
-        query: ExecutionFilter | None = None,
-        *,
-        lane: Lane = Lane.ORDER,
-        timeout: float = 15.0,
-    ) -> tuple[Execution, ...]:
-        """The day's executions.
-
-        Each also goes through ``events.execution``, commissions through ``events.commission``.
-        """
-
-    async def positions(self, *, timeout: float = 10.0) -> tuple[Position, ...]:
-        """Every account's positions."""
-
-    async def account_summary(
-        self, tags: tuple[str, ...] = (), *, group: str = "All", timeout: float = 10.0
-    ) -> tuple[AccountValue, ...]:
-        """An account summary; no tags: all that the broker documents."""
-
-    async def what_if(
-        self,
-        contract: Contract,
-        order: Order,
-        *,
-        order_id: int | None = None,
-        written: Callable[[], None] | None = None,
-        timeout: float = 10.0,
-    ) -> OrderState:
-        """Margin and commission of an order that is not placed.
-
-        It takes an order id (a fresh one, if none is given), and the gateway takes ids only in
-        rising order: ``written`` is called when it is on the wire.
-        """
+    @property
+    def queries(self) -> Queries:
+        """What can be asked of it."""
 
     # orders -----------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from bridge.tws.broker_codes import CodeClass, classify, error_for, is_notice, r
 from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.connection_state import DialProblem
 from bridge.tws.errors import UpstreamLostError
-from bridge.tws.requests import CURRENT_TIME
+from bridge.tws.requests import Key, Kind
 from bridge.tws.subscriptions import Subscriptions
 from bridge.tws.supervisor import Reconciliation
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 READ_ONLY_CODE = 321
-ORDER_LISTS = ("openOrders", "allOpenOrders", "completedOrders")
+ORDER_LISTS = (Kind.OPEN_ORDERS, Kind.ALL_OPEN_ORDERS, Kind.COMPLETED_ORDERS)
 
 
 class Messages:
@@ -47,7 +47,6 @@ class Messages:
         context = self._context
         kind = classify(code)
         context.broker_said(code, text)
-        context.events.notice.emit(request_id, code, text)
         if kind is CodeClass.CLIENT_ID:
             starting.refused(DialProblem.CLIENT_ID_TAKEN, f"{code} {text}")
         elif kind in self._session:
@@ -64,7 +63,7 @@ class Messages:
     def _about(self, request_id: int, code: int, text: str) -> None:
         pending = self._context.requests.get(request_id)
         if pending or self._subscriptions.flow(request_id):
-            what_if = pending is not None and pending.kind == "what-if"
+            what_if = pending is not None and pending.kind is Kind.WHAT_IF
             if pending and what_if and not refuses_preview(code):
                 pending.said = f"{code}: {text}"  # it may be told if no answer comes
             elif not is_notice(code):
@@ -90,7 +89,7 @@ class Messages:
                 broker_text=text,
             ),
             forget=False,
-            spare=CURRENT_TIME,
+            spare=Key.CURRENT_TIME,
         )
         self._subscriptions.interrupt(forget=False)
         context.events.upstream_lost.emit()
@@ -102,17 +101,16 @@ class Messages:
         """
         self._context.diagnostics.note("upstream-answered")
         self._subscriptions.withdraw()
-        self._back(lost=True)
+        self._back()
 
     def _upstream_restored(self, code: int, *, lost: bool) -> None:
         self._context.diagnostics.note("upstream-restored", code=code, dataLost=lost)
         if lost:
             self._subscriptions.interrupt(forget=True)
-        self._back(lost=lost)
+        self._back()
 
-    def _back(self, *, lost: bool) -> None:
+    def _back(self) -> None:
         context = self._context
         context.breakers.reset()
         context.status.update(upstream=True, reconciled=False)
-        context.events.upstream_restored.emit(lost)
         self._reconciliation.wanted.set()

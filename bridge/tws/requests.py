@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from bridge.clock import Handle, TimerClock
@@ -23,7 +24,41 @@ OWED_SECONDS = 60.0
 LARGEST_ANSWER = 4 * 1024 * 1024
 LARGEST_TOGETHER = 6 * 1024 * 1024
 """Bytes on the wire, of one answer and of all that are coming in; in memory it is several times."""
-CURRENT_TIME = "current-time"  # any answer to it will do: it says that somebody is there
+
+
+class Kind(StrEnum):
+    """What is asked; ``/health`` and ``/metrics`` show circuits under these names."""
+
+    CURRENT_TIME = "currentTime"
+    CONTRACT_DETAILS = "contractDetails"
+    MATCHING_SYMBOLS = "matchingSymbols"
+    UPSTREAM_PROBE = "upstream-probe"
+    OPTION_PARAMETERS = "optionParameters"
+    MARKET_RULE = "marketRule"
+    HISTORY = "history"
+    OPEN_ORDERS = "openOrders"
+    ALL_OPEN_ORDERS = "allOpenOrders"
+    COMPLETED_ORDERS = "completedOrders"
+    EXECUTIONS = "executions"
+    POSITIONS = "positions"
+    ACCOUNT_SUMMARY = "accountSummary"
+    WHAT_IF = "what-if"
+    ORDER = "order"
+
+
+class Key(StrEnum):
+    """What an answer without an id is known by; that of a price ladder is `market_rule_key`."""
+
+    CURRENT_TIME = "current-time"  # any answer to it will do: it says that somebody is there
+    OPEN_ORDERS = "open-orders"
+    COMPLETED_ORDERS = "completed-orders"
+    POSITIONS = "positions"
+
+
+def market_rule_key(rule_id: int) -> str:
+    """What the answer with this price ladder is known by."""
+    return f"market-rule-{rule_id}"
+
 
 Name = int | str
 
@@ -33,7 +68,7 @@ class Pending:
     """One request. ``parts`` collects what came before the end of the answer."""
 
     name: Name
-    kind: str
+    kind: Kind
     future: asyncio.Future[list[Any]]
     opened_at: float
     sent_at: float | None = None
@@ -63,7 +98,7 @@ class Requests:
         self._next = FIRST_ID if self._next >= LAST_ID else self._next + 1
         return self._next
 
-    def open(self, name: Name, kind: str, timeout: float) -> Pending:
+    def open(self, name: Name, kind: Kind, timeout: float) -> Pending:
         """Registers a request; its future fails with ``RequestTimedOutError`` at the deadline."""
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         pending = Pending(name, kind, future, self._clock.monotonic())
@@ -87,7 +122,7 @@ class Requests:
             del self._pending[pending.name]
             answered = pending.future.done() and not pending.future.cancelled()
             answered = answered and pending.future.exception() is None
-            owes = isinstance(pending.name, str) and pending.name != CURRENT_TIME
+            owes = isinstance(pending.name, str) and pending.name != Key.CURRENT_TIME
             # What was owed may have been lost; without this, so would every later answer be.
             owes = owes and not pending.passed_over
             if owes and pending.sent_at is not None and not answered:
@@ -133,14 +168,14 @@ class Requests:
         self._end(pending, error)
         return True
 
-    def fail_kinds(self, kinds: Collection[str], error: TwsError) -> None:
+    def fail_kinds(self, kinds: Collection[Kind], error: TwsError) -> None:
         """Ends every request of these kinds with an error that names none of them."""
         for pending in list(self._pending.values()):
             if pending.kind in kinds:
                 self._end(pending, error)
 
     def fail_all(
-        self, make: Callable[[str], TwsError], *, forget: bool, spare: Name | None = None
+        self, make: Callable[[Kind], TwsError], *, forget: bool, spare: Name | None = None
     ) -> None:
         """Ends every request but ``spare``.
 

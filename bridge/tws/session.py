@@ -18,23 +18,26 @@ from bridge.clock import TimerClock, settle, within
 from bridge.tws import convert
 from bridge.tws.callbacks import Callbacks
 from bridge.tws.client import LIBRARY
-from bridge.tws.connection_context import Target
+from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ClientIdInUseError, NotConnectedError
 from bridge.tws.gateway import GatewayEvents, MarketDataListener, Reconciler, Subscription
 from bridge.tws.heartbeat import Heartbeat, UpstreamProbe
 from bridge.tws.messages import Messages
 from bridge.tws.pacing import Lane
-from bridge.tws.reads import Reads
+from bridge.tws.queries import Queries
+from bridge.tws.requester import Requester
 from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
 from bridge.tws.supervisor import Hook, Reconciliation, Starting, Supervisor
 
 
-class TwsSession(Reads):
+class TwsSession:
     """One session with one gateway. ``start`` returns at once; the supervisor does the rest."""
 
     def __init__(self, target: Target, clock: TimerClock, random: Random | None = None) -> None:
-        super().__init__(target, clock, random)
+        self.context = ConnectionContext(target, clock, random)
+        self._requester = Requester(self.context)
+        self.queries = Queries(self.context, self._requester)
         self.subscriptions = Subscriptions(self.context)
         self._reconciliation = Reconciliation(self.context)
         self._reconciliation.add(Hook("subscriptions", self._restore, required=False))
@@ -44,7 +47,9 @@ class TwsSession(Reads):
             self.context,
             Heartbeat(self.context, self._beat),
             self._reconciliation,
-            UpstreamProbe(self.context, self.broker_answers, self._messages.upstream_answered),
+            UpstreamProbe(
+                self.context, self.queries.broker_answers, self._messages.upstream_answered
+            ),
             self._callbacks,
             self._lost,
         )
@@ -144,6 +149,15 @@ class TwsSession(Reads):
 
     # orders -----------------------------------------------------------------------------------
 
+    @property
+    def next_valid_id(self) -> int | None:
+        """What the gateway named as its next order id when this connection began."""
+        return self.context.next_valid_id
+
+    def next_order_id(self) -> int:
+        """A fresh order id."""
+        return self.context.take_order_id()
+
     async def place_order(
         self,
         order_id: int,
@@ -160,15 +174,15 @@ class TwsSession(Reads):
                 permit()
             send.placeOrder(order_id, wanted, placed)
 
-        await self._asker.write_order(write)
+        await self._requester.write_order(write)
 
     async def cancel_order(self, order_id: int) -> None:
         """Puts a cancel on the wire, or raises having written nothing."""
-        await self._asker.write_order(lambda send: send.cancelOrder(order_id))
+        await self._requester.write_order(lambda send: send.cancelOrder(order_id))
 
     async def cancel_all_orders(self) -> None:
         """Cancels every open order of every client."""
-        await self._asker.write_order(lambda send: send.reqGlobalCancel())
+        await self._requester.write_order(lambda send: send.reqGlobalCancel())
 
     # subscriptions ----------------------------------------------------------------------------
 
@@ -200,10 +214,10 @@ class TwsSession(Reads):
         self.subscriptions.restore()
 
     async def _look_at_clock(self) -> None:
-        await self.current_time()
+        await self.queries.current_time()
 
     async def _beat(self, seconds: float) -> None:
-        await self.current_time(timeout=seconds + self._time_gap())
+        await self.queries.current_time(timeout=seconds + self.queries.time_gap())
 
     def _lost(self, reason: str) -> None:
         self.subscriptions.interrupt(forget=True)

@@ -94,6 +94,10 @@ class FakeGateway:
     address: str = "gateway:4002"
     server_version: int = 178
 
+    @property
+    def queries(self) -> FakeGateway:
+        return self
+
     def require_ready(self) -> None:
         if self.state not in {ConnectionState.READY, ConnectionState.SESSION_CONFLICT}:
             raise NotConnectedError(f"the connection is {self.state}")

@@ -13,7 +13,6 @@ from bridge.model import (
     Contract,
     ContractDetails,
     Execution,
-    ExecutionFilter,
     OpenOrder,
     Order,
     OrderState,
@@ -147,9 +146,7 @@ class FakeBroker(FakeGateway):
     def add_reconciler(self, name: str, hook: Reconciler, *, required: bool = False) -> None:
         self.reconcilers.append((hook, required))
 
-    async def all_open_orders(
-        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[OpenOrder, ...]:
+    async def all_open_orders(self, *, timeout: float = 10.0) -> tuple[OpenOrder, ...]:
         await asyncio.sleep(0)
         return tuple(
             booked.shown()
@@ -157,9 +154,7 @@ class FakeBroker(FakeGateway):
             if not booked.done and number not in self.hidden
         )
 
-    async def completed_orders(
-        self, *, api_only: bool = False, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[OpenOrder, ...]:
+    async def completed_orders(self, *, timeout: float = 10.0) -> tuple[OpenOrder, ...]:
         await asyncio.sleep(0)
         return tuple(
             structs.replace(
@@ -169,13 +164,7 @@ class FakeBroker(FakeGateway):
             if booked.done and number not in self.hidden
         )
 
-    async def executions(
-        self,
-        query: ExecutionFilter | None = None,
-        *,
-        lane: Lane = Lane.ORDER,
-        timeout: float = 15.0,
-    ) -> tuple[Execution, ...]:
+    async def executions(self, *, timeout: float = 15.0) -> tuple[Execution, ...]:
         await asyncio.sleep(0)
         for execution, commission in self.fills:
             self.events.execution.emit(execution)

@@ -96,15 +96,15 @@ async def ask_everything(session: TwsSession) -> list[object]:
     """One of each kind of request; each ends with an answer or a typed error."""
     apple = model.Contract(symbol="AAPL")
     return await asyncio.gather(
-        session.contract_details(apple, timeout=4),
-        session.positions(timeout=4),
-        session.all_open_orders(timeout=4),
-        session.completed_orders(timeout=4),
-        session.executions(timeout=4),
-        session.account_summary(timeout=4),
-        session.matching_symbols("AA", timeout=4),
-        session.current_time(timeout=4),
-        session.historical_bars(model.HistoryRequest(contract=apple), timeout=4),
+        session.queries.contract_details(apple, timeout=4),
+        session.queries.positions(timeout=4),
+        session.queries.all_open_orders(timeout=4),
+        session.queries.completed_orders(timeout=4),
+        session.queries.executions(timeout=4),
+        session.queries.account_summary(timeout=4),
+        session.queries.matching_symbols("AA", timeout=4),
+        session.queries.current_time(timeout=4),
+        session.queries.historical_bars(model.HistoryRequest(contract=apple), timeout=4),
         return_exceptions=True,
     )
 
@@ -125,7 +125,7 @@ async def recovers(simulator: Simulator, session: TwsSession, watch: Watch) -> N
     async def answers() -> bool:
         try:
             session.require_ready()
-            await session.contract_details(model.Contract(symbol="AAPL"), timeout=3)
+            await session.queries.contract_details(model.Contract(symbol="AAPL"), timeout=3)
         except TwsError:  # what was half-open may end only now
             return False
         return True
@@ -293,7 +293,7 @@ async def test_a_broker_that_is_back_without_a_word_is_found(
     simulator: Simulator, start_session: StartSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.tws.heartbeat.PROBE_PAUSE", 0.2)
-    monkeypatch.setattr("bridge.tws.reads.PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("bridge.tws.queries.PROBE_SECONDS", 0.2)
     session = await start_session(simulator.tws.port)
     await eventually(lambda: session.state is State.READY)
     line = Line()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bridge.tws.breaker import Breaker, BreakerState
 from bridge.tws.errors import CircuitOpenError, QueueFullError, RequestTimedOutError, TwsError
 from bridge.tws.pacing import BULK_LIMIT, HistoryKey, HistoryRules, Lane, Pacer
-from bridge.tws.requests import CURRENT_TIME, Requests
+from bridge.tws.requests import Key, Kind, Requests
 from tests.bridge.wound import WoundClock
 
 
@@ -166,9 +166,9 @@ def test_a_breaker_opens_probes_and_closes() -> None:
 async def test_every_request_ends_once() -> None:
     clock = WoundClock()
     requests = Requests(clock)
-    answered = requests.open(1, "details", 5)
-    late = requests.open(2, "details", 1)
-    lost = requests.open(3, "details", 60)
+    answered = requests.open(1, Kind.CONTRACT_DETAILS, 5)
+    late = requests.open(2, Kind.CONTRACT_DETAILS, 1)
+    lost = requests.open(3, Kind.CONTRACT_DETAILS, 60)
     requests.add(1, "a")
     requests.finish(1, "b")
     requests.finish(1, "c")
@@ -177,7 +177,7 @@ async def test_every_request_ends_once() -> None:
     assert await answered.future == ["a", "b"]
     with pytest.raises(RequestTimedOutError):
         await late.future
-    with pytest.raises(TwsError, match="details lost"):
+    with pytest.raises(TwsError, match="contractDetails lost"):
         await lost.future
     for pending in (answered, late, lost):
         requests.close(pending)
@@ -188,17 +188,17 @@ async def test_every_request_ends_once() -> None:
 async def test_an_answer_that_is_owed_is_not_taken_for_the_next_one() -> None:
     clock = WoundClock()
     requests = Requests(clock)
-    first = requests.open("positions", "positions", 1)
+    first = requests.open(Key.POSITIONS, Kind.POSITIONS, 1)
     first.sent_at = clock.monotonic()
     clock.advance(1)
     requests.close(first)
-    second = requests.open("positions", "positions", 5)
+    second = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
     second.sent_at = clock.monotonic()
-    requests.add("positions", "old")
-    requests.finish("positions")
+    requests.add(Key.POSITIONS, "old")
+    requests.finish(Key.POSITIONS)
     assert not second.future.done()
-    requests.add("positions", "new")
-    requests.finish("positions")
+    requests.add(Key.POSITIONS, "new")
+    requests.finish(Key.POSITIONS)
     assert await second.future == ["new"]
     requests.close(second)
 
@@ -206,13 +206,13 @@ async def test_an_answer_that_is_owed_is_not_taken_for_the_next_one() -> None:
 async def test_an_answer_that_never_came_is_owed_for_a_minute_only() -> None:
     clock = WoundClock()
     requests = Requests(clock)
-    first = requests.open("positions", "positions", 1)
+    first = requests.open(Key.POSITIONS, Kind.POSITIONS, 1)
     first.sent_at = clock.monotonic()
     clock.advance(1)
     requests.close(first)
     clock.advance(61)
-    second = requests.open("positions", "positions", 5)
-    requests.finish("positions", "fresh")
+    second = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
+    requests.finish(Key.POSITIONS, "fresh")
     assert await second.future == ["fresh"]
     requests.close(second)
 
@@ -220,12 +220,12 @@ async def test_an_answer_that_never_came_is_owed_for_a_minute_only() -> None:
 async def test_any_answer_to_the_time_will_do() -> None:
     clock = WoundClock()
     requests = Requests(clock)
-    first = requests.open(CURRENT_TIME, "currentTime", 1)
+    first = requests.open(Key.CURRENT_TIME, Kind.CURRENT_TIME, 1)
     first.sent_at = clock.monotonic()
     clock.advance(1)
     requests.close(first)
-    second = requests.open(CURRENT_TIME, "currentTime", 1)
-    requests.finish(CURRENT_TIME, 5)
+    second = requests.open(Key.CURRENT_TIME, Kind.CURRENT_TIME, 1)
+    requests.finish(Key.CURRENT_TIME, 5)
     assert await second.future == [5]
     requests.close(second)
     await asyncio.sleep(0)

@@ -8,13 +8,13 @@ import pytest
 
 from bridge.clock import SystemClock
 from bridge.tws.errors import AnswerTooLargeError
-from bridge.tws.requests import LARGEST_ANSWER, LARGEST_TOGETHER, Requests
+from bridge.tws.requests import LARGEST_ANSWER, LARGEST_TOGETHER, Kind, Requests
 
 
 async def test_an_answer_without_an_end_ends_its_request_alone() -> None:
     requests = Requests(SystemClock())
-    endless = requests.open(1, "contractDetails", 5)
-    other = requests.open(2, "positions", 5)
+    endless = requests.open(1, Kind.CONTRACT_DETAILS, 5)
+    other = requests.open(2, Kind.POSITIONS, 5)
     part, most = "x", LARGEST_ANSWER // 100_000
     for _ in range(most + 50):
         requests.arriving(100_000)
@@ -32,7 +32,7 @@ async def test_an_answer_without_an_end_ends_its_request_alone() -> None:
 
 async def test_many_answers_together_have_a_bound_too() -> None:
     requests = Requests(SystemClock())
-    pending = [requests.open(number, "history", 5) for number in range(40)]
+    pending = [requests.open(number, Kind.HISTORY, 5) for number in range(40)]
     for each in pending:
         for _ in range(3):  # the bars of one message count once
             requests.arriving(1_000_000)
@@ -45,7 +45,7 @@ async def test_many_answers_together_have_a_bound_too() -> None:
     for each in pending:
         requests.close(each)
         each.future.cancel()
-    again = requests.open(99, "history", 5)
+    again = requests.open(99, Kind.HISTORY, 5)
     requests.arriving(1_000_000)
     requests.add(99, "bar")
     requests.finish(99)

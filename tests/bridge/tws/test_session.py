@@ -42,28 +42,28 @@ async def test_reads_what_a_gateway_knows(
 ) -> None:
     session = await start_session(simulator.tws.port)
     await ready(session)
-    (details,) = await session.contract_details(APPLE)
+    (details,) = await session.queries.contract_details(APPLE)
     assert details.contract.con_id > 0
     assert details.contract.primary_exchange
     assert details.min_tick > 0
     assert len(details.market_rule_ids) == len(details.valid_exchanges)
-    chains = await session.option_parameters(details.contract)
+    chains = await session.queries.option_parameters(details.contract)
     assert all(list(chain.strikes) == sorted(chain.strikes) for chain in chains)
     assert chains
-    assert await session.matching_symbols("AA")
-    assert await session.market_rule(details.market_rule_ids[0])
-    assert abs((await session.current_time() - datetime.now(UTC)).total_seconds()) < 5
+    assert await session.queries.matching_symbols("AA")
+    assert await session.queries.market_rule(details.market_rule_ids[0])
+    assert abs((await session.queries.current_time() - datetime.now(UTC)).total_seconds()) < 5
 
 
 async def test_reads_the_account(simulator: Simulator, start_session: StartSession) -> None:
     session = await start_session(simulator.tws.port)
     await ready(session)
-    tags = {value.tag for value in await session.account_summary()}
+    tags = {value.tag for value in await session.queries.account_summary()}
     assert {"NetLiquidation", "BuyingPower"} <= tags
-    assert await session.positions() == ()
-    assert await session.all_open_orders() == ()
-    assert await session.completed_orders() == ()
-    assert await session.executions() == ()
+    assert await session.queries.positions() == ()
+    assert await session.queries.all_open_orders() == ()
+    assert await session.queries.completed_orders() == ()
+    assert await session.queries.executions() == ()
 
 
 async def test_an_unknown_contract_is_a_typed_error(
@@ -72,7 +72,7 @@ async def test_an_unknown_contract_is_a_typed_error(
     session = await start_session(simulator.tws.port)
     await ready(session)
     with pytest.raises(UnknownContractError) as caught:
-        await session.contract_details(model.Contract(symbol="NOSUCHTHING"))
+        await session.queries.contract_details(model.Contract(symbol="NOSUCHTHING"))
     assert caught.value.broker_code == 200
     assert caught.value.next_step
 
@@ -88,7 +88,7 @@ async def test_an_order_is_placed_seen_and_filled(
     session.events.order_status.listen(lambda status: statuses.append(status.status))
     session.events.execution.listen(fills.append)
     session.events.commission.listen(commissions.append)
-    (details,) = await session.contract_details(APPLE)
+    (details,) = await session.queries.contract_details(APPLE)
     order_id = session.next_order_id()
     order = model.Order(
         action="BUY", quantity=5, order_type="MKT", order_ref="gw-1", account="DU1234567"
@@ -99,9 +99,9 @@ async def test_an_order_is_placed_seen_and_filled(
     assert fills[0].order_ref == "gw-1"
     assert fills[0].time.tzinfo is UTC
     assert {fill.exec_id for fill in fills} >= {report.exec_id for report in commissions}
-    again = await session.executions()
+    again = await session.queries.executions()
     assert {fill.exec_id for fill in again} == {fill.exec_id for fill in fills}
-    (position,) = await session.positions()
+    (position,) = await session.queries.positions()
     assert position.quantity == 5
 
 
@@ -110,11 +110,11 @@ async def test_a_what_if_tells_margin_and_places_nothing(
 ) -> None:
     session = await start_session(simulator.tws.port)
     await ready(session)
-    (details,) = await session.contract_details(APPLE)
+    (details,) = await session.queries.contract_details(APPLE)
     order = model.Order(quantity=10, order_type="LMT", limit_price=1.0, account="DU1234567")
-    state = await session.what_if(details.contract, order)
+    state = await session.queries.what_if(details.contract, order)
     assert state.init_margin_change is not None
-    assert await session.all_open_orders() == ()
+    assert await session.queries.all_open_orders() == ()
 
 
 async def test_a_refused_order_is_an_event_with_its_id(
@@ -141,7 +141,7 @@ async def test_without_a_gateway_everything_is_refused_at_once(
     session = await start_session(unused_tcp_port)
     await eventually(lambda: session.state is State.WAITING_FOR_GATEWAY)
     with pytest.raises(NotConnectedError) as caught:
-        await session.contract_details(APPLE)
+        await session.queries.contract_details(APPLE)
     assert "refused" in caught.value.detail
     with pytest.raises(NotConnectedError):
         await session.place_order(1, APPLE, model.Order(quantity=1))
@@ -154,9 +154,11 @@ async def test_four_questions_for_the_time_share_one_answer(
 ) -> None:
     session = await start_session(simulator.tws.port)
     await ready(session)
-    answers = await asyncio.gather(*(session.current_time() for _ in range(4)))
+    answers = await asyncio.gather(*(session.queries.current_time() for _ in range(4)))
     assert len(set(answers)) == 1
-    await session.current_time()  # soon after an answer: asked again only when it will be heard
+    await (
+        session.queries.current_time()
+    )  # soon after an answer: asked again only when it will be heard
 
 
 async def test_a_deadline_ends_a_request_and_poisons_none_after_it(
@@ -169,14 +171,14 @@ async def test_a_deadline_ends_a_request_and_poisons_none_after_it(
     write = connection.write
     connection.write = held.append  # type: ignore[assignment,method-assign]
     with pytest.raises(RequestTimedOutError):
-        await session.positions(timeout=0.1)
+        await session.queries.positions(timeout=0.1)
     with pytest.raises(RequestTimedOutError):
-        await session.all_open_orders(timeout=0.1)
+        await session.queries.all_open_orders(timeout=0.1)
     connection.write = write  # type: ignore[method-assign]
     for data in held:
         connection.write(data)
-    assert await session.positions(timeout=2) == ()
-    assert await session.all_open_orders(timeout=2) == ()
+    assert await session.queries.positions(timeout=2) == ()
+    assert await session.queries.all_open_orders(timeout=2) == ()
     assert len(session.context.requests) == 0
 
 

@@ -247,7 +247,7 @@ async def test_positions_without_a_quantity_are_no_answer(
     simulator: Simulator, start_session: StartSession
 ) -> None:
     session = await ready(start_session, simulator)
-    asking = asyncio.create_task(session.positions())
+    asking = asyncio.create_task(session.queries.positions())
     row: tuple[Any, ...] = (61, 3, "DU1234567", 1, "AAPL", "STK", "", 0, "", "", "", "USD", "", "")
     say(simulator, *row, "NaN", "100.0")
     with pytest.raises(UnreadableAnswerError, match="AAPL"):

@@ -2,8 +2,8 @@
 
 Is there a session, is its kind answering, its turn in the lane, its answer.
 
-``Asker`` gives each coroutine of the gateway its promise: it ends in time, with a value or a typed
-error.
+``Requester`` gives each coroutine of the gateway its promise: it ends in time, with a value or a
+typed error.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from bridge.clock import within
+from bridge.single_flight import SingleFlight
 from bridge.tws.breaker import Breaker
 from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import (
@@ -21,23 +22,23 @@ from bridge.tws.errors import (
     RequestTimedOutError,
 )
 from bridge.tws.pacing import Lane, Ticket
-from bridge.tws.requests import CURRENT_TIME, Name, Pending
+from bridge.tws.requests import Key, Kind, Name, Pending
 
 T = TypeVar("T")
 
 
-class Asker:
-    """Asks over the context of the moment."""
+class Requester:
+    """Asks over the wire of the moment."""
 
     def __init__(self, context: ConnectionContext) -> None:
         self._context = context
         self._turns: dict[str, asyncio.Lock] = {}
         self._queued: dict[str, int] = {}
-        self._flights: dict[tuple[Any, ...], asyncio.Future[Any]] = {}
+        self._flights: SingleFlight[tuple[Any, ...], Any] = SingleFlight(context.clock)
 
     async def by_id(
         self,
-        kind: str,
+        kind: Kind,
         write: Callable[[Any, int], None],
         *,
         lane: Lane,
@@ -55,7 +56,7 @@ class Asker:
         return await self._ask(name, kind, write, lane, timeout, cancel, upstream=upstream)
 
     async def by_key(
-        self, kind: str, key: str, write: Callable[[Any], None], *, lane: Lane, timeout: float
+        self, kind: Kind, key: str, write: Callable[[Any], None], *, lane: Lane, timeout: float
     ) -> list[Any]:
         """A request whose answer carries no id: one at a time for each key."""
         begun = self._context.clock.monotonic()
@@ -69,7 +70,7 @@ class Asker:
             if not turn.locked() and not self._queued.get(key):
                 self._turns.pop(key, None)  # keys hold numbers of the gateway's
 
-    async def _take_turn(self, turn: asyncio.Lock, key: str, kind: str, timeout: float) -> None:
+    async def _take_turn(self, turn: asyncio.Lock, key: str, kind: Kind, timeout: float) -> None:
         if not turn.locked() and not self._queued.get(key):
             await turn.acquire()  # at once: nobody has it and nobody waits for it
             return
@@ -84,9 +85,9 @@ class Asker:
                 del self._queued[key]
 
     async def together(
-        self, flight: tuple[Any, ...], timeout: float, make: Callable[[float], Awaitable[T]]
+        self, flight: tuple[Any, ...], timeout: float, ask: Callable[[float], Awaitable[T]]
     ) -> T:
-        """Joins an identical request that is under way, or starts it with ``make(seconds)``.
+        """Joins an identical request that is under way, or starts it with ``ask(seconds)``.
 
         Each caller keeps its own deadline: when what was joined gives up early, it is asked anew.
         """
@@ -94,46 +95,30 @@ class Asker:
         deadline = clock.monotonic() + timeout
         while True:
             left = deadline - clock.monotonic()
-            task = self._flights.get(flight)
-            started = task is None or task.done()
-            if task is None or task.done():
-                task = self._start(flight, make(left))
+            joined = self._flights.running(flight)
+            answer = self._flights.get(flight, lambda left=left: ask(left))  # type: ignore[misc]
             try:
                 # What is started here has the same deadline; waiting for that keeps both in step.
-                waiting = asyncio.shield(task)
-                return await (waiting if started else within(clock, left, waiting))
+                return cast("T", await (within(clock, left, answer) if joined else answer))
             except RequestTimedOutError:
-                if started or deadline - clock.monotonic() < 0.05:
+                if not joined or deadline - clock.monotonic() < 0.05:
                     raise
             except TimeoutError:
                 text = f"{flight[0]} got no answer after {timeout:g} s"
                 raise RequestTimedOutError(text) from None
-
-    def _start(self, flight: tuple[Any, ...], work: Awaitable[T]) -> asyncio.Future[T]:
-        task = asyncio.ensure_future(work)
-        self._flights[flight] = task
-
-        def landed(done: asyncio.Future[T]) -> None:
-            if self._flights.get(flight) is done:
-                del self._flights[flight]
-            if not done.cancelled():
-                done.exception()
-
-        task.add_done_callback(landed)
-        return task
 
     async def write_order(self, write: Callable[[Any], None], *, timeout: float = 5.0) -> None:
         """Puts an order message on the wire; an exception means that it was not written."""
         self._context.require_ready()
         name = self._context.requests.new_id()
         await self._ask(
-            name, "order", lambda send, _: write(send), Lane.ORDER, timeout, None, done=True
+            name, Kind.ORDER, lambda send, _: write(send), Lane.ORDER, timeout, None, done=True
         )
 
     async def _ask(
         self,
         name: Name,
-        kind: str,
+        kind: Kind,
         write: Callable[[Any, int], None],
         lane: Lane,
         timeout: float,
@@ -143,7 +128,7 @@ class Asker:
         upstream: bool = True,
     ) -> list[Any]:
         context = self._context
-        wire = context.require(upstream=upstream and name != CURRENT_TIME)
+        wire = context.require(upstream=upstream and name != Key.CURRENT_TIME)
         breaker = None if lane is Lane.ORDER else context.breakers[kind]
         if breaker:
             breaker.enter()

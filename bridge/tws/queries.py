@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from random import Random
 from typing import Any
 
 from bridge import broker_time, model
-from bridge.clock import TimerClock
 from bridge.tws import convert
-from bridge.tws.asking import Asker
-from bridge.tws.connection_context import ConnectionContext, Target
+from bridge.tws.client import execution_filter_object
+from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import (
     PacingLimitedError,
     UnknownContractError,
     UnreadableAnswerError,
 )
 from bridge.tws.pacing import HistoryKey, HistoryRules, Lane
-from bridge.tws.requests import CURRENT_TIME
+from bridge.tws.requester import Requester
+from bridge.tws.requests import Key, Kind, market_rule_key
 
 SUMMARY_TAGS = (
     "AccountType,NetLiquidation,TotalCashValue,SettledCash,AccruedCash,BuyingPower,EquityWithLoanValue,"
@@ -33,31 +32,31 @@ PROBE_SYMBOL = "IBM"
 PROBE_SECONDS = 10.0
 
 
-class Reads:
-    """The reading half of a session; see ``bridge.tws.gateway.Gateway`` for what each promises."""
+class Queries:
+    """What a session can be asked; the rules of ``bridge.tws.gateway`` hold for each."""
 
-    def __init__(self, target: Target, clock: TimerClock, random: Random | None = None) -> None:
-        self.context = ConnectionContext(target, clock, random)
-        self._asker = Asker(self.context)
+    def __init__(self, context: ConnectionContext, requester: Requester) -> None:
+        self._context = context
+        self._requester = requester
         self.history_rules = HistoryRules()
-        self._time_answered = self._symbols_asked = clock.monotonic() - 60
+        self._time_answered = self._symbols_asked = context.clock.monotonic() - 60
 
     async def current_time(self, *, timeout: float = 5.0) -> datetime:
         """The gateway's clock, whole seconds."""
-        return await self._asker.together(("currentTime",), timeout, self._ask_time)
+        return await self._requester.together((Kind.CURRENT_TIME,), timeout, self._ask_time)
 
-    def _time_gap(self) -> float:
+    def time_gap(self) -> float:
         """How long the gateway would still ignore the question."""
-        return max(0.0, self._time_answered + TIME_GAP - self.context.clock.monotonic())
+        return max(0.0, self._time_answered + TIME_GAP - self._context.clock.monotonic())
 
     async def _ask_time(self, timeout: float) -> datetime:
-        clock, gap = self.context.clock, self._time_gap()
-        self.context.require(upstream=False)
+        clock, gap = self._context.clock, self.time_gap()
+        self._context.require(upstream=False)
         if gap > 0:
             await clock.sleep(gap)
-        answer = await self._asker.by_key(
-            "currentTime",
-            CURRENT_TIME,
+        answer = await self._requester.by_key(
+            Kind.CURRENT_TIME,
+            Key.CURRENT_TIME,
             lambda send: send.reqCurrentTime(),
             lane=Lane.ORDER,
             timeout=max(0.05, timeout - gap),
@@ -66,7 +65,7 @@ class Reads:
         if answer[0] is None:
             raise UnreadableAnswerError("the gateway's clock shows no time")
         moment = datetime.fromtimestamp(answer[0], UTC)
-        self.context.gateway_time(moment)
+        self._context.gateway_time(moment)
         return moment
 
     async def contract_details(
@@ -76,10 +75,10 @@ class Reads:
         lane: Lane = Lane.INTERACTIVE,
         timeout: float = 10.0,
     ) -> tuple[model.ContractDetails, ...]:
-        """Every contract that fits."""
+        """Every contract that fits; none: ``UnknownContractError``."""
         wanted = convert.to_contract(contract)
-        found = await self._asker.by_id(
-            "contractDetails",
+        found = await self._requester.by_id(
+            Kind.CONTRACT_DETAILS,
             lambda send, request_id: send.reqContractDetails(request_id, wanted),
             lane=lane,
             timeout=timeout,
@@ -91,9 +90,9 @@ class Reads:
     async def matching_symbols(
         self, pattern: str, *, timeout: float = 10.0
     ) -> tuple[model.ContractMatch, ...]:
-        """A symbol search."""
-        self.context.require()
-        clock = self.context.clock
+        """A symbol search (at most 16; the broker allows one a second, so it may queue)."""
+        self._context.require()
+        clock = self._context.clock
         wait = self._symbols_asked + SYMBOLS_GAP - clock.monotonic()
         if wait > timeout:
             raise PacingLimitedError("one symbol search a second", retry_after=wait)
@@ -101,8 +100,8 @@ class Reads:
         if wait > 0:
             await clock.sleep(wait)
         return tuple(
-            await self._asker.by_id(
-                "matchingSymbols",
+            await self._requester.by_id(
+                Kind.MATCHING_SYMBOLS,
                 lambda send, request_id: send.reqMatchingSymbols(request_id, pattern),
                 lane=Lane.INTERACTIVE,
                 timeout=timeout - max(0.0, wait),
@@ -115,8 +114,8 @@ class Reads:
         Raises:
             TwsError: it did not, or the gateway refused.
         """
-        await self._asker.by_id(
-            "upstream-probe",
+        await self._requester.by_id(
+            Kind.UPSTREAM_PROBE,
             lambda send, request_id: send.reqMatchingSymbols(request_id, PROBE_SYMBOL),
             lane=Lane.ORDER,
             timeout=PROBE_SECONDS,
@@ -126,11 +125,11 @@ class Reads:
     async def option_parameters(
         self, underlying: model.Contract, *, timeout: float = 15.0
     ) -> tuple[model.OptionParameters, ...]:
-        """The option chains of a qualified underlying."""
+        """The option chains of a qualified underlying (``con_id`` needed)."""
         exchange = underlying.exchange if underlying.sec_type == "FUT" else ""
         return tuple(
-            await self._asker.by_id(
-                "optionParameters",
+            await self._requester.by_id(
+                Kind.OPTION_PARAMETERS,
                 lambda send, request_id: send.reqSecDefOptParams(
                     request_id, underlying.symbol, exchange, underlying.sec_type, underlying.con_id
                 ),
@@ -142,30 +141,33 @@ class Reads:
     async def market_rule(
         self, rule_id: int, *, timeout: float = 10.0
     ) -> tuple[model.PriceIncrement, ...]:
-        """A price ladder."""
+        """A price ladder, ascending."""
 
         async def ask(left: float) -> tuple[model.PriceIncrement, ...]:
             return tuple(
-                await self._asker.by_key(
-                    "marketRule",
-                    f"market-rule-{rule_id}",
+                await self._requester.by_key(
+                    Kind.MARKET_RULE,
+                    market_rule_key(rule_id),
                     lambda send: send.reqMarketRule(rule_id),
                     lane=Lane.INTERACTIVE,
                     timeout=left,
                 )
             )
 
-        return await self._asker.together(("marketRule", rule_id), timeout, ask)
+        return await self._requester.together((Kind.MARKET_RULE, rule_id), timeout, ask)
 
     async def historical_bars(
-        self, request: model.HistoryRequest, *, lane: Lane = Lane.BULK, timeout: float = 60.0
+        self, request: model.HistoryRequest, *, timeout: float = 60.0
     ) -> tuple[model.Bar, ...]:
-        """Bars, oldest first."""
+        """Bars, oldest first.
+
+        ``PacingLimitedError`` when the rules need a longer wait than ``timeout`` allows.
+        """
         left = timeout - await self._history_turn(request, timeout)
         contract = convert.to_contract(request.contract)
         end = broker_time.written(request.end)
-        bars = await self._asker.by_id(
-            "history",
+        bars = await self._requester.by_id(
+            Kind.HISTORY,
             lambda send, request_id: send.reqHistoricalData(
                 request_id,
                 contract,
@@ -178,7 +180,7 @@ class Reads:
                 False,
                 [],
             ),
-            lane=lane,
+            lane=Lane.BULK,
             timeout=left,
             cancel=lambda send, request_id: send.cancelHistoricalData(request_id),
         )
@@ -186,7 +188,7 @@ class Reads:
 
     async def _history_turn(self, request: model.HistoryRequest, timeout: float) -> float:
         """Waits until the rules allow it and books it; the seconds that took."""
-        clock, contract = self.context.clock, request.contract
+        clock, contract = self._context.clock, request.contract
         name = (
             f"{contract.con_id}/{contract.symbol}/{contract.sec_type}/{contract.expiration}"
             f"/{contract.strike}/{contract.right}/{contract.exchange}/{request.what_to_show}"
@@ -195,7 +197,7 @@ class Reads:
         key = HistoryKey(name, whole, 2 if request.what_to_show == "BID_ASK" else 1)
         begun = clock.monotonic()
         while True:
-            self.context.require()
+            self._context.require()
             wait = self.history_rules.wait(key, clock.monotonic())
             if not wait:
                 self.history_rules.sent(key, clock.monotonic())
@@ -206,134 +208,102 @@ class Reads:
                 )
             await clock.sleep(wait)
 
-    async def head_timestamp(
-        self,
-        contract: model.Contract,
-        what_to_show: str = "TRADES",
-        *,
-        use_rth: bool = True,
-        timeout: float = 15.0,
-    ) -> datetime:
-        """The earliest moment with history."""
-        wanted = convert.to_contract(contract)
-        answer = await self._asker.by_id(
-            "headTimestamp",
-            lambda send, request_id: send.reqHeadTimeStamp(
-                request_id, wanted, what_to_show, use_rth, 2
-            ),
-            lane=Lane.BULK,
-            timeout=timeout,
-            cancel=lambda send, request_id: send.cancelHeadTimeStamp(request_id),
-        )
-        found = convert.parse_moment(answer[0], self.context.target.time_zone)
-        if found is None:
-            raise UnreadableAnswerError("the gateway names no earliest moment")
-        return found
-
-    async def open_orders(
-        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[model.OpenOrder, ...]:
+    async def open_orders(self, *, timeout: float = 10.0) -> tuple[model.OpenOrder, ...]:
         """The open orders of this client id."""
-        return await self._orders("openOrders", lambda send: send.reqOpenOrders(), lane, timeout)
+        return await self._orders(Kind.OPEN_ORDERS, lambda send: send.reqOpenOrders(), timeout)
 
-    async def all_open_orders(
-        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[model.OpenOrder, ...]:
+    async def all_open_orders(self, *, timeout: float = 10.0) -> tuple[model.OpenOrder, ...]:
         """The open orders of every client."""
         return await self._orders(
-            "allOpenOrders", lambda send: send.reqAllOpenOrders(), lane, timeout
+            Kind.ALL_OPEN_ORDERS, lambda send: send.reqAllOpenOrders(), timeout
         )
 
     async def _orders(
-        self, kind: str, write: Callable[[Any], None], lane: Lane, timeout: float
+        self, kind: Kind, write: Callable[[Any], None], timeout: float
     ) -> tuple[model.OpenOrder, ...]:
         async def ask(left: float) -> tuple[model.OpenOrder, ...]:
-            found = await self._asker.by_key(kind, "open-orders", write, lane=lane, timeout=left)
+            found = await self._requester.by_key(
+                kind, Key.OPEN_ORDERS, write, lane=Lane.ORDER, timeout=left
+            )
             # An order may change while the list is on its way: the last word counts.
             return tuple(
                 {(o.order.client_id, o.order_id, o.order.perm_id): o for o in found}.values()
             )
 
-        return await self._asker.together((kind,), timeout, ask)
+        return await self._requester.together((kind,), timeout, ask)
 
-    async def completed_orders(
-        self, *, api_only: bool = False, lane: Lane = Lane.ORDER, timeout: float = 10.0
-    ) -> tuple[model.OpenOrder, ...]:
-        """The day's orders that are done."""
+    async def completed_orders(self, *, timeout: float = 10.0) -> tuple[model.OpenOrder, ...]:
+        """The day's orders that are done, whoever placed them.
+
+        Their order ids may be 0: use ``perm_id`` and ``order_ref``.
+        """
 
         async def ask(left: float) -> tuple[model.OpenOrder, ...]:
             return tuple(
-                await self._asker.by_key(
-                    "completedOrders",
-                    "completed-orders",
-                    lambda send: send.reqCompletedOrders(api_only),
-                    lane=lane,
+                await self._requester.by_key(
+                    Kind.COMPLETED_ORDERS,
+                    Key.COMPLETED_ORDERS,
+                    lambda send: send.reqCompletedOrders(False),
+                    lane=Lane.ORDER,
                     timeout=left,
                 )
             )
 
-        return await self._asker.together(("completedOrders", api_only), timeout, ask)
+        return await self._requester.together((Kind.COMPLETED_ORDERS,), timeout, ask)
 
-    async def executions(
-        self,
-        query: model.ExecutionFilter | None = None,
-        *,
-        lane: Lane = Lane.ORDER,
-        timeout: float = 15.0,
-    ) -> tuple[model.Execution, ...]:
-        """The day's executions."""
-        wanted = convert.to_filter(query or model.ExecutionFilter())
+    async def executions(self, *, timeout: float = 15.0) -> tuple[model.Execution, ...]:
+        """The day's executions.
+
+        Each also goes through ``events.execution``, commissions through ``events.commission``.
+        """
         return tuple(
-            await self._asker.by_id(
-                "executions",
-                lambda send, request_id: send.reqExecutions(request_id, wanted),
-                lane=lane,
+            await self._requester.by_id(
+                Kind.EXECUTIONS,
+                lambda send, request_id: send.reqExecutions(request_id, execution_filter_object()),
+                lane=Lane.ORDER,
                 timeout=timeout,
             )
         )
 
     async def positions(self, *, timeout: float = 10.0) -> tuple[model.Position, ...]:
-        """Every account's positions."""
+        """Every account's positions, asked for now."""
 
         async def ask(left: float) -> tuple[model.Position, ...]:
-            found = await self._asker.by_key(
-                "positions",
-                "positions",
+            found = await self._requester.by_key(
+                Kind.POSITIONS,
+                Key.POSITIONS,
                 lambda send: send.reqPositions(),
                 lane=Lane.INTERACTIVE,
                 timeout=left,
             )
-            wire = self.context.wire
+            wire = self._context.wire
             if wire:  # it is a subscription to the broker; only the list was wanted
-                self.context.pacer.submit(Lane.INTERACTIVE, wire.send.cancelPositions)
+                self._context.pacer.submit(Lane.INTERACTIVE, wire.send.cancelPositions)
             return tuple(found)
 
-        return await self._asker.together(("positions",), timeout, ask)
+        return await self._requester.together((Kind.POSITIONS,), timeout, ask)
 
-    async def account_summary(
-        self, tags: tuple[str, ...] = (), *, group: str = "All", timeout: float = 10.0
-    ) -> tuple[model.AccountValue, ...]:
-        """An account summary."""
-        names = ",".join(tags) or SUMMARY_TAGS
+    async def account_summary(self, *, timeout: float = 10.0) -> tuple[model.AccountValue, ...]:
+        """What every account is worth: all the values that the broker documents."""
 
         async def ask(left: float) -> tuple[model.AccountValue, ...]:
-            request_id = self.context.requests.new_id()
-            found = await self._asker.by_id(
-                "accountSummary",
-                lambda send, number: send.reqAccountSummary(number, group, names),
+            request_id = self._context.requests.new_id()
+            found = await self._requester.by_id(
+                Kind.ACCOUNT_SUMMARY,
+                lambda send, number: send.reqAccountSummary(number, "All", SUMMARY_TAGS),
                 lane=Lane.INTERACTIVE,
                 timeout=left,
                 cancel=lambda send, number: send.cancelAccountSummary(number),
                 request_id=request_id,
             )
-            wire = self.context.wire
+            wire = self._context.wire
             if wire:  # at most two of these subscriptions may live at once
-                self.context.pacer.submit(
+                self._context.pacer.submit(
                     Lane.INTERACTIVE, lambda: wire.send.cancelAccountSummary(request_id)
                 )
             return tuple(found)
 
-        return await self._asker.together(("accountSummary", group, names), timeout, ask)
+        return await self._requester.together((Kind.ACCOUNT_SUMMARY,), timeout, ask)
 
     async def what_if(
         self,
@@ -344,7 +314,11 @@ class Reads:
         written: Callable[[], None] | None = None,
         timeout: float = 10.0,
     ) -> model.OrderState:
-        """Margin and commission of an order that is not placed."""
+        """Margin and commission of an order that is not placed.
+
+        It takes an order id (a fresh one, if none is given), and the gateway takes ids only in
+        rising order: ``written`` is called when it is on the wire.
+        """
         wanted, asked = convert.to_contract(contract), convert.to_order(order)
         asked.whatIf, asked.transmit = True, True
 
@@ -353,25 +327,12 @@ class Reads:
             if written:
                 written()
 
-        answer = await self._asker.by_id(
-            "what-if",
+        answer = await self._requester.by_id(
+            Kind.WHAT_IF,
             write,
             lane=Lane.INTERACTIVE,
             timeout=timeout,
-            request_id=self.next_order_id() if order_id is None else order_id,
+            request_id=self._context.take_order_id() if order_id is None else order_id,
         )
         state: model.OrderState = answer[0]
         return state
-
-    @property
-    def next_valid_id(self) -> int | None:
-        """What the gateway named as its next order id when this connection began."""
-        return self.context.next_valid_id
-
-    def next_order_id(self) -> int:
-        """A fresh order id."""
-        following = self.context.next_order_id
-        if following is None:
-            raise self.context.why_not()
-        self.context.next_order_id = following + 1
-        return following
