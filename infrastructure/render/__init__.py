@@ -12,7 +12,66 @@
     secrets/                0400, owned by uid 1000, as Compose file secrets
 """
 
-from infrastructure.render.model import DataFolder, Release, RenderedFile, Service
-from infrastructure.render.release import release
+from __future__ import annotations
 
-__all__ = ["DataFolder", "Release", "RenderedFile", "Service", "release"]
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from infrastructure.release_files import COMPOSE_FILE, RELEASE_FILE, SANDBOX_FILE
+from infrastructure.render import bridge, caddy, compose, gateway, portal, sandbox
+from infrastructure.render.layout import layout
+from infrastructure.render.model import DataFolder, Release, RenderedFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from infrastructure.config.models import Target
+
+FOLDERS = (DataFolder("gateway"), DataFolder("bridge"), DataFolder("caddy"), DataFolder("state"))
+OWN_FOLDERS = tuple(dataclasses.replace(folder, uid=None) for folder in FOLDERS)
+
+
+def release(target: Target, secrets: Mapping[str, bytes]) -> Release:
+    """Renders a target. `secrets` holds the value of every name in `secrets.needed(target)`.
+
+    Pure: the same configuration, sources and secrets give the same files and the same id.
+    """
+    context = bridge.sources(target)
+    image = bridge.image(target, context)
+    files = [
+        *gateway.files(target, secrets),
+        *caddy.files(target, layout(target)),
+        *bridge.files(target, secrets),
+        *portal.files(target, secrets),
+        *context,
+    ]
+    if target.stack.runtime == "sandbox":
+        # Its processes run as whoever deploys.
+        files = [dataclasses.replace(file, uid=None) for file in files]
+        services, text = sandbox.services(target, image, files)
+        definition, folders = SANDBOX_FILE, OWN_FOLDERS
+    else:
+        user = gateway.username(target, secrets)
+        services, text = compose.services(target, user, image, files)
+        definition, folders = COMPOSE_FILE, FOLDERS
+    files.append(RenderedFile(definition, text.encode(), 0o644))
+    files.sort(key=lambda file: file.path)
+    identity = _identity(files)
+    listing = {
+        "id": identity,
+        "files": {file.path: file.digest for file in files},
+        "services": {service.name: service.hash for service in services},
+    }
+    files.append(RenderedFile(RELEASE_FILE, json.dumps(listing, indent=1).encode(), 0o644))
+    return Release(
+        identity, target.name, target.project, tuple(files), services, folders, definition
+    )
+
+
+def _identity(files: list[RenderedFile]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path}\0{file.mode}\0{file.digest}\0".encode())
+    return digest.hexdigest()[:12]

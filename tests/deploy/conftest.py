@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from infrastructure.config import load, secrets
-from infrastructure.render import Release, release
+from infrastructure.render import release
+from infrastructure.render.model import Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrastructure.errors import UsageError
-from infrastructure.render.passwords import ibc_password
+from infrastructure.render.gateway import ibc_password
 
 
 def java_properties_value(line: bytes) -> str:

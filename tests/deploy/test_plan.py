@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from infrastructure.config import Target
     from infrastructure.plan.compute import Plan
-    from infrastructure.render import Release
+    from infrastructure.render.model import Release
 
 
 def observe(release: Release, **states: str) -> Observed:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from infrastructure.config import Target
-    from infrastructure.render import Release
+    from infrastructure.render.model import Release
 
 PAYLOADS = {
     "line": "IB Key\nReadOnlyApi=no",

@@ -12,8 +12,7 @@ import typer
 from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
-    from infrastructure.render import Release
-    from infrastructure.render.model import RenderedFile
+    from infrastructure.render.model import Release, RenderedFile
 
 
 def render(

@@ -95,8 +95,7 @@ def check(context: typer.Context) -> None:
     """
     from infrastructure.config import secrets
     from infrastructure.config.secrets import alert_address
-    from infrastructure.render.gateway import password_names
-    from infrastructure.render.passwords import ibc_password
+    from infrastructure.render.gateway import ibc_password, password_names
 
     current = settings(context)
     target = current.target()
