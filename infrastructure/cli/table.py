@@ -49,6 +49,7 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("apikey", "Create, list and revoke API keys", _ROOT + "apikey"),
         Entry("journal", "The journal of orders; accept a restored one", _ROOT + "journal"),
         Entry("tunnel", "The API or the bridge on a local port", _ROOT + "tunnel"),
+        Entry("mcp", "The bridge as tools for an agent, over stdio", _ROOT + "mcp"),
         Entry("vnc", "The gateway's screen, for as long as you look", _ROOT + "vnc"),
         Entry("rules", "The position manager's rules, tried without a gateway", _ROOT + "rules"),
         Entry("alerts", "Send a test message to every alert address", _ROOT + "alerts"),

@@ -1,0 +1,277 @@
+"""How the server reaches the bridge: a tunnel over SSH and a key of its own, or a given address."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import threading
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlencode, urlsplit
+
+from infrastructure.errors import GangwayError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infrastructure.cli.options import Settings
+    from infrastructure.config import Target
+    from infrastructure.transport import Transport
+
+PATIENCE: Final = 45.0
+"""Seconds for one answer: longer than the bridge takes for any of its own."""
+MOST_BYTES: Final = 8_000_000
+_KEY_DAYS: Final = 1
+
+
+class NoAnswerError(GangwayError):
+    """Nothing came back: whether the request arrived is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status and a decoded body."""
+
+    status: int
+    body: Any
+
+
+class Way(Protocol):
+    """Where the bridge is, and the key to it."""
+
+    renews: bool
+    """Whether a refused key, or a broken connection, can be had anew."""
+
+    def open(self) -> tuple[str, str]:
+        """Address and key. Raises GangwayError when the host cannot be reached."""
+
+    def close(self) -> None:
+        """Ends what was opened; the key, too, if it is the server's own."""
+
+
+class Address:
+    """An address and a key that were given."""
+
+    renews = False
+
+    def __init__(self, url: str, key_file: Path) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise UsageError(f"--url {url!r} is no http or https address")
+        self._url = url.rstrip("/")
+        self._file = key_file
+
+    def open(self) -> tuple[str, str]:
+        """As given."""
+        return self._url, read_key(self._file)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
+def read_key(file: Path) -> str:
+    """The key in a file; UsageError when there is none."""
+    try:
+        key = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read the key in {file}: {getattr(error, 'strerror', None) or 'not text'}"
+        ) from None
+    if not key or not key.isascii() or not key.isprintable():
+        raise UsageError(f"{file} holds no key", hint="./deploy.py apikey create agent > agent.key")
+    return key
+
+
+class Tunnel:
+    """Through the connection to the host, with a key that is made for it and revoked at the end.
+
+    The key is good for a day: one that a killed server leaves behind ends by itself.
+    """
+
+    renews = True
+
+    def __init__(
+        self, current: Settings, target: Target, scope: str, key_file: Path | None
+    ) -> None:
+        self._settings, self._target = current, target
+        self._scope, self._file = scope, key_file
+        self._parts = ExitStack()
+        self._transport: Transport | None = None
+        self._made = ""
+
+    def open(self) -> tuple[str, str]:
+        """The local end of a tunnel, and the key."""
+        from infrastructure.transport import connect
+
+        self._transport = transport = self._parts.enter_context(
+            connect(self._target, self._settings.trust_host_key)
+        )
+        key = read_key(self._file) if self._file else self._new_key()
+        port = self._target.stack.bridge.port
+        here = self._parts.enter_context(transport.forward("127.0.0.1", port, 0))
+        return f"http://127.0.0.1:{here}", key
+
+    def close(self) -> None:
+        """Revokes the key and closes the connection."""
+        with suppress(GangwayError, OSError):
+            if self._made and self._transport is not None:
+                self._ask("DELETE", f"/keys/{self._made}")
+        self._made, self._transport = "", None
+        with suppress(GangwayError, OSError):
+            self._parts.close()
+        self._parts = ExitStack()
+
+    def _new_key(self) -> str:
+        wanted = {"label": f"mcp ({self._scope})", "scope": self._scope, "days": _KEY_DAYS}
+        status, answer = self._ask("POST", "/keys", wanted)
+        if status == 0:
+            raise NoAnswerError("the bridge does not answer on its host", hint="./deploy.py status")
+        if status >= 400 or not isinstance(answer, dict):
+            told = answer if isinstance(answer, dict) else {}
+            raise GangwayError(
+                told.get("detail") or f"the bridge made no key: it answers {status}",
+                hint=told.get("nextStep") or "",
+                code=told.get("code") or "bridge-refused",
+            )
+        self._made = str(answer["id"])
+        return str(answer["key"])
+
+    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        from infrastructure.apply.operate import OperatorSession
+        from infrastructure.cli.progress import Progress
+
+        if self._transport is None:
+            raise GangwayError("there is no connection")
+        out = self._settings.out
+        with (
+            Progress(out, verbose=False, quiet=True) as progress,
+            OperatorSession(self._transport, self._target, progress) as session,
+        ):
+            session.open()
+            status, answer, _ = session.ask_bridge(method, path, body)
+        return status, answer
+
+
+class BridgeClient:
+    """Requests to the bridge, from any thread; the way is opened with the first one.
+
+    A broken connection is opened anew and a refused key made anew, once for each request. That may
+    send a request twice, so only those may come here that do no harm when they arrive twice:
+    reading, cancelling, halting, and placing under an idempotency key.
+    """
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self._open: tuple[str, str] | None = None
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Ends the way."""
+        with self._lock:
+            self._shut()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, Any] | None = None,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        seconds: float = PATIENCE,
+    ) -> Answer:
+        """One request and its answer, whatever its status.
+
+        Raises:
+            NoAnswerError: no answer came, or none that can be read.
+            GangwayError: the host cannot be reached, or gives no key.
+        """
+        target = f"{path}?{_encoded(query)}" if query else path
+        for last in (not self._way.renews, True):
+            opened = self._opened()
+            try:
+                answer = _exchange(*opened, method, target, body, headers or {}, seconds)
+            except TimeoutError:
+                self._forget(opened)
+                raise NoAnswerError(
+                    f"the bridge did not answer within {seconds:.0f} s", code="no-answer"
+                ) from None
+            except (OSError, http.client.HTTPException) as error:
+                self._forget(opened)
+                if last:
+                    raise NoAnswerError(
+                        f"the connection to the bridge broke: {type(error).__name__}",
+                        hint="./deploy.py status",
+                        code="no-answer",
+                    ) from None
+                continue
+            if answer.status == 401 and not last:
+                self._forget(opened)
+                continue
+            return answer
+        raise RuntimeError("unreachable")
+
+    def _opened(self) -> tuple[str, str]:
+        with self._lock:
+            if self._open is None:
+                try:
+                    self._open = self._way.open()
+                except BaseException:
+                    self._shut()
+                    raise
+            return self._open
+
+    def _forget(self, opened: tuple[str, str]) -> None:
+        """Another request may have opened it anew meanwhile: that one stays."""
+        with self._lock:
+            if self._open is opened and self._way.renews:
+                self._shut()
+
+    def _shut(self) -> None:
+        self._open = None
+        self._way.close()
+
+
+def _encoded(query: dict[str, Any]) -> str:
+    said = {name: value for name, value in query.items() if value not in (None, "", [])}
+    return urlencode(
+        {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in said.items()
+        }
+    )
+
+
+def _exchange(
+    url: str, key: str, method: str, path: str, body: Any, headers: dict[str, str], seconds: float
+) -> Answer:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    connection = (
+        http.client.HTTPSConnection(
+            host, parts.port, timeout=seconds, context=ssl.create_default_context()
+        )
+        if parts.scheme == "https"
+        else http.client.HTTPConnection(host, parts.port, timeout=seconds)
+    )
+    sent = {"X-API-KEY": key, "Accept": "application/json", **headers}
+    content = None
+    if body is not None:
+        content = json.dumps(body).encode()
+        sent["Content-Type"] = "application/json"
+    try:
+        connection.request(method, parts.path + path, content, sent)
+        response = connection.getresponse()
+        raw = response.read(MOST_BYTES + 1)
+    finally:
+        connection.close()
+    if len(raw) > MOST_BYTES:
+        raise NoAnswerError("the bridge's answer is too long", code="answer-too-long")
+    try:
+        return Answer(response.status, json.loads(raw) if raw else None)
+    except ValueError:
+        raise NoAnswerError(
+            f"what answers there ({response.status}) is not the bridge", code="not-the-bridge"
+        ) from None
