@@ -75,29 +75,18 @@ def _openapi(_: Sequence[str]) -> int:
     return 0
 
 
-def _apikey(arguments: Sequence[str]) -> int:
-    from bridge import key_command
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    def run(arguments: Sequence[str]) -> int:
+        from bridge import commands
 
-    return key_command.run(arguments, env.read(os.environ))
+        return commands.run(name, arguments, env.read(os.environ))
 
-
-def _settings(arguments: Sequence[str]) -> int:
-    from bridge.settings import command
-
-    return command.run(arguments, env.read(os.environ))
-
-
-def _alerts(arguments: Sequence[str]) -> int:
-    from bridge.alerts import command
-
-    return command.run(arguments, env.read(os.environ))
+    return run
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "openapi": _openapi,
-    "apikey": _apikey,
-    "settings": _settings,
-    "alerts": _alerts,
+    **{name: _command(name) for name in ("apikey", "settings", "alerts")},
 }
 
 
