@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Generic, TypeVar
 
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -17,11 +17,14 @@ class SingleFlight(Generic[K, V]):
     """Shares running calls by key, and remembers `size` answers for `seconds`.
 
     A caller that is cancelled leaves the call running for the others; the last one takes it with
-    it. Failures are shared, never remembered.
+    it, unless calls are `lasting`. Failures are shared, never remembered.
     """
 
-    def __init__(self, clock: Clock, *, seconds: float = 0.0, size: int = 256) -> None:
+    def __init__(
+        self, clock: Clock, *, seconds: float = 0.0, size: int = 256, lasting: bool = False
+    ) -> None:
         self._clock = clock
+        self._lasting = lasting
         self._seconds = seconds
         self._size = size
         self._running: dict[K, tuple[asyncio.Task[V], list[int]]] = {}
@@ -47,6 +50,10 @@ class SingleFlight(Generic[K, V]):
         """Whether it is being asked now."""
         return key in self._running
 
+    async def cancel(self) -> None:
+        """Ends what is running."""
+        await settle(*(task for task, _ in tuple(self._running.values())))
+
     async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         """The answer: kept, shared, or asked for now."""
         kept = self.kept(key)
@@ -64,7 +71,7 @@ class SingleFlight(Generic[K, V]):
             return await asyncio.shield(task)
         finally:
             waiting[0] -= 1
-            if not waiting[0] and not task.done():
+            if not waiting[0] and not task.done() and not self._lasting:
                 task.cancel()
                 # Whoever comes next must not join a call that is on its way out.
                 if self._running.get(key) is running:

@@ -16,7 +16,7 @@ buys it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
@@ -121,8 +121,6 @@ GENERIC_TICKS: Final = {
 }
 """What is asked for beside the usual ticks, by the kind (IBKR, "Generic tick types")."""
 
-Changed = Callable[["QuoteLine", tuple[str, ...]], None]
-
 
 class LineWatcher:
     """What a line tells of itself; override what matters."""
@@ -177,7 +175,7 @@ class QuoteLine:
     """One instrument's line. `contract` is qualified (its `con_id` is set)."""
 
     def __init__(
-        self, gateway: Gateway, contract: Contract, clock: Clock, watcher: LineWatcher
+        self, gateway: Gateway, contract: Contract, clock: Clock, watchers: Sequence[LineWatcher]
     ) -> None:
         self.contract = contract
         self.slot = QuoteSlot(contract)
@@ -186,7 +184,7 @@ class QuoteLine:
         self.label = ""  # for whoever publishes the line: its constant part, made once
         self._gateway = gateway
         self._clock = clock
-        self._watcher = watcher
+        self._watchers = watchers
         self._channel: _Channel | None = None
         self._probe: _Channel | None = None
         self._lane = Lane.INTERACTIVE
@@ -229,7 +227,8 @@ class QuoteLine:
         """Live values may have stopped without a word: stale until they tick again."""
         if self._channel is not None and self.fallback.feed is Feed.LIVE:
             self.slot.interrupted()
-            self._watcher.interrupted(self)
+            for watcher in self._watchers:
+                watcher.interrupted(self)
 
     def maintain(self, *, room: bool) -> None:
         """To be called now and then: tries live again when its time has come and there is room."""
@@ -283,7 +282,8 @@ class QuoteLine:
         self.error = None
         fields = self.slot.apply(tick, self._clock.monotonic(), self._clock.now())
         if fields:
-            self._watcher.changed(self, fields)
+            for watcher in self._watchers:
+                watcher.changed(self, fields)
             self._wake()
 
     def channel_kind(self, channel: _Channel, kind: MarketDataType) -> None:
@@ -314,7 +314,8 @@ class QuoteLine:
             self.open()
             return
         self.error = error
-        self._watcher.refused(self, error)
+        for watcher in self._watchers:
+            watcher.refused(self, error)
         self._wake()
 
     def channel_interrupted(self, channel: _Channel) -> None:
@@ -323,13 +324,15 @@ class QuoteLine:
             self._drop_probe()
             return
         self.slot.interrupted()
-        self._watcher.interrupted(self)
+        for watcher in self._watchers:
+            watcher.interrupted(self)
 
     def channel_restored(self, channel: _Channel) -> None:
         """Requested again."""
         if channel is self._channel:
             self.fallback.hurry(self._clock.monotonic())
-            self._watcher.restored(self)
+            for watcher in self._watchers:
+                watcher.restored(self)
 
     def _promote(self, channel: _Channel) -> None:
         self._drop_channel()

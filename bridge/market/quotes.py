@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, Final
 
 from bridge.callers import BRIDGE, ORDER_CHECKS, Holder
@@ -65,7 +65,7 @@ class QuoteService(LineWatcher):
         self._contracts = contracts
         self._clock = clock
         self._lines: dict[int, QuoteLine] = {}
-        self._watchers: list[LineWatcher] = []
+        self._watchers: list[LineWatcher] = [self]
         self._refusals: dict[int, tuple[float, TwsError]] = {}
         self._task: asyncio.Task[None] | None = None
         gateway.events.state.listen(self._state_changed)
@@ -130,7 +130,7 @@ class QuoteService(LineWatcher):
             self._close(evicted)
         line = self._lines.get(key)
         if line is None:
-            line = QuoteLine(self._gateway, contract, self._clock, self)
+            line = QuoteLine(self._gateway, contract, self._clock, self._watchers)
             self._lines[key] = line
             line.open(lane)
         else:
@@ -147,14 +147,9 @@ class QuoteService(LineWatcher):
             self.pool.drop(key)
             self._close(key)
 
-    def holding(
-        self, contract: Contract, holder: Holder = BRIDGE
-    ) -> AbstractContextManager[QuoteLine]:
-        """`take` and `give` around a block."""
-        return self._holding(contract, holder)
-
     @contextmanager
-    def _holding(self, contract: Contract, holder: Holder) -> Iterator[QuoteLine]:
+    def holding(self, contract: Contract, holder: Holder = BRIDGE) -> Iterator[QuoteLine]:
+        """`take` and `give` around a block."""
         line = self.take(contract, holder)
         try:
             yield line
@@ -248,26 +243,9 @@ class QuoteService(LineWatcher):
 
     # what the lines tell ------------------------------------------------------------------------
 
-    def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
-        """Passed on."""
-        for watcher in self._watchers:
-            watcher.changed(line, fields)
-
-    def interrupted(self, line: QuoteLine) -> None:
-        """Passed on."""
-        for watcher in self._watchers:
-            watcher.interrupted(line)
-
-    def restored(self, line: QuoteLine) -> None:
-        """Passed on."""
-        for watcher in self._watchers:
-            watcher.restored(line)
-
     def refused(self, line: QuoteLine, error: TwsError) -> None:
-        """Remembered for a moment, and passed on."""
+        """Remembered for a moment."""
         self._refusals[line.contract.con_id] = (self._clock.monotonic(), error)
-        for watcher in self._watchers:
-            watcher.refused(line, error)
 
 
 def basics_known(slot: QuoteSlot) -> bool:

@@ -10,9 +10,7 @@ at once, one runs and all get its outcome.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Generic, TypeVar
+from typing import Final
 
 from bridge.clock import Clock
 from bridge.portal.client import PortalClient
@@ -152,37 +150,3 @@ class RecoveryBackoff:
         since = self._connected_since
         if since is not None and self._clock.monotonic() - since >= STABLE_SECONDS:
             self._attempts = 0
-
-
-T = TypeVar("T")
-
-
-class SingleFlight(Generic[T]):
-    """One piece of work that is never done twice at the same time."""
-
-    def __init__(self) -> None:
-        self._task: asyncio.Task[T] | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether the work is being done now."""
-        return self._task is not None and not self._task.done()
-
-    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Starts the work, or joins the one that runs; a caller that gives up stops nobody."""
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(work())
-            # A failure that nobody waits for any more was recorded where it happened.
-            self._task.add_done_callback(_retrieve)
-        return await asyncio.shield(self._task)
-
-    async def cancel(self) -> None:
-        """Ends the work."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-
-def _retrieve(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()

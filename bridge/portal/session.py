@@ -27,8 +27,9 @@ from bridge.portal.errors import (
     PortalUnreachableError,
     RecoveryFailedError,
 )
-from bridge.portal.recovery import Recovery, RecoveryBackoff, SingleFlight
+from bridge.portal.recovery import Recovery, RecoveryBackoff
 from bridge.portal.state import SESSION_STATES, PortalState, Reading, classify
+from bridge.single_flight import SingleFlight
 from bridge.tws.gateway import Signal
 
 KEEP_ALIVE_SECONDS: Final = 60.0
@@ -38,6 +39,9 @@ SECOND_LOOK_SECONDS: Final = 1.0
 LONGEST_BACKOFF_SECONDS: Final = 60.0
 
 log = structlog.get_logger(__name__)
+
+
+_CHECK, _ATTEMPT = "check", "attempt"
 
 
 class PortalSession:
@@ -69,8 +73,7 @@ class PortalSession:
         self._clock = clock
         self._recovery = Recovery(client, clock)
         self._backoff = RecoveryBackoff(clock)
-        self._checks: SingleFlight[None] = SingleFlight()
-        self._attempts: SingleFlight[None] = SingleFlight()
+        self._running: SingleFlight[str, None] = SingleFlight(clock, lasting=True)
         self._fighting = False  # whether the attempt under way may take the session
         self._checked_at = float("-inf")
         self._unanswered = 0
@@ -86,8 +89,7 @@ class PortalSession:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        await self._checks.cancel()
-        await self._attempts.cancel()
+        await self._running.cancel()
         await self.client.close()
 
     def age(self) -> float:
@@ -101,7 +103,7 @@ class PortalSession:
 
     async def check(self) -> None:
         """Asks the gateway once and mends what needs no person. Never raises a `PortalError`."""
-        await self._checks.run(self._check)
+        await self._running.get(_CHECK, self._check)
 
     async def recover(self, *, compete: bool | None = None) -> None:
         """Opens the brokerage session now, whatever was last seen.
@@ -110,11 +112,11 @@ class PortalSession:
             PortalError: it did not open; the class says why.
         """
         fight = self.compete if compete is None else compete
-        while fight and self._attempts.running and not self._fighting:
+        while fight and self._running.running(_ATTEMPT) and not self._fighting:
             # Whatever a peaceful attempt fails of, the right to take the session is not lost.
             with contextlib.suppress(PortalError):
-                return await self._attempts.run(lambda: self._recover(fight))
-        return await self._attempts.run(lambda: self._recover(fight))
+                return await self._running.get(_ATTEMPT, lambda: self._recover(fight))
+        return await self._running.get(_ATTEMPT, lambda: self._recover(fight))
 
     async def mend(self) -> None:
         """A recovery on the bridge's own account: spaced out when they follow one another.
@@ -123,7 +125,7 @@ class PortalSession:
             PortalError: as `recover`; while the next has to wait `CompetingSessionError` when a
                 rival is why, else `PortalUnreachableError`.
         """
-        if not self._attempts.running and self._backoff.wait() > 0:
+        if not self._running.running(_ATTEMPT) and self._backoff.wait() > 0:
             if self.state is PortalState.COMPETING:
                 raise CompetingSessionError("another login of this user holds the session")
             raise PortalUnreachableError(

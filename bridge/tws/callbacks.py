@@ -17,7 +17,7 @@ from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import UnreadableAnswerError
 from bridge.tws.messages import Messages
 from bridge.tws.requests import Key, market_rule_key
-from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
+from bridge.tws.subscriptions import MarketDataLine, PnLSubscription, Subscriptions
 from bridge.tws.values import SIZE_OF_PRICE, RefusedError, name_of, number
 
 if TYPE_CHECKING:
@@ -301,11 +301,11 @@ class Callbacks:
         self._requests.finish(reqId)
 
     def pnl(self, reqId: int, daily: float, unrealized: float, realized: float) -> None:
-        flow = self._subscriptions.flow(reqId)
-        if isinstance(flow, PnLFlow):
-            flow.listener(
+        line = self._subscriptions.get(reqId)
+        if isinstance(line, PnLSubscription):
+            line.listener(
                 model.PnL(
-                    account=flow.account,
+                    account=line.account,
                     daily=number(daily),
                     unrealized=number(unrealized),
                     realized=number(realized),
@@ -321,12 +321,12 @@ class Callbacks:
         realized: float,
         value: float,
     ) -> None:
-        flow = self._subscriptions.flow(reqId)
-        if isinstance(flow, PnLFlow):
-            flow.listener(
+        line = self._subscriptions.get(reqId)
+        if isinstance(line, PnLSubscription):
+            line.listener(
                 model.PnL(
-                    account=flow.account,
-                    con_id=flow.con_id,
+                    account=line.account,
+                    con_id=line.con_id,
                     position=number(position),
                     daily=number(daily),
                     unrealized=number(unrealized),
@@ -338,9 +338,9 @@ class Callbacks:
     # market data ------------------------------------------------------------------------------
 
     def _tick(self, reqId: int, tick: model.Tick) -> None:
-        flow = self._subscriptions.flow(reqId)
-        if isinstance(flow, MarketDataFlow):
-            flow.tick(tick)
+        line = self._subscriptions.get(reqId)
+        if isinstance(line, MarketDataLine):
+            line.tick(tick)
 
     def priceSizeTick(self, reqId: int, tickType: int, price: float, size: float) -> None:
         field, delayed = name_of(tickType)
@@ -398,9 +398,9 @@ class Callbacks:
         )
 
     def marketDataType(self, reqId: int, kind: int) -> None:
-        flow = self._subscriptions.flow(reqId)
-        if isinstance(flow, MarketDataFlow):
-            flow.listener.market_data_type(model.MarketDataType(kind))
+        line = self._subscriptions.get(reqId)
+        if isinstance(line, MarketDataLine):
+            line.listener.market_data_type(model.MarketDataType(kind))
 
     def tickReqParams(self, reqId: int, minTick: float, bboExchange: str, permissions: int) -> None:
         """Nothing: the tick comes from the market rule."""

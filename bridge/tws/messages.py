@@ -62,7 +62,7 @@ class Messages:
 
     def _about(self, request_id: int, code: int, text: str) -> None:
         pending = self._context.requests.get(request_id)
-        if pending or self._subscriptions.flow(request_id):
+        if pending or self._subscriptions.get(request_id):
             what_if = pending is not None and pending.kind is Kind.WHAT_IF
             if pending and what_if and not refuses_preview(code):
                 pending.said = f"{code}: {text}"  # it may be told if no answer comes

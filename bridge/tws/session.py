@@ -27,7 +27,7 @@ from bridge.tws.messages import Messages
 from bridge.tws.pacing import Lane
 from bridge.tws.queries import Queries
 from bridge.tws.requester import Requester
-from bridge.tws.subscriptions import MarketDataFlow, PnLFlow, Subscriptions
+from bridge.tws.subscriptions import MarketDataLine, PnLSubscription, Subscriptions
 from bridge.tws.supervisor import Hook, Reconciliation, Starting, Supervisor
 
 
@@ -196,14 +196,16 @@ class TwsSession:
         lane: Lane = Lane.INTERACTIVE,
     ) -> Subscription:
         """Opens one line."""
-        flow = MarketDataFlow(self.subscriptions, contract, listener, generic_ticks, kind, lane)
-        return self.subscriptions.add(flow)
+        line = MarketDataLine(self.subscriptions, contract, listener, generic_ticks, kind, lane)
+        return self.subscriptions.add(line)
 
     def subscribe_pnl(
         self, account: str, listener: Callable[[model.PnL], None], *, con_id: int = 0
     ) -> Subscription:
         """Profit and loss as it changes."""
-        return self.subscriptions.add(PnLFlow(account, con_id, listener))
+        return self.subscriptions.add(
+            PnLSubscription(self.subscriptions, account, con_id, listener)
+        )
 
     # ------------------------------------------------------------------------------------------
 

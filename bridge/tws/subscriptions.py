@@ -6,7 +6,7 @@ Market-data lines and profit and loss, restored over reconnects.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import structlog
 
@@ -19,37 +19,18 @@ from bridge.tws.gateway import MarketDataListener
 from bridge.tws.pacing import Lane, Ticket
 
 log = structlog.get_logger(__name__)
+S = TypeVar("S", bound="Standing")
 QUIET_SECONDS = 120.0  # without another 10197 for so long, the other session is taken to be gone
 
 
-class Flow(Protocol):
-    """One subscription, as its registry sees it."""
+class Standing:
+    """One subscription: the handle that a service holds, and what is asked for it."""
 
-    messages: int
-    lane: Lane
+    messages = 1
+    lane = Lane.INTERACTIVE
 
-    def write(self, send: Any, request_id: int) -> None:
-        """Asks for it."""
-
-    def write_cancel(self, send: Any, request_id: int) -> None:
-        """Gives it back."""
-
-    def failed(self, error: TwsError) -> None:
-        """It was refused."""
-
-    def interrupted(self) -> None:
-        """Its source is gone."""
-
-    def restored(self) -> None:
-        """It was asked for again."""
-
-
-class Running:
-    """The handle that a service holds."""
-
-    def __init__(self, owner: Subscriptions, flow: Flow) -> None:
+    def __init__(self, owner: Subscriptions) -> None:
         self._owner = owner
-        self.flow = flow
         self.request_id = 0  # 0 while it is not asked for at the gateway
         self.ticket: Ticket | None = None
         self.active = True
@@ -65,38 +46,135 @@ class Running:
             self.active = False
             self._owner.remove(self)
 
+    def write(self, send: Any) -> None:
+        """Asks for it."""
+        raise NotImplementedError
+
+    def write_cancel(self, send: Any, request_id: int) -> None:
+        """Gives it back to the gateway."""
+        raise NotImplementedError
+
+    def failed(self, error: TwsError) -> None:
+        """It was refused; the next value will never come, which a log line explains."""
+        log.warning("subscription-refused", code=error.code, detail=error.detail)
+
+    def interrupted(self) -> None:
+        """Its source is gone."""
+
+    def restored(self) -> None:
+        """It was asked for again."""
+
+
+class MarketDataLine(Standing):
+    """One market-data line."""
+
+    messages = 2
+
+    def __init__(
+        self,
+        owner: Subscriptions,
+        contract: model.Contract,
+        listener: MarketDataListener,
+        generic_ticks: tuple[int, ...],
+        kind: model.MarketDataType,
+        lane: Lane,
+    ) -> None:
+        super().__init__(owner)
+        self._contract = contract
+        self._generic = ",".join(str(tick) for tick in generic_ticks)
+        self._kind = kind
+        self.lane = lane
+        self.listener = listener
+
+    def write(self, send: Any) -> None:
+        """Sets the kind if need be, and asks for the line."""
+        self._owner.set_kind(send, self._kind)
+        send.reqMktData(
+            self.request_id, to_contract(self._contract), self._generic, False, False, []
+        )
+
+    def write_cancel(self, send: Any, request_id: int) -> None:
+        """Gives the line back."""
+        send.cancelMktData(request_id)
+
+    def tick(self, tick: model.Tick) -> None:
+        """One value."""
+        if not tick.delayed and self._kind is model.MarketDataType.LIVE:
+            self._owner.alone()
+        self.listener.tick(tick)
+
+    def failed(self, error: TwsError) -> None:
+        """It was refused."""
+        self.listener.failed(error)
+
+    def interrupted(self) -> None:
+        """Its values are stale from now on."""
+        self.listener.interrupted()
+
+    def restored(self) -> None:
+        """It was asked for again."""
+        self.listener.restored()
+
+
+class PnLSubscription(Standing):
+    """Profit and loss of an account or of one position."""
+
+    def __init__(
+        self,
+        owner: Subscriptions,
+        account: str,
+        con_id: int,
+        listener: Callable[[model.PnL], None],
+    ) -> None:
+        super().__init__(owner)
+        self.account = account
+        self.con_id = con_id
+        self.listener = listener
+
+    def write(self, send: Any) -> None:
+        """Asks for it."""
+        if self.con_id:
+            send.reqPnLSingle(self.request_id, self.account, "", self.con_id)
+        else:
+            send.reqPnL(self.request_id, self.account, "")
+
+    def write_cancel(self, send: Any, request_id: int) -> None:
+        """Gives it back."""
+        if self.con_id:
+            send.cancelPnLSingle(request_id)
+        else:
+            send.cancelPnL(request_id)
+
 
 class Subscriptions:
     """All that is subscribed; request ids are new after every reconnect."""
 
     def __init__(self, context: ConnectionContext) -> None:
         self._context = context
-        self._all: list[Running] = []
-        self._by_id: dict[int, Running] = {}
+        self._all: list[Standing] = []
+        self._by_id: dict[int, Standing] = {}
         self.sent_kind: model.MarketDataType | None = None
         self._competing_until = 0.0
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, flow: Flow) -> Running:
+    def add(self, running: S) -> S:
         """Starts a subscription now, or at the next connection."""
-        running = Running(self, flow)
         self._all.append(running)
         if self._context.status.facts.socket is Socket.UP and self._context.upstream:
             self._ask(running)
         return running
 
-    def remove(self, running: Running) -> None:
+    def remove(self, running: Standing) -> None:
         """Ends one."""
         if running in self._all:
             self._all.remove(running)
         self._withdraw(running)
 
-    def flow(self, request_id: int) -> Flow | None:
+    def get(self, request_id: int) -> Standing | None:
         """The subscription of that request id."""
-        running = self._by_id.get(request_id)
-        return running.flow if running else None
+        return self._by_id.get(request_id)
 
     def fail(self, request_id: int, error: TwsError) -> bool:
         """The gateway refused one; false when the id is not ours."""
@@ -109,7 +187,7 @@ class Subscriptions:
         running.active = False
         if running in self._all:
             self._all.remove(running)
-        self._guard(lambda: running.flow.failed(error))
+        self._guard(lambda: running.failed(error))
         return True
 
     def interrupt(self, *, forget: bool) -> None:
@@ -117,7 +195,7 @@ class Subscriptions:
         for running in list(self._all):
             if forget:
                 running.request_id, running.ticket = 0, None
-            self._guard(running.flow.interrupted)
+            self._guard(running.interrupted)
         if forget:
             self._by_id.clear()
             self.sent_kind = None
@@ -133,31 +211,23 @@ class Subscriptions:
             if not running.request_id or (running.ticket and not running.ticket.written):
                 self._by_id.pop(running.request_id, None)
                 self._ask(running)
-            self._guard(running.flow.restored)
+            self._guard(running.restored)
 
     def renew(self) -> None:
         """Asks for every market-data line anew, as after a change of what they ask for."""
         for running in list(self._all):
-            if isinstance(running.flow, MarketDataFlow) and running.request_id:
-                self._guard(running.flow.interrupted)
+            if isinstance(running, MarketDataLine) and running.request_id:
+                self._guard(running.interrupted)
                 self._withdraw(running)
                 self._ask(running)
-                self._guard(running.flow.restored)
+                self._guard(running.restored)
 
-    def market_data_type(self, kind: model.MarketDataType) -> Callable[[Any], None] | None:
-        """What has to be written before a line of that kind.
-
-        None when the gateway is set to it already.
-        """
+    def set_kind(self, send: Any, kind: model.MarketDataType) -> None:
+        """Written before a line of that kind, unless the gateway is set to it already."""
         wanted = self._context.target.kind_for(kind)
-        if self.sent_kind is wanted:
-            return None
-
-        def write(send: Any) -> None:
+        if self.sent_kind is not wanted:
             send.reqMarketDataType(int(wanted))
             self.sent_kind = wanted
-
-        return write
 
     # a competing session (10197) --------------------------------------------------------------
 
@@ -180,23 +250,22 @@ class Subscriptions:
 
     # ------------------------------------------------------------------------------------------
 
-    def _ask(self, running: Running) -> None:
-        context, flow = self._context, running.flow
+    def _ask(self, running: Standing) -> None:
+        context = self._context
         wire = context.wire
         if wire is None:
             return
         running.request_id = context.requests.new_id()
         self._by_id[running.request_id] = running
 
-        def put() -> None:
-            flow.write(wire.send, running.request_id)
-
         try:
-            running.ticket = context.pacer.submit(flow.lane, put, messages=flow.messages)
+            running.ticket = context.pacer.submit(
+                running.lane, lambda: running.write(wire.send), messages=running.messages
+            )
         except TwsError as error:
             self.fail(running.request_id, error)
 
-    def _withdraw(self, running: Running) -> None:
+    def _withdraw(self, running: Standing) -> None:
         request_id, running.request_id = running.request_id, 0
         self._by_id.pop(request_id, None)
         ticket, wire = running.ticket, self._context.wire
@@ -204,9 +273,8 @@ class Subscriptions:
             return
         ticket.void = True
         if ticket.written:
-            write_cancel = running.flow.write_cancel
             self._context.pacer.submit(
-                Lane.INTERACTIVE, lambda: write_cancel(wire.send, request_id)
+                Lane.INTERACTIVE, lambda: running.write_cancel(wire.send, request_id)
             )
 
     @staticmethod
@@ -215,90 +283,3 @@ class Subscriptions:
             call()
         except Exception:
             log.exception("listener-failed")
-
-
-class MarketDataFlow:
-    """One market-data line."""
-
-    messages = 2
-
-    def __init__(
-        self,
-        owner: Subscriptions,
-        contract: model.Contract,
-        listener: MarketDataListener,
-        generic_ticks: tuple[int, ...],
-        kind: model.MarketDataType,
-        lane: Lane,
-    ) -> None:
-        self._owner = owner
-        self._contract = contract
-        self._generic = ",".join(str(tick) for tick in generic_ticks)
-        self._kind = kind
-        self.lane = lane
-        self.listener = listener
-
-    def write(self, send: Any, request_id: int) -> None:
-        """Sets the kind if need be, and asks for the line."""
-        set_kind = self._owner.market_data_type(self._kind)
-        if set_kind:
-            set_kind(send)
-        send.reqMktData(request_id, to_contract(self._contract), self._generic, False, False, [])
-
-    def write_cancel(self, send: Any, request_id: int) -> None:
-        """Gives the line back."""
-        send.cancelMktData(request_id)
-
-    def tick(self, tick: model.Tick) -> None:
-        """One value."""
-        if not tick.delayed and self._kind is model.MarketDataType.LIVE:
-            self._owner.alone()
-        self.listener.tick(tick)
-
-    def failed(self, error: TwsError) -> None:
-        """It was refused."""
-        self.listener.failed(error)
-
-    def interrupted(self) -> None:
-        """Its source is gone."""
-        self.listener.interrupted()
-
-    def restored(self) -> None:
-        """It was asked for again."""
-        self.listener.restored()
-
-
-class PnLFlow:
-    """Profit and loss of an account or of one position."""
-
-    messages = 1
-    lane = Lane.INTERACTIVE
-
-    def __init__(self, account: str, con_id: int, listener: Callable[[model.PnL], None]) -> None:
-        self.account = account
-        self.con_id = con_id
-        self.listener = listener
-
-    def write(self, send: Any, request_id: int) -> None:
-        """Asks for it."""
-        if self.con_id:
-            send.reqPnLSingle(request_id, self.account, "", self.con_id)
-        else:
-            send.reqPnL(request_id, self.account, "")
-
-    def write_cancel(self, send: Any, request_id: int) -> None:
-        """Gives it back."""
-        if self.con_id:
-            send.cancelPnLSingle(request_id)
-        else:
-            send.cancelPnL(request_id)
-
-    def failed(self, error: TwsError) -> None:
-        """It was refused; the next value will never come, which a log line explains."""
-        log.warning("pnl-refused", account=self.account[-3:], code=error.code, detail=error.detail)
-
-    def interrupted(self) -> None:
-        """Nothing: values carry no promise of freshness."""
-
-    def restored(self) -> None:
-        """Nothing."""

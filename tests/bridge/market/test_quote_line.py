@@ -110,7 +110,7 @@ class Watcher(LineWatcher):
 
 def opened() -> tuple[FakeGateway, WoundClock, Watcher, QuoteLine]:
     gateway, clock, watcher = FakeGateway(), WoundClock(), Watcher()
-    line = QuoteLine(gateway, STOCK, clock, watcher)  # type: ignore[arg-type]
+    line = QuoteLine(gateway, STOCK, clock, [watcher])  # type: ignore[arg-type]
     line.open()
     return gateway, clock, watcher, line
 
