@@ -1,4 +1,4 @@
-"""The one list of rooms: who is installed, in which order, and which route tables are served."""
+"""The one list of parts: what is installed, in which order, and which route tables are served."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ Installer = Callable[[Services], None]
 
 
 def installers() -> tuple[Installer, ...]:
-    """The rooms' ``install`` functions, in the order in which they need one another."""
+    """The ``install`` function of each part's ``wiring``, in the order of their needs."""
     from bridge.account import wiring as account
     from bridge.alerts import wiring as alerts
-    from bridge.api import stream as stream_api
     from bridge.market import wiring as market
     from bridge.orders import wiring as orders
     from bridge.portal import wiring as portal
@@ -27,14 +26,13 @@ def installers() -> tuple[Installer, ...]:
         account.install,
         portal.install,
         stream.install,
-        stream_api.install,
         orders.install,
         alerts.install,
     )
 
 
 def route_tables() -> tuple[RouteTable, ...]:
-    """Every room's routes (``bridge/api/<room>.py``, name ``routes``)."""
+    """Every subject's routes (``bridge/api/<subject>.py``, name ``routes``)."""
     from bridge.api import (
         account,
         alerts,

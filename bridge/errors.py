@@ -2,7 +2,7 @@
 
     BridgeError                 code, nextStep, a kind
     ├── bridge.tws.errors.TwsError      the gateway or the way to it
-    └── one tree for each room (orders, market, portal ...), in that room's ``errors`` module
+    └── one tree for each part (orders, market, portal ...), in its ``errors`` module
 
 Nothing here knows HTTP: ``bridge.api.problems`` turns a kind into a status.
 """

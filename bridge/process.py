@@ -23,7 +23,7 @@ from bridge.store.urgent import Urgent
 from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession
 
-STOP_SECONDS = 1.5  # for each room; all of SIGTERM's five seconds is more than enough
+STOP_SECONDS = 1.5  # for each part; all of SIGTERM's five seconds is more than enough
 log = structlog.get_logger(__name__)
 
 
@@ -60,7 +60,7 @@ class Bridge:
         self._started = 0
 
     async def __aenter__(self) -> Self:
-        """Opens the journal, installs and starts every room, and begins to dial."""
+        """Opens the journal, installs and starts every part, and begins to dial."""
         # Libraries that ask the policy for the loop would else find another one, which never runs.
         asyncio.set_event_loop(asyncio.get_running_loop())
         self._database = await Database.open(self._environment.data_dir)

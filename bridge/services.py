@@ -1,14 +1,14 @@
 """What one running bridge is made of, found by type.
 
-Each room has a function ``install(services)`` (called once, from ``bridge.compose``), which builds
-its desks from what earlier rooms provided, and registers them:
+Each part has a function ``install(services)`` in its ``wiring`` (called once, from
+``bridge.compose``), which builds its services from what earlier parts provided, and registers them:
 
     def install(services: Services) -> None:
-        desk = OrderService(services.gateway, services[Journal], services.clock)
-        services.provide(OrderService, desk)
-        services.on_start(desk.start)        # in the order of registration, before the gateway is
-        dialled services.on_stop(desk.stop)          # in reverse, within the 5 s of SIGTERM
-        services.health_overlays.append(desk.health)   # may turn `ready` into `halted`
+        orders = OrderService(services.gateway, services[OrderJournal], services.clock)
+        services.provide(OrderService, orders)
+        services.on_start(orders.start)  # in this order, before the gateway is dialled
+        services.on_stop(orders.stop)  # in reverse, within the 5 s of SIGTERM
+        services.health_overlays.append(orders.health)  # may turn `ready` into `halted`
 
 A start hook must not wait for the gateway: the bridge serves whether or not there is one.
 """
@@ -32,7 +32,7 @@ Hook = Callable[[], Awaitable[None]]
 
 
 class HealthOverlay(Struct, frozen=True, kw_only=True):
-    """A room's say in ``/health``.
+    """A part's say in ``/health``.
 
     It replaces state and next action while the session itself is ready.
     """
@@ -73,14 +73,14 @@ class Services:
         return instance
 
     def __getitem__(self, kind: type[T]) -> T:
-        """The instance of this type; ``LookupError`` when its room is not installed."""
+        """The instance of this type; ``LookupError`` when its part is not installed."""
         try:
             return cast("T", self._provided[kind])
         except KeyError:
             raise LookupError(f"{kind.__name__} is not provided; see bridge.compose") from None
 
     def __contains__(self, kind: type[Any]) -> bool:
-        """Whether a room has provided this type."""
+        """Whether a part has provided this type."""
         return kind in self._provided
 
     def on_start(self, hook: Hook) -> None:

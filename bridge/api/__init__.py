@@ -1,1 +1,1 @@
-"""Routes, schemas, authentication and problem details. The only room that knows HTTP."""
+"""Routes, schemas, authentication and problem details. The only part that knows HTTP."""

@@ -1,4 +1,4 @@
-"""The ASGI application: every room's routes behind one gate."""
+"""The ASGI application: every subject's routes behind one middleware."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ class HealthParams(Params, frozen=True):
 
 
 def overlay(services: Services) -> HealthOverlay | None:
-    """The first room that has something to say."""
+    """The first part that has something to say."""
     found = (ask() for ask in services.health_overlays)
     return next((each for each in found if each is not None), None)
 

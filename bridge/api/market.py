@@ -114,11 +114,11 @@ async def contracts(call: Call[InstrumentParams, None]) -> Contracts:
     Every contract of the kind, symbol and parts given: for `secType=OPT` without a strike all
     strikes of the expiration.
     """
-    desk = call.services[ContractService]
+    contracts = call.services[ContractService]
     call.services.gateway.require_ready()
     wanted = call.params.partial()
-    found = (await desk.named(wanted),) if wanted.con_id else await desk.details(wanted)
-    return Contracts(contracts=tuple(desk.view(item) for item in found))
+    found = (await contracts.named(wanted),) if wanted.con_id else await contracts.details(wanted)
+    return Contracts(contracts=tuple(contracts.view(item) for item in found))
 
 
 @routes.get("/contracts/search", params=PatternParams, answer=Contracts)

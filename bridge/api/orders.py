@@ -20,7 +20,7 @@ from bridge.orders.halt import Cancelling
 from bridge.orders.modify import Settlement
 from bridge.orders.other_clients import perm_id_of
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
-from bridge.orders.service import AuditPage, HaltView, OrderService
+from bridge.orders.service import HaltView, OrderService
 from bridge.orders.silence import HeartbeatView, SilenceWatch
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
@@ -81,14 +81,6 @@ class ExecutionsParams(Params, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=2000)] = 500
     format: Literal["json", "csv"] | None = None
     accept: str = ""
-
-
-class AuditParams(Params, frozen=True, kw_only=True):
-    """Which entries; `verify` also follows the chain of all of them."""
-
-    cursor: str = ""
-    limit: Annotated[int, Meta(ge=1, le=500)] = 100
-    verify: bool = False
 
 
 class HaltBody(Body, frozen=True, kw_only=True):
@@ -361,15 +353,3 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
 async def resume_trading(call: Call[None, None]) -> HaltView:
     """Lets orders through again."""
     return await call.services[OrderService].resume_trading(_caller(call))
-
-
-@routes.get("/audit", params=AuditParams, answer=AuditPage, scope=Scope.ADMIN)
-async def read_audit(call: Call[AuditParams, None]) -> AuditPage:
-    """Every call that changed or could have changed something, refused ones too, the newest first.
-
-    Each entry carries a hash over itself and the one before. `verify=true` follows them all and
-    says whether one was changed or removed.
-    """
-    params = call.params
-    service = call.services[OrderService]
-    return await service.audit(params.cursor, params.limit, verify=params.verify)

@@ -12,8 +12,7 @@ import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bridge.api import problems
-from bridge.api.auth import HEADER, KeyRing, address_of, authenticate_key, mark_known
-from bridge.api.health import health
+from bridge.api.auth import HEADER, address_of, authenticate_key, mark_known
 from bridge.api.problems import ForbiddenError, UnauthorizedError
 from bridge.api.routing import Principal, RouteTable
 from bridge.callers import Scope
@@ -30,9 +29,6 @@ routes = RouteTable("stream")
 FIRST_MESSAGE_SECONDS: Final = 5.0
 MOST_UNKNOWN, MOST_UNKNOWN_OF_ONE = 32, 16
 """Connections that have not said their key yet: of everyone, and of one address."""
-
-KEY_CHECK_SECONDS: Final = 1.0
-"""For what ends by itself: an expiry, a key file that was exchanged."""
 
 KEY_ENDED: Final = "the key is no longer valid"
 MOST_MESSAGE_BYTES: Final = 65_536
@@ -80,34 +76,6 @@ class Unknown:
         oldest = next(limit for limit, its in self._waiting.items() if its == address)
         del self._waiting[oldest]
         oldest.reschedule(asyncio.get_running_loop().time())
-
-
-def install(services: Services) -> None:
-    """Lets the health channel say what `/health` says, and ends the streams of ended keys."""
-    service, ring, clock = services[StreamService], services[KeyRing], services.clock
-    service.health = lambda: health(services)
-    services.provide(Unknown, Unknown())
-    tasks: list[asyncio.Task[None]] = []
-
-    def end() -> None:
-        service.hub.end(lambda holder: not ring.holds(holder), KEY_ENDED)
-
-    async def look() -> None:
-        while True:
-            await clock.sleep(KEY_CHECK_SECONDS)
-            end()
-
-    async def start() -> None:
-        tasks.append(asyncio.create_task(look(), name="stream-keys"))
-
-    async def stop() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    ring.on_ended(end)
-    services.on_start(start)
-    services.on_stop(stop)
 
 
 @routes.websocket("/stream", summary="Quotes, orders, executions and health as they change")

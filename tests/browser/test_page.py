@@ -227,7 +227,7 @@ def test_nothing_is_asked_of_anyone_else(browser: Browser, sandbox: Sandbox) -> 
 
 
 def test_the_policy_is_strict(sandbox: Sandbox) -> None:
-    from bridge.page.assets import FOLDER, POLICY
+    from bridge.api.page import FOLDER, POLICY
 
     assert "unsafe" not in POLICY
     assert "default-src 'none'" in POLICY

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from bridge.api import stream as stream_route
+from bridge.stream import wiring as stream_wiring
 from tests.bridge.stream.served import KEY, Served, served
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def test_a_wrong_key_never_gets_in(room: Served) -> None:
 async def test_silence_instead_of_a_key_has_an_end(
     room: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_route, "FIRST_MESSAGE_SECONDS", 0.05)
+    monkeypatch.setattr(stream_wiring, "FIRST_MESSAGE_SECONDS", 0.05)
     async with room.stream(key=None) as client:
         assert (await client.next())["code"] == "unauthorized"
 
@@ -222,7 +222,7 @@ async def test_a_client_that_reads_nothing_harms_nobody(room: Served) -> None:
 async def test_a_revoked_key_ends_its_streams(
     room: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stream_route, "KEY_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(stream_wiring, "KEY_CHECK_SECONDS", 0.05)
     async with room.stream() as client:
         await client.next()
         (tmp_path / "admin-key").write_text("another key")

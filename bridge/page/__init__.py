@@ -1,1 +1,0 @@
-"""The status page: static files, no build step, no outside resources."""
