@@ -31,7 +31,11 @@ FOLDERS = (
     "infrastructure/runtime",
 )
 
-FILES = ("bridge/halt_mark.py", "infrastructure/release_files.py")
+FILES = (
+    "bridge/halt_mark.py",
+    "infrastructure/apply/protocol.py",
+    "infrastructure/release_files.py",
+)
 
 LOADER = """
 import json, sys, zlib

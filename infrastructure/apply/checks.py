@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from infrastructure.render.caddy import names
 from infrastructure.render.gateway import jvm_options
@@ -10,6 +10,7 @@ from infrastructure.render.gateway import jvm_options
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from infrastructure.apply.protocol import Checks
     from infrastructure.config import Target
     from infrastructure.plan.compute import Observed
 
@@ -18,10 +19,10 @@ LEANS_ON = {"bridge": "gateway", "caddy": "bridge"}
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 
 
-def checks(target: Target, services: Iterable[str]) -> dict[str, dict[str, Any]]:
+def checks(target: Target, services: Iterable[str]) -> Checks:
     """`{service: what its check needs}`; an empty one means running with its own check passing."""
     stack = target.stack
-    known: dict[str, dict[str, Any]] = {
+    known: Checks = {
         "gateway": {
             "jvm": list(jvm_options(stack)) if stack.runtime == "compose" else [],
             "twoFactorWait": stack.gateway.two_factor.wait,
@@ -38,7 +39,7 @@ def checks(target: Target, services: Iterable[str]) -> dict[str, dict[str, Any]]
     return {name: known.get(name, {}) for name in services}
 
 
-def checks_alone(target: Target, service: str, observed: Observed) -> dict[str, dict[str, Any]]:
+def checks_alone(target: Target, service: str, observed: Observed) -> Checks:
     """What healthy means for one service when no other is touched (`up --only`).
 
     While what it leans on does not serve, it has to run, and its own check to pass.

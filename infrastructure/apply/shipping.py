@@ -17,8 +17,10 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING
 
+from infrastructure.apply import protocol
+from infrastructure.apply.exchange import WORK_WITHIN
 from infrastructure.errors import GangwayError
 from infrastructure.render.bridge import build_arguments
 from infrastructure.runtime.streamed import BuildLog
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from docker import DockerClient
 
-    from infrastructure.apply.session import Listener
+    from infrastructure.apply.exchange import Exchange, Listener
     from infrastructure.config import Target
     from infrastructure.render.model import Release, Service
 
@@ -188,7 +190,7 @@ def _build_image(
         for line in str(part.get("stream", "")).splitlines():
             told += [line.rstrip()] if line.strip() else []
             if (step := log.feed(line)) is not None:
-                listener.event({"event": "build", "service": service.name, **step})
+                listener.event(protocol.Build(service.name, **step))
 
 
 def context(release: Release) -> bytes:
@@ -203,26 +205,13 @@ def context(release: Release) -> bytes:
     return buffer.getvalue()
 
 
-class Way(Protocol):
-    """The connection to the host's program."""
-
-    def ask(self, answer: str, **request: Any) -> dict[str, Any]:
-        """Sends a request and waits for its answer."""
-
-    def upload(
-        self, what: str, source: IO[bytes], size: int, answer: str, **request: Any
-    ) -> dict[str, Any]:
-        """Sends a request, its `size` and so many bytes, and waits for its answer."""
-
-
 class Shipping:
     """Builds images on this machine and loads them on the host."""
 
-    def __init__(self, way: Way, target: Target, release: Release, listener: Listener) -> None:
-        self._way = way
+    def __init__(self, exchange: Exchange, target: Target, release: Release) -> None:
+        self._exchange = exchange
         self._target = target
         self._release = release
-        self._listener = listener
 
     def ship(self, services: list[Service], *, fresh: bool) -> None:
         """Ships what the host lacks; with `fresh` everything is built anew and shipped.
@@ -232,19 +221,19 @@ class Shipping:
             DeployFailed: the host cannot load it.
         """
         names = [service.image for service in services]
-        answer = self._way.ask("lacking", op="lacking", images=names)
+        answer = self._exchange.ask(protocol.Lacking, protocol.LackingRequest(names))
         for service in services:
-            if fresh or service.image in answer["images"]:
+            if fresh or service.image in answer.images:
                 self._say(f"building {service.name} on this machine")
                 with build(
                     self._target,
                     self._release,
                     service,
-                    answer["architecture"],
-                    self._listener,
+                    answer.architecture,
+                    self._exchange.listener,
                     fresh=fresh,
                 ) as archive:
-                    self._send(service, archive, answer["layers"])
+                    self._send(service, archive, answer.layers)
 
     def _send(self, service: Service, archive: IO[bytes], on_host: list[list[str]]) -> None:
         found = read_layers(archive)
@@ -263,10 +252,9 @@ class Shipping:
                 f"shipping {service.name}: {size / 1e6:.1f} MB, {count - known} of {count} layers"
             )
             packed.seek(0)
-            answer = self._way.upload(
-                service.name, packed, size, "loaded", op="load", partial=known > 0
-            )
-        return not answer["refused"]
+            self._exchange.send(protocol.LoadRequest(size, partial=known > 0))
+            self._exchange.pour(service.name, packed, size)
+            return not self._exchange.until(protocol.Loaded, WORK_WITHIN).refused
 
     def _say(self, text: str) -> None:
-        self._listener.event({"event": "step", "text": text})
+        self._exchange.listener.event(protocol.Step(text))

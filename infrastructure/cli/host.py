@@ -15,7 +15,7 @@ from infrastructure.errors import GangwayError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.apply.session import Session
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
     from infrastructure.config.host import Host
@@ -30,28 +30,28 @@ class Planned:
     """A plan for a host that is still connected."""
 
     target: Target
-    session: OperatorSession
+    session: Session
     release: Release
     observed: Observed
     plan: Plan
 
 
 @contextmanager
-def reached(current: Settings, target: Target) -> Iterator[tuple[OperatorSession, Transport]]:
+def reached(current: Settings, target: Target) -> Iterator[tuple[Session, Transport]]:
     """A session on the target's host, its events shown, and the connection for tunnels over it."""
-    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.apply.session import Session
     from infrastructure.transport import connect
 
     with (
         Progress(current.out, verbose=current.verbose, quiet=current.quiet) as progress,
         connect(target, current.trust_host_key) as transport,
-        OperatorSession(transport, target, progress) as session,
+        Session(transport, target, progress) as session,
     ):
         yield session, transport
 
 
 @contextmanager
-def connected(current: Settings, target: Target) -> Iterator[OperatorSession]:
+def connected(current: Settings, target: Target) -> Iterator[Session]:
     """A session on the target's host, with its events shown."""
     with reached(current, target) as (session, _):
         yield session
@@ -71,7 +71,7 @@ class Opening:
         self._parts = ExitStack()
         self._target: Target | None = None
         self._known = threading.Event()
-        self._session: OperatorSession | None = None
+        self._session: Session | None = None
         self._error: BaseException | None = None
         self._dial: Dial | None = None
         self._thread = threading.Thread(target=self._run, args=(self._likely(),), daemon=True)
@@ -104,7 +104,7 @@ class Opening:
         except BaseException as error:
             self._error = error  # raised again in the caller's thread
 
-    def _open(self, likely: Host | None) -> OperatorSession | None:
+    def _open(self, likely: Host | None) -> Session | None:
         from infrastructure.transport import connect, connect_host
 
         transport, failed = None, None
@@ -125,17 +125,17 @@ class Opening:
             raise failed
         return self._begin(transport, self._target)
 
-    def _begin(self, transport: Transport | None, target: Target) -> OperatorSession:
-        from infrastructure.apply.operate import OperatorSession
+    def _begin(self, transport: Transport | None, target: Target) -> Session:
+        from infrastructure.apply.session import Session
 
         if transport is None:
             raise RuntimeError("no connection")
-        session = OperatorSession(transport, target, self._progress)
+        session = Session(transport, target, self._progress)
         self._parts.enter_context(session)
         session.begin(lock=self._lock)
         return session
 
-    def result(self) -> OperatorSession:
+    def result(self) -> Session:
         """The session; whatever went wrong with it is raised here."""
         while self._thread.is_alive():
             self._thread.join(0.5)  # in steps, so that Ctrl-C is heard
@@ -158,7 +158,7 @@ def undecided(target: Target) -> bool:
     return real and gateway.controller == "auto" and known is None
 
 
-def with_controller(target: Target, session: OperatorSession) -> Target:
+def with_controller(target: Target, session: Session) -> Target:
     """The target with what the image on its host says; of an image that is not there, its name.
 
     Raises:

@@ -1,96 +1,178 @@
-"""What the host tells while it works: a moving line on a terminal, plain lines elsewhere.
+"""What the host tells while it works: a moving line or a bar on a terminal, plain lines elsewhere.
 
-`--quiet` leaves all of it out, but that a person is waited for.
+With `--json` uploads and builds are JSON lines on standard error; standard output keeps its one
+document. `--quiet` leaves all of it out, but that a person is waited for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
 
-from infrastructure.cli.bars import choose
-from infrastructure.cli.output import one_line
+from infrastructure.apply import protocol
+from infrastructure.cli.output import dumps, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from rich.status import Status
+    from rich.progress import Progress as Moving
 
-    from infrastructure.cli.bars import Shown
     from infrastructure.cli.output import Output
 
 REMIND_SECONDS = 30
+WORTH_A_LINE = 1_000_000
+"""Bytes of an upload: a smaller one is over before anyone has read about it."""
+LINE_SECONDS, EVENT_SECONDS = 10.0, 0.5
 
 
 class Progress:
-    """Shows the events of a host; a `with` block around them ends the moving line."""
+    """Shows the events of a host; a `with` block around them ends what moves."""
 
     def __init__(self, out: Output, *, verbose: bool = False, quiet: bool = False) -> None:
         self._out = out
-        self._verbose = verbose
-        self._quiet = quiet
-        self._bar: Shown = choose(out)
-        self._status: Status | None = None
+        self._moving: Moving | None = None
+        self._moves: tuple[str, ...] = ()
         self._reminded: int | None = None
-        self._shown: dict[str, Callable[[dict[str, Any]], None]] = {
-            "step": self._step,
-            "stage": self._stage,
-            "log": self._log,
-            "waiting": self._waiting,
-            "upload": self._bar.upload,
-            "build": self._bar.build,
+        self._upload_of: tuple[str, int] = ("", 0)
+        self._began = self._told = 0.0
+        self._shown: dict[type[protocol.Event], Callable[[Any], None]] = {
+            protocol.Waiting: self._waiting
         }
+        if not quiet:
+            self._shown |= {
+                protocol.Step: self._step,
+                protocol.Stage: self._stage,
+                protocol.Upload: self._upload,
+                protocol.Build: self._build,
+            }
+        if verbose and not quiet:
+            self._shown[protocol.Log] = self._log
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: protocol.Event) -> None:
         """One event; kinds that are not shown are ignored."""
-        kind = event["event"]
-        show = None if self._quiet and kind != "waiting" else self._shown.get(kind)
-        if show is None:
-            return
-        if kind in ("upload", "build"):
-            self._still()
-        else:
-            self._bar.end()
-        show(event)
+        show = self._shown.get(type(event))
+        if show is not None:
+            show(event)
 
-    def say(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         """A line that stays."""
         self._out.say(one_line(text))
 
-    def _step(self, event: dict[str, Any]) -> None:
-        self.say(f"· {event['text']}")
-        self._move(event["text"])
+    def _step(self, event: protocol.Step) -> None:
+        self._still(but="status")
+        self._say(f"· {event.text}")
+        self._status(event.text)
 
-    def _stage(self, event: dict[str, Any]) -> None:
+    def _stage(self, event: protocol.Stage) -> None:
+        self._still(but="status")
         self._reminded = None
-        self.say(f"  {event['service']}: {event['text']}")
-        self._move(f"{event['service']}: {event['text']}")
+        self._say(f"  {event.service}: {event.text}")
+        self._status(f"{event.service}: {event.text}")
 
-    def _log(self, event: dict[str, Any]) -> None:
-        if self._verbose:
-            self.say(f"    {event['service']} | {event['line']}")
+    def _log(self, event: protocol.Log) -> None:
+        self._still(but="status")
+        self._say(f"    {event.service} | {event.line}")
 
-    def _waiting(self, event: dict[str, Any]) -> None:
-        left = event["left"]
-        text = f"{event['told']} ({left // 60}:{left % 60:02d} left)"
+    def _waiting(self, event: protocol.Waiting) -> None:
+        left = event.left
+        text = f"{event.told} ({left // 60}:{left % 60:02d} left)"
         if self._out.live:
-            self._move(text)
+            self._status(text)
         elif self._reminded is None or self._reminded - left >= REMIND_SECONDS:
             self._reminded = left
-            self.say(f"  {event['service']}: {text}")
+            self._say(f"  {event.service}: {text}")
 
-    def _move(self, text: str) -> None:
-        if not self._out.live:
+    def _build(self, event: protocol.Build) -> None:
+        if self._out.json:
+            self._json(event)
+        elif self._out.live:
+            self._draw("build", event.service, text=event.text)
+            self._move(completed=event.step, total=event.steps, text=one_line(event.text))
+        else:
+            self._say(f"  {event.service}: build step {event.step}/{event.steps} {event.text}")
+
+    def _upload(self, event: protocol.Upload) -> None:
+        rate, ended = self._rate(event), event.sent >= event.total
+        if self._out.json:
+            if self._due(EVENT_SECONDS) or ended:
+                self._json(event, rate=None if rate is None else round(rate))
+        elif self._out.live:
+            self._draw("upload", event.what)
+            self._move(completed=event.sent, total=event.total)
+            if ended:
+                self._still()
+        elif event.total >= WORTH_A_LINE and (self._due(LINE_SECONDS) or ended):
+            part = "sent" if ended else f"{100 * event.sent // event.total} % sent"
+            speed = f", {rate / 1e6:.1f} MB/s" if rate else ""
+            self._say(f"  {event.what}: {part} of {event.total / 1e6:.1f} MB{speed}")
+
+    # --- pace ---------------------------------------------------------------------------------
+    def _rate(self, event: protocol.Upload) -> float | None:
+        """Bytes a second; None at the beginning, when nothing can be said."""
+        now = time.monotonic()
+        if self._upload_of != (event.what, event.total):
+            self._upload_of, self._began, self._told = (event.what, event.total), now, now
+        seconds = now - self._began
+        return event.sent / seconds if seconds > 0.05 else None
+
+    def _due(self, every: float) -> bool:
+        """Whether the upload was not told of for so long; then it is now."""
+        now = time.monotonic()
+        if now - self._told < every:
+            return False
+        self._told = now
+        return True
+
+    # --- ways to show it ----------------------------------------------------------------------
+    def _json(self, event: protocol.Event, **more: Any) -> None:
+        shown = {"event": protocol.name_of(type(event)), **vars(event), **more}
+        sys.stderr.write(dumps(shown) + "\n")
+        sys.stderr.flush()
+
+    def _status(self, text: str) -> None:
+        if self._out.live:
+            self._draw("status")
+            self._move(text=one_line(text))
+
+    def _draw(self, kind: str, name: str = "", text: str = "") -> None:
+        """Begins a moving line or bar, unless this one moves already."""
+        if self._moves == (kind, name):
             return
-        from rich.text import Text
+        self._still()
+        from rich import progress
 
-        shown = Text(one_line(text))  # no markup: `[` is no more than a letter
-        if self._status is None:
-            self._status = self._out.console.status(shown)
-            self._status.start()
-        self._status.update(shown)
+        told = progress.TextColumn("{task.fields[text]}", markup=False)
+        named = progress.TextColumn("{task.description}", markup=False), progress.BarColumn()
+        columns: dict[str, tuple[progress.ProgressColumn, ...]] = {
+            "status": (progress.SpinnerColumn(), told),
+            "build": (*named, progress.MofNCompleteColumn(), told),
+            "upload": (
+                *named,
+                progress.DownloadColumn(),
+                progress.TransferSpeedColumn(),
+                progress.TimeRemainingColumn(),
+            ),
+        }
+        self._moving = progress.Progress(*columns[kind], console=self._out.console, transient=True)
+        title = f"building {name}" if kind == "build" else name
+        self._moving.add_task(one_line(title), total=None, text=one_line(text))
+        self._moving.start()
+        self._moves = (kind, name)
 
-    def __enter__(self) -> Progress:
+    def _move(self, **fields: Any) -> None:
+        if self._moving is not None:
+            self._moving.update(self._moving.task_ids[0], **fields)
+
+    def _still(self, but: str = "") -> None:
+        """Takes away what moves, as it was last."""
+        if self._moving is not None and self._moves[:1] != (but,):
+            self._moving.refresh()
+            self._moving.stop()
+            self._moving, self._moves = None, ()
+
+    def __enter__(self) -> Self:
         """Itself."""
         return self
 
@@ -98,11 +180,4 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         """Ends what moves."""
-        self._bar.end()
         self._still()
-
-    def _still(self) -> None:
-        """Ends the moving line."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None

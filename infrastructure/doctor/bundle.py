@@ -33,8 +33,8 @@ def write(
     if target is not None:
         texts["config.json"] = _json(target.stack.model_dump(mode="json"))
     if evidence.facts is not None:
-        texts["host.json"] = _json({**evidence.facts, "certificate": None})
-        texts["status.json"] = _json(evidence.status)
+        texts["host.json"] = _json({**vars(evidence.facts), "certificate": None})
+        texts["status.json"] = _json(evidence.status and vars(evidence.status))
     if target is not None and evidence.observed is not None:
         texts |= _from_host(current, target)
     clean = redactor(target)
@@ -76,9 +76,9 @@ def _from_host(current: Settings, target: Target) -> dict[str, str]:
         session.open()
         history = session.history()
         for row in session.logs([], since="", lines=LINES, follow=False):
-            found.setdefault(row["service"], []).append(f"{row['time']} {row['text']}")
+            found.setdefault(row.service, []).append(f"{row.time} {row.text}")
     logs = {f"logs/{name}.log": "\n".join(rows) + "\n" for name, rows in found.items()}
-    return {"history.json": _json(history), **logs}
+    return {"history.json": _json(vars(history)), **logs}
 
 
 def _versions(evidence: Evidence) -> dict[str, object]:

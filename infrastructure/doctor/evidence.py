@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
-    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.apply.protocol import Facts, Status
+    from infrastructure.apply.session import Session
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
     from infrastructure.plan.compute import Observed, Plan
@@ -55,8 +56,8 @@ class Evidence:
     unreached: GangwayError | None = None
     observed: Observed | None = None
     plan: Plan | None = None
-    facts: dict[str, Any] | None = None
-    status: dict[str, Any] | None = None
+    facts: Facts | None = None
+    status: Status | None = None
     skew: float | None = None
     open_ports: list[int] | None = None
     resolved: list[str] | None = None
@@ -128,10 +129,10 @@ def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
         evidence.status = session.status()
 
 
-def _facts(evidence: Evidence, session: OperatorSession) -> None:
+def _facts(evidence: Evidence, session: Session) -> None:
     before = time.time()
     evidence.facts = session.facts()
-    told, after = evidence.facts["host"]["time"], time.time()
+    told, after = evidence.facts.host["time"], time.time()
     # The host looked at its clock somewhere in between.
     evidence.skew = 0.0 if before <= told <= after else told - (before + after) / 2
 

@@ -52,7 +52,7 @@ def connection(evidence: Evidence) -> Iterator[Finding]:
         error = evidence.unreached
         yield Finding("connection", "fail", error.message, error.hint)
     elif evidence.facts is not None and evidence.target is not None:
-        host = evidence.facts["host"]
+        host = evidence.facts.host
         if evidence.target.local:
             yield Finding("connection", "ok", f"this machine, {host['system']}")
             return
@@ -74,7 +74,7 @@ def docker(evidence: Evidence) -> Iterator[Finding]:
     """That both answer, and are not too old."""
     if evidence.facts is None or evidence.sandbox:
         return
-    engine = evidence.facts["engine"]
+    engine = evidence.facts.engine
     for name, version, oldest in (
         ("Docker Engine", engine["engine"], OLDEST_ENGINE),
         ("Docker Compose", engine["compose"], OLDEST_COMPOSE),
@@ -97,7 +97,7 @@ def disk(evidence: Evidence) -> Iterator[Finding]:
     """Enough for a build, the logs and the ledger."""
     if evidence.facts is None:
         return
-    disk = evidence.facts["host"]["disk"]
+    disk = evidence.facts.host["disk"]
     text = f"{megabytes(disk['free'])} of {megabytes(disk['total'])} free"
     if disk["free"] < FULL:
         yield Finding("disk", "fail", text, FREE_SPACE)
@@ -115,7 +115,7 @@ def memory(evidence: Evidence) -> Iterator[Finding]:
     """What is available now, and swap where the machine is small."""
     if evidence.facts is None:
         return
-    memory, swap = evidence.facts["host"]["memory"], evidence.facts["host"]["swap"]
+    memory, swap = evidence.facts.host["memory"], evidence.facts.host["swap"]
     text = f"{megabytes(memory['available'])} of {megabytes(memory['total'])} available"
     if memory["available"] < SCARCE_MEMORY:
         mend = "limits: in stack.yaml, a larger machine, or swap (./deploy.py prepare)"
@@ -134,7 +134,7 @@ def oom(evidence: Evidence) -> Iterator[Finding]:
     """The kernel's own count since the machine started; on the sandbox it says nothing of us."""
     if evidence.facts is None or evidence.sandbox:
         return
-    kills = evidence.facts["host"]["oomKills"]
+    kills = evidence.facts.host["oomKills"]
     if kills is None:
         yield Finding("oom", "warn", "the kernel does not count out-of-memory kills")
     elif kills:
@@ -157,7 +157,7 @@ def clock(evidence: Evidence) -> Iterator[Finding]:
         side = "ahead of" if skew > 0 else "behind"
         text = f"the host is {abs(skew):.1f} s {side} this machine"
         yield Finding("clock", "fail", text, mend)
-    elif not evidence.facts["host"]["synchronized"]:
+    elif not evidence.facts.host["synchronized"]:
         text = f"right within {TOLERATED:.0f} s, but nothing keeps it so"
         yield Finding("clock", "warn", text, mend)
     else:
@@ -187,7 +187,7 @@ def ports(evidence: Evidence) -> Iterator[Finding]:
     """As tried from here, and as the host's own listeners say."""
     if evidence.facts is None or evidence.sandbox:
         return
-    listening = evidence.facts["host"]["exposed"]
+    listening = evidence.facts.host["exposed"]
     tried = evidence.open_ports
     if tried:
         text = f"reachable from here: {', '.join(map(str, tried))}"

@@ -14,6 +14,7 @@ from infrastructure.render.model import CONTAINER_UID
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from infrastructure.apply.protocol import LoginState
     from infrastructure.doctor.evidence import Check
 
 
@@ -39,13 +40,9 @@ def read_certificate(text: str) -> dict[str, Any]:
 
 def certificate(evidence: Evidence) -> Iterator[Finding]:
     """Who signed it, and how long it is valid."""
-    if (
-        evidence.facts is None
-        or evidence.target is None
-        or not evidence.facts["engine"]["services"]
-    ):
+    if evidence.facts is None or evidence.target is None or not evidence.facts.engine["services"]:
         return
-    text = evidence.facts["certificate"]
+    text = evidence.facts.certificate
     if text is None:
         yield Finding("certificate", "fail", "Caddy does not speak TLS", "./deploy.py logs caddy")
         return
@@ -68,7 +65,7 @@ def drift(evidence: Evidence) -> Iterator[Finding]:
     """The release that serves, services that differ, a deploy that did not end."""
     if evidence.facts is None or evidence.observed is None:
         return
-    if evidence.facts["pending"]:
+    if evidence.facts.pending:
         yield Finding("release", "fail", "an earlier deploy did not end", "./deploy.py up ends it")
     if evidence.observed.release is None:
         yield Finding("release", "warn", "nothing is deployed", "./deploy.py up")
@@ -84,7 +81,7 @@ def services(evidence: Evidence) -> Iterator[Finding]:
     """Each runs, is healthy, and was not restarted by the engine."""
     if evidence.facts is None or evidence.observed is None:
         return
-    known = evidence.facts["engine"]["services"]
+    known = evidence.facts.engine["services"]
     for name, one in evidence.observed.services.items():
         restarts = known.get(name, {}).get("restarts", 0)
         log = f"./deploy.py logs {name} shows why"
@@ -101,7 +98,7 @@ def image(evidence: Evidence) -> Iterator[Finding]:
     """By digest where one is pinned; a tag is told with its digest."""
     if evidence.facts is None or evidence.target is None or evidence.sandbox:
         return
-    service = evidence.facts["engine"]["services"].get("gateway")
+    service = evidence.facts.engine["services"].get("gateway")
     if service is None:
         return
     wanted, found = evidence.target.stack.gateway.image, service["digests"]
@@ -117,9 +114,11 @@ def image(evidence: Evidence) -> Iterator[Finding]:
 
 def jvm(evidence: Evidence) -> Iterator[Finding]:
     """All that were wanted, and how much memory the JVM has."""
-    if evidence.facts is None or evidence.sandbox or "gateway" not in _services(evidence):
+    if evidence.facts is None or evidence.sandbox:
         return
-    gateway = evidence.facts["gateway"]
+    if "gateway" not in evidence.facts.engine["services"]:
+        return
+    gateway = evidence.facts.gateway
     if gateway["flags"] is None:
         mend = "./deploy.py logs gateway shows why; ./deploy.py up starts it"
         yield Finding("jvm", "fail", "the gateway's JVM does not run", mend)
@@ -132,16 +131,11 @@ def jvm(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("jvm", "ok", f"every flag arrived; heap {heap[4:]}, {resident} resident")
 
 
-def _services(evidence: Evidence) -> dict[str, object]:
-    found: dict[str, object] = (evidence.facts or {})["engine"]["services"]
-    return found
-
-
 def settings(evidence: Evidence) -> Iterator[Finding]:
     """Its owner, the time zone, and that only this machine is trusted."""
     if evidence.facts is None or evidence.target is None or evidence.sandbox:
         return
-    found = evidence.facts["settings"]
+    found = evidence.facts.settings
     if found["owner"] is None:
         return
     if found["owner"] != CONTAINER_UID:
@@ -173,9 +167,9 @@ def values(text: str) -> dict[str, str]:
 
 def secret_modes(evidence: Evidence) -> Iterator[Finding]:
     """Only their reader."""
-    if evidence.facts is None or not evidence.facts["releases"]:
+    if evidence.facts is None or not evidence.facts.releases:
         return
-    loose = evidence.facts["secrets"]
+    loose = evidence.facts.secrets
     if loose:
         text = f"others can read {', '.join(loose[:3])}"
         yield Finding("secret modes", "fail", text, "chmod 400 them, and change the secrets")
@@ -193,8 +187,8 @@ def bridge(evidence: Evidence) -> Iterator[Finding]:
     """Logged in, and able to place orders."""
     if evidence.status is None or evidence.observed is None or not evidence.observed.services:
         return
-    health = evidence.status["bridge"]
-    for login in evidence.status.get("logins") or [evidence.status["login"]]:
+    health = evidence.status.bridge
+    for login in evidence.status.logins:
         yield _login(login)
     if not isinstance(health, dict) or "state" not in health:
         yield Finding("bridge health", "fail", "no answer", "./deploy.py logs bridge")
@@ -209,7 +203,7 @@ def bridge(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("bridge health", "fail", f"{health['status']}, {health['state']}", mend)
 
 
-def _login(login: dict[str, Any]) -> Finding:
+def _login(login: LoginState) -> Finding:
     state, code = login["state"], login["code"]
     if state == states.LOGGED_IN:
         return Finding("login", "ok", f"the gateway is logged in ({login['session']})")

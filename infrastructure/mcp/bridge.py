@@ -139,7 +139,7 @@ class Tunnel:
         return str(answer["key"])
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        from infrastructure.apply.operate import OperatorSession
+        from infrastructure.apply.session import Session
         from infrastructure.cli.progress import Progress
 
         if self._transport is None:
@@ -147,11 +147,11 @@ class Tunnel:
         out = self._settings.out
         with (
             Progress(out, verbose=False, quiet=True) as progress,
-            OperatorSession(self._transport, self._target, progress) as session,
+            Session(self._transport, self._target, progress) as session,
         ):
             session.open()
-            status, answer, _ = session.ask_bridge(method, path, body)
-        return status, answer
+            found = session.ask_bridge(method, path, body)
+        return found.status, found.body
 
 
 class BridgeClient:

@@ -16,7 +16,7 @@ from tests.deploy.conftest import rendered
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.apply.session import Session
     from infrastructure.config import Target
 
 OTHER = "registry.example/me/gateway:1"
@@ -54,7 +54,7 @@ class Host:
 
 
 def asked(target: Target, says: str | None) -> str:
-    return with_controller(target, cast("OperatorSession", Host(says))).stack.gateway.controller
+    return with_controller(target, cast("Session", Host(says))).stack.gateway.controller
 
 
 def test_the_host_is_only_asked_when_nothing_else_tells(make: Callable[..., Target]) -> None:

@@ -12,9 +12,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.apply import protocol
 from infrastructure.apply.host.health_gate import reach
 from infrastructure.health import probes
-from infrastructure.release_files import ADMIN_KEY_FILE, ALERTS_FILE
+from infrastructure.release_files import ALERTS_FILE
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Runtime
 
-"""In a release; without the first nobody is to be told."""
 OK = 200
 ASIDE_SECONDS = 60.0
 BRIDGE_STARTS_WITHIN = 20.0
@@ -38,10 +38,8 @@ class Alarm:
     `checks` are those of the request: they name the bridge's port.
     """
 
-    def __init__(
-        self, store: Store, runtime: Runtime, wire: Wire, checks: dict[str, dict[str, Any]]
-    ) -> None:
-        self._current = store.base / "current"
+    def __init__(self, store: Store, runtime: Runtime, wire: Wire, checks: protocol.Checks) -> None:
+        self._current, self._key = store.base / "current", store.bridge_key
         self._runtime = runtime
         self._wire = wire
         self._port = checks.get("bridge", {}).get("port")
@@ -83,13 +81,12 @@ class Alarm:
         """The status; 0 when no bridge answers."""
         try:
             container = serving(self._runtime.containers()).get("bridge")
-            key = (self._current / ADMIN_KEY_FILE).read_text().strip()
-        except (HostFailure, OSError):
+        except HostFailure:
             return 0
         if container is None or not container.running:
             return 0
         address, port = reach(container, self._port)
-        status, _ = probes.bridge(address, port, path, key, method=method, body=body)
+        status, _ = probes.bridge(address, port, path, self._key(), method=method, body=body)
         return status
 
     def _aside(self, event: str, text: str) -> None:
@@ -102,4 +99,4 @@ class Alarm:
         if not sent:
             lines = said.strip().splitlines()
             reason = f": {lines[-1]}" if lines else ""
-            self._wire.emit("step", text=f"nobody could be told of it{reason}")
+            self._wire.emit(protocol.Step(f"nobody could be told of it{reason}"))

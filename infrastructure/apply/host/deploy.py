@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridge.login.states import HELD_CODES
+from infrastructure.apply import protocol
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
@@ -21,7 +22,9 @@ from infrastructure.runtime.containers import leftovers, mounted_releases, servi
 if TYPE_CHECKING:
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
+    from infrastructure.apply.protocol import ApplyRequest, Checks
     from infrastructure.runtime.base import Runtime
+    from infrastructure.runtime.containers import Action
 
 START_ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
 LOGIN_TROUBLES = set(HELD_CODES)
@@ -44,7 +47,7 @@ class Swap:
     stopped: list[Container] = field(default_factory=list)
 
     @classmethod
-    def plan(cls, before: dict[str, Container], changes: dict[str, str]) -> Swap:
+    def plan(cls, before: dict[str, Container], changes: dict[str, Action]) -> Swap:
         """From `{service: action}` of the plan."""
         ordered = sorted(changes, key=lambda name: START_ORDER.get(name, 1))
         return cls(
@@ -58,43 +61,44 @@ class Swap:
 class Deploy:
     """One deploy, from the unpacked release to healthy or restored."""
 
-    def __init__(self, store: Store, runtime: Runtime, wire: Wire, request: dict[str, Any]) -> None:
+    def __init__(self, store: Store, runtime: Runtime, wire: Wire, request: ApplyRequest) -> None:
         self._store = store
         self._runtime = runtime
         self._wire = wire
         self._request = request
-        self._release: str = request["release"]
+        self._release = request.release
         self._began = time.monotonic()
         self._previous = store.current()
         self._then = NOT_RESTORED
-        self._alarm = Alarm(store, runtime, wire, request["checks"])
+        self._alarm = Alarm(store, runtime, wire, request.checks)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> protocol.Done:
         """The outcome for the client; HostFailure (`restored` in its record) when it failed."""
-        changes: dict[str, str] = self._request["changes"]
-        services = [item for item in self._request["services"] if changes.get(item["name"])]
+        changes = self._request.changes
+        services = [vars(item) for item in self._request.services if changes.get(item.name)]
         self._runtime.check()
-        self._runtime.obtain(self._release, services, self._wire.emit)
+        self._runtime.obtain(self._release, services, self._wire.tell)
         try:
             self._wire.check()
         except Cancelled:
             raise HostFailure("interrupted", "interrupted; nothing was changed") from None
         swap = Swap.plan(self._tidy(), changes)
-        self._store.begin(release=self._release, previous=self._previous, by=self._request["by"])
+        self._store.begin(release=self._release, previous=self._previous, by=self._request.by)
         try:
             return self._swap_and_wait(swap)
         finally:
             self._store.end()
 
-    def _swap_and_wait(self, swap: Swap) -> dict[str, Any]:
+    def _swap_and_wait(self, swap: Swap) -> protocol.Done:
         try:
             self._swap(swap)
-            wanted = self._request.get("gate", self._request["checks"])
-            self._gate(wanted, self._request["wait"])
+            gate = self._request.gate
+            self._gate(self._request.checks if gate is None else gate, self._request.wait)
         except WaitingForPerson as waiting:
             self._commit(swap)
             outcome = self._outcome("waiting-2fa", healthy=False)
-            return {**outcome, "told": waiting.told, "hint": waiting.hint}
+            outcome.told, outcome.hint = waiting.told, waiting.hint
+            return outcome
         except Cancelled:
             stop = HostFailure("interrupted", "interrupted")
             stop.restored = self._restore(swap, "")
@@ -147,7 +151,7 @@ class Deploy:
         swap.stopped.append(old)
         self._runtime.stop([old])
 
-    def _gate(self, checks: dict[str, dict[str, Any]], seconds: float) -> None:
+    def _gate(self, checks: Checks, seconds: float) -> None:
         Gate(
             self._runtime,
             self._wire,
@@ -168,7 +172,7 @@ class Deploy:
 
     def _rebuilt(self, swap: Swap) -> list[Container]:
         """The old containers whose image lost its name to one that was built afresh."""
-        builds = {one["name"] for one in self._request["services"] if one["builds"]}
+        builds = {one.name for one in self._request.services if one.builds}
         fresh = {one.service: one for one in swap.fresh if one.service in builds}
         return [
             old
@@ -238,7 +242,7 @@ class Deploy:
             self._then = "The previous release was put back, but for its gateway, which is stopped."
             return False
         running = [name for name, was in swap.before.items() if was.running]
-        checks: dict[str, dict[str, Any]] = {name: {} for name in running if name != "gateway"}
+        checks: Checks = {name: {} for name in running if name != "gateway"}
         try:
             self._gate(checks, RESTORED_WITHIN)
             if "gateway" in running:
@@ -251,7 +255,7 @@ class Deploy:
 
     def _verify_login(self, swap: Swap) -> None:
         """A gateway that was stopped has to log in anew, which may need a person."""
-        sessions = self._request["checks"].get("gateway", {}).get("sessions", [])
+        sessions = self._request.checks.get("gateway", {}).get("sessions", [])
         touched = any(one.service == "gateway" for one in swap.stopped)
         if touched or swap.before["gateway"].health == "healthy":
             self._gate({"gateway": {"twoFactorWait": 0, "sessions": sessions}}, RESTORED_WITHIN)
@@ -260,35 +264,29 @@ class Deploy:
     def _told(self, failure: HostFailure) -> None:
         """People who are not here hear of it."""
         then = RESTORED if failure.restored else self._then
-        what = f"`{self._request.get('command', 'up')}` of release {self._release}"
-        self._alarm.failed(what, self._request["by"], failure, then)
+        what = f"`{self._request.command}` of release {self._release}"
+        self._alarm.failed(what, self._request.by, failure, then)
 
     def _say(self, text: str) -> None:
-        self._wire.emit("step", text=text)
+        self._wire.emit(protocol.Step(text))
 
     def _outcome(
         self, result: str, *, healthy: bool, restored: bool = False, reason: str = ""
-    ) -> dict[str, Any]:
+    ) -> protocol.Done:
         seconds = round(time.monotonic() - self._began, 1)
         with contextlib.suppress(HostFailure):  # a full disk must not hide the outcome itself
             self._store.record(
-                command=self._request.get("command", "up"),
+                command=self._request.command,
                 release=self._release,
                 previous=self._previous,
                 result=result,
                 restored=restored,
                 reason=reason,
-                by=self._request["by"],
+                by=self._request.by,
                 seconds=seconds,
-                changes=self._request["changes"],
+                changes=self._request.changes,
             )
-        return {
-            "result": result,
-            "release": self._release,
-            "healthy": healthy,
-            "restored": restored,
-            "seconds": seconds,
-        }
+        return protocol.Done(result, self._release, healthy, restored, seconds)
 
 
 def _harmful(container: Container, code: str) -> bool:

@@ -11,8 +11,9 @@ import ssl
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from infrastructure.apply import protocol
 from infrastructure.health import jvm
 from infrastructure.runtime.containers import serving
 
@@ -25,23 +26,23 @@ CLOSED = (4001, 4002, 4003, 4004, 5900, 8080, 14003, 14004)
 LISTENING = "0A"
 
 
-def collect(store: Store, runtime: Runtime, checks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """`{"host", "engine", "gateway", "certificate", "secrets", "settings"}`, sizes in KB."""
+def collect(store: Store, runtime: Runtime, checks: protocol.Checks) -> protocol.Facts:
+    """All of it, sizes in KB."""
     found = serving(runtime.containers())
-    engine = runtime.facts()
-    return {
-        "host": host(store.base),
-        "engine": engine,
-        "gateway": gateway(runtime, found.get("gateway"), engine, checks.get("gateway", {})),
-        "certificate": certificate(checks.get("caddy", {})) if "caddy" in found else None,
-        "secrets": loose_secrets(store.base),
-        "settings": settings(store.base),
-        "pending": store.pending(),
-        "releases": store.kept(),
-    }
+    engine = protocol.read(protocol.EngineFacts, runtime.facts())
+    return protocol.Facts(
+        host=host(store.base),
+        engine=engine,
+        gateway=gateway(runtime, found.get("gateway"), engine, checks.get("gateway", {})),
+        certificate=certificate(checks.get("caddy", {})) if "caddy" in found else None,
+        secrets=loose_secrets(store.base),
+        settings=settings(store.base),
+        pending=store.pending(),
+        releases=store.kept(),
+    )
 
 
-def host(base: Path) -> dict[str, Any]:
+def host(base: Path) -> protocol.HostFacts:
     """Memory, swap, disk, clock, kernel."""
     memory = table(Path("/proc/meminfo"))
     known = base
@@ -112,8 +113,11 @@ LOOPBACK_6 = ("00000000000000000000000001000000", "0000000000000000FFFF000001000
 
 
 def gateway(
-    runtime: Runtime, container: Container | None, engine: dict[str, Any], check: dict[str, Any]
-) -> dict[str, Any]:
+    runtime: Runtime,
+    container: Container | None,
+    engine: protocol.EngineFacts,
+    check: protocol.Check,
+) -> protocol.GatewayFacts:
     """The JVM as it runs and whether the API answers."""
     if container is None or not container.running:
         return {"flags": None, "missing": [], "resident": 0, "api": False, "said": "not running"}
@@ -132,7 +136,7 @@ def gateway(
     }
 
 
-def certificate(check: dict[str, Any]) -> str | None:
+def certificate(check: protocol.Check) -> str | None:
     """Caddy's certificate, DER in base64; None when there is no TLS."""
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -156,10 +160,10 @@ def loose_secrets(base: Path) -> list[str]:
     ]
 
 
-def settings(base: Path) -> dict[str, Any]:
+def settings(base: Path) -> protocol.SettingsFacts:
     """The gateway's settings folder: its owner, and jts.ini as it is used."""
     folder = base / "data" / "gateway"
-    found: dict[str, Any] = {"owner": None, "files": {}}
+    found: protocol.SettingsFacts = {"owner": None, "files": {}}
     with contextlib.suppress(OSError):
         found["owner"] = folder.stat().st_uid
         for path in sorted(folder.glob("*/jts.ini")):

@@ -15,6 +15,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bridge import halt_mark
+from infrastructure.apply.protocol import (
+    CancelAllRequest,
+    Cancelled,
+    Halted,
+    HaltRequest,
+    ResumeRequest,
+)
 from infrastructure.health import probes
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
@@ -39,17 +46,13 @@ ID_IN_USE = "326"
 _PATH = "/trading/halt"
 
 
-def halt(store: Store, request: dict[str, Any]) -> dict[str, Any]:
-    """Halts: `{"way": "bridge"|"mark", "answer", "mark": "left"|"empty"|why not}`.
-
-    `request`: `cancel` (`opening`, `all`, `none`), `reason`, `by`, `bridgePort`. Needs neither the
-    engine nor the deploy's lock.
-    """
+def halt(store: Store, request: HaltRequest) -> Halted:
+    """Halts, by the bridge or by the mark; needs neither the engine nor the deploy's lock."""
     if store.current() is None:
         raise HostFailure("nothing-deployed", "nothing is deployed here", "./deploy.py up")
-    cancel = request["cancel"]
+    cancel = request.cancel
     body = {
-        "reason": request["reason"],
+        "reason": request.reason,
         "keepOrders": cancel == "none",
         "everyClient": cancel == "all",
     }
@@ -59,13 +62,13 @@ def halt(store: Store, request: dict[str, Any]) -> dict[str, Any]:
         if not answer.get("survivesRestart", False):
             mark = _leave(store.base, request)
         _record(store, "halt", "by the bridge", request)
-        return {"way": "bridge", "answer": answer, "mark": mark, "status": status}
+        return Halted("bridge", answer, mark, status)
     mark = _leave(store.base, request)
     _record(store, "halt", "by the mark", request)
-    return {"way": "mark", "answer": answer, "mark": mark, "status": status}
+    return Halted("mark", answer, mark, status)
 
 
-def resume(store: Store, request: dict[str, Any]) -> dict[str, Any]:
+def resume(store: Store, request: ResumeRequest) -> Halted:
     """Lifts the halt: the same shape; `mark`: `removed`, or why not."""
     status, answer = _ask(store, request, "DELETE", None)
     lifted = status == 200 and isinstance(answer, dict) and answer.get("halted") is False
@@ -78,15 +81,12 @@ def resume(store: Store, request: dict[str, Any]) -> dict[str, Any]:
     else:
         mark = "kept"
     _record(store, "resume", "by the bridge" if lifted else f"mark {mark}", request)
-    return {
-        "way": "bridge" if lifted else "mark",
-        "answer": answer,
-        "mark": mark,
-        "status": status,
-    }
+    return Halted("bridge" if lifted else "mark", answer, mark, status)
 
 
-def _ask(store: Store, request: dict[str, Any], method: str, body: Any) -> tuple[int, Any]:
+def _ask(
+    store: Store, request: HaltRequest | ResumeRequest, method: str, body: Any
+) -> tuple[int, Any]:
     """The bridge's answer, or (0, None) when there is none in time, however it stalls."""
     said: list[tuple[int, Any]] = []
     key = store.bridge_key()
@@ -94,7 +94,7 @@ def _ask(store: Store, request: dict[str, Any], method: str, body: Any) -> tuple
     def ask() -> None:
         with contextlib.suppress(OSError, ValueError):
             found = probes.bridge(
-                *("127.0.0.1", request["bridgePort"], _PATH, key, BRIDGE_SECONDS),
+                *("127.0.0.1", request.bridge_port, _PATH, key, BRIDGE_SECONDS),
                 method=method,
                 body=body,
             )
@@ -106,14 +106,14 @@ def _ask(store: Store, request: dict[str, Any], method: str, body: Any) -> tuple
     return said[0] if said else (0, None)
 
 
-def _leave(base: Path, request: dict[str, Any]) -> str:
+def _leave(base: Path, request: HaltRequest) -> str:
     """Leaves the mark: `left`, `empty` when there is no room for words, else why it cannot be."""
     folder = base / "data" / "bridge"
     said = {
         "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "by": "host",
-        "reason": request["reason"],
-        "cancel": request["cancel"],
+        "reason": request.reason,
+        "cancel": request.cancel,
     }
     try:
         owner = folder.stat()
@@ -132,37 +132,39 @@ def _leave(base: Path, request: dict[str, Any]) -> str:
     return left
 
 
-def _record(store: Store, command: str, result: str, request: dict[str, Any]) -> None:
+def _record(
+    store: Store,
+    command: str,
+    result: str,
+    request: HaltRequest | ResumeRequest | CancelAllRequest,
+) -> None:
     with contextlib.suppress(HostFailure, OSError, ValueError):  # a full disk holds up nothing
         store.record(
             command=command,
             release=store.current(),
             result=result,
-            reason=request.get("reason", ""),
-            by=request["by"],
+            reason=getattr(request, "reason", ""),
+            by=request.by,
         )
 
 
 # --- straight at the gateway -------------------------------------------------------------------
 def cancel_all(
-    store: Store, request: dict[str, Any], runtime: Callable[[], Runtime]
-) -> dict[str, Any]:
-    """Cancels every open order of every client: `{"left", "errors"}`, or HostFailure.
-
-    `request`: `twsPort`, and `twsAddress` where it is known without asking the engine.
-    """
-    address = request["twsAddress"]
+    store: Store, request: CancelAllRequest, runtime: Callable[[], Runtime]
+) -> Cancelled:
+    """Cancels every open order of every client; HostFailure when none can have been."""
+    address = request.tws_address
     if not address:
         gateway = serving(runtime().containers()).get("gateway")
         if gateway is None or not gateway.addresses:
             raise _unreached("the gateway does not run")
         address = gateway.addresses[0]
-    found = global_cancel(address, request["twsPort"])
-    _record(store, "halt", f"global cancel, {found['left']} left open", request)
+    found = global_cancel(address, request.tws_port)
+    _record(store, "halt", f"global cancel, {found.left} left open", request)
     return found
 
 
-def global_cancel(address: str, port: int, seconds: float = GATEWAY_SECONDS) -> dict[str, Any]:
+def global_cancel(address: str, port: int, seconds: float = GATEWAY_SECONDS) -> Cancelled:
     """A global cancel, and how many orders are open after it (None: the gateway does not say).
 
     The cancel goes first; what is open is asked afterwards, because that may go unanswered.
@@ -222,14 +224,14 @@ class Api:
                 return False
         return False
 
-    def cancel_everything(self) -> dict[str, Any]:
+    def cancel_everything(self) -> Cancelled:
         """Sends the cancel, then looks until nothing is open or the time is up."""
         self._send(GLOBAL_CANCEL, "1")
         left = self._open()
         while left and self._left() > 1.0:
             time.sleep(0.2)
             left = self._open()
-        return {"left": left, "errors": self._errors[:5]}
+        return Cancelled(left, self._errors[:5])
 
     def _open(self) -> int | None:
         """How many orders are open, whosever; None when the gateway does not say in time."""

@@ -9,13 +9,15 @@ import queue
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bridge.login import states
+from infrastructure.apply import protocol
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
+from infrastructure.apply.protocol import read
 from infrastructure.health import probes
 from infrastructure.health.login import of_container
 from infrastructure.runtime.base import HostFailure
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Container, Log, Runtime
+    from infrastructure.runtime.containers import Action
 
 POLL = 0.2
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -49,52 +52,53 @@ class Operator:
         return found[service]
 
     # --- restart ------------------------------------------------------------------------------
-    def restart(self, request: dict[str, Any]) -> dict[str, Any]:
+    def restart(self, request: protocol.RestartRequest) -> protocol.Done:
         """Restarts one service and waits until it is healthy; the gateway softly if it can."""
-        service, began = request["service"], time.monotonic()
+        service, began = request.service, time.monotonic()
         container = self.find(service)
         since = stamp(time.time())
         kept = False
-        if service == "gateway" and not request["cold"]:
-            sessions = request["checks"].get("gateway", {}).get("sessions", ())
-            kept = self._softly(container, request["commandPorts"], sessions)
+        if service == "gateway" and not request.cold:
+            sessions = request.checks.get("gateway", {}).get("sessions", ())
+            kept = self._softly(container, request.command_ports, sessions)
         if not kept:
             self._say(f"restarting {service}")
             if service == "gateway":
-                self._runtime.begin_afresh(container, cold=request["cold"])
+                self._runtime.begin_afresh(container, cold=request.cold)
             self._runtime.restart(container)
-        result, waiting = "healthy", {}
-        alarm = Alarm(self._store, self._runtime, self._wire, request["checks"])
+        result, told, hint = "healthy", "", ""
+        alarm = Alarm(self._store, self._runtime, self._wire, request.checks)
         try:
             Gate(
                 self._runtime,
                 self._wire,
-                request["checks"],
-                request["wait"],
+                request.checks,
+                request.wait,
                 since if kept else "",
                 alarm.waiting,
                 self._store.bridge_key,
             ).run()
         except WaitingForPerson as person:
-            result, waiting = "waiting-2fa", {"told": person.told, "hint": person.hint}
+            result, told, hint = "waiting-2fa", person.told, person.hint
         except Cancelled:
             result = "interrupted"
             raise HostFailure("interrupted", f"interrupted; {service} goes on starting") from None
         except HostFailure as failure:
             result = f"failed: {failure.message}"
-            alarm.failed(f"`restart {service}`", request["by"], failure, "It was not put back.")
+            alarm.failed(f"`restart {service}`", request.by, failure, "It was not put back.")
             raise
         finally:
-            self._record(f"restart {service}", result, request["by"], began)
-        return {
-            "result": result,
-            **waiting,
-            "healthy": result == "healthy",
-            "kept": kept,
-            "release": self._store.current(),
-            "restored": False,
-            "seconds": round(time.monotonic() - began, 1),
-        }
+            self._record(f"restart {service}", result, request.by, began)
+        return protocol.Done(
+            result,
+            self._store.current(),
+            healthy=result == "healthy",
+            restored=False,
+            seconds=round(time.monotonic() - began, 1),
+            told=told,
+            hint=hint,
+            kept=kept,
+        )
 
     def _softly(self, container: Container, ports: list[int], sessions: Sequence[str]) -> bool:
         """False where there is no session to keep: a login that waits is begun anew instead."""
@@ -121,20 +125,18 @@ class Operator:
         )
 
     # --- logs ---------------------------------------------------------------------------------
-    def logs(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Emits `line {service, time, text}`: what there is, in order of time, then what comes."""
+    def logs(self, request: protocol.LogsRequest) -> None:
+        """Emits lines: what there is, in order of time, then what comes."""
         found = serving(self._runtime.containers())
-        names = request["services"] or list(found)
+        names = request.services or list(found)
         containers = [self.find(name) for name in names]
-        since = moment(request["since"]) if request["since"] else ""
-        if request["follow"]:
-            self._follow(containers, since, request["lines"])
-            return {"result": "ended"}
+        since = moment(request.since) if request.since else ""
+        if request.follow:
+            self._follow(containers, since, request.lines)
+            return
         rows = []
         for container in containers:
-            log = self._runtime.read_log(
-                container, since=since, lines=request["lines"], follow=False
-            )
+            log = self._runtime.read_log(container, since=since, lines=request.lines, follow=False)
             last = ""
             for line in log:
                 when, text = split(line, last)
@@ -143,8 +145,7 @@ class Operator:
         if len(containers) > 1:
             rows.sort(key=lambda row: row[0])
         for when, service, text in rows:
-            self._wire.emit("line", service=service, time=when, text=text)
-        return {"result": "ended"}
+            self._wire.emit(protocol.Line(service, when, text))
 
     def _follow(self, containers: list[Container], since: str, lines: int) -> None:
         """Until every log has ended, or the client leaves."""
@@ -168,7 +169,7 @@ class Operator:
             if row is None:
                 running -= 1
                 continue
-            self._wire.emit("line", service=row[0], time=row[1], text=row[2])
+            self._wire.emit(protocol.Line(*row))
         for log in logs:
             try:
                 log.close()
@@ -176,10 +177,10 @@ class Operator:
                 continue
 
     # --- rollback -----------------------------------------------------------------------------
-    def going_back(self, request: dict[str, Any]) -> dict[str, Any]:
+    def going_back(self, wanted: str) -> protocol.GoingBack:
         """Which release a rollback would serve, and what it would change; changes nothing."""
         current = self._store.current()
-        name = request["release"] or self._store.proven(but=current)
+        name = wanted or self._store.proven(but=current)
         kept = self._store.kept()
         if not name:
             raise HostFailure("no-release", "there is no earlier release that was healthy")
@@ -188,52 +189,47 @@ class Operator:
             hint = f"kept are {', '.join(kept)}" if kept else "nothing is deployed"
             raise HostFailure("no-release", f"there is no release '{name}' on the host", hint)
         name = matches[0]
-        return {"release": name, "previous": current, "changes": self._changes(name)}
+        return protocol.GoingBack(name, current, self._changes(name))
 
-    def _changes(self, release: str) -> dict[str, str]:
+    def _changes(self, release: str) -> dict[str, Action]:
         wanted: dict[str, str] = self._store.manifest(release)["services"]
         found = actions(wanted, serving(self._runtime.containers()))
         return {name: action for name, action in found.items() if action != "unchanged"}
 
-    def roll_back(self, request: dict[str, Any]) -> dict[str, Any]:
+    def roll_back(self, request: protocol.RollBackRequest) -> protocol.Done:
         """Serves an earlier release again; what serves now is restored when it is not healthy."""
         self._wire.watch()
-        noted = self._store.noted(request["release"])
-        deploy = Deploy(
-            self._store,
-            self._runtime,
-            self._wire,
-            {
-                **noted,
-                "command": "rollback",
-                "release": request["release"],
-                "changes": self._changes(request["release"]),
-                "wait": request["wait"],
-                "by": request["by"],
-            },
+        noted = self._store.noted(request.release)
+        as_applied = protocol.ApplyRequest(
+            release=request.release,
+            services=read(list[protocol.ServiceImage], noted["services"]),
+            changes=self._changes(request.release),
+            checks=noted["checks"],
+            wait=request.wait,
+            by=request.by,
+            command="rollback",
         )
-        return deploy.run()
+        return Deploy(self._store, self._runtime, self._wire, as_applied).run()
 
     # --- the bridge's routes --------------------------------------------------------------------
-    def ask_bridge(self, request: dict[str, Any]) -> dict[str, Any]:
+    def ask_bridge(self, request: protocol.AskBridgeRequest) -> protocol.AskBridge:
         """One request to the bridge with the first key, which never leaves the host."""
         container = self.find("bridge")
         if not container.running:
             raise HostFailure("bridge-stopped", "the bridge does not run", "./deploy.py up")
-        key = (self._store.base / "current" / request["keyFile"]).read_text().strip()
-        address, port = reach(container, request["bridgePort"])
+        address, port = reach(container, request.bridge_port)
         began = time.monotonic()
         status, body = probes.bridge(
             address,
             port,
-            request["path"],
-            key,
-            request["seconds"],
-            method=request["method"],
-            body=request["body"],
+            request.path,
+            self._store.bridge_key(),
+            request.seconds,
+            method=request.method,
+            body=request.body,
         )
         seconds = time.monotonic() - began
-        return {"status": status, "body": body, "seconds": round(seconds, 4)}
+        return protocol.AskBridge(status, body, round(seconds, 4))
 
     def address(self, service: str) -> str:
         """Where the host reaches a service's container."""
@@ -243,7 +239,7 @@ class Operator:
         return container.addresses[0] if container.addresses else "127.0.0.1"
 
     # --- the screen ---------------------------------------------------------------------------
-    def screen(self, request: dict[str, Any]) -> dict[str, Any]:
+    def screen(self, password: str) -> None:
         """Shows the gateway's screen until the client leaves or says `cancel`."""
         container = self.find("gateway")
         if not container.running:
@@ -251,9 +247,9 @@ class Operator:
         self._wire.watch()
         screen = self._runtime.screen(container)
         try:
-            port = screen.show(request["password"])
+            port = screen.show(password)
             address = container.addresses[0] if container.addresses else "127.0.0.1"
-            self._wire.emit("screen", address=address, port=port)
+            self._wire.emit(protocol.Screen(address, port))
             while not self._wire.gone.is_set() and not screen.ended:
                 self._wire.check()
                 time.sleep(POLL)
@@ -261,10 +257,9 @@ class Operator:
             pass
         finally:
             screen.close()
-        return {"result": "closed"}
 
     def _say(self, text: str) -> None:
-        self._wire.emit("step", text=text)
+        self._wire.emit(protocol.Step(text))
 
 
 def _pass_on(

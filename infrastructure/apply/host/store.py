@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Collection, Iterator
 
-"""In every release: the bridge's first key."""
+    from infrastructure.apply.protocol import ApplyRequest, DataFolder, LedgerEntry
+
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""
 KEEP_RELEASES = 5
@@ -148,16 +149,16 @@ class Store:
                 "log in as root, or allow `sudo -n` for the login (host.sudo)",
             ) from None
 
-    def folders(self, wanted: list[dict[str, Any]]) -> None:
+    def folders(self, wanted: list[DataFolder]) -> None:
         """Makes the data folders that services need, with their owners."""
         with self._writing():
             (self.base / "data").mkdir(exist_ok=True)
             for item in wanted:
-                path = self.base / "data" / item["path"]
+                path = self.base / "data" / item.path
                 path.mkdir(parents=True, exist_ok=True)
-                path.chmod(item["mode"])
-                if item["uid"] is not None:
-                    self._own(path, item["uid"])
+                path.chmod(item.mode)
+                if item.uid is not None:
+                    self._own(path, item.uid)
 
     def switch(self, name: str | None) -> None:
         """Points `current` to a release, atomically; None removes it."""
@@ -197,14 +198,14 @@ class Store:
                 return str(name)
         return None
 
-    def note(self, name: str, request: dict[str, Any]) -> None:
+    def note(self, request: ApplyRequest) -> None:
         """Keeps what a later rollback needs to know of a release."""
         kept = {
-            "services": [{**one, "fresh": False} for one in request["services"]],
-            "checks": request["checks"],
+            "services": [{**vars(one), "fresh": False} for one in request.services],
+            "checks": request.checks,
         }
         with self._writing():
-            write_whole(self.release(name) / NOTE, json.dumps(kept))
+            write_whole(self.release(request.release) / NOTE, json.dumps(kept))
 
     def noted(self, name: str) -> dict[str, Any]:
         """`{"services", "checks"}` of a release; empty when it was not noted."""
@@ -243,7 +244,7 @@ class Store:
             finally:
                 os.close(descriptor)
 
-    def ledger(self) -> list[dict[str, Any]]:
+    def ledger(self) -> list[LedgerEntry]:
         """Every entry, oldest first; a line that was cut is left out."""
         entries = []
         try:

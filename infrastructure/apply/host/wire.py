@@ -6,17 +6,17 @@ is ended without it.
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import sys
 import threading
-import time
 from typing import Any, BinaryIO
 
+from infrastructure.apply import protocol
 from infrastructure.runtime.base import HostFailure
 
 HEARTBEAT = 5.0
+CANCEL = protocol.encode(protocol.CancelRequest())
 
 
 class Cancelled(Exception):  # noqa: N818
@@ -35,9 +35,9 @@ class Wire:
         self._watching = False
         self.gone = threading.Event()
 
-    def emit(self, event: str, **fields: Any) -> None:
+    def emit(self, event: protocol.Event) -> None:
         """Sends one event; a client that is gone is no error."""
-        line = json.dumps({"event": event, **fields}, separators=(",", ":")).encode() + b"\n"
+        line = protocol.encode(event)
         with self._lock:
             if self.gone.is_set():
                 return
@@ -47,6 +47,10 @@ class Wire:
             except OSError:
                 self._drop()
 
+    def tell(self, event: str, **fields: Any) -> None:
+        """The same by the event's name, for runtimes (`runtime.base.Tell`)."""
+        self.emit(protocol.EVENTS[event](**fields))
+
     def _drop(self) -> None:
         """Later writes by anyone (a traceback, a child) must not fail either."""
         self.gone.set()
@@ -54,13 +58,12 @@ class Wire:
         for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
             os.dup2(nowhere, descriptor)
 
-    def receive(self) -> dict[str, Any] | None:
+    def receive(self) -> protocol.Request | None:
         """The next request; None when the client has closed."""
         line = self._later.get() if self._watching else self._source.readline()
         if not line.endswith(b"\n"):
             return None
-        request: dict[str, Any] = json.loads(line)
-        return request
+        return protocol.request_of(line)
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes that follow a request."""
@@ -79,7 +82,7 @@ class Wire:
 
     def _listen(self) -> None:
         for line in self._source:
-            if b'"cancel"' in line:
+            if line == CANCEL:
                 self._cancelled.set()
             else:
                 self._later.put(line)
@@ -88,7 +91,7 @@ class Wire:
 
     def _beat(self) -> None:
         while not self.gone.wait(HEARTBEAT):
-            self.emit("alive", time=time.time())
+            self.emit(protocol.Alive())
 
     def cancel(self, *_: object) -> None:
         """A signal asks to stop, like the client."""

@@ -126,7 +126,8 @@ def ask(current: Settings, method: str, path: str, body: Any = None) -> Any:
 
     with connected(current, current.target()) as session:
         session.open()
-        status, answer, _ = session.ask_bridge(method, path, body)
+        found = session.ask_bridge(method, path, body)
+    status, answer = found.status, found.body
     if status == 0:
         hint = "./deploy.py status, ./deploy.py logs bridge"
         raise GangwayError("the bridge does not answer", hint=hint, code="bridge-silent")

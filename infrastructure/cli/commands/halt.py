@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infrastructure.cli.options import Settings, Yes, confirm, settings
+
+if TYPE_CHECKING:
+    from infrastructure.apply.protocol import Cancelled, Halted
 
 HALTING = {"left", "empty"}
 """What became of the mark, where it halts."""
@@ -47,9 +50,9 @@ def halt(
     cancel = "none" if keep_orders else "all" if every else "opening"
     with connected(current, current.target()) as session:
         found = session.halt(cancel, reason)
-        if found["way"] == "bridge":
+        if found.way == "bridge":
             current.out.document(_document(found, None))
-            _tell_bridge(current, found["answer"])
+            _tell_bridge(current, found.answer)
             return
         _tell_mark(current, found)
         wanted = every or (cancel == "opening" and _agreed(current))
@@ -58,24 +61,22 @@ def halt(
     _end(current, found, straight, unasked=cancel == "opening" and not wanted)
 
 
-def _document(found: dict[str, Any], straight: dict[str, Any] | None) -> dict[str, Any]:
-    by_bridge = found["way"] == "bridge"
+def _document(found: Halted, straight: Cancelled | None) -> dict[str, Any]:
+    by_bridge = found.way == "bridge"
     return {
-        "halted": by_bridge or found["mark"] in HALTING,
+        "halted": by_bridge or found.mark in HALTING,
         "way": "bridge" if by_bridge else "gateway" if straight else "mark",
-        "mark": found["mark"],
-        "bridge": found["answer"] if by_bridge else None,
-        "globalCancel": straight,
+        "mark": found.mark,
+        "bridge": found.answer if by_bridge else None,
+        "globalCancel": None if straight is None else vars(straight),
     }
 
 
-def _end(
-    current: Settings, found: dict[str, Any], straight: dict[str, Any] | None, *, unasked: bool
-) -> None:
+def _end(current: Settings, found: Halted, straight: Cancelled | None, *, unasked: bool) -> None:
     """Says what became of the orders; the exit code says whether all that was wanted is so."""
     if straight is not None:
         _tell_straight(current, straight)
-    if found["mark"] not in HALTING or (straight is not None and straight["left"] != 0):
+    if found.mark not in HALTING or (straight is not None and straight.left != 0):
         raise typer.Exit(1)
     if unasked:
         current.out.say("no order was cancelled: ./deploy.py halt --all cancels every open order")
@@ -109,21 +110,21 @@ def _tell_bridge(current: Settings, answer: dict[str, Any]) -> None:
     current.out.say("  ./deploy.py resume lets orders through again")
 
 
-def _tell_mark(current: Settings, found: dict[str, Any]) -> None:
-    why = f"answers {found['status']}" if found["status"] else "does not answer"
+def _tell_mark(current: Settings, found: Halted) -> None:
+    why = f"answers {found.status}" if found.status else "does not answer"
     current.out.say(f"the bridge {why}: going around it")
-    if found["mark"] in {"left", "empty"}:
+    if found.mark in {"left", "empty"}:
         current.out.say("  a mark in its data folder halts it, also after a restart")
     else:
-        current.out.say(f"  the mark that halts it could NOT be left: {found['mark']}")
+        current.out.say(f"  the mark that halts it could NOT be left: {found.mark}")
         current.out.say("  stop it: ./deploy.py down")
 
 
-def _tell_straight(current: Settings, found: dict[str, Any]) -> None:
+def _tell_straight(current: Settings, found: Cancelled) -> None:
     current.out.say("a global cancel went straight from the host to the gateway")
-    left = "it does not say how many" if found["left"] is None else found["left"] or "none"
+    left = "it does not say how many" if found.left is None else found.left or "none"
     current.out.say(f"  orders that are open now: {left}")
-    for error in found["errors"]:
+    for error in found.errors:
         current.out.say(f"  the gateway says: {error}")
 
 
@@ -145,22 +146,20 @@ def resume(context: typer.Context, yes: Yes = False) -> None:
     confirm(current, "let orders through again?", yes=yes, default=False)
     with connected(current, target) as session:
         found = session.resume()
-    if found["way"] == "mark":
-        answer = found["answer"] if isinstance(found["answer"], dict) else {}
-        if found["status"]:
+    if found.way == "mark":
+        answer = found.answer if isinstance(found.answer, dict) else {}
+        if found.status:
             said = answer.get("detail") or answer.get("title") or "no reason given"
             raise GangwayError(
-                f"the bridge does not resume, status {found['status']}: {said}",
+                f"the bridge does not resume, status {found.status}: {said}",
                 hint=str(answer.get("nextStep") or "./deploy.py status shows what is wrong"),
                 code="not-resumed",
             )
-        taken = (
-            "the mark is removed" if found["mark"] == "removed" else f"the mark: {found['mark']}"
-        )
+        taken = "the mark is removed" if found.mark == "removed" else f"the mark: {found.mark}"
         raise GangwayError(
             f"the bridge does not answer; {taken}, and what the bridge has written down holds",
             hint="resume again when ./deploy.py status shows the bridge",
             code="not-resumed",
         )
-    current.out.document({"halted": False, "way": "bridge", "bridge": found["answer"]})
+    current.out.document({"halted": False, "way": "bridge", "bridge": found.answer})
     current.out.say("orders go through again")

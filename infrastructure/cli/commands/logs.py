@@ -14,6 +14,7 @@ from infrastructure.cli.options import settings
 from infrastructure.cli.output import dumps, one_line
 
 if TYPE_CHECKING:
+    from infrastructure.apply.protocol import Line
     from infrastructure.cli.options import Settings
 
 
@@ -140,7 +141,7 @@ def running(current: Settings, since: str) -> dict[str, Any]:
         if facts:
             return of_sessions(facts, time.time())
         for row in session.logs(["gateway"], since=since, lines=0, follow=False):
-            timeline.add(row["text"], "" if row["time"] == "-" else row["time"])
+            timeline.add(row.text, "" if row.time == "-" else row.time)
     return timeline.shown(time.time())
 
 
@@ -171,14 +172,14 @@ def check_since(text: str) -> None:
         ) from None
 
 
-def show(row: dict[str, Any], *, as_json: bool, named: bool) -> None:
+def show(row: Line, *, as_json: bool, named: bool) -> None:
     """One line on stdout, at once."""
     if as_json:
-        shown = {"service": row["service"], "time": row["time"], "line": row["text"]}
+        shown = {"service": row.service, "time": row.time, "line": row.text}
         text = dumps(shown)
     else:
-        prefix = f"{row['service']:<8} " if named else ""
-        text = one_line(f"{row['time'][:19]} {prefix}{readable(row['text'])}".lstrip())
+        prefix = f"{row.service:<8} " if named else ""
+        text = one_line(f"{row.time[:19]} {prefix}{readable(row.text)}".lstrip())
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

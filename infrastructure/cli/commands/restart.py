@@ -48,17 +48,17 @@ def restart(
         confirm(current, yes=yes)
     with connected(current, target) as session:
         session.open(lock=True)
-        outcome, kept = session.restart(service, cold=cold, wait=wait)
+        outcome = session.restart(service, cold=cold, wait=wait)
     current.out.document(
         {
             "target": target.name,
             "service": service,
             "healthy": outcome.healthy,
-            "sessionKept": kept,
+            "sessionKept": outcome.kept,
             "seconds": outcome.seconds,
         }
     )
     if cold and target.stack.runtime == "sandbox":
         current.out.say("the simulated account is a new one; open orders were cancelled")
-    how = " (its session was kept)" if kept else ""
+    how = " (its session was kept)" if outcome.kept else ""
     current.out.say(f"{service} is healthy again after {outcome.seconds:.1f} s{how}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infrastructure.cli.options import Wait, Yes, confirm, settings
 
 if TYPE_CHECKING:
+    from infrastructure.apply.protocol import LedgerEntry
     from infrastructure.plan.compute import Plan
 
 
@@ -39,7 +40,7 @@ def rollback(
     with connected(current, target) as session:
         session.open(lock=True)
         found = session.going_back(release)
-        plan = back_to(target, found["release"], found["previous"], found["changes"])
+        plan = back_to(target, found.release, found.previous, found.changes)
         document = {**plan.as_json(), "previous": plan.previous}
         for line in lines(plan):
             current.out.say(line)
@@ -84,22 +85,22 @@ def history(context: typer.Context) -> None:
     with connected(current, target) as session:
         session.open()
         found = session.history()
-    entries = found["entries"][::-1]
+    entries = found.entries[::-1]
     current.out.document(
-        {"target": target.name, "current": found["current"], "deploys": entries},
+        {"target": target.name, "current": found.current, "deploys": entries},
     )
-    for line in history_lines(entries, found["current"]):
+    for line in history_lines(entries, found.current):
         current.out.row(line)
 
 
-def history_lines(entries: list[dict[str, Any]], current: str | None) -> list[str]:
+def history_lines(entries: list[LedgerEntry], current: str | None) -> list[str]:
     """The entries for people; `*` marks the release that serves."""
     if not entries:
         return ["nothing was deployed yet"]
     return [_history_line(entry, current) for entry in entries]
 
 
-def _history_line(entry: dict[str, Any], current: str | None) -> str:
+def _history_line(entry: LedgerEntry, current: str | None) -> str:
     mark = "*" if entry["release"] == current else " "
     seconds = f"{entry['seconds']:>6.0f} s" if "seconds" in entry else " " * 8
     restored = ", previous release restored" if entry.get("restored") else ""

@@ -14,7 +14,8 @@ from infrastructure.cli.options import Settings, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.apply.protocol import Facts, Status
+    from infrastructure.apply.session import Session
     from infrastructure.config import Target
     from infrastructure.plan.compute import Observed
 
@@ -57,14 +58,14 @@ def status(
         current.out.row(line)
 
 
-def look(target: Target, session: OperatorSession) -> dict[str, Any]:
+def look(target: Target, session: Session) -> dict[str, Any]:
     """One picture of the stack."""
     observed = session.open()
     answer = session.status()
     return {**document(target, observed, answer), **more(target, session.facts(), answer)}
 
 
-def _watch(current: Settings, target: Target, session: OperatorSession, every: float) -> None:
+def _watch(current: Settings, target: Target, session: Session, every: float) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -83,13 +84,13 @@ def _watch(current: Settings, target: Target, session: OperatorSession, every: f
             time.sleep(every)
 
 
-def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
     """What goes beyond the contract's shape: `gateway`, `host`, `certificate`, and times."""
     from infrastructure.config.schedule import calendar
     from infrastructure.doctor.stack_checks import read_certificate
 
-    bridge = answer["bridge"] if isinstance(answer["bridge"], dict) else {}
-    gateway, host = facts["gateway"], facts["host"]
+    bridge = answer.bridge if isinstance(answer.bridge, dict) else {}
+    gateway, host = facts.gateway, facts.host
     due = calendar(target).following(dt.datetime.now(dt.UTC))
     return {
         "gateway": {
@@ -104,7 +105,7 @@ def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[
             "diskKb": host["disk"],
             "oomKills": host["oomKills"],
         },
-        "certificate": read_certificate(facts["certificate"]) if facts["certificate"] else None,
+        "certificate": read_certificate(facts.certificate) if facts.certificate else None,
         "lastDisconnect": {
             "at": bridge.get("lastDisconnectAt"),
             "reason": bridge.get("lastDisconnectReason"),
@@ -113,7 +114,7 @@ def more(target: Target, facts: dict[str, Any], answer: dict[str, Any]) -> dict[
     }
 
 
-def document(target: Target, observed: Observed, answer: dict[str, Any]) -> dict[str, Any]:
+def document(target: Target, observed: Observed, answer: Status) -> dict[str, Any]:
     """The shape of the contract."""
     services = [
         {
@@ -126,14 +127,14 @@ def document(target: Target, observed: Observed, answer: dict[str, Any]) -> dict
         for service in observed.services.values()
     ]
     up = all(one["state"] == "running" and one["health"] != "unhealthy" for one in services)
-    bridge = answer["bridge"]
+    bridge = answer.bridge
     connected = isinstance(bridge, dict) and bool(bridge.get("connected"))
     return {
         "target": target.name,
         "release": observed.release,
-        "healthy": bool(services) and up and answer["login"]["state"] == LOGGED_IN and connected,
-        "login": answer["login"],
-        **({"logins": answer["logins"]} if len(answer["logins"]) > 1 else {}),
+        "healthy": bool(services) and up and answer.login["state"] == LOGGED_IN and connected,
+        "login": answer.login,
+        **({"logins": answer.logins} if len(answer.logins) > 1 else {}),
         "services": services,
         "bridge": bridge,
         "urls": urls(target),

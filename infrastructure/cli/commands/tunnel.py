@@ -10,7 +10,7 @@ import typer
 from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
-    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.apply.session import Session
     from infrastructure.config import Target
 
 Service = Literal["api", "bridge"]
@@ -50,7 +50,7 @@ def tunnel(
             wait()
 
 
-def far_end(session: OperatorSession, target: Target, service: Service) -> tuple[str, int]:
+def far_end(session: Session, target: Target, service: Service) -> tuple[str, int]:
     """Where the host reaches the service."""
     from infrastructure.render.layout import RELAY_PORTS
 

@@ -16,7 +16,7 @@ from infrastructure.cli.options import Settings, settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from infrastructure.apply.operate import OperatorSession
+    from infrastructure.apply.session import Session
 
 LENGTH = 8
 """All that the VNC protocol looks at."""
@@ -71,7 +71,7 @@ def vnc(
 
 
 def in_viewer(
-    current: Settings, session: OperatorSession, password: str, here: int, *, viewer: bool
+    current: Settings, session: Session, password: str, here: int, *, viewer: bool
 ) -> None:
     """The address for any VNC viewer, and one started if there is one."""
     url = f"vnc://127.0.0.1:{here}"
@@ -85,7 +85,7 @@ def in_viewer(
 
 def in_browser(
     current: Settings,
-    session: OperatorSession,
+    session: Session,
     dial: Callable[[], Any],
     told: dict[str, str],
     port: int,
@@ -137,7 +137,7 @@ def viewer_command(port: int) -> list[str] | None:
     return None
 
 
-def look(session: OperatorSession) -> None:
+def look(session: Session) -> None:
     """Until Ctrl-C, or until the VNC server ends on its own."""
     try:
         session.watch_screen()

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from infrastructure.apply import protocol
 from infrastructure.apply.host.wire import Wire
 from infrastructure.runtime.base import Container, HostFailure, Screen, Tell
 
@@ -157,9 +158,9 @@ class FakeWire(Wire):
         self.events: list[dict[str, Any]] = []
         self._cancel_at = cancel_at
 
-    def emit(self, event: str, **fields: Any) -> None:
-        self.events.append({"event": event, **fields})
-        if self._cancel_at and self._cancel_at in str(fields.get("text", "")):
+    def emit(self, event: protocol.Event) -> None:
+        self.events.append({"event": protocol.name_of(type(event)), **vars(event)})
+        if self._cancel_at and self._cancel_at in str(getattr(event, "text", "")):
             self.cancel()
 
     def told(self) -> list[str]:

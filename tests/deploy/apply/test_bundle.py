@@ -2,14 +2,17 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from infrastructure.apply import bundle
+from infrastructure.apply import bundle, protocol
+from infrastructure.apply.host.main import Program
 
 
 def modules() -> Iterator[tuple[str, str]]:
@@ -64,6 +67,43 @@ def test_it_runs_from_standard_input_and_names_what_is_missing(tmp_path: object)
     answers = converse(request, {"op": "history"}, path=str(tmp_path))
     assert [answer["event"] for answer in answers] == ["failed"]
     assert answers[0]["code"] in ("docker-missing", "docker-not-running")
+
+
+@pytest.mark.skipif(shutil.which("python3.9") is None, reason="there is no python3.9 here")
+def test_the_oldest_python_reads_every_message(tmp_path: Path) -> None:
+    program = bundle.LOADER.replace("main()\n", "") + (
+        "from typing import get_type_hints\n"
+        "from infrastructure.apply import protocol\n"
+        "for kind in (*protocol.REQUESTS.values(), *protocol.EVENTS.values()):\n"
+        "    get_type_hints(kind)\n"
+    )
+    done = subprocess.run(
+        ["python3.9", "-I", "-S", "-c", program],
+        input=bundle.program(),
+        capture_output=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_every_message_comes_back_as_it_was() -> None:
+    checks: protocol.Checks = {"bridge": {"port": 8080}, "gateway": {"sessions": ["paper"]}}
+    verify = protocol.VerifyRequest(checks, 300, {"bridge": "h"}, afresh=True)
+    asked = protocol.ObserveRequest("r1", {"a": "d"}, verify)
+    line = protocol.encode(asked)
+    assert protocol.encode(protocol.request_of(line)) == line
+    image = protocol.ServiceImage("bridge", "b:1", builds=True)
+    apply = protocol.ApplyRequest("r1", [image], {"bridge": "update"}, checks, 300, "me", gate={})
+    line = protocol.encode(apply)
+    assert protocol.encode(protocol.request_of(line)) == line
+    assert line.count(b"\n") == 1
+
+
+def test_each_request_has_its_method_on_the_host() -> None:
+    names = set(protocol.REQUESTS) - {"cancel", "close"}
+    assert [name for name in sorted(names) if not hasattr(Program, f"_{name}")] == []
 
 
 @pytest.mark.parametrize(("sudo", "word"), [(True, "sudo"), (False, "plain")])

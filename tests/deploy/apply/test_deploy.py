@@ -10,7 +10,9 @@ import pytest
 from infrastructure.apply.host import health_gate as gate_module
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.store import Store
+from infrastructure.apply.protocol import ApplyRequest, Done, ServiceImage
 from infrastructure.runtime.base import Container, HostFailure
+from infrastructure.runtime.containers import Action
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 
 NAMES = ("gateway", "bridge", "caddy")
@@ -42,19 +44,19 @@ def store(tmp_path: Path) -> Store:
 def deploy(
     store: Store,
     runtime: FakeRuntime,
-    changes: dict[str, str],
+    changes: dict[str, Action],
     wire: FakeWire | None = None,
     *,
     builds: bool = False,
-) -> dict[str, Any]:
-    request = {
-        "release": "new",
-        "by": "me",
-        "changes": changes,
-        "services": [{"name": name, "image": "i", "builds": builds} for name in changes],
-        "checks": {"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}},
-        "wait": 0.2,
-    }
+) -> Done:
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes=changes,
+        services=[ServiceImage(name, "i", builds) for name in changes],
+        checks={"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}},
+        wait=0.2,
+    )
     return Deploy(store, runtime, wire or FakeWire(), request).run()
 
 
@@ -66,7 +68,7 @@ def test_stop_first_one_after_the_other_and_the_old_ones_last(store: Store) -> N
         *("stop gateway-1", "start gateway-2", "stop caddy-1", "start caddy-2"),
         *("remove gateway-1", "remove caddy-1"),
     ]
-    assert outcome["healthy"] is True
+    assert outcome.healthy is True
     assert store.current() == "new"
     assert store.ledger()[-1]["result"] == "healthy"
     assert store.pending() is None
@@ -152,7 +154,7 @@ def test_waiting_for_a_person_keeps_the_new_release(store: Store) -> None:
         "detected dialog entitled: Second Factor Authentication; event=Opened",
     ]
     outcome = deploy(store, runtime, {"gateway": "update"})
-    assert outcome["result"] == "waiting-2fa"
+    assert outcome.result == "waiting-2fa"
     assert store.current() == "new"
     assert "remove gateway-1" in runtime.done
     assert "stop gateway-2" not in runtime.done
@@ -229,14 +231,14 @@ def test_a_container_that_ends_is_stopped_at_once(store: Store) -> None:
 
 def test_wrong_jvm_flags_fail_the_deploy(store: Store) -> None:
     runtime = FakeRuntime(*map(running, NAMES))
-    request = {
-        "release": "new",
-        "by": "me",
-        "changes": {"gateway": "update"},
-        "services": [],
-        "checks": {"gateway": {"jvm": ["-Xmx999m"], "twoFactorWait": 0}},
-        "wait": 0.2,
-    }
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes={"gateway": "update"},
+        services=[],
+        checks={"gateway": {"jvm": ["-Xmx999m"], "twoFactorWait": 0}},
+        wait=0.2,
+    )
     with pytest.raises(HostFailure, match=r"-Xmx999m \(is -Xmx256m\)"):
         Deploy(store, runtime, FakeWire(), request).run()
 

@@ -15,6 +15,7 @@ from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.main import Program
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import Store
+from infrastructure.apply.protocol import ApplyRequest, Checks, Done, RestartRequest
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 
@@ -66,7 +67,7 @@ class Gateway(FakeRuntime):
 
 
 def gate(runtime: FakeRuntime, wire: FakeWire, wait: float = 300, person: float = 600) -> Gate:
-    checks = {"gateway": {"twoFactorWait": person, "sessions": ["paper"]}}
+    checks: Checks = {"gateway": {"twoFactorWait": person, "sessions": ["paper"]}}
     return Gate(runtime, wire, checks, wait)
 
 
@@ -175,15 +176,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
     found.unlock()
 
 
-def restart(store: Store, runtime: FakeRuntime, *, cold: bool) -> dict[str, Any]:
-    request = {
-        "service": "gateway",
-        "cold": cold,
-        "commandPorts": [14004],
-        "checks": {"gateway": {"sessions": ["paper"], "twoFactorWait": 1}},
-        "wait": 30,
-        "by": "me",
-    }
+def restart(store: Store, runtime: FakeRuntime, *, cold: bool) -> Done:
+    checks: Checks = {"gateway": {"sessions": ["paper"], "twoFactorWait": 1}}
+    request = RestartRequest("gateway", cold, [14004], checks, wait=30, by="me")
     return Operator(store, runtime, FakeWire()).restart(request)
 
 
@@ -241,14 +236,14 @@ def test_a_new_gateway_begins_afresh_and_a_restored_one_does_not(store: Store) -
     ]
     runtime = FakeRuntime(*old)
     runtime.healthy["bridge-2"] = False
-    request = {
-        "release": "new",
-        "by": "me",
-        "changes": {"gateway": "update", "bridge": "update"},
-        "services": [],
-        "checks": {"gateway": {"sessions": ["paper"], "twoFactorWait": 0}, "bridge": {}},
-        "wait": 0.2,
-    }
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes={"gateway": "update", "bridge": "update"},
+        services=[],
+        checks={"gateway": {"sessions": ["paper"], "twoFactorWait": 0}, "bridge": {}},
+        wait=0.2,
+    )
     with pytest.raises(HostFailure) as caught:
         Deploy(store, runtime, FakeWire(), request).run()
     assert runtime.afresh == ["gateway-2"]
@@ -275,14 +270,14 @@ def test_a_restored_gateway_that_waits_for_2fa_is_not_called_serving(
     ]
     runtime = Waiting(*old)
     runtime.healthy["bridge-2"] = False
-    request = {
-        "release": "new",
-        "by": "me",
-        "changes": {"gateway": "update", "bridge": "update"},
-        "services": [],
-        "checks": {"gateway": {"sessions": ["paper"], "twoFactorWait": 0}, "bridge": {}},
-        "wait": 0.2,
-    }
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes={"gateway": "update", "bridge": "update"},
+        services=[],
+        checks={"gateway": {"sessions": ["paper"], "twoFactorWait": 0}, "bridge": {}},
+        wait=0.2,
+    )
     made = Deploy(store, runtime, FakeWire(), request)
     with pytest.raises(HostFailure) as caught:
         made.run()
@@ -294,14 +289,14 @@ def test_no_gateway_takes_a_session_that_was_left_to_another_side(store: Store) 
     runtime = FakeRuntime(Container("gateway", "gateway-1", state="running", health="healthy"))
     runtime.healthy["gateway-2"] = False
     runtime.logs["gateway-2"] = [STAMP + "let the other session proceed (scenario 2)"]
-    request = {
-        "release": "new",
-        "by": "me",
-        "changes": {"gateway": "update"},
-        "services": [],
-        "checks": {"gateway": {"sessions": ["paper"]}},
-        "wait": 0.2,
-    }
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes={"gateway": "update"},
+        services=[],
+        checks={"gateway": {"sessions": ["paper"]}},
+        wait=0.2,
+    )
     with pytest.raises(HostFailure) as caught:
         Deploy(store, runtime, FakeWire(), request).run()
     assert caught.value.code == "session-taken"

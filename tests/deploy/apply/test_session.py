@@ -2,20 +2,21 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from infrastructure.apply import protocol
+from infrastructure.apply.exchange import failure, unanswered
 from infrastructure.apply.host.store import Store
-from infrastructure.apply.session import Session, failure, unanswered
+from infrastructure.apply.session import Session
 from infrastructure.config import load
 from infrastructure.config.sandbox import sandbox
 from infrastructure.errors import DeployFailed, DeployLocked
 from infrastructure.transport.local import LocalTransport
 
 
-def event(code: str, **more: Any) -> dict[str, Any]:
-    return {"code": code, "message": "m", "hint": "h", "details": "", "restored": False, **more}
+def event(code: str, details: str = "", *, restored: bool = False) -> protocol.Failed:
+    return protocol.Failed(code, "m", "h", details, restored)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_silence_is_explained(code: int, errors: str, expected: str) -> None:
 
 
 class Deaf:
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: protocol.Event) -> None:
         """Nobody listens."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from infrastructure.apply.host.store import KEEP_RELEASES, Store
+from infrastructure.apply.protocol import DataFolder
 from infrastructure.runtime.base import HostFailure
 
 
@@ -137,7 +138,7 @@ def test_what_is_pending_is_known_until_it_ends(store: Store) -> None:
 
 def test_data_folders_get_their_mode(store: Store) -> None:
     store.lock("me")
-    store.folders([{"path": "bridge", "mode": 0o700, "uid": os.getuid()}])
+    store.folders([DataFolder("bridge", 0o700, os.getuid())])
     assert stat.S_IMODE((store.base / "data/bridge").stat().st_mode) == 0o700
 
 

@@ -13,13 +13,14 @@ import pytest
 
 from infrastructure.apply.host.health_gate import POLL, Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
+from infrastructure.apply.protocol import Checks
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 
 LOGIN: dict[float, str] = {0: "launch password", 1: "attempt 1"}
 PUSH: dict[float, str] = LOGIN | {10: "push"}
-BRIDGE = {"bridge": {"port": 8080}}
-CADDY = {"caddy": {"address": "127.0.0.1", "port": 443, "name": "bridge.example"}}
+BRIDGE: Checks = {"bridge": {"port": 8080}}
+CADDY: Checks = {"caddy": {"address": "127.0.0.1", "port": 443, "name": "bridge.example"}}
 
 
 Of = TypeVar("Of", int, bool)
@@ -93,7 +94,7 @@ def script() -> Script:
 def wait(
     script: Script,
     runtime: FakeRuntime,
-    checks: dict[str, dict[str, Any]],
+    checks: Checks,
     seconds: float = 60,
     wire: FakeWire | None = None,
     **more: Any,
@@ -103,7 +104,7 @@ def wait(
     return told
 
 
-def gateway(person: float = 600) -> dict[str, dict[str, Any]]:
+def gateway(person: float = 600) -> Checks:
     return {"gateway": {"sessions": ["paper"], "twoFactorWait": person}}
 
 
@@ -242,7 +243,7 @@ def test_a_bridge_that_never_connects_fails_in_time_and_says_its_last_answer(
 def test_a_bridge_without_a_port_is_asked_at_its_private_address(script: Script) -> None:
     runtime = Stack(script, "bridge")
     runtime.existing[0].addresses = ["172.30.0.3"]
-    wait(script, runtime, {"bridge": {"port": None}})
+    wait(script, runtime, {"bridge": {"port": 0}})
     assert script.asked == [("172.30.0.3", 8080, "")]
 
 
@@ -299,7 +300,7 @@ def test_a_container_that_is_missing_is_named(script: Script) -> None:
 
 def test_caddy_is_waited_for_but_not_its_public_certificate(script: Script) -> None:
     script.serves = {0: (False, "no answer on port 443: refused"), 8: (False, "no TLS for x yet")}
-    public = {"caddy": {**CADDY["caddy"], "public": True}}
+    public: Checks = {"caddy": {**CADDY["caddy"], "public": True}}
     wire = wait(script, Stack(script, "caddy"), public)
     assert 8 <= script.passed <= 8 + 2 * POLL
     assert wire.events[-1]["stage"] == "certificate"
@@ -322,7 +323,7 @@ def test_from_the_gateway_outwards(script: Script) -> None:
 
 
 def test_other_jvm_flags_than_wanted_are_refused(script: Script) -> None:
-    wanted = {"gateway": {**gateway()["gateway"], "jvm": ["-Xmx320m"]}}
+    wanted: Checks = {"gateway": {**gateway()["gateway"], "jvm": ["-Xmx320m"]}}
     with pytest.raises(HostFailure) as caught:
         wait(script, Stack(script, "gateway", facts=LOGIN), wanted)
     assert caught.value.code == "jvm-flags"

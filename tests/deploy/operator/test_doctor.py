@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infrastructure.apply.protocol import Facts
 from infrastructure.cli.commands.doctor import run
 from infrastructure.doctor.bundle import Redactor
 from infrastructure.doctor.evidence import Evidence
@@ -38,7 +39,7 @@ def states(change: Any = None, **more: Any) -> dict[str, str]:
     facts = copy.deepcopy(GOOD)
     if change is not None:
         change(facts)
-    evidence = Evidence(facts=facts, observed=Observed("a1"), skew=0.0, open_ports=[])
+    evidence = Evidence(facts=Facts(**facts), observed=Observed("a1"), skew=0.0, open_ports=[])
     for name, value in more.items():
         setattr(evidence, name, value)
     found = sorted(run(evidence), key=lambda finding: ("ok", "warn", "fail").index(finding.state))

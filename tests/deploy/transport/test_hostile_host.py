@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 import unicodedata
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import pytest
 
-from infrastructure.apply import answers
+from infrastructure.apply import protocol
 from infrastructure.cli import main
 from infrastructure.cli.output import dumps, one_line, safe
 from infrastructure.errors import GangwayError, HostUnreachable
@@ -221,7 +222,7 @@ LINES = {
     + "\n"
     + said(event="line", service="bridge", time="", text=json.dumps({"event": ACTS, ACTS: ACTS}))
     + "\n"
-    + said(event="done", result="ended"),
+    + said(event="ended"),
     "an endless line": "x" * (LONGEST_LINE + 70_000),
 }
 
@@ -230,7 +231,7 @@ LINES = {
 def test_what_a_host_says_is_data(
     name: str, run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infrastructure.apply.session.SILENCE", 1.0)
+    monkeypatch.setattr("infrastructure.apply.exchange.SILENCE", 1.0)
     (tmp_path / "says").write_text(LINES[name] + "\n")
     with server(tmp_path, f"cat '{tmp_path}/says'; cat >/dev/null") as machine:
         machine.known()
@@ -268,9 +269,9 @@ def test_bytes_without_a_line_are_silence() -> None:
 def test_a_stream_of_steps_has_a_deadline(
     run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infrastructure.apply.session import Session
+    from infrastructure.apply.exchange import Exchange
 
-    monkeypatch.setattr(Session._until, "__defaults__", (1.0,))
+    monkeypatch.setattr(Exchange.until, "__defaults__", (1.0,))
     step = said(event="step", text="nearly there")
     endless = f"while printf '%s\\n' '{step}'; do sleep 0.05; done"
     with server(tmp_path, endless) as machine:
@@ -317,13 +318,30 @@ def test_every_letter_that_acts_is_shown_as_data() -> None:
     assert dumps("é") == '"é"'
 
 
-def test_shapes_are_judged() -> None:
-    shape = {"a": [str], "b?": {str: int}, "c": (int, type(None))}
-    assert answers.misshapen({"a": ["x"], "c": None}, shape) == ""
-    assert "'a'" in answers.misshapen({"a": [1], "c": 1}, shape)
-    assert "'c'" in answers.misshapen({"a": [], "c": True}, shape)
-    assert "'b'" in answers.misshapen({"a": [], "c": 1, "b": []}, shape)
-    assert "missing" in answers.misshapen({"a": []}, shape)
+@dataclass
+class Shape:
+    a: list[str]
+    c: Optional[int]  # noqa: UP045 - as the host reads it
+    b: dict[str, int] = field(default_factory=dict)
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ({"a": [1], "c": 1}, "'a'"),
+        ({"a": [], "c": True}, "'c'"),
+        ({"a": [], "c": 1, "b": []}, "'b'"),
+        ({"a": []}, "'c' is missing"),
+        ([], "no mapping"),
+    ],
+)
+def test_shapes_are_judged(value: Any, wrong: str) -> None:
+    with pytest.raises(protocol.Misshapen, match=wrong):
+        protocol.read(Shape, value)
+
+
+def test_what_is_more_than_the_shape_is_left_out() -> None:
+    assert protocol.read(Shape, {"a": ["x"], "c": None, "d": 1}) == Shape(["x"], None)
 
 
 def test_render_follows_no_link(run: Callable[..., Ended], tmp_path: Path) -> None:
