@@ -13,7 +13,7 @@ from bridge.alerts.service import AlertService, alerts_of
 from bridge.alerts.watch import ConditionWatch
 from bridge.clock import Clock, settle
 from bridge.environment import Environment
-from bridge.orders.alerts import OrderAlerts
+from bridge.orders.health import OrderAlerts
 from bridge.orders.journal import OrderJournal
 from bridge.portal.service import PortalService
 from bridge.services import Services

@@ -14,14 +14,18 @@ from bridge.api.routing import IDEMPOTENCY_KEY, Body, Call, Params, Reply, Route
 from bridge.auditing import Caller
 from bridge.callers import Scope
 from bridge.errors import InvalidRequestError
+from bridge.orders.cancel import Cancelling, OrderCanceller
 from bridge.orders.errors import KeyBoundError
 from bridge.orders.executions import ExecutionService, ExecutionsPage, as_csv
-from bridge.orders.halt import Cancelling
-from bridge.orders.modify import Settlement
-from bridge.orders.other_clients import perm_id_of
+from bridge.orders.halt import HaltView, TradingHalt
+from bridge.orders.journal import OrderJournal
+from bridge.orders.modify import OrderModifier
+from bridge.orders.order_ids import perm_id_of
+from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
-from bridge.orders.service import HaltView, OrderService
+from bridge.orders.service import OrderService, Settlement
 from bridge.orders.silence import HeartbeatView, SilenceWatch
+from bridge.orders.submit import OrderSubmitter
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
 
@@ -134,10 +138,10 @@ async def place_order(call: Call[PlaceParams, OrderRequest]) -> Reply:
     a second order: they get the first answer, or what has become of the order since. With
     `dryRun=true` everything is checked and nothing is written down or sent.
     """
-    service = call.services[OrderService]
     if call.params.dry_run:
-        return Reply(await service.dry_run(call.body, _caller(call)))
-    placed = await service.placement.place(call.body, call.params.idempotency_key, _caller(call))
+        return Reply(await call.services[OrderService].dry_run(call.body, _caller(call)))
+    submitter, key = call.services[OrderSubmitter], call.params.idempotency_key
+    placed = await submitter.place(call.body, key, _caller(call))
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     if isinstance(placed.answer, OrderView):
         headers["Location"] = f"/order/{placed.answer.order_id}"
@@ -160,11 +164,10 @@ async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
 
     All of them are checked before any is sent; one Idempotency-Key holds for the whole group.
     """
-    service = call.services[OrderService]
     if call.params.dry_run:
-        return Reply(await service.dry_run_group(call.body, _caller(call)))
-    key = call.params.idempotency_key
-    placed = await service.placement.place_group(call.body, key, _caller(call))
+        return Reply(await call.services[OrderService].dry_run(call.body, _caller(call)))
+    submitter, key = call.services[OrderSubmitter], call.params.idempotency_key
+    placed = await submitter.place_group(call.body, key, _caller(call))
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     return Reply(placed.answer, status=201, headers=headers)
 
@@ -219,8 +222,7 @@ async def read_order(call: Call[OrderParams, None]) -> OrderDetail:
 )
 async def modify_order(call: Call[OrderParams, ChangeRequest]) -> OrderView:
     """Changes price, quantity or time in force of a working order."""
-    service = call.services[OrderService]
-    return await service.changes.modify(call.params.id, call.body, _caller(call))
+    return await call.services[OrderModifier].modify(call.params.id, call.body, _caller(call))
 
 
 @routes.delete(
@@ -232,13 +234,12 @@ async def cancel_order(call: Call[OrderParams, None]) -> OrderView:
     One of another client's (`perm-...`, scope admin) is cancelled under the client id that placed
     it, and not while that program is connected.
     """
-    service = call.services[OrderService]
     perm_id = perm_id_of(call.params.id)
-    if perm_id is not None and not await service.changes.knows(call.params.id):
+    if perm_id is not None and not await call.services[OrderJournal].knows(call.params.id):
         if call.principal.scope < Scope.ADMIN:
             raise ForbiddenError("orders of other clients are cancelled with a key of scope admin")
-        return await service.others.cancel(perm_id, _caller(call))
-    return await service.changes.cancel(call.params.id, _caller(call))
+        return await call.services[OtherClientsOrders].cancel(perm_id, _caller(call))
+    return await call.services[OrderCanceller].cancel(call.params.id, _caller(call))
 
 
 @routes.post(
@@ -254,8 +255,7 @@ async def settle_order(call: Call[OrderParams, Settlement]) -> OrderView:
 
     Look in TWS or the Client Portal first. Nothing is sent to the broker.
     """
-    service = call.services[OrderService]
-    return await service.changes.settle(call.params.id, call.body, _caller(call))
+    return await call.services[OrderService].settle(call.params.id, call.body, _caller(call))
 
 
 @routes.get(
@@ -330,7 +330,7 @@ async def leave(call: Call[None, None]) -> HeartbeatView:
 @routes.get("/trading/halt", answer=HaltView)
 async def read_halt(call: Call[None, None]) -> HaltView:
     """Whether trading is halted, since when and why."""
-    return call.services[OrderService].halt_view()
+    return call.services[TradingHalt].view()
 
 
 @routes.post("/trading/halt", body=HaltBody, answer=HaltView, scope=Scope.TRADE)
@@ -344,7 +344,7 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
     body, bounds = call.body, call.principal.bounds
     if body.every_client and (bounds.accounts or bounds.symbols):
         raise KeyBoundError("a bound key does not cancel what protects other positions")
-    return await call.services[OrderService].halt_trading(
+    return await call.services[TradingHalt].halt(
         body.reason, _cancelling(body), _caller(call), allow_closing=body.allow_closing
     )
 
@@ -352,4 +352,4 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
 @routes.delete("/trading/halt", answer=HaltView, scope=Scope.ADMIN)
 async def resume_trading(call: Call[None, None]) -> HaltView:
     """Lets orders through again."""
-    return await call.services[OrderService].resume_trading(_caller(call))
+    return await call.services[TradingHalt].resume(_caller(call))

@@ -12,11 +12,11 @@ from typing import Final
 from msgspec import Struct
 
 from bridge.errors import InvalidRequestError
+from bridge.orders.views import contract_members
 from bridge.store import Database, executions
 from bridge.store.executions import ExecutionRow, Query
 from bridge.store.rows import to_milliseconds
 
-LARGEST_PAGE: Final = 2000
 _BY_TIME: Final = re.compile(r"t-([0-9]{1,15})-([0-9]{1,15})")
 _BY_CHANGE: Final = re.compile(r"c-([0-9]{1,15})")
 _SIDES: Final = {"BOT": "BUY", "SLD": "SELL"}
@@ -135,30 +135,19 @@ def _page(rows: list[ExecutionRow], following: str | None, newest: int) -> Execu
 def execution_view(row: ExecutionRow) -> ExecutionView:
     """A row of the journal as clients see it."""
     execution = row.execution
-    contract = execution.contract
     return ExecutionView(
+        **(contract_members(execution.contract) | {"exchange": execution.exchange}),
         exec_id=row.exec_id,
         time=execution.time,
-        symbol=contract.symbol,
-        sec_type=contract.sec_type,
         side=_SIDES.get(execution.side, execution.side),
         quantity=execution.quantity,
         price=execution.price,
         commission=row.commission,
-        currency=contract.currency,
         realized_pnl=row.realized_pnl,
         order_id=row.order_id,
         order_ref=execution.order_ref,
         account=execution.account,
         commission_currency=row.commission_currency,
-        con_id=contract.con_id,
-        exchange=execution.exchange,
-        expiration=contract.expiration or None,
-        strike=contract.strike,
-        right=contract.right,
-        multiplier=contract.multiplier or None,
-        local_symbol=contract.local_symbol,
-        trading_class=contract.trading_class,
         broker_exec_id=execution.exec_id,
         broker_order_id=execution.order_id,
         perm_id=execution.perm_id,

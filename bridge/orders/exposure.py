@@ -1,4 +1,4 @@
-"""Which orders open or enlarge a position, and which only close one. Pure functions, no I/O.
+"""Which orders open or enlarge a position, and which only close one.
 
 An order only closes when it is on the other side of the position and, together with every other
 order that may fill beside it, is no larger. Of orders that end one another (an OCA group, the legs
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from bridge.model import Contract, Order, Position
 from bridge.store.orders import OrderRecord
+from bridge.tws.gateway import Gateway
 
 _SLACK: Final = 1e-9
 _CLOSING_LEGS: Final = ("stop-loss", "take-profit")
@@ -90,6 +91,39 @@ def reduces(
         sum(_by_group(group).values()) <= room_to_close(place, action, positions, known) + _SLACK
         for (place, action), group in wanted.items()
     )
+
+
+async def only_reduce(
+    gateway: Gateway,
+    wanted: Iterable[Working],
+    own: Iterable[OrderRecord] = (),
+    *,
+    replaced: str | None = None,
+    seconds: float,
+) -> bool:
+    """Whether new orders only reduce what is held, as the broker lists it all at this moment.
+
+    `own` is what the journal knows to work, perhaps not listed yet; `replaced` the reference of
+    an order that is changed. What works is asked before what is held: a fill between the two counts
+    twice, which refuses too much rather than too little.
+    """
+    working = {each.order_ref: _working(each) for each in own}
+    listed = await gateway.queries.all_open_orders(timeout=seconds)
+    others = [
+        of_order(f"listed {index}", each.contract, each.order, each.order.quantity)
+        for index, each in enumerate(listed)
+        if each.order.order_ref not in working and each.order.order_ref != replaced
+    ]
+    positions = held(await gateway.queries.positions(timeout=seconds))
+    return reduces(wanted, positions, [*working.values(), *others])
+
+
+def _working(record: OrderRecord) -> Working:
+    """As much as may still fill, a change on its way counted."""
+    remaining = record.remaining
+    if record.pending is not None and record.pending.terms is not None:
+        remaining = max(remaining, record.pending.terms.quantity - record.filled)
+    return of_order(record.id, record.contract, record.terms, remaining)
 
 
 def opening(

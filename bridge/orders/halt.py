@@ -14,13 +14,16 @@ import sqlite3
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from bridge import halt_mark
+from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
+from bridge.orders.cancel import Cancelling, CancelResult, OrderCanceller
 from bridge.orders.errors import HaltMarkStaysError, JournalNotAcceptedError, TradingHaltedError
 from bridge.store import Database, settings
 from bridge.store.identity import ACCEPT
@@ -34,14 +37,11 @@ JOURNAL: Final = "journal"
 """Who has halted trading when the journal is not accepted."""
 MARK: Final = "mark"
 """Who has halted trading when the mark does not say."""
-Cancelling = Literal["none", "opening", "own", "all"]
-"""Which open orders a halt cancels: none, those that open or enlarge a position, all of this client
-id's, everybody's."""
 _STRENGTH: Final[tuple[Cancelling, ...]] = ("none", "opening", "own", "all")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-class Halt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Halt(Struct, frozen=True, kw_only=True, rename="camel"):
     """Why nothing is sent. `cancel`: which open orders are to be cancelled while it holds.
 
     `allow_closing`: orders that only reduce a position pass.
@@ -66,7 +66,7 @@ class HaltSwitch:
         self._halt: Halt | None = None
         self._marked: Halt | None = None
         self._mark: tuple[int, int, int] | None = None
-        self._mark_told: tuple[int, int, int] | None = None
+        self._mark_found: tuple[int, int, int] | None = None
         self._mark_left = False
         self._journaled = False
         self._lifting = False
@@ -104,9 +104,9 @@ class HaltSwitch:
     def found_mark(self) -> Halt | None:
         """The halt of a mark that somebody else has left, once for each mark."""
         self._look()
-        if self._halt is not None or self._marked is None or self._mark == self._mark_told:
+        if self._halt is not None or self._marked is None or self._mark == self._mark_found:
             return None
-        self._mark_told = self._mark
+        self._mark_found = self._mark
         return self._marked
 
     def require_off(self) -> None:
@@ -219,12 +219,12 @@ class HaltSwitch:
 
     def _of_mark(self, said: dict[str, Any]) -> Halt:
         """What a mark says, as far as it can be understood."""
-        told: dict[str, Any] = {"since": self._clock.now(), "by": MARK}
+        found: dict[str, Any] = {"since": self._clock.now(), "by": MARK}
         for name in ("since", "by", "reason", "cancel", "allowClosing"):
             with suppress(msgspec.ValidationError, KeyError):
-                msgspec.convert(told | {name: said[name]}, Halt)
-                told[name] = said[name]
-        return msgspec.convert(told, Halt)
+                msgspec.convert(found | {name: said[name]}, Halt)
+                found[name] = said[name]
+        return msgspec.convert(found, Halt)
 
     async def _leave_mark(self) -> None:
         task = asyncio.create_task(asyncio.to_thread(self._leave), name="halt-mark")
@@ -255,6 +255,79 @@ class HaltSwitch:
                 halt_mark.write(self._folder, said)
                 return
         halt_mark.leave_empty(self._folder)
+
+
+class HaltView(Struct, rename="camel", frozen=True, kw_only=True):
+    """The kill switch, and what became of the open orders that were to be cancelled with it.
+
+    `journaled` is false while the journal does not know of the halt, `survivesRestart` when a
+    restarted bridge would not either.
+    """
+
+    halted: bool
+    since: datetime | None = None
+    by: str | None = None
+    reason: str | None = None
+    cancel: Cancelling = "none"
+    allow_closing: bool = False
+    journaled: bool = True
+    survives_restart: bool = True
+    cancelled: CancelResult | None = None
+    next_step: str | None = None
+
+
+class TradingHalt:
+    """Halts trading, and lets it go on, for whoever calls."""
+
+    def __init__(self, switch: HaltSwitch, canceller: OrderCanceller, auditor: Auditor) -> None:
+        self._switch = switch
+        self._canceller = canceller
+        self._auditor = auditor
+
+    async def halt(
+        self, reason: str, cancel: Cancelling, caller: Caller, *, allow_closing: bool = False
+    ) -> HaltView:
+        """Nothing new goes out from here on; then the open orders; the journal holds nothing up."""
+        switch = self._switch
+        halt = switch.turn_on(caller.key_id, reason, cancel, allow_closing=allow_closing)
+        detail = {"reason": reason, "cancel": cancel, "allowClosing": halt.allow_closing}
+        async with self._auditor.trail(caller, "trading.halt", detail) as trail:
+            _, cancelled = await asyncio.gather(switch.keep(), self._canceller.cancel_open(cancel))
+            trail.journaled = switch.journaled
+            return self.view(None if cancel == "none" else cancelled)
+
+    async def resume(self, caller: Caller) -> HaltView:
+        """Lets orders through again."""
+        async with self._auditor.trail(caller, "trading.resume", None):
+            await self._switch.turn_off()
+            self._switch.require_accepted()
+        return HaltView(halted=False)
+
+    def view(self, cancelled: CancelResult | None = None) -> HaltView:
+        """Whether trading is halted, and what was `cancelled` for it just now."""
+        switch = self._switch
+        halt = switch.halt
+        if halt is None:
+            return HaltView(halted=False, cancelled=cancelled)
+        step = ACCEPT if halt.by == JOURNAL else "DELETE /trading/halt lets orders through again"
+        if not switch.survives_restart:
+            step = f"Do not restart the bridge: it would forget this halt. {step}"
+        if cancelled is not None and cancelled.failed:
+            step = (
+                "Some cancels could not be sent: they are repeated as soon as the gateway is back"
+            )
+        return HaltView(
+            halted=True,
+            since=halt.since,
+            by=halt.by,
+            reason=halt.reason or None,
+            cancel=halt.cancel,
+            allow_closing=halt.allow_closing,
+            journaled=switch.journaled,
+            survives_restart=switch.survives_restart,
+            cancelled=cancelled,
+            next_step=step,
+        )
 
 
 def stored(connection: sqlite3.Connection) -> Halt | None:

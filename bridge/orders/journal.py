@@ -15,14 +15,16 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable
-from types import TracebackType
+from datetime import datetime
 from typing import Final, Self, TypeVar
 
+import msgspec
 import structlog
 
+from bridge.auditing import Caller
 from bridge.clock import Clock
-from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus, Unreadable
-from bridge.orders import order_ids
+from bridge.model import Execution, OpenOrder, OrderStatus
+from bridge.orders import lifecycle, order_ids
 from bridge.orders.apply_messages import (
     Applied,
     Message,
@@ -31,6 +33,10 @@ from bridge.orders.apply_messages import (
     apply_messages,
     apply_own,
 )
+from bridge.orders.errors import KeyBoundError, OrderNotOpenError, UnknownOrderError
+from bridge.orders.lifecycle import BrokerError, Happening, Reported, StatusReported
+from bridge.orders.order_ids import perm_id_of
+from bridge.orders.views import order_view
 from bridge.store import Database, StoreBehindError, StoreError, orders, quarantine
 from bridge.store.condition import JournalCondition
 from bridge.store.executions import ExecutionRow
@@ -63,12 +69,12 @@ class OrderJournal:
         database: Database,
         gateway: Gateway,
         clock: Clock,
-        condition: JournalCondition | None = None,
+        condition: JournalCondition,
     ) -> None:
         self.order_changed: Signal[[OrderRecord]] = Signal("order-changed")
         self.execution_changed: Signal[[ExecutionRow]] = Signal("execution-changed")
         self.set_aside: Signal[[quarantine.Entry]] = Signal("message-set-aside")
-        self.condition = condition or JournalCondition()
+        self.condition = condition
         self.condition.measure(self.queue_age)
         self.missed = False
         self.listed: set[str] = set()
@@ -85,10 +91,7 @@ class OrderJournal:
         self._watches: set[Watch] = set()
         self._task: asyncio.Task[None] | None = None
         self.given_up = False
-        self._listen()
-
-    def _listen(self) -> None:
-        events = self._gateway.events
+        events = gateway.events
         events.open_order.listen(self._open_order)
         events.order_status.listen(self._said)
         events.execution.listen(self._said)
@@ -105,17 +108,11 @@ class OrderJournal:
             text = error.broker_text or error.detail
             self._said(OrderErrorMessage(order_id, error.broker_code, text))
 
-    def _said(
-        self,
-        message: OpenOrder
-        | OrderStatus
-        | Execution
-        | CommissionReport
-        | Unreadable
-        | OrderErrorMessage,
-    ) -> None:
+    def _said(self, message: Message) -> None:
         """Queues what the broker says; it can be asked again for what there is no room for."""
         self._note_reference(message)
+        for watch in tuple(self._watches):
+            watch.hear(message, self._clock.now())
         if len(self._queue) < _MOST_WAITING:
             self._put(message)
         else:
@@ -168,13 +165,66 @@ class OrderJournal:
 
     def open_order(self, order_id: str) -> OrderRecord | None:
         """An open order by the bridge's id, or by the broker's number; without the journal."""
-        if order_id in self.open:
-            return self.open[order_id]
-        if not (order_id.isascii() and order_id.isdigit() and len(order_id) < 11):
-            return None
+        if order_id in self.open or not _is_number(order_id):
+            return self.open.get(order_id)
         name = (self._gateway.client_id, int(order_id))
-        numbered = (each for each in self.open.values() if _number(each) == name)
+        numbered = (
+            each for each in self.open.values() if (each.client_id, each.broker_order_id) == name
+        )
         return max(numbered, key=lambda each: each.created_at, default=None)
+
+    def own_open_orders(self) -> list[OrderRecord]:
+        """The open orders of this client id at this gateway, oldest first."""
+        return [record for record in self.open.values() if self._whose(record) is None]
+
+    async def find(self, order_id: str) -> OrderRecord:
+        """The journal's row of an order, by the bridge's id or one of the broker's numbers.
+
+        Raises:
+            UnknownOrderError: there is none.
+        """
+        client_id, perm_id = self._gateway.client_id, perm_id_of(order_id)
+
+        def read(connection: sqlite3.Connection) -> OrderRecord | None:
+            if perm_id is not None:
+                return orders.by_perm_id(connection, perm_id)
+            if _is_number(order_id):
+                return orders.by_broker_order(connection, client_id, int(order_id))
+            return orders.get(connection, order_id)
+
+        found = await self._database.read(read)
+        if found is None:
+            raise UnknownOrderError(f"there is no order {order_id}")
+        return found
+
+    async def knows(self, order_id: str) -> bool:
+        """Whether the journal has an order of this name."""
+        try:
+            await self.find(order_id)
+        except UnknownOrderError:
+            return False
+        return True
+
+    def require_open(self, record: OrderRecord) -> None:
+        """Raises OrderNotOpenError for what has ended, or is not this client's to change."""
+        problem, step = self._whose(record) or ("", None)
+        if not record.open:
+            problem, step = f"order {record.id} is {record.status} already", None
+        if problem:
+            shown = {"order": msgspec.to_builtins(order_view(record))}
+            raise OrderNotOpenError(problem, next_step=step, extra=shown)
+
+    def _whose(self, record: OrderRecord) -> tuple[str, str] | None:
+        """Why an order cannot be changed by this client at this gateway; None: it can."""
+        accounts, owner = self._gateway.accounts, record.client_id
+        if owner != self._gateway.client_id:
+            problem = f"order {record.id} belongs to client id {owner}"
+            return problem, "Change or cancel it with that client id, or in TWS"
+        if accounts and record.account not in accounts:
+            account = f"account {record.account}, which this gateway does not manage"
+            step = "Make the connection settings of its own gateway active first"
+            return f"order {record.id} is of {account}", step
+        return None
 
     async def stop(self) -> None:
         """Applies what has come so far, as far as that goes quickly, and ends."""
@@ -312,12 +362,31 @@ class OrderJournal:
             self.set_aside.emit(entry)
 
 
-def _number(record: OrderRecord) -> tuple[int, int]:
-    return record.client_id, record.broker_order_id
+def _is_number(order_id: str) -> bool:
+    return order_id.isascii() and order_id.isdigit() and len(order_id) < 11
+
+
+def is_listed(record: OrderRecord, listed: Iterable[OpenOrder]) -> bool:
+    """Whether the broker's open orders name this one."""
+    return any(
+        each.order.order_ref == record.order_ref
+        or (record.perm_id and each.order.perm_id == record.perm_id)
+        for each in listed
+    )
+
+
+def require_reach(caller: Caller, order_id: str, account: str, symbol: str) -> None:
+    """Raises KeyBoundError when the caller's key is bound to other accounts or symbols."""
+    if not caller.bounds.reaches(account, symbol):
+        raise KeyBoundError(f"this key does not reach order {order_id}")
 
 
 class Watch:
-    """The newest state of some orders, for one who waits. Use it as a context manager."""
+    """The newest state of some orders, for one who waits. Use it as a context manager.
+
+    `records` is what the journal holds. `heard` is what one order is by the broker's bare word,
+    whether or not the journal has taken that yet (`listen`).
+    """
 
     def __init__(self, order_ids: frozenset[str], forget: Callable[[Watch], None]) -> None:
         self._order_ids = order_ids
@@ -325,20 +394,29 @@ class Watch:
         self._changed = asyncio.Event()
         self._given_up = False
         self.records: dict[str, OrderRecord] = {}
+        self.heard: OrderRecord | None = None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._forget(self)
 
+    def listen(self, record: OrderRecord, first: Happening) -> None:
+        """Follows this order by the broker's word from now on; `first` is what we do to it."""
+        self.heard = lifecycle.apply(record, first)
+
+    def hear(self, message: Message, now: datetime) -> None:
+        """Called by the journal for what the broker says, before it is kept."""
+        if self.heard is None:
+            return
+        happening = _about(self.heard, message, now)
+        if happening is not None:
+            self.heard = lifecycle.apply(self.heard, happening)
+            self._changed.set()
+
     def changed(self, record: OrderRecord) -> None:
-        """Called by the journal."""
+        """Called by the journal for what it has kept."""
         if record.id in self._order_ids:
             self.records[record.id] = record
             self._changed.set()
@@ -348,11 +426,11 @@ class Watch:
         self._given_up = True
         self._changed.set()
 
-    async def until(self, enough: Callable[[dict[str, OrderRecord]], bool], timeout: float) -> bool:
-        """Waits until the records satisfy `enough`; False when they did not within `timeout`."""
+    async def until(self, enough: Callable[[], bool], timeout: float) -> bool:
+        """Waits until it is `enough`; False when it was not within `timeout`."""
         try:
             async with asyncio.timeout(timeout):
-                while not enough(self.records):
+                while not enough():
                     if self._given_up:
                         return False
                     self._changed.clear()
@@ -360,3 +438,17 @@ class Watch:
         except TimeoutError:
             return False
         return True
+
+
+def _about(record: OrderRecord, message: Message, now: datetime) -> Happening | None:
+    """What a message of the broker's says of this order; None: nothing."""
+    number = record.broker_order_id
+    match message:
+        case OrderStatus() if (message.client_id, message.order_id) == (record.client_id, number):
+            return StatusReported(now, message)
+        case OpenOrder() if message.order.order_ref == record.order_ref:
+            return Reported(now, message)
+        case OrderErrorMessage() if message.broker_order_id == number:
+            return BrokerError(now, message.code, message.text)
+        case _:
+            return None

@@ -24,6 +24,7 @@ from bridge.clock import Clock
 from bridge.store import Database, orders, settings
 from bridge.tws.gateway import Gateway
 
+_PERM_ID: Final = re.compile(r"perm-(\d{1,19})")
 _REFERENCE_PREFIX: Final = "gw"
 _DIGEST_LENGTH: Final = 24  # 96 bits, and the reference stays well under the broker's 40 characters
 _OURS: Final = re.compile(
@@ -83,6 +84,12 @@ def digest_of(reference: str) -> str | None:
     """The beginning of the key's digest in a reference of ours; None for any other text."""
     found = _OURS.fullmatch(reference)
     return None if found is None else found[1]
+
+
+def perm_id_of(order_id: str) -> int | None:
+    """The broker's permanent id in a name such as `perm-1234`; None: another kind of name."""
+    found = _PERM_ID.fullmatch(order_id)
+    return int(found[1]) if found else None
 
 
 def beginning(digest: str) -> str:

@@ -8,28 +8,28 @@ and one that was entered by hand under 0 (`bridge.tws.session`).
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from msgspec import Struct, structs
 
-from bridge.auditing import Caller
+from bridge.auditing import Auditor, Caller
+from bridge.clock import Clock
 from bridge.model import OpenOrder, OrderStatus
 from bridge.orders import order_ids
 from bridge.orders.errors import (
     ChangeRejectedError,
-    KeyBoundError,
     OrderNotOpenError,
     OrderPendingError,
     UnknownOrderError,
 )
-from bridge.orders.legs import order_type
-from bridge.orders.views import OrderView
-from bridge.orders.worker import Tools, Worker
+from bridge.orders.journal import OrderJournal, require_reach
+from bridge.orders.views import OrderView, order_view
 from bridge.store.order_status import ENDED, State, Status, from_broker
+from bridge.store.orders import OrderRecord
 from bridge.tws.broker_codes import Effect, effect_of
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
@@ -37,16 +37,13 @@ from bridge.tws.gateway import Gateway
 BY_HAND: Final = 0
 """The client id of orders that people enter."""
 
-_NAME: Final = re.compile(r"perm-(\d{1,19})")
 _LIST_SECONDS: Final = 5.0
 
+_NEXT_STEP: Final = (
+    "Change it where it was placed; DELETE /order/{id} with a key of scope admin cancels it"
+)
+
 Borrow = Callable[[int], AbstractAsyncContextManager[Gateway]]
-
-
-def perm_id_of(order_id: str) -> int | None:
-    """The broker's permanent id in a name such as `perm-1234`; None: another kind of name."""
-    found = _NAME.fullmatch(order_id)
-    return int(found[1]) if found else None
 
 
 class Other(Struct, frozen=True):
@@ -61,16 +58,20 @@ class Other(Struct, frozen=True):
         return self.report.order.client_id
 
 
-class OtherClientsOrders(Worker):
-    """Lists and cancels them."""
+@dataclass(kw_only=True, eq=False)
+class OtherClientsOrders:
+    """Lists and cancels them; `borrow` makes a session under another client id."""
 
-    def __init__(self, tools: Tools, borrow: Borrow | None) -> None:
-        super().__init__(tools)
-        self._borrow = borrow
+    gateway: Gateway
+    journal: OrderJournal
+    auditor: Auditor
+    clock: Clock
+    answer_seconds: float
+    borrow: Borrow | None
 
     async def listed(self) -> tuple[OrderView, ...]:
         """Those that are open at this moment."""
-        now = self._clock.now()
+        now = self.clock.now()
         return tuple(_view(each, now) for each in await self._list())
 
     async def order(self, perm_id: int) -> OrderView:
@@ -79,7 +80,7 @@ class OtherClientsOrders(Worker):
         Raises:
             UnknownOrderError: none that is open has this id.
         """
-        return _view(await self._find(perm_id), self._clock.now())
+        return _view(await self._find(perm_id), self.clock.now())
 
     async def cancel(self, perm_id: int, caller: Caller) -> OrderView:
         """Cancels one under the client id that placed it, and waits for the broker's word.
@@ -89,27 +90,25 @@ class OtherClientsOrders(Worker):
             ClientIdInUseError: the program that placed it is connected.
             OrderPendingError: sent, and the broker has not answered in time.
         """
-        async with self._auditor.trail(caller, "order.cancel", None) as trail:
+        async with self.auditor.trail(caller, "order.cancel", None) as trail:
             trail.target = f"perm-{perm_id}"
-            self._gateway.require_ready()
+            self.gateway.require_ready()
             other = await self._find(perm_id)
             trail.detail = {"clientId": other.client_id, "symbol": other.report.contract.symbol}
             order = other.report.order
-            if not caller.bounds.reaches(order.account, other.report.contract.symbol):
-                raise KeyBoundError(f"this key does not reach order perm-{perm_id}")
+            require_reach(caller, trail.target, order.account, other.report.contract.symbol)
             async with self._session(other.client_id) as session:
                 number = await self._number(session, other)
-                seconds = self._preparer.rules.answer_within_seconds
-                after = await _cancelled(session, other, number, seconds)
-            return _view(after, self._clock.now())
+                after = await _cancelled(session, other, number, self.answer_seconds)
+            return _view(after, self.clock.now())
 
     async def _list(self) -> list[Other]:
         statuses: dict[int, OrderStatus] = {}
-        forget = self._gateway.events.order_status.listen(
+        forget = self.gateway.events.order_status.listen(
             lambda status: statuses.__setitem__(status.perm_id, status)
         )
         try:
-            listed = await self._gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
+            listed = await self.gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
         finally:
             forget()
         return [
@@ -121,11 +120,11 @@ class OtherClientsOrders(Worker):
     def _is_ours(self, listed: OpenOrder) -> bool:
         """Whether it is in the journal, or will be as soon as what is listed has been applied."""
         order = listed.order
-        if order.client_id == self._gateway.client_id and order_ids.digest_of(order.order_ref):
+        if order.client_id == self.gateway.client_id and order_ids.digest_of(order.order_ref):
             return True
         return any(
             record.perm_id == order.perm_id or record.order_ref == order.order_ref
-            for record in self._tracker.open.values()
+            for record in self.journal.open.values()
         )
 
     async def _find(self, perm_id: int) -> Other:
@@ -139,12 +138,12 @@ class OtherClientsOrders(Worker):
 
     @asynccontextmanager
     async def _session(self, client_id: int) -> AsyncIterator[Gateway]:
-        if client_id == self._gateway.client_id:
-            yield self._gateway
-        elif self._borrow is None:
+        if client_id == self.gateway.client_id:
+            yield self.gateway
+        elif self.borrow is None:
             raise NotConnectedError(f"no session under client id {client_id} can be made here")
         else:
-            async with self._borrow(client_id) as session:
+            async with self.borrow(client_id) as session:
                 yield session
 
     async def _number(self, session: Gateway, other: Other) -> int:
@@ -165,7 +164,7 @@ async def _cancelled(session: Gateway, other: Other, number: int, seconds: float
     perm_id = other.report.order.perm_id
     answer: asyncio.Future[OrderStatus | TwsError] = asyncio.get_running_loop().create_future()
 
-    def said(status: OrderStatus) -> None:
+    def heard(status: OrderStatus) -> None:
         ended = from_broker(status.status) in ENDED
         if status.perm_id == perm_id and ended and not answer.done():
             answer.set_result(status)
@@ -176,11 +175,11 @@ async def _cancelled(session: Gateway, other: Other, number: int, seconds: float
         if order_id == number and final and not answer.done():
             answer.set_result(error)
 
-    forget = session.events.order_status.listen(said), session.events.order_error.listen(refused)
+    forget = session.events.order_status.listen(heard), session.events.order_error.listen(refused)
     try:
         await session.cancel_order(number)
         async with asyncio.timeout(seconds):
-            told = await answer
+            said = await answer
     except TimeoutError:
         raise OrderPendingError(
             f"the cancel of order perm-{perm_id} is sent, the gateway has not answered in time",
@@ -189,66 +188,49 @@ async def _cancelled(session: Gateway, other: Other, number: int, seconds: float
     finally:
         for each in forget:
             each()
-    if isinstance(told, TwsError):
-        text = told.broker_text or told.detail
+    if isinstance(said, TwsError):
+        text = said.broker_text or said.detail
         raise ChangeRejectedError(
-            f"the broker refused the cancel: {told.broker_code}: {text}",
-            extra={"brokerCode": told.broker_code, "brokerText": text},
+            f"the broker refused the cancel: {said.broker_code}: {text}",
+            extra={"brokerCode": said.broker_code, "brokerText": text},
         )
-    after = structs.replace(other, status=told)
-    if from_broker(told.status) is not Status.CANCELLED:
-        raise OrderNotOpenError(f"order perm-{perm_id} is {told.status} already")
+    after = structs.replace(other, status=said)
+    if from_broker(said.status) is not Status.CANCELLED:
+        raise OrderNotOpenError(f"order perm-{perm_id} is {said.status} already")
     return after
 
 
 def _view(other: Other, now: datetime) -> OrderView:
     """As the journal's orders look; what only a journal knows is left out."""
-    order, contract, status = other.report.order, other.report.contract, other.status
-    filled = status.filled if status else order.filled_quantity or 0.0
-    word = from_broker(status.status if status else other.report.state.status)
-    ended = word in ENDED
-    return OrderView(
-        order_id=f"perm-{order.perm_id}",
-        state=State.TERMINAL if ended else State.ACKNOWLEDGED,
-        status=word or Status.UNKNOWN,
-        symbol=contract.symbol,
-        sec_type=contract.sec_type,
-        con_id=contract.con_id,
-        exchange=contract.exchange,
-        currency=contract.currency,
-        expiration=contract.expiration or None,
-        strike=contract.strike,
-        right=contract.right,
-        multiplier=contract.multiplier or None,
-        local_symbol=contract.local_symbol,
-        trading_class=contract.trading_class,
-        action=order.action,
-        quantity=order.quantity,
-        order_type=order_type(order.order_type),
-        limit_price=order.limit_price if "LMT" in order.order_type else None,
-        stop_price=order.stop_price if "STP" in order.order_type else None,
-        tif=order.tif,
-        good_till_date=order.good_till_date or None,
-        outside_rth=order.outside_rth,
-        oca_group=order.oca_group or None,
-        account=order.account,
-        filled=filled,
-        remaining=max(0.0, order.quantity - filled),
-        average_price=(status.average_fill_price or None) if status else None,
+    order, contract, last = other.report.order, other.report.contract, other.status
+    status = from_broker(last.status if last else other.report.state.status)
+    ended, name = status in ENDED, f"perm-{order.perm_id}"
+    limit = order.limit_price if "LMT" in order.order_type else None
+    stop = order.stop_price if "STP" in order.order_type else None
+    record = OrderRecord(
+        id=name,
+        group_id=name,
+        parent_id=None,
         order_ref=order.order_ref,
+        key_digest="",
+        api_key_id="",
+        role="other",
+        account=order.account,
+        symbol=contract.symbol,
+        contract=contract,
+        terms=structs.replace(order, limit_price=limit, stop_price=stop),
+        client_id=order.client_id,
         broker_order_id=other.report.order_id,
         perm_id=order.perm_id,
-        client_id=order.client_id,
-        role="other",
-        group_id=f"perm-{order.perm_id}",
-        created_at=None,
+        notional=0.0,
+        state=State.TERMINAL if ended else State.ACKNOWLEDGED,
+        status=status or Status.UNKNOWN,
+        filled=last.filled if last else order.filled_quantity or 0.0,
+        average_price=(last.average_fill_price or None) if last else None,
+        warning=other.report.state.warning_text or None,
+        created_at=now,
         updated_at=now,
         ended_at=now if ended else None,
-        warning=other.report.state.warning_text or None,
-        next_step=None if ended else _NEXT_STEP,
     )
-
-
-_NEXT_STEP: Final = (
-    "Change it where it was placed; DELETE /order/{id} with a key of scope admin cancels it"
-)
+    step = None if ended else _NEXT_STEP
+    return structs.replace(order_view(record), created_at=None, next_step=step)

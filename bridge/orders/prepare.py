@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -12,22 +13,27 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, structs
 
 from bridge.auditing import Caller
+from bridge.callers import ORDER_CHECKS
 from bridge.clock import Clock
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, Kind
 from bridge.market.contracts import ContractService, contract_of
+from bridge.market.quote_values import QuoteValue
+from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.exposure import of_order, only_reduce
 from bridge.orders.legs import Leg, legs
-from bridge.orders.reference import References
 from bridge.orders.request import OrderRequest, contradictions
 from bridge.orders.risk_context import Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
 from bridge.store.keys import UNBOUND, KeyBounds
-from bridge.store.orders import DayTotals
+from bridge.store.orders import DayTotals, OrderRecord
 from bridge.tws.gateway import Gateway
 
+_QUOTE_SECONDS: Final = 2.0
+_TOO_MANY_LINES: Final = 101  # the broker's own count is used up, perhaps by TWS beside us
 _LADDER_SECONDS: Final = 3.0
 _MOST_LADDERS: Final = 500
 _POSITIONS_SECONDS: Final = 3.0
@@ -64,7 +70,7 @@ class Preparer:
         self,
         gateway: Gateway,
         contracts: ContractService,
-        references: References,
+        quotes: QuoteService,
         clock: Clock,
         rules: TradingRules,
         trading_mode: str,
@@ -76,7 +82,7 @@ class Preparer:
         self._usual_account = ""
         self._gateway = gateway
         self._contracts = contracts
-        self._references = references
+        self._quotes = quotes
         self._clock = clock
         self._trading_mode = trading_mode
         self._ladders: dict[int, tuple[PriceIncrement, ...]] = {}
@@ -108,54 +114,61 @@ class Preparer:
                 raise OrderRefusedByRulesError(found)
         ladder, reference = await self._surroundings_of(details)
         made = legs(request, self._account(request), ladder)
-        unchecked = reference is not None and reference.no_line
         return Prepared(
             details=details,
             ladder=ladder,
             reference=reference,
             legs=made,
-            reduces=unchecked
-            and len(made) == 1
-            and await self._reduces(details.contract, made[0].order),
+            reduces=len(made) == 1
+            and await self._reduces(reference, details.contract, made[0].order, None),
         )
 
-    async def _reduces(self, contract: Contract, order: Order, number: int | None = None) -> bool:
-        """Whether an order makes a position smaller, together with those that work already.
+    async def _reference(self, contract: Contract) -> Reference | None:
+        """The last quote, at once when its line is open already; None when the broker has none.
 
-        `number` is that of an order which is changed, and so counts once. When nobody can tell, it
-        does not.
+        Delayed and frozen values count, those from before an interruption do not.
         """
         try:
-            held = await self._gateway.queries.positions(timeout=_POSITIONS_SECONDS)
-            working = await self._gateway.queries.all_open_orders(timeout=_POSITIONS_SECONDS)
+            quote = await self._quotes.quote(contract, timeout=_QUOTE_SECONDS, holder=ORDER_CHECKS)
+        except BridgeError as error:
+            broker_code = getattr(error, "broker_code", None)
+            if error.kind is Kind.LIMITED or broker_code == _TOO_MANY_LINES:
+                return Reference(no_line=True)
+            return None
+        return Reference(
+            bid=_number(quote.bid),
+            ask=_number(quote.ask),
+            last=_number(quote.last),
+            close=_number(quote.close),
+        )
+
+    async def _reduces(
+        self, reference: Reference | None, contract: Contract, order: Order, replaced: str | None
+    ) -> bool:
+        """Whether an order that could not be checked makes a position smaller, beside what works.
+
+        When nobody can tell, it does not.
+        """
+        if reference is None or not reference.no_line:
+            return False
+        wanted = [of_order("new", contract, order, order.quantity)]
+        try:
+            return await only_reduce(
+                self._gateway, wanted, replaced=replaced, seconds=_POSITIONS_SECONDS
+            )
         except BridgeError:
             return False
-        position = sum(
-            each.quantity
-            for each in held
-            if each.account == order.account and each.contract.con_id == contract.con_id
-        )
-        waiting = sum(
-            each.order.quantity
-            for each in working
-            if each.order.account == order.account
-            and each.contract.con_id == contract.con_id
-            and each.order.action == order.action
-            and (number is None or each.order_id != number)
-        )
-        return order.quantity + waiting <= (position if order.action == "SELL" else -position)
 
     async def prepare_change(self, contract: Contract, order: Order) -> Prepared:
         """The same for a change of an order, to `order`, whose contract was qualified before."""
         details = await self._details_of(contract)
         ladder, reference = await self._surroundings_of(details)
-        unchecked = reference is not None and reference.no_line
         return Prepared(
             details=details,
             ladder=ladder,
             reference=reference,
             legs=(),
-            reduces=unchecked and await self._reduces(details.contract, order, order.order_id),
+            reduces=await self._reduces(reference, details.contract, order, order.order_ref),
         )
 
     async def _details_of(self, contract: Contract) -> ContractDetails:
@@ -171,7 +184,7 @@ class Preparer:
         self, details: ContractDetails
     ) -> tuple[tuple[PriceIncrement, ...], Reference | None]:
         ladder, reference = await asyncio.gather(
-            self._ladder(details), self._references.reference(details.contract)
+            self._ladder(details), self._reference(details.contract)
         )
         return ladder, reference
 
@@ -182,20 +195,15 @@ class Preparer:
 
     async def _ladder(self, details: ContractDetails) -> tuple[PriceIncrement, ...]:
         rule_id = _market_rule(details)
-        if rule_id is not None:
-            if rule_id not in self._ladders:
-                try:
-                    ladder = await self._gateway.queries.market_rule(
-                        rule_id, timeout=_LADDER_SECONDS
-                    )
-                except BridgeError:
-                    ladder = ()
+        if rule_id is not None and rule_id not in self._ladders:
+            with suppress(BridgeError):
+                ladder = await self._gateway.queries.market_rule(rule_id, timeout=_LADDER_SECONDS)
+                if ladder and len(self._ladders) >= _MOST_LADDERS:
+                    self._ladders.pop(next(iter(self._ladders)))
                 if ladder:
-                    if len(self._ladders) >= _MOST_LADDERS:
-                        self._ladders.pop(next(iter(self._ladders)))
                     self._ladders[rule_id] = ladder
-            if rule_id in self._ladders:
-                return self._ladders[rule_id]
+        if rule_id is not None and rule_id in self._ladders:
+            return self._ladders[rule_id]
         return (PriceIncrement(low_edge=0.0, increment=details.min_tick),)
 
     def before(self, connection: sqlite3.Connection, caller: Caller) -> Surroundings:
@@ -214,48 +222,32 @@ class Preparer:
         return here.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def contexts(self, prepared: Iterable[Prepared], before: Surroundings) -> list[RiskContext]:
-        """What the safety rules are asked about: every leg of every request, counted together."""
-        pairs = [(each, leg) for each in prepared for leg in each.legs]
-        contexts = [self._context(each, leg.order, closing=leg.closing) for each, leg in pairs]
-        money = sum(context.notional or 0.0 for context in contexts if not context.closing)
-        entries = [each.legs[0].order if leg.closing else None for each, leg in pairs]
-        return [
+        """What the rules are asked about: every leg of every request, counted together."""
+        contexts = [
             structs.replace(
-                context,
-                entry=entry,
-                open_orders=before.open_orders,
-                day=before.day,
-                bounds=before.bounds,
-                orders_of_key=before.orders_of_key,
-                reduces=each.reduces,
-                new_orders=len(contexts),
-                request_notional=money,
+                self._context(each, leg.order, before, closing=leg.closing),
+                entry=each.legs[0].order if leg.closing else None,
             )
-            for context, entry, (each, _) in zip(contexts, entries, pairs, strict=True)
+            for each in prepared
+            for leg in each.legs
+        ]
+        money = sum(context.counted_notional for context in contexts)
+        return [
+            structs.replace(context, new_orders=len(contexts), request_notional=money)
+            for context in contexts
         ]
 
     def change_context(
-        self,
-        prepared: Prepared,
-        order: Order,
-        earlier: float,
-        before: Surroundings,
-        *,
-        closing: bool,
+        self, prepared: Prepared, order: Order, record: OrderRecord, before: Surroundings
     ) -> RiskContext:
         """The same about the new terms of an order."""
-        context = self._context(prepared, order, closing=closing)
-        return structs.replace(
-            context,
-            change=True,
-            earlier_notional=earlier,
-            day=before.day,
-            open_orders=before.open_orders,
-            bounds=before.bounds,
-            reduces=prepared.reduces,
-        )
+        closing = record.parent_id is not None
+        context = self._context(prepared, order, before, closing=closing)
+        return structs.replace(context, change=True, earlier_notional=record.notional)
 
-    def _context(self, prepared: Prepared, order: Order, *, closing: bool) -> RiskContext:
+    def _context(
+        self, prepared: Prepared, order: Order, before: Surroundings, *, closing: bool
+    ) -> RiskContext:
         now = self._clock.now()
         return RiskContext(
             rules=self.rules,
@@ -263,13 +255,24 @@ class Preparer:
             details=prepared.details,
             ladder=prepared.ladder,
             reference=prepared.reference,
+            reduces=prepared.reduces,
             order=order,
             closing=closing,
             trading_mode=self._trading_mode,
             accounts=self._gateway.accounts,
+            bounds=before.bounds,
+            orders_of_key=before.orders_of_key,
+            open_orders=before.open_orders,
+            day=before.day,
             now=now,
             seconds_to_restart=self._restarts.seconds_left(now),
         )
+
+
+def _number(value: QuoteValue | None) -> float | None:
+    if value is None or value.tag == "stale" or isinstance(value.value, str):
+        return None
+    return value.value
 
 
 def _market_rule(details: ContractDetails) -> int | None:

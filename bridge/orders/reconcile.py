@@ -31,12 +31,11 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
-from bridge.model import OpenOrder
 from bridge.orders.apply_messages import Own
+from bridge.orders.cancel import OrderCanceller
 from bridge.orders.halt import Halt, HaltSwitch
-from bridge.orders.journal import OrderJournal
+from bridge.orders.journal import OrderJournal, is_listed
 from bridge.orders.lifecycle import ChangeUnanswered, Missing, NotSent
-from bridge.orders.modify import CancelResult, OrderModifier
 from bridge.orders.order_ids import NumberSequence
 from bridge.orders.rules import TradingRules
 from bridge.orders.sender import OrderSender
@@ -56,6 +55,8 @@ LIST_SECONDS: Final = 5.0
 """How long one of the day's lists is waited for; a gateway that answers does so in a moment."""
 PATIENCE: Final = timedelta(seconds=50)
 TICK_SECONDS: Final = 1.0
+MARK_SECONDS: Final = 1.25
+"""How soon a mark that somebody has left is obeyed for the orders that are open."""
 
 
 class Reconciler:
@@ -67,7 +68,7 @@ class Reconciler:
         gateway: Gateway,
         journal: OrderJournal,
         sender: OrderSender,
-        changes: OrderModifier,
+        canceller: OrderCanceller,
         halt: HaltSwitch,
         sequence: NumberSequence,
         rules: TradingRules,
@@ -77,9 +78,9 @@ class Reconciler:
         self._database = database
         self.gateway_read_only = False  # as it said when it was last asked for its orders
         self._gateway = gateway
-        self._tracker = journal
+        self._journal = journal
         self._sender = sender
-        self._changes = changes
+        self._canceller = canceller
         self._halt = halt
         self._rules = rules
         self._clock = clock
@@ -90,18 +91,19 @@ class Reconciler:
         self._held_back: dict[str, OrderRecord] = {}
         self.silent: dict[str, datetime] = {}
         """What was asked for and got no answer, since when; until it has, nothing is concluded."""
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Begins to look after overdue answers."""
-        self._task = asyncio.create_task(self._look_after(), name="order-reconciler")
+        """Begins to look after overdue answers, and for marks of a halt."""
+        for name, work in (("order-reconciler", self._look_after), ("halt-mark", self._watch_mark)):
+            self._tasks.append(asyncio.create_task(work(), name=name))
 
     async def stop(self) -> None:
         """Ends."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
 
     async def clear_up(self) -> None:
         """After every (re)connect: cancels what a halt asked for, and what is held back."""
@@ -113,12 +115,20 @@ class Reconciler:
             log.warning("incomplete-bracket-cancelled", order=record.id)
             await self._gateway.cancel_order(record.broker_order_id)
 
-    async def obey_mark(self) -> None:
-        """Cancels what a mark asks for that was found since; once, and again at each connect."""
-        halt = self._halt.found_mark()
-        if halt is not None:
-            log.error("halt-mark-found", by=halt.by, reason=halt.reason, cancel=halt.cancel)
-            await self._cancel_for(halt)
+    async def _watch_mark(self) -> None:
+        """Cancels what a mark asks for that was found since; once, and again at each connect.
+
+        Each send looks for a mark by itself; this is for what is open when somebody leaves one.
+        """
+        while True:
+            try:
+                halt = self._halt.found_mark()
+                if halt is not None:
+                    log.error("halt-mark-found", by=halt.by, reason=halt.reason, cancel=halt.cancel)
+                    await self._cancel_for(halt)
+            except Exception:
+                log.exception("halt-mark-watch-failed")
+            await self._clock.sleep(MARK_SECONDS)
 
     async def reconcile(self) -> None:
         """One whole comparison; what is nowhere in two looks is settled or called unknown.
@@ -157,12 +167,12 @@ class Reconciler:
                 elif not record.terms.transmit and record.group_id in broken_off:
                     self._held_back[record.id] = record
                 elif record.state is not State.UNKNOWN and self._absent_long_enough(record):
-                    self._tracker.note(Own(record.id, Missing(self._clock.now())))
+                    self._journal.note(Own(record.id, Missing(self._clock.now())))
             self._absent = {
                 record.id: self._absent.get(record.id, self._clock.now()) for record in missing
             }
             await self._give_up_changes()
-            await self._tracker.flush()
+            await self._journal.flush()
 
     async def _give_up_changes(self) -> None:
         """A change that the broker's list does not show in all this time was not taken."""
@@ -170,7 +180,7 @@ class Reconciler:
         for record in await self._suspects():
             pending = record.pending
             if pending is not None and self._looked_at - pending.at > patience:
-                self._tracker.note(Own(record.id, ChangeUnanswered(self._clock.now())))
+                self._journal.note(Own(record.id, ChangeUnanswered(self._clock.now())))
 
     async def _suspects(self) -> list[OrderRecord]:
         """The journal's open orders, but for those that are being sent at this moment."""
@@ -181,22 +191,21 @@ class Reconciler:
         """Applies all that the broker knows; which of these it does not know."""
         self._looked_at = self._clock.now()
         listed = await self._gateway.queries.all_open_orders()
-        self._tracker.note(*listed)
-        # Executions and their commissions come as events.
-        await self._answered("executions", self._gateway.queries.executions(timeout=LIST_SECONDS))
-        unlisted = not all(_is_listed(record, listed) for record in suspects)
+        self._journal.note(*listed)
+        await self._executions()
+        unlisted = not all(is_listed(record, listed) for record in suspects)
         if unlisted or not self._looked or "completed orders" in self.silent:
             asked = self._gateway.queries.completed_orders(timeout=LIST_SECONDS)
             completed = await self._answered("completed orders", asked)
             if completed is not None:
-                self._tracker.note(*completed)
+                self._journal.note(*completed)
                 self._looked = True  # a journal that has lost orders does not suspect any
-        await self._tracker.flush()
+        await self._journal.flush()
         still = {each.id: each for each in await self._database.read(orders.open_orders)}
         return [
             still[record.id]
             for record in suspects
-            if record.id in still and not _is_listed(still[record.id], listed)
+            if record.id in still and not is_listed(still[record.id], listed)
         ]
 
     async def _answered(self, name: str, asked: Awaitable[Answer]) -> Answer | None:
@@ -210,6 +219,11 @@ class Reconciler:
             return None
         self.silent.pop(name, None)
         return answer
+
+    async def _executions(self) -> None:
+        """The day's, and their commissions: they come as events."""
+        asked = self._gateway.queries.executions(timeout=LIST_SECONDS)
+        await self._answered("executions", asked)
 
     async def _broken_off_before(self, missing: list[OrderRecord]) -> set[str]:
         """The groups whose last leg an earlier process has found to be never sent."""
@@ -242,16 +256,12 @@ class Reconciler:
 
     def _note_not_sent(self, record: OrderRecord) -> None:
         reason = "the gateway has never seen this order"
-        self._tracker.note(Own(record.id, NotSent(self._clock.now(), reason)))
+        self._journal.note(Own(record.id, NotSent(self._clock.now(), reason)))
 
-    async def _cancel_for(self, halt: Halt) -> CancelResult:
-        if halt.cancel == "opening":
-            return await self._changes.cancel_opening()
-        if halt.cancel == "own":
-            return await self._changes.cancel_own()
-        if halt.cancel == "all":
-            await self._gateway.cancel_all_orders()
-        return CancelResult()
+    async def _cancel_for(self, halt: Halt) -> None:
+        result = await self._canceller.cancel_open(halt.cancel)
+        if result.failed:  # the next connect repeats it
+            log.warning("halt-cancels-not-sent", orders=result.failed)
 
     # while connected ----------------------------------------------------------------------------
 
@@ -272,8 +282,8 @@ class Reconciler:
         if since_look < self._rules.answer_within_seconds:
             return
         overdue = [each for each in await self._suspects() if self._overdue(each, now)]
-        if overdue or self._tracker.missed or self.silent or since_look >= ROUTINE_SECONDS:
-            self._tracker.missed = False
+        if overdue or self._journal.missed or self.silent or since_look >= ROUTINE_SECONDS:
+            self._journal.missed = False
             await self.reconcile()
 
     def _overdue(self, record: OrderRecord, now: datetime) -> bool:
@@ -282,12 +292,3 @@ class Reconciler:
         if record.state in {State.INTENTION, State.SENT}:
             return now - record.created_at > patience
         return record.pending is not None and now - record.pending.at > patience
-
-
-def _is_listed(record: OrderRecord, listed: tuple[OpenOrder, ...]) -> bool:
-    """Whether the broker's open orders name this one."""
-    return any(
-        each.order.order_ref == record.order_ref
-        or (record.perm_id and each.order.perm_id == record.perm_id)
-        for each in listed
-    )

@@ -11,33 +11,37 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 from msgspec import Struct, structs
 
-from bridge.auditing import Trail, note_sending
+from bridge.auditing import Auditor, Trail, note_sending
+from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import Contract, Order, OrderState
 from bridge.orders import order_ids
 from bridge.orders.apply_messages import Own
+from bridge.orders.cancel import OrderCanceller
 from bridge.orders.errors import (
     OrderListedError,
     OrderNotSentError,
     OrderRefusedByRulesError,
     TooManyOrdersError,
 )
-from bridge.orders.exposure import Working, held, of_order, reduces
-from bridge.orders.halt import halted, stored
+from bridge.orders.exposure import of_order, only_reduce
+from bridge.orders.halt import HaltSwitch, halted, stored
+from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent
 from bridge.orders.order_ids import OrderNumbers
-from bridge.orders.prepare import Prepared
+from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.risk import violations
-from bridge.orders.worker import Tools, Worker
-from bridge.store import StoreError, idempotency, order_events, orders
+from bridge.store import Database, StoreError, idempotency, order_events, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
+from bridge.tws.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 
@@ -60,17 +64,28 @@ class Submission(Struct, frozen=True):
     """Trading is halted, and lets only pass what reduces a position."""
 
 
-class OrderSender(Worker):
+@dataclass(kw_only=True, eq=False)
+class OrderSender:
     """Writes orders down and sends them; the only caller of `place_order` for new ones."""
 
-    def __init__(self, tools: Tools, numbers: OrderNumbers) -> None:
-        super().__init__(tools)
-        self.sending: set[str] = set()  # orders between the journal and the wire
-        self.on_this_connection: set[str] = set()  # orders that were written to the present one
-        self._numbers = numbers
-        self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[list[OrderRecord]]] = set()
-        self._gateway.events.lost.listen(lambda _: self.on_this_connection.clear())
+    database: Database
+    gateway: Gateway
+    preparer: Preparer
+    journal: OrderJournal
+    canceller: OrderCanceller
+    halt: HaltSwitch
+    auditor: Auditor
+    clock: Clock
+    numbers: OrderNumbers
+    sending: set[str] = field(default_factory=set, init=False)
+    """Orders between the journal and the wire."""
+    on_this_connection: set[str] = field(default_factory=set, init=False)
+    """Orders that were written to the present one."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _tasks: set[asyncio.Task[list[OrderRecord]]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.gateway.events.lost.listen(lambda _: self.on_this_connection.clear())
 
     async def commit(self, submission: Submission) -> list[OrderRecord]:
         """Writes the orders of a submission down and sends them; returns when they are on the wire.
@@ -81,7 +96,7 @@ class OrderSender(Worker):
             TwsError: nothing was sent, and the key is free again.
             OrderNotSentError: the process is about to end; nothing was written down.
         """
-        if self._tracker.given_up:
+        if self.journal.given_up:
             raise OrderNotSentError("the bridge is stopping: the order was not sent")
         task = asyncio.create_task(self._commit(submission), name="commit-order")
         self._tasks.add(task)
@@ -117,7 +132,7 @@ class OrderSender(Worker):
             legs = [(each.contract, leg) for each in submission.prepared for leg in each.legs]
             if submission.closing:
                 await self._require_reducing(legs)
-            numbered = [(self._numbers.next(), *leg) for leg in legs]
+            numbered = [(self.numbers.next(), *leg) for leg in legs]
             records = await self._write_down(submission, numbered)
             try:
                 await self._send(submission, records)
@@ -126,26 +141,15 @@ class OrderSender(Worker):
             return records
 
     async def _require_reducing(self, legs: list[tuple[Contract, Leg]]) -> None:
-        """Refuses what could open or enlarge a position beside all that works already.
-
-        Nothing else is sent meanwhile. What works is asked before what is held: a fill between the
-        two counts twice, which refuses too much rather than too little.
-        """
-        own = [_working(record) for record in self._tracker.open.values()]
-        known = {record.order_ref for record in self._tracker.open.values()}
-        listed = await self._gateway.queries.all_open_orders(timeout=_HELD_SECONDS)
-        others = [
-            of_order(f"listed {index}", each.contract, each.order, each.order.quantity)
-            for index, each in enumerate(listed)
-            if each.order.order_ref not in known
-        ]
-        positions = held(await self._gateway.queries.positions(timeout=_HELD_SECONDS))
+        """Refuses what could open or enlarge a position; nothing else is sent meanwhile."""
         wanted = [
             of_order(f"new {index}", contract, leg.order, leg.order.quantity)
             for index, (contract, leg) in enumerate(legs)
         ]
-        halt = self._halt.halt
-        if halt is not None and not reduces(wanted, positions, [*own, *others]):
+        own = self.journal.open.values()
+        passes = await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS)
+        halt = self.halt.halt
+        if halt is not None and not passes:
             raise halted(halt, "only orders that reduce a position pass")
 
     async def what_if(self, contract: Contract, order: Order, timeout: float) -> OrderState:
@@ -153,10 +157,10 @@ class OrderSender(Worker):
         written = asyncio.Event()
         async with self._in_turn():
             asking = asyncio.create_task(
-                self._gateway.queries.what_if(
+                self.gateway.queries.what_if(
                     contract,
                     order,
-                    order_id=self._numbers.next(),
+                    order_id=self.numbers.next(),
                     written=written.set,
                     timeout=timeout,
                 )
@@ -177,8 +181,6 @@ class OrderSender(Worker):
                 raise TooManyOrdersError("the gateway is busy; try again", retry_after=1) from None
             raise
 
-    # writing down -------------------------------------------------------------------------------
-
     async def _write_down(
         self, submission: Submission, numbered: list[tuple[int, Contract, Leg]]
     ) -> list[OrderRecord]:
@@ -194,8 +196,8 @@ class OrderSender(Worker):
             halt = stored(connection)
             if halt is not None and not (submission.closing and halt.allow_closing):
                 raise halted(halt)
-            contexts = self._preparer.contexts(
-                submission.prepared, self._preparer.before(connection, trail.caller)
+            contexts = self.preparer.contexts(
+                submission.prepared, self.preparer.before(connection, trail.caller)
             )
             found = violations(contexts)
             if found:
@@ -203,24 +205,24 @@ class OrderSender(Worker):
             attempt = len({each.group_id for each in orders.by_key(connection, claim.key_digest)})
             notionals = [context.counted_notional for context in contexts]
             records = self._records(claim, numbered, notionals, attempt, trail.caller.key_id)
-            listed = [each.order_ref for each in records if each.order_ref in self._tracker.listed]
+            listed = [each.order_ref for each in records if each.order_ref in self.journal.listed]
             if listed:
                 raise OrderListedError(f"the broker lists {', '.join(listed)} already")
             for record in records:
                 orders.insert(connection, record)
                 order_events.add(connection, record.id, record.created_at, "Intention", {})
             trail.target = records[0].id
-            note_sending(connection, self._auditor, trail)
+            note_sending(connection, self.auditor, trail)
             made.extend(record.id for record in records)
             self.sending.update(made)
             return records
 
         try:
-            records = await self._database.write(write)
+            records = await self.database.write(write)
         except BaseException:
             self.sending.difference_update(made)
             raise
-        self._tracker.remember(*records)
+        self.journal.remember(*records)
         return records
 
     def _records(
@@ -231,7 +233,7 @@ class OrderSender(Worker):
         attempt: int,
         api_key_id: str,
     ) -> list[OrderRecord]:
-        now = self._clock.now()
+        now = self.clock.now()
         group_id = order_ids.new_id(now)
         entry_number = numbered[0][0]
         made = []
@@ -241,7 +243,7 @@ class OrderSender(Worker):
             terms = structs.replace(
                 leg.order,
                 order_id=number,
-                client_id=self._gateway.client_id,
+                client_id=self.gateway.client_id,
                 parent_id=entry_number if parented else 0,
                 order_ref=reference,
             )
@@ -258,7 +260,7 @@ class OrderSender(Worker):
                     symbol=contract.symbol,
                     contract=contract,
                     terms=terms,
-                    client_id=self._gateway.client_id,
+                    client_id=self.gateway.client_id,
                     broker_order_id=number,
                     notional=notionals[index],
                     created_at=now,
@@ -267,24 +269,22 @@ class OrderSender(Worker):
             )
         return made
 
-    # sending ------------------------------------------------------------------------------------
-
     async def _send(self, submission: Submission, records: list[OrderRecord]) -> None:
-        halt = self._halt
+        halt = self.halt
         permit = halt.require_closing_allowed if submission.closing else halt.require_off
         sent: list[OrderRecord] = []
         try:
             for record in records:
                 permit()
                 self.on_this_connection.add(record.id)
-                await self._gateway.place_order(
+                await self.gateway.place_order(
                     record.broker_order_id,
                     record.contract,
                     record.terms,
                     permit=permit,
                 )
                 sent.append(record)
-                self._tracker.note(Own(record.id, Sent(self._clock.now())))
+                self.journal.note(Own(record.id, Sent(self.clock.now())))
         except Exception as error:
             await self._not_sent(submission.claim.key_digest, records[len(sent) :], sent, error)
             raise
@@ -298,10 +298,10 @@ class OrderSender(Worker):
     ) -> None:
         """What `place_order` raises for is certainly not on the wire: the key is free again."""
         reason = error.detail if isinstance(error, BridgeError) else repr(error)
-        now = self._clock.now()
-        self._tracker.note(*(Own(record.id, NotSent(now, reason)) for record in unsent))
+        now = self.clock.now()
+        self.journal.note(*(Own(record.id, NotSent(now, reason)) for record in unsent))
         if sent:
-            await self.withdraw(sent)
+            await self.canceller.cancel_each(sent)
         else:
             await self._release(digest)
         if isinstance(error, BridgeError):
@@ -310,23 +310,7 @@ class OrderSender(Worker):
     async def _release(self, digest: str) -> None:
         """Without the journal the key stays taken; a repetition clears that up."""
         try:
-            await self._tracker.flush()
-            await self._database.write(lambda connection: idempotency.release(connection, digest))
+            await self.journal.flush()
+            await self.database.write(lambda connection: idempotency.release(connection, digest))
         except StoreError as error:
             log.warning("key-not-released", error=error.detail)
-
-    async def withdraw(self, records: list[OrderRecord]) -> None:
-        """Takes back the legs of a group that cannot be whole."""
-        for record in records:
-            try:
-                await self._gateway.cancel_order(record.broker_order_id)
-            except BridgeError as error:
-                log.warning("leg-not-withdrawn", order=record.id, error=error.detail)
-
-
-def _working(record: OrderRecord) -> Working:
-    """As much as may still fill, a change on its way counted."""
-    remaining = record.remaining
-    if record.pending is not None and record.pending.terms is not None:
-        remaining = max(remaining, record.pending.terms.quantity - record.filled)
-    return of_order(record.id, record.contract, record.terms, remaining)

@@ -1,23 +1,22 @@
-"""What the order routes call: reading, previews, the kill switch.
-
-Placing and changing beside it.
-"""
+"""Reading orders and the audit log, trying an order without placing it, settling an unknown one."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import datetime
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from msgspec import Struct, structs
 
 from bridge.auditing import Auditor, Caller
-from bridge.errors import BridgeError, InvalidRequestError
-from bridge.orders.errors import OrderRefusedByRulesError, UnknownOrderError
-from bridge.orders.halt import JOURNAL, Cancelling, HaltSwitch
+from bridge.clock import Clock
+from bridge.errors import InvalidRequestError
+from bridge.orders.apply_messages import Own
+from bridge.orders.errors import OrderNotOpenError, OrderRefusedByRulesError, UnknownOrderError
+from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import order_type
-from bridge.orders.modify import CancelResult, OrderModifier
-from bridge.orders.other_clients import OtherClientsOrders, perm_id_of
+from bridge.orders.lifecycle import Settled
+from bridge.orders.order_ids import perm_id_of
+from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.risk import violations
 from bridge.orders.risk_context import RiskContext
@@ -27,6 +26,7 @@ from bridge.orders.views import (
     DryRun,
     OrderDetail,
     OrdersPage,
+    OrderView,
     Preview,
     order_detail,
     order_view,
@@ -34,31 +34,17 @@ from bridge.orders.views import (
 )
 from bridge.store import Database, audit, order_events, orders
 from bridge.store.audit import AuditEntry, Verification
-from bridge.store.identity import ACCEPT
-from bridge.tws.gateway import Gateway
+from bridge.store.order_status import State, Status
 
-LARGEST_PAGE: Final = 500
 _WHAT_IF_SECONDS: Final = 8.0
 _VERIFIED_AT_ONCE: Final = 1000
 
 
-class HaltView(Struct, rename="camel", frozen=True, kw_only=True):
-    """The kill switch, and what became of the open orders that were to be cancelled with it.
+class Settlement(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person found out about an order whose fate was unknown."""
 
-    `journaled` is false while the journal does not know of the halt, `survivesRestart` when a
-    restarted bridge would not either.
-    """
-
-    halted: bool
-    since: datetime | None = None
-    by: str | None = None
-    reason: str | None = None
-    cancel: Cancelling = "none"
-    allow_closing: bool = False
-    journaled: bool = True
-    survives_restart: bool = True
-    cancelled: CancelResult | None = None
-    next_step: str | None = None
+    status: Literal["Filled", "Cancelled", "NotSent"]
+    note: str = ""
 
 
 class AuditPage(Struct, rename="camel", frozen=True, kw_only=True):
@@ -69,41 +55,28 @@ class AuditPage(Struct, rename="camel", frozen=True, kw_only=True):
     verification: Verification | None = None
 
 
+@dataclass(kw_only=True, eq=False)
 class OrderService:
-    """Everything about orders, for the routes."""
+    """What there is to know about orders and what was asked of them; nothing is sent from here."""
 
-    def __init__(
-        self,
-        database: Database,
-        gateway: Gateway,
-        placement: OrderSubmitter,
-        sender: OrderSender,
-        changes: OrderModifier,
-        halt: HaltSwitch,
-        auditor: Auditor,
-        others: OtherClientsOrders,
-    ) -> None:
-        self.others = others
-        self.placement = placement
-        self.changes = changes
-        self._sender = sender
-        self.halt = halt
-        self._database = database
-        self._gateway = gateway
-        self._auditor = auditor
-
-    # reading ------------------------------------------------------------------------------------
+    database: Database
+    journal: OrderJournal
+    submitter: OrderSubmitter
+    sender: OrderSender
+    other_clients: OtherClientsOrders
+    auditor: Auditor
+    clock: Clock
 
     async def order(self, order_id: str) -> OrderDetail:
         """One order with its history and the other legs of its group; of any client."""
         try:
-            record = await self.changes.record(order_id)
+            record = await self.journal.find(order_id)
         except UnknownOrderError:
             perm_id = perm_id_of(order_id)
             if perm_id is None:
                 raise
-            return OrderDetail(**structs.asdict(await self.others.order(perm_id)))
-        legs, history = await self._database.read(
+            return OrderDetail(**structs.asdict(await self.other_clients.order(perm_id)))
+        legs, history = await self.database.read(
             lambda connection: (
                 orders.by_group(connection, record.group_id),
                 order_events.of_order(connection, record.id),
@@ -119,8 +92,8 @@ class OrderService:
         Those are on the first page only, and beyond its limit.
         """
         before = _number(cursor)
-        others = await self.others.listed() if everyone and before is None else ()
-        records, following = await self._database.read(
+        others = await self.other_clients.listed() if everyone and before is None else ()
+        records, following = await self.database.read(
             lambda connection: orders.page(
                 connection, only_open=only_open, before=before, limit=limit
             )
@@ -133,7 +106,7 @@ class OrderService:
     async def audit(self, cursor: str, limit: int, *, verify: bool = False) -> AuditPage:
         """The newest entries first, and whether all there ever were are there as they were."""
         before = _number(cursor)
-        entries, following = await self._database.read(
+        entries, following = await self.database.read(
             lambda connection: audit.page(connection, before=before, limit=limit)
         )
         return AuditPage(
@@ -147,115 +120,50 @@ class OrderService:
         link = audit.Link()
         while not link.done:
             reached = link
-            link = await self._database.read(
+            link = await self.database.read(
                 lambda connection: audit.follow(connection, reached, _VERIFIED_AT_ONCE)  # noqa: B023
             )
         return audit.verification(link)
 
-    # without placing ----------------------------------------------------------------------------
-
-    async def dry_run(self, request: OrderRequest, caller: Caller) -> DryRun:
+    async def dry_run(self, request: OrderRequest | OcaRequest, caller: Caller) -> DryRun:
         """Every check of a real order; raises what a real order would raise."""
-        _, contexts = await self.placement.judge((request,), caller)
+        if isinstance(request, OcaRequest):
+            check_group(request)
+        requests = request.orders if isinstance(request, OcaRequest) else (request,)
+        _, contexts = await self.submitter.judge(requests, caller)
         found = violations(contexts)
         if found:
             raise OrderRefusedByRulesError(found)
-        return DryRun(dry_run=True, orders=tuple(_preview(context, ()) for context in contexts))
-
-    async def dry_run_group(self, request: OcaRequest, caller: Caller) -> DryRun:
-        """The same for an OCA group."""
-        check_group(request)
-        _, contexts = await self.placement.judge(request.orders, caller)
-        found = violations(contexts)
-        if found:
-            raise OrderRefusedByRulesError(found)
-        return DryRun(dry_run=True, orders=tuple(_preview(context, ()) for context in contexts))
+        return DryRun(dry_run=True, orders=tuple(_preview(each, ()) for each in contexts))
 
     async def preview(self, request: OrderRequest, caller: Caller) -> Preview:
         """The checks' findings and the broker's what-if of the (entry) order."""
-        prepared, contexts = await self.placement.judge((request,), caller)
+        prepared, contexts = await self.submitter.judge((request,), caller)
         found = tuple(violations(contexts))
         preview = _preview(contexts[0], found)
-        state = await self._sender.what_if(
+        state = await self.sender.what_if(
             prepared[0].contract, prepared[0].legs[0].order, _WHAT_IF_SECONDS
         )
         members = {name: getattr(preview, name) for name in Preview.__struct_fields__}
         return Preview(**(members | what_if_members(state)))
 
-    # the kill switch ----------------------------------------------------------------------------
-
-    def halt_view(self) -> HaltView:
-        """Whether trading is halted."""
-        return HaltView(halted=False) if self.halt.halt is None else self._halt_view(None)
-
-    async def halt_trading(
-        self, reason: str, cancel: Cancelling, caller: Caller, *, allow_closing: bool = False
-    ) -> HaltView:
-        """Nothing new goes out from here on; then the open orders; the journal holds nothing up."""
-        halt = self.halt.turn_on(caller.key_id, reason, cancel, allow_closing=allow_closing)
-        detail = {"reason": reason, "cancel": cancel, "allowClosing": halt.allow_closing}
-        async with self._auditor.trail(caller, "trading.halt", detail) as trail:
-            _, cancelled = await asyncio.gather(self.halt.keep(), self._cancel(cancel))
-            trail.journaled = self.halt.journaled
-            return self._halt_view(cancelled)
-
-    async def resume_trading(self, caller: Caller) -> HaltView:
-        """Lets orders through again."""
-        async with self._auditor.trail(caller, "trading.resume", None):
-            await self.halt.turn_off()
-            self.halt.require_accepted()
-        return HaltView(halted=False)
-
-    async def _cancel(self, cancel: Cancelling) -> CancelResult | None:
-        if cancel == "none":
-            return None
-        if cancel == "opening":
-            return await self.changes.cancel_opening()
-        if cancel == "all" and await self._cancelled_everywhere():
-            own = self.changes.own_open_orders()
-            return CancelResult(requested=tuple(record.id for record in own))
-        result = await self.changes.cancel_own()
-        if cancel == "all":
-            return structs.replace(result, failed=(*result.failed, "other clients"))
-        return result
-
-    async def _cancelled_everywhere(self) -> bool:
-        """One message for all of them is ahead of one for each."""
-        try:
-            await self._gateway.cancel_all_orders()
-        except BridgeError:
-            return False
-        return True
-
-    def _halt_view(self, cancelled: CancelResult | None) -> HaltView:
-        halt, switch = self.halt.halt, self.halt
-        if halt is None:
-            return HaltView(halted=False, cancelled=cancelled)
-        step = "DELETE /trading/halt lets orders through again"
-        if halt.by == JOURNAL:
-            step = ACCEPT
-        if not switch.survives_restart:
-            step = f"Do not restart the bridge: it would forget this halt. {step}"
-        if cancelled is not None and cancelled.failed:
-            step = (
-                "Some cancels could not be sent: they are repeated as soon as the gateway is back"
-            )
-        return HaltView(
-            halted=True,
-            since=halt.since,
-            by=halt.by,
-            reason=halt.reason or None,
-            cancel=halt.cancel,
-            allow_closing=halt.allow_closing,
-            journaled=switch.journaled,
-            survives_restart=switch.survives_restart,
-            cancelled=cancelled,
-            next_step=step,
-        )
+    async def settle(self, order_id: str, settlement: Settlement, caller: Caller) -> OrderView:
+        """Takes a person's word for the end of an order whose fate is unknown."""
+        async with self.auditor.trail(caller, "order.settle", settlement) as trail:
+            record = await self.journal.find(order_id)
+            trail.target = record.id
+            if record.state is not State.UNKNOWN:
+                raise OrderNotOpenError(
+                    f"the fate of order {record.id} is known: {record.status}",
+                    next_step="Nothing needs settling; cancel the order if it is open",
+                )
+            happening = Settled(self.clock.now(), Status(settlement.status))
+            self.journal.note(Own(record.id, happening))
+            await self.journal.flush()
+            return order_view(await self.journal.find(record.id))
 
 
 def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
-    reference = context.reference.for_action(context.order.action) if context.reference else None
     return Preview(
         accepted=not found,
         symbol=context.contract.symbol,
@@ -268,7 +176,7 @@ def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
         currency=context.contract.currency,
         limit_price=context.order.limit_price,
         stop_price=context.order.stop_price,
-        reference_price=reference,
+        reference_price=context.market,
         notional=context.notional,
         violations=found,
     )

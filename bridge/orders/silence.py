@@ -23,7 +23,7 @@ from msgspec import Struct
 from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
-from bridge.orders.modify import CancelResult
+from bridge.orders.cancel import CancelResult
 from bridge.services import Need
 from bridge.store import identity
 
@@ -67,18 +67,19 @@ class SilenceWatch:
         clock: Clock,
         auditor: Auditor,
         cancel: Callable[[], Awaitable[CancelResult]],
-        tell: Callable[..., object],
+        note: Callable[..., object],
     ) -> None:
         self._seconds = seconds
         self._file = folder / FILE_NAME
         self._clock = clock
         self._auditor = auditor
         self._cancel = cancel
-        self._tell = tell
+        self._note = note
         self._due: dict[str, float] = {}
         self._silent: dict[str, datetime] = {}  # dealt with, and not heard since
         self._survives = True
         self._keeping = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
 
     def load(self) -> None:
         """Arms those that were armed before; a file that cannot be read says that nobody was."""
@@ -110,7 +111,7 @@ class SilenceWatch:
         self._silent.pop(key_id, None)
         if fresh:
             await self._keep()
-            self._tell("heartbeat-armed", key=key_id, seconds=self._seconds)
+            self._note("heartbeat-armed", key=key_id, seconds=self._seconds)
         return HeartbeatView(
             armed=True,
             silent_after_seconds=self._seconds,
@@ -122,7 +123,7 @@ class SilenceWatch:
         """The client leaves on purpose: nothing is cancelled for it."""
         if self._due.pop(key_id, None) is not None:
             await self._keep()
-            self._tell("heartbeat-off", key=key_id)
+            self._note("heartbeat-off", key=key_id)
         self._silent.pop(key_id, None)
         return HeartbeatView(armed=False, survives_restart=self._survives)
 
@@ -146,7 +147,7 @@ class SilenceWatch:
             del self._due[key]
             self._silent[key] = self._clock.now()
             detail = {"cancelled": list(result.requested), "kept": list(result.kept)}
-            self._tell("client-silent", key=key, **detail)
+            self._note("client-silent", key=key, **detail)
             log.error("client-silent", key=key, **detail)
             await self._auditor.note(Caller(key, ""), "trading.silence", key, detail, "ok")
         await self._keep()
@@ -163,8 +164,19 @@ class SilenceWatch:
             " with its key, ends this",
         )
 
-    async def run(self) -> None:
-        """Looks for ever; a look that fails is no end."""
+    def start(self) -> None:
+        """Begins to look, where a silence is set."""
+        if self._seconds is not None:
+            self.load()
+            self._task = asyncio.create_task(self._run(), name="silence-watch")
+
+    async def stop(self) -> None:
+        """Ends."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
         while True:
             try:
                 await self.look()

@@ -14,39 +14,54 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
-import structlog
+import msgspec
 from msgspec import Struct, structs
 
-from bridge.auditing import Caller, Trail
-from bridge.orders import answers, order_ids
-from bridge.orders.answers import Answer
+from bridge.auditing import Auditor, Caller, Trail
+from bridge.clock import Clock
+from bridge.orders import order_ids
+from bridge.orders.cancel import OrderCanceller
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
+    OrderFateUnknownError,
     OrderNotSentError,
+    OrderPendingError,
     OrderRefusedByRulesError,
     OrderRejectedError,
     Violation,
 )
-from bridge.orders.halt import halted
+from bridge.orders.halt import HaltSwitch, halted
+from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import one_cancels_all
-from bridge.orders.prepare import Prepared
+from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.risk_context import RiskContext
-from bridge.orders.rules import TradingRules
 from bridge.orders.sender import KeyTakenError, OrderSender, Submission
-from bridge.orders.worker import Tools, Worker
-from bridge.store import idempotency, orders
+from bridge.orders.views import OrderGroup, OrderView, order_view
+from bridge.store import DamagedRowError, Database, idempotency, orders
 from bridge.store.idempotency import KeyRecord
-from bridge.store.order_status import Status
+from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord
+from bridge.tws.broker_codes import order_advice
+from bridge.tws.gateway import Gateway
 
-log = structlog.get_logger(__name__)
+_LONGEST_KEY: Final = 255
+_REASON_SECONDS: Final = 0.25
 
-_LONGEST_KEY = 255
-_REASON_SECONDS = 0.25
+
+Answer = OrderView | OrderGroup
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """A kept rejection."""
+
+    detail: str
+    next_step: str
+    extra: dict[str, Any]
 
 
 class Placed(Struct, frozen=True):
@@ -56,25 +71,28 @@ class Placed(Struct, frozen=True):
     replayed: bool
 
 
-class OrderSubmitter(Worker):
+@dataclass(kw_only=True, eq=False)
+class OrderSubmitter:
     """Places orders, and answers repetitions."""
 
-    def __init__(self, tools: Tools, sender: OrderSender) -> None:
-        super().__init__(tools)
-        self._sender = sender
-
-    @property
-    def _rules(self) -> TradingRules:
-        return self._preparer.rules
+    database: Database
+    gateway: Gateway
+    preparer: Preparer
+    journal: OrderJournal
+    sender: OrderSender
+    canceller: OrderCanceller
+    halt: HaltSwitch
+    auditor: Auditor
+    clock: Clock
 
     async def place(self, request: OrderRequest, key: str | None, caller: Caller) -> Placed:
         """Places one order or a bracket."""
-        async with self._auditor.trail(caller, "order.place", request) as trail:
+        async with self.auditor.trail(caller, "order.place", request) as trail:
             return await self._place((request,), None, key, ("order", request), trail)
 
     async def place_group(self, request: OcaRequest, key: str | None, caller: Caller) -> Placed:
         """Places orders of which one fill ends the others."""
-        async with self._auditor.trail(caller, "order.place-oca", request) as trail:
+        async with self.auditor.trail(caller, "order.place-oca", request) as trail:
             check_group(request)
             return await self._place(request.orders, request.oca_type, key, ("oca", request), trail)
 
@@ -82,13 +100,13 @@ class OrderSubmitter(Worker):
         self, requests: tuple[OrderRequest, ...], caller: Caller
     ) -> tuple[list[Prepared], list[RiskContext]]:
         """Everything short of writing down: what would be sent, and the contexts of the rules."""
-        self._halt.require_off()
-        self._gateway.require_ready()
+        self.halt.require_off()
+        self.gateway.require_ready()
         prepared = await self._prepare(requests, None)
-        before = await self._database.read(
-            lambda connection: self._preparer.before(connection, caller)
+        before = await self.database.read(
+            lambda connection: self.preparer.before(connection, caller)
         )
-        return prepared, self._preparer.contexts(prepared, before)
+        return prepared, self.preparer.contexts(prepared, before)
 
     async def _place(
         self,
@@ -102,17 +120,17 @@ class OrderSubmitter(Worker):
         claim = KeyRecord(
             key_digest=digest,
             body_digest=order_ids.body_digest(*body),
-            created_at=self._clock.now(),
+            created_at=self.clock.now(),
         )
         earlier = await self._repeated(claim, trail)
         if earlier is not None:
             return Placed(earlier, replayed=True)
         closing = self._only_closing(requests)
-        self._gateway.require_ready()
-        self._tracker.require_current()
+        self.gateway.require_ready()
+        self.journal.require_current()
         prepared = await self._prepare(requests, oca_type)
         try:
-            records = await self._sender.commit(Submission(claim, prepared, trail, closing))
+            records = await self.sender.commit(Submission(claim, prepared, trail, closing))
         except KeyTakenError:
             earlier = await self._repeated(claim, trail)
             if earlier is None:
@@ -123,22 +141,22 @@ class OrderSubmitter(Worker):
     async def _answered(self, digest: str, records: list[OrderRecord]) -> Answer:
         present = await self._waited_for(records)
         if any(each.status is Status.REJECTED for each in present) and len(present) > 1:
-            await self._sender.withdraw([each for each in present if each.open])
+            await self.canceller.cancel_each([each for each in present if each.open])
         return await self._final(digest, present)
 
     def _only_closing(self, requests: tuple[OrderRequest, ...]) -> bool:
         """Whether trading is halted and lets orders pass that only reduce a position."""
-        halt = self._halt.halt
+        halt = self.halt.halt
         if halt is None:
             return False
-        self._halt.require_closing_allowed()
+        self.halt.require_closing_allowed()
         if any(request.bracket is not None for request in requests):
             raise halted(halt, "a bracket opens a position")
         return True
 
     def _checked_key(self, key: str | None) -> str:
         if key is None or not key.strip():
-            if self._rules.require_idempotency_key:
+            if self.preparer.rules.require_idempotency_key:
                 raise KeyRequiredError("an order needs an Idempotency-Key")
             return order_ids.unnamed_key()
         if len(key) > _LONGEST_KEY or not key.isprintable():
@@ -151,7 +169,7 @@ class OrderSubmitter(Worker):
         self, requests: tuple[OrderRequest, ...], oca_type: int | None
     ) -> list[Prepared]:
         prepared = list(
-            await asyncio.gather(*(self._preparer.prepare(request) for request in requests))
+            await asyncio.gather(*(self.preparer.prepare(request) for request in requests))
         )
         if oca_type is None:
             return prepared
@@ -168,7 +186,7 @@ class OrderSubmitter(Worker):
     async def _repeated(self, claim: KeyRecord, trail: Trail) -> Answer | None:
         """What to answer when the key has been used; None when the order may be sent (again)."""
         beginning = order_ids.beginning(claim.key_digest)
-        known, records, adopted = await self._database.read(
+        known, records, adopted = await self.database.read(
             lambda connection: (
                 idempotency.get(connection, claim.key_digest),
                 orders.by_key(connection, claim.key_digest),
@@ -176,14 +194,14 @@ class OrderSubmitter(Worker):
             )
         )
         if adopted:
-            known, records = await self._database.write(lambda c: _taken_back(c, claim, beginning))
+            known, records = await self.database.write(lambda c: _taken_back(c, claim, beginning))
         if known is None:
             return None
         if known.body_digest != claim.body_digest:
             raise KeyReusedError("this Idempotency-Key came with another body before")
         if known.accepted is not None:
             trail.target = records[-1].group_id if records else ""
-            return answers.replay(known)
+            return _replay(known)
         return await self._resumed(claim.key_digest, records, trail)
 
     async def _resumed(
@@ -193,40 +211,44 @@ class OrderSubmitter(Worker):
         trail.target = newest[0].id
         newest = await self._waited_for(newest)
         if all(each.status is Status.NOT_SENT for each in newest):
-            await self._database.write(lambda connection: idempotency.release(connection, digest))
+            await self.database.write(lambda connection: idempotency.release(connection, digest))
             return None
         return await self._final(digest, newest)
 
     async def _waited_for(self, records: list[OrderRecord]) -> list[OrderRecord]:
         order_ids = [each.id for each in records]
-        with self._tracker.watch(order_ids) as watch:
+        with self.journal.watch(order_ids) as watch:
             group = records[0].group_id
-            fresh = await self._database.read(lambda connection: orders.by_group(connection, group))
+            fresh = await self.database.read(lambda connection: orders.by_group(connection, group))
             for record in fresh:
                 watch.records.setdefault(record.id, record)
             await watch.until(
-                lambda found: answers.all_decided(found, order_ids),
-                self._rules.answer_within_seconds,
+                lambda: all(
+                    each in watch.records and _decided(watch.records[each]) for each in order_ids
+                ),
+                self.preparer.rules.answer_within_seconds,
             )
-            await watch.until(answers.explained, _REASON_SECONDS)
+            await watch.until(lambda: all(map(_explained, watch.records.values())), _REASON_SECONDS)
             return [watch.records[each] for each in order_ids]
 
     async def _final(self, digest: str, records: list[OrderRecord]) -> Answer:
         """The answer, kept for repetitions unless a later one may say more."""
-        now = self._clock.now()
+        now = self.clock.now()
+        refused: OrderRejectedError | None = None
         try:
-            answer = answers.of_records(records)
+            answer = _answer_of(records)
+            body = msgspec.json.encode(answer)
         except OrderRejectedError as error:
-            kept = answers.pack_problem(error)
-            await self._keep(digest, kept, now, accepted=False)
-            raise
-        await self._keep(digest, answers.pack(answer), now, accepted=True)
-        return answer
-
-    async def _keep(self, digest: str, body: bytes, now: Any, *, accepted: bool) -> None:
-        await self._database.write(
-            lambda connection: idempotency.answer(connection, digest, body, now, accepted=accepted)
+            refused = error
+            body = msgspec.json.encode(Problem(error.detail, error.next_step, error.extra))
+        await self.database.write(
+            lambda connection: idempotency.answer(
+                connection, digest, body, now, accepted=refused is None
+            )
         )
+        if refused is not None:
+            raise refused
+        return answer
 
 
 def _taken_back(
@@ -262,3 +284,78 @@ def check_group(request: OcaRequest) -> None:
             )
     if found:
         raise OrderRefusedByRulesError(found)
+
+
+def _decided(record: OrderRecord) -> bool:
+    """Whether the broker (or the bridge, for want of the broker) has said what the order is."""
+    if record.state in {State.INTENTION, State.SENT}:
+        return False
+    return record.status is not Status.PENDING_SUBMIT
+
+
+def _explained(record: OrderRecord) -> bool:
+    """Whether it has not ended without a reason, which often comes a moment behind the end."""
+    ended = record.status in {Status.INACTIVE, Status.CANCELLED}
+    return not ended or record.reject_code is not None or bool(record.warning)
+
+
+def _answer_of(records: list[OrderRecord]) -> Answer:
+    """The answer in words of success.
+
+    Raises:
+        OrderRejectedError: the broker refused a leg.
+        OrderFateUnknownError: nobody knows about a leg.
+        OrderPendingError: the broker has not answered yet.
+    """
+    answer = _shown(records)
+    shown = {"order": msgspec.to_builtins(answer)}
+    for record in records:
+        if record.status is Status.REJECTED:
+            raise _rejection(record, shown)
+    if any(record.state is State.UNKNOWN for record in records):
+        raise OrderFateUnknownError(
+            f"order {records[0].id} may or may not have reached the broker", extra=shown
+        )
+    if any(record.state in {State.INTENTION, State.SENT} for record in records):
+        raise OrderPendingError(
+            f"order {records[0].id} is sent, the gateway has not answered in time", extra=shown
+        )
+    return answer
+
+
+def _shown(records: list[OrderRecord]) -> Answer:
+    """One order, a bracket under its entry, or an OCA group."""
+    first = records[0]
+    if first.role == "oca":
+        return OrderGroup(
+            group_id=first.group_id,
+            oca_group=first.terms.oca_group,
+            orders=tuple(order_view(record) for record in records),
+        )
+    return order_view(first, tuple(records[1:]))
+
+
+def _rejection(record: OrderRecord, shown: dict[str, Any]) -> OrderRejectedError:
+    """The broker's refusal of one leg, with its text and what to do."""
+    code, text = record.reject_code, record.reject_text or "no reason given"
+    extra = {"brokerCode": code, "brokerText": text, **shown}
+    step = order_advice(code) if code is not None else None
+    return OrderRejectedError(f"the broker rejected the order: {text}", next_step=step, extra=extra)
+
+
+def _replay(known: KeyRecord) -> Answer:
+    """The first answer again, be it a success or a rejection."""
+    try:
+        if known.accepted:
+            return msgspec.json.decode(known.answer, type=_either(known.answer))
+        problem = msgspec.json.decode(known.answer, type=Problem)
+    except msgspec.MsgspecError:
+        raise DamagedRowError(
+            "the answer that was kept under this Idempotency-Key cannot be read",
+            next_step="Nothing was sent. GET /orders shows the order of this key",
+        ) from None
+    raise OrderRejectedError(problem.detail, next_step=problem.next_step, extra=problem.extra)
+
+
+def _either(body: bytes) -> type[OrderView] | type[OrderGroup]:
+    return OrderGroup if body.startswith(b'{"groupId"') else OrderView

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from bridge.model import OrderState
+from bridge.model import Contract, OrderState
 from bridge.orders.errors import Violation
 from bridge.orders.legs import order_type
 from bridge.store.order_events import OrderEvent
@@ -162,13 +162,10 @@ def what_if_members(state: OrderState) -> dict[str, Any]:
     return members
 
 
-def _members(record: OrderRecord) -> dict[str, Any]:
-    terms, contract = record.terms, record.contract
+def contract_members(contract: Contract) -> dict[str, Any]:
+    """What every view of an order or a fill says of its contract; what it has not is null."""
     return {
-        "order_id": record.id,
-        "state": record.state,
-        "status": record.status,
-        "symbol": record.symbol,
+        "symbol": contract.symbol,
         "sec_type": contract.sec_type,
         "con_id": contract.con_id,
         "exchange": contract.exchange,
@@ -179,36 +176,32 @@ def _members(record: OrderRecord) -> dict[str, Any]:
         "multiplier": contract.multiplier or None,
         "local_symbol": contract.local_symbol,
         "trading_class": contract.trading_class,
-        "action": terms.action,
-        "quantity": terms.quantity,
+    }
+
+
+_OF_RECORD: Final = tuple(
+    name
+    for name in OrderRecord.__struct_fields__
+    if name in OrderView.__struct_fields__ and name != "pending"
+)
+_OF_TERMS: Final = ("action", "quantity", "limit_price", "stop_price", "tif", "outside_rth")
+
+
+def _members(record: OrderRecord) -> dict[str, Any]:
+    terms = record.terms
+    return {
+        **contract_members(record.contract),
+        **{name: getattr(terms, name) for name in _OF_TERMS},
+        **{name: getattr(record, name) for name in _OF_RECORD},
+        "order_id": record.id,
         "order_type": order_type(terms.order_type),
-        "limit_price": terms.limit_price,
-        "stop_price": terms.stop_price,
-        "tif": terms.tif,
         "good_till_date": terms.good_till_date or None,
-        "outside_rth": terms.outside_rth,
         "oca_group": terms.oca_group or None,
-        "account": record.account,
-        "filled": record.filled,
         "remaining": record.remaining,
-        "average_price": record.average_price,
-        "order_ref": record.order_ref,
-        "broker_order_id": record.broker_order_id,
-        "perm_id": record.perm_id,
-        "client_id": record.client_id,
-        "role": record.role,
-        "group_id": record.group_id,
-        "parent_id": record.parent_id,
         "pending": _pending(record),
         "broker_code": record.reject_code,
         "broker_text": record.reject_text,
-        "warning": record.warning,
         "next_step": next_step(record),
-        "created_at": record.created_at,
-        "sent_at": record.sent_at,
-        "acknowledged_at": record.acknowledged_at,
-        "ended_at": record.ended_at,
-        "updated_at": record.updated_at,
     }
 
 

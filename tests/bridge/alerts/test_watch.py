@@ -13,7 +13,7 @@ import pytest
 
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.watch import ConditionWatch
-from bridge.orders.alerts import OrderAlerts
+from bridge.orders.health import OrderAlerts
 from bridge.portal.service import PortalService, SessionView
 from bridge.portal.state import PortalState
 from bridge.restart_calendar import RestartCalendar, RestartRule

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.api.health import health, needs
 from bridge.environment import Environment
-from bridge.orders.wiring import _need as orders_need
+from bridge.orders.health import _unknown_need as orders_need
 from bridge.portal.service import SessionView
 from bridge.portal.state import PortalState
 from bridge.portal.wiring import _need as portal_need

@@ -18,6 +18,7 @@ from bridge import __main__ as program
 from bridge import halt_mark
 from bridge.model import CommissionReport, Execution, OpenOrder, OrderStatus
 from bridge.orders import journal, sender
+from bridge.orders.cancel import OrderCanceller
 from bridge.orders.halt import HaltSwitch
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
@@ -86,15 +87,15 @@ def _arm(at: Callable[[str], None]) -> None:
     mark(OrderSubmitter, "place", "", "order-answered")
     mark(OrderModifier, "_reserve", "", "change-in-transaction")
     mark(OrderModifier, "_carry_out", "change-noted", "change-answered")
-    mark(OrderModifier, "_noted", "cancel-not-noted", "cancel-noted")
-    mark(OrderModifier, "_note_cancel", "", "cancel-in-transaction")
-    mark(OrderModifier, "cancel", "", "cancel-answered")
+    mark(OrderCanceller, "_note", "cancel-not-noted", "cancel-noted")
+    mark(OrderCanceller, "_write_down", "", "cancel-in-transaction")
+    mark(OrderCanceller, "cancel", "", "cancel-answered")
     mark(journal, "apply_messages", "", "acknowledgement-in-transaction")
     mark(OrderJournal, "_tell", "acknowledgement-kept", "acknowledgement-told")
     mark(HaltSwitch, "keep", "halt-on", "halt-kept")
     mark(HaltSwitch, "_store", "", "halt-in-transaction")
     mark(halt_mark, "write", "", "halt-marked")
-    mark(OrderModifier, "_cancel_each", "halt-cancelling", "halt-cancelled")
+    mark(OrderCanceller, "cancel_each", "halt-cancelling", "halt-cancelled")
     mark(HaltSwitch, "turn_off", "resume-begun", "resume-done")
     mark(halt_mark, "remove", "resume-journaled", "")
     _wrap(OrderJournal, "_said", lambda _, message: _heard(at, message), _nothing)

@@ -13,11 +13,15 @@ from bridge.auditing import Auditor, Caller
 from bridge.environment import Environment
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
+from bridge.orders.cancel import OrderCanceller
 from bridge.orders.executions import ExecutionService
+from bridge.orders.halt import TradingHalt
 from bridge.orders.journal import OrderJournal
+from bridge.orders.modify import OrderModifier
 from bridge.orders.reconcile import TICK_SECONDS
 from bridge.orders.request import OrderRequest
 from bridge.orders.service import OrderService
+from bridge.orders.submit import OrderSubmitter
 from bridge.orders.views import OrderView
 from bridge.orders.wiring import install
 from bridge.services import Services
@@ -72,24 +76,28 @@ class Room:
         self.clock = clock
         self.services = services
         self.broker = broker
-        self.desk = services[OrderService]
+        self.service = services[OrderService]
+        self.submitter = services[OrderSubmitter]
+        self.modifier = services[OrderModifier]
+        self.canceller = services[OrderCanceller]
+        self.halt = services[TradingHalt]
         self.executions = services[ExecutionService]
-        self.tracker = services[OrderJournal]
+        self.journal = services[OrderJournal]
         self.database = services[Database]
 
     async def place(self, key: str | None = "key-1", **changes: Any) -> OrderView:
-        placed = await self.desk.placement.place(request(**changes), key, CALLER)
+        placed = await self.submitter.place(request(**changes), key, CALLER)
         assert isinstance(placed.answer, OrderView)
         return placed.answer
 
     async def order(self) -> OrderView:
         """The newest order."""
-        await self.tracker.flush()
-        return (await self.desk.orders(only_open=False, cursor="", limit=1)).orders[0]
+        await self.journal.flush()
+        return (await self.service.orders(only_open=False, cursor="", limit=1)).orders[0]
 
     async def view(self, order_id: str) -> OrderView:
-        await self.tracker.flush()
-        return await self.desk.order(order_id)
+        await self.journal.flush()
+        return await self.service.order(order_id)
 
 
 def request(**changes: Any) -> OrderRequest:

@@ -30,7 +30,7 @@ def bound(**bounds: Any) -> Caller:
 
 
 async def placed(room: Room, caller: Caller, key: str = "key", **changes: Any) -> str:
-    answer = (await room.desk.placement.place(request(**changes), key, caller)).answer
+    answer = (await room.submitter.place(request(**changes), key, caller)).answer
     return str(answer.order_id)  # type: ignore[union-attr]
 
 
@@ -40,9 +40,9 @@ async def codes(room: Room, caller: Caller, **changes: Any) -> list[str]:
         await placed(room, caller, "refused", **changes)
     found = [each.code for each in refused.value.violations]
     with pytest.raises(OrderRefusedByRulesError) as dry:
-        await room.desk.dry_run(request(**changes), caller)
+        await room.service.dry_run(request(**changes), caller)
     assert [each.code for each in dry.value.violations] == found
-    preview = await room.desk.preview(request(**changes), caller)
+    preview = await room.service.preview(request(**changes), caller)
     assert [each.code for each in preview.violations] == found
     return found
 
@@ -71,19 +71,17 @@ async def test_a_change_or_a_cancel_does_not_leave_the_bounds(tmp_path: Path) ->
         caller = bound(symbols=("AAPL",), max_notional=1000.0)
         own = await placed(room, caller, "own")
         for attempt in (
-            room.desk.changes.modify(foreign, ChangeRequest(quantity=1), caller),
-            room.desk.changes.cancel(foreign, caller),
+            room.modifier.modify(foreign, ChangeRequest(quantity=1), caller),
+            room.canceller.cancel(foreign, caller),
         ):
             with pytest.raises(KeyBoundError):
                 await attempt
         with pytest.raises(OrderRefusedByRulesError) as refused:
-            await room.desk.changes.modify(own, ChangeRequest(quantity=11), caller)
+            await room.modifier.modify(own, ChangeRequest(quantity=11), caller)
         assert [each.code for each in refused.value.violations] == ["key-max-notional"]
-        assert (
-            await room.desk.changes.modify(own, ChangeRequest(quantity=9), caller)
-        ).quantity == 9
+        assert (await room.modifier.modify(own, ChangeRequest(quantity=9), caller)).quantity == 9
         assert broker.cancelled == []
-        assert (await room.desk.changes.cancel(own, caller)).status == "Cancelled"
+        assert (await room.canceller.cancel(own, caller)).status == "Cancelled"
 
 
 async def test_a_keys_own_orders_of_the_day_are_counted(tmp_path: Path) -> None:
@@ -164,7 +162,7 @@ async def test_without_a_line_nothing_opens_a_position_and_what_closes_one_passe
             "no-line"
         ]
         with pytest.raises(OrderRefusedByRulesError):
-            await room.desk.changes.modify(working, ChangeRequest(limit_price=5000.0), CALLER)
+            await room.modifier.modify(working, ChangeRequest(limit_price=5000.0), CALLER)
         (aapl,) = broker.details["AAPL"]
         broker.held = (
             Position(account="DU1234567", contract=aapl.contract, quantity=15, average_cost=90.0),

@@ -54,7 +54,7 @@ async def test_a_damaged_order_is_not_sent_again_and_the_rest_goes_on(
         tmp_path, damage.format(key=key_digest("damaged")), "UPDATE idempotency SET answer = x'ff'"
     )
     async with opened(tmp_path, broker) as room:
-        orders = (await room.desk.orders(only_open=False, cursor="", limit=10)).orders
+        orders = (await room.service.orders(only_open=False, cursor="", limit=10)).orders
         assert len(orders) == 1
         with pytest.raises(DamagedRowError, match="damaged"):
             await room.place(key="damaged")
@@ -63,7 +63,7 @@ async def test_a_damaged_order_is_not_sent_again_and_the_rest_goes_on(
         await room.place(key="another")
         assert len(broker.placed) == 3
         broker.fill(broker.placed[0])
-        await room.tracker.flush()
+        await room.journal.flush()
         assert (await room.view(orders[0].order_id)).filled == 10
 
 
@@ -80,14 +80,14 @@ async def damaged_history(room: Room) -> None:
 
 
 async def damaged_audit(room: Room) -> None:
-    entries = (await room.desk.audit("", 10)).entries
+    entries = (await room.service.audit("", 10)).entries
     assert entries
 
 
 async def damaged_halt(room: Room) -> None:
     with pytest.raises(TradingHaltedError, match="cannot be read"):
         await room.place(key="another")
-    await room.desk.resume_trading(CALLER)
+    await room.halt.resume(CALLER)
     await room.place(key="another")
 
 
@@ -113,7 +113,7 @@ async def test_damage_of_one_row_is_damage_of_one_row(
     async with opened(tmp_path, broker) as room:
         await room.place()
         broker.fill(broker.placed[0])
-        await room.tracker.flush()
+        await room.journal.flush()
     edit(tmp_path, damage)
     async with opened(tmp_path, broker) as room:
         await check(room)  # type: ignore[misc]

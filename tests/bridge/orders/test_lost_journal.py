@@ -57,7 +57,7 @@ async def test_it_starts_halted_adopts_and_does_not_send_the_same_key_again(
             assert (order.status, order.quantity) == (Status.SUBMITTED, 10)
             assert order.order_ref == broker.book[broker.placed[0]].order.order_ref
             with pytest.raises(JournalNotAcceptedError):
-                await room.desk.resume_trading(CALLER)
+                await room.halt.resume(CALLER)
             view = await room.services[JournalService].view()
             assert not view.accepted
     async with opened(tmp_path, broker) as room:
@@ -65,12 +65,12 @@ async def test_it_starts_halted_adopts_and_does_not_send_the_same_key_again(
         again = await room.place()
         assert again.order_id == (await room.order()).order_id
         assert len(broker.placed) == 1
-        await room.desk.changes.cancel(again.order_id, CALLER)
+        await room.canceller.cancel(again.order_id, CALLER)
         await room.place(key="another")
         assert len(broker.placed) == 2
     async with opened(tmp_path, broker) as room:
         assert (await room.services[JournalService].view()).accepted
-        actions = [each.action for each in (await room.desk.audit("", 100)).entries]
+        actions = [each.action for each in (await room.service.audit("", 100)).entries]
         assert {"order.adopted", "journal.accept"} <= set(actions)
 
 
@@ -79,7 +79,7 @@ async def test_a_filled_order_is_adopted_from_its_executions(tmp_path: Path) -> 
     async with opened(tmp_path, broker) as room:
         await room.place()
         broker.fill(broker.placed[0])
-        await room.tracker.flush()
+        await room.journal.flush()
     shutil.rmtree(tmp_path / "data")
     async with opened(tmp_path, broker) as room:
         await accept(room)
@@ -108,11 +108,11 @@ async def test_a_persons_halt_stays_when_the_journal_is_accepted(tmp_path: Path)
     broker = FakeBroker()
     await lost(tmp_path, broker, everything=False)
     async with opened(tmp_path, broker) as room:
-        await room.desk.halt_trading("lunch", "none", CALLER)
+        await room.halt.halt("lunch", "none", CALLER)
         await accept(room)
         with pytest.raises(TradingHaltedError, match="lunch"):
             await room.place(key="another")
-        await room.desk.resume_trading(CALLER)
+        await room.halt.resume(CALLER)
         await room.place(key="another")
 
 

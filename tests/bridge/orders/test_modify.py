@@ -14,8 +14,8 @@ from bridge.orders.errors import (
     TradingHaltedError,
     UnknownOrderError,
 )
-from bridge.orders.modify import Settlement
 from bridge.orders.request import ChangeRequest
+from bridge.orders.service import Settlement
 from bridge.store.order_status import Status
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
@@ -24,7 +24,7 @@ from tests.bridge.orders.orderroom import CALLER, Room, opened
 
 
 async def _modify(room: Room, order_id: str, **changes: Any) -> Any:
-    return await room.desk.changes.modify(order_id, ChangeRequest(**changes), CALLER)
+    return await room.modifier.modify(order_id, ChangeRequest(**changes), CALLER)
 
 
 async def test_a_change_keeps_the_order_and_shows_its_new_terms(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ async def test_a_change_that_waits_for_the_wire_is_stopped_by_a_halt(tmp_path: P
         changing = asyncio.create_task(_modify(room, view.order_id, quantity=12))
         while (await room.order()).pending is None:
             await asyncio.sleep(0)
-        await room.desk.halt_trading("", "none", CALLER)
+        await room.halt.halt("", "none", CALLER)
         broker.hold.set()
         with pytest.raises(TradingHaltedError):
             await changing
@@ -188,7 +188,7 @@ async def test_changes_and_cancels_are_in_the_audit_log_before_they_are_sent(
         changing = asyncio.create_task(_modify(room, view.order_id, quantity=12))
         while (await room.order()).pending is None:
             await asyncio.sleep(0)
-        newest = (await room.desk.audit("", 1)).entries[0]
+        newest = (await room.service.audit("", 1)).entries[0]
         assert (newest.action, newest.target, newest.result) == (
             "order.modify",
             view.order_id,
@@ -196,8 +196,8 @@ async def test_changes_and_cancels_are_in_the_audit_log_before_they_are_sent(
         )
         broker.hold.set()
         await changing
-        await room.desk.changes.cancel(view.order_id, CALLER)
-        entries = (await room.desk.audit("", 2)).entries
+        await room.canceller.cancel(view.order_id, CALLER)
+        entries = (await room.service.audit("", 2)).entries
         assert [(each.action, each.result) for each in entries] == [
             ("order.cancel", "ok"),
             ("order.cancel", "sending"),
@@ -209,7 +209,7 @@ async def test_a_quantity_below_what_is_filled_makes_no_sense(tmp_path: Path) ->
     async with opened(tmp_path, broker) as room:
         view = await room.place()
         broker.fill(view.broker_order_id, 4)
-        await room.tracker.flush()
+        await room.journal.flush()
         with pytest.raises(OrderRefusedByRulesError, match="filled already"):
             await _modify(room, view.order_id, quantity=4)
 
@@ -258,10 +258,10 @@ async def test_a_change_that_was_not_sent_is_not_pending(tmp_path: Path) -> None
 async def test_no_change_while_halted_but_a_cancel(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as room:
         view = await room.place()
-        await room.desk.halt_trading("", "none", CALLER)
+        await room.halt.halt("", "none", CALLER)
         with pytest.raises(TradingHaltedError):
             await _modify(room, view.order_id, limit_price=99.0)
-        assert (await room.desk.changes.cancel(view.order_id, CALLER)).status is Status.CANCELLED
+        assert (await room.canceller.cancel(view.order_id, CALLER)).status is Status.CANCELLED
 
 
 async def test_a_cancel_is_answered_and_can_be_repeated(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ async def test_a_cancel_is_answered_and_can_be_repeated(tmp_path: Path) -> None:
     async with opened(tmp_path, broker) as room:
         view = await room.place()
         for order_id in (view.order_id, str(view.broker_order_id)):
-            after = await room.desk.changes.cancel(order_id, CALLER)
+            after = await room.canceller.cancel(order_id, CALLER)
             assert after.status is Status.CANCELLED
         assert len(broker.cancelled) == 1
 
@@ -278,9 +278,9 @@ async def test_an_ended_order_cannot_be_changed_or_cancelled(tmp_path: Path) -> 
     broker = FakeBroker(fill_at_once=True)
     async with opened(tmp_path, broker) as room:
         view = await room.place()
-        await room.tracker.flush()
+        await room.journal.flush()
         with pytest.raises(OrderNotOpenError, match="Filled"):
-            await room.desk.changes.cancel(view.order_id, CALLER)
+            await room.canceller.cancel(view.order_id, CALLER)
         with pytest.raises(OrderNotOpenError, match="Filled"):
             await _modify(room, view.order_id, limit_price=99.0)
 
@@ -297,7 +297,7 @@ async def test_a_cancel_that_comes_too_late_shows_the_fill(tmp_path: Path) -> No
 
         broker.cancel_order = fill_first  # type: ignore[method-assign]
         with pytest.raises(OrderNotOpenError, match="Filled") as raised:
-            await room.desk.changes.cancel(view.order_id, CALLER)
+            await room.canceller.cancel(view.order_id, CALLER)
         assert raised.value.extra["order"]["filled"] == 10
 
 
@@ -307,7 +307,7 @@ async def test_a_cancel_without_a_connection_says_so(tmp_path: Path) -> None:
         view = await room.place()
         broker.state = ConnectionState.RECONNECTING
         with pytest.raises(NotConnectedError):
-            await room.desk.changes.cancel(view.order_id, CALLER)
+            await room.canceller.cancel(view.order_id, CALLER)
         assert (await room.order()).pending is None
 
 
@@ -315,9 +315,9 @@ async def test_a_cancel_without_a_connection_says_so(tmp_path: Path) -> None:
 async def test_unknown_ids(tmp_path: Path, order_id: str) -> None:
     async with opened(tmp_path, FakeBroker()) as room:
         with pytest.raises(UnknownOrderError):
-            await room.desk.order(order_id)
+            await room.service.order(order_id)
         with pytest.raises(UnknownOrderError):
-            await room.desk.changes.cancel(order_id, CALLER)
+            await room.canceller.cancel(order_id, CALLER)
 
 
 async def test_only_what_is_unknown_needs_settling(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ async def test_only_what_is_unknown_needs_settling(tmp_path: Path) -> None:
         view = await room.place()
         settlement = Settlement(status="Cancelled")
         with pytest.raises(OrderNotOpenError, match="is known"):
-            await room.desk.changes.settle(view.order_id, settlement, CALLER)
+            await room.service.settle(view.order_id, settlement, CALLER)
 
 
 async def test_many_changes_of_one_order_are_all_told_something_certain(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ async def test_an_answered_change_is_not_pending_because_of_the_next(tmp_path: P
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=2) as room:
         view = await room.place()
-        reading = room.desk.changes.record
+        reading = room.journal.find
         next_change: list[asyncio.Task[Any]] = []
 
         async def read(order_id: str) -> Any:
@@ -357,7 +357,7 @@ async def test_an_answered_change_is_not_pending_because_of_the_next(tmp_path: P
                     await asyncio.sleep(0)
             return await reading(order_id)
 
-        room.desk.changes.record = read  # type: ignore[method-assign]
+        room.journal.find = read  # type: ignore[method-assign]
         after = await _modify(room, view.order_id, limit_price=99.0)
         assert after.limit_price == 99.0
         await asyncio.gather(*next_change, return_exceptions=True)
@@ -369,10 +369,10 @@ async def test_orders_of_another_gateways_account_are_left_alone(tmp_path: Path)
         view = await room.place()
         broker.accounts = ("DU7654321",)
         with pytest.raises(OrderNotOpenError, match="DU1234567"):
-            await room.desk.changes.cancel(view.order_id, CALLER)
+            await room.canceller.cancel(view.order_id, CALLER)
         with pytest.raises(OrderNotOpenError, match="DU1234567"):
             await _modify(room, view.order_id, quantity=12)
-        halted = await room.desk.halt_trading("", "own", CALLER)
+        halted = await room.halt.halt("", "own", CALLER)
         assert halted.cancelled is not None
         assert halted.cancelled.requested == ()
         assert broker.cancelled == []
@@ -386,7 +386,7 @@ async def test_at_the_end_of_the_process_who_waits_is_told_that_it_is_pending(
         waiting = asyncio.create_task(room.place())
         while not broker.placed:
             await asyncio.sleep(0)
-        room.tracker.give_up()
+        room.journal.give_up()
         async with asyncio.timeout(5):
             with pytest.raises(OrderPendingError):
                 await waiting

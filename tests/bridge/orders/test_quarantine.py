@@ -46,14 +46,14 @@ async def test_what_came_with_it_is_kept_and_it_is_named(tmp_path: Path) -> None
                 structs.replace(sound, exec_id=f"bad{number}.1.01.01", contract=contract)
             )
         broker.events.execution.emit(sound)
-        await room.tracker.flush()
+        await room.journal.flush()
         assert (await room.view(order.order_id)).filled == 4
         page = await room.executions.page(Query(), "", 100)
         assert [each.exec_id for each in page.executions] == [sound.exec_id]
         view = await room.services[JournalService].view()
         assert view.quarantined == 2
         assert {each.name for each in view.set_aside} == {"bad0.1.01.01", "bad1.1.01.01"}
-        entries = (await room.desk.audit("", 100)).entries
+        entries = (await room.service.audit("", 100)).entries
         assert [e.target for e in entries if e.action == "message.set-aside"] == [
             "bad1.1.01.01",
             "bad0.1.01.01",
@@ -68,11 +68,11 @@ async def test_repeated_it_is_one_entry_and_sent_whole_it_is_mended(tmp_path: Pa
         bad = structs.replace(sound, perm_id=2**70)
         for _ in range(3):
             broker.events.execution.emit(bad)
-        await room.tracker.flush()
+        await room.journal.flush()
         (entry,) = (await room.services[JournalService].view()).set_aside
         assert (entry.times, entry.mended_at) == (3, None)
         broker.events.execution.emit(sound)
-        await room.tracker.flush()
+        await room.journal.flush()
         view = await room.services[JournalService].view()
         assert view.quarantined == 0
         assert view.set_aside[0].mended_at is not None
@@ -84,7 +84,7 @@ async def test_a_person_has_looked(tmp_path: Path) -> None:
         broker.events.commission.emit(
             CommissionReport(exec_id="x" * 50 + "\ud800", commission=1.0, currency="USD")
         )
-        await room.tracker.flush()
+        await room.journal.flush()
         view = await room.services[JournalService].dismiss(CALLER)
         assert view.quarantined == 0
         assert view.set_aside[0].mended_at is not None
@@ -98,9 +98,9 @@ async def test_the_quarantine_is_counted_after_a_restart(tmp_path: Path) -> None
         broker.events.commission.emit(
             CommissionReport(exec_id="\ud800", commission=1.0, currency="USD")
         )
-        await room.tracker.flush()
+        await room.journal.flush()
     async with opened(tmp_path, broker) as room:
-        assert room.tracker.condition.quarantined == 1
+        assert room.journal.condition.quarantined == 1
 
 
 async def test_a_journal_that_cannot_be_written_holds_nobody_up(tmp_path: Path) -> None:
@@ -114,14 +114,14 @@ async def test_a_journal_that_cannot_be_written_holds_nobody_up(tmp_path: Path) 
             broker.fill(broker.placed[0], say=True)
             begun = time.monotonic()
             with pytest.raises(StoreBehindError):
-                await room.tracker.flush()
+                await room.journal.flush()
             assert time.monotonic() - begun < 3
-            assert room.tracker.condition.behind
+            assert room.journal.condition.behind
             with pytest.raises(StoreBehindError):
                 await room.place(key="key-2")
             other.execute("ROLLBACK")
         other.close()
-        await eventually(lambda: not room.tracker.condition.behind)
+        await eventually(lambda: not room.journal.condition.behind)
         assert (await room.view(order.order_id)).filled == 10
 
 
@@ -129,7 +129,7 @@ async def test_a_journal_that_has_become_read_only_is_told_and_heals(tmp_path: P
     broker = FakeBroker()
     async with opened(tmp_path, broker) as room:
         order = await room.place()
-        condition = room.tracker.condition
+        condition = room.journal.condition
         room.database._writer.execute("PRAGMA query_only = ON")
         broker.fill(broker.placed[0])
         await eventually(lambda: not condition.writable)
@@ -172,11 +172,11 @@ async def test_what_there_was_no_room_for_is_asked_for_again(
         broker.fill_at_once = True
         with pytest.raises(Exception, match="not answered"):
             await room.place()
-        assert room.tracker.missed
+        assert room.journal.missed
         monkeypatch.setattr("bridge.orders.journal._MOST_WAITING", 1000)
         room.clock.wind(6)
         room.clock.tick()
-        await eventually(lambda: not room.tracker.missed)
+        await eventually(lambda: not room.journal.missed)
 
         async def filled() -> bool:
             return (await room.order()).filled == 10

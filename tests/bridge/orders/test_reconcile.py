@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from bridge.orders.alerts import OrderAlerts
 from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
-from bridge.orders.modify import Settlement
+from bridge.orders.health import OrderAlerts
 from bridge.orders.request import Bracket, ChangeRequest, TakeProfit
+from bridge.orders.service import Settlement
 from bridge.store import orders
 from bridge.store.executions import Query
 from bridge.store.order_status import State, Status
@@ -27,7 +27,7 @@ async def _unanswered(tmp_path: Path, broker: FakeBroker) -> None:
 
 
 async def _executions(room: Room) -> list[str]:
-    await room.tracker.flush()
+    await room.journal.flush()
     page = await room.executions.page(Query(), "", 100)
     return [each.exec_id for each in page.executions]
 
@@ -104,7 +104,7 @@ async def test_nothing_is_proved_by_a_gateway_that_has_begun_its_numbers_anew(
             await room.place()
         later = await room.place(key="later")
         await broker.reconnect()
-        unknown = (await room.desk.orders(only_open=True, cursor="", limit=9)).orders
+        unknown = (await room.service.orders(only_open=True, cursor="", limit=9)).orders
         assert [each.state for each in unknown] == [
             State.ACKNOWLEDGED,
             State.UNKNOWN,
@@ -153,7 +153,7 @@ async def test_an_order_of_unknown_fate_is_not_changed(tmp_path: Path) -> None:
     async with opened(tmp_path, broker) as room:
         order = await room.order()
         with pytest.raises(OrderFateUnknownError, match="not changed"):
-            await room.desk.changes.modify(order.order_id, ChangeRequest(quantity=12), CALLER)
+            await room.modifier.modify(order.order_id, ChangeRequest(quantity=12), CALLER)
         assert len(broker.placed) == 1
 
 
@@ -172,7 +172,7 @@ async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
 
         broker.on_place = forget
         with pytest.raises(OrderPendingError):
-            await room.desk.changes.modify(view.order_id, ChangeRequest(quantity=12), CALLER)
+            await room.modifier.modify(view.order_id, ChangeRequest(quantity=12), CALLER)
         async with asyncio.timeout(20):
             while (await room.order()).pending is not None:
                 room.clock.tick()
@@ -196,8 +196,8 @@ async def test_an_entry_whose_bracket_was_never_complete_is_taken_back(tmp_path:
     broker.hidden.add(entry)
     broker.quiet = False
     async with opened(tmp_path, broker) as room:
-        await room.tracker.flush()
-        page = await room.desk.orders(only_open=False, cursor="", limit=10)
+        await room.journal.flush()
+        page = await room.service.orders(only_open=False, cursor="", limit=10)
         assert [each.status for each in page.orders][:2] == [Status.NOT_SENT, Status.CANCELLED]
         assert broker.cancelled == [entry]
         assert (await room.place(bracket=bracket)).status is Status.CANCELLED
@@ -265,7 +265,7 @@ async def test_a_person_settles_what_stays_unknown(tmp_path: Path) -> None:
     async with opened(tmp_path, broker) as room:
         order = await room.order()
         settlement = Settlement(status="Cancelled", note="seen in the portal")
-        view = await room.desk.changes.settle(order.order_id, settlement, CALLER)
+        view = await room.service.settle(order.order_id, settlement, CALLER)
         assert (view.state, view.status) == (State.TERMINAL, Status.CANCELLED)
         assert (await room.place()).status is Status.CANCELLED
 

@@ -75,7 +75,7 @@ FAULTS: dict[str, Callable[[Room], Callable[[], None]]] = {
 
 
 async def actions(room: Room) -> list[tuple[str, str]]:
-    return [(each.action, each.result) for each in (await room.desk.audit("", 100)).entries]
+    return [(each.action, each.result) for each in (await room.service.audit("", 100)).entries]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -87,7 +87,7 @@ async def test_a_cancel_reaches_the_broker_and_its_entry_follows(
         order = await room.place()
         heal = FAULTS[fault](room)
         begun = time.monotonic()
-        view = await room.desk.changes.cancel(order.order_id, CALLER)
+        view = await room.canceller.cancel(order.order_id, CALLER)
         assert time.monotonic() - begun < LIMIT_SECONDS
         assert broker.cancelled == [order.broker_order_id]
         assert (view.status, view.journaled) == (Status.CANCELLED, False)
@@ -112,7 +112,7 @@ async def test_a_halt_holds_over_a_kill_and_reaches_the_journal_when_it_can(
         order = await room.place()
         heal = FAULTS[fault](room)
         begun = time.monotonic()
-        view = await room.desk.halt_trading("fire", "opening", CALLER)
+        view = await room.halt.halt("fire", "opening", CALLER)
         assert time.monotonic() - begun < LIMIT_SECONDS
         assert (view.halted, view.journaled, view.survives_restart) == (True, False, True)
         assert broker.cancelled == [order.broker_order_id]
@@ -123,12 +123,12 @@ async def test_a_halt_holds_over_a_kill_and_reaches_the_journal_when_it_can(
         async def kept() -> bool:
             await room.services[Urgent].again()
             known = ("trading.halt", "ok") in await actions(room)
-            return known and room.desk.halt_view().journaled
+            return known and room.halt.view().journaled
 
         await eventually(kept)
         (tmp_path / "data" / halt_mark.NAME).unlink()
     async with opened(tmp_path, broker) as room:
-        assert room.desk.halt_view().reason == "fire"
+        assert room.halt.view().reason == "fire"
         assert (tmp_path / "data" / halt_mark.NAME).exists()
 
 
@@ -138,16 +138,16 @@ async def test_a_bridge_that_finds_the_mark_starts_halted_until_it_is_lifted(
     broker = FakeBroker()
     async with opened(tmp_path, broker) as room:
         refuse(room, sqlite3.SQLITE_FULL)
-        await room.desk.halt_trading("fire", "none", CALLER)
+        await room.halt.halt("fire", "none", CALLER)
     async with opened(tmp_path, broker) as room:
-        assert room.desk.halt_view().reason == "fire"
+        assert room.halt.view().reason == "fire"
         with pytest.raises(TradingHaltedError, match="fire"):
             await room.place()
-        await room.desk.resume_trading(CALLER)
+        await room.halt.resume(CALLER)
         assert not (tmp_path / "data" / halt_mark.NAME).exists()
         await room.place()
     async with opened(tmp_path, broker) as room:
-        assert not room.desk.halt_view().halted
+        assert not room.halt.view().halted
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ async def test_any_mark_halts_a_running_bridge_at_the_moment_of_the_send(
         with pytest.raises(TradingHaltedError):
             await placing
         assert not broker.placed
-        view = room.desk.halt_view()
+        view = room.halt.view()
         assert (view.by, view.cancel, view.survives_restart) == ("mark", "none", True)
         mark.unlink()
-        assert not room.desk.halt_view().halted
+        assert not room.halt.view().halted
 
 
 async def test_a_mark_says_why_and_what_is_cancelled_at_the_next_connect(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ async def test_a_mark_says_why_and_what_is_cancelled_at_the_next_connect(tmp_pat
         order = await room.place()
         said = {"by": "host", "reason": "no answer", "cancel": "own", "since": "2026-02-13T12:00Z"}
         halt_mark.write(tmp_path / "data", said)
-        view = room.desk.halt_view()
+        view = room.halt.view()
         assert (view.by, view.reason, view.cancel) == ("host", "no answer", "own")
         await broker.reconnect()
         assert broker.cancelled == [order.broker_order_id]
@@ -194,17 +194,17 @@ async def test_where_no_mark_can_be_left_the_answer_says_so(
     broker = FakeBroker()
     async with opened(tmp_path, broker) as room:
         monkeypatch.setattr(halt_mark, "write", no)
-        view = await room.desk.halt_trading("", "none", CALLER)
+        view = await room.halt.halt("", "none", CALLER)
         assert (view.journaled, view.survives_restart) == (True, True)
-        await room.desk.resume_trading(CALLER)
+        await room.halt.resume(CALLER)
         heal = refuse(room, sqlite3.SQLITE_READONLY)
-        view = await room.desk.halt_trading("", "none", CALLER)
+        view = await room.halt.halt("", "none", CALLER)
         assert (view.halted, view.journaled, view.survives_restart) == (True, False, False)
         assert view.next_step is not None
         assert "Do not restart" in view.next_step
         with pytest.raises(StoreError):
-            await room.desk.resume_trading(CALLER)
-        assert room.desk.halt_view().halted
+            await room.halt.resume(CALLER)
+        assert room.halt.view().halted
         heal()
 
 
@@ -221,15 +221,15 @@ async def test_the_reserve_is_given_up_for_a_mark_and_for_the_entry(
     async with opened(tmp_path, broker) as room:
         assert room.services[Urgent].reserve.keep()
         monkeypatch.setattr(halt_mark, "write", full)
-        await room.desk.halt_trading("fire", "none", CALLER)
+        await room.halt.halt("fire", "none", CALLER)
         assert not (tmp_path / "data" / "journal.reserve").exists()
         assert json.loads((tmp_path / "data" / halt_mark.NAME).read_bytes())["reason"] == "fire"
 
 
 async def test_a_second_halt_never_loosens_the_first(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as room:
-        assert not (await room.desk.halt_trading("", "none", CALLER)).allow_closing
-        second = await room.desk.halt_trading("", "opening", CALLER, allow_closing=True)
+        assert not (await room.halt.halt("", "none", CALLER)).allow_closing
+        second = await room.halt.halt("", "opening", CALLER, allow_closing=True)
         assert (second.allow_closing, second.cancel) == (False, "opening")
 
 
@@ -246,7 +246,7 @@ async def test_a_halt_keeps_what_only_closes_a_position(tmp_path: Path) -> None:
         )
         opening = await room.place("buy")
         beyond = await room.place("beyond", action="SELL", limit_price=101.0)
-        view = await room.desk.halt_trading("", "opening", CALLER)
+        view = await room.halt.halt("", "opening", CALLER)
         assert view.cancelled is not None
         assert view.cancelled.kept == (stop.order_id,)
         assert view.cancelled.requested == (opening.order_id, beyond.order_id)
@@ -330,7 +330,7 @@ async def test_while_halted_only_what_reduces_a_position_passes(tmp_path: Path) 
     broker = FakeBroker()
     broker.held = holding(10)
     async with opened(tmp_path, broker) as room:
-        await room.desk.halt_trading("", "none", CALLER, allow_closing=True)
+        await room.halt.halt("", "none", CALLER, allow_closing=True)
         for changes in ({}, {"action": "SELL", "quantity": 11}):
             with pytest.raises(TradingHaltedError, match="reduce a position"):
                 await room.place(f"key {changes}", **changes)
@@ -346,8 +346,8 @@ async def test_while_halted_only_what_reduces_a_position_passes(tmp_path: Path) 
         with pytest.raises(TradingHaltedError):
             await room.place("again", action="SELL", quantity=1)
         assert len(broker.placed) == 2
-        await room.desk.halt_trading("", "none", CALLER)
-        await room.desk.changes.cancel((await room.order()).order_id, CALLER)
+        await room.halt.halt("", "none", CALLER)
+        await room.canceller.cancel((await room.order()).order_id, CALLER)
         with pytest.raises(TradingHaltedError):
             await room.place("forbidden again", action="SELL", quantity=1)
 
@@ -356,7 +356,7 @@ async def test_closing_orders_of_one_moment_share_the_position(tmp_path: Path) -
     broker = FakeBroker()
     broker.held = holding(-10)
     async with opened(tmp_path, broker) as room:
-        await room.desk.halt_trading("", "none", CALLER, allow_closing=True)
+        await room.halt.halt("", "none", CALLER, allow_closing=True)
         told = await asyncio.gather(
             *(room.place(f"key {number}", quantity=4) for number in range(6)),
             return_exceptions=True,
@@ -373,7 +373,7 @@ async def test_orders_of_others_count_against_the_position(tmp_path: Path) -> No
             order_id=900, client_id=0, action="SELL", quantity=8, account="DU1234567", perm_id=77
         )
         broker.book[900] = BookedOrder(foreign, Contract(con_id=APPLE, symbol="AAPL"))
-        await room.desk.halt_trading("", "none", CALLER, allow_closing=True)
+        await room.halt.halt("", "none", CALLER, allow_closing=True)
         with pytest.raises(TradingHaltedError):
             await room.place("three", action="SELL", quantity=3)
         await room.place("two", action="SELL", quantity=2)

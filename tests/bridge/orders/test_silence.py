@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge.orders.modify import CancelResult
+from bridge.orders.cancel import CancelResult
 from bridge.orders.silence import FILE_NAME, HeartbeatOffError, SilenceWatch
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.rig import BridgeProcess, SimulatorProcess

@@ -17,6 +17,7 @@ from bridge.orders.errors import (
     OrderRejectedError,
     TradingHaltedError,
 )
+from bridge.orders.halt import HaltSwitch
 from bridge.orders.order_ids import body_digest, key_digest
 from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
 from bridge.orders.views import OrderGroup
@@ -38,7 +39,7 @@ async def test_a_limit_order_is_written_down_sent_and_answered(tmp_path: Path) -
         booked = broker.book[view.broker_order_id]
         assert booked.order.order_ref == view.order_ref
         assert booked.contract.con_id == 265598
-        kinds = [event.kind for event in (await room.desk.order(view.order_id)).history]
+        kinds = [event.kind for event in (await room.service.order(view.order_id)).history]
         assert kinds[0] == "Intention"
         assert "Sent" in kinds
 
@@ -60,8 +61,8 @@ async def test_the_same_key_gets_the_first_answer_and_sends_nothing(tmp_path: Pa
     async with opened(tmp_path, broker) as room:
         first = await room.place()
         broker.fill(first.broker_order_id)
-        await room.tracker.flush()
-        again = await room.desk.placement.place(request(), "key-1", CALLER)
+        await room.journal.flush()
+        again = await room.submitter.place(request(), "key-1", CALLER)
         assert (again.answer, again.replayed) == (first, True)
         assert len(broker.placed) == 1
 
@@ -125,7 +126,7 @@ async def test_what_was_certainly_not_sent_frees_the_key(tmp_path: Path, error: 
     async with opened(tmp_path, broker) as room:
         with pytest.raises(type(error)):
             await room.place()
-        page = await room.desk.orders(only_open=False, cursor="", limit=10)
+        page = await room.service.orders(only_open=False, cursor="", limit=10)
         assert [order.status for order in page.orders] == [Status.NOT_SENT]
         broker.refuse_order = None
         view = await room.place()
@@ -295,8 +296,8 @@ async def test_a_bracket_that_breaks_off_is_taken_back(tmp_path: Path) -> None:
     async with opened(tmp_path, broker) as room:
         with pytest.raises(NotConnectedError):
             await room.place(bracket=BRACKET)
-        await room.tracker.flush()
-        page = await room.desk.orders(only_open=False, cursor="", limit=10)
+        await room.journal.flush()
+        page = await room.service.orders(only_open=False, cursor="", limit=10)
         assert sorted(order.status for order in page.orders) == [
             "Cancelled",
             "Cancelled",
@@ -309,15 +310,15 @@ async def test_an_oca_group_is_checked_whole_and_sent_whole(tmp_path: Path) -> N
     broker = FakeBroker()
     wish = OcaRequest(orders=(request(), request(symbol="MSFT")))
     async with opened(tmp_path, broker, max_quantity=10) as room:
-        placed = await room.desk.placement.place_group(wish, "key", CALLER)
+        placed = await room.submitter.place_group(wish, "key", CALLER)
         assert isinstance(placed.answer, OrderGroup)
         groups = {broker.book[number].order.oca_group for number in broker.placed}
         assert groups == {placed.answer.oca_group}
-        again = await room.desk.placement.place_group(wish, "key", CALLER)
+        again = await room.submitter.place_group(wish, "key", CALLER)
         assert (again.answer, again.replayed) == (placed.answer, True)
         bad = OcaRequest(orders=(request(), request(quantity=11)))
         with pytest.raises(OrderRefusedByRulesError):
-            await room.desk.placement.place_group(bad, "other", CALLER)
+            await room.submitter.place_group(bad, "other", CALLER)
         assert len(broker.placed) == 2
 
 
@@ -332,16 +333,16 @@ async def test_an_oca_group_is_checked_whole_and_sent_whole(tmp_path: Path) -> N
 async def test_what_is_no_oca_group(tmp_path: Path, wish: OcaRequest) -> None:
     async with opened(tmp_path, FakeBroker()) as room:
         with pytest.raises(OrderRefusedByRulesError):
-            await room.desk.placement.place_group(wish, "key", CALLER)
+            await room.submitter.place_group(wish, "key", CALLER)
 
 
 async def test_a_dry_run_finds_what_a_real_order_would_and_does_nothing(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_quantity=10) as room:
-        run = await room.desk.dry_run(request(), CALLER)
+        run = await room.service.dry_run(request(), CALLER)
         assert (run.dry_run, run.orders[0].notional) == (True, 1000.0)
         with pytest.raises(OrderRefusedByRulesError):
-            await room.desk.dry_run(request(quantity=11), CALLER)
+            await room.service.dry_run(request(quantity=11), CALLER)
         assert broker.wire == []
         assert await room.database.read(orders.count_open) == 0
 
@@ -349,7 +350,7 @@ async def test_a_dry_run_finds_what_a_real_order_would_and_does_nothing(tmp_path
 async def test_a_preview_shows_margin_commission_and_broken_rules(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_quantity=5) as room:
-        preview = await room.desk.preview(request(), CALLER)
+        preview = await room.service.preview(request(), CALLER)
         assert preview.commission == 1.0
         assert [each.code for each in preview.violations] == ["max-quantity"]
         assert not preview.accepted
@@ -360,7 +361,7 @@ async def test_the_kill_switch_stops_orders_and_survives_a_restart(tmp_path: Pat
     broker = FakeBroker()
     async with opened(tmp_path, broker) as room:
         first = await room.place()
-        view = await room.desk.halt_trading("loop gone mad", "own", CALLER)
+        view = await room.halt.halt("loop gone mad", "own", CALLER)
         assert view.cancelled is not None
         assert view.cancelled.requested == (first.order_id,)
         assert (await room.view(first.order_id)).status is Status.CANCELLED
@@ -370,7 +371,7 @@ async def test_the_kill_switch_stops_orders_and_survives_a_restart(tmp_path: Pat
         with pytest.raises(TradingHaltedError):
             await room.place(key="2")
         assert any(overlay() is not None for overlay in room.services.health_overlays)
-        await room.desk.resume_trading(CALLER)
+        await room.halt.resume(CALLER)
         assert (await room.place(key="2")).status is Status.SUBMITTED
 
 
@@ -382,7 +383,7 @@ async def test_a_halt_between_journal_and_wire_still_stops_the_order(tmp_path: P
         async def write_then_halt(work: Any, **options: Any) -> Any:
             result = await writing(work, **options)
             if isinstance(result, list):
-                room.desk.halt._halt = await _halt(room)
+                room.services[HaltSwitch]._halt = await _halt(room)
             return result
 
         room.database.write = write_then_halt  # type: ignore[method-assign]
@@ -402,7 +403,7 @@ async def test_a_halt_without_a_connection_cancels_when_it_is_back(tmp_path: Pat
     async with opened(tmp_path, broker) as room:
         first = await room.place()
         broker.state = ConnectionState.RECONNECTING
-        view = await room.desk.halt_trading("", "own", CALLER)
+        view = await room.halt.halt("", "own", CALLER)
         assert view.cancelled is not None
         assert view.cancelled.failed == (first.order_id,)
         broker.state = ConnectionState.READY
@@ -415,7 +416,7 @@ async def test_the_audit_log_names_who_did_what_with_which_result(tmp_path: Path
         view = await room.place()
         with pytest.raises(OrderRefusedByRulesError):
             await room.place(key="secret-key-2", quantity=11)
-        page = await room.desk.audit("", 10)
+        page = await room.service.audit("", 10)
         refused, done, sending = page.entries
         assert (sending.result, sending.target) == ("sending", view.order_id)
         assert (done.result, done.target, done.api_key_id) == ("ok", view.order_id, "phone")
@@ -527,15 +528,15 @@ async def test_a_halt_beats_the_end_of_an_earlier_one_that_is_just_being_written
     tmp_path: Path,
 ) -> None:
     async with opened(tmp_path, FakeBroker()) as room:
-        await room.desk.halt_trading("first", "none", CALLER)
-        lifting = asyncio.create_task(room.desk.resume_trading(CALLER))
+        await room.halt.halt("first", "none", CALLER)
+        lifting = asyncio.create_task(room.halt.resume(CALLER))
         await asyncio.sleep(0)  # it is on its way to the journal
-        await room.desk.halt_trading("second", "none", CALLER)
+        await room.halt.halt("second", "none", CALLER)
         await lifting
-        assert room.desk.halt_view().halted
-        assert room.desk.halt_view().reason == "second"
+        assert room.halt.view().halted
+        assert room.halt.view().reason == "second"
     async with opened(tmp_path, FakeBroker()) as room:
-        assert room.desk.halt_view().halted
+        assert room.halt.view().halted
 
 
 async def test_a_second_halt_takes_nothing_back_of_the_first(tmp_path: Path) -> None:
@@ -543,12 +544,12 @@ async def test_a_second_halt_takes_nothing_back_of_the_first(tmp_path: Path) -> 
     async with opened(tmp_path, broker) as room:
         view = await room.place()
         broker.state = ConnectionState.RECONNECTING
-        first = await room.desk.halt_trading("fire", "own", CALLER)
-        second = await room.desk.halt_trading("", "none", CALLER)
+        first = await room.halt.halt("fire", "own", CALLER)
+        second = await room.halt.halt("", "none", CALLER)
         assert (second.since, second.reason, second.cancel) == (first.since, "fire", "own")
         await broker.reconnect()
         assert broker.cancelled == [view.broker_order_id]
-        assert (await room.desk.halt_trading("", "all", CALLER)).cancel == "all"
+        assert (await room.halt.halt("", "all", CALLER)).cancel == "all"
 
 
 async def test_a_halt_does_not_wait_for_orders_that_queue(tmp_path: Path) -> None:
@@ -560,7 +561,7 @@ async def test_a_halt_does_not_wait_for_orders_that_queue(tmp_path: Path) -> Non
         while await room.database.read(orders.count_open) < 2:
             await asyncio.sleep(0)
         begun = time.monotonic()
-        await room.desk.halt_trading("", "own", CALLER)
+        await room.halt.halt("", "own", CALLER)
         assert time.monotonic() - begun < 0.4
         assert view.broker_order_id in broker.cancelled
         broker.hold.set()
@@ -576,12 +577,12 @@ async def test_a_halt_for_every_client_is_one_message_and_repeated_when_it_faile
     async with opened(tmp_path, broker) as room:
         view = await room.place()
         broker.wire.clear()
-        halted = await room.desk.halt_trading("", "all", CALLER)
+        halted = await room.halt.halt("", "all", CALLER)
         assert broker.wire == [("cancel-all", 0)]
         assert halted.cancelled is not None
         assert halted.cancelled.requested == (view.order_id,)
         broker.state = ConnectionState.RECONNECTING
-        halted = await room.desk.halt_trading("", "all", CALLER)
+        halted = await room.halt.halt("", "all", CALLER)
         assert halted.cancelled is not None
         assert halted.cancelled.failed == (view.order_id, "other clients")
         await broker.reconnect()

@@ -24,10 +24,13 @@ from bridge.environment import Environment
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
+from bridge.orders.cancel import OrderCanceller
 from bridge.orders.executions import ExecutionService
 from bridge.orders.journal import OrderJournal
+from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest
 from bridge.orders.service import OrderService
+from bridge.orders.submit import OrderSubmitter
 from bridge.orders.views import OrderView
 from bridge.orders.wiring import install
 from bridge.services import Services
@@ -81,7 +84,7 @@ def rule(chance: random.Random) -> dict[str, Any]:
 
 
 class Day:
-    """A bridge's order room on a real session, wound with the simulator that it talks to."""
+    """A bridge's orders on a real session, wound with the simulator that it talks to."""
 
     def __init__(
         self, simulator: Simulator, clock: WoundClock, services: Services, chance: random.Random
@@ -90,7 +93,6 @@ class Day:
         self.clock = clock
         self.services = services
         self.chance = chance
-        self.desk = services[OrderService]
         self._url = f"http://127.0.0.1:{simulator.ports['controlPort']}"
         self.said: list[str] = []
 
@@ -117,7 +119,9 @@ class Day:
 
     async def ours(self) -> list[OrderView]:
         await self.services[OrderJournal].flush()
-        return list((await self.desk.orders(only_open=False, cursor="", limit=200)).orders)
+        return list(
+            (await self.services[OrderService].orders(only_open=False, cursor="", limit=200)).orders
+        )
 
     async def act(self, number: int) -> None:
         """One thing that an app does; an answer may fail, as long as it says so."""
@@ -125,16 +129,18 @@ class Day:
         working = [each for each in await self.ours() if each.status not in ENDED]
         with suppress(BridgeError):
             if working and chance.random() < 0.25:
-                await self.desk.changes.cancel(chance.choice(working).order_id, CALLER)
+                await self.services[OrderCanceller].cancel(chance.choice(working).order_id, CALLER)
             elif working and chance.random() < 0.3:
                 change = ChangeRequest(limit_price=float(chance.randint(1, 5)))
-                await self.desk.changes.modify(chance.choice(working).order_id, change, CALLER)
+                await self.services[OrderModifier].modify(
+                    chance.choice(working).order_id, change, CALLER
+                )
             else:
                 price = 1.0 if chance.random() < 0.5 else 205.0
                 wanted = request(quantity=float(chance.randint(1, 5)), limit_price=price)
                 for _ in range(2):  # an app that got no answer asks again, with the same key
                     with suppress(BridgeError):
-                        await self.desk.placement.place(wanted, f"key-{number}", CALLER)
+                        await self.services[OrderSubmitter].place(wanted, f"key-{number}", CALLER)
                         break
 
     async def no_wrong_end(self) -> None:

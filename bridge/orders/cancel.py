@@ -1,0 +1,242 @@
+"""Cancelling: one order, or the open orders that a halt or a silent client leaves behind.
+
+A cancel goes out whatever the journal's state; what the journal does not take at once follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+import structlog
+from msgspec import Struct, structs
+
+from bridge.auditing import SENDING, Auditor, Caller, Trail, note_sending
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.orders.apply_messages import Message, Own
+from bridge.orders.errors import (
+    ChangeRejectedError,
+    OrderFateUnknownError,
+    OrderNotOpenError,
+    OrderPendingError,
+)
+from bridge.orders.exposure import Place, held, opening
+from bridge.orders.journal import OrderJournal, Watch, require_reach
+from bridge.orders.lifecycle import ChangeDropped, ChangeSent
+from bridge.orders.views import OrderView, order_view
+from bridge.store import StoreBehindError
+from bridge.store.order_status import State, Status
+from bridge.store.orders import OrderRecord, PendingChange
+from bridge.store.urgent import WAIT_SECONDS
+from bridge.tws.gateway import Gateway
+
+log = structlog.get_logger(__name__)
+
+_POSITIONS_SECONDS: Final = 0.25
+
+Cancelling = Literal["none", "opening", "own", "all"]
+"""Which open orders to cancel: none, those that open or enlarge a position, all of this client
+id's, everybody's."""
+
+
+class CancelResult(Struct, rename="camel", frozen=True, kw_only=True):
+    """What became of cancelling several orders; `kept` are those that only close a position."""
+
+    requested: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True, eq=False)
+class OrderCanceller:
+    """The one place that cancels orders of this client id."""
+
+    gateway: Gateway
+    journal: OrderJournal
+    auditor: Auditor
+    clock: Clock
+    answer_seconds: float
+    _unjournaled: set[str] = field(default_factory=set, init=False)
+    """Open orders whose cancel the journal does not know."""
+    _noting: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self.journal.order_changed.listen(lambda record: self._unjournaled.discard(record.id))
+
+    # one order ----------------------------------------------------------------------------------
+
+    async def cancel(self, order_id: str, caller: Caller) -> OrderView:
+        """Cancels an order and waits for the broker's word; one that is cancelled stays so.
+
+        `journaled` in the answer says whether the journal holds what the answer says; if not the
+        entry follows.
+        """
+        async with self.auditor.trail(caller, "order.cancel", None) as trail:
+            record = self.journal.open_order(order_id) or await self.journal.find(order_id)
+            trail.target = record.id
+            require_reach(caller, record.id, record.account, record.symbol)
+            if record.status is Status.CANCELLED:
+                return order_view(record)
+            self.journal.require_open(record)
+            self.gateway.require_ready()
+            with self.journal.watch([record.id]) as watch:
+                change = PendingChange(at=self.clock.now())
+                watch.listen(record, ChangeSent(change.at, change))
+                journaled = await self._note(record, change, trail)
+                try:
+                    await self.gateway.cancel_order(record.broker_order_id)
+                except Exception:
+                    self.journal.note(Own(record.id, ChangeDropped(self.clock.now(), change.at)))
+                    raise
+                after = await self._answer(watch, record.id, kept=journaled)
+            trail.journaled = journaled and after is not watch.heard
+            return _cancelled(after, journaled=trail.journaled)
+
+    async def _note(self, record: OrderRecord, change: PendingChange, trail: Trail) -> bool:
+        """Writes the cancel down before it goes out, if the journal takes it in a moment.
+
+        Else it follows; one such entry for each order is enough.
+        """
+        if record.id in self._unjournaled:
+            return False
+        if not self.journal.condition.writable:
+            self._note_later(record.id, change, trail)
+            return False
+        noting = asyncio.create_task(
+            self.journal.decide(
+                lambda connection: self._write_down(connection, record.id, change, trail)
+            ),
+            name="note-cancel",
+        )
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+        noting.add_done_callback(lambda ended: self._noted(ended, record.id, change, trail))
+        await asyncio.wait({noting}, timeout=WAIT_SECONDS)
+        return noting.done() and noting.exception() is None
+
+    def _write_down(
+        self, connection: sqlite3.Connection, order_id: str, change: PendingChange, trail: Trail
+    ) -> tuple[None, list[Message]]:
+        note_sending(connection, self.auditor, trail)
+        return None, [Own(order_id, ChangeSent(change.at, change))]
+
+    def _noted(
+        self, noting: asyncio.Task[None], order_id: str, change: PendingChange, trail: Trail
+    ) -> None:
+        if noting.cancelled() or (error := noting.exception()) is None:
+            return
+        log.error("cancel-not-journaled", order=order_id, error=str(error))
+        self._note_later(order_id, change, trail)
+
+    def _note_later(self, order_id: str, change: PendingChange, trail: Trail) -> None:
+        self._unjournaled.add(order_id)
+        self.journal.note(Own(order_id, ChangeSent(change.at, change)))
+        entry = self.auditor.entry(trail, SENDING)
+        writing = asyncio.create_task(self.auditor.keep(entry), name="note-cancel-audit")
+        self._noting.add(writing)
+        writing.add_done_callback(self._noting.discard)
+
+    async def _answer(self, watch: Watch, order_id: str, *, kept: bool) -> OrderRecord:
+        """The record in the journal; the broker's bare word when that is not there in a moment."""
+
+        def in_journal() -> bool:
+            return kept and order_id in watch.records and _answered(watch.records[order_id])
+
+        def spoken() -> bool:
+            return watch.heard is not None and not _waits(watch.heard)
+
+        await watch.until(lambda: in_journal() or spoken(), self.answer_seconds)
+        if kept and spoken():
+            await watch.until(in_journal, WAIT_SECONDS)
+        if in_journal():
+            return watch.records[order_id]
+        if kept and not spoken():
+            with suppress(StoreBehindError):
+                await self.journal.flush()
+            return await self.journal.find(order_id)
+        assert watch.heard is not None  # noqa: S101 - it listens since before the cancel went out
+        return watch.heard
+
+    # several ------------------------------------------------------------------------------------
+
+    async def cancel_open(self, which: Cancelling) -> CancelResult:
+        """Puts cancels on the wire for these open orders; what could not be sent is `failed`."""
+        own = self.journal.own_open_orders()
+        match which:
+            case "none":
+                return CancelResult()
+            case "own":
+                return await self.cancel_each(own)
+            case "opening":
+                cancel, stay = opening(own, await self._positions())
+                result = await self.cancel_each(cancel)
+                return structs.replace(result, kept=tuple(each.id for each in stay))
+            case "all":
+                try:  # one message for all of them is ahead of one for each
+                    await self.gateway.cancel_all_orders()
+                except BridgeError:
+                    result = await self.cancel_each(own)
+                    return structs.replace(result, failed=(*result.failed, "other clients"))
+                return CancelResult(requested=tuple(record.id for record in own))
+
+    async def cancel_each(self, records: Iterable[OrderRecord]) -> CancelResult:
+        """The same for orders that somebody has chosen."""
+        requested: list[str] = []
+        failed: list[str] = []
+        for record in records:
+            try:
+                await self.gateway.cancel_order(record.broker_order_id)
+            except BridgeError as error:
+                log.warning("cancel-not-sent", order=record.id, reason=error.detail)
+                failed.append(record.id)
+            else:
+                requested.append(record.id)
+        return CancelResult(requested=tuple(requested), failed=tuple(failed))
+
+    async def _positions(self) -> dict[Place, float] | None:
+        """What is held now; None when the broker does not say it in a moment."""
+        try:
+            async with asyncio.timeout(_POSITIONS_SECONDS):
+                return held(await self.gateway.queries.positions(timeout=_POSITIONS_SECONDS))
+        except (BridgeError, TimeoutError):
+            log.warning("positions-unknown", hint="only brackets' closing legs are kept")
+            return None
+
+
+def _waits(record: OrderRecord) -> bool:
+    """Whether the broker has neither ended the order nor refused to."""
+    return record.open and record.pending is not None
+
+
+def _answered(record: OrderRecord) -> bool:
+    """Whether the broker has said what became of a cancel."""
+    return not record.open or (record.pending is None and record.state is not State.UNKNOWN)
+
+
+def _cancelled(after: OrderRecord, *, journaled: bool) -> OrderView:
+    view = structs.replace(order_view(after), journaled=journaled)
+    shown = {"order": msgspec.to_builtins(view)}
+    if after.status is Status.CANCELLED:
+        return view
+    if not after.open:
+        raise OrderNotOpenError(f"order {after.id} is {after.status} already", extra=shown)
+    if after.state is State.UNKNOWN:
+        raise OrderFateUnknownError(
+            f"a cancel was sent, and the fate of order {after.id} is still unknown", extra=shown
+        )
+    if after.pending is not None:
+        raise OrderPendingError(
+            f"the cancel of order {after.id} is sent, the gateway has not answered in time",
+            next_step="Read the order again, or repeat the request",
+            extra=shown,
+        )
+    raise ChangeRejectedError(
+        f"the broker refused the cancel: {after.warning or 'no reason given'}",
+        extra={"brokerText": after.warning, **shown},
+    )
