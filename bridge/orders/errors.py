@@ -33,7 +33,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.store.identity import ACCEPT
 
 
-class Violation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Violation(msgspec.Struct, frozen=True, rename="camel"):
     """One broken rule.
 
     `code` is stable, `field` the member of the request it is about, `limit` what would still do.

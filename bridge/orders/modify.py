@@ -225,12 +225,12 @@ def _fields(record: OrderRecord, request: ChangeRequest) -> tuple[str, ...]:
 def _contradictions(record: OrderRecord, request: ChangeRequest) -> list[Violation]:
     found = [*_values(record, request), *_dates(record, request)]
     if request == ChangeRequest(round_to_tick=request.round_to_tick):
-        found.append(Violation(code="missing-field", message="name at least one thing to change"))
+        found.append(Violation("missing-field", "name at least one thing to change"))
     if request.quantity is not None and request.quantity <= record.filled:
         found.append(
             Violation(
-                code="quantity-filled",
-                message=f"{record.filled:g} are filled already: cancel the order instead",
+                "quantity-filled",
+                f"{record.filled:g} are filled already: cancel the order instead",
                 field="quantity",
                 value=request.quantity,
                 limit=record.filled,
@@ -251,22 +251,22 @@ def _values(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
         if value is None:
             continue
         if not taken.get(name, True):
-            yield Violation(code="unexpected-field", message=f"{kind} takes no {name}", field=name)
+            yield Violation("unexpected-field", f"{kind} takes no {name}", field=name)
         may_be_negative = record.contract.sec_type == "FUT" and name != "quantity"
         if problem := number_problem(value, positive=not may_be_negative):
-            yield Violation(code="invalid-field", message=f"{name} {problem}", field=name)
+            yield Violation("invalid-field", f"{name} {problem}", field=name)
 
 
 def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
     name, date = "goodTillDate", request.good_till_date
     if date is not None and (problem := text_problem(date)):
-        yield Violation(code="invalid-field", message=f"{name} {problem}", field=name)
+        yield Violation("invalid-field", f"{name} {problem}", field=name)
     held = _newest_terms(record)
     tif = request.tif or held.tif
     if tif == "GTD" and not (held.good_till_date if date is None else date):
-        yield Violation(code="missing-field", message=f"tif GTD needs {name}", field=name)
+        yield Violation("missing-field", f"tif GTD needs {name}", field=name)
     if tif != "GTD" and date:
-        yield Violation(code="unexpected-field", message=f"tif {tif} takes no {name}", field=name)
+        yield Violation("unexpected-field", f"tif {tif} takes no {name}", field=name)
 
 
 def _has_taken(held: Order, wanted: Order, request: ChangeRequest) -> bool:

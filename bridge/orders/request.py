@@ -280,14 +280,14 @@ _CHECKS: tuple[Callable[[OrderRequest], Iterator[Violation]], ...] = (
 
 def _wrong(name: str, what: str) -> Violation:
     field = _camel(name)
-    return Violation(code="invalid-field", message=f"{field} {what}", field=field)
+    return Violation("invalid-field", f"{field} {what}", field=field)
 
 
 def _needed(name: str, needed: bool, because: str) -> Violation:
     field = _camel(name)
     if needed:
-        return Violation(code="missing-field", message=f"{because} needs {field}", field=field)
-    return Violation(code="unexpected-field", message=f"{because} takes no {field}", field=field)
+        return Violation("missing-field", f"{because} needs {field}", field=field)
+    return Violation("unexpected-field", f"{because} takes no {field}", field=field)
 
 
 def _camel(name: str) -> str:

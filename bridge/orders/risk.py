@@ -36,7 +36,7 @@ def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
 def read_only(context: RiskContext) -> Iterator[Violation]:
     """`read-only`: this bridge sends no orders."""
     if context.rules.read_only:
-        yield Violation(code="read-only", message="this bridge is read-only (trading.read_only)")
+        yield Violation("read-only", "this bridge is read-only (trading.read_only)")
 
 
 def live_not_confirmed(context: RiskContext) -> Iterator[Violation]:
@@ -48,8 +48,8 @@ def live_not_confirmed(context: RiskContext) -> Iterator[Violation]:
     live = context.trading_mode != "paper" or not account.upper().startswith("D")
     if live and account and not context.rules.live:
         yield Violation(
-            code="live-not-confirmed",
-            message=f"account {account} is live, and trading.live is not true",
+            "live-not-confirmed",
+            f"account {account} is live, and trading.live is not true",
             field="account",
         )
 
@@ -59,21 +59,21 @@ def account_allowed(context: RiskContext) -> Iterator[Violation]:
     named, allowed = context.order.account, context.rules.allow_accounts
     if not named:
         yield Violation(
-            code="account-required",
-            message=f"name the account: this login manages {len(context.accounts)}",
+            "account-required",
+            f"name the account: this login manages {len(context.accounts)}",
             field="account",
         )
     elif named not in context.accounts:
         yield Violation(
-            code="account-unknown",
-            message=f"this login does not manage account {named}",
+            "account-unknown",
+            f"this login does not manage account {named}",
             field="account",
             value=named,
         )
     elif allowed is not None and named not in allowed:
         yield Violation(
-            code="account-not-allowed",
-            message=f"account {named} is not in trading.allow_accounts",
+            "account-not-allowed",
+            f"account {named} is not in trading.allow_accounts",
             field="account",
             value=named,
         )
@@ -87,8 +87,8 @@ def key_account(context: RiskContext) -> Iterator[Violation]:
     bound = context.bounds.accounts
     if bound and context.order.account not in bound:
         yield Violation(
-            code="key-account",
-            message=f"this key does not trade account {context.order.account or '(none)'}",
+            "key-account",
+            f"this key does not trade account {context.order.account or '(none)'}",
             field="account",
             value=context.order.account,
             limit=" ".join(bound),
@@ -99,12 +99,7 @@ def key_symbol(context: RiskContext) -> Iterator[Violation]:
     """`key-symbol`: the key is bound to other symbols."""
     bound, name = context.bounds.symbols, context.contract.symbol.upper()
     if bound and name not in bound:
-        yield Violation(
-            code="key-symbol",
-            message=f"this key does not trade {name}",
-            field="symbol",
-            value=name,
-        )
+        yield Violation("key-symbol", f"this key does not trade {name}", field="symbol", value=name)
 
 
 def key_notional(context: RiskContext) -> Iterator[Violation]:
@@ -114,8 +109,8 @@ def key_notional(context: RiskContext) -> Iterator[Violation]:
         return
     worth = "an unknown amount" if amount is None else f"about {amount:,.2f}"
     yield Violation(
-        code="key-max-notional",
-        message=f"the order is worth {worth} {context.contract.currency}, this key may order "
+        "key-max-notional",
+        f"the order is worth {worth} {context.contract.currency}, this key may order "
         f"{limit:,.2f} at once",
         field="quantity",
         value=None if amount is None else round(amount, 2),
@@ -128,8 +123,8 @@ def key_orders_of_the_day(context: RiskContext) -> Iterator[Violation]:
     limit = context.bounds.max_orders_per_day
     if limit is not None and context.orders_of_key + context.new_orders > limit:
         yield Violation(
-            code="key-max-orders-per-day",
-            message=f"this key sent {context.orders_of_key} orders today, it may send {limit}",
+            "key-max-orders-per-day",
+            f"this key sent {context.orders_of_key} orders today, it may send {limit}",
             value=context.orders_of_key,
             limit=limit,
         )
@@ -143,8 +138,8 @@ def security_type(context: RiskContext) -> Iterator[Violation]:
     kind = context.contract.sec_type
     if kind not in context.rules.allow_sec_types:
         yield Violation(
-            code="sec-type-not-allowed",
-            message=f"{kind} is not in trading.allow_sec_types",
+            "sec-type-not-allowed",
+            f"{kind} is not in trading.allow_sec_types",
             field="secType",
             value=kind,
         )
@@ -156,17 +151,14 @@ def symbol_allowed(context: RiskContext) -> Iterator[Violation]:
     allowed = context.rules.allow_symbols
     if allowed is not None and name not in {each.upper() for each in allowed}:
         yield Violation(
-            code="symbol-not-allowed",
-            message=f"{name} is not in trading.allow_symbols",
+            "symbol-not-allowed",
+            f"{name} is not in trading.allow_symbols",
             field="symbol",
             value=name,
         )
     if name in {each.upper() for each in context.rules.deny_symbols}:
         yield Violation(
-            code="symbol-denied",
-            message=f"{name} is in trading.deny_symbols",
-            field="symbol",
-            value=name,
+            "symbol-denied", f"{name} is in trading.deny_symbols", field="symbol", value=name
         )
 
 
@@ -179,8 +171,8 @@ def expired(context: RiskContext) -> Iterator[Violation]:
     zone = exchange_zone(details.time_zone, details.contract)
     if days_to_expiration(expiration, zone, context.now) < 0:
         yield Violation(
-            code="contract-expired",
-            message=f"the contract expired on {expiration[:8]}",
+            "contract-expired",
+            f"the contract expired on {expiration[:8]}",
             field="expiration",
             value=expiration[:8],
         )
@@ -193,8 +185,8 @@ def market_order_on_option(context: RiskContext) -> Iterator[Violation]:
     kind = context.order.order_type
     if context.fills_at_any_price:
         yield Violation(
-            code="market-order-on-option",
-            message=f"{kind} on an option may fill at any price: {_WITH_A_LIMIT[kind]}",
+            "market-order-on-option",
+            f"{kind} on an option may fill at any price: {_WITH_A_LIMIT[kind]}",
             field="orderType",
             value=kind,
         )
@@ -213,8 +205,8 @@ def max_quantity(context: RiskContext) -> Iterator[Violation]:
         limit *= rules.currency_unit
     if limit is not None and amount > limit:
         yield Violation(
-            code=code,
-            message=f"{amount:g} {noun}, trading.{code.replace('-', '_')} is {limit:g}",
+            code,
+            f"{amount:g} {noun}, trading.{code.replace('-', '_')} is {limit:g}",
             field="quantity",
             value=amount,
             limit=limit,
@@ -228,16 +220,16 @@ def quantity_step(context: RiskContext) -> Iterator[Violation]:
     size = details.size_increment or whole
     if not is_multiple(amount, size):
         yield Violation(
-            code="quantity-step",
-            message=f"quantity {amount:g} is no multiple of {size:g}",
+            "quantity-step",
+            f"quantity {amount:g} is no multiple of {size:g}",
             field="quantity",
             value=amount,
             limit=size,
         )
     if details.min_size is not None and amount < details.min_size:
         yield Violation(
-            code="quantity-minimum",
-            message=f"quantity {amount:g} is less than the contract's minimum {details.min_size:g}",
+            "quantity-minimum",
+            f"quantity {amount:g} is less than the contract's minimum {details.min_size:g}",
             field="quantity",
             value=amount,
             limit=details.min_size,
@@ -250,8 +242,8 @@ def max_notional(context: RiskContext) -> Iterator[Violation]:
     if limit is None or amount is None or context.closing or amount <= limit:
         return
     yield Violation(
-        code="max-notional",
-        message=f"the order is worth about {amount:,.2f} {context.contract.currency}, more than the"
+        "max-notional",
+        f"the order is worth about {amount:,.2f} {context.contract.currency}, more than the"
         f" {limit:,.2f} that trading.max_notional allows",
         field="quantity",
         value=round(amount, 2),
@@ -269,8 +261,8 @@ def notional_of_the_day(context: RiskContext) -> Iterator[Violation]:
     total = context.day.notional + added
     if added and total > limit:
         yield Violation(
-            code="max-notional-per-day",
-            message=f"with this order {total:,.2f} would be ordered today, "
+            "max-notional-per-day",
+            f"with this order {total:,.2f} would be ordered today, "
             f"more than the {limit:,.2f} that trading.max_notional_per_day allows",
             value=round(total, 2),
             limit=limit,
@@ -282,8 +274,8 @@ def open_orders(context: RiskContext) -> Iterator[Violation]:
     limit = context.rules.max_open_orders
     if limit is not None and context.open_orders + context.new_orders > limit:
         yield Violation(
-            code="max-open-orders",
-            message=f"{context.open_orders} orders are open, trading.max_open_orders is {limit}",
+            "max-open-orders",
+            f"{context.open_orders} orders are open, trading.max_open_orders is {limit}",
             value=context.open_orders,
             limit=limit,
         )
@@ -294,9 +286,8 @@ def orders_of_the_day(context: RiskContext) -> Iterator[Violation]:
     limit = context.rules.max_orders_per_day
     if limit is not None and context.day.orders + context.new_orders > limit:
         yield Violation(
-            code="max-orders-per-day",
-            message=f"{context.day.orders} orders were sent today, "
-            f"trading.max_orders_per_day is {limit}",
+            "max-orders-per-day",
+            f"{context.day.orders} orders were sent today, trading.max_orders_per_day is {limit}",
             value=context.day.orders,
             limit=limit,
         )
@@ -313,8 +304,8 @@ def tick(context: RiskContext) -> Iterator[Violation]:
             continue
         below, above = to_tick(price, ladder, "down"), to_tick(price, ladder, "up")
         yield Violation(
-            code="price-off-tick",
-            message=f"{field} {price:g} is not on the tick of {increment_at(price, ladder)}: "
+            "price-off-tick",
+            f"{field} {price:g} is not on the tick of {increment_at(price, ladder)}: "
             f"{below:g} or {above:g} is, and roundToTick rounds by itself",
             field=field,
             value=price,
@@ -327,8 +318,8 @@ def line(context: RiskContext) -> Iterator[Violation]:
     if context.unchecked and not context.closing and not context.reduces:
         symbol = context.contract.symbol
         yield Violation(
-            code="no-line",
-            message=f"no market-data line was free to check the order against {symbol}",
+            "no-line",
+            f"no market-data line was free to check the order against {symbol}",
             field="symbol",
         )
 
@@ -339,8 +330,8 @@ def quote(context: RiskContext) -> Iterator[Violation]:
         return
     if context.order.order_type == "MKT" or context.rules.require_quote:
         yield Violation(
-            code="no-quote",
-            message=f"there is no quote of {context.contract.symbol} to check the order against",
+            "no-quote",
+            f"there is no quote of {context.contract.symbol} to check the order against",
             field="orderType",
         )
 
@@ -359,8 +350,8 @@ def band(context: RiskContext) -> Iterator[Violation]:
     if limit_price > bound if buys else limit_price < bound:
         where = "above" if buys else "below"
         yield Violation(
-            code="price-band",
-            message=f"limitPrice {limit_price:g} is more than {percent:g} % {where} the market "
+            "price-band",
+            f"limitPrice {limit_price:g} is more than {percent:g} % {where} the market "
             f"({market:g})",
             field="limitPrice",
             value=limit_price,
@@ -393,8 +384,8 @@ def market_closed(context: RiskContext) -> Iterator[Violation]:
     zone = exchange_zone(details.time_zone, details.contract)
     if hours and not is_open(hours, zone, context.now):
         yield Violation(
-            code="market-closed",
-            message=f"the market of {context.contract.symbol} is closed (trading.market_hours)",
+            "market-closed",
+            f"the market of {context.contract.symbol} is closed (trading.market_hours)",
         )
 
 
@@ -403,8 +394,8 @@ def restart_window(context: RiskContext) -> Iterator[Violation]:
     guard, left = context.rules.restart_guard_seconds, context.seconds_to_restart
     if left is not None and left <= guard:
         yield Violation(
-            code="restart-window",
-            message=f"the gateway restarts in {left:.0f} s, no new orders in the last "
+            "restart-window",
+            f"the gateway restarts in {left:.0f} s, no new orders in the last "
             f"{guard:g} s before that",
             value=round(left, 1),
             limit=guard,

@@ -267,8 +267,8 @@ def check_group(request: OcaRequest) -> None:
     if not 2 <= len(request.orders) <= 10:
         found.append(
             Violation(
-                code="oca-size",
-                message="an OCA group has 2 to 10 orders",
+                "oca-size",
+                "an OCA group has 2 to 10 orders",
                 field="orders",
                 value=len(request.orders),
             )
@@ -277,8 +277,8 @@ def check_group(request: OcaRequest) -> None:
         if order.bracket is not None or order.oca_group:
             found.append(
                 Violation(
-                    code="unexpected-field",
-                    message="an order of an OCA group has no bracket and no ocaGroup of its own",
+                    "unexpected-field",
+                    "an order of an OCA group has no bracket and no ocaGroup of its own",
                     field=f"orders[{index}]",
                 )
             )
