@@ -7,7 +7,7 @@ import re
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infrastructure.cli.progress import Progress
 from infrastructure.errors import GangwayError
@@ -55,6 +55,29 @@ def connected(current: Settings, target: Target) -> Iterator[Session]:
     """A session on the target's host, with its events shown."""
     with reached(current, target) as (session, _):
         yield session
+
+
+def ask_bridge(current: Settings, method: str, path: str, body: Any = None) -> Any:
+    """One request to the bridge, asked on the host itself; its decoded answer.
+
+    Raises:
+        GangwayError: the bridge does not answer, or said no.
+    """
+    with connected(current, current.target()) as session:
+        session.open()
+        found = session.ask_bridge(method, path, body)
+    status, answer = found.status, found.body
+    if status == 0:
+        hint = "./deploy.py status, ./deploy.py logs bridge"
+        raise GangwayError("the bridge does not answer", hint=hint, code="bridge-silent")
+    if status >= 400:
+        told = answer if isinstance(answer, dict) else {}
+        raise GangwayError(
+            told.get("detail") or f"the bridge answers {status}",
+            hint=told.get("nextStep") or "",
+            code=told.get("code") or "bridge-refused",
+        )
+    return answer
 
 
 class Opening:

@@ -114,7 +114,9 @@ def read_key(target: Target, file: Path | None) -> str:
 
 def outside(target: Target, key: str, *, connect_once: bool, url: str | None) -> Way:
     """Through Caddy, as a client comes."""
-    address = url or public_url(target)
+    from infrastructure.cli.addresses import public
+
+    address = url or public(target)
     way = Way("from outside", address)
     parts = urlsplit(address)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -144,14 +146,6 @@ def within(current: Settings, target: Target, key: str, *, connect_once: bool) -
     except GangwayError as error:
         current.out.say(f"the host cannot be reached either: {error}")
         return None
-
-
-def public_url(target: Target) -> str:
-    """Where clients find Caddy; without a domain, at the host's own address."""
-    caddy, host = target.stack.caddy, target.stack.host.address
-    name = caddy.domain or ("localhost" if target.local else host)
-    port = "" if caddy.https_port == 443 else f":{caddy.https_port}"
-    return f"https://{name}{port}"
 
 
 # --- steps ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from infrastructure.cli.host import ask_bridge
 from infrastructure.cli.options import settings
 
 app = typer.Typer(
@@ -29,10 +30,8 @@ def test(context: typer.Context) -> int:
     Examples:
       ./deploy.py alerts test
     """
-    from infrastructure.cli.commands.apikey import ask
-
     current = settings(context)
-    found = ask(current, "POST", "/alerts/test")
+    found = ask_bridge(current, "POST", "/alerts/test")
     current.out.document(found)
     for one in found["services"]:
         word = "sent" if one["sent"] else "NOT sent"

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 import typer
 
-from infrastructure.cli.options import Settings, settings
+from infrastructure.cli.host import ask_bridge
+from infrastructure.cli.options import settings
 
 app = typer.Typer(
     help="Create, list and revoke keys of the bridge's API.",
@@ -71,7 +72,7 @@ def create(
     }
     wanted: dict[str, Any] = {"label": label, "scope": scope, "days": days, "expires": expires}
     wanted["bounds"] = {name: value for name, value in bounds.items() if value}
-    made = ask(current, "POST", "/keys", wanted)
+    made = ask_bridge(current, "POST", "/keys", wanted)
     current.out.document(made)
     current.out.data(made["key"])
     if current.out.attended if qr is None else qr:
@@ -83,7 +84,7 @@ def create(
 def list_(context: typer.Context) -> None:
     """List the keys, without the keys themselves."""
     current = settings(context)
-    found = ask(current, "GET", "/keys")
+    found = ask_bridge(current, "GET", "/keys")
     current.out.document(found)
     for key in found["keys"]:
         until = f"until {key['expiresAt'][:10]}" if key["expiresAt"] else "for ever"
@@ -110,35 +111,9 @@ def revoke(
       ./deploy.py apikey revoke k_4fz81 --overlap 3600
     """
     current = settings(context)
-    ask(current, "DELETE", f"/keys/{quote(identity, safe='')}?overlap={overlap}")
+    ask_bridge(current, "DELETE", f"/keys/{quote(identity, safe='')}?overlap={overlap}")
     current.out.document({"id": identity, "revoked": True})
     current.out.say(f"key {identity} is revoked" + (f" in {overlap} s" if overlap else ""))
-
-
-def ask(current: Settings, method: str, path: str, body: Any = None) -> Any:
-    """One request to the bridge, asked on the host itself; its decoded answer.
-
-    Raises:
-        GangwayError: the bridge does not answer, or said no.
-    """
-    from infrastructure.cli.host import connected
-    from infrastructure.errors import GangwayError
-
-    with connected(current, current.target()) as session:
-        session.open()
-        found = session.ask_bridge(method, path, body)
-    status, answer = found.status, found.body
-    if status == 0:
-        hint = "./deploy.py status, ./deploy.py logs bridge"
-        raise GangwayError("the bridge does not answer", hint=hint, code="bridge-silent")
-    if status >= 400:
-        told = answer if isinstance(answer, dict) else {}
-        raise GangwayError(
-            told.get("detail") or f"the bridge answers {status}",
-            hint=told.get("nextStep") or "",
-            code=told.get("code") or "bridge-refused",
-        )
-    return answer
 
 
 def _words(texts: list[str] | None) -> list[str]:

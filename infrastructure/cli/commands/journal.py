@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from infrastructure.cli.host import ask_bridge
 from infrastructure.cli.options import Settings, Yes, confirm, settings
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ def show(context: typer.Context) -> None:
       ./deploy.py journal show
     """
     current = settings(context)
-    found = _ask(current, "GET", "/journal")
+    found = ask_bridge(current, "GET", "/journal")
     current.out.document(found)
     _tell(current, found)
 
@@ -42,7 +43,7 @@ def accept(context: typer.Context, yes: Yes = False) -> None:
       ./deploy.py journal accept
     """
     current = settings(context)
-    found = _ask(current, "GET", "/journal")
+    found = ask_bridge(current, "GET", "/journal")
     if found["accepted"]:
         current.out.document(found)
         current.out.say("the journal is the one from before: nothing to accept")
@@ -50,15 +51,9 @@ def accept(context: typer.Context, yes: Yes = False) -> None:
     _tell(current, found)
     question = "have you compared open orders and fills with TWS?"
     confirm(current, question, yes=yes, default=False)
-    found = _ask(current, "POST", "/journal/accept")
+    found = ask_bridge(current, "POST", "/journal/accept")
     current.out.document(found)
     current.out.say("the journal is accepted")
-
-
-def _ask(current: Settings, method: str, path: str) -> Any:
-    from infrastructure.cli.commands.apikey import ask
-
-    return ask(current, method, path)
 
 
 def _tell(current: Settings, found: dict[str, Any]) -> None:

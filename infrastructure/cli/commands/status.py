@@ -116,6 +116,8 @@ def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
 
 def document(target: Target, observed: Observed, answer: Status) -> dict[str, Any]:
     """The shape of the contract."""
+    from infrastructure.cli.addresses import public
+
     services = [
         {
             "name": service.name,
@@ -137,18 +139,8 @@ def document(target: Target, observed: Observed, answer: Status) -> dict[str, An
         **({"logins": answer.logins} if len(answer.logins) > 1 else {}),
         "services": services,
         "bridge": bridge,
-        "urls": urls(target),
+        "urls": {"page": f"{public(target)}/", "api": public(target)},
     }
-
-
-def urls(target: Target) -> dict[str, str]:
-    """Where the page and the API are."""
-    from infrastructure.render.caddy import names
-
-    caddy = target.stack.caddy
-    port = "" if caddy.https_port == 443 else f":{caddy.https_port}"
-    base = f"https://{names(target)[0]}{port}"
-    return {"page": f"{base}/", "api": base}
 
 
 def login_words(found: dict[str, Any]) -> str:

@@ -69,9 +69,9 @@ def up(
     current.out.document(document(plan, outcome.release, outcome))
     current.out.say(closing(plan, outcome))
     if found.target.stack.runtime == "sandbox":
-        from infrastructure.cli import sandbox_card
+        from infrastructure.cli import addresses
 
-        sandbox_card.show(current, found.target)
+        addresses.show(current, found.target)
 
 
 def narrowed(plan: Plan, only: str | None) -> Plan:

@@ -1,4 +1,4 @@
-"""What a newcomer sees at the end of `up` on the sandbox: where to look, and lines to paste."""
+"""Where the page and the API are, and how the end of `up` on the sandbox shows it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ if TYPE_CHECKING:
     from infrastructure.config import Target
 
 
+def public(target: Target) -> str:
+    """Where clients find Caddy, without a slash at the end."""
+    from infrastructure.render.caddy import names
+
+    caddy = target.stack.caddy
+    named = caddy.domain or caddy.names or not target.local
+    port = "" if caddy.https_port == 443 else f":{caddy.https_port}"
+    return f"https://{names(target)[0] if named else 'localhost'}{port}"
+
+
 def links(target: Target) -> dict[str, str]:
     """The addresses of the sandbox and its first key's file, as `up --json` gives them."""
     stack, base = target.stack, Path(target.base)
     return {
         "page": f"http://127.0.0.1:{stack.bridge.port}/",
-        "api": f"https://localhost:{stack.caddy.https_port}/",
+        "api": f"{public(target)}/",
         "authority": str(base / "data/caddy/caddy/pki/authorities/local/root.crt"),
         "keyFile": str(_key_file(target)),
         "faults": f"http://127.0.0.1:{stack.simulated.control_port}/faults",
