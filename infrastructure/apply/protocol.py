@@ -6,8 +6,6 @@ A host is another machine, and perhaps not the one that was meant: what it says 
 these types (`read`), and another shape is an error for a person, not a surprise somewhere later.
 
 Travels to the host: standard library, Python 3.9, which has no `X | None` that can be looked at.
-No message is compared or printed, and seventy classes are made with each command: without `eq` and
-`repr` in half the time.
 """
 # ruff: noqa: UP045 - the annotations are read at run time
 
@@ -34,6 +32,24 @@ from infrastructure.runtime.containers import Action  # noqa: TC001 - read at ru
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import dataclass_transform
+else:
+
+    def dataclass_transform() -> Any:
+        """Python 3.9 has none; it is for the type checker."""
+        return lambda kind: kind
+
+
+@dataclass_transform()
+class Part:
+    """A dataclass by its base: without `eq` and `repr`, which nobody needs of these seventy.
+
+    They are made anew with each command, and so in half the time.
+    """
+
+    def __init_subclass__(cls) -> None:
+        """Makes it one."""
+        dataclass(eq=False, repr=False)(cls)
 
 
 # --- documents inside the messages ---------------------------------------------------------------
@@ -137,8 +153,7 @@ class SettingsFacts(TypedDict):
     files: dict[str, str]
 
 
-@dataclass(eq=False, repr=False)
-class ServiceImage:
+class ServiceImage(Part):
     """A service's image, for the host to have; `fresh`: built without cached layers."""
 
     name: str
@@ -147,8 +162,7 @@ class ServiceImage:
     fresh: bool = False
 
 
-@dataclass(eq=False, repr=False)
-class DataFolder:
+class DataFolder(Part):
     """A folder below `data/`, with its owner (None: whoever deploys)."""
 
     path: str
@@ -156,16 +170,14 @@ class DataFolder:
     uid: Optional[int] = None
 
 
-@dataclass(eq=False, repr=False)
-class FileState:
+class FileState(Part):
     """A file of the current release; its `content` (base64) where a diff will be shown."""
 
     digest: str
     content: Optional[str] = None
 
 
-@dataclass(eq=False, repr=False)
-class ServiceState:
+class ServiceState(Part):
     """A container, as `plan.model.ObservedService` says."""
 
     name: str
@@ -179,12 +191,10 @@ class ServiceState:
 
 
 # --- requests -------------------------------------------------------------------------------------
-@dataclass(eq=False, repr=False)
-class Request:
+class Request(Part):
     """From here to the host."""
 
 
-@dataclass(eq=False, repr=False)
 class OpenRequest(Request):
     """Which stack it is about; with `lock` nobody else may deploy until the session ends.
 
@@ -198,7 +208,6 @@ class OpenRequest(Request):
     lock: bool = False
 
 
-@dataclass(eq=False, repr=False)
 class VerifyRequest(Request):
     """Is all healthy, without changes? `afresh`: a gateway whose login is held tries again."""
 
@@ -208,7 +217,6 @@ class VerifyRequest(Request):
     afresh: bool = False
 
 
-@dataclass(eq=False, repr=False)
 class ObserveRequest(Request):
     """What is there, and what differs from `files` (path to digest)?
 
@@ -220,14 +228,12 @@ class ObserveRequest(Request):
     verify: Optional[VerifyRequest] = None
 
 
-@dataclass(eq=False, repr=False)
 class LackingRequest(Request):
     """Which of these images are not there?"""
 
     images: list[str]
 
 
-@dataclass(eq=False, repr=False)
 class LoadRequest(Request):
     """Takes in an image, whose bytes follow; `partial`: without layers that should be there."""
 
@@ -235,7 +241,6 @@ class LoadRequest(Request):
     partial: bool
 
 
-@dataclass(eq=False, repr=False)
 class ApplyRequest(Request):
     """Puts a release into service; `tar` bytes of it follow.
 
@@ -257,7 +262,6 @@ class ApplyRequest(Request):
     command: str = "up"
 
 
-@dataclass(eq=False, repr=False)
 class StatusRequest(Request):
     """The logins and the bridge's health; `session`: the one that the bridge serves."""
 
@@ -266,31 +270,26 @@ class StatusRequest(Request):
     session: str
 
 
-@dataclass(eq=False, repr=False)
 class HistoryRequest(Request):
     """The ledger."""
 
 
-@dataclass(eq=False, repr=False)
 class ControllerRequest(Request):
     """What logs in within this image?"""
 
     image: str
 
 
-@dataclass(eq=False, repr=False)
 class LoginFactsRequest(Request):
     """What has the gateway's container written down of its logins?"""
 
 
-@dataclass(eq=False, repr=False)
 class DownRequest(Request):
     """Stops and removes every service."""
 
     by: str
 
 
-@dataclass(eq=False, repr=False)
 class RestartRequest(Request):
     """Restarts one service; the gateway in its container, unless `cold`."""
 
@@ -302,7 +301,6 @@ class RestartRequest(Request):
     by: str
 
 
-@dataclass(eq=False, repr=False)
 class LogsRequest(Request):
     """Lines of these services (none: of all), `lines` of each (0: all) since a time or an age."""
 
@@ -312,14 +310,12 @@ class LogsRequest(Request):
     follow: bool
 
 
-@dataclass(eq=False, repr=False)
 class GoingBackRequest(Request):
     """What would a rollback change? Empty: to the last healthy release."""
 
     release: str
 
 
-@dataclass(eq=False, repr=False)
 class RollBackRequest(Request):
     """Serves an earlier release again."""
 
@@ -328,7 +324,6 @@ class RollBackRequest(Request):
     by: str
 
 
-@dataclass(eq=False, repr=False)
 class AskBridgeRequest(Request):
     """One HTTP request to the bridge with the first key, which never leaves the host."""
 
@@ -339,28 +334,24 @@ class AskBridgeRequest(Request):
     seconds: float = 10.0
 
 
-@dataclass(eq=False, repr=False)
 class ScreenRequest(Request):
     """Shows the gateway's screen by VNC until `CancelRequest`."""
 
     password: str
 
 
-@dataclass(eq=False, repr=False)
 class AddressRequest(Request):
     """Where does the host reach a service's container?"""
 
     service: str
 
 
-@dataclass(eq=False, repr=False)
 class FactsRequest(Request):
     """All that the host knows of itself and of the stack."""
 
     checks: Checks
 
 
-@dataclass(eq=False, repr=False)
 class HaltRequest(Request):
     """Halts trading; needs no `OpenRequest`. `cancel`: `opening`, `all` or `none`."""
 
@@ -371,7 +362,6 @@ class HaltRequest(Request):
     reason: str = ""
 
 
-@dataclass(eq=False, repr=False)
 class ResumeRequest(Request):
     """Lifts the halt; needs no `OpenRequest`."""
 
@@ -380,7 +370,6 @@ class ResumeRequest(Request):
     by: str
 
 
-@dataclass(eq=False, repr=False)
 class CancelAllRequest(Request):
     """A global cancel straight at the gateway's API; its container is asked for no address given.
 
@@ -395,40 +384,33 @@ class CancelAllRequest(Request):
     tws_address: str = ""
 
 
-@dataclass(eq=False, repr=False)
 class CancelRequest(Request):
     """Ends what goes on, in good order."""
 
 
-@dataclass(eq=False, repr=False)
 class CloseRequest(Request):
     """Ends the program."""
 
 
 # --- events ---------------------------------------------------------------------------------------
-@dataclass(eq=False, repr=False)
-class Event:
+class Event(Part):
     """From the host to here."""
 
 
-@dataclass(eq=False, repr=False)
 class Unknown(Event):
     """An event of a name that is not known here."""
 
 
-@dataclass(eq=False, repr=False)
 class Alive(Event):
     """Something goes on."""
 
 
-@dataclass(eq=False, repr=False)
 class Step(Event):
     """What happens now."""
 
     text: str
 
 
-@dataclass(eq=False, repr=False)
 class Stage(Event):
     """How far a service is."""
 
@@ -437,7 +419,6 @@ class Stage(Event):
     stage: str = ""
 
 
-@dataclass(eq=False, repr=False)
 class Log(Event):
     """A line of a service that is waited for."""
 
@@ -445,7 +426,6 @@ class Log(Event):
     line: str
 
 
-@dataclass(eq=False, repr=False)
 class Line(Event):
     """A line of a log that was asked for."""
 
@@ -454,7 +434,6 @@ class Line(Event):
     text: str
 
 
-@dataclass(eq=False, repr=False)
 class Waiting(Event):
     """A person is waited for, `left` seconds more."""
 
@@ -463,7 +442,6 @@ class Waiting(Event):
     told: str = "waiting for a person"
 
 
-@dataclass(eq=False, repr=False)
 class Build(Event):
     """A step of a build begins."""
 
@@ -473,7 +451,6 @@ class Build(Event):
     text: str
 
 
-@dataclass(eq=False, repr=False)
 class Upload(Event):
     """How many bytes have been sent; comes from this machine itself."""
 
@@ -482,7 +459,6 @@ class Upload(Event):
     total: int
 
 
-@dataclass(eq=False, repr=False)
 class Observed(Event):
     """What is on the host; `verifying`: nothing differs, and `Done` will follow."""
 
@@ -494,7 +470,6 @@ class Observed(Event):
     verifying: bool
 
 
-@dataclass(eq=False, repr=False)
 class Lacking(Event):
     """Missing images, the architecture they must have, and the layers of those that are there."""
 
@@ -503,14 +478,12 @@ class Lacking(Event):
     layers: list[list[str]]
 
 
-@dataclass(eq=False, repr=False)
 class Loaded(Event):
     """The image was taken in, or `refused` because it lacks layers."""
 
     refused: bool
 
 
-@dataclass(eq=False, repr=False)
 class Failed(Event):
     """The request failed; `restored`: what served before serves again."""
 
@@ -521,7 +494,6 @@ class Failed(Event):
     restored: bool
 
 
-@dataclass(eq=False, repr=False)
 class Done(Event):
     """How work on the stack ended: `result` is `healthy` or `waiting-2fa`.
 
@@ -538,14 +510,12 @@ class Done(Event):
     kept: bool = False
 
 
-@dataclass(eq=False, repr=False)
 class Ended(Event):
     """What was asked for is over; `release`: the one that served."""
 
     release: Optional[str] = None
 
 
-@dataclass(eq=False, repr=False)
 class Status(Event):
     """`login` is the bridge's own session; `bridge` its `/health`, None without an answer."""
 
@@ -554,7 +524,6 @@ class Status(Event):
     bridge: Any = None
 
 
-@dataclass(eq=False, repr=False)
 class History(Event):
     """The ledger, oldest first, and the release that serves."""
 
@@ -562,21 +531,18 @@ class History(Event):
     current: Optional[str]
 
 
-@dataclass(eq=False, repr=False)
 class Controller(Event):
     """None: the image is not there."""
 
     controller: Optional[str]
 
 
-@dataclass(eq=False, repr=False)
 class LoginFacts(Event):
     """By session, as the container wrote it."""
 
     facts: dict[str, str]
 
 
-@dataclass(eq=False, repr=False)
 class GoingBack(Event):
     """What a rollback would serve and change."""
 
@@ -585,7 +551,6 @@ class GoingBack(Event):
     changes: dict[str, Action]
 
 
-@dataclass(eq=False, repr=False)
 class AskBridge(Event):
     """Status (0: no answer), decoded body, seconds."""
 
@@ -594,14 +559,12 @@ class AskBridge(Event):
     seconds: float
 
 
-@dataclass(eq=False, repr=False)
 class Address(Event):
     """An IP address."""
 
     address: str
 
 
-@dataclass(eq=False, repr=False)
 class Screen(Event):
     """Where the VNC server listens, as the host reaches it."""
 
@@ -609,7 +572,6 @@ class Screen(Event):
     port: int
 
 
-@dataclass(eq=False, repr=False)
 class Halted(Event):
     """`way`: `bridge` (its `answer` with its `status`) or `mark`.
 
@@ -622,7 +584,6 @@ class Halted(Event):
     status: int
 
 
-@dataclass(eq=False, repr=False)
 class Cancelled(Event):
     """What a global cancel left open (None: not known), and what the gateway said."""
 
@@ -630,7 +591,6 @@ class Cancelled(Event):
     errors: list[str]
 
 
-@dataclass(eq=False, repr=False)
 class Facts(Event):
     """All that the host knows; `certificate`: Caddy's, DER in base64."""
 
