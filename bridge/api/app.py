@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as ASGIScope
 from starlette.websockets import WebSocket
 
 from bridge import __version__
 from bridge.api import docs_page, openapi
-from bridge.api.dispatch import FixedPaths, PathEndpoint, failed
+from bridge.api.dispatch import PathEndpoint, failed
 from bridge.api.metrics import HttpMetrics, SessionCollector
 from bridge.api.middleware import RequestMiddleware
-from bridge.api.routing import IDEMPOTENCY_KEY, Call, RouteTable, WebSocketHandler
-from bridge.api.routing import Route as Operation
+from bridge.api.routing import IDEMPOTENCY_KEY, Call, Route, RouteTable
 from bridge.callers import Scope, Shares
 from bridge.errors import NotFoundError
 from bridge.orders.rules import load
@@ -32,31 +31,81 @@ def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
     tables = list(tables)
     key_needed = load(services.environment.trading_file).require_idempotency_key
     tables.append(_documentation(list(tables), (IDEMPOTENCY_KEY,) if key_needed else ()))
-    routes: list[BaseRoute] = []
-    by_path: dict[str, list[Operation]] = {}
-    for table in tables:
-        for operation in table.routes:
-            by_path.setdefault(operation.path, []).append(operation)
-        routes += [
-            WebSocketRoute(socket.path, _websocket(services, socket.handler))
-            for socket in table.websockets
-        ]
-    pending = Shares(services.environment.max_pending)
-    endpoints = {path: PathEndpoint(services, by_path[path], pending) for path in by_path}
-    with_parameters = sorted(
-        (path for path in endpoints if "{" in path), key=lambda path: path.count("{")
-    )
-    routes += [_Route(path, endpoints.pop(path)) for path in with_parameters]
-    router = Starlette(routes=routes, exception_handlers={404: _not_found})
-    router.router.redirect_slashes = False  # a redirect would have the key sent twice
     services.metrics.register(SessionCollector(services[TwsSession].context))
     environment = services.environment
     return RequestMiddleware(
-        FixedPaths(router, endpoints),
+        Router(services, tables),
         HttpMetrics(services.metrics),
         max_body=environment.max_body_bytes,
         max_pending=environment.max_pending,
     )
+
+
+class Router:
+    """Finds the endpoint of a path: at once where it has no parameters, else by its first part.
+
+    A path with a slash too many is another path: a redirect would have the key sent twice.
+    """
+
+    def __init__(self, services: Services, tables: Iterable[RouteTable]) -> None:
+        self._services = services
+        self._streams = {each.path: each.handler for table in tables for each in table.websockets}
+        self._fixed: dict[str, PathEndpoint] = {}
+        self._patterns: dict[str, list[tuple[re.Pattern[str], str, PathEndpoint]]] = {}
+        by_path: dict[str, list[Route]] = {}
+        for table in tables:
+            for route in table.routes:
+                by_path.setdefault(route.path, []).append(route)
+        pending = Shares(services.environment.max_pending)
+        for path, routes in by_path.items():
+            endpoint = PathEndpoint(services, routes, pending)
+            if "{" in path:
+                found = self._patterns.setdefault(path[1:].partition("/")[0], [])
+                found.append((_pattern(path), path, endpoint))
+            else:
+                self._fixed[path] = endpoint
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] == "websocket":
+            await self._stream(WebSocket(scope, receive, send))
+            return
+        request = Request(scope, receive, send)
+        endpoint = self._endpoint(scope)
+        if endpoint is None:
+            response = failed(request, NotFoundError(f"there is no {request.url.path}"))
+        else:
+            response = await endpoint(request)
+        await response(scope, receive, send)
+
+    def _endpoint(self, scope: ASGIScope) -> PathEndpoint | None:
+        path = scope["path"]
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            scope["route_path_template"] = path
+            return fixed
+        for pattern, template, endpoint in self._patterns.get(path[1:].partition("/")[0], ()):
+            if found := pattern.fullmatch(path):
+                scope["path_params"], scope["route_path_template"] = found.groupdict(), template
+                return endpoint
+        return None
+
+    async def _stream(self, socket: WebSocket) -> None:
+        handler = self._streams.get(socket.scope["path"])
+        if handler is None:
+            await socket.close()
+        else:
+            await handler(self._services, socket)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    """`/order/{id}` as an expression; `{path:path}` takes slashes too."""
+    parts = re.split(r"{(\w+)(:path)?}", path)
+    literals, names, kinds = parts[::3], parts[1::3], parts[2::3]
+    text = re.escape(literals[0])
+    for name, kind, literal in zip(names, kinds, literals[1:], strict=True):
+        text += f"(?P<{name}>{'.*' if kind else '[^/]+'})" + re.escape(literal)
+    return re.compile(text, re.DOTALL)
 
 
 def document(tables: Iterable[RouteTable]) -> dict[str, Any]:
@@ -64,31 +113,6 @@ def document(tables: Iterable[RouteTable]) -> dict[str, Any]:
     return openapi.document(
         [*tables, _documentation([], ())], __version__, required=(IDEMPOTENCY_KEY,)
     )
-
-
-class _Route(Route):
-    """One path with all of its methods: the endpoint answers 405 itself, as a problem document."""
-
-    def __init__(self, path: str, endpoint: PathEndpoint) -> None:
-        async def answer(request: Request) -> Response:
-            request.scope["route_path_template"] = path
-            return await endpoint(request)
-
-        super().__init__(path, answer)
-        self.methods = None
-
-
-def _websocket(
-    services: Services, handler: WebSocketHandler
-) -> Callable[[WebSocket], Awaitable[None]]:
-    async def serve(socket: WebSocket) -> None:
-        await handler(services, socket)
-
-    return serve
-
-
-async def _not_found(request: Request, _: Exception) -> Response:
-    return failed(request, NotFoundError(f"there is no {request.url.path}"))
 
 
 def _documentation(tables: list[RouteTable], required: tuple[str, ...]) -> RouteTable:

@@ -6,14 +6,13 @@ Every failure is a problem document.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bridge import auditing
 from bridge.api import problems
@@ -187,21 +186,3 @@ class _NoParams(msgspec.Struct):
 
 
 _no_params = ParamsReader(_NoParams, {})
-
-
-class FixedPaths:
-    """A plain ASGI layer before the router, which gets everything else."""
-
-    def __init__(self, router: ASGIApp, endpoints: Mapping[str, PathEndpoint]) -> None:
-        self._router = router
-        self._endpoints = endpoints
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection."""
-        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None:
-            await self._router(scope, receive, send)
-            return
-        scope["route_path_template"] = scope["path"]
-        response = await endpoint(Request(scope, receive, send))
-        await response(scope, receive, send)
