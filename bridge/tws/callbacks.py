@@ -402,12 +402,6 @@ class Callbacks:
         if isinstance(line, MarketDataLine):
             line.listener.market_data_type(model.MarketDataType(kind))
 
-    def tickReqParams(self, reqId: int, minTick: float, bboExchange: str, permissions: int) -> None:
-        """Nothing: the tick comes from the market rule."""
-
-    def tickSnapshotEnd(self, reqId: int) -> None:
-        """Nothing: no snapshots are asked for."""
-
 
 def _what(number: int, fields: list[str]) -> str:
     return "/".join(fields[place] for place in _WHICH.get(number, (1, 2)) if place < len(fields))

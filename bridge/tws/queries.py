@@ -142,19 +142,15 @@ class Queries:
         self, rule_id: int, *, timeout: float = 10.0
     ) -> tuple[model.PriceIncrement, ...]:
         """A price ladder, ascending."""
-
-        async def ask(left: float) -> tuple[model.PriceIncrement, ...]:
-            return tuple(
-                await self._requester.by_key(
-                    Kind.MARKET_RULE,
-                    market_rule_key(rule_id),
-                    lambda send: send.reqMarketRule(rule_id),
-                    lane=Lane.INTERACTIVE,
-                    timeout=left,
-                )
+        return tuple(
+            await self._requester.by_key(
+                Kind.MARKET_RULE,
+                market_rule_key(rule_id),
+                lambda send: send.reqMarketRule(rule_id),
+                lane=Lane.INTERACTIVE,
+                timeout=timeout,
             )
-
-        return await self._requester.together((Kind.MARKET_RULE, rule_id), timeout, ask)
+        )
 
     async def historical_bars(
         self, request: model.HistoryRequest, *, timeout: float = 60.0
@@ -221,35 +217,27 @@ class Queries:
     async def _orders(
         self, kind: Kind, write: Callable[[Any], None], timeout: float
     ) -> tuple[model.OpenOrder, ...]:
-        async def ask(left: float) -> tuple[model.OpenOrder, ...]:
-            found = await self._requester.by_key(
-                kind, Key.OPEN_ORDERS, write, lane=Lane.ORDER, timeout=left
-            )
-            # An order may change while the list is on its way: the last word counts.
-            return tuple(
-                {(o.order.client_id, o.order_id, o.order.perm_id): o for o in found}.values()
-            )
-
-        return await self._requester.together((kind,), timeout, ask)
+        found = await self._requester.by_key(
+            kind, Key.OPEN_ORDERS, write, lane=Lane.ORDER, timeout=timeout
+        )
+        # An order may change while the list is on its way: what came last counts.
+        latest = {(o.order.client_id, o.order_id, o.order.perm_id): o for o in found}
+        return tuple(latest.values())
 
     async def completed_orders(self, *, timeout: float = 10.0) -> tuple[model.OpenOrder, ...]:
         """The day's orders that are done, whoever placed them.
 
         Their order ids may be 0: use ``perm_id`` and ``order_ref``.
         """
-
-        async def ask(left: float) -> tuple[model.OpenOrder, ...]:
-            return tuple(
-                await self._requester.by_key(
-                    Kind.COMPLETED_ORDERS,
-                    Key.COMPLETED_ORDERS,
-                    lambda send: send.reqCompletedOrders(False),
-                    lane=Lane.ORDER,
-                    timeout=left,
-                )
+        return tuple(
+            await self._requester.by_key(
+                Kind.COMPLETED_ORDERS,
+                Key.COMPLETED_ORDERS,
+                lambda send: send.reqCompletedOrders(False),
+                lane=Lane.ORDER,
+                timeout=timeout,
             )
-
-        return await self._requester.together((Kind.COMPLETED_ORDERS,), timeout, ask)
+        )
 
     async def executions(self, *, timeout: float = 15.0) -> tuple[model.Execution, ...]:
         """The day's executions.

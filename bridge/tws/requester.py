@@ -58,7 +58,17 @@ class Requester:
     async def by_key(
         self, kind: Kind, key: str, write: Callable[[Any], None], *, lane: Lane, timeout: float
     ) -> list[Any]:
-        """A request whose answer carries no id: one at a time for each key."""
+        """A request whose answer carries no id: one at a time for each key.
+
+        Identical ones that are asked for at the same time share one answer.
+        """
+        return await self.together(
+            (kind, key), timeout, lambda left: self._in_turn(kind, key, write, lane, left)
+        )
+
+    async def _in_turn(
+        self, kind: Kind, key: str, write: Callable[[Any], None], lane: Lane, timeout: float
+    ) -> list[Any]:
         begun = self._context.clock.monotonic()
         turn = self._turns.setdefault(key, asyncio.Lock())
         await self._take_turn(turn, key, kind, timeout)

@@ -202,13 +202,6 @@ class Wire(asyncio.Protocol):
             transport.abort()
         self._lose(reason)
 
-    def close(self, reason: str) -> None:
-        """Ends the connection after what was written has gone out."""
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
-        self._lose(reason)
-
     def _lose(self, reason: str) -> None:
         if self._again is not None:
             self._again.cancel()

@@ -131,7 +131,7 @@ async def test_messages_cut_anywhere_are_put_together(serve: Serve) -> None:
         while len(callbacks.times) < 2:
             await asyncio.sleep(0.01)
     assert callbacks.times == [1772461800, 1772461801]
-    wire.close("the test is over")
+    wire.drop("the test is over")
     assert await wire.lost == "the test is over"
 
 
