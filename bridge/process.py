@@ -22,6 +22,7 @@ from bridge.store.diagnostics import DiagnosticsJournal
 from bridge.store.urgent import Urgent
 from bridge.tws.connection_context import Target
 from bridge.tws.session import TwsSession
+from bridge.tws.wire import CloseReason
 
 STOP_SECONDS = 1.5  # for each part; all of SIGTERM's five seconds is more than enough
 log = structlog.get_logger(__name__)
@@ -85,7 +86,7 @@ class Bridge:
 
         So that whoever waits gets an answer.
         """
-        self.services[TwsSession].end_pending("the bridge is stopping")
+        self.services[TwsSession].end_pending(CloseReason.STOPPING)
         for hook in self.services.last_words:
             hook()
 

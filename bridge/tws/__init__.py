@@ -1,4 +1,4 @@
 """One connection to the gateway.
 
-State machine, supervisor, heartbeat, error codes, pacing lanes.
+Its state, supervisor, heartbeat, the broker's codes, queries, subscriptions, pacing lanes.
 """

@@ -14,7 +14,7 @@ from typing import Any
 
 from bridge.clock import TimerClock, settle, within
 from bridge.tws.connection_state import DialProblem
-from bridge.tws.wire import Wire
+from bridge.tws.wire import CloseReason, Wire
 
 STAGGER = 1.5
 PATIENCE = 10.0  # a machine that swaps may take this long to greet
@@ -58,7 +58,7 @@ async def greet(
         await settle(*attempts)
         for task in attempts:
             if not task.cancelled() and task.exception() is None:
-                task.result().drop("another attempt was greeted first")
+                task.result().drop(CloseReason.ANOTHER_GREETED)
 
 
 async def _first(
@@ -91,7 +91,7 @@ async def _attempt(host: str, port: int, clock: TimerClock) -> Wire:
     except OSError as error:
         raise _network_problem(host, port, error) from None
     except asyncio.CancelledError:
-        wire.drop("given up")
+        wire.drop(CloseReason.GIVEN_UP)
         raise
     return wire
 

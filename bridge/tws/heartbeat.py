@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import NotConnectedError, TwsError
-from bridge.tws.wire import Wire
+from bridge.tws.wire import CloseReason, Wire
 
 
 class Heartbeat:
@@ -37,7 +37,7 @@ class Heartbeat:
             if self._quiet(wire) < self._context.target.heartbeat_interval - 0.01:
                 continue
             if not await self._beat(wire) and not await self._beat(wire):
-                wire.drop("two heartbeats in a row got no answer: half-open or hung")
+                wire.drop(CloseReason.UNANSWERED)
                 return
 
     def _quiet(self, wire: Wire) -> float:

@@ -29,6 +29,7 @@ from bridge.tws.queries import Queries
 from bridge.tws.requester import Requester
 from bridge.tws.subscriptions import MarketDataLine, PnLSubscription, Subscriptions
 from bridge.tws.supervisor import Hook, Reconciliation, Starting, Supervisor
+from bridge.tws.wire import CloseReason
 
 
 class TwsSession:
@@ -64,7 +65,7 @@ class TwsSession:
         """Ends the connection and everything that waits."""
         await settle(self._task)
         self._task = None
-        self.end_pending("the bridge is stopping")
+        self.end_pending(CloseReason.STOPPING)
 
     def end_pending(self, reason: str) -> None:
         """Ends whatever waits for the gateway."""
@@ -88,7 +89,7 @@ class TwsSession:
             self.context.accounts = ()
             self.context.next_order_id = self.context.next_valid_id = None
             self.context.diagnostics.note("settings-changed", host=target.host, port=target.port)
-            self.supervisor.reconnect("the connection settings have changed")
+            self.supervisor.reconnect(CloseReason.SETTINGS_CHANGED)
         elif before.market_data_type is not target.market_data_type:
             self.subscriptions.renew()
         return not same

@@ -22,7 +22,7 @@ from bridge.tws.dial import DialError, greet
 from bridge.tws.errors import ConnectionLostError
 from bridge.tws.gateway import Reconciler
 from bridge.tws.heartbeat import Heartbeat, UpstreamProbe
-from bridge.tws.wire import Wire
+from bridge.tws.wire import CloseReason, Wire
 
 HOOK_SECONDS = 20.0
 
@@ -149,7 +149,7 @@ class Supervisor:
             try:
                 reason = await self._watch(wire)
             finally:
-                wire.drop("the bridge has let go of the connection")
+                wire.drop(CloseReason.LET_GO)
                 self._context.wire = None
             self._lost(reason)
             if self._context.clock.monotonic() - connected_at >= STABLE_SECONDS:
@@ -222,7 +222,7 @@ class Supervisor:
             context.status.update(socket=Socket.GREETED, logging_in=False, upstream=True)
             await self._start(wire)
         except BaseException:
-            wire.drop("the session was not started")
+            wire.drop(CloseReason.NOT_STARTED)
             context.wire = None
             context.status.update(socket=Socket.NONE)
             raise

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -37,6 +38,20 @@ TURN_SECONDS: Final = 0.005
 HELD_UP_SECONDS: Final = 0.02
 LONGEST_HELD_UP: Final = 2.0  # longer, and a heartbeat's answer would be taken for lost
 log = structlog.get_logger(__name__)
+
+
+class CloseReason(StrEnum):
+    """Why a connection ended, as ``lastDisconnectReason`` shows it."""
+
+    UNANSWERED = "two heartbeats in a row got no answer: half-open or hung"
+    LET_GO = "the bridge has let go of the connection"
+    NOT_STARTED = "the session was not started"
+    SETTINGS_CHANGED = "the connection settings have changed"
+    ANOTHER_GREETED = "another attempt was greeted first"
+    GIVEN_UP = "given up"
+    NO_GATEWAY = "what answers is no gateway"
+    CLOSED_BY_GATEWAY = "the gateway closed the connection"
+    STOPPING = "the bridge is stopping"
 
 
 class Wire(asyncio.Protocol):
@@ -180,7 +195,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket has ended."""
         self._transport = None
-        self._lose(f"connection lost: {exc}" if exc else "the gateway closed the connection")
+        self._lose(f"connection lost: {exc}" if exc else CloseReason.CLOSED_BY_GATEWAY)
 
     # ------------------------------------------------------------------------------------------
 
@@ -227,7 +242,7 @@ class Wire(asyncio.Protocol):
         try:
             self.version = int(payload.split(b"\0", 1)[0])
         except ValueError:
-            self.drop("what answers is no gateway")
+            self.drop(CloseReason.NO_GATEWAY)
             return
         if self.version < MIN_VERSION:
             self.drop(f"gateway speaks version {self.version}, at least {MIN_VERSION} is needed")
