@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import errno
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
-    from infrastructure.render.model import Release, RenderedFile
+    from collections.abc import Iterable, Sequence
+
+    from infrastructure.cli.options import Settings
+    from infrastructure.config import Target
+    from infrastructure.render.kubernetes import Exposure
+    from infrastructure.render.model import RenderedFile
 
 
 def render(
@@ -23,20 +28,40 @@ def render(
     no_secrets: Annotated[
         bool, typer.Option("--no-secrets", help="Leave the secrets' values out")
     ] = False,
+    shape: Annotated[
+        Literal["release", "kubernetes"],
+        typer.Option("--format", help="release: for a host; kubernetes: for a cluster"),
+    ] = "release",
+    expose: Annotated[
+        Literal["ingress", "route", "none"] | None,
+        typer.Option("--expose", help="kubernetes: what leads to caddy.domain [ingress]"),
+    ] = None,
+    bridge_image: Annotated[
+        str | None,
+        typer.Option("--bridge-image", metavar="NAME", help="kubernetes: its image's full name"),
+    ] = None,
 ) -> None:
     """Write every file that a deploy would push.
 
-    Without --out only their names, modes and digests are listed.
+    Without --out only their names, modes and digests are listed. With --format kubernetes: a
+    kustomization for each target of the file, or for that of --target (docs/kubernetes.md).
 
     \b
     Examples:
       ./deploy.py render
       ./deploy.py render --out /tmp/release --no-secrets
+      ./deploy.py render --format kubernetes --out cluster
     """
     from infrastructure.config import secrets
+    from infrastructure.errors import UsageError
     from infrastructure.render import release
 
     current = settings(context)
+    if shape == "kubernetes":
+        _kubernetes(current, out, secrets_too=not no_secrets, expose=expose, image=bridge_image)
+        return
+    if expose or bridge_image:
+        raise UsageError("--expose and --bridge-image are for --format kubernetes")
     target = current.target()
     if no_secrets or out is None:
         values = dict.fromkeys(secrets.needed(target), b"left-out")
@@ -44,21 +69,78 @@ def render(
         values = secrets.resolve(target)
     rendered = release(target, values)
     if out is not None:
-        write(rendered, out, with_secrets=not no_secrets)
+        write(rendered.files, out, with_secrets=not no_secrets)
         current.out.say(f"{len(rendered.files)} files of release {rendered.id} written to {out}")
-    listing = [
-        {"path": f.path, "mode": f"{f.mode:04o}", "bytes": len(f.content), "secret": f.secret}
-        for f in rendered.files
-    ]
-    current.out.document({"target": target.name, "release": rendered.id, "files": listing})
+    current.out.document(
+        {"target": target.name, "release": rendered.id, "files": _listing(rendered.files)}
+    )
     if out is None:
-        for file in rendered.files:
-            note = "  (secret)" if file.secret else ""
-            current.out.data(f"{file.mode:04o}  {file.path}{note}")
+        _list(current, rendered.files)
 
 
-def write(rendered: Release, out: Path, *, with_secrets: bool) -> None:
-    """Writes a release below `out`, which only its owner can enter; what was there stays.
+def _listing(files: Iterable[RenderedFile]) -> list[dict[str, object]]:
+    return [
+        {"path": f.path, "mode": f"{f.mode:04o}", "bytes": len(f.content), "secret": f.secret}
+        for f in files
+    ]
+
+
+def _list(current: Settings, files: Iterable[RenderedFile]) -> None:
+    for file in files:
+        note = "  (secret)" if file.secret else ""
+        current.out.data(f"{file.mode:04o}  {file.path}{note}")
+
+
+def _kubernetes(
+    current: Settings,
+    out: Path | None,
+    *,
+    secrets_too: bool,
+    expose: Exposure | None,
+    image: str | None,
+) -> None:
+    from infrastructure.config import secrets
+    from infrastructure.errors import Problem
+    from infrastructure.render.kubernetes import manifests, pinned
+
+    files: dict[str, RenderedFile] = {}
+    chosen = _targets(current)
+    for target in chosen:
+        wanted = secrets_too and out is not None
+        values = secrets.resolve(target) if wanted else None
+        made = manifests(target, values, expose=expose, bridge_image=image)
+        files |= {file.path: file for file in made}
+        if not pinned(target):
+            current.out.warn(
+                Problem(
+                    f"{target.name}: the gateway's image is named by a tag, which can be moved",
+                    target.place("gateway", "image"),
+                    "name its digest: gateway.image: name@sha256:…",
+                )
+            )
+    listed = sorted(files.values(), key=lambda file: file.path)
+    names = [target.name for target in chosen]
+    if out is not None:
+        write(listed, out, with_secrets=secrets_too)
+        for name in names:
+            current.out.say(f"kubectl apply -k {out}/overlays/{name}")
+    current.out.document({"targets": names, "files": _listing(listed)})
+    if out is None:
+        _list(current, listed)
+
+
+def _targets(current: Settings) -> Sequence[Target]:
+    """That of --target; without it all of the file that go to a host."""
+    if current.target_name is None and Path(current.config or "stack.yaml").exists():
+        from infrastructure.config import load_all
+
+        found = load_all(current.config or "stack.yaml")
+        return [target for target in found if target.stack.runtime == "compose"] or found[:1]
+    return [current.target()]
+
+
+def write(files: Iterable[RenderedFile], out: Path, *, with_secrets: bool) -> None:
+    """Writes files below `out`, which only its owner can enter; what was there stays.
 
     No symbolic link below `out` is followed: it could lead a secret to where others read it.
     """
@@ -70,7 +152,7 @@ def write(rendered: Release, out: Path, *, with_secrets: bool) -> None:
     at = out
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for file in rendered.files:
+        for file in files:
             if file.secret and not with_secrets:
                 continue
             at = out / file.path
