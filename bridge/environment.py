@@ -50,6 +50,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     max_streams: int = 100
     trusted_proxies: str = "127.0.0.1"
     simulator_url: str = ""
+    page_trading: bool = True
     settings_key_file: Path | None = None
     alerts_file: Path | None = None
     alert_lost_minutes: int = 5
@@ -81,6 +82,10 @@ def _choice(*words: str) -> Callable[[str], str]:
         return text.lower()
 
     return parse
+
+
+def _yes(text: str) -> bool:
+    return {"yes": True, "true": True, "no": False, "false": False}[text.lower()]
 
 
 def _zone(text: str) -> str:
@@ -116,6 +121,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_MAX_PENDING": ("max_pending", _number(1, 100_000), "a number of requests"),
     "BRIDGE_MAX_STREAMS": ("max_streams", _number(0, 10_000), "a number of streams"),
     "BRIDGE_SIMULATOR_URL": ("simulator_url", str, "the address of a simulator's control port"),
+    "BRIDGE_PAGE_TRADING": ("page_trading", _yes, "yes or no"),
     "BRIDGE_ALERTS_FILE": ("alerts_file", Path, "a file with service addresses"),
     "BRIDGE_ALERT_LOST_MINUTES": ("alert_lost_minutes", _number(1, 1440), "minutes"),
     "BRIDGE_ALERT_EVENTS": ("alert_events", str, "events, by commas"),

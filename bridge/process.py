@@ -101,7 +101,12 @@ class Bridge:
         urgent = services.provide(Urgent, Urgent(database, services.journal))
         services.provide(Auditor, Auditor(urgent, self._clock))
         diagnostics = DiagnosticsJournal(database)
-        services.on_stop(diagnostics.stop)
+
+        async def keep_diagnostics() -> None:
+            session.context.diagnostics.save()
+            await diagnostics.stop()
+
+        services.on_stop(keep_diagnostics)
         session.context.diagnostics.restore(diagnostics, *await diagnostics.start())
         await keys.load()
         if keys.empty:
@@ -114,7 +119,8 @@ class Bridge:
         for hook in services.start_hooks:
             await hook()
         services.on_stop(session.stop)
-        session.context.diagnostics.note("bridge-started", library=session.library)
+        known = session.context.diagnostics
+        known.note("bridge-started", library=session.library, aliveUntil=known.alive_until)
         await session.start()
         # What is loaded by now stays: looking through it again and again for garbage only pauses
         # every stream for tens of milliseconds.

@@ -10,6 +10,8 @@ from msgspec import Meta
 from bridge.api.health import Health, health
 from bridge.api.routing import Answer, Call, Params, RouteTable
 from bridge.callers import Scope
+from bridge.store.availability import Availability, availability
+from bridge.store.database import Database
 from bridge.tws.session import TwsSession
 
 routes = RouteTable("connection", gateway=True)
@@ -58,6 +60,20 @@ async def events(call: Call[EventsParams, None]) -> ConnectionEvents:
             for event in found[-call.params.limit :]
         ]
     )
+
+
+class AvailabilityParams(Params, frozen=True):
+    """How many days back."""
+
+    days: Annotated[int, Meta(ge=1, le=31)] = 1
+
+
+@routes.get("/connection/availability", params=AvailabilityParams, answer=Availability)
+async def recorded_states(call: Call[AvailabilityParams, None]) -> Availability:
+    """In which states the session was over the last days, each with its cause."""
+    now, days = call.services.clock.now(), call.params.days
+    database = call.services[Database]
+    return await database.read(lambda connection: availability(connection, now, days))
 
 
 @routes.get("/connection/time", answer=GatewayTime)

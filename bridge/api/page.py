@@ -28,11 +28,12 @@ MEDIA_TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
 }
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """Nothing from elsewhere, nothing inline, in nobody's frame."""
 
@@ -70,6 +71,13 @@ class FaultParams(Params, frozen=True, kw_only=True):
     name: Annotated[str, Meta(max_length=60, pattern="^[a-z0-9-]+$")]
 
 
+class PageView(Struct, rename="camel", frozen=True, kw_only=True):
+    """What the page may offer the key that asks."""
+
+    scope: str
+    trading: bool
+
+
 class Fault(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A fault to start; without `seconds` it lasts until it is ended."""
 
@@ -102,11 +110,19 @@ async def page(call: Call[None, None]) -> Response:
     answer=str,
     scope=Scope.PUBLIC,
     statuses={404: "no such file"},
-    media_types=("text/css", "text/javascript", "image/svg+xml"),
+    media_types=("text/css", "text/javascript", "image/svg+xml", "application/manifest+json"),
 )
 async def asset(call: Call[AssetParams, None]) -> Response:
     """A style sheet, script or picture of the status page."""
     return _file(call.params.name)
+
+
+@routes.get("/page", answer=PageView)
+async def offered(call: Call[None, None]) -> PageView:
+    """What the status page may offer this key: its scope, and whether orders are placed there."""
+    scope = call.principal.scope
+    trading = call.services.environment.page_trading and scope >= Scope.TRADE
+    return PageView(scope=scope.word, trading=trading)
 
 
 @routes.get("/sandbox/faults", answer=FaultList, scope=Scope.ADMIN, statuses=_NO_SANDBOX)

@@ -20,7 +20,8 @@ from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.rows import detail, from_milliseconds, readable, to_milliseconds
 
-KEPT: Final = 2000
+KEPT: Final = 10_000
+"""Events; a month of ordinary days is some hundreds, and a bad week some thousands."""
 PAUSE: Final = 0.2  # changes come in bursts; one write takes them all
 log = structlog.get_logger(__name__)
 
@@ -122,6 +123,14 @@ def newest(connection: sqlite3.Connection, limit: int = 100) -> list[ConnectionE
         "SELECT * FROM connection_events ORDER BY sequence DESC LIMIT ?", (limit,)
     ).fetchall()
     return list(readable("connection_events", reversed(rows), _event))
+
+
+def events_from(connection: sqlite3.Connection, sequence: int) -> list[ConnectionEvent]:
+    """Those with this sequence number or a higher one, oldest first."""
+    rows = connection.execute(
+        "SELECT * FROM connection_events WHERE sequence >= ? ORDER BY sequence", (sequence,)
+    ).fetchall()
+    return list(readable("connection_events", rows, _event))
 
 
 def _event(row: sqlite3.Row) -> ConnectionEvent:

@@ -18,6 +18,8 @@ from bridge.model import ConnectionEvent
 
 KEPT_EVENTS = 100
 DAY = timedelta(hours=24)
+SIGN_OF_LIFE = timedelta(seconds=60)
+"""How often the record is kept while nothing happens; it tells how long the bridge was away."""
 FLOOD = timedelta(seconds=2)  # that many events within so little time tell nothing
 log = structlog.get_logger(__name__)
 
@@ -78,6 +80,9 @@ class Diagnostics:
         self.heartbeat_milliseconds: float | None = None
         self._ready_at: datetime | None = None
         self._sequence = 0
+        self._saved_at = clock.now()
+        self.alive_until: str | None = None
+        """The last sign of life of the process before this one, ISO 8601."""
 
     def restore(
         self, keeper: Keeper, values: dict[str, Any], events: list[ConnectionEvent]
@@ -85,6 +90,8 @@ class Diagnostics:
         """Takes over what an earlier process kept; call it before the first connection."""
         self._keeper = keeper
         observed = self.record.observed_since
+        alive = values.get("aliveAt")
+        self.alive_until = alive if isinstance(alive, str) else None
         try:
             self.record = convert(values, Record)
         except ValueError as error:
@@ -112,7 +119,9 @@ class Diagnostics:
 
     def save(self) -> None:
         """Hands the record to the keeper."""
+        self._saved_at = self._clock.now()
         values: dict[str, Any] = to_builtins(self.record)
+        values["aliveAt"] = to_builtins(self._saved_at)
         if self._ready_at:
             values["readySpans"] = to_builtins(
                 [*self._spans(), (self._ready_at, self._clock.now())]
@@ -162,6 +171,8 @@ class Diagnostics:
             self.heartbeat_milliseconds = None if seconds is None else round(seconds * 1000, 2)
             self.record.last_heartbeat_at = self._clock.now()
             self.record.last_heartbeat_error = None
+            if self._clock.now() - self._saved_at > SIGN_OF_LIFE:
+                self.save()
             return
         self.record.last_heartbeat_error = error
         self.record.heartbeat_failures += 1

@@ -6,12 +6,16 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.sandbox.stack import Sandbox, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+PATIENCE = 20_000
+"""Milliseconds for anything to appear: the browser, the stack and the tests may share one core."""
+expect.set_options(timeout=PATIENCE)
 
 FLAGS = [
     "--no-sandbox",
@@ -51,7 +55,7 @@ def page(browser: Browser, sandbox: Sandbox, complaints: list[str]) -> Iterator[
     sandbox.resume()  # a test that failed halted is one failure, not ten
     context = browser.new_context(viewport={"width": 1000, "height": 900})
     found = context.new_page()
-    found.set_default_timeout(20_000)
+    found.set_default_timeout(PATIENCE)
     found.on("pageerror", lambda error: complaints.append(str(error)))
     found.on(
         "console",
@@ -72,3 +76,8 @@ def sign_in(page: Page, key: str) -> None:
 
 def wait_for_state(page: Page, state: str) -> None:
     page.locator(f"#verdict[data-state='{state}']").wait_for()
+
+
+def go(page: Page, screen: str) -> None:
+    page.locator(f"#screens a[href='#{screen}']").click()
+    page.locator(f"[data-screen='{screen}']").wait_for()

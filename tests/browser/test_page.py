@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Route, expect
 
 from infrastructure.runtime.sandbox.runtime import SandboxRuntime
-from tests.browser.conftest import sign_in, wait_for_state
+from tests.browser.conftest import go, sign_in, wait_for_state
 
 if TYPE_CHECKING:
     from tests.sandbox.stack import Sandbox
@@ -36,16 +36,18 @@ def test_a_wrong_key_is_refused_and_shows_nothing(page: Page) -> None:
 def test_both_sessions_the_mode_and_the_next_step_are_shown(status: Page, sandbox: Sandbox) -> None:
     assert status.locator("#mode").inner_text() == "PAPER"
     assert status.locator("#next-action").inner_text() != ""
-    expect(status.locator("#tws")).to_contain_text("Upstream")
-    expect(status.locator("#portal")).to_contain_text("Authenticated")
     assert "In the last 24 hours" in (
         status.locator("#timeline svg").get_attribute("aria-label") or ""
     )
+    go(status, "connection")
+    expect(status.locator("#tws")).to_contain_text("Upstream")
+    expect(status.locator("#portal")).to_contain_text("Authenticated")
     assert sandbox.key not in status.url
     assert sandbox.key not in status.content()
 
 
 def test_a_fault_is_seen_and_so_is_the_recovery(status: Page) -> None:
+    go(status, "sandbox")
     status.locator("[data-fault='upstream-lost']").click()
     wait_for_state(status, "upstream-lost")
     expect(status.locator("#cause")).to_contain_text("1100")
@@ -62,7 +64,7 @@ def test_a_fault_button_keeps_the_focus_and_tells_what_is_on(
         button = status.locator(f"[data-fault='{name}']")
         expect(button).to_have_attribute("aria-pressed", value)
 
-    status.get_by_text("More faults").click()
+    go(status, "sandbox")
     first = status.locator("[data-fault='late-fills']")
     first.focus()
     status.keyboard.press("Enter")
@@ -74,7 +76,7 @@ def test_a_fault_button_keeps_the_focus_and_tells_what_is_on(
     status.keyboard.press("Space")
     pressed("late-fills", "false")
     pressed("duplicate-status", "true")
-    expect(status.locator("#fault-state")).to_contain_text("Active: duplicate status.")
+    expect(status.locator("#fault-state")).to_contain_text("Active: Everything twice.")
     sandbox.fault(None)
     expect(status.locator("#fault-state")).to_have_text("No fault is active.", timeout=20_000)
     pressed("duplicate-status", "false")
@@ -116,6 +118,7 @@ def test_the_halt_button_does_what_the_verdict_says(status: Page, sandbox: Sandb
 
 
 def test_a_dropped_socket_is_named_as_the_last_disconnect(status: Page) -> None:
+    go(status, "sandbox")
     status.locator("[data-fault='rst']").click()
     expect(status.locator("#cause")).not_to_contain_text("none on record")
     status.locator("[data-fault='rst']").click()
@@ -181,6 +184,7 @@ def test_nothing_of_the_account_stays_in_the_page_after_signing_out(
 def test_it_fits_a_phone(status: Page, width: int) -> None:
     status.set_viewport_size({"width": width, "height": 780})
     assert status.evaluate("document.documentElement.scrollWidth") <= width
+    go(status, "connection")
     for name in ("Reconnect", "Halt trading"):
         box = status.get_by_role("button", name=name).bounding_box()
         assert box is not None
@@ -208,7 +212,7 @@ def test_everything_is_reachable_by_keyboard(status: Page) -> None:
     for _ in range(40):
         status.keyboard.press("Tab")
         seen.add(status.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    assert {"sign-out", "reconnect", "recover", "halt"} <= seen
+    assert {"sign-out", "halt", "Positions", "Operate", "timeline"} <= seen
 
 
 def test_nothing_is_asked_of_anyone_else(browser: Browser, sandbox: Sandbox) -> None:
@@ -261,6 +265,7 @@ def test_what_needs_a_person_is_the_sentence_and_an_order_can_be_settled(
     expect(status.locator("#verdict-title")).to_have_text("1 order needs you")
     expect(status.locator("#verdict")).to_have_attribute("data-tone", "person")
     expect(status.locator("#needs")).to_contain_text("The clocks differ: mend it")
+    go(status, "orders")
     status.get_by_role("button", name="UNKNOWN: settle").click()
     status.get_by_label("nothing is sent to the broker").select_option("Cancelled")
     status.get_by_role("button", name="Settle", exact=True).click()

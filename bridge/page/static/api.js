@@ -24,10 +24,10 @@ export const key = {
   forget: () => { inUse = null; sessionStorage.removeItem(NAME); localStorage.removeItem(NAME); },
 };
 
-export async function call(method, path, { body, headers = {} } = {}) {
+async function ask(method, path, body, headers) {
   const sent = { ...headers, "X-API-KEY": inUse ?? "" };
   if (body !== undefined) sent["Content-Type"] = "application/json";
-  const answer = await fetch(path, {
+  return fetch(path, {
     method,
     headers: sent,
     body: body === undefined ? undefined : JSON.stringify(body),
@@ -36,6 +36,10 @@ export async function call(method, path, { body, headers = {} } = {}) {
     redirect: "error",
     signal: AbortSignal.timeout(20_000),
   });
+}
+
+export async function call(method, path, { body, headers = {} } = {}) {
+  const answer = await ask(method, path, body, headers);
   const text = await answer.text();
   let content = null;
   try { content = text ? JSON.parse(text) : null; } catch { content = { detail: text.slice(0, 200) }; }
@@ -51,4 +55,15 @@ export async function optional(path) {
     if (problem instanceof Problem && [403, 404].includes(problem.status)) return null;
     throw problem;
   }
+}
+
+// Saves an answer as a file of the reader's.
+export async function download(path, name) {
+  const answer = await ask("GET", path, undefined, {});
+  if (!answer.ok) throw new Problem(answer.status, {});
+  const address = URL.createObjectURL(await answer.blob());
+  const link = document.createElement("a");
+  Object.assign(link, { href: address, download: name });
+  link.click();
+  URL.revokeObjectURL(address);
 }

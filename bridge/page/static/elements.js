@@ -37,17 +37,59 @@ export function facts(list, rows) {
   });
 }
 
-export function table(node, caption, columns, rows, empty) {
+// Rows are told apart by their key and touched only where they differ, so that the focus and a screen reader's place are
+// kept. A column is {name, read, number?, tone?} with a text, or {name, make} with a node that is made once a row; `make`
+// gets a function that gives the row as it is now. Roles are spelt out: on a phone the rows are shown as cards.
+const shown = new WeakMap();
+
+export function table(node, { columns, rows, key, empty, told = "" }) {
+  node.setAttribute("role", "table");
   if (rows.length === 0) {
-    node.replaceChildren(element("tbody", {}, element("tr", {}, element("td", { className: "fine" }, empty))));
+    shown.delete(node);
+    node.replaceChildren(element("tbody", { role: "rowgroup" }, element("tr", { role: "row" }, element("td", { role: "cell", className: "fine" }, empty))));
     return;
   }
-  const head = element("tr", {}, ...columns.map(([name, , kind]) => element("th", { scope: "col", className: kind ?? "" }, name)));
-  const body = rows.map((row) => element("tr", {}, ...columns.map(([, read, kind]) => element("td", { className: kind ?? "" }, cell(read(row))))));
-  node.replaceChildren(element("thead", {}, head), element("tbody", {}, ...body));
+  let kept = shown.get(node);
+  if (!kept) {
+    const head = element("tr", { role: "row" }, ...columns.map(({ name, number }) => element("th", { scope: "col", role: "columnheader", className: number ? "number" : "" }, name)));
+    kept = { body: element("tbody", { role: "rowgroup" }), rows: new Map() };
+    const caption = told ? [element("caption", { className: "hidden" }, told)] : [];
+    node.replaceChildren(...caption, element("thead", { role: "rowgroup" }, head), kept.body);
+    shown.set(node, kept);
+  }
+  const now = new Map(rows.map((row, index) => [String(key(row, index)), row]));
+  for (const [name, entry] of kept.rows) {
+    if (now.has(name)) continue;
+    entry.line.remove();
+    kept.rows.delete(name);
+  }
+  let before = null;
+  for (const [name, row] of now) {
+    let entry = kept.rows.get(name);
+    if (!entry) {
+      entry = { row, line: element("tr", { role: "row" }) };
+      const current = () => entry.row;
+      for (const column of columns) {
+        const cell = element("td", { role: "cell", className: column.number ? "number" : column.make ? "act" : "", "data-label": column.name });
+        if (column.make) cell.append(column.make(current));
+        entry.line.append(cell);
+      }
+      kept.rows.set(name, entry);
+    }
+    entry.row = row;
+    columns.forEach((column, index) => fill(entry.line.children[index], column, row));
+    const place = before ? before.nextSibling : kept.body.firstChild;
+    if (place !== entry.line) kept.body.insertBefore(entry.line, place);
+    before = entry.line;
+  }
 }
 
-const cell = (value) => (value instanceof Node ? value : String(value ?? ""));
+function fill(cell, column, row) {
+  if (column.make) { column.update?.(cell.firstChild, row); return; }
+  const text = String(column.read(row) ?? "");
+  if (cell.textContent !== text) cell.textContent = text;
+  cell.dataset.tone = column.tone?.(row) ?? "";
+}
 
 export function toast(text) {
   const node = find("toast");
@@ -57,17 +99,26 @@ export function toast(text) {
 }
 
 // Asks before anything that a person would regret; answers {agreed, checked}.
-export function confirmed(title, text, yes, option = "") {
-  const dialog = find("confirm");
+export async function confirmed(title, text, yes, option = "") {
   find("confirm-title").textContent = title;
   find("confirm-text").textContent = text;
   find("confirm-yes").textContent = yes;
   find("confirm-option").hidden = !option;
   find("confirm-option").querySelector("span").textContent = option;
   find("confirm-check").checked = false;
+  const agreed = await asked(find("confirm"));
+  return { agreed, checked: find("confirm-check").checked };
+}
+
+// Asks in a dialog of the page; true when its answer was "yes".
+export function asked(dialog) {
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve({ agreed: dialog.returnValue === "yes", checked: find("confirm-check").checked }), { once: true });
-  });
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
+
+export function button(text, pressed, properties = {}) {
+  const node = element("button", { type: "button", className: "quiet", ...properties }, text);
+  node.addEventListener("click", () => pressed(node));
+  return node;
 }

@@ -46,3 +46,13 @@ export function words(name) {
 export function percent(share) {
   return share === null || share === undefined ? "unknown" : `${(share * 100).toFixed(share < 0.9995 ? 2 : 1)} %`;
 }
+
+const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 6 });
+const MONEY = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+
+export const number = (value) => (typeof value === "number" ? NUMBER.format(value) : "");
+
+export const money = (value, currency = "") => (typeof value === "number" ? `${MONEY.format(value)} ${currency ?? ""}`.trim() : "not known");
+
+// A gain or a loss, told by its sign and not by its colour alone.
+export const signed = (value, currency = "") => (typeof value === "number" ? `${value > 0 ? "+" : ""}${money(value, currency)}` : "");

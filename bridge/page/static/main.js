@@ -1,39 +1,92 @@
-// Starts the page: sign in, one stream, and the few buttons that change something.
+// Starts the page: sign in, one stream, the screens, and the buttons of every screen.
 
 import { call, key, optional, Problem } from "./api.js";
+import { showConnection } from "./connection.js";
 import { confirmed, find, toast } from "./elements.js";
-import { contract } from "./format.js";
-import { drawFaults, noteState, plainly } from "./faults.js";
+import { forgetExecutions, loadExecutions, prepareExecutions, showExecutions, sinceToday } from "./executions.js";
+import { drawFaults, noteState, plainly, prepareTour } from "./faults.js";
+import { forgetInstrument, prepareInstrument } from "./instrument.js";
+import { forgetOperate, loadOperate, prepareOperate, showOperate } from "./operate.js";
+import { prepareOrders, showOrders } from "./orders.js";
+import { showPositions } from "./positions.js";
 import { OLD_AFTER, Stream } from "./stream.js";
-import { isHalted, showFreshness, showHeartbeat, showHealth, showPortal, showTimeline, showTrading } from "./view.js";
+import { prepareTicket } from "./ticket.js";
+import { loadToday, showToday } from "./today.js";
+import { isHalted, showFreshness, showHalt, showVerdict } from "./verdict.js";
 
 const SLOW = 15_000;
+const MONEY = 5_000;
 const BEATS = 60;
-const NOTHING = { health: null, events: [], session: null, halt: null, orders: [], executions: [], beats: [], sandbox: undefined };
+const SCOPES = ["public", "read", "trade", "admin"];
+const NOTHING = {
+  health: null, events: [], session: null, halt: null, orders: [], executions: [], positions: null, account: null, pnl: null,
+  beats: [], sandbox: undefined, scope: "read", trading: false,
+};
 const known = { ...NOTHING };
 let stream = null;
 let link = "none";
+let screen = "today";
 
-const draw = () => {
-  const now = Date.now();
-  if (known.health) showHealth(known.health, now);
-  showPortal(known.session, now);
-  showTimeline(known.events, known.health, now);
-  showHeartbeat(known.beats);
-  showTrading(known.halt, known.orders, known.executions, known.health, settle);
+const may = (scope) => SCOPES.indexOf(known.scope) >= SCOPES.indexOf(scope);
+
+const SCREENS = {
+  today: { load: loadToday, show: showToday },
+  positions: { show: showPositions },
+  orders: { show: showOrders },
+  executions: { load: loadExecutions, show: showExecutions },
+  instrument: {},
+  connection: { show: showConnection },
+  operate: { load: loadOperate, show: showOperate },
+  sandbox: {},
 };
+
+function draw() {
+  const now = Date.now();
+  if (known.health) showVerdict(known.health);
+  showHalt(known.halt, known.health);
+  for (const each of Object.values(SCREENS)) if (known.health || each.show !== showToday) each.show?.(known, now);
+}
 
 const freshness = () => showFreshness(stream?.heard, link, Date.now(), OLD_AFTER);
 
+// What the key may not do is not shown.
+function fit() {
+  for (const node of document.querySelectorAll("[data-scope]:not([data-screen]):not(#recover)")) {
+    node.hidden = !may(node.dataset.scope) || (node.dataset.trading !== undefined && !known.trading);
+  }
+  find("recover").disabled = !may("admin");
+  find("sandbox-link").hidden = !known.sandbox;
+}
+
+// --- screens ---------------------------------------------------------------------------------
+function go() {
+  const wanted = location.hash.slice(1);
+  screen = SCREENS[wanted] && (wanted !== "operate" || may("admin")) ? wanted : "today";
+  for (const node of document.querySelectorAll("[data-screen]")) node.hidden = node.dataset.screen !== screen;
+  for (const node of document.querySelectorAll("#screens a")) {
+    if (node.hash === `#${screen}`) { node.setAttribute("aria-current", "page") }
+    else node.removeAttribute("aria-current");
+  }
+  if (!stream) return;
+  load();
+  refreshMoney().catch(tell);
+}
+
+async function load() {
+  try {
+    await SCREENS[screen].load?.();
+    draw();
+  } catch (problem) { tell(problem); }
+}
+
+// --- what is known ---------------------------------------------------------------------------
 let turn = 0;
 let shown = 0;
 async function refresh() {
   const [asked, by] = [++turn, stream];
-  const today = new Date();
-  today.setHours(0, 0, 0, 0);
   const [health, events, session, halt, orders, executions] = await Promise.all([
     call("GET", "health"), optional("connection/events"), optional("session"), optional("trading/halt"),
-    optional("orders"), optional(`executions?since=${encodeURIComponent(today.toISOString())}`),
+    optional("orders"), optional(sinceToday()),
   ]);
   if (asked < shown || by !== stream) return; // overtaken by a newer answer, or signed out meanwhile
   shown = asked;
@@ -44,10 +97,21 @@ async function refresh() {
   await showFaults();
 }
 
+// Money is asked for while somebody looks at it.
+async function refreshMoney() {
+  const by = stream;
+  if (!["today", "positions"].includes(screen) || !by) return;
+  const silent = () => null; // without the broker there is none to tell; the verdict says so already
+  const [positions, account, pnl] = await Promise.all(["positions", "account", "pnl"].map((path) => optional(path).catch(silent)));
+  if (by !== stream) return;
+  Object.assign(known, { positions: positions?.positions ?? null, account, pnl });
+  draw();
+}
+
 let waiting = 0;
 function refreshSoon() {
   clearTimeout(waiting);
-  waiting = setTimeout(() => refresh().catch(tell), 150);
+  waiting = setTimeout(() => { refresh().catch(tell); refreshMoney().catch(tell); }, 150);
 }
 
 function tell(problem) {
@@ -67,6 +131,7 @@ function hear(message) {
   freshness();
 }
 
+// --- signing in and out ----------------------------------------------------------------------
 function watch(withKey) {
   stream?.close();
   stream = new Stream({
@@ -75,10 +140,18 @@ function watch(withKey) {
     status: (status) => {
       link = status;
       if (status === "refused") signOut("The key was refused.");
-      if (status === "open") refreshSoon();
+      if (status === "open") { learn().catch(tell); refreshSoon(); }
       freshness();
     },
   });
+}
+
+// What this key may do here; a bridge that is away is asked again when it is back.
+async function learn() {
+  const own = await call("GET", "page");
+  Object.assign(known, { scope: own.scope, trading: own.trading });
+  fit();
+  go();
 }
 
 function showStatus(withKey) {
@@ -86,6 +159,8 @@ function showStatus(withKey) {
   find("status").hidden = false;
   find("sign-out").hidden = false;
   watch(withKey);
+  fit();
+  go();
 }
 
 async function signIn(withKey) {
@@ -102,6 +177,14 @@ function signOut(reason = "") {
   link = "none";
   key.forget();
   Object.assign(known, NOTHING);
+  forgetExecutions();
+  forgetInstrument();
+  forgetOperate();
+  sessionStorage.clear();
+  find("ticket").reset();
+  find("ticket").dispatchEvent(new Event("input"));
+  find("ticket-told").textContent = "";
+  for (const id of ["session", "money", "tws", "cause", "heartbeat-facts"]) find(id).replaceChildren();
   draw();
   find("status").hidden = true;
   find("sign-out").hidden = true;
@@ -112,6 +195,7 @@ function signOut(reason = "") {
   find("key").focus();
 }
 
+// --- buttons ---------------------------------------------------------------------------------
 async function act(button, work, done) {
   const focused = document.activeElement === button;
   button.disabled = true;
@@ -125,17 +209,6 @@ async function act(button, work, done) {
     if (focused && document.activeElement === document.body) button.focus(); // a disabled button loses it
     refreshSoon();
   }
-}
-
-async function settle(order, button) {
-  const dialog = find("settle");
-  find("settle-text").textContent = `${order.action} ${order.quantity} ${contract(order)} ${order.orderType} ${order.limitPrice ?? ""}`.trim();
-  dialog.returnValue = "no";
-  dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  if (dialog.returnValue !== "yes") return;
-  const body = { status: find("settle-status").value, note: "status page" };
-  await act(button, () => call("POST", `order/${encodeURIComponent(order.orderId)}/settle`, { body }), "Settled");
 }
 
 async function toggleHalt() {
@@ -161,13 +234,18 @@ async function showFaults() {
     return;
   }
   known.sandbox = answer !== null;
-  find("sandbox").hidden = !answer;
+  fit();
   if (answer) drawFaults(answer, press);
 }
 
 async function press(button, name, on) {
   const work = on ? () => call("DELETE", `sandbox/faults/${name}`) : () => call("POST", "sandbox/faults", { body: { fault: name } });
   await act(button, async () => drawFaults(await work(), press), on ? `Ended: ${plainly(name)}` : `Started: ${plainly(name)}`);
+}
+
+async function endFaults() {
+  const answer = await call("DELETE", "sandbox/faults").catch(() => null);
+  if (answer) drawFaults(answer, press);
 }
 
 find("sign-in").addEventListener("submit", async (event) => {
@@ -190,12 +268,21 @@ find("reconnect").addEventListener("click", async (event) => {
   if (answer.agreed) await act(button, () => call("POST", "connection/reconnect"), "Reconnecting");
 });
 find("recover").addEventListener("click", (event) => act(event.currentTarget, () => call("POST", "session/recover"), "Recovery has run"));
+window.addEventListener("hashchange", go);
+document.addEventListener("redraw", draw);
+prepareOrders(act, (scope) => may(scope) && known.trading);
+prepareTicket(refreshSoon, () => known.health?.tradingMode);
+prepareExecutions();
+prepareInstrument();
+prepareOperate(act);
+prepareTour(endFaults);
 
 setInterval(freshness, 1000);
 setInterval(() => { if (stream && link === "open") refresh().catch(tell); }, SLOW);
+setInterval(() => { if (stream && link === "open" && !document.hidden) refreshMoney().catch(tell); }, MONEY);
 const kept = key.kept();
 if (kept) signIn(kept).catch((problem) => {
   if (problem instanceof Problem && problem.status === 401) signOut("The key is not valid any more.");
-  else showStatus(kept); // the bridge is away: the stream finds it again
+  else { key.use(kept); showStatus(kept); } // the bridge is away: the stream finds it again
 });
 else signOut();

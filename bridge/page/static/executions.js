@@ -1,0 +1,98 @@
+// Executions by day, with their profit and loss, as a table and as CSV.
+
+import { call, download } from "./api.js";
+import { find, table, toast } from "./elements.js";
+import { contract, moment, number, signed } from "./format.js";
+import { gain } from "./today.js";
+
+let query = null; // null: today, as the refresh brings it
+let found = [];
+
+const midnight = (daysAgo) => {
+  const day = new Date();
+  day.setHours(0, 0, 0, 0);
+  day.setDate(day.getDate() - daysAgo);
+  return day;
+};
+
+// A day of a date field is the reader's own.
+const local = (text, more = 0) => {
+  const [year, month, day] = text.split("-").map(Number);
+  return new Date(year, month - 1, day + more);
+};
+
+export const sinceToday = () => `executions?since=${encodeURIComponent(midnight(0).toISOString())}`;
+
+const COLUMNS = [
+  { name: "Time", read: (item) => moment(item.time) },
+  { name: "Contract", read: contract },
+  { name: "Side", read: (item) => item.side },
+  { name: "Quantity", read: (item) => number(item.quantity), number: true },
+  { name: "Price", read: (item) => number(item.price), number: true },
+  { name: "Commission", read: (item) => number(item.commission), number: true },
+  { name: "Realized", read: (item) => signed(item.realizedPnl, item.currency), number: true, tone: (item) => gain(item.realizedPnl) },
+  { name: "Account", read: (item) => item.account },
+];
+
+export function showExecutions(known) {
+  const rows = [...(query === null ? known.executions : found)].reverse();
+  table(find("executions"), { columns: COLUMNS, rows, key: (item) => item.execId, empty: "No executions in this time" });
+  const sums = new Map();
+  for (const item of rows) {
+    const sum = sums.get(item.currency) ?? { commission: 0, realized: 0 };
+    sum.commission += item.commission ?? 0;
+    sum.realized += item.realizedPnl ?? 0;
+    sums.set(item.currency, sum);
+  }
+  find("executions-sum").textContent = [...sums].map(([currency, sum]) =>
+    `${rows.length} executions; realized ${signed(sum.realized, currency)}, commission ${number(sum.commission)} ${currency}`).join("; ");
+}
+
+function address(format = "") {
+  const parts = new URLSearchParams(query ?? { since: midnight(0).toISOString() });
+  if (format) parts.set("format", format);
+  return `executions?${parts}`;
+}
+
+export async function loadExecutions() {
+  if (query === null) return;
+  const all = [];
+  let cursor = "";
+  do { // the page is as long as the journal's answer; a day of a private trader fits in one
+    const answer = await call("GET", cursor ? `${address()}&cursor=${encodeURIComponent(cursor)}` : address());
+    all.push(...answer.executions);
+    cursor = answer.nextCursor ?? "";
+  } while (cursor && all.length < 5000);
+  found = all;
+}
+
+function ask(wanted) {
+  query = wanted;
+  loadExecutions().then(() => document.dispatchEvent(new Event("redraw")), (problem) => toast(problem.message));
+}
+
+export function forgetExecutions() { [query, found] = [null, []]; }
+
+export function prepareExecutions() {
+  const form = find("executions-filter");
+  const press = (pressed) => {
+    for (const each of form.querySelectorAll("[data-days]")) each.setAttribute("aria-pressed", String(each === pressed));
+  };
+  for (const button of form.querySelectorAll("[data-days]")) {
+    button.addEventListener("click", () => {
+      press(button);
+      const days = Number(button.dataset.days);
+      ask(days === 0 ? null : { since: midnight(days).toISOString(), ...(days === 1 ? { until: midnight(0).toISOString() } : {}) });
+    });
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    press(null);
+    const wanted = {};
+    if (form.from.value) wanted.since = local(form.from.value).toISOString();
+    if (form.to.value) wanted.until = local(form.to.value, 1).toISOString();
+    if (form.symbol.value.trim()) wanted.symbol = form.symbol.value.trim().toUpperCase();
+    ask(wanted);
+  });
+  find("csv").addEventListener("click", () => download(address("csv"), "executions.csv").catch((problem) => toast(problem.message)));
+}

@@ -1,0 +1,68 @@
+// What is held and what it is worth, by underlying; cash by currency; the margin.
+
+import { facts, find, table } from "./elements.js";
+import { contract, money, number, percent, signed } from "./format.js";
+import { gain } from "./today.js";
+
+const first = (...values) => values.find((value) => typeof value === "number") ?? null;
+
+// Shares first, then what is derived from them, each underlying together.
+function grouped(positions) {
+  const order = { STK: 0, CASH: 1, FUT: 2, BAG: 3, OPT: 4, FOP: 5 };
+  return [...positions].sort((a, b) => a.symbol.localeCompare(b.symbol) || (order[a.secType] ?? 9) - (order[b.secType] ?? 9)
+    || (a.expiration ?? "").localeCompare(b.expiration ?? "") || (a.strike ?? 0) - (b.strike ?? 0));
+}
+
+const greeks = (row) => ["delta", "gamma", "theta", "vega"].filter((name) => typeof row[name] === "number")
+  .map((name) => `${{ delta: "Δ", gamma: "Γ", theta: "Θ", vega: "V" }[name]} ${row[name].toFixed(2)}`).join(" ");
+
+const expires = (row) => (row.expiration ? (typeof row.daysToExpiration === "number" ? `${row.daysToExpiration} days` : row.expiration) : "");
+
+const COLUMNS = [
+  { name: "Contract", read: contract },
+  { name: "Quantity", read: (row) => number(row.quantity), number: true },
+  { name: "Price", read: (row) => number(row.marketPrice), number: true },
+  { name: "Value", read: (row) => money(row.marketValue, row.currency), number: true },
+  { name: "Average cost", read: (row) => number(row.averageCost), number: true },
+  { name: "Today", read: (row) => signed(first(row.dailyPnl, row.daily), row.currency), number: true, tone: (row) => gain(first(row.dailyPnl, row.daily)) },
+  { name: "Unrealized", read: (row) => signed(first(row.unrealizedPnl, row.unrealized), row.currency), number: true, tone: (row) => gain(first(row.unrealizedPnl, row.unrealized)) },
+  { name: "Expires", read: expires },
+  { name: "Greeks", read: greeks },
+];
+
+export function showPositions(known) {
+  const positions = grouped(known.positions ?? []);
+  const empty = known.positions ? "Nothing is held" : "Not known now";
+  table(find("positions"), { columns: COLUMNS, rows: positions, key: (row) => `${row.account} ${row.conId}`, empty });
+  const underlyings = new Set(positions.map((row) => row.symbol)).size;
+  find("positions-sum").textContent = positions.length ? `${positions.length} in ${underlyings} ${underlyings === 1 ? "underlying" : "underlyings"}` : "";
+  showMoney(known.account?.accounts ?? []);
+}
+
+function cashOf(account) {
+  if (Array.isArray(account.cash)) return account.cash.map((each) => ({ ...each, account: account.account }));
+  return (account.values ?? []).filter((each) => each.tag === "CashBalance" && each.currency && each.currency !== "BASE")
+    .map((each) => ({ account: account.account, currency: each.currency, amount: Number(each.value) }));
+}
+
+function showMoney(accounts) {
+  const cash = accounts.flatMap(cashOf);
+  const total = accounts.map((each) => ({ account: each.account, currency: each.currency, amount: each.totalCash }));
+  table(find("cash"), {
+    columns: [
+      { name: "Account", read: (row) => row.account }, { name: "Currency", read: (row) => row.currency },
+      { name: "Cash", read: (row) => number(row.amount ?? row.balance), number: true },
+    ],
+    rows: cash.length ? cash : total,
+    key: (row) => `${row.account} ${row.currency}`,
+    empty: "Not known now",
+  });
+  const one = accounts[0];
+  facts(find("margin"), one ? [
+    ["Net liquidation", money(one.netLiquidation, one.currency)],
+    ["Buying power", money(one.buyingPower, one.currency)],
+    ["Available funds", money(one.availableFunds, one.currency)],
+    ["Maintenance margin", money(one.maintenanceMargin, one.currency)],
+    ["Cushion", percent(one.cushion)],
+  ] : []);
+}

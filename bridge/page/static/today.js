@@ -1,0 +1,109 @@
+// The first screen: the login, what is planned, the market's hours, the money, and how available the session was.
+
+import { call, optional } from "./api.js";
+import { segments, timeline, tone } from "./charts.js";
+import { facts, find } from "./elements.js";
+import { money, moment, percent, signed, span, words } from "./format.js";
+import { isHalted, stateTone } from "./verdict.js";
+
+const DAY = 86_400_000;
+let hours = null; // of a share that trades in New York: {zone, sessions: [[from, to], …]} as the broker says
+let past = null; // {days, states}: what the bridge has recorded
+
+export async function loadToday() {
+  if (hours === null) hours = await marketHours().catch(() => null);
+  const days = Number(find("timeline-days").value);
+  past = { days, answer: await optional(`connection/availability?days=${days}`).catch(() => null) };
+}
+
+async function marketHours() {
+  const answer = await optional("contracts?symbol=SPY");
+  return answer?.contracts?.[0] ?? null;
+}
+
+export function showToday(known, now) {
+  const { health, account, pnl, orders, executions, positions } = known;
+  if (!health) return;
+  facts(find("session"), [
+    ["State", words(health.state), stateTone(health)],
+    ["Login", loginWords(health.login, now), health.login?.state === "logged-in" ? "up" : health.login?.code ? "person" : ""],
+    ["Next planned restart", restartWords(health, now)],
+    ["Trading", isHalted(health) ? "halted" : health.connected ? "orders are accepted" : "no order can be placed now", isHalted(health) ? "person" : ""],
+    ["Market data", words(health.marketDataType), /delayed|frozen/.test(health.marketDataType) ? "person" : ""],
+    ["US stocks", hoursWords(hours, now)],
+  ]);
+  const worth = account?.accounts?.[0];
+  const day = pnl?.pnl?.find((each) => each.conId === null);
+  facts(find("money"), [
+    ["Account", worth ? `${worth.account}${account.accounts.length > 1 ? ` and ${account.accounts.length - 1} more` : ""}` : "not known"],
+    ["Net liquidation", money(worth?.netLiquidation, worth?.currency)],
+    ["Profit and loss of the day", signed(day?.daily, worth?.currency), gain(day?.daily)],
+    ["Unrealized", signed(day?.unrealized, worth?.currency), gain(day?.unrealized)],
+    ["Positions", String(positions?.length ?? 0)],
+    ["Open orders", String(orders.length)],
+    ["Executions today", String(executions.length)],
+  ]);
+  showTimeline(known, now);
+}
+
+export const gain = (value) => (typeof value !== "number" || value === 0 ? "" : value > 0 ? "up" : "lost");
+
+export function loginWords(login, now) {
+  if (!login) return "not reported";
+  const left = login.until ? Math.round((Date.parse(login.until) - now) / 1000) : 0;
+  const more = [words(login.state), login.kind ?? login.why ?? login.window ?? login.code].filter(Boolean).join(": ");
+  return left > 0 ? `${more}, ${span(left)} left` : more;
+}
+
+function restartWords(health, now) {
+  if (health.restartUnderWay) return "under way";
+  const next = health.nextRestart;
+  if (!next) return "none known";
+  const kind = next.kind === "cold" ? "with a full login" : next.kind === "auto-logoff" ? "log-off" : "without a login";
+  return `${moment(next.at, now)} (in ${span((Date.parse(next.at) - now) / 1000)}), ${kind}`;
+}
+
+// The broker writes `20261130:0930-20261130:1600;20261201:CLOSED` in the exchange's own time.
+export function sessionsOf(text) {
+  return (text ?? "").split(";").map((each) => /^(\d{8}):(\d{4})-(\d{8}):(\d{4})$/.exec(each)).filter(Boolean)
+    .map(([, day, from, last, to]) => [`${day}${from}`, `${last}${to}`]);
+}
+
+function inZone(zone, now) {
+  const parts = new Intl.DateTimeFormat("en-CA", { timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).formatToParts(new Date(now));
+  const part = (type) => parts.find((each) => each.type === type).value;
+  return `${part("year")}${part("month")}${part("day")}${part("hour")}${part("minute")}`;
+}
+
+export function hoursWords(contract, now) {
+  if (!contract?.liquidHours) return "not known";
+  let local;
+  try { local = inZone(contract.timeZone, now); } catch { return "not known"; }
+  const sessions = sessionsOf(contract.liquidHours);
+  const at = (stamp) => `${stamp.slice(8, 10)}:${stamp.slice(10, 12)}`;
+  const open = sessions.find(([from, to]) => from <= local && local < to);
+  if (open) return `open until ${at(open[1])} New York`;
+  const next = sessions.find(([from]) => from > local);
+  if (!next) return "closed";
+  const day = next[0].slice(0, 8) === local.slice(0, 8) ? "today" : `${next[0].slice(4, 6)}-${next[0].slice(6, 8)}`;
+  return `closed until ${day} ${at(next[0])} New York`;
+}
+
+function showTimeline(known, now) {
+  const { events, health } = known;
+  const days = past?.days ?? 1;
+  const recorded = past?.answer?.states;
+  const states = recorded
+    ? recorded.map((each) => ({ at: Date.parse(each.at), state: each.state, cause: each.cause }))
+    : events.filter((event) => event.kind === "state").map((event) => ({ at: Date.parse(event.at), state: event.detail.state, cause: event.detail.cause }));
+  states.push({ at: Date.parse(health.since), state: health.state });
+  timeline(find("timeline"), segments(states, now, days * DAY), now, days * DAY, find("timeline-part"));
+  const first = Math.min(...states.map((event) => event.at));
+  const seconds = Math.min((now - first) / 1000, days * 86_400);
+  const share = recorded && past.answer.availability !== null ? past.answer.availability : health.metrics?.availability24h;
+  find("availability").textContent = seconds < 600
+    ? "No record yet: availability is told after ten minutes."
+    : `Available ${percent(share)} of the last ${seconds > days * 86_000 ? span(days * 86_400) : span(seconds)}.`;
+}
+
+find("timeline-days").addEventListener("change", () => loadToday().then(() => document.dispatchEvent(new Event("redraw"))));

@@ -1,0 +1,366 @@
+"""The page's screens: what a trader does in the morning, by mouse, by keyboard, on a phone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, Route, expect
+
+from bridge.api.page import assets
+from tests.browser.conftest import go, sign_in, wait_for_state
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.sandbox.stack import Sandbox
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+WEIGHT = 150_000
+SCREENS: dict[str, list[str]] = {
+    "today": ["Session", "Money", "Availability"],
+    "positions": ["Positions", "Cash and margin"],
+    "orders": ["Order ticket", "Open orders"],
+    "executions": ["Executions"],
+    "instrument": ["Chart of an instrument"],
+    "connection": ["TWS API", "Client Portal", "Heartbeat", "Last disconnect", "What happened"],
+    "operate": ["Keys", "Connection settings", "Alerts", "Audit"],
+    "sandbox": ["Pull the plug"],
+}
+
+
+@pytest.fixture
+def signed_in(page: Page, sandbox: Sandbox) -> Page:
+    sign_in(page, sandbox.key)
+    wait_for_state(page, "ready")
+    page.locator("body[data-freshness='live']").wait_for()
+    page.locator("#sandbox-link").wait_for()
+    return page
+
+
+def press(page: Page, name: str) -> None:
+    """What has the focus is the way to it: Tab until it is there, then Enter."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        label = "(document.activeElement.textContent || '').trim()"
+        if page.evaluate(label) == name:
+            page.keyboard.press("Enter")
+            return
+    raise AssertionError(f"{name} was not reached by Tab")
+
+
+def to_field(page: Page, name: str) -> None:
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.name") == name:
+            return
+    raise AssertionError(f"the field {name} was not reached by Tab")
+
+
+# --- structure -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("width", [1280, 390])
+def test_each_screen_has_its_parts_and_fits(signed_in: Page, width: int) -> None:
+    signed_in.set_viewport_size({"width": width, "height": 800})
+    for screen, parts in SCREENS.items():
+        go(signed_in, screen)
+        shown = signed_in.locator(f"[data-screen='{screen}']")
+        assert shown.locator("h2").all_inner_texts() == parts
+        assert signed_in.evaluate("document.documentElement.scrollWidth") <= width, screen
+        assert signed_in.locator("[data-screen]:visible").count() == 1
+        button = signed_in.locator("#halt").bounding_box()
+        assert button is not None
+        assert button["height"] >= 44
+        if width < 600:  # within reach of a thumb, wherever the page is scrolled to
+            assert button["y"] > 400
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_barrier_on_any_screen(signed_in: Page, scheme: str) -> None:
+    signed_in.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    for width in (1280, 390):
+        signed_in.set_viewport_size({"width": width, "height": 800})
+        for screen in SCREENS:
+            go(signed_in, screen)
+            found = Axe().run(signed_in)
+            assert found.violations_count == 0, f"{screen} {width}: {found.generate_report()}"
+
+
+def test_the_page_is_light_and_can_be_installed(page: Page, sandbox: Sandbox) -> None:
+    assert sum(len(content) for content, _ in assets().values()) <= WEIGHT
+    address = page.locator("link[rel=manifest]").get_attribute("href")
+    answer = page.request.get(f"{sandbox.address}/{address}")
+    assert answer.headers["content-type"] == "application/manifest+json"
+    assert answer.json()["display"] == "standalone"
+    assert (
+        page.evaluate("navigator.serviceWorker.getRegistrations().then((all) => all.length)") == 0
+    )
+
+
+# --- in at most four steps, by keyboard alone ----------------------------------------------------
+def test_a_limit_order_is_placed_and_its_fill_is_seen(signed_in: Page, sandbox: Sandbox) -> None:
+    ask = sandbox.get("/quote/AAPL")["ask"]["value"]
+    press(signed_in, "Orders")  # 1
+    to_field(signed_in, "symbol")  # 2: the ticket
+    signed_in.keyboard.type("aapl")
+    to_field(signed_in, "quantity")
+    signed_in.keyboard.type("4")
+    to_field(signed_in, "limitPrice")
+    signed_in.keyboard.type(str(round(ask * 1.01, 2)))
+    signed_in.keyboard.press("Enter")  # 3: the preview, which has the focus then
+    expect(signed_in.locator("#preview-title")).to_be_focused()
+    expect(signed_in.locator("#preview-words")).to_contain_text("BUY 4 AAPL at a limit of")
+    expect(signed_in.locator("#preview-facts")).to_contain_text("Commission")
+    press(signed_in, "Place this order")  # 4: and the word that confirms it
+    expect(signed_in.locator("#confirm-text")).to_contain_text("This is the paper account.")
+    signed_in.keyboard.press("Tab")
+    signed_in.keyboard.press("Enter")
+    expect(signed_in.locator("#ticket-told")).to_contain_text("Placed: BUY 4 AAPL")
+    press(signed_in, "Executions")
+    expect(signed_in.locator("#executions tbody tr").first).to_contain_text("AAPL")
+    expect(signed_in.locator("#executions tbody tr").first).to_contain_text("4")
+
+
+def test_trading_is_halted_in_two_steps(signed_in: Page, sandbox: Sandbox) -> None:
+    press(signed_in, "Halt trading")
+    expect(signed_in.locator("#confirm-title")).to_be_visible()
+    signed_in.keyboard.press("Tab")
+    signed_in.keyboard.press("Enter")
+    wait_for_state(signed_in, "halted")
+    assert sandbox.get("/trading/halt")["halted"] is True
+
+
+def test_yesterdays_executions_are_two_steps_away(signed_in: Page) -> None:
+    asked: list[str] = []
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    fill = {
+        "execId": "x", "time": yesterday.isoformat(), "symbol": "IBM", "secType": "STK",
+        "side": "SELL",
+        "quantity": 2, "price": 100.5, "commission": 1.0, "realizedPnl": 12.5, "currency": "USD",
+        "account": "DU1234567", "expiration": None, "strike": None, "right": None,
+    }  # fmt: skip
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        rows = [fill] if "until=" in route.request.url else []
+        route.fulfill(json={"executions": rows, "nextCursor": None, "changesCursor": "c"})
+
+    signed_in.route("**/executions?*", answer)
+    press(signed_in, "Executions")
+    press(signed_in, "Yesterday")
+    expect(signed_in.locator("#executions tbody")).to_contain_text("IBM")
+    expect(signed_in.locator("#executions-sum")).to_contain_text("+12.50 USD")
+    assert any("until=" in url for url in asked)
+    signed_in.unroute_all()
+
+
+# --- orders --------------------------------------------------------------------------------------
+def ticket(page: Page, **fields: str) -> None:
+    go(page, "orders")
+    form = page.locator("#ticket")
+    for name, value in fields.items():
+        field = form.locator(f"[name={name}]")
+        if field.evaluate("(node) => node.tagName") == "SELECT":
+            field.select_option(value)
+        else:
+            field.fill(value)
+    form.get_by_role("button", name="Preview").click()
+
+
+def place(page: Page) -> None:
+    page.get_by_role("button", name="Place this order").click()
+    page.get_by_role("dialog").get_by_role("button", name="Place the order").click()
+
+
+def orders_of(sandbox: Sandbox, symbol: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = sandbox.get("/orders")["orders"]
+    return [order for order in found if order["symbol"] == symbol]
+
+
+def test_what_would_be_refused_cannot_be_placed(signed_in: Page) -> None:
+    ticket(signed_in, symbol="AAPL", quantity="1", orderType="LMT", limitPrice="1000")
+    expect(signed_in.locator("#violations li")).not_to_have_count(0)
+    expect(signed_in.locator("#place")).to_be_hidden()
+
+
+def test_a_field_that_is_no_number_is_said(signed_in: Page) -> None:
+    ticket(signed_in, symbol="AAPL", quantity="ten", orderType="MKT")
+    expect(signed_in.locator("#ticket-told")).to_contain_text("quantity is not a number")
+
+
+def test_what_is_changed_after_the_preview_is_previewed_again(signed_in: Page) -> None:
+    ticket(signed_in, symbol="AAPL", quantity="1", limitPrice="150")
+    expect(signed_in.locator("#place")).to_be_visible()
+    signed_in.locator("#ticket [name=quantity]").fill("100")
+    expect(signed_in.locator("#preview")).to_be_hidden()
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_and_never_placed_twice(
+    signed_in: Page, sandbox: Sandbox
+) -> None:
+    """Also after the page was loaded anew: the ticket has one key until its fate is known."""
+    before = len(orders_of(sandbox, "NVDA"))
+    keys: list[str] = []
+
+    def lose(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) == 1:
+            route.fetch()  # it arrives, and the answer does not
+            route.abort()
+        else:
+            route.continue_()
+
+    bid = sandbox.get("/quote/NVDA")["bid"]["value"]
+    signed_in.route("**/order", lose)
+    ticket(signed_in, symbol="NVDA", quantity="1", limitPrice=str(round(bid * 0.9, 2)))
+    place(signed_in)
+    expect(signed_in.locator("#ticket-open")).to_contain_text("Not answered yet: BUY 1 NVDA")
+    signed_in.reload()
+    wait_for_state(signed_in, "ready")
+    go(signed_in, "orders")
+    signed_in.get_by_role("button", name="Ask what became of it").click()
+    expect(signed_in.locator("#ticket-told")).to_contain_text("Placed: BUY 1 NVDA")
+    expect(signed_in.locator("#ticket-open")).to_be_hidden()
+    assert len(set(keys)) == 1
+    assert len(orders_of(sandbox, "NVDA")) == before + 1
+    signed_in.unroute_all()
+
+
+def test_an_open_order_is_changed_and_cancelled(signed_in: Page, sandbox: Sandbox) -> None:
+    bid = sandbox.get("/quote/IBM")["bid"]["value"]
+    order = {"symbol": "IBM", "action": "BUY", "quantity": 2, "orderType": "LMT"}
+    placed = sandbox.post("/order", {**order, "limitPrice": round(bid * 0.9, 2)})
+    go(signed_in, "orders")
+    row = signed_in.locator("#orders tbody tr", has_text="IBM")
+    row.get_by_role("button", name="Change").click()
+    signed_in.get_by_role("dialog").get_by_label("Quantity").fill("5")
+    signed_in.get_by_role("dialog").get_by_role("button", name="Change").click()
+    expect(row.locator("td").nth(2)).to_have_text("5")
+    assert sandbox.get(f"/order/{placed['orderId']}")["quantity"] == 5
+    row.get_by_role("button", name="Cancel").click()
+    signed_in.get_by_role("dialog").get_by_role("button", name="Cancel the order").click()
+    expect(row).to_have_count(0)
+
+
+def test_a_key_that_may_only_read_is_offered_nothing_else(page: Page, sandbox: Sandbox) -> None:
+    made = sandbox.post("/keys", {"label": f"reader {uuid.uuid4().hex[:6]}", "scope": "read"})
+    sign_in(page, made["key"])
+    wait_for_state(page, "ready")
+    page.locator("body[data-freshness='live']").wait_for()
+    go(page, "orders")
+    expect(page.locator("#ticket")).to_be_hidden()
+    expect(page.locator("#halt")).to_be_hidden()
+    expect(page.locator("#screens a[href='#operate']")).to_be_hidden()
+    expect(page.get_by_role("button", name="Cancel", exact=False)).to_have_count(0)
+
+
+# --- money, pictures -----------------------------------------------------------------------------
+def test_what_is_held_is_shown_with_its_worth(signed_in: Page, sandbox: Sandbox) -> None:
+    sandbox.post("/order", {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "MKT"})
+    go(signed_in, "positions")
+    expect(signed_in.locator("#positions tbody")).to_contain_text("AAPL")
+    expect(signed_in.locator("#margin")).to_contain_text("Buying power")
+    go(signed_in, "today")
+    expect(signed_in.locator("#money")).to_contain_text("DU1234567")
+
+
+def test_availability_tells_its_parts_by_keyboard(signed_in: Page) -> None:
+    signed_in.locator("#timeline-days").select_option("30")
+    expect(signed_in.locator("#timeline svg")).to_have_attribute("aria-label", _says("30 days"))
+    signed_in.locator("#timeline").focus()
+    signed_in.keyboard.press("ArrowLeft")
+    expect(signed_in.locator("#timeline-part")).to_contain_text(" for ")
+
+
+def _says(text: str) -> Any:
+    import re
+
+    return re.compile(re.escape(text))
+
+
+def test_the_chart_has_the_executions_on_it(signed_in: Page, sandbox: Sandbox) -> None:
+    sandbox.post("/order", {"symbol": "MSFT", "action": "BUY", "quantity": 1, "orderType": "MKT"})
+    go(signed_in, "instrument")
+    signed_in.locator("#instrument-form [name=symbol]").fill("msft")
+    signed_in.locator("#instrument-form button").click()
+    picture = signed_in.locator("#chart svg")
+    expect(picture).to_have_attribute("aria-label", _says("MSFT: "))
+    expect(picture.locator(".bought").first).to_be_attached()
+    signed_in.locator("#chart").focus()
+    signed_in.keyboard.press("ArrowLeft")
+    expect(signed_in.locator("#chart-part")).to_contain_text("close")
+
+
+def test_executions_are_saved_as_csv(signed_in: Page, sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.post("/order", {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "MKT"})
+    go(signed_in, "executions")
+    expect(signed_in.locator("#executions tbody tr").first).to_contain_text("AAPL")
+    with signed_in.expect_download() as saved:
+        signed_in.get_by_role("button", name="Save as CSV").click()
+    path = tmp_path / "executions.csv"
+    saved.value.save_as(path)
+    assert "AAPL" in {row["symbol"] for row in csv.DictReader(path.read_text().splitlines())}
+
+
+# --- the owner's ---------------------------------------------------------------------------------
+def test_a_key_is_made_shown_once_and_revoked(signed_in: Page, sandbox: Sandbox) -> None:
+    name = f"phone {uuid.uuid4().hex[:6]}"
+    go(signed_in, "operate")
+    signed_in.locator("#new-key [name=label]").fill(name)
+    signed_in.locator("#new-key [name=scope]").select_option("trade")
+    signed_in.locator("#new-key [name=symbols]").fill("aapl, msft")
+    signed_in.get_by_role("button", name="Make a key").click()
+    made = signed_in.locator("#made-key code").inner_text()
+    assert sandbox.get("/page", key=made) == {"scope": "trade", "trading": True}
+    row = signed_in.locator("#keys tbody tr", has_text=name)
+    expect(row).to_contain_text("symbols: AAPL, MSFT")
+    signed_in.reload()
+    wait_for_state(signed_in, "ready")
+    assert made not in signed_in.content()
+    row.get_by_role("button", name="Revoke").click()
+    signed_in.get_by_role("dialog").get_by_role("button", name="Revoke the key").click()
+    expect(row).to_contain_text("revoked")
+
+
+def test_the_audit_is_checked_and_the_connection_tried(signed_in: Page) -> None:
+    go(signed_in, "operate")
+    signed_in.get_by_role("button", name="Check the chain").click()
+    expect(signed_in.locator("#audit-told")).to_contain_text("is whole")
+    signed_in.get_by_role("button", name="Test the connection").click()
+    expect(signed_in.locator("#probe")).to_contain_text("yes")
+
+
+def test_a_second_look_finds_the_owners_screen_by_its_address(signed_in: Page) -> None:
+    go(signed_in, "operate")
+    signed_in.reload()
+    wait_for_state(signed_in, "ready")
+    expect(signed_in.locator("[data-screen='operate']")).to_be_visible()
+
+
+# --- the sandbox ---------------------------------------------------------------------------------
+def test_the_tour_starts_faults_and_ends_them(signed_in: Page, sandbox: Sandbox) -> None:
+    go(signed_in, "sandbox")
+    signed_in.get_by_role("button", name="Take the tour of five").click()
+    expect(signed_in.locator("#tour-title")).to_contain_text("1 of 5")
+    signed_in.get_by_role("button", name="Start it").click()
+    expect(signed_in.locator("#fault-story")).to_contain_text("The gateway breaks off: at")
+    signed_in.get_by_role("button", name="Next").click()
+    expect(signed_in.locator("#tour-title")).to_contain_text("2 of 5")
+    expect(signed_in.locator("#fault-state")).to_have_text("No fault is active.")
+    signed_in.get_by_role("button", name="End the tour").click()
+    expect(signed_in.locator("#tour")).to_be_hidden()
+    wait_for_state(signed_in, "ready")
+
+
+def test_each_fault_of_the_simulator_is_told_in_plain_words(
+    signed_in: Page, sandbox: Sandbox
+) -> None:
+    go(signed_in, "sandbox")
+    names = sandbox.get("/sandbox/faults")["names"]
+    for name in names:
+        told = signed_in.locator(f".fault:has([data-fault='{name}']) span")
+        assert told.inner_text() != "", json.dumps(name)
