@@ -28,8 +28,17 @@ class MarketDataType(IntEnum):
     DELAYED_FROZEN = 4
 
 
+class ComboLeg(Struct, rename="camel", frozen=True, kw_only=True):
+    """A part of a combination: ``ratio`` units of it are bought or sold with each unit."""
+
+    con_id: int
+    ratio: int
+    action: Action
+    exchange: str = "SMART"
+
+
 class Contract(Struct, rename="camel", frozen=True, kw_only=True):
-    """An instrument, fully (``con_id`` set) or partly named.
+    """An instrument, fully (``con_id`` set) or partly named; a combination (BAG) by its ``legs``.
 
     ``expiration`` is ``YYYYMMDD`` (or ``YYYYMM``), ``multiplier`` the broker's text (``"100"``).
     """
@@ -47,6 +56,7 @@ class Contract(Struct, rename="camel", frozen=True, kw_only=True):
     right: Right | None = None
     multiplier: str = ""
     include_expired: bool = False
+    legs: tuple[ComboLeg, ...] = ()
 
 
 class ContractDetails(Struct, rename="camel", frozen=True, kw_only=True):
@@ -140,10 +150,31 @@ class HistoryRequest(Struct, rename="camel", frozen=True, kw_only=True):
     end: datetime | None = None
 
 
+class OrderCondition(Struct, rename="camel", frozen=True, kw_only=True):
+    """What has to be so before an order is sent, or cancelled.
+
+    A price of the contract ``con_id`` at ``exchange``, or without one the ``time`` (the broker's
+    text), at or above the value when ``above``, else at or below it. ``method`` says which price
+    (0: the last). ``joined_by_and``: with the next condition.
+    """
+
+    con_id: int = 0
+    exchange: str = ""
+    price: float | None = None
+    time: str = ""
+    above: bool = True
+    method: int = 0
+    joined_by_and: bool = True
+
+
 class Order(Struct, rename="camel", frozen=True, kw_only=True):
     """An order as sent or as reported.
 
-    ``order_type`` is the broker's word: ``MKT``, ``LMT``, ``STP``, ``STP LMT`` ...
+    ``order_type`` is the broker's word: ``MKT``, ``LMT``, ``STP``, ``STP LMT`` ... One that trails
+    keeps ``trail_amount`` or ``trail_percent`` away from the market and stands at
+    ``trail_stop_price``. ``limit_offset`` is the distance of a limit from the stop that it trails
+    with, or of a pegged order from the price that it is pegged to. With ``cash_quantity`` the
+    broker works the quantity out from the money.
     """
 
     order_id: int = 0
@@ -155,8 +186,11 @@ class Order(Struct, rename="camel", frozen=True, kw_only=True):
     order_type: str = "LMT"
     limit_price: float | None = None
     stop_price: float | None = None
-    trailing_percent: float | None = None
+    trail_amount: float | None = None
+    trail_percent: float | None = None
     trail_stop_price: float | None = None
+    limit_offset: float | None = None
+    cash_quantity: float | None = None
     tif: str = "DAY"
     good_till_date: str = ""
     good_after_time: str = ""
@@ -167,6 +201,12 @@ class Order(Struct, rename="camel", frozen=True, kw_only=True):
     oca_type: int = 0
     all_or_none: bool = False
     hidden: bool = False
+    algo_strategy: str = ""
+    algo_parameters: tuple[tuple[str, str], ...] = ()
+    conditions: tuple[OrderCondition, ...] = ()
+    conditions_cancel: bool = False
+    conditions_outside_rth: bool = False
+    non_guaranteed: bool | None = None
     transmit: bool = True
     what_if: bool = False
     filled_quantity: float | None = None

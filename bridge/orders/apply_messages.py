@@ -190,7 +190,9 @@ class MessageApplier:
             return
         self._note_execution(message.exec_id)
         if record is not None:
-            quantity, average = executions.sum_of_order(self._connection, record.id)
+            quantity, average = executions.sum_of_order(
+                self._connection, record.id, record.contract.sec_type
+            )
             self._advance(record, lifecycle.Executed(self._now, quantity, average))
 
     def _adopt(self, contract: Contract, order: Order) -> OrderRecord | None:

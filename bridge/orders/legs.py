@@ -12,9 +12,10 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
 
-from bridge.model import Action, Order, PriceIncrement
-from bridge.orders.request import ChangeRequest, OrderRequest
-from bridge.orders.ticks import cautious, to_tick
+from bridge.model import Action, Order, OrderCondition, PriceIncrement
+from bridge.orders.order_types import broker_type
+from bridge.orders.request import CLOCK, ChangeRequest, OrderRequest, StopLoss
+from bridge.orders.ticks import Direction, cautious, to_tick
 
 Role = Literal["single", "entry", "take-profit", "stop-loss", "oca"]
 
@@ -22,16 +23,14 @@ CHANGEABLE: Final = (
     "quantity",
     "limit_price",
     "stop_price",
+    "trail_amount",
+    "trail_percent",
+    "limit_offset",
     "tif",
     "good_till_date",
     "outside_rth",
 )
 """The members of an order that a change may name; all others go out as they are."""
-
-_CLOCK: Final = re.compile(r"(\d{8})([ -])(\d\d:\d\d:\d\d)(?: (\S+))?")
-
-_BROKER_TYPES = {"STP_LMT": "STP LMT"}
-_OUR_TYPES = {broker: ours for ours, broker in _BROKER_TYPES.items()}
 
 
 class Leg(Struct, frozen=True, kw_only=True):
@@ -42,26 +41,38 @@ class Leg(Struct, frozen=True, kw_only=True):
     closing: bool = False
 
 
-def order_type(broker_word: str) -> str:
-    """The broker's order type as the routes write it."""
-    return _OUR_TYPES.get(broker_word, broker_word)
-
-
 def legs(
-    request: OrderRequest, account: str, ladder: tuple[PriceIncrement, ...]
+    request: OrderRequest,
+    account: str,
+    ladder: tuple[PriceIncrement, ...],
+    conditions: tuple[OrderCondition, ...] = (),
 ) -> tuple[Leg, ...]:
     """The orders of one request, the entry first; only the last of several is transmitted.
 
-    So the broker holds the entry back until its protection is there too.
+    So the broker holds the entry back until its protection is there too. `conditions` are those of
+    the request, their instruments found.
     """
+    algo = request.algo
     entry = Order(
         action=request.action,
-        quantity=request.quantity,
-        order_type=_BROKER_TYPES.get(request.order_type, request.order_type),
+        quantity=request.quantity or 0.0,
+        cash_quantity=request.cash_quantity,
+        order_type=broker_type(request.order_type),
         limit_price=request.limit_price,
         stop_price=request.stop_price,
+        trail_amount=request.trail_amount,
+        trail_percent=request.trail_percent,
+        trail_stop_price=request.trail_stop_price,
+        limit_offset=request.limit_offset,
+        algo_strategy=algo.strategy if algo else "",
+        algo_parameters=(("adaptivePriority", algo.priority),) if algo else (),
+        conditions=conditions,
+        conditions_cancel=request.conditions_action == "cancel",
+        conditions_outside_rth=request.conditions_outside_rth,
+        non_guaranteed=request.non_guaranteed,
         tif=request.tif,
         good_till_date=request.good_till_date,
+        good_after_time=request.good_after_time,
         outside_rth=request.outside_rth,
         account=account,
         oca_group=request.oca_group,
@@ -85,23 +96,43 @@ def _protection(request: OrderRequest, entry: Order) -> tuple[Leg, ...]:
         return ()
     against: Action = "SELL" if entry.action == "BUY" else "BUY"
     # The exits outlive the day on which the entry fills.
-    common = structs.replace(entry, action=against, tif="GTC", good_till_date="", transmit=False)
+    common = Order(
+        action=against,
+        quantity=entry.quantity,
+        tif="GTC",
+        outside_rth=entry.outside_rth,
+        account=entry.account,
+        all_or_none=entry.all_or_none,
+        transmit=False,
+    )
     made: list[Leg] = []
     if bracket.take_profit is not None:
         gain = structs.replace(
-            common, order_type="LMT", limit_price=bracket.take_profit.limit_price, stop_price=None
+            common, order_type="LMT", limit_price=bracket.take_profit.limit_price
         )
         made.append(Leg(role="take-profit", order=gain, closing=True))
     if bracket.stop_loss is not None:
-        limit = bracket.stop_loss.limit_price
-        loss = structs.replace(
-            common,
-            order_type="STP" if limit is None else "STP LMT",
-            limit_price=limit,
-            stop_price=bracket.stop_loss.stop_price,
-        )
+        loss = _stop(common, bracket.stop_loss)
         made.append(Leg(role="stop-loss", order=loss, closing=True))
     return tuple(made)
+
+
+def _stop(common: Order, stop: StopLoss) -> Order:
+    if not stop.trails:
+        return structs.replace(
+            common,
+            order_type="STP" if stop.limit_price is None else "STP LMT",
+            limit_price=stop.limit_price,
+            stop_price=stop.stop_price,
+        )
+    return structs.replace(
+        common,
+        order_type="TRAIL" if stop.limit_offset is None else "TRAIL LIMIT",
+        trail_amount=stop.trail_amount,
+        trail_percent=stop.trail_percent,
+        trail_stop_price=stop.stop_price,
+        limit_offset=stop.limit_offset,
+    )
 
 
 def _transmitted(leg: Leg) -> Leg:
@@ -131,7 +162,7 @@ def same_moment(one: str, other: str) -> bool:
     """
     if one == other:
         return True
-    first, second = _CLOCK.fullmatch(one), _CLOCK.fullmatch(other)
+    first, second = CLOCK.fullmatch(one), CLOCK.fullmatch(other)
     if first is None or second is None:
         return False
     moments = _moment(first), _moment(second)
@@ -163,11 +194,11 @@ def changed(terms: Order, request: ChangeRequest, ladder: tuple[PriceIncrement, 
 
 def rounded(order: Order, ladder: tuple[PriceIncrement, ...]) -> Order:
     """Prices on the tick, to the side that costs nothing: limits inwards, stops outwards."""
-    limit, stop = order.limit_price, order.stop_price
+    outwards: Direction = "up" if order.action == "BUY" else "down"
+    limit, stop, trail = order.limit_price, order.stop_price, order.trail_stop_price
     return structs.replace(
         order,
         limit_price=None if limit is None else cautious(limit, ladder, order.action),
-        stop_price=None
-        if stop is None
-        else to_tick(stop, ladder, "up" if order.action == "BUY" else "down"),
+        stop_price=None if stop is None else to_tick(stop, ladder, outwards),
+        trail_stop_price=None if trail is None else to_tick(trail, ladder, outwards),
     )

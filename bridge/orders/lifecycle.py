@@ -252,9 +252,18 @@ def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
         quantity=told.quantity or held.quantity,
         limit_price=_told(held.limit_price, told.limit_price),
         stop_price=_told(held.stop_price, told.stop_price),
+        trail_amount=_told(held.trail_amount, told.trail_amount),
+        trail_percent=_told(held.trail_percent, told.trail_percent),
+        trail_stop_price=told.trail_stop_price or held.trail_stop_price,
+        limit_offset=_told(held.limit_offset, told.limit_offset),
         tif=told.tif or held.tif,
         outside_rth=told.outside_rth,
         all_or_none=told.all_or_none,
+        good_after_time=told.good_after_time or held.good_after_time,
+        algo_parameters=told.algo_parameters or held.algo_parameters,
+        conditions=told.conditions or held.conditions,
+        conditions_cancel=told.conditions_cancel,
+        conditions_outside_rth=told.conditions_outside_rth,
     )
     date = _good_till(terms.tif, told, held, wanted)
     terms = structs.replace(terms, good_till_date=date)

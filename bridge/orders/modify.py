@@ -25,10 +25,11 @@ from bridge.orders.errors import (
 )
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import OrderJournal, Watch, is_listed, require_reach
-from bridge.orders.legs import CHANGEABLE, changed, named, order_type, same
+from bridge.orders.legs import CHANGEABLE, changed, named, same
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent
+from bridge.orders.order_types import kind_of_type, order_type
 from bridge.orders.prepare import Prepared, Preparer
-from bridge.orders.request import ChangeRequest, number_problem, text_problem
+from bridge.orders.request import ChangeRequest, amount_problem, number_problem, text_problem
 from bridge.orders.risk import violations
 from bridge.orders.views import OrderView, order_view
 from bridge.store import StoreBehindError, orders
@@ -240,20 +241,37 @@ def _contradictions(record: OrderRecord, request: ChangeRequest) -> list[Violati
 
 
 def _values(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
-    kind = order_type(record.terms.order_type)
-    taken = {"limitPrice": kind in {"LMT", "STP_LMT"}, "stopPrice": kind in {"STP", "STP_LMT"}}
+    terms, kind = record.terms, kind_of_type(record.terms.order_type)
+    limited = kind.limit_price == "yes" or terms.limit_price is not None
+    taken = {
+        "quantity": terms.cash_quantity is None,
+        "limitPrice": limited,
+        "stopPrice": kind.stop_price == "yes",
+        "trailAmount": kind.trail == "yes" and terms.trail_percent is None,
+        "trailPercent": kind.trail == "yes" and terms.trail_percent is not None,
+        "limitOffset": terms.limit_offset is not None,
+    }
     values = {
         "quantity": request.quantity,
         "limitPrice": request.limit_price,
         "stopPrice": request.stop_price,
+        "trailAmount": request.trail_amount,
+        "trailPercent": request.trail_percent,
+        "limitOffset": request.limit_offset,
     }
+    negative = record.contract.sec_type in {"FUT", "BAG"}
     for name, value in values.items():
         if value is None:
             continue
-        if not taken.get(name, True):
-            yield Violation("unexpected-field", f"{kind} takes no {name}", field=name)
-        may_be_negative = record.contract.sec_type == "FUT" and name != "quantity"
-        if problem := number_problem(value, positive=not may_be_negative):
+        if not taken[name]:
+            what = order_type(terms.order_type)
+            yield Violation("unexpected-field", f"{what} takes no {name}", field=name)
+        problem = (
+            number_problem(value, positive=not negative or name == "quantity")
+            if name in {"quantity", "limitPrice", "stopPrice"}
+            else amount_problem(name, value)
+        )
+        if problem:
             yield Violation("invalid-field", f"{name} {problem}", field=name)
 
 

@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 
 from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
-from bridge.model import OpenOrder, OrderStatus
+from bridge.model import OpenOrder, Order, OrderStatus
 from bridge.orders import order_ids
 from bridge.orders.errors import (
     ChangeRejectedError,
@@ -27,6 +27,7 @@ from bridge.orders.errors import (
     UnknownOrderError,
 )
 from bridge.orders.journal import OrderJournal, require_reach
+from bridge.orders.order_types import kind_of_type
 from bridge.orders.views import OrderView, order_view
 from bridge.store.order_status import ENDED, State, Status, from_broker
 from bridge.store.orders import OrderRecord
@@ -205,8 +206,7 @@ def _view(other: Other, now: datetime) -> OrderView:
     order, contract, last = other.report.order, other.report.contract, other.status
     status = from_broker(last.status if last else other.report.state.status)
     ended, name = status in ENDED, f"perm-{order.perm_id}"
-    limit = order.limit_price if "LMT" in order.order_type else None
-    stop = order.stop_price if "STP" in order.order_type else None
+    limit = order.limit_price if _limited(order) else None
     record = OrderRecord(
         id=name,
         group_id=name,
@@ -218,7 +218,7 @@ def _view(other: Other, now: datetime) -> OrderView:
         account=order.account,
         symbol=contract.symbol,
         contract=contract,
-        terms=structs.replace(order, limit_price=limit, stop_price=stop),
+        terms=structs.replace(order, limit_price=limit),
         client_id=order.client_id,
         broker_order_id=other.report.order_id,
         perm_id=order.perm_id,
@@ -234,3 +234,9 @@ def _view(other: Other, now: datetime) -> OrderView:
     )
     step = None if ended else _NEXT_STEP
     return structs.replace(order_view(record), created_at=None, next_step=step)
+
+
+def _limited(order: Order) -> bool:
+    """Whether its limit price is one; where there is none the broker says 0."""
+    need = kind_of_type(order.order_type).limit_price
+    return need == "yes" or (need == "may" and bool(order.limit_price))

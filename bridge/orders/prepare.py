@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
@@ -19,12 +19,13 @@ from bridge.errors import BridgeError, Kind
 from bridge.market.contracts import ContractService, contract_of
 from bridge.market.quote_values import QuoteValue
 from bridge.market.quotes import QuoteService
-from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.model import Contract, ContractDetails, Order, OrderCondition, PriceIncrement
+from bridge.orders import combination
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import of_order, only_reduce
 from bridge.orders.legs import Leg, legs
-from bridge.orders.request import OrderRequest, contradictions
-from bridge.orders.risk_context import Reference, RiskContext
+from bridge.orders.request import Condition, OrderRequest, contradictions
+from bridge.orders.risk_context import PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
@@ -37,6 +38,8 @@ _TOO_MANY_LINES: Final = 101  # the broker's own count is used up, perhaps by TW
 _LADDER_SECONDS: Final = 3.0
 _MOST_LADDERS: Final = 500
 _POSITIONS_SECONDS: Final = 3.0
+_METHODS: Final = {"last": 0, "bidAsk": 4, "middle": 8}
+"""The broker's numbers of the prices that a condition can watch."""
 
 
 class Prepared(Struct, frozen=True, kw_only=True):
@@ -46,6 +49,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     ladder: tuple[PriceIncrement, ...]
     reference: Reference | None
     legs: tuple[Leg, ...]
+    parts: tuple[PricedLeg, ...] = ()
+    """Those of a combination."""
     reduces: bool = False
 
     @property
@@ -106,6 +111,8 @@ class Preparer:
         found = contradictions(request)
         if found:
             raise OrderRefusedByRulesError(found)
+        if request.sec_type == "BAG":
+            return await self._prepare_combination(request)
         details = await self._contracts.named(contract_of(request))
         if request.sec_type is None:  # some rules of the shape go by the kind, known only now
             kind: Any = details.contract.sec_type
@@ -113,7 +120,9 @@ class Preparer:
             if found := contradictions(request):
                 raise OrderRefusedByRulesError(found)
         ladder, reference = await self._surroundings_of(details)
-        made = legs(request, self._account(request), ladder)
+        conditions = await self._conditions(request)
+        made = legs(request, self._account(request), ladder, conditions)
+        made = tuple(structs.replace(leg, order=_sized(leg.order, reference)) for leg in made)
         return Prepared(
             details=details,
             ladder=ladder,
@@ -121,6 +130,62 @@ class Preparer:
             legs=made,
             reduces=len(made) == 1
             and await self._reduces(reference, details.contract, made[0].order, None),
+        )
+
+    async def _prepare_combination(self, request: OrderRequest) -> Prepared:
+        """Qualifies every leg; the broker never answers when asked about the whole."""
+        found = await asyncio.gather(
+            *(self._contracts.named(contract_of(leg)) for leg in request.legs)
+        )
+        if wrong := list(combination.problems(request, found)):
+            raise OrderRefusedByRulesError(wrong)
+        details = combination.details_of(request, found)
+        parts = await self._priced(details.contract, found)
+        ladder = (PriceIncrement(low_edge=0.0, increment=details.min_tick),)
+        conditions = await self._conditions(request)
+        return Prepared(
+            details=details,
+            ladder=ladder,
+            reference=combination.net_reference(details.contract, parts),
+            legs=legs(request, self._account(request), ladder, conditions),
+            parts=parts,
+        )
+
+    async def _priced(
+        self, whole: Contract, found: Sequence[ContractDetails]
+    ) -> tuple[PricedLeg, ...]:
+        references = await asyncio.gather(*(self._reference(each.contract) for each in found))
+        return tuple(
+            PricedLeg(
+                details=each,
+                ratio=leg.ratio,
+                sign=1 if leg.action == "BUY" else -1,
+                reference=reference,
+            )
+            for leg, each, reference in zip(whole.legs, found, references, strict=True)
+        )
+
+    async def _conditions(self, request: OrderRequest) -> tuple[OrderCondition, ...]:
+        """The conditions, with the numbers of the instruments that they are about."""
+        return tuple(await asyncio.gather(*(self._condition(each) for each in request.conditions)))
+
+    async def _condition(self, condition: Condition) -> OrderCondition:
+        joined = condition.join == "and"
+        if condition.on_time:
+            return OrderCondition(
+                time=condition.after or condition.before,
+                above=bool(condition.after),
+                joined_by_and=joined,
+            )
+        details = await self._contracts.named(contract_of(condition))
+        above = condition.above is not None
+        return OrderCondition(
+            con_id=details.contract.con_id,
+            exchange=details.contract.exchange,
+            price=condition.above if above else condition.below,
+            above=above,
+            method=_METHODS[condition.price],
+            joined_by_and=joined,
         )
 
     async def _reference(self, contract: Contract) -> Reference | None:
@@ -161,6 +226,8 @@ class Preparer:
 
     async def prepare_change(self, contract: Contract, order: Order) -> Prepared:
         """The same for a change of an order, to `order`, whose contract was qualified before."""
+        if contract.legs:
+            return await self._prepare_combination_change(contract)
         details = await self._details_of(contract)
         ladder, reference = await self._surroundings_of(details)
         return Prepared(
@@ -169,6 +236,30 @@ class Preparer:
             reference=reference,
             legs=(),
             reduces=await self._reduces(reference, details.contract, order, order.order_ref),
+        )
+
+    async def _prepare_combination_change(self, contract: Contract) -> Prepared:
+        found = await asyncio.gather(
+            *(
+                self._details_of(Contract(con_id=leg.con_id, sec_type="", exchange=leg.exchange))
+                for leg in contract.legs
+            )
+        )
+        parts = await self._priced(contract, found)
+        first, step = found[0], combination.PRICE_STEP
+        return Prepared(
+            details=ContractDetails(
+                contract=contract,
+                min_tick=step,
+                time_zone=first.time_zone,
+                trading_hours=first.trading_hours,
+                liquid_hours=first.liquid_hours,
+                size_increment=1.0,
+            ),
+            ladder=(PriceIncrement(low_edge=0.0, increment=step),),
+            reference=combination.net_reference(contract, parts),
+            legs=(),
+            parts=parts,
         )
 
     async def _details_of(self, contract: Contract) -> ContractDetails:
@@ -256,6 +347,7 @@ class Preparer:
             ladder=prepared.ladder,
             reference=prepared.reference,
             reduces=prepared.reduces,
+            legs=prepared.parts,
             order=order,
             closing=closing,
             trading_mode=self._trading_mode,
@@ -273,6 +365,15 @@ def _number(value: QuoteValue | None) -> float | None:
     if value is None or value.tag == "stale" or isinstance(value.value, str):
         return None
     return value.value
+
+
+def _sized(order: Order, reference: Reference | None) -> Order:
+    """With the quantity that the money buys at the price of the moment, to judge it by."""
+    if order.cash_quantity is None:
+        return order
+    market = reference.for_action(order.action) if reference else None
+    price = order.limit_price or market
+    return structs.replace(order, quantity=round(order.cash_quantity / price, 2) if price else 0.0)
 
 
 def _market_rule(details: ContractDetails) -> int | None:

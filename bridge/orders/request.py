@@ -12,10 +12,12 @@ from msgspec import Meta, Struct
 
 from bridge.market.contracts import kind_of
 from bridge.orders.errors import Violation
+from bridge.orders.order_types import KINDS, OPTIONS, OrderType
 
 _DAY: Final = re.compile(r"\d{8}")
-_NEEDS_LIMIT: Final = ("LMT", "STP_LMT")
-_NEEDS_STOP: Final = ("STP", "STP_LMT")
+CLOCK: Final = re.compile(r"(\d{8})([ -])(\d\d:\d\d:\d\d)(?: (\S+))?")
+"""A time of an order, as the broker takes it."""
+_TIME_FORM: Final = "must be a time as YYYYMMDD HH:MM:SS, with a zone behind it if any"
 _TEXTS: Final = (
     "symbol",
     "exchange",
@@ -25,6 +27,7 @@ _TEXTS: Final = (
     "multiplier",
     "trading_class",
     "good_till_date",
+    "good_after_time",
     "account",
     "oca_group",
 )
@@ -33,7 +36,8 @@ LARGEST_NUMBER: Final = 1e12  # more is a slip of the finger in every currency
 LARGEST_CON_ID: Final = 2**31 - 1
 LONGEST_TEXT: Final = 64
 
-OrderType = Literal["MKT", "LMT", "STP", "STP_LMT"]
+MOST_CONDITIONS: Final = 10
+SMALLEST_COMBINATION, LARGEST_COMBINATION = 2, 4
 TimeInForce = Literal["DAY", "GTC", "IOC", "FOK", "GTD", "OPG"]
 
 
@@ -48,10 +52,22 @@ class TakeProfit(_Request, frozen=True, kw_only=True):
 
 
 class StopLoss(_Request, frozen=True, kw_only=True):
-    """The stop that closes a bracket with a loss; a limit price makes it STP_LMT."""
+    """The stop that closes a bracket with a loss; a limit price makes it STP_LMT.
 
-    stop_price: float
+    With `trailAmount` or `trailPercent` it is a TRAIL that follows the market, from `stopPrice` on
+    when there is one, and with `limitOffset` a TRAIL_LMT.
+    """
+
+    stop_price: float | None = None
     limit_price: float | None = None
+    trail_amount: float | None = None
+    trail_percent: float | None = None
+    limit_offset: float | None = None
+
+    @property
+    def trails(self) -> bool:
+        """Whether it follows the market."""
+        return self.trail_amount is not None or self.trail_percent is not None
 
 
 class Bracket(_Request, frozen=True, kw_only=True):
@@ -61,22 +77,76 @@ class Bracket(_Request, frozen=True, kw_only=True):
     stop_loss: StopLoss | None = None
 
 
+class Algo(_Request, frozen=True, kw_only=True):
+    """The broker's algorithm that works the order; `Adaptive` is the only one."""
+
+    strategy: str
+    priority: Literal["Urgent", "Normal", "Patient"] = "Normal"
+
+
+class Condition(_Request, frozen=True, kw_only=True):
+    """What has to be so: the price of an instrument `above` or `below`, or the time.
+
+    The instrument is named as in an order; of an option or a future give its `conId`.
+    """
+
+    symbol: str = ""
+    con_id: int = 0
+    sec_type: Literal["STK", "IND", "CASH", "OPT", "FUT", "FOP"] | None = None
+    exchange: str = ""
+    currency: str = ""
+    above: float | None = None
+    below: float | None = None
+    price: Literal["last", "bidAsk", "middle"] = "last"
+    after: str = ""
+    before: str = ""
+    join: Literal["and", "or"] = "and"
+
+    @property
+    def on_time(self) -> bool:
+        """Whether it is about the time."""
+        return bool(self.after or self.before)
+
+
+class ComboLegRequest(_Request, frozen=True, kw_only=True):
+    """A part of a combination: `ratio` units of it for each unit of the whole."""
+
+    action: Literal["BUY", "SELL"]
+    ratio: Annotated[int, Meta(ge=1, le=1000)] = 1
+    symbol: str = ""
+    con_id: int = 0
+    sec_type: Literal["STK", "OPT", "FUT", "FOP"] | None = None
+    exchange: str = ""
+    currency: str = ""
+    strike: float | None = None
+    right: Literal["C", "P"] | None = None
+    expiration: str = ""
+    multiplier: str | int | float = ""
+    trading_class: str = ""
+
+
 class OrderRequest(_Request, frozen=True, kw_only=True):
     """One order.
 
     Prices are in the contract's currency, `quantity` in shares, contracts or units of the first
     currency of a pair. `expiration` is `YYYYMMDD`, `goodTillDate` (for tif `GTD`)
-    `YYYYMMDD HH:MM:SS` with an optional zone, or with a dash and UTC.
+    `YYYYMMDD HH:MM:SS` with an optional zone, or with a dash and UTC. A combination (`BAG`) has
+    `legs`; its price is what a `BUY` of the whole pays, below zero when it receives.
     """
 
     symbol: str
     action: Literal["BUY", "SELL"]
-    quantity: float
+    quantity: float | None = None
+    cash_quantity: float | None = None
     order_type: OrderType
     limit_price: float | None = None
     stop_price: float | None = None
+    trail_amount: float | None = None
+    trail_percent: float | None = None
+    trail_stop_price: float | None = None
+    limit_offset: float | None = None
     sec_type: Annotated[
-        Literal["STK", "OPT", "FUT", "CASH"] | None,
+        Literal["STK", "OPT", "FUT", "CASH", "FOP", "BAG"] | None,
         Meta(description="The kind; without it and without `conId`: `STK`"),
     ] = None
     exchange: str = ""
@@ -90,12 +160,19 @@ class OrderRequest(_Request, frozen=True, kw_only=True):
     expiration: str = ""
     multiplier: str | int | float = ""
     trading_class: str = ""
+    legs: tuple[ComboLegRequest, ...] = ()
+    non_guaranteed: bool | None = None
     tif: TimeInForce = "DAY"
     good_till_date: str = ""
+    good_after_time: str = ""
     account: str = ""
     outside_rth: bool = False
     all_or_none: bool = False
     round_to_tick: bool = False
+    algo: Algo | None = None
+    conditions: tuple[Condition, ...] = ()
+    conditions_action: Literal["submit", "cancel"] = "submit"
+    conditions_outside_rth: bool = False
     bracket: Bracket | None = None
     oca_group: str = ""
 
@@ -116,6 +193,9 @@ class ChangeRequest(_Request, frozen=True, kw_only=True):
     quantity: float | None = None
     limit_price: float | None = None
     stop_price: float | None = None
+    trail_amount: float | None = None
+    trail_percent: float | None = None
+    limit_offset: float | None = None
     tif: TimeInForce | None = None
     good_till_date: str | None = None
     outside_rth: bool | None = None
@@ -149,12 +229,25 @@ def text_problem(text: str) -> str | None:
 
 
 def _may_be_negative(request: OrderRequest) -> bool:
-    """Whether its price may: futures; and unknown yet of what goes by its number alone."""
-    return kind_of(request) in {"FUT", ""}
+    """Whether its price may: futures, combinations; and what goes by its number alone."""
+    return kind_of(request) in {"FUT", "BAG", ""}
+
+
+def amount_problem(name: str, value: float) -> str | None:
+    """What is wrong with a distance, a percentage or an amount of money; None: nothing."""
+    if name in {"limit_offset", "limitOffset"} and value == 0:
+        return None
+    if name in {"trail_percent", "trailPercent"} and value >= 100:
+        return "must be less than 100"
+    return number_problem(value, positive=True)
 
 
 def _numbers(request: OrderRequest) -> Iterator[Violation]:
-    for name in ("quantity", "limit_price", "stop_price", "strike"):
+    for name in ("trail_amount", "trail_percent", "limit_offset", "cash_quantity"):
+        value = getattr(request, name)
+        if value is not None and (problem := amount_problem(name, value)):
+            yield _wrong(name, problem)
+    for name in ("quantity", "limit_price", "stop_price", "trail_stop_price", "strike"):
         value = getattr(request, name)
         may_be_negative = _may_be_negative(request) and name.endswith("price")
         if value is None:
@@ -177,23 +270,57 @@ def _symbol(request: OrderRequest) -> Iterator[Violation]:
 
 
 def _prices_of_the_type(request: OrderRequest) -> Iterator[Violation]:
-    kind = request.order_type
-    if (kind in _NEEDS_LIMIT) != (request.limit_price is not None):
-        yield _needed("limit_price", kind in _NEEDS_LIMIT, f"orderType {kind}")
-    if (kind in _NEEDS_STOP) != (request.stop_price is not None):
-        yield _needed("stop_price", kind in _NEEDS_STOP, f"orderType {kind}")
+    kind, because = KINDS[request.order_type], f"orderType {request.order_type}"
+    for name in ("limit_price", "stop_price", "limit_offset"):
+        need, given = getattr(kind, name), getattr(request, name) is not None
+        if need != "may" and given != (need == "yes"):
+            yield _needed(name, need == "yes", because)
+    if kind.trail == "yes":
+        yield from _trail(request.trail_amount, request.trail_percent, because)
+        return
+    for name in ("trail_amount", "trail_percent", "trail_stop_price"):
+        if getattr(request, name) is not None:
+            yield _needed(name, False, because)
+
+
+def _trail(amount: float | None, percent: float | None, because: str) -> Iterator[Violation]:
+    if amount is None and percent is None:
+        yield _needed("trail_amount", True, because)
+    if amount is not None and percent is not None:
+        yield _needed("trail_percent", False, "trailAmount")
+
+
+def _quantity(request: OrderRequest) -> Iterator[Violation]:
+    if request.cash_quantity is None:
+        if request.quantity is None:
+            yield _needed("quantity", True, "an order")
+        return
+    if request.quantity is not None:
+        yield _needed("quantity", False, "cashQuantity")
+    kind = kind_of(request)
+    if kind not in {"CASH", ""}:
+        yield Violation(
+            "cash-quantity-not-supported",
+            f"the broker takes cashQuantity of API orders for currency pairs, not for "
+            f"{kind}: give a quantity",
+            field="cashQuantity",
+        )
+    if request.order_type not in {"MKT", "LMT"}:
+        yield _wrong("order_type", "must be MKT or LMT with cashQuantity")
+    if request.bracket is not None:
+        yield _needed("bracket", False, "cashQuantity")
 
 
 def _option_fields(request: OrderRequest) -> Iterator[Violation]:
     if request.con_id:
         return
     kind = kind_of(request)
-    is_option = kind == "OPT"
+    is_option = kind in OPTIONS
     if is_option != (request.strike is not None):
         yield _needed("strike", is_option, f"secType {kind}")
     if is_option != (request.right is not None):
         yield _needed("right", is_option, f"secType {kind}")
-    dated = kind in {"OPT", "FUT"}
+    dated = kind in {*OPTIONS, "FUT"}
     if dated != bool(request.expiration):
         yield _needed("expiration", dated, f"secType {kind}")
 
@@ -215,6 +342,106 @@ def _time_in_force(request: OrderRequest) -> Iterator[Violation]:
     dated = request.tif == "GTD"
     if dated != bool(request.good_till_date):
         yield _needed("good_till_date", dated, f"tif {request.tif}")
+    if request.good_after_time and not CLOCK.fullmatch(request.good_after_time):
+        yield _wrong("good_after_time", _TIME_FORM)
+    kind = request.order_type
+    if KINDS[kind].only_day and request.tif != "DAY":
+        yield _wrong("tif", f"must be DAY with orderType {kind}")
+    if request.tif == "OPG" and kind not in {"MKT", "LMT"}:
+        yield _wrong("tif", f"OPG is for MKT and LMT, not for {kind}")
+
+
+def _overnight(request: OrderRequest) -> Iterator[Violation]:
+    if request.exchange.strip().upper() != "OVERNIGHT":
+        return
+    if kind_of(request) not in {"STK", ""}:
+        yield _wrong("sec_type", "must be STK at the exchange OVERNIGHT")
+    if request.order_type != "LMT":
+        yield _wrong("order_type", "must be LMT at the exchange OVERNIGHT")
+    if request.tif != "DAY":
+        yield _wrong("tif", "must be DAY at the exchange OVERNIGHT: until the end of the night")
+
+
+def _algorithm(request: OrderRequest) -> Iterator[Violation]:
+    algo = request.algo
+    if algo is None:
+        return
+    if algo.strategy != "Adaptive":
+        yield Violation(
+            "algo-not-supported",
+            f"the algorithm {algo.strategy[:LONGEST_TEXT]!r} is not supported: Adaptive is",
+            field="algo.strategy",
+        )
+    if request.order_type not in {"MKT", "LMT"}:
+        yield _wrong("order_type", "must be MKT or LMT with the algorithm Adaptive")
+
+
+def _conditions(request: OrderRequest) -> Iterator[Violation]:
+    if len(request.conditions) > MOST_CONDITIONS:
+        yield _wrong("conditions", f"must be at most {MOST_CONDITIONS}")
+    for number, each in enumerate(request.conditions):
+        for problem in _condition(each):
+            yield _wrong(f"conditions[{number}]", problem)
+
+
+def _condition(condition: Condition) -> Iterator[str]:
+    given = [
+        name
+        for name in ("above", "below", "after", "before")
+        if getattr(condition, name) not in (None, "")
+    ]
+    if len(given) != 1:
+        yield "needs exactly one of above, below, after and before"
+        return
+    texts = (condition.symbol, condition.exchange, condition.currency)
+    yield from (problem for text in texts if (problem := text_problem(text)))
+    named = bool(condition.symbol.strip() or condition.con_id)
+    if condition.on_time:
+        if not CLOCK.fullmatch(condition.after or condition.before):
+            yield _TIME_FORM
+        if named:
+            yield "is about the time, and names an instrument"
+        return
+    value = condition.above if condition.above is not None else condition.below
+    if value is not None and (problem := number_problem(value, positive=False)):
+        yield problem
+    if not named or not 0 <= condition.con_id <= LARGEST_CON_ID:
+        yield "needs the instrument whose price it is about: symbol or conId"
+
+
+def _combination(request: OrderRequest) -> Iterator[Violation]:
+    kind, legs = kind_of(request), request.legs
+    if kind != "BAG":
+        if legs:
+            yield _needed("legs", False, f"secType {kind or 'by conId'}")
+        if request.non_guaranteed is not None:
+            yield _needed("non_guaranteed", False, f"secType {kind or 'by conId'}")
+        return
+    if not SMALLEST_COMBINATION <= len(legs) <= LARGEST_COMBINATION:
+        yield _wrong("legs", f"must be {SMALLEST_COMBINATION} to {LARGEST_COMBINATION}")
+    if request.con_id:
+        yield _needed("con_id", False, "secType BAG")
+    if request.order_type not in {"MKT", "LMT"}:
+        yield _wrong("order_type", "must be MKT or LMT with secType BAG")
+    if request.bracket is not None:
+        yield _needed("bracket", False, "secType BAG")
+    for number, leg in enumerate(legs):
+        for problem in _combo_leg(leg):
+            yield _wrong(f"legs[{number}]", problem)
+
+
+def _combo_leg(leg: ComboLegRequest) -> Iterator[str]:
+    texts = (leg.symbol, leg.exchange, leg.currency, leg.expiration, leg.trading_class)
+    yield from (problem for text in texts if (problem := text_problem(text)))
+    if not leg.symbol.strip() and not 0 < leg.con_id <= LARGEST_CON_ID:
+        yield "needs its symbol or its conId"
+    kind = kind_of(leg)
+    if kind in OPTIONS and not leg.con_id and (leg.strike is None or leg.right is None):
+        yield "needs strike and right"
+    if kind in {*OPTIONS, "FUT"} and not leg.con_id and not leg.expiration:
+        yield "needs its expiration"
+    if leg.strike is not None and (problem := number_problem(leg.strike, positive=True)):
+        yield f"strike {problem}"
 
 
 def _bracket(request: OrderRequest) -> Iterator[Violation]:
@@ -234,6 +461,8 @@ def _exit_prices(request: OrderRequest, bracket: Bracket) -> Iterator[Violation]
     gain = bracket.take_profit.limit_price if bracket.take_profit else None
     loss = bracket.stop_loss.stop_price if bracket.stop_loss else None
     floor = bracket.stop_loss.limit_price if bracket.stop_loss else None
+    if bracket.stop_loss is not None:
+        yield from _stop_loss(bracket.stop_loss)
     prices = {
         "takeProfit.limitPrice": gain,
         "stopLoss.stopPrice": loss,
@@ -255,6 +484,23 @@ def _exit_prices(request: OrderRequest, bracket: Bracket) -> Iterator[Violation]
         yield from exits_beside(request.action, loss, gain, None, "the stop")
 
 
+def _stop_loss(stop: StopLoss) -> Iterator[Violation]:
+    place = "bracket.stopLoss"
+    if not stop.trails:
+        if stop.stop_price is None:
+            yield _needed(f"{place}.stopPrice", True, "a stopLoss that does not trail")
+        if stop.limit_offset is not None:
+            yield _needed(f"{place}.limitOffset", False, "a stopLoss that does not trail")
+        return
+    yield from _trail(stop.trail_amount, stop.trail_percent, place)
+    if stop.limit_price is not None:
+        yield _needed(f"{place}.limitPrice", False, "a stopLoss that trails")
+    for name in ("trail_amount", "trail_percent", "limit_offset"):
+        value = getattr(stop, name)
+        if value is not None and (problem := amount_problem(name, value)):
+            yield _wrong(f"{place}.{_camel(name)}", problem)
+
+
 def exits_beside(
     action: str, entry: float, gain: float | None, loss: float | None, what: str
 ) -> Iterator[Violation]:
@@ -270,10 +516,15 @@ _CHECKS: tuple[Callable[[OrderRequest], Iterator[Violation]], ...] = (
     _symbol,
     _texts,
     _numbers,
+    _quantity,
     _prices_of_the_type,
     _option_fields,
     _expiration,
     _time_in_force,
+    _overnight,
+    _algorithm,
+    _conditions,
+    _combination,
     _bracket,
 )
 

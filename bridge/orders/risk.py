@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from bridge.broker_time import days_to_expiration, exchange_zone, is_open
+from bridge.model import ContractDetails
 from bridge.orders.errors import Violation
+from bridge.orders.order_types import FIRST_TYPES, KINDS, OPTIONS, kind_of_type, order_type
 from bridge.orders.request import exits_beside
 from bridge.orders.risk_context import RiskContext
 from bridge.orders.ticks import increment_at, is_multiple, on_tick, to_tick
@@ -17,8 +19,15 @@ from bridge.orders.ticks import increment_at, is_multiple, on_tick, to_tick
 _WITH_A_LIMIT: Final = {
     "MKT": "use LMT with a limitPrice",
     "STP": "use STP_LMT with a limitPrice, in a bracket stopLoss: {stopPrice, limitPrice}",
+    "TRAIL": "use TRAIL_LMT with a limitOffset, in a bracket too",
+    "MIT": "use LIT with a limitPrice",
+    "MOC": "use LOC with a limitPrice",
+    "MTL": "use LMT with a limitPrice",
 }
 """What fills at no worse than a price, instead of each type that `fills_at_any_price` knows."""
+_FIRST_WORDS: Final = frozenset(KINDS[each].announced for each in FIRST_TYPES)
+_CONTRACTS: Final = frozenset({"OPT", "FUT", "FOP", "BAG"})
+"""Kinds that are counted in contracts."""
 
 
 def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
@@ -135,8 +144,10 @@ def key_orders_of_the_day(context: RiskContext) -> Iterator[Violation]:
 
 def security_type(context: RiskContext) -> Iterator[Violation]:
     """`sec-type-not-allowed`."""
-    kind = context.contract.sec_type
-    if kind not in context.rules.allow_sec_types:
+    kinds = (context.contract.sec_type, *(each.details.contract.sec_type for each in context.legs))
+    for kind in dict.fromkeys(kinds):
+        if kind in context.rules.allow_sec_types:
+            continue
         yield Violation(
             "sec-type-not-allowed",
             f"{kind} is not in trading.allow_sec_types",
@@ -164,8 +175,12 @@ def symbol_allowed(context: RiskContext) -> Iterator[Violation]:
 
 def expired(context: RiskContext) -> Iterator[Violation]:
     """`contract-expired`, by the exchange's calendar day."""
-    details = context.details
-    expiration = details.real_expiration or context.contract.expiration
+    for details in (context.details, *(each.details for each in context.legs)):
+        yield from _expired(details, context)
+
+
+def _expired(details: ContractDetails, context: RiskContext) -> Iterator[Violation]:
+    expiration = details.real_expiration or details.contract.expiration
     if len(expiration) < 8:
         return
     zone = exchange_zone(details.time_zone, details.contract)
@@ -180,15 +195,40 @@ def expired(context: RiskContext) -> Iterator[Violation]:
 
 def market_order_on_option(context: RiskContext) -> Iterator[Violation]:
     """`market-order-on-option`: an option's spread can cost more than the option."""
-    if context.contract.sec_type != "OPT" or context.rules.market_orders_on_options:
+    kinds = {context.contract.sec_type, *(each.details.contract.sec_type for each in context.legs)}
+    if not kinds & OPTIONS or context.rules.market_orders_on_options:
         return
     kind = context.order.order_type
     if context.fills_at_any_price:
+        instead = _WITH_A_LIMIT.get(kind, "give it a limitPrice")
         yield Violation(
             "market-order-on-option",
-            f"{kind} on an option may fill at any price: {_WITH_A_LIMIT[kind]}",
+            f"{kind} on an option may fill at any price: {instead}",
             field="orderType",
             value=kind,
+        )
+
+
+def taken_by_the_contract(context: RiskContext) -> Iterator[Violation]:
+    """`order-type-not-supported`: by the list of the contract's own details."""
+    order, listed = context.order, context.details.order_types
+    wanted = {
+        "orderType": kind_of_type(order.order_type).announced,
+        "goodAfterTime": "GAT" if order.good_after_time else "",
+        "conditions": "COND" if order.conditions else "",
+        "algo": "ALGO" if order.algo_strategy else "",
+        "cashQuantity": "CASHQTY" if order.cash_quantity is not None else "",
+    }
+    for field, word in wanted.items():
+        if not listed or not word or word in listed or word in _FIRST_WORDS:
+            continue
+        what = order_type(order.order_type) if field == "orderType" else field
+        yield Violation(
+            "order-type-not-supported",
+            f"{context.contract.symbol} ({context.contract.sec_type}) at "
+            f"{context.contract.exchange} takes no {what}",
+            field=field,
+            value=what,
         )
 
 
@@ -199,7 +239,9 @@ def max_quantity(context: RiskContext) -> Iterator[Violation]:
     """`max-quantity` (shares, currency units), `max-contracts` (options, futures)."""
     amount, rules = context.order.quantity, context.rules
     code, noun, limit = "max-quantity", "units", rules.max_quantity
-    if context.contract.sec_type in {"OPT", "FUT"}:
+    counted = [each.ratio for each in context.legs if each.details.contract.sec_type != "STK"]
+    amount *= max(counted, default=1)
+    if context.contract.sec_type in _CONTRACTS:
         code, noun, limit = "max-contracts", "contracts", rules.max_contracts
     elif context.contract.sec_type == "CASH" and limit is not None:
         limit *= rules.currency_unit
@@ -216,7 +258,9 @@ def max_quantity(context: RiskContext) -> Iterator[Violation]:
 def quantity_step(context: RiskContext) -> Iterator[Violation]:
     """`quantity-step`, `quantity-minimum`, by the contract's own numbers."""
     amount, details = context.order.quantity, context.details
-    whole = 1.0 if context.contract.sec_type in {"OPT", "FUT"} else None
+    if context.order.cash_quantity is not None:
+        return  # the broker works it out
+    whole = 1.0 if context.contract.sec_type in _CONTRACTS else None
     size = details.size_increment or whole
     if not is_multiple(amount, size):
         yield Violation(
@@ -299,7 +343,12 @@ def orders_of_the_day(context: RiskContext) -> Iterator[Violation]:
 def tick(context: RiskContext) -> Iterator[Violation]:
     """`price-off-tick`: with the two nearest prices that would do."""
     order, ladder = context.order, context.ladder
-    for field, price in (("limitPrice", order.limit_price), ("stopPrice", order.stop_price)):
+    prices = {
+        "limitPrice": order.limit_price,
+        "stopPrice": order.stop_price,
+        "trailStopPrice": order.trail_stop_price if not context.change else None,
+    }
+    for field, price in prices.items():
         if price is None or on_tick(price, ladder):
             continue
         below, above = to_tick(price, ladder, "down"), to_tick(price, ladder, "up")
@@ -328,7 +377,8 @@ def quote(context: RiskContext) -> Iterator[Violation]:
     """`no-quote`: nothing to judge an order by whose price nothing limits."""
     if context.closing or context.change or context.unchecked or context.market is not None:
         return
-    if context.order.order_type == "MKT" or context.rules.require_quote:
+    blind = context.price is None  # nothing in the order itself to judge it by
+    if context.order.order_type == "MKT" or blind or context.rules.require_quote:
         yield Violation(
             "no-quote",
             f"there is no quote of {context.contract.symbol} to check the order against",
@@ -339,14 +389,15 @@ def quote(context: RiskContext) -> Iterator[Violation]:
 def band(context: RiskContext) -> Iterator[Violation]:
     """`price-band`: buying far above the market (or a stop's own trigger), or selling far below."""
     order, rules = context.order, context.rules
-    option = context.contract.sec_type == "OPT"
+    option = context.contract.sec_type in {*OPTIONS, "BAG"}
     percent = rules.option_price_band_percent if option else rules.price_band_percent
     limit_price = order.limit_price
     market = context.market if order.stop_price is None else order.stop_price
-    if percent is None or limit_price is None or market is None:
+    scale = abs(market) if market is not None and not context.legs else context.price_scale
+    if percent is None or limit_price is None or market is None or scale is None:
         return
     buys = order.action == "BUY"
-    bound = market * (1 + percent / 100) if buys else market * (1 - percent / 100)
+    bound = market + scale * percent / 100 * (1 if buys else -1)
     if limit_price > bound if buys else limit_price < bound:
         where = "above" if buys else "below"
         yield Violation(
@@ -415,6 +466,7 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     symbol_allowed,
     expired,
     market_order_on_option,
+    taken_by_the_contract,
     max_quantity,
     quantity_step,
     max_notional,

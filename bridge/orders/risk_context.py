@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.orders.order_types import kind_of_type
 from bridge.orders.rules import TradingRules
 from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals
@@ -19,6 +21,8 @@ class Reference(Struct, frozen=True, kw_only=True):
     """
 
     no_line: bool = False
+    signed: bool = False
+    """Whether prices of zero and below are prices, as a combination's are."""
     bid: float | None = None
     ask: float | None = None
     last: float | None = None
@@ -27,7 +31,28 @@ class Reference(Struct, frozen=True, kw_only=True):
     def for_action(self, action: str) -> float | None:
         """The price that an order of this side would meet."""
         near = self.ask if action == "BUY" else self.bid
+        if self.signed:
+            return near
         return next((each for each in (near, self.last, self.close) if each and each > 0), None)
+
+
+class PricedLeg(Struct, frozen=True, kw_only=True):
+    """A leg with its contract's details, and the quote that it was judged by."""
+
+    details: ContractDetails
+    ratio: int
+    sign: int
+    reference: Reference | None = None
+
+    @property
+    def weight(self) -> float:
+        """Units that stand behind one combination."""
+        return self.ratio * multiplier(self.details.contract)
+
+    def price(self, action: str) -> float | None:
+        """What it trades at when the combination is bought (`BUY`) or sold."""
+        bought = (action == "BUY") == (self.sign > 0)
+        return self.reference.for_action("BUY" if bought else "SELL") if self.reference else None
 
 
 class RiskContext(Struct, frozen=True, kw_only=True):
@@ -49,6 +74,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     accounts: tuple[str, ...]
     now: datetime
     reference: Reference | None = None
+    legs: tuple[PricedLeg, ...] = ()
     bounds: KeyBounds = UNBOUND
     orders_of_key: int = 0
     closing: bool = False
@@ -65,7 +91,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     @property
     def fills_at_any_price(self) -> bool:
         """Whether nothing in the order limits its price."""
-        return self.order.order_type in {"MKT", "STP"}
+        order = self.order
+        return kind_of_type(order.order_type).any_price and order.limit_price is None
 
     @property
     def market(self) -> float | None:
@@ -80,20 +107,44 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     @property
     def price(self) -> float | None:
         """The worst price it may fill at, or the best guess of one."""
-        order, market = self.order, self.market
+        order, market, stop = self.order, self.market, self.stop
         if order.limit_price is not None:  # a sale below the market fills at the market
             sold_higher = order.action == "SELL" and market is not None
             return max(order.limit_price, market or 0.0) if sold_higher else order.limit_price
-        if order.stop_price is None:
+        if stop is None:
             return market
-        return order.stop_price if market is None else max(market, order.stop_price)
+        if order.order_type == "TRAIL LIMIT" and order.action == "BUY":
+            stop += order.limit_offset or 0.0
+        return stop if market is None else max(market, stop)
+
+    @property
+    def stop(self) -> float | None:
+        """Where its stop stands at first; None: it has none, or nobody knows."""
+        order, market = self.order, self.market
+        if order.trail_amount is None and order.trail_percent is None:
+            return order.stop_price
+        if order.trail_stop_price is not None or market is None:
+            return order.trail_stop_price
+        distance = order.trail_amount or market * (order.trail_percent or 0.0) / 100
+        return market + distance if order.action == "BUY" else market - distance
+
+    @property
+    def price_scale(self) -> float | None:
+        """What a price's distance from the market is measured by; None: unknown."""
+        if not self.legs:
+            return None if self.market is None else abs(self.market)
+        money = gross(self.legs, self.order.action)
+        return None if money is None else money / multiplier(self.contract)
 
     @property
     def notional(self) -> float | None:
         """Quantity times price times multiplier, in the contract's currency.
 
-        None without a price.
+        Of a combination the money in all its legs. None without a price.
         """
+        if self.legs:
+            money = gross(self.legs, self.order.action)
+            return None if money is None else money * self.order.quantity
         if self.price is None:
             return None
         magnifier = self.details.price_magnifier or 1
@@ -103,6 +154,14 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     def counted_notional(self) -> float:
         """What the order takes of the day's money: nothing when it only closes."""
         return 0.0 if self.closing else self.notional or 0.0
+
+
+def gross(legs: Sequence[PricedLeg], action: str) -> float | None:
+    """The money in all legs of one unit, bought and sold ones alike."""
+    prices = [each.price(action) for each in legs]
+    if any(price is None for price in prices):
+        return None
+    return sum(abs(price or 0.0) * each.weight for price, each in zip(prices, legs, strict=True))
 
 
 def multiplier(contract: Contract) -> float:

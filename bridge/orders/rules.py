@@ -14,7 +14,7 @@ import msgspec
 
 from bridge.errors import BridgeError
 
-SecurityType = Literal["STK", "OPT", "FUT", "CASH"]
+SecurityType = Literal["STK", "OPT", "FUT", "CASH", "FOP", "BAG"]
 
 
 class RulesError(BridgeError):
@@ -89,8 +89,8 @@ class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     deny_symbols: tuple[str, ...] = ()
     """Symbols that are never traded."""
 
-    allow_sec_types: tuple[SecurityType, ...] = ("STK", "OPT", "FUT", "CASH")
-    """The kinds of contracts that are traded."""
+    allow_sec_types: tuple[SecurityType, ...] = ("STK", "OPT", "FUT", "CASH", "FOP", "BAG")
+    """The kinds of contracts that are traded; of a combination (BAG) its legs' kinds, too."""
 
     allow_accounts: tuple[str, ...] | None = None
     """If set, only these accounts are traded."""

@@ -11,15 +11,16 @@ from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
 from bridge.errors import InvalidRequestError
 from bridge.orders.apply_messages import Own
+from bridge.orders.combination import explained, most_lost
 from bridge.orders.errors import OrderNotOpenError, OrderRefusedByRulesError, UnknownOrderError
 from bridge.orders.journal import OrderJournal
-from bridge.orders.legs import order_type
 from bridge.orders.lifecycle import Settled
 from bridge.orders.order_ids import perm_id_of
+from bridge.orders.order_types import order_type
 from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.risk import violations
-from bridge.orders.risk_context import RiskContext
+from bridge.orders.risk_context import RiskContext, multiplier
 from bridge.orders.sender import OrderSender
 from bridge.orders.submit import OrderSubmitter, check_group
 from bridge.orders.views import (
@@ -28,11 +29,12 @@ from bridge.orders.views import (
     OrdersPage,
     OrderView,
     Preview,
+    combo_leg_views,
     order_detail,
     order_view,
     what_if_members,
 )
-from bridge.store import Database, audit, order_events, orders
+from bridge.store import Database, audit, executions, order_events, orders
 from bridge.store.audit import AuditEntry, Verification
 from bridge.store.order_status import State, Status
 
@@ -76,13 +78,14 @@ class OrderService:
             if perm_id is None:
                 raise
             return OrderDetail(**structs.asdict(await self.other_clients.order(perm_id)))
-        legs, history = await self.database.read(
+        legs, history, filled = await self.database.read(
             lambda connection: (
                 orders.by_group(connection, record.group_id),
                 order_events.of_order(connection, record.id),
+                executions.of_order(connection, record.id),
             )
         )
-        return order_detail(record, legs, history)
+        return order_detail(record, legs, history, filled)
 
     async def orders(
         self, *, only_open: bool, cursor: str, limit: int, everyone: bool = False
@@ -164,6 +167,12 @@ class OrderService:
 
 
 def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
+    order, contract, net, lost = context.order, context.contract, None, None
+    price = context.price if order.limit_price is None else order.limit_price
+    if context.legs and price is not None:
+        units, currency = multiplier(contract), contract.currency
+        net = explained(order.action, price, order.quantity, units, currency)
+        lost = most_lost(context.legs, order.action, price, units)
     return Preview(
         accepted=not found,
         symbol=context.contract.symbol,
@@ -178,6 +187,9 @@ def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
         stop_price=context.order.stop_price,
         reference_price=context.market,
         notional=context.notional,
+        net=net,
+        max_loss=None if lost is None else round(lost * order.quantity, 2),
+        combo_legs=combo_leg_views(contract),
         violations=found,
     )
 

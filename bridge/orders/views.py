@@ -7,13 +7,58 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.model import Contract, OrderState
+from bridge.model import Contract, Order, OrderCondition, OrderState
 from bridge.orders.errors import Violation
-from bridge.orders.legs import order_type
+from bridge.orders.order_types import order_type
+from bridge.store.executions import ExecutionRow
 from bridge.store.order_events import OrderEvent
 from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord
 from bridge.tws.broker_codes import order_advice
+
+
+class AlgoView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The broker's algorithm that works an order."""
+
+    strategy: str
+    priority: str | None = None
+
+
+class ConditionView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A condition of an order: a price of the contract `conId`, or a time."""
+
+    con_id: int | None = None
+    above: float | None = None
+    below: float | None = None
+    after: str | None = None
+    before: str | None = None
+    join: str = "and"
+
+
+class ComboLegView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A part of a combination."""
+
+    con_id: int
+    ratio: int
+    action: str
+    exchange: str
+
+
+class FillView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What was filled of one contract; of a combination there is one for the whole and each leg.
+
+    `commission` is the sum of those that the broker has sent; the whole of a combination has none
+    of its own.
+    """
+
+    con_id: int
+    sec_type: str
+    local_symbol: str
+    side: str
+    quantity: float
+    average_price: float
+    commission: float | None = None
+    currency: str = ""
 
 
 class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -53,6 +98,15 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     updated_at: datetime
     limit_price: float | None = None
     stop_price: float | None = None
+    trail_amount: float | None = None
+    trail_percent: float | None = None
+    trail_stop_price: float | None = None
+    limit_offset: float | None = None
+    cash_quantity: float | None = None
+    algo: AlgoView | None = None
+    conditions: tuple[ConditionView, ...] = ()
+    conditions_action: str | None = None
+    combo_legs: tuple[ComboLegView, ...] = ()
     outside_rth: bool = False
     expiration: str | None = None
     strike: float | None = None
@@ -61,6 +115,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     local_symbol: str = ""
     trading_class: str = ""
     good_till_date: str | None = None
+    good_after_time: str | None = None
     oca_group: str | None = None
     average_price: float | None = None
     pending: str | None = None
@@ -77,8 +132,9 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class OrderDetail(OrderView, frozen=True, kw_only=True, rename="camel"):
-    """One order with its history."""
+    """One order with its history, and what was filled by contract."""
 
+    fills: tuple[FillView, ...] = ()
     history: tuple[OrderEvent, ...] = ()
 
 
@@ -100,7 +156,10 @@ class OrdersPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Preview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What an order would do, without placing it.
 
-    `violations` are the rules it would break; margin and commission are the broker's what-if.
+    `violations` are the rules it would break; margin and commission are the broker's what-if. Of a
+    combination `referencePrice` is the net price of its legs, `notional` the money in all of them,
+    `net` says what is paid or received, and `maxLoss` what can be lost at the most until its
+    options expire, null where that has no bound or is not defined.
     """
 
     accepted: bool
@@ -116,6 +175,9 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stop_price: float | None = None
     reference_price: float | None = None
     notional: float | None = None
+    net: str | None = None
+    max_loss: float | None = None
+    combo_legs: tuple[ComboLegView, ...] = ()
     violations: tuple[Violation, ...] = ()
     commission: float | None = None
     min_commission: float | None = None
@@ -146,11 +208,79 @@ def order_view(record: OrderRecord, legs: tuple[OrderRecord, ...] = ()) -> Order
 
 
 def order_detail(
-    record: OrderRecord, legs: list[OrderRecord], history: list[OrderEvent]
+    record: OrderRecord,
+    legs: list[OrderRecord],
+    history: list[OrderEvent],
+    executions: list[ExecutionRow],
 ) -> OrderDetail:
     """The same with every step of its life."""
     others = tuple(order_view(leg) for leg in legs if leg.id != record.id)
-    return OrderDetail(**_members(record), legs=others, history=tuple(history))
+    fills = fill_views(executions)
+    return OrderDetail(**_members(record), legs=others, fills=fills, history=tuple(history))
+
+
+def fill_views(rows: list[ExecutionRow]) -> tuple[FillView, ...]:
+    """What was filled of each contract, in the order in which it began."""
+    by_contract: dict[int, list[ExecutionRow]] = {}
+    for row in rows:
+        by_contract.setdefault(row.execution.contract.con_id, []).append(row)
+    return tuple(_fill(group) for group in by_contract.values())
+
+
+def _fill(rows: list[ExecutionRow]) -> FillView:
+    first = rows[0].execution
+    quantity = sum(row.execution.quantity for row in rows)
+    money = sum(row.execution.quantity * row.execution.price for row in rows)
+    fees = [row.commission for row in rows if row.commission is not None]
+    return FillView(
+        con_id=first.contract.con_id,
+        sec_type=first.contract.sec_type,
+        local_symbol=first.contract.local_symbol,
+        side={"BOT": "BUY", "SLD": "SELL"}.get(first.side, first.side),
+        quantity=quantity,
+        average_price=money / quantity if quantity else 0.0,
+        commission=round(sum(fees), 6) if fees else None,
+        currency=first.contract.currency,
+    )
+
+
+def terms_members(order: Order, contract: Contract) -> dict[str, Any]:
+    """What an order of any client has beyond its price and quantity."""
+    algo = None
+    if order.algo_strategy:
+        priority = dict(order.algo_parameters).get("adaptivePriority")
+        algo = AlgoView(strategy=order.algo_strategy, priority=priority)
+    action = "cancel" if order.conditions_cancel else "submit"
+    return {
+        "order_type": order_type(order.order_type),
+        "trail_amount": order.trail_amount,
+        "trail_percent": order.trail_percent,
+        "trail_stop_price": order.trail_stop_price,
+        "limit_offset": order.limit_offset,
+        "cash_quantity": order.cash_quantity,
+        "algo": algo,
+        "conditions": tuple(_condition(each) for each in order.conditions),
+        "conditions_action": action if order.conditions else None,
+        "combo_legs": combo_leg_views(contract),
+        "good_after_time": order.good_after_time or None,
+    }
+
+
+def combo_leg_views(contract: Contract) -> tuple[ComboLegView, ...]:
+    """The parts of a combination; none of anything else."""
+    return tuple(ComboLegView(**msgspec.structs.asdict(leg)) for leg in contract.legs)
+
+
+def _condition(condition: OrderCondition) -> ConditionView:
+    on_price = condition.price is not None
+    value: Any = condition.price if on_price else condition.time
+    side = (
+        ("above" if condition.above else "below")
+        if on_price
+        else ("after" if condition.above else "before")
+    )
+    view: dict[str, Any] = {side: value, "join": "and" if condition.joined_by_and else "or"}
+    return ConditionView(con_id=condition.con_id if on_price else None, **view)
 
 
 def what_if_members(state: OrderState) -> dict[str, Any]:
@@ -194,7 +324,7 @@ def _members(record: OrderRecord) -> dict[str, Any]:
         **{name: getattr(terms, name) for name in _OF_TERMS},
         **{name: getattr(record, name) for name in _OF_RECORD},
         "order_id": record.id,
-        "order_type": order_type(terms.order_type),
+        **terms_members(terms, record.contract),
         "good_till_date": terms.good_till_date or None,
         "oca_group": terms.oca_group or None,
         "remaining": record.remaining,

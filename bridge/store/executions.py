@@ -161,12 +161,18 @@ def of_order(connection: sqlite3.Connection, order_id: str) -> list[ExecutionRow
     return list(readable("executions", rows, _execution))
 
 
-def sum_of_order(connection: sqlite3.Connection, order_id: str) -> tuple[float, float]:
-    """Quantity and average price of an order's executions; (0, 0) when there are none."""
+def sum_of_order(
+    connection: sqlite3.Connection, order_id: str, sec_type: str
+) -> tuple[float, float]:
+    """Quantity and average price of an order's executions; (0, 0) when there are none.
+
+    `sec_type` is the kind that was ordered: the legs of a combination are filled beside it, and are
+    no more of it.
+    """
     row = connection.execute(
         "SELECT coalesce(sum(quantity), 0), coalesce(sum(quantity * price), 0)"
-        " FROM executions WHERE order_id = ?",
-        (order_id,),
+        " FROM executions WHERE order_id = ? AND (? <> 'BAG' OR sec_type = 'BAG')",
+        (order_id, sec_type),
     ).fetchone()
     quantity, money = float(row[0]), float(row[1])
     return quantity, money / quantity if quantity else 0.0

@@ -70,6 +70,26 @@ def order_object(**fields: Any) -> Any:
     return library.Order(**fields)
 
 
+def price_condition_object(**fields: Any) -> Any:
+    """The library's condition on a price, camelCase fields."""
+    return library.PriceCondition(**fields)
+
+
+def time_condition_object(**fields: Any) -> Any:
+    """The library's condition on the time, camelCase fields."""
+    return library.TimeCondition(**fields)
+
+
+def combo_leg_object(**fields: Any) -> Any:
+    """The library's part of a combination, camelCase fields."""
+    return library.ComboLeg(**fields)
+
+
+def tag_value_object(tag: str, value: str) -> Any:
+    """The library's pair, of an algorithm's parameters for one."""
+    return library.TagValue(tag, value)
+
+
 def execution_filter_object(**fields: Any) -> Any:
     """The library's execution filter, camelCase fields."""
     return library.ExecutionFilter(**fields)

@@ -12,7 +12,14 @@ from typing import Any
 from bridge import broker_time, model
 from bridge.broker_time import zone_of_exchange
 from bridge.tws import values
-from bridge.tws.client import contract_object, order_object
+from bridge.tws.client import (
+    combo_leg_object,
+    contract_object,
+    order_object,
+    price_condition_object,
+    tag_value_object,
+    time_condition_object,
+)
 from bridge.tws.values import number
 
 
@@ -39,6 +46,12 @@ def to_contract(contract: model.Contract) -> Any:
         localSymbol=contract.local_symbol,
         tradingClass=contract.trading_class,
         includeExpired=contract.include_expired,
+        comboLegs=[
+            combo_leg_object(
+                conId=leg.con_id, ratio=leg.ratio, action=leg.action, exchange=leg.exchange
+            )
+            for leg in contract.legs
+        ],
     )
 
 
@@ -59,6 +72,16 @@ def from_contract(contract: Any) -> model.Contract:
         right=right if right in ("C", "P") else None,
         multiplier=values.name(contract.multiplier),
         include_expired=contract.includeExpired,
+        legs=tuple(_leg(each) for each in contract.comboLegs or ()),
+    )
+
+
+def _leg(leg: Any) -> model.ComboLeg:
+    return model.ComboLeg(
+        con_id=values.identifier(leg.conId),
+        ratio=values.identifier(leg.ratio),
+        action="SELL" if leg.action.startswith("S") else "BUY",
+        exchange=values.name(leg.exchange),
     )
 
 
@@ -99,21 +122,49 @@ def _step(details: Any, name: str) -> float | None:
     return values.above_zero(getattr(details, name, None))
 
 
+TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})
+PEGGED = frozenset({"REL", "PEG MID"})
+_STOPS = frozenset({"STP", "STP LMT", "MIT", "LIT"})
+_NON_GUARANTEED = "NonGuaranteed"
+_PRICE_CONDITION, _TIME_CONDITION = 1, 3
+
+
 def to_order(order: model.Order) -> Any:
-    """Our order as the library's; only what is set, so that the library's defaults stand."""
+    """Our order as the library's; only what is set, so that the library's defaults stand.
+
+    The broker has one field for the price of a stop, the distance of a trailing one, and the offset
+    of a pegged order.
+    """
+    pegged = order.limit_offset if order.order_type in PEGGED else None
     optional = {
         "lmtPrice": order.limit_price,
-        "auxPrice": order.stop_price,
-        "trailingPercent": order.trailing_percent,
+        "auxPrice": next(
+            (each for each in (order.stop_price, order.trail_amount, pegged) if each is not None),
+            None,
+        ),
+        "trailingPercent": order.trail_percent,
         "trailStopPrice": order.trail_stop_price,
+        "lmtPriceOffset": order.limit_offset if pegged is None else None,
+        "cashQty": order.cash_quantity,
     }
+    more: dict[str, Any] = {}
+    if order.algo_strategy:
+        pairs = [tag_value_object(tag, value) for tag, value in order.algo_parameters]
+        more |= {"algoStrategy": order.algo_strategy, "algoParams": pairs}
+    if order.conditions:
+        more["conditions"] = [_to_condition(each) for each in order.conditions]
+        more["conditionsCancelOrder"] = order.conditions_cancel
+        more["conditionsIgnoreRth"] = order.conditions_outside_rth
+    if order.non_guaranteed is not None:
+        word = "1" if order.non_guaranteed else "0"
+        more["smartComboRoutingParams"] = [tag_value_object(_NON_GUARANTEED, word)]
     return order_object(
         orderId=order.order_id,
         clientId=order.client_id,
         permId=order.perm_id,
         parentId=order.parent_id,
         action=order.action,
-        totalQuantity=order.quantity,
+        totalQuantity=order.quantity if order.cash_quantity is None else 0.0,
         orderType=order.order_type,
         tif=order.tif,
         goodTillDate=order.good_till_date,
@@ -128,11 +179,57 @@ def to_order(order: model.Order) -> Any:
         transmit=order.transmit,
         whatIf=order.what_if,
         **{name: value for name, value in optional.items() if value is not None},
+        **more,
     )
+
+
+def _to_condition(condition: model.OrderCondition) -> Any:
+    joined = "a" if condition.joined_by_and else "o"
+    if condition.price is None:
+        return time_condition_object(
+            conjunction=joined, isMore=condition.above, time=condition.time
+        )
+    return price_condition_object(
+        conjunction=joined,
+        isMore=condition.above,
+        price=condition.price,
+        conId=condition.con_id,
+        exch=condition.exchange,
+        triggerMethod=condition.method,
+    )
+
+
+def _from_conditions(conditions: Any) -> tuple[model.OrderCondition, ...]:
+    """Those on prices and times; the bridge places no others."""
+    found = []
+    for each in conditions or ():
+        joined = str(each.conjunction).lower() != "o"
+        if each.condType == _TIME_CONDITION:
+            found.append(
+                model.OrderCondition(
+                    time=values.name(each.time), above=bool(each.isMore), joined_by_and=joined
+                )
+            )
+        elif each.condType == _PRICE_CONDITION:
+            found.append(
+                model.OrderCondition(
+                    con_id=values.identifier(each.conId),
+                    exchange=values.name(each.exch),
+                    price=values.price(each.price),
+                    above=bool(each.isMore),
+                    method=values.identifier(each.triggerMethod),
+                    joined_by_and=joined,
+                )
+            )
+    return tuple(found)
 
 
 def from_order(order: Any) -> model.Order:
     """The library's order as ours."""
+    kind = values.name(order.orderType)
+    beside = values.price(order.auxPrice)
+    offset = values.price(order.lmtPriceOffset) if kind == "TRAIL LIMIT" else None
+    routing = {each.tag: each.value for each in order.smartComboRoutingParams or ()}
     return model.Order(
         order_id=values.identifier(order.orderId),
         client_id=values.identifier(order.clientId),
@@ -140,11 +237,14 @@ def from_order(order: Any) -> model.Order:
         parent_id=values.identifier(order.parentId),
         action="SELL" if order.action.startswith("S") else "BUY",
         quantity=values.size(order.totalQuantity) or 0.0,
-        order_type=values.name(order.orderType),
-        limit_price=values.price(order.lmtPrice),
-        stop_price=values.price(order.auxPrice),
-        trailing_percent=number(order.trailingPercent),
-        trail_stop_price=values.price(order.trailStopPrice),
+        order_type=kind,
+        limit_price=values.price(order.lmtPrice) if offset is None else None,
+        stop_price=beside if kind in _STOPS else None,
+        trail_amount=values.above_zero(beside) if kind in TRAILING else None,
+        trail_percent=values.above_zero(number(order.trailingPercent)),
+        trail_stop_price=values.price(order.trailStopPrice) if kind in TRAILING else None,
+        limit_offset=beside if kind in PEGGED else offset,
+        cash_quantity=values.above_zero(order.cashQty),
         tif=values.name(order.tif),
         good_till_date=values.name(order.goodTillDate),
         good_after_time=values.name(order.goodAfterTime),
@@ -155,6 +255,14 @@ def from_order(order: Any) -> model.Order:
         oca_type=values.identifier(order.ocaType),
         all_or_none=order.allOrNone,
         hidden=order.hidden,
+        algo_strategy=values.name(order.algoStrategy),
+        algo_parameters=tuple(
+            (values.name(each.tag), values.name(each.value)) for each in order.algoParams or ()
+        ),
+        conditions=_from_conditions(order.conditions),
+        conditions_cancel=bool(order.conditionsCancelOrder),
+        conditions_outside_rth=bool(order.conditionsIgnoreRth),
+        non_guaranteed=(routing[_NON_GUARANTEED] == "1" if _NON_GUARANTEED in routing else None),
         what_if=order.whatIf,
         filled_quantity=values.size(order.filledQuantity),
     )

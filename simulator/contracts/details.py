@@ -47,8 +47,10 @@ CASH_QUANTITY = frozenset({"CASH"})
 """Kinds whose orders may name an amount of money instead of a quantity."""
 
 
-def announced(sec_type: str) -> str:
+def announced(sec_type: str, exchange: str = "") -> str:
     """The order types of contract details, comma-separated; empty when no order is taken."""
+    if exchange == calendar.OVERNIGHT:
+        return "DAY,LMT,WHATIF"
     if sec_type not in ORDER_TYPES:
         return ""
     words = {CODES.get(each, each) for each in ORDER_TYPES[sec_type]}
@@ -162,6 +164,7 @@ def hours(sec_type: str, zone: str, first: date, liquid: bool) -> str:
 def describe(catalog: Catalog, contract: Contract, today: date) -> dict[str, Any]:
     """The content of a contractDetails message but its request id."""
     zone = zone_of(contract)
+    kind = calendar.hours_of(contract.sec_type, contract.exchange)
     exchanges = ",".join(catalog.exchanges(contract))
     count = exchanges.count(",") + 1
     content: dict[str, Any] = {
@@ -178,14 +181,14 @@ def describe(catalog: Catalog, contract: Contract, today: date) -> dict[str, Any
         "con_id": contract.con_id,
         "min_tick": contract.min_tick,
         "multiplier": contract.multiplier,
-        "order_types": announced(contract.sec_type),
+        "order_types": announced(contract.sec_type, contract.exchange),
         "valid_exchanges": exchanges,
         "under_con_id": contract.under_id,
         "primary_exchange": contract.primary_exchange,
         "contract_month": contract.month or contract.expiry[:6],
         "time_zone": zone,
-        "trading_hours": hours(contract.sec_type, zone, today, False),
-        "liquid_hours": hours(contract.sec_type, zone, today, True),
+        "trading_hours": hours(kind, zone, today, False),
+        "liquid_hours": hours(kind, zone, today, True),
         "aggregated_group": {"STK": 1, "OPT": 2, "CASH": 4}.get(contract.sec_type, 2147483647),
         "market_rule_ids": ",".join([str(rule_of(contract))] * count),
         "real_expiration": contract.expiry,

@@ -58,6 +58,10 @@ HOURS = {"CONTFUT": "FUT", "FOP": "FUT", "BAG": "OPT", "BOND": "OPT"}
 """Kinds that keep the hours of another kind."""
 
 
+OVERNIGHT = "OVERNIGHT"
+"""The venue where US stocks trade in the night before a trading day; its hours are its own."""
+
+
 class Span(NamedTuple):
     """A stretch of trading, from `start` up to `end`."""
 
@@ -96,6 +100,11 @@ def day_of(at: float) -> date:
     return datetime.fromtimestamp(at, EASTERN).date()
 
 
+def hours_of(sec_type: str, exchange: str) -> str:
+    """What hours go by: the kind of a contract, or a venue that has its own."""
+    return OVERNIGHT if exchange == OVERNIGHT else sec_type
+
+
 @lru_cache(maxsize=2048)
 def regular(sec_type: str, day: date) -> Span | None:
     """The regular (liquid) hours that begin on that day."""
@@ -104,6 +113,8 @@ def regular(sec_type: str, day: date) -> Span | None:
         return trading(sec_type, day)
     if not is_trading_day(day):
         return None
+    if sec_type == OVERNIGHT:
+        return Span(stamp(day - DAY, 20), stamp(day, 3, 50))
     close = (13, 0) if day in closed_days().half else (16, 0)
     return Span(stamp(day, 9, 30), stamp(day, *close))
 
@@ -120,7 +131,7 @@ def trading(sec_type: str, day: date) -> Span | None:
             return None
         short = day in closed_days().half
         return Span(stamp(day, 4), stamp(day, 17 if short else 20))
-    if sec_type in SECURITIES:
+    if sec_type in SECURITIES or sec_type == OVERNIGHT:
         return regular(sec_type, day)
     christmas = (day.month, day.day) in ((12, 25), (1, 1))
     if day.weekday() > 4 or christmas:

@@ -279,7 +279,7 @@ class Market:
 
     def phase(self, contract: Contract, at: float) -> Phase:
         """Closed, extended or regular hours."""
-        kind = contract.sec_type
+        kind = calendar.hours_of(contract.sec_type, contract.exchange)
         if self.hours == ALWAYS or calendar.span_at(kind, at, liquid=True):
             return Phase.REGULAR
         if calendar.span_at(kind, at, liquid=False):
@@ -288,18 +288,23 @@ class Market:
 
     def next_open(self, contract: Contract, at: float) -> float:
         """When regular hours begin next, after `at`."""
-        return calendar.next_span(contract.sec_type, at, liquid=True).start
+        return calendar.next_span(
+            calendar.hours_of(contract.sec_type, contract.exchange), at, liquid=True
+        ).start
 
     def next_close(self, contract: Contract, at: float) -> float:
         """When the regular hours that hold `at`, or else the next ones, end."""
-        span = calendar.span_at(contract.sec_type, at, liquid=True)
-        return (span or calendar.next_span(contract.sec_type, at, liquid=True)).end
+        kind = calendar.hours_of(contract.sec_type, contract.exchange)
+        return (
+            calendar.span_at(kind, at, liquid=True) or calendar.next_span(kind, at, liquid=True)
+        ).end
 
     def day_end(self, contract: Contract, at: float, *, outside: bool) -> float:
         """When a DAY order placed at that moment expires; `outside`: with extended hours."""
-        whole = outside or contract.sec_type in WHOLE_DAY
-        span = calendar.span_at(contract.sec_type, at, liquid=not whole)
-        return (span or calendar.next_span(contract.sec_type, at, liquid=not whole)).end
+        kind = calendar.hours_of(contract.sec_type, contract.exchange)
+        liquid = not (outside or kind in WHOLE_DAY)
+        span = calendar.span_at(kind, at, liquid=liquid)
+        return (span or calendar.next_span(kind, at, liquid=liquid)).end
 
     def midnight(self, at: float) -> float:
         """When the broker's day that holds `at` began, in New York."""

@@ -12,6 +12,7 @@ from simulator.contracts.details import (
     size_step,
     step_at,
 )
+from simulator.market.calendar import OVERNIGHT
 from simulator.trading.terms import (
     CLOSE_TYPES,
     LIMIT_TYPES,
@@ -87,6 +88,11 @@ def check_terms(contract: Contract, terms: Terms) -> None:
     if terms.quantity <= 0:
         raise RefusedError(434, "The order size cannot be zero.")
     _check_fraction(contract, terms)
+    overnight = contract.exchange == OVERNIGHT
+    if overnight and (contract.sec_type != "STK" or terms.order_type != "LMT"):
+        raise RefusedError(387, "Unsupported order type for this exchange and security type.")
+    if overnight and terms.tif not in {"", "DAY"}:
+        raise RefusedError(10052, f"Invalid time in force:{terms.tif}.")
     if terms.order_type not in ORDER_TYPES.get(contract.sec_type, ()):
         raise RefusedError(387, "Unsupported order type for this exchange and security type.")
     _check_tif(contract, terms)

@@ -360,10 +360,11 @@ def read(table: tuple[Step, ...], take: Callable[[], str], version: int) -> dict
 
 def given(values: Values) -> dict[str, str | Rows]:
     """What a client really set: without empty fields and those that say what an unset one does."""
+    even = "lmtPrice" if _is_bag(values) else ""  # a combination may cost nothing
     return {
         name: value
         for name, value in values.items()
-        if value and (not isinstance(value, str) or _is_set(name, value))
+        if value and (not isinstance(value, str) or _is_set(name, value) or name == even)
     }
 
 

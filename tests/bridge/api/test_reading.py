@@ -38,7 +38,7 @@ def problems(kind: type[msgspec.Struct], body: dict[str, Any]) -> list[tuple[str
         (
             {"bracket": {"stopLoss": {"stopPrice": "3"}}},
             "bracket.stopLoss.stopPrice",
-            "Expected `float`, got `str`",
+            "Expected `float | null`, got `str`",
         ),
     ],
 )

@@ -30,7 +30,7 @@ def test_an_execution_comes_back_as_it_was(connection: sqlite3.Connection) -> No
 def test_repeats_bring_nothing(connection: sqlite3.Connection) -> None:
     executions.record(connection, execution(), "o7")
     assert executions.record(connection, execution(), "o7") is Novelty.NOTHING
-    assert executions.sum_of_order(connection, "o7") == (10.0, 99.5)
+    assert executions.sum_of_order(connection, "o7", "STK") == (10.0, 99.5)
 
 
 def test_a_correction_replaces_and_keeps_the_id(connection: sqlite3.Connection) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from simulator.contracts.catalog import Catalog
 from simulator.contracts.contract import Contract
+from simulator.market.market import Market
 from simulator.trading.order import Identifiers, Status
 from tests.simulator.trading.broker import APPLE, EURO, FUTURE, INDEX, OPTION, Broker, eastern
 
@@ -326,3 +329,31 @@ def test_identifiers_look_like_the_brokers_and_never_repeat(broker: Broker) -> N
     later = Identifiers(broker.at + 1, 1)
     assert later.exec_id() not in ids
     assert later.perm_id() not in {order.perm_id for order in broker.engine.book.orders}
+
+
+def test_at_night_a_stock_trades_at_the_overnight_venue_alone() -> None:
+    market = Market(Catalog(), 1, "exchange")
+    night, day = replace(APPLE, exchange="OVERNIGHT"), APPLE
+    moments = {text: eastern(f"2026-11-{text}") for text in ("24 02:00", "24 03:55", "24 10:00")}
+    assert [market.phase(night, each).name for each in moments.values()] == [
+        "REGULAR",
+        "CLOSED",
+        "CLOSED",
+    ]
+    assert market.phase(day, moments["24 02:00"]).name == "CLOSED"
+    evening = eastern("2026-11-24 12:00")
+    assert market.next_open(night, evening) == eastern("2026-11-24 20:00")
+    assert market.day_end(night, evening, outside=False) == eastern("2026-11-25 03:50")
+    friday = eastern("2026-11-27 12:00")  # Friday: the next night is Sunday's
+    assert market.next_open(night, friday) == eastern("2026-11-29 20:00")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [({"orderType": "MKT"}, 387), ({"orderType": "LMT", "tif": "GTC"}, 10052)]
+)
+def test_the_overnight_venue_takes_limit_orders_for_the_night(
+    broker: Broker, sent: dict[str, Any], code: int
+) -> None:
+    broker.place(1, replace(APPLE, exchange="OVERNIGHT"), lmtPrice=90, **sent)
+    assert broker.diary.take() == [f"1 error {code}"]
+    assert broker.place(2, replace(APPLE, exchange="OVERNIGHT"), orderType="LMT", lmtPrice=90)
