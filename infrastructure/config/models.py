@@ -298,13 +298,15 @@ class Trading(Section):
     """If set, only these symbols (of the underlying, for options) are traded."""
     deny_symbols: tuple[str, ...] = ()
     """Symbols that are never traded."""
-    allow_sec_types: tuple[Literal["STK", "OPT", "FUT", "CASH"], ...] = (
+    allow_sec_types: tuple[Literal["STK", "OPT", "FUT", "CASH", "FOP", "BAG"], ...] = (
         "STK",
         "OPT",
         "FUT",
         "CASH",
+        "FOP",
+        "BAG",
     )
-    """The kinds of contracts that are traded."""
+    """The kinds of contracts that are traded; of a combination (BAG) its legs' kinds, too."""
     allow_accounts: tuple[str, ...] | None = None
     """If set, only these accounts are traded."""
     market_hours: Literal["off", "market-orders", "all"] = "off"

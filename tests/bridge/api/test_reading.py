@@ -51,7 +51,7 @@ def test_one_order(change: dict[str, Any], field: str, message: str) -> None:
 def _order_types() -> list[str]:
     from typing import get_args
 
-    from bridge.orders.request import OrderType
+    from bridge.orders.order_types import OrderType
 
     return list(get_args(OrderType))
 

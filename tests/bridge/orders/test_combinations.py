@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -126,6 +129,20 @@ def test_each_is_filled_leg_by_leg_and_as_a_whole(
     )
     paid = whole["averagePrice"] * 100 * order["quantity"]
     assert money == pytest.approx(paid, abs=0.01)
+
+
+def test_the_example_of_the_page_is_taken(
+    bridge: Desk, chain: tuple[str, str, list[float]]
+) -> None:
+    page = (Path(__file__).parents[3] / "docs/orders.md").read_text()
+    [example] = re.findall(r"```json\n(\{[^`]*\"BAG\"[^`]*)```", page)
+    near, _, strikes = chain
+    words = {"EXPIRATION": near, "LOW": f"{strikes[1]:g}", "HIGH": f"{strikes[4]:g}"}
+    for word, value in words.items():
+        example = example.replace(word, value)
+    body = json.loads(example)
+    assert preview(bridge, body)["net"] == "you receive 1.20 a unit, 120.00 USD in all"
+    bridge.placed(**body)
 
 
 def test_one_that_rests_is_changed_and_cancelled(

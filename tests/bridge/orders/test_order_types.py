@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from bridge.orders.order_types import KINDS
 from tests.bridge.orders.test_over_http import Body, Desk, soon
 from tests.bridge.rig import SimulatorProcess
 
@@ -43,6 +47,8 @@ CHANGED: dict[str, Body] = {
     "MIDPRICE": {"limitPrice": 1.25},
 }
 WORDS = {"STP_LMT": "STP LMT", "TRAIL_LMT": "TRAIL LIMIT", "PEG_MID": "PEG MID"}
+PAGE = (Path(__file__).parents[3] / "docs/orders.md").read_text()
+EXAMPLES = re.findall(r"^\| `([A-Za-z_]+)` \| .* \| `(\{.*\})` \|$", PAGE, re.MULTILINE)
 AT_ONCE = ("MKT", "MTL", "MIDPRICE", "PEG_MID", "MIT", "LIT")
 
 
@@ -175,8 +181,8 @@ def test_currencies_are_bought_for_an_amount_of_money(bridge: Desk) -> None:
     assert order["cashQuantity"] == 10_000
     done = soon(lambda: (found := bridge.order(order["orderId"]))["status"] == "Filled" and found)
     assert done["filled"] * done["averagePrice"] == pytest.approx(10_000, rel=0.01)
-    shares = bridge.place(**(FAR | {"quantity": None}), orderType="MKT", cashQuantity=1000)
-    assert codes(shares) == {"cash-quantity-not-supported"}
+    shares: Body = FAR | {"quantity": None, "orderType": "MKT", "cashQuantity": 1000}
+    assert codes(bridge.place(**shares)) == {"cash-quantity-not-supported"}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,8 @@ def test_what_does_not_fit_together_is_refused(bridge: Desk, body: Body, code: s
 
 
 def test_a_type_that_the_contract_does_not_list_is_refused_before_it_is_sent(bridge: Desk) -> None:
-    euro = {"symbol": "EUR", "secType": "CASH", "currency": "USD", "action": "BUY", "quantity": 1}
+    euro: Body = {"symbol": "EUR", "secType": "CASH", "currency": "USD", "action": "BUY"}
+    euro["quantity"] = 1
     answer = bridge.place(**euro, orderType="MIDPRICE")
     assert "order-type-not-supported" in codes(answer)
 
@@ -215,3 +222,17 @@ def test_a_type_that_the_contract_does_not_list_is_refused_before_it_is_sent(bri
 def test_an_order_for_the_night(bridge: Desk) -> None:
     order = bridge.placed(**FAR, orderType="LMT", limitPrice=1.0, exchange="OVERNIGHT")
     assert (order["exchange"], order["tif"]) == ("OVERNIGHT", "DAY")
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
+def test_the_examples_of_the_page_are_taken(bridge: Desk, name: str, example: str) -> None:
+    body = FAR | json.loads(example)
+    preview = bridge.client.post("/order/preview", json=body)
+    assert (preview.status_code, preview.json()["violations"]) == (200, []), preview.text
+    dry = bridge.client.post("/order", params={"dryRun": "true"}, json=body)
+    assert dry.json()["dryRun"], dry.text
+    assert bridge.place(**body).status_code == 201
+
+
+def test_the_page_has_an_example_of_every_type() -> None:
+    assert {*KINDS, "algo", "conditions", "goodAfterTime", "OVERNIGHT"} == dict(EXAMPLES).keys()
