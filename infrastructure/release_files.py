@@ -11,6 +11,8 @@ SECRETS = "secrets"
 """The folder of secrets in a release."""
 ADMIN_KEY, ALERTS = "bridge-admin-key", "bridge-alerts"
 """The bridge's first API key, and the addresses that alerts go to, one a line."""
+TOTP_SEED = "totp-seed"
+"""The seed of an authenticator app's codes, which the gateway's container alone has."""
 ADMIN_KEY_FILE, ALERTS_FILE = f"{SECRETS}/{ADMIN_KEY}", f"{SECRETS}/{ALERTS}"
 
 STATE_FOLDER = "/home/ibgateway/state"

@@ -136,7 +136,7 @@ class ConditionWatch:
 def _condition(login: Login) -> AlertKind | None:
     """What a person has to know of a login."""
     if login.state == states.WAITING_2FA:
-        return AlertKind.WAITING_2FA
+        return None if login.automatic else AlertKind.WAITING_2FA
     if login.state == states.HELD:
         return HELD_KINDS.get(login.code or "", AlertKind.LOGIN_BLOCKED)
     return AlertKind.LOGIN_BLOCKED if login.state == states.BLOCKED else None

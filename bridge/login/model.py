@@ -84,6 +84,8 @@ class Login:
         self.asked_since: float | None = None
         """Since when one approval is asked for, however often its dialog has been opened."""
         self.seen = False
+        self.types = False
+        """Whether gangway types the codes (`gateway.two_factor.totp`) and has not given up."""
         self._whole = whole
         self._typed = False
         self._token = False
@@ -136,12 +138,19 @@ class Login:
     @property
     def told(self) -> str:
         """The state in one line, for a person."""
+        if self.automatic:
+            return states.TYPED
         return states.told(self.state, self.kind, self.trouble, self.window)
 
     @property
     def code(self) -> str | None:
         """The code of the trouble."""
         return self.trouble.code if self.trouble else None
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the second factor that is asked for needs no person."""
+        return self.state == states.WAITING_2FA and self.kind == states.CODE and self.types
 
     @property
     def held(self) -> bool:
@@ -164,12 +173,12 @@ class Login:
         }
 
     def _shape(self) -> tuple[object, ...]:
-        return (self.state, self.kind, self.why, self.window, self.code)
+        return (self.automatic, self.state, self.kind, self.why, self.window, self.code)
 
     def _changed(self, before: tuple[object, ...]) -> str | None:
         if self._shape() == before:
             return None
-        if self.state != before[0]:
+        if self.state != before[1]:
             self.since = self._at
         return self.told
 
@@ -199,7 +208,8 @@ class Login:
 
     def _ask(self, kind: str | None, *, until: float | None) -> None:
         since = self.asked_since if self.state == states.WAITING_2FA else None
-        self._become(states.WAITING_2FA, kind=kind, until=until, code=states.KIND.get(kind or ""))
+        code = None if kind == states.CODE and self.types else states.KIND.get(kind or "")
+        self._become(states.WAITING_2FA, kind=kind, until=until, code=code)
         self.asked_since = self._at if since is None else since
 
     def _refuse(self, why: str, retry_at: float | None = None) -> None:
@@ -217,6 +227,7 @@ class Login:
         self._become(states.STARTING)
 
     def _on_boot(self, _: str) -> None:
+        self.types = False
         if self.state not in (states.WAITING_BROKER, states.STARTING):
             self._become(states.STARTING)
 
@@ -359,6 +370,15 @@ class Login:
 
     def _on_device(self, _: str) -> None:
         self._ask(states.DEVICE, until=self.until or self._at + APPROVAL_SECONDS)
+
+    def _on_totp(self, _: str) -> None:
+        self.types = True
+
+    def _on_untyped(self, _: str) -> None:
+        """Three codes were not taken, or the seed gives none: a person is needed."""
+        self.types = False
+        if self.state == states.WAITING_2FA and self.kind == states.CODE:
+            self._ask(states.CODE, until=self.until)
 
     def _on_asked(self, _: str) -> None:
         self._ask(self.kind, until=self._at + APPROVAL_SECONDS)

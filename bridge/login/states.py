@@ -30,6 +30,7 @@ STATES = (
 PUSH, CODE, DEVICE, PASSKEY = "push", "code", "device", "passkey"
 MAINTENANCE, NO_ANSWER, THROTTLED = "maintenance", "no-answer", "throttled"
 
+TYPED = "waiting for 2FA: gangway types the code by itself"
 AFRESH = "./deploy.py restart gateway --cold begins afresh"
 SCREEN = "./deploy.py vnc --web shows the gateway's screen"
 
@@ -139,12 +140,14 @@ _ALL = (
     Trouble(
         "second-factor-device",
         "the gateway asks which second factor to use, and nothing was sent to a phone",
-        f"set gateway.two_factor.device to an entry of its list, exactly; {SCREEN}",
+        "set gateway.two_factor.device to an entry of its list, exactly, then run up;"
+        f" ./deploy.py login --screenshot FILE shows the list; {SCREEN}",
     ),
     Trouble(
         "second-factor-code",
         "the gateway waits for a code to be typed, and nothing was sent to a phone",
-        f"type the code on the gateway's screen: {SCREEN}",
+        "type the code with ./deploy.py login, which asks for it (--code - reads it from standard"
+        " input)",
     ),
     Trouble(
         "second-factor-passkey",
@@ -193,7 +196,7 @@ KIND = {
 
 _ASKED = {
     PUSH: "waiting for 2FA: approve on IBKR Mobile",
-    CODE: "waiting for 2FA: a code has to be typed on the gateway's screen",
+    CODE: "waiting for 2FA: a code has to be typed (./deploy.py login)",
     DEVICE: "waiting for 2FA: the device has to be chosen; nothing was sent to a phone",
     PASSKEY: "waiting for 2FA: the gateway wants a passkey",
     None: "waiting for 2FA",

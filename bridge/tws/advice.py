@@ -96,6 +96,8 @@ def of_login(login: Login, now: float | None = None) -> str:
     `now` (seconds since the epoch) tells a login that takes its time from one that does not end.
     """
     trouble = login.trouble
+    if login.automatic:
+        return "Nothing: gangway types the code of the second factor by itself"
     if login.state == states.WAITING_2FA and trouble is None:
         how = "on IBKR Mobile" if login.kind == states.PUSH else "as IBKR asks for it"
         return f"Approve the login {how}; the bridge connects by itself afterwards"

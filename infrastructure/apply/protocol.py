@@ -77,6 +77,7 @@ class LoginState(TypedDict):
     why: Optional[str]
     code: Optional[str]
     window: Optional[str]
+    until: Optional[str]
 
 
 class _Written(TypedDict):
@@ -334,6 +335,18 @@ class AskBridgeRequest(Request):
     seconds: float = 10.0
 
 
+class TypeCodeRequest(Request):
+    """Types a code into the gateway's window; the login when it was taken, or after `seconds`."""
+
+    code: str
+    seconds: float
+    asked: StatusRequest
+
+
+class PictureRequest(Request):
+    """The gateway's window as a picture."""
+
+
 class ScreenRequest(Request):
     """Shows the gateway's screen by VNC until `CancelRequest`."""
 
@@ -570,6 +583,12 @@ class Screen(Event):
 
     address: str
     port: int
+
+
+class Picture(Event):
+    """The gateway's window: a PNG in base64."""
+
+    png: str
 
 
 class Halted(Event):

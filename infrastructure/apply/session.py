@@ -126,10 +126,25 @@ class Session:
 
     def status(self) -> protocol.Status:
         """The logins, and the bridge's own health."""
-        request = protocol.StatusRequest(
-            self._bridge_port, list(self._target.stack.sessions), self._target.stack.session
-        )
+        return self._exchange.ask(protocol.Status, self._status_request())
+
+    def type_code(self, code: str, seconds: float) -> protocol.Status:
+        """Types a code into the gateway's window; the status when it was taken, or after a while.
+
+        Raises:
+            DeployFailed: the gateway has no window.
+        """
+        request = protocol.TypeCodeRequest(code, seconds, self._status_request())
         return self._exchange.ask(protocol.Status, request)
+
+    def picture(self) -> bytes:
+        """The gateway's window as a PNG."""
+        found = self._exchange.ask(protocol.Picture, protocol.PictureRequest())
+        return base64.b64decode(found.png)
+
+    def _status_request(self) -> protocol.StatusRequest:
+        stack = self._target.stack
+        return protocol.StatusRequest(self._bridge_port, list(stack.sessions), stack.session)
 
     def facts(self) -> protocol.Facts:
         """All that the host knows of itself and of the stack, for `status` and `doctor`."""

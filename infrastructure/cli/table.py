@@ -50,6 +50,7 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("journal", "The journal of orders; accept a restored one", _ROOT + "journal"),
         Entry("tunnel", "The API or the bridge on a local port", _ROOT + "tunnel"),
         Entry("mcp", "The bridge as tools for an agent, over stdio", _ROOT + "mcp"),
+        Entry("login", "What the gateway's login waits for; type a code", _ROOT + "login"),
         Entry("vnc", "The gateway's screen, for as long as you look", _ROOT + "vnc"),
         Entry("rules", "The position manager's rules, tried without a gateway", _ROOT + "rules"),
         Entry("alerts", "Send a test message to every alert address", _ROOT + "alerts"),

@@ -92,6 +92,24 @@ def _live_orders_need_a_writable_gateway(stack: Stack, place: Placer) -> Iterato
         )
 
 
+def _one_factor_is_accepted(stack: Stack, place: Placer) -> Iterator[Problem]:
+    totp = stack.gateway.two_factor.totp
+    if totp is None:
+        return
+    if not totp.i_accept_one_factor:
+        yield _unsafe(
+            "two_factor.totp leaves one factor of two: the seed lies beside the password",
+            place("gateway", "two_factor", "totp"),
+            "set i_accept_one_factor: true there if whoever gets the machine may get the account",
+        )
+    if stack.gateway.mode == "both":
+        yield Problem(
+            "two_factor.totp knows one user's codes, and mode 'both' has two users",
+            place("gateway", "two_factor", "totp"),
+            "choose paper or live",
+        )
+
+
 def _one_daily_event(stack: Stack, place: Placer) -> Iterator[Problem]:
     gateway = stack.gateway
     if {gateway.auto_restart, gateway.auto_logoff} & {None, "off"}:
@@ -230,6 +248,7 @@ PROBLEMS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _both_needs_two_users,
     _live_is_deliberate,
     _live_orders_need_a_writable_gateway,
+    _one_factor_is_accepted,
     _one_daily_event,
     _heap_fits,
     _extra_environment,
@@ -246,7 +265,9 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
 
 
 # --- what gateway.environment may not hold ------------------------------------------------------
-_NO_CODES = "the image enters no codes; approve on IBKR Mobile (docs/two-factor-and-restarts.md)"
+_NO_CODES = (
+    "the image enters no codes; gateway.two_factor.totp does (docs/two-factor-and-restarts.md)"
+)
 
 DEAD: dict[str, str] = {
     "TWS_EXTRA_ARGS": "the image never reads it; set gateway.jvm.options",
@@ -276,6 +297,7 @@ OWNED: dict[str, str] = {
     "TWOFA_DEVICE": "gateway.two_factor.device",
     "TWOFA_EXIT_INTERVAL": "gateway.two_factor.exit_interval",
     "RELOGIN_AFTER_TWOFA_TIMEOUT": "gateway.two_factor.relogin",
+    "TWOFACTOR_CODE_FILE": "gateway.two_factor.totp",
     "AUTO_RESTART_TIME": "gateway.auto_restart",
     "AUTO_LOGOFF_TIME": "gateway.auto_logoff",
     "TWS_COLD_RESTART": "gateway.cold_restart",

@@ -26,6 +26,16 @@ Mode = Literal["paper", "live", "both"]
 Controller = Literal["auto", "ibc", "ibg-controller"]
 
 
+class Totp(Section):
+    """Codes of an authenticator app that gangway types by itself."""
+
+    seed: SecretRef = stored("totp-seed")
+    """The app's seed: what IBKR showed when it was set up (base32), or the otpauth:// address."""
+    i_accept_one_factor: bool = False
+    """Must be true: the seed lies beside the password, so whoever gets the machine gets the
+    account."""
+
+
 class TwoFactor(Section):
     """What happens around the second factor at a login."""
 
@@ -37,6 +47,9 @@ class TwoFactor(Section):
     """Ask again when the three minutes ran out, instead of waiting for a person at the screen."""
     device: str | None = None
     """Exact entry of the device list, such as `IB Key`, for accounts with several."""
+    totp: Totp | None = None
+    """Types the codes of an authenticator app, so that no login needs a person. Unset: a person
+    approves."""
     exit_interval: int = Field(default=60, ge=1, le=3600)
     """Seconds after an early closed dialog until an unfinished login is given up."""
     wait: int = Field(default=600, ge=10, le=86_400)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from infrastructure.config.base import SecretRef, stored
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
-from infrastructure.release_files import ADMIN_KEY
+from infrastructure.release_files import ADMIN_KEY, TOTP_SEED
 
 if TYPE_CHECKING:
     from infrastructure.config.models import Target
@@ -39,6 +39,9 @@ def needed(target: Target) -> dict[str, tuple[SecretRef, Place]]:
     if gateway.mode == "both":
         at = target.place("gateway", "paper_password")
         found["tws-password-paper"] = (gateway.paper_password, at)
+    if gateway.two_factor.totp is not None and target.stack.runtime == "compose":
+        at = target.place("gateway", "two_factor", "totp", "seed")
+        found[TOTP_SEED] = (gateway.two_factor.totp.seed, at)
     if target.stack.portal.enabled:
         at = target.place("portal", "password")
         found["portal-password"] = (target.stack.portal.password, at)

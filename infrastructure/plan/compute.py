@@ -132,6 +132,8 @@ def two_factor(target: Target) -> tuple[bool, str]:
         return False, "the sandbox logs in to nothing"
     if not gateway.two_factor.asked:
         return False, "gateway.two_factor.asked is false: this user's logins are not asked"
+    if gateway.two_factor.totp is not None:
+        return False, "gangway types the code (gateway.two_factor.totp)"
     if gateway.mode == "both":
         return True, "the gateway logs in afresh, live and paper: approve both on IBKR Mobile"
     return True, f"the gateway logs in afresh ({gateway.mode}): approve on IBKR Mobile"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from bridge.login.lines import shell_table
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
 from infrastructure.errors import UsageError
-from infrastructure.release_files import STATE_FOLDER
+from infrastructure.release_files import STATE_FOLDER, TOTP_SEED
 from infrastructure.render.layout import (
     API_PORTS,
     COMMAND_PORTS,
@@ -25,16 +28,18 @@ from infrastructure.render.templates import PROJECT, TEMPLATES, render
 from infrastructure.runtime.containers import IBG_CONTROLLER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from infrastructure.config.models import Stack, Target
 
 HOOKS = ("start/10-settings.sh", "start/20-jvm.sh", "start/30-ibc.sh", "start/40-login.sh")
-SCRIPTS = ("healthcheck.sh", "login.sh")
+SCRIPTS = ("healthcheck.sh", "login.sh", "second-factor.sh")
 PASSWORD = "tws-password"  # noqa: S105 - a name
 PAPER_PASSWORD = "tws-password-paper"  # noqa: S105 - a name
 _COLLECTORS = {"serial": "Serial", "g1": "G1", "parallel": "Parallel"}
 _SERVICE = ("gateway",)
+AUTHENTICATOR = "Mobile Authenticator app"
+"""The entry of IBKR's list whose codes a seed gives."""
 IBG_CONTROLLER_STOPS = 90
 """Seconds that ibg-controller wants for a clean log-off through the window."""
 
@@ -54,8 +59,8 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
     for path in (*HOOKS, *SCRIPTS):
         content = (TEMPLATES / "gateway" / path).read_bytes()
         rendered.append(RenderedFile(f"gateway/{path}", content, 0o755, services=_SERVICE))
-    for name in password_names(target):
-        content = ibc_password(secrets[name], name)
+    for name in secret_names(target):
+        content = usable(name)(secrets[name], name)
         rendered.append(secret_file(name, content, "gateway"))
     return rendered
 
@@ -71,7 +76,7 @@ def service(target: Target, user: str) -> dict[str, Any]:
         "stop_grace_period": f"{max(settings.stop_grace, stops)}s",
         "pids_limit": JAVA_PROCESSES,
         "environment": environment(target, user),
-        "secrets": password_names(target),
+        "secrets": secret_names(target),
         "volumes": [
             bind(data / "gateway", SETTINGS_FOLDER, read_only=False),
             bind(data / "state", STATE_FOLDER, read_only=False),
@@ -91,12 +96,18 @@ def service(target: Target, user: str) -> dict[str, Any]:
     return own
 
 
-def password_names(target: Target) -> tuple[str, ...]:
+def secret_names(target: Target) -> tuple[str, ...]:
     """The secrets that the gateway reads, by their names below `secrets/`."""
     if target.stack.runtime == "sandbox":  # nobody logs in there
         return ()
     both = target.stack.gateway.mode == "both"
-    return (PASSWORD, PAPER_PASSWORD) if both else (PASSWORD,)
+    totp = target.stack.gateway.two_factor.totp is not None
+    return (PASSWORD, *([PAPER_PASSWORD] if both else []), *([TOTP_SEED] if totp else []))
+
+
+def usable(name: str) -> Callable[[bytes, str], bytes]:
+    """What gives a secret as its file must hold it, or says why it cannot be used."""
+    return totp_seed if name == TOTP_SEED else ibc_password
 
 
 def jts_ini(target: Target) -> str:
@@ -183,6 +194,8 @@ def _ibg_controller(target: Target, logoff: str | None) -> dict[str, str | None]
         "BYPASS_WARNING": None,
         "TWS_COLD_RESTART": None,
     }
+    if target.stack.gateway.two_factor.totp is not None:
+        values["TWOFACTOR_CODE_FILE"] = f"{MOUNTED_SECRETS}/{TOTP_SEED}"
     if target.stack.gateway.mode != "both":
         values["CONTROLLER_COMMAND_SERVER_HOST"] = "127.0.0.1"
         values["CONTROLLER_COMMAND_SERVER_PORT"] = str(COMMAND_PORTS[target.stack.session])
@@ -191,7 +204,8 @@ def _ibg_controller(target: Target, logoff: str | None) -> dict[str, str | None]
 
 def _device(target: Target) -> str | None:
     """The device's name: for IBC it passes a file of Java properties."""
-    device = target.stack.gateway.two_factor.device
+    factor = target.stack.gateway.two_factor
+    device = factor.device or (AUTHENTICATOR if factor.totp else None)
     if device is None or target.stack.gateway.controller == IBG_CONTROLLER:
         return device
     return java_property(device)
@@ -226,6 +240,29 @@ def ibc_password(value: bytes, name: str) -> bytes:
         hint = "IBC cuts blanks off both ends of every value; change the password at IBKR"
         raise _bad(name, "begins or ends with a blank, which cannot arrive", hint)
     return java_property(text).encode("ascii")
+
+
+def totp_seed(value: bytes, name: str) -> bytes:
+    """A seed as its file must hold it: base32 in capitals, from IBKR's text or an otpauth address.
+
+    UsageError (which never shows it) for what gives no codes of 6 digits each 30 seconds.
+    """
+    hint = "store the seed that IBKR showed for the authenticator app, such as JBSW Y3DP …"
+    text = value.decode("ascii", "replace").strip()
+    if text.lower().startswith("otpauth://"):
+        found = dict(parse_qsl(urlsplit(text).query))
+        usual = (found.get("digits", "6"), found.get("period", "30"))
+        if usual != ("6", "30") or found.get("algorithm", "SHA1").upper() != "SHA1":
+            raise _bad(name, "gives other codes than 6 digits each 30 seconds with SHA1", hint)
+        text = found.get("secret", "")
+    text = re.sub(r"[\s-]", "", text).upper().rstrip("=")
+    try:
+        key = base64.b32decode(text + "=" * (-len(text) % 8))
+    except ValueError:
+        key = b""
+    if not 10 <= len(key) <= 64:
+        raise _bad(name, "is no seed in base32", hint)
+    return text.encode()
 
 
 def java_property(text: str) -> str:

@@ -19,7 +19,7 @@ from infrastructure.errors import UsageError
 from infrastructure.render import bridge, gateway
 from infrastructure.render.compose import text
 from infrastructure.render.layout import BRIDGE_PORT, HOOKS_FOLDER, compose_layout
-from infrastructure.render.model import RenderedFile
+from infrastructure.render.model import LEFT_OUT, RenderedFile
 from infrastructure.render.templates import TEMPLATES
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def manifests(
     values = secrets or {}
     context = bridge.sources(target)
     image = bridge_image or bridge.image(target, context)
-    known = dict.fromkeys(_secret_names(target), b"left-out") | dict(values)
+    known = dict.fromkeys(_secret_names(target), LEFT_OUT) | dict(values)
     read = [*gateway.files(target, known), *bridge.files(target, known)]
     exposure = expose or ("ingress" if target.stack.caddy.domain else "none")
     overlay = {
@@ -131,7 +131,7 @@ def _kustomization(
     }
     if secrets:
         names = [file.path.rpartition("/")[2] for file in files if file.secret]
-        own = [name for name in names if name in gateway.password_names(target)]
+        own = [name for name in names if name in gateway.secret_names(target)]
         own += [USERNAME, *([f"{USERNAME}-paper"] if _paper_user(target) else [])]
         document["secretGenerator"] = [
             _generator("gateway-secrets", own, "secrets/gateway"),

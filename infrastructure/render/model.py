@@ -47,6 +47,10 @@ def _slow_digest(path: str, content: bytes) -> str:
     return hashlib.scrypt(content, salt=salt, n=2**14, r=8, p=1, dklen=32).hex()
 
 
+LEFT_OUT = b"leftout" * 3
+"""Stands for a secret that is not written: good as a password and as a seed."""
+
+
 def secret_file(name: str, content: bytes, service: str) -> RenderedFile:
     """A secret that one service reads."""
     path = f"{SECRETS}/{name}"

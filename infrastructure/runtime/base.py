@@ -188,6 +188,12 @@ class Runtime(Protocol):
     def screen(self, container: Container) -> Screen:
         """Starts a VNC server on the gateway's display; HostFailure where there is no display."""
 
+    def type_code(self, container: Container, code: str) -> None:
+        """Types a code into the gateway's window; HostFailure where there is none."""
+
+    def picture(self, container: Container) -> bytes:
+        """The gateway's screen as a PNG; HostFailure where there is none."""
+
     def aside(
         self, service: str, arguments: Sequence[str], text: str, seconds: float
     ) -> tuple[bool, str]:

@@ -23,6 +23,12 @@ printf '%s\\n' "$answer"
 """
 """Sends one command to IBC's command server on port $1 and prints its answer."""
 
+SEE_SCREEN = (
+    "DISPLAY=${DISPLAY:-:1} exec socat STDIO"
+    ' EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc"'
+)
+"""x11vnc on standard input and output: no port, no password; it ends with them."""
+
 SHOW_SCREEN = """
 read -r password; umask 077; file=$(mktemp)
 printf '%s\\n' "$password" >"$file"

@@ -16,6 +16,7 @@ from infrastructure.release_files import COMPOSE_FILE, STATE_FOLDER
 from infrastructure.runtime import commands, engine_api
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import controller_of, parse_inspect, parse_top
+from infrastructure.runtime.rfb import Viewer
 from infrastructure.runtime.streamed import BuildLog, FollowedLog, Screen, Streamed
 
 if TYPE_CHECKING:
@@ -327,6 +328,17 @@ class ComposeRuntime:
         command = self._compose(file, file.parent, *commands.run_aside(service, arguments))
         done = self._try(command, seconds, text)
         return done.returncode == 0, (done.stdout + done.stderr).strip()
+
+    def type_code(self, container: Container, code: str) -> None:
+        with self._viewer(container) as viewer:
+            viewer.type_line(code)
+
+    def picture(self, container: Container) -> bytes:
+        with self._viewer(container) as viewer:
+            return viewer.picture()
+
+    def _viewer(self, container: Container) -> Viewer:
+        return Viewer(commands.interactive(container.id, ["bash", "-c", commands.SEE_SCREEN]))
 
     def screen(self, container: Container) -> Screen:
         """Starts a VNC server on the gateway's display; it ends with this program."""

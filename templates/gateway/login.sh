@@ -305,6 +305,10 @@ launch() {
     exec {log}> >(exec tee -p "/dev/fd/$records")
     tee=$!
     bash "$here/login.sh" watch >&"$records" 2>/dev/null {log}>&- &
+    if [ -r "${GANGWAY_TOTP_FILE:-/run/secrets/totp-seed}" ]; then
+        note totp
+        bash "$here/second-factor.sh" watch >&"$log" 2>/dev/null {log}>&- {records}>&- &
+    fi
     exec {records}>&-
     trap 'stopping=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
     while :; do

@@ -65,6 +65,7 @@ SECRET_VALUES = {
     "tws-password-paper": b"of-the-paper-user",
     "portal-password": b"of-the-portal-user",
     "bridge-admin-key": b"key-of-the-tests",
+    "totp-seed": b"jbsw y3dp ehpk 3pxp jbsw y3dp ehpk 3pxp",
 }
 
 

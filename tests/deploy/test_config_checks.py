@@ -41,6 +41,30 @@ if TYPE_CHECKING:
         ({"gateway": {"save_settings": "sometimes"}}, "no schedule for saving"),
         ({"gateway": {"publish_api": "192.0.2.1:4001"}}, "never be on a public address"),
         ({"gateway": {"two_factor": {"timeout_action": "retry"}}}, "must be 'exit' or 'restart'"),
+        ({"gateway": {"two_factor": {"totp": {}}}}, "leaves one factor of two"),
+        (
+            {"gateway": {"two_factor": {"totp": {"i_accept_one_factor": False}}}},
+            "leaves one factor of two",
+        ),
+        (
+            {
+                "gateway": {
+                    "two_factor": {"totp": {"seed": "JBSWY3DP", "i_accept_one_factor": True}}
+                }
+            },
+            "a secret's value does not belong in stack.yaml",
+        ),
+        (
+            {
+                "profile": "small",
+                "gateway": {
+                    "mode": "both",
+                    "paper_username": "p",
+                    "two_factor": {"totp": {"i_accept_one_factor": True}},
+                },
+            },
+            "one user's codes",
+        ),
         ({"caddy": {"http_port": 443}}, "are the same"),
         ({"caddy": {"domain": "no dots"}}, "is no domain name"),
         ({"caddy": {"names": ["a b"]}}, "is no name or address"),

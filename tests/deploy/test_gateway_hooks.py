@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infrastructure.render.gateway import jvm_options
+from infrastructure.render.templates import TEMPLATES
 from tests.deploy.conftest import rendered
 
 if TYPE_CHECKING:
@@ -265,3 +266,47 @@ def test_only_a_stale_restart_token_is_removed(container: Container) -> None:
     container.start()
     assert fresh.exists()
     assert not stale.exists()
+
+
+@pytest.mark.parametrize(
+    ("moment", "code"),
+    [
+        (59, "287082"),
+        (1111111109, "081804"),
+        (1111111111, "050471"),
+        (1234567890, "005924"),
+        (2000000000, "279037"),
+        (20000000000, "353130"),
+    ],
+)
+def test_codes_are_those_of_rfc_6238(moment: int, code: str) -> None:
+    """Its appendix B, the last six of eight digits."""
+    done = subprocess.run(
+        ["bash", str(TEMPLATES / "gateway" / "second-factor.sh"), "code", str(moment // 30)],
+        input="GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{code}\n"
+
+
+def test_a_seed_that_is_not_of_whole_groups_gives_codes() -> None:
+    import base64
+    import hashlib
+    import hmac
+    import struct
+
+    seed = "JBSWY3DPEHPK3PXPAB"  # 18 letters: 11 bytes
+    key = base64.b32decode(seed + "=" * (-len(seed) % 8))
+    digest = hmac.new(key, struct.pack(">Q", 1), hashlib.sha1).digest()
+    at = digest[-1] & 15
+    number = int.from_bytes(digest[at : at + 4], "big") & 0x7FFFFFFF
+    done = subprocess.run(
+        ["bash", str(TEMPLATES / "gateway" / "second-factor.sh"), "code", "1"],
+        input=seed,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{number % 1_000_000:06d}\n"

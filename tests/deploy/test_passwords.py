@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrastructure.errors import UsageError
-from infrastructure.render.gateway import ibc_password
+from infrastructure.render.gateway import ibc_password, totp_seed
 
 
 def java_properties_value(line: bytes) -> str:
@@ -59,3 +59,38 @@ def test_what_cannot_arrive_is_refused_without_being_shown(password: bytes) -> N
     shown = f"{caught.value.message} {caught.value.hint} {caught.value!r}"
     assert not password.strip() or password.decode("latin-1") not in shown
     assert caught.value.exit_code == 2
+
+
+SEED = b"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        SEED,
+        b" jbsw y3dp ehpk 3pxp jbsw y3dp ehpk 3pxp ",
+        b"JBSW-Y3DP-EHPK-3PXP-JBSW-Y3DP-EHPK-3PXP",
+        b"otpauth://totp/IBKR:alice?secret=" + SEED.lower() + b"&issuer=IBKR&digits=6&period=30",
+    ],
+)
+def test_a_seed_arrives_however_it_was_written_down(written: bytes) -> None:
+    assert totp_seed(written, "totp-seed") == SEED
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"",
+        b"123456",
+        b"JBSWY3DP",
+        b"JBSWY3DPEHPK3PX!",
+        b"otpauth://totp/x?secret=" + SEED + b"&digits=8",
+        b"otpauth://totp/x?secret=" + SEED + b"&algorithm=SHA256",
+        b"otpauth://hotp/x",
+        SEED * 5,
+    ],
+)
+def test_what_is_no_seed_is_refused_without_being_shown(written: bytes) -> None:
+    with pytest.raises(UsageError) as caught:
+        totp_seed(written, "totp-seed")
+    assert not written or written.decode() not in f"{caught.value.message} {caught.value!r}"

@@ -197,6 +197,13 @@ def test_who_is_asked_for_approval(make: Callable[..., Target]) -> None:
     assert "two_factor.asked" in found.two_factor_reason
 
 
+def test_codes_that_are_typed_ask_nobody(make: Callable[..., Target]) -> None:
+    target = make(gateway={"two_factor": {"totp": {"i_accept_one_factor": True}}})
+    found = compute(desired(target, rendered(target)), Observed())
+    assert not found.two_factor_expected
+    assert "two_factor.totp" in found.two_factor_reason
+
+
 def test_a_file_that_no_service_reads_is_pushed_and_touches_no_service(
     make: Callable[..., Target],
 ) -> None:

@@ -301,6 +301,39 @@ def test_a_value_of_compose_yaml_survives_it(value: str) -> None:
     assert compose.interpolated({"a": [value]}) == {"a": [value.replace("$", "$$")]}
 
 
+TOTP = {"two_factor": {"totp": {"i_accept_one_factor": True}}}
+SEED = b"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+def test_the_seed_of_codes_is_a_secret_of_the_gateway_alone(make: Callable[..., Target]) -> None:
+    target = make(gateway=TOTP)
+    release_ = rendered(target)
+    holding = [file.path for file in release_.files if SEED in file.content.upper()]
+    assert holding == ["secrets/totp-seed"]
+    seed = release_.file("secrets/totp-seed")
+    assert (seed.content, seed.mode, seed.secret, seed.services) == (
+        SEED,
+        0o400,
+        True,
+        ("gateway",),
+    )
+    found = services(target)
+    assert "totp-seed" in found["gateway"]["secrets"]
+    assert [name for name in found if "totp-seed" in found[name].get("secrets", [])] == ["gateway"]
+    assert found["gateway"]["environment"]["TWOFA_DEVICE"] == "Mobile Authenticator app"
+    assert "TWOFACTOR_CODE_FILE" not in found["gateway"]["environment"]
+
+
+def test_ibg_controller_types_the_codes_itself(make: Callable[..., Target]) -> None:
+    found = services(make(gateway={**TOTP, "controller": "ibg-controller"}))
+    environment = found["gateway"]["environment"]
+    assert environment["TWOFACTOR_CODE_FILE"] == "/run/secrets/totp-seed"
+
+
+def test_without_the_opt_in_there_is_no_seed(target: Target) -> None:
+    assert "secrets/totp-seed" not in {file.path for file in rendered(target).files}
+
+
 def test_files_are_values_and_names_are_unique(target: Target) -> None:
     found = rendered(target)
     paths = [file.path for file in found.files]

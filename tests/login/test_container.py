@@ -210,3 +210,66 @@ def test_a_clock_that_is_set_back_ends_a_wait_for_the_next_attempt(tmp_path: Pat
         assert gate.wait(10) == 0
     finally:
         gate.kill()
+
+
+SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+def with_seed(session: Session, seed: str = SEED) -> Session:
+    file = session.home / "totp-seed"
+    file.write_text(seed)
+    session.variables |= {
+        "TWOFA_DEVICE": "Mobile Authenticator app",
+        "GANGWAY_TOTP_FILE": str(file),
+    }
+    return session
+
+
+def nowhere(session: Session, secret: str) -> bool:
+    """Whether no process of the gateway shows it in its arguments or its environment."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            shown = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(session.home).encode() in shown and secret.encode() in shown:
+            return False
+    return True
+
+
+def test_a_code_of_the_seed_is_typed_without_a_person(hooked: Make) -> None:
+    session = with_seed(hooked(f"totp-{SEED}", variables=LIVE))
+    session.start_ibc()
+    hidden = []
+
+    def logged_in() -> bool:
+        hidden.append(nowhere(session, SEED))
+        return seen(session).state == "logged-in"
+
+    session.until(logged_in, "no login", 90)
+    assert session.record("code") == ["code right"]
+    assert all(hidden)
+    facts = (session.home / "state" / "login-live").read_text()
+    assert SEED not in facts + session.log
+    assert facts.count(" typed\n") == 1
+
+
+def test_a_wrong_seed_stops_after_three_codes_in_three_half_minutes(hooked: Make) -> None:
+    session = with_seed(hooked(f"totp-{SEED}", variables=LIVE), SEED[::-1].replace("0", "A"))
+    session.start_ibc()
+    session.until(lambda: len(session.record("code")) == 3, "no three codes", 150)
+    session.until(lambda: seen(session).code == "second-factor-code", "nobody is asked", 60)
+    time.sleep(35)
+    assert session.record("code") == ["code wrong"] * 3
+    lines = (session.home / "state" / "login-live").read_text().splitlines()
+    windows = [int(line.split()[0]) // 30 for line in lines if line.endswith(" typed")]
+    assert len(windows) == len(set(windows)) == 3
+
+
+def test_a_push_is_not_answered_with_a_code(hooked: Make) -> None:
+    session = with_seed(hooked("twofa-20", variables=LIVE))
+    session.variables["TWOFA_DEVICE"] = "IB Key"
+    session.start_ibc()
+    reaches(session, "waiting-2fa")
+    reaches(session, "logged-in", 60)
+    assert " typed" not in (session.home / "state" / "login-live").read_text()

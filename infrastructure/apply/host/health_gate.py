@@ -243,10 +243,11 @@ class Gate:
         One budget for all that is asked: a dialog that opens again begins no new one.
         """
         now = self._clock.monotonic()
+        # One that waits at the first look has not waited for any time yet.
         passed, self._polled = now - (self._polled or now), now
         if login.state not in (states.WAITING_2FA, states.BLOCKED):
             return False
-        if not self._asked:  # one that waits at the first look has not waited for any time yet
+        if not self._asked and not login.automatic:
             self._asked = True
             self._on_waiting(login)
         self._waited += passed

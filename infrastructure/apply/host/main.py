@@ -246,6 +246,14 @@ class Program:
     def _address(self, request: protocol.AddressRequest) -> Answer:
         return protocol.Address(self._operator.address(request.service))
 
+    def _type_code(self, request: protocol.TypeCodeRequest) -> Answer:
+        self._wire.watch()
+        self._operator.type_code(request)
+        return self._status(request.asked)
+
+    def _picture(self, _: protocol.PictureRequest) -> Answer:
+        return protocol.Picture(base64.b64encode(self._operator.picture()).decode())
+
     def _screen(self, request: protocol.ScreenRequest) -> Answer:
         with _signals(self._wire):
             self._operator.screen(request.password)

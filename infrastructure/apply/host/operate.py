@@ -19,7 +19,7 @@ from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import read
 from infrastructure.health import probes
-from infrastructure.health.login import of_container
+from infrastructure.health.login import farthest, of_container
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import actions, serving
 
@@ -239,11 +239,31 @@ class Operator:
         return container.addresses[0] if container.addresses else "127.0.0.1"
 
     # --- the screen ---------------------------------------------------------------------------
-    def screen(self, password: str) -> None:
-        """Shows the gateway's screen until the client leaves or says `cancel`."""
+    def type_code(self, request: protocol.TypeCodeRequest) -> None:
+        """Types a code, and waits a while for what becomes of the login."""
+        container = self._gateway()
+        self._runtime.type_code(container, request.code)
+        deadline = time.monotonic() + request.seconds
+        while time.monotonic() < deadline and not self._wire.gone.is_set():
+            self._wire.check()
+            found = of_container(container, self._runtime.login_facts(), (), request.asked.sessions)
+            if farthest(found).state not in (states.WAITING_2FA, states.LOGGING_IN):
+                return
+            time.sleep(POLL)
+
+    def picture(self) -> bytes:
+        """The gateway's screen as a PNG."""
+        return self._runtime.picture(self._gateway())
+
+    def _gateway(self) -> Container:
         container = self.find("gateway")
         if not container.running:
             raise HostFailure("gateway-stopped", "the gateway does not run", "./deploy.py up")
+        return container
+
+    def screen(self, password: str) -> None:
+        """Shows the gateway's screen until the client leaves or says `cancel`."""
+        container = self._gateway()
         self._wire.watch()
         screen = self._runtime.screen(container)
         try:

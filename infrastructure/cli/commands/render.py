@@ -55,6 +55,7 @@ def render(
     from infrastructure.config import secrets
     from infrastructure.errors import UsageError
     from infrastructure.render import release
+    from infrastructure.render.model import LEFT_OUT
 
     current = settings(context)
     if shape == "kubernetes":
@@ -64,7 +65,7 @@ def render(
         raise UsageError("--expose and --bridge-image are for --format kubernetes")
     target = current.target()
     if no_secrets or out is None:
-        values = dict.fromkeys(secrets.needed(target), b"left-out")
+        values = dict.fromkeys(secrets.needed(target), LEFT_OUT)
     else:
         values = secrets.resolve(target)
     rendered = release(target, values)

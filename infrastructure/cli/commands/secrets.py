@@ -36,6 +36,7 @@ def set_(
     """
     from infrastructure.config import secrets
     from infrastructure.config.secrets import alert_address, alert_names
+    from infrastructure.render.gateway import totp_seed
 
     current = settings(context)
     target = current.target()
@@ -55,6 +56,9 @@ def set_(
     value = _value(name, file)
     if name in alert_names(target):
         alert_address(value, name)
+    totp = target.stack.gateway.two_factor.totp
+    if totp is not None and name == totp.seed.stored:
+        totp_seed(value.rstrip(b"\r\n"), name)
     path = secrets.store(target, name, value)
     current.out.say(f"stored {name} for target {target.name} in {path}")
     current.out.document({"target": target.name, "name": name, "path": str(path)})
@@ -95,17 +99,17 @@ def check(context: typer.Context) -> None:
     """
     from infrastructure.config import secrets
     from infrastructure.config.secrets import alert_address
-    from infrastructure.render.gateway import ibc_password, password_names
+    from infrastructure.render.gateway import secret_names, usable
 
     current = settings(context)
     target = current.target()
     values = secrets.resolve(target)
     problems = []
-    checks = [(name, ibc_password) for name in password_names(target)]
+    checks = [(name, usable(name)) for name in secret_names(target)]
     checks += [(name, alert_address) for name in values if name.startswith("alert-url-")]
-    for name, usable in checks:
+    for name, check_it in checks:
         try:
-            usable(values[name], name)
+            check_it(values[name], name)
         except UsageError as error:
             place = secrets.needed(target)[name][1]
             problems.append(Problem(error.message, place, error.hint, error.code))

@@ -190,11 +190,13 @@ class SandboxRuntime:
 
     def screen(self, container: Container) -> Screen:
         """There is none."""
-        raise HostFailure(
-            "no-screen",
-            "the sandbox's gateway is simulated and has no screen",
-            "its status page and `./deploy.py logs gateway` show what it does",
-        )
+        raise _no_screen()
+
+    def type_code(self, container: Container, code: str) -> None:
+        raise _no_screen()
+
+    def picture(self, container: Container) -> bytes:
+        raise _no_screen()
 
     def aside(
         self, service: str, arguments: Sequence[str], text: str, seconds: float
@@ -308,6 +310,14 @@ class SandboxRuntime:
         if passed:
             return "healthy"
         return "starting" if time.time() - note["started"] < GRACE_OF_START else "unhealthy"
+
+
+def _no_screen() -> HostFailure:
+    return HostFailure(
+        "no-screen",
+        "the sandbox's gateway is simulated and has no screen",
+        "its status page and `./deploy.py logs gateway` show what it does",
+    )
 
 
 def timed(line: str) -> str:

@@ -26,6 +26,7 @@ if [ "${USE_IBG_CONTROLLER:-}" = yes ]; then
         port=${GANGWAY_HEALTH_PORT:-8080}
         [ "$mode" = live ] || [ "${#modes[@]}" = 1 ] || port=$((port + 1))
         printf '%(%s)T by ibg-controller\n%(%s)T boot\n' -1 -1 >>"$state/login-$mode"
+        [ -z "${TWOFACTOR_CODE_FILE:-}" ] || printf '%(%s)T totp\n' -1 >>"$state/login-$mode"
         TRADING_MODE=$mode TWS_SETTINGS_PATH=$settings GANGWAY_HEALTH_PORT=$port \
             nohup bash -c 'bash "$0" watch | bash "$0" record' "$here/login.sh" \
             </dev/null >/dev/null 2>&1 &

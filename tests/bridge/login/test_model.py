@@ -531,3 +531,40 @@ def test_no_address_id_or_hash_leaves_a_line() -> None:
 )
 def test_of_a_title_only_words_are_kept(title: str, kept: str) -> None:
     assert events(f"{IBC}{DIALOG}{title}; event=Opened")[-1] == ("opened", kept)
+
+
+CHALLENGED = [
+    "by ibc",
+    "boot",
+    "totp",
+    "launch password",
+    "attempt 1",
+    "by-code",
+    "code",
+]
+
+
+def written(*events: str) -> Login:
+    return replay("\n".join(f"{1_700_000_000 + at} {event}" for at, event in enumerate(events)))
+
+
+def test_a_code_that_gangway_types_needs_no_person() -> None:
+    login = written(*CHALLENGED, "typed")
+    assert (login.state, login.kind, login.code) == ("waiting-2fa", "code", None)
+    assert login.automatic
+    assert login.told == "waiting for 2FA: gangway types the code by itself"
+    assert written(*CHALLENGED, "typed", "login").state == "logged-in"
+
+
+def test_codes_that_are_not_taken_ask_a_person() -> None:
+    login = written(*CHALLENGED, "typed", "code", "typed", "code", "typed", "untyped")
+    assert (login.state, login.kind, login.code) == ("waiting-2fa", "code", "second-factor-code")
+    assert not login.automatic
+    assert "./deploy.py login" in login.told
+    again = written(*CHALLENGED, "untyped", "boot", "totp", "launch password", "code")
+    assert again.automatic
+
+
+def test_a_push_is_never_typed() -> None:
+    login = written("boot", "totp", "launch password", "by-push", "challenge")
+    assert (login.kind, login.automatic) == ("push", False)

@@ -146,6 +146,12 @@ class FakeRuntime:
     def screen(self, container: Container) -> Screen:
         raise HostFailure("no-display", "there is no display")
 
+    def type_code(self, container: Container, code: str) -> None:
+        self._do(f"type {code}")
+
+    def picture(self, container: Container) -> bytes:
+        return b"a picture"
+
     def facts(self) -> dict[str, Any]:
         return {}
 

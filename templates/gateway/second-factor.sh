@@ -1,0 +1,164 @@
+#!/bin/bash
+# Types the codes of an authenticator app into the gateway's window (gateway.two_factor.totp), without
+# a port: x11vnc talks to whoever has started it (RFC 6143), and ends with it.
+#
+#   second-factor.sh watch   types a code of the seed whenever one is asked for
+#   second-factor.sh type    types the line on standard input, then Enter
+#   second-factor.sh code N  prints the code of the half minute N, for a seed on standard input
+#
+# The seed never leaves this program: nothing that it starts gets it as an argument or a variable. A
+# code is typed once, one at most in each half minute (also over a restart), three at most until a
+# login is complete or a person begins afresh: wrong codes could lock the account.
+set -u
+seed_file=${GANGWAY_TOTP_FILE:-/run/secrets/totp-seed}
+folder=${GANGWAY_STATE_PATH:-$HOME/state}
+[ -w "$folder" ] || folder=/tmp/gangway-state
+mode=${TRADING_MODE:-paper}
+facts=$folder/login-$mode
+used=$folder/.totp-$mode
+most=3 settles=2 leaves=4
+
+screen() {
+    DISPLAY=${DISPLAY:-:1} exec socat STDIO EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc" 2>/dev/null
+}
+
+# --- a window's keys -------------------------------------------------------------------------------
+
+key() {
+    printf "\\4\\1\\0\\0\\0\\0\\x$1\\x$2" >&"$out"
+    printf "\\4\\0\\0\\0\\0\\0\\x$1\\x$2" >&"$out"
+}
+
+type_line() {
+    local text letter in out
+    local -a length
+    IFS= read -r text || [ -n "$text" ] || return 1
+    [[ $text =~ ^[0-9A-Za-z]{1,64}$ ]] || return 1
+    coproc VNC { screen; }
+    exec {in}<&"${VNC[0]}" {out}>&"${VNC[1]}"
+    [ "$(timeout 15 head -c 12 <&"$in" | head -c 4)" = "RFB " ] || return 1
+    printf 'RFB 003.003\n' >&"$out"
+    [ "$(timeout 5 head -c 4 <&"$in" | od -An -v -tu1 | tr -d ' ')" = 0001 ] || return 1 # without a password
+    printf '\1' >&"$out"
+    read -r -a length < <(timeout 5 head -c 24 <&"$in" | tail -c 2 | od -An -v -tu1)
+    [ "${#length[@]}" = 2 ] || return 1
+    timeout 5 head -c $((length[0] * 256 + length[1])) <&"$in" >/dev/null
+    while [ -n "$text" ]; do
+        printf -v letter '%02x' "'${text:0:1}"
+        key 00 "$letter"
+        text=${text:1}
+    done
+    key ff 0d
+    sleep 1 >/dev/null 2>&1 # x11vnc has to come round to them before it is left
+    exec {in}<&- {out}>&-
+    kill "$VNC_PID" 2>/dev/null
+    return 0
+}
+
+# --- a code of the seed (RFC 6238) -------------------------------------------------------------------
+
+hex() { od -An -v -tx1 | tr -d ' \n'; }
+
+# Writes bytes that are given in hexadecimal digits.
+bytes() {
+    local digits=$1 text=""
+    while [ -n "$digits" ]; do
+        text+="\\x${digits:0:2}"
+        digits=${digits:2}
+    done
+    printf '%b' "$text"
+}
+
+sha1() { openssl dgst -sha1 -binary | hex; }
+
+# HMAC by hand: openssl takes a key as an argument only, where everybody could read it.
+hmac() {
+    local key=$1 message=$2 inner="" outer="" at byte
+    ((${#key} <= 128)) || key=$(bytes "$key" | sha1)
+    for ((at = 0; at < 64; at++)); do
+        byte=$((16#0${key:at * 2:2}))
+        printf -v inner '%s%02x' "$inner" $((byte ^ 0x36))
+        printf -v outer '%s%02x' "$outer" $((byte ^ 0x5c))
+    done
+    bytes "$outer$(bytes "$inner$message" | sha1)" | sha1
+}
+
+# Sets $code for the seed on standard input and the half minute $1.
+make_code() {
+    local seed key digest at number message
+    read -r seed || [ -n "$seed" ] || return 1
+    while ((${#seed} % 8)); do seed+="="; done
+    key=$(printf '%s' "$seed" | base32 -d 2>/dev/null | hex)
+    printf -v message '%016x' "$1"
+    digest=$(hmac "$key" "$message")
+    [ "${#digest}" = 40 ] || return 1
+    at=$((16#${digest:39:1}))
+    number=$((16#${digest:at * 2:8} & 0x7fffffff))
+    printf -v code '%06d' $((number % 1000000))
+}
+
+# --- watching ----------------------------------------------------------------------------------------
+
+note() { printf '%(%s)T %s\n' -1 "$*" >>"$facts" 2>/dev/null; }
+
+# Takes what the login's recorder has written down: whether a code is asked for, and since when.
+take() {
+    local at=$1
+    case $2 in
+    by-push) kind=push ;;
+    by-code) kind=code ;;
+    code) asked=$at ;;
+    push | challenge) [ "$kind" != code ] || asked=$at ;;
+    authenticated | duration) asked="" ;;
+    typed) typed=$((typed + 1)) ;;
+    login | begin) asked="" kind="" typed=0 ;;
+    launch | attempt | exit | stopped | held) asked="" kind="" ;;
+    esac
+}
+
+watch() {
+    local asked="" kind="" typed=0 at event counter last said="" now parent=$PPID line feed
+    while read -r at event _; do take "$at" "$event"; done < <(cat "$facts" 2>/dev/null)
+    asked=""
+    exec {feed}< <(exec tail -n 0 -s 0.3 -F --pid="$parent" "$facts" 2>/dev/null)
+    while [ -d "/proc/$parent" ]; do
+        if read -r -t 1 line <&"$feed"; then
+            read -r at event _ <<<"$line"
+            take "$at" "$event"
+            continue
+        fi
+        printf -v now '%(%s)T' -1
+        [ -n "$asked" ] && ((now >= asked + settles)) || continue
+        if ((typed >= most)); then
+            [ "$said" = "$asked" ] || note untyped
+            said=$asked
+            continue
+        fi
+        counter=$((now / 30))
+        read -r last 2>/dev/null <"$used" || last=0
+        [[ $last =~ ^[0-9]{1,12}$ ]] && ((last <= counter + 2)) || last=0 # a clock was set back
+        ((counter > last && 30 - now % 30 >= leaves)) || continue
+        enter "$counter"
+    done
+}
+
+# One code into the window: written down before it is typed, whatever becomes of it.
+enter() {
+    local code=""
+    make_code "$1" <"$seed_file" || { note untyped; asked=""; return; }
+    printf '%s\n' "$1" >"$used.new" && mv "$used.new" "$used" || return
+    note typed
+    echo "gangway: a code is typed for the second factor"
+    type_line <<<"$code" || note untyped
+    asked=$((now + 28)) # when it was not taken, the next one after it
+}
+
+case ${1:-} in
+watch) watch ;;
+type) type_line ;;
+code) make_code "$2" && printf '%s\n' "$code" ;;
+*)
+    echo "usage: second-factor.sh watch|type|code" >&2
+    exit 2
+    ;;
+esac
