@@ -1,28 +1,29 @@
-"""Positions, account summary, profit and loss.
-
-The gateway shares what is asked for at the same moment among those who ask.
-"""
+"""Positions, account values, profit and loss, from what the broker keeps telling."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
+from bridge.account.books import Name, PositionBook, Unconfirmed, ValuesBook
 from bridge.account.views import (
     Accounts,
     AccountView,
     Amount,
+    CashBalance,
     PnLView,
+    PositionGroup,
     Positions,
     PositionView,
     ProfitAndLoss,
 )
+from bridge.broker_time import days_to_expiration, exchange_zone
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError, Kind
-from bridge.model import AccountValue, PnL, Position
+from bridge.model import AccountValue, Contract, PnL, Position
 from bridge.tws.connection_state import ConnectionState
-from bridge.tws.gateway import Gateway, Subscription
+from bridge.tws.gateway import LEDGER_TAGS, SUMMARY_TAGS, Gateway, Subscription
 
 
 class UnknownAccountError(InvalidRequestError):
@@ -47,9 +48,22 @@ class NoPnLError(BridgeError):
     next_step = "Retry; the broker sends profit and loss about once a second"
 
 
+_BALANCE = {
+    "cash": "TotalCashBalance",
+    "exchange_rate": "ExchangeRate",
+    "net_liquidation": "NetLiquidationByCurrency",
+    "unrealized_pnl": "UnrealizedPnL",
+    "realized_pnl": "RealizedPnL",
+}
+_ALL_CURRENCIES = "BASE"
+"""The ledger's total, which is no currency."""
 PNL_SECONDS = 6.0
+FIRST_PNL_SECONDS = 0.3
+"""For the results of positions that nobody has looked at for a while; without them after that."""
+MOST_FOLLOWED = 100
+"""Positions whose results are followed: each is one message a second."""
 PNL_LINGER_SECONDS = 120.0
-MOST_PNL = 64
+MOST_PNL = 164
 
 _NAMED = {
     "net_liquidation": "NetLiquidation",
@@ -67,16 +81,27 @@ _NAMED = {
 
 
 class AccountService:
-    """Reads what an account holds and is worth."""
+    """Reads what the accounts hold and are worth."""
 
     def __init__(self, gateway: Gateway, clock: Clock) -> None:
+        self.positions_changed = self.values_changed = 0
+        self._worth: tuple[AccountView, ...] | None = None  # until a value changes
         self._gateway = gateway
         self._clock = clock
-        self._pnl: dict[tuple[str, int], _PnLLine] = {}
+        self._pnl: dict[Name, _PnLLine] = {}
+        self._book = PositionBook(gateway, clock, self._positions_have_changed)
+        self._values = ValuesBook(gateway, clock, SUMMARY_TAGS, self._values_have_changed)
+        self._ledger = ValuesBook(gateway, clock, LEDGER_TAGS, self._values_have_changed)
         gateway.events.state.listen(self._state_changed)
 
-    async def positions(self, account: str | None = None) -> Positions:
-        """What is held, in every account or in one.
+    async def begin(self) -> None:
+        """After a (re)connect: follows positions and values from then on."""
+        self._values.follow()
+        self._ledger.follow()
+        await self._book.begin()
+
+    async def positions(self, account: str | None = None, *, grouped: bool = False) -> Positions:
+        """What is held, in every account or in one; `grouped` by underlying, too.
 
         Raises:
             NotConnectedError: there is no session; what was held before it broke is not shown.
@@ -84,22 +109,66 @@ class AccountService:
         """
         self._gateway.require_ready()
         self._known(account)
-        held = await self._gateway.queries.positions()
-        views = (_position(item) for item in held if account in {None, item.account})
-        ordered = sorted(views, key=lambda item: (item.account, item.symbol, item.con_id))
-        return Positions(positions=tuple(ordered), at=self._clock.now())
+        await self._book.current()
+        self._gateway.require_ready()
+        if new := self._follow_results():
+            await asyncio.gather(*(line.wait(FIRST_PNL_SECONDS) for line in new))
+        return self.positions_now(account, grouped=grouped)
+
+    def positions_now(self, account: str | None = None, *, grouped: bool = False) -> Positions:
+        """The same from what is there."""
+        self._follow_results()
+        bases = {
+            each.account: each.currency
+            for each in self._values.values.values()
+            if each.tag == "NetLiquidation"
+        }
+        views = sorted(
+            (
+                self._position(item, bases.get(item.account))
+                for item in self._book.held.values()
+                if _of(account, item)
+            ),
+            key=lambda item: (item.account, item.symbol, item.con_id),
+        )
+        return Positions(
+            positions=tuple(views),
+            at=self._clock.now(),
+            age=round(self._book.age(), 3),
+            unconfirmed=tuple(each for each in self._book.unconfirmed if _of(account, each)),
+            groups=_grouped(views) if grouped else None,
+        )
 
     async def accounts(self, account: str | None = None) -> Accounts:
         """What the accounts are worth. Raises as `positions`."""
         self._gateway.require_ready()
         self._known(account)
-        values = await self._gateway.queries.account_summary()
-        by_account: dict[str, list[AccountValue]] = {}
-        for value in values:
-            if account in {None, value.account}:
-                by_account.setdefault(value.account, []).append(value)
-        views = tuple(_account(name, by_account[name]) for name in sorted(by_account))
-        return Accounts(accounts=views, at=self._clock.now())
+        await asyncio.gather(self._values.current(), self._ledger.current())
+        return self.accounts_now(account)
+
+    def accounts_now(self, account: str | None = None) -> Accounts:
+        """The same from what is there."""
+        if self._worth is None:
+            self._worth = self._accounts()
+        return Accounts(
+            accounts=tuple(each for each in self._worth if _of(account, each)),
+            at=self._clock.now(),
+            age=round(max(self._values.age(), self._ledger.age()), 3),
+        )
+
+    def _accounts(self) -> tuple[AccountView, ...]:
+        values: dict[str, list[AccountValue]] = {}
+        for value in self._values.values.values():
+            values.setdefault(value.account, []).append(value)
+        ledger: dict[str, dict[str, dict[str, AccountValue]]] = {}
+        for value in self._ledger.values.values():
+            ledger.setdefault(value.account, {}).setdefault(value.currency, {})[value.tag] = value
+        return tuple(_account(name, values[name], ledger.get(name, {})) for name in sorted(values))
+
+    @property
+    def complete(self) -> tuple[bool, bool]:
+        """Whether positions, and whether account values, are there to be shown."""
+        return self._book.complete, self._values.complete and self._ledger.complete
 
     async def pnl(self, account: str | None = None, con_id: int = 0) -> ProfitAndLoss:
         """Profit and loss of one account or of all, or of one position in them.
@@ -122,6 +191,9 @@ class AccountService:
 
     async def stop(self) -> None:
         """Gives every subscription back."""
+        await self._book.stop()
+        self._values.stop()
+        self._ledger.stop()
         for line in self._pnl.values():
             line.cancel()
         self._pnl.clear()
@@ -131,12 +203,28 @@ class AccountService:
             raise UnknownAccountError(account, self._gateway.accounts)
 
     def _line(self, account: str, con_id: int) -> _PnLLine:
-        key = (account, con_id)
-        line = self._pnl.get(key)
+        name = (account, con_id)
+        line = self._pnl.get(name)
         if line is None:
-            line = self._pnl[key] = _PnLLine(self._gateway, account, con_id, self._clock)
+            came = self._positions_have_changed
+            line = self._pnl[name] = _PnLLine(self._gateway, account, con_id, self._clock, came)
         line.used_at = self._clock.monotonic()
         return line
+
+    def _follow_results(self) -> list[_PnLLine]:
+        """Subscribes the results of what is held, as many as there may be; the new ones."""
+        self._give_back_idle()
+        held = list(self._book.held)[:MOST_FOLLOWED]
+        new = [name for name in held if name not in self._pnl]
+        lines = {name: self._line(*name) for name in held}
+        return [lines[name] for name in new]
+
+    def _positions_have_changed(self) -> None:
+        self.positions_changed += 1
+
+    def _values_have_changed(self) -> None:
+        self.values_changed += 1
+        self._worth = None
 
     def _give_back_idle(self) -> None:
         limit = self._clock.monotonic() - PNL_LINGER_SECONDS
@@ -150,24 +238,68 @@ class AccountService:
         try:
             self._gateway.require_ready()
         except BridgeError:
+            self._book.interrupted()
             for line in self._pnl.values():
                 line.interrupted()
+
+    def _position(self, item: Position, base_currency: str | None) -> PositionView:
+        contract = item.contract
+        line = self._pnl.get((item.account, contract.con_id))
+        result = None if line is None else line.view()
+        return PositionView(
+            account=item.account,
+            con_id=contract.con_id,
+            symbol=contract.symbol,
+            local_symbol=contract.local_symbol,
+            trading_class=contract.trading_class,
+            sec_type=contract.sec_type,
+            exchange=contract.exchange,
+            currency=contract.currency,
+            quantity=item.quantity,
+            average_cost=item.average_cost,
+            cost_basis=None if item.average_cost is None else item.quantity * item.average_cost,
+            expiration=contract.expiration or None,
+            strike=contract.strike,
+            right=contract.right,
+            multiplier=contract.multiplier or None,
+            dte=self._days_left(contract),
+            confirmed=self._book.is_confirmed((item.account, contract.con_id)),
+            base_currency=base_currency,
+            **_results(item, result),
+        )
+
+    def _days_left(self, contract: Contract) -> int | None:
+        if len(contract.expiration) < 8:
+            return None
+        return days_to_expiration(
+            contract.expiration, exchange_zone("", contract), self._clock.now()
+        )
 
 
 class _PnLLine:
     """One subscription and the last it said."""
 
-    def __init__(self, gateway: Gateway, account: str, con_id: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        account: str,
+        con_id: int,
+        clock: Clock,
+        changed: Callable[[], None],
+    ) -> None:
         self.account = account
         self.con_id = con_id
         self.used_at = clock.monotonic()
         self._clock = clock
+        self._changed = changed
         self._last: PnL | None = None
         self._at = 0.0
         self._fresh = asyncio.Event()
         self._subscription: Subscription = gateway.subscribe_pnl(account, self._came, con_id=con_id)
 
     def _came(self, pnl: PnL) -> None:
+        if pnl != self._last:
+            self._changed()
         self._last = pnl
         self._at = self._clock.monotonic()
         self._fresh.set()
@@ -199,29 +331,57 @@ class _PnLLine:
         )
 
 
-def _position(item: Position) -> PositionView:
-    contract = item.contract
-    return PositionView(
-        account=item.account,
-        con_id=contract.con_id,
-        symbol=contract.symbol,
-        local_symbol=contract.local_symbol,
-        trading_class=contract.trading_class,
-        sec_type=contract.sec_type,
-        exchange=contract.exchange,
-        currency=contract.currency,
-        quantity=item.quantity,
-        average_cost=item.average_cost,
-        cost_basis=None if item.average_cost is None else item.quantity * item.average_cost,
-        expiration=contract.expiration or None,
-        strike=contract.strike,
-        right=contract.right,
-        multiplier=contract.multiplier or None,
+def _of(account: str | None, item: Position | AccountView | Unconfirmed) -> bool:
+    return account in {None, item.account}
+
+
+def _results(item: Position, result: PnLView | None) -> dict[str, float | None]:
+    """The broker's results of one position, as far as they are known and of this quantity."""
+    if result is None or result.tag != "live" or result.position != item.quantity:
+        return {}
+    size = item.quantity * float(item.contract.multiplier or 1)
+    return {
+        "market_price": None if result.value is None else round(result.value / size, 6),
+        "market_value": result.value,
+        "unrealized_pnl": result.unrealized,
+        "realized_pnl": result.realized,
+        "daily_pnl": result.daily,
+        "pnl_age": result.age,
+    }
+
+
+_SUMMED = ("cost_basis", "market_value", "unrealized_pnl", "realized_pnl", "daily_pnl")
+
+
+def _grouped(views: Sequence[PositionView]) -> tuple[PositionGroup, ...]:
+    """By underlying and currency; what an option is on has its symbol."""
+    groups: dict[tuple[str, str], list[PositionView]] = {}
+    for view in views:
+        groups.setdefault((view.symbol, view.currency), []).append(view)
+    return tuple(
+        PositionGroup(
+            underlying=symbol,
+            currency=currency,
+            con_ids=tuple(view.con_id for view in members),
+            **{name: _sum(getattr(view, name) for view in members) for name in _SUMMED},
+        )
+        for (symbol, currency), members in sorted(groups.items())
     )
 
 
-def _account(name: str, values: Iterable[AccountValue]) -> AccountView:
-    values = tuple(values)
+def _sum(parts: Iterable[float | None]) -> float | None:
+    """The sum, or None when a part is unknown."""
+    total = 0.0
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total
+
+
+def _account(
+    name: str, values: Sequence[AccountValue], ledger: Mapping[str, Mapping[str, AccountValue]]
+) -> AccountView:
     texts = {value.tag: value for value in values}
     base = texts.get("NetLiquidation")
     numbers = {field: _number(texts.get(tag)) for field, tag in _NAMED.items()}
@@ -232,6 +392,14 @@ def _account(name: str, values: Iterable[AccountValue]) -> AccountView:
         currency=base.currency if base is not None else "",
         values=tuple(
             Amount(tag=value.tag, value=value.value, currency=value.currency) for value in values
+        ),
+        cash=tuple(
+            CashBalance(
+                currency=currency,
+                **{field: _number(rows.get(tag)) for field, tag in _BALANCE.items()},
+            )
+            for currency, rows in sorted(ledger.items())
+            if currency != _ALL_CURRENCIES
         ),
         **numbers,
     )

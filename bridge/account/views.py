@@ -6,12 +6,18 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from bridge.account.books import Unconfirmed
 from bridge.market.quote_values import Tag
 from bridge.model import Right
 
 
 class PositionView(Struct, rename="camel", frozen=True, kw_only=True):
-    """One holding. `averageCost` includes the multiplier, as the broker counts it."""
+    """One holding. `averageCost` includes the multiplier, as the broker counts it.
+
+    `confirmed` is false from a fill in it until the broker has sent the position again. Price,
+    value and results are the broker's, in `currency`, and `pnlAge` seconds old; null until they
+    have come.
+    """
 
     account: str
     con_id: int
@@ -28,13 +34,42 @@ class PositionView(Struct, rename="camel", frozen=True, kw_only=True):
     right: Right | None = None
     multiplier: str | None = None
     trading_class: str = ""
+    dte: int | None = None
+    confirmed: bool = True
+    base_currency: str | None = None
+    market_price: float | None = None
+    market_value: float | None = None
+    unrealized_pnl: float | None = None
+    realized_pnl: float | None = None
+    daily_pnl: float | None = None
+    pnl_age: float | None = None
+
+
+class PositionGroup(Struct, rename="camel", frozen=True, kw_only=True):
+    """The positions of one underlying in one currency; a sum is null when a part is unknown."""
+
+    underlying: str
+    currency: str
+    con_ids: tuple[int, ...]
+    cost_basis: float | None
+    market_value: float | None
+    unrealized_pnl: float | None
+    realized_pnl: float | None
+    daily_pnl: float | None
 
 
 class Positions(Struct, rename="camel", frozen=True, kw_only=True):
-    """Every holding of the accounts asked for."""
+    """Every holding of the accounts asked for.
+
+    `age` is seconds since the broker confirmed the list; `unconfirmed` are fills after which it has
+    not sent the position yet, of holdings that are new too. `groups` are there when asked for.
+    """
 
     positions: tuple[PositionView, ...]
     at: datetime
+    age: float
+    unconfirmed: tuple[Unconfirmed, ...] = ()
+    groups: tuple[PositionGroup, ...] | None = None
 
 
 class Amount(Struct, rename="camel", frozen=True, kw_only=True):
@@ -43,6 +78,17 @@ class Amount(Struct, rename="camel", frozen=True, kw_only=True):
     tag: str
     value: str
     currency: str
+
+
+class CashBalance(Struct, rename="camel", frozen=True, kw_only=True):
+    """What an account has in one currency; `exchangeRate` turns it into the base currency."""
+
+    currency: str
+    cash: float | None
+    exchange_rate: float | None
+    net_liquidation: float | None
+    unrealized_pnl: float | None
+    realized_pnl: float | None
 
 
 class AccountView(Struct, rename="camel", frozen=True, kw_only=True):
@@ -63,13 +109,15 @@ class AccountView(Struct, rename="camel", frozen=True, kw_only=True):
     maintenance_margin: float | None
     cushion: float | None
     values: tuple[Amount, ...]
+    cash: tuple[CashBalance, ...] = ()
 
 
 class Accounts(Struct, rename="camel", frozen=True, kw_only=True):
-    """The accounts of this session."""
+    """The accounts of this session. `age` is seconds since the broker confirmed the values."""
 
     accounts: tuple[AccountView, ...]
     at: datetime
+    age: float
 
 
 class PnLView(Struct, rename="camel", frozen=True, kw_only=True):

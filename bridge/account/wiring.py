@@ -1,4 +1,4 @@
-"""Builds the account room."""
+"""Builds what reads the account."""
 
 from __future__ import annotations
 
@@ -8,5 +8,6 @@ from bridge.services import Services
 
 def install(services: Services) -> None:
     """Provides positions, account values, profit and loss."""
-    desk = services.provide(AccountService, AccountService(services.gateway, services.clock))
-    services.on_stop(desk.stop)
+    account = services.provide(AccountService, AccountService(services.gateway, services.clock))
+    services.gateway.add_reconciler("account", account.begin)
+    services.on_stop(account.stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -30,20 +30,30 @@ class PnLParams(AccountParams, frozen=True):
     con_id: ConId = 0
 
 
-@routes.get("/positions", params=AccountParams, answer=Positions)
-async def positions(call: Call[AccountParams, None]) -> Positions:
-    """What is held.
+class PositionsParams(AccountParams, frozen=True):
+    """Of one account or all; grouped, with sums."""
 
-    Read from the broker at each request; without a session 503, never what was held before.
+    group: Literal["underlying"] | None = None
+
+
+@routes.get("/positions", params=PositionsParams, answer=Positions)
+async def positions(call: Call[PositionsParams, None]) -> Positions:
+    """What is held, what it is worth and what it has brought.
+
+    The broker tells of every change, and is asked anew while somebody reads; `age` says how long
+    ago it confirmed the list. Without a session 503, never what was held before.
     """
-    return await call.services[AccountService].positions(call.params.account)
+    return await call.services[AccountService].positions(
+        call.params.account, grouped=call.params.group is not None
+    )
 
 
 @routes.get("/account", params=AccountParams, answer=Accounts)
 async def account(call: Call[AccountParams, None]) -> Accounts:
     """What the accounts are worth.
 
-    The usual numbers by name, and everything the broker sent as its text.
+    The usual numbers by name, cash by currency, and everything the broker sent as its text; `age`
+    says how long ago that was.
     """
     return await call.services[AccountService].accounts(call.params.account)
 

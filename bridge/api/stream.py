@@ -199,6 +199,7 @@ class _Connection:
                 self._service.greet(session, resumed=True)
                 if lost:
                     self._service.tell_gap(session, lost)
+                self._service.tell_states(session)
                 return session
         session = hub.open(self._holder)
         self._service.greet(session, resumed=False)

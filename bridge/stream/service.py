@@ -20,7 +20,7 @@ from bridge.market.quotes import QuoteService
 from bridge.model import Contract
 from bridge.stream.hub import MOST_SESSIONS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
-from bridge.stream.subscriber import EXECUTIONS, HEALTH, ORDERS, QUOTES, Topic
+from bridge.stream.subscriber import EXECUTIONS, HEALTH, ORDERS, QUOTES, STATES, Topic
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway
@@ -29,7 +29,8 @@ HEARTBEAT_SECONDS: Final = 10
 GATHER_SECONDS: Final = 0.02
 """Lines fall and rise together; one message tells of all."""
 
-_RECONCILED: Final = (ORDERS, EXECUTIONS)
+_RECONCILED: Final = ((ORDERS, EXECUTIONS), STATES)
+"""What is known only while the session is reconciled, as it is told together."""
 
 
 class TooManyTopicsError(BridgeError):
@@ -54,6 +55,9 @@ class StreamService(LineWatcher):
         self.hub = Hub(clock, self.snapshot, most_sessions=most_streams)
         self.hub.forgotten = self._release_all
         self.health: Callable[[], object] = lambda: {"state": self._gateway.state}
+        self.states: dict[str, Callable[[], tuple[int, object | None]]] = {}
+        """By channel: which version there is, and what it is; None while it is not known."""
+        self._shown: dict[str, int] = {}
         self._gist: tuple[object, ...] = (None, None, None)
         self._gateway = gateway
         self._quotes = quotes
@@ -96,6 +100,7 @@ class StreamService(LineWatcher):
         while True:
             await self._clock.sleep(1.0)
             self.publish_health()
+            self.publish_states()
             beats += 1
             if beats % HEARTBEAT_SECONDS:
                 continue
@@ -115,6 +120,21 @@ class StreamService(LineWatcher):
             self._gist = gist
             self.hub.publish(Topic(HEALTH), msgspec.json.encode(health).decode())
 
+    def publish_states(self) -> None:
+        """Shows positions and account as they are, where that has changed."""
+        for channel, state in self.states.items():
+            if not (sessions := self.hub.on_channel(channel)):
+                continue
+            version, shown = state()
+            if shown is not None and self._shown.get(channel) != version:
+                self._shown[channel] = version
+                self.hub.tell_all(channel, sessions, data=shown)
+
+    def _tell_state(self, session: Session, channel: str) -> None:
+        _, shown = self.states[channel]()
+        if shown is not None:
+            self.hub.tell(session, channel, data=shown)
+
     # subscribing --------------------------------------------------------------------------------
 
     async def subscribe(self, session: Session, operation: Subscribe) -> None:
@@ -123,10 +143,14 @@ class StreamService(LineWatcher):
             self._refuse_instruments(operation)
             self.hub.subscribe(session, Topic(operation.channel))
             self.hub.tell(session, "subscribed", id=operation.id, channel=operation.channel)
-            if operation.channel in _RECONCILED and not self._is_reconciled():
-                self._tell_stale([session])
+            if not self._is_reconciled():
+                for channels in _RECONCILED:
+                    if operation.channel in channels:
+                        self._tell_stale([session], channels)
             if operation.channel == HEALTH:
                 self.hub.tell(session, "health", data=self.health())
+            elif operation.channel in self.states:
+                self._tell_state(session, operation.channel)
             return
         wanted = [Contract(symbol=symbol.upper()) for symbol in operation.symbols]
         wanted += [item.contract() for item in operation.contracts]
@@ -215,6 +239,12 @@ class StreamService(LineWatcher):
             heartbeatSeconds=HEARTBEAT_SECONDS,
             at=self._clock.now(),
         )
+
+    def tell_states(self, session: Session) -> None:
+        """After a resume: positions and account as they are now."""
+        for channel in self.states:
+            if Topic(channel) in session.subscriber.topics:
+                self._tell_state(session, channel)
 
     def tell_gap(self, session: Session, lost: Iterable[str]) -> None:
         """After a resume that could not bring back everything: says so, then shows what is now."""
@@ -343,22 +373,26 @@ class StreamService(LineWatcher):
 
     def _state_changed(self, _old: ConnectionState, _new: ConnectionState) -> None:
         self.publish_health(always=True)
-        sessions = {session for channel in _RECONCILED for session in self.hub.on_channel(channel)}
         before, self._reconciled = self._reconciled, self._is_reconciled()
         if before and not self._reconciled:
             self._unreconciled_since = self._clock.now()
-            self._tell_stale(sessions)
+            for channels in _RECONCILED:
+                self._tell_stale(self._on(channels), channels)
         elif self._reconciled and not before:
             self._subscribe_waiting()
             gap = (self._clock.now() - self._unreconciled_since).total_seconds()
-            self.hub.tell_all(
-                "resumed",
-                sessions,
-                channels=_RECONCILED,
-                gapSeconds=round(gap, 3),
-                complete=True,
-                at=self._clock.now(),
-            )
+            for channels in _RECONCILED:
+                self.hub.tell_all(
+                    "resumed",
+                    self._on(channels),
+                    channels=channels,
+                    gapSeconds=round(gap, 3),
+                    complete=True,
+                    at=self._clock.now(),
+                )
+
+    def _on(self, channels: Iterable[str]) -> set[Session]:
+        return {session for channel in channels for session in self.hub.on_channel(channel)}
 
     def _is_reconciled(self) -> bool:
         """Whether orders are known to be what the broker says: not so while quotes alone are."""
@@ -368,11 +402,9 @@ class StreamService(LineWatcher):
             return False
         return True
 
-    def _tell_stale(self, sessions: Iterable[Session]) -> None:
+    def _tell_stale(self, sessions: Iterable[Session], channels: Iterable[str]) -> None:
         reason = str(self._gateway.state)
-        self.hub.tell_all(
-            "stale", sessions, channels=_RECONCILED, reason=reason, at=self._clock.now()
-        )
+        self.hub.tell_all("stale", sessions, channels=channels, reason=reason, at=self._clock.now())
 
 
 def _prefix(contract: Contract) -> str:

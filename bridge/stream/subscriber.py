@@ -23,7 +23,11 @@ QUOTES: Final = "quotes"
 ORDERS: Final = "orders"
 EXECUTIONS: Final = "executions"
 HEALTH: Final = "health"
-CHANNELS: Final = (QUOTES, ORDERS, EXECUTIONS, HEALTH)
+POSITIONS: Final = "positions"
+ACCOUNT: Final = "account"
+STATES: Final = (POSITIONS, ACCOUNT)
+"""Channels whose every message shows the whole as it is now: none is kept for who comes back."""
+CHANNELS: Final = (QUOTES, ORDERS, EXECUTIONS, HEALTH, *STATES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 from prometheus_client import Gauge
 
+from bridge.account.service import AccountService
 from bridge.api.auth import KeyRing
 from bridge.api.health import health
 from bridge.api.stream import KEY_ENDED, Unknown
@@ -15,6 +16,7 @@ from bridge.market.quotes import QuoteService
 from bridge.services import Services
 from bridge.stream.hub import Hub
 from bridge.stream.service import StreamService
+from bridge.stream.subscriber import ACCOUNT, POSITIONS
 
 KEY_CHECK_SECONDS: Final = 1.0
 """For what ends by itself: an expiry, a key file that was exchanged."""
@@ -30,6 +32,17 @@ def install(services: Services) -> None:
         services.environment.max_streams,
     )
     service.health = lambda: health(services)
+    account = services[AccountService]
+
+    def positions() -> tuple[int, object | None]:
+        known = account.complete[0]
+        return account.positions_changed, account.positions_now() if known else None
+
+    def values() -> tuple[int, object | None]:
+        known = account.complete[1]
+        return account.values_changed, account.accounts_now() if known else None
+
+    service.states = {POSITIONS: positions, ACCOUNT: values}
     services.provide(StreamService, service)
     services.provide(Unknown, Unknown())
     services.on_start(service.start)

@@ -17,7 +17,12 @@ from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import UnreadableAnswerError
 from bridge.tws.messages import Messages
 from bridge.tws.requests import Key, market_rule_key
-from bridge.tws.subscriptions import MarketDataLine, PnLSubscription, Subscriptions
+from bridge.tws.subscriptions import (
+    AccountValuesSubscription,
+    MarketDataLine,
+    PnLSubscription,
+    Subscriptions,
+)
 from bridge.tws.values import SIZE_OF_PRICE, RefusedError, name_of, number
 
 if TYPE_CHECKING:
@@ -272,33 +277,37 @@ class Callbacks:
         if held is None:
             what = f"the gateway does not say how many {values.name(contract.symbol)} are held"
             self._requests.fail(Key.POSITIONS, UnreadableAnswerError(what))
+            self._events.position_unreadable.emit(what)
             return
-        self._requests.add(
-            Key.POSITIONS,
-            model.Position(
-                account=values.name(account),
-                contract=convert.from_contract(contract),
-                quantity=held,
-                average_cost=number(averageCost),
-            ),
+        position = model.Position(
+            account=values.name(account),
+            contract=convert.from_contract(contract),
+            quantity=held,
+            average_cost=number(averageCost),
         )
+        self._requests.add(Key.POSITIONS, position)
+        self._events.position.emit(position)
 
     def positionEnd(self) -> None:
+        self._events.positions_listed.emit()
         self._requests.finish(Key.POSITIONS)
 
     def accountSummary(self, reqId: int, account: str, tag: str, value: str, currency: str) -> None:
-        self._requests.add(
-            reqId,
-            model.AccountValue(
-                account=values.name(account),
-                tag=values.name(tag),
-                value=values.amount_text(value),
-                currency=values.name(currency),
-            ),
-        )
+        line = self._subscriptions.get(reqId)
+        if isinstance(line, AccountValuesSubscription):
+            line.listener.value(
+                model.AccountValue(
+                    account=values.name(account),
+                    tag=values.name(tag),
+                    value=values.amount_text(value),
+                    currency=values.name(currency),
+                )
+            )
 
     def accountSummaryEnd(self, reqId: int) -> None:
-        self._requests.finish(reqId)
+        line = self._subscriptions.get(reqId)
+        if isinstance(line, AccountValuesSubscription):
+            line.listener.listed()
 
     def pnl(self, reqId: int, daily: float, unrealized: float, realized: float) -> None:
         line = self._subscriptions.get(reqId)

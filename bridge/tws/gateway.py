@@ -15,11 +15,12 @@ only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol
+from typing import TYPE_CHECKING, Final, Generic, ParamSpec, Protocol
 
 import structlog
 
 from bridge.model import (
+    AccountValue,
     CommissionReport,
     Contract,
     Execution,
@@ -28,6 +29,7 @@ from bridge.model import (
     Order,
     OrderStatus,
     PnL,
+    Position,
     Tick,
     Unreadable,
 )
@@ -71,6 +73,17 @@ class Signal(Generic[P]):
 Reconciler = Callable[[], Awaitable[None]]
 
 
+SUMMARY_TAGS: Final = (
+    "AccountType,NetLiquidation,TotalCashValue,SettledCash,AccruedCash,BuyingPower,EquityWithLoanValue,"
+    "PreviousDayEquityWithLoanValue,GrossPositionValue,RegTEquity,RegTMargin,SMA,InitMarginReq,MaintMarginReq,"
+    "AvailableFunds,ExcessLiquidity,Cushion,FullInitMarginReq,FullMaintMarginReq,FullAvailableFunds,"
+    "FullExcessLiquidity,LookAheadNextChange,LookAheadInitMarginReq,LookAheadMaintMarginReq,"
+    "LookAheadAvailableFunds,LookAheadExcessLiquidity,HighestSeverity,DayTradesRemaining,Leverage"
+)
+LEDGER_TAGS: Final = "$LEDGER:ALL"
+"""Cash and results by currency."""
+
+
 class MarketDataListener(Protocol):
     """Receives what one market-data line says."""
 
@@ -96,6 +109,25 @@ class MarketDataListener(Protocol):
         """
 
 
+class AccountValuesListener(Protocol):
+    """Receives account values: all of them at first, then those that change."""
+
+    def begun(self) -> None:
+        """All of them are coming."""
+
+    def value(self, value: AccountValue) -> None:
+        """One value."""
+
+    def listed(self) -> None:
+        """All of them have come."""
+
+    def failed(self, error: TwsError) -> None:
+        """The broker refused; nothing comes any more."""
+
+    def interrupted(self) -> None:
+        """The connection is gone: what is held is of before."""
+
+
 class Subscription(Protocol):
     """Something that goes on until it is cancelled, over reconnects."""
 
@@ -106,6 +138,9 @@ class Subscription(Protocol):
     @property
     def asked(self) -> bool:
         """Whether the gateway has been asked; false while the request waits for its turn."""
+
+    def renew(self) -> None:
+        """Asks for it anew, as far as it is asked for at all."""
 
     def cancel(self) -> None:
         """Gives it back to the gateway; harmless when called twice or while disconnected."""
@@ -123,6 +158,9 @@ class GatewayEvents:
         self.order_status: Signal[[OrderStatus]] = Signal("order-status")
         self.execution: Signal[[Execution]] = Signal("execution")  # live and re-requested alike
         self.commission: Signal[[CommissionReport]] = Signal("commission")
+        self.position: Signal[[Position]] = Signal("position")  # as it changes, and in lists
+        self.positions_listed: Signal[[]] = Signal("positions-listed")  # a whole list has come
+        self.position_unreadable: Signal[[str]] = Signal("position-unreadable")  # what it is of
         self.unreadable: Signal[[Unreadable]] = Signal("unreadable")  # refused at the border
         self.order_error: Signal[[int, TwsError]] = Signal("order-error")  # order id, typed error
 
@@ -223,3 +261,11 @@ class Gateway(Protocol):
         self, account: str, listener: Callable[[PnL], None], *, con_id: int = 0
     ) -> Subscription:
         """Profit and loss as it changes, of an account or of one position in it."""
+
+    def subscribe_account_values(
+        self, listener: AccountValuesListener, tags: str = SUMMARY_TAGS
+    ) -> Subscription:
+        """What the accounts are worth: these tags of all accounts, and their changes.
+
+        The broker allows two of them at once.
+        """

@@ -22,7 +22,7 @@ from bridge.tws.errors import QueueFullError
 
 WINDOW = 1.05  # seconds; a little more than one, as messages bunch up on the way
 # A busy machine delivers late what was written early: 48 were met by error 100 and lost orders.
-ORDER_LIMIT, INTERACTIVE_LIMIT, BULK_LIMIT = 44, 40, 34
+ORDER_LIMIT, INTERACTIVE_LIMIT, BULK_LIMIT = 44, 36, 30
 SLOW_SECONDS = 10.0
 
 Write = Callable[[], None]

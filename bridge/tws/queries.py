@@ -19,13 +19,6 @@ from bridge.tws.pacing import HistoryKey, HistoryRules, Lane
 from bridge.tws.requester import Requester
 from bridge.tws.requests import Key, Kind, market_rule_key
 
-SUMMARY_TAGS = (
-    "AccountType,NetLiquidation,TotalCashValue,SettledCash,AccruedCash,BuyingPower,EquityWithLoanValue,"
-    "PreviousDayEquityWithLoanValue,GrossPositionValue,RegTEquity,RegTMargin,SMA,InitMarginReq,MaintMarginReq,"
-    "AvailableFunds,ExcessLiquidity,Cushion,FullInitMarginReq,FullMaintMarginReq,FullAvailableFunds,"
-    "FullExcessLiquidity,LookAheadNextChange,LookAheadInitMarginReq,LookAheadMaintMarginReq,"
-    "LookAheadAvailableFunds,LookAheadExcessLiquidity,HighestSeverity,DayTradesRemaining,Leverage"
-)
 TIME_GAP = 1.1  # the gateway ignores a question for its time within a second of its last answer
 SYMBOLS_GAP = 1.05  # and allows one symbol search a second
 PROBE_SYMBOL = "IBM"
@@ -139,7 +132,7 @@ class Queries:
         )
 
     async def market_rule(
-        self, rule_id: int, *, timeout: float = 10.0
+        self, rule_id: int, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
     ) -> tuple[model.PriceIncrement, ...]:
         """A price ladder, ascending."""
         return tuple(
@@ -147,7 +140,7 @@ class Queries:
                 Kind.MARKET_RULE,
                 market_rule_key(rule_id),
                 lambda send: send.reqMarketRule(rule_id),
-                lane=Lane.INTERACTIVE,
+                lane=lane,
                 timeout=timeout,
             )
         )
@@ -253,45 +246,23 @@ class Queries:
             )
         )
 
-    async def positions(self, *, timeout: float = 10.0) -> tuple[model.Position, ...]:
-        """Every account's positions, asked for now."""
+    async def positions(
+        self, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+    ) -> tuple[model.Position, ...]:
+        """Every account's positions, asked for now.
 
-        async def ask(left: float) -> tuple[model.Position, ...]:
-            found = await self._requester.by_key(
-                Kind.POSITIONS,
-                Key.POSITIONS,
-                lambda send: send.reqPositions(),
-                lane=Lane.INTERACTIVE,
-                timeout=left,
-            )
-            wire = self._context.wire
-            if wire:  # it is a subscription to the broker; only the list was wanted
-                self._context.pacer.submit(Lane.INTERACTIVE, wire.send.cancelPositions)
-            return tuple(found)
-
-        return await self._requester.together((Kind.POSITIONS,), timeout, ask)
-
-    async def account_summary(self, *, timeout: float = 10.0) -> tuple[model.AccountValue, ...]:
-        """What every account is worth: all the values that the broker documents."""
-
-        async def ask(left: float) -> tuple[model.AccountValue, ...]:
-            request_id = self._context.requests.new_id()
-            found = await self._requester.by_id(
-                Kind.ACCOUNT_SUMMARY,
-                lambda send, number: send.reqAccountSummary(number, "All", SUMMARY_TAGS),
-                lane=Lane.INTERACTIVE,
-                timeout=left,
-                cancel=lambda send, number: send.cancelAccountSummary(number),
-                request_id=request_id,
-            )
-            wire = self._context.wire
-            if wire:  # at most two of these subscriptions may live at once
-                self._context.pacer.submit(
-                    Lane.INTERACTIVE, lambda: wire.send.cancelAccountSummary(request_id)
-                )
-            return tuple(found)
-
-        return await self._requester.together((Kind.ACCOUNT_SUMMARY,), timeout, ask)
+        From then on the gateway tells of changes, as ``events.position``: to ask is to subscribe,
+        for as long as the connection lasts.
+        """
+        found = await self._requester.by_key(
+            Kind.POSITIONS,
+            Key.POSITIONS,
+            lambda send: send.reqPositions(),
+            lane=lane,
+            timeout=timeout,
+        )
+        # One may change while the list is on its way: what came last counts.
+        return tuple({(each.account, each.contract.con_id): each for each in found}.values())
 
     async def what_if(
         self,

@@ -41,7 +41,6 @@ class Kind(StrEnum):
     COMPLETED_ORDERS = "completedOrders"
     EXECUTIONS = "executions"
     POSITIONS = "positions"
-    ACCOUNT_SUMMARY = "accountSummary"
     WHAT_IF = "what-if"
     ORDER = "order"
 

@@ -21,13 +21,25 @@ from bridge.tws.client import LIBRARY
 from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ClientIdInUseError, NotConnectedError
-from bridge.tws.gateway import GatewayEvents, MarketDataListener, Reconciler, Subscription
+from bridge.tws.gateway import (
+    SUMMARY_TAGS,
+    AccountValuesListener,
+    GatewayEvents,
+    MarketDataListener,
+    Reconciler,
+    Subscription,
+)
 from bridge.tws.heartbeat import Heartbeat, UpstreamProbe
 from bridge.tws.messages import Messages
 from bridge.tws.pacing import Lane
 from bridge.tws.queries import Queries
 from bridge.tws.requester import Requester
-from bridge.tws.subscriptions import MarketDataLine, PnLSubscription, Subscriptions
+from bridge.tws.subscriptions import (
+    AccountValuesSubscription,
+    MarketDataLine,
+    PnLSubscription,
+    Subscriptions,
+)
 from bridge.tws.supervisor import Hook, Reconciliation, Starting, Supervisor
 from bridge.tws.wire import CloseReason
 
@@ -91,7 +103,7 @@ class TwsSession:
             self.context.diagnostics.note("settings-changed", host=target.host, port=target.port)
             self.supervisor.reconnect(CloseReason.SETTINGS_CHANGED)
         elif before.market_data_type is not target.market_data_type:
-            self.subscriptions.renew()
+            self.subscriptions.renew_lines()
         return not same
 
     # state ------------------------------------------------------------------------------------
@@ -207,6 +219,12 @@ class TwsSession:
         return self.subscriptions.add(
             PnLSubscription(self.subscriptions, account, con_id, listener)
         )
+
+    def subscribe_account_values(
+        self, listener: AccountValuesListener, tags: str = SUMMARY_TAGS
+    ) -> Subscription:
+        """What the accounts are worth, and as it changes."""
+        return self.subscriptions.add(AccountValuesSubscription(self.subscriptions, listener, tags))
 
     # ------------------------------------------------------------------------------------------
 

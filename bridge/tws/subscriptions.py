@@ -15,7 +15,7 @@ from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.connection_state import Socket
 from bridge.tws.convert import to_contract
 from bridge.tws.errors import CompetingSessionError, TwsError
-from bridge.tws.gateway import MarketDataListener
+from bridge.tws.gateway import AccountValuesListener, MarketDataListener
 from bridge.tws.pacing import Lane, Ticket
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,10 @@ class Standing:
     def asked(self) -> bool:
         """Whether the request is on the wire."""
         return self.ticket is not None and self.ticket.written
+
+    def renew(self) -> None:
+        """Asks for it anew."""
+        self._owner.renew(self)
 
     def cancel(self) -> None:
         """Gives it back."""
@@ -114,6 +118,32 @@ class MarketDataLine(Standing):
     def restored(self) -> None:
         """It was asked for again."""
         self.listener.restored()
+
+
+class AccountValuesSubscription(Standing):
+    """What the accounts are worth, by these tags."""
+
+    def __init__(self, owner: Subscriptions, listener: AccountValuesListener, tags: str) -> None:
+        super().__init__(owner)
+        self._tags = tags
+        self.listener = listener
+
+    def write(self, send: Any) -> None:
+        """Asks for it."""
+        self.listener.begun()
+        send.reqAccountSummary(self.request_id, "All", self._tags)
+
+    def write_cancel(self, send: Any, request_id: int) -> None:
+        """Gives it back."""
+        send.cancelAccountSummary(request_id)
+
+    def failed(self, error: TwsError) -> None:
+        """It was refused."""
+        self.listener.failed(error)
+
+    def interrupted(self) -> None:
+        """The connection is gone."""
+        self.listener.interrupted()
 
 
 class PnLSubscription(Standing):
@@ -213,13 +243,18 @@ class Subscriptions:
                 self._ask(running)
             self._guard(running.restored)
 
-    def renew(self) -> None:
+    def renew(self, running: Standing) -> None:
+        """Asks for one anew, if it is asked for."""
+        if running.request_id:
+            self._withdraw(running)
+            self._ask(running)
+
+    def renew_lines(self) -> None:
         """Asks for every market-data line anew, as after a change of what they ask for."""
         for running in list(self._all):
             if isinstance(running, MarketDataLine) and running.request_id:
                 self._guard(running.interrupted)
-                self._withdraw(running)
-                self._ask(running)
+                self.renew(running)
                 self._guard(running.restored)
 
     def set_kind(self, send: Any, kind: model.MarketDataType) -> None:

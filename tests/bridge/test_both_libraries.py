@@ -22,6 +22,7 @@ TESTS = (
     "tests/bridge/tws/test_values.py",
     "tests/bridge/market/test_futures_options.py",
     "tests/bridge/market/test_bonds.py",
+    "tests/bridge/account/test_over_simulator.py",
     "tests/bridge/orders/test_quarantine.py",
     "tests/bridge/orders/test_wire_codes.py",
     "tests/bridge/orders/test_wire_property.py",

@@ -27,7 +27,12 @@ from bridge.tws.errors import (
     TwsError,
     UnknownContractError,
 )
-from bridge.tws.gateway import GatewayEvents, MarketDataListener
+from bridge.tws.gateway import (
+    SUMMARY_TAGS,
+    AccountValuesListener,
+    GatewayEvents,
+    MarketDataListener,
+)
 from bridge.tws.pacing import Lane
 
 if TYPE_CHECKING:
@@ -72,6 +77,29 @@ class FakePnL:
 
 
 @dataclass
+class FakeAccountValues:
+    gateway: FakeGateway
+    listener: AccountValuesListener
+    tags: str
+    active: bool = True
+    asked: int = 0
+
+    def renew(self) -> None:
+        self.asked += 1
+        asyncio.get_running_loop().call_soon(self._answer)
+
+    def _answer(self) -> None:
+        if self.gateway.silent is None:
+            self.listener.begun()
+            for value in self.gateway.ledger if "LEDGER" in self.tags else self.gateway.values:
+                self.listener.value(value)
+            self.listener.listed()
+
+    def cancel(self) -> None:
+        self.active = False
+
+
+@dataclass
 class FakeGateway:
     """Only what reading needs of `bridge.tws.gateway.Gateway`."""
 
@@ -83,6 +111,9 @@ class FakeGateway:
     parameters: tuple[OptionParameters, ...] = ()
     held: tuple[Position, ...] = ()
     values: tuple[AccountValue, ...] = ()
+    ledger: tuple[AccountValue, ...] = ()
+    silent: asyncio.Event | None = None
+    accounts_read: list[FakeAccountValues] = field(default_factory=list)
     bars: Callable[[HistoryRequest], tuple[Bar, ...]] = lambda _: ()
     events: GatewayEvents = field(default_factory=GatewayEvents)
     lines: list[FakeLine] = field(default_factory=list)
@@ -132,18 +163,26 @@ class FakeGateway:
         await asyncio.sleep(0)
         return self.bars(request)
 
-    async def positions(self, *, timeout: float = 10.0) -> tuple[Position, ...]:
+    async def positions(
+        self, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+    ) -> tuple[Position, ...]:
         self.require_ready()
         self.asked.append("positions")
+        if self.silent is not None:
+            await self.silent.wait()
         await asyncio.sleep(0)
+        for position in self.held:
+            self.events.position.emit(position)
+        self.events.positions_listed.emit()
         return self.held
 
-    async def account_summary(
-        self, tags: tuple[str, ...] = (), *, group: str = "All", timeout: float = 10.0
-    ) -> tuple[AccountValue, ...]:
-        self.require_ready()
-        self.asked.append("account")
-        return self.values
+    def subscribe_account_values(
+        self, listener: AccountValuesListener, tags: str = SUMMARY_TAGS
+    ) -> FakeAccountValues:
+        made = FakeAccountValues(self, listener, tags)
+        self.accounts_read.append(made)
+        made.renew()
+        return made
 
     def subscribe_market_data(
         self,

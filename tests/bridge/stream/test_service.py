@@ -296,3 +296,29 @@ def test_messages_that_are() -> None:
     )
     assert isinstance(wish, Subscribe)
     assert wish.contracts[0].contract().symbol == "A"
+
+
+async def test_positions_are_shown_whole_at_first_and_whenever_they_have_changed() -> None:
+    room = Room()
+    client, other = room.client(), room.client()
+    version, shown = 1, Word(state="first")
+    room.service.states = {"positions": lambda: (version, shown), "account": lambda: (1, None)}
+    await room.service.subscribe(client, Subscribe(channel="positions"))
+    await room.service.subscribe(other, Subscribe(channel="account"))
+    confirmed, first = room.received(client)
+    assert (confirmed["type"], confirmed["channel"]) == ("subscribed", "positions")
+    assert (first["type"], first["data"]) == ("positions", {"state": "first"})
+    assert [message["type"] for message in room.received(other)] == ["subscribed"], "not known yet"
+    room.service.publish_states()
+    room.received(client)
+    version, shown = 2, Word(state="second")
+    room.service.publish_states()
+    room.service.publish_states()
+    assert [message["data"] for message in room.received(client)] == [{"state": "second"}]
+    room.service.tell_states(client)
+    assert [message["data"] for message in room.received(client)] == [{"state": "second"}]
+    room.service.unsubscribe(client, Unsubscribe(channel="positions"))
+    room.received(client)
+    version = 3
+    room.service.publish_states()
+    assert room.received(client) == []

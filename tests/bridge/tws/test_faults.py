@@ -101,7 +101,7 @@ async def ask_everything(session: TwsSession) -> list[object]:
         session.queries.all_open_orders(timeout=4),
         session.queries.completed_orders(timeout=4),
         session.queries.executions(timeout=4),
-        session.queries.account_summary(timeout=4),
+        session.queries.market_rule(26, timeout=4),
         session.queries.matching_symbols("AA", timeout=4),
         session.queries.current_time(timeout=4),
         session.queries.historical_bars(model.HistoryRequest(contract=apple), timeout=4),

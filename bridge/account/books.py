@@ -1,0 +1,283 @@
+"""What the accounts hold and are worth, kept up to date by standing subscriptions.
+
+A book is filled by the broker's first full list on a connection, and then by its changes. Whoever
+reads gets what is there at once: a book that the broker has not confirmed for a second is asked for
+anew meanwhile, once for everybody, and the reader waits a moment for it and not longer. Nothing of
+before a loss of the connection is ever shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
+
+from bridge.clock import Clock
+from bridge.model import AccountValue, Execution, Position
+from bridge.tws.errors import RequestTimedOutError, TwsError, UnreadableAnswerError
+from bridge.tws.gateway import Gateway, Subscription
+
+FRESH_SECONDS: Final = 1.0
+"""What the broker confirmed longer ago is asked for anew when somebody reads it."""
+PATIENCE_SECONDS: Final = 0.05
+"""Readers wait this long for it; then they get what there is, with its age."""
+FIRST_SECONDS: Final = 10.0
+"""For the first full list of a connection, without which there is nothing to show."""
+ANSWER_SECONDS: Final = 5.0
+"""A list that has been coming for longer is asked for anew."""
+KNOWN_FILLS: Final = 4096
+"""Fills are told again after each reconnect: so many are remembered as seen."""
+
+Name = tuple[str, int]
+"""An account, and the number of a contract."""
+
+
+class Unconfirmed(Struct, rename="camel", frozen=True, kw_only=True):
+    """A fill after which the broker has not sent the position yet."""
+
+    account: str
+    con_id: int
+    symbol: str
+    since: datetime
+
+
+class _Fill:
+    __slots__ = ("lists", "told")
+
+    def __init__(self, told: Unconfirmed) -> None:
+        self.told = told
+        self.lists = 0
+
+
+class PositionBook:
+    """Every account's positions."""
+
+    def __init__(self, gateway: Gateway, clock: Clock, changed: Callable[[], None]) -> None:
+        self.held: dict[Name, Position] = {}
+        self._gateway = gateway
+        self._clock = clock
+        self._changed = changed
+        self._complete = False
+        self._confirmed_at = 0.0
+        self._unreadable: str | None = None
+        self._listed: set[Name] = set()
+        self._fills: dict[Name, _Fill] = {}
+        self._seen_fills: OrderedDict[str, None] = OrderedDict()
+        self._asking: asyncio.Task[None] | None = None
+        events = gateway.events
+        events.position.listen(self._position)
+        events.positions_listed.listen(self._whole)
+        events.position_unreadable.listen(self._refused)
+        events.execution.listen(self._filled)
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a full list of this connection."""
+        return self._complete
+
+    @property
+    def unconfirmed(self) -> tuple[Unconfirmed, ...]:
+        """The fills after which the broker has not sent the position yet."""
+        return tuple(each.told for each in self._fills.values())
+
+    def age(self) -> float:
+        """Seconds since the broker confirmed the list."""
+        return self._clock.monotonic() - self._confirmed_at
+
+    def is_confirmed(self, name: Name) -> bool:
+        """Whether the broker has sent this position since its last fill."""
+        return name not in self._fills
+
+    async def current(self) -> None:
+        """Returns when the book can be shown.
+
+        Raises:
+            TwsError: there is no full list of this connection, and none came.
+        """
+        if not self._complete:
+            await self._gateway.queries.positions(timeout=FIRST_SECONDS)
+        elif self.age() > FRESH_SECONDS:
+            if self._asking is None or self._asking.done():
+                self._asking = asyncio.create_task(self._ask(), name="positions")
+            await asyncio.wait((self._asking,), timeout=PATIENCE_SECONDS)
+        if self._unreadable is not None:
+            raise UnreadableAnswerError(self._unreadable)
+
+    async def begin(self) -> None:
+        """After a (re)connect: all that was filled before is in the list that is asked for now."""
+        self._fills.clear()
+        await self._gateway.queries.positions(timeout=FIRST_SECONDS)
+
+    def interrupted(self) -> None:
+        """There is no session: what is held is of before."""
+        self._complete = False
+        self._listed.clear()
+
+    async def stop(self) -> None:
+        """Asks no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        with suppress(TwsError):  # the age tells that there was no answer
+            await self._gateway.queries.positions(timeout=ANSWER_SECONDS)
+
+    # what the gateway tells ---------------------------------------------------------------------
+
+    def _position(self, position: Position) -> None:
+        name = position.account, position.contract.con_id
+        self._listed.add(name)
+        self._fills.pop(name, None)
+        before = self.held.get(name)
+        if position.quantity:
+            self.held[name] = position
+        else:
+            self.held.pop(name, None)
+        if before != self.held.get(name):
+            self._changed()
+
+    def _whole(self) -> None:
+        """The end of a list: what it does not have is held no more."""
+        gone = [name for name in self.held if name not in self._listed]
+        for name in gone:
+            del self.held[name]
+        # A list that was on its way when the fill came says nothing of it; the next one does.
+        for fill in self._fills.values():
+            fill.lists += 1
+        self._fills = {name: fill for name, fill in self._fills.items() if fill.lists < 2}
+        self._listed.clear()
+        first, self._complete = not self._complete, True
+        self._unreadable = None
+        self._confirmed_at = self._clock.monotonic()
+        if gone or first:
+            self._changed()
+
+    def _refused(self, what: str) -> None:
+        self._unreadable = what
+
+    def _filled(self, execution: Execution) -> None:
+        if execution.exec_id in self._seen_fills:
+            return
+        self._seen_fills[execution.exec_id] = None
+        if len(self._seen_fills) > KNOWN_FILLS:
+            self._seen_fills.popitem(last=False)
+        contract = execution.contract
+        told = Unconfirmed(
+            account=execution.account,
+            con_id=contract.con_id,
+            symbol=contract.symbol,
+            since=self._clock.now(),
+        )
+        self._fills[execution.account, contract.con_id] = _Fill(told)
+        self._changed()
+
+
+class ValuesBook:
+    """Account values of one subscription, by account, name and currency."""
+
+    def __init__(
+        self, gateway: Gateway, clock: Clock, tags: str, changed: Callable[[], None]
+    ) -> None:
+        self.values: dict[tuple[str, str, str], AccountValue] = {}
+        self._gateway = gateway
+        self._clock = clock
+        self._tags = tags
+        self._changed = changed
+        self._coming: dict[tuple[str, str, str], AccountValue] | None = None
+        self._asked_at = 0.0
+        self._confirmed_at = 0.0
+        self._complete = False
+        self._arrived = asyncio.Event()
+        self._error: TwsError | None = None
+        self._subscription: Subscription | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether there are all values of this connection."""
+        return self._complete
+
+    def age(self) -> float:
+        """Seconds since the broker confirmed or changed them."""
+        return self._clock.monotonic() - self._confirmed_at
+
+    async def current(self) -> None:
+        """Returns when the values can be shown.
+
+        Raises:
+            TwsError: there are none of this connection, and none came.
+        """
+        self.follow()
+        if self._complete and self.age() <= FRESH_SECONDS:
+            return
+        patience = PATIENCE_SECONDS if self._complete else FIRST_SECONDS
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._arrived.wait(), patience)
+        if self._complete:
+            return
+        if self._error is not None:
+            raise self._error
+        self._gateway.require_ready()
+        raise RequestTimedOutError(f"no account values came in {FIRST_SECONDS:g} s")
+
+    def follow(self) -> None:
+        """Subscribes, or asks anew for what is too old and is not coming already."""
+        now = self._clock.monotonic()
+        if self._subscription is None or not self._subscription.active:
+            self._error, self._asked_at = None, now
+            self._arrived.clear()
+            self._subscription = self._gateway.subscribe_account_values(self, self._tags)
+            return
+        wanted = not self._complete or self.age() > FRESH_SECONDS
+        pause = FRESH_SECONDS if self._coming is None else ANSWER_SECONDS
+        if wanted and now - self._asked_at > pause:
+            self._asked_at = now
+            self._arrived.clear()
+            self._subscription.renew()
+
+    def stop(self) -> None:
+        """Gives the subscription back."""
+        if self._subscription is not None:
+            self._subscription.cancel()
+
+    # what the gateway tells ---------------------------------------------------------------------
+
+    def begun(self) -> None:
+        """All of them are coming."""
+        self._coming = {}
+
+    def value(self, value: AccountValue) -> None:
+        """One value, of a list or a change."""
+        name = value.account, value.tag, value.currency
+        if self._coming is not None:
+            self._coming[name] = value
+            return
+        self._confirmed_at = self._clock.monotonic()
+        if self.values.get(name) != value:
+            self.values[name] = value
+            self._changed()
+
+    def listed(self) -> None:
+        """All of them have come."""
+        coming, self._coming = self._coming, None
+        if coming is not None and (coming != self.values or not self._complete):
+            self.values = coming
+            self._changed()
+        self._complete, self._error = True, None
+        self._confirmed_at = self._clock.monotonic()
+        self._arrived.set()
+
+    def failed(self, error: TwsError) -> None:
+        """The broker refused; the next reader asks again."""
+        self._error, self._complete = error, False
+        self._arrived.set()
+
+    def interrupted(self) -> None:
+        """The connection is gone: what is held is of before."""
+        self._complete, self._coming, self._asked_at = False, None, float("-inf")
+        self._arrived.clear()
