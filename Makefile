@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up down test check format engine bench soak vm-test lock
+.PHONY: help setup setup-dev up down test check format engine bench soak vm-power-cuts vm-test lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,
 		.venv/bin/python -m pytest tests/bridge/orders/test_named_kills.py -q -s
 	@GANGWAY_MCP_KILLS=$(or $(MCP_KILLS),1000) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
 		.venv/bin/python -m pytest tests/deploy/mcp/test_kills.py -q -s
+
+vm-power-cuts: setup-dev  ## power cuts at random moments of `prepare` (WHAT=up), each booted: CUTS=30 MINUTES=240
+	@scripts/vm-power-cuts $(or $(WHAT),prepare) --cuts $(or $(CUTS),30) --minutes $(or $(MINUTES),240)
 
 vm-test: setup-dev  ## a 1 GB virtual machine: prepare, reboot, power loss, memory
 	@scripts/vm-test

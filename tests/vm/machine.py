@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,32 +15,30 @@ import yaml
 from tests.engine.parts.ssh import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
-BOOTS_WITHIN = 600
+BOOTS_WITHIN = 1200
 PROFILE = "e2-micro"
 
 
 @dataclass
 class Machine:
-    """One machine; its disk is a layer of its own over the prepared one."""
+    """One machine; its disk is a layer of its own over the prepared one.
+
+    `raw`: boots this disk itself instead. `log`: what it writes to `raw` is logged there.
+    """
 
     home: Path
     folder: Path
+    raw: Path | None = None
+    log: Path | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     # --- power ----------------------------------------------------------------------------------
     def start(self) -> None:
         """Boots it and waits until SSH answers."""
-        disk = self.folder / "disk.qcow2"
-        if not disk.exists():
-            base = f"backing_file={self.home}/disk.raw,backing_fmt=raw"
-            subprocess.run(
-                ["qemu-img", "create", "-q", "-f", "qcow2", "-o", base, str(disk)], check=True
-            )
-            host = (self.home / "host.pub").read_text().split()
-            (self.folder / "known_hosts").write_text(
-                f"[127.0.0.1]:{self.port} {host[0]} {host[1]}\n"
-            )
+        host = (self.home / "host.pub").read_text().split()
+        known = f"[127.0.0.1]:{self.port} {host[0]} {host[1]}\n"
+        (self.folder / "known_hosts").write_text(known)
         forward = f"user,id=n0,hostfwd=tcp:127.0.0.1:{self.port}-:22"
         self.process = subprocess.Popen(
             [
@@ -48,12 +47,33 @@ class Machine:
                 *("-serial", f"file:{self.folder}/serial.log"),
                 *("-kernel", str(self.home / "vmlinuz"), "-initrd", str(self.home / "initrd.img")),
                 *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"),
-                *("-drive", f"file={disk},if=virtio,format=qcow2,cache=unsafe"),
+                *self._drive(),
                 *("-netdev", forward, "-device", "virtio-net-pci,netdev=n0"),
             ],
             stdin=subprocess.DEVNULL,
         )
         self.wait()
+
+    def _drive(self) -> list[str]:
+        if self.raw is None:
+            disk = self.folder / "disk.qcow2"
+            if not disk.exists():
+                base = f"backing_file={self.home}/disk.raw,backing_fmt=raw"
+                create = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", base, str(disk)]
+                subprocess.run(create, check=True)
+            return ["-drive", f"file={disk},if=virtio,format=qcow2,cache=unsafe"]
+        if self.log is None:
+            return ["-drive", f"file={self.raw},if=virtio,format=raw,cache=unsafe"]
+        self.log.write_bytes(b"")
+        quick = {"no-flush": True, "direct": False}
+        graph = {
+            "driver": "blklogwrites",
+            "node-name": "logged",
+            "file": {"driver": "file", "filename": str(self.raw), "cache": quick},
+            "log": {"driver": "file", "filename": str(self.log), "cache": quick},
+        }
+        device = "virtio-blk-pci,drive=logged,write-cache=on"
+        return ["-blockdev", json.dumps(graph), "-device", device]
 
     def wait(self) -> None:
         """Until a command runs on it."""
@@ -69,6 +89,12 @@ class Machine:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def power_off(self) -> None:
+        """An orderly end."""
+        self.ssh("systemctl poweroff", check=False)
+        if self.process is not None:
+            self.process.wait(BOOTS_WITHIN)
 
     def reboot(self) -> None:
         """An orderly reboot."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.parts.engine import ENGINE_HOST
 from tests.vm import load
+from tests.vm.images import load_images
 from tests.vm.machine import Machine
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(3600)]
@@ -72,14 +72,7 @@ def test_it_is_still_ready_after_a_reboot(machine: Machine) -> None:
 
 
 def test_the_stack_fits_and_becomes_healthy(machine: Machine) -> None:
-    for image in _images(machine):
-        saved = subprocess.run(
-            f"docker -H {ENGINE_HOST} save {image} | gzip -1",
-            shell=True,
-            capture_output=True,
-            check=True,
-        )
-        machine.ssh("docker load", data=saved.stdout)
+    load_images(machine)
     done = machine.deploy(*SLOW_UP)
     assert done.returncode == 0, done.stderr
     memory = machine.ssh("free -m; cat /proc/swaps").stdout
@@ -141,20 +134,3 @@ def test_a_power_loss_in_the_middle_of_up_is_completed_by_the_next(machine: Mach
     done = machine.deploy(*SLOW_UP)
     assert done.returncode == 0, done.stderr
     assert machine.ssh("ls /opt/gangway/vm/pending.json", check=False).returncode != 0
-
-
-def _images(machine: Machine) -> list[str]:
-    """What the rendered stack names, the bridge's own built by the private engine."""
-    rendered = machine.folder / "rendered"
-    done = machine.deploy("render", "--out", str(rendered))
-    assert done.returncode == 0, done.stderr
-    file = next(rendered.rglob("compose.yaml"))
-    environment = {**os.environ, "DOCKER_HOST": ENGINE_HOST}
-    build = ["docker", "compose", "--file", str(file), "--project-directory", str(file.parent)]
-    text = file.read_text().replace("/opt/gangway/vm/current/image", str(file.parent / "image"))
-    file.write_text(text)
-    subprocess.run([*build, "build", "bridge"], env=environment, check=True, capture_output=True)
-    listed = subprocess.run(
-        [*build, "config", "--images"], env=environment, check=True, capture_output=True, text=True
-    )
-    return sorted(set(listed.stdout.split()))
