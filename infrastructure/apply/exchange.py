@@ -29,6 +29,9 @@ ANSWER_WITHIN = 300.0
 WORK_WITHIN = 7200.0
 """Seconds that work on the host may take beside the waits that the request allows: pulling and
 building on a small machine."""
+HELLO = protocol.encode(protocol.Hello())
+LOGIN_PRINTS = 200
+"""Lines that a login script may print before our program speaks."""
 PIECE = 131_072
 """Bytes that are sent between two reports of how far an upload is."""
 
@@ -53,6 +56,8 @@ class Exchange:
         command = bundle.local_command() if sandbox else bundle.command(sudo=target.stack.host.sudo)
         self._program: Program = transport.start(command)
         self._events = self._read()
+        self._greeted = False
+        self._printed: list[bytes] = []
         self._unsent = b"" if sandbox else bundle.program()
 
     def close(self) -> None:
@@ -136,12 +141,27 @@ class Exchange:
             raise failure(event, self._target)
 
     def _read(self) -> Iterator[protocol.Event]:
-        for line in self._program.lines(SILENCE):
-            yield decode(line, self.name)
+        """The events; what a login script prints before our program speaks is passed over."""
+        try:
+            for line in self._program.lines(SILENCE):
+                if self._greeted:
+                    yield decode(line, self.name)
+                elif line.endswith(HELLO):  # perhaps behind a text without an end of its own
+                    self._greeted = True
+                else:
+                    self._printed.append(line)
+                    if len(self._printed) > LOGIN_PRINTS:
+                        raise something_else(self._printed[0], self.name)
+        except HostUnreachable:
+            if self._printed and not self._greeted:
+                raise something_else(self._printed[0], self.name) from None
+            raise
 
     def _ended(self) -> GangwayError:
         """The program ended without an answer: why, as far as its errors tell."""
         code, errors = self._program.wait(5), self._program.errors().decode(errors="replace")
+        if self._printed and not self._greeted and not errors.strip():
+            return something_else(self._printed[0], self.name)
         return unanswered(self.name, code, errors)
 
 
@@ -157,11 +177,16 @@ def decode(line: bytes, name: str) -> protocol.Event:
             code="protocol",
         ) from None
     except (ValueError, RecursionError):
-        raise GangwayError(
-            f"{name} answers something else: {shown}",
-            hint="does a login script print text for commands, too?",
-            code="protocol",
-        ) from None
+        raise something_else(line, name) from None
+
+
+def something_else(line: bytes, name: str) -> GangwayError:
+    """What is no program of ours has answered."""
+    return GangwayError(
+        f"{name} answers something else: {line[:80].decode(errors='replace')!r}",
+        hint="does a login script print text for commands, too?",
+        code="protocol",
+    )
 
 
 def failure(event: protocol.Failed, target: Target) -> GangwayError:

@@ -414,6 +414,10 @@ class Unknown(Event):
     """An event of a name that is not known here."""
 
 
+class Hello(Event):
+    """The program runs: what a login script has printed ends before this."""
+
+
 class Alive(Event):
     """Something goes on."""
 

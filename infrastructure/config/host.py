@@ -11,9 +11,28 @@ from pydantic import Field, field_validator, model_validator
 from infrastructure.config.base import Port, Section
 from infrastructure.config.places import parse
 
+USER = r"[A-Za-z0-9_][A-Za-z0-9_.+@$\\-]*"
+"""No leading dash, which `ssh` would take for an option, and nothing that a shell would act on."""
+
+
+def in_short(value: str) -> dict[str, str]:
+    """`user@host:port`, or as an address of the web writes it: `ssh://user@host:port`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = value.strip()
+    if text.lower().startswith("ssh://"):
+        text = text[6:].rstrip("/")
+    match = re.fullmatch(rf"(?:({USER})@)?(\[[^\]\s]+\]|[^:@/\s]+)(?::(\d+))?", text)
+    if match is None:
+        raise ValueError(f"'{value}' is not user@host:port")
+    parts = {"user": match[1], "address": match[2].strip("[]"), "port": match[3]}
+    return {key: part for key, part in parts.items() if part is not None}
+
 
 class Host(Section):
-    """The machine to deploy to: `user@host:port` in short, or these keys."""
+    """The machine to deploy to: `user@host:port` (or `ssh://…`) in short, or these keys."""
 
     address: str
     """Name or address, or an alias of `~/.ssh/config`; `local` deploys to this machine."""
@@ -39,17 +58,27 @@ class Host(Section):
     def _short_form(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
-        match = re.fullmatch(r"(?:([^@\s]+)@)?(\[[^\]]+\]|[^:@\s]+)(?::(\d+))?", value.strip())
-        if match is None:
-            raise ValueError(f"'{value}' is not user@host:port")
-        parts = {"user": match[1], "address": match[2].strip("[]"), "port": match[3]}
-        return {key: part for key, part in parts.items() if part is not None}
+        return in_short(value)
 
     @field_validator("address")
     @classmethod
     def _address(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*|::[A-Za-z0-9:.%]*", value):
             raise ValueError("that is no name or address of a host")
+        return value
+
+    @field_validator("user")
+    @classmethod
+    def _user(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(USER, value):
+            raise ValueError("that is no name of a login")
+        return value
+
+    @field_validator("jump")
+    @classmethod
+    def _jump(cls, value: str | None) -> str | None:
+        for one in (value or "").split(",") if value is not None else ():
+            Host.model_validate(one)  # the same rules, leading dash included
         return value
 
     @field_validator("trust_host_key")

@@ -77,7 +77,8 @@ def script(wanted: Wishes, *, dry_run: bool = False, steps: tuple[str, ...] = ST
         for name, value in wanted.assignments(dry_run=dry_run).items()
     )
     parts = [(SOURCES / f"{name}.sh").read_text() for name in ("library", *steps)]
-    calls = "    settled\n" + "".join(f"    step {name}\n" for name in steps)
+    # A login script may have printed a text without an end: the first report has its own line.
+    calls = "    echo\n    settled\n" + "".join(f"    step {name}\n" for name in steps)
     # One group, read whole before it runs, and cut off from standard input: the script itself
     # may come that way, and a package's own script must not swallow the rest of it.
     return "\n".join(

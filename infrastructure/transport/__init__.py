@@ -1,12 +1,14 @@
 """Ways to run a program on the host: over SSH, or on this machine.
 
-`connect(target)` gives a `Transport`. Only `ssh` imports Fabric and paramiko.
+`connect(target)` gives a `Transport`. Only `ssh` and `hostkeys` import Fabric and paramiko; what
+those cannot do goes over the user's own `ssh` (`openssh`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from infrastructure.errors import HostUnreachable
 from infrastructure.transport.base import Completed, Program, Transport
 
 if TYPE_CHECKING:
@@ -34,7 +36,25 @@ def connect(target: Target, trust_host_key: str | None = None) -> Transport:
 def connect_host(
     host: Host, trust_host_key: str | None = None, dial: Dial | None = None
 ) -> Transport:
-    """The same for a host alone; over a TCP connection that has begun, if there is one."""
-    from infrastructure.transport.ssh import SshTransport
+    """The same for a host alone; over a TCP connection that has begun, if there is one.
 
-    return SshTransport(host, trust_host_key or host.trust_host_key, dial)
+    What the user's own `ssh` would do is done: by paramiko where it can, else by `ssh`.
+    """
+    from infrastructure.transport.openssh import OpensshTransport, Resolving
+
+    trusted = trust_host_key or host.trust_host_key
+    resolving = Resolving(host)  # answers while paramiko loads
+    from infrastructure.transport.ssh import NotLetInError, SshTransport
+
+    found = resolving.result()
+    if found is not None and found.needs:
+        return OpensshTransport(host, trusted)
+    try:
+        return SshTransport(host, trusted, dial, found)
+    except NotLetInError as refused:
+        if found is None:
+            raise
+        try:
+            return OpensshTransport(host, trusted)
+        except HostUnreachable:
+            raise refused from None

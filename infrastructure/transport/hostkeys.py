@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fabric import Connection
     from paramiko import PKey, SSHClient
 
+    from infrastructure.transport.openssh import Resolved
+
 
 MOCKS = "unittest.mock"
 """Fabric's base library imports it for other people's tests, and with it asyncio: a third of the
@@ -108,18 +110,25 @@ class Verify(MissingHostKeyPolicy):
             raise another(hostname, key, self._trusted)
 
 
-def verify(connection: Connection, known_hosts: str, trusted: str | None) -> None:
+def verify(
+    connection: Connection, known_hosts: str, trusted: str | None, found: Resolved | None = None
+) -> None:
     """Makes the connection, and each jump host before it, check its host key.
 
     A fingerprint that is trusted explicitly takes the place of known_hosts for the host itself;
-    jump hosts always stand in known_hosts.
+    jump hosts always stand in known_hosts. `found`: what `ssh` says of them all.
     """
-    hop, own = connection, trusted
+    hop, own, by_ssh = connection, trusted, found
     while hop is not None and not isinstance(hop, str):
-        file = hop.ssh_config.get("userknownhostsfile", known_hosts).split()[0]
+        if by_ssh is None:
+            named = hop.ssh_config.get("userknownhostsfile", known_hosts).split()[0]
+            files = [SYSTEM_KNOWN_HOSTS, str(Path(named).expanduser())]
+        else:
+            files, named = list(by_ssh.known_hosts), known_hosts
+            by_ssh = by_ssh.jump
         if own is None:
-            for path in (SYSTEM_KNOWN_HOSTS, str(Path(file).expanduser())):
+            for path in files:
                 with contextlib.suppress(OSError):
                     hop.client.load_system_host_keys(path)
-        hop.client.set_missing_host_key_policy(Verify(file, own))
+        hop.client.set_missing_host_key_policy(Verify(named, own))
         hop, own = hop.gateway, None

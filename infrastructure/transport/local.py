@@ -21,7 +21,8 @@ CHUNK = 65_536
 class LocalProgram:
     """A child process."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], name: str = "this machine") -> None:
+        self.name = name
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -43,7 +44,7 @@ class LocalProgram:
             while view:
                 view = view[self._input.write(view) :]
         except (BrokenPipeError, ValueError):  # ended, or closed after it ended
-            raise lost("this machine") from None
+            raise lost(self.name) from None
 
     def close_input(self) -> None:
         """Ends its standard input."""
@@ -52,7 +53,7 @@ class LocalProgram:
 
     def lines(self, silence: float | None = None) -> Iterator[bytes]:
         """Its standard output, line by line."""
-        yield from by_lines(self._receive, self._held, "this machine", silence)
+        yield from by_lines(self._receive, self._held, self.name, silence)
         if self._held:
             yield bytes(self._held)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from infrastructure.config.host import Host
     from infrastructure.transport.base import Dial
+    from infrastructure.transport.openssh import Resolved
 
 CHUNK = 65_536
 KEEPALIVE = 15
@@ -80,19 +81,20 @@ class SshProgram:
 class SshTransport:
     """An open connection; host keys are verified before anything is sent."""
 
-    def __init__(self, host: Host, trusted: str | None = None, dial: Dial | None = None) -> None:
-        self._connection = _connection(host)
-        self.name = self._connection.original_host
-        verify(self._connection, host.known_hosts, trusted)
+    def __init__(
+        self,
+        host: Host,
+        trusted: str | None = None,
+        dial: Dial | None = None,
+        found: Resolved | None = None,
+    ) -> None:
+        self._connection = _connection(host) if found is None else _resolved(host, found)
+        self.name = host.address
+        verify(self._connection, host.known_hosts, trusted, found)
         _open(self._connection, host.known_hosts, dial)
         transport = self._connection.transport
         transport.set_keepalive(KEEPALIVE)
         self._transport: paramiko.Transport = transport
-
-    @property
-    def connection(self) -> Connection:
-        """Fabric's connection, for tunnels."""
-        return self._connection
 
     def start(self, command: Sequence[str]) -> SshProgram:
         """Runs a command in the login shell; nothing secret may stand in it."""
@@ -140,17 +142,10 @@ class SshTransport:
 
 def _connection(host: Host) -> Connection:
     """Fabric's connection as stack.yaml and ~/.ssh/config describe it, not yet open."""
-    config = Config(overrides={"run": {"hide": True}, "authentication": {"identities": []}})
+    config = Config(overrides=OVERRIDES)
     options: dict[str, Any] = {}
     if host.identity:
-        identity = Path(host.identity).expanduser()
-        if not identity.is_file():
-            raise UsageError(
-                f"there is no identity file {identity}",
-                hint="host.identity in stack.yaml names the private key, such as ~/.ssh/id_ed25519",
-                code="identity-missing",
-            )
-        options["key_filename"] = str(identity)
+        options["key_filename"] = identity(host)
     extra: dict[str, Any] = {}
     if host.jump:
         extra["gateway"] = Connection(host.jump, config=config.clone())
@@ -163,6 +158,47 @@ def _connection(host: Host) -> Connection:
         connect_kwargs=options,
         **extra,
     )
+
+
+OVERRIDES = {"run": {"hide": True}, "authentication": {"identities": []}}
+
+
+def identity(host: Host) -> str:
+    """The private key that stack.yaml names."""
+    path = Path(host.identity or "").expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"there is no identity file {path}",
+            hint="host.identity in stack.yaml names the private key, such as ~/.ssh/id_ed25519",
+            code="identity-missing",
+        )
+    return str(path)
+
+
+def _resolved(host: Host, found: Resolved) -> Connection:
+    """Fabric's connection as `ssh -G` says; no file of ssh is read again."""
+    if host.identity:
+        identity(host)
+    config = Config(overrides=OVERRIDES, ssh_config=paramiko.SSHConfig())
+
+    def connection(to: Resolved) -> Connection:
+        keys = {"key_filename": list(to.identities)} if to.identities else {}
+        gateway = {"gateway": connection(to.jump)} if to.jump else {}
+        return Connection(
+            to.address,
+            user=to.user,
+            port=to.port,
+            config=config.clone(),
+            connect_timeout=host.connect_timeout,
+            connect_kwargs=keys,
+            **gateway,
+        )
+
+    return connection(found)
+
+
+class NotLetInError(HostUnreachable):
+    """The host refuses what paramiko offers; `ssh` itself may have more."""
 
 
 def _open(connection: Connection, known_hosts: str, dial: Dial | None = None) -> None:
@@ -182,11 +218,11 @@ def _open(connection: Connection, known_hosts: str, dial: Dial | None = None) ->
         )
         raise changed(name, error.key, known_hosts) from error
     except paramiko.PasswordRequiredException as error:
-        raise HostUnreachable(
+        raise NotLetInError(
             f"the key for {where} is locked by a passphrase", hint="ssh-add it to your agent"
         ) from error
-    except paramiko.AuthenticationException as error:
-        raise HostUnreachable(
+    except (paramiko.AuthenticationException, paramiko.ssh_exception.IncompatiblePeer) as error:
+        raise NotLetInError(
             f"{where} does not let us in: {_first_line(error)}",
             hint="check host.user and host.identity in stack.yaml, or your agent (ssh-add -l)",
         ) from error

@@ -301,6 +301,7 @@ def main() -> None:
     os.umask(0o077)
     wire = Wire(sys.stdin.buffer, sys.stdout.buffer)
     try:
+        wire.emit(protocol.Hello())
         Program(wire).serve()
     finally:
         # A thread may still wait for input, which keeps Python from an orderly end.

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,9 @@ def converse(*requests: dict[str, object], path: str) -> list[dict[str, object]]
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    hello, *answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert hello == {"event": "hello"}
+    return answers
 
 
 def test_it_runs_from_standard_input_and_names_what_is_missing(tmp_path: object) -> None:
@@ -116,4 +119,6 @@ def test_the_command_holds_no_secret_and_no_source(sudo: bool, word: str) -> Non
     command = bundle.command(sudo=sudo)
     assert command[:2] == ["sh", "-c"]
     assert command[4] == word
-    assert len(" ".join(command)) < 4096
+    line = shlex.join(command)
+    assert len(line) < 4096
+    assert not set(line) & set("\n!\\"), "what csh or fish take for something else"

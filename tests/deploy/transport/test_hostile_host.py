@@ -160,6 +160,7 @@ def said(**event: Any) -> str:
     return json.dumps(event)
 
 
+HELLO = said(event="hello").replace(" ", "")
 OBSERVED: dict[str, Any] = {
     "event": "observed",
     "release": None,
@@ -232,7 +233,7 @@ def test_what_a_host_says_is_data(
     name: str, run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infrastructure.apply.exchange.SILENCE", 1.0)
-    (tmp_path / "says").write_text(LINES[name] + "\n")
+    (tmp_path / "says").write_text(f"{HELLO}\n{LINES[name]}\n")
     with server(tmp_path, f"cat '{tmp_path}/says'; cat >/dev/null") as machine:
         machine.known()
         for words in COMMANDS:
@@ -247,6 +248,27 @@ def test_what_a_host_says_is_data(
                 assert ended.code in {0, 1, 5}, told
                 if more:
                     assert [json.loads(line) for line in ended.out.splitlines()], told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Welcome to vm!", "answers something else: 'Welcome to vm!"),
+        ("Welcome\n" * 300, "answers something else: 'Welcome"),
+        (ACTS, "answers something else"),
+        ("", "ended without an answer"),
+    ],
+)
+def test_what_never_becomes_our_program_is_named(
+    text: str, told: str, run: Callable[..., Ended], tmp_path: Path
+) -> None:
+    (tmp_path / "says").write_text(text)
+    with server(tmp_path, f"cat '{tmp_path}/says'") as machine:
+        machine.known()
+        ended = run(machine.port, "plan")
+    assert ended.code == 1
+    assert told in ended.err
+    assert harmless(ended.err)
 
 
 def test_a_line_has_an_end(tmp_path: Path) -> None:
@@ -273,7 +295,7 @@ def test_a_stream_of_steps_has_a_deadline(
 
     monkeypatch.setattr(Exchange.until, "__defaults__", (1.0,))
     step = said(event="step", text="nearly there")
-    endless = f"while printf '%s\\n' '{step}'; do sleep 0.05; done"
+    endless = f"echo '{HELLO}'; while printf '%s\\n' '{step}'; do sleep 0.05; done"
     with server(tmp_path, endless) as machine:
         machine.known()
         ended = run(machine.port, "status", "--quiet")

@@ -121,3 +121,38 @@ def test_defaults_belong_to_the_likely_host(tmp_path: Path) -> None:
 )
 def test_in_doubt_there_is_no_likely_host(tmp_path: Path, text: str) -> None:
     assert likely_host(write(tmp_path / "stack.yaml", text), None) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "address", "port"),
+    [
+        ("vm", None, "vm", None),
+        ("me@vm:2222", "me", "vm", 2222),
+        ("ssh://me@vm:22", "me", "vm", 22),
+        ("SSH://vm/", None, "vm", None),
+        ("me@corp@vm", "me@corp", "vm", None),
+        ("[2001:db8::1]:22", None, "2001:db8::1", 22),
+    ],
+)
+def test_a_host_in_short(text: str, user: str | None, address: str, port: int | None) -> None:
+    host = Host.model_validate(text)
+    assert (host.user, host.address, host.port) == (user, address, port)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "-oProxyCommand=id@vm",
+        "me@-oProxyCommand=id",
+        "ssh://",
+        "http://vm",
+        "me;id@vm",
+        {"address": "vm", "user": "-l"},
+        {"address": "vm", "user": "a b"},
+        {"address": "vm", "jump": "-oProxyCommand=id"},
+        {"address": "vm", "jump": "bastion,-J"},
+    ],
+)
+def test_what_ssh_would_take_for_an_option_is_no_host(value: object) -> None:
+    with pytest.raises(ValueError, match=r"user@host|name|address"):
+        Host.model_validate(value)
