@@ -262,7 +262,7 @@ def test_what_a_host_says_is_data(
 def test_what_never_becomes_our_program_is_named(
     text: str, told: str, run: Callable[..., Ended], tmp_path: Path
 ) -> None:
-    (tmp_path / "says").write_text(text)
+    (tmp_path / "says").write_bytes(text.encode("utf-8", "surrogatepass"))
     with server(tmp_path, f"cat '{tmp_path}/says'") as machine:
         machine.known()
         ended = run(machine.port, "plan")
