@@ -112,6 +112,7 @@ class HostFacts(TypedDict):
     time: float
     uid: int
     system: str
+    machine: str
     memory: Amount
     swap: Amount
     disk: Amount
@@ -138,8 +139,12 @@ class EngineFacts(TypedDict):
 
 
 class GatewayFacts(TypedDict):
-    """The JVM as it runs, and whether the API answers."""
+    """The JVM as it runs, and whether the API answers.
 
+    `browser`: what IBKR's own browser, which a passkey wants, lacks in the image; None: not known.
+    """
+
+    browser: Optional[list[str]]
     flags: Optional[list[str]]
     missing: list[str]
     resident: int

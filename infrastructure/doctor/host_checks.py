@@ -156,6 +156,8 @@ def clock(evidence: Evidence) -> Iterator[Finding]:
     if abs(skew) > TOLERATED:
         side = "ahead of" if skew > 0 else "behind"
         text = f"the host is {abs(skew):.1f} s {side} this machine"
+        if evidence.target is not None and evidence.target.stack.gateway.two_factor.totp:
+            text += "; IBKR refuses codes (two_factor.totp) by a clock that is wrong"
         yield Finding("clock", "fail", text, mend)
     elif not evidence.facts.host["synchronized"]:
         text = f"right within {TOLERATED:.0f} s, but nothing keeps it so"

@@ -131,6 +131,25 @@ def jvm(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("jvm", "ok", f"every flag arrived; heap {heap[4:]}, {resident} resident")
 
 
+def passkey(evidence: Evidence) -> Iterator[Finding]:
+    """Whether a login that asks for a passkey could end on this host."""
+    if evidence.facts is None or evidence.target is None or evidence.sandbox:
+        return
+    if not evidence.target.stack.gateway.two_factor.asked:
+        return
+    machine, lacks = evidence.facts.host["machine"], evidence.facts.gateway["browser"]
+    why = ""
+    if machine in ("aarch64", "arm64"):
+        why = f"IBKR has no browser for it on {machine}"
+    elif lacks:
+        why = f"the gateway's image lacks {', '.join(lacks)} for IBKR's browser"
+    if why:
+        mend = "keep IBKR Mobile or an authenticator app as this user's second factor"
+        yield Finding("passkey", "warn", f"a login with a passkey could not end here: {why}", mend)
+    elif lacks is not None:
+        yield Finding("passkey", "ok", "the image has what a login with a passkey wants")
+
+
 def settings(evidence: Evidence) -> Iterator[Finding]:
     """Its owner, the time zone, and that only this machine is trusted."""
     if evidence.facts is None or evidence.target is None or evidence.sandbox:
@@ -219,6 +238,7 @@ STACK_CHECKS: tuple[Check, ...] = (
     services,
     image,
     jvm,
+    passkey,
     settings,
     secret_modes,
     bridge,

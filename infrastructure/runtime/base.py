@@ -152,6 +152,9 @@ class Runtime(Protocol):
     def programs(self, container: Container) -> list[str]:
         """The command lines that run in the container."""
 
+    def libraries(self, container: Container) -> set[str]:
+        """Names of the shared libraries in a container; empty when they cannot be seen."""
+
     def log(self, container: Container, lines: int) -> str:
         """The end of its log."""
 

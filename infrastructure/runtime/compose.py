@@ -225,6 +225,11 @@ class ComposeRuntime:
         done = self._try(commands.top(container.id), QUICK)
         return parse_top(done.stdout) if done.returncode == 0 else []
 
+    def libraries(self, container: Container) -> set[str]:
+        listed = ["sh", "-c", "PATH=$PATH:/sbin:/usr/sbin ldconfig -p"]
+        done = self._try(commands.execute(container.id, listed), QUICK)
+        return {line.split()[0] for line in done.stdout.splitlines()[1:] if line.strip()}
+
     def log(self, container: Container, lines: int) -> str:
         done = self._try(commands.tail(container.id, lines), QUICK)
         return (done.stdout + done.stderr).strip()

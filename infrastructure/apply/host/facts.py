@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CLOSED = (4001, 4002, 4003, 4004, 5900, 8080, 14003, 14004)
 """Ports that nobody outside may reach."""
+BROWSER = ("libnss3.so", "libatk-bridge-2.0.so.0", "libgbm.so.1", "libasound.so.2")
 LISTENING = "0A"
 
 
@@ -53,6 +54,7 @@ def host(base: Path) -> protocol.HostFacts:
         "time": time.time(),
         "uid": os.getuid(),
         "system": system(),
+        "machine": os.uname().machine,
         "memory": {
             "total": memory.get("MemTotal", 0),
             "available": memory.get("MemAvailable", 0),
@@ -112,6 +114,11 @@ def loopback(address: str) -> bool:
 LOOPBACK_6 = ("00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
 
 
+def lacking(libraries: set[str]) -> list[str] | None:
+    """What a Chromium cannot do without, and is not there; None when nothing is known."""
+    return [name for name in BROWSER if name not in libraries] if libraries else None
+
+
 def gateway(
     runtime: Runtime,
     container: Container | None,
@@ -120,7 +127,15 @@ def gateway(
 ) -> protocol.GatewayFacts:
     """The JVM as it runs and whether the API answers."""
     if container is None or not container.running:
-        return {"flags": None, "missing": [], "resident": 0, "api": False, "said": "not running"}
+        nothing: protocol.GatewayFacts = {
+            "browser": None,
+            "flags": None,
+            "missing": [],
+            "resident": 0,
+            "api": False,
+            "said": "not running",
+        }
+        return nothing
     processes = engine["services"].get("gateway", {}).get("processes", [])
     lines = [item["line"] for item in processes]
     flags = jvm.java_flags(lines)
@@ -128,6 +143,7 @@ def gateway(
     passed, said = runtime.probe(container, 10)
     wanted = check.get("jvm", [])
     return {
+        "browser": lacking(runtime.libraries(container)),
         "flags": flags,
         "missing": jvm.missing_flags(wanted, flags) if flags is not None else [],
         "resident": sum(resident),

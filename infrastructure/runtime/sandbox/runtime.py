@@ -146,6 +146,9 @@ class SandboxRuntime:
         note = json.loads(self._path(container.id).read_text())
         return [" ".join(note["command"])] if container.running else []
 
+    def libraries(self, container: Container) -> set[str]:
+        return set()
+
     def log(self, container: Container, lines: int) -> str:
         try:
             text = self._log(container.id).read_text(errors="replace")

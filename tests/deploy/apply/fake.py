@@ -146,6 +146,9 @@ class FakeRuntime:
     def screen(self, container: Container) -> Screen:
         raise HostFailure("no-display", "there is no display")
 
+    def libraries(self, container: Container) -> set[str]:
+        return set()
+
     def type_code(self, container: Container, code: str) -> None:
         self._do(f"type {code}")
 

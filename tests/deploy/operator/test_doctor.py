@@ -2,12 +2,14 @@
 
 import base64
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from infrastructure.apply.protocol import Facts
 from infrastructure.cli.commands.doctor import run
+from infrastructure.config import Target
 from infrastructure.doctor.bundle import Redactor
 from infrastructure.doctor.evidence import Evidence
 from infrastructure.errors import HostUnreachable
@@ -18,6 +20,7 @@ GOOD: dict[str, Any] = {
         "time": 0.0,
         "uid": 0,
         "system": "Debian",
+        "machine": "x86_64",
         "memory": {"total": 1 << 20, "available": 400_000},
         "swap": {"total": 1 << 20, "free": 900_000},
         "disk": {"total": 30 << 20, "free": 20 << 20},
@@ -26,7 +29,7 @@ GOOD: dict[str, Any] = {
         "exposed": [],
     },
     "engine": {"engine": "27.1", "compose": "2.29", "services": {}},
-    "gateway": {"flags": None, "missing": [], "resident": 0},
+    "gateway": {"browser": None, "flags": None, "missing": [], "resident": 0},
     "certificate": None,
     "secrets": [],
     "settings": {"owner": None, "files": {}},
@@ -77,6 +80,32 @@ def test_each_trouble_is_found(path: tuple[str, ...], value: Any, check: str, st
 def test_the_clock_and_open_ports() -> None:
     assert states(skew=-30.0)["clock"] == "fail"
     assert states(open_ports=[5900])["ports"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("machine", "lacks", "state"),
+    [
+        ("aarch64", None, "warn"),
+        ("x86_64", ["libnss3.so"], "warn"),
+        ("x86_64", [], "ok"),
+        ("x86_64", None, None),
+    ],
+)
+def test_a_passkey_that_could_not_be_given_is_told_beforehand(
+    make: Callable[..., Target], machine: str, lacks: list[str] | None, state: str | None
+) -> None:
+    def change(facts: dict[str, Any]) -> None:
+        facts["host"]["machine"], facts["gateway"]["browser"] = machine, lacks
+
+    assert states(change, target=make()).get("passkey") == state
+
+
+def test_a_wrong_clock_is_told_with_what_it_costs(make: Callable[..., Target]) -> None:
+    target = make(gateway={"two_factor": {"totp": {"i_accept_one_factor": True}}})
+    evidence = Evidence(facts=Facts(**copy.deepcopy(GOOD)), skew=-30.0, target=target)
+    [clock] = [found for found in run(evidence) if found.check == "clock"]
+    assert clock.state == "fail"
+    assert "refuses codes" in clock.text
 
 
 def test_a_host_out_of_reach_is_one_finding() -> None:
