@@ -25,7 +25,7 @@ from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.connection_state import Socket, can_trade
 from bridge.tws.errors import NotConnectedError
-from bridge.tws.pacing import ORDER_LIMIT, WINDOW_LIMIT
+from bridge.tws.pacing import CANCEL_LIMIT, WINDOW_LIMIT
 from bridge.tws.session import TwsSession
 
 routes = RouteTable("health")
@@ -277,7 +277,7 @@ def health(services: Services) -> Health:
         queue=context.pacer.depth(),
         pacing=Pacing(
             messages_used=context.pacer.used(),
-            messages_limit=ORDER_LIMIT,
+            messages_limit=CANCEL_LIMIT,
             history_used=session.queries.history_rules.used(context.clock.monotonic()),
             history_limit=WINDOW_LIMIT,
         ),

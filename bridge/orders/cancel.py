@@ -19,6 +19,7 @@ from msgspec import Struct, structs
 from bridge.auditing import SENDING, Auditor, Caller, Trail, note_sending
 from bridge.clock import Clock
 from bridge.errors import BridgeError
+from bridge.orders import lifecycle
 from bridge.orders.apply_messages import Message, Own
 from bridge.orders.errors import (
     ChangeRejectedError,
@@ -28,17 +29,20 @@ from bridge.orders.errors import (
 )
 from bridge.orders.exposure import Place, held, opening
 from bridge.orders.journal import OrderJournal, Watch, require_reach
-from bridge.orders.lifecycle import ChangeDropped, ChangeSent
+from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Happening, Withdrawn
 from bridge.orders.views import OrderView, order_view
 from bridge.store import StoreBehindError
 from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord, PendingChange
 from bridge.store.urgent import WAIT_SECONDS
 from bridge.tws.gateway import Gateway
+from bridge.tws.pacing import Lane
 
 log = structlog.get_logger(__name__)
 
 _POSITIONS_SECONDS: Final = 0.25
+_SENT_SECONDS: Final = 2.0
+"""How long a cancel waits for an order ahead of it that the pace holds back."""
 
 Cancelling = Literal["none", "opening", "own", "all"]
 """Which open orders to cancel: none, those that open or enlarge a position, all of this client
@@ -84,59 +88,77 @@ class OrderCanceller:
             if record.status is Status.CANCELLED:
                 return order_view(record)
             self.journal.require_open(record)
+            if self.journal.withdraw(record):
+                return await self._withdrawn(record, trail)
             self.gateway.require_ready()
             with self.journal.watch([record.id]) as watch:
-                change = PendingChange(at=self.clock.now())
-                watch.listen(record, ChangeSent(change.at, change))
+                now = self.clock.now()
+                change = ChangeSent(now, PendingChange(at=now))
+                watch.listen(record, change)
                 journaled = await self._note(record, change, trail)
                 try:
-                    await self.gateway.cancel_order(record.broker_order_id)
+                    await self._send(record)
                 except Exception:
-                    self.journal.note(Own(record.id, ChangeDropped(self.clock.now(), change.at)))
+                    self.journal.note(Own(record.id, ChangeDropped(self.clock.now(), now)))
                     raise
                 after = await self._answer(watch, record.id, kept=journaled)
             trail.journaled = journaled and after is not watch.heard
             return _cancelled(after, journaled=trail.journaled)
 
-    async def _note(self, record: OrderRecord, change: PendingChange, trail: Trail) -> bool:
-        """Writes the cancel down before it goes out, if the journal takes it in a moment.
+    async def _withdrawn(self, record: OrderRecord, trail: Trail) -> OrderView:
+        """It still waits for its slot, and is not sent at all."""
+        happening = Withdrawn(self.clock.now())
+        trail.journaled = await self._note(record, happening, trail)
+        return _cancelled(lifecycle.apply(record, happening), journaled=trail.journaled)
+
+    async def _send(self, record: OrderRecord) -> None:
+        """Puts a cancel on the wire, behind the order and ahead of changes of it."""
+        on_wire = self.journal.sending.get(record.id)
+        if on_wire is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(on_wire.wait(), _SENT_SECONDS)
+        self.journal.cancelled_at[record.id] = self.clock.now()
+        await self.gateway.cancel_order(record.broker_order_id)
+
+    async def _note(self, record: OrderRecord, happening: Happening, trail: Trail) -> bool:
+        """Writes down what becomes of the order first, if the journal takes it in a moment.
 
         Else it follows; one such entry for each order is enough.
         """
         if record.id in self._unjournaled:
             return False
         if not self.journal.condition.writable:
-            self._note_later(record.id, change, trail)
+            self._note_later(record.id, happening, trail)
             return False
         noting = asyncio.create_task(
             self.journal.decide(
-                lambda connection: self._write_down(connection, record.id, change, trail)
+                lambda connection: self._write_down(connection, record.id, happening, trail)
             ),
             name="note-cancel",
         )
         self._noting.add(noting)
         noting.add_done_callback(self._noting.discard)
-        noting.add_done_callback(lambda ended: self._noted(ended, record.id, change, trail))
+        noting.add_done_callback(lambda ended: self._noted(ended, record.id, happening, trail))
         await asyncio.wait({noting}, timeout=WAIT_SECONDS)
         return noting.done() and noting.exception() is None
 
     def _write_down(
-        self, connection: sqlite3.Connection, order_id: str, change: PendingChange, trail: Trail
+        self, connection: sqlite3.Connection, order_id: str, happening: Happening, trail: Trail
     ) -> tuple[None, list[Message]]:
         note_sending(connection, self.auditor, trail)
-        return None, [Own(order_id, ChangeSent(change.at, change))]
+        return None, [Own(order_id, happening)]
 
     def _noted(
-        self, noting: asyncio.Task[None], order_id: str, change: PendingChange, trail: Trail
+        self, noting: asyncio.Task[None], order_id: str, happening: Happening, trail: Trail
     ) -> None:
         if noting.cancelled() or (error := noting.exception()) is None:
             return
         log.error("cancel-not-journaled", order=order_id, error=str(error))
-        self._note_later(order_id, change, trail)
+        self._note_later(order_id, happening, trail)
 
-    def _note_later(self, order_id: str, change: PendingChange, trail: Trail) -> None:
+    def _note_later(self, order_id: str, happening: Happening, trail: Trail) -> None:
         self._unjournaled.add(order_id)
-        self.journal.note(Own(order_id, ChangeSent(change.at, change)))
+        self.journal.note(Own(order_id, happening))
         entry = self.auditor.entry(trail, SENDING)
         writing = asyncio.create_task(self.auditor.keep(entry), name="note-cancel-audit")
         self._noting.add(writing)
@@ -189,9 +211,10 @@ class OrderCanceller:
         """The same for orders that somebody has chosen."""
         requested: list[str] = []
         failed: list[str] = []
-        for record in records:
+        for record in sorted(records, key=lambda each: each.id in self.journal.sending):
             try:
-                await self.gateway.cancel_order(record.broker_order_id)
+                if not self.journal.withdraw(record):
+                    await self._send(record)
             except BridgeError as error:
                 log.warning("cancel-not-sent", order=record.id, reason=error.detail)
                 failed.append(record.id)
@@ -203,7 +226,8 @@ class OrderCanceller:
         """What is held now; None when the broker does not say it in a moment."""
         try:
             async with asyncio.timeout(_POSITIONS_SECONDS):
-                return held(await self.gateway.queries.positions(timeout=_POSITIONS_SECONDS))
+                asked = self.gateway.queries.positions(lane=Lane.CANCEL, timeout=_POSITIONS_SECONDS)
+                return held(await asked)
         except (BridgeError, TimeoutError):
             log.warning("positions-unknown", hint="only brackets' closing legs are kept")
             return None

@@ -55,6 +55,7 @@ _MOST_WAITING: Final = 10_000
 _HOLD_UP_ABOVE: Final = 1_000
 _TOLD_EVERY: Final = 60.0
 _MOST_LISTED: Final = 50_000
+_WITHDRAWN_ALONE: Final = ("single", "entry")
 _LOST: Final = "the broker knows orders of this bridge that the journal does not"
 
 Result = TypeVar("Result")
@@ -81,6 +82,12 @@ class OrderJournal:
         """References of ours that the broker has listed: an order with one is never sent."""
         self.open: dict[str, OrderRecord] = {}
         """The open orders as the journal last had them, for when it cannot be asked."""
+        self.sending: dict[str, asyncio.Event] = {}
+        """Orders between the journal and the wire; the event comes when they are on it."""
+        self.withdrawn: set[str] = set()
+        """Those of them that are not to be sent any more."""
+        self.cancelled_at: dict[str, datetime] = {}
+        """Open orders of which a cancel went out: no change from before that may follow it."""
         self._database = database
         self._gateway = gateway
         self._clock = clock
@@ -162,6 +169,7 @@ class OrderJournal:
                 self.open[record.id] = record
             else:
                 self.open.pop(record.id, None)
+                self.cancelled_at.pop(record.id, None)
 
     def open_order(self, order_id: str) -> OrderRecord | None:
         """An open order by the bridge's id, or by the broker's number; without the journal."""
@@ -172,6 +180,17 @@ class OrderJournal:
             each for each in self.open.values() if (each.client_id, each.broker_order_id) == name
         )
         return max(numbered, key=lambda each: each.created_at, default=None)
+
+    def withdraw(self, record: OrderRecord) -> bool:
+        """Keeps an order that still waits for its slot off the wire; False: it is (nearly) there.
+
+        Only what stands alone, or opens a bracket: other legs are sent, and then cancelled.
+        """
+        on_wire = self.sending.get(record.id)
+        if on_wire is None or on_wire.is_set() or record.role not in _WITHDRAWN_ALONE:
+            return False
+        self.withdrawn.add(record.id)
+        return True
 
     def own_open_orders(self) -> list[OrderRecord]:
         """The open orders of this client id at this gateway, oldest first."""

@@ -3,7 +3,7 @@
     intention ── Sent ──> sent ── broker's word ──> acknowledged ── Filled, Cancelled ──> terminal
         │                  │                             │  201, 203 ... ──> terminal (Rejected)
         │ NotSent          │ Missing                     │ Missing
-        v                  v                             v
+        │ Withdrawn        v                             v
      terminal            unknown  ── broker's word ──> acknowledged / terminal
 
 Messages may come twice, late, in the wrong order or never. So: what has been filled never shrinks;
@@ -26,6 +26,7 @@ from bridge.store.order_status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
 from bridge.tws.broker_codes import Effect, effect_of
 
+WITHDRAWN: Final = "cancelled before it was sent: the broker never got it"
 _QUANTITY_SLACK: Final = 1e-9
 
 
@@ -40,6 +41,12 @@ class NotSent(Struct, frozen=True):
 
     at: datetime
     reason: str
+
+
+class Withdrawn(Struct, frozen=True):
+    """It was cancelled before it was put on the wire, and never will be."""
+
+    at: datetime
 
 
 class Reported(Struct, frozen=True):
@@ -112,6 +119,7 @@ class Settled(Struct, frozen=True):
 Happening = (
     Sent
     | NotSent
+    | Withdrawn
     | Reported
     | StatusReported
     | BrokerError
@@ -200,7 +208,9 @@ def _unanswered(record: OrderRecord) -> OrderRecord:
     return structs.replace(record, pending=None, warning=warning)
 
 
-def _own_knowledge(record: OrderRecord, happening: Sent | NotSent | Missing) -> OrderRecord:
+def _own_knowledge(
+    record: OrderRecord, happening: Sent | NotSent | Withdrawn | Missing
+) -> OrderRecord:
     match happening:
         case Sent(at):
             state = State.SENT if record.state is State.INTENTION else record.state
@@ -209,6 +219,10 @@ def _own_knowledge(record: OrderRecord, happening: Sent | NotSent | Missing) -> 
             if record.state in {State.ACKNOWLEDGED, State.TERMINAL}:
                 return record
             return structs.replace(_end(record, at, Status.NOT_SENT), warning=reason)
+        case Withdrawn(at):
+            if record.state is not State.INTENTION:
+                return record
+            return structs.replace(_end(record, at, Status.CANCELLED), warning=WITHDRAWN)
         case Missing():
             if not record.open:
                 return record

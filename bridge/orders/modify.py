@@ -155,9 +155,16 @@ class OrderModifier:
         self, record: OrderRecord, change: PendingChange, terms: Order, watch: Watch
     ) -> OrderRecord:
         """Puts what was noted on the wire, waits until it is answered or time is up."""
+
+        def permit() -> None:
+            self.halt.require_off()
+            cancelled_at = self.journal.cancelled_at.get(record.id)
+            if record.id not in self.journal.open or (cancelled_at and cancelled_at >= change.at):
+                raise OrderNotOpenError(f"order {record.id} was cancelled, or ended, before that")
+
         try:
             await self.gateway.place_order(
-                record.broker_order_id, record.contract, terms, permit=self.halt.require_off
+                record.broker_order_id, record.contract, terms, permit=permit
             )
         except Exception:  # a caller that is cancelled may have got it written: the broker tells
             self.journal.note(Own(record.id, ChangeDropped(self.clock.now(), change.at)))

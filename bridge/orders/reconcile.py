@@ -185,7 +185,7 @@ class Reconciler:
     async def _suspects(self) -> list[OrderRecord]:
         """The journal's open orders, but for those that are being sent at this moment."""
         open_orders = await self._database.read(orders.open_orders)
-        return [record for record in open_orders if record.id not in self._sender.sending]
+        return [record for record in open_orders if record.id not in self._journal.sending]
 
     async def _look(self, suspects: list[OrderRecord]) -> list[OrderRecord]:
         """Applies all that the broker knows; which of these it does not know."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,12 +29,13 @@ from bridge.orders.errors import (
     OrderNotSentError,
     OrderRefusedByRulesError,
     TooManyOrdersError,
+    TradingHaltedError,
 )
 from bridge.orders.exposure import of_order, only_reduce
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import Leg
-from bridge.orders.lifecycle import NotSent, Sent
+from bridge.orders.lifecycle import NotSent, Sent, Withdrawn
 from bridge.orders.order_ids import OrderNumbers
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.risk import violations
@@ -52,6 +53,10 @@ _HELD_SECONDS: Final = 2.0
 
 class KeyTakenError(Exception):
     """Someone else was first with this key."""
+
+
+class _WithdrawnError(Exception):
+    """The order was cancelled while it waited for its slot."""
 
 
 class Submission(Struct, frozen=True):
@@ -77,8 +82,6 @@ class OrderSender:
     auditor: Auditor
     clock: Clock
     numbers: OrderNumbers
-    sending: set[str] = field(default_factory=set, init=False)
-    """Orders between the journal and the wire."""
     on_this_connection: set[str] = field(default_factory=set, init=False)
     """Orders that were written to the present one."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -137,8 +140,16 @@ class OrderSender:
             try:
                 await self._send(submission, records)
             finally:
-                self.sending.difference_update(record.id for record in records)
+                self._settled(record.id for record in records)
             return records
+
+    def _settled(self, order_ids: Iterable[str]) -> None:
+        """They are on the wire by now, or never will be."""
+        for order_id in order_ids:
+            on_wire = self.journal.sending.pop(order_id, None)
+            if on_wire is not None:
+                on_wire.set()
+            self.journal.withdrawn.discard(order_id)
 
     async def _require_reducing(self, legs: list[tuple[Contract, Leg]]) -> None:
         """Refuses what could open or enlarge a position; nothing else is sent meanwhile."""
@@ -214,13 +225,13 @@ class OrderSender:
             trail.target = records[0].id
             note_sending(connection, self.auditor, trail)
             made.extend(record.id for record in records)
-            self.sending.update(made)
+            self.journal.sending.update((order_id, asyncio.Event()) for order_id in made)
             return records
 
         try:
             records = await self.database.write(write)
         except BaseException:
-            self.sending.difference_update(made)
+            self._settled(made)
             raise
         self.journal.remember(*records)
         return records
@@ -269,13 +280,25 @@ class OrderSender:
             )
         return made
 
+    def _permit(self, submission: Submission, record: OrderRecord) -> None:
+        """Asked in the moment of writing: an order that passes is on the wire."""
+        if submission.closing:
+            self.halt.require_closing_allowed()
+        else:
+            self.halt.require_off()
+        if record.id in self.journal.withdrawn:
+            raise _WithdrawnError
+
     async def _send(self, submission: Submission, records: list[OrderRecord]) -> None:
-        halt = self.halt
-        permit = halt.require_closing_allowed if submission.closing else halt.require_off
         sent: list[OrderRecord] = []
         try:
             for record in records:
-                permit()
+
+                def permit(record: OrderRecord = record) -> None:
+                    self._permit(submission, record)
+                    self.journal.sending[record.id].set()
+
+                self._permit(submission, record)
                 self.on_this_connection.add(record.id)
                 await self.gateway.place_order(
                     record.broker_order_id,
@@ -286,6 +309,12 @@ class OrderSender:
                 sent.append(record)
                 self.journal.note(Own(record.id, Sent(self.clock.now())))
         except Exception as error:
+            withdrawn = records[0].id in self.journal.withdrawn
+            if withdrawn and not isinstance(error, TradingHaltedError):
+                # The key stays the cancelled order's.
+                now = self.clock.now()
+                self.journal.note(*(Own(record.id, Withdrawn(now)) for record in records))
+                return
             await self._not_sent(submission.claim.key_digest, records[len(sent) :], sent, error)
             raise
 

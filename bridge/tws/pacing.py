@@ -1,8 +1,9 @@
-"""Who may write to the gateway, and when: three lanes under the limit of 50 messages a second.
+"""Who may write to the gateway, and when: four lanes under the limit of 50 messages a second.
 
-Orders and cancels pass everything; history, chains and background work never take the last slots of
-a second, so an order finds room at once whatever is queued. What can be written now is written now,
-synchronously.
+Each lane leaves the last slots of a second to those before it: a cancel finds room at once in the
+middle of a burst of orders, and an order whatever else is queued. Orders come in small portions
+rather than a whole second's worth at once, so that slots for further cancels come free all the
+time. What can be written now is written now, synchronously.
 
 Beside it the broker's rules for historical data, as arithmetic: at most 60 requests in 10 minutes;
 no identical one within 15 seconds; fewer than six for the same contract, exchange and kind within
@@ -22,7 +23,9 @@ from bridge.tws.errors import QueueFullError
 
 WINDOW = 1.05  # seconds; a little more than one, as messages bunch up on the way
 # A busy machine delivers late what was written early: 48 were met by error 100 and lost orders.
-ORDER_LIMIT, INTERACTIVE_LIMIT, BULK_LIMIT = 44, 36, 30
+CANCEL_LIMIT, ORDER_LIMIT, INTERACTIVE_LIMIT, BULK_LIMIT = 44, 40, 36, 30
+PORTION, PORTION_SECONDS = 10, WINDOW / 4
+"""So many orders in so much time: 40 in a window, as their limit is."""
 SLOW_SECONDS = 10.0
 
 Write = Callable[[], None]
@@ -31,9 +34,14 @@ Write = Callable[[], None]
 class Lane(StrEnum):
     """Who goes first under the gateway's message limit."""
 
-    ORDER = "order"  # orders and cancels; overtakes everything
+    CANCEL = "cancel"  # cancels, and what a halt has to know; overtakes everything
+    ORDER = "order"  # orders and their checks
     INTERACTIVE = "interactive"  # someone waits for the answer
     BULK = "bulk"  # history, chains, background
+
+
+_LIMITS = {Lane.CANCEL: CANCEL_LIMIT, Lane.ORDER: ORDER_LIMIT}
+"""Of the lanes that are not slowed down."""
 
 
 @dataclass(slots=True)
@@ -54,8 +62,10 @@ class Pacer:
     ) -> None:
         self._clock = clock
         self._sent: deque[float] = deque()
+        self._orders: deque[float] = deque(maxlen=PORTION)
         self._lanes: dict[Lane, deque[Ticket]] = {lane: deque() for lane in Lane}
         self._room = {
+            Lane.CANCEL: 1000,
             Lane.ORDER: 1000,
             Lane.INTERACTIVE: interactive_room,
             Lane.BULK: bulk_room,
@@ -84,7 +94,7 @@ class Pacer:
         self._sent.extend([now] * messages)
 
     def slow_down(self) -> None:
-        """The gateway complained (100): half the pace for a while, orders excepted."""
+        """The gateway complained (100): half the pace for a while, orders and cancels excepted."""
         self._slow_until = self._clock.monotonic() + SLOW_SECONDS
 
     def clear(self) -> None:
@@ -92,6 +102,7 @@ class Pacer:
         for queue in self._lanes.values():
             queue.clear()
         self._sent.clear()
+        self._orders.clear()
         if self._timer:
             self._timer.cancel()
             self._timer = None
@@ -106,32 +117,44 @@ class Pacer:
         return {lane.value: sum(not t.void for t in q) for lane, q in self._lanes.items()}
 
     def _limit(self, lane: Lane, now: float) -> int:
-        limit = {
-            Lane.ORDER: ORDER_LIMIT,
-            Lane.INTERACTIVE: INTERACTIVE_LIMIT,
-            Lane.BULK: BULK_LIMIT,
-        }[lane]
-        return limit // 2 if now < self._slow_until and lane is not Lane.ORDER else limit
+        if lane in _LIMITS:
+            return _LIMITS[lane]
+        limit = INTERACTIVE_LIMIT if lane is Lane.INTERACTIVE else BULK_LIMIT
+        return limit // 2 if now < self._slow_until else limit
+
+    def _due(self, lane: Lane, messages: int, now: float) -> float:
+        """When a lane may write so many messages; that may have passed."""
+        due = now
+        over = len(self._sent) + messages - self._limit(lane, now)
+        if over > 0 and self._sent:
+            due = self._sent[min(over, len(self._sent)) - 1] + WINDOW
+        over = len(self._orders) + messages - PORTION
+        if lane is Lane.ORDER and over > 0 and self._orders:
+            due = max(due, self._orders[min(over, len(self._orders)) - 1] + PORTION_SECONDS)
+        return due
 
     def _pump(self) -> None:
         now = self._clock.monotonic()
         while self._sent and now - self._sent[0] >= WINDOW:
             self._sent.popleft()
-        due = [at for lane in Lane if (at := self._drain(lane, now)) is not None]
-        if due:
-            self._wake_at(min(due), now)
+        for lane in Lane:
+            due = self._drain(lane, now)
+            if due is not None:  # what has to wait loses no slot to the lanes behind it
+                self._wake_at(due, now)
+                return
 
     def _drain(self, lane: Lane, now: float) -> float | None:
         """Writes what this lane may; the time of the next try when something has to wait."""
         queue = self._lanes[lane]
-        limit = self._limit(lane, now)
         while queue:
             ticket = queue[0]
             if not ticket.void:
-                over = len(self._sent) + ticket.messages - limit
-                if over > 0 and self._sent:
-                    return self._sent[min(over, len(self._sent)) - 1] + WINDOW
+                due = self._due(lane, ticket.messages, now)
+                if due > now:
+                    return due
                 self._sent.extend([now] * ticket.messages)
+                if lane is Lane.ORDER:
+                    self._orders.extend([now] * ticket.messages)
                 ticket.written = True
                 queue.popleft()
                 ticket.write()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from bridge.clock import within
 from bridge.single_flight import SingleFlight
@@ -25,6 +25,9 @@ from bridge.tws.pacing import Lane, Ticket
 from bridge.tws.requests import Key, Kind, Name, Pending
 
 T = TypeVar("T")
+
+
+_NEVER_BROKEN: Final = (Lane.CANCEL, Lane.ORDER)
 
 
 class Requester:
@@ -117,12 +120,14 @@ class Requester:
                 text = f"{flight[0]} got no answer after {timeout:g} s"
                 raise RequestTimedOutError(text) from None
 
-    async def write_order(self, write: Callable[[Any], None], *, timeout: float = 5.0) -> None:
+    async def write_order(
+        self, write: Callable[[Any], None], *, lane: Lane = Lane.ORDER, timeout: float = 5.0
+    ) -> None:
         """Puts an order message on the wire; an exception means that it was not written."""
         self._context.require_ready()
         name = self._context.requests.new_id()
         await self._ask(
-            name, Kind.ORDER, lambda send, _: write(send), Lane.ORDER, timeout, None, done=True
+            name, Kind.ORDER, lambda send, _: write(send), lane, timeout, None, done=True
         )
 
     async def _ask(
@@ -139,7 +144,7 @@ class Requester:
     ) -> list[Any]:
         context = self._context
         wire = context.require(upstream=upstream and name != Key.CURRENT_TIME)
-        breaker = None if lane is Lane.ORDER else context.breakers[kind]
+        breaker = None if lane in _NEVER_BROKEN else context.breakers[kind]
         if breaker:
             breaker.enter()
         pending = context.requests.open(name, kind, timeout)

@@ -190,12 +190,15 @@ class TwsSession:
         await self._requester.write_order(write)
 
     async def cancel_order(self, order_id: int) -> None:
-        """Puts a cancel on the wire, or raises having written nothing."""
-        await self._requester.write_order(lambda send: send.cancelOrder(order_id))
+        """Puts a cancel on the wire, or raises having written nothing.
+
+        It is ahead of orders that still wait for their slot, of this number as well.
+        """
+        await self._requester.write_order(lambda send: send.cancelOrder(order_id), lane=Lane.CANCEL)
 
     async def cancel_all_orders(self) -> None:
         """Cancels every open order of every client."""
-        await self._requester.write_order(lambda send: send.reqGlobalCancel())
+        await self._requester.write_order(lambda send: send.reqGlobalCancel(), lane=Lane.CANCEL)
 
     # subscriptions ----------------------------------------------------------------------------
 

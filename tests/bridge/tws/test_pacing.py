@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.tws.breaker import Breaker, BreakerState
 from bridge.tws.errors import CircuitOpenError, QueueFullError, RequestTimedOutError, TwsError
-from bridge.tws.pacing import BULK_LIMIT, HistoryKey, HistoryRules, Lane, Pacer
+from bridge.tws.pacing import BULK_LIMIT, PORTION_SECONDS, HistoryKey, HistoryRules, Lane, Pacer
 from bridge.tws.requests import Key, Kind, Requests
 from tests.bridge.wound import WoundClock
 
@@ -41,7 +41,7 @@ def test_an_order_is_written_at_once_whatever_is_queued() -> None:
     pacer.submit(Lane.ORDER, lambda: gateway.write("order"))
     assert gateway.sent[-1] == (begun, "order")
     clock.advance(60)
-    assert pacer.depth() == {"order": 0, "interactive": 0, "bulk": 0}
+    assert pacer.depth() == {"cancel": 0, "order": 0, "interactive": 0, "bulk": 0}
     assert len(gateway.sent) == 601
     assert gateway.most_in_a_second() <= 50
     names = [name for _, name in gateway.sent]
@@ -71,6 +71,37 @@ def test_no_second_ever_sees_more_than_fifty(steps: list[tuple[Lane, float, int]
     assert gateway.most_in_a_second() <= 50
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.1, 0.5, 1.0, 1.3, 2.0])
+def test_a_cancel_is_written_at_once_in_the_middle_of_a_burst_of_orders(pause: float) -> None:
+    """Four at once wherever it is, and a dozen within half a second."""
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for number in range(100):
+        pacer.submit(Lane.ORDER, lambda number=number: gateway.write(f"order-{number}"))  # type: ignore[misc]
+    clock.advance(pause)
+    begun = clock.monotonic()
+    for number in range(14):
+        pacer.submit(Lane.CANCEL, lambda number=number: gateway.write(f"cancel-{number}"))  # type: ignore[misc]
+    clock.advance(60)
+    waits = [at - begun for at, name in gateway.sent if name.startswith("cancel")]
+    assert len(waits) == 14
+    assert max(waits[:4]) == 0
+    assert max(waits) <= 0.5
+    assert gateway.most_in_a_second() <= 44
+
+
+def test_orders_go_out_at_38_a_second_whatever_else_is_asked() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for number in range(400):
+        pacer.submit(Lane.ORDER, lambda number=number: gateway.write(f"order-{number}"))  # type: ignore[misc]
+        pacer.submit(Lane.INTERACTIVE, lambda: gateway.write("read"))
+        pacer.submit(Lane.BULK, lambda: gateway.write("history"))
+    clock.advance(60)
+    at = {name: at for at, name in gateway.sent}
+    assert 300 / (at["order-399"] - at["order-99"]) >= 38
+
+
 def test_a_full_lane_refuses_and_says_when_to_come_back() -> None:
     clock = WoundClock()
     pacer = Pacer(clock, bulk_room=10)
@@ -90,6 +121,7 @@ def test_after_a_complaint_the_pace_is_halved_but_not_for_orders() -> None:
     assert len(gateway.sent) == BULK_LIMIT // 2
     for _ in range(20):
         pacer.submit(Lane.ORDER, lambda: gateway.write("order"))
+    clock.advance(PORTION_SECONDS)
     assert len(gateway.sent) == BULK_LIMIT // 2 + 20
 
 
