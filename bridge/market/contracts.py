@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any, Final, Protocol
 
 from bridge.broker_time import days_to_expiration, exchange_zone
@@ -181,25 +181,30 @@ class ContractService:
             clock, seconds=SEARCH_SECONDS, size=64
         )
 
-    async def details(self, contract: Contract) -> tuple[ContractDetails, ...]:
-        """Every contract that fits.
+    async def details(
+        self, contract: Contract, lane: Lane = Lane.INTERACTIVE
+    ) -> tuple[ContractDetails, ...]:
+        """Every contract that fits. What an order needs does not wait behind those who read.
 
         Raises:
             UnknownContractError: none does.
         """
-        return await self._details.get(
-            contract,
-            lambda: self._gateway.queries.contract_details(contract, lane=Lane.INTERACTIVE),
-        )
 
-    async def resolve(self, contract: Contract) -> ContractDetails:
+        def ask() -> Awaitable[tuple[ContractDetails, ...]]:
+            return self._gateway.queries.contract_details(contract, lane=lane)
+
+        if lane is Lane.ORDER and self._details.running(contract):
+            return await ask()
+        return await self._details.get(contract, ask)
+
+    async def resolve(self, contract: Contract, lane: Lane = Lane.INTERACTIVE) -> ContractDetails:
         """The one contract that fits.
 
         Raises:
             UnknownContractError: none does.
             AmbiguousContractError: several do.
         """
-        found = await self.details(contract)
+        found = await self.details(contract, lane)
         if len(found) > 1:
             found = _narrowed(found, contract)
         if len(found) == 1:
@@ -210,7 +215,7 @@ class ContractService:
             extra={"candidates": candidates},
         )
 
-    async def named(self, named: Contract) -> ContractDetails:
+    async def named(self, named: Contract, lane: Lane = Lane.INTERACTIVE) -> ContractDetails:
         """The one contract that a caller names so, by its parts or its number.
 
         Raises:
@@ -218,7 +223,7 @@ class ContractService:
             AmbiguousContractError: several are.
             ContractMismatchError: a part contradicts the number.
         """
-        details = await self.resolve(question(named))
+        details = await self.resolve(question(named), lane)
         require_same(named, details)
         return details
 

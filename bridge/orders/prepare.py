@@ -32,6 +32,7 @@ from bridge.store import orders
 from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals, OrderRecord
 from bridge.tws.gateway import Gateway
+from bridge.tws.pacing import Lane
 
 _QUOTE_SECONDS: Final = 2.0
 _TOO_MANY_LINES: Final = 101  # the broker's own count is used up, perhaps by TWS beside us
@@ -113,7 +114,7 @@ class Preparer:
             raise OrderRefusedByRulesError(found)
         if request.sec_type == "BAG":
             return await self._prepare_combination(request)
-        details = await self._contracts.named(contract_of(request))
+        details = await self._contracts.named(contract_of(request), Lane.ORDER)
         if request.sec_type is None:  # some rules of the shape go by the kind, known only now
             kind: Any = details.contract.sec_type
             request = structs.replace(request, sec_type=kind)
@@ -135,7 +136,7 @@ class Preparer:
     async def _prepare_combination(self, request: OrderRequest) -> Prepared:
         """Qualifies every leg; the broker never answers when asked about the whole."""
         found = await asyncio.gather(
-            *(self._contracts.named(contract_of(leg)) for leg in request.legs)
+            *(self._contracts.named(contract_of(leg), Lane.ORDER) for leg in request.legs)
         )
         if wrong := list(combination.problems(request, found)):
             raise OrderRefusedByRulesError(wrong)
@@ -177,7 +178,7 @@ class Preparer:
                 above=bool(condition.after),
                 joined_by_and=joined,
             )
-        details = await self._contracts.named(contract_of(condition))
+        details = await self._contracts.named(contract_of(condition), Lane.ORDER)
         above = condition.above is not None
         return OrderCondition(
             con_id=details.contract.con_id,
@@ -269,7 +270,7 @@ class Preparer:
             exchange=contract.exchange,
             currency="",
         )
-        return await self._contracts.resolve(query)
+        return await self._contracts.resolve(query, Lane.ORDER)
 
     async def _surroundings_of(
         self, details: ContractDetails

@@ -23,7 +23,7 @@ from bridge.tws.errors import QueueFullError
 
 WINDOW = 1.05  # seconds; a little more than one, as messages bunch up on the way
 # A busy machine delivers late what was written early: 48 were met by error 100 and lost orders.
-CANCEL_LIMIT, ORDER_LIMIT, INTERACTIVE_LIMIT, BULK_LIMIT = 44, 40, 36, 30
+CANCEL_LIMIT, ORDER_LIMIT, INTERACTIVE_LIMIT, BULK_LIMIT = 44, 40, 32, 26
 PORTION, PORTION_SECONDS = 10, WINDOW / 4
 """So many orders in so much time: 40 in a window, as their limit is."""
 SLOW_SECONDS = 10.0

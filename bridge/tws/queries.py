@@ -132,7 +132,7 @@ class Queries:
         )
 
     async def market_rule(
-        self, rule_id: int, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+        self, rule_id: int, *, timeout: float = 10.0
     ) -> tuple[model.PriceIncrement, ...]:
         """A price ladder, ascending."""
         return tuple(
@@ -140,7 +140,7 @@ class Queries:
                 Kind.MARKET_RULE,
                 market_rule_key(rule_id),
                 lambda send: send.reqMarketRule(rule_id),
-                lane=lane,
+                lane=Lane.ORDER,
                 timeout=timeout,
             )
         )
@@ -247,12 +247,12 @@ class Queries:
         )
 
     async def positions(
-        self, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
     ) -> tuple[model.Position, ...]:
         """Every account's positions, asked for now.
 
         From then on the gateway tells of changes, as ``events.position``: to ask is to subscribe,
-        for as long as the connection lasts.
+        for as long as the connection lasts. Orders wait for it, and share it with whoever asks.
         """
         found = await self._requester.by_key(
             Kind.POSITIONS,

@@ -34,6 +34,7 @@ from bridge.tws.errors import (
     PacingLimitedError,
     UnknownContractError,
 )
+from bridge.tws.pacing import Lane
 from tests.bridge.market.clock import START, WoundClock
 from tests.bridge.market.fake_gateway import FakeGateway, FakeLine, stock
 
@@ -85,6 +86,19 @@ async def test_a_caller_who_leaves_does_not_take_the_answer_from_the_others() ->
     first.cancel()
     assert (await second).contract.con_id == 1
     assert len(room.gateway.asked) == 1
+
+
+async def test_an_order_does_not_wait_for_what_a_reader_has_asked() -> None:
+    room = Room()
+    reading = asyncio.create_task(room.contracts.resolve(AAPL))
+    while not room.gateway.asked:
+        await asyncio.sleep(0)
+    room.gateway.asked.clear()
+    await room.contracts.resolve(AAPL, Lane.ORDER)
+    assert room.gateway.asked == [AAPL], "asked for in its own lane"
+    await reading
+    await room.contracts.resolve(AAPL, Lane.ORDER)
+    assert room.gateway.asked == [AAPL], "kept by then"
 
 
 async def test_failures_are_not_remembered() -> None:

@@ -49,6 +49,18 @@ def test_an_order_is_written_at_once_whatever_is_queued() -> None:
     assert [name for name in names if "history" in name] == [f"history-{n}" for n in range(500)]
 
 
+def test_readers_leave_room_for_an_order_and_all_its_checks() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for number in range(100):
+        pacer.submit(Lane.INTERACTIVE, lambda number=number: gateway.write(f"read-{number}"))  # type: ignore[misc]
+    begun = clock.monotonic()
+    checks = ("details", "rule", "kind", "line", "open orders", "positions", "stop", "order")
+    for check in checks:
+        pacer.submit(Lane.ORDER, lambda check=check: gateway.write(check))  # type: ignore[misc]
+    assert gateway.sent[-len(checks) :] == [(begun, check) for check in checks]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
