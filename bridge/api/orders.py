@@ -25,7 +25,8 @@ from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
 from bridge.orders.service import OrderService, Settlement
 from bridge.orders.silence import HeartbeatView, SilenceWatch
-from bridge.orders.submit import OrderSubmitter
+from bridge.orders.submit import OrderSubmitter, TargetReached
+from bridge.orders.target import ClosedPositions, CloseRequest, TargetPlacer, TargetRequest
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
 
@@ -53,6 +54,12 @@ class PlaceParams(Params, frozen=True, kw_only=True):
     """How to place."""
 
     dry_run: bool = False
+    idempotency_key: str | None = None
+
+
+class KeyParams(Params, frozen=True, kw_only=True):
+    """Under which key."""
+
     idempotency_key: str | None = None
 
 
@@ -170,6 +177,58 @@ async def place_group(call: Call[PlaceParams, OcaRequest]) -> Reply:
     placed = await submitter.place_group(call.body, key, _caller(call))
     headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
     return Reply(placed.answer, status=201, headers=headers)
+
+
+_TARGET = _PLACING | {
+    200: "the position has that size, or will have it with what works: nothing was sent",
+    409: "orders that work are in the way, or the Idempotency-Key came with another body before",
+}
+
+
+@routes.post(
+    "/order/target",
+    params=KeyParams,
+    body=TargetRequest,
+    headers=_KEY,
+    recorded=("symbol", "targetQuantity", "orderType", "account", "cancelOrders"),
+    answer=OrderView | TargetReached,
+    scope=Scope.TRADE,
+    status=201,
+    statuses=_TARGET,
+)
+async def place_target(call: Call[KeyParams, TargetRequest]) -> Reply:
+    """Buys or sells what a position lacks of `targetQuantity`; 0 closes it.
+
+    Orders that work in the contract count as filled, stops and the exits of brackets do not. What
+    works is never traded against: then it is refused, or cancelled first with `cancelOrders`. The
+    same key and body again never send a second order.
+    """
+    key = call.params.idempotency_key
+    placed = await call.services[TargetPlacer].place(call.body, key, _caller(call))
+    headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
+    if isinstance(placed.answer, TargetReached):
+        return Reply(placed.answer, status=200, headers=headers)
+    return Reply(placed.answer, status=201, headers=headers)
+
+
+@routes.post(
+    "/positions/close",
+    params=KeyParams,
+    body=CloseRequest,
+    headers=_KEY,
+    recorded=("symbol", "conId", "account", "all", "cancelOrders"),
+    answer=ClosedPositions,
+    scope=Scope.TRADE,
+    statuses=_CHANGING | {409: "the Idempotency-Key came with another body before"},
+)
+async def close_positions(call: Call[KeyParams, CloseRequest]) -> ClosedPositions:
+    """Closes one position (`conId`), those of a `symbol`, or `all`, each with an order of its own.
+
+    Each answers for itself: an order, or the problem that there was. The same key and body again
+    close nothing twice. An order that only closes is exempt from the limits on size and price.
+    """
+    key = call.params.idempotency_key
+    return await call.services[TargetPlacer].close(call.body, key, _caller(call))
 
 
 @routes.post(

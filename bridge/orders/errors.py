@@ -17,6 +17,8 @@
     ├── OrderFateUnknownError     order-fate-unknown        a person must look
     ├── TooManyOrdersError        too-many-orders           nothing was sent; a moment later
     ├── OrderNotOpenError         order-not-open            nothing to change or cancel
+    ├── OrdersInTheWayError       orders-in-the-way         a target that goes against them
+    ├── PositionsMovingError      positions-moving          nothing was sent; a moment later
     └── UnknownOrderError         unknown-order
 
 An ambiguous or unknown contract is `bridge.market.errors.AmbiguousContractError` or
@@ -173,6 +175,25 @@ class OrderFateUnknownError(OrderError):
     code = "order-fate-unknown"
     kind = Kind.TIMEOUT
     next_step = "Look in TWS or the Client Portal; then settle it with POST /order/{id}/settle"
+
+
+class OrdersInTheWayError(OrderError):
+    """What works in the contract goes against the wanted size of a position; `orders` names it."""
+
+    code = "orders-in-the-way"
+    kind = Kind.CONFLICT
+    next_step = "Cancel or change them first, or let cancelOrders: true cancel this bridge's own"
+
+    def __init__(self, orders: list[str], what: str) -> None:
+        super().__init__(f"{what}: {', '.join(orders)}", extra={"orders": orders})
+
+
+class PositionsMovingError(OrderError):
+    """Orders fill while the position is looked at, so that nobody can say what it lacks."""
+
+    code = "positions-moving"
+    kind = Kind.UNAVAILABLE
+    next_step = "Send it again, with the same key if you like, in a moment"
 
 
 class TooManyOrdersError(OrderError):

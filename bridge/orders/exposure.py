@@ -169,6 +169,11 @@ def _rank(group: list[Working]) -> bool:
     return not any(each.protective for each in group)
 
 
+def largest_of_groups(working: Iterable[Working]) -> float:
+    """How much orders can fill together; of those that end one another the largest counts."""
+    return sum(_by_group(working).values())
+
+
 def _by_group(working: Iterable[Working]) -> dict[str, float]:
     largest: dict[str, float] = defaultdict(float)
     for each in working:

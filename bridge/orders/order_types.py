@@ -27,6 +27,11 @@ class OrderKind(NamedTuple):
     only_day: bool = False
     """Whether it is for one close, so that no other time in force fits."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a price before it works."""
+        return self.stop_price == "yes" or self.trail == "yes"
+
 
 KINDS: Final[dict[str, OrderKind]] = {
     "MKT": OrderKind("MKT", "MKT", any_price=True),

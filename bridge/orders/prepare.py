@@ -53,6 +53,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     parts: tuple[PricedLeg, ...] = ()
     """Those of a combination."""
     reduces: bool = False
+    closes: bool = False
+    """It makes a position smaller, as the broker had it in the sender's turn."""
 
     @property
     def contract(self) -> Contract:
@@ -348,6 +350,7 @@ class Preparer:
             ladder=prepared.ladder,
             reference=prepared.reference,
             reduces=prepared.reduces,
+            closes=prepared.closes,
             legs=prepared.parts,
             order=order,
             closing=closing,

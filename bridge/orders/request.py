@@ -41,17 +41,17 @@ SMALLEST_COMBINATION, LARGEST_COMBINATION = 2, 4
 TimeInForce = Literal["DAY", "GTC", "IOC", "FOK", "GTD", "OPG"]
 
 
-class _Request(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pass
+class Request(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body of which every member is known."""
 
 
-class TakeProfit(_Request, frozen=True, kw_only=True):
+class TakeProfit(Request, frozen=True, kw_only=True):
     """The limit order that closes a bracket with a gain."""
 
     limit_price: float
 
 
-class StopLoss(_Request, frozen=True, kw_only=True):
+class StopLoss(Request, frozen=True, kw_only=True):
     """The stop that closes a bracket with a loss; a limit price makes it STP_LMT.
 
     With `trailAmount` or `trailPercent` it is a TRAIL that follows the market, from `stopPrice` on
@@ -70,21 +70,21 @@ class StopLoss(_Request, frozen=True, kw_only=True):
         return self.trail_amount is not None or self.trail_percent is not None
 
 
-class Bracket(_Request, frozen=True, kw_only=True):
+class Bracket(Request, frozen=True, kw_only=True):
     """Two orders that close the position again; the first to fill cancels the other."""
 
     take_profit: TakeProfit | None = None
     stop_loss: StopLoss | None = None
 
 
-class Algo(_Request, frozen=True, kw_only=True):
+class Algo(Request, frozen=True, kw_only=True):
     """The broker's algorithm that works the order; `Adaptive` is the only one."""
 
     strategy: str
     priority: Literal["Urgent", "Normal", "Patient"] = "Normal"
 
 
-class Condition(_Request, frozen=True, kw_only=True):
+class Condition(Request, frozen=True, kw_only=True):
     """What has to be so: the price of an instrument `above` or `below`, or the time.
 
     The instrument is named as in an order; of an option or a future give its `conId`.
@@ -108,7 +108,7 @@ class Condition(_Request, frozen=True, kw_only=True):
         return bool(self.after or self.before)
 
 
-class ComboLegRequest(_Request, frozen=True, kw_only=True):
+class ComboLegRequest(Request, frozen=True, kw_only=True):
     """A part of a combination: `ratio` units of it for each unit of the whole."""
 
     action: Literal["BUY", "SELL"]
@@ -125,7 +125,7 @@ class ComboLegRequest(_Request, frozen=True, kw_only=True):
     trading_class: str = ""
 
 
-class OrderRequest(_Request, frozen=True, kw_only=True):
+class OrderRequest(Request, frozen=True, kw_only=True):
     """One order.
 
     Prices are in the contract's currency, `quantity` in shares, contracts or units of the first
@@ -171,13 +171,13 @@ class OrderRequest(_Request, frozen=True, kw_only=True):
     round_to_tick: bool = False
     algo: Algo | None = None
     conditions: tuple[Condition, ...] = ()
-    conditions_action: Literal["submit", "cancel"] = "submit"
+    conditions_action: Literal["submit", "cancel"] | None = None
     conditions_outside_rth: bool = False
     bracket: Bracket | None = None
     oca_group: str = ""
 
 
-class OcaRequest(_Request, frozen=True, kw_only=True):
+class OcaRequest(Request, frozen=True, kw_only=True):
     """Orders of which one fill ends the others.
 
     `ocaType` 1 cancels the rest, 2 and 3 reduce them (2 with, 3 without overfill protection).
@@ -187,7 +187,7 @@ class OcaRequest(_Request, frozen=True, kw_only=True):
     oca_type: Literal[1, 2, 3] = 1
 
 
-class ChangeRequest(_Request, frozen=True, kw_only=True):
+class ChangeRequest(Request, frozen=True, kw_only=True):
     """What may be changed of a working order; what is left out stays as it is."""
 
     quantity: float | None = None

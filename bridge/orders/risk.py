@@ -35,7 +35,8 @@ def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
     found: dict[Violation, None] = {}
     for context in contexts:
         for rule in ALWAYS if context.change else (*ALWAYS, *NEW_ONLY):
-            found.update(dict.fromkeys(rule(context)))
+            if not (context.closes and rule in FOR_OPENING):
+                found.update(dict.fromkeys(rule(context)))
     return list(found)
 
 
@@ -454,6 +455,24 @@ def restart_window(context: RiskContext) -> Iterator[Violation]:
 
 
 Rule = Callable[[RiskContext], Iterator[Violation]]
+
+FOR_OPENING: Final[frozenset[Rule]] = frozenset(
+    {
+        key_notional,
+        market_order_on_option,
+        max_quantity,
+        max_notional,
+        line,
+        quote,
+        band,
+        notional_of_the_day,
+        open_orders,
+        orders_of_the_day,
+        key_orders_of_the_day,
+        restart_window,
+    }
+)
+"""What an order is exempt from that was sized to close a position: getting out must not fail."""
 
 ALWAYS: Final[tuple[Rule, ...]] = (
     read_only,

@@ -59,7 +59,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     """One order (or the new terms of one that is `change`d) and its circumstances.
 
     `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened,
-    `reduces` an order that only makes a position smaller (looked up when it matters).
+    `reduces` an order that only makes a position smaller (looked up when it matters), `closes` one
+    that was sized to do so, and so is bound by the position instead of by limits.
     `bounds` and `orders_of_key` (today) are those of the key that it came with.
     `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
     `seconds_to_restart` is the time to the gateway's next planned restart; None: none is planned.
@@ -79,6 +80,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     orders_of_key: int = 0
     closing: bool = False
     reduces: bool = False
+    closes: bool = False
     entry: Order | None = None
     change: bool = False
     earlier_notional: float = 0.0
@@ -153,7 +155,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     @property
     def counted_notional(self) -> float:
         """What the order takes of the day's money: nothing when it only closes."""
-        return 0.0 if self.closing else self.notional or 0.0
+        return 0.0 if self.closing or self.closes else self.notional or 0.0
 
 
 def gross(legs: Sequence[PricedLeg], action: str) -> float | None:

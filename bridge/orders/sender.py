@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,6 +28,7 @@ from bridge.orders.errors import (
     OrderListedError,
     OrderNotSentError,
     OrderRefusedByRulesError,
+    PositionsMovingError,
     TooManyOrdersError,
     TradingHaltedError,
 )
@@ -49,6 +50,10 @@ log = structlog.get_logger(__name__)
 _TURN_SECONDS: Final = 5.0
 _PREVIEW_WRITTEN_SECONDS: Final = 1.0
 _HELD_SECONDS: Final = 2.0
+_SIZED_SECONDS: Final = 4.0
+
+
+Sized = Callable[[], Awaitable[list[Prepared]]]
 
 
 class KeyTakenError(Exception):
@@ -67,6 +72,8 @@ class Submission(Struct, frozen=True):
     trail: Trail
     closing: bool = False
     """Trading is halted, and lets only pass what reduces a position."""
+    sized: Sized | None = None
+    """Works out what is to be sent, while nobody else sends; nothing: nothing is."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -132,6 +139,10 @@ class OrderSender:
 
     async def _commit(self, submission: Submission) -> list[OrderRecord]:
         async with self._in_turn():
+            if submission.sized is not None:
+                submission = structs.replace(submission, prepared=await _sized(submission.sized))
+                if not submission.prepared:
+                    return []
             legs = [(each.contract, leg) for each in submission.prepared for leg in each.legs]
             if submission.closing:
                 await self._require_reducing(legs)
@@ -343,3 +354,14 @@ class OrderSender:
             await self.database.write(lambda connection: idempotency.release(connection, digest))
         except StoreError as error:
             log.warning("key-not-released", error=error.detail)
+
+
+async def _sized(sized: Sized) -> list[Prepared]:
+    """Within a few seconds, because everybody else waits for their turn meanwhile."""
+    try:
+        async with asyncio.timeout(_SIZED_SECONDS):
+            return await sized()
+    except TimeoutError:
+        raise PositionsMovingError(
+            "the broker does not say in time what is held and working: nothing was sent"
+        ) from None

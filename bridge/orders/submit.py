@@ -22,6 +22,7 @@ from msgspec import Struct, structs
 
 from bridge.auditing import Auditor, Caller, Trail
 from bridge.clock import Clock
+from bridge.model import Contract
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.errors import (
@@ -34,13 +35,13 @@ from bridge.orders.errors import (
     OrderRejectedError,
     Violation,
 )
-from bridge.orders.halt import HaltSwitch, halted
+from bridge.orders.halt import Halt, HaltSwitch, halted
 from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import one_cancels_all
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.risk_context import RiskContext
-from bridge.orders.sender import KeyTakenError, OrderSender, Submission
+from bridge.orders.sender import KeyTakenError, OrderSender, Sized, Submission
 from bridge.orders.views import OrderGroup, OrderView, order_view
 from bridge.store import DamagedRowError, Database, idempotency, orders
 from bridge.store.idempotency import KeyRecord
@@ -53,7 +54,15 @@ _LONGEST_KEY: Final = 255
 _REASON_SECONDS: Final = 0.25
 
 
-Answer = OrderView | OrderGroup
+class TargetReached(Struct, rename="camel", frozen=True, kw_only=True):
+    """The position has the wanted size, or will have it with what works: nothing was sent."""
+
+    reached: bool = True
+    symbol: str
+    con_id: int
+
+
+Answer = OrderView | OrderGroup | TargetReached
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -116,27 +125,64 @@ class OrderSubmitter:
         body: tuple[str, Any],
         trail: Trail,
     ) -> Placed:
-        digest = order_ids.key_digest(self._checked_key(key))
-        claim = KeyRecord(
-            key_digest=digest,
-            body_digest=order_ids.body_digest(*body),
-            created_at=self.clock.now(),
-        )
-        earlier = await self._repeated(claim, trail)
+        claim = self.claim(key, body)
+        earlier = await self.repeated(claim, trail)
         if earlier is not None:
             return Placed(earlier, replayed=True)
-        closing = self._only_closing(requests)
-        self.gateway.require_ready()
-        self.journal.require_current()
+        closing = self.require_open_for_orders()
+        if closing and any(request.bracket is not None for request in requests):
+            raise halted(closing, "a bracket opens a position")
         prepared = await self._prepare(requests, oca_type)
+        return await self._submitted(Submission(claim, prepared, trail, closing is not None))
+
+    async def place_sized(
+        self, claim: KeyRecord, sized: Sized, trail: Trail, contract: Contract
+    ) -> Placed:
+        """Places what `sized` works out in the sender's turn, if it is anything."""
+        closing = self.require_open_for_orders() is not None
+        submission = Submission(claim, [], trail, closing, sized)
+        nothing = TargetReached(symbol=contract.symbol, con_id=contract.con_id)
+        return await self._submitted(submission, nothing)
+
+    async def _submitted(
+        self, submission: Submission, nothing: TargetReached | None = None
+    ) -> Placed:
+        """`nothing` is the answer when there was nothing to send."""
+        claim = submission.claim
         try:
-            records = await self.sender.commit(Submission(claim, prepared, trail, closing))
+            records = await self.sender.commit(submission)
+            if not records and nothing is not None:
+                await self._keep(claim, msgspec.json.encode(nothing))
+                return Placed(nothing, replayed=False)
         except KeyTakenError:
-            earlier = await self._repeated(claim, trail)
+            earlier = await self.repeated(claim, submission.trail)
             if earlier is None:
                 raise OrderNotSentError("the order with this key was not sent") from None
             return Placed(earlier, replayed=True)
-        return Placed(await self._answered(digest, records), replayed=False)
+        return Placed(await self._answered(claim.key_digest, records), replayed=False)
+
+    def claim(self, key: str | None, body: tuple[str, Any]) -> KeyRecord:
+        """The key of a request with the digest of its body, not written down yet."""
+        return KeyRecord(
+            key_digest=order_ids.key_digest(self._checked_key(key)),
+            body_digest=order_ids.body_digest(*body),
+            created_at=self.clock.now(),
+        )
+
+    async def _keep(self, claim: KeyRecord, body: bytes) -> None:
+        """Keeps an answer under a key that belongs to no order.
+
+        Raises:
+            KeyTakenError: somebody else was first with it.
+        """
+
+        def write(connection: sqlite3.Connection) -> None:
+            digest, now = claim.key_digest, claim.created_at
+            if not idempotency.claim(connection, digest, claim.body_digest, now):
+                raise KeyTakenError
+            idempotency.answer(connection, digest, body, now, accepted=True)
+
+        await self.database.write(write)
 
     async def _answered(self, digest: str, records: list[OrderRecord]) -> Answer:
         present = await self._waited_for(records)
@@ -144,15 +190,14 @@ class OrderSubmitter:
             await self.canceller.cancel_each([each for each in present if each.open])
         return await self._final(digest, present)
 
-    def _only_closing(self, requests: tuple[OrderRequest, ...]) -> bool:
-        """Whether trading is halted and lets orders pass that only reduce a position."""
+    def require_open_for_orders(self) -> Halt | None:
+        """Raises when no order can be sent now; gives the halt that lets only closing ones pass."""
         halt = self.halt.halt
-        if halt is None:
-            return False
-        self.halt.require_closing_allowed()
-        if any(request.bracket is not None for request in requests):
-            raise halted(halt, "a bracket opens a position")
-        return True
+        if halt is not None:
+            self.halt.require_closing_allowed()
+        self.gateway.require_ready()
+        self.journal.require_current()
+        return halt
 
     def _checked_key(self, key: str | None) -> str:
         if key is None or not key.strip():
@@ -183,7 +228,7 @@ class OrderSubmitter:
 
     # repetitions --------------------------------------------------------------------------------
 
-    async def _repeated(self, claim: KeyRecord, trail: Trail) -> Answer | None:
+    async def repeated(self, claim: KeyRecord, trail: Trail) -> Answer | None:
         """What to answer when the key has been used; None when the order may be sent (again)."""
         beginning = order_ids.beginning(claim.key_digest)
         known, records, adopted = await self.database.read(
@@ -357,5 +402,7 @@ def _replay(known: KeyRecord) -> Answer:
     raise OrderRejectedError(problem.detail, next_step=problem.next_step, extra=problem.extra)
 
 
-def _either(body: bytes) -> type[OrderView] | type[OrderGroup]:
+def _either(body: bytes) -> type[OrderView] | type[OrderGroup] | type[TargetReached]:
+    if body.startswith(b'{"reached"'):
+        return TargetReached
     return OrderGroup if body.startswith(b'{"groupId"') else OrderView

@@ -26,6 +26,7 @@ from bridge.orders.sender import OrderSender
 from bridge.orders.service import OrderService
 from bridge.orders.silence import SilenceWatch
 from bridge.orders.submit import OrderSubmitter
+from bridge.orders.target import TargetPlacer
 from bridge.orders.views import OrderView, order_view
 from bridge.services import Services
 from bridge.settings.profile import Profile
@@ -112,6 +113,17 @@ def install(services: Services) -> None:
         auditor=auditor,
         clock=clock,
     )
+    targets = TargetPlacer(
+        database=database,
+        gateway=gateway,
+        preparer=preparer,
+        journal=journal,
+        submitter=submitter,
+        canceller=canceller,
+        other_clients=other_clients,
+        auditor=auditor,
+        clock=clock,
+    )
     silence = SilenceWatch(
         rules.cancel_when_silent,
         services.environment.data_dir,
@@ -129,6 +141,7 @@ def install(services: Services) -> None:
     services.provide(OrderService, service)
     services.provide(OrderSubmitter, submitter)
     services.provide(OrderModifier, modifier)
+    services.provide(TargetPlacer, targets)
     services.provide(OrderCanceller, canceller)
     services.provide(OtherClientsOrders, other_clients)
     services.provide(TradingHalt, TradingHalt(halt, canceller, auditor))

@@ -137,10 +137,9 @@ def test_the_example_of_the_page_is_taken(
     page = (Path(__file__).parents[3] / "docs/orders.md").read_text()
     [example] = re.findall(r"```json\n(\{[^`]*\"BAG\"[^`]*)```", page)
     near, _, strikes = chain
-    words = {"EXPIRATION": near, "LOW": f"{strikes[1]:g}", "HIGH": f"{strikes[4]:g}"}
-    for word, value in words.items():
-        example = example.replace(word, value)
     body = json.loads(example)
+    for each, strike in zip(body["legs"], (strikes[1], strikes[4]), strict=True):
+        each |= {"expiration": near, "strike": strike}
     assert preview(bridge, body)["net"] == "you receive 1.20 a unit, 120.00 USD in all"
     bridge.placed(**body)
 

@@ -477,6 +477,15 @@ def test_the_bodies_of_two_requests_that_mean_the_same_have_one_digest() -> None
     assert first == same != other
 
 
+def test_a_body_keeps_its_digest_when_a_release_knows_more_fields() -> None:
+    text = (
+        b'{"symbol":"AAPL","action":"BUY","quantity":1,"orderType":"LMT","limitPrice":100,'
+        b'"bracket":{"stopLoss":{"stopPrice":90}}}'
+    )
+    digest = body_digest("order", msgspec.json.decode(text, type=OrderRequest))
+    assert digest == "5ce6f967bb6a7d4e7179ed65ad93b4f62a17f0f8ff2f99d2b9285ff7a9fac889"
+
+
 async def test_a_key_is_not_given_back_when_its_order_is_under_way_again(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker) as room:

@@ -1,0 +1,165 @@
+"""Bringing positions to a size and closing them, over HTTP, at the simulator."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.bridge.orders.test_over_http import Body, Desk, soon
+from tests.bridge.rig import SimulatorProcess
+
+RULES: Body = {"max_quantity": 100, "price_band_percent": 1, "restart_guard_seconds": 120}
+
+
+@pytest.fixture
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("target")
+    simulator = SimulatorProcess(folder / "simulator.log")
+    made = Desk(folder / "bridge", simulator, **RULES)
+    yield made
+    made.bridge.stop()
+    simulator.stop()
+
+
+def target(bridge: Desk, quantity: float, key: str = "", **body: Any) -> httpx.Response:
+    headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    asked = {"symbol": "AAPL", "targetQuantity": quantity} | body
+    return bridge.client.post("/order/target", json=asked, headers=headers)
+
+
+def close(bridge: Desk, key: str = "", **body: Any) -> httpx.Response:
+    headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+    return bridge.client.post("/positions/close", json=body, headers=headers)
+
+
+def held(bridge: Desk, symbol: str = "AAPL") -> float:
+    found = bridge.bridge.get("/positions").json()["positions"]
+    return float(sum(each["quantity"] for each in found if each["symbol"] == symbol))
+
+
+def reached(bridge: Desk, quantity: float, **body: Any) -> Body:
+    answer = target(bridge, quantity, **body)
+    assert answer.status_code == 201, answer.text
+    soon(lambda: held(bridge, body.get("symbol", "AAPL")) == quantity)
+    found: Body = answer.json()
+    return found
+
+
+def fills(bridge: Desk) -> float:
+    """Shares that were traded in all, whatever the side."""
+    return float(sum(each["quantity"] for each in bridge.simulator.book()["fills"]))
+
+
+def test_the_difference_is_bought_and_sold(bridge: Desk) -> None:
+    assert reached(bridge, 30)["quantity"] == 30
+    assert (reached(bridge, 50)["quantity"], fills(bridge)) == (20, 50)
+    sold = reached(bridge, 20)
+    assert (sold["action"], sold["quantity"]) == ("SELL", 30)
+    assert reached(bridge, -10)["quantity"] == 30
+    assert reached(bridge, 0)["action"] == "BUY"
+    there = target(bridge, 0)
+    assert (there.status_code, there.json()["reached"], fills(bridge)) == (200, True, 120)
+
+
+def test_a_key_is_good_for_one_difference(bridge: Desk) -> None:
+    first = target(bridge, 30, "one-key")
+    soon(lambda: held(bridge) == 30)
+    reached(bridge, 10)
+    again = target(bridge, 30, "one-key")
+    assert again.json()["orderId"] == first.json()["orderId"]
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (target(bridge, 40, "one-key").status_code, held(bridge)) == (409, 10)
+    nothing = target(bridge, 10, "other-key")
+    reached(bridge, 5)
+    assert target(bridge, 10, "other-key").json() == nothing.json()
+    assert held(bridge) == 5
+
+
+def test_of_many_requests_at_once_only_one_buys(bridge: Desk) -> None:
+    answers: list[httpx.Response] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(target(bridge, 40))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {each.status_code for each in answers} <= {200, 201, 503}
+    soon(lambda: held(bridge) == 40)
+    assert fills(bridge) == 40
+
+
+def test_what_works_counts_and_is_never_traded_against(bridge: Desk) -> None:
+    working = bridge.placed(
+        symbol="AAPL", action="BUY", quantity=15, orderType="LMT", limitPrice=1.0
+    )
+    assert reached_more(bridge, 40) == 25
+    refused = target(bridge, 10)
+    assert (refused.status_code, refused.json()["code"]) == (409, "orders-in-the-way")
+    assert refused.json()["orders"] == [working["orderId"]]
+    sold = reached(bridge, 10, cancelOrders=True)
+    assert (sold["action"], sold["quantity"]) == ("SELL", 15)
+    assert bridge.order(working["orderId"])["status"] == "Cancelled"
+
+
+def reached_more(bridge: Desk, quantity: float) -> float:
+    answer = target(bridge, quantity)
+    assert answer.status_code == 201, answer.text
+    ordered = float(answer.json()["quantity"])
+    soon(lambda: held(bridge) == ordered)
+    return ordered
+
+
+def test_a_stop_does_not_count_and_is_not_left_behind(bridge: Desk) -> None:
+    reached(bridge, 30)
+    stop = bridge.placed(symbol="AAPL", action="SELL", quantity=30, orderType="STP", stopPrice=1.0)
+    reached(bridge, 40)
+    refused = close(bridge, symbol="AAPL")
+    [position] = refused.json()["positions"]
+    assert (refused.json()["complete"], position["problem"]["code"]) == (
+        False,
+        "orders-in-the-way",
+    )
+    done = close(bridge, symbol="AAPL", cancelOrders=True)
+    assert done.json()["complete"], done.text
+    soon(lambda: held(bridge) == 0)
+    assert bridge.order(stop["orderId"])["status"] == "Cancelled"
+
+
+def test_all_positions_are_closed_once(bridge: Desk) -> None:
+    reached(bridge, 20)
+    reached(bridge, -15, symbol="MSFT")
+    first = close(bridge, "close-key", all=True)
+    assert first.json()["complete"], first.text
+    assert {each["symbol"]: each["order"]["action"] for each in first.json()["positions"]} == {
+        "AAPL": "SELL",
+        "MSFT": "BUY",
+    }
+    soon(lambda: held(bridge) == 0 and held(bridge, "MSFT") == 0)
+    reached(bridge, 5)
+    assert close(bridge, "close-key", all=True).json() == first.json()
+    assert held(bridge) == 5
+    assert close(bridge).json() == {"complete": True, "positions": []}
+
+
+def test_closing_is_bound_by_the_position_and_not_by_limits(bridge: Desk) -> None:
+    for _ in range(2):
+        bridge.placed(symbol="AAPL", action="BUY", quantity=100, orderType="MKT")
+    soon(lambda: held(bridge) == 200)
+    assert target(bridge, 350).status_code == 422  # max_quantity is 100
+    far = {"orderType": "LMT", "limitPrice": 1.0, "roundToTick": True}  # far through the market
+    order = reached(bridge, 0, **far)
+    assert (order["action"], order["quantity"]) == ("SELL", 200)
+    assert target(bridge, -150).status_code == 422
+
+
+def test_while_halted_only_what_closes_passes(bridge: Desk) -> None:
+    reached(bridge, 20)
+    bridge.client.post("/trading/halt", json={"reason": "test", "allowClosing": True})
+    assert target(bridge, 30).status_code == 423
+    assert reached(bridge, 5)["quantity"] == 15
