@@ -121,6 +121,7 @@ class Bridge:
         services.on_stop(session.stop)
         known = session.context.diagnostics
         known.note("bridge-started", library=session.library, aliveUntil=known.alive_until)
+        session.events.state.listen(lambda _before, _after: services.something_changed())
         await session.start()
         # What is loaded by now stays: looking through it again and again for garbage only pauses
         # every stream for tens of milliseconds.

@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 from zoneinfo import ZoneInfo
@@ -118,24 +119,14 @@ class RestartCalendar:
 
     def active(self, now: datetime) -> PlannedRestart | None:
         """The restart that is expected to be under way."""
-        known = list(self._own(now))
-        if self.broker_ends_sessions:
-            known += BROKER_RESET.around(now, BROKER_ZONE)
-        for each in known:
-            if each.at - BEFORE <= now < each.until:
-                return each
-        return None
+        return _active(self, now.replace(microsecond=0))
 
     def following(self, now: datetime) -> PlannedRestart | None:
         """The next one to begin; None where nothing is ever planned.
 
         Where no cold restart is planned, the broker's own end of the session stands for it.
         """
-        due = list(self._own(now))
-        if self.broker_ends_sessions and all(each.kind != "cold" for each in self.restarts):
-            due += BROKER_RESET.around(now, BROKER_ZONE)
-        ahead = sorted((each for each in due if each.at > now), key=lambda each: each.at)
-        return ahead[0] if ahead else None
+        return _following(self, now.replace(microsecond=0))
 
     def seconds_left(self, now: datetime) -> float | None:
         """How long until the next one begins; None where none is planned."""
@@ -146,3 +137,24 @@ class RestartCalendar:
         zone = ZoneInfo(self.time_zone)
         for each in self.restarts:
             yield from each.around(now, zone)
+
+    def _active(self, second: datetime) -> PlannedRestart | None:
+        known = list(self._own(second))
+        if self.broker_ends_sessions:
+            known += BROKER_RESET.around(second, BROKER_ZONE)
+        return next((each for each in known if each.at - BEFORE <= second < each.until), None)
+
+    def _following(self, second: datetime) -> PlannedRestart | None:
+        due = list(self._own(second))
+        if self.broker_ends_sessions and all(each.kind != "cold" for each in self.restarts):
+            due += BROKER_RESET.around(second, BROKER_ZONE)
+        return min((each for each in due if each.at > second), key=_beginning, default=None)
+
+
+def _beginning(restart: PlannedRestart) -> datetime:
+    return restart.at
+
+
+# Restarts begin and end at whole seconds: within one, nothing changes. `/health` asks thrice.
+_active = lru_cache(maxsize=8)(RestartCalendar._active)  # noqa: SLF001
+_following = lru_cache(maxsize=8)(RestartCalendar._following)  # noqa: SLF001

@@ -63,7 +63,13 @@ class Services:
         self.start_hooks: list[Hook] = []
         self.stop_hooks: list[Hook] = []
         self.last_words: list[Callable[[], None]] = []
+        self.health_answer: tuple[float, bytes] = (float("-inf"), b"")
+        """Until when (`time.monotonic`) the answer of `/health` holds, and its bytes."""
         self._provided: dict[type[Any], Any] = {}
+
+    def something_changed(self) -> None:
+        """What `/health` said a moment ago is not said again."""
+        self.health_answer = (float("-inf"), b"")
 
     def provide(self, kind: type[T], instance: T) -> T:
         """Registers an instance under its type."""

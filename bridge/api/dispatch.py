@@ -6,8 +6,8 @@ Every failure is a problem document.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -29,6 +29,7 @@ from bridge.services import Services
 
 log = structlog.get_logger(__name__)
 _encoder = msgspec.json.Encoder(decimal_format="number")
+NOT_STORED: Final[Mapping[str, str]] = {"Cache-Control": "no-store"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -57,12 +58,29 @@ def encode(result: Any, status: int) -> Response:
     """A handler's result as a response."""
     if isinstance(result, Response):
         return result
-    headers = {"Cache-Control": "no-store"}
+    headers = NOT_STORED
     if isinstance(result, Reply):
         status, headers, result = result.status, {**headers, **result.headers}, result.content
     if result is None:
         return Response(None, 204 if status == 200 else status, headers)
-    return Response(_encoder.encode(result), status, headers, "application/json")
+    return JsonAnswer(encoded(result), status, headers)
+
+
+def encoded(result: Any) -> bytes:
+    """A handler's result as JSON."""
+    return _encoder.encode(result)
+
+
+class JsonAnswer(Response):
+    """A whole JSON body: its few headers are encoded without looking through them first."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        self.body, self.status_code, self.background = body, status, None
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            *((k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in headers.items()),
+        ]
 
 
 class PathEndpoint:
@@ -109,6 +127,7 @@ class PathEndpoint:
             result = StoppingError.code
             raise
         finally:
+            self._services.something_changed()
             if not noted.by_trail:
                 await self._note(request, route, noted, result)
         return response

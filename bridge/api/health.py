@@ -5,6 +5,7 @@ Answered from what is known, without waiting for anything.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from bridge.api.auth import HEADER, authenticate_key
+from bridge.api.dispatch import NOT_STORED, JsonAnswer, encoded
 from bridge.api.routing import Answer, Call, Params, RouteTable
 from bridge.callers import Scope
 from bridge.errors import BridgeError, Kind
@@ -32,6 +34,8 @@ routes = RouteTable("health")
 
 BUSY_QUEUE = 100
 CONNECT_SECONDS = 5.0
+KEPT_SECONDS = 0.005
+"""For so long `/health` gives its answer again, unless the state or a call changes something."""
 _DEGRADED = (
     State.UPSTREAM_LOST,
     State.STALLED,
@@ -367,15 +371,22 @@ async def ready(call: Call[ReadyParams, None]) -> Ready:
 
 
 @routes.get("/health", params=HealthParams, answer=Health)
-async def show_health(call: Call[HealthParams, None]) -> Health:
+async def show_health(call: Call[HealthParams, None]) -> Response:
     """The session's state, its root cause, and what to do.
 
     Answers in any state of the gateway; `connect=true` first makes one connect attempt if there is
     no session.
     """
+    services = call.services
     if call.params.connect:
-        await call.services[TwsSession].supervisor.attempt(CONNECT_SECONDS)
-    return health(call.services)
+        await services[TwsSession].supervisor.attempt(CONNECT_SECONDS)
+        services.something_changed()
+    until, body = services.health_answer
+    now = time.monotonic()
+    if now >= until:
+        body = encoded(health(services))
+        services.health_answer = (now + KEPT_SECONDS, body)
+    return JsonAnswer(body, 200, NOT_STORED)
 
 
 @routes.get("/metrics", answer=str, media_types=("text/plain",))

@@ -33,10 +33,17 @@ class HttpMetrics:
             registry=registry,
         )
 
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
     def finished(self, method: str, path: str, status: int, seconds: float) -> None:
         """One request was answered."""
-        self._requests.labels(method, path, str(status)).inc()
-        self._seconds.labels(path).observe(seconds)
+        known = self._known.get((method, path, status))
+        if known is None:
+            known = self._requests.labels(method, path, str(status)), self._seconds.labels(path)
+            self._known[method, path, status] = known
+        requests, times = known
+        requests.inc()
+        times.observe(seconds)
 
 
 class SessionCollector(Collector):

@@ -15,17 +15,18 @@ import ipaddress
 import re
 import secrets
 import time
+from functools import lru_cache
 from typing import Final
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bridge import logs
 from bridge.api import problems
 from bridge.api.metrics import HttpMetrics
 from bridge.api.problems import BodyTooLargeError, TooManyPendingError
 from bridge.errors import BridgeError
 
-log = structlog.get_logger(__name__)
 _SAFE_ID = re.compile(
     r"[A-Za-z0-9._-]{1,15}|[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 )
@@ -66,16 +67,19 @@ class RequestMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request_id = _id(scope)
+        headers = dict(scope["headers"])
+        request_id = _id(headers)
         scope["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(requestId=request_id)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        await self._http(scope, receive, send, request_id)
+        length = headers.get(b"content-length", b"0")
+        await self._http(scope, receive, send, request_id, length)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _http(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, length: bytes
+    ) -> None:
         begun = time.perf_counter()
         status = 500
 
@@ -92,7 +96,7 @@ class RequestMiddleware:
 
         self.pending += 1
         try:
-            refused = self._refusal(scope)
+            refused = self._refusal(scope, length)
             if refused:
                 await problems.response(refused, request_id)(scope, receive, observed)
             else:
@@ -103,10 +107,9 @@ class RequestMiddleware:
             self.pending -= 1
             self._finished(scope, status, time.perf_counter() - begun)
 
-    def _refusal(self, scope: Scope) -> BridgeError | None:
+    def _refusal(self, scope: Scope, length: bytes) -> BridgeError | None:
         if self.pending > self._max_pending and not is_always(scope["method"], scope["path"]):
             return TooManyPendingError(f"{self.pending} requests are pending", retry_after=1.0)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body:
             return _too_large(self._max_body)
         return None
@@ -114,11 +117,11 @@ class RequestMiddleware:
     def _finished(self, scope: Scope, status: int, seconds: float) -> None:
         endpoint_path = scope.get("route_path_template", "unknown")
         self._metrics.finished(scope["method"], endpoint_path, status, seconds)
-        write = log.info if status < 500 else log.warning
-        if scope["path"] in ALWAYS:
-            write = log.debug
-        write(
+        level = "info" if status < 500 else "warning"
+        logs.line(
+            "debug" if scope["path"] in ALWAYS else level,
             "request",
+            requestId=scope["request_id"],
             method=scope["method"],
             path=endpoint_path,
             status=status,
@@ -149,8 +152,8 @@ def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is larger than {limit} bytes")
 
 
-def _id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+def _id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _SAFE_ID.fullmatch(given) else secrets.token_hex(8)
 
 
@@ -162,6 +165,7 @@ _AGAIN_SECONDS: Final = 0.5
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
+@lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     """An address as the network means it (`::ffff:192.0.2.1` is 192.0.2.1); None: it is none."""
     try:

@@ -9,6 +9,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridge.api.health import health
 from bridge.environment import Environment
@@ -146,3 +148,19 @@ def test_health_advice_alerts_and_the_guard_of_orders_say_the_same_of_a_sunday()
     said = health(services)
     assert said.restart_under_way
     assert said.next_restart == LIVE.following(clock.now())
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.floats(0, 0.999),
+    st.booleans(),
+)
+def test_what_was_worked_out_for_a_second_holds_in_all_of_it(
+    second: datetime, fraction: float, broker: bool
+) -> None:
+    calendar = RestartCalendar((DAILY, SUNDAY), broker_ends_sessions=broker)
+    second = second.replace(microsecond=0)
+    within = second + timedelta(seconds=fraction)
+    assert calendar.active(within) == calendar._active(within) == calendar._active(second)
+    assert calendar.following(within) == calendar._following(within)

@@ -139,6 +139,22 @@ def test_a_bound_key_is_shown_with_its_bounds(bridge: BridgeProcess) -> None:
     assert (elsewhere.status_code, elsewhere.json()["code"]) == (403, "address-not-allowed")
 
 
+def test_what_a_call_changed_is_in_the_next_answer_of_health(bridge: BridgeProcess) -> None:
+    for _ in range(20):
+        assert bridge.get("/health").json()["state"] == "ready"
+        bridge.client.post(f"{bridge.url}/trading/halt", json={})
+        assert bridge.get("/health").json()["state"] == "halted"
+        bridge.client.delete(f"{bridge.url}/trading/halt")
+
+
+def test_a_moments_answers_of_health_are_one_and_the_next_is_another(bridge: BridgeProcess) -> None:
+    seen = [bridge.get("/health").json()["clock"] for _ in range(100)]
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 1
+    time.sleep(0.05)
+    assert bridge.get("/health").json()["clock"] > seen[-1]
+
+
 def test_a_bound_key_halts_but_does_not_cancel_what_protects_others(bridge: BridgeProcess) -> None:
     wish = {"label": "spy", "scope": "trade", "bounds": {"symbols": ["SPY"]}}
     key = bridge.client.post("/keys", json=wish).json()["key"]
