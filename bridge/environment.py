@@ -51,6 +51,9 @@ class Environment(Struct, frozen=True, kw_only=True):
     trusted_proxies: str = "127.0.0.1"
     simulator_url: str = ""
     page_trading: bool = True
+    flex_query: str = ""
+    flex_token_file: Path | None = None
+    flex_url: str = ""
     settings_key_file: Path | None = None
     alerts_file: Path | None = None
     alert_lost_minutes: int = 5
@@ -88,6 +91,12 @@ def _yes(text: str) -> bool:
     return {"yes": True, "true": True, "no": False, "false": False}[text.lower()]
 
 
+def _digits(text: str) -> str:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError
+    return text
+
+
 def _zone(text: str) -> str:
     ZoneInfo(text)
     return text
@@ -122,6 +131,9 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_MAX_STREAMS": ("max_streams", _number(0, 10_000), "a number of streams"),
     "BRIDGE_SIMULATOR_URL": ("simulator_url", str, "the address of a simulator's control port"),
     "BRIDGE_PAGE_TRADING": ("page_trading", _yes, "yes or no"),
+    "BRIDGE_FLEX_QUERY": ("flex_query", _digits, "the number of a Flex query"),
+    "BRIDGE_FLEX_TOKEN_FILE": ("flex_token_file", Path, "a file with the Flex token"),
+    "BRIDGE_FLEX_URL": ("flex_url", str, "the address of the Flex Web Service"),
     "BRIDGE_ALERTS_FILE": ("alerts_file", Path, "a file with service addresses"),
     "BRIDGE_ALERT_LOST_MINUTES": ("alert_lost_minutes", _number(1, 1440), "minutes"),
     "BRIDGE_ALERT_EVENTS": ("alert_events", str, "events, by commas"),

@@ -263,7 +263,8 @@ class Execution(Struct, rename="camel", frozen=True, kw_only=True):
 
     ``time`` is UTC; a correction has the same id but for its last part. Where the broker's time
     cannot be read (``time_known`` false), it is when the fill was told, and ``time_text`` is what
-    the broker said.
+    the broker said. ``reason`` is empty for a trade, else what the clearing house booked it for:
+    ``assignment``, ``exercise``, ``expiry``.
     """
 
     exec_id: str
@@ -284,6 +285,7 @@ class Execution(Struct, rename="camel", frozen=True, kw_only=True):
     last_liquidity: int = 0
     time_known: bool = True
     time_text: str = ""
+    reason: str = ""
 
 
 class CommissionReport(Struct, rename="camel", frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ ADMIN_KEY, ALERTS = "bridge-admin-key", "bridge-alerts"
 """The bridge's first API key, and the addresses that alerts go to, one a line."""
 TOTP_SEED = "totp-seed"
 """The seed of an authenticator app's codes, which the gateway's container alone has."""
+FLEX_TOKEN = "flex-token"  # noqa: S105 - its name
+"""The token of the broker's Flex Web Service."""
 ADMIN_KEY_FILE, ALERTS_FILE = f"{SECRETS}/{ADMIN_KEY}", f"{SECRETS}/{ALERTS}"
 
 STATE_FOLDER = "/home/ibgateway/state"

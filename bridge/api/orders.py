@@ -17,6 +17,7 @@ from bridge.errors import InvalidRequestError
 from bridge.orders.cancel import Cancelling, OrderCanceller
 from bridge.orders.errors import KeyBoundError
 from bridge.orders.executions import ExecutionService, ExecutionsPage, as_csv
+from bridge.orders.flex_import import FlexImport, ImportView
 from bridge.orders.halt import HaltView, TradingHalt
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
@@ -344,6 +345,26 @@ async def list_executions(call: Call[ExecutionsParams, None]) -> ExecutionsPage 
     if page.next_cursor is not None:
         headers["X-Next-Cursor"] = page.next_cursor
     return Response(as_csv(page.executions), media_type="text/csv", headers=headers)
+
+
+@routes.post(
+    "/executions/import",
+    answer=ImportView,
+    scope=Scope.TRADE,
+    statuses={404: "no Flex query is configured", 429: "the last import began minutes ago"},
+)
+async def import_executions(call: Call[None, None]) -> Reply:
+    """Asks the Flex Web Service for executions of earlier days; the import goes on by itself.
+
+    Executions that are known change nothing; those of an order of unknown fate settle it.
+    """
+    return Reply(call.services[FlexImport].ask(), 202)
+
+
+@routes.get("/executions/import", answer=ImportView)
+async def last_import(call: Call[None, None]) -> ImportView:
+    """How the last import of executions went, or that one is under way."""
+    return call.services[FlexImport].last
 
 
 def _moment(field: str, text: str) -> datetime | None:

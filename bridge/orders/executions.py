@@ -29,7 +29,8 @@ class ExecutionView(Struct, rename="camel", frozen=True, kw_only=True):
     A correction keeps it and shows in `brokerExecId`; `commission` and `realizedPnl` are null until
     the broker has sent them. `orderId` is null for orders that were not placed through the bridge.
     Where the broker's time cannot be read, `timeKnown` is false, `timeText` is what it wrote, and
-    `time` is when the bridge was told.
+    `time` is when the bridge was told. `reason` is null for a trade, else what the clearing house
+    booked: `assignment`, `exercise` or `expiry`.
     """
 
     exec_id: str
@@ -61,6 +62,7 @@ class ExecutionView(Struct, rename="camel", frozen=True, kw_only=True):
     trading_class: str = ""
     time_known: bool = True
     time_text: str | None = None
+    reason: str | None = None
 
 
 class ExecutionsPage(Struct, rename="camel", frozen=True, kw_only=True):
@@ -155,6 +157,7 @@ def execution_view(row: ExecutionRow) -> ExecutionView:
         liquidation=bool(execution.liquidation),
         time_known=execution.time_known,
         time_text=execution.time_text or None,
+        reason=execution.reason or None,
     )
 
 

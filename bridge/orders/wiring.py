@@ -12,6 +12,7 @@ from bridge.market.quotes import QuoteService
 from bridge.orders import health
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.executions import ExecutionService, ExecutionView, execution_view
+from bridge.orders.flex_import import SERVICE, FlexImport, FlexService, fetch
 from bridge.orders.halt import HaltSwitch, TradingHalt
 from bridge.orders.health import OrderAlerts, described
 from bridge.orders.journal import OrderJournal
@@ -148,6 +149,12 @@ def install(services: Services) -> None:
     services.provide(JournalService, JournalService(database, condition, auditor, clock))
     services.provide(ExecutionService, ExecutionService(database))
     services.provide(SilenceWatch, silence)
+    flex = services.provide(
+        FlexImport,
+        FlexImport(
+            _flex_service(services), database, journal, clock, services.environment.time_zone
+        ),
+    )
     probing: list[asyncio.Task[None]] = []
 
     async def start() -> None:
@@ -157,6 +164,7 @@ def install(services: Services) -> None:
         await journal.start()
         await reconciler.start()
         silence.start()
+        flex.start(session.context.diagnostics.away_since() if session else None)
         probing.append(asyncio.create_task(probe.run(clock), name="journal-probe"))
 
     async def stop() -> None:
@@ -164,6 +172,7 @@ def install(services: Services) -> None:
             task.cancel()
         await asyncio.gather(*probing, return_exceptions=True)
         await silence.stop()
+        await flex.stop()
         await reconciler.stop()
         await sender.settle_down()
         await journal.stop()
@@ -184,6 +193,15 @@ def install(services: Services) -> None:
         alerts.order_unknown.listen(
             lambda record: diagnostics.note("order-fate-unknown", **described(record))
         )
+
+
+def _flex_service(services: Services) -> FlexService | None:
+    environment = services.environment
+    if not environment.flex_query or environment.flex_token_file is None:
+        return None
+    address = environment.flex_url or SERVICE
+    token, query = environment.flex_token_file, environment.flex_query
+    return FlexService(token, query, address, services.clock, fetch)
 
 
 def _follow_settings(services: Services, preparer: Preparer) -> None:

@@ -104,6 +104,13 @@ class Diagnostics:
         for event in newer:
             self.note(event.kind, **event.detail)
 
+    def away_since(self) -> datetime | None:
+        """When the process before this one gave its last sign of life; None: not known."""
+        try:
+            return convert(self.alive_until, datetime)
+        except ValueError:
+            return None
+
     def note(self, kind: str, **detail: Any) -> None:
         """Adds an event and keeps the record; a flood of them is counted, not kept."""
         now = self._clock.now()

@@ -14,7 +14,7 @@ from infrastructure.config.base import Megabytes, Port, SecretRef, Section, chec
 from infrastructure.config.gateway import Gateway
 from infrastructure.config.host import Host  # noqa: TC001 - pydantic reads it
 from infrastructure.errors import Place
-from infrastructure.release_files import ADMIN_KEY
+from infrastructure.release_files import ADMIN_KEY, FLEX_TOKEN
 
 if TYPE_CHECKING:
     from infrastructure.config.places import Document
@@ -55,6 +55,15 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+class Flex(Section):
+    """Executions of days on which the bridge was away, from the broker's Flex Web Service."""
+
+    query: str = Field(pattern=r"^[0-9]{1,20}$")
+    """The number of an Activity Flex Query with the section Trades, level Execution."""
+    token: SecretRef = stored(FLEX_TOKEN)
+    """The token of the Flex Web Service."""
+
+
 class Bridge(Section):
     """The REST + WebSocket service in front of the gateway."""
 
@@ -74,6 +83,10 @@ class Bridge(Section):
     """How much the bridge logs."""
     admin_key: SecretRef = stored(ADMIN_KEY)
     """The first API key, of scope admin; made by `up` when it is not there yet."""
+    page_trading: bool = True
+    """Whether the status page offers an order ticket, change and cancel to keys of scope trade."""
+    flex: Flex | None = None
+    """The import of executions by a Flex query; off when unset."""
 
     @field_validator("base_image")
     @classmethod

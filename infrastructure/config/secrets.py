@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from infrastructure.config.base import SecretRef, stored
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
-from infrastructure.release_files import ADMIN_KEY, TOTP_SEED
+from infrastructure.release_files import ADMIN_KEY, FLEX_TOKEN, TOTP_SEED
 
 if TYPE_CHECKING:
     from infrastructure.config.models import Target
@@ -47,6 +47,8 @@ def needed(target: Target) -> dict[str, tuple[SecretRef, Place]]:
         found["portal-password"] = (target.stack.portal.password, at)
     for place, url in enumerate(target.stack.alerts.urls):
         found[f"alert-url-{place + 1}"] = (url, target.place("alerts", "urls", place))
+    if bridge.flex is not None:
+        found[FLEX_TOKEN] = (bridge.flex.token, target.place("bridge", "flex", "token"))
     found[ADMIN_KEY] = (bridge.admin_key, target.place("bridge", "admin_key"))
     return found
 

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.config.schedule import calendar
-from infrastructure.release_files import ADMIN_KEY, ALERTS
+from infrastructure.release_files import ADMIN_KEY, ALERTS, FLEX_TOKEN
 from infrastructure.render.caddy import names
 from infrastructure.render.layout import BRIDGE_PORT, bind, compose_layout
 from infrastructure.render.model import RenderedFile, secret_file
@@ -70,6 +70,8 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
     if target.stack.alerts.urls:
         urls = [secrets[name] for name in secrets if name.startswith("alert-url-")]
         contents[ALERTS] = b"".join(url.strip() + b"\n" for url in urls)
+    if target.stack.bridge.flex:
+        contents[FLEX_TOKEN] = secrets[FLEX_TOKEN]
     return [
         RenderedFile("bridge/restarts.json", restarts, 0o644, services=("bridge",)),
         RenderedFile("bridge/trading.json", rules, 0o644, services=("bridge",)),
@@ -113,7 +115,8 @@ def service(target: Target, image: str) -> dict[str, Any]:
 
 def secret_names(target: Target) -> list[str]:
     """The files below `secrets/` that the bridge reads."""
-    return [ADMIN_KEY, *([ALERTS] if target.stack.alerts.urls else [])]
+    given = {ALERTS: target.stack.alerts.urls, FLEX_TOKEN: target.stack.bridge.flex}
+    return [ADMIN_KEY, *(name for name, needed in given.items() if needed)]
 
 
 def trading_rules(target: Target) -> dict[str, object]:
@@ -150,6 +153,11 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
     if layout.other_login:
         values["BRIDGE_OTHER_LOGIN_FILE"] = layout.other_login
     values |= _alerts(target, layout)
+    if not bridge.page_trading:
+        values["BRIDGE_PAGE_TRADING"] = "no"
+    if bridge.flex:
+        values["BRIDGE_FLEX_QUERY"] = bridge.flex.query
+        values["BRIDGE_FLEX_TOKEN_FILE"] = f"{layout.secrets}/{FLEX_TOKEN}"
     if portal.url or portal.enabled:
         values["BRIDGE_PORTAL_URL"] = portal.url or "https://portal:5000"
     return values

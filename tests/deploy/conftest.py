@@ -66,6 +66,7 @@ SECRET_VALUES = {
     "portal-password": b"of-the-portal-user",
     "bridge-admin-key": b"key-of-the-tests",
     "totp-seed": b"jbsw y3dp ehpk 3pxp jbsw y3dp ehpk 3pxp",
+    "flex-token": b"112233445566778899",
 }
 
 

@@ -367,3 +367,17 @@ def test_compose_accepts_it(target: Target, tmp_path: Path) -> None:
     assert "variable is not set" not in done.stderr
     found = msgspec.json.decode(done.stdout)
     assert found["name"] == "gangway-prod"
+
+
+def test_the_flex_token_is_a_file_and_its_query_a_variable(make: Callable[..., Target]) -> None:
+    rendered_one = rendered(make(bridge={"flex": {"query": "1234567"}, "page_trading": False}))
+    composed = yaml.safe_load(rendered_one.file("compose.yaml").content)
+    bridge = composed["services"]["bridge"]
+    assert bridge["environment"]["BRIDGE_FLEX_QUERY"] == "1234567"
+    assert bridge["environment"]["BRIDGE_FLEX_TOKEN_FILE"].endswith("/flex-token")
+    assert bridge["environment"]["BRIDGE_PAGE_TRADING"] == "no"
+    assert "flex-token" in bridge["secrets"]
+    assert rendered_one.file("secrets/flex-token").mode == 0o400
+    assert SECRET_VALUES["flex-token"] not in rendered_one.file("compose.yaml").content
+    plain = yaml.safe_load(rendered(make()).file("compose.yaml").content)
+    assert "flex-token" not in plain["services"]["bridge"]["secrets"]

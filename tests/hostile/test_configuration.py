@@ -92,6 +92,8 @@ def shaped(path: tuple[str, ...], text: str) -> dict[str, Any]:
         values["gateway"]["mode"] = "both"
     if path[:2] == ("portal", "username"):
         values["portal"] = {"enabled": True}
+    if path[:2] == ("bridge", "flex"):
+        values["bridge"] = {"flex": {"query": "1"}}
     at = values
     for name in path[:-1]:
         at = at.setdefault(name, {})

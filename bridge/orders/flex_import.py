@@ -1,0 +1,435 @@
+"""Executions of days on which the bridge was away, from the broker's Flex Web Service.
+
+The API lists executions of the present day only; a Flex query lists any time. What it brings goes
+the way of every execution: known ones change nothing, an order of ours gets its fills, one of
+unknown fate is settled by them.
+
+The service (version 3, https://www.ibkrguides.com/clientportal/performanceandstatements/flex3.htm):
+`SendRequest` answers with a reference code, `GetStatement` with the statement, or with code 1019
+while it is being made. It wants a User-Agent, and few requests: 1018 says that there were too many.
+The token stands in the address, so no address ever gets into a log or a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final, Literal
+from xml.etree import ElementTree as ET
+
+import structlog
+from msgspec import Struct
+
+from bridge.broker_time import read as read_time
+from bridge.clock import Clock
+from bridge.errors import BridgeError, Kind
+from bridge.model import CommissionReport, Contract, Execution
+from bridge.orders.journal import OrderJournal
+from bridge.store import Database, orders
+from bridge.store.order_status import State
+
+SERVICE: Final = "https://ndcdyn.interactivebrokers.com/AccountManagement/FlexWebService"
+IN_PROGRESS: Final = frozenset(
+    {"1001", "1004", "1005", "1006", "1007", "1008", "1009", "1019", "1021"}
+)
+"""The statement is not there yet, or the service is busy: asking again may help."""
+POLLS: Final = (3, 5, 10, 15, 30, 60, 60, 60)
+"""Seconds before each question for the statement: ten a minute are allowed."""
+SPACING: Final = timedelta(minutes=10)
+DAILY: Final = timedelta(hours=24)
+AWAY: Final = timedelta(hours=6)
+"""After so long an absence the statement is asked for at the start."""
+LARGEST: Final = 32 * 1024 * 1024
+PATIENCE: Final = 60.0
+HELP: Final = {
+    "1010": "The query is of an old kind: make a new Activity Flex Query",
+    "1011": "Make the Flex Web Service active in the Client Portal",
+    "1012": "The token has expired: make a new one, ./deploy.py secrets set flex-token, then up",
+    "1013": "The token is bound to another address: make one for this host's",
+    "1014": "bridge.flex.query is not the number of a query of this account",
+    "1018": "Wait ten minutes; other programs may use the same token",
+    "1015": "The token is not right: ./deploy.py secrets set flex-token, then up",
+}
+_REASONS: Final = {"A": "assignment", "Ex": "exercise", "Ep": "expiry"}
+_SEC_TYPES: Final = {"STK", "OPT", "FUT", "FOP", "CASH", "BOND", "CFD", "FUND", "WAR"}
+log = structlog.get_logger(__name__)
+
+
+class FlexError(BridgeError):
+    """The Flex Web Service did not bring a statement."""
+
+    code = "flex-failed"
+    kind = Kind.UNAVAILABLE
+    next_step = "Try again later; docs/orders.md says how a query is set up"
+
+
+class FlexPacedError(BridgeError):
+    """Asked again too soon: the service allows few requests."""
+
+    code = "flex-paced"
+    kind = Kind.LIMITED
+    next_step = "Wait, then ask again; GET /executions/import tells the last result"
+
+
+class FlexOffError(BridgeError):
+    """No Flex query is configured."""
+
+    code = "flex-off"
+    kind = Kind.NOT_FOUND
+    next_step = "Set bridge.flex in stack.yaml, then run up"
+
+
+class Statement(Struct, frozen=True, kw_only=True):
+    """What one statement holds."""
+
+    executions: tuple[Execution, ...]
+    commissions: tuple[CommissionReport, ...]
+    since: str
+    until: str
+
+
+class ImportView(Struct, rename="camel", frozen=True, kw_only=True):
+    """How the last import went.
+
+    `imported` executions were new, `known` were there already. `settled` orders were of unknown
+    fate and are not any more; of `unknown` ones the statement has nothing that ends them.
+    """
+
+    state: Literal["never", "running", "done", "failed"]
+    at: datetime | None = None
+    since: str = ""
+    until: str = ""
+    imported: int = 0
+    known: int = 0
+    settled: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    problem: str | None = None
+    next_step: str | None = None
+
+
+Get = Callable[[str, dict[str, str]], Awaitable[bytes]]
+"""One GET of an address with parameters; raises `FlexError`."""
+
+
+class FlexService:
+    """Asks the Flex Web Service for the statement of one query."""
+
+    def __init__(self, token_file: Path, query: str, address: str, clock: Clock, get: Get):
+        self._token_file = token_file
+        self._query = query
+        self._address = address.rstrip("/")
+        self._clock = clock
+        self._get = get
+
+    async def statement(self) -> bytes:
+        """The statement as XML.
+
+        Raises:
+            FlexError: there is none, with what to do.
+        """
+        answer = await self._ask("SendRequest", self._query)
+        code = _text(answer, "ReferenceCode")
+        if not code:
+            raise _failure(answer)
+        for pause in POLLS:
+            await self._clock.sleep(pause)
+            answer = await self._ask("GetStatement", code)
+            if answer.tag == "FlexQueryResponse":
+                return ET.tostring(answer)
+            if _text(answer, "ErrorCode") not in IN_PROGRESS:
+                raise _failure(answer)
+        raise FlexError(f"the statement was not made within {sum(POLLS)} s")
+
+    async def _ask(self, call: str, what: str) -> ET.Element:
+        # The address that SendRequest names is not used: the token goes nowhere else.
+        content = await self._get(
+            f"{self._address}/{call}", {"t": self._token(), "q": what, "v": "3"}
+        )
+        return parsed(content)
+
+    def _token(self) -> str:
+        try:
+            token = self._token_file.read_text().strip()
+        except OSError as error:
+            raise FlexError(f"the Flex token cannot be read: {error.strerror}") from None
+        if not re.fullmatch(r"[0-9]{6,64}", token):
+            raise FlexError("the Flex token is not a number", next_step=HELP["1015"])
+        return token
+
+
+def parsed(content: bytes) -> ET.Element:
+    """The root of an answer. Document types, which entities need, are refused."""
+    if b"<!DOCTYPE" in content[:4096] or b"<!ENTITY" in content:
+        raise FlexError("the Flex Web Service answered with a document type")
+    try:
+        return ET.fromstring(content)  # noqa: S314 - without a document type there are no entities
+    except ET.ParseError:
+        raise FlexError("the Flex Web Service answered with something that is no XML") from None
+
+
+def _text(answer: ET.Element, name: str) -> str:
+    return (answer.findtext(name) or "").strip()
+
+
+def _failure(answer: ET.Element) -> FlexError:
+    code, text = _text(answer, "ErrorCode")[:10], _text(answer, "ErrorMessage")[:200]
+    return FlexError(
+        f"the Flex Web Service says {code or 'nothing'}: {text or answer.tag[:40]}",
+        next_step=HELP.get(code, FlexError.next_step),
+    )
+
+
+async def fetch(address: str, parameters: dict[str, str]) -> bytes:
+    """One GET, at most `LARGEST` bytes."""
+    import httpx
+
+    try:
+        async with (
+            httpx.AsyncClient(
+                timeout=PATIENCE, trust_env=False, headers={"User-Agent": "Python/3"}
+            ) as client,
+            client.stream("GET", address, params=parameters) as response,
+        ):
+            content = bytearray()
+            async for part in response.aiter_bytes():
+                content += part
+                if len(content) > LARGEST:
+                    raise FlexError("the statement is too large: let the query cover less time")
+            if response.status_code != 200:
+                raise FlexError(f"the Flex Web Service answered with {response.status_code}")
+    except httpx.HTTPError as error:  # its text may hold the address, and so the token
+        raise FlexError(f"no way to the Flex Web Service: {type(error).__name__}") from None
+    return bytes(content)
+
+
+# --- reading a statement -----------------------------------------------------------------------
+def read_statement(content: bytes, zone: str) -> Statement:
+    """The executions of a statement's trades, in the zone in which it writes times.
+
+    What is no execution (a sum, an order) is left out, and what lacks a number, too.
+    """
+    root = parsed(content)
+    statements = list(root.iter("FlexStatement"))
+    trades = [trade for name in ("Trade", "TradeConfirm") for trade in root.iter(name)]
+    found = [each for each in (_execution(trade, zone) for trade in trades) if each is not None]
+    return Statement(
+        executions=tuple(execution for execution, _ in found),
+        commissions=tuple(report for _, report in found if report is not None),
+        since=min((each.get("fromDate", "") for each in statements), default=""),
+        until=max((each.get("toDate", "") for each in statements), default=""),
+    )
+
+
+def _execution(trade: ET.Element, zone: str) -> tuple[Execution, CommissionReport | None] | None:
+    if trade.get("levelOfDetail", "EXECUTION") != "EXECUTION":
+        return None
+    quantity, price = _number(trade, "quantity"), _number(trade, "tradePrice", "price")
+    name = _name(trade)
+    if not quantity or price is None or not name:
+        return None
+    said = trade.get("dateTime") or trade.get("tradeDate") or ""
+    time = moment(said, zone)
+    currency = trade.get("currency", "")
+    execution = Execution(
+        exec_id=name,
+        time=time or datetime.now(UTC),
+        contract=_contract(trade),
+        account=trade.get("accountId", ""),
+        side="BOT" if quantity > 0 else "SLD",
+        quantity=abs(quantity),
+        price=price,
+        exchange=trade.get("exchange", ""),
+        perm_id=int(_number(trade, "ibOrderID", "orderID") or 0),
+        order_ref=trade.get("orderReference", ""),
+        reason=_reason(trade),
+        time_known=time is not None,
+        time_text="" if time else said[:60],
+    )
+    commission = _number(trade, "ibCommission", "commission")
+    if commission is None:
+        return execution, None
+    report = CommissionReport(
+        exec_id=name,
+        commission=-commission or 0.0,  # Flex writes what is paid as a negative sum
+        currency=trade.get("ibCommissionCurrency") or trade.get("commissionCurrency") or currency,
+        realized_pnl=_number(trade, "fifoPnlRealized"),
+    )
+    return execution, report
+
+
+def _name(trade: ET.Element) -> str:
+    """The API's own id where there is one; what the clearing house books has only a number."""
+    executed = trade.get("ibExecID") or trade.get("execID")
+    booked = trade.get("transactionID") or trade.get("tradeID")
+    return executed or (f"flex-{booked}" if booked else "")
+
+
+def _reason(trade: ET.Element) -> str:
+    notes = re.split(r"[;, ]+", trade.get("notes") or trade.get("code") or "")
+    return next((_REASONS[note] for note in notes if note in _REASONS), "")
+
+
+def _contract(trade: ET.Element) -> Contract:
+    category = trade.get("assetCategory", "")
+    derived = category in {"OPT", "FOP", "FUT", "WAR"}
+    underlying = trade.get("underlyingSymbol", "") if derived else ""
+    right = trade.get("putCall", "")[:1]
+    return Contract(
+        con_id=int(_number(trade, "conid") or 0),
+        symbol=underlying or trade.get("symbol", ""),
+        sec_type=category if category in _SEC_TYPES else "STK",
+        exchange="",
+        currency=trade.get("currency", ""),
+        local_symbol=trade.get("symbol", ""),
+        expiration=re.sub(r"[^0-9]", "", trade.get("expiry", ""))[:8],
+        strike=_number(trade, "strike") or 0.0,
+        right="C" if right == "C" else "P" if right == "P" else None,
+        multiplier=trade.get("multiplier", "") if derived else "",
+    )
+
+
+def _number(trade: ET.Element, *names: str) -> float | None:
+    for name in names:
+        text = (trade.get(name) or "").replace(",", "")
+        if re.fullmatch(r"[-+]?\d{1,15}(\.\d{1,10})?", text):
+            return float(text)
+    return None
+
+
+def moment(text: str, zone: str) -> datetime | None:
+    """A statement's time; its form is chosen in the query (`20261127;103005`, `2026-11-27, …`)."""
+    digits = re.sub(r"[^0-9]", "", text.split(" E", maxsplit=1)[0])
+    if len(digits) != 14:
+        return None
+    day, clock = digits[:8], digits[8:]
+    return read_time(f"{day} {clock[:2]}:{clock[2:4]}:{clock[4:]}", zone)
+
+
+# --- taking it in ------------------------------------------------------------------------------
+class FlexImport:
+    """Takes statements into the journal: when asked, after an absence, and once a day."""
+
+    def __init__(
+        self,
+        service: FlexService | None,
+        database: Database,
+        journal: OrderJournal,
+        clock: Clock,
+        zone: str,
+    ) -> None:
+        self._service = service
+        self._database = database
+        self._journal = journal
+        self._clock = clock
+        self._zone = zone
+        self._asked_at: datetime | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._daily: asyncio.Task[None] | None = None
+        self.last = ImportView(state="never")
+
+    def start(self, away_since: datetime | None) -> None:
+        """Imports once a day; at once after an absence of hours."""
+        if self._service is None:
+            return
+        now = self._clock.now()
+        soon = away_since is not None and now - away_since > AWAY
+        self._daily = asyncio.create_task(
+            self._every_day(self._service, soon=soon), name="flex-daily"
+        )
+
+    async def _every_day(self, service: FlexService, *, soon: bool) -> None:
+        if not soon:
+            await self._clock.sleep(DAILY.total_seconds())
+        while True:
+            if self._task is None or self._task.done():
+                self._begin(service)
+            await self._clock.sleep(DAILY.total_seconds())
+
+    async def stop(self) -> None:
+        """Ends what is under way; a statement is taken in whole or not at all."""
+        tasks = [task for task in (self._daily, self._task) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def ask(self) -> ImportView:
+        """Begins an import; one that runs is told.
+
+        Raises:
+            FlexOffError: none is configured.
+            FlexPacedError: the last one was minutes ago.
+        """
+        if self._service is None:
+            raise FlexOffError("no Flex query is configured")
+        if self._task is not None and not self._task.done():
+            return self.last
+        now = self._clock.now()
+        if self._asked_at is not None and now - self._asked_at < SPACING:
+            left = (self._asked_at + SPACING - now).total_seconds()
+            raise FlexPacedError("an import began less than ten minutes ago", retry_after=left)
+        self._begin(self._service)
+        return self.last
+
+    def _begin(self, service: FlexService) -> None:
+        self._asked_at = self._clock.now()
+        self.last = ImportView(state="running", at=self._asked_at)
+        self._task = asyncio.create_task(self._run(service), name="flex-import")
+
+    async def _run(self, service: FlexService) -> None:
+        try:
+            content = await service.statement()
+            statement = await asyncio.to_thread(read_statement, content, self._zone)
+            self.last = await self._take(statement)
+            log.info("flex-imported", imported=self.last.imported, known=self.last.known)
+        except BridgeError as error:
+            self._failed(error.detail, error.next_step)
+        except Exception as error:  # whatever form an answer has
+            log.exception("flex-import-failed")
+            self._failed(type(error).__name__, FlexError.next_step)
+
+    def _failed(self, problem: str, next_step: str) -> None:
+        log.warning("flex-not-imported", problem=problem)
+        self.last = ImportView(
+            state="failed", at=self._clock.now(), problem=problem, next_step=next_step
+        )
+
+    async def _take(self, statement: Statement) -> ImportView:
+        before = await self._database.read(_counted)
+        unknown = await self._unknown()
+        for part in _parts(statement):
+            self._journal.note(*part)
+            await self._journal.flush()
+        left = await self._unknown()
+        new = await self._database.read(_counted) - before
+        return ImportView(
+            state="done",
+            at=self._clock.now(),
+            since=statement.since,
+            until=statement.until,
+            imported=new,
+            known=len(statement.executions) - new,
+            settled=tuple(each for each in unknown if each not in left),
+            unknown=tuple(left),
+        )
+
+    async def _unknown(self) -> list[str]:
+        found = await self._database.read(orders.open_orders)
+        return [record.id for record in found if record.state is State.UNKNOWN]
+
+
+PART: Final = 200
+"""So many messages at once, so that orders find the journal free between them."""
+
+
+def _parts(statement: Statement) -> Iterator[tuple[Execution | CommissionReport, ...]]:
+    messages: list[Execution | CommissionReport] = [*statement.executions, *statement.commissions]
+    for start in range(0, len(messages), PART):
+        yield tuple(messages[start : start + PART])
+
+
+def _counted(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM executions").fetchone()[0])

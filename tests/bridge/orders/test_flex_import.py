@@ -1,0 +1,299 @@
+"""Executions of earlier days from a Flex statement: once each, orders settled."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from bridge.orders.errors import OrderPendingError
+from bridge.orders.flex_import import (
+    POLLS,
+    FlexError,
+    FlexImport,
+    FlexPacedError,
+    FlexService,
+    fetch,
+    moment,
+    read_statement,
+)
+from bridge.store.order_status import State
+from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.orderroom import NoonClock, Room, opened
+from tests.bridge.rig import BridgeProcess, SimulatorProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ZONE = "America/New_York"
+TOKEN = "112233445566778899"
+BUY = {
+    "accountId": "DU1234567", "currency": "USD", "assetCategory": "STK", "symbol": "AAPL",
+    "conid": "265598", "quantity": "10", "tradePrice": "100.25", "ibCommission": "-1.005",
+    "ibCommissionCurrency": "USD", "fifoPnlRealized": "0", "dateTime": "20260709;103005",
+    "ibExecID": "00018037.5a5a5a5a.01.01", "ibOrderID": "700001", "orderReference": "",
+    "levelOfDetail": "EXECUTION", "exchange": "ARCA", "buySell": "BUY", "notes": "",
+}  # fmt: skip
+
+
+def xml(*trades: dict[str, str]) -> bytes:
+    rows = "".join(
+        "<Trade " + " ".join(f'{name}="{value}"' for name, value in trade.items()) + "/>"
+        for trade in trades
+    )
+    return (
+        '<FlexQueryResponse queryName="q" type="AF"><FlexStatements count="1">'
+        '<FlexStatement accountId="DU1234567" fromDate="20260701" toDate="20260709">'
+        f"<Trades>{rows}</Trades></FlexStatement></FlexStatements></FlexQueryResponse>"
+    ).encode()
+
+
+def said(status: str, **members: str) -> bytes:
+    body = "".join(f"<{name}>{value}</{name}>" for name, value in members.items())
+    head = '<FlexStatementResponse timestamp="x">'
+    return f"{head}<Status>{status}</Status>{body}</FlexStatementResponse>".encode()
+
+
+ACCEPTED = said("Success", ReferenceCode="77", Url="https://elsewhere.example/steal")
+BUSY = said("Warn", ErrorCode="1019", ErrorMessage="Statement generation in progress.")
+
+
+class Script:
+    """Answers one after the other; the last one stays."""
+
+    def __init__(self, *answers: bytes) -> None:
+        self.answers = list(answers)
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    async def get(self, address: str, parameters: dict[str, str]) -> bytes:
+        self.asked.append((address, parameters))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def service(folder: Path, script: Script) -> FlexService:
+    (folder / "token").write_text(f"{TOKEN}\n")
+    return FlexService(folder / "token", "42", "https://flex.example/", NoonClock(), script.get)
+
+
+# --- a statement ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "text",
+    ["20260709;103005", "2026-07-09;10:30:05", "2026-07-09, 10:30:05", "20260709 103005",
+     "2026-07-09 10:30:05 EDT"],
+)  # fmt: skip
+def test_a_time_is_read_in_every_form_that_a_query_can_choose(text: str) -> None:
+    assert moment(text, ZONE) == datetime(2026, 7, 9, 14, 30, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["", "20260709", "09/07/26;1030", "x" * 50, "20269999;103005"])
+def test_a_time_that_is_none_is_not_guessed(text: str) -> None:
+    assert moment(text, ZONE) is None
+
+
+def test_a_trade_is_read_whole() -> None:
+    option = BUY | {
+        "assetCategory": "OPT", "symbol": "AAPL  261218P00150000", "underlyingSymbol": "AAPL",
+        "strike": "150", "expiry": "20261218", "putCall": "P", "multiplier": "100",
+        "quantity": "-2", "tradePrice": "0", "ibExecID": "", "transactionID": "987654",
+        "notes": "Ep", "fifoPnlRealized": "312.5",
+    }  # fmt: skip
+    found = read_statement(xml(BUY, option), ZONE)
+    bought, expired = found.executions
+    assert (bought.side, bought.quantity, bought.price) == ("BOT", 10, 100.25)
+    assert (bought.exec_id, bought.perm_id) == ("00018037.5a5a5a5a.01.01", 700001)
+    assert bought.time == datetime(2026, 7, 9, 14, 30, 5, tzinfo=UTC)
+    assert (expired.exec_id, expired.side, expired.reason) == ("flex-987654", "SLD", "expiry")
+    assert (expired.contract.symbol, expired.contract.right) == ("AAPL", "P")
+    assert (expired.contract.strike, expired.contract.expiration) == (150, "20261218")
+    assert [each.commission for each in found.commissions] == [1.005, 1.005]
+    assert found.commissions[1].realized_pnl == 312.5
+    assert (found.since, found.until) == ("20260701", "20260709")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"quantity": ""}, {"quantity": "0"}, {"tradePrice": "NaN"}, {"tradePrice": "1e999"},
+     {"levelOfDetail": "ORDER"}, {"ibExecID": ""}],
+)  # fmt: skip
+def test_what_is_no_execution_is_left_out(change: dict[str, str]) -> None:
+    assert read_statement(xml(BUY | change), ZONE).executions == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>", b"{}", b"\xff\xfe", b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'],
+)
+def test_what_is_no_statement_is_refused(content: bytes) -> None:
+    with pytest.raises(FlexError):
+        read_statement(content, ZONE)
+
+
+# --- the service ---------------------------------------------------------------------------------
+async def test_the_statement_is_waited_for_and_the_token_goes_nowhere_else(tmp_path: Path) -> None:
+    script = Script(ACCEPTED, BUSY, BUSY, xml(BUY))
+    assert b"00018037" in await service(tmp_path, script).statement()
+    assert [address for address, _ in script.asked] == [
+        "https://flex.example/SendRequest",
+        *["https://flex.example/GetStatement"] * 3,
+    ]
+    assert script.asked[0][1] == {"t": TOKEN, "q": "42", "v": "3"}
+    assert script.asked[1][1]["q"] == "77"
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [("1012", "expired"), ("1013", "address"), ("1014", "bridge.flex.query"), ("1018", "Wait")],
+)
+async def test_a_refusal_says_what_to_do(tmp_path: Path, code: str, hint: str) -> None:
+    script = Script(said("Fail", ErrorCode=code, ErrorMessage="no"))
+    with pytest.raises(FlexError) as caught:
+        await service(tmp_path, script).statement()
+    assert hint in caught.value.next_step
+    assert len(script.asked) == 1
+    assert TOKEN not in str(caught.value)
+
+
+async def test_a_statement_that_never_comes_ends(tmp_path: Path) -> None:
+    script = Script(ACCEPTED, BUSY)
+    with pytest.raises(FlexError, match="not made within"):
+        await service(tmp_path, script).statement()
+    assert len(script.asked) == 1 + len(POLLS)
+
+
+async def test_without_a_way_there_the_error_holds_no_token() -> None:
+    with pytest.raises(FlexError) as caught:
+        await fetch("http://127.0.0.1:9/SendRequest", {"t": TOKEN})
+    assert TOKEN not in f"{caught.value}{caught.value.__cause__}"
+
+
+# --- into the journal ----------------------------------------------------------------------------
+async def imported(room: Room, folder: Path, *answers: bytes) -> FlexImport:
+    flex = FlexImport(
+        service(folder, Script(*answers)), room.database, room.journal, room.clock, ZONE
+    )
+    assert flex.ask().state == "running"
+    assert flex.ask().state == "running", "a second one does not begin beside it"
+    task = flex._task
+    assert task is not None
+    await task
+    return flex
+
+
+async def test_every_execution_is_there_once_however_often_it_is_imported(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        second = BUY | {"ibExecID": "00018037.5a5a5a5b.01.01", "quantity": "-4"}
+        first = await imported(room, tmp_path, ACCEPTED, xml(BUY, second))
+        again = await imported(room, tmp_path, ACCEPTED, xml(BUY, second))
+        assert (first.last.imported, first.last.known) == (2, 0)
+        assert (again.last.imported, again.last.known) == (0, 2)
+        with pytest.raises(FlexPacedError):
+            again.ask()
+        room.clock.wind(601)
+        assert again.ask().state == "running"
+        await again.stop()
+
+
+async def test_an_order_of_unknown_fate_is_settled_by_its_fills(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.quiet = True
+    async with opened(tmp_path, broker, answer_within_seconds=0.05) as room:
+        for key in ("key-1", "key-2"):
+            with pytest.raises(OrderPendingError):
+                await room.place(key)
+    broker.quiet = False
+    broker.hidden.update(broker.book)
+    async with opened(tmp_path, broker) as room:
+        found = (await room.service.orders(only_open=True, cursor="", limit=9)).orders
+        assert {each.state for each in found} == {State.UNKNOWN}
+        other, filled = found
+        part = BUY | {"orderReference": filled.order_ref, "quantity": "6"}
+        rest = part | {"quantity": "4", "ibExecID": "00018037.5a5a5a5b.01.01"}
+        flex = await imported(room, tmp_path, ACCEPTED, xml(part, rest))
+        assert flex.last.settled == (filled.order_id,)
+        assert flex.last.unknown == (other.order_id,)
+        view = await room.view(filled.order_id)
+        assert (view.state, view.filled) == (State.TERMINAL, 10)
+
+
+async def test_a_failure_is_kept_with_its_hint(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        fail = said("Fail", ErrorCode="1015", ErrorMessage="Token is invalid.")
+        flex = await imported(room, tmp_path, fail)
+        assert flex.last.state == "failed"
+        assert "1015" in (flex.last.problem or "")
+        assert "secrets set flex-token" in (flex.last.next_step or "")
+
+
+# --- the whole way -------------------------------------------------------------------------------
+@contextmanager
+def flex_server(*answers: bytes) -> Iterator[tuple[str, list[str]]]:
+    left, asked = list(answers), []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["User-Agent"])
+            assert parse_qs(urlsplit(self.path).query)["t"] == [TOKEN]
+            content = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_over_http_the_import_is_asked_for_and_the_token_is_in_no_log(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    simulator = SimulatorProcess(tmp_path / "simulator.log")
+    with flex_server(ACCEPTED, xml(BUY | {"notes": "A"})) as (address, agents):
+        bridge = BridgeProcess(
+            tmp_path / "bridge",
+            simulator.port,
+            BRIDGE_FLEX_QUERY="42",
+            BRIDGE_FLEX_TOKEN_FILE=str(tmp_path / "token"),
+            BRIDGE_FLEX_URL=address,
+            BRIDGE_LOG_LEVEL="debug",
+        )
+        try:
+            bridge.wait_for("ready")
+            assert bridge.get("/executions/import").json()["state"] == "never"
+            assert bridge.client.post("/executions/import").status_code == 202
+            deadline = time.monotonic() + 30
+            while bridge.get("/executions/import").json()["state"] == "running":
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            told = bridge.get("/executions/import").json()
+            assert (told["state"], told["imported"]) == ("done", 1), told
+            (row,) = bridge.get("/executions").json()["executions"]
+            assert (row["execId"], row["reason"]) == ("00018037.5a5a5a5a.01.01", "assignment")
+            assert row["commission"] == 1.005
+            assert bridge.client.post("/executions/import").status_code == 429
+            assert agents[0].startswith("Python/")
+        finally:
+            bridge.stop()
+            simulator.stop()
+    assert TOKEN not in bridge.log.read_text()
+
+
+def test_without_a_query_there_is_nothing_to_import(tmp_path: Path) -> None:
+    simulator = SimulatorProcess(tmp_path / "simulator.log")
+    bridge = BridgeProcess(tmp_path / "bridge", simulator.port)
+    try:
+        answer = bridge.client.post("/executions/import")
+        assert (answer.status_code, answer.json()["code"]) == (404, "flex-off")
+    finally:
+        bridge.stop()
+        simulator.stop()
