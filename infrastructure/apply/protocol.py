@@ -620,7 +620,10 @@ class Cancelled(Event):
 
 
 class Facts(Event):
-    """All that the host knows; `certificate`: Caddy's, DER in base64."""
+    """All that the host knows; `certificate`: Caddy's, DER in base64.
+
+    `fills`: folders that may fill the disk, and their size in KB.
+    """
 
     host: HostFacts
     engine: EngineFacts
@@ -630,6 +633,7 @@ class Facts(Event):
     settings: SettingsFacts
     pending: Optional[dict[str, Any]]
     releases: list[str]
+    fills: dict[str, int] = field(default_factory=dict)
 
 
 # --- on the wire ----------------------------------------------------------------------------------

@@ -5,10 +5,18 @@ Every rule is a function of the whole stack that yields problems (refused) or wa
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from infrastructure.config.schedule import choose, cold_restart_window, fits, quiet_time, schedule
+from infrastructure.config.schedule import (
+    choose,
+    cold_restart_window,
+    fits,
+    quiet_time,
+    schedule,
+    trading_time,
+)
 from infrastructure.errors import Place, Problem
 
 if TYPE_CHECKING:
@@ -164,6 +172,17 @@ def _different_ports(stack: Stack, place: Placer) -> Iterator[Problem]:
         yield Problem("http_port and https_port are the same", at, "give each its own")
 
 
+def _domain_can_be_reached(stack: Stack, place: Placer) -> Iterator[Problem]:
+    caddy = stack.caddy
+    if caddy.domain and ipaddress.ip_address(caddy.listen).is_loopback:
+        yield Problem(
+            f"the certificate of {caddy.domain} needs ports that the world reaches,"
+            f" but Caddy listens on {caddy.listen}",
+            place("caddy", "listen"),
+            "leave listen out, or leave domain out and use caddy.names",
+        )
+
+
 def _portal_has_its_own_user(stack: Stack, place: Placer) -> Iterator[Problem]:
     portal, gateway = stack.portal, stack.gateway
     if portal.enabled and portal.url is not None:
@@ -234,6 +253,78 @@ def _sunday(stack: Stack, place: Placer) -> Iterator[Problem]:
         )
 
 
+def _domain_on_other_ports(stack: Stack, place: Placer) -> Iterator[Problem]:
+    caddy = stack.caddy
+    for key, port, usual in (
+        ("http_port", caddy.http_port, 80),
+        ("https_port", caddy.https_port, 443),
+    ):
+        if caddy.domain and port != usual:
+            yield Problem(
+                f"the authority looks for {caddy.domain} on port {usual}, and Caddy is on {port}",
+                place("caddy", key),
+                f"right if something before the host leads {usual} to {port}; else leave it out",
+            )
+
+
+EXCHANGES = {
+    "America/New_York": ("09:30", "16:00"),
+    "Europe/London": ("08:00", "16:30"),
+    "Europe/Berlin": ("09:00", "17:30"),
+    "Europe/Paris": ("09:00", "17:30"),
+    "Europe/Zurich": ("09:00", "17:30"),
+    "Asia/Tokyo": ("09:00", "15:30"),
+    "Asia/Hong_Kong": ("09:30", "16:00"),
+    "Australia/Sydney": ("10:00", "16:00"),
+}
+"""Trading hours of shares, by the exchange's zone."""
+
+
+def _restart_while_trading(stack: Stack, place: Placer) -> Iterator[Problem]:
+    gateway = stack.gateway
+    for key, clock in (
+        ("auto_restart", gateway.auto_restart),
+        ("auto_logoff", gateway.auto_logoff),
+    ):
+        if clock in (None, "off"):
+            continue
+        for zone in dict.fromkeys(("America/New_York", gateway.time_zone)):
+            hours = EXCHANGES.get(zone)
+            there = hours and trading_time(str(clock), gateway.time_zone, zone, hours)
+            if hours and there:
+                yield Problem(
+                    f"{key} {clock} is {there} in {zone}, where shares trade from"
+                    f" {hours[0]} to {hours[1]}",
+                    place("gateway", key),
+                    f"{quiet_time(gateway.time_zone)} is quiet in New York; nothing is ordered"
+                    " while the gateway restarts",
+                )
+                break
+
+
+def _log_off_on_live(stack: Stack, place: Placer) -> Iterator[Problem]:
+    gateway = stack.gateway
+    if gateway.mode != "paper" and gateway.auto_logoff not in (None, "off"):
+        yield Problem(
+            f"auto_logoff on mode '{gateway.mode}' costs an approval every night",
+            place("gateway", "auto_logoff"),
+            "auto_restart keeps the session: one approval a week",
+        )
+
+
+def _zone_of_hours(stack: Stack, place: Placer) -> Iterator[Problem]:
+    zone = stack.gateway.time_zone
+    match = re.fullmatch(r"Etc/GMT([+-])(\d{1,2})", zone)
+    if match and match[2] != "0":
+        other = "-" if match[1] == "+" else "+"
+        yield Problem(
+            f"{zone} is UTC{other}{match[2]}: in these names the sign is turned around",
+            place("gateway", "time_zone"),
+            f"Etc/GMT{other}{match[2]} is UTC{match[1]}{match[2]}; a city such as Europe/Berlin"
+            " also knows daylight saving",
+        )
+
+
 def _portal_on_small(stack: Stack, place: Placer) -> Iterator[Problem]:
     if stack.portal.enabled and stack.portal.url is None and stack.profile == "e2-micro":
         yield Problem(
@@ -254,12 +345,17 @@ PROBLEMS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _extra_environment,
     _image_runs_hooks,
     _different_ports,
+    _domain_can_be_reached,
     _portal_has_its_own_user,
 ]
 WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _small_heap,
     _session_hangs,
     _sunday,
+    _domain_on_other_ports,
+    _restart_while_trading,
+    _log_off_on_live,
+    _zone_of_hours,
     _portal_on_small,
 ]
 
@@ -283,6 +379,13 @@ DEAD: dict[str, str] = {
     "RELOGIN_AFTER_2FA_TIMEOUT": "the image never reads it; set gateway.two_factor.relogin",
     "TOTP_KEY": _NO_CODES,
     "TWOFACTOR_CODE": _NO_CODES,
+    **dict.fromkeys(
+        ("DUAL_MODE", "GATEWAY_OR_TWS", "TWS_MAJOR_VRSN", "IB_GATEWAY_VERSION"),
+        "the image works it out from its own files and gateway.mode",
+    ),
+    **dict.fromkeys(
+        ("SCRIPT_PATH", "TWS_INI", "DISPLAY"), "the image's own scripts set it and depend on it"
+    ),
     "CUSTOM_CONFIG": "it switches off all that gangway sets, and the password files",
 }
 
@@ -321,6 +424,11 @@ def refusal(name: str) -> tuple[str, str] | None:
         return f"{name} does nothing here", DEAD[name]
     if name.startswith("IBC_") and name != "IBC_SCRIPTS":
         return f"{name} does nothing here", "the image reads no IBC_* key; use gateway's own keys"
+    if name.startswith("SSH_") and name != "SSH_PASSPHRASE":
+        hint = (
+            "its tunnel takes the place of the relay that the bridge needs; see ./deploy.py tunnel"
+        )
+        return f"{name} would close the API to the bridge", hint
     if name in OWNED:
         return f"{name} is set by gangway", f"set {OWNED[name]}"
     if name.startswith(_SECRETS):

@@ -163,6 +163,10 @@ class Caddy(Section):
     @field_validator("domain")
     @classmethod
     def _domain(cls, value: str | None) -> str | None:
+        if value is not None and (":" in value or re.fullmatch(r"[0-9.]+", value)):
+            raise ValueError(
+                f"'{value}' is an address: authorities sign names; caddy.names takes addresses"
+            )
         label = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
         if value is not None and not re.fullmatch(rf"{label}(?:\.{label})+", value.lower()):
             raise ValueError(f"'{value}' is no domain name")

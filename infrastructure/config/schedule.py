@@ -74,6 +74,21 @@ def quiet_time(zone: str) -> str:
 
 
 @functools.cache
+def trading_time(clock: str, zone: str, exchange: str, hours: tuple[str, str]) -> str | None:
+    """What a clock in `zone` shows at the exchange on a weekday, if it is within its hours.
+
+    In any week of a year: daylight saving moves the two against each other.
+    """
+    for week in range(53):
+        wednesday = date(2026, 1, 7) + timedelta(weeks=week)
+        moment = datetime.combine(wednesday, time.fromisoformat(clock), ZoneInfo(zone))
+        there = moment.astimezone(ZoneInfo(exchange)).strftime("%H:%M")
+        if hours[0] <= there < hours[1]:
+            return there
+    return None
+
+
+@functools.cache
 def cold_restart_window(zone: str, restart: str) -> tuple[int, int] | None:
     """The minutes of a Sunday, first and last, that fit every week; None when none does.
 

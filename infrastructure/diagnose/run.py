@@ -78,6 +78,7 @@ class Diagnosis:
 
 
 PATIENCE = 10.0
+TWS_PORTS = (4001, 4002, 4003, 4004, 7496, 7497)
 CONNECT_PATIENCE = 40.0
 
 
@@ -120,6 +121,13 @@ def outside(target: Target, key: str, *, connect_once: bool, url: str | None) ->
     way = Way("from outside", address)
     parts = urlsplit(address)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if port in TWS_PORTS:
+        text = (
+            f"port {port} speaks the TWS API, not HTTP: the bridge's HTTP API is at"
+            f" {public(target)}; TWS API clients go through ./deploy.py tunnel api"
+        )
+        way.steps.append(Step("port", 0, False, text))
+        return way
     trusted = target.stack.caddy.domain is not None or url is not None
     way.steps.append(timed("name", lambda: resolve(host)))
     if way.fine:

@@ -47,7 +47,8 @@ class Evidence:
     """All that was gathered; what is None could not be had, and `unreached` says why.
 
     `facts` is what `apply.host.facts` gives, `skew` the host's clock minus ours in seconds,
-    `open_ports` those that answered from here, `resolved` the addresses of the domain.
+    `open_ports` those that answered from here, `reached` the domain's 80 and 443, `resolved` the
+    domain's addresses.
     """
 
     target: Target | None = None
@@ -60,6 +61,7 @@ class Evidence:
     status: Status | None = None
     skew: float | None = None
     open_ports: list[int] | None = None
+    reached: dict[int, bool] | None = None
     resolved: list[str] | None = None
     host_addresses: list[str] = field(default_factory=list)
 
@@ -73,6 +75,8 @@ Check = Callable[[Evidence], Iterator[Finding]]
 
 
 CLOSED = (4001, 4002, 4003, 4004, 5900, 8080)
+AUTHORITY = (80, 443)
+"""Ports of the domain that a certificate's authority connects to."""
 PATIENCE = 2.0
 
 
@@ -138,8 +142,12 @@ def _facts(evidence: Evidence, session: Session) -> None:
 
 
 def _outside(evidence: Evidence, target: Target) -> None:
-    if target.stack.caddy.domain:
-        evidence.resolved = addresses(target.stack.caddy.domain)
+    domain = target.stack.caddy.domain
+    if domain:
+        evidence.resolved = addresses(domain)
+        with ThreadPoolExecutor(2) as pool:
+            found = pool.map(lambda port: reachable(domain, port), AUTHORITY)
+        evidence.reached = dict(zip(AUTHORITY, found, strict=True))
     if target.local:
         return
     evidence.host_addresses = addresses(target.stack.host.address)

@@ -99,10 +99,13 @@ def disk(evidence: Evidence) -> Iterator[Finding]:
         return
     disk = evidence.facts.host["disk"]
     text = f"{megabytes(disk['free'])} of {megabytes(disk['total'])} free"
+    biggest = sorted(evidence.facts.fills.items(), key=lambda one: -one[1])[:3]
+    named = ", ".join(f"{path} {megabytes(size)}" for path, size in biggest if size)
+    mend = f"{named}; {FREE_SPACE}" if named else FREE_SPACE
     if disk["free"] < FULL:
-        yield Finding("disk", "fail", text, FREE_SPACE)
+        yield Finding("disk", "fail", text, mend)
     elif disk["free"] < SCARCE_DISK:
-        yield Finding("disk", "warn", text, FREE_SPACE)
+        yield Finding("disk", "warn", text, mend)
     else:
         yield Finding("disk", "ok", text)
 
@@ -185,6 +188,25 @@ def dns(evidence: Evidence) -> Iterator[Finding]:
 CLOSE_PORTS = "close them in the provider's firewall; ./deploy.py prepare sets the host's own"
 
 
+def reach(evidence: Evidence) -> Iterator[Finding]:
+    """Whether the world gets to Caddy by its domain: what the certificate's authority needs."""
+    if evidence.target is None or evidence.reached is None or not evidence.resolved:
+        return
+    domain = evidence.target.stack.caddy.domain
+    closed = sorted(port for port, is_open in evidence.reached.items() if not is_open)
+    if not closed:
+        yield Finding("reach", "ok", f"{domain} answers on 80 and 443, tried from here")
+        return
+    shown = " and ".join(map(str, closed))
+    if not set(evidence.resolved) & set(evidence.host_addresses):
+        mend = "DNS: the name does not lead to the host that SSH goes to"
+    elif len(closed) == 1:
+        mend = f"firewall: open port {shown} at the provider (./deploy.py prepare opens the host's)"
+    else:
+        mend = "firewall: open 80 and 443 at the provider; or ./deploy.py status: does Caddy run?"
+    yield Finding("reach", "fail", f"{domain} does not answer on {shown}, tried from here", mend)
+
+
 def ports(evidence: Evidence) -> Iterator[Finding]:
     """As tried from here, and as the host's own listeners say."""
     if evidence.facts is None or evidence.sandbox:
@@ -213,6 +235,7 @@ HOST_CHECKS: tuple[Check, ...] = (
     oom,
     clock,
     dns,
+    reach,
     ports,
 )
 """In the order in which they are shown."""

@@ -51,7 +51,12 @@ def certificate(evidence: Evidence) -> Iterator[Finding]:
     shown = f"for {', '.join(found['names'])} by {found['issuer']}, until {found['notAfter'][:10]}"
     internal = INTERNAL in found["issuer"]
     if evidence.target.stack.caddy.domain and internal:
-        mend = "does the domain lead to the host, and are ports 80 and 443 open to the world?"
+        reached = evidence.reached and all(evidence.reached.values())
+        mend = (
+            "ACME: 80 and 443 answer, so its authority refuses: ./deploy.py logs caddy says why"
+            if reached
+            else "does the domain lead to the host, and are ports 80 and 443 open to the world?"
+        )
         yield Finding("certificate", "warn", f"still the internal one: {shown}", mend)
     elif left < dt.timedelta(0):
         yield Finding("certificate", "fail", f"expired: {shown}", "./deploy.py logs caddy")
@@ -196,6 +201,13 @@ def secret_modes(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("secret modes", "ok", "only their reader opens the secrets on the host")
 
 
+CHECKLIST = (
+    "API: Account Management > Settings > Trading Platform allows API access for this user",
+    "second factor: IBKR Mobile (IB Key) is enrolled on the phone that will approve",
+    "paper: the paper account exists and has been logged into once, if mode is paper or both",
+    "nobody else uses this user: an account's user has one session",
+)
+"""What only a person sees, at IBKR: to be ticked by hand before the first login."""
 LOGIN_MENDS = {
     states.WAITING_2FA: "approve the login, as IBKR asks for it",
     states.STOPPED: "./deploy.py up",

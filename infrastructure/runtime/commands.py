@@ -46,6 +46,16 @@ def engine_version() -> Command:
     return ["docker", "version", "--format", "{{.Server.Version}}"]
 
 
+def client_version() -> Command:
+    """`Docker version 27.1.2, …`, or `podman version 5.4.2`."""
+    return ["docker", "--version"]
+
+
+def image_architecture(image: str) -> Command:
+    """`amd64`, `arm64`; nothing for an image that is not there."""
+    return ["docker", "image", "inspect", "--format", "{{.Architecture}}", image]
+
+
 def compose_version() -> Command:
     """Compose v2's version; fails when only v1 is there."""
     return ["docker", "compose", "version", "--short"]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
 BUILD_TAIL = 25
 MOST_FACTS = 262_144
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
+"""Docker's name of a machine, by `uname -m`."""
 CONTAINERD_STORE = "io.containerd.snapshotter"
 QUICK, SLOW, VERY_SLOW = 30.0, 180.0, 1800.0
 JUST_STARTED = 600.0
@@ -89,7 +91,14 @@ class ComposeRuntime:
 
     # --- the runtime --------------------------------------------------------------------------
     def check(self) -> None:
-        """HostFailure when Docker or Compose v2 is missing or does not answer."""
+        """HostFailure when Docker or Compose v2 is missing, does not answer, or is podman's."""
+        if "podman" in self._try(commands.client_version(), QUICK).stdout.lower():
+            raise HostFailure(
+                "podman",
+                "`docker` on the host is podman's: its containers do not come back after a reboot,"
+                " and its networks let other containers in",
+                "./deploy.py prepare installs Docker Engine; remove podman-docker first",
+            )
         self._run(commands.engine_version(), QUICK)
         done = self._try(commands.compose_version(), QUICK)
         if done.returncode or done.stdout.strip().lstrip("v").startswith("1."):
@@ -117,6 +126,20 @@ class ComposeRuntime:
             else:
                 tell("step", text=f"pulling {image}")
                 self._pull(image)
+        self._fits([service["image"] for service in services])
+
+    def _fits(self, images: Sequence[str]) -> None:
+        """HostFailure when an image is for another kind of machine: it would end at once."""
+        machine = os.uname().machine
+        ours = ARCHITECTURES.get(machine, machine)
+        for image in images:
+            found = self._try(commands.image_architecture(image), QUICK).stdout.strip()
+            if found and found != ours:
+                raise HostFailure(
+                    "architecture",
+                    f"{image} is for {found}, and the host is {ours}",
+                    "docker image rm it there and deploy again, or name an image for the host",
+                )
 
     def lacking(self, images: Sequence[str]) -> list[str]:
         return [one for one in images if self._try(commands.has_image(one), QUICK).returncode]
@@ -360,6 +383,13 @@ def _known(errors: str) -> HostFailure | None:
     if "permission denied while trying to connect" in text:
         hint = "allow `sudo -n` for the login (host.sudo), or add it to the group docker"
         return HostFailure("docker-denied", "the login may not use Docker", hint)
+    if "minimum supported api version" in text:
+        return HostFailure(
+            "compose-too-old",
+            "Docker Compose on the host is older than its engine can talk to",
+            "upgrade it: apt-get install --only-upgrade docker-compose-plugin docker-compose"
+            " docker-compose-v2 (whichever is there)",
+        )
     if "no space left on device" in text:
         return HostFailure(
             "disk-full", "the host's disk is full", "docker system prune frees space"

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
         ({"gateway": {"jvm": {"options": ["-Xss1m -Xrs"]}}}, "is no single -X option"),
         ({"gateway": {"image": "ghcr.io/gnzsnz/ib-gateway:10.19.2a"}}, "too old"),
         ({"gateway": {"username": "a b"}}, "a user name has only"),
+        ({"caddy": {"domain": "203.0.113.7"}}, "caddy.names takes addresses"),
+        ({"caddy": {"domain": "2001:db8::1"}}, "caddy.names takes addresses"),
+        (
+            {"caddy": {"domain": "trade.example.org", "listen": "127.0.0.1"}},
+            "needs ports that the world reaches",
+        ),
         ({"gateway": {"time_zone": "EST5"}}, "unknown time zone"),
         ({"gateway": {"save_settings": "sometimes"}}, "no schedule for saving"),
         ({"gateway": {"publish_api": "192.0.2.1:4001"}}, "never be on a public address"),
@@ -108,6 +114,19 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
             "no Sunday time in Pacific/Honolulu",
         ),
         ({"portal": {"enabled": True, "username": "second"}}, "a second Java machine"),
+        ({"caddy": {"domain": "trade.example.org", "https_port": 8443}}, "on port 443"),
+        ({"caddy": {"domain": "trade.example.org", "http_port": 8080}}, "on port 80,"),
+        ({"gateway": {"auto_logoff": "10:00"}}, "shares trade from 09:30 to 16:00"),
+        (
+            {"gateway": {"time_zone": "Europe/Berlin", "auto_logoff": "16:00"}},
+            "is 10:00 in America/New_York",
+        ),
+        (
+            {"gateway": {"time_zone": "Asia/Tokyo", "auto_logoff": "09:30"}},
+            "is 09:30 in Asia/Tokyo",
+        ),
+        ({"gateway": {"mode": "live", "auto_logoff": "23:30"}}, "an approval every night"),
+        ({"gateway": {"time_zone": "Etc/GMT+1"}}, "Etc/GMT+1 is UTC-1"),
     ],
 )
 def test_warned(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:
@@ -133,6 +152,8 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
         "TZ",
         "TWS_SETTINGS_PATH",
         "1X",
+        "SSH_TUNNEL",
+        "SSH_OPTIONS",
     ],
 )
 def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: str) -> None:
@@ -144,6 +165,6 @@ def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: s
     assert problem.place.path == f"gateway.environment.{name}"
 
 
-@pytest.mark.parametrize("name", ["SSH_TUNNEL", "X_SCRIPTS", "IBC_SCRIPTS", "MY_OWN"])
+@pytest.mark.parametrize("name", ["X_SCRIPTS", "IBC_SCRIPTS", "MY_OWN"])
 def test_other_variables_pass(name: str) -> None:
     assert refusal(name) is None

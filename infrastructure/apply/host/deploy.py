@@ -188,6 +188,7 @@ class Deploy:
         mounted = mounted_releases(running)
         if mounted is not None:
             self._store.prune(mounted)
+        self._store.prune_gateway()
         self._prune_images()
 
     def _prune_images(self) -> None:

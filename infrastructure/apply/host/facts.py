@@ -25,6 +25,8 @@ CLOSED = (4001, 4002, 4003, 4004, 5900, 8080, 14003, 14004)
 """Ports that nobody outside may reach."""
 BROWSER = ("libnss3.so", "libatk-bridge-2.0.so.0", "libgbm.so.1", "libasound.so.2")
 LISTENING = "0A"
+SCARCE = 2 << 30
+"""Bytes that are left; below them the doctor warns, too."""
 
 
 def collect(store: Store, runtime: Runtime, checks: protocol.Checks) -> protocol.Facts:
@@ -40,7 +42,40 @@ def collect(store: Store, runtime: Runtime, checks: protocol.Checks) -> protocol
         settings=settings(store.base),
         pending=store.pending(),
         releases=store.kept(),
+        fills=fills(store.base),
     )
+
+
+FILLING = ("/var/lib/docker", "/var/log", "/var/cache/apt", "/tmp")  # noqa: S108
+LOOKED_AT = 20_000
+
+
+def fills(base: Path) -> dict[str, int]:
+    """What may fill the disk, in KB: our own folders, and those that usually do.
+
+    Only looked at while room is scarce, and never at more than `LOOKED_AT` names of one folder.
+    """
+    disk = shutil.disk_usage(base if base.exists() else "/")
+    if disk.free > SCARCE:
+        return {}
+    ours = [str(path) for path in (base / "data").glob("*")]
+    return {path: size(path) for path in (*ours, str(base / "releases"), *FILLING)}
+
+
+def size(folder: str) -> int:
+    """The KB below a folder, on its own file system."""
+    total, seen, waiting = 0, 0, [folder]
+    with contextlib.suppress(OSError):
+        device = os.lstat(folder).st_dev
+        while waiting and seen < LOOKED_AT:
+            with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    seen += 1
+                    found = entry.stat(follow_symlinks=False)
+                    total += found.st_blocks // 2
+                    if entry.is_dir(follow_symlinks=False) and found.st_dev == device:
+                        waiting.append(entry.path)
+    return total
 
 
 def host(base: Path) -> protocol.HostFacts:

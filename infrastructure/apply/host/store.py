@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""
 KEEP_RELEASES = 5
+LEFTOVERS = {
+    "launcher.*.log": 5,
+    "launcher.log.*": 5,
+    "hs_err_pid*.log": 2,
+    "*.hprof": 1,
+    "core.[0-9]*": 1,
+}
+"""What Java and the launcher leave in the gateway's settings, and how many of each are kept."""
 SPARE_BYTES = 16 * 1024 * 1024
 """Left free after unpacking, so that logs and the ledger can still be written."""
 
@@ -190,6 +198,22 @@ class Store:
             shutil.rmtree(self.release(name), ignore_errors=True)
         return gone
 
+    def prune_gateway(self) -> list[str]:
+        """Removes old logs of the launcher and dumps from the gateway's settings; what went.
+
+        The newest few of each session stay; nothing in the folder would ever remove one.
+        """
+        gone = []
+        for folder in (self.base / "data" / "gateway").glob("*/"):
+            for pattern, kept in LEFTOVERS.items():
+                with suppress(OSError):
+                    found = sorted(folder.glob(pattern), key=_age, reverse=True)
+                    for path in found[kept:]:
+                        if path.is_file() and not path.is_symlink():
+                            path.unlink()
+                            gone.append(path.name)
+        return gone
+
     def proven(self, *, but: str | None) -> str | None:
         """The release other than `but` that was the last to become healthy and still lies here."""
         for entry in reversed(self.ledger()):
@@ -318,6 +342,10 @@ def sync_file_system(path: Path) -> None:
         os.sync()
     finally:
         os.close(descriptor)
+
+
+def _age(path: Path) -> float:
+    return path.lstat().st_mtime
 
 
 def _explain(error: OSError, base: Path) -> HostFailure:

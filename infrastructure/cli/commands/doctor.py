@@ -43,13 +43,30 @@ def doctor(
         "ok": not failed,
         "checks": [finding.as_json() for finding in findings],
     }
+    ticks = _ticks(evidence)
+    if ticks:
+        document["checklist"] = list(ticks)
     names = [] if bundle is None else _bundle(current, evidence, document, bundle)
     current.out.document(document)
     for line in lines(findings):
         current.out.row(line)
+    for tick in ticks:
+        current.out.row(f"[ ]   {tick}")
     if names:
         current.out.say(f"wrote {bundle}: {', '.join(names)}; read it before you hand it on")
     return 1 if failed else 0
+
+
+def _ticks(evidence: Evidence) -> tuple[str, ...]:
+    """What to look at in the account, while no login has succeeded."""
+    from bridge.login import states
+    from infrastructure.doctor.stack_checks import CHECKLIST
+
+    if evidence.target is None or evidence.sandbox:
+        return ()
+    logins = evidence.status.logins if evidence.status else []
+    done = logins and all(one["state"] == states.LOGGED_IN for one in logins)
+    return () if done else CHECKLIST
 
 
 def run(evidence: Evidence) -> list[Finding]:

@@ -15,7 +15,7 @@ SSH_PORTS="$FIREWALL_SSH_PORTS"
 EOF
     cat <<'EOF'
 set -u
-outside=$(ip -o route show default 2>/dev/null | awk '{ for (i = 1; i < NF; i++) if ($i == "dev") print $(i + 1) }' | sort -u)
+outside=$({ ip -o route show default; ip -6 -o route show default; } 2>/dev/null | awk '{ for (i = 1; i < NF; i++) if ($i == "dev") print $(i + 1) }' | sort -u)
 [ -n "$outside" ] || outside=$(awk '$2 == "00000000" { print $1 }' /proc/net/route | sort -u)
 
 tables() {
@@ -24,7 +24,8 @@ tables() {
     for chain in GANGWAY-INPUT GANGWAY-DOCKER; do "$1" -w -N $chain 2>/dev/null || "$1" -w -F $chain; done
     "$1" -w -A GANGWAY-INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
     "$1" -w -A GANGWAY-INPUT -p "$2" -j RETURN
-    [ "$1" = ip6tables ] || "$1" -w -A GANGWAY-INPUT -p udp --sport 67 --dport 68 -j RETURN
+    if [ "$1" = ip6tables ]; then lease="547 546"; else lease="67 68"; fi
+    "$1" -w -A GANGWAY-INPUT -p udp --sport "${lease% *}" --dport "${lease#* }" -j RETURN
     for port in $SSH_PORTS $PORTS; do "$1" -w -A GANGWAY-INPUT -p tcp --dport "$port" -j RETURN; done
     "$1" -w -A GANGWAY-INPUT -p udp --dport 443 -j RETURN
     "$1" -w -A GANGWAY-INPUT -j DROP

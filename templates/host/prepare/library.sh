@@ -7,6 +7,7 @@ umask 022
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 DRY_RUN=${DRY_RUN:-0}
+APT_LOCK_SECONDS=${APT_LOCK_SECONDS:-600}
 FAILED=0
 UPDATED=0
 
@@ -22,13 +23,35 @@ missing() {
     for package in "$@"; do installed "$package" || printf '%s ' "$package"; done
 }
 
+# apt ARGUMENTS: waits for whoever holds a lock of apt's (a fresh machine updates itself at once, and
+# for the lists' lock apt-get itself does not wait), and tries again what the network has broken off.
+apt() {
+    left=$APT_LOCK_SECONDS
+    tries=3
+    while :; do
+        said=$(apt-get -qq -o DPkg::Lock::Timeout="$APT_LOCK_SECONDS" -o Acquire::Retries=3 "$@" 2>&1 >/dev/null) && return 0
+        case $said in
+        *"Could not get lock"* | *"Unable to lock"* | *"Unable to acquire"*)
+            [ "$left" -gt 0 ] || { echo "apt is busy: $said"; return 1; }
+            sleep 3
+            left=$((left - 3))
+            ;;
+        *)
+            tries=$((tries - 1))
+            [ $tries -gt 0 ] || { echo "$said"; return 1; }
+            sleep 3
+            ;;
+        esac
+    done
+}
+
 refresh() {
     [ "$UPDATED" = 1 ] && return 0
-    apt-get -qq -o DPkg::Lock::Timeout=300 update && UPDATED=1
+    apt update && UPDATED=1
 }
 
 install() {
-    refresh && apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold --no-install-recommends install "$@" >/dev/null
+    refresh && apt -y -o Dpkg::Options::=--force-confold --no-install-recommends install "$@"
 }
 
 # put PATH MODE < content: replaces the file at once, never half-written, also when the power fails:

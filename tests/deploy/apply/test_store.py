@@ -184,3 +184,22 @@ def test_a_hole_in_the_ledger_costs_no_entry_that_was_written(store: Store) -> N
         file.write("\0" * 40)
     store.record(result="healthy", release="b")
     assert [entry["release"] for entry in store.ledger()] == ["a", "b"]
+
+
+def test_what_java_leaves_in_the_gateways_settings_has_a_bound(store: Store) -> None:
+    folder = store.base / "data" / "gateway" / "paper"
+    folder.mkdir(parents=True)
+    for number in range(9):
+        for name in (f"launcher.2026011{number}.log", f"hs_err_pid{number}.log", f"{number}.hprof"):
+            (folder / name).write_text("x")
+            os.utime(folder / name, (number, number))
+    for name in ("launcher.log", "jts.ini", "core.xml"):
+        (folder / name).write_text("kept")
+    assert len(store.prune_gateway()) == 4 + 7 + 8
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == [
+        *("8.hprof", "core.xml", "hs_err_pid7.log", "hs_err_pid8.log", "jts.ini"),
+        *(f"launcher.2026011{number}.log" for number in range(4, 9)),
+        "launcher.log",
+    ]
+    assert store.prune_gateway() == []

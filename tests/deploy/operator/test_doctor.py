@@ -2,16 +2,21 @@
 
 import base64
 import copy
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infrastructure.apply.host.facts import size
 from infrastructure.apply.protocol import Facts
 from infrastructure.cli.commands.doctor import run
 from infrastructure.config import Target
+from infrastructure.config.sandbox import sandbox as make_target
 from infrastructure.doctor.bundle import Redactor
-from infrastructure.doctor.evidence import Evidence
+from infrastructure.doctor.evidence import Evidence, Finding
+from infrastructure.doctor.host_checks import reach
 from infrastructure.errors import HostUnreachable
 from infrastructure.plan.compute import Observed
 
@@ -123,3 +128,45 @@ def test_redaction() -> None:
     assert clean("demonstration") == "demonstration"
     key = base64.b64encode(b"x").decode()
     assert clean(f"-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----") == "<key>"
+
+
+def with_domain(**more: Any) -> dict[str, Finding]:
+    target = make_target()
+    caddy = target.stack.caddy.model_copy(update={"domain": "trade.example.org"})
+    target = dataclasses.replace(target, stack=target.stack.model_copy(update={"caddy": caddy}))
+    evidence = Evidence(target=target, resolved=["203.0.113.7"], host_addresses=["203.0.113.7"])
+    for name, value in more.items():
+        setattr(evidence, name, value)
+    return {finding.check: finding for finding in reach(evidence)}
+
+
+@pytest.mark.parametrize(
+    ("reached", "addresses", "state", "mend"),
+    [
+        ({80: True, 443: True}, ["203.0.113.7"], "ok", ""),
+        ({80: False, 443: True}, ["203.0.113.7"], "fail", "firewall: open port 80"),
+        ({80: False, 443: False}, ["203.0.113.7"], "fail", "firewall: open 80 and 443"),
+        ({80: False, 443: False}, ["198.51.100.1"], "fail", "DNS: "),
+    ],
+)
+def test_a_closed_door_is_told_from_a_wrong_name(
+    reached: dict[int, bool], addresses: list[str], state: str, mend: str
+) -> None:
+    found = with_domain(reached=reached, host_addresses=addresses)["reach"]
+    assert found.state == state
+    assert found.mend.startswith(mend)
+
+
+def test_what_fills_the_disk_is_named() -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["host"]["disk"]["free"] = 1000
+    facts["fills"] = {"/var/log": 5 << 20, "/opt/gangway/x/data/gateway": 9 << 20, "/tmp": 0}
+    [found] = [one for one in run(Evidence(facts=Facts(**facts))) if one.check == "disk"]
+    assert found.mend.startswith("/opt/gangway/x/data/gateway 9.0 GB, /var/log 5.0 GB; ")
+
+
+def test_the_size_of_a_folder_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").write_bytes(bytes(100_000))
+    assert size(str(tmp_path)) >= 96
+    assert size(str(tmp_path / "none")) == 0

@@ -205,3 +205,47 @@ def test_a_file_has_its_content_before_its_name(tmp_path: Path) -> None:
         f"sync {target.parent}",
     ]
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+APT = """#!/bin/sh
+echo "$*" >>"$0.asked"
+case $(wc -l <"$0.asked") in
+{cases}
+*) exit 0 ;;
+esac
+"""
+LOCKED = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 4242 (apt-get)"
+
+
+def apt(tmp_path: Path, text: str, **cases: str) -> subprocess.CompletedProcess[str]:
+    """`apt-get` that says so at its first calls; `sleep` does not."""
+    lines = [f"{number[1:]}) echo '{said}' >&2; exit 100 ;;" for number, said in cases.items()]
+    for name, program in (
+        ("apt-get", APT.format(cases="\n".join(lines))),
+        ("sleep", "#!/bin/sh\n"),
+    ):
+        (tmp_path / name).write_text(program)
+        (tmp_path / name).chmod(0o755)
+    text = f"PATH={tmp_path}:$PATH\n{text}"
+    return shell(text, APT_LOCK_SECONDS="9")
+
+
+def test_a_fresh_machine_that_updates_itself_is_waited_for(tmp_path: Path) -> None:
+    done = apt(tmp_path, "install curl", _1=LOCKED, _2=LOCKED)
+    assert done.returncode == 0, done
+    asked = (tmp_path / "apt-get.asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == ["update", "update", "update", "curl"]
+
+
+def test_a_lock_that_is_never_freed_is_named(tmp_path: Path) -> None:
+    done = apt(tmp_path, "install curl", **{f"_{number}": LOCKED for number in range(1, 9)})
+    assert done.returncode == 1
+    assert "apt is busy: E: Could not get lock" in done.stdout
+
+
+def test_what_the_network_breaks_off_is_tried_again(tmp_path: Path) -> None:
+    assert apt(tmp_path, "install curl", _1="E: Failed to fetch x").returncode == 0
+    (tmp_path / "apt-get.asked").unlink()
+    done = apt(tmp_path, "install x", **{f"_{n}": "E: Unable to locate x" for n in range(1, 9)})
+    assert done.returncode == 1
+    assert "Unable to locate x" in done.stdout
