@@ -156,6 +156,20 @@ class AccountService:
             age=round(max(self._values.age(), self._ledger.age()), 3),
         )
 
+    def exchange_rate(self, account: str, currency: str) -> tuple[str, float | None] | None:
+        """The account's base currency, and what one unit of `currency` is worth in it.
+
+        The rate is None where the account's ledger has none: it lists what the account holds.
+        Without account values there is no answer.
+        """
+        view = next(iter(self.accounts_now(account).accounts), None)
+        if view is None or not view.currency:
+            return None
+        if view.currency == currency:
+            return view.currency, 1.0
+        rates = (each.exchange_rate for each in view.cash if each.currency == currency)
+        return view.currency, next((rate for rate in rates if rate), None)
+
     def _accounts(self) -> tuple[AccountView, ...]:
         values: dict[str, list[AccountValue]] = {}
         for value in self._values.values.values():

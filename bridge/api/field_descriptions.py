@@ -440,6 +440,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "accepted": "Whether it would be sent",
     "referencePrice": "The quote that it was checked against; null: there is none",
     "notional": "Quantity times price times multiplier, in the contract's currency",
+    "baseNotional": "The same in the account's own currency, which the limits are in; null: not"
+    " known",
     "violations": "The limits that refuse it",
     "commission": "The commission",
     "minCommission": "The least that it may cost",

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
 
+from bridge.account.service import AccountService
 from bridge.auditing import Caller
 from bridge.callers import ORDER_CHECKS
 from bridge.clock import Clock
@@ -25,7 +26,7 @@ from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import of_order, only_reduce
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest, contradictions
-from bridge.orders.risk_context import PricedLeg, Reference, RiskContext
+from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
@@ -39,6 +40,7 @@ _TOO_MANY_LINES: Final = 101  # the broker's own count is used up, perhaps by TW
 _LADDER_SECONDS: Final = 3.0
 _MOST_LADDERS: Final = 500
 _POSITIONS_SECONDS: Final = 3.0
+PAIRS_EXCHANGE: Final = "IDEALPRO"
 _METHODS: Final = {"last": 0, "bidAsk": 4, "middle": 8}
 """The broker's numbers of the prices that a condition can watch."""
 
@@ -53,6 +55,7 @@ class Prepared(Struct, frozen=True, kw_only=True):
     parts: tuple[PricedLeg, ...] = ()
     """Those of a combination."""
     reduces: bool = False
+    exchange: Exchange | None = None
     closes: bool = False
     """It makes a position smaller, as the broker had it in the sender's turn."""
 
@@ -72,7 +75,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 
 
 class Preparer:
-    """Asks the contract desk, the quotes and the gateway's price ladders (kept for good)."""
+    """Asks the contracts, the quotes, the account's exchange rates, and for price ladders once."""
 
     def __init__(
         self,
@@ -83,7 +86,9 @@ class Preparer:
         rules: TradingRules,
         trading_mode: str,
         restarts: RestartCalendar,
+        accounts: AccountService | None = None,
     ) -> None:
+        self._accounts = accounts
         self.rules = rules
         self._restarts = restarts
         self._own_rules = rules
@@ -131,6 +136,7 @@ class Preparer:
             ladder=ladder,
             reference=reference,
             legs=made,
+            exchange=await self._exchange(details.contract, self._account(request)),
             reduces=len(made) == 1
             and await self._reduces(reference, details.contract, made[0].order, None),
         )
@@ -152,6 +158,7 @@ class Preparer:
             reference=combination.net_reference(details.contract, parts),
             legs=legs(request, self._account(request), ladder, conditions),
             parts=parts,
+            exchange=await self._exchange(details.contract, self._account(request)),
         )
 
     async def _priced(
@@ -230,7 +237,7 @@ class Preparer:
     async def prepare_change(self, contract: Contract, order: Order) -> Prepared:
         """The same for a change of an order, to `order`, whose contract was qualified before."""
         if contract.legs:
-            return await self._prepare_combination_change(contract)
+            return await self._prepare_combination_change(contract, order.account)
         details = await self._details_of(contract)
         ladder, reference = await self._surroundings_of(details)
         return Prepared(
@@ -238,10 +245,11 @@ class Preparer:
             ladder=ladder,
             reference=reference,
             legs=(),
+            exchange=await self._exchange(contract, order.account),
             reduces=await self._reduces(reference, details.contract, order, order.order_ref),
         )
 
-    async def _prepare_combination_change(self, contract: Contract) -> Prepared:
+    async def _prepare_combination_change(self, contract: Contract, account: str) -> Prepared:
         found = await asyncio.gather(
             *(
                 self._details_of(Contract(con_id=leg.con_id, sec_type="", exchange=leg.exchange))
@@ -263,7 +271,33 @@ class Preparer:
             reference=combination.net_reference(contract, parts),
             legs=(),
             parts=parts,
+            exchange=await self._exchange(contract, account),
         )
+
+    async def _exchange(self, contract: Contract, account: str) -> Exchange | None:
+        """The account's own rate, or where its ledger has none that of the pair's quote."""
+        known = self._accounts.exchange_rate(account, contract.currency) if self._accounts else None
+        if known is None:
+            return None
+        base, rate = known
+        if rate is None:
+            rate = await self._quoted(contract.currency, base)
+        return Exchange(base=base, rate=rate)
+
+    async def _quoted(self, currency: str, base: str) -> float | None:
+        for symbol, against in ((currency, base), (base, currency)):
+            pair = Contract(
+                symbol=symbol, sec_type="CASH", exchange=PAIRS_EXCHANGE, currency=against
+            )
+            try:
+                details = await self._contracts.resolve(pair, Lane.ORDER)
+            except BridgeError:
+                continue
+            reference = await self._reference(details.contract)
+            price = reference.for_action("BUY") if reference else None
+            if price:
+                return price if symbol == currency else 1 / price
+        return None
 
     async def _details_of(self, contract: Contract) -> ContractDetails:
         query = Contract(
@@ -351,6 +385,7 @@ class Preparer:
             reference=prepared.reference,
             reduces=prepared.reduces,
             closes=prepared.closes,
+            exchange=prepared.exchange,
             legs=prepared.parts,
             order=order,
             closing=closing,

@@ -114,14 +114,13 @@ def key_symbol(context: RiskContext) -> Iterator[Violation]:
 
 def key_notional(context: RiskContext) -> Iterator[Violation]:
     """`key-max-notional`: also for an order whose worth nobody can tell now."""
-    limit, amount = context.bounds.max_notional, context.notional
+    limit, amount = context.bounds.max_notional, context.base_notional
     if limit is None or context.closing or (amount is not None and amount <= limit):
         return
     worth = "an unknown amount" if amount is None else f"about {amount:,.2f}"
     yield Violation(
         "key-max-notional",
-        f"the order is worth {worth} {context.contract.currency}, this key may order "
-        f"{limit:,.2f} at once",
+        f"the order is worth {worth} {context.money}, this key may order {limit:,.2f} at once",
         field="quantity",
         value=None if amount is None else round(amount, 2),
         limit=limit,
@@ -282,13 +281,13 @@ def quantity_step(context: RiskContext) -> Iterator[Violation]:
 
 
 def max_notional(context: RiskContext) -> Iterator[Violation]:
-    """`max-notional`: quantity times price times multiplier, in the contract's currency."""
-    limit, amount = context.rules.max_notional, context.notional
+    """`max-notional`: quantity times price times multiplier, in the account's currency."""
+    limit, amount = context.rules.max_notional, context.base_notional
     if limit is None or amount is None or context.closing or amount <= limit:
         return
     yield Violation(
         "max-notional",
-        f"the order is worth about {amount:,.2f} {context.contract.currency}, more than the"
+        f"the order is worth about {amount:,.2f} {context.money}, more than the"
         f" {limit:,.2f} that trading.max_notional allows",
         field="quantity",
         value=round(amount, 2),
@@ -301,7 +300,7 @@ def notional_of_the_day(context: RiskContext) -> Iterator[Violation]:
     limit = context.rules.max_notional_per_day
     if limit is None or context.closing:
         return
-    ordered = context.request_notional or context.notional or 0.0
+    ordered = context.request_notional or context.base_notional or 0.0
     added = max(0.0, ordered - context.earlier_notional)
     total = context.day.notional + added
     if added and total > limit:
@@ -311,6 +310,22 @@ def notional_of_the_day(context: RiskContext) -> Iterator[Violation]:
             f"more than the {limit:,.2f} that trading.max_notional_per_day allows",
             value=round(total, 2),
             limit=limit,
+        )
+
+
+def exchange_rate(context: RiskContext) -> Iterator[Violation]:
+    """`no-exchange-rate`: money of another currency that no limit can be held against."""
+    exchange, rules = context.exchange, context.rules
+    limits = (rules.max_notional, rules.max_notional_per_day, context.bounds.max_notional)
+    if exchange is None or exchange.rate is not None or context.closing:
+        return
+    if any(limit is not None for limit in limits):
+        yield Violation(
+            "no-exchange-rate",
+            f"nobody says what {context.contract.currency} is worth in {exchange.base}, "
+            "the currency of the limits",
+            field="currency",
+            value=context.contract.currency,
         )
 
 
@@ -462,6 +477,7 @@ FOR_OPENING: Final[frozenset[Rule]] = frozenset(
         market_order_on_option,
         max_quantity,
         max_notional,
+        exchange_rate,
         line,
         quote,
         band,
@@ -489,6 +505,7 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     max_quantity,
     quantity_step,
     max_notional,
+    exchange_rate,
     tick,
     line,
     quote,

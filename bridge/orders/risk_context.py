@@ -55,6 +55,13 @@ class PricedLeg(Struct, frozen=True, kw_only=True):
         return self.reference.for_action("BUY" if bought else "SELL") if self.reference else None
 
 
+class Exchange(Struct, frozen=True, kw_only=True):
+    """What a unit of the contract's currency is worth in the account's; None: nobody knows."""
+
+    base: str
+    rate: float | None = None
+
+
 class RiskContext(Struct, frozen=True, kw_only=True):
     """One order (or the new terms of one that is `change`d) and its circumstances.
 
@@ -81,6 +88,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     closing: bool = False
     reduces: bool = False
     closes: bool = False
+    exchange: Exchange | None = None
     entry: Order | None = None
     change: bool = False
     earlier_notional: float = 0.0
@@ -155,7 +163,23 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     @property
     def counted_notional(self) -> float:
         """What the order takes of the day's money: nothing when it only closes."""
-        return 0.0 if self.closing or self.closes else self.notional or 0.0
+        return 0.0 if self.closing or self.closes else self.base_notional or 0.0
+
+    @property
+    def base_notional(self) -> float | None:
+        """The same in the account's own currency, which the limits are in.
+
+        Where the account's currency is not known yet, as it is. None: no price, or no rate.
+        """
+        amount, exchange = self.notional, self.exchange
+        if amount is None or exchange is None:
+            return amount
+        return None if exchange.rate is None else amount * exchange.rate
+
+    @property
+    def money(self) -> str:
+        """The currency of the limits."""
+        return self.exchange.base if self.exchange else self.contract.currency
 
 
 def gross(legs: Sequence[PricedLeg], action: str) -> float | None:

@@ -29,7 +29,7 @@ class RulesError(BridgeError):
 class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits on what may be ordered.
 
-    Quantities are the broker's units, money is in the order's currency.
+    Quantities are the broker's units, money is in the account's own currency.
     """
 
     live: bool = False
@@ -57,7 +57,7 @@ class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Currency pairs count in this unit against `max_quantity`."""
 
     max_notional: float | None = 100_000
-    """Most money in one order: quantity times price times multiplier."""
+    """Most money in one order, in the account's currency: quantity times price times multiplier."""
 
     max_open_orders: int | None = 200
     """Most orders working at once, every leg of a bracket counted."""

@@ -175,6 +175,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stop_price: float | None = None
     reference_price: float | None = None
     notional: float | None = None
+    base_notional: float | None = None
+    base_currency: str | None = None
     net: str | None = None
     max_loss: float | None = None
     combo_legs: tuple[ComboLegView, ...] = ()

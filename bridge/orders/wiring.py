@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from bridge.account.service import AccountService
 from bridge.auditing import Auditor
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
@@ -48,6 +49,7 @@ def install(services: Services) -> None:
     rules = load(services.environment.trading_file)
     live = TwsSession in services  # in tests of orders alone there is none
     session = services[TwsSession] if live else None
+    accounts = services[AccountService] if AccountService in services else None  # noqa: SIM401
     preparer = Preparer(
         gateway,
         services[ContractService],
@@ -56,6 +58,7 @@ def install(services: Services) -> None:
         rules,
         services.environment.trading_mode,
         services.environment.restarts,
+        accounts,
     )
     journal = services.provide(OrderJournal, OrderJournal(database, gateway, clock, condition))
     halt = services.provide(HaltSwitch, HaltSwitch(database, clock, urgent))

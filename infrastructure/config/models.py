@@ -298,7 +298,7 @@ class Trading(Section):
     currency_unit: float = Field(default=1_000, gt=0)
     """Currency pairs count in this unit against `max_quantity`."""
     max_notional: float | None = Field(default=100_000, gt=0)
-    """Most money in one order: quantity times price times multiplier."""
+    """Most money in one order, in the account's currency: quantity times price times multiplier."""
     max_open_orders: int | None = Field(default=200, gt=0)
     """Most orders working at once, every leg of a bracket counted."""
     max_orders_per_day: int | None = Field(default=2_000, gt=0)

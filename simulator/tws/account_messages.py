@@ -121,7 +121,8 @@ def _by_currency(ledger: Ledger, account: Account, currency: str, at: float) -> 
 
 
 def _ledger(amounts: dict[str, float], currency: str, rate: float) -> list[Value]:
-    head = [Value("Currency", currency, currency), Value("ExchangeRate", f"{rate:.2f}", currency)]
+    exact = f"{rate:.2f}" if round(rate, 2) == rate else f"{rate:.7g}"
+    head = [Value("Currency", currency, currency), Value("ExchangeRate", exact, currency)]
     return head + [Value(tag, _amount(amount), currency) for tag, amount in amounts.items()]
 
 
