@@ -1,4 +1,4 @@
-"""A cancel and a halt while the journal is in trouble: from the request to the answer.
+"""A cancel and a halt while the journal is in trouble, or in a burst of orders: request to answer.
 
 Each fault is a real one on a real bridge with its data folder on a small tmpfs (root is needed; not
 measured without). A cancel that is answered 200 has been confirmed by the simulated broker.
@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +23,8 @@ from tests.bridge.rig import BridgeProcess, SimulatorProcess
 
 CANCELS = 20
 BAR_MILLISECONDS = 500
-WINDOW_SECONDS = 1.2
-"""The broker counts messages by the second: the placing must not be what is waited for."""
+BURST, ORDERS_A_SECOND = 100, 38
+BURST_BEGUN_SECONDS, FIRST_PORTION = 0.4, 10
 ORDER = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "LMT", "limitPrice": 1.0}
 
 
@@ -97,7 +98,6 @@ def under(fault: str) -> tuple[list[float], float]:
 def _measured(bridge: BridgeProcess, data: Path, fault: Fault) -> tuple[list[float], float]:
     bridge.wait_for("ready")
     orders = [_placed(bridge, number) for number in range(CANCELS)]
-    time.sleep(WINDOW_SECONDS)
     cancels: list[float] = []
     with fault(data):
         for order in orders:
@@ -125,11 +125,60 @@ def _placed(bridge: BridgeProcess, number: int) -> str:
     return str(answer.json()["orderId"])
 
 
+def in_a_burst() -> list[Figure]:
+    """Cancels, then a halt, each in the middle of orders that all come at once.
+
+    The simulated gateway refuses what is more than 50 messages in a second (100).
+    """
+    with TemporaryDirectory() as folder:
+        options = ("--rate-limit", "50", "--pacing", "reject")
+        simulator = SimulatorProcess(Path(folder) / "simulator.log", *options)
+        bridge: BridgeProcess | None = None
+        try:
+            bridge = BridgeProcess(Path(folder), simulator.port)
+            bridge.wait_for("ready")
+            return _in_a_burst(bridge)
+        finally:
+            if bridge is not None:
+                bridge.stop()
+            simulator.stop()
+
+
+def _in_a_burst(bridge: BridgeProcess) -> list[Figure]:
+    orders = [_placed(bridge, number) for number in range(CANCELS)]
+    with ThreadPoolExecutor(BURST) as pool:
+        burst = [pool.submit(_answered, bridge, 1000 + number) for number in range(BURST)]
+        time.sleep(BURST_BEGUN_SECONDS)
+        cancels = [_timed(bridge, "DELETE", f"/order/{order}")[0] for order in orders]
+        under_way = sum(not each.done() for each in burst)
+        answered = sorted(each.result() for each in burst)
+        later = BURST - FIRST_PORTION
+        rate = (later + CANCELS) / (answered[-1] - answered[FIRST_PORTION - 1])
+        halted = [pool.submit(_placed, bridge, 2000 + number) for number in range(BURST)]
+        time.sleep(BURST_BEGUN_SECONDS)
+        halt, said = _timed(bridge, "POST", "/trading/halt")
+        wait(halted)
+    if not under_way or not said["halted"]:
+        raise RuntimeError(f"{under_way} orders were under way, and the halt answered {said}")
+    worst = quantile(cancels, 0.99) * 1000
+    return [
+        Figure("burst of 100 orders: cancel, p99", worst, "ms", BAR_MILLISECONDS),
+        Figure("burst of 100 orders: halt", halt * 1000, "ms", BAR_MILLISECONDS),
+        Figure("burst: orders and cancels sent", rate, "a second", ORDERS_A_SECOND, least=True),
+    ]
+
+
+def _answered(bridge: BridgeProcess, number: int) -> float:
+    """When an order of the burst was answered."""
+    _placed(bridge, number)
+    return time.perf_counter()
+
+
 def figures() -> list[Figure]:
-    """Cancels and halts under each fault."""
+    """Cancels and halts in a burst, and under each fault."""
+    made = in_a_burst()
     if os.geteuid() != 0:
-        return []
-    made: list[Figure] = []
+        return made
     for fault in FAULTS:
         cancels, halt = under(fault)
         name = f"journal {fault}"

@@ -483,6 +483,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "reason": "Why, for the record",
     "cancel": "Which open orders it cancels: `none`, `opening`, `own` or `all`",
     "cancelled": "What became of the open orders",
+    "queued": "Orders whose cancel follows within the broker's message limit",
     "requested": "Orders whose cancel was sent, not confirmed yet",
     "kept": "Orders that only close a position, and stay",
     "journaled": "Whether the journal holds it; if not, the entry follows when it can",

@@ -41,6 +41,8 @@ from bridge.tws.pacing import Lane
 log = structlog.get_logger(__name__)
 
 _POSITIONS_SECONDS: Final = 0.25
+_ONE_BY_ONE: Final = 10
+"""So many cancels find room at once in a burst of orders; for more one global cancel is faster."""
 _SENT_SECONDS: Final = 2.0
 """How long a cancel waits for an order ahead of it that the pace holds back."""
 
@@ -50,9 +52,13 @@ id's, everybody's."""
 
 
 class CancelResult(Struct, rename="camel", frozen=True, kw_only=True):
-    """What became of cancelling several orders; `kept` are those that only close a position."""
+    """What became of cancelling several orders; `kept` are those that only close a position.
+
+    Cancels of `queued` ones follow by themselves, as fast as the broker's message limit lets them.
+    """
 
     requested: tuple[str, ...] = ()
+    queued: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 
@@ -187,31 +193,58 @@ class OrderCanceller:
 
     # several ------------------------------------------------------------------------------------
 
-    async def cancel_open(self, which: Cancelling) -> CancelResult:
-        """Puts cancels on the wire for these open orders; what could not be sent is `failed`."""
+    async def cancel_open(self, which: Cancelling, seconds: float | None = None) -> CancelResult:
+        """Puts cancels on the wire for these open orders; what could not be sent is `failed`.
+
+        After `seconds` it returns, and the rest follows.
+        """
         own = self.journal.own_open_orders()
         match which:
             case "none":
                 return CancelResult()
             case "own":
-                return await self.cancel_each(own)
+                return await self.cancel_each(own, seconds)
             case "opening":
                 cancel, stay = opening(own, await self._positions())
-                result = await self.cancel_each(cancel)
+                result = await self.cancel_each(cancel, seconds)
                 return structs.replace(result, kept=tuple(each.id for each in stay))
             case "all":
-                try:  # one message for all of them is ahead of one for each
-                    await self.gateway.cancel_all_orders()
-                except BridgeError:
-                    result = await self.cancel_each(own)
-                    return structs.replace(result, failed=(*result.failed, "other clients"))
-                return CancelResult(requested=tuple(record.id for record in own))
+                if await self._cancel_all(own):
+                    return CancelResult(requested=tuple(record.id for record in own))
+                result = await self.cancel_each(own, seconds)
+                return structs.replace(result, failed=(*result.failed, "other clients"))
 
-    async def cancel_each(self, records: Iterable[OrderRecord]) -> CancelResult:
+    async def cancel_each(
+        self, records: Iterable[OrderRecord], seconds: float | None = None
+    ) -> CancelResult:
         """The same for orders that somebody has chosen."""
+        chosen = sorted(records, key=lambda each: each.id in self.journal.sending)
         requested: list[str] = []
         failed: list[str] = []
-        for record in sorted(records, key=lambda each: each.id in self.journal.sending):
+        sending = asyncio.create_task(self._cancel_many(chosen, requested, failed), name="cancels")
+        self._noting.add(sending)
+        sending.add_done_callback(self._noting.discard)
+        await asyncio.wait({sending}, timeout=seconds)
+        if sending.done():
+            sending.result()
+        known = {*requested, *failed}
+        return CancelResult(
+            requested=tuple(requested),
+            failed=tuple(failed),
+            queued=tuple(each.id for each in chosen if each.id not in known),
+        )
+
+    async def _cancel_many(
+        self, records: list[OrderRecord], requested: list[str], failed: list[str]
+    ) -> None:
+        """One message for all of them where that is the same, else one for each."""
+        on_wire = [each for each in records if each.id not in self.journal.sending]
+        many = len(on_wire) > _ONE_BY_ONE
+        if many and await self._are_alone(on_wire) and await self._cancel_all(on_wire):
+            requested += [each.id for each in on_wire]
+        for record in records:
+            if record.id in requested:
+                continue
             try:
                 if not self.journal.withdraw(record):
                     await self._send(record)
@@ -220,7 +253,29 @@ class OrderCanceller:
                 failed.append(record.id)
             else:
                 requested.append(record.id)
-        return CancelResult(requested=tuple(requested), failed=tuple(failed))
+
+    async def _cancel_all(self, records: Iterable[OrderRecord]) -> bool:
+        """Everything that is open in the account, these among it; False: it could not be sent."""
+        now = self.clock.now()
+        self.journal.cancelled_at.update((each.id, now) for each in records)
+        try:
+            await self.gateway.cancel_all_orders()
+        except BridgeError as error:
+            log.warning("global-cancel-not-sent", reason=error.detail)
+            return False
+        return True
+
+    async def _are_alone(self, records: list[OrderRecord]) -> bool:
+        """Whether the broker lists no other order that a global cancel would reach as well."""
+        ours = {each.order_ref for each in records}
+        try:
+            async with asyncio.timeout(_POSITIONS_SECONDS):
+                listed = await self.gateway.queries.all_open_orders(
+                    lane=Lane.CANCEL, timeout=_POSITIONS_SECONDS
+                )
+        except (BridgeError, TimeoutError):
+            return False
+        return all(each.order.order_ref in ours for each in listed)
 
     async def _positions(self) -> dict[Place, float] | None:
         """What is held now; None when the broker does not say it in a moment."""

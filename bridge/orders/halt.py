@@ -38,6 +38,8 @@ JOURNAL: Final = "journal"
 MARK: Final = "mark"
 """Who has halted trading when the mark does not say."""
 _STRENGTH: Final[tuple[Cancelling, ...]] = ("none", "opening", "own", "all")
+_CANCEL_SECONDS: Final = 0.3
+"""How long the answer to a halt waits for its cancels to be on the wire."""
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -292,7 +294,8 @@ class TradingHalt:
         halt = switch.turn_on(caller.key_id, reason, cancel, allow_closing=allow_closing)
         detail = {"reason": reason, "cancel": cancel, "allowClosing": halt.allow_closing}
         async with self._auditor.trail(caller, "trading.halt", detail) as trail:
-            _, cancelled = await asyncio.gather(switch.keep(), self._canceller.cancel_open(cancel))
+            cancelling = self._canceller.cancel_open(cancel, _CANCEL_SECONDS)
+            _, cancelled = await asyncio.gather(switch.keep(), cancelling)
             trail.journaled = switch.journaled
             return self.view(None if cancel == "none" else cancelled)
 

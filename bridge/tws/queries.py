@@ -201,17 +201,23 @@ class Queries:
         """The open orders of this client id."""
         return await self._orders(Kind.OPEN_ORDERS, lambda send: send.reqOpenOrders(), timeout)
 
-    async def all_open_orders(self, *, timeout: float = 10.0) -> tuple[model.OpenOrder, ...]:
+    async def all_open_orders(
+        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
+    ) -> tuple[model.OpenOrder, ...]:
         """The open orders of every client."""
         return await self._orders(
-            Kind.ALL_OPEN_ORDERS, lambda send: send.reqAllOpenOrders(), timeout
+            Kind.ALL_OPEN_ORDERS, lambda send: send.reqAllOpenOrders(), timeout, lane
         )
 
     async def _orders(
-        self, kind: Kind, write: Callable[[Any], None], timeout: float
+        self,
+        kind: Kind,
+        write: Callable[[Any], None],
+        timeout: float,
+        lane: Lane = Lane.ORDER,
     ) -> tuple[model.OpenOrder, ...]:
         found = await self._requester.by_key(
-            kind, Key.OPEN_ORDERS, write, lane=Lane.ORDER, timeout=timeout
+            kind, Key.OPEN_ORDERS, write, lane=lane, timeout=timeout
         )
         # An order may change while the list is on its way: what came last counts.
         latest = {(o.order.client_id, o.order_id, o.order.perm_id): o for o in found}

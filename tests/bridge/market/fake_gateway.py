@@ -163,7 +163,9 @@ class FakeGateway:
         await asyncio.sleep(0)
         return self.bars(request)
 
-    async def positions(self, *, timeout: float = 10.0) -> tuple[Position, ...]:
+    async def positions(
+        self, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+    ) -> tuple[Position, ...]:
         self.require_ready()
         self.asked.append("positions")
         if self.silent is not None:

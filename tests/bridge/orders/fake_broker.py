@@ -102,6 +102,7 @@ class FakeBroker(FakeGateway):
     next_valid_id: int | None = 1
     highest: int = 0
     hold: asyncio.Event | None = None
+    hold_cancel: asyncio.Event | None = None
     on_place: Callable[[Order], None] | None = None
     reconcilers: list[tuple[Reconciler, bool]] = field(default_factory=list)
     hidden: set[int] = field(default_factory=set)
@@ -146,7 +147,9 @@ class FakeBroker(FakeGateway):
     def add_reconciler(self, name: str, hook: Reconciler, *, required: bool = False) -> None:
         self.reconcilers.append((hook, required))
 
-    async def all_open_orders(self, *, timeout: float = 10.0) -> tuple[OpenOrder, ...]:
+    async def all_open_orders(
+        self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
+    ) -> tuple[OpenOrder, ...]:
         await asyncio.sleep(0)
         return tuple(
             booked.shown()
@@ -214,6 +217,8 @@ class FakeBroker(FakeGateway):
 
     async def cancel_order(self, order_id: int) -> None:
         self.require_ready()
+        if self.hold_cancel is not None:
+            await self.hold_cancel.wait()
         self.wire.append(("cancel", order_id))
         booked = self.book.get(order_id)
         if booked is not None and not booked.done:

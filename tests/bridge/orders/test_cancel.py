@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import structs
 
 from bridge.orders.errors import OrderNotOpenError
 from bridge.orders.request import Bracket, ChangeRequest, StopLoss, TakeProfit
-from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
 
 if TYPE_CHECKING:
@@ -120,3 +122,46 @@ async def test_no_change_comes_behind_a_cancel_that_has_overtaken_it(tmp_path: P
         with pytest.raises(OrderNotOpenError):
             await changing
         assert [kind for kind, _ in broker.wire] == ["place", "cancel"]
+
+
+async def _many(room: Room) -> list[OrderView]:
+    return [await room.place(f"key-{number}") for number in range(12)]
+
+
+async def test_a_halt_cancels_many_orders_with_one_message(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        orders = await _many(room)
+        halted = await room.halt.halt("", "opening", CALLER)
+        assert halted.cancelled is not None
+        assert set(halted.cancelled.requested) == {each.order_id for each in orders}
+        assert [kind for kind, _ in broker.wire if kind != "place"] == ["cancel-all"]
+
+
+async def test_but_not_when_it_would_reach_an_order_of_somebody_else(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        orders = await _many(room)
+        ours = broker.book[orders[0].broker_order_id]
+        broker.book[77] = BookedOrder(structs.replace(ours.order, order_ref="mine"), ours.contract)
+        halted = await room.halt.halt("", "opening", CALLER)
+        assert halted.cancelled is not None
+        assert len(halted.cancelled.requested) == 12
+        assert [kind for kind, _ in broker.wire if kind != "place"] == ["cancel"] * 12
+        assert broker.book[77].status == "Submitted"
+
+
+async def test_a_halt_does_not_wait_for_cancels_that_the_pace_holds_back(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        orders = [await room.place(f"key-{number}") for number in range(3)]
+        broker.hold_cancel = asyncio.Event()
+        begun = time.monotonic()
+        halted = await room.halt.halt("", "own", CALLER)
+        assert time.monotonic() - begun < 0.6
+        assert halted.cancelled is not None
+        assert set(halted.cancelled.queued) == {each.order_id for each in orders}
+        broker.hold_cancel.set()
+        for each in orders:
+            while (await room.view(each.order_id)).status != "Cancelled":
+                await asyncio.sleep(0.01)
