@@ -346,6 +346,16 @@ class HealthStream:
                     return time.monotonic()
 
 
+async def after_a_cut(control_port: int, stream: HealthStream) -> float:
+    """Seconds from a reset of the connection until the session is ready again."""
+    begun = time.monotonic()
+    fault(control_port, "rst")
+    await stream.until(lambda state: state != "ready", 5)
+    taken = await stream.until(lambda state: state == "ready", 20) - begun
+    await asyncio.sleep(0.3)
+    return taken
+
+
 async def loss_and_return() -> list[Figure]:
     """How soon a lost gateway is seen, and how soon after its return the bridge is ready."""
     with simulator() as ports, bridge(ports["port"]) as ours:
@@ -365,13 +375,17 @@ async def loss_and_return() -> list[Figure]:
                 begun = time.monotonic()
                 fault(ports["controlPort"], None)
                 returned.append(await stream.until(lambda state: state == "ready", 20) - begun)
+            await asyncio.sleep(10.5)
+            again = [await after_a_cut(ports["controlPort"], stream) for _ in range(6)]
             begun = time.monotonic()
             with stopped(ports["pid"]):
                 half_open = await stream.until(lambda state: state != "ready", 30) - begun
     return [
         Figure("loss seen: socket closed, worst of 5", max(closed) * 1000, "ms", 100),
-        Figure("loss seen: half-open", half_open, "s", 15),
+        Figure("loss seen: half-open", half_open, "s", 5),
         Figure("ready again after the gateway is, worst of 5", max(returned), "s", 2),
+        Figure("ready again after a cut connection, the first", again[0], "s", 0.5),
+        Figure("ready again while it is cut again and again, worst of 5", max(again[1:]), "s", 2),
     ]
 
 

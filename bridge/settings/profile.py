@@ -56,8 +56,8 @@ class Profile(Struct, rename="camel", frozen=True, kw_only=True):
     client_id: ClientId = 17
     account: Account = ""
     connect_timeout: Annotated[float, Meta(ge=1, le=300)] = 20.0
-    heartbeat_interval: Annotated[float, Meta(ge=1, le=60)] = 4.0
-    heartbeat_timeout: Annotated[float, Meta(ge=1, le=60)] = 4.0
+    heartbeat_interval: Annotated[float, Meta(ge=1, le=60)] = 2.0
+    heartbeat_timeout: Annotated[float, Meta(ge=1, le=60)] = 2.5
     retry_attempts: Annotated[int, Meta(ge=0, le=10_000)] = 0
     market_data_type: MarketDataWord = "live"
     market_data_permissions: Annotated[tuple[Permission, ...], Meta(max_length=50)] = ()

@@ -101,8 +101,8 @@ class Target(Struct, frozen=True, kw_only=True):
     other_login_file: Path | None = None
     session: str | None = None  # paper or live; of the login
     start_seconds: float = 45.0  # a slow login keeps the client id waiting
-    heartbeat_interval: float = 4.0
-    heartbeat_patience: float = 4.0
+    heartbeat_interval: float = 2.0
+    heartbeat_patience: float = 2.5
     backoff_first: float = 0.25
     backoff_cap: float = 1.5
     quick_attempts: int = 0  # in a row, after which there is only one every slow_pause; 0: no limit

@@ -2,9 +2,11 @@
 
 When nothing was read for ``heartbeat_interval`` seconds (or a request waits that long), the gateway
 is asked for its time, one question at a time. One question without an answer: the state says
-``stalled``. Two: the connection is dropped. With the default of 4 s each that is 8 and 12 seconds
-after the last byte. The gateway ignores the question within a second of its last answer, so they
-are kept further apart than that.
+``stalled``, with the defaults 4.5 seconds after the last byte. A second one, which is given twice
+the time because a gateway may only be busy: the connection is dropped, after 9.5 seconds. Bytes of
+any kind are a sign of life; and when this very process was held up, what came meanwhile is read
+before anything is concluded. The gateway ignores the question within a second of its last answer,
+so they are kept further apart than that.
 
 A gateway that has lost the broker (1100) says 1101 or 1102 when it is back. Should that get lost,
 nothing else would end the state: requests that need the broker are not sent meanwhile. So one
@@ -19,6 +21,9 @@ from collections.abc import Awaitable, Callable
 from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.wire import CloseReason, Wire
+
+LATE_SECONDS = 0.1
+"""What had come when this process was held up is read by then."""
 
 
 class Heartbeat:
@@ -36,7 +41,8 @@ class Heartbeat:
             await self._context.clock.sleep(self._pause(wire))
             if self._quiet(wire) < self._context.target.heartbeat_interval - 0.01:
                 continue
-            if not await self._beat(wire) and not await self._beat(wire):
+            patience = self._context.target.heartbeat_patience
+            if not await self._beat(wire, patience) and not await self._beat(wire, 2 * patience):
                 wire.drop(CloseReason.UNANSWERED)
                 return
 
@@ -46,16 +52,18 @@ class Heartbeat:
     def _pause(self, wire: Wire) -> float:
         return max(0.05, self._context.target.heartbeat_interval - self._quiet(wire))
 
-    async def _beat(self, wire: Wire) -> bool:
+    async def _beat(self, wire: Wire, patience: float) -> bool:
         context = self._context
         begun = context.clock.monotonic()
         error: str | None = None
         try:
-            await self._ask(context.target.heartbeat_patience)
+            await self._ask(patience)
         except NotConnectedError:
             return True  # the loss is known already; somebody else deals with it
         except TwsError as failure:
             error = failure.detail
+            if wire.last_read <= begun:
+                await context.clock.sleep(LATE_SECONDS)
         context.diagnostics.heartbeat(error, context.clock.monotonic() - begun)
         alive = error is None or wire.last_read > begun
         if context.status.facts.heartbeat is not alive:

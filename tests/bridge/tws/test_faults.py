@@ -15,6 +15,7 @@ from bridge.api.health import Health, health
 from bridge.clock import SystemClock
 from bridge.environment import Environment
 from bridge.services import Services
+from bridge.tws.connection_context import Target
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.errors import TwsError
 from bridge.tws.session import TwsSession
@@ -213,8 +214,11 @@ async def test_faults_of_trading_and_of_the_portal_leave_the_session_alone(
 async def test_a_half_open_connection_is_seen_and_dropped_in_time(
     simulator: Simulator, start_session: StartSession
 ) -> None:
+    usual = Target()
     session = await start_session(
-        simulator.tws.port, heartbeat_interval=1.0, heartbeat_patience=1.0
+        simulator.tws.port,
+        heartbeat_interval=usual.heartbeat_interval,
+        heartbeat_patience=usual.heartbeat_patience,
     )
     await eventually(lambda: session.state is State.READY)
     begun = time.monotonic()
@@ -223,14 +227,64 @@ async def test_a_half_open_connection_is_seen_and_dropped_in_time(
     stalled = time.monotonic() - begun
     await eventually(lambda: session.context.diagnostics.record.last_disconnect_at)
     lost = time.monotonic() - begun
-    # With the default of 4 s each: stalled by 8 s and dropped by 12 s, of the 15 s allowed.
-    assert stalled < 8.0
+    assert stalled < 5.5  # 4.6, and what a busy machine takes
     assert stalled < lost < 12.0
     record = session.context.diagnostics.record
     assert record.heartbeat_failures == 2
     assert record.last_disconnect_reason == (
         "two heartbeats in a row got no answer: half-open or hung"
     )
+
+
+async def test_a_gateway_that_takes_its_time_raises_no_false_alarm(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    usual = Target()
+    session = await start_session(
+        simulator.tws.port,
+        heartbeat_interval=usual.heartbeat_interval,
+        heartbeat_patience=usual.heartbeat_patience,
+    )
+    await eventually(lambda: session.state is State.READY)
+    watch = Watch(session)
+    connection = next(iter(simulator.tws.connections))
+    write = connection.write
+    loop = asyncio.get_running_loop()
+
+    def late(data: bytes) -> None:
+        loop.call_later(1.8, write, data)
+
+    connection.write = late  # type: ignore[method-assign]
+    await asyncio.sleep(9)
+    assert watch.states <= {State.READY}
+    assert session.context.diagnostics.record.heartbeat_failures == 0
+
+
+async def test_what_came_while_the_bridge_itself_was_held_up_is_a_sign_of_life(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    session = await start_session(
+        simulator.tws.port, heartbeat_interval=0.5, heartbeat_patience=0.5
+    )
+    await eventually(lambda: session.state is State.READY)
+    watch = Watch(session)
+    asked = session.context.diagnostics.record.last_heartbeat_at
+    wire = session.context.wire
+    assert wire is not None
+    received = wire.data_received
+    held: list[bytes] = []
+    wire.data_received = held.append  # type: ignore[assignment,method-assign]
+
+    def go_on() -> None:
+        wire.data_received = received  # type: ignore[method-assign]
+        received(b"".join(held))
+
+    await eventually(lambda: held)
+    # The deadline passes first, then what had come is read: as after a stop of the whole process.
+    asyncio.get_running_loop().call_later(0.55, go_on)
+    await asyncio.sleep(1.5)
+    assert watch.states <= {State.READY}
+    assert session.context.diagnostics.record.last_heartbeat_at != asked
 
 
 async def test_a_closed_socket_is_seen_at_once(
