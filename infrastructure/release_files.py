@@ -17,5 +17,7 @@ FLEX_TOKEN = "flex-token"  # noqa: S105 - its name
 """The token of the broker's Flex Web Service."""
 ADMIN_KEY_FILE, ALERTS_FILE = f"{SECRETS}/{ADMIN_KEY}", f"{SECRETS}/{ALERTS}"
 
+HOOKS_FOLDER = "/home/ibgateway/gangway"
+"""Where the release's `gateway/` is mounted; START_SCRIPTS is relative to the home folder."""
 STATE_FOLDER = "/home/ibgateway/state"
 """Where the gateway's start hook keeps the login's state; on the host it is `data/state`."""

@@ -84,6 +84,8 @@ class Login:
         self.asked_since: float | None = None
         """Since when one approval is asked for, however often its dialog has been opened."""
         self.seen = False
+        self.parks = False
+        """Whether its container can end the gateway with its session kept (`login.sh park`)."""
         self.types = False
         """Whether gangway types the codes (`gateway.two_factor.totp`) and has not given up."""
         self._whole = whole
@@ -227,7 +229,7 @@ class Login:
         self._become(states.STARTING)
 
     def _on_boot(self, _: str) -> None:
-        self.types = False
+        self.types = self.parks = False
         if self.state not in (states.WAITING_BROKER, states.STARTING):
             self._become(states.STARTING)
 
@@ -370,6 +372,12 @@ class Login:
 
     def _on_device(self, _: str) -> None:
         self._ask(states.DEVICE, until=self.until or self._at + APPROVAL_SECONDS)
+
+    def _on_parks(self, _: str) -> None:
+        self.parks = True
+
+    def _on_parked(self, _: str) -> None:
+        self._become(states.STOPPED)
 
     def _on_totp(self, _: str) -> None:
         self.types = True

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from infrastructure.render.caddy import names
 from infrastructure.render.gateway import jvm_options
+from infrastructure.render.layout import COMMAND_PORTS
+from infrastructure.runtime.containers import IBG_CONTROLLER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from infrastructure.apply.protocol import Checks
     from infrastructure.config import Target
+    from infrastructure.config.models import Stack
     from infrastructure.plan.compute import Observed
 
 LEANS_ON = {"bridge": "gateway", "caddy": "bridge"}
@@ -27,6 +30,7 @@ def checks(target: Target, services: Iterable[str]) -> Checks:
             "jvm": list(jvm_options(stack)) if stack.runtime == "compose" else [],
             "twoFactorWait": stack.gateway.two_factor.wait,
             "sessions": list(stack.sessions),
+            "ends": ends(stack),
         },
         "bridge": {"port": stack.bridge.port},
         "caddy": {
@@ -37,6 +41,19 @@ def checks(target: Target, services: Iterable[str]) -> Checks:
         },
     }
     return {name: known.get(name, {}) for name in services}
+
+
+def ends(stack: Stack) -> dict[str, str]:
+    """`Check.ends`: a session whose next login would ask for a second factor is kept.
+
+    ibg-controller logs off by itself when its container is stopped, within its grace period.
+    """
+    if stack.runtime == "sandbox" or stack.gateway.controller == IBG_CONTROLLER:
+        return {}
+    keeps = {"live"} if stack.gateway.two_factor.asked else set()
+    return {
+        one: f"{COMMAND_PORTS[one]} {'PAUSE' if one in keeps else 'STOP'}" for one in stack.sessions
+    }
 
 
 def checks_alone(target: Target, service: str, observed: Observed) -> Checks:

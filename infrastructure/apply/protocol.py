@@ -54,11 +54,15 @@ class Part:
 
 # --- documents inside the messages ---------------------------------------------------------------
 class Check(TypedDict, total=False):
-    """What healthy means for a service; empty: it runs, and its own check passes."""
+    """What healthy means for a service; empty: it runs, and its own check passes.
+
+    `ends`: how a session's gateway is ended before its container is: `PORT WORD` of IBC's server.
+    """
 
     jvm: list[str]
     twoFactorWait: float
     sessions: list[str]
+    ends: dict[str, str]
     port: int
     address: str
     name: str
@@ -66,6 +70,15 @@ class Check(TypedDict, total=False):
 
 
 Checks = dict[str, Check]
+
+
+class Keeping(TypedDict):
+    """A session's login as a plan looks at it: `parks`: its container can keep the session."""
+
+    session: str
+    state: str
+    since: Optional[float]
+    parks: bool
 
 
 class LoginState(TypedDict):
@@ -226,12 +239,13 @@ class VerifyRequest(Request):
 class ObserveRequest(Request):
     """What is there, and what differs from `files` (path to digest)?
 
-    `verify` follows at once when nothing differs.
+    `verify` follows at once when nothing differs. `sessions`: whose logins are told, too.
     """
 
     release: str = ""
     files: dict[str, str] = field(default_factory=dict)
     verify: Optional[VerifyRequest] = None
+    sessions: list[str] = field(default_factory=list)
 
 
 class LackingRequest(Request):
@@ -251,7 +265,7 @@ class ApplyRequest(Request):
     """Puts a release into service; `tar` bytes of it follow.
 
     `gate`: what must be healthy at the end instead of all `checks`. `command`: what the ledger
-    calls it.
+    calls it. `keep`: the same user logs in, so the gateway's session may go over.
     """
 
     release: str
@@ -266,6 +280,7 @@ class ApplyRequest(Request):
     folders: list[DataFolder] = field(default_factory=list)
     gate: Optional[Checks] = None
     command: str = "up"
+    keep: bool = False
 
 
 class StatusRequest(Request):
@@ -291,9 +306,10 @@ class LoginFactsRequest(Request):
 
 
 class DownRequest(Request):
-    """Stops and removes every service."""
+    """Stops and removes every service; `ends` as in `Check`."""
 
     by: str
+    ends: dict[str, str]
 
 
 class RestartRequest(Request):
@@ -323,11 +339,12 @@ class GoingBackRequest(Request):
 
 
 class RollBackRequest(Request):
-    """Serves an earlier release again."""
+    """Serves an earlier release again; `keep` as in `ApplyRequest`."""
 
     release: str
     wait: float
     by: str
+    keep: bool = False
 
 
 class AskBridgeRequest(Request):
@@ -482,8 +499,13 @@ class Upload(Event):
 
 
 class Observed(Event):
-    """What is on the host; `verifying`: nothing differs, and `Done` will follow."""
+    """What is on the host; `verifying`: nothing differs, and `Done` will follow.
 
+    `time`: the host's clock. `logins`: those of the gateway's container that runs.
+    """
+
+    time: float
+    logins: list[Keeping]
     release: Optional[str]
     files: dict[str, FileState]
     services: dict[str, ServiceState]
@@ -566,11 +588,12 @@ class LoginFacts(Event):
 
 
 class GoingBack(Event):
-    """What a rollback would serve and change."""
+    """What a rollback would serve and change; `definition`: the text of its services'."""
 
     release: str
     previous: Optional[str]
     changes: dict[str, Action]
+    definition: str
 
 
 class AskBridge(Event):

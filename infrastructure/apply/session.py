@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from infrastructure.apply import protocol
 from infrastructure.apply.bundle import owners, pack, reused
-from infrastructure.apply.checks import checks
+from infrastructure.apply.checks import checks, ends
 from infrastructure.apply.exchange import WORK_WITHIN, Exchange, Listener
 from infrastructure.errors import GangwayError, Interrupted, WaitingForPerson
 from infrastructure.plan.compute import Observed, ObservedFile, ObservedService
@@ -100,10 +100,10 @@ class Session:
             DeployLocked: another deploy holds the lock.
             DeployFailed: the host has no Docker, no Compose v2, or does not let us use them.
         """
-        request = protocol.ObserveRequest()
+        request = protocol.ObserveRequest(sessions=list(self._target.stack.sessions))
         if release is not None:
-            wanted = {item.path: item.digest for item in release.files}
-            request = protocol.ObserveRequest(release.id, wanted)
+            request.release = release.id
+            request.files = {item.path: item.digest for item in release.files}
             if verify is not None:
                 self._allow(verify)
                 request.verify = self._verify_request(release, verify)
@@ -117,7 +117,7 @@ class Session:
                 code="protocol",
             ) from error
         services = {name: ObservedService(**vars(item)) for name, item in found.services.items()}
-        return Observed(found.release, self._known, services)
+        return Observed(found.release, self._known, services, tuple(found.logins), found.time)
 
     def open(self, release: Release | None = None, *, lock: bool = False) -> Observed:
         """`begin` and `observe`."""
@@ -217,6 +217,7 @@ class Session:
             by=person(),
             gate=gate,
             command=command,
+            keep=plan.forecast.token,
         )
         self._allow(request.wait)
         self._exchange.send(request)
@@ -306,16 +307,19 @@ class Session:
         """
         return self._exchange.ask(protocol.GoingBack, protocol.GoingBackRequest(release))
 
-    def roll_back(self, release: str, *, wait: float | None = None) -> Outcome:
-        """Serves an earlier release again, or leaves the present one serving."""
-        request = protocol.RollBackRequest(release, wait or HEALTHY_WITHIN, person())
+    def roll_back(self, release: str, *, keep: bool, wait: float | None = None) -> Outcome:
+        """Serves an earlier release again, or leaves the present one serving.
+
+        `keep`: the gateway's session may go over, as its plan says.
+        """
+        request = protocol.RollBackRequest(release, wait or HEALTHY_WITHIN, person(), keep)
         self._allow(request.wait)
         self._exchange.send(request)
         return self._outcome()
 
     def down(self) -> str | None:
         """Stops and removes every service; the release that served."""
-        self._exchange.send(protocol.DownRequest(person()))
+        self._exchange.send(protocol.DownRequest(person(), ends(self._target.stack)))
         return self._exchange.until(protocol.Ended, WORK_WITHIN).release
 
     def _allow(self, wait: float) -> None:

@@ -226,7 +226,7 @@ def planned(
 
         secrets = resolve(target)
         opening.go_on(target)
-        from infrastructure.plan.compute import compute, desired
+        from infrastructure.plan.compute import compute
         from infrastructure.render import release
 
         if undecided(target):
@@ -234,5 +234,5 @@ def planned(
         rendered = release(target, secrets)
         session = opening.result()
         observed = session.observe(rendered, verify=verify)
-        plan = compute(desired(target, rendered), observed)
+        plan = compute(target, rendered, observed)
         yield Planned(target, session, rendered, observed, plan)

@@ -115,7 +115,7 @@ def gather(current: Settings) -> Evidence:
 
 def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
     from infrastructure.cli.host import connected
-    from infrastructure.plan.compute import compute, desired
+    from infrastructure.plan.compute import compute
     from infrastructure.render import release
 
     rendered = None
@@ -128,7 +128,7 @@ def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
     with connected(current, target) as session:
         evidence.observed = session.open(rendered)
         if rendered is not None:
-            evidence.plan = compute(desired(target, rendered), evidence.observed)
+            evidence.plan = compute(target, rendered, evidence.observed)
         _facts(evidence, session)
         evidence.status = session.status()
 

@@ -21,7 +21,7 @@ def explain(service: Service, release: Release, observed: Observed) -> tuple[str
     causes: list[str] = []
     diffs: list[str] = []
     before, after = (
-        _definition(service.name, _old(release.definition, observed)),
+        _definition(service.name, old(release.definition, observed)),
         _definition(service.name, release.file(release.definition).content),
     )
     if before != after:
@@ -97,7 +97,14 @@ def _diff(name: str, before: list[str], after: list[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _old(path: str, observed: Observed) -> bytes:
+def variables(service: str, text: bytes) -> dict[str, str]:
+    """A service's environment in a definition."""
+    found: dict[str, str] = _definition(service, text).get("environment") or {}
+    return found
+
+
+def old(path: str, observed: Observed) -> bytes:
+    """What a file of the release that serves holds, as far as it was fetched."""
     file = observed.files.get(path)
     return (file.content if file else None) or b""
 

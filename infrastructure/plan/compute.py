@@ -1,6 +1,6 @@
 """What should be and what is, compared service by service: a plan, with the cause of each change.
 
-Pure: `compute(desired(target, release), observed)`.
+Pure: `compute(target, release, observed)`.
 """
 
 from __future__ import annotations
@@ -9,27 +9,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from infrastructure.plan import causes
-from infrastructure.release_files import RELEASE_FILE
+from infrastructure.plan.forecast import KEPT, Forecast, of_change
+from infrastructure.release_files import COMPOSE_FILE, RELEASE_FILE
 from infrastructure.runtime.containers import Action, actions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from infrastructure.apply.protocol import Keeping
     from infrastructure.config.models import Target
     from infrastructure.render.model import Release
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """What should be on the host.
-
-    `two_factor` is what the configuration says about a fresh login: whether a person is asked,
-    and why. It is only used when the plan really needs a fresh login.
-    """
-
-    release: Release
-    two_factor: bool
-    two_factor_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +57,9 @@ class Observed:
     release: str | None = None
     files: Mapping[str, ObservedFile] = field(default_factory=dict)
     services: Mapping[str, ObservedService] = field(default_factory=dict)
+    logins: tuple[Keeping, ...] = ()
+    time: float = 0.0
+    """The host's clock, seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +88,7 @@ class Plan:
     release: str
     previous: str | None
     changes: tuple[Change, ...]
-    two_factor_expected: bool = False
-    two_factor_reason: str = ""
+    forecast: Forecast = KEPT
     file_changes: tuple[str, ...] = ()
     """Changed files that no running service reads, such as the stored configuration."""
 
@@ -110,75 +101,60 @@ class Plan:
         """The shape of the contract, section 2."""
         return {
             "changed": self.changed,
-            "twoFactorExpected": self.two_factor_expected,
-            "twoFactorReason": self.two_factor_reason,
+            "twoFactorExpected": self.forecast.expected,
+            "twoFactorReason": self.forecast.reason,
             "release": self.release,
             "changes": [change.as_json() for change in self.changes],
         }
 
 
-_KEPT = "the gateway keeps running, and its session"
-
-
-def desired(target: Target, release: Release) -> Desired:
-    """What should be on the host."""
-    return Desired(release, *two_factor(target))
-
-
-def two_factor(target: Target) -> tuple[bool, str]:
-    """Whether a fresh login asks for approval, and why."""
-    gateway = target.stack.gateway
-    if target.stack.runtime == "sandbox":
-        return False, "the sandbox logs in to nothing"
-    if not gateway.two_factor.asked:
-        return False, "gateway.two_factor.asked is false: this user's logins are not asked"
-    if gateway.two_factor.totp is not None:
-        return False, "gangway types the code (gateway.two_factor.totp)"
-    if gateway.mode == "both":
-        return True, "the gateway logs in afresh, live and paper: approve both on IBKR Mobile"
-    return True, f"the gateway logs in afresh ({gateway.mode}): approve on IBKR Mobile"
-
-
-def compute(desired: Desired, observed: Observed) -> Plan:
+def compute(target: Target, release: Release, observed: Observed) -> Plan:
     """The plan; pure. An empty `Observed` gives a plan that creates everything."""
-    wanted = {service.name: service.hash for service in desired.release.services}
+    wanted = {service.name: service.hash for service in release.services}
     found = actions(wanted, observed.services)
-    changes = [_change(name, action, desired, observed) for name, action in found.items()]
-    login = any(change.fresh_login for change in changes)
-    loose = causes.loose_files(desired.release, observed)
-    return Plan(
-        release=desired.release.id,
-        previous=observed.release,
-        changes=tuple(changes),
-        two_factor_expected=login and desired.two_factor,
-        two_factor_reason=desired.two_factor_reason if login else _KEPT,
-        file_changes=tuple(loose),
-    )
+    changes = tuple(_change(name, action, release, observed) for name, action in found.items())
+    new = release.file(release.definition).content
+    forecast = _forecast(target, observed, changes, causes.old(release.definition, observed), new)
+    loose = causes.loose_files(release, observed)
+    return Plan(release.id, observed.release, changes, forecast, tuple(loose))
 
 
 def back_to(
-    target: Target, release: str, previous: str | None, found: Mapping[str, Action]
+    target: Target, observed: Observed, release: str, found: Mapping[str, Action], definition: str
 ) -> Plan:
-    """The plan of a rollback: an earlier release serves again, as `actions` found on the host."""
+    """The plan of a rollback: an earlier release serves again, as `actions` found on the host.
+
+    `definition` is the text of its services' definition.
+    """
     cause = f"as in release {release}"
     changes = tuple(
         Change(name, action, cause, "", action != "remove" and name == "gateway")
         for name, action in found.items()
     )
-    login = any(change.fresh_login for change in changes)
-    expected, reason = two_factor(target)
-    files = (RELEASE_FILE,) if release != previous else ()
-    return Plan(release, previous, changes, login and expected, reason if login else _KEPT, files)
+    now = causes.old(COMPOSE_FILE, observed)
+    forecast = _forecast(target, observed, changes, now, definition.encode())
+    files = (RELEASE_FILE,) if release != observed.release else ()
+    return Plan(release, observed.release, changes, forecast, files)
 
 
-def _change(name: str, action: Action, desired: Desired, observed: Observed) -> Change:
+def _forecast(
+    target: Target, observed: Observed, changes: tuple[Change, ...], old: bytes, new: bytes
+) -> Forecast:
+    login = next((change for change in changes if change.fresh_login), None)
+    if login is None:
+        return KEPT
+    before, after = causes.variables(login.service, old), causes.variables(login.service, new)
+    return of_change(target, observed, login.action, before, after)
+
+
+def _change(name: str, action: Action, release: Release, observed: Observed) -> Change:
     if action == "remove":
         return Change(name, action, "it is no longer part of the stack")
-    service, running = desired.release.service(name), observed.services.get(name)
+    service, running = release.service(name), observed.services.get(name)
     if running is None:
         return Change(name, action, "it is not there yet", "", service.holds_session)
     if action == "update":
-        cause, diff = causes.explain(service, desired.release, observed)
+        cause, diff = causes.explain(service, release, observed)
         return Change(name, action, cause, diff, service.holds_session)
     if action == "restart":
         return Change(name, action, _stopped(running), "", service.holds_session)

@@ -11,11 +11,10 @@ from bridge.login.lines import shell_table
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
 from infrastructure.errors import UsageError
-from infrastructure.release_files import STATE_FOLDER, TOTP_SEED
+from infrastructure.release_files import HOOKS_FOLDER, STATE_FOLDER, TOTP_SEED
 from infrastructure.render.layout import (
     API_PORTS,
     COMMAND_PORTS,
-    HOOKS_FOLDER,
     JAVA_PROCESSES,
     MOUNTED_SECRETS,
     RELAY_PORTS,

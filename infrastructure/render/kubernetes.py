@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 
 from infrastructure.config.secrets import USERNAME
 from infrastructure.errors import UsageError
+from infrastructure.release_files import HOOKS_FOLDER
 from infrastructure.render import bridge, gateway
 from infrastructure.render.compose import text
-from infrastructure.render.layout import BRIDGE_PORT, HOOKS_FOLDER, compose_layout
+from infrastructure.render.layout import BRIDGE_PORT, compose_layout
 from infrastructure.render.model import LEFT_OUT, RenderedFile
 from infrastructure.render.templates import TEMPLATES
 

@@ -18,8 +18,6 @@ SETTINGS_FOLDER = f"{HOME}/settings"
 """The volume of the gateway's settings: beside the program's folder, never over it."""
 SETTINGS_PATH = f"{SETTINGS_FOLDER}/tws"
 """TWS_SETTINGS_PATH; with `both` the image appends `_live` and `_paper`."""
-HOOKS_FOLDER = f"{HOME}/gangway"
-"""Where the release's `gateway/` is mounted; START_SCRIPTS is relative to the home folder."""
 API_PORTS = {"live": 4001, "paper": 4002}
 """Java's ports, inside the gateway's container only."""
 RELAY_PORTS = {"live": 4003, "paper": 4004}

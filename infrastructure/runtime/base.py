@@ -176,6 +176,13 @@ class Runtime(Protocol):
         `cold`: with a full login, whatever session is saved.
         """
 
+    def park(self, container: Container, session: str, port: int, word: str) -> bool:
+        """Has IBC end a session's gateway by a word (`PAUSE` keeps the session, `STOP` logs off).
+
+        The container stays up until it is stopped. False where that cannot be, as in one that an
+        earlier release has made.
+        """
+
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         """Has the gateway restart itself with its session kept; False where there is none."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from infrastructure.release_files import HOOKS_FOLDER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -24,7 +26,7 @@ printf '%s\\n' "$answer"
 """Sends one command to IBC's command server on port $1 and prints its answer."""
 
 SEE_SCREEN = (
-    "DISPLAY=${DISPLAY:-:1} exec socat STDIO"
+    "DISPLAY=${DISPLAY:-:1} exec timeout 40 socat STDIO"
     ' EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc"'
 )
 """x11vnc on standard input and output: no port, no password; it ends with them."""
@@ -123,6 +125,12 @@ def remove(ids: Sequence[str]) -> Command:
 def execute(container: str, command: Sequence[str]) -> Command:
     """Runs a command inside a container."""
     return ["docker", "exec", container, *command]
+
+
+def park(container: str, session: str, port: int, word: str, seconds: int) -> Command:
+    """Runs `login.sh park` for one session of the gateway's container."""
+    script = [f"{HOOKS_FOLDER}/login.sh", "park", str(port), word, str(seconds)]
+    return ["docker", "exec", "--env", f"TRADING_MODE={session}", container, "bash", *script]
 
 
 def put_into(container: str, folder: str) -> Command:

@@ -30,6 +30,8 @@ MOST_FACTS = 262_144
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 """Docker's name of a machine, by `uname -m`."""
 CONTAINERD_STORE = "io.containerd.snapshotter"
+PARKS_WITHIN = {"PAUSE": 100, "STOP": 45}
+"""Seconds; IBC pauses at the next full minute where the window has no menu for it."""
 QUICK, SLOW, VERY_SLOW = 30.0, 180.0, 1800.0
 JUST_STARTED = 600.0
 """Seconds since boot. Until then a small machine's engine may still be starting, for minutes."""
@@ -293,6 +295,14 @@ class ComposeRuntime:
             subprocess.run(
                 command, input=archive.getvalue(), capture_output=True, timeout=QUICK, check=False
             )
+
+    def park(self, container: Container, session: str, port: int, word: str) -> bool:
+        seconds = PARKS_WITHIN[word]
+        try:
+            command = commands.park(container.id, session, port, word, seconds)
+            return self._try(command, seconds + QUICK).returncode == 0
+        except HostFailure:
+            return False
 
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         """Tells IBC's command server inside the container to restart; the session is kept."""

@@ -20,7 +20,7 @@ from infrastructure.runtime.base import HostFailure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SECONDS = 25.0
+SECONDS, ENDED_WITHIN = 25.0, 5.0
 ENTER = 0xFF0D
 _BIGGEST = 4096
 """Pixels in a row or a column; a display of the gateway's has a thousand."""
@@ -56,8 +56,11 @@ class Viewer:
         self._limit.cancel()
         with contextlib.suppress(OSError):
             self._input.close()
-        self._process.kill()
-        self._process.wait()
+        try:  # x11vnc ends when it is left; killed is only what leads to it
+            self._process.wait(ENDED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
         self._output.close()
 
     def type_line(self, text: str) -> None:

@@ -6,6 +6,9 @@
 #   login.sh record                       reads the log on standard input and writes events down
 #   login.sh watch                        records what launcher.log and a controller's /health say
 #   login.sh next NOW TOKEN               prints when the next launch may come, from events on input
+#   login.sh park PORT WORD SECONDS
+#                                         has IBC end its gateway by a word (PAUSE keeps the session, STOP
+#                                         logs off), and the container rest until it is stopped
 #   login.sh events                       prints the events in a log on input
 #
 # Events go to $folder/login-MODE, a line each: SECONDS EVENT [ARGUMENT]. No text of the log is kept,
@@ -23,8 +26,10 @@ fi
 mode=${TRADING_MODE:-paper}
 facts=$folder/login-$mode
 held=$folder/held-$mode
+parked=$folder/parked-$mode
 cold=$folder/cold-$mode
 child_file=$folder/.child-$mode
+rests=300 # seconds that a parked container waits for the stop; then its gateway comes up again
 most_lines=600 kept_lines=300
 first_pause=60 longest_pause=600 maintenance_pause=1200 lasts=120 hour=3600 most_in_an_hour=9
 
@@ -297,9 +302,10 @@ controller_state() {
 launch() {
     local script=$1 code child="" tee records log stopping="" tries
     shift
-    rm -f "$cold" "$child_file"
+    rm -f "$cold" "$child_file" "$parked"
     note by ibc
     note boot
+    note parks
     # The log goes on without the recorder: tee does not mind when it ends.
     exec {records}> >(exec bash "$here/login.sh" record >/dev/null 2>&1)
     exec {log}> >(exec tee -p "/dev/fd/$records")
@@ -320,11 +326,14 @@ launch() {
         while wait "$child"; code=$?; kill -0 "$child" 2>/dev/null; do :; done
         [ -z "$stopping" ] || { wait "$child"; code=$?; break; }
         settle "$code"
+        [ ! -e "$parked" ] || break
         [ -e "$cold" ] || break
         rm -f "$cold"
         drop_tokens
     done
-    if [ -z "$stopping" ] && [ -e "$held" ]; then
+    if [ -z "$stopping" ] && [ -e "$parked" ]; then
+        rest
+    elif [ -z "$stopping" ] && [ -e "$held" ]; then
         stay
         stopping=yes code=143
     fi
@@ -360,8 +369,45 @@ stay() {
     done
 }
 
+# Up, without a gateway, until a deploy stops the container: were it to end, the engine would start it
+# again, beside the new one. When nobody stops it, it ends by itself, and its gateway comes up again.
+rest() {
+    local count
+    note parked
+    echo "gangway: the gateway has ended as it was told, and waits to be exchanged"
+    for ((count = 0; count < rests && !${#stopping}; count++)); do
+        sleep 1 >/dev/null 2>&1 &
+        wait "$!"
+    done
+    rm -f "$parked"
+}
+
+# Says a word to IBC's command server and waits until the gateway has ended; 0 when it has.
+park() {
+    local port=$1 word=$2 seconds=$3 answer="" count lines
+    lines=$(grep -c ' parked$' "$facts" 2>/dev/null)
+    : >"$parked"
+    if exec 3<>"/dev/tcp/127.0.0.1/$port"; then
+        printf '%s\n' "$word" >&3
+        while read -r -t 10 answer <&3; do
+            case $answer in OK* | ERROR*) break ;; esac
+        done
+    fi 2>/dev/null
+    case $answer in
+    OK*)
+        for ((count = 0; count < seconds * 2; count++)); do
+            [ "$(grep -c ' parked$' "$facts" 2>/dev/null)" = "$lines" ] || exit 0
+            sleep 0.5
+        done
+        ;;
+    esac
+    rm -f "$parked"
+    echo "${answer:-IBC does not answer}"
+    exit 1
+}
+
 case ${1:-} in
-launch | gate | record | watch) "$@" ;;
+launch | park | gate | record | watch) "$@" ;;
 events)
     say() { printf '%s\n' "$1${2:+ $2}"; }
     each say
@@ -371,7 +417,7 @@ next)
     printf '%s %s\n' "$next" "$why"
     ;;
 *)
-    echo "usage: login.sh launch|gate|record|watch|next|events" >&2
+    echo "usage: login.sh launch|park|gate|record|watch|next|events" >&2
     exit 2
     ;;
 esac

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,8 @@ from infrastructure.plan.compute import (
     ObservedService,
     back_to,
     compute,
-    desired,
 )
+from infrastructure.plan.forecast import week_began
 from infrastructure.render.model import RenderedFile
 from infrastructure.runtime.containers import actions as actions_of
 from tests.deploy.conftest import rendered
@@ -49,7 +50,7 @@ def observe(release: Release, **states: str) -> Observed:
 
 
 def plan(before: Target, after: Target) -> Plan:
-    return compute(desired(after, rendered(after)), observe(rendered(before)))
+    return compute(after, rendered(after), observe(rendered(before)))
 
 
 def actions(found: Plan) -> dict[str, str]:
@@ -62,16 +63,16 @@ def cause(found: Plan, service: str) -> str:
 
 def test_first_deploy_creates_everything_and_expects_approval(make: Callable[..., Target]) -> None:
     target = make()
-    found = compute(desired(target, rendered(target)), Observed())
+    found = compute(target, rendered(target), Observed())
     assert actions(found) == {"gateway": "create", "bridge": "create", "caddy": "create"}
-    assert found.two_factor_expected
+    assert found.forecast.expected
     assert found.as_json()["changed"] is True
 
 
 def test_same_again_changes_nothing(make: Callable[..., Target]) -> None:
     found = plan(make(), make())
     assert not found.changed
-    assert not found.two_factor_expected
+    assert not found.forecast.expected
     assert set(actions(found).values()) == {"unchanged"}
 
 
@@ -102,7 +103,7 @@ def test_a_change_touches_only_the_service_that_reads_it(
     changed = [change.service for change in found.changes if change.action != "unchanged"]
     assert changed == [service]
     assert because in cause(found, service)
-    assert found.two_factor_expected == (service == "gateway")
+    assert found.forecast.expected == (service == "gateway")
 
 
 def test_a_text_change_is_shown_as_a_diff(make: Callable[..., Target]) -> None:
@@ -132,7 +133,7 @@ def test_the_sandbox_is_planned_alike(tmp_path: Path, monkeypatch: pytest.Monkey
     found = plan(before, after)
     assert actions(found) == {"gateway": "unchanged", "bridge": "update", "caddy": "unchanged"}
     assert cause(found, "bridge") == "environment BRIDGE_LOG_LEVEL"
-    assert not found.two_factor_expected
+    assert not found.forecast.expected
 
 
 def test_a_secret_is_named_but_never_shown(make: Callable[..., Target]) -> None:
@@ -146,7 +147,7 @@ def test_a_secret_is_named_but_never_shown(make: Callable[..., Target]) -> None:
         {**before.files, "secrets/tws-password": ObservedFile(old.digest)},
         {**before.services, "gateway": service},
     )
-    found = compute(desired(target, release), observed)
+    found = compute(target, release, observed)
     assert cause(found, "gateway") == "secret tws-password changed"
     assert found.changes[0].diff == "secret tws-password changed\n"
     assert "pa\\ss" not in repr(found)
@@ -163,7 +164,7 @@ def test_changed_sources_are_counted(make: Callable[..., Target]) -> None:
     }
     service = dataclasses.replace(before.services["bridge"], hash="old", image="old")
     observed = Observed("old", files, {**before.services, "bridge": service})
-    found = compute(desired(target, release), observed)
+    found = compute(target, release, observed)
     count = sum(path.startswith("image/") for path in files)
     assert cause(found, "bridge") == f"{count} source files changed"
 
@@ -171,10 +172,10 @@ def test_changed_sources_are_counted(make: Callable[..., Target]) -> None:
 def test_a_stopped_service_is_started_again(make: Callable[..., Target]) -> None:
     target = make()
     release = rendered(target)
-    found = compute(desired(target, release), observe(release, gateway="exited"))
+    found = compute(target, release, observe(release, gateway="exited"))
     assert actions(found)["gateway"] == "restart"
     assert cause(found, "gateway") == "it is exited (exit code 1)"
-    assert found.two_factor_expected
+    assert found.forecast.expected
 
 
 def test_a_service_that_is_no_longer_wanted_is_removed(make: Callable[..., Target]) -> None:
@@ -183,25 +184,26 @@ def test_a_service_that_is_no_longer_wanted_is_removed(make: Callable[..., Targe
     before = observe(release)
     extra = ObservedService("portal", "running")
     found = compute(
-        desired(target, release),
+        target,
+        release,
         Observed(release.id, before.files, {**before.services, "portal": extra}),
     )
     assert actions(found)["portal"] == "remove"
-    assert not found.two_factor_expected
+    assert not found.forecast.expected
 
 
 def test_who_is_asked_for_approval(make: Callable[..., Target]) -> None:
     target = make(gateway={"two_factor": {"asked": False}})
-    found = compute(desired(target, rendered(target)), Observed())
-    assert not found.two_factor_expected
-    assert "two_factor.asked" in found.two_factor_reason
+    found = compute(target, rendered(target), Observed())
+    assert not found.forecast.expected
+    assert "two_factor.asked" in found.forecast.reason
 
 
 def test_codes_that_are_typed_ask_nobody(make: Callable[..., Target]) -> None:
     target = make(gateway={"two_factor": {"totp": {"i_accept_one_factor": True}}})
-    found = compute(desired(target, rendered(target)), Observed())
-    assert not found.two_factor_expected
-    assert "two_factor.totp" in found.two_factor_reason
+    found = compute(target, rendered(target), Observed())
+    assert not found.forecast.expected
+    assert "two_factor.totp" in found.forecast.reason
 
 
 def test_a_file_that_no_service_reads_is_pushed_and_touches_no_service(
@@ -213,12 +215,12 @@ def test_a_file_that_no_service_reads_is_pushed_and_touches_no_service(
     changed = dataclasses.replace(loose, content=b"two")
     was = observe(dataclasses.replace(before, files=(*before.files, loose)))
     now = dataclasses.replace(before, id="another", files=(*before.files, changed))
-    found = compute(desired(target, now), was)
+    found = compute(target, now, was)
     assert set(actions(found).values()) == {"unchanged"}
     assert found.file_changes == ("notes.txt",)
     assert found.changed
     same = dataclasses.replace(now, files=(*before.files, loose))
-    assert not compute(desired(target, same), was).changed
+    assert not compute(target, same, was).changed
 
 
 def test_a_rollback_is_planned_by_the_same_rules(make: Callable[..., Target]) -> None:
@@ -232,10 +234,97 @@ def test_a_rollback_is_planned_by_the_same_rules(make: Callable[..., Target]) ->
         "caddy": "unchanged",
         "portal": "remove",
     }
-    plan = back_to(target, "r1", "r2", found)
-    assert plan.two_factor_expected
+    now = observe(rendered(target))
+    plan = back_to(target, now, "r1", found, "")
+    assert plan.forecast.expected
     assert plan.as_json()["changed"] is True
-    kept = back_to(target, "r1", "r2", {"bridge": "update"})
+    kept = back_to(target, now, "r1", {"bridge": "update"}, "")
     assert kept.changed
-    assert not kept.two_factor_expected
-    assert not back_to(target, "r1", "r1", {}).changed
+    assert not kept.forecast.expected
+    assert not back_to(target, dataclasses.replace(now, release="r1"), "r1", {}, "").changed
+
+
+SATURDAY = 1_795_874_400.0
+"""2026-11-28 14:00 UTC, 09:00 in New York."""
+LIVE = {"mode": "live", "jvm": {"heap": 300}}
+
+
+def with_login(before: Target, **login: object) -> Observed:
+    known = {"session": "live", "state": "logged-in", "since": SATURDAY - 3600, "parks": True}
+    logins = ({**known, **login},)
+    found = observe(rendered(before))
+    return dataclasses.replace(found, logins=logins, time=SATURDAY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("now", "new", "login", "why"),
+    [
+        ({"mode": "live"}, LIVE, {}, None),
+        ({"mode": "live"}, {**LIVE, "image": "ghcr.io/gnzsnz/ib-gateway:10.45.1j"}, {}, None),
+        ({"mode": "live"}, LIVE, {"since": SATURDAY - 5 * 86_400}, None),
+        ({"mode": "live"}, LIVE, {"since": SATURDAY - 7 * 86_400}, "ends the week's session"),
+        ({"mode": "live"}, LIVE, {"state": "waiting-2fa"}, "not logged in now"),
+        ({"mode": "live"}, LIVE, {"state": "held"}, "not logged in now"),
+        ({"mode": "live"}, LIVE, {"parks": False}, "made by an earlier release"),
+        ({"mode": "live"}, {**LIVE, "username": "bob"}, {}, "another user or mode"),
+        ({"mode": "paper"}, LIVE, {}, "another user or mode"),
+        ({"mode": "live"}, {"mode": "paper"}, {}, "a paper session is logged off"),
+        ({"mode": "live"}, {**LIVE, "controller": "ibg-controller"}, {}, "keeps no session"),
+    ],
+)
+def test_a_live_session_goes_over_to_the_new_container(
+    make: Callable[..., Target],
+    now: dict[str, object],
+    new: dict[str, object],
+    login: dict[str, object],
+    why: str | None,
+) -> None:
+    found = with_login(make(gateway=now), **login)
+    after = make(gateway=new)
+    forecast = compute(after, rendered(after), found).forecast
+    assert forecast.token == (why is None)
+    assert forecast.expected == (why is not None)
+    if why is None:
+        assert forecast.line.startswith("2FA: no approval expected (token): ")
+    else:
+        assert forecast.line.startswith("2FA: approval expected: ")
+        assert why in forecast.line
+
+
+def test_codes_that_gangway_types_need_no_token_but_use_one(make: Callable[..., Target]) -> None:
+    totp = {"two_factor": {"totp": {"i_accept_one_factor": True}}}
+    after = make(gateway={**LIVE, **totp})
+    found = with_login(make(gateway={"mode": "live", **totp}))
+    assert compute(after, rendered(after), found).forecast.token
+    gone = with_login(make(gateway={"mode": "live", **totp}), state="stopped")
+    forecast = compute(after, rendered(after), gone).forecast
+    assert (forecast.expected, forecast.token) == (False, False)
+    assert "two_factor.totp" in forecast.reason
+
+
+def test_a_token_is_not_counted_on_over_the_end_of_the_week(make: Callable[..., Target]) -> None:
+    after = make(gateway=LIVE)
+    found = with_login(make(gateway={"mode": "live"}))
+    ends = SATURDAY + 16 * 3600  # Sunday 01:00 in New York
+    for moment, token in ((ends - 700, True), (ends - 300, False), (ends + 60, False)):
+        later = dataclasses.replace(found, time=moment)
+        assert compute(after, rendered(after), later).forecast.token == token
+    afresh = with_login(make(gateway={"mode": "live"}), since=ends + 3600)
+    assert compute(
+        after, rendered(after), dataclasses.replace(afresh, time=ends + 7200)
+    ).forecast.token
+
+
+@pytest.mark.parametrize(
+    ("now", "began"),
+    [
+        ("2026-11-29T06:00:00Z", "2026-11-29T06:00:00Z"),  # winter: Sunday 01:00 is 06:00 UTC
+        ("2026-11-29T05:59:59Z", "2026-11-22T06:00:00Z"),
+        ("2026-07-08T12:00:00Z", "2026-07-05T05:00:00Z"),  # summer: 05:00 UTC
+        ("2026-03-08T12:00:00Z", "2026-03-08T06:00:00Z"),  # the clock is changed an hour later
+        ("2026-11-01T12:00:00Z", "2026-11-01T05:00:00Z"),
+    ],
+)
+def test_when_the_week_began(now: str, began: str) -> None:
+    moment = dt.datetime.fromisoformat(now).timestamp()
+    assert week_began(moment) == dt.datetime.fromisoformat(began).timestamp()

@@ -66,7 +66,7 @@ def test_a_cold_restart_waits_for_2fa_and_tears_nothing_down(
     before = watched.started()
     late = watched.deploy("restart", "gateway", "--cold", "--yes")
     assert late.code == 4, late.err
-    assert "2FA approval: expected" in late.err
+    assert "2FA: approval expected" in late.err
     assert "waiting for 2FA: approve on IBKR Mobile" in late.err
     assert "nothing was torn down" in late.err
     after = watched.started()

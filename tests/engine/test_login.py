@@ -122,3 +122,89 @@ def test_a_login_that_fails_weeks_later_is_not_tried_again(
     assert stack.deploy("restart", "gateway", "--cold", "--yes").code == 0
     assert time.monotonic() - began < 60
     assert stack.deploy("status", "--json").document["login"]["state"] == "logged-in"
+
+
+def test_a_code_is_typed_and_the_window_shown_without_vnc(
+    make_stack: Callable[[str], Stack],
+) -> None:
+    stack = make_stack("code")
+    stack.settings["gateway"] |= {"username": "code-123456", "two_factor": {"wait": 10}}
+    done = stack.up("--json", code=4)
+    assert "a code has to be typed (./deploy.py login)" in done.err
+    asked = stack.deploy("--json", "login")
+    assert asked.code == 4
+    assert asked.document["login"]["kind"] == "code"
+    assert "type the code" in asked.document["hint"]
+    picture = stack.folder / "window.png"
+    assert stack.deploy("login", "--screenshot", str(picture)).code == 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_mode & 0o777 == 0o600
+    assert stack.deploy("login", "--code", "123456").code == 2
+    typed = stack.fed("123 456\n", "--json", "login", "--code", "-")
+    assert typed.code == 0, typed.err
+    assert typed.document["login"]["state"] == "logged-in"
+    gateway = stack.container("gateway")["Id"]
+    assert "x11vnc" not in docker("top", gateway, "-eo", "pid,comm")
+    assert "123456" not in docker("logs", gateway).replace("code-123456", "")
+    assert "no code is asked for" in stack.fed("123456\n", "login", "--code", "-").err
+
+
+SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
+
+def test_codes_of_a_seed_need_no_person_and_the_seed_is_nowhere(
+    make_stack: Callable[[str], Stack],
+) -> None:
+    stack = make_stack("totp")
+    stack.settings["gateway"] |= {
+        "username": f"totp-{SEED}",
+        "two_factor": {"totp": {"i_accept_one_factor": True}, "wait": 90},
+    }
+    stored = stack.fed("jbsw y3dp ehpk 3pxp jbsw y3dp ehpk 3pxp\n", "secrets", "set", "totp-seed")
+    assert stored.code == 0, stored.err
+    done = stack.up("--json")
+    assert done.document["healthy"] is True
+    assert "gangway types the code" in done.err
+
+    def hidden(text: str) -> bool:
+        return SEED not in text.replace(f"totp-{SEED}", "")  # the user's name is the script
+
+    holding = [
+        path.relative_to(stack.base)
+        for path in stack.base.rglob("*")
+        if path.is_file() and not path.is_symlink() and not hidden(path.read_text(errors="replace"))
+    ]
+    assert {path.name for path in holding} == {"totp-seed"}
+    for service in ("gateway", "bridge", "caddy"):
+        identity = stack.container(service)["Id"]
+        assert hidden(docker("inspect", identity))
+        assert hidden(docker("logs", identity))
+    assert "totp-seed" not in docker("inspect", stack.container("bridge")["Id"])
+
+
+def test_a_new_container_goes_on_with_the_session(make_stack: Callable[[str], Stack]) -> None:
+    """A changed setting, then a rollback: the second factor is asked for once, at the beginning."""
+    stack = make_stack("kept")
+    stack.settings["gateway"] |= {"mode": "live", "username": "twofa-3"}
+    stack.settings["gateway"]["two_factor"] = {"wait": 60}
+    assert "2FA: approval expected" in stack.up().err
+    first = stack.container("gateway")["Id"]
+    stack.settings["gateway"]["two_factor"] = {"wait": 61, "exit_interval": 61}
+    plan = stack.deploy("plan")
+    assert "2FA: no approval expected (token)" in plan.out
+    done = stack.up("--json")
+    assert done.document["twoFactorExpected"] is False
+    assert "the gateway ends and keeps its session" in done.err
+    assert "waiting for 2FA" not in done.err
+    second = stack.container("gateway")["Id"]
+    assert second != first
+    seen = docker("exec", second, "cat", "/tmp/standin/live/record")
+    assert "token accepted" in seen
+    assert "typed" not in seen
+    back = stack.deploy("rollback")
+    assert back.code == 0, back.err
+    assert "no approval expected (token)" in back.err
+    third = stack.container("gateway")["Id"]
+    assert "typed" not in docker("exec", third, "cat", "/tmp/standin/live/record")
+    stopped = stack.deploy("down", "--yes")
+    assert "the gateway ends and logs off" in stopped.err, stopped.err

@@ -15,7 +15,7 @@ import asyncvnc
 import pytest
 
 from infrastructure.apply.host.store import KEEP_RELEASES
-from infrastructure.render.layout import HOOKS_FOLDER
+from infrastructure.release_files import HOOKS_FOLDER
 from infrastructure.runtime.containers import mounted_releases
 from tests.engine.parts.engine import docker
 from tests.engine.parts.relay import Relay

@@ -273,3 +273,111 @@ def test_a_push_is_not_answered_with_a_code(hooked: Make) -> None:
     reaches(session, "waiting-2fa")
     reaches(session, "logged-in", 60)
     assert " typed" not in (session.home / "state" / "login-live").read_text()
+
+
+EXCHANGES = int(os.environ.get("GANGWAY_EXCHANGES", "2"))
+WORK = 150.0
+
+
+def park(session: Session, word: str) -> subprocess.CompletedProcess[str]:
+    """As a deploy does before it stops the container."""
+    port = f"1{session.variables['SOCAT_PORT']}"
+    command = ["bash", str(session.kit / "login.sh"), "park", port, word, "100"]
+    return subprocess.run(
+        command, env=session.environment(), capture_output=True, text=True, check=False
+    )
+
+
+def exchange(session: Session, spoil: Callable[[Session], None] = lambda _: None) -> None:
+    """The container ends with its session kept, and a new one starts on the same folders."""
+    done = park(session, "PAUSE")
+    assert done.returncode == 0, done.stdout + session.log[-3000:]
+    assert session.process is not None
+    began = time.monotonic()
+    session.process.terminate()
+    session.process.wait(10)
+    assert time.monotonic() - began < 5, "what rests is stopped at once"
+    spoil(session)
+    (session.home / "state" / "afresh").write_text("\n")  # a person has asked for this start
+    session.hooks(session.kit)
+    session.start_ibc()
+    session.until(lambda: seen(session).state == "logged-in", "not logged in again", WORK)
+
+
+def token(session: Session) -> Path:
+    [found] = session.tws.glob("*/autorestart")
+    return found
+
+
+def exchanged(hooked: Make, *script: str, port: int) -> Session:
+    session = hooked(*script, variables=LIVE | {"SOCAT_PORT": str(port)})
+    session.start_ibc()
+    reaches(session, "logged-in", WORK)
+    assert seen(session).parks
+    return session
+
+
+def test_an_exchange_keeps_the_session(hooked: Make) -> None:
+    session = exchanged(hooked, "ok", port=4710)
+    for _ in range(EXCHANGES):
+        session.wait_for("Configuration tasks completed")
+        exchange(session)
+    assert session.record("typed") == ["typed password"], "that of the first login"
+    assert session.record("token") == ["token accepted"] * EXCHANGES
+
+
+def expired(session: Session) -> None:
+    token(session).write_text(f"issued={int(time.time()) - 8 * 86_400}\n")
+
+
+def misplaced(session: Session) -> None:
+    token(session).rename(session.tws / "autorestart")
+
+
+def stale(session: Session) -> None:
+    old = time.time() - 1200
+    os.utime(token(session), (old, old))
+
+
+def garbled(session: Session) -> None:
+    token(session).write_text("nothing that IBKR has written\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "spoil"),
+    [
+        (("ok", "tokenrefused", "ok"), lambda _: None),
+        (("ok",), expired),
+        (("ok",), misplaced),
+        (("ok",), stale),
+        (("ok",), garbled),
+    ],
+    ids=["refused", "expired", "misplaced", "stale", "garbled"],
+)
+def test_a_session_that_is_not_taken_costs_one_full_login(
+    hooked: Make, script: tuple[str, ...], spoil: Callable[[Session], None]
+) -> None:
+    session = exchanged(hooked, *script, port=4711)
+    exchange(session, spoil)
+    assert session.record("typed") == ["typed password"] * 2
+    time.sleep(3)
+    assert seen(session).state == "logged-in"
+
+
+def test_a_log_off_leaves_no_session_behind(hooked: Make) -> None:
+    session = exchanged(hooked, "ok", port=4712)
+    assert park(session, "STOP").returncode == 0
+    assert not list(session.tws.glob("**/autorestart"))
+    assert seen(session).state == "stopped"
+    assert session.process is not None
+    assert session.process.poll() is None, "the engine would start it again"
+
+
+def test_what_cannot_be_parked_is_told_and_goes_on(hooked: Make) -> None:
+    session = hooked("ok", variables=LIVE | {"SOCAT_PORT": "4713"})
+    session.start_ibc()
+    reaches(session, "logged-in", WORK)
+    session.variables["SOCAT_PORT"] = "4799"
+    assert park(session, "PAUSE").returncode == 1
+    assert not (session.home / "state" / "parked-live").exists()
+    assert seen(session).state == "logged-in"

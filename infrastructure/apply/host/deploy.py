@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bridge.login.states import HELD_CODES
 from infrastructure.apply import protocol
+from infrastructure.apply.host import parking
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
@@ -147,9 +148,16 @@ class Deploy:
         old = swap.before.get(name)
         if old is None or old.state not in ("running", "restarting", "paused"):
             return
+        if name == "gateway":
+            self._end(old, self._store.noted(self._previous or "").get("checks", {}))
         self._say(f"stopping {name}")
         swap.stopped.append(old)
         self._runtime.stop([old])
+
+    def _end(self, gateway: Container, checks: protocol.Checks) -> None:
+        """The gateway ends as the release says that it runs from, whose checks these are."""
+        check = checks.get("gateway", {})
+        parking.end(self._runtime, self._wire, gateway, check, keep=self._request.keep)
 
     def _gate(self, checks: Checks, seconds: float) -> None:
         Gate(
@@ -207,6 +215,9 @@ class Deploy:
             return self._abandon(swap, code)
         kept = {one.id for one in swap.before.values()}
         fresh = [one for one in self._runtime.containers() if one.id not in kept]
+        for one in fresh:
+            if one.service == "gateway" and not _harmful(one, code):
+                self._end(one, self._request.checks)
         self._runtime.stop(fresh)
         self._store.switch(self._previous)
         old = [one for one in swap.stopped if not _harmful(one, code)]

@@ -7,10 +7,12 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.apply import protocol
+from infrastructure.apply.host import parking
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Cancelled, Wire
@@ -81,6 +83,8 @@ class Program:
         same = wanted is not None and current == request.release and _as_wanted(found, wanted)
         self._wire.emit(
             protocol.Observed(
+                time=time.time(),
+                logins=self._keeping(request.sessions),
                 release=current,
                 files=self._files(current, request.files),
                 services={
@@ -179,6 +183,22 @@ class Program:
         found = login.of_container(gateway, facts, log, sessions)
         return [protocol.read(protocol.LoginState, one.shown()) for one in found]
 
+    def _keeping(self, sessions: Sequence[str]) -> list[protocol.Keeping]:
+        """What a plan wants to know of the logins; nothing of a gateway that does not run."""
+        gateway = serving(self._found).get("gateway")
+        if gateway is None or not gateway.running or not sessions:
+            return []
+        found = login.of_container(gateway, self._runtime.login_facts(), (), sessions)
+        return [
+            {
+                "session": one.session or "",
+                "state": one.state,
+                "since": one.since,
+                "parks": one.parks,
+            }
+            for one in found
+        ]
+
     def _free_held(self, checks: protocol.Checks) -> None:
         """A person who asks for `up` has acted: a gateway whose login is held begins afresh."""
         gateway = serving(self._found).get("gateway")
@@ -196,6 +216,9 @@ class Program:
 
     def _down(self, request: protocol.DownRequest) -> Answer:
         release = self._store.current()
+        gateway = serving(self._runtime.containers()).get("gateway")
+        if gateway is not None:
+            parking.end(self._runtime, self._wire, gateway, {"ends": request.ends}, keep=False)
         self._wire.emit(protocol.Step("stopping every service"))
         self._runtime.down()
         self._store.end()

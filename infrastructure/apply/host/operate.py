@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bridge.login import states
 from infrastructure.apply import protocol
+from infrastructure.apply.host import parking
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
@@ -20,6 +21,7 @@ from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import read
 from infrastructure.health import probes
 from infrastructure.health.login import farthest, of_container
+from infrastructure.release_files import COMPOSE_FILE
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import actions, serving
 
@@ -64,6 +66,8 @@ class Operator:
         if not kept:
             self._say(f"restarting {service}")
             if service == "gateway":
+                check = request.checks.get("gateway", {})
+                parking.end(self._runtime, self._wire, container, check, keep=False)
                 self._runtime.begin_afresh(container, cold=request.cold)
             self._runtime.restart(container)
         result, told, hint = "healthy", "", ""
@@ -189,7 +193,9 @@ class Operator:
             hint = f"kept are {', '.join(kept)}" if kept else "nothing is deployed"
             raise HostFailure("no-release", f"there is no release '{name}' on the host", hint)
         name = matches[0]
-        return protocol.GoingBack(name, current, self._changes(name))
+        definition = self._store.release(name) / COMPOSE_FILE
+        text = definition.read_text("utf-8") if definition.exists() else ""
+        return protocol.GoingBack(name, current, self._changes(name), text)
 
     def _changes(self, release: str) -> dict[str, Action]:
         wanted: dict[str, str] = self._store.manifest(release)["services"]
@@ -208,6 +214,7 @@ class Operator:
             wait=request.wait,
             by=request.by,
             command="rollback",
+            keep=request.keep,
         )
         return Deploy(self._store, self._runtime, self._wire, as_applied).run()
 

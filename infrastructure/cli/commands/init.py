@@ -146,7 +146,7 @@ def _about_restarts(path: Path, name: str) -> Iterator[str]:
 
     from infrastructure.config.loading import load
     from infrastructure.config.schedule import calendar
-    from infrastructure.plan.compute import two_factor
+    from infrastructure.plan.forecast import of_login
 
     target = load(path, name)
     planned = calendar(target)
@@ -155,7 +155,7 @@ def _about_restarts(path: Path, name: str) -> Iterator[str]:
         here = due.at.astimezone()
         when = "Sundays" if each.day else "daily"
         told = f"{when} at {each.at} {planned.time_zone} ({here:%H:%M} here)"
-        asks = each.kind != "auto-restart" and two_factor(target)[0]
+        asks = each.kind != "auto-restart" and of_login(target).expected
         word = {"auto-restart": "restart", "auto-logoff": "log-off and login"}.get(
             each.kind, "cold restart"
         )

@@ -55,6 +55,5 @@ def lines(plan: Plan, *, diffs: bool = True) -> list[str]:
     shown += [f"~ {path} changed, which no service reads" for path in plan.file_changes]
     if not plan.changed:
         shown.append("nothing to do")
-    word = "expected" if plan.two_factor_expected else "not needed"
-    shown.append(f"2FA approval: {word} ({plan.two_factor_reason})")
+    shown.append(plan.forecast.line)
     return shown

@@ -36,15 +36,15 @@ def restart(
     """
     from infrastructure.cli.host import connected
     from infrastructure.errors import UsageError
-    from infrastructure.plan.compute import two_factor
+    from infrastructure.plan.forecast import of_login
 
     current = settings(context)
     target = current.target()
     if cold and service != "gateway":
         raise UsageError("--cold is for the gateway", hint=f"./deploy.py restart {service}")
-    expected, reason = two_factor(target)
-    if cold and expected:
-        current.out.say(f"2FA approval: expected ({reason})")
+    forecast = of_login(target)
+    if cold and forecast.expected:
+        current.out.say(forecast.line)
         confirm(current, yes=yes)
     with connected(current, target) as session:
         session.open(lock=True)

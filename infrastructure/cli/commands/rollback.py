@@ -38,9 +38,9 @@ def rollback(
     current = settings(context)
     target = current.target()
     with connected(current, target) as session:
-        session.open(lock=True)
+        observed = session.open(lock=True)
         found = session.going_back(release)
-        plan = back_to(target, found.release, found.previous, found.changes)
+        plan = back_to(target, observed, found.release, found.changes, found.definition)
         document = {**plan.as_json(), "previous": plan.previous}
         for line in lines(plan):
             current.out.say(line)
@@ -48,10 +48,10 @@ def rollback(
             current.out.document({**document, "healthy": True, "restored": False, "seconds": 0})
             current.out.say(f"release {plan.release} serves already")
             return
-        if plan.two_factor_expected:
+        if plan.forecast.expected:
             confirm(current, yes=yes)
         try:
-            outcome = session.roll_back(plan.release, wait=wait)
+            outcome = session.roll_back(plan.release, keep=plan.forecast.token, wait=wait)
         except DeployFailed as error:
             failed = {"healthy": False, "restored": error.restored, "error": error.code}
             current.out.document({**document, **failed, "message": error.message})
@@ -67,8 +67,7 @@ def lines(plan: Plan) -> list[str]:
     """What will happen, for people."""
     shown = [f"release {plan.previous} -> {plan.release}"]
     shown += [f"  {change.service}: {change.action}" for change in plan.changes]
-    word = "expected" if plan.two_factor_expected else "not needed"
-    return [*shown, f"2FA approval: {word}"]
+    return [*shown, plan.forecast.line]
 
 
 def history(context: typer.Context) -> None:

@@ -77,6 +77,7 @@ def up(
 def narrowed(plan: Plan, only: str | None) -> Plan:
     """The plan with every other service left alone."""
     from infrastructure.errors import UsageError
+    from infrastructure.plan.forecast import KEPT
 
     if only is None:
         return plan
@@ -93,7 +94,7 @@ def narrowed(plan: Plan, only: str | None) -> Plan:
     return dataclasses.replace(
         plan,
         changes=kept,
-        two_factor_expected=plan.two_factor_expected and login,
+        forecast=plan.forecast if login else KEPT,
     )
 
 
@@ -110,7 +111,7 @@ def show(current: Settings, found: Planned, plan: Plan) -> None:
 
 def worth_asking(plan: Plan) -> bool:
     """Whether it costs an approval of what runs already, or removes a part."""
-    costly = plan.two_factor_expected and plan.previous is not None
+    costly = plan.forecast.expected and plan.previous is not None
     return costly or any(change.action == "remove" for change in plan.changes)
 
 

@@ -187,6 +187,9 @@ class SandboxRuntime:
             if "--state" in words:
                 Path(words[words.index("--state") + 1] + ".reset").touch()  # docs/simulator.md
 
+    def park(self, container: Container, session: str, port: int, word: str) -> bool:
+        return False
+
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
         """The simulated gateway has no session to keep."""
         return False

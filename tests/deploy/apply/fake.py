@@ -36,6 +36,7 @@ class FakeRuntime:
         self.sends = True
         self.facts_of_logins: dict[str, str] = {}
         self.afresh: list[str] = []
+        self.parks = True
 
     def _do(self, action: str) -> None:
         self.done.append(action)
@@ -148,6 +149,10 @@ class FakeRuntime:
 
     def libraries(self, container: Container) -> set[str]:
         return set()
+
+    def park(self, container: Container, session: str, port: int, word: str) -> bool:
+        self._do(f"park {session} {port} {word}")
+        return self.parks
 
     def type_code(self, container: Container, code: str) -> None:
         self._do(f"type {code}")

@@ -1,6 +1,8 @@
 """What a deploy does to containers, in which order, and how it puts things back."""
 
+import contextlib
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ import pytest
 
 from infrastructure.apply.host import health_gate as gate_module
 from infrastructure.apply.host.deploy import Deploy
-from infrastructure.apply.host.store import Store
-from infrastructure.apply.protocol import ApplyRequest, Done, ServiceImage
+from infrastructure.apply.host.health_gate import WaitingForPerson
+from infrastructure.apply.host.store import NOTE, Store
+from infrastructure.apply.protocol import ApplyRequest, Check, Done, ServiceImage
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import Action
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
@@ -269,3 +272,77 @@ def test_a_rebuilt_image_keeps_its_name_only_when_it_serves(store: Store, health
     with pytest.raises(HostFailure):
         deploy(store, runtime, {"bridge": "update"}, builds=True)
     assert runtime.done[-2:] == ["rename i i:1", "drop fresh"]
+
+
+ENDS = {"live": "14003 PAUSE"}
+LOGGED_IN = "1700000000 boot\n1700000001 parks\n1700000002 launch password\n1700000003 login\n"
+
+
+def ends(store: Store, runtime: FakeRuntime, *, keep: bool, facts: str = LOGGED_IN) -> list[str]:
+    """What a deploy does that exchanges a live gateway."""
+    (store.release("old") / NOTE).write_text(json.dumps({"checks": {"gateway": {"ends": ENDS}}}))
+    runtime.facts_of_logins = {"live": facts}
+    check: Check = {"twoFactorWait": 0, "sessions": ["live"], "ends": ENDS}
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes={"gateway": "update"},
+        services=[ServiceImage("gateway", "i", False)],
+        checks={"gateway": check},
+        wait=0.2,
+        keep=keep,
+    )
+    Deploy(store, runtime, FakeWire(), request).run()
+    return [did for did in runtime.done if did.startswith(("park", "stop"))]
+
+
+@pytest.mark.parametrize(("keep", "word"), [(True, "PAUSE"), (False, "STOP")])
+def test_a_gateway_ends_before_its_container(store: Store, keep: bool, word: str) -> None:
+    """A token of another user would log that one in: only what the plan foresaw is kept."""
+    runtime = FakeRuntime(running("gateway"))
+    assert ends(store, runtime, keep=keep) == [f"park live 14003 {word}", "stop gateway-1"]
+
+
+def test_a_gateway_that_does_not_end_is_stopped(store: Store) -> None:
+    runtime = FakeRuntime(running("gateway"))
+    runtime.parks = False
+    assert ends(store, runtime, keep=True) == ["park live 14003 PAUSE", "stop gateway-1"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        LOGGED_IN.replace("1700000001 parks\n", ""),
+        LOGGED_IN + "1700000004 exit 0\n1700000005 launch password\n1700000006 push\n",
+        "",
+    ],
+    ids=["made by an earlier release", "waits for an approval", "nothing known"],
+)
+def test_only_what_is_logged_in_and_can_is_told_to_end(store: Store, facts: str) -> None:
+    runtime = FakeRuntime(running("gateway"))
+    if "push" in facts:
+        runtime.existing[0].health = "starting"
+    with contextlib.suppress(WaitingForPerson):
+        assert ends(store, runtime, keep=True, facts=facts) == ["stop gateway-1"]
+    assert not [did for did in runtime.done if did.startswith("park")]
+
+
+def test_a_session_goes_back_when_the_new_release_fails(store: Store) -> None:
+    runtime = FakeRuntime(running("gateway"), running("bridge"))
+    (store.release("old") / NOTE).write_text(json.dumps({"checks": {"gateway": {"ends": ENDS}}}))
+    runtime.facts_of_logins = {"live": LOGGED_IN}
+    runtime.healthy["bridge-2"] = False
+    check: Check = {"twoFactorWait": 0, "sessions": ["live"], "ends": ENDS}
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes={"gateway": "update", "bridge": "update"},
+        services=[ServiceImage(name, "i", False) for name in ("gateway", "bridge")],
+        checks={"gateway": check, "bridge": {}},
+        wait=0.2,
+        keep=True,
+    )
+    with pytest.raises(HostFailure):
+        Deploy(store, runtime, FakeWire(), request).run()
+    parked = [did for did in runtime.done if did.startswith("park")]
+    assert parked == ["park live 14003 PAUSE"] * 2

@@ -117,13 +117,29 @@ class Stack:
         config = str(self.write())
         return [sys.executable, str(self.product / "deploy.py"), "--config", config, *arguments]
 
+    def environment(self) -> dict[str, str]:
+        known = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+        return known | {"HOME": str(self.home), "COLUMNS": "200"}
+
+    def fed(self, text: str, *arguments: str) -> Run:
+        """A command with this on its standard input."""
+        began = time.monotonic()
+        done = subprocess.run(
+            self.command(*arguments),
+            env=self.environment(),
+            input=text,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("SSH_")
-        }
         return subprocess.Popen(
             self.command(*arguments),
-            env=environment | {"HOME": str(self.home), "COLUMNS": "200"} | variables,
+            env=self.environment() | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
