@@ -1,6 +1,8 @@
-"""Samples mutants of a package and runs its quick tests on each; see scripts/mutants.
+"""Samples mutants of a package and runs the tests that reach each; see scripts/mutants.
 
-Cosmic Ray finds and makes the mutants; runs with .venv-mutants, the tests with .venv.
+Cosmic Ray finds and makes the mutants; runs with .venv-mutants, the tests with .venv. One run with
+coverage tells which tests enter which line and how long they take: a mutant meets the quickest of
+those of its line, and when it survives them, the others. What no test reaches has survived.
 """
 
 from __future__ import annotations
@@ -15,27 +17,32 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from xml.etree import ElementTree as ET
 
 PACKAGES = {
-    "plan": ("infrastructure/plan", "tests/deploy/test_plan.py"),
-    "health": ("infrastructure/health", "tests/deploy/health tests/deploy/apply/test_gate.py"),
-    "gate": (
-        "infrastructure/apply/host/health_gate.py",
-        "tests/deploy/health/test_health_gate.py tests/deploy/apply/test_gate.py",
+    "plan": ("infrastructure/plan", "tests/deploy/test_plan.py tests/deploy/test_render.py"),
+    "health": (
+        "infrastructure/health",
+        "tests/deploy/health tests/deploy/apply/test_gate.py tests/deploy/test_healthcheck.py",
     ),
     "apply": (
-        "infrastructure/apply/host/deploy.py",
-        "tests/deploy/apply/test_deploy.py tests/deploy/apply/test_gate.py",
+        "infrastructure/apply/host",
+        "tests/deploy/apply tests/deploy/health/test_health_gate.py",
     ),
-    "stream": ("bridge/stream", "tests/bridge/stream"),
-    "tws": ("bridge/tws", "tests/bridge/tws"),
     "orders": ("bridge/orders", "tests/bridge/orders"),
+    "stream": ("bridge/stream", "tests/bridge/stream"),
+    "tws": ("bridge/tws", "tests/bridge/tws tests/bridge/market tests/bridge/orders"),
 }
-"""Name: what is changed (a folder or a file), and the tests that should notice. The last three
-take from 20 s to 6 minutes a mutant."""
-SLACK = 3.0
+"""Name: what is changed (a folder or a file), and where the tests are that should notice."""
+SLACK = 4.0
 """A mutant may take so many times as long as the unchanged code; longer counts as killed."""
+STARTUP = 20.0
+"""Seconds that a run may take more, for a busy machine."""
+QUICKEST = 12
+"""So many tests see a mutant first."""
+SLOWEST = 120.0
+"""Seconds of tests that see it at most."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -73,37 +80,120 @@ def found(tree: Path, source: str) -> list[Any]:
     ]
 
 
+class Reach(NamedTuple):
+    """Which tests enter a line, and what each takes in seconds."""
+
+    lines: dict[tuple[str, int], set[str]]
+    seconds: dict[str, float]
+
+    def of(self, mutant: Any, tree: Path) -> list[str]:
+        """The tests of a mutant's lines, quickest first, within `SLOWEST`."""
+        name = str(Path(mutant.module_path).relative_to(tree))
+        first, last = mutant.start_pos[0], mutant.end_pos[0]
+        tests = set[str]().union(
+            *(self.lines.get((name, line), set()) for line in range(first, last + 1))
+        )
+        chosen, total = [], 0.0
+        for test in sorted(tests, key=lambda test: self.seconds.get(test, 0.0)):
+            total += self.seconds.get(test, 0.0)
+            if chosen and total > SLOWEST:
+                break
+            chosen.append(test)
+        return chosen
+
+
+def reach(tree: Path, source: str, tests: str) -> Reach:
+    """Runs the tests once on the unchanged code; SystemExit when one fails."""
+    import sqlite3
+
+    data, report = tree / ".coverage-mutants", tree / "report.xml"
+    (tree / ".coveragerc-mutants").write_text(
+        f"[run]\ndata_file = {data}\nsource = {source}\nbranch = false\n"
+    )
+    command = [
+        str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m",
+        "not engine and not browser", f"--junit-xml={report}", f"--cov={source}",
+        "--cov-config=.coveragerc-mutants", "--cov-context=test", "--cov-report=", *tests.split(),
+    ]  # fmt: skip
+    done = subprocess.run(command, check=False, cwd=tree, capture_output=True, text=True)
+    if done.returncode:
+        print(f"error: the unchanged code does not pass: {tests}", file=sys.stderr)
+        print(done.stdout[-2000:], file=sys.stderr)
+        raise SystemExit(1)
+    lines: dict[tuple[str, int], set[str]] = {}
+    with sqlite3.connect(data) as connection:
+        rows = connection.execute(
+            "SELECT path, context, numbits FROM line_bits JOIN file ON file.id = file_id"
+            " JOIN context ON context.id = context_id"
+        )
+        for path, context, bits in rows:
+            test = context.partition("|")[0]
+            if not test:
+                continue  # entered by an import
+            name = str(Path(path).relative_to(tree))
+            for number in numbers(bits):
+                lines.setdefault((name, number), set()).add(test)
+    return Reach(lines, durations(report))
+
+
+def numbers(bits: bytes) -> list[int]:
+    """The line numbers in one of coverage's sets of bits."""
+    return [
+        byte * 8 + bit for byte, value in enumerate(bits) for bit in range(8) if value & (1 << bit)
+    ]
+
+
+def durations(report: Path) -> dict[str, float]:
+    """Seconds by test, named as pytest takes them."""
+    found = {}
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it
+        module = case.get("classname", "").replace(".", "/")
+        found[f"{module}.py::{case.get('name')}"] = float(case.get("time", 0))
+    return found
+
+
 def run(tree: Path, name: str, count: int, seed: int, until: float) -> tuple[int, list[str]]:
     """How many were killed, and the survivors' places and changes."""
-    from cosmic_ray.mutating import mutate_and_test
-    from cosmic_ray.work_item import TestOutcome, WorkerOutcome
-
     source, tests = PACKAGES[name]
-    python = shlex.quote(str(ROOT / ".venv/bin/python"))
-    command = f"{python} -m pytest -q -x -p no:cacheprovider {tests}"
-    began = time.monotonic()
-    unchanged = subprocess.run(
-        shlex.split(command), check=False, cwd=tree, stdout=subprocess.DEVNULL
-    )
-    if unchanged.returncode:
-        print(f"error: {name}: the unchanged code does not pass: {tests}", file=sys.stderr)
-        raise SystemExit(1)
-    limit = 5 + SLACK * (time.monotonic() - began)
+    reached = reach(tree, source, tests)
     mutants = found(tree, source)
-    chosen = random.Random(seed).sample(mutants, min(count, len(mutants)))  # noqa: S311
+    chosen = random.Random(seed).sample(mutants, min(count * 2, len(mutants)))  # noqa: S311
     killed, survivors = 0, []
     for mutant in chosen:
-        if time.monotonic() > until:
+        if time.monotonic() > until or killed + len(survivors) == count:
             break
-        result = mutate_and_test([mutant], command, limit)
-        if result.worker_outcome != WorkerOutcome.NORMAL:
-            continue
-        if result.test_outcome == TestOutcome.SURVIVED:
+        survived = meets(tree, mutant, reached)
+        if survived is None:
+            continue  # not a program any more
+        if survived:
             place = f"{Path(mutant.module_path).relative_to(tree)}:{mutant.start_pos[0]}"
-            survivors.append(f"{place} {mutant.operator_name.removeprefix('core/')}")
+            operator = mutant.operator_name.removeprefix("core/")
+            survivors.append(f"{place} {operator} ({survived})")
         else:
             killed += 1
     return killed, survivors
+
+
+def meets(tree: Path, mutant: Any, reached: Reach) -> str | None:
+    """Why it survives ("" when it is killed); None when it is no program."""
+    from cosmic_ray.mutating import mutate_and_test
+    from cosmic_ray.work_item import TestOutcome, WorkerOutcome
+
+    tests = reached.of(mutant, tree)
+    if not tests:
+        return "no test reaches it"
+    for part in (tests[:QUICKEST], tests[QUICKEST:]):
+        if not part:
+            continue
+        words = [str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "-x", "-p",
+                 "no:cacheprovider", "--no-cov", *part]  # fmt: skip
+        limit = STARTUP + SLACK * sum(reached.seconds.get(test, 1.0) for test in part)
+        result = mutate_and_test([mutant], shlex.join(words), limit)
+        if result.worker_outcome != WorkerOutcome.NORMAL:
+            return None
+        if result.test_outcome != TestOutcome.SURVIVED:
+            return ""
+    return f"{len(tests)} tests saw it"
 
 
 def main() -> int:
@@ -126,8 +216,10 @@ def main() -> int:
             if time.monotonic() > until:
                 print(f"{name}: not begun, the time is over", flush=True)
                 continue
+            began = time.monotonic()
             killed, survivors = run(tree, name, options.count, options.seed, until)
-            print(f"{name}: {killed} killed, {len(survivors)} survived", flush=True)
+            took = time.monotonic() - began
+            print(f"{name}: {killed} killed, {len(survivors)} survived ({took:.0f} s)", flush=True)
             for one in survivors:
                 print(f"  survived: {one}", flush=True)
     return 0
