@@ -355,6 +355,14 @@ def is_open(hours: str, zone: ZoneInfo, now: datetime) -> bool:
     return any(opens <= here < closes for opens, closes in _sessions(hours, zone))
 
 
+def session_end(hours: str, zone: ZoneInfo, now: datetime) -> datetime | None:
+    """When the running one of the broker's sessions ends; None: none is running."""
+    here = now.astimezone(zone)
+    return next(
+        (closes for opens, closes in _sessions(hours, zone) if opens <= here < closes), None
+    )
+
+
 def _sessions(hours: str, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
     for day in hours.split(";"):
         date = day[:8]

@@ -17,6 +17,7 @@ def installers() -> tuple[Installer, ...]:
     from bridge.market import wiring as market
     from bridge.orders import wiring as orders
     from bridge.portal import wiring as portal
+    from bridge.rules import wiring as rules
     from bridge.settings import wiring as settings
     from bridge.stream import wiring as stream
 
@@ -28,6 +29,7 @@ def installers() -> tuple[Installer, ...]:
         stream.install,
         orders.install,
         alerts.install,
+        rules.install,
     )
 
 
@@ -44,6 +46,7 @@ def route_tables() -> tuple[RouteTable, ...]:
         orders,
         page,
         portal,
+        rules,
         settings,
         stream,
     )
@@ -57,6 +60,7 @@ def route_tables() -> tuple[RouteTable, ...]:
         market.routes,
         account.routes,
         orders.routes,
+        rules.routes,
         journal.routes,
         stream.routes,
         keys.routes,

@@ -45,6 +45,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     login_state_file: Path | None = None
     other_login_file: Path | None = None
     trading_file: Path | None = None
+    rules_file: Path | None = None
     max_body_bytes: int = 256 * 1024
     max_pending: int = 1000
     max_streams: int = 100
@@ -126,6 +127,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_LOGIN_STATE_FILE": ("login_state_file", Path, "a file"),
     "BRIDGE_OTHER_LOGIN_FILE": ("other_login_file", Path, "a file"),
     "BRIDGE_TRADING_FILE": ("trading_file", Path, "a JSON file with the trading limits"),
+    "BRIDGE_RULES_FILE": ("rules_file", Path, "a JSON file with rules of the position manager"),
     "BRIDGE_MAX_BODY_BYTES": ("max_body_bytes", _number(1024, 2**26), "a number of bytes"),
     "BRIDGE_MAX_PENDING": ("max_pending", _number(1, 100_000), "a number of requests"),
     "BRIDGE_MAX_STREAMS": ("max_streams", _number(0, 10_000), "a number of streams"),

@@ -35,6 +35,7 @@ class AlertKind(StrEnum):
     PORTAL_LOGIN = "portal-login"
     CERTIFICATE = "certificate"
     DISK_LOW = "disk-low"
+    RULE = "rule"
     DEPLOY_FAILED = "deploy-failed"
     TEST = "test"
 
@@ -52,6 +53,7 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
     AlertKind.CERTIFICATE: "The certificate needs a look",
     AlertKind.DISK_LOW: "The disk is nearly full",
+    AlertKind.RULE: "The position manager",
     AlertKind.DEPLOY_FAILED: "A deploy failed",
     AlertKind.TEST: "Test message",
 }

@@ -29,9 +29,11 @@ from bridge.clock import Clock
 from bridge.environment import Environment, EnvironmentProblem
 
 SAME_KIND_SECONDS: Final = 600.0
-FREQUENT: Final = {AlertKind.ORDER_UNKNOWN: 30.0}
+FREQUENT: Final = {AlertKind.ORDER_UNKNOWN: 30.0, AlertKind.RULE: 0.0}
 HOUR: Final = 3600.0
 MOST_IN_AN_HOUR: Final = 20
+MOST_RULES_IN_AN_HOUR: Final = 60
+"""What rules have done is told apart: it never takes the place of what needs a person."""
 RETRY_SECONDS: Final = (30.0, 120.0, 600.0)
 QUEUE: Final = 50
 
@@ -65,6 +67,7 @@ class AlertService:
         self._active: dict[AlertKind, bool] = {}  # condition -> whether it was told
         self._last: dict[AlertKind, float] = {}
         self._recent: deque[float] = deque(maxlen=MOST_IN_AN_HOUR)
+        self._recent_rules: deque[float] = deque(maxlen=MOST_RULES_IN_AN_HOUR)
         self._held_back = 0
         self._queue: asyncio.Queue[tuple[AlertKind, Message]] = asyncio.Queue(QUEUE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,9 +105,9 @@ class AlertService:
         """A condition does not hold, and nothing good has come of it: nothing is told."""
         self._active.pop(kind, None)
 
-    def tell(self, kind: AlertKind, body: str) -> bool:
+    def tell(self, kind: AlertKind, body: str, *, level: str = "failure") -> bool:
         """An event; whether it is told about now."""
-        return self._tell(kind, body, count=True)
+        return self._tell(kind, body, count=True, level=level)
 
     async def test(self) -> list[Delivery]:
         """Sends a test message at once; what became of it at each service.
@@ -132,7 +135,7 @@ class AlertService:
 
     # ------------------------------------------------------------------------------------------
 
-    def _tell(self, kind: AlertKind, body: str, *, count: bool) -> bool:
+    def _tell(self, kind: AlertKind, body: str, *, count: bool, level: str = "failure") -> bool:
         """`count`: whether it counts as held back when it is too soon to tell."""
         if self._wanted and kind not in self._wanted:
             return False
@@ -143,17 +146,18 @@ class AlertService:
         if self._held_back:
             body = f"{body}\n\n({self._held_back} earlier messages were held back.)"
             self._held_back = 0
-        return self._put(kind, Message(title=TITLES[kind], body=body, level="failure"))
+        return self._put(kind, Message(title=TITLES[kind], body=body, level=level))
 
     def _admit(self, kind: AlertKind) -> bool:
         now = self._clock.monotonic()
         gap = FREQUENT.get(kind, SAME_KIND_SECONDS)
         if now - self._last.get(kind, float("-inf")) < gap:
             return False
-        if len(self._recent) == MOST_IN_AN_HOUR and now - self._recent[0] < HOUR:
+        recent = self._recent_rules if kind is AlertKind.RULE else self._recent
+        if len(recent) == recent.maxlen and now - recent[0] < HOUR:
             return False
         self._last[kind] = now
-        self._recent.append(now)
+        recent.append(now)
         return True
 
     def _put(self, kind: AlertKind, message: Message) -> bool:

@@ -31,6 +31,7 @@ from bridge.orders.errors import (
     PositionsMovingError,
     TooManyOrdersError,
     TradingHaltedError,
+    Violation,
 )
 from bridge.orders.exposure import of_order, only_reduce
 from bridge.orders.halt import HaltSwitch, halted, stored
@@ -56,6 +57,13 @@ _SIZED_SECONDS: Final = 4.0
 Sized = Callable[[], Awaitable[list[Prepared]]]
 
 
+_NOT_CLOSING: Final = Violation(
+    code="not-closing",
+    message="beside what works already, the order could open or enlarge a position",
+    field="quantity",
+)
+
+
 class KeyTakenError(Exception):
     """Someone else was first with this key."""
 
@@ -71,9 +79,11 @@ class Submission(Struct, frozen=True):
     prepared: list[Prepared]
     trail: Trail
     closing: bool = False
-    """Trading is halted, and lets only pass what reduces a position."""
+    """Trading is halted, and lets only pass what reduces a position; or nothing else is meant."""
     sized: Sized | None = None
     """Works out what is to be sent, while nobody else sends; nothing: nothing is."""
+    only_closing: bool = False
+    """Nothing but closing is meant, whether or not trading is halted."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -145,7 +155,7 @@ class OrderSender:
                     return []
             legs = [(each.contract, leg) for each in submission.prepared for leg in each.legs]
             if submission.closing:
-                await self._require_reducing(legs)
+                await self._require_reducing(submission, legs)
             numbered = [(self.numbers.next(), *leg) for leg in legs]
             records = await self._write_down(submission, numbered)
             try:
@@ -162,17 +172,22 @@ class OrderSender:
                 on_wire.set()
             self.journal.withdrawn.discard(order_id)
 
-    async def _require_reducing(self, legs: list[tuple[Contract, Leg]]) -> None:
+    async def _require_reducing(
+        self, submission: Submission, legs: list[tuple[Contract, Leg]]
+    ) -> None:
         """Refuses what could open or enlarge a position; nothing else is sent meanwhile."""
         wanted = [
             of_order(f"new {index}", contract, leg.order, leg.order.quantity)
             for index, (contract, leg) in enumerate(legs)
         ]
         own = self.journal.open.values()
-        passes = await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS)
+        if await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS):
+            return
         halt = self.halt.halt
-        if halt is not None and not passes:
+        if halt is not None:
             raise halted(halt, "only orders that reduce a position pass")
+        if submission.only_closing:
+            raise OrderRefusedByRulesError([_NOT_CLOSING])
 
     async def what_if(self, contract: Contract, order: Order, timeout: float) -> OrderState:
         """Asks what an order would do. It needs a number too, so it keeps to the turns."""

@@ -94,10 +94,18 @@ class OrderSubmitter:
     auditor: Auditor
     clock: Clock
 
-    async def place(self, request: OrderRequest, key: str | None, caller: Caller) -> Placed:
-        """Places one order or a bracket."""
+    async def place(
+        self,
+        request: OrderRequest,
+        key: str | None,
+        caller: Caller,
+        *,
+        only_closing: bool = False,
+    ) -> Placed:
+        """Places one order or a bracket; `only_closing`: never one that opens or enlarges."""
         async with self.auditor.trail(caller, "order.place", request) as trail:
-            return await self._place((request,), None, key, ("order", request), trail)
+            body = ("order", request)
+            return await self._place((request,), None, key, body, trail, only_closing=only_closing)
 
     async def place_group(self, request: OcaRequest, key: str | None, caller: Caller) -> Placed:
         """Places orders of which one fill ends the others."""
@@ -124,6 +132,8 @@ class OrderSubmitter:
         key: str | None,
         body: tuple[str, Any],
         trail: Trail,
+        *,
+        only_closing: bool = False,
     ) -> Placed:
         claim = self.claim(key, body)
         earlier = await self.repeated(claim, trail)
@@ -133,7 +143,9 @@ class OrderSubmitter:
         if closing and any(request.bracket is not None for request in requests):
             raise halted(closing, "a bracket opens a position")
         prepared = await self._prepare(requests, oca_type)
-        return await self._submitted(Submission(claim, prepared, trail, closing is not None))
+        reduces = closing is not None or only_closing
+        submission = Submission(claim, prepared, trail, reduces, only_closing=only_closing)
+        return await self._submitted(submission)
 
     async def place_sized(
         self, claim: KeyRecord, sized: Sized, trail: Trail, contract: Contract

@@ -10,6 +10,7 @@ never larger than what is held less what works on the same side already, whoever
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Final, Literal
 
@@ -42,6 +43,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     order_id: str = ""
     withdrawn: bool = False
     """Whether it is us who cancelled it."""
+    refused: str = ""
+    """Why the bridge's own limits did not let it out."""
 
 
 class Close(Struct, frozen=True, kw_only=True):
@@ -62,6 +65,8 @@ class Close(Struct, frozen=True, kw_only=True):
     attempt: Attempt | None = None
     attempts: int = 0
     refusals: int = 0
+    refused: str = ""
+    """Why the last order was refused."""
     filled: float = 0.0
     """By the orders that have ended."""
     outcome: Outcome | None = None
@@ -82,6 +87,7 @@ class Working(Struct, frozen=True, kw_only=True):
     state: Literal["open", "filled", "cancelled", "refused", "unsent", "unknown"]
     filled: float = 0.0
     limit: float | None = None
+    reason: str = ""
 
 
 class Scene(Struct, frozen=True, kw_only=True):
@@ -95,6 +101,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     now: datetime
     price: Price
     price_bad: str | None
+    tick: float = 0.0
     held: float | None
     others: float = 0.0
     order: Working | None = None
@@ -102,6 +109,8 @@ class Scene(Struct, frozen=True, kw_only=True):
     """Whether a new order may be sent at all now."""
     may_change: bool = True
     expires: bool = False
+    called_off: bool = False
+    """Whether a person has taken the rule away, or switched it off."""
 
 
 class Send(Struct, frozen=True):
@@ -153,6 +162,8 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
     attempt, order = close.attempt, scene.order
     if attempt is None:
         return close, None
+    if attempt.refused:
+        order = Working(state="refused", reason=attempt.refused)
     if order is None or order.state == "unknown":
         return close, Wait("what became of the order is not known yet")
     if order.state == "open":
@@ -162,7 +173,9 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
         return close, None
     if order.state == "refused":
         refusals = close.refusals + 1
-        close = structs.replace(close, refusals=refusals, stepped_at=scene.now)
+        close = structs.replace(
+            close, refusals=refusals, refused=order.reason, stepped_at=scene.now
+        )
         if refusals >= MOST_REFUSALS:
             return _over(close, "refused", scene), None
         return close, Wait("the order was refused")
@@ -177,6 +190,8 @@ def _steer(
     close: Close, terms: Closing, scene: Scene, attempt: Attempt, order: Working
 ) -> tuple[Close, Step]:
     """An order is working: it follows the position down, and the price step by step."""
+    if attempt.withdrawn:
+        return close, Wait("the order is being cancelled")
     left = attempt.units - order.filled
     room = max(0.0, _held(scene) - scene.others)
     if left > room:
@@ -187,6 +202,9 @@ def _steer(
             )
         smaller = structs.replace(attempt, units=order.filled + room)
         return structs.replace(close, attempt=smaller), Change(units=smaller.units)
+    if scene.called_off:
+        withdrawn = structs.replace(attempt, withdrawn=True)
+        return structs.replace(close, attempt=withdrawn), Cancel("the rule was taken away")
     if attempt.limit is None or not scene.may_change:
         return close, Wait("the order is working")
     if scene.price_bad is not None:
@@ -195,7 +213,7 @@ def _steer(
     if (scene.now - since).total_seconds() < terms.step_seconds:
         return close, Wait("the order is working")
     close = structs.replace(close, step=min(close.step + 1, terms.steps), stepped_at=scene.now)
-    limit = limit_at(close, terms, scene.price)
+    limit = limit_at(close, terms, scene.price, scene.tick)
     if limit is None or (order.limit is not None and not _towards(close, order.limit, limit)):
         return close, Wait("the order is working")
     return close, Change(limit=limit)
@@ -203,45 +221,66 @@ def _steer(
 
 def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
     """No order is out: sends one when there is something to close, or ends."""
-    held = _held(scene)
-    if held <= 0:
-        done = close.filled > 0
-        return _over(close, "closed" if done else "gone", scene), Wait("nothing is held")
-    left = min(close.units - close.filled, held)
-    if left <= 0:
-        return _over(close, "closed", scene), Wait("all is closed that was to be closed")
-    if close.attempts >= MOST_ORDERS:
-        return _over(close, "gave-up", scene), Wait("too many orders came to nothing")
-    if not scene.may_begin:
-        return close, Wait("no order may be sent now")
-    if close.refusals and close.stepped_at is not None:
-        pause = RETRY_SECONDS[min(close.refusals, len(RETRY_SECONDS)) - 1]
-        if (scene.now - close.stepped_at).total_seconds() < pause:
-            return close, Wait("the order was refused; it is sent again in a moment")
-    units = min(left, held - scene.others)
-    if units <= 0:
-        return close, Wait("orders that work already close all that is held")
-    if terms.order == "limit" and scene.price_bad is not None:
-        return close, Wait(scene.price_bad)
+    left = min(close.units - close.filled, _held(scene))
+    outcome = _ended(close, scene, left)
+    if outcome is not None:
+        return _over(close, outcome, scene), Wait("it is over")
+    units = min(left, _held(scene) - scene.others)
+    why = _held_up(close, terms, scene, units)
+    if why is not None:
+        return close, Wait(why)
     if close.anchor is None and scene.price_bad is None:
         close = structs.replace(close, anchor=_middle(scene.price))
-    limit = limit_at(close, terms, scene.price) if terms.order == "limit" else None
+    limit = limit_at(close, terms, scene.price, scene.tick) if terms.order == "limit" else None
     number = close.attempts + 1
     attempt = Attempt(number=number, units=units, limit=limit, at=scene.now)
     close = structs.replace(close, attempt=attempt, attempts=number, stepped_at=scene.now)
     return close, Send(units, limit)
 
 
-def limit_at(close: Close, terms: Closing, price: Price) -> float | None:
-    """The limit of this step: from the middle towards the other side, within the bound."""
+def _ended(close: Close, scene: Scene, left: float) -> Outcome | None:
+    if left <= 0:
+        return "closed" if close.filled > 0 else "gone"
+    if scene.called_off:
+        return "cancelled"
+    return "gave-up" if close.attempts >= MOST_ORDERS else None
+
+
+def _held_up(close: Close, terms: Closing, scene: Scene, units: float) -> str | None:
+    """Why no order is sent now."""
+    if not scene.may_begin:
+        return "no order may be sent now"
+    if close.refusals and close.stepped_at is not None:
+        pause = RETRY_SECONDS[min(close.refusals, len(RETRY_SECONDS)) - 1]
+        if (scene.now - close.stepped_at).total_seconds() < pause:
+            return "the order was refused; it is sent again in a moment"
+    if units <= 0:
+        return "orders that work already close all that is held"
+    return scene.price_bad if terms.order == "limit" else None
+
+
+def limit_at(close: Close, terms: Closing, price: Price, tick: float = 0.0) -> float | None:
+    """The limit of this step: from the middle towards the other side, within the bound.
+
+    On the tick on the other side: half a tick is less than a step that changes nothing costs.
+    """
     if price.bid is None or price.ask is None:
         return None
-    middle, side = _middle(price), price.bid if close.direction > 0 else price.ask
-    wanted = middle + (side - middle) * close.step / terms.steps
+    down = close.direction > 0
+    middle, side = _middle(price), price.bid if down else price.ask
+    wanted = _on_tick(middle + (side - middle) * close.step / terms.steps, tick, down=down)
     if close.anchor is None:
         return wanted
     bound = close.anchor - close.direction * abs(close.anchor) * terms.bound_percent / 100
-    return max(wanted, bound) if close.direction > 0 else min(wanted, bound)
+    bound = _on_tick(bound, tick, down=not down)
+    return max(wanted, bound) if down else min(wanted, bound)
+
+
+def _on_tick(price: float, tick: float, *, down: bool) -> float:
+    if tick <= 0:
+        return price
+    ticks = price / tick
+    return round((math.floor(ticks + 1e-6) if down else math.ceil(ticks - 1e-6)) * tick, 8)
 
 
 def _towards(close: Close, before: float, after: float) -> bool:

@@ -347,6 +347,26 @@ def opened_together(fills: Iterable[Fill]) -> list[Opening]:
     return sorted(found, key=lambda each: each.at or datetime.max, reverse=True)  # noqa: DTZ901
 
 
+def opened_by(
+    fills: Iterable[Fill],
+) -> tuple[dict[tuple[str, int], frozenset[str]], dict[tuple[str, int], datetime]]:
+    """Of each single position: the labels of the orders that opened it, and since when it is held.
+
+    `fills` are the oldest first. What happened before the position was last closed does not count.
+    """
+    held: dict[tuple[str, int], float] = defaultdict(float)
+    labels: dict[tuple[str, int], set[str]] = defaultdict(set)
+    since: dict[tuple[str, int], datetime] = {}
+    for fill in fills:
+        place = (fill.account, fill.con_id)
+        before, held[place] = held[place], held[place] + fill.quantity
+        if abs(before) <= _SLACK or before * held[place] < 0:
+            labels[place], since[place] = set(), fill.at
+        if fill.label and fill.quantity * held[place] > 0:
+            labels[place].add(fill.label)
+    return {place: frozenset(names) for place, names in labels.items()}, since
+
+
 def _common(quantities: Iterable[float]) -> float:
     """The largest whole number that divides all of them; 1 where they are not whole."""
     values = [abs(each) for each in quantities]

@@ -219,6 +219,33 @@ def _said(threshold: Threshold) -> int:
     return sum(getattr(threshold, name) is not None for name in threshold.__struct_fields__)
 
 
+def stack_schema() -> dict[str, Any]:
+    """The JSON schema of `rules:` in stack.yaml, without references, in its names."""
+    (schema,), components = msgspec.json.schema_components(
+        (tuple[Rule, ...],), ref_template="{name}"
+    )
+    found: dict[str, Any] = _inlined(schema, components)
+    return found
+
+
+def _inlined(value: Any, components: dict[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_inlined(each, components) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _inlined(components[value["$ref"]], components)
+    made = {name: _inlined(each, components) for name, each in value.items()}
+    if "properties" in made:
+        made["properties"] = {_snake(name): each for name, each in made["properties"].items()}
+        made["required"] = [_snake(name) for name in made.get("required", ())]
+    return made
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name)
+
+
 _SNAKE: Final = re.compile(r"_([a-z])")
 
 

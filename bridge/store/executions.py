@@ -192,6 +192,16 @@ def by_time(
     return list(readable("executions", rows, _execution))
 
 
+def of_contracts(connection: sqlite3.Connection, con_ids: list[int]) -> list[Execution]:
+    """The executions in these contracts, the oldest first."""
+    marks = ", ".join("?" * len(con_ids))
+    rows = connection.execute(
+        f"{_SELECT} WHERE con_id IN ({marks}) ORDER BY executions.at, executions.sequence",
+        con_ids,
+    )
+    return [row.execution for row in readable("executions", rows, _execution)]
+
+
 def by_change(
     connection: sqlite3.Connection, query: Query, *, after: int, limit: int
 ) -> list[ExecutionRow]:

@@ -214,6 +214,41 @@ CREATE TABLE quarantine (
 ) STRICT;
 """
 
+_POSITION_RULES = """
+CREATE TABLE rule_sets (
+    version INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    api_key_id TEXT NOT NULL,
+    content TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE rule_memories (
+    rule TEXT NOT NULL,
+    holding TEXT NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (rule, holding)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE rule_closes (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    ended INTEGER NOT NULL,
+    content TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX rule_closes_ended ON rule_closes (ended);
+
+CREATE TABLE rule_events (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    rule TEXT NOT NULL,
+    content TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX rule_events_at ON rule_events (at);
+"""
+
 # A step that was ever released never changes (a test keeps its checksum): what comes later is a
 # step of its own.
 STEPS: tuple[str, ...] = (
@@ -222,6 +257,7 @@ STEPS: tuple[str, ...] = (
     _ORDERED_MONEY,
     _BOUND_KEYS_AND_AUDIT_CHAIN,
     _QUARANTINE,
+    _POSITION_RULES,
 )
 NEWEST = len(STEPS)
 

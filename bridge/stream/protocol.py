@@ -15,7 +15,7 @@ from bridge.errors import InvalidRequestError
 from bridge.market.contracts import contract_of
 from bridge.model import Contract, Right
 
-Channel = Literal["quotes", "orders", "executions", "health", "positions", "account"]
+Channel = Literal["quotes", "orders", "executions", "health", "positions", "account", "rules"]
 Symbol = Annotated[str, Meta(min_length=1, max_length=32)]
 
 MOST_TOPICS: Final = 200

@@ -25,9 +25,10 @@ EXECUTIONS: Final = "executions"
 HEALTH: Final = "health"
 POSITIONS: Final = "positions"
 ACCOUNT: Final = "account"
+RULES: Final = "rules"
 STATES: Final = (POSITIONS, ACCOUNT)
 """Channels whose every message shows the whole as it is now: none is kept for who comes back."""
-CHANNELS: Final = (QUOTES, ORDERS, EXECUTIONS, HEALTH, *STATES)
+CHANNELS: Final = (QUOTES, ORDERS, EXECUTIONS, HEALTH, RULES, *STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ REMEMBERED_MESSAGES: Final = 2048
 Snapshot = Callable[[int], str | None]
 """The whole quote of a contract id as JSON, None when its line is gone."""
 
-_TYPES: Final = {"orders": "order", "executions": "execution", "health": "health"}
+_TYPES: Final = {"orders": "order", "executions": "execution", "health": "health", "rules": "rule"}
 
 
 class Subscriber:

@@ -6,9 +6,9 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from infrastructure.config.base import Megabytes, Port, SecretRef, Section, check_image, stored
 from infrastructure.config.gateway import Gateway
@@ -229,6 +229,7 @@ AlertEvent = Literal[
     "portal-login",
     "certificate",
     "disk-low",
+    "rule",
     "deploy-failed",
 ]
 
@@ -337,6 +338,31 @@ class Trading(Section):
     """How long a request waits for the broker's answer before it says 504."""
 
 
+class _RulesSchema:
+    """The bridge knows what a rule is; editors are told so, too."""
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        from bridge.rules.model import stack_schema
+
+        return stack_schema()
+
+
+def _checked_rules(value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    if value:
+        from bridge.rules.model import RulesInvalidError, read
+
+        try:
+            read(value)
+        except RulesInvalidError as error:
+            raise ValueError(error.detail) from None
+    return value
+
+
+PositionRules = Annotated[
+    tuple[dict[str, Any], ...], AfterValidator(_checked_rules), _RulesSchema()
+]
+
+
 class Stack(Section):
     """One target of stack.yaml."""
 
@@ -358,6 +384,11 @@ class Stack(Section):
     """Client Portal."""
     trading: Trading = Trading()
     """Limits on orders."""
+    rules: PositionRules = ()
+    """Rules that watch positions and close them; each as `docs/position-manager.md` has it."""
+    rules_mode: Literal["simulate", "trade"] | None = None
+    """For all rules: `simulate` orders nothing, `trade` holds for rules that say no mode of
+    their own. Unset: each rule's own, else `simulate`."""
     alerts: Alerts = Alerts()
     """Alerts."""
     limits: Limits = Limits()

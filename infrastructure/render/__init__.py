@@ -7,6 +7,7 @@
     gateway/                start hooks and their data; mounted into the gateway's container
     caddy/Caddyfile         mounted into Caddy's container
     bridge/restarts.json    the gateway's planned restarts, likewise
+    bridge/rules.json       the position manager's rules, where there are some
     bridge/trading.json     mounted into the bridge's container
     image/                  the bridge image's build context
     secrets/                0400, owned by uid 1000, as Compose file secrets

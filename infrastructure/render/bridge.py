@@ -75,8 +75,27 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
     return [
         RenderedFile("bridge/restarts.json", restarts, 0o644, services=("bridge",)),
         RenderedFile("bridge/trading.json", rules, 0o644, services=("bridge",)),
+        *_position_rules(target),
         *(secret_file(name, content, "bridge") for name, content in contents.items()),
     ]
+
+
+def _position_rules(target: Target) -> list[RenderedFile]:
+    """The position manager's rules; no file where there are none."""
+    if not _has_rules(target):
+        return []
+    import msgspec
+
+    from bridge.rules.model import read
+
+    stack = target.stack
+    rules = read({"rules": list(stack.rules), "mode": stack.rules_mode})
+    content = msgspec.json.format(msgspec.json.encode(rules), indent=2) + b"\n"
+    return [RenderedFile("bridge/rules.json", content, 0o644, services=("bridge",))]
+
+
+def _has_rules(target: Target) -> bool:
+    return bool(target.stack.rules) or target.stack.rules_mode is not None
 
 
 def service(target: Target, image: str) -> dict[str, Any]:
@@ -152,6 +171,8 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
         values["BRIDGE_LOGIN_STATE_FILE"] = layout.login_state
     if layout.other_login:
         values["BRIDGE_OTHER_LOGIN_FILE"] = layout.other_login
+    if _has_rules(target):
+        values["BRIDGE_RULES_FILE"] = f"{layout.bridge_config}/rules.json"
     values |= _alerts(target, layout)
     if not bridge.page_trading:
         values["BRIDGE_PAGE_TRADING"] = "no"

@@ -161,6 +161,17 @@ def test_a_limit_stops_at_the_bound_and_never_goes_back() -> None:
     assert manager.limits[-1] == 90.0
 
 
+def test_limits_are_on_ticks_and_reach_the_other_side_of_a_narrow_market_at_once() -> None:
+    close = structs.replace(begun(), anchor=259.71)
+    narrow = Price(bid=259.70, ask=259.72)
+    assert limit_at(close, TERMS, narrow, 0.01) == 259.71
+    assert limit_at(structs.replace(close, step=1), TERMS, narrow, 0.01) == 259.70
+    short = structs.replace(begun(direction=-1), anchor=259.71, step=1)
+    assert limit_at(short, TERMS, narrow, 0.01) == 259.72
+    tight = Closing(bound_percent=0.001)
+    assert limit_at(structs.replace(close, step=5), tight, narrow, 0.01) == 259.71
+
+
 def test_a_market_order_is_sent_when_asked_for_even_without_a_quote() -> None:
     manager = Manager(Broker(100), begun(), Closing(order="market"))
     scene = Scene(now=NOON, price=Price(), price_bad="no quote", held=100)

@@ -1,0 +1,149 @@
+"""The orders of a close, by the way of every order: journal, limits, one send.
+
+Each has an `Idempotency-Key` made from the decision and the number of the attempt, so what became
+of it can be looked up after any restart, and it is never sent twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from bridge.auditing import Caller
+from bridge.model import Position
+from bridge.orders import order_ids
+from bridge.orders.cancel import OrderCanceller
+from bridge.orders.exposure import held, of_order, room_to_close
+from bridge.orders.journal import OrderJournal
+from bridge.orders.modify import OrderModifier
+from bridge.orders.request import ChangeRequest, OrderRequest
+from bridge.orders.submit import OrderSubmitter
+from bridge.rules.closing import Attempt, Change, Close, Send, Working, key_of
+from bridge.rules.holdings import Holding
+from bridge.store import Database, orders
+from bridge.store.order_status import State, Status
+from bridge.store.orders import OrderRecord
+from bridge.tws.gateway import Gateway
+
+KEY_ID: Final = "rules"
+"""Whose orders these are, where an API key's id stands otherwise."""
+_LIST_SECONDS: Final = 5.0
+_STATES: Final[dict[Status, Literal["filled", "cancelled", "refused", "unsent"]]] = {
+    Status.FILLED: "filled",
+    Status.CANCELLED: "cancelled",
+    Status.REJECTED: "refused",
+    Status.NOT_SENT: "unsent",
+}
+
+
+@dataclass(kw_only=True, eq=False)
+class ClosingOrders:
+    """Sends, follows, changes and cancels them."""
+
+    database: Database
+    gateway: Gateway
+    journal: OrderJournal
+    submitter: OrderSubmitter
+    modifier: OrderModifier
+    canceller: OrderCanceller
+
+    async def record(self, close: Close, attempt: Attempt) -> OrderRecord | None:
+        """The order of an attempt, as the journal has it; None: it was never written down."""
+        digest = order_ids.key_digest(key_of(close, attempt))
+        found = await self.database.read(lambda connection: orders.by_key(connection, digest))
+        return found[-1] if found else None
+
+    async def state(self, close: Close) -> Working | None:
+        """What became of the present attempt's order."""
+        if close.attempt is None:
+            return None
+        record = await self.record(close, close.attempt)
+        if record is None:
+            return Working(state="unsent")
+        return Working(
+            state=_state_of(record),
+            filled=record.filled,
+            limit=record.terms.limit_price,
+            reason=record.reject_text or record.warning or "",
+        )
+
+    async def others(self, holding: Holding, close: Close) -> float:
+        """For how many units somebody else's orders, or other orders of ours, work already."""
+        ours = None if close.attempt is None else await self.record(close, close.attempt)
+        own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
+        known = {each.order_ref for each in self.journal.open.values()}
+        listed = await self.gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
+        working = [of_order(each.id, each.contract, each.terms, each.remaining) for each in own] + [
+            of_order(f"listed {number}", each.contract, each.order, each.order.quantity)
+            for number, each in enumerate(listed)
+            if each.order.order_ref not in known
+            and (ours is None or each.order.order_ref != ours.order_ref)
+        ]
+        most = 0.0
+        for leg in holding.legs:
+            place = (holding.account, leg.contract.con_id)
+            size = leg.ratio * holding.units
+            positions = held(
+                [
+                    Position(
+                        account=holding.account,
+                        contract=leg.contract,
+                        quantity=size,
+                        average_cost=None,
+                    )
+                ]
+            )
+            action = "SELL" if leg.ratio > 0 else "BUY"
+            room = room_to_close(place, action, positions, working)
+            most = max(most, (abs(size) - room) / abs(leg.ratio))
+        return most
+
+    async def send(self, holding: Holding, close: Close, step: Send, *, outside: bool) -> None:
+        """Sends the present attempt's order.
+
+        Raises:
+            BridgeError: it was refused, or what became of it is not known yet: see `state`.
+        """
+        if close.attempt is None:
+            raise ValueError("there is no attempt to send")
+        contract = holding.legs[0].contract
+        request = OrderRequest(
+            symbol=contract.symbol,
+            con_id=contract.con_id,
+            action=close.action,
+            quantity=step.units,
+            order_type="MKT" if step.limit is None else "LMT",
+            limit_price=step.limit,
+            account=holding.account,
+            outside_rth=outside and step.limit is not None,
+            round_to_tick=True,
+        )
+        await self.submitter.place(
+            request, key_of(close, close.attempt), Caller(KEY_ID, close.id), only_closing=True
+        )
+
+    async def change(self, close: Close, step: Change) -> None:
+        """Changes the present attempt's order. Raises BridgeError: it goes on as it was."""
+        record = await self._of(close)
+        if record is not None:
+            change = ChangeRequest(quantity=step.units, limit_price=step.limit, round_to_tick=True)
+            await self.modifier.modify(record.id, change, Caller(KEY_ID, close.id))
+
+    async def cancel(self, close: Close) -> None:
+        """Cancels the present attempt's order. Raises BridgeError."""
+        record = await self._of(close)
+        if record is not None:
+            await self.canceller.cancel(record.id, Caller(KEY_ID, close.id))
+
+    async def _of(self, close: Close) -> OrderRecord | None:
+        return None if close.attempt is None else await self.record(close, close.attempt)
+
+
+def _state_of(
+    record: OrderRecord,
+) -> Literal["open", "filled", "cancelled", "refused", "unsent", "unknown"]:
+    if record.state is State.TERMINAL:
+        return _STATES.get(record.status, "unknown")
+    # Not answered yet, on a change's way, or of unknown fate: nothing is built upon it.
+    settled = record.state is State.ACKNOWLEDGED and record.pending is None
+    return "open" if settled else "unknown"

@@ -1,0 +1,270 @@
+"""Reading and writing the rules, their events, and what people are told of them."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from bridge.auditing import Auditor, Caller
+from bridge.clock import Clock
+from bridge.errors import BridgeError, InvalidRequestError, Kind
+from bridge.orders.errors import KeyBoundError
+from bridge.rules.evaluation import Standing
+from bridge.rules.manager import PositionManager, Terms
+from bridge.rules.model import Mode, Rule, RuleSet, RulesInvalidError, check, read
+from bridge.store import Database, settings
+from bridge.store import rules as store
+from bridge.store.keys import UNBOUND
+from bridge.store.rules import RuleEvent
+
+_SUMMARY: Final = "rules.summary"
+_SUMMARY_ZONE: Final = ZoneInfo("America/New_York")
+_SUMMARY_HOUR: Final = 17
+_SUMMARY_LOOK_SECONDS: Final = 300.0
+_TOLD: Final = {"decided", "simulated", "closed", "gone", "cancelled", "refused", "gave-up"}
+
+
+class RulesChangedError(BridgeError):
+    """Somebody else has written the rules meanwhile."""
+
+    code = "rules-changed"
+    kind = Kind.CONFLICT
+    next_step = "GET /rules, make your change again, and send its version along"
+
+
+class RulesFileError(BridgeError):
+    """The file with the rules of stack.yaml cannot be used, so the bridge does not start."""
+
+    code = "rules-file-invalid"
+    next_step = "mend the rules: section; docs/position-manager.md lists every name"
+
+
+class RulesView(Struct, rename="camel", frozen=True, kw_only=True):
+    """The rules that were written here, with their version, and those of stack.yaml.
+
+    `waits`: why nothing is judged now.
+    """
+
+    rules: tuple[Rule, ...]
+    mode: Mode | None
+    version: int
+    from_file: RuleSet
+    waits: str | None
+    holdings: int
+    standing: tuple[Standing, ...]
+
+
+class RuleEvents(Struct, rename="camel", frozen=True, kw_only=True):
+    """What was decided and done, the newest first."""
+
+    events: tuple[RuleEvent, ...]
+    next_cursor: str | None = None
+
+
+def load(path: Path | None) -> RuleSet:
+    """The rules of stack.yaml; none without a file.
+
+    Raises:
+        RulesFileError: it is wrong; never ignored.
+    """
+    if path is None:
+        return RuleSet()
+    try:
+        return read(msgspec.json.decode(path.read_bytes()))
+    except OSError as error:
+        raise RulesFileError(f"{path}: {error.strerror}") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RulesFileError(f"{path}: {error}") from None
+    except RulesInvalidError as error:
+        raise RulesFileError(f"{path}: {error.detail}") from None
+
+
+class RulesService:
+    """For the routes."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        auditor: Auditor,
+        manager: PositionManager,
+        of_file: RuleSet,
+    ) -> None:
+        self.manager = manager
+        self._database = database
+        self._clock = clock
+        self._auditor = auditor
+        self._file = of_file
+        self._own = RuleSet()
+        self._version = 0
+        self._writing = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Takes over the newest version, and begins to act on it."""
+        kept = await self._database.read(store.newest_rules)
+        if kept is not None:
+            self._version = kept[0]
+            self._own = msgspec.json.decode(kept[1], type=RuleSet)
+        await self.manager.start(self._terms())
+
+    def view(self) -> RulesView:
+        """The rules as they are, and how they stand to what is held."""
+        return RulesView(
+            rules=self._own.rules,
+            mode=self._own.mode,
+            version=self._version,
+            from_file=self._file,
+            waits=self.manager.waits,
+            holdings=self.manager.holdings,
+            standing=tuple(self.manager.standing()),
+        )
+
+    async def replace(self, wanted: RuleSet, version: int | None, caller: Caller) -> RulesView:
+        """Goes on with these rules instead of those that were written here before.
+
+        Raises:
+            RulesInvalidError: they cannot be used, or one has the name of one in stack.yaml.
+            RulesChangedError: they are not made from the present version.
+            KeyBoundError: the key does not reach every account and symbol, as rules may.
+        """
+        if caller.bounds != UNBOUND:
+            raise KeyBoundError("a key that is bound cannot write rules: they may close anything")
+        check(wanted)
+        taken = {rule.id for rule in self._file.rules} & {rule.id for rule in wanted.rules}
+        if taken:
+            raise RulesInvalidError(
+                f"stack.yaml has a rule of the same name: {', '.join(sorted(taken))}",
+                next_step="Give it another name, or change it in stack.yaml",
+            )
+        async with self._auditor.trail(caller, "rules.replace", None) as trail, self._writing:
+            if version is not None and version != self._version:
+                raise RulesChangedError(f"version {self._version} is the present one")
+            now, content = self._clock.now(), msgspec.json.encode(wanted)
+            event = RuleEvent(
+                at=now,
+                kind="rules",
+                rule="",
+                detail={"rules": len(wanted.rules), "by": caller.key_id},
+            )
+
+            def write(connection: sqlite3.Connection) -> tuple[int, RuleEvent]:
+                made = store.put_rules(connection, content, now, caller.key_id)
+                return made, store.add_event(connection, event)
+
+            self._version, kept = await self._database.write(write)
+            trail.target = f"version {self._version}"
+            trail.detail = {"rules": [rule.id for rule in wanted.rules], "mode": wanted.mode}
+            self._own = wanted
+            self.manager.adopt(self._terms())
+            self.manager.happened.emit(kept)
+        return self.view()
+
+    async def events(self, cursor: str, limit: int, rule: str) -> RuleEvents:
+        """What was decided and done, the newest first."""
+        if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 16):
+            raise InvalidRequestError(
+                f"{cursor[:40]!r} is no cursor", code="invalid-cursor", next_step="Use nextCursor"
+            )
+        before = int(cursor) if cursor else None
+        found, following = await self._database.read(
+            lambda connection: store.events(connection, before=before, limit=limit, rule=rule)
+        )
+        return RuleEvents(
+            events=tuple(found), next_cursor=None if following is None else str(following)
+        )
+
+    def _terms(self) -> Terms:
+        """Both together: `simulate` of either holds for all."""
+        modes = (self._file.mode, self._own.mode)
+        mode: Mode | None = "simulate" if "simulate" in modes else modes[0] or modes[1]
+        own = tuple(each for each in self._own.rules if each.id not in self._names())
+        return Terms(rules=RuleSet(rules=(*self._file.rules, *own), mode=mode))
+
+    def _names(self) -> set[str]:
+        return {rule.id for rule in self._file.rules}
+
+    # the day's summary --------------------------------------------------------------------------
+
+    async def watch_day(self, tell: Any) -> None:
+        """Tells once a day, an hour after the close in New York, what the rules have done."""
+        while True:
+            await self._clock.sleep(_SUMMARY_LOOK_SECONDS)
+            try:
+                text = await self.summary()
+            except BridgeError:
+                continue  # the journal's trouble is told by itself
+            if text is not None:
+                tell(text)
+
+    async def summary(self) -> str | None:
+        """The day's summary, when its time has come and it was not given yet."""
+        here = self._clock.now().astimezone(_SUMMARY_ZONE)
+        day = f"{here:%Y-%m-%d}".encode()
+        if here.hour < _SUMMARY_HOUR or here.weekday() > 4:
+            return None
+        if await self._database.read(lambda connection: settings.get(connection, _SUMMARY)) == day:
+            return None
+        begun = here.replace(hour=0, minute=0, second=0, microsecond=0)
+        found = await self._database.read(lambda connection: store.events_since(connection, begun))
+        await self._database.write(
+            lambda connection: settings.put(connection, _SUMMARY, day, self._clock.now()),
+            durable=False,
+        )
+        told = [each for each in found if each.kind in _TOLD]
+        if not told and not self.manager.holdings:
+            return None
+        counted = Counter(each.kind for each in told)
+        said = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items())) or "nothing"
+        lines = [f"Rules watch {self.manager.holdings} positions. Today: {said}."]
+        lines += [f"{_clock(each.at)} {described(each)}" for each in told[:20]]
+        return "\n".join(lines)
+
+
+def _clock(at: datetime) -> str:
+    return f"{at.astimezone(_SUMMARY_ZONE):%H:%M}"
+
+
+def wanted(event: RuleEvent) -> bool:
+    """Whether people are told of it at once."""
+    return event.kind in _TOLD
+
+
+_SAID: Final = {
+    "decided": "closes",
+    "simulated": "would close (simulate)",
+    "closed": "has closed",
+    "gone": "ends, somebody else has closed",
+    "cancelled": "ends, somebody has cancelled the order that closed",
+    "refused": "could NOT close, the order is refused:",
+    "gave-up": "could NOT close, too many orders came to nothing:",
+}
+
+
+def level_of(event: RuleEvent) -> str:
+    """How a message about it is marked."""
+    return "failure" if event.kind in {"cancelled", "refused", "gave-up"} else "info"
+
+
+def described(event: RuleEvent) -> str:
+    """An event as a sentence."""
+    detail = event.detail
+    what = detail.get("name") or detail.get("holding") or ""
+    amount = detail.get("quantity")
+    size = "" if amount is None else f"{amount:g} "
+    parts = [f"{event.rule} {_SAID.get(event.kind, event.kind)} {size}{what}"]
+    if event.kind in {"decided", "simulated"}:
+        price, profit = detail.get("price"), detail.get("profit")
+        parts.append(str(detail.get("reason", "")))
+        parts += [] if price is None else [f"price {price:.6g}"]
+        parts += [] if profit is None else [f"profit {profit:+.2f}"]
+    if detail.get("why"):
+        parts.append(str(detail["why"]))
+    return "; ".join(part for part in parts if part)

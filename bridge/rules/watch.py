@@ -1,0 +1,262 @@
+"""What the rules look at: positions as holdings, their quotes, their markets' hours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+
+import structlog
+
+from bridge.broker_time import exchange_zone, is_open, session_end
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.market.contracts import ContractService
+from bridge.market.quote_line import LineWatcher, QuoteLine
+from bridge.market.quotes import QuoteService
+from bridge.model import Contract, ContractDetails, Position
+from bridge.rules.evaluation import Market, Price
+from bridge.rules.holdings import (
+    Fill,
+    Holding,
+    Opening,
+    fits,
+    holdings,
+    opened_by,
+    opened_together,
+)
+from bridge.rules.model import RuleSet
+from bridge.store import Database, executions
+from bridge.tws.errors import TwsError
+from bridge.tws.gateway import Gateway
+
+log = structlog.get_logger(__name__)
+
+DETAILS_SECONDS: Final = 6 * 3600.0
+"""The broker's hours are those of the next days."""
+_PRICES: Final = frozenset({"bid", "ask", "last"})
+_TAGS: Final = ("live", "frozen", "delayed", "stale")
+"""From the best to the worst."""
+
+
+class HoldingWatch(LineWatcher):
+    """The holdings that some rule is for, with open lines for their quotes.
+
+    `moved` is called with a contract's number when its price is another.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        gateway: Gateway,
+        contracts: ContractService,
+        quotes: QuoteService,
+        clock: Clock,
+    ) -> None:
+        self.holdings: tuple[Holding, ...] = ()
+        self.looked_at: float | None = None
+        self.moved: Callable[[int], None] = _nobody
+        self._database = database
+        self._gateway = gateway
+        self._contracts = contracts
+        self._quotes = quotes
+        self._clock = clock
+        self._details: dict[int, tuple[float, ContractDetails]] = {}
+        self._lines: dict[int, QuoteLine] = {}
+        self._past: tuple[frozenset[tuple[str, int, float]], _Past] | None = None
+        quotes.watch(self)
+
+    async def look(self, rules: RuleSet, closing: frozenset[str] = frozenset()) -> None:
+        """Asks for the positions, and for quotes of what rules are for or what is being closed.
+
+        Raises:
+            TwsError: the broker does not say; what was known before is not shown as if it were new.
+        """
+        self.looked_at = None
+        positions = [each for each in await self._gateway.queries.positions() if each.quantity]
+        past = await self._past_of(positions)
+        found = holdings(positions, rules, past.openings, past.labels, past.opened)
+        wanted = [
+            each
+            for each in found
+            if each.key in closing
+            or any(rule.enabled and fits(rule.match, each) for rule in rules.rules)
+        ]
+        await self._look_at(wanted, rules)
+        self.holdings = tuple(wanted)
+        self.looked_at = self._clock.monotonic()
+
+    def age(self) -> float:
+        """Seconds since the positions were asked for."""
+        if self.looked_at is None:
+            return float("inf")
+        return self._clock.monotonic() - self.looked_at
+
+    def holding(self, key: str) -> Holding | None:
+        """The holding of this name, if it is held."""
+        return next((each for each in self.holdings if each.key == key), None)
+
+    async def stop(self) -> None:
+        """Gives every line back."""
+        for line in self._lines.values():
+            self._quotes.give(line)
+        self._lines.clear()
+
+    def market(self, holding: Holding) -> Market | None:
+        """All that a rule looks at; None: the contracts' details are not known."""
+        details = [self._known(leg.contract.con_id) for leg in holding.legs]
+        first = details[0]
+        if first is None or any(each is None for each in details):
+            return None
+        now, zone = self._clock.now(), exchange_zone(first.time_zone, first.contract)
+        regular = [each.liquid_hours or each.trading_hours for each in details if each]
+        longer = [each.trading_hours or each.liquid_hours for each in details if each]
+        ends = [session_end(hours, zone, now) for hours in regular if hours]
+        under = first.under_con_id or first.contract.con_id
+        return Market(
+            now=now,
+            zone=zone,
+            open=all(is_open(hours, zone, now) for hours in regular if hours),
+            open_outside=all(is_open(hours, zone, now) for hours in longer if hours),
+            closes_at=min((end for end in ends if end is not None), default=None),
+            prices={
+                leg.contract.con_id: price
+                for leg in holding.legs
+                if (price := self.price(leg.contract.con_id)) is not None
+            },
+            underlying=self.price(under),
+        )
+
+    def price(self, con_id: int) -> Price | None:
+        """What the contract's open line says; the tag is that of the worse of bid and ask."""
+        line = self._lines.get(con_id)
+        if line is None:
+            return None
+        values = line.slot.view(self._clock.monotonic(), _PRICES)
+        numbers: dict[str, float | None] = {}
+        tags = []
+        for name, each in values.items():
+            numbers[name] = each.value if isinstance(each.value, float | int) else None
+            if name != "last" or not {"bid", "ask"} <= values.keys():
+                tags.append(each.tag)
+        if not tags:
+            return None
+        return Price(**numbers, tag=max(tags, key=_TAGS.index))
+
+    def tick(self, holding: Holding) -> float:
+        """The smallest step of its price; the coarsest of its legs'; 0: not known."""
+        known = [self._known(leg.contract.con_id) for leg in holding.legs]
+        return max((each.min_tick for each in known if each is not None), default=0.0)
+
+    def underlying(self, con_id: int) -> int:
+        """The number of what a contract is on; 0: nothing, or not known."""
+        details = self._known(con_id)
+        return 0 if details is None else details.under_con_id
+
+    # lines --------------------------------------------------------------------------------------
+
+    def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
+        """A price of something that is watched."""
+        con_id = line.contract.con_id
+        if con_id in self._lines and not _PRICES.isdisjoint(fields):
+            self.moved(con_id)
+
+    def interrupted(self, line: QuoteLine) -> None:
+        """Its values are stale."""
+
+    def refused(self, line: QuoteLine, error: TwsError) -> None:
+        """There is no quote; asked for again at the next look."""
+        self._drop(line.contract.con_id)
+
+    async def _look_at(self, wanted: Iterable[Holding], rules: RuleSet) -> None:
+        needed: dict[int, Contract] = {}
+        underlyings = any(
+            rule.underlying_above is not None or rule.underlying_below is not None
+            for rule in rules.rules
+        )
+        for holding in wanted:
+            for leg in holding.legs:
+                details = await self._detail(leg.contract)
+                if details is None:
+                    continue
+                needed[details.contract.con_id] = details.contract
+                if underlyings and details.under_con_id:
+                    under = await self._detail(Contract(con_id=details.under_con_id, sec_type=""))
+                    if under is not None:
+                        needed[under.contract.con_id] = under.contract
+        for con_id in self._lines.keys() - needed.keys():
+            self._drop(con_id)
+        for con_id, contract in needed.items():
+            if con_id not in self._lines:
+                try:
+                    self._lines[con_id] = self._quotes.take(contract)
+                except BridgeError as error:
+                    log.warning("rules-without-quote", symbol=contract.symbol, reason=error.detail)
+
+    def _drop(self, con_id: int) -> None:
+        line = self._lines.pop(con_id, None)
+        if line is not None:
+            self._quotes.give(line)
+
+    def _known(self, con_id: int) -> ContractDetails | None:
+        found = self._details.get(con_id)
+        return None if found is None else found[1]
+
+    async def _detail(self, contract: Contract) -> ContractDetails | None:
+        now, known = self._clock.monotonic(), self._details.get(contract.con_id)
+        if known is not None and now - known[0] < DETAILS_SECONDS:
+            return known[1]
+        named = Contract(
+            con_id=contract.con_id, sec_type=contract.sec_type, exchange="", currency=""
+        )
+        try:
+            details = await self._contracts.named(named)
+        except BridgeError as error:
+            log.warning("rules-without-details", conId=contract.con_id, reason=error.detail)
+            return None if known is None else known[1]
+        self._details[contract.con_id] = (now, details)
+        return details
+
+    # the past -----------------------------------------------------------------------------------
+
+    async def _past_of(self, positions: list[Position]) -> _Past:
+        held = frozenset((each.account, each.contract.con_id, each.quantity) for each in positions)
+        if self._past is None or self._past[0] != held:
+            numbers = sorted({con_id for _, con_id, _ in held})
+            fills = await self._database.read(lambda connection: _fills(connection, numbers))
+            labels, opened = opened_by(fills)
+            self._past = (held, _Past(opened_together(fills), labels, opened))
+        return self._past[1]
+
+
+class _Past:
+    """How what is held was opened, as far as the journal has it."""
+
+    def __init__(
+        self,
+        openings: list[Opening],
+        labels: dict[tuple[str, int], frozenset[str]],
+        opened: dict[tuple[str, int], datetime],
+    ) -> None:
+        self.openings = openings
+        self.labels = labels
+        self.opened = opened
+
+
+def _fills(connection: sqlite3.Connection, con_ids: list[int]) -> list[Fill]:
+    return [
+        Fill(
+            account=each.account,
+            order=str(each.perm_id or f"{each.client_id}/{each.order_id}"),
+            con_id=each.contract.con_id,
+            quantity=each.quantity if each.side == "BOT" else -each.quantity,
+            at=each.time,
+            label=each.order_ref,
+        )
+        for each in executions.of_contracts(connection, con_ids)
+    ]
+
+
+def _nobody(_: int) -> None:
+    pass

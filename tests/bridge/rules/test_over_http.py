@@ -1,0 +1,376 @@
+"""Rules as an app meets them: real simulator, real bridge, HTTP."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from datetime import time as clock
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import connect
+
+from simulator.clock import EASTERN
+from simulator.market.calendar import closed_days
+from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
+
+Body = dict[str, Any]
+LIMITS = {"max_quantity": 10_000, "max_notional": None, "max_notional_per_day": None,
+          "max_contracts": 500, "market_orders_on_options": True, "price_band_percent": None,
+          "option_price_band_percent": None}  # fmt: skip
+QUICK = {"steps": 1, "stepSeconds": 1}
+SYMBOLS = iter(["AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "GOOGL", "META", "AMD", "INTC", "KO"])
+
+
+def trading_hours() -> datetime:
+    """The next day on which the exchange is open all day, at eleven in New York."""
+    day, closed = datetime.now(EASTERN).date() + timedelta(days=1), closed_days()
+    while day.weekday() > 4 or day in closed.holidays | closed.half:
+        day += timedelta(days=1)
+    return datetime.combine(day, clock(11), EASTERN)
+
+
+class ShiftedBridge(BridgeProcess):
+    """A bridge whose clock is that of the simulator."""
+
+    MODULE = "tests.bridge.rules.shifted_bridge"
+
+
+def simulator_of(folder: Path, start: datetime, *more: str) -> SimulatorProcess:
+    log = folder / "simulator.log"
+    return SimulatorProcess(log, "--start", start.isoformat(), "--hours", "exchange", *more)
+
+
+class Rig:
+    """A bridge over a simulator, both at that time, with rules."""
+
+    def __init__(
+        self, folder: Path, simulator: SimulatorProcess, start: datetime, **env: str
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        offset = (start - datetime.now(EASTERN)).total_seconds()
+        limits = folder / "trading.json"
+        limits.write_text(json.dumps(LIMITS))
+        self.simulator = simulator
+        self.env = {
+            "BRIDGE_TRADING_FILE": str(limits),
+            "GANGWAY_CLOCK_OFFSET": str(offset),
+            **env,
+        }
+        self._option: Body | None = None
+        self.bridge: BridgeProcess = ShiftedBridge(folder, simulator.port, **self.env)
+        self.bridge.wait_for("ready")
+
+    def buy(self, symbol: str, quantity: float, action: str = "BUY", **more: Any) -> Body:
+        body = {"symbol": symbol, "action": action, "quantity": quantity, "orderType": "MKT"}
+        answer = self.bridge.client.post(
+            "/order", json=body | more, headers={"Idempotency-Key": str(uuid.uuid4())}
+        )
+        assert answer.status_code == 201, answer.text
+        found: Body = answer.json()
+        soon(lambda: self.order(found["orderId"])["status"] == "Filled")
+        return found
+
+    def option(self) -> Body:
+        """An option years away, whose market is so wide that an order in the middle rests."""
+        if self._option is None:
+            chain = self.bridge.get("/options/chain", symbol="SPY").json()
+            last = self.bridge.get("/quote/SPY").json()["last"]["value"]
+            strike = min(chain["strikes"], key=lambda each: abs(each - last))
+            self._option = {
+                "secType": "OPT",
+                "right": "C",
+                "strike": strike,
+                "expiration": chain["expirations"][-1]["expiration"],
+            }  # fmt: skip
+        return self._option
+
+    def order(self, order_id: str) -> Body:
+        found: Body = self.bridge.get(f"/order/{order_id}").json()
+        return found
+
+    def put(self, *rules: Body, **more: Any) -> Body:
+        rules = tuple({"close": QUICK} | rule for rule in rules)
+        answer = self.bridge.client.put("/rules", json={"rules": rules, **more})
+        assert answer.status_code == 200, answer.text
+        found: Body = answer.json()
+        return found
+
+    def held(self, symbol: str) -> float:
+        positions = self.bridge.get("/positions").json()["positions"]
+        return float(sum(each["quantity"] for each in positions if each["symbol"] == symbol))
+
+    def events(self, rule: str) -> list[Body]:
+        found: list[Body] = self.bridge.get("/rules/events", rule=rule, limit=500).json()["events"]
+        return found[::-1]
+
+    def kinds(self, rule: str) -> list[str]:
+        return [each["kind"] for each in self.events(rule)]
+
+    def sold(self, symbol: str) -> list[Body]:
+        return [
+            each
+            for each in self.simulator.book()["orders"]
+            if each["symbol"] == symbol and each["action"] == "SELL"
+        ]
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    folder = tmp_path_factory.mktemp("rules")
+    start = trading_hours()
+    simulator = simulator_of(folder, start)
+    made = Rig(folder / "bridge", simulator, start)
+    yield made
+    made.bridge.stop()
+    simulator.stop()
+
+
+@pytest.fixture
+def symbol(rig: Rig) -> Iterator[str]:
+    """One that no other test holds; in the end no rule is left."""
+    yield next(SYMBOLS)
+    rig.put()
+
+
+def soon(check: Callable[[], Any], seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := check()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return value
+
+
+def test_a_stop_closes_the_position_with_one_order(rig: Rig, symbol: str) -> None:
+    rig.buy(symbol, 60)
+    rig.put(
+        {"id": "stop", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
+    )
+    soon(lambda: "closed" in rig.kinds("stop"))
+    assert rig.held(symbol) == 0
+    (order,) = rig.sold(symbol)
+    assert (order["quantity"], order["filled"], order["orderType"]) == (60, 60, "LMT")
+    assert rig.kinds("stop") == ["decided", "order", "closed"]
+    decided, _, closed = rig.events("stop")
+    assert decided["detail"]["symbol"] == symbol
+    assert decided["detail"]["trigger"] == "stopLoss"
+    assert closed["detail"]["quantity"] == 60
+
+
+def test_a_short_position_is_bought_back(rig: Rig, symbol: str) -> None:
+    rig.buy(symbol, 40, action="SELL")
+    rig.put(
+        {"id": "back", "mode": "trade", "match": {"symbol": symbol, "side": "short"},
+         "takeProfit": {"price": 1e6}, "close": {"order": "market"}}
+    )  # fmt: skip
+    soon(lambda: "closed" in rig.kinds("back"))
+    assert rig.held(symbol) == 0
+    bought = [each for each in rig.simulator.book()["orders"]
+              if each["symbol"] == symbol and each["action"] == "BUY"]  # fmt: skip
+    assert [(each["quantity"], each["orderType"]) for each in bought] == [(40, "MKT")]
+
+
+def test_simulate_sends_nothing_and_says_it_once(rig: Rig, symbol: str) -> None:
+    rig.buy(symbol, 25)
+    rig.put({"id": "dry", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}})
+    soon(lambda: rig.kinds("dry"))
+    time.sleep(1.5)
+    (event,) = rig.events("dry")
+    assert event["kind"] == "simulated"
+    assert (event["detail"]["action"], event["detail"]["quantity"]) == ("SELL", 25)
+    assert event["detail"]["price"] > 0
+    assert (rig.held(symbol), rig.sold(symbol)) == (25, [])
+
+
+def test_a_rule_that_was_simulated_closes_once_it_may_trade(rig: Rig, symbol: str) -> None:
+    rig.buy(symbol, 25)
+    rule = {"id": "later", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
+    rig.put(rule | {"mode": "trade"}, mode="simulate")
+    soon(lambda: rig.kinds("later") == ["simulated"])
+    rig.put(rule | {"mode": "trade"})
+    soon(lambda: "closed" in rig.kinds("later"))
+    assert (rig.held(symbol), len(rig.sold(symbol))) == (0, 1)
+
+
+def test_what_a_person_s_order_closes_already_is_not_sold_again(rig: Rig, symbol: str) -> None:
+    rig.buy(symbol, 50)
+    price = rig.bridge.get(f"/quote/{symbol}").json()["last"]["value"]
+    resting = rig.bridge.client.post(
+        "/order",
+        json={"symbol": symbol, "action": "SELL", "quantity": 30, "orderType": "LMT",
+              "limitPrice": round(price * 1.5, 2)},
+        headers={"Idempotency-Key": str(uuid.uuid4())},
+    ).json()  # fmt: skip
+    rig.put(
+        {"id": "beside", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
+    )
+    soon(lambda: rig.held(symbol) == 30)
+    time.sleep(2.5)
+    assert rig.held(symbol) == 30
+    rig.bridge.client.delete(f"/order/{resting['orderId']}")
+    soon(lambda: "closed" in rig.kinds("beside"))
+    assert rig.held(symbol) == 0
+    assert sum(each["filled"] for each in rig.sold(symbol)) == 50
+
+
+RESTING = {"steps": 1, "stepSeconds": 600, "boundPercent": 0.0001}
+"""A limit that stays where it begins, in the middle."""
+
+
+def resting(rig: Rig, symbol: str) -> Body:
+    """The order of a close, which stays in the middle of a wide market."""
+    found: list[Body] = soon(
+        lambda: [
+            each
+            for each in rig.bridge.get("/orders", open="true").json()["orders"]
+            if each["symbol"] == symbol
+        ]
+    )
+    return found[0]
+
+
+def test_a_position_that_a_person_closes_ends_the_rule(rig: Rig) -> None:
+    option = rig.option()
+    rig.buy("SPY", 4, **option)
+    rig.put(
+        {"id": "ends", "mode": "trade", "match": {"symbol": "SPY"}, "stopLoss": {"price": 1e6},
+         "maxSpreadPercent": 1000, "close": RESTING}
+    )  # fmt: skip
+    resting(rig, "SPY")
+    rig.buy("SPY", 4, action="SELL", **option)
+    soon(lambda: "gone" in rig.kinds("ends"))
+    assert rig.held("SPY") == 0
+    assert not rig.bridge.get("/orders", open="true").json()["orders"]
+    rig.put()
+
+
+def test_while_halted_nothing_is_begun_but_where_closing_is_allowed(rig: Rig, symbol: str) -> None:
+    rig.buy(symbol, 15)
+    halt = {"reason": "test", "keepOrders": True}
+    assert rig.bridge.client.post("/trading/halt", json=halt).status_code == 200
+    rig.put(
+        {"id": "halted", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
+    )
+    time.sleep(1.5)
+    assert rig.bridge.get("/rules").json()["waits"] == "trading is halted"
+    assert (rig.kinds("halted"), rig.held(symbol)) == ([], 15)
+    assert rig.bridge.client.delete("/trading/halt").status_code == 200
+    rig.bridge.client.post("/trading/halt", json=halt | {"allowClosing": True})
+    try:
+        soon(lambda: "closed" in rig.kinds("halted"), 45)
+        assert rig.held(symbol) == 0
+    finally:
+        rig.bridge.client.delete("/trading/halt")
+
+
+def test_an_order_that_a_person_cancels_is_not_sent_again(rig: Rig) -> None:
+    rig.buy("SPY", 3, **rig.option())
+    rig.put(
+        {"id": "mine", "mode": "trade", "match": {"secType": "OPT"}, "stopLoss": {"price": 1e6},
+         "maxSpreadPercent": 1000, "close": RESTING}
+    )  # fmt: skip
+    order = resting(rig, "SPY")
+    rig.bridge.client.delete(f"/order/{order['orderId']}")
+    soon(lambda: rig.kinds("mine")[-1] == "cancelled")
+    time.sleep(2)
+    assert rig.kinds("mine") == ["decided", "order", "cancelled"]
+    assert rig.held("SPY") == 3
+    rig.put()
+    rig.buy("SPY", 3, action="SELL", **rig.option())
+
+
+def test_a_rule_that_is_taken_away_cancels_what_it_began(rig: Rig) -> None:
+    rig.buy("SPY", 2, **rig.option())
+    rig.put(
+        {"id": "away", "mode": "trade", "match": {"secType": "OPT"}, "stopLoss": {"price": 1e6},
+         "maxSpreadPercent": 1000, "close": RESTING}
+    )  # fmt: skip
+    resting(rig, "SPY")
+    rig.put()
+    soon(lambda: rig.kinds("away")[-1] == "cancelled")
+    assert not rig.bridge.get("/orders", open="true").json()["orders"]
+    rig.buy("SPY", 2, action="SELL", **rig.option())
+
+
+def test_the_stream_carries_every_event(rig: Rig, symbol: str) -> None:
+    rig.buy(symbol, 10)
+    address = rig.bridge.url.replace("http", "ws") + "/stream"
+    with connect(address, additional_headers={"X-API-KEY": ADMIN_KEY}) as stream:
+        stream.send(json.dumps({"op": "subscribe", "channel": "rules"}))
+        rig.put(
+            {"id": "seen", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
+        )
+        kinds: list[str] = []
+        deadline = time.monotonic() + 20
+        while "closed" not in kinds and time.monotonic() < deadline:
+            message = json.loads(stream.recv(timeout=20))
+            if message["type"] == "rule":
+                kinds.append(message["data"]["kind"])
+    assert kinds == ["rules", "decided", "order", "closed"]
+
+
+def test_who_may_write_rules_and_how(rig: Rig, symbol: str) -> None:
+    rule = {"id": "a", "match": {"symbol": symbol}, "stopLoss": {"percent": 5}}
+    version = rig.put(rule)["version"]
+    client = rig.bridge.client
+    stale = client.put("/rules", json={"rules": [], "version": version - 1})
+    assert (stale.status_code, stale.json()["code"]) == (409, "rules-changed")
+    wrong = client.put("/rules", json={"rules": [rule | {"stopLoss": {}}]})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "rules-invalid")
+    unknown = client.put("/rules", json={"rules": [rule | {"stoploss": {}}]})
+    assert unknown.status_code == 422
+    found = rig.bridge.get("/rules").json()
+    assert found["rules"][0]["stopLoss"]["percent"] == 5
+    assert client.put("/rules", json={k: found[k] for k in ("rules", "mode", "version")}).is_success
+    made = client.post("/keys", json={"label": "r", "scope": "read"}).json()
+    reader = {"X-API-KEY": made["key"]}
+    assert client.get("/rules", headers=reader).status_code == 200
+    assert client.put("/rules", json={"rules": []}, headers=reader).status_code == 403
+    bound = client.post(
+        "/keys", json={"label": "b", "scope": "trade", "bounds": {"symbols": ["KO"]}}
+    ).json()
+    refused = client.put("/rules", json={"rules": []}, headers={"X-API-KEY": bound["key"]})
+    assert (refused.status_code, refused.json()["code"]) == (403, "key-bound")
+
+
+def test_rules_of_a_file_hold_and_high_water_marks_survive_a_restart(
+    tmp_path: Path,
+) -> None:
+    start = trading_hours()
+    simulator = simulator_of(tmp_path, start)
+    (tmp_path / "rules.json").write_text(
+        json.dumps({"rules": [{"id": "filed", "match": {"symbol": "AAPL"},
+                               "trailing": {"percent": 50}}]})
+    )  # fmt: skip
+    made = Rig(tmp_path / "b", simulator, start, BRIDGE_RULES_FILE=str(tmp_path / "rules.json"))
+    try:
+        made.buy("AAPL", 10)
+        stop = soon(lambda: level(made))
+        taken = made.bridge.client.put(
+            "/rules", json={"rules": [{"id": "filed", "match": {"symbol": "KO"}, "at": "15:00"}]}
+        )
+        assert (taken.status_code, taken.json()["code"]) == (422, "rules-invalid")
+        time.sleep(1.5)
+        made.bridge.stop(9)
+        made.bridge = ShiftedBridge(tmp_path / "b", simulator.port, **made.env)
+        made.bridge.wait_for("ready")
+        assert soon(lambda: level(made)) >= stop
+    finally:
+        made.bridge.stop()
+        simulator.stop()
+
+
+def level(rig: Rig) -> float:
+    standing = rig.bridge.get("/rules").json()["standing"]
+    levels = [each["triggers"][0]["level"] or 0.0 for each in standing]
+    return max(levels, default=0.0)
+
+
+def test_a_file_that_is_wrong_is_not_ignored(tmp_path: Path) -> None:
+    (tmp_path / "rules.json").write_text('{"rules": [{"id": "x", "match": {}, "at": "9"}]}')
+    with pytest.raises(AssertionError, match="rule x: at"):
+        BridgeProcess(tmp_path, 1, BRIDGE_RULES_FILE=str(tmp_path / "rules.json"))
