@@ -34,14 +34,14 @@ def links(target: Target) -> dict[str, str]:
 
 
 def _key_file(target: Target) -> Path:
-    """Where the first key lies: in the store, or, when a command gives it, in the release."""
+    """Where the first key lies: in the store, else in the release, which always has it."""
     from infrastructure.config import secrets
     from infrastructure.release_files import ADMIN_KEY_FILE
 
     reference = target.stack.bridge.admin_key
-    if reference.command:
-        return Path(target.base) / "current" / ADMIN_KEY_FILE
-    return secrets.path_of(target, reference)
+    if not reference.command and (stored := secrets.path_of(target, reference)).is_file():
+        return stored
+    return Path(target.base) / "current" / ADMIN_KEY_FILE
 
 
 def curl_lines(target: Target) -> list[str]:
@@ -65,7 +65,9 @@ def show(current: Settings, target: Target) -> None:
         "API by TLS": found["api"],
         "its authority": _short(found["authority"]),
         "faults": f"{found['faults']}, or the buttons on the page",
-        "stop it": "make down",
+        "stop it": "make down"
+        if target.file is None
+        else f"./deploy.py --target {target.name} down",
     }
     for name, value in rows.items():  # plain lines: a key that a table cuts off is no use
         current.out.say(f"{name:<13}  {value}")
