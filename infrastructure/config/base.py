@@ -35,6 +35,7 @@ class Section(BaseModel):
     """A mapping in stack.yaml: unknown keys are refused, values cannot change after loading."""
 
     model_config = ConfigDict(
+        defer_build=True,  # what a command does not read is never compiled
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from dataclasses import dataclass, field
 
 from infrastructure.release_files import COMPOSE_FILE, SECRETS
@@ -37,14 +38,34 @@ class RenderedFile:
         that a second laptop sees no change.
         """
         if self.secret:
-            return _slow_digest(self.path, self.content)
+            return _slow_digest(self.path, self.content).result()
         return hashlib.sha256(self.content).hexdigest()
 
 
+class SlowDigest(threading.Thread):
+    """A secret's digest, computed while the rest is rendered: it takes as long as all of that."""
+
+    def __init__(self, path: str, content: bytes) -> None:
+        super().__init__(daemon=True)
+        self._path, self._content, self._digest = path, content, b""
+        self.start()
+
+    def run(self) -> None:
+        """Computes it; OpenSSL lets other threads run meanwhile."""
+        salt = f"gangway secret {self._path}".encode()
+        self._digest = hashlib.scrypt(self._content, salt=salt, n=2**14, r=8, p=1, dklen=32)
+
+    def result(self) -> str:
+        """It, in hex."""
+        self.join()
+        if not self._digest:
+            self.run()  # it failed there: here the reason is heard
+        return self._digest.hex()
+
+
 @functools.lru_cache(maxsize=64)
-def _slow_digest(path: str, content: bytes) -> str:
-    salt = f"gangway secret {path}".encode()
-    return hashlib.scrypt(content, salt=salt, n=2**14, r=8, p=1, dklen=32).hex()
+def _slow_digest(path: str, content: bytes) -> SlowDigest:
+    return SlowDigest(path, content)
 
 
 LEFT_OUT = b"leftout" * 3
@@ -54,6 +75,7 @@ LEFT_OUT = b"leftout" * 3
 def secret_file(name: str, content: bytes, service: str) -> RenderedFile:
     """A secret that one service reads."""
     path = f"{SECRETS}/{name}"
+    _slow_digest(path, content)  # begins now
     return RenderedFile(path, content, 0o400, True, (service,), CONTAINER_UID)
 
 
