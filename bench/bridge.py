@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -268,6 +269,28 @@ def on_the_wire(control_port: int, kind: str, asked: list[float]) -> list[float]
     return [arrived - begun for begun, arrived in zip(asked, came, strict=True)]
 
 
+# kept history -------------------------------------------------------------------------------------
+
+
+async def kept_history() -> list[Figure]:
+    """How many answers of a thousand bars a second one client gets, once they are kept."""
+    with simulator("--rate-limit", "0") as ports, bridge(ports["port"]) as ours:
+        client = HttpClient(ours.port)
+        day = datetime.now(UTC).date() - timedelta(days=3)
+        path = f"/history?symbol=AAPL&duration=3%20D&barSize=1%20min&end={day}T21:00:00Z"
+        for _ in range(3):
+            answer = await client.send(path)
+        if answer.status != 200 or len(answer.body) < 100_000:
+            raise RuntimeError(f"{path} answered {answer.status} with {len(answer.body)} bytes")
+        begun, count = time.perf_counter(), 0
+        while time.perf_counter() - begun < 3.0:
+            await client.send(path)
+            count += 1
+        taken = time.perf_counter() - begun
+    size = len(answer.body) // 1000
+    return [Figure(f"kept history of {size} kB, one client", count / taken, "/s", 1000, least=True)]
+
+
 # fan-out ------------------------------------------------------------------------------------------
 
 
@@ -392,7 +415,7 @@ async def loss_and_return() -> list[Figure]:
 async def measured() -> list[Figure]:
     """Everything, one after another: the machine is small."""
     figures = await latencies()
-    for part in (stalled, orders, fan_out, loss_and_return):
+    for part in (stalled, orders, kept_history, fan_out, loss_and_return):
         figures += await part()
     return figures
 

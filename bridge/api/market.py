@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, Raw
 
 from bridge.api.instruments import (
     ClassText,
@@ -194,14 +194,14 @@ async def quotes(call: Call[SymbolsParams, None]) -> Quotes:
 
 
 @routes.get("/history", params=HistoryParams, answer=History)
-async def history(call: Call[HistoryParams, None]) -> History:
+async def history(call: Call[HistoryParams, None]) -> Raw:
     """Bars of any instrument, options too.
 
     Longer stretches than the broker answers at once are paged; what is settled comes from a cache;
     the broker's pacing rules are kept by waiting, or by 429 with `Retry-After`.
     """
     params = call.params
-    return await call.services[HistoryService].bars(
+    return await call.services[HistoryService].encoded(
         HistoryQuery(
             contract=params.contract(),
             duration=params.duration,

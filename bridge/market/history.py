@@ -6,9 +6,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
-from msgspec import Struct
+from msgspec import Raw, Struct, json
 
 from bridge.broker_time import exchange_day, exchange_zone
 from bridge.clock import Clock
@@ -113,6 +114,9 @@ class HistoryCache:
 SAME_REQUEST_SECONDS = 15.0
 """The broker forbids identical requests within this time: the answer is shared instead."""
 
+ENDS_NOW_SECONDS = 1.0
+"""Those who ask for the newest bars within so little time of one another get the same answer."""
+
 MOST_PAGES = 30
 DEADLINE_SECONDS = 55.0
 """For all pages of one answer; pages that came stay in the cache for the next attempt."""
@@ -170,6 +174,55 @@ class _Checked(Struct, frozen=True, kw_only=True):
     end: datetime | None
 
 
+class Answer(NamedTuple):
+    """A whole answer as JSON, and until when it may be given again."""
+
+    body: bytes
+    settled: bool
+    pages: int
+    day: date
+    zone: ZoneInfo
+    until: float
+
+
+class Answers:
+    """Answers as they were sent: to encode thousands of bars takes longer than all the rest.
+
+    One of the past holds for the exchange's day, as its pages do; one that ends now for a second.
+    """
+
+    def __init__(self, most_bytes: int = 4 * 1024 * 1024) -> None:
+        self._most = most_bytes
+        self._held = 0
+        self._answers: OrderedDict[HistoryQuery, Answer] = OrderedDict()
+
+    def get(self, query: HistoryQuery, now: datetime, monotonic: float) -> Answer | None:
+        """The answer to this very query, if it still holds."""
+        answer = self._answers.get(query)
+        if answer is None:
+            return None
+        if monotonic >= answer.until or exchange_day(answer.zone, now) != answer.day:
+            self._forget(query)
+            return None
+        self._answers.move_to_end(query)
+        return answer
+
+    def put(self, query: HistoryQuery, answer: Answer) -> None:
+        """Keeps an answer; those that were not asked for go first."""
+        self._forget(query)
+        if len(answer.body) > self._most:
+            return
+        while self._held + len(answer.body) > self._most:
+            self._forget(next(iter(self._answers)))
+        self._answers[query] = answer
+        self._held += len(answer.body)
+
+    def _forget(self, query: HistoryQuery) -> None:
+        answer = self._answers.pop(query, None)
+        if answer is not None:
+            self._held -= len(answer.body)
+
+
 class HistoryService:
     """History with a memory. Pacing itself is the gateway's lane, which waits or refuses."""
 
@@ -181,12 +234,34 @@ class HistoryService:
         cache: HistoryCache | None = None,
     ) -> None:
         self.cache = cache or HistoryCache()
+        self._answers = Answers()
         self._gateway = gateway
         self._contracts = contracts
         self._clock = clock
         self._recent: SingleFlight[HistoryRequest, tuple[Bar, ...]] = SingleFlight(
             clock, seconds=SAME_REQUEST_SECONDS, size=8
         )
+
+    async def encoded(self, query: HistoryQuery) -> Raw:
+        """`bars` as JSON, from what was sent before where that still holds. Raises as `bars`."""
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        kept = self._answers.get(query, now, monotonic)
+        if kept is not None:
+            if not kept.settled:
+                self._gateway.require_ready()
+            self.cache.hits += kept.pages
+            return Raw(kept.body)
+        answer = await self.bars(query)
+        body = json.encode(answer)
+        settled = answer.requests == 0
+        if settled or query.end is None:
+            zone = ZoneInfo(answer.time_zone)
+            until = float("inf") if settled else self._clock.monotonic() + ENDS_NOW_SECONDS
+            pages = answer.cached_pages
+            self._answers.put(
+                query, Answer(body, settled, pages, exchange_day(zone, now), zone, until)
+            )
+        return Raw(body)
 
     async def bars(self, query: HistoryQuery) -> History:
         """The bars that the query means.

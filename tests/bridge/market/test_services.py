@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec import json
 
+from bridge.broker_time import exchange_day
 from bridge.market.contracts import ContractService
 from bridge.market.errors import (
     AmbiguousContractError,
@@ -13,7 +16,7 @@ from bridge.market.errors import (
     NoQuoteError,
     StaleExpirationError,
 )
-from bridge.market.history import HistoryQuery, HistoryService
+from bridge.market.history import Answer, Answers, HistoryQuery, HistoryService
 from bridge.market.options import OptionService, SliceQuery
 from bridge.market.quotes import QuoteService
 from bridge.model import (
@@ -442,6 +445,60 @@ async def test_senseless_requests_name_their_field(changes: dict[str, object], f
         await room.history.bars(HistoryQuery(**{"contract": AAPL, **changes}))  # type: ignore[arg-type]
     assert caught.value.field == field
     assert room.gateway.asked == []
+
+
+async def test_an_answer_of_the_past_is_encoded_once_and_holds_for_the_exchanges_day() -> None:
+    room = Room()
+    room.gateway.bars = hourly
+    past = HistoryQuery(contract=AAPL, end=room.clock.now() - timedelta(days=3))
+    await room.history.encoded(past)
+    sent = await room.history.encoded(past)
+    answer = json.decode(sent)
+    assert (answer["requests"], answer["cachedPages"]) == (0, 1)
+    assert json.decode(json.encode(await room.history.bars(past))) == answer
+    hits = room.history.cache.hits
+    room.gateway.become(ConnectionState.RECONNECTING)
+    assert bytes(await room.history.encoded(past)) == bytes(sent), "no session is needed for it"
+    assert room.history.cache.hits == hits + 1
+    room.gateway.become(ConnectionState.READY)
+    before = len(room.gateway.asked)
+    room.clock.advance(24 * 3600)
+    await room.history.encoded(past)
+    assert len(room.gateway.asked) > before, "splits rewrite the past overnight"
+
+
+async def test_the_newest_bars_are_shared_for_a_second_and_need_a_session() -> None:
+    room = Room()
+    room.gateway.bars = hourly
+    now = HistoryQuery(contract=AAPL)
+    first = await room.history.encoded(now)
+    room.clock.advance(0.9)
+    assert bytes(await room.history.encoded(now)) == bytes(first)
+    room.gateway.become(ConnectionState.RECONNECTING)
+    with pytest.raises(NotConnectedError):
+        await room.history.encoded(now)
+    room.gateway.become(ConnectionState.READY)
+    room.clock.advance(16)
+    assert bytes(await room.history.encoded(now)) != bytes(first)
+
+
+def test_kept_answers_have_a_bound() -> None:
+    answers, zone = Answers(most_bytes=250), ZoneInfo("America/New_York")
+    start = datetime(2026, 3, 3, 12, tzinfo=UTC)
+
+    def query(number: int) -> HistoryQuery:
+        return HistoryQuery(contract=Contract(con_id=number), end=start)
+
+    def put(number: int, size: int) -> None:
+        day = exchange_day(zone, start)
+        answers.put(query(number), Answer(b"x" * size, True, 1, day, zone, float("inf")))
+
+    for number in range(3):
+        put(number, 100)
+        answers.get(query(0), start, 0.0)
+    put(9, 251)
+    kept = [number for number in (0, 1, 2, 9) if answers.get(query(number), start, 0.0)]
+    assert kept == [0, 2]
 
 
 async def test_an_options_history_is_its_midpoint_unless_said_otherwise() -> None:
