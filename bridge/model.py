@@ -174,7 +174,8 @@ class Order(Struct, rename="camel", frozen=True, kw_only=True):
     keeps ``trail_amount`` or ``trail_percent`` away from the market and stands at
     ``trail_stop_price``. ``limit_offset`` is the distance of a limit from the stop that it trails
     with, or of a pegged order from the price that it is pegged to. With ``cash_quantity`` the
-    broker works the quantity out from the money.
+    broker works the quantity out from the money. ``EXERCISE`` and ``LAPSE`` are instructions about
+    options that are held, with ``override`` against what the price suggests.
     """
 
     order_id: int = 0
@@ -207,6 +208,7 @@ class Order(Struct, rename="camel", frozen=True, kw_only=True):
     conditions_cancel: bool = False
     conditions_outside_rth: bool = False
     non_guaranteed: bool | None = None
+    override: bool = False
     transmit: bool = True
     what_if: bool = False
     filled_quantity: float | None = None

@@ -17,6 +17,7 @@ from bridge.errors import InvalidRequestError
 from bridge.orders.cancel import Cancelling, OrderCanceller
 from bridge.orders.errors import KeyBoundError
 from bridge.orders.executions import ExecutionService, ExecutionsPage, as_csv
+from bridge.orders.exercise import ExerciseRequest, OptionExerciser
 from bridge.orders.flex_import import FlexImport, ImportView
 from bridge.orders.halt import HaltView, TradingHalt
 from bridge.orders.journal import OrderJournal
@@ -230,6 +231,29 @@ async def close_positions(call: Call[KeyParams, CloseRequest]) -> ClosedPosition
     """
     key = call.params.idempotency_key
     return await call.services[TargetPlacer].close(call.body, key, _caller(call))
+
+
+@routes.post(
+    "/options/exercise",
+    params=KeyParams,
+    body=ExerciseRequest,
+    headers=_KEY,
+    recorded=("action", "symbol", "quantity", "account", "confirm", "override"),
+    answer=OrderView,
+    scope=Scope.TRADE,
+    status=201,
+    statuses=_PLACING,
+)
+async def exercise_option(call: Call[KeyParams, ExerciseRequest]) -> Reply:
+    """Exercises options that are held, or lets them lapse.
+
+    It is listed as an order of type `EXERCISE` or `LAPSE` until the broker carries it out, and can
+    be cancelled until then. Without `confirm` nothing is sent.
+    """
+    key = call.params.idempotency_key
+    placed = await call.services[OptionExerciser].place(call.body, key, _caller(call))
+    headers = {"Idempotent-Replayed": "true"} if placed.replayed else {}
+    return Reply(placed.answer, status=201, headers=headers)
 
 
 @routes.post(

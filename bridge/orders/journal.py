@@ -36,6 +36,7 @@ from bridge.orders.apply_messages import (
 from bridge.orders.errors import KeyBoundError, OrderNotOpenError, UnknownOrderError
 from bridge.orders.lifecycle import BrokerError, Happening, Reported, StatusReported
 from bridge.orders.order_ids import perm_id_of
+from bridge.orders.order_types import INSTRUCTIONS
 from bridge.orders.views import order_view
 from bridge.store import Database, StoreBehindError, StoreError, orders, quarantine
 from bridge.store.condition import JournalCondition
@@ -390,7 +391,17 @@ def is_listed(record: OrderRecord, listed: Iterable[OpenOrder]) -> bool:
     return any(
         each.order.order_ref == record.order_ref
         or (record.perm_id and each.order.perm_id == record.perm_id)
+        or _is_instruction(record, each)
         for each in listed
+    )
+
+
+def _is_instruction(record: OrderRecord, listed: OpenOrder) -> bool:
+    """An instruction about an option carries no reference: its number stands for it."""
+    return (
+        record.terms.order_type in INSTRUCTIONS.values()
+        and not listed.order.order_ref
+        and (listed.order.client_id, listed.order_id) == (record.client_id, record.broker_order_id)
     )
 
 

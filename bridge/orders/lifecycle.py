@@ -22,11 +22,14 @@ from msgspec import Struct, structs
 from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import order_ids
 from bridge.orders.legs import CHANGEABLE, same, same_moment
+from bridge.orders.order_types import INSTRUCTIONS
 from bridge.store.order_status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
 from bridge.tws.broker_codes import Effect, effect_of
 
 WITHDRAWN: Final = "cancelled before it was sent: the broker never got it"
+_INSTRUCTION_REFUSED: Final = 322
+"""What a gateway says that does not carry out an instruction about an option."""
 _QUANTITY_SLACK: Final = 1e-9
 
 
@@ -329,6 +332,9 @@ def _error(record: OrderRecord, error: BrokerError) -> OrderRecord:
     """
     at, code, text = error.at, error.code, error.text
     effect, said = effect_of(code), f"{code}: {text}"
+    new = record.acknowledged_at is None and record.terms.order_type in INSTRUCTIONS.values()
+    if new and code == _INSTRUCTION_REFUSED:
+        effect = Effect.REFUSES
     if effect in {Effect.WARNS, Effect.NOTHING}:
         return structs.replace(record, warning=said)
     if not record.open:

@@ -27,7 +27,7 @@ from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import OrderJournal, Watch, is_listed, require_reach
 from bridge.orders.legs import CHANGEABLE, changed, named, same
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent
-from bridge.orders.order_types import kind_of_type, order_type
+from bridge.orders.order_types import INSTRUCTIONS, kind_of_type, order_type
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ChangeRequest, amount_problem, number_problem, text_problem
 from bridge.orders.risk import violations
@@ -231,6 +231,9 @@ def _fields(record: OrderRecord, request: ChangeRequest) -> tuple[str, ...]:
 
 
 def _contradictions(record: OrderRecord, request: ChangeRequest) -> list[Violation]:
+    if record.terms.order_type in INSTRUCTIONS.values():
+        text = "an instruction about an option is not changed: cancel it and send another"
+        return [Violation("unexpected-field", text, field="orderType")]
     found = [*_values(record, request), *_dates(record, request)]
     if request == ChangeRequest(round_to_tick=request.round_to_tick):
         found.append(Violation("missing-field", "name at least one thing to change"))

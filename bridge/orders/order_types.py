@@ -53,6 +53,8 @@ KINDS: Final[dict[str, OrderKind]] = {
 }
 FIRST_TYPES: Final = frozenset({"MKT", "LMT", "STP", "STP_LMT"})
 """Those that every contract which can be traded takes; of others its details are asked."""
+INSTRUCTIONS: Final = {"exercise": "EXERCISE", "lapse": "LAPSE"}
+"""What can be done with an option that is held, as the broker lists it among the orders."""
 OPTIONS: Final = frozenset({"OPT", "FOP"})
 _OURS: Final = {kind.broker: ours for ours, kind in KINDS.items()}
 

@@ -37,6 +37,7 @@ from bridge.orders.halt import Halt, HaltSwitch
 from bridge.orders.journal import OrderJournal, is_listed
 from bridge.orders.lifecycle import ChangeUnanswered, Missing, NotSent
 from bridge.orders.order_ids import NumberSequence
+from bridge.orders.order_types import INSTRUCTIONS
 from bridge.orders.rules import TradingRules
 from bridge.orders.sender import OrderSender
 from bridge.store import Database, orders
@@ -248,6 +249,7 @@ class Reconciler:
         """Whether it is certain that the gateway never got this order."""
         return (
             record.acknowledged_at is None
+            and record.terms.order_type not in INSTRUCTIONS.values()  # they may not move its number
             and record.state is not State.TERMINAL
             and record.client_id == self._gateway.client_id
             and record.id not in self._sender.on_this_connection

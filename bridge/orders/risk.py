@@ -11,7 +11,14 @@ from typing import Final
 from bridge.broker_time import days_to_expiration, exchange_zone, is_open
 from bridge.model import ContractDetails
 from bridge.orders.errors import Violation
-from bridge.orders.order_types import FIRST_TYPES, KINDS, OPTIONS, kind_of_type, order_type
+from bridge.orders.order_types import (
+    FIRST_TYPES,
+    INSTRUCTIONS,
+    KINDS,
+    OPTIONS,
+    kind_of_type,
+    order_type,
+)
 from bridge.orders.request import exits_beside
 from bridge.orders.risk_context import RiskContext
 from bridge.orders.ticks import increment_at, is_multiple, on_tick, to_tick
@@ -213,7 +220,9 @@ def taken_by_the_contract(context: RiskContext) -> Iterator[Violation]:
     """`order-type-not-supported`: by the list of the contract's own details."""
     order, listed = context.order, context.details.order_types
     wanted = {
-        "orderType": kind_of_type(order.order_type).announced,
+        "orderType": ""
+        if order.order_type in INSTRUCTIONS.values()
+        else kind_of_type(order.order_type).announced,
         "goodAfterTime": "GAT" if order.good_after_time else "",
         "conditions": "COND" if order.conditions else "",
         "algo": "ALGO" if order.algo_strategy else "",

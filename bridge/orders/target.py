@@ -258,6 +258,12 @@ class TargetPlacer:
         closes = same_side and abs(target) < abs(standing.position)
         return [structs.replace(prepared, legs=made, closes=closes)]
 
+    async def free_to_close(self, account: str, con_id: int) -> float:
+        """How much of a long position no order works on; in the sender's turn."""
+        standing = await self._standing(account, con_id)
+        sold = (each for each in (*standing.working, *standing.waiting) if each.action == "SELL")
+        return max(0.0, standing.position - largest_of_groups(sold))
+
     async def _standing(self, account: str, con_id: int) -> Standing:
         """The same found twice in a row: between two looks nothing was filled."""
         before: Standing | None = None

@@ -13,6 +13,7 @@ from bridge.market.quotes import QuoteService
 from bridge.orders import health
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.executions import ExecutionService, ExecutionView, execution_view
+from bridge.orders.exercise import OptionExerciser
 from bridge.orders.flex_import import SERVICE, FlexImport, FlexService, fetch
 from bridge.orders.halt import HaltSwitch, TradingHalt
 from bridge.orders.health import OrderAlerts, described
@@ -128,6 +129,9 @@ def install(services: Services) -> None:
         auditor=auditor,
         clock=clock,
     )
+    exerciser = OptionExerciser(
+        preparer=preparer, submitter=submitter, targets=targets, auditor=auditor
+    )
     silence = SilenceWatch(
         rules.cancel_when_silent,
         services.environment.data_dir,
@@ -146,6 +150,7 @@ def install(services: Services) -> None:
     services.provide(OrderSubmitter, submitter)
     services.provide(OrderModifier, modifier)
     services.provide(TargetPlacer, targets)
+    services.provide(OptionExerciser, exerciser)
     services.provide(OrderCanceller, canceller)
     services.provide(OtherClientsOrders, other_clients)
     services.provide(TradingHalt, TradingHalt(halt, canceller, auditor))

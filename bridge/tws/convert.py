@@ -125,6 +125,8 @@ def _step(details: Any, name: str) -> float | None:
 TRAILING = frozenset({"TRAIL", "TRAIL LIMIT"})
 PEGGED = frozenset({"REL", "PEG MID"})
 _STOPS = frozenset({"STP", "STP LMT", "MIT", "LIT"})
+EXERCISE_ACTIONS = {"EXERCISE": 1, "LAPSE": 2}
+"""What is no order on the wire, but an instruction with a message of its own."""
 _NON_GUARANTEED = "NonGuaranteed"
 _PRICE_CONDITION, _TIME_CONDITION = 1, 3
 

@@ -185,7 +185,12 @@ class TwsSession:
         def write(send: Any) -> None:
             if permit is not None:
                 permit()
-            send.placeOrder(order_id, wanted, placed)
+            instruction = convert.EXERCISE_ACTIONS.get(order.order_type)
+            if instruction is None:
+                send.placeOrder(order_id, wanted, placed)
+            else:
+                what = (instruction, int(order.quantity), order.account, int(order.override))
+                send.exerciseOptions(order_id, wanted, *what)
 
         await self._requester.write_order(write)
 

@@ -31,6 +31,7 @@ TESTS = (
     "tests/bridge/orders/test_order_types.py",
     "tests/bridge/orders/test_combinations.py",
     "tests/bridge/orders/test_target.py",
+    "tests/bridge/orders/test_exercise.py",
     "tests/bridge/api/test_process.py::test_starts_without_a_gateway_and_finds_it_later",
     "tests/bridge/api/test_process.py::test_sigterm_answers_what_is_pending_and_ends_with_0",
 )
