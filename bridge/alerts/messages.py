@@ -31,6 +31,7 @@ class AlertKind(StrEnum):
     ORDER_UNKNOWN = "order-unknown"
     JOURNAL = "journal"
     MESSAGE_SET_ASIDE = "message-set-aside"
+    CLIENT_SILENT = "client-silent"
     CLOCK = "clock"
     PORTAL_LOGIN = "portal-login"
     CERTIFICATE = "certificate"
@@ -49,6 +50,7 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
     AlertKind.JOURNAL: "The journal of orders needs a person",
     AlertKind.MESSAGE_SET_ASIDE: "A message of the broker's could not be kept",
+    AlertKind.CLIENT_SILENT: "A client fell silent: its opening orders were cancelled",
     AlertKind.CLOCK: "The clock of the bridge's machine is wrong",
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
     AlertKind.CERTIFICATE: "The certificate needs a look",

@@ -29,7 +29,11 @@ from bridge.clock import Clock
 from bridge.environment import Environment, EnvironmentProblem
 
 SAME_KIND_SECONDS: Final = 600.0
-FREQUENT: Final = {AlertKind.ORDER_UNKNOWN: 30.0, AlertKind.RULE: 0.0}
+FREQUENT: Final = {
+    AlertKind.ORDER_UNKNOWN: 30.0,
+    AlertKind.CLIENT_SILENT: 30.0,
+    AlertKind.RULE: 0.0,
+}
 HOUR: Final = 3600.0
 MOST_IN_AN_HOUR: Final = 20
 MOST_RULES_IN_AN_HOUR: Final = 60

@@ -13,8 +13,10 @@ from bridge.alerts.service import AlertService, alerts_of
 from bridge.alerts.watch import ConditionWatch
 from bridge.clock import Clock, settle
 from bridge.environment import Environment
+from bridge.orders.cancel import CancelResult
 from bridge.orders.health import OrderAlerts
 from bridge.orders.journal import OrderJournal
+from bridge.orders.silence import SilenceWatch
 from bridge.portal.service import PortalService
 from bridge.services import Services
 from bridge.store.orders import OrderRecord
@@ -28,6 +30,16 @@ def order_text(record: OrderRecord) -> str:
     return (
         f"{terms.action} {terms.quantity:g} {record.symbol} (id {record.id}, reference"
         f" {record.order_ref}). Look for it in TWS or the Client Portal before you order again."
+    )
+
+
+def silence_text(key: str, result: CancelResult) -> str:
+    """What a person needs to look after the client."""
+    cancelled, kept = len(result.requested), len(result.kept)
+    return (
+        f"No heartbeat of the key {key} came in time. Cancelled: {cancelled} open orders; {kept}"
+        " that only close a position stay, and trading goes on. The client's next heartbeat, or"
+        " DELETE /trading/heartbeat with its key, ends this."
     )
 
 
@@ -107,5 +119,11 @@ def _conditions(
 
     if OrderAlerts in services:
         services[OrderAlerts].order_unknown.listen(tell_order)
+
+    def tell_silence(key: str, result: CancelResult) -> None:
+        alerts.tell(AlertKind.CLIENT_SILENT, silence_text(key, result))
+
+    if SilenceWatch in services:
+        services[SilenceWatch].fell_silent.listen(tell_silence)
     portal = services[PortalService]
     return lambda: watch.run(portal.last_seen)

@@ -11,7 +11,8 @@ through the gateway). If it is still nowhere,
 * its fate is unknown: shown, told, and left alone until a person or the broker clears it up.
 
 The entry of a bracket whose last leg was never sent is held back by the gateway, which does not
-list it as open: it is cancelled as soon as orders may be sent again.
+list it as open: it is cancelled as soon as orders may be sent again. What is nowhere a minute after
+that is unknown as well.
 
 Orders may be sent as soon as the open orders are listed. Executions or completed orders that get no
 answer are named (`silent`) and asked for again; until they have answered, an order that is nowhere
@@ -54,7 +55,7 @@ SECOND_LOOK_SECONDS: Final = 0.75
 ROUTINE_SECONDS: Final = 60.0
 LIST_SECONDS: Final = 5.0
 """How long one of the day's lists is waited for; a gateway that answers does so in a moment."""
-PATIENCE: Final = timedelta(seconds=50)
+PATIENCE_SECONDS: Final = 50.0
 TICK_SECONDS: Final = 1.0
 MARK_SECONDS: Final = 1.25
 """How soon a mark that somebody has left is obeyed for the orders that are open."""
@@ -87,8 +88,10 @@ class Reconciler:
         self._clock = clock
         self._turn = asyncio.Lock()
         self._looked_at = clock.now()
+        self._looked_second = clock.monotonic()  # the wall clock may be set meanwhile
         self._looked = False
-        self._absent: dict[str, datetime] = {}
+        self._absent: dict[str, float] = {}
+        """Since which second an open order is in none of the broker's lists."""
         self._held_back: dict[str, OrderRecord] = {}
         self.silent: dict[str, datetime] = {}
         """What was asked for and got no answer, since when; until it has, nothing is concluded."""
@@ -165,13 +168,16 @@ class Reconciler:
             for record in missing:
                 if record in never_seen:
                     self._note_not_sent(record)
-                elif not record.terms.transmit and record.group_id in broken_off:
+                elif (
+                    not record.terms.transmit
+                    and record.group_id in broken_off
+                    and not self._is_absent_for_long(record)
+                ):
                     self._held_back[record.id] = record
                 elif record.state is not State.UNKNOWN and self._absent_long_enough(record):
                     self._journal.note(Own(record.id, Missing(self._clock.now())))
-            self._absent = {
-                record.id: self._absent.get(record.id, self._clock.now()) for record in missing
-            }
+            second = self._clock.monotonic()
+            self._absent = {each.id: self._absent.get(each.id, second) for each in missing}
             await self._give_up_changes()
             await self._journal.flush()
 
@@ -190,7 +196,7 @@ class Reconciler:
 
     async def _look(self, suspects: list[OrderRecord]) -> list[OrderRecord]:
         """Applies all that the broker knows; which of these it does not know."""
-        self._looked_at = self._clock.now()
+        self._looked_at, self._looked_second = self._clock.now(), self._clock.monotonic()
         listed = await self._gateway.queries.all_open_orders()
         self._journal.note(*listed)
         await self._executions()
@@ -240,10 +246,11 @@ class Reconciler:
 
     def _absent_long_enough(self, record: OrderRecord) -> bool:
         """An acknowledged order gets a minute: a gateway that has just logged in lists none yet."""
-        if record.state is not State.ACKNOWLEDGED:
-            return True
+        return record.state is not State.ACKNOWLEDGED or self._is_absent_for_long(record)
+
+    def _is_absent_for_long(self, record: OrderRecord) -> bool:
         since = self._absent.get(record.id)
-        return since is not None and self._clock.now() - since >= PATIENCE
+        return since is not None and self._clock.monotonic() - since >= PATIENCE_SECONDS
 
     async def _never_seen(self, record: OrderRecord) -> bool:
         """Whether it is certain that the gateway never got this order."""
@@ -280,7 +287,7 @@ class Reconciler:
     async def _tend(self) -> None:
         self._gateway.require_ready()
         now = self._clock.now()
-        since_look = (now - self._looked_at).total_seconds()
+        since_look = self._clock.monotonic() - self._looked_second
         if since_look < self._rules.answer_within_seconds:
             return
         overdue = [each for each in await self._suspects() if self._overdue(each, now)]

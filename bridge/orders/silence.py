@@ -26,6 +26,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.orders.cancel import CancelResult
 from bridge.services import Need
 from bridge.store import identity
+from bridge.tws.gateway import Signal
 
 FILE_NAME: Final = "heartbeats.json"
 LOOK_SECONDS: Final = 0.5
@@ -69,6 +70,7 @@ class SilenceWatch:
         cancel: Callable[[], Awaitable[CancelResult]],
         note: Callable[..., object],
     ) -> None:
+        self.fell_silent: Signal[[str, CancelResult]] = Signal("client-silent")
         self._seconds = seconds
         self._file = folder / FILE_NAME
         self._clock = clock
@@ -149,6 +151,7 @@ class SilenceWatch:
             detail = {"cancelled": list(result.requested), "kept": list(result.kept)}
             self._note("client-silent", key=key, **detail)
             log.error("client-silent", key=key, **detail)
+            self.fell_silent.emit(key, result)
             await self._auditor.note(Caller(key, ""), "trading.silence", key, detail, "ok")
         await self._keep()
 

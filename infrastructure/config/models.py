@@ -225,6 +225,7 @@ AlertEvent = Literal[
     "order-unknown",
     "journal",
     "message-set-aside",
+    "client-silent",
     "clock",
     "portal-login",
     "certificate",

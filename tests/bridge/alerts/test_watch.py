@@ -331,6 +331,20 @@ async def test_an_order_of_unknown_fate_is_told(
         assert "BUY 1 AAPL" in hook.received[0]["message"]
 
 
+async def test_a_client_that_falls_silent_is_told(
+    tmp_path: Path, hook: WebHook, address_file: Path
+) -> None:
+    rules = tmp_path / "trading.json"
+    rules.write_text('{"cancel_when_silent": 0.6}')
+    async with running(tmp_path, alerts_file=address_file, trading_file=rules) as bridge:
+        await bridge.ready()
+        armed = await bridge.client.post("/trading/heartbeat")
+        assert armed.json()["armed"]
+        await hook.until(1)
+        assert hook.titles[0].endswith("A client fell silent: its opening orders were cancelled")
+        assert "Cancelled: 0 open orders" in hook.received[0]["message"]
+
+
 def test_a_journal_that_falls_behind_is_told_and_over_when_it_has_caught_up() -> None:
     room = Room()
     room.ready()

@@ -102,6 +102,8 @@ class FakeBroker(FakeGateway):
     next_valid_id: int | None = 1
     highest: int = 0
     hold: asyncio.Event | None = None
+    lists: int = 0
+    """How often its open orders were asked for."""
     hold_cancel: asyncio.Event | None = None
     on_place: Callable[[Order], None] | None = None
     reconcilers: list[tuple[Reconciler, bool]] = field(default_factory=list)
@@ -151,6 +153,7 @@ class FakeBroker(FakeGateway):
         self, *, lane: Lane = Lane.ORDER, timeout: float = 10.0
     ) -> tuple[OpenOrder, ...]:
         await asyncio.sleep(0)
+        self.lists += 1
         return tuple(
             booked.shown()
             for number, booked in self.book.items()

@@ -46,13 +46,14 @@ class NoonClock:
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self._ticks = asyncio.Semaphore(0)
-        self._wound = 0.0
+        self._wound = self._set_back = 0.0
 
     def now(self) -> datetime:
-        return NOON + timedelta(seconds=time.monotonic() - self._begun + self._wound)
+        passed = self.monotonic() - self._begun
+        return NOON + timedelta(seconds=passed - self._set_back)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() + self._wound
 
     async def sleep(self, seconds: float) -> None:
         if seconds == TICK_SECONDS:  # the reconciler's own look-out: only when a test says so
@@ -64,6 +65,10 @@ class NoonClock:
 
     def wind(self, seconds: float) -> None:
         self._wound += seconds
+
+    def set_back(self, seconds: float) -> None:
+        """Somebody mends the machine's time of day."""
+        self._set_back += seconds
 
     def tick(self) -> None:
         self._ticks.release()

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bridge.model import Order
 from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
 from bridge.orders.health import OrderAlerts
 from bridge.orders.request import Bracket, ChangeRequest, TakeProfit
@@ -13,6 +14,7 @@ from bridge.store.executions import Query
 from bridge.store.order_status import State, Status
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.rig import eventually
 
 PATIENCE = {"answer_within_seconds": 0.1}
 
@@ -285,6 +287,68 @@ async def test_an_acknowledged_order_that_vanished_overnight_is_unknown(tmp_path
         broker.book = booked
         await broker.reconnect()
         assert (await room.order()).status is Status.SUBMITTED
+
+
+@pytest.mark.parametrize("set_back", [0.0, 7200.0])
+async def test_an_order_that_vanishes_while_connected_is_unknown(
+    tmp_path: Path, set_back: float
+) -> None:
+    """Whatever becomes of the machine's time of day meanwhile."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        await room.place()
+        broker.book.clear()
+        room.clock.set_back(set_back)
+        for state in (State.ACKNOWLEDGED, State.UNKNOWN):
+            room.clock.wind(61)
+            lists = broker.lists
+            room.clock.tick()
+            await _looked(broker, lists)
+            await _until(room, state)
+
+
+async def _looked(broker: FakeBroker, lists: int) -> None:
+    """Twice: what is missing once is looked for again."""
+    await eventually(lambda: broker.lists >= lists + 2)
+
+
+async def _until(room: Room, state: State) -> None:
+    async def reached() -> bool:
+        return (await room.order()).state is state
+
+    await eventually(reached)
+
+
+async def test_an_entry_that_was_held_back_and_is_gone_does_not_stay_open(tmp_path: Path) -> None:
+    """The gateway was restarted: it never gave the entry of an incomplete bracket to the broker."""
+    broker = FakeBroker()
+    await _known_numbers(tmp_path, broker)
+    bracket = Bracket(take_profit=TakeProfit(limit_price=110.0))
+
+    def silent_on_the_exit(order: Order) -> None:
+        broker.quiet = bool(order.parent_id)
+
+    broker.on_place = silent_on_the_exit
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        with pytest.raises(OrderPendingError):
+            await room.place("key-2", bracket=bracket)
+        entry, exit_ = broker.placed[1:]
+    del broker.book[exit_]
+    broker.hidden.add(entry)
+    broker.book[entry].status = "Cancelled"  # gone: a cancel is answered with 10147
+    broker.quiet = False
+    async with opened(tmp_path, broker) as room:
+        entry_id = (await room.order()).group_id
+        assert (await room.view(entry_id)).ended_at is None
+        assert broker.cancelled == [entry]
+        for _ in range(2):
+            room.clock.wind(61)
+            lists = broker.lists
+            room.clock.tick()
+            await _looked(broker, lists)
+        await room.journal.flush()
+        assert (await room.view(entry_id)).state is State.UNKNOWN
+        assert broker.cancelled == [entry]
 
 
 async def test_what_was_sent_on_this_connection_is_never_called_not_sent(tmp_path: Path) -> None:
