@@ -26,10 +26,11 @@ printf '%s\\n' "$answer"
 """Sends one command to IBC's command server on port $1 and prints its answer."""
 
 SEE_SCREEN = (
-    "DISPLAY=${DISPLAY:-:1} exec timeout 40 socat STDIO"
-    ' EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc"'
+    "exec setsid --wait bash -c 'DISPLAY=${DISPLAY:-:1} socat -T 40 STDIO"
+    ' EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc"; kill -KILL 0\''
 )
-"""x11vnc on standard input and output: no port, no password; it ends with them."""
+"""x11vnc on standard input and output: no port, no password. Some versions do not end when they are
+left, so the whole process group does."""
 
 SHOW_SCREEN = """
 read -r password; umask 077; file=$(mktemp)

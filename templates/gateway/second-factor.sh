@@ -19,7 +19,9 @@ used=$folder/.totp-$mode
 most=3 settles=2 leaves=4
 
 screen() {
-    DISPLAY=${DISPLAY:-:1} exec socat STDIO EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc" 2>/dev/null
+    # Some versions of x11vnc do not end when they are left: its process group does.
+    exec setsid bash -c 'DISPLAY=${DISPLAY:-:1} \
+        socat -T 40 STDIO EXEC:"x11vnc -inetd -nopw -quiet -noxdamage -nosel -norc"; kill -KILL 0' 2>/dev/null
 }
 
 # --- a window's keys -------------------------------------------------------------------------------
@@ -50,8 +52,8 @@ type_line() {
     done
     key ff 0d
     sleep 1 >/dev/null 2>&1 # x11vnc has to come round to them before it is left
-    exec {in}<&- {out}>&-
-    kill "$VNC_PID" 2>/dev/null
+    exec {in}<&- {out}>&- {VNC[0]}<&- {VNC[1]}>&-
+    wait "$VNC_PID" 2>/dev/null
     return 0
 }
 
