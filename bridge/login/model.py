@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 
 from bridge.login import states
-from bridge.login.lines import events, source
+from bridge.login.lines import IBC, events, source
 from bridge.login.spacing import maintenance_until
 from bridge.login.states import TROUBLES, WHY, Trouble
 
@@ -23,6 +23,7 @@ WINDOW_PATIENCE = 60
 PASSWORD, TOKEN = "password", "token"
 _SECOND_FACTOR = "Second Factor Authentication"
 _EXISTING = "Existing session detected"
+_WINDOWS_COUNT = (states.STARTING, states.LOGGING_IN, states.RESTARTING, states.LOGGED_IN)
 _OWN_MEANING = (
     _SECOND_FACTOR,
     _EXISTING,
@@ -120,10 +121,10 @@ class Login:
         return self._changed(before)
 
     def look(self, now: float) -> str | None:
-        """Takes the time: a window that nobody has answered for a minute blocks the login."""
+        """Takes the time: a window that nobody has answered for a minute is what blocks."""
         before = self._shape()
         self._at = now
-        if self.state in (states.STARTING, states.LOGGING_IN, states.RESTARTING):
+        if self.state in _WINDOWS_COUNT:
             for title, opened in self._open.items():
                 if now - opened >= WINDOW_PATIENCE:
                     self._block(title, "window")
@@ -441,7 +442,9 @@ class Login:
 
     # --- windows ------------------------------------------------------------------------------
     def _on_opened(self, argument: str) -> None:
-        if argument and not self._completed and not argument.startswith(_OWN_MEANING):
+        # Only IBC says when a window has closed; of others it is known while a login is under way.
+        known = not self._completed or self.controller == IBC
+        if argument and known and not argument.startswith(_OWN_MEANING):
             self._open[argument] = self._at
 
     def _on_closed(self, argument: str) -> None:

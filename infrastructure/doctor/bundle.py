@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import tarfile
 from typing import TYPE_CHECKING
 
+from bridge.login import states
 from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 
 LINES = 400
+WINDOW = "window.png"
+"""The gateway's window, which nothing can be taken out of: it may show names."""
+WAITS = (states.BLOCKED, states.WAITING_2FA, states.HELD)
 
 
 def write(
@@ -35,11 +40,16 @@ def write(
     if evidence.facts is not None:
         texts["host.json"] = _json({**vars(evidence.facts), "certificate": None})
         texts["status.json"] = _json(evidence.status and vars(evidence.status))
+    picture = b""
     if target is not None and evidence.observed is not None:
-        texts |= _from_host(current, target)
+        logs, picture = _from_host(current, target)
+        texts |= logs
     clean = redactor(target)
-    _archive({name: clean(text) for name, text in texts.items()}, file)
-    return sorted(texts)
+    contents = {name: clean(text).encode() for name, text in texts.items()}
+    if picture:
+        contents[WINDOW] = picture
+    _archive(contents, file)
+    return sorted(contents)
 
 
 def redactor(target: Target | None) -> Redactor:
@@ -68,17 +78,22 @@ def redactor(target: Target | None) -> Redactor:
     return Redactor(values, {name: mark for name, mark in names.items() if name not in kept})
 
 
-def _from_host(current: Settings, target: Target) -> dict[str, str]:
+def _from_host(current: Settings, target: Target) -> tuple[dict[str, str], bytes]:
+    """History and logs; and the gateway's window when a person is waited for there."""
     from infrastructure.cli.host import connected
 
     found: dict[str, list[str]] = {}
     with connected(current, target) as session:
         session.open()
+        picture = b""
+        if session.status().login["state"] in WAITS:
+            with contextlib.suppress(GangwayError):  # the report is worth more than its picture
+                picture = session.picture()
         history = session.history()
         for row in session.logs([], since="", lines=LINES, follow=False):
             found.setdefault(row.service, []).append(f"{row.time} {row.text}")
     logs = {f"logs/{name}.log": "\n".join(rows) + "\n" for name, rows in found.items()}
-    return {"history.json": _json(vars(history)), **logs}
+    return {"history.json": _json(vars(history)), **logs}, picture
 
 
 def _versions(evidence: Evidence) -> dict[str, object]:
@@ -89,11 +104,10 @@ def _json(value: object) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
-def _archive(texts: dict[str, str], file: Path) -> None:
+def _archive(contents: dict[str, bytes], file: Path) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
-        for name, text in sorted(texts.items()):
-            content = text.encode()
+        for name, content in sorted(contents.items()):
             entry = tarfile.TarInfo(f"gangway-report/{name}")
             entry.size, entry.mode = len(content), 0o600
             tar.addfile(entry, io.BytesIO(content))

@@ -180,7 +180,7 @@ plain() {
 }
 
 record() {
-    last="" blocker="" how=password logged_in="" noted=0
+    last="" how=password logged_in="" noted=0
     each take
 }
 
@@ -217,8 +217,6 @@ take() {
     start | attempt | resumes) # the controller says so, too, but for one whose log is not read
         [ -z "$launcher" ] || [ "${USE_IBG_CONTROLLER:-}" = yes ] || return
         ;;
-    opened) [ -z "$logged_in" ] || return ;;
-    closed) [ -z "$logged_in" ] || [ "$2" = "$blocker" ] || return ;;
     esac
     [ "$said" != "$last" ] || [ "$event" = attempt ] || return 0
     last=$said
@@ -232,7 +230,6 @@ take() {
         [ "$how" != settled ] || how=password
         ;;
     start | exit) logged_in="" ;;
-    blocker) blocker=$2 ;;
     token) how=token ;;
     no-token) [ "$how" = settled ] || how=password ;;
     refused)

@@ -381,3 +381,22 @@ def test_what_cannot_be_parked_is_told_and_goes_on(hooked: Make) -> None:
     assert park(session, "PAUSE").returncode == 1
     assert not (session.home / "state" / "parked-live").exists()
     assert seen(session).state == "logged-in"
+
+
+def test_any_window_that_stays_open_is_named_after_a_minute(hooked: Make) -> None:
+    session = hooked("ok", variables=LIVE | {"SOCAT_PORT": "4714"})
+    session.start_ibc()
+    reaches(session, "logged-in", WORK)
+    session.wait_for("Configuration tasks completed")
+    session.do("window A notice of a new kind")
+    session.wait_for("entitled: A notice of a new kind; event=Opened")
+    session.until(lambda: later(session).state == "blocked", "not named", 5)
+    assert later(session).window == "A notice of a new kind"
+    assert later(session).code == "window"
+
+
+def later(session: Session) -> Login:
+    """The login as it will be in a minute."""
+    found = seen(session)
+    found.look(time.time() + 61)
+    return found

@@ -568,3 +568,28 @@ def test_codes_that_are_not_taken_ask_a_person() -> None:
 def test_a_push_is_never_typed() -> None:
     login = written("boot", "totp", "launch password", "by-push", "challenge")
     assert (login.kind, login.automatic) == ("push", False)
+
+
+def test_a_window_that_stays_open_after_the_login_is_named() -> None:
+    tale = begun().ibc("Login has completed")
+    tale.ibc(*window("A notice of a new kind"), seconds=5)
+    assert tale.login.state == "logged-in"
+    tale.login.look(tale.now + 61)
+    assert (tale.login.state, tale.login.window) == ("blocked", "A notice of a new kind")
+    tale.ibc(f"{DIALOG}A notice of a new kind; event=Closed")
+    assert tale.shape() == ("logged-in", None)
+
+
+def test_a_window_that_closes_in_time_is_no_trouble() -> None:
+    tale = begun().ibc("Login has completed")
+    tale.ibc(*window("IB Gateway Configuration"), seconds=20)
+    tale.ibc(f"{DIALOG}IB Gateway Configuration; event=Closed")
+    tale.login.look(tale.now + 600)
+    assert tale.shape() == ("logged-in", None)
+
+
+def test_a_controller_that_never_tells_of_a_close_blocks_nothing_after_the_login() -> None:
+    tale = driven("startup state: APPLYING_SETTINGS -> READY")
+    tale.add("2026-01-01 IBController > unhandled unprompted window: javax.swing.JDialog 'Notice'")
+    tale.login.look(tale.now + 600)
+    assert tale.login.state == "logged-in"
