@@ -73,7 +73,7 @@ def manifests(
     plain.append(RenderedFile(f"{root}/files/liveness.sh", (FOLDER / "liveness.sh").read_bytes()))
     plain.append(RenderedFile(f"{root}/.gitignore", b"secrets/\n"))
     plain += [
-        RenderedFile(f"{root}/files/{_flat(file)}", file.content)
+        RenderedFile(f"{root}/{_folder(file)}/{_flat(file)}", file.content)
         for file in read
         if not file.secret
     ]
@@ -126,8 +126,9 @@ def _kustomization(
         ],
         "patches": [{"path": "gateway.yaml"}, {"path": "bridge.yaml"}],
         "configMapGenerator": [
-            _generator("gateway-files", [*_of(files, "gateway"), "liveness.sh"], "files"),
-            _generator("bridge-files", _of(files, "bridge"), "files"),
+            _generator("gateway-files", [*_of(files, "gateway", "files"), "liveness.sh"], "files"),
+            _generator("gateway-start", _of(files, "gateway", "start"), "start"),
+            _generator("bridge-files", _of(files, "bridge", "files"), "files"),
         ],
     }
     if secrets:
@@ -145,8 +146,17 @@ def _generator(name: str, files: Iterable[str], folder: str) -> dict[str, Any]:
     return {"name": name, "files": [f"{folder}/{file}" for file in sorted(files)]}
 
 
-def _of(files: Iterable[RenderedFile], service: str) -> list[str]:
-    return [_flat(file) for file in files if service in file.services and not file.secret]
+def _of(files: Iterable[RenderedFile], service: str, folder: str) -> list[str]:
+    return [
+        _flat(file)
+        for file in files
+        if service in file.services and not file.secret and _folder(file) == folder
+    ]
+
+
+def _folder(file: RenderedFile) -> str:
+    """Start hooks have a ConfigMap and a folder of their own: the image runs all that is in it."""
+    return "start" if "/start/" in file.path else "files"
 
 
 def _flat(file: RenderedFile) -> str:
@@ -208,7 +218,8 @@ def _gateway_environment(target: Target, values: Mapping[str, str]) -> list[dict
     stored = {"TWS_USERID": USERNAME}
     if _paper_user(target):
         stored["TWS_USERID_PAPER"] = f"{USERNAME}-paper"
-    found = _environment({name: v for name, v in values.items() if name not in stored})
+    own = {"START_SCRIPTS": "gangway-start", "GANGWAY_FILES": HOOKS_FOLDER}
+    found = _environment({n: v for n, v in {**values, **own}.items() if n not in stored})
     for name, key in stored.items():
         source = {"secretKeyRef": {"name": "gateway-secrets", "key": key}}
         found.append({"name": name, "valueFrom": source})

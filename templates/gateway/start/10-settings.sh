@@ -2,7 +2,7 @@
 # Puts jts.ini where the image looks for it, and mends a stale time zone in an existing one: the
 # image itself writes the file only when it is missing, so a changed zone would never arrive.
 set -euo pipefail
-source_file=${0%/*}/../jts.ini
+source_file=${GANGWAY_FILES:-${0%/*}/..}/jts.ini
 
 zone=""
 while IFS= read -r line || [ -n "$line" ]; do

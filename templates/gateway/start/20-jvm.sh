@@ -3,7 +3,7 @@
 # JAVA_TOOL_OPTIONS do not arrive; two collectors at once keep Java from starting. So: collectors,
 # -Xm*, G1 tuning and whatever we set ourselves go out, ours come in. Running it twice changes nothing.
 set -euo pipefail
-options_file=${0%/*}/../jvm.options
+options_file=${GANGWAY_FILES:-${0%/*}/..}/jvm.options
 file=$TWS_PATH/ibgateway/${IB_GATEWAY_VERSION:-${TWS_MAJOR_VRSN:-}}/ibgateway.vmoptions
 [ -f "$file" ] || {
     echo "gangway: $file is missing: the image has changed, the JVM options are not set" >&2

@@ -2,7 +2,7 @@
 # Sets what the image has no variable for, in the template that it renders config.ini from.
 # The lines of ibc.settings are KEY=VALUE; ${NAME} in a value is filled in by the image later.
 set -euo pipefail
-settings_file=${0%/*}/../ibc.settings
+settings_file=${GANGWAY_FILES:-${0%/*}/..}/ibc.settings
 file=$IBC_INI_TMPL
 [ -f "$file" ] || {
     echo "gangway: $file is missing: the image has changed, IBC's settings are not set" >&2

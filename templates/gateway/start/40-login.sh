@@ -3,7 +3,7 @@
 # there). Nothing else in the image sees the log, and only the loop in that script launches Java. The
 # script itself stays as it is but for one line in that loop; what it ends with, we end with.
 set -euo pipefail
-here=$(cd "${0%/*}/.." && pwd)
+here=$(cd "${GANGWAY_FILES:-${0%/*}/..}" && pwd)
 state=${GANGWAY_STATE_PATH:-$HOME/state}
 
 # A person has asked for this start: what was held is tried again, and no pause is left over.
