@@ -9,21 +9,30 @@ from __future__ import annotations
 
 import math
 import stat
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
+from contextvars import ContextVar
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from bridge.clock import Clock
+from bridge.errors import BridgeError, Kind
+
 
 class Scope(IntEnum):
-    """What a key may do. Each scope includes those before it; ``PUBLIC`` needs no key."""
+    """What a key may do. Each scope includes those before it; ``PUBLIC`` needs no key.
+
+    ``HISTORY`` is a guest's: bars, chains and contracts, and nothing of any account.
+    """
 
     PUBLIC = 0
-    READ = 1
-    TRADE = 2
-    ADMIN = 3
+    HISTORY = 1
+    READ = 2
+    TRADE = 3
+    ADMIN = 4
 
     @property
     def word(self) -> str:
@@ -96,6 +105,52 @@ class Shares:
             counter[name] -= 1
             if counter[name] <= 0:
                 del counter[name]
+
+
+GUEST_SECONDS: Final = 600.0
+GUEST_REQUESTS: Final = 20
+"""The broker takes some 60 history requests in ten minutes: of these guests have a third."""
+ONE_GUEST: Final = math.ceil(GUEST_REQUESTS * ONE_KEY)
+
+
+class GuestLimitError(BridgeError):
+    """Guests have asked the broker for as much as they may."""
+
+    code = "guest-limit"
+    kind = Kind.LIMITED
+    next_step = "Wait Retry-After seconds; what is in the bridge's cache is still answered"
+
+
+class GuestBudget:
+    """What guests may ask the broker for: little, together, in any ten minutes.
+
+    What a cache answers costs nothing. Keeps at most `GUEST_REQUESTS` moments.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._spent: deque[tuple[float, str]] = deque()
+
+    def spend(self, key: str) -> None:
+        """One request to the broker for this key; GuestLimitError when it has had its share."""
+        now = self._clock.monotonic()
+        while self._spent and self._spent[0][0] <= now - GUEST_SECONDS:
+            self._spent.popleft()
+        own = [moment for moment, holder in self._spent if holder == key]
+        for who, moments, most in (
+            ("this key has", own, ONE_GUEST),
+            ("guests have", [moment for moment, _ in self._spent], GUEST_REQUESTS),
+        ):
+            if len(moments) >= most:
+                raise GuestLimitError(
+                    f"{who} asked the broker {most} times within ten minutes",
+                    retry_after=moments[0] + GUEST_SECONDS - now,
+                )
+        self._spent.append((now, key))
+
+
+GUEST: Final[ContextVar[Callable[[], None] | None]] = ContextVar("guest", default=None)
+"""Within a guest's request: what counts a request to the broker, or refuses it."""
 
 
 SHORTEST: Final = 16

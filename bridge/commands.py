@@ -86,7 +86,7 @@ def _failed(message: str, hint: str) -> int:
 def _key_arguments(commands: Any) -> None:
     create = commands.add_parser("create", help="make a key and print it once")
     create.add_argument("--label", required=True)
-    create.add_argument("--scope", choices=("read", "trade", "admin"), default="read")
+    create.add_argument("--scope", choices=("history", "read", "trade", "admin"), default="read")
     create.add_argument("--days", type=int, default=None)
     create.add_argument("--expires", default=None, metavar="DATE", help="a day, or a time, UTC")
     create.add_argument("--account", action="append", default=[], help="trades only this one")

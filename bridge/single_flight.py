@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
+from bridge.callers import GUEST
 from bridge.clock import Clock, settle
 
 K = TypeVar("K", bound=Hashable)
@@ -61,7 +63,7 @@ class SingleFlight(Generic[K, V]):
             return kept
         running = self._running.get(key)
         if running is None:
-            running = asyncio.ensure_future(self._run(key, ask)), [0]
+            running = self._begun(key, ask), [0]
             self._running[key] = running
             # A failure that nobody waits for any more was told to those who did.
             running[0].add_done_callback(_retrieve)
@@ -76,6 +78,15 @@ class SingleFlight(Generic[K, V]):
                 # Whoever comes next must not join a call that is on its way out.
                 if self._running.get(key) is running:
                     del self._running[key]
+
+    def _begun(self, key: K, ask: Callable[[], Awaitable[V]]) -> asyncio.Task[V]:
+        """A guest pays for what it begins, and before others could share a refusal of it."""
+        pay = GUEST.get()
+        if pay is not None:
+            pay()
+        paid = copy_context()
+        paid.run(GUEST.set, None)
+        return asyncio.create_task(self._run(key, ask), context=paid)
 
     async def _run(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         task = asyncio.current_task()

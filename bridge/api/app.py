@@ -19,7 +19,7 @@ from bridge.api.dispatch import PathEndpoint, failed
 from bridge.api.metrics import HttpMetrics, SessionCollector
 from bridge.api.middleware import RequestMiddleware
 from bridge.api.routing import IDEMPOTENCY_KEY, Call, Route, RouteTable
-from bridge.callers import Scope, Shares
+from bridge.callers import GuestBudget, Scope, Shares
 from bridge.errors import NotFoundError
 from bridge.orders.rules import load
 from bridge.services import Services
@@ -57,8 +57,9 @@ class Router:
             for route in table.routes:
                 by_path.setdefault(route.path, []).append(route)
         pending = Shares(services.environment.max_pending)
+        guests = GuestBudget(services.clock)
         for path, routes in by_path.items():
-            endpoint = PathEndpoint(services, routes, pending)
+            endpoint = PathEndpoint(services, routes, pending, guests)
             if "{" in path:
                 found = self._patterns.setdefault(path[1:].partition("/")[0], [])
                 found.append((_pattern(path), path, endpoint))

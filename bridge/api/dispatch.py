@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,7 @@ from bridge.api.problems import MethodNotAllowedError, StoppingError, TooManyPen
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
 from bridge.auditing import Auditor, Caller
-from bridge.callers import SHORTEST, Shares
+from bridge.callers import GUEST, SHORTEST, GuestBudget, Scope, Shares
 from bridge.errors import BridgeError
 from bridge.logs import without_keys
 from bridge.services import Services
@@ -86,9 +87,12 @@ class JsonAnswer(Response):
 class PathEndpoint:
     """All methods of one path."""
 
-    def __init__(self, services: Services, routes: list[Route], pending: Shares) -> None:
+    def __init__(
+        self, services: Services, routes: list[Route], pending: Shares, guests: GuestBudget
+    ) -> None:
         self._services = services
         self._pending = pending
+        self._guests = guests
         self._routes = {route.method: route for route in routes}
         if "GET" in self._routes:
             self._routes.setdefault("HEAD", self._routes["GET"])
@@ -156,9 +160,12 @@ class PathEndpoint:
         if over is not None:
             raise TooManyPendingError(f"too many requests are pending: {over}", retry_after=1.0)
         self._pending.take(holder)
+        guest = principal.scope is Scope.HISTORY
+        counted = GUEST.set(partial(self._guests.spend, holder.key) if guest else None)
         try:
             return await self._call(request, route, principal)
         finally:
+            GUEST.reset(counted)
             self._pending.give(holder)
 
     async def _call(self, request: Request, route: Route, principal: Principal) -> Response:

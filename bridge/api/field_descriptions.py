@@ -203,7 +203,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "id": "Its number",
     "label": "A name for people",
     "PageView.trading": "Whether orders are placed, changed and cancelled on the page",
-    "scope": "What it may do: `read`, `trade` or `admin`",
+    "scope": "What it may do: `history`, `read`, `trade` or `admin`",
     "expiresAt": "When it stops being valid; null: never",
     "revokedAt": "When it was revoked",
     "key": "The key itself; shown this once",

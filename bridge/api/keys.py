@@ -63,7 +63,7 @@ class NewKey(Body, frozen=True):
     """
 
     label: Annotated[str, Meta(min_length=1, max_length=80)]
-    scope: Literal["read", "trade", "admin"] = "read"
+    scope: Literal["history", "read", "trade", "admin"] = "read"
     days: Annotated[int, Meta(ge=1, le=3650)] | None = None
     expires: Annotated[str, Meta(max_length=40)] | None = None
     bounds: Bounds = Bounds()

@@ -19,6 +19,7 @@ from bridge.api.instruments import (
     stock_contract,
 )
 from bridge.api.routing import Call, Params, RouteTable
+from bridge.callers import Scope
 from bridge.market.contracts import ContractService, match_view, underlying_of
 from bridge.market.history import HistoryQuery, HistoryService
 from bridge.market.options import OptionService, SliceQuery
@@ -107,7 +108,7 @@ class HistoryParams(InstrumentParams, frozen=True):
     ) = None
 
 
-@routes.get("/contracts", params=InstrumentParams, answer=Contracts)
+@routes.get("/contracts", params=InstrumentParams, answer=Contracts, scope=Scope.HISTORY)
 async def contracts(call: Call[InstrumentParams, None]) -> Contracts:
     """Contracts that fit.
 
@@ -121,7 +122,7 @@ async def contracts(call: Call[InstrumentParams, None]) -> Contracts:
     return Contracts(contracts=tuple(contracts.view(item) for item in found))
 
 
-@routes.get("/contracts/search", params=PatternParams, answer=Contracts)
+@routes.get("/contracts/search", params=PatternParams, answer=Contracts, scope=Scope.HISTORY)
 async def contract_search(call: Call[PatternParams, None]) -> Contracts:
     """Search by the beginning of a symbol or a name.
 
@@ -132,7 +133,7 @@ async def contract_search(call: Call[PatternParams, None]) -> Contracts:
     return Contracts(contracts=tuple(match_view(item) for item in found))
 
 
-@routes.get("/options/chain", params=UnderlyingParams, answer=OptionChain)
+@routes.get("/options/chain", params=UnderlyingParams, answer=OptionChain, scope=Scope.HISTORY)
 async def option_chain(call: Call[UnderlyingParams, None]) -> OptionChain:
     """Expirations and strikes.
 
@@ -193,7 +194,7 @@ async def quotes(call: Call[SymbolsParams, None]) -> Quotes:
     )
 
 
-@routes.get("/history", params=HistoryParams, answer=History)
+@routes.get("/history", params=HistoryParams, answer=History, scope=Scope.HISTORY)
 async def history(call: Call[HistoryParams, None]) -> Raw:
     """Bars of any instrument, options too.
 

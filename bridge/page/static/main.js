@@ -17,7 +17,7 @@ import { isHalted, showFreshness, showHalt, showVerdict } from "./verdict.js";
 const SLOW = 15_000;
 const MONEY = 5_000;
 const BEATS = 60;
-const SCOPES = ["public", "read", "trade", "admin"];
+const SCOPES = ["public", "history", "read", "trade", "admin"];
 const NOTHING = {
   health: null, events: [], session: null, halt: null, orders: [], executions: [], positions: null, account: null, pnl: null,
   beats: [], sandbox: undefined, scope: "read", trading: false,

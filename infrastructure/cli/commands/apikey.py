@@ -16,14 +16,14 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-Scope = Literal["read", "trade", "admin"]
+Scope = Literal["history", "read", "trade", "admin"]
 
 
 @app.command("create")
 def create(
     context: typer.Context,
     label: Annotated[str, typer.Argument(help="What it is for, such as phone")],
-    scope: Annotated[Scope, typer.Option("--scope", help="read, trade or admin")] = "read",
+    scope: Annotated[Scope, typer.Option("--scope", help="history, read, trade or admin")] = "read",
     days: Annotated[
         int | None, typer.Option("--days", min=1, max=3650, help="Valid for; unset: for ever")
     ] = None,
