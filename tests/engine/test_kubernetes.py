@@ -113,7 +113,7 @@ class Cluster:
     def kill(self, service: str) -> None:
         """Its process dies; Podman's own kill would count as a wish to have it stopped."""
         pid = self._podman("inspect", "--format", "{{.State.Pid}}", CONTAINER[service]).strip()
-        assert self._podman.enter("kill", "-KILL", pid).returncode == 0
+        assert self._podman.enter("sh", "-c", f"kill -KILL {pid}").returncode == 0
 
     def started(self, service: str) -> str:
         return self._podman(
