@@ -252,6 +252,8 @@ def _report(record: OrderRecord, at: datetime, report: OpenOrder) -> OrderRecord
         return record
     if report.state.warning_text:
         record = structs.replace(record, warning=report.state.warning_text)
+    if record.pending is not None and _has_taken(report.order, record.pending):
+        record = _terms(record, report)  # also where the order has ended since
     record = _moved(record, at, status, listed=True)
     return _terms(record, report) if record.open else record
 
@@ -284,15 +286,16 @@ def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
     )
     date = _good_till(terms.tif, told, held, wanted)
     terms = structs.replace(terms, good_till_date=date)
-    done = (
-        pending is not None
-        and wanted is not None
-        and all(
-            same(name, getattr(wanted, name), getattr(terms, name))
-            for name in pending.fields or CHANGEABLE
-        )
-    )
+    done = pending is not None and _has_taken(terms, pending)
     return structs.replace(record, terms=terms, pending=None if done else pending)
+
+
+def _has_taken(order: Order, change: PendingChange) -> bool:
+    """Whether an order is as this change asks; a cancel asks for nothing of the kind."""
+    return change.terms is not None and all(
+        same(name, getattr(change.terms, name), getattr(order, name))
+        for name in change.fields or CHANGEABLE
+    )
 
 
 def _of_type(held: Order, told: Order) -> Order:

@@ -197,8 +197,9 @@ class Reconciler:
     async def _look(self, suspects: list[OrderRecord]) -> list[OrderRecord]:
         """Applies all that the broker knows; which of these it does not know."""
         self._looked_at, self._looked_second = self._clock.now(), self._clock.monotonic()
+        # Each comes as an event, in its place among all others. Noted here again it would take back
+        # what the broker has said since: of a change, for one.
         listed = await self._gateway.queries.all_open_orders()
-        self._journal.note(*listed)
         await self._executions()
         unlisted = not all(is_listed(record, listed) for record in suspects)
         if unlisted or not self._looked or "completed orders" in self.silent:

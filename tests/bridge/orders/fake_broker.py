@@ -102,6 +102,8 @@ class FakeBroker(FakeGateway):
     next_valid_id: int | None = 1
     highest: int = 0
     hold: asyncio.Event | None = None
+    on_listed: Callable[[], None] | None = None
+    """Called when the list is complete, and whoever asked for it has not gone on yet."""
     lists: int = 0
     """How often its open orders were asked for."""
     hold_cancel: asyncio.Event | None = None
@@ -154,11 +156,16 @@ class FakeBroker(FakeGateway):
     ) -> tuple[OpenOrder, ...]:
         await asyncio.sleep(0)
         self.lists += 1
-        return tuple(
+        rows = tuple(
             booked.shown()
             for number, booked in self.book.items()
             if not booked.done and number not in self.hidden
         )
+        for row in rows:
+            self.events.open_order.emit(row)
+        if self.on_listed is not None:
+            self.on_listed()
+        return rows
 
     async def completed_orders(self, *, timeout: float = 10.0) -> tuple[OpenOrder, ...]:
         await asyncio.sleep(0)

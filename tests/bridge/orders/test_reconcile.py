@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from bridge.model import Order
 from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
@@ -182,6 +183,40 @@ async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
         order = await room.order()
         assert (order.quantity, order.status) == (10, Status.SUBMITTED)
         assert "never answered the last change" in (order.warning or "")
+
+
+async def test_a_list_does_not_take_back_what_the_broker_has_said_since(tmp_path: Path) -> None:
+    """A busy machine reads the end of the list and the answer to a change in one go."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        order = await room.place()
+        booked = broker.book[order.broker_order_id]
+
+        def change_it() -> None:
+            booked.order = structs.replace(booked.order, limit_price=99.0)
+            broker.events.open_order.emit(booked.shown())
+
+        broker.on_listed = change_it
+        await broker.reconnect()
+        assert (await room.view(order.order_id)).limit_price == 99.0
+
+
+@pytest.mark.parametrize("ended", ["Cancelled", "Filled"])
+async def test_a_change_that_was_taken_before_the_order_ended_shows(
+    tmp_path: Path, ended: str
+) -> None:
+    """The process died before it heard either; only the list of completed orders tells."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+        order = await room.place()
+        broker.quiet = True
+        with pytest.raises(OrderPendingError):
+            await room.modifier.modify(order.order_id, ChangeRequest(limit_price=99.0), CALLER)
+    broker.book[order.broker_order_id].status = ended
+    broker.quiet = False
+    async with opened(tmp_path, broker) as room:
+        view = await room.view(order.order_id)
+        assert (view.status, view.limit_price, view.pending) == (ended, 99.0, None)
 
 
 async def test_an_entry_whose_bracket_was_never_complete_is_taken_back(tmp_path: Path) -> None:
