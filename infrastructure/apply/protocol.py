@@ -189,6 +189,30 @@ class DataFolder(Part):
     uid: Optional[int] = None
 
 
+class ImageState(Part):
+    """An image under a name: its id, its digest at its registry, and what it says of itself."""
+
+    name: str
+    id: str = ""
+    digest: str = ""
+    version: str = ""
+    created: str = ""
+
+
+class Newer(Part):
+    """What a service runs, and what its name means at the registry now.
+
+    `found.digest` empty: the registry gave no answer, and `why` says so. `refused`: what became of
+    this very digest here before.
+    """
+
+    service: str
+    runs: ImageState
+    found: ImageState
+    why: str = ""
+    refused: str = ""
+
+
 class FileState(Part):
     """A file of the current release; its `content` (base64) where a diff will be shown."""
 
@@ -265,7 +289,8 @@ class ApplyRequest(Request):
     """Puts a release into service; `tar` bytes of it follow.
 
     `gate`: what must be healthy at the end instead of all `checks`. `command`: what the ledger
-    calls it. `keep`: the same user logs in, so the gateway's session may go over.
+    calls it. `images`: names to the ids that they shall stand for from now on. `keep`: the same
+    user logs in, so the gateway's session may go over.
     """
 
     release: str
@@ -280,7 +305,21 @@ class ApplyRequest(Request):
     folders: list[DataFolder] = field(default_factory=list)
     gate: Optional[Checks] = None
     command: str = "up"
+    images: dict[str, str] = field(default_factory=dict)
     keep: bool = False
+
+
+class NewerRequest(Request):
+    """What do these services' image names mean at their registries now? `{service: image}`."""
+
+    images: dict[str, str]
+
+
+class FetchRequest(Request):
+    """Gets an image by its digest (empty: by its name), without giving it the name."""
+
+    image: str
+    digest: str
 
 
 class StatusRequest(Request):
@@ -526,6 +565,18 @@ class Loaded(Event):
     """The image was taken in, or `refused` because it lacks layers."""
 
     refused: bool
+
+
+class NewerFound(Event):
+    """For each service that was asked of."""
+
+    services: list[Newer]
+
+
+class Fetched(Event):
+    """The image is there."""
+
+    image: ImageState
 
 
 class Failed(Event):

@@ -185,11 +185,13 @@ class Session:
         wait: float | None = None,
         gate: protocol.Checks | None = None,
         command: str = "up",
+        images: dict[str, str] | None = None,
     ) -> Outcome:
         """Carries the plan out and waits until the stack is healthy.
 
         `fresh`: what is built is built without cached layers. `gate`: what must be healthy at the
-        end (`apply.checks`) instead of everything. `command`: what the ledger calls it.
+        end (`apply.checks`) instead of everything. `command`: what the ledger calls it. `images`:
+        names to the ids that they shall stand for.
 
         Raises:
             DeployFailed: it did not become healthy; `restored` says whether the old one serves.
@@ -218,6 +220,7 @@ class Session:
             gate=gate,
             command=command,
             keep=plan.forecast.token,
+            images=images or {},
         )
         self._allow(request.wait)
         self._exchange.send(request)
@@ -351,6 +354,20 @@ class Session:
         if done.result == "waiting-2fa":
             raise Interrupted("interrupted; the gateway still waits for 2FA, nothing was torn down")
         return done
+
+    def newer(self, images: dict[str, str]) -> list[protocol.Newer]:
+        """What services (`{service: image}`) run, and what is at their registries now."""
+        request = protocol.NewerRequest(images)
+        return self._exchange.ask(protocol.NewerFound, request).services
+
+    def fetch(self, image: str, digest: str) -> protocol.ImageState:
+        """Has the host get an image; no name moves.
+
+        Raises:
+            DeployFailed: it cannot be had, or is for another kind of machine.
+        """
+        self._exchange.send(protocol.FetchRequest(image, digest))
+        return self._exchange.until(protocol.Fetched, WORK_WITHIN).image
 
     # --- operating ----------------------------------------------------------------------------
     def ask_bridge(

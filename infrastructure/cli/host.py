@@ -13,7 +13,7 @@ from infrastructure.cli.progress import Progress
 from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from infrastructure.apply.session import Session
     from infrastructure.cli.options import Settings
@@ -208,9 +208,15 @@ def with_controller(target: Target, session: Session) -> Target:
 
 @contextmanager
 def planned(
-    current: Settings, *, lock: bool = False, verify: float | None = None
+    current: Settings,
+    *,
+    lock: bool = False,
+    verify: float | None = None,
+    change: Callable[[Target], Target] | None = None,
 ) -> Iterator[Planned]:
     """Checks, renders, observes and compares; with `lock` nobody else may deploy meanwhile.
+
+    `change` makes of the target what shall be rendered instead.
 
     `verify`: when nothing differs, the host sees within so many seconds whether all is healthy.
     """
@@ -222,6 +228,8 @@ def planned(
         parts.callback(opening.close)
         opening.start()
         target = current.target()
+        if change is not None:
+            target = change(target)
         from infrastructure.config.secrets import resolve
 
         secrets = resolve(target)

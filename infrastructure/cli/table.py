@@ -32,6 +32,7 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("up", "Deploy, and wait until it is really healthy", _ROOT + "up"),
         Entry("sync", "Ship the bridge's sources; the gateway keeps its session", _ROOT + "sync"),
         Entry("rebuild", "Build the bridge afresh; the gateway stays", _ROOT + "sync"),
+        Entry("upgrade", "Take a newer image; restored when it fails", _ROOT + "upgrade"),
         Entry("restart", "Restart a service; the gateway keeps its session", _ROOT + "restart"),
         Entry("rollback", "Serve an earlier release again", _ROOT + "rollback"),
         Entry("down", "Stop the stack; data and history stay", _ROOT + "down"),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import Facts, Status
+    from infrastructure.apply.protocol import Facts, Newer, Status
     from infrastructure.apply.session import Session
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
@@ -59,6 +59,7 @@ class Evidence:
     plan: Plan | None = None
     facts: Facts | None = None
     status: Status | None = None
+    newer: list[Newer] = field(default_factory=list)
     skew: float | None = None
     open_ports: list[int] | None = None
     reached: dict[int, bool] | None = None
@@ -131,6 +132,9 @@ def _inside(current: Settings, evidence: Evidence, target: Target) -> None:
             evidence.plan = compute(target, rendered, evidence.observed)
         _facts(evidence, session)
         evidence.status = session.status()
+        if rendered is not None and not evidence.sandbox and evidence.observed.services:
+            images = {one.name: one.image for one in rendered.services if not one.builds}
+            evidence.newer = session.newer(images)
 
 
 def _facts(evidence: Evidence, session: Session) -> None:

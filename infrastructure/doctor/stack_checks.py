@@ -117,6 +117,17 @@ def image(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("image", "fail", f"another image runs: {shown}", "./deploy.py up")
 
 
+def upgrades(evidence: Evidence) -> Iterator[Finding]:
+    """Whether a tag stands for something newer now; a registry that is silent is no fault here."""
+    for one in evidence.newer:
+        if one.found.digest and one.runs.digest not in ("", one.found.digest):
+            text = f"{one.found.name} stands for a newer image than {one.service} runs"
+            mend = f"./deploy.py upgrade {one.service}"
+            if one.refused:
+                text, mend = f"{text}, which did not become healthy here", f"{mend} --again"
+            yield Finding("upgrade", "warn", text, mend)
+
+
 def jvm(evidence: Evidence) -> Iterator[Finding]:
     """All that were wanted, and how much memory the JVM has."""
     if evidence.facts is None or evidence.sandbox:
@@ -249,6 +260,7 @@ STACK_CHECKS: tuple[Check, ...] = (
     drift,
     services,
     image,
+    upgrades,
     jvm,
     passkey,
     settings,

@@ -119,6 +119,21 @@ def compute(target: Target, release: Release, observed: Observed) -> Plan:
     return Plan(release.id, observed.release, changes, forecast, tuple(loose))
 
 
+def upgraded(
+    target: Target, release: Release, observed: Observed, newer: Mapping[str, str]
+) -> Plan:
+    """The plan that only exchanges images: `newer` maps services to why; all else stays."""
+    changes = tuple(
+        Change(one.name, "update", newer[one.name], "", one.holds_session)
+        if one.name in newer
+        else Change(one.name, "unchanged", "left alone (upgrade)")
+        for one in release.services
+    )
+    new = release.file(release.definition).content
+    forecast = _forecast(target, observed, changes, causes.old(release.definition, observed), new)
+    return Plan(release.id, observed.release, changes, forecast)
+
+
 def back_to(
     target: Target, observed: Observed, release: str, found: Mapping[str, Action], definition: str
 ) -> Plan:

@@ -116,6 +116,18 @@ class Runtime(Protocol):
     def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
         """Pulls or builds what the services' images lack; touches no container."""
 
+    def image(self, name: str, of: str = "") -> dict[str, Any]:
+        """`{"name", "id", "digest", "version", "created"}`, of one that is not there its name.
+
+        `of`: the image's name, where `name` is an id.
+        """
+
+    def at_registry(self, image: str) -> tuple[str, str]:
+        """The digest that a name has at its registry now, or "" and why not."""
+
+    def fetch(self, image: str, digest: str) -> dict[str, Any]:
+        """Gets an image by its digest, without giving it the name; as `image`."""
+
     def lacking(self, images: Sequence[str]) -> list[str]:
         """Which of these images are not there."""
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
 BUILD_TAIL = 25
 MOST_FACTS = 262_144
+PULLS = 3
+"""Tries of one pull: what has arrived of it is kept by the engine."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 """Docker's name of a machine, by `uname -m`."""
 CONTAINERD_STORE = "io.containerd.snapshotter"
@@ -142,6 +144,44 @@ class ComposeRuntime:
                     f"{image} is for {found}, and the host is {ours}",
                     "docker image rm it there and deploy again, or name an image for the host",
                 )
+
+    def image(self, name: str, of: str = "") -> dict[str, Any]:
+        """What an image is; of an id, its digest in the repository `of`."""
+        done = self._try(commands.image_facts([name]), QUICK)
+        found = json.loads(done.stdout or "[]") if done.returncode == 0 else []
+        if not found:
+            return {"name": name}
+        one = found[0]
+        labels = (one.get("Config") or {}).get("Labels") or {}
+        repository = repository_of(of or name)
+        digests = [
+            each.rpartition("@")[2]
+            for each in one.get("RepoDigests") or []
+            if each.rpartition("@")[0] == repository
+        ]
+        return {
+            "name": name,
+            "id": one["Id"],
+            "digest": digests[0] if digests else "",
+            "version": labels.get("org.opencontainers.image.version", ""),
+            "created": str(one.get("Created", ""))[:10],
+        }
+
+    def at_registry(self, image: str) -> tuple[str, str]:
+        return engine_api.at_registry(image)
+
+    def fetch(self, image: str, digest: str) -> dict[str, Any]:
+        """Pulls it by digest, which moves no name; a pull that breaks off is tried again."""
+        wanted = f"{repository_of(image)}@{digest}" if digest else image
+        for left in range(PULLS - 1, -1, -1):
+            try:
+                self._pull(wanted)
+                break
+            except HostFailure:
+                if not left:
+                    raise
+        self._fits([wanted])
+        return {**self.image(wanted, image), "name": image}
 
     def lacking(self, images: Sequence[str]) -> list[str]:
         return [one for one in images if self._try(commands.has_image(one), QUICK).returncode]
@@ -381,6 +421,13 @@ class ComposeRuntime:
     def screen(self, container: Container) -> Screen:
         """Starts a VNC server on the gateway's display; it ends with this program."""
         return Screen(commands.interactive(container.id, ["bash", "-c", commands.SHOW_SCREEN]))
+
+
+def repository_of(image: str) -> str:
+    """`ghcr.io/me/gateway` of `ghcr.io/me/gateway:stable`; a port is no tag."""
+    name = image.partition("@")[0]
+    head, _, tail = name.rpartition(":")
+    return head if head and "/" not in tail else name
 
 
 def _known(errors: str) -> HostFailure | None:

@@ -16,21 +16,38 @@ from infrastructure.health.http import get
 from infrastructure.runtime.commands import PROJECT_LABEL
 
 DEFAULT = "unix:///var/run/docker.sock"
-SECONDS = 10.0
+SECONDS, REGISTRY_SECONDS = 10.0, 60.0
+
+
+def at_registry(image: str) -> tuple[str, str]:
+    """The digest that an image's name has at its registry now, or "" and why not.
+
+    The engine asks, with its own logins, mirrors and trust.
+    """
+    status, body = _asked(f"/distribution/{_quoted(image)}/json", REGISTRY_SECONDS)
+    if status == 200 and isinstance(body, dict):
+        return str((body.get("Descriptor") or {}).get("digest", "")), ""
+    said = body.get("message", "") if isinstance(body, dict) else ""
+    return "", said or "the engine gives no answer"
 
 
 def _ask(path: str) -> Any:
+    status, body = _asked(path, SECONDS)
+    return body if status == 200 else None
+
+
+def _asked(path: str, seconds: float) -> tuple[int, Any]:
     address = os.environ.get("DOCKER_HOST") or DEFAULT
     if not address.startswith("unix://") or os.environ.get("DOCKER_CONTEXT"):
-        return None
+        return 0, None
     try:
         with socket.socket(socket.AF_UNIX) as stream:
-            stream.settimeout(SECONDS)
+            stream.settimeout(seconds)
             stream.connect(address[len("unix://") :])
             status, body = get(stream, path, "docker")
-            return json.loads(body) if status == 200 else None
+            return status, json.loads(body)
     except (OSError, ValueError):
-        return None
+        return 0, None
 
 
 def inspect_project(project: str) -> str | None:

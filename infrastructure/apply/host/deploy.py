@@ -71,6 +71,7 @@ class Deploy:
         self._began = time.monotonic()
         self._previous = store.current()
         self._then = NOT_RESTORED
+        self._taken: list[str] = []
         self._alarm = Alarm(store, runtime, wire, request.checks)
 
     def run(self) -> protocol.Done:
@@ -83,6 +84,13 @@ class Deploy:
             self._wire.check()
         except Cancelled:
             raise HostFailure("interrupted", "interrupted; nothing was changed") from None
+        for name, image_id in self._request.images.items():
+            if not self._runtime.image(image_id).get("id"):
+                raise HostFailure(
+                    "image-gone",
+                    f"the image that {name} stood for is no longer on the host ({image_id[:19]})",
+                    "./deploy.py up takes what the name stands for now",
+                )
         swap = Swap.plan(self._tidy(), changes)
         self._store.begin(release=self._release, previous=self._previous, by=self._request.by)
         try:
@@ -107,13 +115,29 @@ class Deploy:
             raise stop from None
         except HostFailure as failure:
             failure.restored = self._restore(swap, failure.code)
+            self._refuse(swap, failure)
             self._outcome(
                 "failed", healthy=False, restored=failure.restored, reason=failure.message
             )
             self._told(failure)
             raise
         self._commit(swap)
+        self._pin()
         return self._outcome("healthy", healthy=True)
+
+    def _name_images(self) -> None:
+        """Gives names to the images that they shall stand for; `_put_names_back` undoes it."""
+        for name, image_id in self._request.images.items():
+            digest = self._runtime.image(image_id).get("digest")
+            self._runtime.rename_image(image_id, name)
+            self._taken.append(self._runtime.image(name).get("digest") or digest or image_id)
+
+    def _pin(self) -> None:
+        """A name can move: the release keeps which images it was healthy with."""
+        with contextlib.suppress(HostFailure, OSError):
+            serves = serving(self._runtime.containers())
+            images = {one.image: one.image_id for one in serves.values() if one.image_id}
+            self._store.pin(self._release, images)
 
     # --- steps --------------------------------------------------------------------------------
     def _tidy(self) -> dict[str, Container]:
@@ -125,6 +149,7 @@ class Deploy:
     def _swap(self, swap: Swap) -> None:
         self._store.touch(self._release)
         self._store.switch(self._release)
+        self._name_images()
         if swap.replaced:
             swap.fresh = self._runtime.create(self._release, swap.replaced)
         fresh = {container.service: container for container in swap.fresh}
@@ -177,6 +202,13 @@ class Deploy:
         with contextlib.suppress(HostFailure):
             if rebuilt := self._rebuilt(swap):
                 self._runtime.drop_unnamed([one.image_id for one in rebuilt])
+
+    def _refuse(self, swap: Swap, failure: HostFailure) -> None:
+        """An upgrade that failed is not offered again by itself."""
+        if self._request.command == "upgrade" and failure.code not in LOGIN_TROUBLES:
+            with contextlib.suppress(HostFailure, OSError):
+                for digest in self._taken:
+                    self._store.refuse(digest, failure.message[:200])
 
     def _rebuilt(self, swap: Swap) -> list[Container]:
         """The old containers whose image lost its name to one that was built afresh."""
@@ -235,6 +267,9 @@ class Deploy:
                 self._runtime.rename_image(one.image_id, one.image)
             if rebuilt:
                 self._runtime.drop_unnamed([one.image_id for one in fresh])
+            for one in swap.before.values():
+                if one.image in self._request.images:
+                    self._runtime.rename_image(one.image_id, one.image)
 
     def _abandon(self, swap: Swap, code: str) -> bool:
         """There was nothing before: what runs is left for a look, but for a harmful gateway."""

@@ -263,6 +263,13 @@ class Program:
         with _signals(self._wire):
             return self._operator.roll_back(request)
 
+    def _newer(self, request: protocol.NewerRequest) -> Answer:
+        return self._operator.newer(request.images)
+
+    def _fetch(self, request: protocol.FetchRequest) -> Answer:
+        self._wire.watch()
+        return self._operator.fetch(request.image, request.digest)
+
     def _ask_bridge(self, request: protocol.AskBridgeRequest) -> Answer:
         return self._operator.ask_bridge(request)
 

@@ -197,9 +197,23 @@ class Operator:
         text = definition.read_text("utf-8") if definition.exists() else ""
         return protocol.GoingBack(name, current, self._changes(name), text)
 
+    def _moved(self, pinned: dict[str, str]) -> dict[str, str]:
+        """Of the images that a release was healthy with, those whose names stand for others now."""
+        return {
+            name: image_id
+            for name, image_id in pinned.items()
+            if self._runtime.image(name).get("id") != image_id
+        }
+
     def _changes(self, release: str) -> dict[str, Action]:
         wanted: dict[str, str] = self._store.manifest(release)["services"]
-        found = actions(wanted, serving(self._runtime.containers()))
+        running = serving(self._runtime.containers())
+        found = actions(wanted, running)
+        pinned = self._store.noted(release).get("images", {})
+        for name, one in running.items():  # the same definition, made from another image
+            moved = pinned.get(one.image, one.image_id) != one.image_id
+            if moved and found.get(name) in ("unchanged", "restart"):
+                found[name] = "update"
         return {name: action for name, action in found.items() if action != "unchanged"}
 
     def roll_back(self, request: protocol.RollBackRequest) -> protocol.Done:
@@ -215,8 +229,31 @@ class Operator:
             by=request.by,
             command="rollback",
             keep=request.keep,
+            images=self._moved(noted.get("images", {})),
         )
         return Deploy(self._store, self._runtime, self._wire, as_applied).run()
+
+    # --- images -------------------------------------------------------------------------------
+    def newer(self, images: dict[str, str]) -> protocol.NewerFound:
+        """What the services run, and what their names mean at the registry now."""
+        running, refused = serving(self._runtime.containers()), self._store.refused()
+        found = []
+        for service, image in images.items():
+            container = running.get(service)
+            named = container.image if container else image
+            found_there = self._runtime.image(container.image_id if container else image, named)
+            runs = {**found_there, "name": named}
+            digest, why = self._runtime.at_registry(image)
+            there = protocol.ImageState(image, digest=digest)
+            before = refused.get(digest, "")
+            state = protocol.ImageState(**runs)
+            found.append(protocol.Newer(service, state, there, why, before))
+        return protocol.NewerFound(found)
+
+    def fetch(self, image: str, digest: str) -> protocol.Fetched:
+        """The image under its digest, whatever its name stands for."""
+        self._say(f"pulling {image}")
+        return protocol.Fetched(protocol.ImageState(**self._runtime.fetch(image, digest)))
 
     # --- the bridge's routes --------------------------------------------------------------------
     def ask_bridge(self, request: protocol.AskBridgeRequest) -> protocol.AskBridge:

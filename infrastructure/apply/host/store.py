@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""
 KEEP_RELEASES = 5
+REFUSED = "refused.json"
 LEFTOVERS = {
     "launcher.*.log": 5,
     "launcher.log.*": 5,
@@ -248,6 +249,25 @@ class Store:
     def touch(self, name: str) -> None:
         """Marks a release as used now, for `prune`."""
         os.utime(self.release(name))
+
+    def refuse(self, image_id: str, why: str) -> None:
+        """Remembers an image that did not become healthy here."""
+        stamp = time.strftime("%Y-%m-%d", time.gmtime())
+        with self._writing():
+            found = {**self.refused(), image_id: f"{stamp}: {why}"}
+            write_whole(self.base / REFUSED, json.dumps(dict(list(found.items())[-50:])))
+
+    def refused(self) -> dict[str, str]:
+        """Image ids to when and why."""
+        with suppress(OSError, ValueError, AttributeError):
+            return dict(json.loads((self.base / REFUSED).read_text()))
+        return {}
+
+    def pin(self, name: str, images: dict[str, str]) -> None:
+        """Notes the ids of a release's images as they serve, for a rollback to be really it."""
+        with self._writing():
+            noted = {**self.noted(name), "images": images}
+            write_whole(self.release(name) / NOTE, json.dumps(noted))
 
     # --- records ------------------------------------------------------------------------------
     def record(self, **entry: Any) -> None:

@@ -71,6 +71,18 @@ class SandboxRuntime:
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
 
+    def image(self, name: str, of: str = "") -> dict[str, Any]:
+        """There are none."""
+        return {"name": name}
+
+    def at_registry(self, image: str) -> tuple[str, str]:
+        """There is none."""
+        return "", "the sandbox has no images"
+
+    def fetch(self, image: str, digest: str) -> dict[str, Any]:
+        """There is none."""
+        raise HostFailure("no-images", "the sandbox has no images")
+
     def lacking(self, images: Sequence[str]) -> list[str]:
         """None: sources are unpacked from the release."""
         return []

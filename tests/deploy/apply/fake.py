@@ -36,6 +36,9 @@ class FakeRuntime:
         self.sends = True
         self.facts_of_logins: dict[str, str] = {}
         self.afresh: list[str] = []
+        self.images: dict[str, str] = {}
+        """Names to ids."""
+        self.registry: dict[str, str] = {}
         self.parks = True
 
     def _do(self, action: str) -> None:
@@ -48,6 +51,18 @@ class FakeRuntime:
 
     def containers(self) -> list[Container]:
         return list(self.existing)
+
+    def image(self, name: str, of: str = "") -> dict[str, Any]:
+        found = self.images.get(name, name if name in self.images.values() else "")
+        digest = f"sha256:of-{found}" if found else ""
+        return {"name": name, "id": found, "digest": digest}
+
+    def at_registry(self, image: str) -> tuple[str, str]:
+        return self.registry.get(image, ""), "" if image in self.registry else "no such image"
+
+    def fetch(self, image: str, digest: str) -> dict[str, Any]:
+        self._do(f"fetch {image} {digest}")
+        return {"name": image, "id": digest.removeprefix("sha256:of-"), "digest": digest}
 
     def lacking(self, images: Sequence[str]) -> list[str]:
         return list(images)
@@ -140,6 +155,7 @@ class FakeRuntime:
 
     def rename_image(self, image_id: str, name: str) -> None:
         self._do(f"rename {image_id} {name}")
+        self.images[name] = image_id
 
     def drop_unnamed(self, image_ids: Sequence[str]) -> None:
         self._do(f"drop {' '.join(image_ids)}")

@@ -12,8 +12,9 @@ import pytest
 from infrastructure.apply.host import health_gate as gate_module
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.health_gate import WaitingForPerson
+from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import NOTE, Store
-from infrastructure.apply.protocol import ApplyRequest, Check, Done, ServiceImage
+from infrastructure.apply.protocol import ApplyRequest, Check, Done, RollBackRequest, ServiceImage
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import Action
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
@@ -51,6 +52,8 @@ def deploy(
     wire: FakeWire | None = None,
     *,
     builds: bool = False,
+    images: dict[str, str] | None = None,
+    command: str = "up",
 ) -> Done:
     request = ApplyRequest(
         release="new",
@@ -59,6 +62,8 @@ def deploy(
         services=[ServiceImage(name, "i", builds) for name in changes],
         checks={"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}},
         wait=0.2,
+        images=images or {},
+        command=command,
     )
     return Deploy(store, runtime, wire or FakeWire(), request).run()
 
@@ -346,3 +351,82 @@ def test_a_session_goes_back_when_the_new_release_fails(store: Store) -> None:
         Deploy(store, runtime, FakeWire(), request).run()
     parked = [did for did in runtime.done if did.startswith("park")]
     assert parked == ["park live 14003 PAUSE"] * 2
+
+
+def with_images() -> FakeRuntime:
+    runtime = FakeRuntime(*(running(name, image=f"{name}:stable") for name in NAMES))
+    for one in runtime.existing:
+        one.image_id = f"{one.service}-one"
+        runtime.images[one.image] = one.image_id
+    runtime.images["by digest"] = "gateway-two"
+    runtime.new_image = ("gateway:stable", "gateway-two")
+    return runtime
+
+
+def test_an_upgrade_moves_the_name_and_pins_what_serves(store: Store) -> None:
+    runtime = with_images()
+    newer = {"gateway:stable": "gateway-two"}
+    deploy(store, runtime, {"gateway": "update"}, images=newer, command="upgrade")
+    assert runtime.done.index("rename gateway-two gateway:stable") < runtime.done.index(
+        "create gateway"
+    )
+    assert store.noted("new")["images"] == {
+        "gateway:stable": "gateway-two",
+        "bridge:stable": "bridge-one",
+        "caddy:stable": "caddy-one",
+    }
+    assert store.refused() == {}
+
+
+def test_an_upgrade_that_fails_gives_the_name_back_and_is_remembered(store: Store) -> None:
+    runtime = with_images()
+    runtime.healthy["gateway-2"] = False
+    newer = {"gateway:stable": "gateway-two"}
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"gateway": "update"}, images=newer, command="upgrade")
+    assert caught.value.restored
+    assert runtime.images["gateway:stable"] == "gateway-one"
+    [(refused, why)] = store.refused().items()
+    assert refused == "sha256:of-gateway-two"
+    assert "the gateway" in why
+
+
+def test_an_image_that_is_gone_stops_nothing(store: Store) -> None:
+    runtime = with_images()
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"gateway": "update"}, images={"gateway:stable": "lost"})
+    assert caught.value.code == "image-gone"
+    assert runtime.done == ["check", "obtain"]
+
+
+def test_a_rollback_takes_the_images_that_served_then(store: Store) -> None:
+    runtime = with_images()
+    (store.release("old") / "release.json").write_text(
+        json.dumps({"services": dict.fromkeys(NAMES, "old")})
+    )
+    note = {"services": [], "checks": {}, "images": {"gateway:stable": "gateway-zero"}}
+    (store.release("old") / "deploy.json").write_text(json.dumps(note))
+    (store.release("old") / "compose.yaml").write_text("{}")
+    runtime.images["kept"] = "gateway-zero"
+    operator = Operator(store, runtime, FakeWire())
+    assert operator.going_back("old").changes == {"gateway": "update"}
+    runtime.new_image = ("gateway:stable", "gateway-zero")
+    request = RollBackRequest("old", wait=0.2, by="me")
+    assert operator.roll_back(request).healthy
+    assert runtime.images["gateway:stable"] == "gateway-zero"
+    assert not [action for action in runtime.done if "bridge" in action]
+
+
+def test_what_is_newer_is_told_with_what_was_refused(store: Store) -> None:
+    runtime = with_images()
+    runtime.registry = {"gateway:stable": "sha256:of-gateway-two", "caddy:2": "sha256:of-caddy"}
+    store.refuse("sha256:of-gateway-two", "it ended")
+    found = Operator(store, runtime, FakeWire()).newer(
+        {"gateway": "gateway:stable", "caddy": "caddy:2", "portal": "none:1"}
+    )
+    gateway, caddy, portal = found.services
+    assert gateway.runs.digest == "sha256:of-gateway-one"
+    assert gateway.found.digest == "sha256:of-gateway-two"
+    assert gateway.refused.endswith(": it ended")
+    assert (caddy.runs.name, caddy.found.digest) == ("caddy:stable", "sha256:of-caddy")
+    assert (portal.found.digest, portal.why) == ("", "no such image")

@@ -1,0 +1,192 @@
+"""`upgrade [SERVICE] [--to TAG] [--check]`: a newer image under a name, or another tag."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infrastructure.cli.commands.completion import services
+from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
+
+if TYPE_CHECKING:
+    from infrastructure.apply.protocol import ImageState, Newer
+    from infrastructure.apply.session import Session
+    from infrastructure.cli.host import Planned
+    from infrastructure.config import Target
+
+UPGRADED = ("gateway", "caddy", "portal")
+"""Services whose images come from a registry; the bridge is built (`rebuild bridge`)."""
+
+
+def upgrade(
+    context: typer.Context,
+    service: Annotated[
+        str | None,
+        typer.Argument(help="gateway, caddy or portal; none: all", autocompletion=services),
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="TAG", help="Another tag of the same image")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look; exit 3 when there is something newer")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also what did not become healthy here before")
+    ] = False,
+    yes: Yes = False,
+    wait: Wait = None,
+) -> None:
+    """Take a newer image: a tag such as `stable` moves, and `up` never looks at it again.
+
+    The host asks the registry and pulls by digest; nothing stops before the image is there and is
+    for this kind of machine. Then it goes as with `up`: the old container stops first, and comes
+    back, with its image under its name, when the new one does not become healthy. Such an image is
+    not taken again without --again. With --to, write the tag into stack.yaml when it serves.
+
+    \b
+    Examples:
+      ./deploy.py upgrade --check
+      ./deploy.py upgrade gateway
+      ./deploy.py upgrade gateway --to 10.45.1j
+    """
+    from infrastructure.cli.host import planned
+    from infrastructure.errors import ChangesPending, UsageError
+
+    current = settings(context)
+    if service is not None and service not in UPGRADED:
+        hint = "./deploy.py rebuild bridge takes a newer base image" if service == "bridge" else ""
+        raise UsageError(f"'{service}' has no image of its own at a registry", hint=hint)
+    if to is not None and service is None:
+        raise UsageError("--to needs a service", hint="./deploy.py upgrade gateway --to TAG")
+    with planned(current, lock=not check, change=_other_tag(service, to)) as found:
+        if found.observed.release is None:
+            raise UsageError("nothing is deployed yet", hint="./deploy.py up", code="not-deployed")
+        wanted = {
+            one.name: one.image
+            for one in found.release.services
+            if one.name in UPGRADED and service in (None, one.name)
+        }
+        looked = found.session.newer(wanted)
+        for one in looked:
+            current.out.row(line(one))
+        newer = [one for one in looked if is_newer(one) and (again or not one.refused)]
+        document = {"changed": bool(newer), "services": [_shown(one) for one in looked]}
+        if check or not newer:
+            current.out.document(document)
+            if not newer:
+                current.out.say("nothing newer to take")
+                return
+            pending = ChangesPending(f"{len(newer)} newer", hint="./deploy.py upgrade")
+            pending.reported = True
+            raise pending
+        _take(current, found, newer, document, yes=yes, wait=wait)
+    if to is not None:
+        current.out.say(f"now write the tag {to} into stack.yaml, or the next up goes back")
+
+
+def _other_tag(service: str | None, to: str | None) -> Any:
+    """Changes the target's image to another tag, before it is rendered."""
+    if service is None or to is None:
+        return None
+
+    def change(target: Target) -> Target:
+        from infrastructure.config.base import check_image
+        from infrastructure.errors import UsageError
+        from infrastructure.runtime.compose import repository_of
+
+        section = getattr(target.stack, service)
+        image = f"{repository_of(section.image)}:{to}"
+        try:
+            check_image(image)
+        except ValueError:
+            hint = "such as stable, latest or 10.45.1j"
+            raise UsageError(f"'{to}' is no tag", hint=hint) from None
+        changed = section.model_copy(update={"image": image})
+        stack = target.stack.model_copy(update={service: changed})
+        return dataclasses.replace(target, stack=stack)
+
+    return change
+
+
+def is_newer(one: Newer) -> bool:
+    """Whether the name stands for something else at the registry than what runs."""
+    other = one.runs.name != one.found.name
+    return bool(one.found.digest) and (other or one.runs.digest != one.found.digest)
+
+
+def line(one: Newer) -> str:
+    """What runs and what there is, for people."""
+    if not one.found.digest:
+        return f"{one.service}: the registry does not tell about {one.found.name}: {one.why}"
+    runs = f"{one.runs.version or one.runs.name} ({_mark(one.runs)})"
+    if not is_newer(one):
+        return f"{one.service}: {runs} is what {one.found.name} stands for"
+    text = f"{one.service}: {runs} -> {one.found.name} ({_mark(one.found)})"
+    return text + (f"; did not become healthy here, {one.refused}" if one.refused else "")
+
+
+def _mark(image: ImageState) -> str:
+    digest = image.digest.removeprefix("sha256:")[:12] or "of no registry"
+    return f"{digest}, {image.created}" if image.created else digest
+
+
+def _shown(one: Newer) -> dict[str, Any]:
+    return {
+        "service": one.service,
+        "newer": is_newer(one),
+        "from": vars(one.runs),
+        "to": vars(one.found),
+        "refused": one.refused or None,
+        "why": one.why or None,
+    }
+
+
+def _take(
+    current: Settings,
+    found: Planned,
+    newer: list[Newer],
+    document: dict[str, Any],
+    *,
+    yes: bool,
+    wait: float | None,
+) -> None:
+    from infrastructure.cli.commands.plan import lines
+    from infrastructure.cli.commands.up import closing
+    from infrastructure.errors import DeployFailed
+    from infrastructure.plan.compute import upgraded
+
+    fetched = {one.service: _fetched(current, found.session, one) for one in newer}
+    causes = {
+        name: f"a newer image: {image.version or image.name} ({_mark(image)})"
+        for name, image in fetched.items()
+    }
+    plan = upgraded(found.target, found.release, found.observed, causes)
+    for text in lines(plan, diffs=current.verbose):
+        current.out.say(text)
+    if plan.forecast.expected:
+        confirm(current, yes=yes)
+    try:
+        outcome = found.session.apply(
+            plan,
+            found.release,
+            wait=wait,
+            command="upgrade",
+            images={image.name: image.id for image in fetched.values()},
+        )
+    except DeployFailed as error:
+        failed = {"healthy": False, "restored": error.restored, "error": error.code}
+        current.out.document({**document, **failed, "message": error.message})
+        error.reported = True
+        raise
+    current.out.document(
+        {**document, "healthy": outcome.healthy, "restored": False, "seconds": outcome.seconds}
+    )
+    current.out.say(closing(plan, outcome))
+
+
+def _fetched(current: Settings, session: Session, one: Newer) -> ImageState:
+    image = session.fetch(one.found.name, one.found.digest)
+    current.out.say(f"{one.service}: {image.version or image.name} of {image.created} is there")
+    return image
