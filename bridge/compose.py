@@ -20,6 +20,7 @@ def installers() -> tuple[Installer, ...]:
     from bridge.rules import wiring as rules
     from bridge.settings import wiring as settings
     from bridge.stream import wiring as stream
+    from bridge.watchdog import install as watchdog
 
     return (
         settings.install,
@@ -30,6 +31,7 @@ def installers() -> tuple[Installer, ...]:
         orders.install,
         alerts.install,
         rules.install,
+        watchdog,
     )
 
 

@@ -44,6 +44,8 @@ class Environment(Struct, frozen=True, kw_only=True):
     restarts: RestartCalendar = RestartCalendar()
     login_state_file: Path | None = None
     other_login_file: Path | None = None
+    gateway_requests: Path | None = None
+    watchdog: bool = True
     trading_file: Path | None = None
     rules_file: Path | None = None
     max_body_bytes: int = 256 * 1024
@@ -126,6 +128,8 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     ),
     "BRIDGE_LOGIN_STATE_FILE": ("login_state_file", Path, "a file"),
     "BRIDGE_OTHER_LOGIN_FILE": ("other_login_file", Path, "a file"),
+    "BRIDGE_GATEWAY_REQUESTS": ("gateway_requests", Path, "a folder that can be written"),
+    "BRIDGE_WATCHDOG": ("watchdog", _yes, "yes or no"),
     "BRIDGE_TRADING_FILE": ("trading_file", Path, "a JSON file with the trading limits"),
     "BRIDGE_RULES_FILE": ("rules_file", Path, "a JSON file with rules of the position manager"),
     "BRIDGE_MAX_BODY_BYTES": ("max_body_bytes", _number(1024, 2**26), "a number of bytes"),

@@ -28,6 +28,7 @@ class AlertKind(StrEnum):
     BAD_CREDENTIALS = "bad-credentials"
     LOGIN_LOCKED = "login-locked"
     LOGIN_BLOCKED = "login-blocked"
+    GATEWAY_HANGS = "gateway-hangs"
     ORDER_UNKNOWN = "order-unknown"
     JOURNAL = "journal"
     MESSAGE_SET_ASIDE = "message-set-aside"
@@ -47,6 +48,7 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.BAD_CREDENTIALS: "The gateway's login was refused",
     AlertKind.LOGIN_LOCKED: "The gateway's login is locked",
     AlertKind.LOGIN_BLOCKED: "The gateway's login waits for a person",
+    AlertKind.GATEWAY_HANGS: "The gateway hangs and does not mend itself",
     AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
     AlertKind.JOURNAL: "The journal of orders needs a person",
     AlertKind.MESSAGE_SET_ASIDE: "A message of the broker's could not be kept",
@@ -61,6 +63,7 @@ TITLES: dict[AlertKind, str] = {
 }
 
 RESOLVED: dict[AlertKind, str] = {
+    AlertKind.GATEWAY_HANGS: "The gateway works again",
     AlertKind.WAITING_2FA: "The gateway no longer waits for an approval",
     AlertKind.CONNECTION_LOST: "The connection to the broker is back",
     AlertKind.BAD_CREDENTIALS: "The gateway's login is no longer refused",

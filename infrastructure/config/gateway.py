@@ -133,6 +133,9 @@ class Gateway(Section):
     publish_api: str | None = None
     """Also publish the TWS API on the host, such as `127.0.0.1:4001`; loopback only. Unset: only
     the bridge reaches it."""
+    watchdog: bool = True
+    """Mend a gateway that hangs although it is logged in: connect its data anew, then restart it
+    with its session kept, then tell a person; each at most once in six hours."""
     jvm: Jvm = Jvm()
     """Java machine."""
     stop_grace: int = Field(default=45, ge=10, le=300)

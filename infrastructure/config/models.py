@@ -222,6 +222,7 @@ AlertEvent = Literal[
     "bad-credentials",
     "login-locked",
     "login-blocked",
+    "gateway-hangs",
     "order-unknown",
     "journal",
     "message-set-aside",

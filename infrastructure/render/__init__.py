@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from infrastructure.config.models import Target
 
-FOLDERS = (DataFolder("gateway"), DataFolder("bridge"), DataFolder("caddy"), DataFolder("state"))
+FOLDERS = tuple(DataFolder(name) for name in ("gateway", "bridge", "caddy", "state", "requests"))
 OWN_FOLDERS = tuple(dataclasses.replace(folder, uid=None) for folder in FOLDERS)
 
 

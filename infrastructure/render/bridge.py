@@ -24,6 +24,8 @@ _LOCKS = {
     "ib_async": "requirements.lock",
     "ib_insync": "requirements-ib-insync.lock",
 }
+REQUESTS = "/run/gangway-requests"
+"""In the bridge's container: where it leaves requests to the gateway's controller."""
 _LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
 _PING = (
     "import socket; s = socket.create_connection(('127.0.0.1', 8080), 4);"
@@ -118,6 +120,7 @@ def service(target: Target, image: str) -> dict[str, Any]:
         "volumes": [
             bind(data / "bridge", "/data", read_only=False),
             bind(data / "state", "/run/gangway"),
+            bind(data / "requests", REQUESTS, read_only=False),
             bind(current / "bridge", "/etc/gangway"),
         ],
         "ports": [f"127.0.0.1:{target.stack.bridge.port}:{BRIDGE_PORT}"],
@@ -169,6 +172,9 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
     }
     if layout.login_state:
         values["BRIDGE_LOGIN_STATE_FILE"] = layout.login_state
+        values["BRIDGE_GATEWAY_REQUESTS"] = REQUESTS
+    if not target.stack.gateway.watchdog:
+        values["BRIDGE_WATCHDOG"] = "no"
     if layout.other_login:
         values["BRIDGE_OTHER_LOGIN_FILE"] = layout.other_login
     if _has_rules(target):

@@ -11,7 +11,12 @@ from bridge.login.lines import shell_table
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
 from infrastructure.errors import UsageError
-from infrastructure.release_files import HOOKS_FOLDER, STATE_FOLDER, TOTP_SEED
+from infrastructure.release_files import (
+    HOOKS_FOLDER,
+    REQUESTS_FOLDER,
+    STATE_FOLDER,
+    TOTP_SEED,
+)
 from infrastructure.render.layout import (
     API_PORTS,
     COMMAND_PORTS,
@@ -79,6 +84,7 @@ def service(target: Target, user: str) -> dict[str, Any]:
         "volumes": [
             bind(data / "gateway", SETTINGS_FOLDER, read_only=False),
             bind(data / "state", STATE_FOLDER, read_only=False),
+            bind(data / "requests", REQUESTS_FOLDER),
             bind(target.base / "current" / "gateway", HOOKS_FOLDER),
         ],
         "networks": ["tws"],

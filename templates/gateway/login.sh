@@ -5,6 +5,7 @@
 #   login.sh gate [SETTINGS]              before each launch of Java: waits its turn, or for a person
 #   login.sh record                       reads the log on standard input and writes events down
 #   login.sh watch                        records what launcher.log and a controller's /health say
+#   login.sh requests                     passes on what the bridge asks for while the gateway hangs
 #   login.sh next NOW TOKEN               prints when the next launch may come, from events on input
 #   login.sh park PORT WORD SECONDS
 #                                         has IBC end its gateway by a word (PAUSE keeps the session, STOP
@@ -308,6 +309,7 @@ launch() {
     exec {log}> >(exec tee -p "/dev/fd/$records")
     tee=$!
     bash "$here/login.sh" watch >&"$records" 2>/dev/null {log}>&- &
+    bash "$here/login.sh" requests >&"$log" 2>/dev/null {log}>&- {records}>&- &
     if [ -r "${GANGWAY_TOTP_FILE:-/run/secrets/totp-seed}" ]; then
         note totp
         bash "$here/second-factor.sh" watch >&"$log" 2>/dev/null {log}>&- {records}>&- &
@@ -379,17 +381,48 @@ rest() {
     rm -f "$parked"
 }
 
+# Sets $answer to what the controller's command server on port $1 says to the word $2; "" when nothing.
+say_word() {
+    answer=""
+    if exec 3<>"/dev/tcp/127.0.0.1/$1"; then
+        printf '%s\n' "$2" >&3
+        while read -r -t 10 answer <&3; do
+            case $answer in OK* | ERROR*) break ;; esac
+        done
+        exec 3<&- 3>&-
+    fi 2>/dev/null
+}
+
+# Passes on what the bridge asks for while the gateway hangs (bridge/watchdog.py): a file of one line,
+# SECONDS WORD. Only two words, only fresh ones, each once; what was asked of an earlier container is
+# over.
+requests() {
+    local file=${GANGWAY_REQUESTS_PATH:-$HOME/requests}/request-$mode
+    local seen="" line at word now answer port=14004
+    [ "$mode" != live ] || port=14003
+    read -r seen 2>/dev/null <"$file"
+    while [ -d "/proc/$PPID" ]; do
+        sleep 2 >/dev/null 2>&1
+        line=""
+        read -r line 2>/dev/null <"$file"
+        [ -n "$line" ] && [ "$line" != "$seen" ] || continue
+        seen=$line
+        read -r at word <<<"$line"
+        case $word in RECONNECTDATA | RESTART) ;; *) continue ;; esac
+        printf -v now '%(%s)T' -1
+        [[ $at =~ ^[0-9]{1,11}$ ]] && ((now - 10#$at < 60 && 10#$at - now < 60)) || continue
+        say_word "${GANGWAY_COMMAND_PORT:-$port}" "$word"
+        note "requested $word"
+        echo "gangway: the gateway hangs: told it $word: ${answer:-no answer}"
+    done
+}
+
 # Says a word to IBC's command server and waits until the gateway has ended; 0 when it has.
 park() {
     local port=$1 word=$2 seconds=$3 answer="" count lines
     lines=$(grep -c ' parked$' "$facts" 2>/dev/null)
     : >"$parked"
-    if exec 3<>"/dev/tcp/127.0.0.1/$port"; then
-        printf '%s\n' "$word" >&3
-        while read -r -t 10 answer <&3; do
-            case $answer in OK* | ERROR*) break ;; esac
-        done
-    fi 2>/dev/null
+    say_word "$port" "$word"
     case $answer in
     OK*)
         for ((count = 0; count < seconds * 2; count++)); do
@@ -404,7 +437,7 @@ park() {
 }
 
 case ${1:-} in
-launch | park | gate | record | watch) "$@" ;;
+launch | park | gate | record | watch | requests) "$@" ;;
 events)
     say() { printf '%s\n' "$1${2:+ $2}"; }
     each say
@@ -414,7 +447,7 @@ next)
     printf '%s %s\n' "$next" "$why"
     ;;
 *)
-    echo "usage: login.sh launch|park|gate|record|watch|next|events" >&2
+    echo "usage: login.sh launch|park|gate|record|watch|requests|next|events" >&2
     exit 2
     ;;
 esac

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socketserver
 import subprocess
 import threading
 import time
@@ -570,4 +571,42 @@ def test_ibg_controllers_own_health_is_recorded(gateway: Gateway) -> None:
         word[0] = "MONITORING"
         until(lambda: gateway.state() == "logged-in", 5)
         assert replay(gateway.facts.read_text()).controller == "ibg-controller"
+        server.shutdown()
+
+
+def test_what_the_bridge_asks_for_is_told_to_the_controller_once(gateway: Gateway) -> None:
+    """Two words only, fresh ones; what was asked before the container began is over."""
+    said: list[str] = []
+
+    class Commands(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            said.append(self.rfile.readline().decode().strip())
+            self.wfile.write(b"OK\n")
+
+    request = gateway.home / "requests" / "request-paper"
+    request.parent.mkdir()
+
+    def ask(word: str, ago: float = 0) -> None:
+        partial = request.with_name(".partial")
+        partial.write_text(f"{time.time() - ago:.0f} {word}\n")
+        partial.replace(request)
+
+    ask("RESTART")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Commands) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        gateway.java("say Login has completed", "rest")
+        gateway.launch(GANGWAY_COMMAND_PORT=str(server.server_address[1]))
+        until(lambda: gateway.state() == "logged-in")
+        time.sleep(2.5)
+        assert said == [], "it was asked of an earlier container"
+        for word, ago in (("STOP", 0), ("RESTART; rm -rf /", 0), ("RESTART", 300)):
+            ask(word, ago)
+            time.sleep(2.5)
+        assert said == []
+        ask("RECONNECTDATA", 1)
+        until(lambda: said == ["RECONNECTDATA"])
+        until(lambda: "requested RECONNECTDATA" in gateway.facts.read_text())
+        time.sleep(2.5)
+        assert said == ["RECONNECTDATA"]
+        assert gateway.state() == "logged-in"
         server.shutdown()
