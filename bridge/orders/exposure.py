@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bridge.model import Contract, Order, Position
 from bridge.store.orders import OrderRecord
@@ -24,6 +24,7 @@ _REDUCING_OCA: Final = 3
 
 Place = tuple[str, int]
 """An account and a contract's number."""
+_Side = tuple[Place, str]
 
 
 class Working(Struct, frozen=True, kw_only=True):
@@ -43,8 +44,26 @@ class Working(Struct, frozen=True, kw_only=True):
         return self.account, self.con_id
 
 
+def parts_of_order(
+    name: str, contract: Contract, order: Order, remaining: float
+) -> tuple[Working, ...]:
+    """An order as it counts here: one of a combination for each leg, at the leg's own position."""
+    whole = of_order(name, contract, order, remaining)
+    if not contract.legs:
+        return (whole,)
+    return tuple(
+        structs.replace(
+            whole,
+            con_id=leg.con_id,
+            action="BUY" if leg.action == order.action else "SELL",
+            quantity=remaining * leg.ratio,
+        )
+        for leg in contract.legs
+    )
+
+
 def of_order(name: str, contract: Contract, order: Order, remaining: float) -> Working:
-    """An order as it counts here."""
+    """An order of one contract as it counts here."""
     together = name
     if order.oca_group and order.oca_type != _REDUCING_OCA:
         together = f"oca {order.oca_group}"
@@ -110,20 +129,24 @@ async def only_reduce(
     working = {each.order_ref: _working(each) for each in own}
     listed = await gateway.queries.all_open_orders(timeout=seconds)
     others = [
-        of_order(f"listed {index}", each.contract, each.order, each.order.quantity)
+        part
         for index, each in enumerate(listed)
         if each.order.order_ref not in working and each.order.order_ref != replaced
+        for part in parts_of_order(
+            f"listed {index}", each.contract, each.order, each.order.quantity
+        )
     ]
     positions = held(await gateway.queries.positions(timeout=seconds))
-    return reduces(wanted, positions, [*working.values(), *others])
+    own_parts = [part for parts in working.values() for part in parts]
+    return reduces(wanted, positions, [*own_parts, *others])
 
 
-def _working(record: OrderRecord) -> Working:
+def _working(record: OrderRecord) -> tuple[Working, ...]:
     """As much as may still fill, a change on its way counted."""
     remaining = record.remaining
     if record.pending is not None and record.pending.terms is not None:
         remaining = max(remaining, record.pending.terms.quantity - record.filled)
-    return of_order(record.id, record.contract, record.terms, remaining)
+    return parts_of_order(record.id, record.contract, record.terms, remaining)
 
 
 def opening(
@@ -150,23 +173,28 @@ def opening(
 
 
 def _staying(records: list[OrderRecord], positions: Mapping[Place, float]) -> set[str]:
-    groups: dict[tuple[Place, str, str], list[Working]] = defaultdict(list)
+    groups: dict[tuple[tuple[_Side, ...], str], list[tuple[Working, ...]]] = defaultdict(list)
     for record in records:
-        each = of_order(record.id, record.contract, record.terms, record.remaining)
-        groups[each.place, each.action, each.together].append(each)
-    left: dict[tuple[Place, str], float] = {}
+        parts = parts_of_order(record.id, record.contract, record.terms, record.remaining)
+        groups[tuple((each.place, each.action) for each in parts), parts[0].together].append(parts)
+    left: dict[_Side, float] = {}
     stay: set[str] = set()
-    for (place, action, _), group in sorted(groups.items(), key=lambda item: _rank(item[1])):
-        room = left.setdefault((place, action), room_to_close(place, action, positions, ()))
-        largest = max(each.quantity for each in group)
-        if largest <= room + _SLACK:
-            left[place, action] = room - largest
-            stay.update(each.name for each in group)
+    for (sides, _), group in sorted(groups.items(), key=lambda item: _rank(item[1])):
+        wanted = {
+            side: max(parts[number].quantity for parts in group)
+            for number, side in enumerate(sides)
+        }
+        for place, action in sides:
+            left.setdefault((place, action), room_to_close(place, action, positions, ()))
+        if all(largest <= left[side] + _SLACK for side, largest in wanted.items()):
+            for side, largest in wanted.items():
+                left[side] -= largest
+            stay.update(parts[0].name for parts in group)
     return stay
 
 
-def _rank(group: list[Working]) -> bool:
-    return not any(each.protective for each in group)
+def _rank(group: list[tuple[Working, ...]]) -> bool:
+    return not any(parts[0].protective for parts in group)
 
 
 def largest_of_groups(working: Iterable[Working]) -> float:

@@ -23,7 +23,7 @@ from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, Order, OrderCondition, PriceIncrement
 from bridge.orders import combination
 from bridge.orders.errors import OrderRefusedByRulesError
-from bridge.orders.exposure import of_order, only_reduce
+from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest, contradictions
 from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
@@ -226,7 +226,7 @@ class Preparer:
         """
         if reference is None or not reference.no_line:
             return False
-        wanted = [of_order("new", contract, order, order.quantity)]
+        wanted = parts_of_order("new", contract, order, order.quantity)
         try:
             return await only_reduce(
                 self._gateway, wanted, replaced=replaced, seconds=_POSITIONS_SECONDS

@@ -33,7 +33,7 @@ from bridge.orders.errors import (
     TradingHaltedError,
     Violation,
 )
-from bridge.orders.exposure import of_order, only_reduce
+from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import Leg
@@ -177,8 +177,9 @@ class OrderSender:
     ) -> None:
         """Refuses what could open or enlarge a position; nothing else is sent meanwhile."""
         wanted = [
-            of_order(f"new {index}", contract, leg.order, leg.order.quantity)
+            part
             for index, (contract, leg) in enumerate(legs)
+            for part in parts_of_order(f"new {index}", contract, leg.order, leg.order.quantity)
         ]
         own = self.journal.open.values()
         if await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS):

@@ -7,16 +7,16 @@ of it can be looked up after any restart, and it is never sent twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from bridge.auditing import Caller
 from bridge.model import Position
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
-from bridge.orders.exposure import held, of_order, room_to_close
+from bridge.orders.exposure import held, parts_of_order, room_to_close
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
-from bridge.orders.request import ChangeRequest, OrderRequest
+from bridge.orders.request import ChangeRequest, ComboLegRequest, OrderRequest
 from bridge.orders.submit import OrderSubmitter
 from bridge.rules.closing import Attempt, Change, Close, Send, Working, key_of
 from bridge.rules.holdings import Holding
@@ -73,12 +73,13 @@ class ClosingOrders:
         own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
         known = {each.order_ref for each in self.journal.open.values()}
         listed = await self.gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
-        working = [of_order(each.id, each.contract, each.terms, each.remaining) for each in own] + [
-            of_order(f"listed {number}", each.contract, each.order, each.order.quantity)
+        orders_of = [(each.id, each.contract, each.terms, each.remaining) for each in own] + [
+            (f"listed {number}", each.contract, each.order, each.order.quantity)
             for number, each in enumerate(listed)
             if each.order.order_ref not in known
             and (ours is None or each.order.order_ref != ours.order_ref)
         ]
+        working = [part for each in orders_of for part in parts_of_order(*each)]
         most = 0.0
         for leg in holding.legs:
             place = (holding.account, leg.contract.con_id)
@@ -106,18 +107,7 @@ class ClosingOrders:
         """
         if close.attempt is None:
             raise ValueError("there is no attempt to send")
-        contract = holding.legs[0].contract
-        request = OrderRequest(
-            symbol=contract.symbol,
-            con_id=contract.con_id,
-            action=close.action,
-            quantity=step.units,
-            order_type="MKT" if step.limit is None else "LMT",
-            limit_price=step.limit,
-            account=holding.account,
-            outside_rth=outside and step.limit is not None,
-            round_to_tick=True,
-        )
+        request = _request(holding, close, step, outside=outside)
         await self.submitter.place(
             request, key_of(close, close.attempt), Caller(KEY_ID, close.id), only_closing=True
         )
@@ -137,6 +127,35 @@ class ClosingOrders:
 
     async def _of(self, close: Close) -> OrderRecord | None:
         return None if close.attempt is None else await self.record(close, close.attempt)
+
+
+def _request(holding: Holding, close: Close, step: Send, *, outside: bool) -> OrderRequest:
+    """A position by its number; a combination by its legs, the whole as what it is judged as.
+
+    One that was opened for a credit is bought back: the order's legs are the other way round.
+    """
+    contract = holding.legs[0].contract
+    common: dict[str, Any] = {
+        "symbol": contract.symbol,
+        "action": close.action,
+        "quantity": step.units,
+        "order_type": "MKT" if step.limit is None else "LMT",
+        "limit_price": step.limit,
+        "account": holding.account,
+        "outside_rth": outside and step.limit is not None,
+        "round_to_tick": True,
+    }
+    if not holding.combination:
+        return OrderRequest(con_id=contract.con_id, **common)
+    legs = tuple(
+        ComboLegRequest(
+            action="BUY" if leg.ratio * holding.direction > 0 else "SELL",
+            ratio=round(abs(leg.ratio)),
+            con_id=leg.contract.con_id,
+        )
+        for leg in holding.legs
+    )
+    return OrderRequest(sec_type="BAG", legs=legs, **common)
 
 
 def _state_of(

@@ -52,6 +52,7 @@ class Rig:
         self, folder: Path, simulator: SimulatorProcess, start: datetime, **env: str
     ) -> None:
         folder.mkdir(exist_ok=True)
+        self.folder = folder
         offset = (start - datetime.now(EASTERN)).total_seconds()
         limits = folder / "trading.json"
         limits.write_text(json.dumps(LIMITS))
@@ -374,3 +375,38 @@ def test_a_file_that_is_wrong_is_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text('{"rules": [{"id": "x", "match": {}, "at": "9"}]}')
     with pytest.raises(AssertionError, match="rule x: at"):
         BridgeProcess(tmp_path, 1, BRIDGE_RULES_FILE=str(tmp_path / "rules.json"))
+
+
+def nearest(strikes: list[float], price: float) -> float:
+    return min(strikes, key=lambda each: abs(each - price))
+
+
+def test_a_combination_that_was_opened_as_one_is_closed_as_one(rig: Rig) -> None:
+    strikes = rig.bridge.get("/options/chain", symbol="QQQ").json()
+    last = rig.bridge.get("/quote/QQQ").json()["last"]["value"]
+    expiration = strikes["expirations"][4]["expiration"]
+    short, long = (nearest(strikes["strikes"], last * at) for at in (1.0, 0.95))
+    legs = [
+        {"action": action, "secType": "OPT", "symbol": "QQQ", "right": "P", "strike": strike,
+         "expiration": expiration}
+        for action, strike in (("SELL", short), ("BUY", long))
+    ]  # fmt: skip
+    opened = rig.buy("QQQ", 2, secType="BAG", legs=legs)
+    assert opened["status"] in {"Filled", "Submitted", "PreSubmitted", "PendingSubmit"}
+    rig.put(
+        {"id": "legs", "mode": "simulate", "match": {"symbol": "QQQ"}, "takeProfit": {"amount": 1}},
+        {"id": "whole", "mode": "trade", "match": {"symbol": "QQQ", "combination": True},
+         "stopLoss": {"price": 0.01}, "maxSpreadPercent": 1000},
+    )  # fmt: skip
+    soon(lambda: "closed" in rig.kinds("whole"))
+    decided = rig.events("whole")[0]["detail"]
+    assert (decided["action"], decided["quantity"]) == ("BUY", 2)
+    assert rig.kinds("legs") == []
+    positions = rig.bridge.get("/positions").json()["positions"]
+    assert not [each for each in positions if each["symbol"] == "QQQ" and each["quantity"]]
+    closing = [each for each in rig.bridge.get("/orders", limit=500).json()["orders"]
+               if each["symbol"] == "QQQ" and each["orderId"] != opened["orderId"]]  # fmt: skip
+    assert [(each["secType"], each["quantity"], each["filled"]) for each in closing] == [
+        ("BAG", 2, 2)
+    ]
+    rig.put()
