@@ -138,7 +138,9 @@ class Auditor:
         def work(connection: sqlite3.Connection) -> None:
             kept.append(audit.add(connection, entry))
 
-        if not await self._urgent.keep(work, announce, seconds):
+        # What was about to be sent is on the disk since before; of the rest a power cut may take a
+        # second's, which the log outside has.
+        if not await self._urgent.keep(work, announce, seconds, durable=False):
             self._announce(entry, journaled=False)
 
     async def note(

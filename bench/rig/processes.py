@@ -101,7 +101,11 @@ class BridgeProcess:
 
 @contextmanager
 def bridge(
-    gateway_port: int, *, ready: bool = True, data: Path | None = None
+    gateway_port: int,
+    *,
+    ready: bool = True,
+    data: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[BridgeProcess]:
     """`python -m bridge` over a gateway on this port; `data` is a data folder that is there."""
     with TemporaryDirectory(prefix="gangway-bench-") as folder:
@@ -109,14 +113,15 @@ def bridge(
         key_file.write_text(KEY)
         key_file.chmod(0o600)
         port = free_port()
-        environment = {
+        variables = {
             "BRIDGE_LISTEN": f"127.0.0.1:{port}",
             "BRIDGE_TWS_PORT": str(gateway_port),
             "BRIDGE_DATA_DIR": str(data or folder),
             "BRIDGE_ADMIN_KEY_FILE": str(key_file),
             "BRIDGE_LOG_LEVEL": "warning",
+            **(environment or {}),
         }
-        with process([sys.executable, "-m", "bridge"], environment) as child:
+        with process([sys.executable, "-m", "bridge"], variables) as child:
             running = BridgeProcess(child.pid, port)
             if ready:
                 running.wait_until_ready()

@@ -34,7 +34,7 @@ from bridge.orders.apply_messages import (
     apply_own,
 )
 from bridge.orders.errors import KeyBoundError, OrderNotOpenError, UnknownOrderError
-from bridge.orders.lifecycle import BrokerError, Happening, Reported, StatusReported
+from bridge.orders.lifecycle import BrokerError, Happening, Reported, Sent, StatusReported
 from bridge.orders.order_ids import perm_id_of
 from bridge.orders.order_types import INSTRUCTIONS
 from bridge.orders.views import order_view
@@ -332,6 +332,8 @@ class OrderJournal:
         """Tries until the disk lets it: a full one may be emptied, the broker's word comes once."""
         now, client_id = self._clock.now(), self._gateway.client_id
         journal = self._database.identity
+        # Without the mark that it was sent, an order is as after a crash in the moment of sending.
+        durable = not all(map(_is_sent_mark, messages))
 
         def work(connection: sqlite3.Connection) -> Applied:
             changes = apply_messages(connection, messages, client_id, now)
@@ -341,7 +343,7 @@ class OrderJournal:
 
         while True:
             try:
-                changes = await self._database.write(work)
+                changes = await self._database.write(work, durable=durable)
             except asyncio.CancelledError:
                 raise
             except Exception as error:
@@ -380,6 +382,10 @@ class OrderJournal:
         for entry in changes.set_aside:
             log.error("message-set-aside", kind=entry.kind, name=entry.name, cause=entry.cause)
             self.set_aside.emit(entry)
+
+
+def _is_sent_mark(message: Message) -> bool:
+    return isinstance(message, Own) and isinstance(message.happening, Sent)
 
 
 def _is_number(order_id: str) -> bool:

@@ -301,7 +301,8 @@ class OrderSubmitter:
         await self.database.write(
             lambda connection: idempotency.answer(
                 connection, digest, body, now, accepted=refused is None
-            )
+            ),
+            durable=False,  # without it a repetition is answered with what the order is by then
         )
         if refused is not None:
             raise refused

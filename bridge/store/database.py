@@ -1,10 +1,11 @@
 """Opens the journal, and runs work on it off the event loop.
 
 One thread owns the only writing connection, a second one a read-only connection: WAL lets them go
-on side by side, so a long page of executions never delays an order. Every write is one explicit
-transaction that is on the disk (fsync) when `write` returns, unless the caller says that losing the
-last moments in a power cut would do (`durable=False`; it is still safe against a crash of the
-process).
+on side by side, so a long page of executions never delays an order. What is to be written while the
+thread is at work is written next, all of it in one transaction and with one sync; each piece that
+fails takes back its own. A write is on the disk (fsync) when `write` returns, unless the caller
+says that losing the last second in a power cut would do (`durable=False`; it is still safe against
+a crash of the process).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from bridge.store import migrations
 from bridge.store.errors import (
@@ -28,13 +29,15 @@ from bridge.store.errors import (
     StoreError,
     StoreTooNewError,
 )
-from bridge.store.identity import Identity
+from bridge.store.identity import Identity, sync
 
 FILE_NAME: Final = "journal.sqlite3"
 _LOCK_WAIT_SECONDS: Final = 10.0
 _TIDY_SECONDS: Final = 1.0
 _PATIENCE: Final = 8.0  # beyond SQLite's own for a lock: a disk that hangs hangs nobody else
-_LOG_PAGES: Final = 64  # 256 kB: a copy of the one file lacks next to nothing
+_AT_ONCE: Final = 64
+"""Writes in one transaction, which is one sync for all of them."""
+_LOG_PAGES: Final = 512  # 2 MB in a burst; a second later they are in the one file
 
 _FILE: Final = (
     "Leave the file where it is: without it, orders could be sent twice. Stop the bridge, keep a"
@@ -59,12 +62,19 @@ _LASTING: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 Result = TypeVar("Result")
 Work = Callable[[sqlite3.Connection], Result]
+_Outcome = tuple[Any, BaseException | None]
 
 
-class _Turn:
-    """One write's; `given_up` when nobody waits for it any more."""
+class _Write:
+    """One that waits for its transaction; `given_up` when nobody waits for it any more."""
 
-    given_up = False
+    __slots__ = ("done", "durable", "given_up", "work")
+
+    def __init__(self, work: Work[Any], durable: bool, done: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.durable = durable
+        self.done = done
+        self.given_up = False
 
 
 class Database:
@@ -86,6 +96,8 @@ class Database:
         self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="journal-read")
         self._durable = True
         self._closed = False
+        self._pending: list[_Write] = []
+        self._writing = False
         self._tidying: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -128,26 +140,56 @@ class Database:
             raise
 
     async def write(self, work: Work[Result], *, durable: bool = True) -> Result:
-        """Runs `work` in one transaction.
+        """Runs `work`, whole or not at all, in a transaction that it may share with others.
 
-        Committed and synced when this returns; rolled back when `work` raises.
+        Committed and synced when this returns; taken back when `work` raises.
 
         Raises:
             StoreError: the disk is full, or the file is damaged.
             StoreBehindError: it takes too long; what had not begun by then is not done.
         """
-        turn = _Turn()
+        if self._closed:
+            raise RuntimeError("the journal is closed")
+        loop = asyncio.get_running_loop()
+        write = _Write(work, durable, loop.create_future())
+        self._pending.append(write)
+        if not self._writing:
+            self._begin_batch()
         try:
-            result: Result = await self._run(
-                self._write_thread, self._transact, work, durable, turn
-            )
+            async with asyncio.timeout(_PATIENCE):
+                result: Result = await write.done
+        except TimeoutError:
+            write.given_up = True
+            raise _behind() from None
         except BaseException:
-            turn.given_up = True
+            write.given_up = True
             raise
         if self._tidying is None and not self._closed:
-            loop = asyncio.get_running_loop()
             self._tidying = loop.call_later(_TIDY_SECONDS, self._tidy_soon)
         return result
+
+    def _begin_batch(self) -> None:
+        """Hands all that waits to the thread, as one transaction."""
+        batch, self._pending = self._pending[:_AT_ONCE], self._pending[_AT_ONCE:]
+        self._writing = True
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._write_thread, self._transact, batch).add_done_callback(
+            lambda outcomes: self._end_batch(batch, outcomes)
+        )
+
+    def _end_batch(self, batch: list[_Write], outcomes: asyncio.Future[list[_Outcome]]) -> None:
+        self._writing = False
+        if self._pending:
+            self._begin_batch()
+        failure = outcomes.exception()
+        told = [(None, failure)] * len(batch) if failure is not None else outcomes.result()
+        for write, (result, error) in zip(batch, told, strict=True):
+            if write.done.done():
+                continue
+            if error is None:
+                write.done.set_result(result)
+            else:
+                write.done.set_exception(_as_store_error(error))
 
     async def read(self, work: Work[Result]) -> Result:
         """Runs `work` on the read-only connection, in one consistent snapshot.
@@ -177,6 +219,8 @@ class Database:
         self._closed = True
         if self._tidying is not None:
             self._tidying.cancel()
+        while self._pending:
+            self._begin_batch()  # behind the one under way
         await asyncio.to_thread(self._close)
 
     @staticmethod
@@ -188,33 +232,58 @@ class Database:
             async with asyncio.timeout(_PATIENCE):
                 return await loop.run_in_executor(thread, call, *arguments)
         except TimeoutError:
-            raise StoreBehindError(
-                f"the journal's disk has not answered for {_PATIENCE:g} s",
-                next_step="Look after the disk of the data folder",
-            ) from None
+            raise _behind() from None
         except sqlite3.DatabaseError as error:
-            if str(error).startswith("Could not decode"):
-                raise DamagedRowError(f"a text of the journal is damaged: {error}") from None
-            step = _TROUBLES.get(_primary(error))
-            if step is None:
+            found = _as_store_error(error)
+            if found is error:
                 raise
-            raise StoreError(f"the journal cannot be used: {error}", next_step=step) from error
+            raise found from found.__cause__
 
-    def _transact(self, work: Work[Result], durable: bool, turn: _Turn) -> Result:
+    def _transact(self, batch: list[_Write]) -> list[_Outcome]:
+        """Runs them one after the other; one that fails takes back what it did itself.
+
+        Raises:
+            Exception: nothing of them is in the journal.
+        """
+        durable = any(write.durable for write in batch)
         if durable != self._durable:
             self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._durable = durable
         self._writer.execute("BEGIN IMMEDIATE")
         try:
-            result = work(self._writer)
-            if turn.given_up:  # whoever wanted it has been told that it was not done
+            outcomes = [self._one(write) for write in batch]
+            if all(error is not None for _, error in outcomes):
+                self._writer.execute("ROLLBACK")
+                return outcomes
+            if any(
+                write.given_up and not error
+                for write, (_, error) in zip(batch, outcomes, strict=True)
+            ):
+                # Whoever wanted it has been told that it was not done.
                 raise StoreBehindError("given up in the meantime")
             self._writer.execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             raise
-        return result
+        return outcomes
+
+    def _one(self, write: _Write) -> _Outcome:
+        if write.given_up:
+            return None, StoreBehindError("given up in the meantime")
+        self._writer.execute("SAVEPOINT one")
+        try:
+            result = write.work(self._writer)
+            if write.given_up:
+                raise StoreBehindError("given up in the meantime")
+        except Exception as error:
+            if not self._writer.in_transaction:
+                raise  # SQLite has taken everything back, of the others too
+            self._writer.execute("ROLLBACK TO one")
+            self._writer.execute("RELEASE one")
+            return None, error
+        self._writer.execute("RELEASE one")
+        return result, None
 
     def _tidy_soon(self) -> None:
         self._tidying = None
@@ -222,9 +291,14 @@ class Database:
             self._write_thread.submit(self._tidy)
 
     def _tidy(self) -> None:
-        """Brings the log's pages into the one file, and notes how far that has come."""
-        with contextlib.suppress(sqlite3.Error):  # the next write tells of it
+        """Brings the log's pages into the one file, and notes how far that has come.
+
+        All that counts as come has to be on the disk before: after a power cut the journal would
+        else seem older than it was.
+        """
+        with contextlib.suppress(sqlite3.Error, OSError):  # the next write tells of it
             self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            sync(self.path.with_name(f"{FILE_NAME}-wal"))
             self.identity.mark(self._writer)
 
     def _snapshot(self, work: Work[Result]) -> Result:
@@ -241,6 +315,27 @@ class Database:
         self._tidy()
         self._writer.close()
         os.close(self._lock)
+
+
+def _behind() -> StoreBehindError:
+    return StoreBehindError(
+        f"the journal's disk has not answered for {_PATIENCE:g} s",
+        next_step="Look after the disk of the data folder",
+    )
+
+
+def _as_store_error(error: BaseException) -> BaseException:
+    """What SQLite says of the disk or the file, as the journal's error; others as they are."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return error
+    if str(error).startswith("Could not decode"):
+        return DamagedRowError(f"a text of the journal is damaged: {error}")
+    step = _TROUBLES.get(_primary(error))
+    if step is None:
+        return error
+    found = StoreError(f"the journal cannot be used: {error}", next_step=step)
+    found.__cause__ = error
+    return found
 
 
 def may_heal(error: Exception) -> bool:

@@ -96,7 +96,12 @@ class Urgent:
         return len(self._waiting) + len(self._under_way)
 
     async def keep(
-        self, work: Work, kept: Kept | None = None, seconds: float = WAIT_SECONDS
+        self,
+        work: Work,
+        kept: Kept | None = None,
+        seconds: float = WAIT_SECONDS,
+        *,
+        durable: bool = True,
     ) -> bool:
         """Whether `work` is in the journal within `seconds`; if not it follows by itself.
 
@@ -105,7 +110,7 @@ class Urgent:
         if not self._condition.writable or len(self._under_way) >= _MOST_UNDER_WAY:
             self._put(work, kept)
             return False
-        task = asyncio.create_task(self._attempt(work, kept), name="urgent-entry")
+        task = asyncio.create_task(self._attempt(work, kept, durable), name="urgent-entry")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         await asyncio.wait({task}, timeout=seconds)
@@ -128,9 +133,9 @@ class Urgent:
         if self._under_way:
             await asyncio.wait(tuple(self._under_way), timeout=0.5)
 
-    async def _attempt(self, work: Work, kept: Kept | None) -> bool:
+    async def _attempt(self, work: Work, kept: Kept | None, durable: bool) -> bool:
         try:
-            await self._write(work)
+            await self._write(work, durable)
         except (StoreError, sqlite3.Error, RuntimeError) as error:
             log.error("journal-entry-postponed", error=str(error))
             self._put(work, kept)
@@ -139,14 +144,14 @@ class Urgent:
             kept()
         return True
 
-    async def _write(self, work: Work) -> None:
+    async def _write(self, work: Work, durable: bool) -> None:
         try:
-            await self._database.write(work)
+            await self._database.write(work, durable=durable)
         except StoreError as error:
             if not is_full(error) or not await asyncio.to_thread(self.reserve.give_up):
                 raise
             log.warning("reserve-given-up")
-            await self._database.write(work)
+            await self._database.write(work, durable=durable)
 
     def _put(self, work: Work, kept: Kept | None) -> None:
         if len(self._waiting) < _MOST_WAITING:
