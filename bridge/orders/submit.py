@@ -47,6 +47,7 @@ from bridge.store import DamagedRowError, Database, idempotency, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord
+from bridge.store.rows import compact
 from bridge.tws.broker_codes import order_advice
 from bridge.tws.gateway import Gateway
 
@@ -294,7 +295,7 @@ class OrderSubmitter:
         refused: OrderRejectedError | None = None
         try:
             answer = _answer_of(records)
-            body = msgspec.json.encode(answer)
+            body = compact(answer).encode()
         except OrderRejectedError as error:
             refused = error
             body = msgspec.json.encode(Problem(error.detail, error.next_step, error.extra))

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge.model import CommissionReport, Contract, Execution
-from bridge.store.rows import from_milliseconds, readable, to_milliseconds, wanted
+from bridge.store.rows import compact, from_milliseconds, readable, to_milliseconds, wanted
 
 
 def split(exec_id: str) -> tuple[str, int]:
@@ -98,7 +98,7 @@ def record(connection: sqlite3.Connection, execution: Execution, order_id: str |
                 to_milliseconds(execution.time) if dated else None,
                 execution.quantity,
                 execution.price,
-                msgspec.json.encode(execution).decode(),
+                compact(execution),
                 known["sequence"],
             ),
         )
@@ -135,7 +135,7 @@ def _values(
         execution.client_id,
         execution.perm_id,
         execution.order_ref,
-        msgspec.json.encode(execution).decode(),
+        compact(execution),
     )
 
 

@@ -249,6 +249,11 @@ CREATE TABLE rule_events (
 CREATE INDEX rule_events_at ON rule_events (at);
 """
 
+# Without it every answer to an order goes through all orders that there ever were.
+_ORDERS_BY_GROUP = """
+CREATE INDEX orders_by_group ON orders (group_id);
+"""
+
 # A step that was ever released never changes (a test keeps its checksum): what comes later is a
 # step of its own.
 STEPS: tuple[str, ...] = (
@@ -258,6 +263,7 @@ STEPS: tuple[str, ...] = (
     _BOUND_KEYS_AND_AUDIT_CHAIN,
     _QUARANTINE,
     _POSITION_RULES,
+    _ORDERS_BY_GROUP,
 )
 NEWEST = len(STEPS)
 

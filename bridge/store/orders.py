@@ -12,6 +12,7 @@ import msgspec
 from bridge.model import Contract, Order
 from bridge.store.order_status import OPEN_STATES, State, Status
 from bridge.store.rows import (
+    compact,
     from_milliseconds,
     optional_from_milliseconds,
     optional_to_milliseconds,
@@ -97,6 +98,17 @@ _FIXED: Final = ("id", "order_ref", "created_at")
 _CHANGING: Final = tuple(name for name in _COLUMNS if name not in _FIXED)
 _UPDATE: Final = f"UPDATE orders SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"  # noqa: S608
 _MOMENTS: Final = ("created_at", "updated_at", "sent_at", "acknowledged_at", "ended_at")
+_HIGHEST_NUMBER: Final = """
+WITH RECURSIVE clients(id) AS (
+    SELECT min(client_id) FROM orders
+    UNION ALL
+    SELECT (SELECT min(client_id) FROM orders WHERE client_id > clients.id) FROM clients
+    WHERE clients.id IS NOT NULL
+)
+SELECT max((SELECT max(broker_order_id) FROM orders WHERE client_id = clients.id))
+FROM clients WHERE id IS NOT NULL
+"""
+"""The highest of each client id, which the index knows at once, instead of a look at all orders."""
 _OPEN: Final = ", ".join(f"'{state}'" for state in OPEN_STATES)
 
 
@@ -221,7 +233,7 @@ def add_money(connection: sqlite3.Connection, order_id: str, at: datetime, added
 
 def highest_broker_order_id(connection: sqlite3.Connection) -> int:
     """The highest number that was ever given to an order, whatever the client id; 0: none was."""
-    row = connection.execute("SELECT max(broker_order_id) FROM orders").fetchone()
+    row = connection.execute(_HIGHEST_NUMBER).fetchone()
     return int(row[0] or 0)
 
 
@@ -229,7 +241,7 @@ def highest_acknowledged(connection: sqlite3.Connection, client_id: int, after_r
     """The highest number the broker has acknowledged of the orders behind this row; 0: none."""
     row = connection.execute(
         "SELECT max(broker_order_id) FROM orders"
-        " WHERE client_id = ? AND sequence > ? AND acknowledged_at IS NOT NULL",
+        " WHERE +client_id = ? AND sequence > ? AND acknowledged_at IS NOT NULL",
         (client_id, after_row),
     ).fetchone()
     return int(row[0] or 0)
@@ -268,7 +280,7 @@ def _row(record: OrderRecord) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS}
     for name in ("contract", "terms", "pending"):
         if row[name] is not None:
-            row[name] = msgspec.json.encode(row[name]).decode()
+            row[name] = compact(row[name])
     for name in _MOMENTS:
         row[name] = optional_to_milliseconds(row[name])
     return row

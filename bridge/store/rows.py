@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -49,6 +50,42 @@ Row = TypeVar("Row")
 _DAMAGE: Final = (ValueError, TypeError, KeyError, OverflowError)  # msgspec's are ValueErrors
 _MOST_REPORTED: Final = 1000
 _reported: set[tuple[str, str]] = set()
+
+
+def compact(value: msgspec.Struct) -> str:
+    """A struct as JSON, without the members that are left at their defaults.
+
+    An older bridge reads it too: what is not there has its default.
+    """
+    return msgspec.json.encode(_given(value)).decode()
+
+
+def _given(value: msgspec.Struct) -> dict[str, Any]:
+    members = {}
+    for name, encoded_name, default in _defaults(type(value)):
+        member = getattr(value, name)
+        if isinstance(member, msgspec.Struct):
+            members[encoded_name] = _given(member)
+        elif member is not default and (member != default or type(member) is not type(default)):
+            members[encoded_name] = member
+    return members
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, Any], ...]:
+    """Name, name on the wire and default of each member; one that has none is never left out."""
+    if kind.__struct_config__.tag is not None:
+        raise TypeError(f"{kind.__name__} is told apart by a tag, which would be lost")
+    return tuple(
+        (
+            field.name,
+            field.encode_name,
+            field.default_factory()
+            if field.default_factory is not msgspec.NODEFAULT
+            else field.default,
+        )
+        for field in msgspec.structs.fields(kind)
+    )
 
 
 def wanted(table: str, row: sqlite3.Row, build: Callable[[sqlite3.Row], Row]) -> Row:

@@ -16,6 +16,7 @@ FROZEN = (
     "deb5a7d32c4e4986192bcf6610cf46dcde91e5e32fe09dd0268a57a833a9050f",
     "b7cf5c0a00b4564c7f7875edec840d4bf27f3f1042733142b4a282777fecd502",
     "bb95e74ae5d238380f49e7e4890f2181e0a22468d0fb41a1979f024e4d898479",
+    "d5b664b4792d7d45b57d538d39ca37eda932007f9c79d2e07530ade089574743",
 )
 """SHA-256 of each step. Only ever append: a mend of an old step is a new step."""
 
