@@ -16,6 +16,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.protocol import State
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,9 @@ _SLICE: Final = 4096
 POLICY_VIOLATION: Final = 1008
 KNOWN: Final = "gangway.known"
 """In a scope's extensions: to be called when a key was shown."""
+
+WRITE: Final = "gangway.write"
+"""In a stream's: writes a text without waiting; False when the peer has to be waited for."""
 
 
 class Connection(Protocol):
@@ -175,6 +179,15 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer = None
 
 
+def _head_of(length: int) -> bytes:
+    """The head of a text that is sent whole (RFC 6455, section 5.2); a server does not mask."""
+    if length < 126:
+        return bytes((0x81, length))
+    if length < 0x10000:
+        return b"\x81\x7e" + length.to_bytes(2)
+    return b"\x81\x7f" + length.to_bytes(8)
+
+
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """uvicorn's WebSocket, with budgets of bytes, frames and time that a key makes larger."""
 
@@ -207,6 +220,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         scope: Any = getattr(self, "scope", None)
         if scope is not None:
             scope["extensions"][KNOWN] = self._key_shown
+            scope["extensions"][WRITE] = self.write_now
 
     def _key_shown(self) -> None:
         self._known = True
@@ -319,6 +333,18 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    def write_now(self, *texts: str) -> bool:
+        """All of them, or none: a fan-out has no time for a task and a queue for each client."""
+        if not (self._is_open() and self.writable.is_set()):
+            return False
+        for text in texts:
+            content = text.encode()
+            self.transport.write(_head_of(len(content)) + content)
+        return True
+
+    def _is_open(self) -> bool:
+        return self.handshake_complete and not self.close_sent and self.conn.state is State.OPEN
+
     async def receive(self) -> Any:
         """The next event for the application."""
         message = await super().receive()
@@ -328,6 +354,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         """An event of the application's; after the last one the peer has a little time."""
+        if message["type"] == "websocket.send" and self._is_open():
+            await self.writable.wait()
+            if self.write_now(message["text"]):
+                return
         await super().send(message)
         if message["type"] == "websocket.close" and self.close_sent:
             if self._known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bridge.api import problems
 from bridge.api.auth import HEADER, address_of, authenticate_key, mark_known
+from bridge.api.connections import WRITE
 from bridge.api.problems import ForbiddenError, UnauthorizedError
 from bridge.api.routing import Principal, RouteTable
 from bridge.callers import Scope
@@ -188,7 +190,8 @@ class _Connection:
         self._allowance = MESSAGES_AT_ONCE
         self._allowed_at = self._clock.monotonic()
         self._session = self._open(operation)
-        self._attachment = self._service.hub.attach(self._session, self._end)
+        self._write_text: Callable[..., bool] | None = websocket.scope["extensions"].get(WRITE)
+        self._attachment = self._service.hub.attach(self._session, self._end, self._write_now)
 
     def _open(self, operation: Authenticate) -> Session:
         hub = self._service.hub
@@ -241,6 +244,14 @@ class _Connection:
         with suppress(RuntimeError, WebSocketDisconnect, TimeoutError, OSError):
             async with asyncio.timeout(1.0):
                 await self._websocket.close(_CODES.get(reason, GOING_AWAY), reason)
+
+    def _write_now(self) -> bool:
+        """What waits, unless the writer has something in hand or the client is slow."""
+        if self._write_text is None or self._attachment.sending_since is not None:
+            return False
+        if not self._write_text():
+            return False
+        return self._write_text(*self._session.subscriber.take(self._service.hub.cursor))
 
     async def _write(self) -> None:
         subscriber, attachment, hub = self._session.subscriber, self._attachment, self._service.hub

@@ -37,7 +37,7 @@ _TIDY_SECONDS: Final = 1.0
 _PATIENCE: Final = 8.0  # beyond SQLite's own for a lock: a disk that hangs hangs nobody else
 _AT_ONCE: Final = 64
 """Writes in one transaction, which is one sync for all of them."""
-_LOG_PAGES: Final = 512  # 2 MB in a burst; a second later they are in the one file
+_LOG_PAGES: Final = 192  # 800 kB in a burst; a second later they are in the one file
 
 _FILE: Final = (
     "Leave the file where it is: without it, orders could be sent twice. Stop the bridge, keep a"

@@ -22,7 +22,9 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
 from bridge.stream.subscriber import CHANNELS, QUOTES, Event, Ring, Snapshot, Subscriber, Topic
 
-FLUSH_SECONDS: Final = 0.005
+FLUSH_SECONDS: Final = 0.01
+"""Under load: a write for each client so often is what a fan-out costs."""
+
 MOST_SESSIONS: Final = 100
 STUCK_SECONDS: Final = 20.0
 """A client that takes nothing for so long is gone, whatever its connection says."""
@@ -40,13 +42,17 @@ class TooManyStreamsError(BridgeError):
 
 
 class Attachment:
-    """One connection of a session: how to wake its writer, and how to end it."""
+    """One connection of a session: how to write to it, to wake its writer, and to end it.
 
-    __slots__ = ("drop", "sending_since", "wake")
+    `write` does it without waiting, when the client lets it: else the writer is woken.
+    """
 
-    def __init__(self, drop: Callable[[str], None]) -> None:
+    __slots__ = ("drop", "sending_since", "wake", "write")
+
+    def __init__(self, drop: Callable[[str], None], write: Callable[[], bool] | None) -> None:
         self.wake = asyncio.Event()
         self.drop = drop
+        self.write = write
         self.sending_since: float | None = None
 
 
@@ -140,9 +146,14 @@ class Hub:
             self._index.setdefault(topic, set()).add(session)
         return session, lost
 
-    def attach(self, session: Session, drop: Callable[[str], None]) -> Attachment:
+    def attach(
+        self,
+        session: Session,
+        drop: Callable[[str], None],
+        write: Callable[[], bool] | None = None,
+    ) -> Attachment:
         """Gives the session a connection; `drop(reason)` must end it."""
-        session.attachment = Attachment(drop)
+        session.attachment = Attachment(drop, write)
         self._schedule(session)
         return session.attachment
 
@@ -312,7 +323,7 @@ class Hub:
                 continue
             if session.subscriber.overflowed:
                 self._cut_off(session, attachment)
-            else:
+            elif attachment.write is None or not attachment.write():
                 attachment.wake.set()
 
 
