@@ -48,6 +48,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     watchdog: bool = True
     trading_file: Path | None = None
     rules_file: Path | None = None
+    journal_keep_days: int = 730
     max_body_bytes: int = 256 * 1024
     max_pending: int = 1000
     max_streams: int = 100
@@ -132,6 +133,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_WATCHDOG": ("watchdog", _yes, "yes or no"),
     "BRIDGE_TRADING_FILE": ("trading_file", Path, "a JSON file with the trading limits"),
     "BRIDGE_RULES_FILE": ("rules_file", Path, "a JSON file with rules of the position manager"),
+    "BRIDGE_JOURNAL_KEEP_DAYS": ("journal_keep_days", _number(30, 36_500), "days, at least 30"),
     "BRIDGE_MAX_BODY_BYTES": ("max_body_bytes", _number(1024, 2**26), "a number of bytes"),
     "BRIDGE_MAX_PENDING": ("max_pending", _number(1, 100_000), "a number of requests"),
     "BRIDGE_MAX_STREAMS": ("max_streams", _number(0, 10_000), "a number of streams"),

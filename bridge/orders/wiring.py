@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import msgspec
 
@@ -36,6 +37,7 @@ from bridge.settings.profile import Profile
 from bridge.settings.service import SettingsService
 from bridge.store import Database
 from bridge.store.probe import Probe
+from bridge.store.retention import Retention
 from bridge.store.urgent import Urgent
 from bridge.stream.service import StreamService
 from bridge.stream.subscriber import EXECUTIONS, ORDERS, Topic
@@ -146,6 +148,7 @@ def install(services: Services) -> None:
     )
     alerts = services.provide(OrderAlerts, OrderAlerts(database, journal, services.metrics))
     probe = services.provide(Probe, Probe(database, condition, urgent))
+    retention = Retention(database, timedelta(days=services.environment.journal_keep_days))
     services.provide(OrderService, service)
     services.provide(OrderSubmitter, submitter)
     services.provide(OrderModifier, modifier)
@@ -174,6 +177,7 @@ def install(services: Services) -> None:
         silence.start()
         flex.start(session.context.diagnostics.away_since() if session else None)
         probing.append(asyncio.create_task(probe.run(clock), name="journal-probe"))
+        probing.append(asyncio.create_task(retention.run(clock), name="journal-retention"))
 
     async def stop() -> None:
         for task in probing:

@@ -249,6 +249,32 @@ class Alerts(Section):
     """Only these events; empty: all."""
 
 
+class Journal(Section):
+    """The bridge's journal of orders."""
+
+    keep: str = "2y"
+    """How long orders that have ended stay in it, in days (`90d`, at least 30) or years (`2y`);
+    older ones go into files, `archive/` in the bridge's data folder."""
+
+    @field_validator("keep")
+    @classmethod
+    def _keep_is_long_enough(cls, value: str) -> str:
+        if not re.fullmatch(r"[1-9][0-9]{0,4}d|[1-9][0-9]?y", value):
+            raise ValueError("days or years are wanted here, such as 90d or 2y")
+        if not 30 <= _days(value) <= 36_500:
+            raise ValueError("at least 30d, at most 100 years")
+        return value
+
+    @property
+    def keep_days(self) -> int:
+        """The same in days."""
+        return _days(self.keep)
+
+
+def _days(text: str) -> int:
+    return int(text[:-1]) * (365 if text.endswith("y") else 1)
+
+
 class Simulated(Section):
     """Ports of the simulated parts, all on 127.0.0.1; only with `runtime: sandbox`."""
 
@@ -391,6 +417,8 @@ class Stack(Section):
     rules_mode: Literal["simulate", "trade"] | None = None
     """For all rules: `simulate` orders nothing, `trade` holds for rules that say no mode of
     their own. Unset: each rule's own, else `simulate`."""
+    journal: Journal = Journal()
+    """The journal of orders."""
     alerts: Alerts = Alerts()
     """Alerts."""
     limits: Limits = Limits()

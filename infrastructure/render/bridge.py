@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from infrastructure.config.models import Target
     from infrastructure.render.layout import Layout
 
+USUAL_KEEP_DAYS = 730
+"""As long as the bridge keeps orders unasked."""
 _LOCKS = {
     "ib_async": "requirements.lock",
     "ib_insync": "requirements-ib-insync.lock",
@@ -170,6 +172,9 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
         "BRIDGE_TLS_NAME": names(target)[0].strip("[]"),
         "BRIDGE_ALERT_DISK_MB": str(target.stack.alerts.disk_megabytes),
     }
+    keep_days = target.stack.journal.keep_days
+    if keep_days != USUAL_KEEP_DAYS:
+        values["BRIDGE_JOURNAL_KEEP_DAYS"] = str(keep_days)
     if layout.login_state:
         values["BRIDGE_LOGIN_STATE_FILE"] = layout.login_state
         values["BRIDGE_GATEWAY_REQUESTS"] = REQUESTS

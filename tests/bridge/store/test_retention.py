@@ -1,0 +1,229 @@
+"""Old orders leave the journal for files, whole; nothing is lost, and nothing is sent again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bridge.store import Database, executions, idempotency, order_events, orders
+from bridge.store.order_status import State, Status
+from bridge.store.retention import AT_ONCE, FOLDER, Retention
+from tests.bridge.orders.samples import NOON, commission, execution, record
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+KEEP = timedelta(days=730)
+OLD = NOON - timedelta(days=800)
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    opened = await Database.open(tmp_path / "data")
+    yield opened
+    await opened.close()
+
+
+def add(connection: sqlite3.Connection, number: int, at: Any = OLD, **changes: Any) -> None:
+    """An order that was filled at that time, with its key, steps, execution and commission."""
+    ended = {"state": State.TERMINAL, "status": Status.FILLED, "ended_at": at}
+    made = record(
+        **{"broker_order_id": number, "key_digest": f"{number:064}", "created_at": at}
+        | ended
+        | changes
+    )
+    idempotency.claim(connection, made.key_digest, "b" * 64, at)
+    idempotency.answer(connection, made.key_digest, b'{"orderId":"x"}', at, accepted=True)
+    orders.insert(connection, made)
+    order_events.add(connection, made.id, at, "Intention", {})
+    order_events.add(connection, made.id, at, "Filled", {"filled": 10})
+    orders.add_money(connection, made.id, at, 5.0)
+    fill = execution(number, time=at)
+    executions.record(connection, fill, made.id)
+    executions.record_commission(connection, commission(number))
+
+
+def counted(connection: sqlite3.Connection) -> dict[str, int]:
+    tables = ["orders", "order_events", "order_money", "idempotency", "executions", "commissions"]
+    return {
+        table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables
+    }
+
+
+def lines(database: Database) -> list[dict[str, Any]]:
+    files = sorted((database.path.parent / FOLDER).glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+async def moved(database: Database) -> int:
+    retention, count = Retention(database, KEEP), 0
+    while found := await retention.move(NOON):
+        count += found
+    return count
+
+
+async def test_an_old_order_is_in_a_file_with_all_that_belongs_to_it(database: Database) -> None:
+    await database.write(lambda c: add(c, 1))
+    await database.write(lambda c: add(c, 2, NOON - timedelta(days=1)))
+    before = await database.read(counted)
+    assert await moved(database) == 1
+    (line,) = lines(database)
+    assert line["order"]["id"] == "o1"
+    assert [each["kind"] for each in line["events"]] == ["Intention", "Filled"]
+    (filled,) = line["executions"]
+    assert filled["execution"]["exec_id"] == execution(1).exec_id
+    assert filled["commission"]["commission"] == 1.0
+    assert line["money"][0]["added"] == 5.0
+    assert json.loads(line["key"]["answer"]) == {"orderId": "x"}
+    after = await database.read(counted)
+    assert after == {table: count // 2 for table, count in before.items()} | {"idempotency": 2}
+    file = next((database.path.parent / FOLDER).iterdir())
+    assert file.name == f"orders-{OLD:%Y-%m}.jsonl"
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_its_key_stays_taken(database: Database) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        add(connection, 1)
+        add(connection, 2, NOON)
+
+    await database.write(make)
+    await moved(database)
+    assert not await database.write(lambda c: idempotency.claim(c, f"{1:064}", "b" * 64, NOON))
+    known = await database.read(lambda c: idempotency.get(c, f"{1:064}"))
+    assert known is not None
+    assert known.accepted is True
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": State.UNKNOWN, "ended_at": None},
+        {"state": State.ACKNOWLEDGED, "ended_at": None},
+        {"ended_at": NOON - timedelta(days=700)},
+    ],
+)
+async def test_what_has_not_ended_long_ago_stays(
+    database: Database, changes: dict[str, Any]
+) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        add(connection, 1, **changes)
+        add(connection, 2, NOON)
+
+    await database.write(make)
+    assert await moved(database) == 0
+
+
+async def test_a_bracket_goes_as_a_whole_or_not_at_all(database: Database) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        add(connection, 1, group_id="o1")
+        add(connection, 2, group_id="o1", state=State.ACKNOWLEDGED, ended_at=None)
+        add(connection, 3, NOON)
+
+    await database.write(make)
+    assert await moved(database) == 0
+    await database.write(
+        lambda c: (
+            c.execute(
+                "UPDATE orders SET state = 'terminal', ended_at = created_at WHERE id = 'o2'"
+            ).rowcount
+        )
+    )
+    assert await moved(database) == 2
+
+
+async def test_the_newest_of_what_is_counted_stays_however_old(database: Database) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        add(connection, 9)
+        add(connection, 1)
+
+    await database.write(make)
+    numbers = await database.read(orders.highest_broker_order_id)
+    change = await database.read(executions.newest_change)
+    await moved(database)
+    assert await database.read(orders.highest_broker_order_id) == numbers == 9
+    assert await database.read(executions.newest_change) == change
+
+
+async def test_executions_of_nobodys_go_too(database: Database) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        executions.record(connection, execution(1, time=OLD), None)
+        executions.record(connection, execution(2, time=NOON), None)
+
+    await database.write(make)
+    assert await moved(database) == 1
+    assert lines(database)[0]["execution"]["exec_id"] == execution(1).exec_id
+
+
+async def test_many_go_a_few_at_a_time(database: Database) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        for number in range(1, 2 * AT_ONCE + 7):
+            add(connection, number)
+
+    await database.write(make)
+    assert await Retention(database, KEEP).move(NOON) == AT_ONCE
+    await moved(database)
+    assert len({line["order"]["id"] for line in lines(database)}) == 2 * AT_ONCE + 5
+
+
+async def test_a_crash_between_file_and_journal_loses_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        add(connection, 1)
+        add(connection, 2, NOON)
+
+    await database.write(make)
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.store.retention._take_out", _killed)
+        with pytest.raises(RuntimeError):
+            await Retention(database, KEEP).move(NOON)
+    assert (await database.read(counted))["orders"] == 2
+    await moved(database)
+    assert [line["order"]["id"] for line in lines(database)] == ["o1", "o1"]
+    assert (await database.read(counted))["orders"] == 1
+
+
+async def test_without_a_file_nothing_is_taken_out(database: Database) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        add(connection, 1)
+        add(connection, 2, NOON)
+
+    await database.write(make)
+    (database.path.parent / FOLDER).write_text("in the way")
+    with pytest.raises(OSError, match=r"exists|directory"):
+        await Retention(database, KEEP).move(NOON)
+    assert (await database.read(counted))["orders"] == 2
+
+
+async def test_it_goes_on_day_by_day(database: Database) -> None:
+    class Days:
+        def __init__(self) -> None:
+            self.slept: list[float] = []
+
+        def now(self) -> Any:
+            return NOON
+
+        async def sleep(self, seconds: float) -> None:
+            self.slept.append(seconds)
+            await asyncio.sleep(0)
+
+    await database.write(lambda c: add(c, 1))
+    await database.write(lambda c: add(c, 2, NOON))
+    clock = Days()
+    task = asyncio.create_task(Retention(database, KEEP).run(clock))  # type: ignore[arg-type]
+    async with asyncio.timeout(30):
+        while clock.slept.count(86_400.0) < 2:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    assert clock.slept[:3] == [300.0, 1.0, 86_400.0]
+
+
+def _killed(*_: Any) -> None:
+    raise RuntimeError("killed")
