@@ -57,7 +57,7 @@ async def test_a_wrong_key_never_gets_in(room: Served) -> None:
 async def test_silence_instead_of_a_key_has_an_end(
     room: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_wiring, "FIRST_MESSAGE_SECONDS", 0.05)
+    monkeypatch.setattr("bridge.api.stream.FIRST_MESSAGE_SECONDS", 0.05)
     async with room.stream(key=None) as client:
         assert (await client.next())["code"] == "unauthorized"
 
