@@ -37,6 +37,28 @@ RESTING = {
     "orderType": "LMT",
     "limitPrice": HELD_PRICE,
 }
+CHANGE = {"limitPrice": HELD_PRICE + 1}
+MIXED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    ({"orderType": "TRAIL", "trailPercent": 30.0}, "modify", {"trailPercent": 31.0}),
+    ({"orderType": "TRAIL_LMT", "trailAmount": 30.0, "limitOffset": 0.5}, "cancel", {}),
+    ({"orderType": "MIT", "stopPrice": HELD_PRICE}, "modify", {"stopPrice": HELD_PRICE + 1}),
+    ({"orderType": "LIT", "stopPrice": 1.5, "limitPrice": HELD_PRICE}, "cancel", {}),
+    ({"orderType": "MTL"}, "", {}),
+    ({"orderType": "MIDPRICE"}, "", {}),
+    ({"orderType": "REL", "limitPrice": HELD_PRICE, "limitOffset": 0.01}, "modify", CHANGE),
+    ({"orderType": "PEG_MID", "limitPrice": HELD_PRICE}, "cancel", {}),
+    ({"orderType": "MKT", "algo": {"strategy": "Adaptive"}}, "", {}),
+    ({"orderType": "MKT", "conditions": [{"symbol": "SPY", "above": 1.0}]}, "", {}),
+    (
+        {"orderType": "LMT", "limitPrice": 1.0, "goodAfterTime": "20991120 15:00:00 US/Eastern"},
+        "modify",
+        CHANGE,
+    ),
+]
+"""Types of orders beside the plain ones, what is done with each then, and a change of it."""
+AT_ONCE = frozenset({"MKT", "MTL", "MIDPRICE"})
+FINDS_ITS_LIMIT = frozenset({"MTL", "TRAIL_LMT"})
+"""Types whose limit the broker works out: no member of the order."""
 FLOW_SECONDS = 120.0
 MOST_KILLS = 10
 
@@ -53,6 +75,7 @@ class Flow:
     status: int = 0
     tries: int = 0
     cancelled: dict[str, Any] | None = None
+    change: dict[str, Any] = field(default_factory=lambda: dict(CHANGE))
 
     @property
     def order_id(self) -> str:
@@ -61,8 +84,34 @@ class Flow:
         return str(shown.get("orderId", ""))
 
 
-def make_flows(count: int, chance: random.Random) -> list[Flow]:
-    """A mixture: resting orders (some cancelled or changed), fills, brackets, rejects."""
+def spreads(bridge: BridgeProcess) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
+    """Combinations of two options: one that fills at once, and one that nobody meets."""
+    chain = bridge.get("/options/chain", symbol="SPY").json()
+    day = next(each["expiration"] for each in chain["expirations"] if each["dte"] > 20)
+    middle = len(chain["strikes"]) // 2
+    low, high = chain["strikes"][middle], chain["strikes"][middle + 5]
+    option = {"symbol": "SPY", "secType": "OPT", "expiration": day, "right": "C"}
+    legs = [
+        option | {"action": "BUY", "strike": low},
+        option | {"action": "SELL", "strike": high},
+    ]
+    whole = {"symbol": "SPY", "secType": "BAG", "orderType": "LMT", "legs": legs}
+    return [
+        (whole | {"limitPrice": round(high - low, 2)}, "", {}),
+        (whole | {"limitPrice": 0.01}, "modify", {"limitPrice": 0.02}),
+        (whole | {"limitPrice": 0.01}, "cancel", {}),
+    ]
+
+
+def make_flows(
+    count: int,
+    chance: random.Random,
+    mixed: list[tuple[dict[str, Any], str, dict[str, Any]]],
+) -> list[Flow]:
+    """A mixture: resting orders (some cancelled or changed), fills, brackets, other types.
+
+    And rejects.
+    """
     flows = []
     for number in range(count):
         body: dict[str, Any] = {
@@ -70,9 +119,12 @@ def make_flows(count: int, chance: random.Random) -> list[Flow]:
             "action": "BUY",
             "quantity": chance.randint(1, 5),
         }
-        then = ""
+        then, change = "", dict(CHANGE)
         kind = chance.random()
-        if kind < 0.45:
+        if kind < 0.2:
+            more, then, change = chance.choice(mixed)
+            body |= more
+        elif kind < 0.45:
             body |= {"orderType": "LMT", "limitPrice": HELD_PRICE}
             then = chance.choice(["", "cancel", "cancel", "modify"])
         elif kind < 0.9:
@@ -85,7 +137,7 @@ def make_flows(count: int, chance: random.Random) -> list[Flow]:
             }
         else:
             body |= {"orderType": "MKT", "account": "DU0000000"}
-        flows.append(Flow(number, body, then, f"flow-{number}-{chance.random()}"))
+        flows.append(Flow(number, body, then, f"flow-{number}-{chance.random()}", change=change))
     return flows
 
 
@@ -117,9 +169,7 @@ class Clients:
         if flow.status == 201 and flow.then == "cancel":
             await self._cancel(flow)
         elif flow.status == 201 and flow.then == "modify":
-            await self._repeat(
-                "PATCH", f"/order/{flow.order_id}", json={"limitPrice": HELD_PRICE + 1}
-            )
+            await self._repeat("PATCH", f"/order/{flow.order_id}", json=flow.change)
 
     async def _place(self, flow: Flow) -> None:
         while True:
@@ -208,9 +258,13 @@ async def settle(bridge: BridgeProcess, simulator: SimulatorProcess) -> None:
                 for each in page
                 if each["state"] in {"intention", "sent"}
                 or each["pending"]
-                or (each["orderType"] == "MKT" and each["state"] != "terminal")
+                or (each["orderType"] in AT_ONCE and each["state"] != "terminal")
             ]
-            without = [each for each in all_executions(bridge) if each["commission"] is None]
+            without = [
+                each
+                for each in all_executions(bridge)
+                if each["commission"] is None and each["secType"] != "BAG"
+            ]
             if not waiting and not without:
                 return
             await asyncio.sleep(0.2)
@@ -325,16 +379,17 @@ class Books:
         ids = {order["orderRef"]: order["orderId"] for order in self.orders}
         for exec_id in ours.keys() & theirs.keys():
             one, other = ours[exec_id], theirs[exec_id]
-            for name in ("quantity", "price", "commission", "orderRef"):
+            names = ("quantity", "price", "orderRef")
+            for name in names if one["secType"] == "BAG" else (*names, "commission"):
                 if one[name] != other[name]:
                     found.append(f"{exec_id}: {name} {one[name]} is not {other[name]}")
             if one["orderId"] != ids.get(other["orderRef"]):
                 found.append(f"{exec_id} belongs to {one['orderId']}")
-        filled = Counter[str]()
-        for each in self.executions:
-            filled[each["orderRef"]] += each["quantity"]
+        filled = Counter[tuple[str, bool]]()
+        for each in self.executions:  # the legs of a combination beside the whole
+            filled[each["orderRef"], each["secType"] == "BAG"] += each["quantity"]
         for order in self.orders:
-            if order["filled"] != filled[order["orderRef"]]:
+            if order["filled"] != filled[order["orderRef"], order["secType"] == "BAG"]:
                 found.append(f"{order['orderRef']}: filled {order['filled']} without executions")
         return found
 
@@ -350,7 +405,8 @@ def _compared(order: dict[str, Any], booked: dict[str, Any]) -> list[str]:
         ("limitPrice", order["limitPrice"], booked["limitPrice"]),
         ("brokerOrderId", order["brokerOrderId"], booked["orderId"]),
     ):
-        if one != other:
+        own = name == "limitPrice" and order["orderType"] in FINDS_ITS_LIMIT
+        if one != other and not own:
             found.append(f"{order['orderRef']}: {name} {one} is not {other}")
     return found
 

@@ -23,7 +23,7 @@ from tests.bridge.rig import SimulatorProcess
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("combinations")
     simulator = SimulatorProcess(folder / "simulator.log")
-    made = Desk(folder / "bridge", simulator, max_notional=100_000, max_contracts=20)
+    made = Desk(folder / "bridge", simulator, max_notional=None, max_contracts=40)
     yield made
     made.bridge.stop()
     simulator.stop()
@@ -131,6 +131,30 @@ def test_each_is_filled_leg_by_leg_and_as_a_whole(
     assert money == pytest.approx(paid, abs=0.01)
 
 
+def test_parts_of_it_are_filled_leg_by_leg(
+    bridge: Desk, chain: tuple[str, str, list[float]]
+) -> None:
+    near, _, strikes = chain
+    legs = [leg("BUY", "P", strikes[3], near), leg("SELL", "P", strikes[1], near, 2)]
+    body = combination("BUY", 20, *legs)  # the simulator shows at most 20 of each leg
+    price = round(market(bridge, body) + 0.2, 2)
+    order = bridge.placed(**(body | {"limitPrice": price}))
+
+    def agree() -> bool:
+        found = bridge.order(order["orderId"])
+        if not found["fills"]:
+            return False
+        whole, *parts = found["fills"]
+        counts = [each["quantity"] for each in parts]
+        return len(parts) == 2 and counts == [whole["quantity"], 2 * whole["quantity"]]
+
+    soon(lambda: bridge.has_status(order["orderId"], "Filled") and agree())
+    rows = [each for each in bridge.executions(symbol="SPY") if each["orderId"] == order["orderId"]]
+    assert {each["secType"] for each in rows} == {"BAG", "OPT"}
+    wholes = [each for each in rows if each["secType"] == "BAG"]
+    assert len(rows) == 3 * len(wholes) > 3
+
+
 def test_the_example_of_the_page_is_taken(
     bridge: Desk, chain: tuple[str, str, list[float]]
 ) -> None:
@@ -215,7 +239,7 @@ def test_limits_hold_for_the_gross_of_the_legs(
     assert shown["notional"] > 100 * 0.05  # the net is next to nothing
     many = combination(
         "BUY",
-        11,
+        21,
         leg("BUY", "C", strikes[1], near),
         leg("SELL", "C", strikes[2], near, 2),
         limitPrice=-20.0,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.bridge.orders.crash import (
+    MIXED,
     RESTING,
     Books,
     Clients,
@@ -13,6 +14,7 @@ from tests.bridge.orders.crash import (
     Killer,
     make_flows,
     settle,
+    spreads,
 )
 from tests.bridge.rig import SimulatorProcess
 
@@ -31,7 +33,8 @@ async def test_killed_at_random_moments_nothing_is_sent_twice_and_nothing_is_los
     # their rate are honestly unknown, and not what is counted here.
     simulator = SimulatorProcess(tmp_path / "simulator.log", "--rate-limit", "100")
     killer = Killer(tmp_path / "bridge", simulator, chance)
-    flows = make_flows(FLOWS, chance)
+    mixed = [*MIXED, *spreads(killer.bridge)]
+    flows = make_flows(FLOWS, chance, mixed)
     clients = Clients(killer.bridge.url, AT_ONCE)
     # The first number of all proves nothing about orders that were lost: see orders/order_ids.py.
     flows.append(Flow(FLOWS, RESTING, "", f"first-{chance.random()}"))

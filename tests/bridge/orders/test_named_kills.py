@@ -21,7 +21,18 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.bridge.orders.crash import HELD_PRICE, RESTING, RULES, Books, Clients, Flow, settle
+from tests.bridge.orders.crash import (
+    CHANGE,
+    HELD_PRICE,
+    MIXED,
+    RESTING,
+    RULES,
+    Books,
+    Clients,
+    Flow,
+    settle,
+    spreads,
+)
 from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
 
 # How many times at most a point is passed by before the bridge dies there.
@@ -181,8 +192,8 @@ def _working(order: dict[str, Any]) -> bool:
     return order["status"] in {"PreSubmitted", "Submitted"} and order["action"] == "BUY"
 
 
-def _work(first: int, chance: random.Random) -> list[Flow]:
-    """One flow of each kind at least, so that every point is passed."""
+def _work(first: int, chance: random.Random, mixed: list[Any]) -> list[Flow]:
+    """One flow of each kind at least, so that every point is passed, and two of other types."""
     buy = {"symbol": "AAPL", "action": "BUY", "quantity": 1}
     held = buy | {"orderType": "LMT", "limitPrice": HELD_PRICE}
     bracket = {
@@ -197,10 +208,12 @@ def _work(first: int, chance: random.Random) -> list[Flow]:
         (held, "modify"),
         (held | {"bracket": bracket}, ""),
     ]
-    chance.shuffle(wanted)
+    others = [(buy | more, then, change) for more, then, change in chance.sample(mixed, 2)]
+    all_of_them = [*((body, then, dict(CHANGE)) for body, then in wanted), *others]
+    chance.shuffle(all_of_them)
     return [
-        Flow(first + index, body, then, f"named-{first + index}-{chance.random()}")
-        for index, (body, then) in enumerate(wanted)
+        Flow(first + at, body, then, f"named-{first + at}-{chance.random()}", change=change)
+        for at, (body, then, change) in enumerate(all_of_them)
     ]
 
 
@@ -219,6 +232,7 @@ def _lots() -> list[int]:
 async def _through(
     plan: list[tuple[str, int]], lives: Lives, clients: Clients, halter: Halter, chance: Any
 ) -> list[Flow]:
+    mixed = [*MIXED, *spreads(lives.bridge)]
     flows: list[Flow] = []
     under_way: list[asyncio.Task[None]] = []
     try:
@@ -227,7 +241,7 @@ async def _through(
                 await asyncio.to_thread(lives.begin)
                 await asyncio.gather(*under_way)
             await asyncio.to_thread(lives.begin, point, times)
-            more, died = _work(len(flows) + 1, chance), asyncio.Event()
+            more, died = _work(len(flows) + 1, chance, mixed), asyncio.Event()
             flows += more
             under_way += [asyncio.create_task(clients.carry_out(flow)) for flow in more]
             halting = None
