@@ -59,6 +59,8 @@ class PositionBook:
 
     def __init__(self, gateway: Gateway, clock: Clock, changed: Callable[[], None]) -> None:
         self.held: dict[Name, Position] = {}
+        self.filled_at: dict[str, float] = {}
+        """By account, when it was last told of a new fill; monotonic."""
         self._gateway = gateway
         self._clock = clock
         self._changed = changed
@@ -111,6 +113,7 @@ class PositionBook:
     async def begin(self) -> None:
         """After a (re)connect: all that was filled before is in the list that is asked for now."""
         self._fills.clear()
+        self.filled_at.clear()
         await self._gateway.queries.positions(timeout=FIRST_SECONDS)
 
     def interrupted(self) -> None:
@@ -175,6 +178,7 @@ class PositionBook:
             since=self._clock.now(),
         )
         self._fills[execution.account, contract.con_id] = _Fill(told)
+        self.filled_at[execution.account] = self._clock.monotonic()
         self._changed()
 
 
@@ -185,6 +189,8 @@ class ValuesBook:
         self, gateway: Gateway, clock: Clock, tags: str, changed: Callable[[], None]
     ) -> None:
         self.values: dict[tuple[str, str, str], AccountValue] = {}
+        self.asked_at = float("-inf")  # for the whole list that is shown; monotonic
+        self._begun_at = 0.0
         self._gateway = gateway
         self._clock = clock
         self._tags = tags
@@ -249,7 +255,7 @@ class ValuesBook:
 
     def begun(self) -> None:
         """All of them are coming."""
-        self._coming = {}
+        self._coming, self._begun_at = {}, self._clock.monotonic()
 
     def value(self, value: AccountValue) -> None:
         """One value, of a list or a change."""
@@ -268,7 +274,7 @@ class ValuesBook:
         if coming is not None and (coming != self.values or not self._complete):
             self.values = coming
             self._changed()
-        self._complete, self._error = True, None
+        self._complete, self._error, self.asked_at = True, None, self._begun_at
         self._confirmed_at = self._clock.monotonic()
         self._arrived.set()
 

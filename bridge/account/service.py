@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
+
+from msgspec import structs
 
 from bridge.account.books import Name, PositionBook, Unconfirmed, ValuesBook
 from bridge.account.views import (
@@ -151,7 +154,11 @@ class AccountService:
         if self._worth is None:
             self._worth = self._accounts()
         return Accounts(
-            accounts=tuple(each for each in self._worth if _of(account, each)),
+            accounts=tuple(
+                structs.replace(each, confirmed=self._is_confirmed(each.account))
+                for each in self._worth
+                if _of(account, each)
+            ),
             at=self._clock.now(),
             age=round(max(self._values.age(), self._ledger.age()), 3),
         )
@@ -169,6 +176,11 @@ class AccountService:
             return view.currency, 1.0
         rates = (each.exchange_rate for each in view.cash if each.currency == currency)
         return view.currency, next((rate for rate in rates if rate), None)
+
+    def _is_confirmed(self, account: str) -> bool:
+        """Whether the values were asked for after the last fill of this account."""
+        filled = self._book.filled_at.get(account)
+        return filled is None or filled < min(self._values.asked_at, self._ledger.asked_at)
 
     def _accounts(self) -> tuple[AccountView, ...]:
         values: dict[str, list[AccountValue]] = {}
@@ -398,7 +410,7 @@ def _account(
 ) -> AccountView:
     texts = {value.tag: value for value in values}
     base = texts.get("NetLiquidation")
-    numbers = {field: _number(texts.get(tag)) for field, tag in _NAMED.items()}
+    numbers: dict[str, Any] = {field: _number(texts.get(tag)) for field, tag in _NAMED.items()}
     kind = texts.get("AccountType")
     return AccountView(
         account=name,

@@ -92,7 +92,10 @@ class CashBalance(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class AccountView(Struct, rename="camel", frozen=True, kw_only=True):
-    """One account. The named numbers are in `currency`; `values` holds all that the broker sent."""
+    """One account. The named numbers are in `currency`; `values` holds all that the broker sent.
+
+    `confirmed` is false from a fill until the broker has sent the values again.
+    """
 
     account: str
     account_type: str
@@ -110,6 +113,7 @@ class AccountView(Struct, rename="camel", frozen=True, kw_only=True):
     cushion: float | None
     values: tuple[Amount, ...]
     cash: tuple[CashBalance, ...] = ()
+    confirmed: bool = True
 
 
 class Accounts(Struct, rename="camel", frozen=True, kw_only=True):

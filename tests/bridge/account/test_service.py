@@ -267,6 +267,26 @@ async def test_cash_by_currency() -> None:
     assert [value.tag for value in account.values] == ["NetLiquidation"]
 
 
+async def test_a_fill_marks_the_accounts_values_until_they_were_asked_for_again() -> None:
+    setting = Setting()
+    setting.gateway.values = tuple(
+        AccountValue(account=account, tag="NetLiquidation", value="100", currency="USD")
+        for account in ("DU1", "DU2")
+    )
+    await setting.service.begin()
+    await setting.service.accounts()
+    setting.clock.advance(0.5)
+    setting.gateway.events.execution.emit(fill("1"))
+    answer = await setting.service.accounts()
+    assert [(each.account, each.confirmed) for each in answer.accounts] == [
+        ("DU1", False),
+        ("DU2", True),
+    ]
+    setting.clock.advance(1)
+    answer = await setting.service.accounts()
+    assert [each.confirmed for each in answer.accounts] == [True, True]
+
+
 async def test_a_refused_subscription_says_why_and_is_tried_again() -> None:
     setting = Setting()
     setting.gateway.silent = asyncio.Event()

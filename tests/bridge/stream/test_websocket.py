@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from bridge.model import Contract, Order
 from bridge.stream import wiring as stream_wiring
 from tests.bridge.stream.served import KEY, Served, served
 
@@ -287,3 +288,22 @@ async def test_a_heartbeat_where_nobody_is_watched_is_told_so(room: Served) -> N
         assert (told["code"], told["id"]) == ("heartbeat-off", 7)
         await client.say(op="heartbeat", off=True, id=8)
         assert (await client.next_of("heartbeat"))["armed"] is False
+
+
+async def test_positions_and_account_are_shown_and_follow_a_fill(room: Served) -> None:
+    async with room.stream() as client:
+        await client.say(op="subscribe", channel="positions")
+        await client.say(op="subscribe", channel="account")
+        account = await client.next_of("account")
+        assert account["data"]["accounts"][0]["netLiquidation"] > 0
+        positions = next(item for item in client.seen if item["type"] == "positions")
+        assert positions["data"]["positions"] == []
+        session = room.services.gateway
+        (details,) = await session.queries.contract_details(Contract(symbol="AAPL"))
+        number = session.next_order_id()
+        order = Order(order_id=number, action="BUY", quantity=3, order_type="MKT")
+        await session.place_order(number, details.contract, order)
+        async with asyncio.timeout(10):
+            while not (held := (await client.next_of("positions"))["data"]["positions"]):
+                pass
+        assert [(each["symbol"], each["quantity"]) for each in held] == [("AAPL", 3.0)]

@@ -300,6 +300,27 @@ async def test_a_closed_socket_is_seen_at_once(
     assert lost[0] - begun < 3.0
 
 
+async def test_a_cut_connection_is_made_anew_at_once_and_in_two_seconds_while_it_flaps(
+    simulator: Simulator, start_session: StartSession
+) -> None:
+    usual = Target()
+    session = await start_session(
+        simulator.tws.port, backoff_first=usual.backoff_first, backoff_cap=usual.backoff_cap
+    )
+    await eventually(lambda: session.state is State.READY)
+    came: list[float] = []
+    session.events.ready.listen(lambda: came.append(time.monotonic()))
+    taken = []
+    for _ in range(5):
+        begun, before = time.monotonic(), len(came)
+        simulator.world.faults.start("rst")
+        await eventually(lambda before=before: len(came) > before, every=0.001)  # type: ignore[misc]
+        taken.append(came[-1] - begun)
+    slack = 1.0  # a busy machine
+    assert taken[0] < 0.5 + slack
+    assert max(taken) < 2.0 + slack
+
+
 class Line:
     """A market-data listener that writes everything down."""
 
