@@ -175,7 +175,7 @@ async def _in_journal(request: Request, environment: Environment) -> Any:
     route = next(r for r in routes if (r.method, r.path) == (request.method, request.path))
     params = msgspec.convert(request.params, route.params) if route.params else None
     body = msgspec.convert(request.body, route.body) if route.body else None
-    database = await Database.open(environment.data_dir, lock_wait=0.0)
+    database = await Database.open(environment.data_dir, environment.identity_dir, lock_wait=0.0)
     try:
         clock = SystemClock()
         services = Services(environment, cast("Gateway", None), clock)  # no command asks it

@@ -36,6 +36,8 @@ class Environment(Struct, frozen=True, kw_only=True):
     data_dir: Path = Path("data")
     data_dir_named: bool = False
     """Whether somebody chose the folder; a command makes no journal in one that nobody chose."""
+    identity_dir: Path | None = None
+    """Where the journal's name is kept besides; a data folder that was emptied is not a new one."""
     admin_key_file: Path | None = None
     portal_url: str = ""
     trading_mode: str = "paper"
@@ -117,6 +119,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "BRIDGE_TWS_PORT": ("tws_port", _number(1, 65535), "a port from 1 to 65535"),
     "BRIDGE_CLIENT_ID": ("client_id", _number(0, 2**31 - 1), "a number of 0 or more"),
     "BRIDGE_DATA_DIR": ("data_dir", Path, "a folder that can be written"),
+    "BRIDGE_IDENTITY_DIR": ("identity_dir", Path, "a folder that can be written"),
     "BRIDGE_ADMIN_KEY_FILE": ("admin_key_file", _key_file, "a readable file that holds a key"),
     "BRIDGE_PORTAL_URL": ("portal_url", str, "an address such as https://127.0.0.1:5000"),
     "BRIDGE_TRADING_MODE": ("trading_mode", _choice("paper", "live"), "paper or live"),

@@ -64,7 +64,9 @@ class Bridge:
         """Opens the journal, installs and starts every part, and begins to dial."""
         # Libraries that ask the policy for the loop would else find another one, which never runs.
         asyncio.set_event_loop(asyncio.get_running_loop())
-        self._database = await Database.open(self._environment.data_dir)
+        self._database = await Database.open(
+            self._environment.data_dir, self._environment.identity_dir
+        )
         try:
             await self._compose(self._database)
         except BaseException:

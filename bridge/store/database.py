@@ -101,16 +101,22 @@ class Database:
         self._tidying: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def open(cls, folder: Path, *, lock_wait: float = _LOCK_WAIT_SECONDS) -> Self:
-        """Opens.
+    async def open(
+        cls,
+        folder: Path,
+        identity_folder: Path | None = None,
+        *,
+        lock_wait: float = _LOCK_WAIT_SECONDS,
+    ) -> Self:
+        """Opens the journal in `folder`, and brings it up to date.
 
-        And brings up to date) the journal in `folder`, waiting `lock_wait` seconds for a
-        predecessor to end.
+        `identity_folder` keeps its name where whoever empties `folder` does not come. It waits
+        `lock_wait` seconds for a predecessor to end.
         """
-        return await asyncio.to_thread(cls._open, folder, lock_wait)
+        return await asyncio.to_thread(cls._open, folder, identity_folder, lock_wait)
 
     @classmethod
-    def _open(cls, folder: Path, lock_wait: float) -> Self:
+    def _open(cls, folder: Path, identity_folder: Path | None, lock_wait: float) -> Self:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = _take_lock(folder / "journal.lock", lock_wait)
@@ -123,7 +129,7 @@ class Database:
         try:
             writer = _open_writer(path)
             try:
-                identity = Identity(folder, path)
+                identity = Identity(folder, path, identity_folder)
                 identity.examine(writer)
                 return cls(path, lock, writer, identity)
             except BaseException:

@@ -9,6 +9,8 @@ have to agree before anything is sent:
   a copied data folder, and one that was put back over the present one, are told apart from it;
 * the database knows its own inode and the folder's path: a file that was put in its place, and a
   folder that was moved, are told apart, too;
+* the same name is kept in a folder of its own, where a deploy gives one: whoever empties the whole
+  data folder leaves that behind, and what begins then is not a new bridge;
 * the file `journal.highest` says how far the journal has come, once a second: an older copy of the
   database, however it got there, is behind it.
 
@@ -55,8 +57,9 @@ class _Mark(msgspec.Struct, frozen=True):
 class Identity:
     """Of the journal in one folder. All methods but `why` run where the database is written."""
 
-    def __init__(self, folder: Path, database: Path) -> None:
+    def __init__(self, folder: Path, database: Path, elsewhere: Path | None = None) -> None:
         self._file = folder / FILE_NAME
+        self._other_file = None if elsewhere is None else elsewhere / FILE_NAME
         self._mark_file = folder / MARK_NAME
         self._database = database
         self._name = ""
@@ -70,13 +73,19 @@ class Identity:
         Raises:
             OSError: the identity of a new journal cannot be written.
         """
-        held, outside = _held(connection), self._outside()
-        if held is None and outside is None and not self._mark_file.exists():
+        held, outside, elsewhere = _held(connection), _named(self._file), self._elsewhere()
+        traces = outside is not None or elsewhere is not None or self._mark_file.exists()
+        if held is None and not traces:
             self._give(connection)  # new, or of a release that knew no identity
         elif held is not None and held.file is None:
             self._give(connection, held.name)  # the process ended while it was being given
         else:
             self.why = self._difference(connection, held, outside) or _meta(connection, _DOUBT)
+            if self.why is None and held is not None:
+                if elsewhere not in {None, held.name}:
+                    self.why = "this is another journal than the one that was here"
+                elif elsewhere is None:  # of a release that kept it in one place
+                    self._keep_elsewhere(held.name)
         self._name = self._name or (held.name if held else "")
 
     def accept(self, connection: sqlite3.Connection) -> None:
@@ -109,6 +118,7 @@ class Identity:
         """In this order, so that a process that ends between two steps can finish it."""
         self._name = name or secrets.token_hex(16)
         _put_meta(connection, _KEY, msgspec.json.encode(_Held(self._name)).decode())
+        self._keep_elsewhere(self._name)
         replace_file(self._file, msgspec.json.encode({"name": self._name}), durable=True)
         sealed = _Held(
             self._name,
@@ -118,18 +128,18 @@ class Identity:
         )
         _put_meta(connection, _KEY, msgspec.json.encode(sealed).decode())
 
-    def _outside(self) -> str | None:
-        """The name in the file; empty for a file that cannot be read, None for none."""
+    def _elsewhere(self) -> str | None:
+        return None if self._other_file is None else _named(self._other_file)
+
+    def _keep_elsewhere(self, name: str) -> None:
+        """A folder that takes nothing is none; a name there that cannot be replaced is an error."""
+        if self._other_file is None:
+            return
         try:
-            content = self._file.read_bytes()
-        except FileNotFoundError:
-            return None
+            replace_file(self._other_file, msgspec.json.encode({"name": name}), durable=True)
         except OSError:
-            return ""
-        try:
-            return str(msgspec.json.decode(content, type=dict[str, Any]).get("name", ""))
-        except msgspec.MsgspecError:
-            return ""
+            if self._other_file.exists():
+                raise
 
     def _difference(
         self, connection: sqlite3.Connection, held: _Held | None, outside: str | None
@@ -159,6 +169,20 @@ class Identity:
         return mark.name == name and any(
             counts.get(table, 0) < count for table, count in mark.counts.items()
         )
+
+
+def _named(file: Path) -> str | None:
+    """The name in a file; empty for one that cannot be read, None for none."""
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
+    try:
+        return str(msgspec.json.decode(content, type=dict[str, Any]).get("name", ""))
+    except msgspec.MsgspecError:
+        return ""
 
 
 def _print(file: Path) -> tuple[int, int]:

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
     from infrastructure.config.models import Target
 
-FOLDERS = tuple(DataFolder(name) for name in ("gateway", "bridge", "caddy", "state", "requests"))
+FOLDERS = tuple(
+    DataFolder(name) for name in ("gateway", "bridge", "caddy", "state", "requests", "identity")
+)
 OWN_FOLDERS = tuple(dataclasses.replace(folder, uid=None) for folder in FOLDERS)
 
 

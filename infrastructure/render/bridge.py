@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.config.schedule import calendar
 from infrastructure.release_files import ADMIN_KEY, ALERTS, FLEX_TOKEN
 from infrastructure.render.caddy import names
-from infrastructure.render.layout import BRIDGE_PORT, bind, compose_layout
+from infrastructure.render.layout import BRIDGE_IDENTITY, BRIDGE_PORT, bind, compose_layout
 from infrastructure.render.model import RenderedFile, secret_file
 from infrastructure.render.templates import PROJECT
 
@@ -121,6 +121,7 @@ def service(target: Target, image: str) -> dict[str, Any]:
         "secrets": secret_names(target),
         "volumes": [
             bind(data / "bridge", "/data", read_only=False),
+            bind(data / "identity", BRIDGE_IDENTITY, read_only=False),
             bind(data / "state", "/run/gangway"),
             bind(data / "requests", REQUESTS, read_only=False),
             bind(current / "bridge", "/etc/gangway"),
@@ -175,6 +176,8 @@ def environment(target: Target, layout: Layout) -> dict[str, str]:
     keep_days = target.stack.journal.keep_days
     if keep_days != USUAL_KEEP_DAYS:
         values["BRIDGE_JOURNAL_KEEP_DAYS"] = str(keep_days)
+    if layout.bridge_identity:
+        values["BRIDGE_IDENTITY_DIR"] = layout.bridge_identity
     if layout.login_state:
         values["BRIDGE_LOGIN_STATE_FILE"] = layout.login_state
         values["BRIDGE_GATEWAY_REQUESTS"] = REQUESTS

@@ -103,7 +103,8 @@ def _require_fitting(target: Target) -> None:
 
 def _layout(target: Target) -> Layout:
     """Inside a namespace, services have the same names as in the Compose project."""
-    return dataclasses.replace(compose_layout(target), proxies=PROXIES, tls_address="")
+    inside = compose_layout(target)
+    return dataclasses.replace(inside, proxies=PROXIES, tls_address="", bridge_identity=None)
 
 
 def _kustomization(

@@ -33,6 +33,10 @@ JAVA_PROCESSES = 2048
 CADDY_HEALTH_PORT = 8081
 
 
+BRIDGE_IDENTITY = "/var/lib/gangway/identity"
+"""In its container; on the host `data/identity`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """What Caddy and the bridge are told about their surroundings."""
@@ -40,6 +44,8 @@ class Layout:
     bridge_listen: str
     bridge_data: str
     bridge_config: str
+    bridge_identity: str | None
+    """Where it keeps the name of its journal besides; None: nowhere."""
     secrets: str
     tws_host: str
     tws_port: int
@@ -78,6 +84,7 @@ def compose_layout(target: Target) -> Layout:
         bridge_listen=f"0.0.0.0:{BRIDGE_PORT}",
         bridge_data="/data",
         bridge_config="/etc/gangway",
+        bridge_identity=BRIDGE_IDENTITY,
         secrets=MOUNTED_SECRETS,
         tws_host="gateway",
         tws_port=RELAY_PORTS[stack.session],
@@ -101,6 +108,7 @@ def sandbox_layout(target: Target) -> Layout:
         bridge_listen=f"127.0.0.1:{bridge.port}",
         bridge_data=str(target.base / "data" / "bridge"),
         bridge_config=str(current / "bridge"),
+        bridge_identity=str(target.base / "data" / "identity"),
         secrets=str(current / SECRETS),
         tws_host="127.0.0.1",
         tws_port=simulated.tws_port,

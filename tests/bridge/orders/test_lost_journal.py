@@ -152,3 +152,70 @@ async def test_over_http_with_the_simulators_book_as_the_judge(
         assert cancelled.json()["status"] == "Cancelled"
     finally:
         bridge.stop()
+
+
+ELSEWHERE = "identity"
+
+
+def _begun(folder: Path) -> BridgeProcess:
+    (folder / ELSEWHERE).mkdir(parents=True, exist_ok=True)
+    return BridgeProcess(
+        folder, 9, BRIDGE_IDENTITY_DIR=str(folder / ELSEWHERE)
+    )  # nobody is there: the broker is no witness
+
+
+def test_an_emptied_folder_is_no_new_bridge_where_its_name_is_kept_elsewhere(
+    tmp_path: Path,
+) -> None:
+    for accepted in (True, False, False):
+        bridge = _begun(tmp_path)
+        try:
+            view = bridge.get("/journal").json()
+            assert view["accepted"] is accepted
+            assert bridge.get("/trading/halt").json()["halted"] is not accepted
+            if not accepted:
+                assert "emptied or removed" in view["why"]
+                assert "journal accept" in view["nextStep"]
+        finally:
+            bridge.stop()
+        if accepted:
+            shutil.rmtree(tmp_path / "data")
+    bridge = _begun(tmp_path)
+    try:
+        assert bridge.client.post("/journal/accept").json()["accepted"] is True
+    finally:
+        bridge.stop()
+    bridge = _begun(tmp_path)
+    try:
+        assert bridge.get("/journal").json()["accepted"] is True
+    finally:
+        bridge.stop()
+
+
+def test_the_whole_folder_of_another_bridge_is_another_journal(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        _begun(tmp_path / name).stop()
+    kept = tmp_path / "one" / ELSEWHERE / "journal.identity"
+    (tmp_path / "other" / ELSEWHERE / "journal.identity").replace(kept)
+    bridge = _begun(tmp_path / "one")
+    try:
+        view = bridge.get("/journal").json()
+        assert (view["accepted"], view["why"]) == (
+            False,
+            "this is another journal than the one that was here",
+        )
+    finally:
+        bridge.stop()
+
+
+def test_a_bridge_of_an_earlier_release_keeps_its_name_there_from_now_on(tmp_path: Path) -> None:
+    (tmp_path / ELSEWHERE).mkdir()
+    earlier = BridgeProcess(tmp_path, 9)
+    earlier.stop()
+    _begun(tmp_path).stop()
+    shutil.rmtree(tmp_path / "data")
+    bridge = _begun(tmp_path)
+    try:
+        assert bridge.get("/journal").json()["accepted"] is False
+    finally:
+        bridge.stop()
