@@ -13,8 +13,9 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct, structs
 
 from bridge.model import Action, Order, OrderCondition, PriceIncrement
+from bridge.orders.contradictions import CLOCK
 from bridge.orders.order_types import broker_type
-from bridge.orders.request import CLOCK, ChangeRequest, OrderRequest, StopLoss
+from bridge.orders.request import ChangeRequest, OrderRequest, StopLoss
 from bridge.orders.ticks import Direction, cautious, to_tick
 
 Role = Literal["single", "entry", "take-profit", "stop-loss", "oca"]

@@ -14,6 +14,7 @@ from bridge.auditing import Auditor, Caller, Trail, note_sending
 from bridge.clock import Clock
 from bridge.model import Order
 from bridge.orders.apply_messages import Message, Own
+from bridge.orders.contradictions import amount_problem, number_problem, text_problem
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
@@ -29,7 +30,7 @@ from bridge.orders.legs import CHANGEABLE, changed, named, same
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent
 from bridge.orders.order_types import INSTRUCTIONS, kind_of_type, order_type
 from bridge.orders.prepare import Prepared, Preparer
-from bridge.orders.request import ChangeRequest, amount_problem, number_problem, text_problem
+from bridge.orders.request import ChangeRequest
 from bridge.orders.risk import violations
 from bridge.orders.views import OrderView, order_view
 from bridge.store import StoreBehindError, orders

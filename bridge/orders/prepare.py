@@ -22,10 +22,11 @@ from bridge.market.quote_values import QuoteValue
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, Order, OrderCondition, PriceIncrement
 from bridge.orders import combination
+from bridge.orders.contradictions import contradictions
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
-from bridge.orders.request import Condition, OrderRequest, contradictions
+from bridge.orders.request import Condition, OrderRequest
 from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.restart_calendar import RestartCalendar

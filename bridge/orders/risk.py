@@ -10,6 +10,7 @@ from typing import Final
 
 from bridge.broker_time import days_to_expiration, exchange_zone, is_open
 from bridge.model import ContractDetails
+from bridge.orders.contradictions import exits_beside
 from bridge.orders.errors import Violation
 from bridge.orders.order_types import (
     FIRST_TYPES,
@@ -19,7 +20,6 @@ from bridge.orders.order_types import (
     kind_of_type,
     order_type,
 )
-from bridge.orders.request import exits_beside
 from bridge.orders.risk_context import RiskContext
 from bridge.orders.ticks import increment_at, is_multiple, on_tick, to_tick
 

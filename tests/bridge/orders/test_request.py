@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from bridge.orders.request import Bracket, OrderRequest, StopLoss, TakeProfit, contradictions
+from bridge.orders.contradictions import contradictions
+from bridge.orders.request import Bracket, OrderRequest, StopLoss, TakeProfit
 
 
 def _request(**changes: Any) -> OrderRequest:
