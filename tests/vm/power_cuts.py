@@ -4,6 +4,7 @@ One run is recorded, write by write (`write_log`); the disk as a cut leaves it i
 record, so a cut costs a boot and not a run. Usage:
 
     scripts/vm-power-cuts [prepare|up] [--cuts N] [--minutes M] [--seed N] [--reboot-every N]
+        [--complete-every N] [--record FOLDER]
 
 Prints a JSON line a cut, and exits with 1 when one left a machine that is not as it must be.
 """
@@ -126,7 +127,16 @@ def record(home: Path, folder: Path, what: str) -> Record:
         watcher.join()
         machine.power_off()
     (folder / "run.raw").unlink()
+    (folder / "lengths.json").write_text(json.dumps(lengths))
     return Record(start, log, lengths)
+
+
+def kept_record(home: Path, folder: Path | None, what: str) -> Record | None:
+    """A record of before, to cut it at other moments."""
+    if folder is None:
+        return None
+    start = fetched(home) if what == "prepare" else running(home)
+    return Record(start, folder / "log", json.loads((folder / "lengths.json").read_text()))
 
 
 # --- a cut ----------------------------------------------------------------------------------------
@@ -174,6 +184,8 @@ def ready(machine: Machine) -> None:
     check(table.count("/swapfile none swap sw 0 0\n") == 1, f"no swap at the next boot: {table!r}")
     check("/dev/vda / ext4" in table, f"the root file system is lost: {table!r}")
     check("swapfile" in machine.ssh("cat /proc/swaps").stdout, "there is no swap")
+    settle = "left=900; while [ $left -gt 0 ] && systemctl list-jobs --no-legend | grep -q .; do"
+    machine.ssh(f"{settle} sleep 3; left=$((left - 3)); done", seconds=1000)
     for unit in ("docker", "gangway-firewall"):
         enabled = machine.ssh(
             f"systemctl is-enabled {unit}; systemctl is-active {unit}", check=False
@@ -184,11 +196,22 @@ def ready(machine: Machine) -> None:
     check(not failed, f"units failed: {failed}")
 
 
-def after_prepare(machine: Machine, *, reboot: bool) -> dict[str, object]:
+def after_prepare(machine: Machine, *, reboot: bool, complete: bool) -> dict[str, object]:
     """What was ok is whole; a second `prepare` completes the rest, also for the next boot."""
     said, damaged = states(machine, "--dry-run"), holes(machine)
-    if "/etc/fstab" in damaged:
-        check(said["swap"] != "ok", "the check of swap says ok over a damaged table")
+    table = machine.ssh("cat /etc/fstab").stdout
+    check("/dev/vda / ext4" in table, f"the root file system is lost: {table!r}")
+    if said["swap"] == "ok":
+        whole = table.count("/swapfile none swap sw 0 0\n") == 1 and "\0" not in table
+        check(whole, f"the check of swap says ok over {table!r}")
+        check("swapfile" in machine.ssh("cat /proc/swaps").stdout, "swap is said to be ok")
+    seen: dict[str, object] = {
+        "ok": sorted(one for one in said if said[one] == "ok"),
+        "damaged": damaged,
+        "completed": complete,
+    }
+    if not complete:
+        return seen
     states(machine)
     check(not holes(machine), f"damaged files are left: {holes(machine)}")
     ready(machine)
@@ -196,10 +219,10 @@ def after_prepare(machine: Machine, *, reboot: bool) -> dict[str, object]:
         machine.reboot()
         ready(machine)
     check(set(states(machine, "--dry-run").values()) == {"ok"}, "it is not ok in the end")
-    return {"ok": sorted(one for one in said if said[one] == "ok"), "damaged": damaged}
+    return seen
 
 
-def after_up(machine: Machine, *, reboot: bool) -> dict[str, object]:
+def after_up(machine: Machine, *, reboot: bool, complete: bool) -> dict[str, object]:
     """One whole release serves or none; the next `up` completes it."""
     base = "/opt/gangway/vm"
     machine.configure(read_only=True)
@@ -214,11 +237,12 @@ def after_up(machine: Machine, *, reboot: bool) -> dict[str, object]:
     check(all("ledger" in one for one in damaged), f"damaged files: {damaged}")
     history = json.loads(done(machine.deploy("--json", "history")))
     check(history["deploys"], "the ledger is lost")
-    done(machine.deploy(*UP))
-    check(not machine.ssh(f"ls {base}/pending.json", check=False).stdout, "it is still pending")
-    if reboot:
+    if complete:
+        done(machine.deploy(*UP))
+        check(not machine.ssh(f"ls {base}/pending.json", check=False).stdout, "it is still pending")
+    if complete and reboot:
         machine.reboot()
-    return {"pending": bool(left), "current": current, "damaged": damaged}
+    return {"pending": bool(left), "current": current, "damaged": damaged, "completed": complete}
 
 
 def cuts(what: str, home: Path, given: argparse.Namespace) -> int:
@@ -228,7 +252,7 @@ def cuts(what: str, home: Path, given: argparse.Namespace) -> int:
     folder = Path(tempfile.mkdtemp(prefix="power-cuts-", dir=home))
     wrong = 0
     try:
-        recorded = record(home, folder, what)
+        recorded = kept_record(home, given.record, what) or record(home, folder, what)
         moments = sorted(choice.randrange(len(recorded.lengths)) for _ in range(given.cuts))
         follows = copy(recorded.start, folder / "follows.raw")
         disk = Disk(follows, recorded.log)
@@ -247,8 +271,9 @@ def cuts(what: str, home: Path, given: argparse.Namespace) -> int:
                 "writesLost": len(lost),
             }
             began = time.monotonic()
-            reboot = number % given.reboot_every == 0
-            found |= looked_at(home, folder, crashed, what, reboot=reboot)
+            complete = number % given.complete_every == 0
+            reboot = complete and number % given.reboot_every == 0
+            found |= looked_at(home, folder, crashed, what, reboot=reboot, complete=complete)
             wrong += "wrong" in found
             print(json.dumps({**found, "took": round(time.monotonic() - began)}), flush=True)
         disk.close()
@@ -258,7 +283,7 @@ def cuts(what: str, home: Path, given: argparse.Namespace) -> int:
 
 
 def looked_at(
-    home: Path, folder: Path, crashed: Path, what: str, *, reboot: bool
+    home: Path, folder: Path, crashed: Path, what: str, *, reboot: bool, complete: bool
 ) -> dict[str, object]:
     """The machine after a cut; `wrong` says what is not as it must be."""
     machine = Machine(home, folder, raw=crashed)
@@ -267,7 +292,7 @@ def looked_at(
         machine.start()
         machine.configure()
         look = after_prepare if what == "prepare" else after_up
-        return {"rebooted": reboot, **look(machine, reboot=reboot)}
+        return {"rebooted": reboot, **look(machine, reboot=reboot, complete=complete)}
     except (AssertionError, ValueError, subprocess.TimeoutExpired) as error:
         kept = Path(tempfile.mkdtemp(prefix="wrong-", dir=home))
         machine.cut_off()
@@ -285,6 +310,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=240)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reboot-every", type=int, default=5)
+    parser.add_argument("--complete-every", type=int, default=1)
+    parser.add_argument("--record", type=Path, help="a kept record, instead of a new run")
     given = parser.parse_args()
     wrong = cuts(given.what, Path(os.environ["GANGWAY_VM"]), given)
     print(json.dumps({"of": given.what, "wrong": wrong}))
