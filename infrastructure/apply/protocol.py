@@ -252,12 +252,16 @@ class OpenRequest(Request):
 
 
 class VerifyRequest(Request):
-    """Is all healthy, without changes? `afresh`: a gateway whose login is held tries again."""
+    """Is all healthy, without changes? `stretch`: how far `wait` may grow on a busy machine.
+
+    `afresh`: a gateway whose login is held tries again.
+    """
 
     checks: Checks
     wait: float
     hashes: dict[str, str] = field(default_factory=dict)
     afresh: bool = False
+    stretch: float = 1.0
 
 
 class ObserveRequest(Request):
@@ -305,6 +309,7 @@ class ApplyRequest(Request):
     folders: list[DataFolder] = field(default_factory=list)
     gate: Optional[Checks] = None
     command: str = "up"
+    stretch: float = 1.0
     images: dict[str, str] = field(default_factory=dict)
     keep: bool = False
 
@@ -360,6 +365,7 @@ class RestartRequest(Request):
     checks: Checks
     wait: float
     by: str
+    stretch: float = 1.0
 
 
 class LogsRequest(Request):
@@ -384,6 +390,7 @@ class RollBackRequest(Request):
     wait: float
     by: str
     keep: bool = False
+    stretch: float = 1.0
 
 
 class AskBridgeRequest(Request):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from infrastructure.render.model import Release
     from infrastructure.transport import Transport
 
+STRETCH = 3.0
+"""By how much the default may grow while the machine lets its programs wait."""
 HEALTHY_WITHIN = 300.0
 """Default seconds until healthy, the wait for a person not counted (`up --wait`)."""
 
@@ -216,6 +218,7 @@ class Session:
             changes=dict(changes),
             checks=checks(self._target, [item.name for item in release.services]),
             wait=wait or HEALTHY_WITHIN,
+            stretch=stretch(wait),
             by=person(),
             gate=gate,
             command=command,
@@ -268,6 +271,7 @@ class Session:
         """Waits until what runs already is healthy, or what `gate` names of it; no changes."""
         if not self._verifying:
             request = self._verify_request(release, wait or HEALTHY_WITHIN)
+            request.stretch = stretch(wait)
             if gate is not None:
                 request.checks = gate
             self._allow(request.wait)
@@ -297,6 +301,7 @@ class Session:
             checks(self._target, names),
             wait or HEALTHY_WITHIN,
             person(),
+            stretch=stretch(wait),
         )
         self._allow(request.wait)
         self._exchange.send(request)
@@ -315,7 +320,8 @@ class Session:
 
         `keep`: the gateway's session may go over, as its plan says.
         """
-        request = protocol.RollBackRequest(release, wait or HEALTHY_WITHIN, person(), keep)
+        seconds, by = wait or HEALTHY_WITHIN, person()
+        request = protocol.RollBackRequest(release, seconds, by, keep, stretch(wait))
         self._allow(request.wait)
         self._exchange.send(request)
         return self._outcome()
@@ -328,7 +334,7 @@ class Session:
     def _allow(self, wait: float) -> None:
         """Sets how long work may take, with a person's approval; once more for the way back."""
         person_takes = self._target.stack.gateway.two_factor.wait * len(self._target.stack.sessions)
-        self._work = WORK_WITHIN + 2 * (wait + person_takes)
+        self._work = WORK_WITHIN + 2 * (STRETCH * wait + person_takes)
 
     def _outcome(self) -> Outcome:
         try:
@@ -423,6 +429,11 @@ class Session:
         if self._sandbox:
             request.tws_address, request.tws_port = "127.0.0.1", stack.simulated.tws_port
         return self._exchange.ask(protocol.Cancelled, request)
+
+
+def stretch(wait: float | None) -> float:
+    """How far the budget may grow on a busy machine: what a person has asked for does not."""
+    return STRETCH if wait is None else 1.0
 
 
 def _file(found: protocol.FileState) -> ObservedFile:

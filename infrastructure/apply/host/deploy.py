@@ -31,7 +31,8 @@ START_ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
 LOGIN_TROUBLES = set(HELD_CODES)
 """After these no gateway is started, of whatever release: one more attempt may lock the account,
 or take a session that was left to another side."""
-RESTORED_WITHIN = 120.0
+RESTORED_WITHIN, RESTORE_STRETCH = 120.0, 5.0
+"""Seconds until what served before answers again, and how far a busy machine stretches them."""
 RESTORED = "The previous release serves again."
 NOT_RESTORED = "Nothing could be put back: ./deploy.py status shows what runs."
 
@@ -102,7 +103,8 @@ class Deploy:
         try:
             self._swap(swap)
             gate = self._request.gate
-            self._gate(self._request.checks if gate is None else gate, self._request.wait)
+            wanted = self._request.checks if gate is None else gate
+            self._gate(wanted, self._request.wait, self._request.stretch)
         except WaitingForPerson as waiting:
             self._commit(swap)
             outcome = self._outcome("waiting-2fa", healthy=False)
@@ -184,7 +186,7 @@ class Deploy:
         check = checks.get("gateway", {})
         parking.end(self._runtime, self._wire, gateway, check, keep=self._request.keep)
 
-    def _gate(self, checks: Checks, seconds: float) -> None:
+    def _gate(self, checks: Checks, seconds: float, stretch: float) -> None:
         Gate(
             self._runtime,
             self._wire,
@@ -192,6 +194,7 @@ class Deploy:
             seconds,
             on_waiting=self._alarm.waiting,
             key=self._store.bridge_key,
+            stretch=stretch,
         ).run()
 
     def _commit(self, swap: Swap) -> None:
@@ -291,7 +294,7 @@ class Deploy:
         running = [name for name, was in swap.before.items() if was.running]
         checks: Checks = {name: {} for name in running if name != "gateway"}
         try:
-            self._gate(checks, RESTORED_WITHIN)
+            self._gate(checks, RESTORED_WITHIN, RESTORE_STRETCH)
             if "gateway" in running:
                 self._verify_login(swap)
         except (HostFailure, WaitingForPerson, Cancelled) as failure:
@@ -305,7 +308,8 @@ class Deploy:
         sessions = self._request.checks.get("gateway", {}).get("sessions", [])
         touched = any(one.service == "gateway" for one in swap.stopped)
         if touched or swap.before["gateway"].health == "healthy":
-            self._gate({"gateway": {"twoFactorWait": 0, "sessions": sessions}}, RESTORED_WITHIN)
+            wanted: Checks = {"gateway": {"twoFactorWait": 0, "sessions": sessions}}
+            self._gate(wanted, RESTORED_WITHIN, RESTORE_STRETCH)
 
     # --- telling ------------------------------------------------------------------------------
     def _told(self, failure: HostFailure) -> None:

@@ -17,6 +17,7 @@ from infrastructure.apply import protocol
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import jvm, probes
 from infrastructure.health.login import Logins, excerpt, moment
+from infrastructure.health.pressure import stalled
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
 
@@ -77,7 +78,9 @@ class Gate:
     this moment does not count (the gateway was told to restart inside its container).
     `on_waiting` is called when the wait for a person begins. `key` reads the bridge's first key, to
     whose holder the bridge says why it is not ready. `clock` and `questions` replace this machine's
-    time and network; the containers are seen through `runtime` alone.
+    time and network; the containers are seen through `runtime` alone. `stretch`: by how much the
+    budget may grow on a machine that lets programs wait (`stalled`): one that is busy comes to the
+    same answer as a fast one, later.
     """
 
     def __init__(
@@ -92,6 +95,8 @@ class Gate:
         *,
         clock: Clock | None = None,
         questions: Questions = probes,
+        stretch: float = 1.0,
+        stalled: Callable[[], dict[str, float]] = stalled,
     ) -> None:
         self._runtime = runtime
         self._wire = wire
@@ -100,6 +105,9 @@ class Gate:
         self._questions = questions
         self._deadline = self._clock.monotonic() + seconds
         self._seconds = seconds
+        self._spare = seconds * (stretch - 1)
+        self._stalled = stalled
+        self._stalls, self._charged = stalled(), self._clock.monotonic()
         self._since = since
         self._on_waiting = on_waiting
         self._key = key
@@ -336,6 +344,7 @@ class Gate:
                 raise WaitingForPerson(login) from None
             raise
         self._look()
+        self._stretch()
         if charge and self._clock.monotonic() > self._deadline:
             log = self._runtime.log(self._containers[name], LONG_TAIL if login else TAIL)
             text = f"{late} within {self._seconds:.0f} s" + (f": {reason}" if reason else "")
@@ -347,6 +356,17 @@ class Gate:
                 excerpt(log) if login else log,
             )
         self._clock.sleep(POLL)
+
+    def _stretch(self) -> None:
+        """Time in which the machine let programs wait is not charged, as far as `stretch` goes."""
+        if self._spare <= 0:
+            return
+        now, stalls = self._clock.monotonic(), self._stalled()
+        waited = max((stalls[kind] - self._stalls.get(kind, 0.0) for kind in stalls), default=0.0)
+        granted = min(waited, now - self._charged, self._spare)
+        self._stalls, self._charged = stalls, now
+        self._spare -= granted
+        self._deadline += granted
 
 
 def reach(bridge: Container, published: int | None) -> tuple[str, int]:

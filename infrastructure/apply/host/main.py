@@ -148,7 +148,11 @@ class Program:
         if request.afresh:
             self._free_held(request.checks)
         key = self._store.bridge_key
-        gate = Gate(self._runtime, self._wire, request.checks, request.wait, key=key)
+        gate = Gate(
+            *(self._runtime, self._wire, request.checks, request.wait),
+            key=key,
+            stretch=request.stretch,
+        )
         try:
             gate.run(serving(self._found))
             if self._store.pending():

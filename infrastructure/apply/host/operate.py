@@ -81,6 +81,7 @@ class Operator:
                 since if kept else "",
                 alarm.waiting,
                 self._store.bridge_key,
+                stretch=request.stretch,
             ).run()
         except WaitingForPerson as person:
             result, told, hint = "waiting-2fa", person.told, person.hint

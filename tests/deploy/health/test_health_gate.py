@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from infrastructure.apply.host.health_gate import POLL, Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import Checks
+from infrastructure.health.pressure import stalled
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 
@@ -100,6 +102,7 @@ def wait(
     **more: Any,
 ) -> FakeWire:
     told = wire or FakeWire()
+    more = {"stalled": dict, **more}  # this machine's own load is none of it
     Gate(runtime, told, checks, seconds, clock=script, questions=script, **more).run()
     return told
 
@@ -328,3 +331,48 @@ def test_other_jvm_flags_than_wanted_are_refused(script: Script) -> None:
         wait(script, Stack(script, "gateway", facts=LOGIN), wanted)
     assert caught.value.code == "jvm-flags"
     assert "-Xmx320m (is -Xmx256m)" in caught.value.message
+
+
+# --- a busy machine -------------------------------------------------------------------------------
+
+
+def test_a_busy_machine_comes_to_the_same_answer_later(script: Script) -> None:
+    script.answers = {0: (503, {"state": "connecting"}), 200: (200, {"state": "ready"})}
+    wait(
+        script,
+        Stack(script, "bridge"),
+        BRIDGE,
+        60,
+        stretch=5.0,
+        stalled=lambda: {"cpu": script.passed * 0.9, "io": script.passed * 0.1},
+    )
+    assert 200 <= script.passed <= 201
+
+
+@pytest.mark.parametrize(
+    ("share", "stretch", "ends"), [(0.0, 5.0, 60), (0.5, 5.0, 120), (1.0, 3.0, 180), (1.0, 1.0, 60)]
+)
+def test_the_budget_follows_what_the_machine_allows_and_has_an_end(
+    script: Script, share: float, stretch: float, ends: float
+) -> None:
+    script.answers = {0: (503, {"state": "connecting"})}
+    with pytest.raises(HostFailure) as caught:
+        wait(
+            script,
+            Stack(script, "bridge"),
+            BRIDGE,
+            60,
+            stretch=stretch,
+            stalled=lambda: {"cpu": script.passed * share},
+        )
+    assert ends <= script.passed <= ends + 4 * POLL
+    assert "within 60 s" in caught.value.message
+
+
+def test_what_the_kernel_counts_is_read(tmp_path: Path) -> None:
+    (tmp_path / "cpu").write_text(
+        "some avg10=1.00 avg60=0.10 avg300=0.00 total=2500000\n"
+        "full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
+    )
+    (tmp_path / "io").write_text("nothing of the kind\n")
+    assert stalled(tmp_path) == {"cpu": 2.5}
