@@ -16,7 +16,7 @@ folder=${GANGWAY_STATE_PATH:-$HOME/state}
 mode=${TRADING_MODE:-paper}
 facts=$folder/login-$mode
 used=$folder/.totp-$mode
-most=3 settles=2 leaves=4
+most=3 settles=5 leaves=4
 
 screen() {
     # Some versions of x11vnc do not end when they are left: its process group does.

@@ -400,3 +400,16 @@ def later(session: Session) -> Login:
     found = seen(session)
     found.look(time.time() + 61)
     return found
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.slow
+def test_a_sunday_passes_without_a_person(hooked: Make) -> None:
+    """The week's full restart, wound: the broker asks for a code again, and gets it."""
+    session = with_seed(hooked(f"totp-{SEED}", variables=LIVE | {"TWS_COLD_RESTART": "00:00"}))
+    session.clock = "2026-11-28 23:56:45"  # it lasts for two minutes first
+    session.start_ibc()
+    session.until(lambda: len(session.record("login")) == 2, "no login on Sunday", 360)
+    assert session.record("code") == ["code right"] * 2
+    assert session.record("typed") == ["typed password"] * 2
+    assert "IBC will cold-restart shortly" in session.log
