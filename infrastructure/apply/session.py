@@ -11,6 +11,7 @@ import contextlib
 import getpass
 import io
 import platform
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -110,6 +111,7 @@ class Session:
                 self._allow(verify)
                 request.verify = self._verify_request(release, verify)
         found = self._exchange.ask(protocol.Observed, request)
+        asked = time.time()
         self._verifying, self.has_release, self.pending = found.verifying, found.has, found.pending
         try:
             self._known = {path: _file(item) for path, item in found.files.items()}
@@ -119,7 +121,8 @@ class Session:
                 code="protocol",
             ) from error
         services = {name: ObservedService(**vars(item)) for name, item in found.services.items()}
-        return Observed(found.release, self._known, services, tuple(found.logins), found.time)
+        logins, skew = tuple(found.logins), found.time - asked
+        return Observed(found.release, self._known, services, logins, found.time, skew)
 
     def open(self, release: Release | None = None, *, lock: bool = False) -> Observed:
         """`begin` and `observe`."""

@@ -60,6 +60,8 @@ class Observed:
     logins: tuple[Keeping, ...] = ()
     time: float = 0.0
     """The host's clock, seconds since 1970."""
+    skew: float = 0.0
+    """How far it is ahead of ours, in seconds, but for what the question took."""
 
 
 @dataclass(frozen=True, slots=True)

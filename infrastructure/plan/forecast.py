@@ -36,17 +36,22 @@ class Forecast(NamedTuple):
         return f"2FA: no approval expected{how}: {self.reason}"
 
 
+CODES_TOLERATE = 20.0
+"""Seconds; a code counts for its half minute, and IBKR takes one from just before."""
 KEPT = Forecast(False, "the gateway keeps running, and its session")
 
 
-def of_login(target: Target) -> Forecast:
-    """Of a full login."""
+def of_login(target: Target, skew: float = 0.0) -> Forecast:
+    """Of a full login; `skew`: how far the host's clock is from ours, in seconds."""
     gateway = target.stack.gateway
     if target.stack.runtime == "sandbox":
         return Forecast(False, "the sandbox logs in to nothing")
     if not gateway.two_factor.asked:
         reason = "gateway.two_factor.asked is false: this user's logins are not asked"
         return Forecast(False, reason)
+    if gateway.two_factor.totp is not None and abs(skew) > CODES_TOLERATE:
+        reason = f"the host's clock is {abs(skew):.0f} s off, and codes by it are refused"
+        return Forecast(True, f"{reason}: timedatectl set-ntp true there")
     if gateway.two_factor.totp is not None:
         return Forecast(False, "gangway types the code (gateway.two_factor.totp)")
     if gateway.mode == "both":
@@ -63,7 +68,7 @@ def of_change(
     after: Mapping[str, str],
 ) -> Forecast:
     """Of a change of the gateway; `before` and `after` are its variables."""
-    login = of_login(target)
+    login = of_login(target, observed.skew)
     if target.stack.runtime == "sandbox" or not target.stack.gateway.two_factor.asked:
         return login
     why = "" if action == "update" else _absent(action)

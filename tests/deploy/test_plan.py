@@ -302,6 +302,16 @@ def test_codes_that_gangway_types_need_no_token_but_use_one(make: Callable[..., 
     assert "two_factor.totp" in forecast.reason
 
 
+@pytest.mark.parametrize(("skew", "expected"), [(0.4, False), (-19.0, False), (40.0, True)])
+def test_codes_by_a_wrong_clock_are_not_counted_on(
+    make: Callable[..., Target], skew: float, expected: bool
+) -> None:
+    target = make(gateway={"two_factor": {"totp": {"i_accept_one_factor": True}}})
+    forecast = compute(target, rendered(target), Observed(skew=skew)).forecast
+    assert forecast.expected == expected
+    assert ("clock is 40 s off" in forecast.reason) == expected
+
+
 def test_a_token_is_not_counted_on_over_the_end_of_the_week(make: Callable[..., Target]) -> None:
     after = make(gateway=LIVE)
     found = with_login(make(gateway={"mode": "live"}))

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bridge.alerts.messages import AlertKind
+from bridge.alerts.watch import _condition
 from bridge.login.model import Login, replay
-from infrastructure.config import load
+from bridge.tws import advice
+from infrastructure.config import Target, load
+from infrastructure.plan.forecast import of_login
 from tests.deploy.conftest import rendered
 from tests.login.parts.controllers import PROJECT
 from tests.login.parts.session import Session
@@ -413,3 +417,58 @@ def test_a_sunday_passes_without_a_person(hooked: Make) -> None:
     assert session.record("code") == ["code right"] * 2
     assert session.record("typed") == ["typed password"] * 2
     assert "IBC will cold-restart shortly" in session.log
+
+
+FACTORS = {
+    # script: state, kind, trouble, alert, what a person is told (the page, alerts, status)
+    "twofa": (
+        "waiting-2fa",
+        "push",
+        None,
+        AlertKind.WAITING_2FA,
+        "Approve the login on IBKR Mobile",
+    ),
+    "code-123456": (
+        *("waiting-2fa", "code", "second-factor-code", AlertKind.WAITING_2FA),
+        "type the code with ./deploy.py login",
+    ),
+    f"totp-{SEED}": ("waiting-2fa", "code", None, None, "types the code of the second factor"),
+    "passkey": (
+        *("held", None, "passkey-required", AlertKind.LOGIN_BLOCKED),
+        "IBKR demands a passkey",
+    ),
+}
+
+
+@pytest.mark.parametrize("script", FACTORS)
+def test_every_second_factor_is_told_alike_everywhere(
+    hooked: Make, script: str, tmp_path: Path
+) -> None:
+    """Plan, state, page and alert, by what the real IBC and IBKR's file say."""
+    state, kind, code, alert, told = FACTORS[script]
+    totp = script.startswith("totp")
+    session = hooked(script, variables=LIVE)
+    if totp:
+        with_seed(session)
+    session.start_ibc()
+    reaches(session, state, WORK)
+    if kind:
+        session.until(lambda: seen(session).kind == kind, f"no {kind}", 10)
+    login = seen(session)
+    assert login.code == code
+    assert _condition(login) is alert
+    assert told in advice.of_login(login)
+    plan = of_login(target(tmp_path / "plan", totp=totp))
+    assert plan.expected != totp
+    assert ("gangway types the code" in plan.reason) == totp
+
+
+def target(folder: Path, *, totp: bool) -> Target:
+    folder.mkdir()
+    more = ", two_factor: {totp: {i_accept_one_factor: true}}" if totp else ""
+    file = folder / "stack.yaml"
+    file.write_text(
+        "targets: {prod: {host: ubuntu@203.0.113.7,"
+        f" gateway: {{username: alice, mode: live{more}}}}}}}\n"
+    )
+    return load(file)

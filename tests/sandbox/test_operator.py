@@ -36,6 +36,13 @@ def test_looking_at_a_sandbox(sandbox: Sandbox, tmp_path: Path) -> None:
     screen = sandbox.deploy("vnc")
     assert screen.returncode == 1
     assert "has no screen" in screen.stderr
+    login = sandbox.deploy("login", "--json")
+    assert login.returncode == 0, login.stderr
+    assert json.loads(login.stdout)["login"]["state"] == "logged-in"
+    shown = sandbox.deploy("login", "--screenshot", str(tmp_path / "window.png"))
+    assert shown.returncode == 1
+    assert "has no screen" in shown.stderr
+    assert sandbox.deploy("login", "--code", "123456").returncode == 2
     assert sandbox.deploy("tunnel", "bridge").stdout.strip() == sandbox.address
 
 
