@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from msgspec import structs
 
@@ -13,13 +12,13 @@ from bridge.account.books import Name, PositionBook, Unconfirmed, ValuesBook
 from bridge.account.views import (
     Accounts,
     AccountView,
-    Amount,
-    CashBalance,
     PnLView,
-    PositionGroup,
     Positions,
     PositionView,
     ProfitAndLoss,
+    account_view,
+    grouped_views,
+    position_results,
 )
 from bridge.broker_time import days_to_expiration, exchange_zone
 from bridge.clock import Clock
@@ -51,15 +50,6 @@ class NoPnLError(BridgeError):
     next_step = "Retry; the broker sends profit and loss about once a second"
 
 
-_BALANCE = {
-    "cash": "TotalCashBalance",
-    "exchange_rate": "ExchangeRate",
-    "net_liquidation": "NetLiquidationByCurrency",
-    "unrealized_pnl": "UnrealizedPnL",
-    "realized_pnl": "RealizedPnL",
-}
-_ALL_CURRENCIES = "BASE"
-"""The ledger's total, which is no currency."""
 PNL_SECONDS = 6.0
 FIRST_PNL_SECONDS = 0.3
 """For the results of positions that nobody has looked at for a while; without them after that."""
@@ -67,20 +57,6 @@ MOST_FOLLOWED = 100
 """Positions whose results are followed: each is one message a second."""
 PNL_LINGER_SECONDS = 120.0
 MOST_PNL = 164
-
-_NAMED = {
-    "net_liquidation": "NetLiquidation",
-    "total_cash": "TotalCashValue",
-    "settled_cash": "SettledCash",
-    "buying_power": "BuyingPower",
-    "available_funds": "AvailableFunds",
-    "excess_liquidity": "ExcessLiquidity",
-    "equity_with_loan": "EquityWithLoanValue",
-    "gross_position_value": "GrossPositionValue",
-    "initial_margin": "InitMarginReq",
-    "maintenance_margin": "MaintMarginReq",
-    "cushion": "Cushion",
-}
 
 
 class AccountService:
@@ -114,13 +90,13 @@ class AccountService:
         self._known(account)
         await self._book.current()
         self._gateway.require_ready()
-        if new := self._follow_results():
+        if new := self._followposition_results():
             await asyncio.gather(*(line.wait(FIRST_PNL_SECONDS) for line in new))
         return self.positions_now(account, grouped=grouped)
 
     def positions_now(self, account: str | None = None, *, grouped: bool = False) -> Positions:
         """The same from what is there."""
-        self._follow_results()
+        self._followposition_results()
         bases = {
             each.account: each.currency
             for each in self._values.values.values()
@@ -139,7 +115,7 @@ class AccountService:
             at=self._clock.now(),
             age=round(self._book.age(), 3),
             unconfirmed=tuple(each for each in self._book.unconfirmed if _of(account, each)),
-            groups=_grouped(views) if grouped else None,
+            groups=grouped_views(views) if grouped else None,
         )
 
     async def accounts(self, account: str | None = None) -> Accounts:
@@ -189,7 +165,9 @@ class AccountService:
         ledger: dict[str, dict[str, dict[str, AccountValue]]] = {}
         for value in self._ledger.values.values():
             ledger.setdefault(value.account, {}).setdefault(value.currency, {})[value.tag] = value
-        return tuple(_account(name, values[name], ledger.get(name, {})) for name in sorted(values))
+        return tuple(
+            account_view(name, values[name], ledger.get(name, {})) for name in sorted(values)
+        )
 
     @property
     def complete(self) -> tuple[bool, bool]:
@@ -237,7 +215,7 @@ class AccountService:
         line.used_at = self._clock.monotonic()
         return line
 
-    def _follow_results(self) -> list[_PnLLine]:
+    def _followposition_results(self) -> list[_PnLLine]:
         """Subscribes the results of what is held, as many as there may be; the new ones."""
         self._give_back_idle()
         held = list(self._book.held)[:MOST_FOLLOWED]
@@ -291,7 +269,7 @@ class AccountService:
             dte=self._days_left(contract),
             confirmed=self._book.is_confirmed((item.account, contract.con_id)),
             base_currency=base_currency,
-            **_results(item, result),
+            **position_results(item, result),
         )
 
     def _days_left(self, contract: Contract) -> int | None:
@@ -359,83 +337,3 @@ class _PnLLine:
 
 def _of(account: str | None, item: Position | AccountView | Unconfirmed) -> bool:
     return account in {None, item.account}
-
-
-def _results(item: Position, result: PnLView | None) -> dict[str, float | None]:
-    """The broker's results of one position, as far as they are known and of this quantity."""
-    if result is None or result.tag != "live" or result.position != item.quantity:
-        return {}
-    size = item.quantity * float(item.contract.multiplier or 1)
-    return {
-        "market_price": None if result.value is None else round(result.value / size, 6),
-        "market_value": result.value,
-        "unrealized_pnl": result.unrealized,
-        "realized_pnl": result.realized,
-        "daily_pnl": result.daily,
-        "pnl_age": result.age,
-    }
-
-
-_SUMMED = ("cost_basis", "market_value", "unrealized_pnl", "realized_pnl", "daily_pnl")
-
-
-def _grouped(views: Sequence[PositionView]) -> tuple[PositionGroup, ...]:
-    """By underlying and currency; what an option is on has its symbol."""
-    groups: dict[tuple[str, str], list[PositionView]] = {}
-    for view in views:
-        groups.setdefault((view.symbol, view.currency), []).append(view)
-    return tuple(
-        PositionGroup(
-            underlying=symbol,
-            currency=currency,
-            con_ids=tuple(view.con_id for view in members),
-            **{name: _sum(getattr(view, name) for view in members) for name in _SUMMED},
-        )
-        for (symbol, currency), members in sorted(groups.items())
-    )
-
-
-def _sum(parts: Iterable[float | None]) -> float | None:
-    """The sum, or None when a part is unknown."""
-    total = 0.0
-    for part in parts:
-        if part is None:
-            return None
-        total += part
-    return total
-
-
-def _account(
-    name: str, values: Sequence[AccountValue], ledger: Mapping[str, Mapping[str, AccountValue]]
-) -> AccountView:
-    texts = {value.tag: value for value in values}
-    base = texts.get("NetLiquidation")
-    numbers: dict[str, Any] = {field: _number(texts.get(tag)) for field, tag in _NAMED.items()}
-    kind = texts.get("AccountType")
-    return AccountView(
-        account=name,
-        account_type=kind.value if kind is not None else "",
-        currency=base.currency if base is not None else "",
-        values=tuple(
-            Amount(tag=value.tag, value=value.value, currency=value.currency) for value in values
-        ),
-        cash=tuple(
-            CashBalance(
-                currency=currency,
-                **{field: _number(rows.get(tag)) for field, tag in _BALANCE.items()},
-            )
-            for currency, rows in sorted(ledger.items())
-            if currency != _ALL_CURRENCIES
-        ),
-        **numbers,
-    )
-
-
-def _number(value: AccountValue | None) -> float | None:
-    """The broker's text as a number; None for an empty or a worded value."""
-    if value is None:
-        return None
-    try:
-        return float(value.value)
-    except ValueError:
-        return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from msgspec import Struct
 
 from bridge.account.books import Unconfirmed
 from bridge.market.quote_values import Tag
-from bridge.model import Right
+from bridge.model import AccountValue, Position, Right
 
 
 class PositionView(Struct, rename="camel", frozen=True, kw_only=True):
@@ -147,3 +149,108 @@ class ProfitAndLoss(Struct, rename="camel", frozen=True, kw_only=True):
 
     pnl: tuple[PnLView, ...]
     at: datetime
+
+
+_BALANCE = {
+    "cash": "TotalCashBalance",
+    "exchange_rate": "ExchangeRate",
+    "net_liquidation": "NetLiquidationByCurrency",
+    "unrealized_pnl": "UnrealizedPnL",
+    "realized_pnl": "RealizedPnL",
+}
+_ALL_CURRENCIES = "BASE"
+"""The ledger's total, which is no currency."""
+_NAMED = {
+    "net_liquidation": "NetLiquidation",
+    "total_cash": "TotalCashValue",
+    "settled_cash": "SettledCash",
+    "buying_power": "BuyingPower",
+    "available_funds": "AvailableFunds",
+    "excess_liquidity": "ExcessLiquidity",
+    "equity_with_loan": "EquityWithLoanValue",
+    "gross_position_value": "GrossPositionValue",
+    "initial_margin": "InitMarginReq",
+    "maintenance_margin": "MaintMarginReq",
+    "cushion": "Cushion",
+}
+
+
+def position_results(item: Position, result: PnLView | None) -> dict[str, float | None]:
+    """The broker's results of one position, as far as they are known and of this quantity."""
+    if result is None or result.tag != "live" or result.position != item.quantity:
+        return {}
+    size = item.quantity * float(item.contract.multiplier or 1)
+    return {
+        "market_price": None if result.value is None else round(result.value / size, 6),
+        "market_value": result.value,
+        "unrealized_pnl": result.unrealized,
+        "realized_pnl": result.realized,
+        "daily_pnl": result.daily,
+        "pnl_age": result.age,
+    }
+
+
+_SUMMED = ("cost_basis", "market_value", "unrealized_pnl", "realized_pnl", "daily_pnl")
+
+
+def grouped_views(views: Sequence[PositionView]) -> tuple[PositionGroup, ...]:
+    """By underlying and currency; what an option is on has its symbol."""
+    groups: dict[tuple[str, str], list[PositionView]] = {}
+    for view in views:
+        groups.setdefault((view.symbol, view.currency), []).append(view)
+    return tuple(
+        PositionGroup(
+            underlying=symbol,
+            currency=currency,
+            con_ids=tuple(view.con_id for view in members),
+            **{name: _sum(getattr(view, name) for view in members) for name in _SUMMED},
+        )
+        for (symbol, currency), members in sorted(groups.items())
+    )
+
+
+def _sum(parts: Iterable[float | None]) -> float | None:
+    """The sum, or None when a part is unknown."""
+    total = 0.0
+    for part in parts:
+        if part is None:
+            return None
+        total += part
+    return total
+
+
+def account_view(
+    name: str, values: Sequence[AccountValue], ledger: Mapping[str, Mapping[str, AccountValue]]
+) -> AccountView:
+    """The usual numbers by name, all values, and the ledger by currency."""
+    texts = {value.tag: value for value in values}
+    base = texts.get("NetLiquidation")
+    numbers: dict[str, Any] = {field: _number(texts.get(tag)) for field, tag in _NAMED.items()}
+    kind = texts.get("AccountType")
+    return AccountView(
+        account=name,
+        account_type=kind.value if kind is not None else "",
+        currency=base.currency if base is not None else "",
+        values=tuple(
+            Amount(tag=value.tag, value=value.value, currency=value.currency) for value in values
+        ),
+        cash=tuple(
+            CashBalance(
+                currency=currency,
+                **{field: _number(rows.get(tag)) for field, tag in _BALANCE.items()},
+            )
+            for currency, rows in sorted(ledger.items())
+            if currency != _ALL_CURRENCIES
+        ),
+        **numbers,
+    )
+
+
+def _number(value: AccountValue | None) -> float | None:
+    """The broker's text as a number; None for an empty or a worded value."""
+    if value is None:
+        return None
+    try:
+        return float(value.value)
+    except ValueError:
+        return None
