@@ -59,6 +59,8 @@ class Cluster:
             if self.played.get(service) != wanted:
                 self.played[service] = copy.deepcopy(wanted)
                 publish = ["--publish", "127.0.0.1:8080:8080"] if service == "bridge" else []
+                # a kubelet ends the containers before their network; Podman's --replace does not
+                self._podman("stop", "--ignore", CONTAINER[service], check=False)
                 self._podman.play(wanted, service, *publish)
                 changed.add(service)
         return changed
