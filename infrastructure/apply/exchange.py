@@ -17,7 +17,7 @@ from infrastructure.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from infrastructure.config import Target
     from infrastructure.transport import Program, Transport
@@ -106,8 +106,13 @@ class Exchange:
         self.send(request)
         return self.until(answer)
 
-    def until(self, answer: type[Of], within: float | None = ANSWER_WITHIN) -> Of:
-        """The answer; what else is told meanwhile goes to the listener.
+    def until(
+        self,
+        answer: type[Of],
+        within: float | None = ANSWER_WITHIN,
+        take: Callable[[protocol.Event], bool] = lambda _: False,
+    ) -> Of:
+        """The answer; what else is told meanwhile goes to `take`, else to the listener.
 
         A host that tells and tells, but does not answer `within` so many seconds, is given up.
         """
@@ -122,7 +127,8 @@ class Exchange:
             self._raise(event)
             if isinstance(event, answer):
                 return event
-            self.listener.event(event)
+            if not take(event):
+                self.listener.event(event)
         raise self._ended()
 
     def each(self, kind: type[Of]) -> Iterator[Of]:

@@ -415,6 +415,21 @@ class PictureRequest(Request):
     """The gateway's window as a picture."""
 
 
+class BackupRequest(Request):
+    """Copies what the stack cannot do without; `Piece`s come first."""
+
+    target: str
+    version: str
+
+
+class RestoreRequest(Request):
+    """Puts a backup back, whose `size` bytes follow; `owner`: of its files (None: ours)."""
+
+    size: int
+    owner: Optional[int] = None
+    running: bool = False
+
+
 class ScreenRequest(Request):
     """Shows the gateway's screen by VNC until `CancelRequest`."""
 
@@ -679,6 +694,30 @@ class Picture(Event):
     """The gateway's window: a PNG in base64."""
 
     png: str
+
+
+class Piece(Event):
+    """A part of a backup, in base64."""
+
+    data: str
+
+
+class Backup(Event):
+    """The backup is whole; `journal`: how many rows of each kind it holds."""
+
+    size: int
+    files: int
+    journal: dict[str, int]
+
+
+class Restored(Event):
+    """The backup was put back; what lay there before is in the folder `aside`, if anything did."""
+
+    aside: str
+    files: int
+    journal: dict[str, int]
+    at: float
+    target: str
 
 
 class Halted(Event):

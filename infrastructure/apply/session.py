@@ -23,6 +23,7 @@ from infrastructure.apply.exchange import WORK_WITHIN, Exchange, Listener
 from infrastructure.errors import GangwayError, Interrupted, WaitingForPerson
 from infrastructure.plan.compute import Observed, ObservedFile, ObservedService
 from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS
+from infrastructure.render.model import CONTAINER_UID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -328,6 +329,36 @@ class Session:
         self._allow(request.wait)
         self._exchange.send(request)
         return self._outcome()
+
+    def backup(self) -> tuple[bytes, protocol.Backup]:
+        """The archive of what the stack cannot do without, and what is in it."""
+        from bridge import __version__
+
+        self._exchange.send(protocol.BackupRequest(self._target.name, __version__))
+        pieces: list[bytes] = []
+
+        def taken(event: protocol.Event) -> bool:
+            if isinstance(event, protocol.Piece):
+                pieces.append(base64.b64decode(event.data))
+                return True
+            return False
+
+        found = self._exchange.until(protocol.Backup, WORK_WITHIN, taken)
+        content = b"".join(pieces)
+        if len(content) != found.size:
+            raise GangwayError("the backup is not whole", code="protocol")
+        return content, found
+
+    def restore(self, content: bytes) -> protocol.Restored:
+        """Puts a backup back.
+
+        Raises:
+            DeployFailed: the stack runs, its journal knows more, or this is no whole backup.
+        """
+        owner = None if self._sandbox else CONTAINER_UID
+        self._exchange.send(protocol.RestoreRequest(len(content), owner))
+        self._exchange.pour("the backup", io.BytesIO(content), len(content))
+        return self._exchange.until(protocol.Restored, WORK_WITHIN)
 
     def down(self) -> str | None:
         """Stops and removes every service; the release that served."""

@@ -57,6 +57,9 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("alerts", "Send a test message to every alert address", _ROOT + "alerts"),
     ),
     "Host": (
+        Entry("backup", "Copy journal, settings, certificates to a file", _ROOT + "backup"),
+        Entry("restore", "Put a backup onto a host; it starts halted", _ROOT + "backup"),
+        Entry("move", "Stop here, copy, start on another machine", _ROOT + "backup"),
         Entry("prepare", "Make a bare VM ready: Docker, swap, clock, firewall", _ROOT + "prepare"),
     ),
 }

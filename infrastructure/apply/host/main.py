@@ -293,6 +293,17 @@ class Program:
             self._operator.screen(request.password)
         return protocol.Ended()
 
+    def _backup(self, request: protocol.BackupRequest) -> Answer:
+        from infrastructure.apply.host import backup
+
+        return backup.take(self._store, self._wire, request)
+
+    def _restore(self, request: protocol.RestoreRequest) -> Answer:
+        from infrastructure.apply.host import backup
+
+        request.running = bool(self._runtime.containers())
+        return backup.put_back(self._store, self._wire, request)
+
     # --- the kill switch: without `open`, neither engine nor lock holds it up -------------------
     def _halt(self, request: protocol.HaltRequest) -> Answer:
         from infrastructure.apply.host import halt

@@ -1,0 +1,286 @@
+"""A copy of what a stack cannot do without, and putting it back. Runs on the host: Python 3.9.
+
+In a backup: the journal with settings and keys' hashes, the gateway's settings, Caddy's
+certificates, what the logins did. Not in it: passwords (they are in the laptop's store, and go out
+with `up`), tokens of the gateway's session, logs and dumps. Databases are copied by SQLite's online
+backup, so a bridge that runs is no hindrance.
+
+    manifest.json    what it is, and the digest of every file
+    data/…           as below `data/` on the host
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fnmatch
+import hashlib
+import io
+import json
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import time
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from infrastructure.apply import protocol
+from infrastructure.apply.host.store import sync_folder
+from infrastructure.runtime.base import HostFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infrastructure.apply.host.store import Store
+    from infrastructure.apply.host.wire import Wire
+
+VERSION = 1
+FOLDERS = ("bridge", "gateway", "caddy", "state")
+LEFT_OUT = (
+    *("*-wal", "*-shm", "journal.reserve", "lock", "*.lock", ".*"),
+    *("autorestart", "launcher*.log*", "*.log", "hs_err_pid*", "*.hprof", "core.*", "held-*"),
+)
+"""Names that are no part of a backup: what belongs to a database or a process, a session's token,
+logs and dumps. A held login is for the place where it was refused."""
+JOURNAL = "bridge/journal.sqlite3"
+PIECE = 384 * 1024
+MOST_BYTES = 2 * 1024**3
+_MAGIC = b"SQLite format 3\0"
+
+
+def take(store: Store, wire: Wire, request: protocol.BackupRequest) -> protocol.Backup:
+    """Sends the archive as pieces, and says what is in it."""
+    data = store.base / "data"
+    if not (data / JOURNAL).is_file():
+        raise HostFailure("nothing-to-back-up", "there is no journal on the host yet")
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=store.base) as scratch:
+        copy = Path(scratch) / "data"
+        files = {name: _copied(data / name, copy / name) for name in _names(data)}
+        _check(copy / JOURNAL, HostFailure("journal-damaged", "the journal is damaged"))
+        journal = counted(copy / JOURNAL)
+        manifest = {
+            "version": VERSION,
+            "gangway": request.version,
+            "target": request.target,
+            "at": time.time(),
+            "release": store.current(),
+            "journal": journal,
+            "files": files,
+        }
+        archive = Path(scratch) / "backup.tar.gz"
+        _pack(archive, copy, manifest)
+        with archive.open("rb") as source:
+            while piece := source.read(PIECE):
+                wire.emit(protocol.Piece(base64.b64encode(piece).decode()))
+        return protocol.Backup(archive.stat().st_size, len(files), journal)
+
+
+def _names(data: Path) -> Iterator[str]:
+    for folder in FOLDERS:
+        for path in sorted((data / folder).rglob("*")):
+            name = path.relative_to(data)
+            if path.is_symlink() or not path.is_file():
+                continue
+            if not any(fnmatch.fnmatch(part, out) for part in name.parts for out in LEFT_OUT):
+                yield name.as_posix()
+
+
+def _copied(source: Path, to: Path) -> str:
+    """Copies a file as it is at one moment; its digest."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as file:
+        database = file.read(len(_MAGIC)) == _MAGIC
+    if database:
+        _copy_database(source, to)
+    else:
+        shutil.copyfile(source, to)
+    return _digest(to)
+
+
+def _copy_database(source: Path, to: Path) -> None:
+    """By the online backup; of one that nobody has open, with what its log holds."""
+    out = sqlite3.connect(to)
+    try:
+        with contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as live:
+            live.execute("PRAGMA busy_timeout=10000")
+            live.backup(out)
+    except sqlite3.OperationalError:
+        # read-only, a database with a log opens only while another program has it open
+        _copy_still_database(source, to)
+    finally:
+        out.close()
+
+
+def _copy_still_database(source: Path, to: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=to.parent) as aside:
+        beside = Path(aside) / source.name
+        for ending in ("", "-wal"):
+            if (part := source.with_name(source.name + ending)).exists():
+                shutil.copyfile(part, beside.with_name(beside.name + ending))
+        with contextlib.closing(sqlite3.connect(beside)) as still:
+            still.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copyfile(beside, to)
+
+
+def _check(database: Path, failure: HostFailure) -> None:
+    try:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            found = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise HostFailure(failure.code, f"{failure.message}: {error}") from None
+    if found != ("ok",):
+        raise HostFailure(failure.code, f"{failure.message}: {found[0]}")
+
+
+def counted(database: Path) -> dict[str, int]:
+    """How far a journal has come: rows of the tables that only grow, its schema and its name."""
+    found: dict[str, int] = {}
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as one:
+        for table in ("orders", "order_events", "executions", "audit"):
+            with contextlib.suppress(sqlite3.OperationalError):
+                found[table] = one.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+        found["schema"] = one.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pack(archive: Path, copy: Path, manifest: dict[str, Any]) -> None:
+    text = json.dumps(manifest, indent=1).encode()
+    with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+        head = tarfile.TarInfo("manifest.json")
+        head.size, head.mode, head.mtime = len(text), 0o600, int(manifest["at"])
+        tar.addfile(head, io.BytesIO(text))
+        for name in manifest["files"]:
+            tar.add(copy / name, f"data/{name}", recursive=False)
+
+
+# --- putting back ---------------------------------------------------------------------------------
+def put_back(store: Store, wire: Wire, request: protocol.RestoreRequest) -> protocol.Restored:
+    """Reads the archive that follows, checks it, and puts it below `data/`.
+
+    What lay there goes aside, whole. The bridge recognises that its journal was put back, and
+    starts halted until a person accepts it.
+    """
+    store.base.mkdir(parents=True, exist_ok=True)
+    store.base.chmod(0o700)
+    with tempfile.TemporaryDirectory(prefix=".restore-", dir=store.base) as scratch:
+        archive = Path(scratch) / "backup.tar.gz"
+        with archive.open("wb") as to:
+            for at in range(0, request.size, PIECE):
+                to.write(wire.read(min(PIECE, request.size - at)))
+        fresh = Path(scratch) / "unpacked"
+        manifest = _unpacked(archive, fresh)
+        if request.running:
+            raise HostFailure("stack-runs", "the stack runs here", "./deploy.py down, then restore")
+        _require_older(store.base / "data" / JOURNAL, manifest["journal"])
+        aside = _swap(store.base / "data", fresh / "data", request.owner)
+    return protocol.Restored(
+        aside, len(manifest["files"]), manifest["journal"], manifest["at"], manifest["target"]
+    )
+
+
+def _unpacked(archive: Path, to: Path) -> dict[str, Any]:
+    """The manifest, once every file is what it says; nothing outside `to` is written."""
+    broken = HostFailure("backup-damaged", "this is no whole backup of gangway's")
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            head = tar.extractfile("manifest.json")
+            manifest: dict[str, Any] = json.loads(head.read(MOST_BYTES)) if head else {}
+            _require_known(manifest)
+            left = MOST_BYTES
+            for name, digest in manifest["files"].items():
+                _require_inside(name)
+                source = tar.extractfile(f"data/{name}")
+                if source is None:
+                    raise broken
+                path = to / "data" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                content = source.read(left + 1)
+                left -= len(content)
+                if left < 0 or hashlib.sha256(content).hexdigest() != digest:
+                    raise broken
+                path.write_bytes(content)
+    except (OSError, EOFError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
+        raise HostFailure(broken.code, f"{broken.message}: {type(error).__name__}") from None
+    _check(to / "data" / JOURNAL, broken)
+    return manifest
+
+
+def _require_known(manifest: dict[str, Any]) -> None:
+    if manifest.get("version") != VERSION:
+        raise HostFailure(
+            "backup-unknown",
+            f"the backup is of version {manifest.get('version')}, and {VERSION} is known here",
+            "use the release of gangway that made it",
+        )
+    if JOURNAL not in manifest["files"]:
+        raise HostFailure("backup-damaged", "there is no journal in this backup")
+
+
+def _require_inside(name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if not parts or parts[0] not in FOLDERS or {"..", "/"} & set(parts):
+        raise HostFailure("backup-damaged", f"a name in the backup leads elsewhere: {name[:80]!r}")
+
+
+def _require_older(present: Path, wanted: dict[str, Any]) -> None:
+    """What would be lost is refused: a journal here that knows more than the backup."""
+    if not present.exists():
+        return
+    try:
+        with tempfile.TemporaryDirectory(prefix=".look-", dir=present.parents[2]) as scratch:
+            copy = Path(scratch) / present.name
+            _copied(present, copy)
+            known = counted(copy)
+    except (OSError, sqlite3.DatabaseError) as error:
+        raise HostFailure(
+            "newer-history",
+            f"the journal here cannot be read, so what it knows is not known: {error}",
+            "move data/bridge aside yourself if it may really be forgotten",
+        ) from None
+    newer = [name for name, count in known.items() if count > wanted.get(name, 0)]
+    newer = [name for name in newer if name != "schema"]
+    if newer:
+        raise HostFailure(
+            "newer-history",
+            f"the journal here knows more than the backup: {', '.join(newer)}",
+            "move data/bridge aside yourself if it may really be forgotten",
+        )
+
+
+def _swap(data: Path, fresh: Path, owner: int | None) -> str:
+    """Puts each folder in its place, the old one beside; where the old ones are."""
+    aside = data / f"before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    data.mkdir(exist_ok=True)
+    for folder in FOLDERS:
+        if not (fresh / folder).exists():
+            continue
+        for path in (fresh / folder, *(fresh / folder).rglob("*")):
+            path.chmod(0o700 if path.is_dir() else 0o600)
+            if owner is not None and os.geteuid() == 0:
+                os.chown(path, owner, owner)
+            if path.is_file():
+                _sync(path)
+        if (data / folder).exists():
+            aside.mkdir(exist_ok=True, mode=0o700)
+            (data / folder).rename(aside / folder)
+        (fresh / folder).rename(data / folder)
+    sync_folder(data)
+    return str(aside) if aside.exists() else ""
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

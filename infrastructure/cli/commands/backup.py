@@ -1,0 +1,281 @@
+"""`backup FILE`, `restore FILE`, `move --to HOST`: the journal and what belongs to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
+
+if TYPE_CHECKING:
+    from infrastructure.apply.protocol import Restored
+    from infrastructure.config import Target
+    from infrastructure.errors import WaitingForPerson
+
+AGE = b"age-encryption.org/v1"
+"""How a file that age has encrypted begins."""
+Passphrase = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="Its first line encrypts or decrypts"),
+]
+
+
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; - is stdout")],
+    encrypt_to: Annotated[
+        str | None,
+        typer.Option("--encrypt-to", metavar="AGE_KEY", help="A public key of age (age1…)"),
+    ] = None,
+    passphrase_file: Passphrase = None,
+) -> None:
+    """Copy journal, settings and certificates to this machine, while the stack runs.
+
+    The copy is of one moment. Passwords are not in it: they are in this machine's store. A file
+    that is there is not overwritten.
+
+    \b
+    Examples:
+      ./deploy.py backup gangway.backup
+      ./deploy.py backup gangway.backup.age --encrypt-to age1…
+    """
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
+
+    current = settings(context)
+    to_stdout = str(file) == "-"
+    if file.exists() and not to_stdout:
+        raise UsageError(f"{file} is there already", hint="choose another name")
+    seal = _sealing(encrypt_to, passphrase_file)
+    with connected(current, current.target()) as session:
+        session.open()
+        content, found = session.backup()
+    content = seal(content)
+    if to_stdout:
+        import sys
+
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    else:
+        write_new(file, content)
+        document = {"file": str(file), "bytes": len(content), "files": found.files}
+        current.out.document({**document, "journal": found.journal})
+    rows = ", ".join(f"{count} {name}" for name, count in found.journal.items() if name != "schema")
+    current.out.say(f"{found.files} files, {len(content) / 1e6:.1f} MB; the journal: {rows}")
+
+
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote")],
+    identity: Annotated[
+        Path | None, typer.Option("--identity", metavar="FILE", help="The secret key of age")
+    ] = None,
+    passphrase_file: Passphrase = None,
+    yes: Yes = False,
+) -> None:
+    """Put a backup onto the target's host, before its first `up`.
+
+    Refused while a stack runs there, and when the journal there knows more. What lay there goes
+    aside. The restored stack starts halted, until you have compared with TWS and said
+    `journal accept`.
+
+    \b
+    Examples:
+      ./deploy.py --target new restore gangway.backup
+    """
+    from infrastructure.cli.host import connected
+
+    current = settings(context)
+    target = current.target()
+    content = opened(file, identity, passphrase_file)
+    confirm(current, f"restore onto {target.name}?", yes=yes)
+    with connected(current, target) as session:
+        session.open(lock=True)
+        found = session.restore(content)
+    _tell(current, found)
+    current.out.say("./deploy.py up starts it, halted; compare with TWS, then journal accept")
+
+
+def move(
+    context: typer.Context,
+    to: Annotated[str, typer.Option("--to", metavar="USER@HOST[:PORT]", help="The new machine")],
+    wait: Wait = None,
+    yes: Yes = False,
+) -> None:
+    """Move the stack to another machine: stop, copy, start there; one gateway at a time.
+
+    The new machine must be prepared. Until its stack is up the old one can be started again. It
+    starts halted, until you have compared with TWS and said `journal accept`. Afterwards write the
+    new host into stack.yaml.
+
+    \b
+    Examples:
+      ./deploy.py move --to ubuntu@203.0.113.9
+    """
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
+
+    current = settings(context)
+    target = current.target()
+    there = moved(target, to)
+    if there.stack.host == target.stack.host:
+        raise UsageError("that is where it is", hint="--to another machine")
+    confirm(current, f"stop {target.name} and start it on {to}?", yes=yes)
+    with connected(current, there) as new:  # reached, and free, before anything is stopped
+        if new.open().services:
+            raise UsageError(f"a stack of this name runs on {to} already")
+    with connected(current, target) as old:
+        old.open(lock=True)
+        old.down()
+        current.out.say("stopped")
+        content, _ = old.backup()
+    try:
+        found, waiting = _put_and_up(current, there, content, wait)
+    except BaseException:
+        current.out.say(
+            f"stopped here; {to} has no healthy stack. Before ./deploy.py up starts it here again,"
+            f" make sure that nothing runs there"
+        )
+        raise
+    with connected(current, target) as old:
+        old.halt("none", f"moved to {to}")  # started there by mistake, it is halted
+    _tell(current, found)
+    current.out.say(f"write the new host into stack.yaml: host: {to}")
+    current.out.say("it is halted: compare with TWS, then ./deploy.py journal accept")
+    if waiting is not None:
+        raise waiting
+
+
+def moved(target: Target, to: str) -> Target:
+    """The target on another host, reached with the same identity."""
+    from pydantic import ValidationError
+
+    from infrastructure.config.host import Host
+    from infrastructure.errors import UsageError
+
+    try:
+        host = Host.model_validate(to)
+    except ValidationError as error:
+        raise UsageError(f"--to {to!r} is no host: {error.errors()[0]['msg']}") from None
+    kept = target.stack.host
+    host = host.model_copy(update={"identity": kept.identity, "known_hosts": kept.known_hosts})
+    stack = target.stack.model_copy(update={"host": host})
+    return dataclasses.replace(target, stack=stack)
+
+
+def _put_and_up(
+    current: Settings, target: Target, content: bytes, wait: float | None
+) -> tuple[Restored, WaitingForPerson | None]:
+    """What was put back; and the word of a login that waits for its person, if it does."""
+    from infrastructure.cli.host import connected, undecided, with_controller
+    from infrastructure.config.secrets import resolve
+    from infrastructure.errors import WaitingForPerson
+    from infrastructure.plan.compute import compute
+    from infrastructure.render import release
+
+    secrets = resolve(target)
+    with connected(current, target) as session:
+        session.open(lock=True)
+        found = session.restore(content)
+    with connected(current, target) as session:
+        session.begin(lock=True)
+        if undecided(target):
+            target = with_controller(target, session)
+        rendered = release(target, secrets)
+        plan = compute(target, rendered, session.observe(rendered))
+        try:
+            session.apply(plan, rendered, wait=wait, command="move")
+        except WaitingForPerson as waiting:  # nothing is torn down: the move goes on
+            return found, waiting
+    return found, None
+
+
+def _tell(current: Settings, found: Restored) -> None:
+    at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.at))
+    current.out.document(
+        {
+            "at": at,
+            "of": found.target,
+            "files": found.files,
+            "journal": found.journal,
+            "aside": found.aside,
+        }
+    )
+    current.out.say(f"put back: {found.files} files of {found.target}, from {at}")
+    if found.aside:
+        current.out.say(f"what lay there is in {found.aside}")
+
+
+def write_new(file: Path, content: bytes) -> None:
+    """A new file of its owner's, whole and on the disk."""
+    from infrastructure.errors import UsageError
+
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as to:
+            to.write(content)
+            to.flush()
+            os.fsync(to.fileno())
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror}") from None
+
+
+def _passphrase(file: Path) -> str:
+    from infrastructure.errors import UsageError
+
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"cannot read {file}") from None
+    if not lines or len(lines[0]) < 8:
+        raise UsageError(f"the first line of {file} has fewer than 8 characters")
+    return lines[0]
+
+
+def _sealing(encrypt_to: str | None, passphrase_file: Path | None) -> Any:
+    from infrastructure.errors import UsageError
+
+    if encrypt_to and passphrase_file:
+        raise UsageError("--encrypt-to and --passphrase-file: one of the two")
+    if not encrypt_to and not passphrase_file:
+        return lambda content: content
+    import pyrage
+
+    if passphrase_file:
+        word = _passphrase(passphrase_file)
+        return lambda content: pyrage.passphrase.encrypt(content, word)
+    try:
+        recipient = pyrage.x25519.Recipient.from_str(encrypt_to)
+    except pyrage.RecipientError:
+        raise UsageError("--encrypt-to is no public key of age", hint="age-keygen -y") from None
+    return lambda content: pyrage.encrypt(content, [recipient])
+
+
+def opened(file: Path, identity: Path | None, passphrase_file: Path | None) -> bytes:
+    """A backup's content, decrypted; UsageError when it cannot be had."""
+    from infrastructure.errors import UsageError
+
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    if not content.startswith(AGE):
+        return content
+    import pyrage
+
+    try:
+        if passphrase_file is not None:
+            return bytes(pyrage.passphrase.decrypt(content, _passphrase(passphrase_file)))
+        if identity is not None:
+            lines = identity.read_text(encoding="utf-8").splitlines()
+            keys = [line for line in lines if line.startswith("AGE-SECRET-KEY-")]
+            found = [pyrage.x25519.Identity.from_str(key) for key in keys]
+            return bytes(pyrage.decrypt(content, found))
+    except (OSError, UnicodeDecodeError, pyrage.DecryptError, pyrage.IdentityError):
+        raise UsageError(f"{file} cannot be decrypted with that") from None
+    raise UsageError(f"{file} is encrypted", hint="--passphrase-file FILE or --identity FILE")
