@@ -24,7 +24,8 @@ missing() {
 }
 
 # apt ARGUMENTS: waits for whoever holds a lock of apt's (a fresh machine updates itself at once, and
-# for the lists' lock apt-get itself does not wait), and tries again what the network has broken off.
+# for the lists' lock apt-get itself does not wait), tries again what the network has broken off, and
+# mends what a power loss left half done.
 apt() {
     left=$APT_LOCK_SECONDS
     tries=3
@@ -35,6 +36,19 @@ apt() {
             [ "$left" -gt 0 ] || { echo "apt is busy: $said"; return 1; }
             sleep 3
             left=$((left - 3))
+            ;;
+        *"dpkg was interrupted"* | *"fix-broken install"* | *"half-installed"*)
+            # What a power loss in the middle of an installation leaves: it is gone through with.
+            tries=$((tries - 1))
+            [ $tries -gt 0 ] || { echo "$said"; return 1; }
+            dpkg --configure -a --force-confold >/dev/null 2>&1
+            apt-get -qq -y -o Dpkg::Options::=--force-confold --fix-broken install >/dev/null 2>&1
+            ;;
+        *"could not be parsed or opened"*)
+            tries=$((tries - 1))
+            [ $tries -gt 0 ] || { echo "$said"; return 1; }
+            rm -rf /var/lib/apt/lists/*
+            apt-get -qq update >/dev/null 2>&1
             ;;
         *)
             tries=$((tries - 1))

@@ -249,3 +249,20 @@ def test_what_the_network_breaks_off_is_tried_again(tmp_path: Path) -> None:
     done = apt(tmp_path, "install x", **{f"_{n}": "E: Unable to locate x" for n in range(1, 9)})
     assert done.returncode == 1
     assert "Unable to locate x" in done.stdout
+
+
+INTERRUPTED = "E: dpkg was interrupted, you must manually run dpkg --configure -a to correct this."
+
+
+def test_an_installation_that_lost_its_power_is_gone_through_with(tmp_path: Path) -> None:
+    (tmp_path / "dpkg").write_text('#!/bin/sh\necho "$*" >>"$0.asked"\n')
+    (tmp_path / "dpkg").chmod(0o755)
+    done = apt(tmp_path, "install curl", _2=INTERRUPTED)
+    assert done.returncode == 0, done
+    assert (tmp_path / "dpkg.asked").read_text() == "--configure -a --force-confold\n"
+    asked = (tmp_path / "apt-get.asked").read_text().splitlines()
+    assert [line.split()[-1] for line in asked] == ["update", "curl", "install", "curl"]
+    (tmp_path / "apt-get.asked").unlink()
+    done = apt(tmp_path, "install x", **{f"_{number}": INTERRUPTED for number in range(1, 9)})
+    assert done.returncode == 1
+    assert "dpkg was interrupted" in done.stdout
