@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from bridge.auditing import Caller
-from bridge.model import Position
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
-from bridge.orders.exposure import held, parts_of_order, room_to_close
+from bridge.orders.exposure import parts_of_order, room_to_close
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest, ComboLegRequest, OrderRequest
 from bridge.orders.submit import OrderSubmitter
-from bridge.rules.closing import Attempt, Change, Close, Send, Working, key_of
+from bridge.rules.closing import Change, Close, Send, Working, key_of
 from bridge.rules.holdings import Holding
 from bridge.store import Database, orders
 from bridge.store.order_status import State, Status
@@ -47,17 +46,15 @@ class ClosingOrders:
     modifier: OrderModifier
     canceller: OrderCanceller
 
-    async def record(self, close: Close, attempt: Attempt) -> OrderRecord | None:
-        """The order of an attempt, as the journal has it; None: it was never written down."""
-        digest = order_ids.key_digest(key_of(close, attempt))
+    async def record(self, key: str) -> OrderRecord | None:
+        """The order with this key, as the journal has it; None: it was never written down."""
+        digest = order_ids.key_digest(key)
         found = await self.database.read(lambda connection: orders.by_key(connection, digest))
         return found[-1] if found else None
 
-    async def state(self, close: Close) -> Working | None:
-        """What became of the present attempt's order."""
-        if close.attempt is None:
-            return None
-        record = await self.record(close, close.attempt)
+    async def state_of(self, key: str) -> Working:
+        """What became of the order with this key."""
+        record = await self.record(key)
         if record is None:
             return Working(state="unsent")
         return Working(
@@ -67,9 +64,23 @@ class ClosingOrders:
             reason=record.reject_text or record.warning or "",
         )
 
+    async def state(self, close: Close) -> Working | None:
+        """What became of the present attempt's order."""
+        return None if close.attempt is None else await self.state_of(key_of(close, close.attempt))
+
     async def others(self, holding: Holding, close: Close) -> float:
-        """For how many units somebody else's orders, or other orders of ours, work already."""
-        ours = None if close.attempt is None else await self.record(close, close.attempt)
+        """For how many units other orders work already."""
+        key = "" if close.attempt is None else key_of(close, close.attempt)
+        return await self.working(holding, key)
+
+    async def working(self, holding: Holding, but: str = "") -> float:
+        """For how many units orders work that would close it, whoever placed them.
+
+        Args:
+            holding: the position.
+            but: the key of an order that does not count.
+        """
+        ours = None if not but else await self.record(but)
         own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
         known = {each.order_ref for each in self.journal.open.values()}
         listed = await self.gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
@@ -84,18 +95,8 @@ class ClosingOrders:
         for leg in holding.legs:
             place = (holding.account, leg.contract.con_id)
             size = leg.ratio * holding.units
-            positions = held(
-                [
-                    Position(
-                        account=holding.account,
-                        contract=leg.contract,
-                        quantity=size,
-                        average_cost=None,
-                    )
-                ]
-            )
             action = "SELL" if leg.ratio > 0 else "BUY"
-            room = room_to_close(place, action, positions, working)
+            room = room_to_close(place, action, {place: size}, working)
             most = max(most, (abs(size) - room) / abs(leg.ratio))
         return most
 
@@ -108,25 +109,35 @@ class ClosingOrders:
         if close.attempt is None:
             raise ValueError("there is no attempt to send")
         request = _request(holding, close, step, outside=outside)
-        await self.submitter.place(
-            request, key_of(close, close.attempt), Caller(KEY_ID, close.id), only_closing=True
-        )
+        await self.place(key_of(close, close.attempt), request)
+
+    async def place(self, key: str, request: OrderRequest) -> None:
+        """Sends an order that only closes, once for each key. Raises BridgeError."""
+        caller = Caller(KEY_ID, key[:64])
+        await self.submitter.place(request, key, caller, only_closing=True)
 
     async def change(self, close: Close, step: Change) -> None:
         """Changes the present attempt's order. Raises BridgeError: it goes on as it was."""
-        record = await self._of(close)
-        if record is not None:
+        if close.attempt is not None:
             change = ChangeRequest(quantity=step.units, limit_price=step.limit, round_to_tick=True)
-            await self.modifier.modify(record.id, change, Caller(KEY_ID, close.id))
+            await self.change_order(key_of(close, close.attempt), change)
+
+    async def change_order(self, key: str, change: ChangeRequest) -> None:
+        """Changes the order with this key. Raises BridgeError: it goes on as it was."""
+        record = await self.record(key)
+        if record is not None:
+            await self.modifier.modify(record.id, change, Caller(KEY_ID, key[:64]))
 
     async def cancel(self, close: Close) -> None:
         """Cancels the present attempt's order. Raises BridgeError."""
-        record = await self._of(close)
-        if record is not None:
-            await self.canceller.cancel(record.id, Caller(KEY_ID, close.id))
+        if close.attempt is not None:
+            await self.cancel_order(key_of(close, close.attempt))
 
-    async def _of(self, close: Close) -> OrderRecord | None:
-        return None if close.attempt is None else await self.record(close, close.attempt)
+    async def cancel_order(self, key: str) -> None:
+        """Cancels the order with this key. Raises BridgeError."""
+        record = await self.record(key)
+        if record is not None:
+            await self.canceller.cancel(record.id, Caller(KEY_ID, key[:64]))
 
 
 def _request(holding: Holding, close: Close, step: Send, *, outside: bool) -> OrderRequest:

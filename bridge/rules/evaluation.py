@@ -53,6 +53,21 @@ class Market(Struct, frozen=True, kw_only=True):
     underlying: Price | None = None
 
 
+class Guard(Struct, frozen=True, kw_only=True):
+    """The stop at the broker: its order's key, where it stands, and for how many units.
+
+    `ended`: somebody cancelled it, or it was refused. `anew`: another one may follow it.
+    """
+
+    number: int
+    key: str
+    stop: float
+    units: float
+    at: datetime
+    ended: bool = False
+    anew: bool = False
+
+
 class Memory(Struct, frozen=True, kw_only=True):
     """What a rule keeps of a holding; `best` is its best price, `stop` where trailing closes.
 
@@ -60,6 +75,9 @@ class Memory(Struct, frozen=True, kw_only=True):
     """
 
     first_seen: datetime
+    """Since when it is held, as far as that is known."""
+    made_at: datetime | None = None
+    """When this memory began: what tells one decision from those for an earlier position."""
     best: float | None = None
     stop: float | None = None
     terms: str = ""
@@ -68,6 +86,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     decided: bool = False
     round: int = 0
     """How often a person has let the rule begin anew for this holding."""
+    guard: Guard | None = None
 
 
 class Trigger(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -144,7 +163,9 @@ def standing_of(judged: Judgement, holding: Holding, mode: str) -> Standing:
 
 def remembered(holding: Holding, now: datetime) -> Memory:
     """The memory of a holding that is seen for the first time."""
-    return Memory(first_seen=holding.opened_at or now, units=holding.units, entry=holding.entry)
+    return Memory(
+        first_seen=holding.opened_at or now, made_at=now, units=holding.units, entry=holding.entry
+    )
 
 
 def price_of(
@@ -210,7 +231,8 @@ def judge(rule: Rule, holding: Holding, market: Market, memory: Memory) -> Judge
 
 def decision_id(rule: Rule, holding: Holding, memory: Memory) -> str:
     """The name of the close of this holding, from its beginning to its end, by this rule."""
-    text = f"{rule.id}|{holding.key}|{memory.first_seen.isoformat()}|{memory.round}"
+    begun = (memory.made_at or memory.first_seen).isoformat()
+    text = f"{rule.id}|{holding.key}|{begun}|{memory.round}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -276,6 +298,23 @@ def _stop(trailing: Trailing, holding: Holding, best: float) -> float | None:
     if trailing.amount is not None:
         return best - holding.direction * trailing.amount / (holding.multiplier * holding.units)
     return None
+
+
+def stop_price(rule: Rule, holding: Holding, memory: Memory) -> float | None:
+    """The price at which the rule would stop: the nearer of its loss and its trailing stop."""
+    found = [] if memory.stop is None or rule.trailing is None else [memory.stop]
+    threshold, entry = rule.stop_loss, holding.entry
+    if threshold is not None and threshold.price is not None:
+        found.append(threshold.price)
+    elif threshold is not None and entry is not None:
+        loss = _money(threshold, holding)
+        if not isinstance(loss, str):
+            value = holding.direction * (entry - loss / holding.units)
+            found.append(value / holding.multiplier)
+    if not found:
+        return None
+    nearest = max(found) if holding.direction > 0 else min(found)
+    return nearest if nearest > 0 else None
 
 
 def _profit(holding: Holding, price: float | None) -> float | None:

@@ -360,6 +360,10 @@ def opened_by(
     for fill in fills:
         place = (fill.account, fill.con_id)
         before, held[place] = held[place], held[place] + fill.quantity
+        if abs(held[place]) <= _SLACK:
+            labels.pop(place, None)
+            since.pop(place, None)
+            continue
         if abs(before) <= _SLACK or before * held[place] < 0:
             labels[place], since[place] = set(), fill.at
         if fill.label and fill.quantity * held[place] > 0:

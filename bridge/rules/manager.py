@@ -26,6 +26,7 @@ from msgspec import Struct, structs
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
+from bridge.model import Position
 from bridge.orders.errors import OrderPendingError
 from bridge.orders.halt import HaltSwitch
 from bridge.restart_calendar import RestartCalendar
@@ -42,6 +43,7 @@ from bridge.rules.closing import (
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.evaluation import (
     Judgement,
+    Market,
     Memory,
     Price,
     Standing,
@@ -52,6 +54,7 @@ from bridge.rules.evaluation import (
 )
 from bridge.rules.holdings import Holding, fits
 from bridge.rules.model import Closing, Rule, RuleSet
+from bridge.rules.protection import Protection, Tended
 from bridge.rules.watch import HoldingWatch
 from bridge.store import Database
 from bridge.store import rules as store
@@ -68,6 +71,8 @@ CLOSING_SECONDS: Final = 1.0
 RESTING_SECONDS: Final = 60.0
 RESTING_TURN_SECONDS: Final = 5.0
 """After which a close that does not get on is looked at less often, and how often then."""
+SETTLING_SECONDS: Final = 3.0
+"""How long a position is there before it is judged: its executions come a moment after it."""
 GATHER_SECONDS: Final = 0.05
 """Ticks of one moment are judged together."""
 KEEP_SECONDS: Final = 1.0
@@ -89,6 +94,7 @@ class Circumstances(Struct, frozen=True):
     clock: Clock
     watch: HoldingWatch
     orders: ClosingOrders
+    protection: Protection
     halt: HaltSwitch
     journal: JournalCondition
     restarts: RestartCalendar
@@ -116,7 +122,7 @@ class PositionManager:
         self._task: asyncio.Task[None] | None = None
         given.watch.moved = self._price_moved
         given.gateway.events.ready.listen(self.look_again)
-        given.gateway.events.position.listen(lambda _: self.look_again())
+        given.gateway.events.position.listen(self._position_told)
         given.gateway.events.execution.listen(lambda _: self.look_again())
         given.gateway.events.order_status.listen(lambda _: self._wake.set())
 
@@ -155,11 +161,10 @@ class PositionManager:
         for rule in terms.rules.rules:
             if before.get(rule.id) == (rule, terms.rules.mode_of(rule)):
                 continue
-            for place, memory in self._memories.items():
-                if place[0] == rule.id and memory.decided and not self._closing(place[1]):
-                    self._remember(
-                        place, structs.replace(memory, decided=False, round=memory.round + 1)
-                    )
+            for place, memory in tuple(self._memories.items()):
+                if place[0] != rule.id or self._closing(place[1]):
+                    continue
+                self._remember(place, _begun_anew(memory))
         self.look_again()
 
     def look_again(self) -> None:
@@ -167,14 +172,20 @@ class PositionManager:
         self._stale = True
         self._wake.set()
 
+    def _position_told(self, position: Position) -> None:
+        """The answers to what is asked for come this way, too: only another size is news."""
+        if self._given.watch.is_news(position):
+            self.look_again()
+
     # what is seen -------------------------------------------------------------------------------
 
     def standing(self) -> list[Standing]:
         """How each rule stands to each holding at this moment; changes nothing."""
         found = []
         for holding in self._given.watch.holdings:
+            market = self._given.watch.market(holding)
             for rule in self._rules_for(holding):
-                judged = self._judged(rule, holding)
+                judged = self._judged(rule, holding, market)
                 if judged is not None:
                     shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
                     closing = self._closing(holding.key)
@@ -235,6 +246,7 @@ class PositionManager:
         else:
             self._decided.clear()  # whatever it was, it is judged again when that is over
         await self._carry_through()
+        await self._protect()
         for close in tuple(self.closes.values()):
             await self._advance(close)
         await self._keep_now_and_then()
@@ -309,8 +321,7 @@ class PositionManager:
             rule for rule in self._terms.rules.rules if rule.enabled and fits(rule.match, holding)
         ]
 
-    def _judged(self, rule: Rule, holding: Holding) -> Judgement | None:
-        market = self._given.watch.market(holding)
+    def _judged(self, rule: Rule, holding: Holding, market: Market | None) -> Judgement | None:
         if market is None:
             return None
         memory = self._memories.get((rule.id, holding.key))
@@ -320,15 +331,28 @@ class PositionManager:
         """Remembers and decides; a holding that is being closed is judged by nobody."""
         if self._closing(holding.key) is not None:
             return
-        for rule in self._rules_for(holding):
-            judged = self._judged(rule, holding)
+        market = self._given.watch.market(holding)
+        for rule in self._rules_for(holding) if market is not None else ():
+            judged = self._judged(rule, holding, market)
             if judged is None:
+                continue
+            if self._is_new((rule.id, holding.key), holding):
                 continue
             if judged.decision is not None:
                 if not any(each[1].key == holding.key for each in self._decided):
                     self._decided.append((rule, holding, judged))
                 return
             self._remember((rule.id, holding.key), judged.memory)
+
+    def _is_new(self, place: tuple[str, str], holding: Holding) -> bool:
+        """A position that has just appeared may be a part of something: it is looked at again."""
+        memory, now = self._memories.get(place), self._clock.now()
+        if memory is None:
+            self._remember(place, remembered(holding, now))
+            asyncio.get_running_loop().call_later(SETTLING_SECONDS + 0.1, self.look_again)
+            return True
+        made = memory.made_at
+        return made is not None and 0 <= (now - made).total_seconds() < SETTLING_SECONDS
 
     def _closing(self, holding: str) -> Close | None:
         return next((each for each in self.closes.values() if each.holding == holding), None)
@@ -343,7 +367,8 @@ class PositionManager:
     async def _carry_through(self) -> None:
         decided, self._decided = self._decided, []
         for rule, holding, judged in decided:
-            if self._closing(holding.key) is None:
+            held = self._given.watch.holding(holding.key) is not None
+            if held and self._closing(holding.key) is None:
                 await self._decide(rule, holding, judged)
 
     async def _decide(self, rule: Rule, holding: Holding, judged: Judgement) -> None:
@@ -392,6 +417,85 @@ class PositionManager:
         if mode == "trade":
             self.closes[close.id] = close
         self.happened.emit(kept)
+
+    # stops at the broker ------------------------------------------------------------------------
+
+    async def _protect(self) -> None:
+        """A stop for each holding whose rule wants one; the others' are taken away."""
+        wanted = self._wants_stop()
+        for place in [each for each, memory in self._memories.items() if memory.guard]:
+            if place not in wanted:
+                await self._unprotect(place)
+        for place, (rule, holding) in wanted.items() if self.waits is None else ():
+            await self._tend(place, rule, holding)
+
+    def _wants_stop(self) -> dict[tuple[str, str], tuple[Rule, Holding]]:
+        """Where a stop belongs: not where a close has begun, or has ended without one."""
+        found = {}
+        for holding in self._given.watch.holdings:
+            if self._closing(holding.key) is not None:
+                continue
+            for rule in self._rules_for(holding):
+                memory = self._memories.get((rule.id, holding.key))
+                trades = self._terms.rules.mode_of(rule) == "trade"
+                if rule.protect == "broker" and trades and memory and not memory.decided:
+                    found[rule.id, holding.key] = (rule, holding)
+        return found
+
+    async def _tend(self, place: tuple[str, str], rule: Rule, holding: Holding) -> None:
+        protection, now = self._given.protection, self._clock.now()
+        memory = self._memories[place]
+        planned = await protection.planned(rule, holding, memory, now)
+        if planned is not None:
+            await self._keep_memory(place, planned)
+            tended = await protection.send(rule, holding, planned)
+        else:
+            tended = await protection.tend(rule, holding, memory, now)
+        await self._tended(place, holding, tended)
+
+    async def _unprotect(self, place: tuple[str, str]) -> None:
+        memory = self._memories[place]
+        guard = memory.guard
+        if guard is None or guard.anew:
+            return
+        state = await self._given.protection.withdraw(memory)
+        if state.state in {"open", "unknown"}:
+            return
+        anew = structs.replace(memory, guard=structs.replace(guard, anew=True))
+        event, detail = "", {"reason": "the stop at the broker", "quantity": state.filled}
+        if state.state == "filled" and not guard.ended:
+            event = "closed"
+        holding = self._given.watch.holding(place[1])
+        await self._tended(place, holding, Tended(anew, event, detail))
+
+    async def _tended(
+        self, place: tuple[str, str], holding: Holding | None, tended: Tended
+    ) -> None:
+        if tended.memory != self._memories.get(place):
+            await self._keep_memory(place, tended.memory)
+        if tended.event:
+            event = RuleEvent(
+                at=self._clock.now(),
+                kind=tended.event,
+                rule=place[0],
+                detail={
+                    **({"holding": place[1]} if holding is None else _named(holding)),
+                    **(tended.detail or {}),
+                },
+            )
+            kept = await self._given.database.write(
+                lambda connection: store.add_event(connection, event), durable=False
+            )
+            self.happened.emit(kept)
+
+    async def _keep_memory(self, place: tuple[str, str], memory: Memory) -> None:
+        """Before something is sent on the strength of it."""
+        content = msgspec.json.encode(memory)
+        await self._given.database.write(
+            lambda connection: store.remember(connection, *place, content)
+        )
+        self._memories[place] = memory
+        self._changed.discard(place)
 
     # closing ------------------------------------------------------------------------------------
 
@@ -477,15 +581,27 @@ class PositionManager:
         over = close.outcome is not None
         event = self._event(close, close.outcome or "", **_result(close)) if over else None
 
+        done = close.outcome in {"closed", "gone"}
+        over_for = [
+            place
+            for place, memory in self._memories.items()
+            if done and place[1] == close.holding and (not memory.guard or memory.guard.anew)
+        ]
+
         def write(connection: sqlite3.Connection) -> RuleEvent | None:
             store.save_close(connection, close.id, msgspec.json.encode(close), ended=over)
+            _forget(connection, over_for)
             return None if event is None else store.add_event(connection, event)
 
         if close == before:
             return
         kept = await self._given.database.write(write)
+        for place in over_for:
+            self._memories.pop(place, None)
+            self._changed.discard(place)
         if over:
             self.closes.pop(close.id, None)
+            self.look_again()
         else:
             self.closes[close.id] = close
         if kept is not None:
@@ -508,8 +624,14 @@ class PositionManager:
 
     async def _forget_what_is_gone(self) -> None:
         held = {each.key for each in self._given.watch.holdings}
-        closing = {each.holding for each in self.closes.values()}
-        gone = [place for place in self._memories if place[1] not in held | closing]
+        kept = held | {each.holding for each in self.closes.values()}
+        for place in [each for each in self._memories if each[1] not in kept]:
+            await self._unprotect(place)
+        gone = [
+            place
+            for place, memory in self._memories.items()
+            if place[1] not in kept and (memory.guard is None or memory.guard.anew)
+        ]
         if not gone:
             return
         await self._given.database.write(lambda connection: _forget(connection, gone))
@@ -552,6 +674,17 @@ def _named(holding: Holding) -> dict[str, Any]:
         "symbol": holding.legs[0].contract.symbol,
         "account": holding.account,
     }
+
+
+def _begun_anew(memory: Memory) -> Memory:
+    """What is remembered for a rule that is another than before: it may act once more."""
+    guard = memory.guard
+    if guard is not None and guard.ended:
+        guard = structs.replace(guard, ended=False, anew=True)
+    again = structs.replace(memory, guard=guard)
+    if not memory.decided:
+        return again
+    return structs.replace(again, decided=False, round=memory.round + 1)
 
 
 def _lasting(error: BridgeError) -> bool:

@@ -29,7 +29,16 @@ _SUMMARY: Final = "rules.summary"
 _SUMMARY_ZONE: Final = ZoneInfo("America/New_York")
 _SUMMARY_HOUR: Final = 17
 _SUMMARY_LOOK_SECONDS: Final = 300.0
-_TOLD: Final = {"decided", "simulated", "closed", "gone", "cancelled", "refused", "gave-up"}
+_TOLD: Final = {
+    "decided",
+    "simulated",
+    "closed",
+    "gone",
+    "cancelled",
+    "refused",
+    "gave-up",
+    "unprotected",
+}
 
 
 class RulesChangedError(BridgeError):
@@ -243,6 +252,7 @@ _SAID: Final = {
     "closed": "has closed",
     "gone": "ends, somebody else has closed",
     "cancelled": "ends, somebody has cancelled the order that closed",
+    "unprotected": "has NO stop at the broker for",
     "refused": "could NOT close, the order is refused:",
     "gave-up": "could NOT close, too many orders came to nothing:",
 }
@@ -250,7 +260,7 @@ _SAID: Final = {
 
 def level_of(event: RuleEvent) -> str:
     """How a message about it is marked."""
-    return "failure" if event.kind in {"cancelled", "refused", "gave-up"} else "info"
+    return "failure" if event.kind in {"cancelled", "refused", "gave-up", "unprotected"} else "info"
 
 
 def described(event: RuleEvent) -> str:

@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 import structlog
+from msgspec import Struct
 
 from bridge.broker_time import exchange_zone, is_open, session_end
 from bridge.clock import Clock
@@ -16,6 +18,7 @@ from bridge.market.contracts import ContractService
 from bridge.market.quote_line import LineWatcher, QuoteLine
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, Position
+from bridge.orders.journal import OrderJournal
 from bridge.rules.evaluation import Market, Price
 from bridge.rules.holdings import (
     Fill,
@@ -40,6 +43,16 @@ _TAGS: Final = ("live", "frozen", "delayed", "stale")
 """From the best to the worst."""
 
 
+class _Hours(Struct, frozen=True, kw_only=True):
+    """A holding's market in one minute."""
+
+    minute: datetime
+    zone: ZoneInfo
+    open: bool
+    open_outside: bool
+    closes_at: datetime | None
+
+
 class HoldingWatch(LineWatcher):
     """The holdings that some rule is for, with open lines for their quotes.
 
@@ -52,6 +65,7 @@ class HoldingWatch(LineWatcher):
         gateway: Gateway,
         contracts: ContractService,
         quotes: QuoteService,
+        journal: OrderJournal,
         clock: Clock,
     ) -> None:
         self.holdings: tuple[Holding, ...] = ()
@@ -61,10 +75,13 @@ class HoldingWatch(LineWatcher):
         self._gateway = gateway
         self._contracts = contracts
         self._quotes = quotes
+        self._journal = journal
         self._clock = clock
         self._details: dict[int, tuple[float, ContractDetails]] = {}
         self._lines: dict[int, QuoteLine] = {}
-        self._past: tuple[frozenset[tuple[str, int, float]], _Past] | None = None
+        self._hours: dict[str, _Hours] = {}
+        self._known_sizes: dict[tuple[str, int], float] = {}
+        self._past: tuple[frozenset[tuple[str, int, float]], int, _Past] | None = None
         quotes.watch(self)
 
     async def look(self, rules: RuleSet, closing: frozenset[str] = frozenset()) -> None:
@@ -75,6 +92,9 @@ class HoldingWatch(LineWatcher):
         """
         self.looked_at = None
         positions = [each for each in await self._gateway.queries.positions() if each.quantity]
+        self._known_sizes = {
+            (each.account, each.contract.con_id): each.quantity for each in positions
+        }
         past = await self._past_of(positions)
         found = holdings(positions, rules, past.openings, past.labels, past.opened)
         wanted = [
@@ -85,7 +105,13 @@ class HoldingWatch(LineWatcher):
         ]
         await self._look_at(wanted, rules)
         self.holdings = tuple(wanted)
+        self._hours = {}
         self.looked_at = self._clock.monotonic()
+
+    def is_news(self, position: Position) -> bool:
+        """Whether a position that the gateway tells of is another than at the last look."""
+        place = (position.account, position.contract.con_id)
+        return self._known_sizes.get(place, 0.0) != position.quantity
 
     def age(self) -> float:
         """Seconds since the positions were asked for."""
@@ -109,17 +135,14 @@ class HoldingWatch(LineWatcher):
         first = details[0]
         if first is None or any(each is None for each in details):
             return None
-        now, zone = self._clock.now(), exchange_zone(first.time_zone, first.contract)
-        regular = [each.liquid_hours or each.trading_hours for each in details if each]
-        longer = [each.trading_hours or each.liquid_hours for each in details if each]
-        ends = [session_end(hours, zone, now) for hours in regular if hours]
+        hours = self._hours_of(holding, first, [each for each in details if each is not None])
         under = first.under_con_id or first.contract.con_id
         return Market(
-            now=now,
-            zone=zone,
-            open=all(is_open(hours, zone, now) for hours in regular if hours),
-            open_outside=all(is_open(hours, zone, now) for hours in longer if hours),
-            closes_at=min((end for end in ends if end is not None), default=None),
+            now=self._clock.now(),
+            zone=hours.zone,
+            open=hours.open,
+            open_outside=hours.open_outside,
+            closes_at=hours.closes_at,
             prices={
                 leg.contract.con_id: price
                 for leg in holding.legs
@@ -127,6 +150,28 @@ class HoldingWatch(LineWatcher):
             },
             underlying=self.price(under),
         )
+
+    def _hours_of(
+        self, holding: Holding, first: ContractDetails, details: list[ContractDetails]
+    ) -> _Hours:
+        """Worked out once a minute: sessions begin and end on the minute, ticks come between."""
+        now = self._clock.now()
+        minute = now.replace(second=0, microsecond=0)
+        known = self._hours.get(holding.key)
+        if known is not None and known.minute == minute:
+            return known
+        zone = exchange_zone(first.time_zone, first.contract)
+        regular = [each.liquid_hours or each.trading_hours for each in details]
+        longer = [each.trading_hours or each.liquid_hours for each in details]
+        ends = [session_end(hours, zone, now) for hours in regular if hours]
+        found = self._hours[holding.key] = _Hours(
+            minute=minute,
+            zone=zone,
+            open=all(is_open(hours, zone, now) for hours in regular if hours),
+            open_outside=all(is_open(hours, zone, now) for hours in longer if hours),
+            closes_at=min((end for end in ends if end is not None), default=None),
+        )
+        return found
 
     def price(self, con_id: int) -> Price | None:
         """What the contract's open line says; the tag is that of the worse of bid and ask."""
@@ -221,13 +266,24 @@ class HoldingWatch(LineWatcher):
     # the past -----------------------------------------------------------------------------------
 
     async def _past_of(self, positions: list[Position]) -> _Past:
+        """Where positions have changed, the day's executions are asked for, whoever traded.
+
+        Else a leg of what was just opened as one could be taken for a position of its own.
+        """
         held = frozenset((each.account, each.contract.con_id, each.quantity) for each in positions)
         if self._past is None or self._past[0] != held:
-            numbers = sorted({con_id for _, con_id, _ in held})
-            fills = await self._database.read(lambda connection: _fills(connection, numbers))
-            labels, opened = opened_by(fills)
-            self._past = (held, _Past(opened_together(fills), labels, opened))
-        return self._past[1]
+            await self._gateway.queries.executions()
+            await self._journal.flush()
+        numbers = sorted({con_id for _, con_id, _ in held})
+        change, fills = await self._database.read(
+            lambda connection: _fills(connection, numbers, self._past and self._past[1])
+        )
+        if self._past is None or fills is not None:
+            labels, opened = opened_by(fills or [])
+            past = _Past(opened_together(fills or []), labels, opened)
+            self._past = (held, change, past)
+        self._past = (held, change, self._past[2])
+        return self._past[2]
 
 
 class _Past:
@@ -244,8 +300,14 @@ class _Past:
         self.opened = opened
 
 
-def _fills(connection: sqlite3.Connection, con_ids: list[int]) -> list[Fill]:
-    return [
+def _fills(
+    connection: sqlite3.Connection, con_ids: list[int], known: int | None
+) -> tuple[int, list[Fill] | None]:
+    """How far the journal's executions go, and the fills in these contracts; None: as before."""
+    change = executions.newest_change(connection)
+    if change == known:
+        return change, None
+    return change, [
         Fill(
             account=each.account,
             order=str(each.perm_id or f"{each.client_id}/{each.order_id}"),

@@ -19,6 +19,7 @@ from bridge.orders.rules import load as load_limits
 from bridge.orders.submit import OrderSubmitter
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.manager import Circumstances, PositionManager
+from bridge.rules.protection import Protection
 from bridge.rules.service import RulesService, described, level_of, load, wanted
 from bridge.rules.watch import HoldingWatch
 from bridge.services import Services
@@ -32,24 +33,26 @@ def install(services: Services) -> None:
     """Needs the journal, the market, the orders, the stream and (to tell people) the alerts."""
     environment, database = services.environment, services[Database]
     gateway, clock = services.gateway, services.clock
-    watch = HoldingWatch(
-        database, gateway, services[ContractService], services[QuoteService], clock
-    )
     journal = services[OrderJournal]
+    watch = HoldingWatch(
+        database, gateway, services[ContractService], services[QuoteService], journal, clock
+    )
+    orders = ClosingOrders(
+        database=database,
+        gateway=gateway,
+        journal=journal,
+        submitter=services[OrderSubmitter],
+        modifier=services[OrderModifier],
+        canceller=services[OrderCanceller],
+    )
     manager = PositionManager(
         Circumstances(
             database=database,
             gateway=gateway,
             clock=clock,
             watch=watch,
-            orders=ClosingOrders(
-                database=database,
-                gateway=gateway,
-                journal=journal,
-                submitter=services[OrderSubmitter],
-                modifier=services[OrderModifier],
-                canceller=services[OrderCanceller],
-            ),
+            orders=orders,
+            protection=Protection(orders=orders),
             halt=services[HaltSwitch],
             journal=services.journal,
             restarts=environment.restarts,

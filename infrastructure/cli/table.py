@@ -53,7 +53,7 @@ TABLE: dict[str, tuple[Entry, ...]] = {
         Entry("mcp", "The bridge as tools for an agent, over stdio", _ROOT + "mcp"),
         Entry("login", "What the gateway's login waits for; type a code", _ROOT + "login"),
         Entry("vnc", "The gateway's screen, for as long as you look", _ROOT + "vnc"),
-        Entry("rules", "The position manager's rules, tried without a gateway", _ROOT + "rules"),
+        Entry("rules", "The position manager's rules; tried without a gateway", _ROOT + "rules"),
         Entry("alerts", "Send a test message to every alert address", _ROOT + "alerts"),
     ),
     "Host": (

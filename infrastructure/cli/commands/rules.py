@@ -1,4 +1,4 @@
-"""`rules try`: the position manager's rules on given positions and prices, without a gateway."""
+"""`rules list`, `rules try`: the position manager's rules, here without a gateway."""
 
 from __future__ import annotations
 
@@ -25,6 +25,32 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """The position manager's rules (`rules:` in stack.yaml)."""
+
+
+@app.command("list")
+def list_rules(context: typer.Context) -> None:
+    """Show the running bridge's rules, and how far each trigger is for each position.
+
+    \b
+    Examples:
+      ./deploy.py rules list
+    """
+    from infrastructure.cli.host import ask_bridge
+
+    current = settings(context)
+    found = ask_bridge(current, "GET", "/rules")
+    current.out.document(found)
+    if found["waits"]:
+        current.out.say(f"nothing is judged now: {found['waits']}")
+    for where, rules in (("stack.yaml", found["fromFile"]["rules"]), ("API", found["rules"])):
+        for rule in rules:
+            state = "on" if rule["enabled"] else "off"
+            current.out.row(f"{rule['id']:<24} {state:<4} {where}")
+    for each in found["standing"]:
+        for trigger in each["triggers"]:
+            state = trigger["unknown"] or f"{trigger['value']} of {trigger['level']}"
+            what = f"  {each['rule']} ({each['mode']}), {each['name']}"
+            current.out.row(f"{what}: {trigger['name']} {state}")
 
 
 @app.command("try")

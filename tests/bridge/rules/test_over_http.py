@@ -160,6 +160,10 @@ def test_a_stop_closes_the_position_with_one_order(rig: Rig, symbol: str) -> Non
     assert decided["detail"]["symbol"] == symbol
     assert decided["detail"]["trigger"] == "stopLoss"
     assert closed["detail"]["quantity"] == 60
+    rig.buy(symbol, 7)  # opened again: another position, another decision
+    soon(lambda: rig.kinds("stop").count("closed") == 2)
+    assert rig.held(symbol) == 0
+    assert [each["filled"] for each in rig.sold(symbol)] == [60, 7]
 
 
 def test_a_short_position_is_bought_back(rig: Rig, symbol: str) -> None:
@@ -410,3 +414,37 @@ def test_a_combination_that_was_opened_as_one_is_closed_as_one(rig: Rig) -> None
         ("BAG", 2, 2)
     ]
     rig.put()
+
+
+def stops(rig: Rig, symbol: str) -> list[Body]:
+    orders = rig.bridge.get("/orders", open="true").json()["orders"]
+    return [each for each in orders if each["symbol"] == symbol and each["orderType"] == "STP"]
+
+
+def test_a_stop_at_the_broker_follows_the_position_and_is_never_left_behind(rig: Rig) -> None:
+    rig.buy("KO", 30)
+    rule = {"id": "guarded", "mode": "trade", "match": {"symbol": "KO"}, "protect": "broker",
+            "stopLoss": {"percent": 20}}  # fmt: skip
+    rig.put(rule)
+    (stop,) = soon(lambda: stops(rig, "KO"))
+    average = rig.bridge.get("/positions").json()["positions"]
+    entry = next(each["averageCost"] for each in average if each["symbol"] == "KO")
+    assert (stop["action"], stop["quantity"], stop["tif"]) == ("SELL", 30, "GTC")
+    assert stop["stopPrice"] == pytest.approx(entry * 0.8, abs=0.02)
+    rig.buy("KO", 10, action="SELL")
+    soon(lambda: stops(rig, "KO")[0]["quantity"] == 20)
+    rig.put(rule | {"stopLoss": {"percent": 10}})
+    soon(lambda: stops(rig, "KO")[0]["stopPrice"] > stop["stopPrice"], 40)
+    rig.put(rule | {"takeProfit": {"price": 0.01}})  # closes now
+    soon(lambda: "closed" in rig.kinds("guarded"))
+    assert (rig.held("KO"), stops(rig, "KO")) == (0, [])
+    rig.buy("KO", 5)
+    rig.put(rule)
+    soon(lambda: stops(rig, "KO"))
+    rig.buy("KO", 5, action="SELL")  # a person closes it
+    soon(lambda: not stops(rig, "KO"))
+    rig.buy("KO", 5)
+    soon(lambda: stops(rig, "KO"))
+    rig.put()
+    soon(lambda: not stops(rig, "KO"))
+    assert rig.held("KO") == 5

@@ -1,0 +1,156 @@
+"""A stop at the broker beside a rule, for the time that nobody here can act.
+
+It stands where the rule itself would close, is as large as what is held less what works already,
+moves only towards the price, and is cancelled before the rule closes, when the position is gone and
+when the rule is taken away. Its order is written down in the rule's memory before it is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from msgspec import structs
+
+from bridge.errors import BridgeError
+from bridge.orders.request import ChangeRequest, OrderRequest
+from bridge.rules.closing import Working
+from bridge.rules.closing_orders import ClosingOrders
+from bridge.rules.evaluation import Guard, Memory, stop_price
+from bridge.rules.holdings import Holding
+from bridge.rules.model import Rule
+
+log = structlog.get_logger(__name__)
+
+MOVE_SECONDS: Final = 10.0
+"""A stop that follows a price is moved at most so often."""
+MOVE_PERCENT: Final = 0.1
+"""And only when it gets nearer by so much of the price."""
+
+
+@dataclass(frozen=True)
+class Tended:
+    """The memory with its stop as it is now; `event` and `detail` are to be told."""
+
+    memory: Memory
+    event: str = ""
+    detail: dict[str, Any] | None = None
+
+
+@dataclass(kw_only=True, eq=False)
+class Protection:
+    """Keeps stops at the broker."""
+
+    orders: ClosingOrders
+
+    async def planned(
+        self, rule: Rule, holding: Holding, memory: Memory, now: datetime
+    ) -> Memory | None:
+        """The memory with a new stop that is to be sent; to be kept first. None: nothing is new.
+
+        One that somebody cancelled, or that was refused, is not replaced for this holding.
+        """
+        guard = memory.guard
+        if guard is not None and not guard.anew:
+            state = await self._state(memory)
+            if guard.ended or state.state != "unsent":
+                return None
+        stop = stop_price(rule, holding, memory)
+        units = holding.units - await self.orders.working(holding)
+        if stop is None or units <= 0:
+            return None
+        number = 1 if guard is None else guard.number + 1
+        key = f"rule-{_digest(rule, holding, memory)}-stop-{number}"
+        made = Guard(number=number, key=key, stop=stop, units=units, at=now)
+        return structs.replace(memory, guard=made)
+
+    async def send(self, rule: Rule, holding: Holding, memory: Memory) -> Tended:
+        """Sends the stop that the memory has; it was kept before."""
+        guard = memory.guard
+        if guard is None:
+            return Tended(memory)
+        contract = holding.legs[0].contract
+        request = OrderRequest(
+            symbol=contract.symbol,
+            con_id=contract.con_id,
+            action="SELL" if holding.direction > 0 else "BUY",
+            quantity=guard.units,
+            order_type="STP",
+            stop_price=guard.stop,
+            tif="GTC",
+            account=holding.account,
+            round_to_tick=True,
+        )
+        try:
+            await self.orders.place(guard.key, request)
+        except BridgeError as error:
+            state = await self._state(memory)
+            if state.state not in {"unsent", "refused"}:
+                return Tended(memory)  # looked at again at the next turn
+            ended = structs.replace(memory, guard=structs.replace(guard, ended=True))
+            return Tended(ended, "unprotected", {"why": error.detail})
+        return Tended(memory, "protected", {"stop": guard.stop, "quantity": guard.units})
+
+    async def tend(self, rule: Rule, holding: Holding, memory: Memory, now: datetime) -> Tended:
+        """Looks after a stop that is out: its size follows the position, its price the rule."""
+        guard = memory.guard
+        if guard is None or guard.ended or guard.anew:
+            return Tended(memory)
+        state = await self._state(memory)
+        if state.state == "filled":
+            return Tended(memory)  # the position will be gone in a moment
+        if state.state in {"cancelled", "refused"}:
+            ended = structs.replace(memory, guard=structs.replace(guard, ended=True))
+            why = state.reason or f"the stop at the broker is {state.state}"
+            return Tended(ended, "unprotected", {"why": why})
+        if state.state != "open":
+            return Tended(memory)
+        units = holding.units - await self.orders.working(holding, guard.key)
+        wanted = stop_price(rule, holding, memory)
+        moved = wanted if wanted is not None and _nearer(guard, wanted, holding, now) else None
+        if units <= 0 or (moved is None and abs(units + state.filled - guard.units) < 1e-9):
+            return Tended(memory)
+        size = None if abs(units + state.filled - guard.units) < 1e-9 else units + state.filled
+        change = ChangeRequest(quantity=size, stop_price=moved, round_to_tick=True)
+        await self.orders.change_order(guard.key, change)
+        after = structs.replace(
+            guard,
+            stop=guard.stop if moved is None else moved,
+            units=guard.units if size is None else size,
+            at=now,
+        )
+        detail = {"stop": after.stop, "quantity": after.units}
+        return Tended(structs.replace(memory, guard=after), "protected", detail)
+
+    async def withdraw(self, memory: Memory) -> Working:
+        """Takes a stop away; what is known of its order then."""
+        if memory.guard is None:
+            return Working(state="unsent")
+        state = await self._state(memory)
+        if state.state == "open":
+            try:
+                await self.orders.cancel_order(memory.guard.key)
+            except BridgeError as error:
+                log.warning("stop-not-cancelled", key=memory.guard.key, reason=error.detail)
+            state = await self._state(memory)
+        return state
+
+    async def _state(self, memory: Memory) -> Working:
+        if memory.guard is None:
+            return Working(state="unsent")
+        return await self.orders.state_of(memory.guard.key)
+
+
+def _digest(rule: Rule, holding: Holding, memory: Memory) -> str:
+    begun = (memory.made_at or memory.first_seen).isoformat()
+    text = f"{rule.id}|{holding.key}|{begun}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _nearer(guard: Guard, wanted: float, holding: Holding, now: datetime) -> bool:
+    gain = (wanted - guard.stop) * holding.direction
+    waited = (now - guard.at).total_seconds() >= MOVE_SECONDS
+    return waited and gain > abs(guard.stop) * MOVE_PERCENT / 100
