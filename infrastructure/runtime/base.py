@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
 Tell = Callable[..., None]
 """Receives events for the client as `Wire.emit` does: a name, and its fields by keyword."""
@@ -226,17 +225,3 @@ class Runtime(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Versions, and per service what only the engine knows: `{"engine", "services"}`."""
-
-
-def choose(kind: str, base: Path, project: str, inherited: tuple[int, ...]) -> Runtime:
-    """The runtime `kind` (`stack.runtime`) for the stack in `base`."""
-    if kind == "compose":
-        from infrastructure.runtime.compose import ComposeRuntime
-
-        return ComposeRuntime(base, project, inherited)
-    if kind == "sandbox":
-        # Never on a host: it runs in the project's own environment (`bundle.local_command`).
-        from infrastructure.runtime.sandbox.runtime import SandboxRuntime
-
-        return SandboxRuntime(base)
-    raise ValueError(f"there is no runtime '{kind}'")

@@ -17,7 +17,8 @@ from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Cancelled, Wire
 from infrastructure.health import login, probes
-from infrastructure.runtime.base import HostFailure, choose
+from infrastructure.runtime import choose
+from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import leftovers, serving
 
 if TYPE_CHECKING:
