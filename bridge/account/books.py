@@ -47,10 +47,10 @@ class Unconfirmed(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class _Fill:
-    __slots__ = ("lists", "told")
+    __slots__ = ("lists", "shown")
 
-    def __init__(self, told: Unconfirmed) -> None:
-        self.told = told
+    def __init__(self, shown: Unconfirmed) -> None:
+        self.shown = shown
         self.lists = 0
 
 
@@ -85,7 +85,7 @@ class PositionBook:
     @property
     def unconfirmed(self) -> tuple[Unconfirmed, ...]:
         """The fills after which the broker has not sent the position yet."""
-        return tuple(each.told for each in self._fills.values())
+        return tuple(each.shown for each in self._fills.values())
 
     def age(self) -> float:
         """Seconds since the broker confirmed the list."""
@@ -171,13 +171,13 @@ class PositionBook:
         if len(self._seen_fills) > KNOWN_FILLS:
             self._seen_fills.popitem(last=False)
         contract = execution.contract
-        told = Unconfirmed(
+        shown = Unconfirmed(
             account=execution.account,
             con_id=contract.con_id,
             symbol=contract.symbol,
             since=self._clock.now(),
         )
-        self._fills[execution.account, contract.con_id] = _Fill(told)
+        self._fills[execution.account, contract.con_id] = _Fill(shown)
         self.filled_at[execution.account] = self._clock.monotonic()
         self._changed()
 

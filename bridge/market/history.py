@@ -306,7 +306,7 @@ class HistoryService:
 
     @property
     def clock(self) -> Clock:
-        """The desk's clock."""
+        """The service's clock."""
         return self._clock
 
 
@@ -322,13 +322,13 @@ def _check_adjusted(query: HistoryQuery, size: BarSize, pages: int) -> None:
 class _Reading:
     """One answer in the making."""
 
-    def __init__(self, desk: HistoryService, details: ContractDetails, wanted: _Checked) -> None:
-        self._desk = desk
+    def __init__(self, service: HistoryService, details: ContractDetails, wanted: _Checked) -> None:
+        self._service = service
         self._contract = details.contract
         self._wanted = wanted
         self._zone = exchange_zone(details.time_zone, details.contract)
-        self._now = desk.clock.now()
-        self._deadline = desk.clock.monotonic() + DEADLINE_SECONDS
+        self._now = service.clock.now()
+        self._deadline = service.clock.monotonic() + DEADLINE_SECONDS
         self._requests = 0
         self._cached = 0
 
@@ -363,17 +363,17 @@ class _Reading:
     async def _page(self, end: datetime | None, duration: str) -> tuple[Bar, ...]:
         key = self._key(end, duration)
         if key is not None:
-            kept = self._desk.cache.get(key)
+            kept = self._service.cache.get(key)
             if kept is not None:
                 self._cached += 1
                 return kept
         bars = await self._ask(end, duration)
         if key is not None:
-            self._desk.cache.put(key, bars)
+            self._service.cache.put(key, bars)
         return bars
 
     async def _ask(self, end: datetime | None, duration: str) -> tuple[Bar, ...]:
-        left = self._deadline - self._desk.clock.monotonic()
+        left = self._deadline - self._service.clock.monotonic()
         if left <= 0 or self._requests >= 2 * MOST_PAGES:
             raise RequestTimedOutError(
                 "the pages did not all come in time",
@@ -390,7 +390,7 @@ class _Reading:
             end=end,
         )
         try:
-            return await self._desk.page(request, left)
+            return await self._service.page(request, left)
         except NoHistoryError as error:
             # The broker refuses a stretch without bars as it refuses a senseless request: only the
             # text tells them apart.

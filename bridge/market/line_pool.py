@@ -111,7 +111,7 @@ class LinePool(Generic[K]):
             del self._idle[key]
         return keys
 
-    def room(self, holder: Holder = BRIDGE) -> int:
+    def available(self, holder: Holder = BRIDGE) -> int:
         """How many further lines this holder could have now, idle ones given back."""
         free = self.capacity - len(self._held)
         if holder.rank < ORDER_CHECKS.rank:

@@ -263,7 +263,7 @@ class OptionService:
         failed: list[FailedQuote] = []
         left = list(options)
         while left:
-            turn = max(min(self._quotes.pool.room(holder), len(left)), 1)
+            turn = max(min(self._quotes.pool.available(holder), len(left)), 1)
             now = self._clock.now()
             for item in await asyncio.gather(
                 *(self._read_one(contract, zone, now, holder) for contract in left[:turn])

@@ -230,13 +230,13 @@ class QuoteLine:
             for watcher in self._watchers:
                 watcher.interrupted(self)
 
-    def maintain(self, *, room: bool) -> None:
+    def maintain(self, *, may_probe: bool) -> None:
         """To be called now and then: tries live again when its time has come and there is room."""
         if self._probe is not None or not self.fallback.probe_due(self._clock.monotonic()):
             return
         if self.fallback.feed is Feed.NOTHING:
             self.retry()
-        elif room:
+        elif may_probe:
             probe = self._request(MarketDataType.LIVE, probe=True)
             self._probe = None if probe.dead else probe
 

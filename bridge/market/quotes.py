@@ -96,11 +96,11 @@ class QuoteService(LineWatcher):
         for key in self.pool.expired():
             self._close(key)
         limit = self._clock.monotonic() - REFUSAL_SECONDS
-        self._refusals = {key: told for key, told in self._refusals.items() if told[0] > limit}
+        self._refusals = {key: each for key, each in self._refusals.items() if each[0] > limit}
         probing = sum(line.probing for line in self._lines.values())
         for line in tuple(self._lines.values()):
             before = line.probing
-            line.maintain(room=self.pool.spare() - probing > 0)
+            line.maintain(may_probe=self.pool.spare() - probing > 0)
             probing += line.probing - before
 
     def watch(self, watcher: LineWatcher) -> None:
@@ -120,8 +120,8 @@ class QuoteService(LineWatcher):
         """
         key = contract.con_id
         lane = Lane.ORDER if holder.rank >= ORDER_CHECKS.rank else Lane.INTERACTIVE
-        told, refusal = self._refusals.get(key, (0.0, None))
-        if refusal is not None and self._clock.monotonic() - told < REFUSAL_SECONDS:
+        refused_at, refusal = self._refusals.get(key, (0.0, None))
+        if refusal is not None and self._clock.monotonic() - refused_at < REFUSAL_SECONDS:
             only_full = refusal.kind is Kind.LIMITED and lane is Lane.ORDER
             if not only_full:
                 raise refusal

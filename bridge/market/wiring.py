@@ -1,4 +1,4 @@
-"""Builds the market room."""
+"""Builds what reads the market."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.services import Services
 
 
 def install(services: Services) -> None:
-    """Provides the desks of contracts, quotes, options and history."""
+    """Provides the services of contracts, quotes, options and history."""
     gateway, clock = services.gateway, services.clock
     contracts = services.provide(ContractService, ContractService(gateway, clock))
     quotes = services.provide(QuoteService, QuoteService(gateway, contracts, clock))

@@ -75,11 +75,11 @@ class LoginFile:
         with self._file.open("rb") as content:
             content.seek(max(0, size - MOST_BYTES))
             text = content.read(MOST_BYTES).decode("utf-8", "replace")
-        word = text.strip()
-        if word not in states.STATES:
+        state = text.strip()
+        if state not in states.STATES:
             return replay(text, self.session)
         login = Login(self.session)
-        login.state, login.since = word, written
+        login.state, login.since = state, written
         return login
 
 

@@ -294,11 +294,11 @@ def from_order_state(state: Any) -> model.OrderState:
 
 
 def from_execution(
-    contract: Any, execution: Any, time: str, zone: str, told: datetime
+    contract: Any, execution: Any, time: str, zone: str, received: datetime
 ) -> model.Execution:
     """The library's fill as ours, its `time` as the broker wrote it.
 
-    `zone` is the gateway's. A fill whose time cannot be read is kept, with the moment `told`.
+    `zone` is the gateway's. A fill whose time cannot be read is kept, with the moment `received`.
 
     Raises:
         RefusedError: it has no id, no quantity or no price.
@@ -309,7 +309,7 @@ def from_execution(
     moment = broker_time.read(time, zone, market)
     return model.Execution(
         exec_id=values.required_name(execution.execId, "execId"),
-        time=moment or told,
+        time=moment or received,
         contract=from_contract(contract),
         account=values.name(execution.acctNumber),
         side=values.name(execution.side),

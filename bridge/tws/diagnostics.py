@@ -1,6 +1,6 @@
 """What happened to the connection, for ``/health`` and ``GET /connection/events``.
 
-Kept across restarts of the bridge by a ``Keeper`` (``bridge.store`` has one on SQLite). Nothing
+Kept across restarts of the bridge by a ``Storage`` (``bridge.store`` has one on SQLite). Nothing
 here waits.
 """
 
@@ -46,7 +46,7 @@ class Record(Struct, rename="camel", kw_only=True):
     observed_since: datetime | None = None
 
 
-class Keeper(Protocol):
+class Storage(Protocol):
     """Where diagnostics are kept. Both calls return at once and never raise."""
 
     def save(self, values: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ class Keeper(Protocol):
         """Keeps one event."""
 
 
-class NoKeeper:
+class NoStorage:
     """Forgets everything at the end of the process."""
 
     def save(self, values: dict[str, Any]) -> None:
@@ -69,9 +69,9 @@ class NoKeeper:
 class Diagnostics:
     """The record, the last events, and the two derived figures."""
 
-    def __init__(self, clock: TimerClock, keeper: Keeper | None = None) -> None:
+    def __init__(self, clock: TimerClock, storage: Storage | None = None) -> None:
         self._clock = clock
-        self._keeper: Keeper = keeper or NoKeeper()
+        self._storage: Storage = storage or NoStorage()
         self.record = Record(observed_since=clock.now())
         self.events: deque[ConnectionEvent] = deque(maxlen=KEPT_EVENTS)
         self.suppressed = 0
@@ -85,10 +85,10 @@ class Diagnostics:
         """The last sign of life of the process before this one, ISO 8601."""
 
     def restore(
-        self, keeper: Keeper, values: dict[str, Any], events: list[ConnectionEvent]
+        self, storage: Storage, values: dict[str, Any], events: list[ConnectionEvent]
     ) -> None:
         """Takes over what an earlier process kept; call it before the first connection."""
-        self._keeper = keeper
+        self._storage = storage
         observed = self.record.observed_since
         alive = values.get("aliveAt")
         self.alive_until = alive if isinstance(alive, str) else None
@@ -120,12 +120,12 @@ class Diagnostics:
         self._sequence += 1
         event = ConnectionEvent(sequence=self._sequence, at=now, kind=kind, detail=detail)
         self.events.append(event)
-        self._keeper.event(event)
+        self._storage.event(event)
         self.save()
         log.info("connection-event", kind=kind, **detail)
 
     def save(self) -> None:
-        """Hands the record to the keeper."""
+        """Hands the record to the storage."""
         self._saved_at = self._clock.now()
         values: dict[str, Any] = to_builtins(self.record)
         values["aliveAt"] = to_builtins(self._saved_at)
@@ -133,7 +133,7 @@ class Diagnostics:
             values["readySpans"] = to_builtins(
                 [*self._spans(), (self._ready_at, self._clock.now())]
             )
-        self._keeper.save(values)
+        self._storage.save(values)
 
     # what the supervisor reports --------------------------------------------------------------
 

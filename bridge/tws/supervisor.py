@@ -29,7 +29,7 @@ HOOK_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One room's work."""
+    """One service's work."""
 
     name: str
     work: Reconciler

@@ -117,8 +117,8 @@ def test_who_only_reads_leaves_lines_for_those_who_trade_and_for_checks() -> Non
     readers = [Holder(f"reader{number}", rank=Scope.READ) for number in range(3)]
     assert [fill(pool, reader, reader.key) for reader in readers] == [6, 1, 0]
     trader, admin = Holder("trader", rank=Scope.TRADE), Holder("owner", rank=Scope.ADMIN)
-    assert pool.room(readers[0]) == 0
-    assert pool.room(trader) == 2
+    assert pool.available(readers[0]) == 0
+    assert pool.available(trader) == 2
     pool.take("a", trader)
     assert fill(pool, admin, "owner") == 1
     assert fill(pool, ORDER_CHECKS, "check") == 1
@@ -144,8 +144,8 @@ def test_a_holder_that_goes_gives_its_share_back() -> None:
     reader = Holder("reader", rank=Scope.READ)
     assert fill(pool, reader, "r") == 6
     pool.give("r0", Holder("stranger"))
-    assert pool.room(reader) == 0
+    assert pool.available(reader) == 0
     pool.give("r0", reader)
-    assert pool.room(reader) == 1
+    assert pool.available(reader) == 1
     assert "r0" in pool  # for the next one who asks
     pool.take("r9", reader)

@@ -146,10 +146,10 @@ def test_live_comes_back_beside_the_delayed_line_without_a_gap() -> None:
     delayed = gateway.lines[1]
     delayed.tick(PriceTick("bid", 10, 1, delayed=True))
     clock.advance(29)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     assert len(gateway.lines) == 2
     clock.advance(1)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     probe = gateway.lines[2]
     assert probe.kind is LIVE
     assert delayed.active
@@ -167,10 +167,10 @@ def test_a_probe_that_is_refused_or_delayed_changes_nothing() -> None:
     gateway.lines[0].fail(354)
     delayed = gateway.lines[1]
     clock.advance(300)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     gateway.lines[2].fail(354)
     clock.advance(600)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     gateway.lines[3].listener.market_data_type(DELAYED)
     assert not gateway.lines[3].active
     assert delayed.active
@@ -183,7 +183,7 @@ def test_no_probe_without_a_spare_line() -> None:
     gateway, clock, _, line = opened()
     gateway.lines[0].fail(354)
     clock.advance(300)
-    line.maintain(room=False)
+    line.maintain(may_probe=False)
     assert len(gateway.lines) == 2
 
 
@@ -194,7 +194,7 @@ def test_refused_altogether_tells_and_tries_again_later() -> None:
     assert watcher.seen == [10168]
     assert line.error is not None
     clock.advance(3600)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     assert gateway.lines[2].kind is LIVE
     gateway.lines[2].tick(PriceTick("bid", 10, 1))
     assert line.error is None
@@ -204,14 +204,14 @@ def test_an_interruption_is_told_and_ends_a_probe() -> None:
     gateway, clock, watcher, line = opened()
     gateway.lines[0].fail(354)
     clock.advance(300)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     for made in gateway.lines[1:]:
         made.listener.interrupted()
     assert not gateway.lines[2].active
     assert watcher.seen == ["interrupted"]
     gateway.lines[1].listener.restored()
     assert watcher.seen == ["interrupted", "restored"]
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     assert gateway.lines[3].kind is LIVE
 
 
@@ -227,7 +227,7 @@ def test_a_line_that_cannot_even_be_asked_for_is_refused_and_can_be_asked_for_ag
     gateway.lines[-1].fail(10197)
     gateway.refuse_at_once = QueueFullError("too many wait", retry_after=1)
     clock.advance(60)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     assert not line.probing
     gateway.open_lines[0].tick(PriceTick("bid", 10, 1, delayed=True))
     assert tags(line)["bid"] == "delayed"
@@ -237,7 +237,7 @@ def test_closing_gives_everything_back() -> None:
     gateway, clock, _, line = opened()
     gateway.lines[0].fail(354)
     clock.advance(300)
-    line.maintain(room=True)
+    line.maintain(may_probe=True)
     line.close()
     assert gateway.open_lines == []
 

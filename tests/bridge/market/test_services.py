@@ -45,8 +45,8 @@ AAPL = Contract(symbol="AAPL")
 FOREX = Contract(symbol="EUR", sec_type="CASH")
 
 
-class Room:
-    """Desks over a fake gateway."""
+class Market:
+    """Services over a fake gateway."""
 
     def __init__(self, capacity: int = 100) -> None:
         self.gateway = FakeGateway(
@@ -74,49 +74,49 @@ def quoting(line: FakeLine) -> None:
 
 
 async def test_many_who_ask_the_same_are_one_request() -> None:
-    room = Room()
-    found = await asyncio.gather(*(room.contracts.resolve(AAPL) for _ in range(20)))
+    market = Market()
+    found = await asyncio.gather(*(market.contracts.resolve(AAPL) for _ in range(20)))
     assert {item.contract.con_id for item in found} == {1}
-    await room.contracts.resolve(AAPL)
-    assert len(room.gateway.asked) == 1
+    await market.contracts.resolve(AAPL)
+    assert len(market.gateway.asked) == 1
 
 
 async def test_a_caller_who_leaves_does_not_take_the_answer_from_the_others() -> None:
-    room = Room()
-    first = asyncio.create_task(room.contracts.resolve(AAPL))
-    second = asyncio.create_task(room.contracts.resolve(AAPL))
+    market = Market()
+    first = asyncio.create_task(market.contracts.resolve(AAPL))
+    second = asyncio.create_task(market.contracts.resolve(AAPL))
     await asyncio.sleep(0)
     first.cancel()
     assert (await second).contract.con_id == 1
-    assert len(room.gateway.asked) == 1
+    assert len(market.gateway.asked) == 1
 
 
 async def test_an_order_does_not_wait_for_what_a_reader_has_asked() -> None:
-    room = Room()
-    reading = asyncio.create_task(room.contracts.resolve(AAPL))
-    while not room.gateway.asked:
+    market = Market()
+    reading = asyncio.create_task(market.contracts.resolve(AAPL))
+    while not market.gateway.asked:
         await asyncio.sleep(0)
-    room.gateway.asked.clear()
-    await room.contracts.resolve(AAPL, Lane.ORDER)
-    assert room.gateway.asked == [AAPL], "asked for in its own lane"
+    market.gateway.asked.clear()
+    await market.contracts.resolve(AAPL, Lane.ORDER)
+    assert market.gateway.asked == [AAPL], "asked for in its own lane"
     await reading
-    await room.contracts.resolve(AAPL, Lane.ORDER)
-    assert room.gateway.asked == [AAPL], "kept by then"
+    await market.contracts.resolve(AAPL, Lane.ORDER)
+    assert market.gateway.asked == [AAPL], "kept by then"
 
 
 async def test_failures_are_not_remembered() -> None:
-    room = Room()
+    market = Market()
     for _ in range(2):
         with pytest.raises(UnknownContractError):
-            await room.contracts.resolve(Contract(symbol="NOPE"))
-    assert len(room.gateway.asked) == 2
+            await market.contracts.resolve(Contract(symbol="NOPE"))
+    assert len(market.gateway.asked) == 2
 
 
 async def test_several_that_fit_are_listed_not_guessed() -> None:
-    room = Room()
-    room.gateway.details["AAPL"] = (stock("AAPL", 1), stock("AAPL", 9))
+    market = Market()
+    market.gateway.details["AAPL"] = (stock("AAPL", 1), stock("AAPL", 9))
     with pytest.raises(AmbiguousContractError) as caught:
-        await room.contracts.resolve(AAPL)
+        await market.contracts.resolve(AAPL)
     assert [item["conId"] for item in caught.value.extra["candidates"]] == [1, 9]
 
 
@@ -124,78 +124,78 @@ async def test_several_that_fit_are_listed_not_guessed() -> None:
 
 
 async def test_readers_share_a_line_that_stays_warm() -> None:
-    room = Room()
-    room.gateway.on_open = quoting
-    contract = (await room.contracts.resolve(AAPL)).contract
-    quotes = await asyncio.gather(*(room.quotes.quote(contract) for _ in range(5)))
+    market = Market()
+    market.gateway.on_open = quoting
+    contract = (await market.contracts.resolve(AAPL)).contract
+    quotes = await asyncio.gather(*(market.quotes.quote(contract) for _ in range(5)))
     assert {quote.bid.value for quote in quotes if quote.bid} == {10}
-    await room.quotes.quote(contract)
-    assert len(room.gateway.lines) == 1
-    room.clock.advance(61)
-    room.quotes.maintain()
-    assert room.gateway.open_lines == []
+    await market.quotes.quote(contract)
+    assert len(market.gateway.lines) == 1
+    market.clock.advance(61)
+    market.quotes.maintain()
+    assert market.gateway.open_lines == []
 
 
 async def test_every_line_held_is_a_refusal_that_says_when_to_come_again() -> None:
-    room = Room(capacity=1)
-    room.gateway.on_open = quoting
-    room.quotes.take(Contract(symbol="MSFT", con_id=2))
+    market = Market(capacity=1)
+    market.gateway.on_open = quoting
+    market.quotes.take(Contract(symbol="MSFT", con_id=2))
     with pytest.raises(LinesExhaustedError) as caught:
-        await room.quotes.quote(Contract(symbol="AAPL", con_id=1))
+        await market.quotes.quote(Contract(symbol="AAPL", con_id=1))
     assert caught.value.retry_after
 
 
 async def test_the_least_recently_used_line_is_given_back_to_the_broker() -> None:
-    room = Room(capacity=1)
-    room.gateway.on_open = quoting
+    market = Market(capacity=1)
+    market.gateway.on_open = quoting
     for con_id in (1, 2, 1):
-        quote = await room.quotes.quote(Contract(symbol="X", con_id=con_id))
+        quote = await market.quotes.quote(Contract(symbol="X", con_id=con_id))
         assert quote.con_id == con_id
-    assert len(room.gateway.lines) == 3
-    assert len(room.gateway.open_lines) == 1
+    assert len(market.gateway.lines) == 3
+    assert len(market.gateway.open_lines) == 1
 
 
 async def test_a_refusal_is_told_and_not_asked_for_again_at_once() -> None:
-    room = Room()
-    room.gateway.on_open = lambda line: line.fail(354)
+    market = Market()
+    market.gateway.on_open = lambda line: line.fail(354)
     contract = Contract(symbol="AAPL", con_id=1)
     for _ in range(5):
         with pytest.raises(NoMarketDataError):
-            await room.quotes.quote(contract)
-    assert len(room.gateway.lines) == 2
-    room.clock.advance(11)
-    room.quotes.maintain()
-    room.gateway.on_open = quoting
-    assert (await room.quotes.quote(contract)).bid is not None
+            await market.quotes.quote(contract)
+    assert len(market.gateway.lines) == 2
+    market.clock.advance(11)
+    market.quotes.maintain()
+    market.gateway.on_open = quoting
+    assert (await market.quotes.quote(contract)).bid is not None
 
 
 async def test_nothing_is_shown_of_before_the_connection_was_lost() -> None:
-    room = Room()
-    room.gateway.on_open = quoting
+    market = Market()
+    market.gateway.on_open = quoting
     contract = Contract(symbol="AAPL", con_id=1)
-    await room.quotes.quote(contract)
-    room.gateway.become(ConnectionState.RECONNECTING)
+    await market.quotes.quote(contract)
+    market.gateway.become(ConnectionState.RECONNECTING)
     with pytest.raises(NotConnectedError):
-        await room.quotes.quote(contract)
+        await market.quotes.quote(contract)
 
 
 async def test_silence_has_an_end() -> None:
-    room = Room()
+    market = Market()
     with pytest.raises(NoQuoteError):
-        await room.quotes.quote(Contract(symbol="AAPL", con_id=1), timeout=0.01)
-    assert room.quotes.pool.held == 0
+        await market.quotes.quote(Contract(symbol="AAPL", con_id=1), timeout=0.01)
+    assert market.quotes.pool.held == 0
 
 
 async def test_one_of_several_that_fails_leaves_the_others_alone() -> None:
-    room = Room()
-    room.gateway.on_open = quoting
-    answer = await room.quotes.quotes([AAPL, Contract(symbol="NOPE"), Contract(symbol="MSFT")])
+    market = Market()
+    market.gateway.on_open = quoting
+    answer = await market.quotes.quotes([AAPL, Contract(symbol="NOPE"), Contract(symbol="MSFT")])
     assert [quote.symbol for quote in answer.quotes] == ["AAPL", "MSFT"]
     assert [(item.symbol, item.code) for item in answer.failed] == [("NOPE", "unknown-contract")]
 
 
 async def test_a_delayed_quote_says_why() -> None:
-    room = Room()
+    market = Market()
 
     def refuse_live(line: FakeLine) -> None:
         if line.kind.name == "LIVE":
@@ -204,8 +204,8 @@ async def test_a_delayed_quote_says_why() -> None:
             line.listener.market_data_type(line.kind)
             quoting(line)
 
-    room.gateway.on_open = refuse_live
-    quote = await room.quotes.quote(Contract(symbol="AAPL", con_id=1))
+    market.gateway.on_open = refuse_live
+    quote = await market.quotes.quote(Contract(symbol="AAPL", con_id=1))
     assert quote.market_data == "delayed"
     assert quote.notice is not None
     assert quote.notice.broker_code == 10197
@@ -230,9 +230,9 @@ def option(strike: float, right: str, con_id: int) -> ContractDetails:
     return ContractDetails(contract=contract, time_zone="US/Eastern")
 
 
-def option_room(capacity: int = 100) -> Room:
-    room = Room(capacity)
-    room.gateway.parameters = (
+def option_room(capacity: int = 100) -> Market:
+    market = Market(capacity)
+    market.gateway.parameters = (
         OptionParameters(
             exchange="SMART",
             underlying_con_id=1,
@@ -242,41 +242,41 @@ def option_room(capacity: int = 100) -> Room:
             strikes=(5.0, 10.0, 15.0, 20.0),
         ),
     )
-    room.gateway.options = tuple(
+    market.gateway.options = tuple(
         option(strike, right, int(strike) * 10 + index)
         for strike in (5.0, 10.0, 15.0)
         for index, right in enumerate("CP")
     )
-    room.gateway.on_open = quoting
-    return room
+    market.gateway.on_open = quoting
+    return market
 
 
 async def test_a_chain_never_shows_what_has_expired_however_long_it_is_kept() -> None:
-    room = option_room()
-    chain = await room.options.chain(AAPL)
+    market = option_room()
+    chain = await market.options.chain(AAPL)
     assert [(item.expiration, item.dte) for item in chain.expirations] == [
         ("20260303", 0),
         ("20260320", 17),
     ]
     assert chain.exchange_day == "20260303"
-    room.clock.advance(timedelta(hours=14).total_seconds())  # 05:00 UTC: the exchange's next day
-    room.options._rows._kept[1] = (room.clock.monotonic(), room.gateway.parameters)
-    chain = await room.options.chain(AAPL)
+    market.clock.advance(timedelta(hours=14).total_seconds())  # 05:00 UTC: the exchange's next day
+    market.options._rows._kept[1] = (market.clock.monotonic(), market.gateway.parameters)
+    chain = await market.options.chain(AAPL)
     assert [(item.expiration, item.dte) for item in chain.expirations] == [("20260320", 16)]
-    assert room.gateway.asked.count(("chain", 1)) == 1
+    assert market.gateway.asked.count(("chain", 1)) == 1
 
 
 async def test_no_chain_from_memory_without_a_connection() -> None:
-    room = option_room()
-    await room.options.chain(AAPL)
-    room.gateway.become(ConnectionState.RECONNECTING)
+    market = option_room()
+    await market.options.chain(AAPL)
+    market.gateway.become(ConnectionState.RECONNECTING)
     with pytest.raises(NotConnectedError):
-        await room.options.chain(AAPL)
+        await market.options.chain(AAPL)
 
 
 async def test_a_slice_has_greeks_interest_and_days_to_go() -> None:
-    room = option_room()
-    answer = await room.options.slice(
+    market = option_room()
+    answer = await market.options.slice(
         SliceQuery(underlying=AAPL, expiration="20260320", right="C", count=2)
     )
     assert [(item.strike, item.right) for item in answer.options] == [(10.0, "C"), (15.0, "C")]
@@ -288,15 +288,15 @@ async def test_a_slice_has_greeks_interest_and_days_to_go() -> None:
     assert quote.delta.value == 0.5
     assert quote.open_interest is not None
     assert quote.open_interest.value == 70
-    assert room.gateway.lines[-1].generic_ticks == (100, 101, 104, 106)
+    assert market.gateway.lines[-1].generic_ticks == (100, 101, 104, 106)
 
 
 async def test_a_slice_larger_than_the_free_lines_is_read_in_turns() -> None:
-    room = option_room(capacity=2)
-    answer = await room.options.slice(SliceQuery(underlying=AAPL, expiration="20260320"))
+    market = option_room(capacity=2)
+    answer = await market.options.slice(SliceQuery(underlying=AAPL, expiration="20260320"))
     assert len(answer.options) == 6
     assert answer.failed == ()
-    assert len(room.gateway.open_lines) <= 2
+    assert len(market.gateway.open_lines) <= 2
 
 
 @pytest.mark.parametrize(
@@ -309,25 +309,25 @@ async def test_a_slice_larger_than_the_free_lines_is_read_in_turns() -> None:
     ],
 )
 async def test_a_slice_of_what_is_not_there(query: dict[str, object], field: str) -> None:
-    room = option_room()
+    market = option_room()
     with pytest.raises(InvalidFieldError) as caught:
-        await room.options.slice(SliceQuery(underlying=AAPL, **query))  # type: ignore[arg-type]
+        await market.options.slice(SliceQuery(underlying=AAPL, **query))  # type: ignore[arg-type]
     assert caught.value.field == field
 
 
 async def test_a_slice_of_an_expiration_that_is_gone() -> None:
-    room = option_room()
+    market = option_room()
     with pytest.raises(StaleExpirationError):
-        await room.options.slice(SliceQuery(underlying=AAPL, expiration="20260302"))
+        await market.options.slice(SliceQuery(underlying=AAPL, expiration="20260302"))
 
 
 async def test_an_option_without_greeks_makes_the_slice_incomplete() -> None:
-    room = option_room()
-    room.gateway.on_open = lambda line: line.tick(
+    market = option_room()
+    market.gateway.on_open = lambda line: line.tick(
         PriceTick("bid", 1, 1), PriceTick("ask", 2, 1), PriceTick("last", 1, 1)
     )
-    room.gateway.options = (option(10.0, "C", 100),)
-    answer = await room.options.slice(SliceQuery(underlying=AAPL, expiration="20260320"))
+    market.gateway.options = (option(10.0, "C", 100),)
+    answer = await market.options.slice(SliceQuery(underlying=AAPL, expiration="20260320"))
     assert not answer.complete
     assert answer.options[0].delta is None
 
@@ -344,82 +344,82 @@ def hourly(request: HistoryRequest) -> tuple[Bar, ...]:
 
 
 async def test_the_same_request_within_15_seconds_is_answered_from_the_first() -> None:
-    room = Room()
-    room.gateway.bars = hourly
+    market = Market()
+    market.gateway.bars = hourly
     query = HistoryQuery(contract=AAPL, duration="1 D", bar_size="1h")
-    await asyncio.gather(room.history.bars(query), room.history.bars(query))
-    room.clock.advance(14)
-    await room.history.bars(query)
-    requests = [item for item in room.gateway.asked if isinstance(item, HistoryRequest)]
+    await asyncio.gather(market.history.bars(query), market.history.bars(query))
+    market.clock.advance(14)
+    await market.history.bars(query)
+    requests = [item for item in market.gateway.asked if isinstance(item, HistoryRequest)]
     assert len(requests) == 1
-    room.clock.advance(2)
-    await room.history.bars(query)
-    requests = [item for item in room.gateway.asked if isinstance(item, HistoryRequest)]
+    market.clock.advance(2)
+    await market.history.bars(query)
+    requests = [item for item in market.gateway.asked if isinstance(item, HistoryRequest)]
     assert len(requests) == 2
 
 
 async def test_settled_pages_come_from_the_cache() -> None:
-    room = Room()
-    room.gateway.bars = hourly
+    market = Market()
+    market.gateway.bars = hourly
     query = HistoryQuery(contract=AAPL, duration="3 D", bar_size="1 min")
-    first = await room.history.bars(query)
+    first = await market.history.bars(query)
     assert (first.requests, first.cached_pages) == (3, 0)
-    room.clock.advance(20)
-    again = await room.history.bars(query)
+    market.clock.advance(20)
+    again = await market.history.bars(query)
     assert (again.requests, again.cached_pages) == (1, 2)
     assert again.bars == first.bars
 
 
 async def test_the_settled_past_is_told_without_a_connection_and_the_present_is_not() -> None:
-    room = Room()
-    room.gateway.bars = hourly
+    market = Market()
+    market.gateway.bars = hourly
     end = datetime(2026, 3, 1, tzinfo=UTC)
     past = HistoryQuery(contract=AAPL, bar_size="1h", end=end)
-    first = await room.history.bars(past)
+    first = await market.history.bars(past)
     now = HistoryQuery(contract=AAPL, bar_size="1h")
-    await room.history.bars(now)
-    room.gateway.become(ConnectionState.RECONNECTING)
-    again = await room.history.bars(past)
+    await market.history.bars(now)
+    market.gateway.become(ConnectionState.RECONNECTING)
+    again = await market.history.bars(past)
     assert again.bars == first.bars
     assert (again.requests, again.cached_pages) == (0, 1)
     with pytest.raises(NotConnectedError):
-        await room.history.bars(now)
+        await market.history.bars(now)
 
 
 async def test_a_stretch_without_data_is_empty_and_any_other_refusal_is_told() -> None:
-    room = Room()
+    market = Market()
 
     def refuse(text: str) -> None:
         def bars(_: HistoryRequest) -> tuple[Bar, ...]:
             raise NoHistoryError("refused", broker_code=162, broker_text=text)
 
-        room.gateway.bars = bars
+        market.gateway.bars = bars
 
     query = HistoryQuery(contract=AAPL)
     refuse("Historical Market Data Service error message:HMDS query returned no data: AAPL")
-    assert (await room.history.bars(query)).bars == ()
+    assert (await market.history.bars(query)).bars == ()
     refuse("Historical Market Data Service error message:No market data permissions")
-    room.clock.advance(20)
+    market.clock.advance(20)
     with pytest.raises(NoHistoryError):
-        await room.history.bars(query)
+        await market.history.bars(query)
 
 
 async def test_pacing_is_passed_on_and_what_came_is_kept() -> None:
-    room = Room()
+    market = Market()
     limit = 2
 
     def bars(request: HistoryRequest) -> tuple[Bar, ...]:
-        asked = sum(isinstance(item, HistoryRequest) for item in room.gateway.asked)
+        asked = sum(isinstance(item, HistoryRequest) for item in market.gateway.asked)
         if asked > limit:
             raise PacingLimitedError("too many", retry_after=60)
         return hourly(request)
 
-    room.gateway.bars = bars
+    market.gateway.bars = bars
     query = HistoryQuery(contract=AAPL, duration="3 D", bar_size="1 min")
     with pytest.raises(PacingLimitedError):
-        await room.history.bars(query)
+        await market.history.bars(query)
     limit = 100
-    answer = await room.history.bars(query)
+    answer = await market.history.bars(query)
     assert (answer.requests, answer.cached_pages) == (2, 1)
 
 
@@ -440,46 +440,46 @@ async def test_pacing_is_passed_on_and_what_came_is_kept() -> None:
     ],
 )
 async def test_senseless_requests_name_their_field(changes: dict[str, object], field: str) -> None:
-    room = Room()
+    market = Market()
     with pytest.raises(InvalidFieldError) as caught:
-        await room.history.bars(HistoryQuery(**{"contract": AAPL, **changes}))  # type: ignore[arg-type]
+        await market.history.bars(HistoryQuery(**{"contract": AAPL, **changes}))  # type: ignore[arg-type]
     assert caught.value.field == field
-    assert room.gateway.asked == []
+    assert market.gateway.asked == []
 
 
 async def test_an_answer_of_the_past_is_encoded_once_and_holds_for_the_exchanges_day() -> None:
-    room = Room()
-    room.gateway.bars = hourly
-    past = HistoryQuery(contract=AAPL, end=room.clock.now() - timedelta(days=3))
-    await room.history.encoded(past)
-    sent = await room.history.encoded(past)
+    market = Market()
+    market.gateway.bars = hourly
+    past = HistoryQuery(contract=AAPL, end=market.clock.now() - timedelta(days=3))
+    await market.history.encoded(past)
+    sent = await market.history.encoded(past)
     answer = json.decode(sent)
     assert (answer["requests"], answer["cachedPages"]) == (0, 1)
-    assert json.decode(json.encode(await room.history.bars(past))) == answer
-    hits = room.history.cache.hits
-    room.gateway.become(ConnectionState.RECONNECTING)
-    assert bytes(await room.history.encoded(past)) == bytes(sent), "no session is needed for it"
-    assert room.history.cache.hits == hits + 1
-    room.gateway.become(ConnectionState.READY)
-    before = len(room.gateway.asked)
-    room.clock.advance(24 * 3600)
-    await room.history.encoded(past)
-    assert len(room.gateway.asked) > before, "splits rewrite the past overnight"
+    assert json.decode(json.encode(await market.history.bars(past))) == answer
+    hits = market.history.cache.hits
+    market.gateway.become(ConnectionState.RECONNECTING)
+    assert bytes(await market.history.encoded(past)) == bytes(sent), "no session is needed for it"
+    assert market.history.cache.hits == hits + 1
+    market.gateway.become(ConnectionState.READY)
+    before = len(market.gateway.asked)
+    market.clock.advance(24 * 3600)
+    await market.history.encoded(past)
+    assert len(market.gateway.asked) > before, "splits rewrite the past overnight"
 
 
 async def test_the_newest_bars_are_shared_for_a_second_and_need_a_session() -> None:
-    room = Room()
-    room.gateway.bars = hourly
+    market = Market()
+    market.gateway.bars = hourly
     now = HistoryQuery(contract=AAPL)
-    first = await room.history.encoded(now)
-    room.clock.advance(0.9)
-    assert bytes(await room.history.encoded(now)) == bytes(first)
-    room.gateway.become(ConnectionState.RECONNECTING)
+    first = await market.history.encoded(now)
+    market.clock.advance(0.9)
+    assert bytes(await market.history.encoded(now)) == bytes(first)
+    market.gateway.become(ConnectionState.RECONNECTING)
     with pytest.raises(NotConnectedError):
-        await room.history.encoded(now)
-    room.gateway.become(ConnectionState.READY)
-    room.clock.advance(16)
-    assert bytes(await room.history.encoded(now)) != bytes(first)
+        await market.history.encoded(now)
+    market.gateway.become(ConnectionState.READY)
+    market.clock.advance(16)
+    assert bytes(await market.history.encoded(now)) != bytes(first)
 
 
 def test_kept_answers_have_a_bound() -> None:
@@ -502,10 +502,10 @@ def test_kept_answers_have_a_bound() -> None:
 
 
 async def test_an_options_history_is_its_midpoint_unless_said_otherwise() -> None:
-    room = option_room()
-    room.gateway.options = (option(10.0, "C", 100),)
-    room.gateway.bars = hourly
+    market = option_room()
+    market.gateway.options = (option(10.0, "C", 100),)
+    market.gateway.bars = hourly
     contract = Contract(symbol="AAPL", sec_type="OPT", strike=10, right="C", expiration="20260320")
-    answer = await room.history.bars(HistoryQuery(contract=contract))
+    answer = await market.history.bars(HistoryQuery(contract=contract))
     assert answer.what_to_show == "MIDPOINT"
     assert answer.con_id == 100
