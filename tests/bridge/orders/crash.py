@@ -30,6 +30,8 @@ RULES = {
 }
 SYMBOLS = ("AAPL", "MSFT", "NVDA", "SPY")
 HELD_PRICE = 1.0  # a limit to buy that nobody meets
+ONCE_PRICE = 3.0
+"""Another one, to which an order is changed by a client that does not repeat its request."""
 RESTING = {
     "symbol": "AAPL",
     "action": "BUY",
@@ -168,6 +170,9 @@ class Clients:
         await self._place(flow)
         if flow.status == 201 and flow.then == "cancel":
             await self._cancel(flow)
+        elif flow.status == 201 and flow.then == "modify-once":  # nobody repeats it
+            change = {"limitPrice": ONCE_PRICE}
+            await self._ask("PATCH", f"/order/{flow.order_id}", json=change)
         elif flow.status == 201 and flow.then == "modify":
             await self._repeat("PATCH", f"/order/{flow.order_id}", json=flow.change)
 
@@ -317,7 +322,7 @@ class Books:
         """A key's leg (whatever the attempt) is at the broker at most once."""
         legs = Counter(_leg(order["orderRef"]) for order in self.book["orders"])
         found = [f"sent {count} times: {leg}" for leg, count in legs.items() if count > 1]
-        modified = {flow.order_id for flow in self.flows if flow.then == "modify"}
+        modified = {flow.order_id for flow in self.flows if flow.then.startswith("modify")}
         changed = {order["brokerOrderId"] for order in self.orders if order["orderId"] in modified}
         messages = Counter(
             request["orderId"]

@@ -25,6 +25,7 @@ from bridge.orders.modify import OrderModifier
 from bridge.orders.sender import OrderSender
 from bridge.orders.submit import OrderSubmitter
 from bridge.tws.wire import Wire
+from tests.bridge.orders.crash import ONCE_PRICE
 
 _PLACE, _CANCEL = b"3\0", b"4\0"  # the first field of these messages
 _HEARD: Final[dict[type, str]] = {
@@ -98,7 +99,7 @@ def _arm(at: Callable[[str], None]) -> None:
     mark(OrderCanceller, "cancel_each", "halt-cancelling", "halt-cancelled")
     mark(HaltSwitch, "turn_off", "resume-begun", "resume-done")
     mark(halt_mark, "remove", "resume-journaled", "")
-    _wrap(OrderJournal, "_said", lambda _, message: _heard(at, message), _nothing)
+    _wrap(OrderJournal, "_said", lambda kept, message: _heard(at, kept, message), _nothing)
     _wrap(
         Wire,
         "write",
@@ -107,7 +108,15 @@ def _arm(at: Callable[[str], None]) -> None:
     )
 
 
-def _heard(at: Callable[[str], None], message: object) -> None:
+def _heard(at: Callable[[str], None], kept: OrderJournal, message: object) -> None:
+    if isinstance(message, OpenOrder) and any(
+        each.order_ref == message.order.order_ref
+        and each.pending
+        and each.pending.terms
+        and each.pending.terms.limit_price == message.order.limit_price == ONCE_PRICE
+        for each in kept.open.values()
+    ):
+        at("change-heard")
     if isinstance(message, OrderStatus) and "Cancelled" in message.status:
         at("cancel-heard")
     point = _HEARD.get(type(message))

@@ -53,6 +53,7 @@ POINTS = {
     "order-answered": 4,
     "change-in-transaction": 1,
     "change-noted": 1,
+    "change-heard": 1,
     "change-answered": 1,
     "cancel-not-noted": 2,
     "cancel-in-transaction": 2,
@@ -206,6 +207,7 @@ def _work(first: int, chance: random.Random, mixed: list[Any]) -> list[Flow]:
         (held, "cancel"),
         (held, "cancel"),
         (held, "modify"),
+        (held, "modify-once"),
         (held | {"bracket": bracket}, ""),
     ]
     others = [(buy | more, then, change) for more, then, change in chance.sample(mixed, 2)]
