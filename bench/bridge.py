@@ -31,6 +31,7 @@ from bench.rig.processes import (
     bridge,
     free_port,
     process,
+    processor_seconds,
     quantile,
     resident_megabytes,
     simulator,
@@ -305,7 +306,7 @@ async def fan_out() -> list[Figure]:
         clients = await asyncio.create_subprocess_exec(
             *command, "--slow", "5", cwd=ROOT, stdout=asyncio.subprocess.PIPE
         )
-        output, _ = await clients.communicate()
+        (output, _), share = await asyncio.gather(clients.communicate(), in_the_middle(ours.pid))
         resident = resident_megabytes(ours.pid)
         result = json.loads(output)
     with (
@@ -324,8 +325,17 @@ async def fan_out() -> list[Figure]:
         ),
         Figure("fan-out: ticks lost", result["missing"] + result["holes"], "ticks", 0),
         Figure("fan-out: ticks a second and client", result["ticksPerSecond"], "/s", 990, True),
+        Figure("fan-out: share of a core", share * 100, "%", 15),
         Figure("resident under the fan-out", resident, "MB", 96),
     ]
+
+
+async def in_the_middle(pid: int) -> float:
+    """The share of a core that a process takes while everybody streams."""
+    await asyncio.sleep(5.0)
+    used, begun = processor_seconds(pid), time.monotonic()
+    await asyncio.sleep(5.0)
+    return (processor_seconds(pid) - used) / (time.monotonic() - begun)
 
 
 async def poll(port: int, clients: int, seconds: float) -> float:

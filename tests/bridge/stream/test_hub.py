@@ -5,7 +5,9 @@ import json
 from typing import Any
 
 import pytest
+from websockets.frames import Frame, Opcode
 
+from bridge.api.connections import _head_of
 from bridge.callers import Holder, Scope
 from bridge.stream.hub import SESSION_SECONDS, Hub, Session, TooManyStreamsError
 from bridge.stream.subscriber import CONFLATE_ABOVE, CUT_OFF_ABOVE, REMEMBERED_MESSAGES, Ring, Topic
@@ -331,3 +333,33 @@ async def test_the_sessions_of_an_ended_key_end_and_are_not_resumed() -> None:
     assert list(hub.sessions.values()) == [other]
     assert hub.resume(awaited.subscriber.session, gone, 0) is None
     assert most(hub, gone) == 6
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
+def test_a_texts_frame_is_what_the_protocol_makes(length: int) -> None:
+    text = b"x" * length
+    made = Frame(Opcode.TEXT, text).serialize(mask=False)
+    assert _head_of(length) + text == made
+
+
+async def test_a_client_that_takes_it_is_written_to_at_once_a_slow_one_by_its_writer() -> None:
+    room = Room()
+    written: list[list[str]] = []
+    takes = True
+
+    def write() -> bool:
+        if takes:
+            written.append(session.subscriber.take(room.hub.cursor))
+        return takes
+
+    session = room.hub.open(Holder("key", rank=Scope.ADMIN))
+    attachment = room.hub.attach(session, lambda _: None, write)
+    room.hub.tell(session, "one")
+    room.hub._flush_now()
+    assert [len(texts) for texts in written] == [1]
+    assert not attachment.wake.is_set()
+    takes = False
+    room.hub.tell(session, "two")
+    room.hub._flush_now()
+    assert attachment.wake.is_set()
+    assert len(session.subscriber.take(room.hub.cursor)) == 1
