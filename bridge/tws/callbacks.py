@@ -106,9 +106,11 @@ class Callbacks:
         self._requests.finish(Key.CURRENT_TIME, seconds if EARLIEST < seconds < LATEST else None)
 
     def error(self, reqId: int, code: int, text: str, advanced: str = "") -> None:
+        """`advanced` says what a person would be asked in TWS before such an order goes out."""
         request_id = values.identifier(reqId)
+        said = f"{text} {advanced}" if advanced else text
         self._messages.arrived(
-            request_id, values.identifier(code), values.text(text), self._starting
+            request_id, values.identifier(code), values.text(said), self._starting
         )
 
     # contracts --------------------------------------------------------------------------------

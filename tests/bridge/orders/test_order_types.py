@@ -46,6 +46,7 @@ CHANGED: dict[str, Body] = {
     "PEG_MID": {"limitPrice": 1.25},
     "MIDPRICE": {"limitPrice": 1.25},
 }
+NO_LIMITS: Body = {"max_notional": None, "max_notional_per_day": None, "max_quantity": None}
 WORDS = {"STP_LMT": "STP LMT", "TRAIL_LMT": "TRAIL LIMIT", "PEG_MID": "PEG MID"}
 PAGE = (Path(__file__).parents[3] / "docs/orders.md").read_text()
 EXAMPLES = re.findall(r"^\| `([A-Za-z_]+)` \| .* \| `(\{.*\})` \|$", PAGE, re.MULTILINE)
@@ -56,7 +57,7 @@ AT_ONCE = ("MKT", "MTL", "MIDPRICE", "PEG_MID", "MIT", "LIT")
 def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("types")
     simulator = SimulatorProcess(folder / "simulator.log")
-    made = Desk(folder / "bridge", simulator, price_band_percent=None)
+    made = Desk(folder / "bridge", simulator, price_band_percent=None, **NO_LIMITS)
     yield made
     made.bridge.stop()
     simulator.stop()
@@ -236,3 +237,17 @@ def test_the_examples_of_the_page_are_taken(bridge: Desk, name: str, example: st
 
 def test_the_page_has_an_example_of_every_type() -> None:
     assert {*KINDS, "algo", "conditions", "goodAfterTime", "OVERNIGHT"} == dict(EXAMPLES).keys()
+
+
+def test_a_question_that_the_gateway_asks_before_an_order_is_shown(bridge: Desk) -> None:
+    asked = '{"8230": "NOOPENCLS", "fullText": "This order closes nothing. Send it?"}'
+    question = {"direction": "to-client", "action": "rewrite", "message": 4, "where": {"3": "201"}}
+    bridge.simulator.fault("wire-rewrite", rules=[question | {"set": {"5": asked}}])
+    try:
+        answer = bridge.place(
+            symbol="SPY", action="BUY", quantity=20_000, orderType="LMT", limitPrice=590.0
+        )
+    finally:
+        bridge.simulator.clear()
+    assert (answer.status_code, answer.json()["code"]) == (422, "order-rejected"), answer.text
+    assert "This order closes nothing. Send it?" in answer.json()["brokerText"]
