@@ -34,9 +34,11 @@ engine:  ## Debian/Ubuntu, root: install and start what the engine tests need
 bench: setup-dev  ## measure every figure beside its alternative
 	@.venv/bin/python -m bench
 
-soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,000 times (KILLS=500 MCP_KILLS=1000)
+soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,000 times (KILLS=500 RULE_KILLS=500 MCP_KILLS=1000)
 	@GANGWAY_KILLS=$(or $(KILLS),500) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
 		.venv/bin/python -m pytest tests/bridge/orders/test_named_kills.py -q -s
+	@GANGWAY_KILLS=$(or $(RULE_KILLS),500) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
+		.venv/bin/python -m pytest tests/bridge/rules/test_kills.py -q -s
 	@GANGWAY_MCP_KILLS=$(or $(MCP_KILLS),1000) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
 		.venv/bin/python -m pytest tests/deploy/mcp/test_kills.py -q -s
 

@@ -15,6 +15,7 @@ from bridge.rules.evaluation import (
     Price,
     judge,
     remembered,
+    stop_price,
 )
 from bridge.rules.holdings import Holding, Opening, holdings
 from bridge.rules.model import Rule, RuleSet
@@ -274,3 +275,39 @@ def test_the_reason_names_the_first_trigger_with_its_values() -> None:
     found = first(wanted, only(stock(50)), market((1, 90.0, 90.0)))
     assert found.decision is not None
     assert found.decision.reason == "stopLoss: -500 has reached -250"
+
+
+BOTH = {"trailing": {"percent": 5}, "stopLoss": {"percent": 10}}
+
+
+@pytest.mark.parametrize(
+    ("terms", "position", "memory", "stop"),
+    [
+        ({"stopLoss": {"percent": 10}}, stock(50), {}, 90.0),
+        ({"stopLoss": {"percent": 10}}, stock(-50), {}, 110.0),
+        ({"stopLoss": {"amount": 100}}, stock(50), {}, 98.0),
+        ({"stopLoss": {"price": 80}}, stock(50), {}, 80.0),
+        ({"stopLoss": {"ofCredit": 2}}, option(-2, 125, 1), {}, 3.75),
+        ({"stopLoss": {"ofCredit": 2}}, option(2, 125, 1), {}, None),
+        ({"trailing": {"percent": 5}}, stock(50), {"stop": 114.0}, 114.0),
+        (
+            {"trailing": {"percent": 5}, "stopLoss": {"percent": 10}},
+            stock(50),
+            {"stop": 114.0},
+            114,
+        ),
+        (
+            {"trailing": {"percent": 5}, "stopLoss": {"percent": 10}},
+            stock(-50),
+            {"stop": 114.0},
+            110,
+        ),
+        ({"stopLoss": {"amount": 9000}}, stock(50), {}, None),
+    ],
+)
+def test_the_stop_at_the_broker_stands_where_the_rule_would_stop(
+    terms: dict[str, Any], position: Position, memory: dict[str, Any], stop: float | None
+) -> None:
+    holding = only(position)
+    found = stop_price(rule(**terms), holding, Memory(first_seen=NOON, **memory))
+    assert found == (stop if stop is None else pytest.approx(stop))

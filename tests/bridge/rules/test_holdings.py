@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from bridge.rules.holdings import Fill, Opening, fits, holdings, opened_together
+from bridge.rules.holdings import Fill, Opening, fits, holdings, opened_by, opened_together
 from bridge.rules.model import RuleSet
 from tests.bridge.rules.made import option, rules, stock
 
@@ -98,3 +98,18 @@ def test_fills_of_one_order_of_several_contracts_were_opened_together() -> None:
         ({11: -1.0, 12: 1.0}, 4.0),
     ]
     assert found[0].at == MORNING + timedelta(minutes=4)
+
+
+def test_a_position_that_was_closed_has_no_past_until_it_is_opened_again() -> None:
+    def fill(quantity: float, minute: int, label: str) -> Fill:
+        return Fill("DU1", label, 1, quantity, MORNING + timedelta(minutes=minute), label)
+
+    place = ("DU1", 1)
+    labels, since = opened_by([fill(5, 0, "first"), fill(5, 1, "more"), fill(-3, 2, "part")])
+    assert (labels[place], since[place]) == (frozenset({"first", "more"}), MORNING)
+    closed = [fill(5, 0, "first"), fill(-5, 1, "out")]
+    assert opened_by(closed) == ({}, {})
+    labels, since = opened_by([*closed, fill(-2, 9, "short")])
+    assert (labels[place], since[place]) == (frozenset({"short"}), MORNING + timedelta(minutes=9))
+    labels, since = opened_by([fill(5, 0, "first"), fill(-8, 4, "flip")])
+    assert (labels[place], since[place]) == (frozenset({"flip"}), MORNING + timedelta(minutes=4))

@@ -416,6 +416,23 @@ def test_a_combination_that_was_opened_as_one_is_closed_as_one(rig: Rig) -> None
     rig.put()
 
 
+def test_a_quiet_market_asks_the_gateway_for_next_to_nothing(rig: Rig) -> None:
+    rig.buy("JNJ", 5)
+    rig.put(
+        {"id": "quiet", "mode": "trade", "match": {"symbol": "JNJ"}, "stopLoss": {"percent": 90}}
+    )
+    soon(lambda: rig.bridge.get("/rules").json()["standing"])
+    time.sleep(5)
+
+    def asked() -> int:
+        requests = rig.simulator.book()["requests"]
+        return sum(each["message"] in {"reqPositions", "reqExecutions"} for each in requests)
+
+    before = asked()
+    time.sleep(4)
+    assert asked() - before <= 2
+
+
 def stops(rig: Rig, symbol: str) -> list[Body]:
     orders = rig.bridge.get("/orders", open="true").json()["orders"]
     return [each for each in orders if each["symbol"] == symbol and each["orderType"] == "STP"]
