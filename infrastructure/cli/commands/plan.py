@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infrastructure.cli import several
 from infrastructure.cli.options import settings
+from infrastructure.cli.several import All
 
 if TYPE_CHECKING:
     from infrastructure.plan.compute import Plan
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 def plan(
     context: typer.Context,
     check: Annotated[bool, typer.Option("--check", help="Exit 3 when something changes")] = False,
-) -> None:
+    every: All = False,
+) -> int | None:
     """Show what `up` would change, service by service, and whether 2FA will be needed.
 
     \b
@@ -28,6 +31,8 @@ def plan(
     from infrastructure.errors import ChangesPending
 
     current = settings(context)
+    if names := several.chosen(current, every):
+        return several.plan_or_status(current, names)
     with planned(current) as found:
         plan = found.plan
     current.out.document(plan.as_json())
@@ -38,6 +43,7 @@ def plan(
         error = ChangesPending(f"changes are pending: {pending} services", hint="./deploy.py up")
         error.reported = True
         raise error
+    return None
 
 
 _SIGNS = {"create": "+", "update": "~", "restart": "!", "remove": "-", "unchanged": "="}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infrastructure.cli import several
 from infrastructure.cli.options import Settings, settings
+from infrastructure.cli.several import All
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +35,8 @@ def status(
     every: Annotated[
         float, typer.Option("--every", min=0.5, metavar="SECONDS", help="How often, with --watch")
     ] = 2.0,
-) -> None:
+    all_targets: All = False,
+) -> int | None:
     """Show what runs, the gateway's login and JVM, the bridge's health, memory, disk, certificate.
 
     With --watch the picture is renewed over the same connection; with --json as well, one JSON
@@ -45,17 +48,23 @@ def status(
       ./deploy.py --target prod status --watch
     """
     from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
 
     current = settings(context)
+    if names := several.chosen(current, all_targets):
+        if watch:
+            raise UsageError("--watch looks at one target", hint="without --watch")
+        return several.plan_or_status(current, names)
     target = current.target()
     with connected(current, target) as session:
         if watch:
             _watch(current, target, session, every)
-            return
+            return None
         found = look(target, session)
     current.out.document(found)
     for line in lines(found):
         current.out.row(line)
+    return None
 
 
 def look(target: Target, session: Session) -> dict[str, Any]:

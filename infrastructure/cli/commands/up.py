@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infrastructure.cli import several
 from infrastructure.cli.commands.completion import services
 from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
+from infrastructure.cli.several import All
 
 if TYPE_CHECKING:
     from infrastructure.apply.session import Outcome
@@ -26,19 +28,23 @@ def up(
     ] = None,
     yes: Yes = False,
     wait: Wait = None,
-) -> None:
+    every: All = False,
+) -> int | None:
     """Deploy the stack and wait until it is really healthy.
 
     Pushes the release, starts what changed, and waits: container, JVM flags, login, 2FA, API,
     bridge, Caddy. When that fails, the previous release is put back. Waiting for a 2FA approval is
     no failure: after its own time it ends with exit code 4, and nothing is torn down.
 
-    With --only no other service is touched or waited for; plan goes on to show what it left.
+    With --only no other service is touched or waited for; plan goes on to show what it left. With
+    --all, or several names in --target, hosts are deployed at once, but those whose plan expects a
+    second factor one after the other.
 
     \b
     Examples:
       ./deploy.py up
       ./deploy.py --target prod up --only bridge --yes
+      ./deploy.py up --all
     """
     from infrastructure.apply.checks import checks_alone
     from infrastructure.apply.session import HEALTHY_WITHIN
@@ -46,6 +52,8 @@ def up(
     from infrastructure.errors import DeployFailed
 
     current = settings(context)
+    if names := several.chosen(current, every):
+        return several.up(current, names, yes=yes)
     verify = None if only else wait or HEALTHY_WITHIN
     with planned(current, lock=True, verify=verify) as found:
         plan = narrowed(found.plan, only)
@@ -72,6 +80,7 @@ def up(
         from infrastructure.cli import addresses
 
         addresses.show(current, found.target)
+    return None
 
 
 def narrowed(plan: Plan, only: str | None) -> Plan:

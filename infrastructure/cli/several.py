@@ -1,0 +1,164 @@
+"""`up`, `plan` and `status` of several targets: `--all`, or `--target a,b`.
+
+Each target is a command of its own, so that nothing of one reaches another: hosts in parallel,
+their lines apart by the target's name, one exit code. Second factors come one after the other,
+because a person has one phone: targets whose plan expects one are taken in the file's order.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infrastructure.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from infrastructure.cli.options import Settings
+
+PROGRAM = Path(__file__).resolve().parents[2] / "deploy.py"
+WORST = (130, 1, 2, 5, 6, 4, 3)
+"""Exit codes, the one that needs somebody first: the first one that a target ended with is told."""
+AT_ONCE = 8
+
+All = Annotated[bool, typer.Option("--all", help="Every target of the file")]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a target's command ended, and what it printed on stdout."""
+
+    name: str
+    code: int
+    text: str
+
+    @property
+    def document(self) -> Any:
+        """Its JSON document; None when it printed none."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return None
+
+
+def chosen(current: Settings, every: bool) -> list[str]:
+    """The targets that are meant, when it is not one alone."""
+    named = (current.target_name or "").split(",") if current.target_name else []
+    if not every and len(named) < 2:
+        return []
+    if every and named:
+        raise UsageError("--all and --target: one of the two")
+    from infrastructure.config import DEFAULT_FILE, load_all
+
+    known = [target.name for target in load_all(current.config or DEFAULT_FILE)]
+    wanted = known if every else [name.strip() for name in named if name.strip()]
+    if unknown := [name for name in wanted if name not in known]:
+        raise UsageError(
+            f"there is no target '{unknown[0]}'",
+            hint=f"there are {', '.join(known)}",
+            code="unknown-target",
+        )
+    return list(dict.fromkeys(wanted))
+
+
+def plan_or_status(current: Settings, names: Sequence[str]) -> int:
+    """Every target at once."""
+    return _told(current, _together(current, names, _words()))
+
+
+def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
+    """Those without an approval at once, the others meanwhile one after the other."""
+    from infrastructure.cli.options import confirm
+
+    quiet = [word for word in _options() if word not in ("--json", "--yes", "-y")]
+    looked = _together(current, names, [*quiet, "plan", "--json"], aloud=False)
+    broken = [one for one in looked if one.document is None or one.code]
+    if broken:
+        for one in broken:
+            current.out.say(f"{one.name}: cannot be planned; nothing was changed anywhere")
+        return _told(current, broken)
+    asked = [one.name for one in looked if one.document.get("twoFactorExpected")]
+    for one in looked:
+        changed = "changes" if one.document.get("changed") else "nothing to do"
+        factor = ", and a second factor to approve" if one.name in asked else ""
+        current.out.say(f"{one.name}: {changed}{factor}")
+    confirm(current, yes=yes)
+    words = [*(word for word in _words() if word not in ("--yes", "-y")), "--yes"]
+    free = [name for name in names if name not in asked]
+    with ThreadPoolExecutor(1) as beside:
+        others = beside.submit(_together, current, free, words) if free else None
+        done = [_one(current, name, words, aloud=True) for name in asked]
+        done += others.result() if others is not None else []
+    return _told(current, sorted(done, key=lambda one: names.index(one.name)))
+
+
+def _words() -> list[str]:
+    """This command's words without what chooses targets."""
+    words, given = [], iter(sys.argv[1:])
+    for word in given:
+        if word == "--target":
+            next(given, None)
+        elif word != "--all" and not word.startswith("--target="):
+            words.append(word)
+    return words
+
+
+def _options() -> list[str]:
+    """Of these the options of the whole program: a file, how much to say."""
+    from infrastructure.cli.app import hoist
+
+    front = hoist(_words())
+    kept: list[str] = []
+    while front and front[0].startswith("-"):
+        takes = front[0] in ("--config", "--trust-host-key")
+        kept += front[: 2 if takes else 1]
+        del front[: 2 if takes else 1]
+    return kept
+
+
+def _together(
+    current: Settings, names: Sequence[str], words: Sequence[str], *, aloud: bool = True
+) -> list[Ended]:
+    with ThreadPoolExecutor(min(AT_ONCE, max(1, len(names)))) as pool:
+        return list(pool.map(lambda name: _one(current, name, words, aloud=aloud), names))
+
+
+def _one(current: Settings, name: str, words: Sequence[str], *, aloud: bool) -> Ended:
+    with subprocess.Popen(
+        [sys.executable, str(PROGRAM), "--target", name, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    ) as process:
+        with ThreadPoolExecutor(1) as reader:
+            said = reader.submit(_pass_on, current, name, process.stderr or (), aloud)
+            text = process.stdout.read() if process.stdout else ""
+            said.result()
+        return Ended(name, process.wait(), text)
+
+
+def _pass_on(current: Settings, name: str, lines: Iterable[str], aloud: bool) -> None:
+    for line in lines:
+        if aloud:
+            current.out.say(f"{name} | {line.rstrip()}")
+
+
+def _told(current: Settings, done: Sequence[Ended]) -> int:
+    """Prints each target's result apart; the exit code of the whole."""
+    current.out.document(
+        {"targets": {one.name: {"code": one.code, "result": one.document} for one in done}}
+    )
+    for one in done:
+        current.out.data("".join(f"{one.name} | {line}\n" for line in one.text.splitlines()))
+    codes = {one.code for one in done}
+    return next((code for code in WORST if code in codes), max(codes, default=0))

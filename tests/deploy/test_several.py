@@ -1,0 +1,124 @@
+"""`--all` and `--target a,b`: a command a target, one exit code, second factors in a row."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from infrastructure.cli import main, several
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TARGET = """
+import json, sys, time
+from pathlib import Path
+here = Path(__file__).parent
+words = sys.argv[1:]
+name = words[words.index("--target") + 1]
+plays = json.loads((here / "plays.json").read_text())[name]
+command = next(word for word in words if word in ("up", "plan", "status"))
+def note(what):
+    with (here / "notes").open("a") as notes:
+        notes.write(json.dumps([command, name, what, time.monotonic(), words]) + "\\n")
+note("begin")
+if command == "up":
+    time.sleep(0.4)
+print("looking at", name, file=sys.stderr)
+if "--json" in words:
+    print(json.dumps({"changed": True, "twoFactorExpected": plays.get("factor", False)}))
+else:
+    print(command, "of", name)
+note("end")
+sys.exit(plays.get(command, 0))
+"""
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str, list[Any]]]:
+    """Runs a command over targets whose own commands are played."""
+    program = tmp_path / "deploy.py"
+    program.write_text(TARGET)
+    monkeypatch.setattr(several, "PROGRAM", program)
+    monkeypatch.chdir(tmp_path)
+
+    def run(plays: dict[str, Any], *words: str) -> tuple[int, str, str, list[Any]]:
+        one = {"host": "me@203.0.113.7", "gateway": {"username": "alice"}}
+        (tmp_path / "stack.yaml").write_text(yaml.safe_dump({"targets": dict.fromkeys(plays, one)}))
+        (tmp_path / "plays.json").write_text(json.dumps(plays))
+        monkeypatch.setattr(sys, "argv", ["deploy.py", *words])
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        notes = tmp_path / "notes"
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capfd.readouterr(), [json.loads(line) for line in lines]
+
+    return run
+
+
+def spans(notes: list[Any], command: str) -> dict[str, tuple[float, float]]:
+    """When each target's command began and ended."""
+    at = {(name, what): moment for word, name, what, moment, _ in notes if word == command}
+    return {name: (at[name, "begin"], at[name, "end"]) for name, what in at if what == "begin"}
+
+
+def test_second_factors_come_one_after_the_other_and_the_rest_at_once(run: Any) -> None:
+    plays = {"a": {"factor": True}, "b": {}, "c": {"factor": True}, "d": {}}
+    code, out, err, notes = run(plays, "up", "--all", "--yes")
+    assert code == 0, err
+    when = spans(notes, "up")
+    assert when["a"][1] <= when["c"][0], "a person has one phone"
+    assert when["b"][0] < when["a"][1]
+    assert abs(when["b"][0] - when["d"][0]) < 0.4
+    assert out.splitlines() == [f"{name} | up of {name}" for name in plays]
+    assert "a: changes, and a second factor to approve" in err
+    assert "c | looking at c" in err
+    assert all("--yes" in words and "--all" not in words for c, *_, words in notes if c == "up")
+
+
+@pytest.mark.parametrize(
+    ("codes", "whole"),
+    [((0, 0), 0), ((0, 4), 4), ((4, 1), 1), ((5, 4), 5), ((3, 0), 3), ((6, 5), 5)],
+)
+def test_one_exit_code(run: Any, codes: tuple[int, int], whole: int) -> None:
+    plays = {name: {"status": code} for name, code in zip("ab", codes, strict=True)}
+    code, out, _, _ = run(plays, "--json", "status", "--target", "a,b")
+    assert code == whole
+    found = json.loads(out)["targets"]
+    assert [found[name]["code"] for name in "ab"] == list(codes)
+    assert found["a"]["result"]["changed"] is True
+
+
+def test_when_one_cannot_be_planned_nothing_is_changed_anywhere(run: Any) -> None:
+    code, _, err, notes = run({"a": {}, "b": {"plan": 5}}, "up", "--all", "--yes")
+    assert code == 5
+    assert "b: cannot be planned; nothing was changed anywhere" in err
+    assert spans(notes, "up") == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("up", "--all", "--target", "a"), "--all and --target: one of the two"),
+        (("plan", "--target", "a,x"), "there is no target 'x'"),
+        (("status", "--all", "--watch"), "--watch looks at one target"),
+    ],
+)
+def test_mistakes_are_told_before_anything_begins(run: Any, words: Any, said: str) -> None:
+    code, _, err, notes = run({"a": {}, "b": {}}, *words)
+    assert (code, notes) == (2, [])
+    assert said in err
+
+
+def test_one_target_alone_stays_as_it_was(run: Any) -> None:
+    code, _, err, notes = run({"a": {}, "b": {}}, "plan", "--target", "x")
+    assert (code, notes) == (2, [])
+    assert "has no target 'x'" in err
