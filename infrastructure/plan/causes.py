@@ -112,8 +112,9 @@ def old(path: str, observed: Observed) -> bytes:
 def _definition(service: str, text: bytes) -> dict[str, Any]:
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        document = yaml.safe_load(text) or {}
+        document = yaml.load(text, Loader=loader) or {}  # noqa: S506 - a safe one
     except yaml.YAMLError:
         return {}
     definition = dict((document.get("services") or document).get(service) or {})

@@ -160,6 +160,8 @@ def _forecast(
     login = next((change for change in changes if change.fresh_login), None)
     if login is None:
         return KEPT
+    if login.action != "update":
+        return of_change(target, observed, login.action, {}, {})
     before, after = causes.variables(login.service, old), causes.variables(login.service, new)
     return of_change(target, observed, login.action, before, after)
 

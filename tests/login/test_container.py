@@ -1,10 +1,12 @@
 """The kit's own hooks around the real IBC: what the container does, and what it writes down."""
 
+import datetime as dt
 import os
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -411,7 +413,8 @@ def later(session: Session) -> Login:
 def test_a_sunday_passes_without_a_person(hooked: Make) -> None:
     """The week's full restart, wound: the broker asks for a code again, and gets it."""
     session = with_seed(hooked(f"totp-{SEED}", variables=LIVE | {"TWS_COLD_RESTART": "00:00"}))
-    session.clock = "2026-11-28 23:56:45"  # it lasts for two minutes first
+    midnight = dt.datetime(2026, 12, 6, tzinfo=ZoneInfo("America/New_York")).timestamp()
+    session.clock = f"{int(midnight - 200 - time.time()):+d}"  # the first login lasts two minutes
     session.start_ibc()
     session.until(lambda: len(session.record("login")) == 2, "no login on Sunday", 360)
     assert session.record("code") == ["code right"] * 2

@@ -133,9 +133,11 @@ class Session:
             subprocess.run(["bash", str(hook)], env=self.environment(), check=True, cwd="/")
 
     def _start(self, command: list[str], environment: dict[str, str]) -> None:
-        if self.clock:  # only what the clock on the wall says: timers run on
+        if self.clock:  # only what the clock on the wall says: timers run on. A time is that of
+            # each process at its start, `+SECONDS` of all of them alike.
             environment = environment | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-            command = ["faketime", "-f", f"@{self.clock}", *command]
+            shift = self.clock if self.clock.startswith(("+", "-")) else f"@{self.clock}"
+            command = ["faketime", "-f", shift, *command]
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 command,
