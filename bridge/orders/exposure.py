@@ -88,14 +88,14 @@ def held(positions: Iterable[Position]) -> dict[Place, float]:
     return dict(total)
 
 
-def room_to_close(
+def closable(
     place: Place, action: str, positions: Mapping[Place, float], working: Iterable[Working]
 ) -> float:
     """How much of this side only closes, with all that works there already."""
     position = positions.get(place, 0.0)
-    closable = max(0.0, position if action == "SELL" else -position)
+    most = max(0.0, position if action == "SELL" else -position)
     there = [each for each in working if each.place == place and each.action == action]
-    return max(0.0, closable - sum(_by_group(there).values()))
+    return max(0.0, most - sum(_by_group(there).values()))
 
 
 def reduces(
@@ -107,7 +107,7 @@ def reduces(
         wanted[each.place, each.action].append(each)
     known = list(working)
     return all(
-        sum(_by_group(group).values()) <= room_to_close(place, action, positions, known) + _SLACK
+        sum(_by_group(group).values()) <= closable(place, action, positions, known) + _SLACK
         for (place, action), group in wanted.items()
     )
 
@@ -185,7 +185,7 @@ def _staying(records: list[OrderRecord], positions: Mapping[Place, float]) -> se
             for number, side in enumerate(sides)
         }
         for place, action in sides:
-            left.setdefault((place, action), room_to_close(place, action, positions, ()))
+            left.setdefault((place, action), closable(place, action, positions, ()))
         if all(largest <= left[side] + _SLACK for side, largest in wanted.items()):
             for side, largest in wanted.items():
                 left[side] -= largest

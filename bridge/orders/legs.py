@@ -186,10 +186,10 @@ def _moment(clock: re.Match[str]) -> datetime | None:
 
 def changed(terms: Order, request: ChangeRequest, ladder: tuple[PriceIncrement, ...]) -> Order:
     """The order's new terms. A changed order is always transmitted."""
-    told = {name: getattr(request, name) for name in named(request)}
-    if told.get("tif", "GTD") != "GTD":
-        told["good_till_date"] = ""
-    order = structs.replace(terms, **told, transmit=True)
+    asked = {name: getattr(request, name) for name in named(request)}
+    if asked.get("tif", "GTD") != "GTD":
+        asked["good_till_date"] = ""
+    order = structs.replace(terms, **asked, transmit=True)
     return rounded(order, ladder) if request.round_to_tick else order
 
 

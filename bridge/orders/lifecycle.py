@@ -263,28 +263,28 @@ def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
 
     A change is answered when every field that it asked for is as it asked.
     """
-    told, held = report.order, _of_type(record.terms, report.order)
+    reported, held = report.order, _of_type(record.terms, report.order)
     pending = record.pending
     wanted = pending.terms if pending else None
     terms = structs.replace(
         held,
-        quantity=told.quantity or held.quantity,
-        limit_price=_told(held.limit_price, told.limit_price),
-        stop_price=_told(held.stop_price, told.stop_price),
-        trail_amount=_told(held.trail_amount, told.trail_amount),
-        trail_percent=_told(held.trail_percent, told.trail_percent),
-        trail_stop_price=told.trail_stop_price or held.trail_stop_price,
-        limit_offset=_told(held.limit_offset, told.limit_offset),
-        tif=told.tif or held.tif,
-        outside_rth=told.outside_rth,
-        all_or_none=told.all_or_none,
-        good_after_time=told.good_after_time or held.good_after_time,
-        algo_parameters=told.algo_parameters or held.algo_parameters,
-        conditions=told.conditions or held.conditions,
-        conditions_cancel=told.conditions_cancel,
-        conditions_outside_rth=told.conditions_outside_rth,
+        quantity=reported.quantity or held.quantity,
+        limit_price=_price(held.limit_price, reported.limit_price),
+        stop_price=_price(held.stop_price, reported.stop_price),
+        trail_amount=_price(held.trail_amount, reported.trail_amount),
+        trail_percent=_price(held.trail_percent, reported.trail_percent),
+        trail_stop_price=reported.trail_stop_price or held.trail_stop_price,
+        limit_offset=_price(held.limit_offset, reported.limit_offset),
+        tif=reported.tif or held.tif,
+        outside_rth=reported.outside_rth,
+        all_or_none=reported.all_or_none,
+        good_after_time=reported.good_after_time or held.good_after_time,
+        algo_parameters=reported.algo_parameters or held.algo_parameters,
+        conditions=reported.conditions or held.conditions,
+        conditions_cancel=reported.conditions_cancel,
+        conditions_outside_rth=reported.conditions_outside_rth,
     )
-    date = _good_till(terms.tif, told, held, wanted)
+    date = _good_till(terms.tif, reported, held, wanted)
     terms = structs.replace(terms, good_till_date=date)
     done = pending is not None and _has_taken(terms, pending)
     return structs.replace(record, terms=terms, pending=None if done else pending)
@@ -298,33 +298,33 @@ def _has_taken(order: Order, change: PendingChange) -> bool:
     )
 
 
-def _of_type(held: Order, told: Order) -> Order:
+def _of_type(held: Order, reported: Order) -> Order:
     """The terms with another type, if somebody gave the order one in TWS."""
-    kinds = {held.order_type, told.order_type}
+    kinds = {held.order_type, reported.order_type}
     if len(kinds) == 1 or not kinds <= {"MKT", "LMT", "STP", "STP LMT"}:
         return held
     return structs.replace(
         held,
-        order_type=told.order_type,
-        limit_price=told.limit_price if "LMT" in told.order_type else None,
-        stop_price=told.stop_price if "STP" in told.order_type else None,
+        order_type=reported.order_type,
+        limit_price=reported.limit_price if "LMT" in reported.order_type else None,
+        stop_price=reported.stop_price if "STP" in reported.order_type else None,
     )
 
 
-def _good_till(tif: str, told: Order, held: Order, wanted: Order | None) -> str:
+def _good_till(tif: str, reported: Order, held: Order, wanted: Order | None) -> str:
     """The date that the broker has, in the words of whoever asked for it."""
     if tif != "GTD":
         return ""
     asked = (each.good_till_date for each in (wanted, held) if each is not None)
-    if not told.good_till_date:
+    if not reported.good_till_date:
         return held.good_till_date
-    known = (date for date in asked if same_moment(date, told.good_till_date))
-    return next(known, told.good_till_date)
+    known = (date for date in asked if same_moment(date, reported.good_till_date))
+    return next(known, reported.good_till_date)
 
 
-def _told(held: float | None, told: float | None) -> float | None:
+def _price(held: float | None, reported: float | None) -> float | None:
     """A price that the order has; for one that it has not the broker says 0."""
-    return held if held is None or told is None else told
+    return held if held is None or reported is None else reported
 
 
 def _error(record: OrderRecord, error: BrokerError) -> OrderRecord:

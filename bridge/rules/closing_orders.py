@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from bridge.auditing import Caller
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
-from bridge.orders.exposure import parts_of_order, room_to_close
+from bridge.orders.exposure import closable, parts_of_order
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest, ComboLegRequest, OrderRequest
@@ -96,7 +96,7 @@ class ClosingOrders:
             place = (holding.account, leg.contract.con_id)
             size = leg.ratio * holding.units
             action = "SELL" if leg.ratio > 0 else "BUY"
-            room = room_to_close(place, action, {place: size}, working)
+            room = closable(place, action, {place: size}, working)
             most = max(most, (abs(size) - room) / abs(leg.ratio))
         return most
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from bridge.model import ComboLeg, Contract, Order
-from bridge.orders.exposure import opening, parts_of_order, reduces, room_to_close
+from bridge.orders.exposure import closable, opening, parts_of_order, reduces
 from bridge.store.order_status import State
 from bridge.store.orders import OrderRecord
 
@@ -48,7 +48,7 @@ def test_a_combination_only_reduces_when_each_of_its_legs_does() -> None:
     single = parts_of_order("leg", Contract(con_id=12), order("SELL", 1), 1)
     whole = parts_of_order("x", SPREAD, order("SELL", 3), 3)
     assert not reduces(single, HELD, whole)
-    assert room_to_close(("DU1", 12), "SELL", HELD, whole) == 0
+    assert closable(("DU1", 12), "SELL", HELD, whole) == 0
 
 
 def test_a_halt_leaves_a_combination_that_closes_and_cancels_one_that_opens() -> None:
