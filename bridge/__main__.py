@@ -23,7 +23,7 @@ def _complain(message: str, hint: str) -> None:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    from bridge import server
+    from bridge import process
     from bridge.orders.rules import RulesError
     from bridge.store import StoreError
 
@@ -33,14 +33,14 @@ def _serve(arguments: Sequence[str]) -> int:
     settings = env.read(os.environ)
     logs.configure(settings.log_level)
     try:
-        listener = server.listen(settings)
+        listener = process.listen(settings)
     except OSError as error:
         address = f"{settings.listen_host}:{settings.listen_port}"
         _complain(f"cannot listen on {address}: {error.strerror}", "set BRIDGE_LISTEN")
         return 1
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(server.serve(settings, listener))
+            runner.run(process.serve(settings, listener))
     except RulesError as error:
         _complain(str(error), error.next_step)
         return 2

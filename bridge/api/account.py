@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from bridge.account.service import AccountService
 from bridge.account.views import Accounts, Positions, ProfitAndLoss
-from bridge.api.instruments import ConId
+from bridge.api.market import ConId
 from bridge.api.routing import Call, Params, RouteTable
 
 routes = RouteTable("account", gateway=True)

@@ -20,9 +20,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from bridge.clock import Clock
 from bridge.portal import pass_through
 from bridge.portal.certificates import Certificates, CertificateStore
-from bridge.portal.client import PortalClient
+from bridge.portal.client import PortalClient, PortalPacer
 from bridge.portal.errors import PortalError, PortalOffError
-from bridge.portal.pacing import PortalPacer
 from bridge.portal.session import PortalSession
 from bridge.portal.state import NEXT_ACTIONS, UNTOLD_STATES, PortalState, Reading
 from bridge.store.portal_certificates import StoredCertificate

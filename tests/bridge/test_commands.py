@@ -13,8 +13,7 @@ import pytest
 import uvicorn
 
 from bridge.environment import Environment
-from bridge.process import Bridge
-from bridge.server import listen
+from bridge.process import Bridge, listen
 from bridge.settings.cipher import FILE_NAME, KeyFile, new_key
 from bridge.settings.service import SettingsService
 from tests.bridge.portal.running import ADMIN_KEY

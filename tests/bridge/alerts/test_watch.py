@@ -226,7 +226,7 @@ async def test_a_whole_bridge_tells_of_a_login_that_is_needed(
     tmp_path: Path, hook: WebHook, address_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.alerts.watch.LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("bridge.portal.pacing.START_SECONDS", -1.0)
+    monkeypatch.setattr("bridge.portal.client.START_SECONDS", -1.0)
     async with running(tmp_path, portal="http", alerts_file=address_file) as bridge:
         await bridge.ready()
         session = bridge.bridge.services[PortalService].running

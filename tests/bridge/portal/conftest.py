@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.portal.certificates import Certificates
-from bridge.portal.client import PortalClient
-from bridge.portal.pacing import PortalPacer
+from bridge.portal.client import PortalClient, PortalPacer
 from bridge.portal.session import PortalSession
 from simulator.portal import PortalServer
 
@@ -90,4 +89,4 @@ def inits(portal: PortalServer) -> int:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bridge of the test need not wait for calls of a predecessor."""
-    monkeypatch.setattr("bridge.portal.pacing.START_SECONDS", -1.0)
+    monkeypatch.setattr("bridge.portal.client.START_SECONDS", -1.0)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.portal.certificates import Certificates, origin_of
-from bridge.portal.client import PortalClient
+from bridge.portal.client import PortalClient, PortalPacer
 from bridge.portal.errors import PortalCertificateError
-from bridge.portal.pacing import PortalPacer
 from bridge.portal.session import PortalSession
 from bridge.portal.state import PortalState
 from bridge.store.portal_certificates import StoredCertificate

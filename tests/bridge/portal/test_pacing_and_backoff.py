@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bridge.portal.client import PortalPacer
 from bridge.portal.errors import PortalLimitedError
-from bridge.portal.pacing import PortalPacer
 from bridge.portal.recovery import DELAYS, STABLE_SECONDS, RecoveryBackoff
 
 if TYPE_CHECKING:

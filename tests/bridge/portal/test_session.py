@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.portal.client import PortalClient
+from bridge.portal.client import PortalClient, PortalPacer
 from bridge.portal.errors import (
     CompetingSessionError,
     LoginRequiredError,
@@ -16,7 +16,6 @@ from bridge.portal.errors import (
     PortalUnreachableError,
     RecoveryFailedError,
 )
-from bridge.portal.pacing import PortalPacer
 from bridge.portal.pass_through import fetch
 from bridge.portal.service import view
 from bridge.portal.session import PortalSession
