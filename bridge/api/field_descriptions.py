@@ -553,8 +553,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "distance": "How far that is, in the unit of both (seconds for times); 0 or less: it is met",
     "met": "Whether it is met",
     "unknown": "Why it is not known, and so decides nothing",
-    "RuleEvent.kind": "`decided`, `simulated`, `order`, `closed`, `gone`, `cancelled`, `refused`,"
-    " `gave-up`, `protected`, `unprotected` or `rules`",
+    "RuleEvent.kind": "`decided`, `simulated`, `waits`, `order`, `closed`, `gone`, `cancelled`,"
+    " `refused`, `gave-up`, `protected`, `unprotected` or `rules`",
     "rule": "The rule's name",
     # Sandbox and page
     "faults": "The faults that are on",

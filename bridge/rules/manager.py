@@ -71,6 +71,8 @@ CLOSING_SECONDS: Final = 1.0
 RESTING_SECONDS: Final = 60.0
 RESTING_TURN_SECONDS: Final = 5.0
 """After which a close that does not get on is looked at less often, and how often then."""
+PATIENCE_SECONDS: Final = 10.0
+"""After which people are told that a close cannot begin."""
 SETTLING_SECONDS: Final = 3.0
 """How long a position is there before it is judged: its executions come a moment after it."""
 GATHER_SECONDS: Final = 0.05
@@ -117,6 +119,7 @@ class PositionManager:
         self._moved: set[int] = set()
         self._gathering: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
+        self._waiting: set[str] = set()
         self._stale = True
         self._kept_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -508,8 +511,17 @@ class PositionManager:
         if isinstance(step, Change | Cancel) or after != close:
             await self._keep_close(after, before=close)
         if isinstance(step, Wait):
+            await self._told_to_wait(after, step)
             return
         await self._act(close, after, step, holding, rule)
+
+    async def _told_to_wait(self, close: Close, step: Wait) -> None:
+        """Once, when a close cannot begin for a while: somebody may have to act."""
+        begun = (self._clock.now() - close.began_at).total_seconds()
+        if close.attempt is None and begun > PATIENCE_SECONDS and close.id not in self._waiting:
+            self._waiting.add(close.id)
+            if close.outcome is None:
+                await self._tell(close, "waits", why=step.reason)
 
     async def _scene(self, close: Close, rule: Rule | None, holding: Holding | None) -> Scene:
         market = None if holding is None else self._given.watch.market(holding)
@@ -600,6 +612,7 @@ class PositionManager:
             self._memories.pop(place, None)
             self._changed.discard(place)
         if over:
+            self._waiting.discard(close.id)
             self.closes.pop(close.id, None)
             self.look_again()
         else:

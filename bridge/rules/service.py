@@ -38,6 +38,7 @@ _TOLD: Final = {
     "refused",
     "gave-up",
     "unprotected",
+    "waits",
 }
 
 
@@ -252,6 +253,7 @@ _SAID: Final = {
     "closed": "has closed",
     "gone": "ends, somebody else has closed",
     "cancelled": "ends, somebody has cancelled the order that closed",
+    "waits": "cannot close yet",
     "unprotected": "has NO stop at the broker for",
     "refused": "could NOT close, the order is refused:",
     "gave-up": "could NOT close, too many orders came to nothing:",
@@ -260,7 +262,11 @@ _SAID: Final = {
 
 def level_of(event: RuleEvent) -> str:
     """How a message about it is marked."""
-    return "failure" if event.kind in {"cancelled", "refused", "gave-up", "unprotected"} else "info"
+    return (
+        "failure"
+        if event.kind in {"cancelled", "refused", "gave-up", "unprotected", "waits"}
+        else "info"
+    )
 
 
 def described(event: RuleEvent) -> str:

@@ -214,7 +214,9 @@ def test_what_a_person_s_order_closes_already_is_not_sold_again(rig: Rig, symbol
         {"id": "beside", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
     )
     soon(lambda: rig.held(symbol) == 30)
-    time.sleep(2.5)
+    soon(lambda: "waits" in rig.kinds("beside"))
+    waits = next(each for each in rig.events("beside") if each["kind"] == "waits")
+    assert waits["detail"]["why"] == "orders that work already close all that is held"
     assert rig.held(symbol) == 30
     rig.bridge.client.delete(f"/order/{resting['orderId']}")
     soon(lambda: "closed" in rig.kinds("beside"))
