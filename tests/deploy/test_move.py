@@ -1,0 +1,135 @@
+"""`move`: the order of its steps, and where it stops when one fails."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from infrastructure.apply.protocol import Backup, Restored
+from infrastructure.cli import host, main
+from infrastructure.cli.commands.backup import moved
+from infrastructure.errors import DeployFailed, GangwayError, UsageError, WaitingForPerson
+from infrastructure.plan import compute as computing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from infrastructure.config import Target
+
+OLD, NEW = "203.0.113.7", "203.0.113.9"
+STEPS = [
+    f"open {NEW}",
+    f"open {OLD} locked",
+    f"down {OLD}",
+    f"backup {OLD}",
+    f"open {NEW} locked",
+    f"restore {NEW}",
+    f"begin {NEW} locked",
+    f"apply {NEW}",
+]
+
+
+class Played:
+    """Both hosts; `fails` raises at a step."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.fails: dict[str, GangwayError] = {}
+        self.there: list[str] = []
+
+    def note(self, step: str) -> Any:
+        self.steps.append(step)
+        if step in self.fails:
+            raise self.fails[step]
+
+    @contextmanager
+    def connected(self, _: Any, target: Target) -> Iterator[Any]:
+        at = target.stack.host.address
+        yield SimpleNamespace(
+            open=lambda *_, lock=False: self._open(at, lock),
+            begin=lambda *, lock=False: self.note(f"begin {at}" + " locked" * lock),
+            observe=lambda _: None,
+            down=lambda: self.note(f"down {at}"),
+            backup=lambda: self.note(f"backup {at}") or (b"content", Backup(7, 1, {})),
+            restore=lambda _: self.note(f"restore {at}") or Restored("", 1, {}, 0.0, "prod"),
+            apply=lambda *_, **__: self.note(f"apply {at}"),
+            halt=lambda cancel, reason: self.note(f"halt {at} {cancel}: {reason}"),
+        )
+
+    def _open(self, at: str, lock: bool) -> Any:
+        self.note(f"open {at}" + " locked" * lock)
+        return SimpleNamespace(services=self.there if at == NEW else ["bridge"])
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
+    hosts = Played()
+    monkeypatch.setattr(host, "connected", hosts.connected)
+    monkeypatch.setattr(computing, "compute", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    one = {
+        "host": f"me@{OLD}",
+        "gateway": {"username": "alice", "password": {"file": str(tmp_path / "word")}},
+    }
+    (tmp_path / "word").write_text("word")
+    (tmp_path / "word").chmod(0o600)
+    (tmp_path / "stack.yaml").write_text(yaml.safe_dump({"targets": {"prod": one}}))
+    return hosts
+
+
+def run(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["move", "--yes", *words])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_one_gateway_at_a_time_and_the_old_one_gets_a_halt(
+    played: Played, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--to", f"me@{NEW}") == 0
+    assert played.steps == [*STEPS, f"halt {OLD} none: moved to me@{NEW}"]
+    assert "journal accept" in capfd.readouterr().err
+
+
+def test_a_login_that_waits_is_no_failure(played: Played) -> None:
+    played.fails[f"apply {NEW}"] = WaitingForPerson("not approved in time")
+    assert run("--to", f"me@{NEW}") == 4
+    assert played.steps[-1].startswith(f"halt {OLD}")
+
+
+@pytest.mark.parametrize("step", [f"restore {NEW}", f"apply {NEW}"])
+def test_when_it_fails_there_the_old_one_may_start_again(
+    played: Played, capfd: pytest.CaptureFixture[str], step: str
+) -> None:
+    played.fails[step] = DeployFailed("no room")
+    assert run("--to", f"me@{NEW}") == 1
+    assert not any(each.startswith("halt") for each in played.steps)
+    assert "make sure that nothing runs there" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("step", [f"open {NEW}", f"down {OLD}"])
+def test_nothing_is_copied_before_the_old_one_is_down(played: Played, step: str) -> None:
+    played.fails[step] = DeployFailed("no")
+    assert run("--to", f"me@{NEW}") == 1
+    assert played.steps[-1] == step
+
+
+def test_a_stack_that_runs_there_already_stops_it_before_anything(played: Played) -> None:
+    played.there = ["gateway"]
+    assert run("--to", f"me@{NEW}") == 2
+    assert played.steps == [f"open {NEW}"]
+
+
+def test_the_way_to_the_new_host(make: Callable[..., Target]) -> None:
+    target = make(host={"address": OLD, "user": "me", "identity": "~/.ssh/id"})
+    there = moved(target, f"you@{NEW}:2222").stack.host
+    assert (there.address, there.user, there.port) == (NEW, "you", 2222)
+    assert there.identity == target.stack.host.identity
+    with pytest.raises(UsageError, match="is no host"):
+        moved(target, "a b")
