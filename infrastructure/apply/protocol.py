@@ -241,7 +241,7 @@ class Request(Part):
 class OpenRequest(Request):
     """Which stack it is about; with `lock` nobody else may deploy until the session ends.
 
-    No answer when all is well.
+    `lock_wait`: so many seconds another's lock is waited for. No answer when all is well.
     """
 
     base: str
@@ -249,6 +249,7 @@ class OpenRequest(Request):
     runtime: str
     by: str
     lock: bool = False
+    lock_wait: float = 0.0
 
 
 class VerifyRequest(Request):

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from infrastructure.apply import protocol
 from infrastructure.apply.bundle import owners, pack, reused
 from infrastructure.apply.checks import checks, ends
-from infrastructure.apply.exchange import WORK_WITHIN, Exchange, Listener
+from infrastructure.apply.exchange import ANSWER_WITHIN, WORK_WITHIN, Exchange, Listener
 from infrastructure.errors import GangwayError, Interrupted, WaitingForPerson
 from infrastructure.plan.compute import Observed, ObservedFile, ObservedService
 from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS
@@ -66,6 +66,8 @@ class Session:
         self._verifying = False
         self._screen_on = False
         self._work = WORK_WITHIN
+        self.lock_wait = 0.0
+        """Seconds for which another's lock is waited for (`up --lock-wait`)."""
 
     def close(self) -> None:
         """Ends the program on the host."""
@@ -90,7 +92,9 @@ class Session:
         stack = self._target.stack
         self._exchange.send(
             protocol.OpenRequest(
-                str(self._target.base), self._target.project, stack.runtime, person(), lock
+                *(str(self._target.base), self._target.project, stack.runtime, person()),
+                lock=lock,
+                lock_wait=self.lock_wait,
             )
         )
 
@@ -111,7 +115,8 @@ class Session:
             if verify is not None:
                 self._allow(verify)
                 request.verify = self._verify_request(release, verify)
-        found = self._exchange.ask(protocol.Observed, request)
+        self._exchange.send(request)
+        found = self._exchange.until(protocol.Observed, ANSWER_WITHIN + self.lock_wait)
         asked = time.time()
         self._verifying, self.has_release, self.pending = found.verifying, found.has, found.pending
         try:

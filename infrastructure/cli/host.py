@@ -155,6 +155,7 @@ class Opening:
             raise RuntimeError("no connection")
         session = Session(transport, target, self._progress)
         self._parts.enter_context(session)
+        session.lock_wait = self._settings.lock_wait
         session.begin(lock=self._lock)
         return session
 

@@ -23,6 +23,7 @@ class Settings:
     verbose: bool = False
     quiet: bool = False
     trust_host_key: str | None = None
+    lock_wait: float = 0.0
     out: Output = field(default_factory=Output)
 
     def target(self) -> Target:

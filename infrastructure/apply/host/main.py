@@ -73,9 +73,15 @@ class Program:
     # --- requests -----------------------------------------------------------------------------
     def _open(self, request: protocol.OpenRequest) -> None:
         self._store = Store(request.base)
-        inherited = (self._store.lock(request.by),) if request.lock else ()
+        inherited = (self._locked(request),) if request.lock else ()
         self._runtime = choose(request.runtime, Path(request.base), request.project, inherited)
         self._found = self._runtime.containers()
+
+    def _locked(self, request: protocol.OpenRequest) -> int:
+        def waiting(holder: str) -> None:
+            self._wire.emit(protocol.Step(f"waiting for another deploy: {holder}"))
+
+        return self._store.lock(request.by, request.lock_wait, waiting)
 
     def _observe(self, request: protocol.ObserveRequest) -> Answer:
         """What is there, and the text of what will differ."""

@@ -28,7 +28,7 @@ from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
     import tarfile
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from infrastructure.apply.protocol import ApplyRequest, DataFolder, LedgerEntry
 
@@ -48,6 +48,11 @@ SPARE_BYTES = 16 * 1024 * 1024
 """Left free after unpacking, so that logs and the ledger can still be written."""
 
 
+LOCK_LOOKS = 0.25
+LOCK_TELLS = 40
+"""Seconds between two looks at another's lock, and every which of them is told."""
+
+
 class Store:
     """Reads and writes below `base`; every write is whole or not at all."""
 
@@ -56,12 +61,23 @@ class Store:
         self._lock: int | None = None
 
     # --- the lock -----------------------------------------------------------------------------
-    def lock(self, by: str) -> int:
-        """Takes the lock, or says who holds it; returns its descriptor for children to keep."""
+    def lock(
+        self, by: str, wait: float = 0.0, waiting: Callable[[str], None] = lambda _: None
+    ) -> int:
+        """Takes the lock, or says who holds it; returns its descriptor for children to keep.
+
+        Another's is waited for so many seconds; `waiting` hears of whom, now and then.
+        """
         with self._writing():
             self.base.mkdir(parents=True, exist_ok=True)
             self.base.chmod(0o700)
             descriptor = os.open(self.base / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            until, tries = time.monotonic() + wait, 0
+            while not self._free(descriptor) and time.monotonic() < until:
+                if tries % LOCK_TELLS == 0:
+                    waiting(_holder(descriptor))
+                tries += 1
+                time.sleep(LOCK_LOOKS)
             self._take(descriptor, by)
         self._lock = descriptor
         return descriptor
@@ -72,17 +88,23 @@ class Store:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
             self._lock = None
 
-    def _take(self, descriptor: int, by: str) -> None:
+    def _free(self, descriptor: int) -> bool:
+        """Whether the lock is ours now."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(descriptor, 4096).decode(errors="replace").strip()
+            return False
+        return True
+
+    def _take(self, descriptor: int, by: str) -> None:
+        if not self._free(descriptor):
+            holder = _holder(descriptor)
             os.close(descriptor)
             raise HostFailure(
                 "locked",
                 f"another deploy is under way: {holder or 'by an unknown person'}",
                 "wait until it ends; a lock is freed by itself when its deploy ends or is killed",
-            ) from None
+            )
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{by}, since {since}\n".encode(), 0)
@@ -328,6 +350,10 @@ class Store:
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)
             raise _explain(error, self.base) from error
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -28,6 +28,12 @@ def up(
     ] = None,
     yes: Yes = False,
     wait: Wait = None,
+    lock_wait: Annotated[
+        float,
+        typer.Option(
+            "--lock-wait", min=0, max=3600, metavar="SECONDS", help="Wait for another deploy's end"
+        ),
+    ] = 0.0,
     every: All = False,
 ) -> int | None:
     """Deploy the stack and wait until it is really healthy.
@@ -52,6 +58,7 @@ def up(
     from infrastructure.errors import DeployFailed
 
     current = settings(context)
+    current.lock_wait = lock_wait
     if names := several.chosen(current, every):
         return several.up(current, names, yes=yes)
     verify = None if only else wait or HEALTHY_WITHIN

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,19 @@ def test_the_lock_is_held_and_freed(store: Store) -> None:
     assert caught.value.code == "locked"
     store.unlock()
     other.lock("ben")
+
+
+def test_anothers_lock_is_waited_for_if_asked(store: Store) -> None:
+    store.lock("anna@laptop")
+    other, heard = Store(str(store.base)), list[str]()
+    ends = threading.Timer(0.6, store.unlock)
+    ends.start()
+    other.lock("ben", 30, heard.append)
+    ends.join()
+    assert [each.partition(",")[0] for each in heard] == ["anna@laptop"]
+    with pytest.raises(HostFailure, match="ben") as caught:
+        store.lock("anna@laptop", 0.5)
+    assert caught.value.code == "locked"
 
 
 def test_current_switches_and_goes(store: Store) -> None:
