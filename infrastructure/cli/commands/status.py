@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,6 +59,7 @@ def status(
         return several.plan_or_status(current, names)
     target = current.target()
     with connected(current, target) as session:
+        threading.Thread(target=_ready_to_read, daemon=True).start()
         if watch:
             _watch(current, target, session, every)
             return None
@@ -65,6 +68,11 @@ def status(
     for line in lines(found):
         current.out.row(line)
     return None
+
+
+def _ready_to_read() -> None:
+    """Loads what reads certificates while the host looks around."""
+    importlib.import_module("cryptography.x509")
 
 
 def look(target: Target, session: Session) -> dict[str, Any]:

@@ -43,6 +43,10 @@ apt() {
             [ $tries -gt 0 ] || { echo "$said"; return 1; }
             dpkg --configure -a --force-confold >/dev/null 2>&1
             apt-get -qq -y -o Dpkg::Options::=--force-confold --fix-broken install >/dev/null 2>&1
+            # One whose files were being written has to be installed once more.
+            torn=$(dpkg-query -W -f '${db:Status-Abbrev}|${Package}\n' | awk -F'|' 'substr($1, 3, 1) == "R" { print $2 }')
+            # shellcheck disable=SC2086 # names of packages
+            [ -z "$torn" ] || apt-get -qq -y -o Dpkg::Options::=--force-confold --reinstall install $torn >/dev/null 2>&1
             ;;
         *"could not be parsed or opened"*)
             tries=$((tries - 1))

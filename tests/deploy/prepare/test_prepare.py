@@ -255,13 +255,23 @@ INTERRUPTED = "E: dpkg was interrupted, you must manually run dpkg --configure -
 
 
 def test_an_installation_that_lost_its_power_is_gone_through_with(tmp_path: Path) -> None:
-    (tmp_path / "dpkg").write_text('#!/bin/sh\necho "$*" >>"$0.asked"\n')
-    (tmp_path / "dpkg").chmod(0o755)
+    for name, does in (
+        ("dpkg", 'echo "$*" >>"$0.asked"'),
+        ("dpkg-query", r"printf 'ii |bash\niHR|containerd\n'"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / name).chmod(0o755)
     done = apt(tmp_path, "install curl", _2=INTERRUPTED)
     assert done.returncode == 0, done
     assert (tmp_path / "dpkg.asked").read_text() == "--configure -a --force-confold\n"
     asked = (tmp_path / "apt-get.asked").read_text().splitlines()
-    assert [line.split()[-1] for line in asked] == ["update", "curl", "install", "curl"]
+    assert [line.split()[-1] for line in asked] == [
+        "update",
+        "curl",
+        "install",
+        "containerd",
+        "curl",
+    ]
     (tmp_path / "apt-get.asked").unlink()
     done = apt(tmp_path, "install x", **{f"_{number}": INTERRUPTED for number in range(1, 9)})
     assert done.returncode == 1
