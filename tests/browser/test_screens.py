@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 WEIGHT = 150_000
 SCREENS: dict[str, list[str]] = {
     "today": ["Session", "Money", "Availability"],
-    "positions": ["Positions", "Cash and margin"],
+    "positions": ["Positions", "Rules", "Cash and margin"],
     "orders": ["Order ticket", "Open orders"],
     "executions": ["Executions"],
     "instrument": ["Chart of an instrument"],
@@ -244,6 +244,62 @@ def test_an_open_order_is_changed_and_cancelled(signed_in: Page, sandbox: Sandbo
     row.get_by_role("button", name="Cancel").click()
     signed_in.get_by_role("dialog").get_by_role("button", name="Cancel the order").click()
     expect(row).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "words"),
+    [
+        ("TRAIL", {"trailPercent": "5"}, "once it turns by 5 %"),
+        ("LOC", {"limitPrice": "150"}, "at the close at a limit of 150"),
+        ("MTL", {}, "the rest at the price of the first fill"),
+    ],
+)
+def test_other_types_are_repeated_in_words(
+    signed_in: Page, kind: str, fields: dict[str, str], words: str
+) -> None:
+    ticket(signed_in, symbol="AAPL", quantity="1", orderType=kind, **fields)
+    expect(signed_in.locator("#preview-words")).to_contain_text(words)
+
+
+def test_a_combination_is_previewed_with_its_net(signed_in: Page, sandbox: Sandbox) -> None:
+    chain = sandbox.get("/options/chain?symbol=AAPL")
+    listed = next(each for each in chain["classes"] if len(each["strikes"]) > 5)
+    last = sandbox.get("/quote/AAPL")["last"]["value"]
+    strikes = sorted(listed["strikes"], key=lambda strike: abs(strike - last))[:2]
+    go(signed_in, "orders")
+    form = signed_in.locator("#ticket")
+    form.locator("[name=symbol]").fill("AAPL")
+    form.locator("[name=secType]").select_option("BAG")
+    legs = form.locator(".leg")
+    expect(legs).to_have_count(2)
+    for number, (side, strike) in enumerate(zip(("SELL", "BUY"), strikes, strict=True)):
+        leg = legs.nth(number)
+        leg.locator("[name=leg-action]").select_option(side)
+        leg.locator("[name=leg-expiration]").fill(listed["expirations"][2])
+        leg.locator("[name=leg-strike]").fill(str(strike))
+    form.locator("[name=quantity]").fill("1")
+    form.locator("[name=limitPrice]").fill("-0.05")
+    form.get_by_role("button", name="Preview").click()
+    expect(signed_in.locator("#preview-words")).to_contain_text("SELL 1")
+    expect(signed_in.locator("#preview-facts")).to_contain_text("Net")
+
+
+def test_a_position_shows_its_rules_and_how_far_they_are(signed_in: Page, sandbox: Sandbox) -> None:
+    sandbox.post("/order", {"symbol": "AAPL", "action": "BUY", "quantity": 2, "orderType": "MKT"})
+    rule = {"id": "take", "match": {"symbol": "AAPL"}, "takeProfit": {"percent": 20}}
+    sandbox.put("/rules", {"rules": [{**rule, "mode": "simulate"}]})
+    go(signed_in, "today")
+    go(signed_in, "positions")
+    standing = signed_in.locator("#standing tbody tr", has_text="AAPL")
+    expect(standing).to_contain_text("take profit", timeout=60_000)  # judged every 30 s at least
+    expect(standing).to_contain_text("simulate")
+    signed_in.get_by_role("button", name="Switch off take").click()
+    expect(signed_in.locator("#rules tbody tr", has_text="take")).to_contain_text("off")
+    assert sandbox.get("/rules")["rules"][0]["enabled"] is False
+    signed_in.get_by_role("button", name="Switch on take").click()
+    signed_in.get_by_role("dialog").get_by_role("button", name="Switch it on").click()
+    expect(signed_in.locator("#rules tbody tr", has_text="take")).to_contain_text("on")
+    sandbox.put("/rules", {"rules": []})
 
 
 def test_a_key_that_may_only_read_is_offered_nothing_else(page: Page, sandbox: Sandbox) -> None:

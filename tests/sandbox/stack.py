@@ -105,6 +105,15 @@ class Sandbox:
         with urllib.request.urlopen(request, timeout=15) as answer:
             return json.load(answer)
 
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        """A PUT to the bridge with the admin key."""
+        headers = {"X-API-KEY": self.key, "Content-Type": "application/json"}
+        request = urllib.request.Request(
+            f"{self.address}{path}", json.dumps(body).encode(), headers, method="PUT"
+        )
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return json.load(answer)
+
     def resume(self) -> None:
         """Lets orders through again, whatever halted trading."""
         request = urllib.request.Request(

@@ -8,7 +8,8 @@ import { drawFaults, noteState, plainly, prepareTour } from "./faults.js";
 import { forgetInstrument, prepareInstrument } from "./instrument.js";
 import { forgetOperate, loadOperate, prepareOperate, showOperate } from "./operate.js";
 import { prepareOrders, showOrders } from "./orders.js";
-import { showPositions } from "./positions.js";
+import { forgetGreeks, loadGreeks, showPositions } from "./positions.js";
+import { forgetRules, loadRules, prepareRules, showRules } from "./rules.js";
 import { OLD_AFTER, Stream } from "./stream.js";
 import { prepareTicket } from "./ticket.js";
 import { loadToday, showToday } from "./today.js";
@@ -31,7 +32,7 @@ const may = (scope) => SCOPES.indexOf(known.scope) >= SCOPES.indexOf(scope);
 
 const SCREENS = {
   today: { load: loadToday, show: showToday },
-  positions: { show: showPositions },
+  positions: { load: loadPositions, show: showHoldings },
   orders: { show: showOrders },
   executions: { load: loadExecutions, show: showExecutions },
   instrument: {},
@@ -39,6 +40,15 @@ const SCREENS = {
   operate: { load: loadOperate, show: showOperate },
   sandbox: {},
 };
+
+async function loadPositions() {
+  await Promise.all([loadRules(), loadGreeks(known.positions)]);
+}
+
+function showHoldings(what) {
+  showPositions(what);
+  showRules();
+}
 
 function draw() {
   const now = Date.now();
@@ -105,7 +115,8 @@ async function refreshMoney() {
   const [positions, account, pnl] = await Promise.all(["positions", "account", "pnl"].map((path) => optional(path).catch(silent)));
   if (by !== stream) return;
   Object.assign(known, { positions: positions?.positions ?? null, account, pnl });
-  draw();
+  if (screen === "positions") await loadPositions();
+  if (by === stream) draw();
 }
 
 let waiting = 0;
@@ -180,6 +191,8 @@ function signOut(reason = "") {
   forgetExecutions();
   forgetInstrument();
   forgetOperate();
+  forgetRules();
+  forgetGreeks();
   sessionStorage.clear();
   find("ticket").reset();
   find("ticket").dispatchEvent(new Event("input"));
@@ -270,6 +283,7 @@ find("reconnect").addEventListener("click", async (event) => {
 find("recover").addEventListener("click", (event) => act(event.currentTarget, () => call("POST", "session/recover"), "Recovery has run"));
 window.addEventListener("hashchange", go);
 document.addEventListener("redraw", draw);
+prepareRules(act, may);
 prepareOrders(act, (scope) => may(scope) && known.trading);
 prepareTicket(refreshSoon, () => known.health?.tradingMode);
 prepareExecutions();

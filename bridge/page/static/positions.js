@@ -1,10 +1,9 @@
 // What is held and what it is worth, by underlying; cash by currency; the margin.
 
+import { optional } from "./api.js";
 import { facts, find, table } from "./elements.js";
 import { contract, money, number, percent, signed } from "./format.js";
 import { gain } from "./today.js";
-
-const first = (...values) => values.find((value) => typeof value === "number") ?? null;
 
 // Shares first, then what is derived from them, each underlying together.
 function grouped(positions) {
@@ -13,10 +12,28 @@ function grouped(positions) {
     || (a.expiration ?? "").localeCompare(b.expiration ?? "") || (a.strike ?? 0) - (b.strike ?? 0));
 }
 
-const greeks = (row) => ["delta", "gamma", "theta", "vega"].filter((name) => typeof row[name] === "number")
-  .map((name) => `${{ delta: "Δ", gamma: "Γ", theta: "Θ", vega: "V" }[name]} ${row[name].toFixed(2)}`).join(" ");
+// An option's greeks come with its quote, asked for while somebody looks, for as many as fit into the account's lines.
+const MOST_QUOTES = 20;
+const FRESH = 30_000;
+const quotes = new Map(); // conId: {at, quote}
 
-const expires = (row) => (row.expiration ? (typeof row.daysToExpiration === "number" ? `${row.daysToExpiration} days` : row.expiration) : "");
+export async function loadGreeks(positions) {
+  const options = (positions ?? []).filter((row) => ["OPT", "FOP"].includes(row.secType)).slice(0, MOST_QUOTES);
+  const old = options.filter((row) => Date.now() - (quotes.get(row.conId)?.at ?? 0) > FRESH);
+  await Promise.all(old.map(async (row) => {
+    const quote = await optional(`quote/${encodeURIComponent(row.symbol)}?conId=${row.conId}`).catch(() => null);
+    quotes.set(row.conId, { at: Date.now(), quote });
+  }));
+}
+
+export const forgetGreeks = () => quotes.clear();
+
+const greek = (row, name) => quotes.get(row.conId)?.quote?.[name]?.value;
+
+const greeks = (row) => ["delta", "gamma", "theta", "vega"].filter((name) => typeof greek(row, name) === "number")
+  .map((name) => `${{ delta: "Δ", gamma: "Γ", theta: "Θ", vega: "V" }[name]} ${greek(row, name).toFixed(2)}`).join(" ");
+
+const expires = (row) => (row.expiration ? (typeof row.dte === "number" ? `in ${row.dte} days` : row.expiration) : "");
 
 const COLUMNS = [
   { name: "Contract", read: contract },
@@ -24,8 +41,8 @@ const COLUMNS = [
   { name: "Price", read: (row) => number(row.marketPrice), number: true },
   { name: "Value", read: (row) => money(row.marketValue, row.currency), number: true },
   { name: "Average cost", read: (row) => number(row.averageCost), number: true },
-  { name: "Today", read: (row) => signed(first(row.dailyPnl, row.daily), row.currency), number: true, tone: (row) => gain(first(row.dailyPnl, row.daily)) },
-  { name: "Unrealized", read: (row) => signed(first(row.unrealizedPnl, row.unrealized), row.currency), number: true, tone: (row) => gain(first(row.unrealizedPnl, row.unrealized)) },
+  { name: "Today", read: (row) => signed(row.dailyPnl, row.currency), number: true, tone: (row) => gain(row.dailyPnl) },
+  { name: "Unrealized", read: (row) => signed(row.unrealizedPnl, row.currency), number: true, tone: (row) => gain(row.unrealizedPnl) },
   { name: "Expires", read: expires },
   { name: "Greeks", read: greeks },
 ];
@@ -35,23 +52,26 @@ export function showPositions(known) {
   const empty = known.positions ? "Nothing is held" : "Not known now";
   table(find("positions"), { columns: COLUMNS, rows: positions, key: (row) => `${row.account} ${row.conId}`, empty });
   const underlyings = new Set(positions.map((row) => row.symbol)).size;
-  find("positions-sum").textContent = positions.length ? `${positions.length} in ${underlyings} ${underlyings === 1 ? "underlying" : "underlyings"}` : "";
+  const unsure = positions.filter((row) => row.confirmed === false).length;
+  find("positions-sum").textContent = positions.length
+    ? `${positions.length} in ${underlyings} ${underlyings === 1 ? "underlying" : "underlyings"}${unsure ? `; ${unsure} not confirmed by the broker since the last fill` : ""}`
+    : "";
   showMoney(known.account?.accounts ?? []);
 }
 
 function cashOf(account) {
   if (Array.isArray(account.cash)) return account.cash.map((each) => ({ ...each, account: account.account }));
   return (account.values ?? []).filter((each) => each.tag === "CashBalance" && each.currency && each.currency !== "BASE")
-    .map((each) => ({ account: account.account, currency: each.currency, amount: Number(each.value) }));
+    .map((each) => ({ account: account.account, currency: each.currency, cash: Number(each.value) }));
 }
 
 function showMoney(accounts) {
   const cash = accounts.flatMap(cashOf);
-  const total = accounts.map((each) => ({ account: each.account, currency: each.currency, amount: each.totalCash }));
+  const total = accounts.map((each) => ({ account: each.account, currency: each.currency, cash: each.totalCash }));
   table(find("cash"), {
     columns: [
       { name: "Account", read: (row) => row.account }, { name: "Currency", read: (row) => row.currency },
-      { name: "Cash", read: (row) => number(row.amount ?? row.balance), number: true },
+      { name: "Cash", read: (row) => number(row.cash), number: true },
     ],
     rows: cash.length ? cash : total,
     key: (row) => `${row.account} ${row.currency}`,

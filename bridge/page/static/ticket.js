@@ -15,6 +15,7 @@ export function prepareTicket(finished, tradingMode) {
   [done, mode] = [finished, tradingMode];
   const form = find("ticket");
   form.addEventListener("input", changed);
+  find("add-leg").addEventListener("click", () => { addLeg(); changed(); });
   form.addEventListener("submit", (event) => { event.preventDefault(); preview(); });
   find("place").addEventListener("click", () => placeAfterWord());
   adapt();
@@ -27,8 +28,45 @@ function adapt() {
   for (const label of form.querySelectorAll("[data-for]")) label.hidden = !label.dataset.for.split(" ").includes(form.secType.value);
   for (const label of form.querySelectorAll("[data-price]")) {
     label.hidden = !label.dataset.price.split(" ").includes(form.orderType.value);
-    label.querySelector("input").required = !label.hidden;
+    label.querySelector("input").required = !label.hidden && !OPTIONAL.has(`${form.orderType.value} ${label.querySelector("input").name}`);
   }
+  const combined = form.secType.value === "BAG";
+  const legs = find("legs");
+  while (combined && legs.children.length < 2) addLeg();
+  legs.hidden = !combined;
+  find("add-leg").hidden = !combined || legs.children.length >= MOST_LEGS;
+}
+
+const OPTIONAL = new Set(["MIDPRICE limitPrice", "PEG_MID limitPrice"]);
+const MOST_LEGS = 4;
+
+// A combination's part: side, ratio, and an option, or the share itself where no strike is given.
+function addLeg() {
+  const number = find("legs").children.length + 1;
+  const field = (name, properties) => element("input", { name, ...properties });
+  const choice = (name, options) => element("select", { name }, ...options.map(([value, text]) => element("option", { value }, text)));
+  find("legs").append(element("fieldset", { className: "leg" },
+    element("legend", {}, `Leg ${number}`),
+    element("label", {}, "Side ", choice("leg-action", [["BUY", "Buy"], ["SELL", "Sell"]])),
+    element("label", {}, "Ratio ", field("leg-ratio", { inputMode: "numeric", value: "1" })),
+    element("label", {}, "Expiration ", field("leg-expiration", { inputMode: "numeric", placeholder: "20261218, or empty: the share", maxLength: 8 })),
+    element("label", {}, "Strike ", field("leg-strike", { inputMode: "decimal" })),
+    element("label", {}, "Right ", choice("leg-right", [["C", "Call"], ["P", "Put"]]))));
+}
+
+function legsOf(symbol) {
+  return [...find("legs").children].map((node) => {
+    const value = (name) => node.querySelector(`[name=leg-${name}]`).value.trim();
+    const leg = { action: value("action"), ratio: numberIn("ratio", value("ratio") || "1"), symbol };
+    if (value("strike") === "" && value("expiration") === "") return { ...leg, secType: "STK" };
+    return { ...leg, secType: "OPT", expiration: value("expiration"), strike: numberIn("strike", value("strike")), right: value("right") };
+  });
+}
+
+function numberIn(name, text) {
+  const value = Number(text);
+  if (text === "" || !Number.isFinite(value)) throw new Error(`${name} is not a number: ${text}`);
+  return value;
 }
 
 function changed() {
@@ -37,27 +75,34 @@ function changed() {
   find("preview").hidden = true;
 }
 
-const NUMBERS = ["quantity", "limitPrice", "stopPrice", "strike"];
+const NUMBERS = ["quantity", "limitPrice", "stopPrice", "strike", "trailPercent", "limitOffset"];
 
 function bodyOf(form) {
   const body = {};
   for (const field of form.elements) {
-    if (!field.name || field.closest("[hidden]")) continue;
+    if (!field.name || field.name.startsWith("leg-") || field.closest("[hidden]:not([data-screen])")) continue;
     if (field.type === "checkbox") { if (field.checked) body[field.name] = true; continue; }
     const text = field.value.trim();
     if (text === "") continue;
     if (!NUMBERS.includes(field.name)) { body[field.name] = field.name === "symbol" ? text.toUpperCase() : text; continue; }
-    const value = Number(text);
-    if (!Number.isFinite(value)) throw new Error(`${field.name} is not a number: ${text}`);
-    body[field.name] = value;
+    body[field.name] = numberIn(field.name, text);
   }
+  if (body.secType === "BAG") body.legs = legsOf(body.symbol);
   return body;
 }
 
+const legWords = (leg) => `${leg.action} ${leg.ratio} ${leg.secType === "STK" ? leg.symbol : `${leg.expiration} ${leg.strike} ${leg.right}`}`;
+
 export function inWords(body, shown = {}) {
-  const what = [body.symbol, body.expiration, body.strike, body.right].filter(Boolean).join(" ");
-  const at = { LMT: `at a limit of ${body.limitPrice}`, MKT: "at the market", STP: `at the market once ${body.stopPrice} is reached`,
-    STP_LMT: `at a limit of ${body.limitPrice} once ${body.stopPrice} is reached` }[body.orderType] ?? body.orderType;
+  const legs = body.legs ? ` (${body.legs.map(legWords).join(", ")})` : "";
+  const what = [body.symbol, body.expiration, body.strike, body.right].filter(Boolean).join(" ") + legs;
+  const [limit, stop] = [`at a limit of ${body.limitPrice}`, `once ${body.stopPrice} is reached`];
+  const trail = `at the market once it turns by ${body.trailPercent} %`;
+  const at = {
+    LMT: limit, MKT: "at the market", STP: `at the market ${stop}`, STP_LMT: `${limit} ${stop}`, MIT: `at the market ${stop}`, LIT: `${limit} ${stop}`,
+    TRAIL: trail, TRAIL_LMT: `${trail}, with a limit ${body.limitOffset} beyond`, MOC: "at the close", LOC: `at the close ${limit}`,
+    MIDPRICE: "between bid and ask", REL: `beside the best price, ${limit}`, PEG_MID: "at the middle", MTL: "at the market, the rest at the price of the first fill",
+  }[body.orderType] ?? body.orderType;
   const worth = shown.notional ? `, about ${money(shown.notional, shown.currency)}` : "";
   return `${body.action} ${number(body.quantity)} ${what} ${at}, ${TIFS[body.tif] ?? body.tif}${worth}${shown.account ? `, account ${shown.account}` : ""}`;
 }
@@ -87,6 +132,8 @@ function showPreview(answer) {
   find("violations").replaceChildren(...answer.violations.map((each) => element("li", {}, each.message)));
   const margin = typeof answer.initMarginChange === "number" ? `${number(answer.initMarginChange)} (then ${number(answer.initMarginAfter)})` : "not told";
   facts(find("preview-facts"), [
+    ...(answer.net ? [["Net", answer.net]] : []),
+    ...(typeof answer.maxLoss === "number" ? [["Most that can be lost", number(answer.maxLoss)]] : []),
     ["Commission", answer.commission === null ? "not told" : money(answer.commission, answer.commissionCurrency)],
     ["Initial margin changes by", margin],
     ["Equity with loan after it", number(answer.equityWithLoanAfter) || "not told"],
@@ -114,6 +161,7 @@ async function place(asked) {
     sessionStorage.removeItem(KEPT);
     told(`Placed: ${asked.words}. Status: ${order.status}.`);
     find("ticket").reset();
+    find("legs").replaceChildren();
     changed();
   } catch (problem) {
     const refused = problem instanceof Problem && problem.status >= 400 && problem.status < 500 && ![408, 409, 425, 429].includes(problem.status);

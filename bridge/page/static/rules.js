@@ -1,0 +1,86 @@
+// The position manager: how far each trigger is, what would happen now, each rule's switch, and what was decided.
+
+import { call, optional } from "./api.js";
+import { button, confirmed, find, table } from "./elements.js";
+import { moment, number, signed, words } from "./format.js";
+import { gain } from "./today.js";
+
+let known = null; // the answer of GET /rules
+let events = [];
+let act = null;
+let may = () => false;
+
+export async function loadRules() {
+  const [rules, decided] = await Promise.all([optional("rules").catch(() => null), optional("rules/events?limit=30").catch(() => null)]);
+  [known, events] = [rules, decided?.events ?? []];
+}
+
+export function forgetRules() { [known, events] = [null, []]; }
+
+const distance = (trigger) => {
+  const name = words(trigger.name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`));
+  if (trigger.met) return `${name}: reached`;
+  if (trigger.unknown) return `${name}: ${trigger.unknown}`;
+  return typeof trigger.distance === "number" ? `${name}: ${number(Math.round(trigger.distance * 100) / 100)} away` : name;
+};
+
+const nowWords = (row) => {
+  if (row.triggers.some((trigger) => trigger.met)) return row.waits ? `would close, but ${row.waits}` : row.mode === "trade" ? "closes" : "would close";
+  return row.waits ? `nothing: ${row.waits}` : "nothing";
+};
+
+const STANDING = [
+  { name: "Position", read: (row) => `${row.name} ${number(row.quantity)}` },
+  { name: "Rule", read: (row) => row.rule },
+  { name: "Mode", read: (row) => row.mode },
+  { name: "Profit", read: (row) => signed(row.profit), number: true, tone: (row) => gain(row.profit) },
+  { name: "Triggers", read: (row) => row.triggers.map(distance).join("; ") },
+  { name: "Now", read: nowWords },
+];
+
+const matchWords = (match) => Object.entries(match).filter(([, value]) => value !== null && value !== false && !(Array.isArray(value) && !value.length))
+  .map(([name, value]) => (name === "symbol" ? [value].flat().join(", ") : `${words(name)} ${typeof value === "object" ? JSON.stringify(value) : value}`)).join(", ");
+
+const RULES = [
+  { name: "Rule", read: (rule) => rule.id }, { name: "For", read: (rule) => matchWords(rule.match) },
+  { name: "Mode", read: (rule) => rule.mode ?? known?.mode ?? "simulate" },
+  { name: "State", read: (rule) => `${rule.enabled ? "on" : "off"}${rule.file ? ", from stack.yaml" : ""}` },
+  {
+    name: "Actions",
+    make: (rule) => button("Switch off", (pressed) => toggle(rule(), pressed)),
+    update: (node, rule) => {
+      node.hidden = rule.file || !may("trade");
+      const text = rule.enabled ? "Switch off" : "Switch on";
+      if (node.textContent !== text) node.textContent = text;
+      node.setAttribute("aria-label", `${text} ${rule.id}`);
+    },
+  },
+];
+
+const eventWords = (detail) => Object.entries(detail).filter(([, value]) => value !== null && typeof value !== "object")
+  .map(([name, value]) => `${words(name)} ${typeof value === "number" ? number(value) : value}`).join(", ");
+
+const EVENTS = [
+  { name: "When", read: (event) => moment(event.at) }, { name: "What", read: (event) => words(event.kind) },
+  { name: "Rule", read: (event) => event.rule }, { name: "Why", read: (event) => eventWords(event.detail) },
+];
+
+export function showRules() {
+  const rules = known ? [...known.fromFile.rules.map((rule) => ({ ...rule, file: true })), ...known.rules] : [];
+  find("rules-waits").textContent = known?.waits ? `Nothing is decided now: ${known.waits}` : "";
+  table(find("standing"), { columns: STANDING, rows: known?.standing ?? [], key: (row) => `${row.rule} ${row.holding}`, empty: rules.length ? "No position fits a rule" : "No rules are set" });
+  table(find("rules"), { columns: RULES, rows: rules, key: (rule) => `${rule.file} ${rule.id}`, empty: "No rules are set" });
+  table(find("rule-events"), { columns: EVENTS, rows: events, key: (event) => event.sequence, empty: "Nothing was decided yet" });
+}
+
+async function toggle(rule, pressed) {
+  const on = !rule.enabled;
+  const mode = rule.mode ?? known.mode ?? "simulate";
+  const what = mode === "trade" ? "It closes positions by itself." : "It only says what it would do.";
+  if (on && !(await confirmed("Switch this rule on?", `${rule.id}: ${matchWords(rule.match)}. ${what}`, "Switch it on")).agreed) return;
+  const rules = known.rules.map((each) => (each.id === rule.id ? { ...each, enabled: on } : each));
+  await act(pressed, async () => { known = await call("PUT", "rules", { body: { rules, mode: known.mode, version: known.version } }); }, on ? "Switched on" : "Switched off");
+  showRules();
+}
+
+export function prepareRules(actor, allowed) { [act, may] = [actor, allowed]; }
