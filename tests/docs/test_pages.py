@@ -87,8 +87,8 @@ def test_settings_that_are_named_exist(page: Path) -> None:
             assert is_setting(span.partition(":")[0].split(".")), span
 
 
-FILES = {"trading.halt", "trading.json"}
-"""Names of files that look like settings."""
+FILES = {"trading.halt", "trading.json", "journal.reserve", "journal.quarantined"}
+"""Names of files, and of a field of `/health`, that look like settings."""
 
 
 def is_setting(path: list[str]) -> bool:
