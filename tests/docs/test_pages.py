@@ -87,7 +87,9 @@ def test_settings_that_are_named_exist(page: Path) -> None:
             assert is_setting(span.partition(":")[0].split(".")), span
 
 
-FILES = {"trading.halt", "trading.json", "journal.reserve", "journal.quarantined"}
+FILES = {"trading.halt", "trading.json", "journal.quarantined"} | {
+    f"journal.{name}" for name in ("reserve", "identity", "highest")
+}
 """Names of files, and of a field of `/health`, that look like settings."""
 
 
