@@ -33,7 +33,7 @@ STEPS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class HostSettings:
     """What the preparation is told. Nothing in here is secret."""
 
     swap_mb: int
@@ -56,12 +56,12 @@ class Wishes:
         }
 
 
-def wishes(target: Target, *, firewall: bool = True) -> Wishes:
+def host_settings(target: Target, *, firewall: bool = True) -> HostSettings:
     """What a target's configuration asks of its host."""
     from infrastructure.config.models import PROFILES
 
     stack = target.stack
-    return Wishes(
+    return HostSettings(
         swap_mb=PROFILES[stack.profile].swap,
         folder=stack.folder,
         ports=(stack.caddy.http_port, stack.caddy.https_port),
@@ -70,7 +70,7 @@ def wishes(target: Target, *, firewall: bool = True) -> Wishes:
     )
 
 
-def script(wanted: Wishes, *, dry_run: bool = False, steps: tuple[str, ...] = STEPS) -> str:
+def script(wanted: HostSettings, *, dry_run: bool = False, steps: tuple[str, ...] = STEPS) -> str:
     """The whole script; it prints one JSON line a step and exits 1 when one failed."""
     settings = "".join(
         f"{name}={shlex.quote(value)}\n"
@@ -94,7 +94,7 @@ def script(wanted: Wishes, *, dry_run: bool = False, steps: tuple[str, ...] = ST
 PROGRAM = "/usr/local/sbin/gangway-prepare"
 
 
-def cloud_init(wanted: Wishes) -> str:
+def cloud_init(wanted: HostSettings) -> str:
     """A `#cloud-config` document (YAML) that runs the preparation at the first boot."""
     import yaml
 

@@ -41,11 +41,11 @@ def prepare(
       ./deploy.py prepare --cloud-init > user-data.yaml
     """
     from infrastructure.errors import GangwayError, UsageError
-    from infrastructure.prepare.script import script, wishes
+    from infrastructure.prepare.script import host_settings, script
 
     current = settings(context)
     target = current.target()
-    wanted = wishes(target, firewall=firewall)
+    wanted = host_settings(target, firewall=firewall)
     if cloud_init:
         from infrastructure.prepare.script import cloud_init as document
 

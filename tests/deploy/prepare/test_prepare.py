@@ -13,10 +13,10 @@ import yaml
 
 from infrastructure.errors import GangwayError
 from infrastructure.prepare.run import StepReport, carry_out, parse
-from infrastructure.prepare.script import PROGRAM, SOURCES, STEPS, Wishes, cloud_init, script
+from infrastructure.prepare.script import PROGRAM, SOURCES, STEPS, HostSettings, cloud_init, script
 from infrastructure.transport.local import LocalTransport
 
-WISHES = Wishes(swap_mb=1024, folder="/opt/gangway", ports=(80, 443), ssh_port=2222)
+SETTINGS = HostSettings(swap_mb=1024, folder="/opt/gangway", ports=(80, 443), ssh_port=2222)
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
 
@@ -25,7 +25,7 @@ def test_is_clean_posix_shell(dry_run: bool) -> None:
     # SC2329: the steps are called by name; SC2086: lists of packages are split on purpose.
     found = subprocess.run(
         [SHELLCHECK, "-s", "sh", "-e", "SC1091,SC2086,SC2329", "-"],
-        input=script(WISHES, dry_run=dry_run),
+        input=script(SETTINGS, dry_run=dry_run),
         text=True,
         capture_output=True,
         check=False,
@@ -35,14 +35,14 @@ def test_is_clean_posix_shell(dry_run: bool) -> None:
 
 
 def test_every_step_has_its_file_and_its_three_functions() -> None:
-    text = script(WISHES)
+    text = script(SETTINGS)
     for name in STEPS:
         for part in ("title", "check", "apply"):
             assert f"\n{name}_{part}()" in text
 
 
 def test_settings_are_quoted() -> None:
-    text = script(Wishes(swap_mb=0, folder="/srv/a b'; reboot #"))
+    text = script(HostSettings(swap_mb=0, folder="/srv/a b'; reboot #"))
     assert "DEPLOY_FOLDER='/srv/a b'\"'\"'; reboot #'\n" in text
 
 
@@ -53,7 +53,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="the steps need root (s
 @pytest.mark.skipif(not shutil.which("dpkg-query"), reason="only Debian and Ubuntu can be prepared")
 def test_dry_run_over_a_transport_reports_each_step_and_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "gangway"
-    wanted = Wishes(swap_mb=1 << 20, folder=str(folder))
+    wanted = HostSettings(swap_mb=1 << 20, folder=str(folder))
     with LocalTransport() as transport:
         reports = list(carry_out(transport, script(wanted, dry_run=True)))
     assert [report.step for report in reports] == list(STEPS)
@@ -70,7 +70,7 @@ def test_a_step_is_done_once_and_then_found_done(tmp_path: Path) -> None:
     import getpass
 
     folder = tmp_path / "gangway"
-    wanted = Wishes(swap_mb=0, folder=str(folder), owner=getpass.getuser())
+    wanted = HostSettings(swap_mb=0, folder=str(folder), owner=getpass.getuser())
     text = script(wanted, steps=("folder", "swap"))
     with LocalTransport() as transport:
         first = list(carry_out(transport, text))
@@ -84,7 +84,9 @@ def test_a_step_is_done_once_and_then_found_done(tmp_path: Path) -> None:
 def test_a_failed_step_is_told_and_the_others_still_run(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
-    text = script(Wishes(swap_mb=0, folder=str(blocked / "gangway")), steps=("folder", "swap"))
+    text = script(
+        HostSettings(swap_mb=0, folder=str(blocked / "gangway")), steps=("folder", "swap")
+    )
     with LocalTransport() as transport:
         reports = list(carry_out(transport, text))
     assert [report.state for report in reports] == ["failed", "ok"]
@@ -94,7 +96,7 @@ def test_a_failed_step_is_told_and_the_others_still_run(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root needs no sudo")
 def test_a_login_without_rights_is_told_what_it_lacks() -> None:
     with LocalTransport() as transport, pytest.raises(GangwayError) as caught:
-        list(carry_out(transport, script(WISHES, dry_run=True)))
+        list(carry_out(transport, script(SETTINGS, dry_run=True)))
     assert caught.value.code == "prepare-failed"
     assert "sudo" in caught.value.hint
 
@@ -107,16 +109,16 @@ def test_only_reports_are_read_from_the_output() -> None:
 
 
 def test_cloud_init_carries_the_same_script() -> None:
-    text = cloud_init(WISHES)
+    text = cloud_init(SETTINGS)
     assert text.startswith("#cloud-config\n")
     document = yaml.safe_load(text)
-    assert document["write_files"][0]["content"] == script(WISHES)
+    assert document["write_files"][0]["content"] == script(SETTINGS)
     assert document["runcmd"] == [[PROGRAM]]
 
 
 def shell(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs lines after the script's own functions, without any step."""
-    program = script(WISHES, steps=()).rpartition("{\n")[0]
+    program = script(SETTINGS, steps=()).rpartition("{\n")[0]
     parts = [program, *((SOURCES / f"{name}.sh").read_text() for name in ("swap", "daemon"))]
     return subprocess.run(
         ["sh", "-c", "\n".join([*parts, text])],

@@ -30,7 +30,7 @@ VARIABLES = {
     "TIME_ZONE": "America/New_York",
     "TZ": "America/New_York",
 }
-# The same wishes in ibcontroller's own variables.
+# The same settings in ibcontroller's own variables.
 TRANSLATED = {
     "IBC_TRADING_MODE": "TRADING_MODE",
     "IBC_USERID": "TWS_USERID",
@@ -178,7 +178,7 @@ class Session:
         self._start([script, VERSION, "-g", *options], self.environment())
 
     def start_ibcontroller(self, **more: str) -> None:
-        """ibcontroller with the same wishes in its own variables."""
+        """ibcontroller with the same settings in its own variables."""
         environment = self.environment()
         for own, ours in TRANSLATED.items():
             if ours in environment:
