@@ -298,7 +298,7 @@ controller_state() {
 # --- around the start script -------------------------------------------------------------------------
 
 launch() {
-    local script=$1 code child="" tee records log stopping="" tries
+    local script=$1 code child="" tee records log stopping="" tries helpers
     shift
     rm -f "$cold" "$child_file" "$parked"
     note by ibc
@@ -310,9 +310,11 @@ launch() {
     tee=$!
     bash "$here/login.sh" watch >&"$records" 2>/dev/null {log}>&- &
     bash "$here/login.sh" requests >&"$log" 2>/dev/null {log}>&- {records}>&- &
+    helpers=("$!")
     if [ -r "${GANGWAY_TOTP_FILE:-/run/secrets/totp-seed}" ]; then
         note totp
         bash "$here/second-factor.sh" watch >&"$log" 2>/dev/null {log}>&- {records}>&- &
+        helpers+=("$!")
     fi
     exec {records}>&-
     trap 'stopping=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
@@ -337,6 +339,7 @@ launch() {
         stopping=yes code=143
     fi
     [ -z "$stopping" ] || note stopped
+    kill "${helpers[@]}" 2>/dev/null # they hold the log
     exec {log}>&-
     # Bounded: something that the script left behind may still hold the log.
     for ((tries = 0; tries < 20; tries++)); do
