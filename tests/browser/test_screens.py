@@ -101,6 +101,15 @@ def test_the_page_is_light_and_can_be_installed(page: Page, sandbox: Sandbox) ->
     )
 
 
+def test_all_scripts_are_asked_for_at_once(page: Page) -> None:
+    """Else each one that names another costs a round trip before anything is shown."""
+    asked = page.locator("link[rel=modulepreload]").evaluate_all(
+        "(links) => links.map((link) => link.getAttribute('href'))"
+    )
+    scripts = {f"page/{name}" for name in assets() if name.endswith(".js")}
+    assert {*asked, "page/main.js"} == scripts
+
+
 # --- in at most four steps, by keyboard alone ----------------------------------------------------
 def test_a_limit_order_is_placed_and_its_fill_is_seen(signed_in: Page, sandbox: Sandbox) -> None:
     ask = sandbox.get("/quote/AAPL")["ask"]["value"]
