@@ -62,7 +62,7 @@ def copy(target: Path) -> None:
 
 
 def found(tree: Path, source: str) -> list[Any]:
-    """Every mutant of a folder or a file, but those of annotations (`int | None`)."""
+    """Every mutant of a folder or a file, but those of types."""
     from cosmic_ray.commands import init
     from cosmic_ray.work_db import WorkDB, use_db
 
@@ -76,8 +76,14 @@ def found(tree: Path, source: str) -> list[Any]:
         for one in sorted(
             items, key=lambda one: (str(one.module_path), one.operator_name, one.occurrence)
         )
-        if "BinaryOperator_BitOr" not in one.operator_name
+        if "BinaryOperator_BitOr" not in one.operator_name and not is_for_types(one)
     ]
+
+
+def is_for_types(one: Any) -> bool:
+    """Whether it changes a line that only a type checker reads."""
+    line = Path(one.module_path).read_text().splitlines()[one.start_pos[0] - 1]
+    return "TYPE_CHECKING" in line
 
 
 class Reach(NamedTuple):

@@ -338,3 +338,104 @@ def test_a_token_is_not_counted_on_over_the_end_of_the_week(make: Callable[..., 
 def test_when_the_week_began(now: str, began: str) -> None:
     moment = dt.datetime.fromisoformat(now).timestamp()
     assert week_began(moment) == dt.datetime.fromisoformat(began).timestamp()
+
+
+# --- the words of a cause, exactly -------------------------------------------------------------
+def cause_after(make: Callable[..., Target], change: Callable[[Observed], Observed]) -> Plan:
+    """The plan of the same configuration over what a host says differently."""
+    target = make()
+    return compute(target, rendered(target), change(observe(rendered(target))))
+
+
+def without(observed: Observed, *paths: str, **more: bytes | None) -> Observed:
+    files = {path: file for path, file in observed.files.items() if path not in paths}
+    added = {
+        path.replace("__", "/"): ObservedFile("another", content) for path, content in more.items()
+    }
+    stale = {
+        name: dataclasses.replace(service, hash="another")
+        for name, service in observed.services.items()
+    }
+    return dataclasses.replace(observed, release="before", files={**files, **added}, services=stale)
+
+
+def test_a_file_of_the_services_folder_that_goes_is_named(make: Callable[..., Target]) -> None:
+    found = cause_after(make, lambda seen: without(seen, caddy__old=b"x"))
+    assert cause(found, "caddy") == "caddy/old is gone"
+    assert "is gone" not in cause(found, "bridge")
+
+
+def test_one_source_file_is_no_plural(make: Callable[..., Target]) -> None:
+    name = "image/bridge/clock.py"
+    found = cause_after(
+        make,
+        lambda seen: dataclasses.replace(
+            without(seen), files={**seen.files, name: ObservedFile("another", b"")}
+        ),
+    )
+    assert cause(found, "bridge") == "1 source file changed"
+
+
+def test_without_a_difference_the_cause_is_not_made_up(make: Callable[..., Target]) -> None:
+    target = make()
+    release = rendered(target)
+    seen = without(observe(release))
+    found = compute(target, release, seen)
+    assert cause(found, "caddy") != "an earlier deploy left it alone"
+    again = compute(target, release, dataclasses.replace(seen, release=release.id))
+    assert cause(again, "caddy") == "an earlier deploy left it alone"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
+def test_what_is_no_text_has_no_diff_of_lines(
+    make: Callable[..., Target], content: bytes | None
+) -> None:
+    name = "caddy/Caddyfile"
+    found = cause_after(
+        make,
+        lambda seen: dataclasses.replace(
+            without(seen), files={**seen.files, name: ObservedFile("another", content)}
+        ),
+    )
+    change = next(each for each in found.changes if each.service == "caddy")
+    assert change.cause == "caddy/Caddyfile changed"
+    assert "@@" not in change.diff
+
+
+def test_a_long_diff_is_cut_and_counted(make: Callable[..., Target]) -> None:
+    name = "caddy/Caddyfile"
+    text = "".join(f"old {number}\n" for number in range(2000)).encode()
+    found = cause_after(
+        make,
+        lambda seen: dataclasses.replace(
+            without(seen), files={**seen.files, name: ObservedFile("another", text)}
+        ),
+    )
+    diff = next(each for each in found.changes if each.service == "caddy").diff.splitlines()
+    assert diff[-1].startswith("… ")
+    assert diff[-1].endswith(" more lines")
+    cut = int(diff[-1].split()[1])
+    whole = len((observe(rendered(make())).files[name].content or b"").splitlines()) + 2000
+    assert len(diff) - 1 + cut == whole + 3  # two lines of names, one of the hunk
+
+
+@pytest.mark.parametrize(("skew", "expected"), [(0, False), (19.9, False), (-60, True), (60, True)])
+def test_a_clock_that_is_off_either_way_spoils_codes(
+    make: Callable[..., Target], skew: float, expected: bool
+) -> None:
+    totp = {"seed": {"stored": "totp-seed"}, "i_accept_one_factor": True}
+    target = make(gateway={"two_factor": {"totp": totp}})
+    found = compute(target, rendered(target), Observed(skew=skew))
+    assert found.forecast.expected is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "why"), [(None, "no session is there yet"), ("exited", "it does not run")]
+)
+def test_why_there_is_no_session_to_keep(
+    make: Callable[..., Target], state: str | None, why: str
+) -> None:
+    target = make(gateway={"mode": "live"}, trading={"live": True})
+    release = rendered(target)
+    seen = Observed() if state is None else observe(release, gateway=state)
+    assert why in compute(target, release, seen).forecast.reason
