@@ -90,6 +90,7 @@ class Reach(NamedTuple):
     """Which tests enter a line, and what each takes in seconds."""
 
     lines: dict[tuple[str, int], set[str]]
+    imported: set[tuple[str, int]]
     seconds: dict[str, float]
 
     def of(self, mutant: Any, tree: Path) -> list[str]:
@@ -99,6 +100,9 @@ class Reach(NamedTuple):
         tests = set[str]().union(
             *(self.lines.get((name, line), set()) for line in range(first, last + 1))
         )
+        if not tests and any((name, line) in self.imported for line in range(first, last + 1)):
+            # run once, by the import: whoever enters the file may notice
+            tests = set[str]().union(*(found for at, found in self.lines.items() if at[0] == name))
         chosen, total = [], 0.0
         for test in sorted(tests, key=lambda test: self.seconds.get(test, 0.0)):
             total += self.seconds.get(test, 0.0)
@@ -127,6 +131,7 @@ def reach(tree: Path, source: str, tests: str) -> Reach:
         print(done.stdout[-2000:], file=sys.stderr)
         raise SystemExit(1)
     lines: dict[tuple[str, int], set[str]] = {}
+    imported: set[tuple[str, int]] = set()
     with sqlite3.connect(data) as connection:
         rows = connection.execute(
             "SELECT path, context, numbits FROM line_bits JOIN file ON file.id = file_id"
@@ -134,12 +139,13 @@ def reach(tree: Path, source: str, tests: str) -> Reach:
         )
         for path, context, bits in rows:
             test = context.partition("|")[0]
-            if not test:
-                continue  # entered by an import
             name = str(Path(path).relative_to(tree))
             for number in numbers(bits):
-                lines.setdefault((name, number), set()).add(test)
-    return Reach(lines, durations(report))
+                if test:
+                    lines.setdefault((name, number), set()).add(test)
+                else:
+                    imported.add((name, number))
+    return Reach(lines, imported, durations(report))
 
 
 def numbers(bits: bytes) -> list[int]:

@@ -1,7 +1,10 @@
 """Small questions over sockets: HTTP/1.0, TLS, and the engine's own socket."""
 
+import contextlib
 import json
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from infrastructure.health import probes
-from infrastructure.health.http import get
+from infrastructure.health.http import LIMIT, get
 from infrastructure.runtime import engine_api
 
 Answer = Callable[[bytes], bytes]
@@ -160,3 +163,110 @@ def test_otherwise_the_command_is_asked(
 def test_an_error_of_the_engine_is_left_to_the_command(engine: socket.socket) -> None:
     with answering(engine, lambda _: http(b"{}", "500 Internal Server Error")):
         assert engine_api.inspect_project("p") is None
+
+
+@contextmanager
+def served(folder: Path, answer: bytes) -> Iterator[int]:
+    """A TLS server with a certificate that nobody has signed; the answer to whatever is asked."""
+    key, certificate = folder / "key", folder / "certificate"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
+         "/CN=x", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with (
+                contextlib.suppress(OSError),
+                context.wrap_socket(listener.accept()[0], server_side=True) as client,
+            ):
+                client.recv(65_536)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+    thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [
+        ("200 OK", (True, "")),
+        ("199 Odd", (False, "it answers with status 199")),
+        ("502 Bad Gateway", (False, "it answers with status 502")),
+    ],
+)
+def test_caddy_is_asked_over_tls_whoever_signed_it(
+    tmp_path: Path, status: str, found: tuple[bool, str]
+) -> None:
+    with served(tmp_path, http(b"{}", status)) as port:
+        assert probes.caddy("127.0.0.1", port, "localhost") == found
+
+
+def test_without_tls_or_anybody_the_reason_is_told(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    with answering(listener, lambda _: http(b"{}")):
+        well, why = probes.caddy("127.0.0.1", port, "localhost")
+        assert (well, why.startswith("no TLS for localhost yet: ")) == (False, True)
+    assert probes.caddy("127.0.0.1", port, "localhost") == (
+        False,
+        f"no answer on port {port}: Connection refused",
+    )
+
+
+def test_an_answer_has_a_longest_length(listener: socket.socket) -> None:
+    head = http(b"")
+    port = listener.getsockname()[1]
+    whole = [LIMIT - len(head), LIMIT - len(head) + 1]
+    assert LIMIT == 16_777_216
+    with answering(listener, lambda _: head + bytes(whole.pop(0))):
+        with socket.create_connection(("127.0.0.1", port), 5) as stream:
+            status, body = get(stream, "/", "x")
+            assert (status, len(body)) == (200, LIMIT - len(head))
+        with (
+            socket.create_connection(("127.0.0.1", port), 5) as stream,
+            pytest.raises(OSError, match="too long"),
+        ):
+            get(stream, "/", "x")
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"HTTP/1.1", b"SSH-2.0 200 x", b"HTTP/1.1 ok 200", b"200 HTTP/1.1 x"]
+)
+def test_what_is_no_answer_of_http_is_none(listener: socket.socket, said: bytes) -> None:
+    port = listener.getsockname()[1]
+    with (
+        answering(listener, lambda _: said),
+        socket.create_connection(("127.0.0.1", port), 5) as stream,
+        pytest.raises(OSError, match="no HTTP answer"),
+    ):
+        get(stream, "/", "x")
+
+
+def test_a_status_without_words_is_one(listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    with (
+        answering(listener, lambda _: b"HTTP/1.1 204\r\n\r\n"),
+        socket.create_connection(("127.0.0.1", port), 5) as stream,
+    ):
+        assert get(stream, "/", "x") == (204, b"")
+
+
+@pytest.mark.parametrize("status", ["401", "403", "429"])
+def test_only_a_key_that_is_refused_is_left_out(listener: socket.socket, status: str) -> None:
+    port = listener.getsockname()[1]
+    with answering(listener, lambda _: http(b"[]", f"{status} x")) as asked:
+        assert probes.ready("127.0.0.1", port, "old") == (int(status), [])
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("status", ["200", "400", "402", "404", "428", "430", "503"])
+def test_another_answer_is_the_answer(listener: socket.socket, status: str) -> None:
+    port = listener.getsockname()[1]
+    with answering(listener, lambda _: http(b"[]", f"{status} x")) as asked:
+        assert probes.ready("127.0.0.1", port, "old") == (int(status), [])
+    assert len(asked) == 1

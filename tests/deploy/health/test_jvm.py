@@ -36,3 +36,13 @@ def test_the_last_of_a_name_wins() -> None:
 
 def test_a_switch_turned_off_later() -> None:
     assert missing_flags(["-XX:+AlwaysPreTouch"], ["-XX:+AlwaysPreTouch", "-XX:-AlwaysPreTouch"])
+
+
+def test_only_what_one_option_sets_contradicts() -> None:
+    """The heap's limit, its beginning, the young part and the stack are four things."""
+    found = ["-Xms64m", "-Xmn16m", "-Xss1m", "-XX:MaxMetaspaceSize=128m"]
+    assert missing_flags(["-Xmx256m"], found) == ["-Xmx256m (is not set)"]
+    assert missing_flags(["-Xmn16m", "-Xss1m", "-Xms64m"], found) == []
+    assert missing_flags(["-XX:MaxMetaspaceSize=128"], found) == [
+        "-XX:MaxMetaspaceSize=128 (is -XX:MaxMetaspaceSize=128m)"
+    ]

@@ -103,3 +103,18 @@ def test_an_excerpt_shows_what_explains() -> None:
     ]
     assert excerpt("\n".join(log)).splitlines() == [log[400], log[401], log[402], log[-1]]
     assert excerpt("\n".join(f"x {n}" for n in range(50))).splitlines()[0] == "x 25"
+
+
+@pytest.mark.parametrize("stamp", ["\u0661\u0662\u0663", "x12", "12x", "", "-5"])
+def test_a_line_without_a_time_counts_for_nothing(stamp: str) -> None:
+    logins = Logins(("paper",))
+    logins.read({"paper": f"{stamp} held bad-credentials\n"})
+    assert not logins.written
+
+
+@pytest.mark.parametrize(("code", "state"), [(0, "stopped"), (79, "stopped"), (77, "held")])
+def test_since_when_it_has_ended_is_when_the_container_did(code: int, state: str) -> None:
+    (login,) = of_container(gateway(state="exited", exit_code=code), {}, (), ("paper",))
+    assert (login.state, login.since) == (state, moment(STARTED))
+    (gone,) = of_container(None, {}, (), ("paper",))
+    assert gone.since is None
