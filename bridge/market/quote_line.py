@@ -150,8 +150,12 @@ class _Channel:
         self.dead = False
         self.subscription: Subscription | None = None
 
-    def cancel(self) -> None:
-        if self.subscription is not None:
+    def cancel(self, *, for_order: bool = False) -> None:
+        if self.subscription is None:
+            return
+        if for_order:
+            self.subscription.make_way()
+        else:
             self.subscription.cancel()
 
     def tick(self, tick: Tick) -> None:
@@ -200,10 +204,10 @@ class QuoteLine:
         if not channel.dead:
             self._channel = channel
 
-    def close(self) -> None:
-        """Gives the line back."""
+    def close(self, *, for_order: bool = False) -> None:
+        """Gives the line back; `for_order`: before the one that an order's check asks for next."""
         self._drop_probe()
-        self._drop_channel()
+        self._drop_channel(for_order=for_order)
 
     @property
     def asked(self) -> bool:
@@ -259,10 +263,10 @@ class QuoteLine:
         )
         return channel
 
-    def _drop_channel(self) -> None:
+    def _drop_channel(self, *, for_order: bool = False) -> None:
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.cancel()
+            channel.cancel(for_order=for_order)
 
     def _drop_probe(self) -> None:
         probe, self._probe = self._probe, None

@@ -127,7 +127,7 @@ class QuoteService(LineWatcher):
                 raise refusal
         evicted = self.pool.take(key, holder)
         if evicted is not None:
-            self._close(evicted)
+            self._close(evicted, for_order=lane is Lane.ORDER)
         line = self._lines.get(key)
         if line is None:
             line = QuoteLine(self._gateway, contract, self._clock, self._watchers)
@@ -160,10 +160,10 @@ class QuoteService(LineWatcher):
         """The open line of a contract."""
         return self._lines.get(con_id)
 
-    def _close(self, key: int) -> None:
+    def _close(self, key: int, *, for_order: bool = False) -> None:
         line = self._lines.pop(key, None)
         if line is not None:
-            line.close()
+            line.close(for_order=for_order)
 
     # reading ------------------------------------------------------------------------------------
 

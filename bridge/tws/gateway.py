@@ -145,6 +145,9 @@ class Subscription(Protocol):
     def cancel(self) -> None:
         """Gives it back to the gateway; harmless when called twice or while disconnected."""
 
+    def make_way(self) -> None:
+        """The same, before anything that an order's checks ask for after it."""
+
 
 class GatewayEvents:
     """Signals of the session. Order messages arrive in the order of the wire."""

@@ -295,7 +295,7 @@ class Queries:
         answer = await self._requester.by_id(
             Kind.WHAT_IF,
             write,
-            lane=Lane.INTERACTIVE,
+            lane=Lane.ORDER,  # it holds the orders' turn, which no reader may lengthen
             timeout=timeout,
             request_id=self._context.take_order_id() if order_id is None else order_id,
         )

@@ -50,6 +50,11 @@ class Standing:
             self.active = False
             self._owner.remove(self)
 
+    def make_way(self) -> None:
+        """Gives it back before what an order asks for, which would find no room else."""
+        self.lane = Lane.ORDER
+        self.cancel()
+
     def write(self, send: Any) -> None:
         """Asks for it."""
         raise NotImplementedError
@@ -309,7 +314,7 @@ class Subscriptions:
         ticket.void = True
         if ticket.written:
             self._context.pacer.submit(
-                Lane.INTERACTIVE, lambda: running.write_cancel(wire.send, request_id)
+                running.lane, lambda: running.write_cancel(wire.send, request_id)
             )
 
     @staticmethod

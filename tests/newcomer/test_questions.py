@@ -18,10 +18,10 @@ QUESTIONS = {
         "upgrade-the-image",
         ["gateway.image", "plan", "rollback", "2FA"],
     ),
-    "how do I back up": ("back-up", ["tar", "journal accept", "halted"]),
+    "how do I back up": ("back-up", ["backup gangway.backup", "--encrypt-to", "stack.yaml"]),
     "how do I move to another machine": (
         "move-to-another-machine",
-        ["down", "up", "journal accept"],
+        ["move --to", "halted", "journal accept"],
     ),
     "how do I uninstall": ("uninstall", ["down", "rm -r", "halt --all"]),
     "I lost a phone with our key on it": ("i-lost-a-phone", ["apikey revoke", "halt"]),

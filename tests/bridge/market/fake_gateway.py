@@ -54,6 +54,8 @@ class FakeLine:
     def cancel(self) -> None:
         self.active = False
 
+    make_way = cancel
+
     def tick(self, *ticks: Tick) -> None:
         assert self.active, "a tick on a line that was given back"
         for tick in ticks:

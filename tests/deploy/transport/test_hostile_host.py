@@ -295,9 +295,7 @@ def test_bytes_without_a_line_are_silence() -> None:
 def test_a_stream_of_steps_has_a_deadline(
     run: Callable[..., Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infrastructure.apply.exchange import Exchange
-
-    monkeypatch.setattr(Exchange.until, "__defaults__", (1.0,))
+    monkeypatch.setattr("infrastructure.apply.session.ANSWER_WITHIN", 1.0)
     step = said(event="step", text="nearly there")
     endless = f"echo '{HELLO}'; while printf '%s\\n' '{step}'; do sleep 0.05; done"
     with server(tmp_path, endless) as machine:

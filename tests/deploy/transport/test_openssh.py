@@ -220,7 +220,7 @@ def test_a_passphrase_is_asked_for_on_a_terminal(sshd: ssh.SshServer, tmp_path: 
         os.chdir(PROJECT)
         os.execv(sys.executable, [sys.executable, "-c", ASKS])
     seen, answered, deadline = b"", False, time.monotonic() + 60
-    while b"HERE" not in seen and time.monotonic() < deadline:
+    while b"inside" not in seen and time.monotonic() < deadline:
         if select.select([terminal], [], [], 1)[0]:
             try:
                 seen += os.read(terminal, 4096)
