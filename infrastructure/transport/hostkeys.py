@@ -124,7 +124,8 @@ def verify(
             named = hop.ssh_config.get("userknownhostsfile", known_hosts).split()[0]
             files = [SYSTEM_KNOWN_HOSTS, str(Path(named).expanduser())]
         else:
-            files, named = list(by_ssh.known_hosts), known_hosts
+            own_file = str(Path(known_hosts).expanduser())  # ssh -G of a jump lacks it
+            files, named = list(dict.fromkeys([*by_ssh.known_hosts, own_file])), known_hosts
             by_ssh = by_ssh.jump
         if own is None:
             for path in files:
