@@ -34,6 +34,7 @@ from bridge.clock import Clock, settle
 from bridge.login import states
 from bridge.login.spacing import maintenance_until
 from bridge.services import Need, Services
+from bridge.store.identity import replace_file
 from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.session import TwsSession
@@ -176,9 +177,10 @@ class Watchdog:
         taken = {**self._taken, step: seconds}
         session = self._context.target.session or "paper"
         try:
-            _write(self._kept, json.dumps(taken))
+            replace_file(self._kept, json.dumps(taken).encode(), durable=True)
             self._taken = taken
-            _write(self._folder / f"request-{session}", f"{seconds:.0f} {step}\n")
+            request = f"{seconds:.0f} {step}\n".encode()
+            replace_file(self._folder / f"request-{session}", request, durable=False)
         except OSError as error:
             log.warning("watchdog-cannot-ask", error=str(error))
             return False
@@ -239,11 +241,3 @@ def _read(file: Path) -> dict[str, float]:
         return {str(step): float(at) for step, at in found.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
-
-
-def _write(file: Path, text: str) -> None:
-    """Beside, then in its place: who reads it sees the old or the new, never half of it."""
-    partial = file.with_name(f".{file.name}")
-    partial.write_text(text)
-    partial.chmod(0o644)
-    partial.replace(file)

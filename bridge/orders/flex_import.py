@@ -25,7 +25,7 @@ import structlog
 from msgspec import Struct
 
 from bridge.broker_time import read as read_time
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError, Kind
 from bridge.model import CommissionReport, Contract, Execution
 from bridge.orders.journal import OrderJournal
@@ -131,25 +131,24 @@ class FlexService:
         Raises:
             FlexError: there is none, with what to do.
         """
-        answer = await self._ask("SendRequest", self._query)
+        answer = parsed(await self._ask("SendRequest", self._query))
         code = _text(answer, "ReferenceCode")
         if not code:
             raise _failure(answer)
         for pause in POLLS:
             await self._clock.sleep(pause)
-            answer = await self._ask("GetStatement", code)
-            if answer.tag == "FlexQueryResponse":
-                return ET.tostring(answer)
+            content = await self._ask("GetStatement", code)
+            if b"<FlexQueryResponse" in content[:4096]:
+                return content  # megabytes, perhaps: parsed once, by whoever reads it, off the loop
+            answer = parsed(content)
             if _text(answer, "ErrorCode") not in IN_PROGRESS:
                 raise _failure(answer)
         raise FlexError(f"the statement was not made within {sum(POLLS)} s")
 
-    async def _ask(self, call: str, what: str) -> ET.Element:
+    async def _ask(self, call: str, what: str) -> bytes:
         # The address that SendRequest names is not used: the token goes nowhere else.
-        content = await self._get(
-            f"{self._address}/{call}", {"t": self._token(), "q": what, "v": "3"}
-        )
-        return parsed(content)
+        parameters = {"t": self._token(), "q": what, "v": "3"}
+        return await self._get(f"{self._address}/{call}", parameters)
 
     def _token(self) -> str:
         try:
@@ -351,10 +350,7 @@ class FlexImport:
 
     async def stop(self) -> None:
         """Ends what is under way; a statement is taken in whole or not at all."""
-        tasks = [task for task in (self._daily, self._task) if task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await settle(self._daily, self._task)
 
     def ask(self) -> ImportView:
         """Begins an import; one that runs is told.

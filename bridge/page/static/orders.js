@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { asked, button, confirmed, find, table } from "./elements.js";
 import { contract, number, words } from "./format.js";
 
-export const described = (order) =>
+const described = (order) =>
   `${order.action} ${number(order.quantity)} ${contract(order)} ${words(order.orderType)} ${number(order.limitPrice ?? order.stopPrice)}`.trim();
 
 let act = null;

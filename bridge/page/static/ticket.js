@@ -93,7 +93,7 @@ function bodyOf(form) {
 
 const legWords = (leg) => `${leg.action} ${leg.ratio} ${leg.secType === "STK" ? leg.symbol : `${leg.expiration} ${leg.strike} ${leg.right}`}`;
 
-export function inWords(body, shown = {}) {
+function inWords(body, shown = {}) {
   const legs = body.legs ? ` (${body.legs.map(legWords).join(", ")})` : "";
   const what = [body.symbol, body.expiration, body.strike, body.right].filter(Boolean).join(" ") + legs;
   const [limit, stop] = [`at a limit of ${body.limitPrice}`, `once ${body.stopPrice} is reached`];

@@ -1,7 +1,7 @@
 // The first screen: the login, what is planned, the market's hours, the money, and how available the session was.
 
-import { call, optional } from "./api.js";
-import { segments, timeline, tone } from "./charts.js";
+import { optional } from "./api.js";
+import { segments, timeline } from "./charts.js";
 import { facts, find } from "./elements.js";
 import { money, moment, percent, signed, span, words } from "./format.js";
 import { isHalted, stateTone } from "./verdict.js";
@@ -64,7 +64,7 @@ function restartWords(health, now) {
 }
 
 // The broker writes `20261130:0930-20261130:1600;20261201:CLOSED` in the exchange's own time.
-export function sessionsOf(text) {
+function sessionsOf(text) {
   return (text ?? "").split(";").map((each) => /^(\d{8}):(\d{4})-(\d{8}):(\d{4})$/.exec(each)).filter(Boolean)
     .map(([, day, from, last, to]) => [`${day}${from}`, `${last}${to}`]);
 }
@@ -75,7 +75,7 @@ function inZone(zone, now) {
   return `${part("year")}${part("month")}${part("day")}${part("hour")}${part("minute")}`;
 }
 
-export function hoursWords(contract, now) {
+function hoursWords(contract, now) {
   if (!contract?.liquidHours) return "not known";
   let local;
   try { local = inZone(contract.timeZone, now); } catch { return "not known"; }

@@ -19,7 +19,7 @@ export const stateTone = (health) => {
   return health.state === "halted" || waits ? "person" : tone(health.state);
 };
 
-export function showMode(mode) {
+function showMode(mode) {
   const node = find("mode");
   node.hidden = !mode;
   node.dataset.mode = mode ?? "";
