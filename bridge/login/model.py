@@ -93,6 +93,7 @@ class Login:
         self._typed = False
         self._token = False
         self._fresh = False
+        self._parked = False
         self._completed = False
         self._answered = False
         self._next_kind: str | None = None
@@ -113,7 +114,7 @@ class Login:
         before = self._shape()
         self._at = at
         self.seen = True
-        if event in HANDLERS and (self.state != states.HELD or event in _ENDS_A_HOLD):
+        if event in HANDLERS and self._counts(event):
             handler: Callable[[str], None] = getattr(self, HANDLERS[event])
             handler(argument)
             if event not in ("launch", "start"):
@@ -185,6 +186,12 @@ class Login:
             self.since = self._at
         return self.told
 
+    def _counts(self, event: str) -> bool:
+        """Whether an event still says something: what is held or parked hears few."""
+        if self._parked:  # the log's last lines may come after the container's own word
+            return event in _ENDS_A_REST
+        return self.state != states.HELD or event in _ENDS_A_HOLD
+
     # --- transitions --------------------------------------------------------------------------
     def _become(
         self,
@@ -225,16 +232,19 @@ class Login:
 
     # --- launches -----------------------------------------------------------------------------
     def _on_begin(self, _: str) -> None:
+        self._parked = False
         self._token = self._completed = False
         self._open.clear()
         self._become(states.STARTING)
 
     def _on_boot(self, _: str) -> None:
+        self._parked = False
         self.types = self.parks = False
         if self.state not in (states.WAITING_BROKER, states.STARTING):
             self._become(states.STARTING)
 
     def _on_launch(self, argument: str) -> None:
+        self._parked = False
         self._token = argument == TOKEN if argument else self._token
         resumed = self.state == states.RESTARTING and self._token and self.code is None
         self.launches += 1
@@ -378,6 +388,7 @@ class Login:
         self.parks = True
 
     def _on_parked(self, _: str) -> None:
+        self._parked = True
         self._become(states.STOPPED)
 
     def _on_totp(self, _: str) -> None:
@@ -468,6 +479,7 @@ class Login:
             self.note(event, self._at)
 
 
+_ENDS_A_REST = ("launch", "begin", "boot", "held", "stopped")
 _ENDS_A_HOLD = ("launch", "start", "begin", "login")
 HANDLERS: dict[str, str] = {
     name[4:].replace("_", "-"): name for name in vars(Login) if name.startswith("_on_")

@@ -593,3 +593,11 @@ def test_a_controller_that_never_tells_of_a_close_blocks_nothing_after_the_login
     tale.add("2026-01-01 IBController > unhandled unprompted window: javax.swing.JDialog 'Notice'")
     tale.login.look(tale.now + 600)
     assert tale.login.state == "logged-in"
+
+
+def test_the_last_lines_of_a_log_do_not_raise_what_is_parked() -> None:
+    """They are recorded by another process than the one that parks."""
+    told = "1763740799 launch password\n1763740812 login\n1763740900 parked\n"
+    assert replay(told + "1763740900 login\n").state == "stopped"
+    again = told + "1763741200 launch token\n1763741230 login\n"
+    assert replay(again).state == "logged-in"
