@@ -183,13 +183,15 @@ class PositionManager:
     # what is seen -------------------------------------------------------------------------------
 
     def standing(self) -> list[Standing]:
-        """How each rule stands to each holding at this moment; changes nothing."""
+        """How each rule stands to each holding at this moment; a level once shown never loosens."""
         found = []
         for holding in self._given.watch.holdings:
             market = self._given.watch.market(holding)
             for rule in self._rules_for(holding):
                 judged = self._judged(rule, holding, market)
                 if judged is not None:
+                    if self.waits is None and judged.decision is None:
+                        self._keep_mark((rule.id, holding.key), judged.memory)
                     shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
                     closing = self._closing(holding.key)
                     by = None if closing is None else f"rule {closing.rule} closes it"
@@ -360,8 +362,15 @@ class PositionManager:
     def _closing(self, holding: str) -> Close | None:
         return next((each for each in self.closes.values() if each.holding == holding), None)
 
+    def _keep_mark(self, place: tuple[str, str], memory: Memory) -> None:
+        """A price between two turns may have moved what was shown to somebody."""
+        if place in self._memories and self._closing(place[1]) is None:
+            self._remember(place, memory)
+
     def _remember(self, place: tuple[str, str], memory: Memory) -> None:
         if self._memories.get(place) != memory:
+            if not self._changed:  # kept soon, also when no further tick comes
+                asyncio.get_running_loop().call_later(KEEP_SECONDS, self._wake.set)
             self._memories[place] = memory
             self._changed.add(place)
 
@@ -664,10 +673,15 @@ class PositionManager:
             for place in changed
             if place in self._memories
         ]
-        if kept:
+        if not kept:
+            return
+        try:
             await self._given.database.write(
                 lambda connection: _remember(connection, kept), durable=False
             )
+        except BridgeError:
+            self._changed |= changed  # kept when the journal can be written again
+            raise
 
 
 def _remember(connection: sqlite3.Connection, kept: Iterable[tuple[str, str, bytes]]) -> None:
