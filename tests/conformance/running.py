@@ -24,6 +24,8 @@ ALL_GROUPS = (
     *("orders", "executions", "account", "others", "faults"),
 )
 SECONDS = 60
+MIDDAY = "--start=2026-11-24T11:00:00-05:00"
+"""A moment at which everything is traded: at a weekend, a bar may not change for half an hour."""
 
 
 def absent(reason: str) -> NoReturn:
@@ -83,7 +85,7 @@ class Gateway:
 def gateway(*options: str) -> Iterator[Gateway]:
     """Run a simulator on free ports."""
     ports = [f"--{each}=0" for each in ("port", "portal-port", "control-port", "rate-limit")]
-    command = [sys.executable, "-m", "simulator", *ports, *options]
+    command = [sys.executable, "-m", "simulator", *ports, MIDDAY, *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
