@@ -15,6 +15,7 @@ from bridge.tws.connection_state import ConnectionState
 from bridge.tws.session import TwsSession
 from simulator.app import Simulator
 from simulator.options import Options
+from tests.closed_port import closed_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,7 +75,8 @@ async def test_the_running_session_is_not_disturbed_and_nothing_is_left_behind(
 
 
 async def test_a_closed_port_fails_at_connect_and_skips_the_rest(simulator: Simulator) -> None:
-    report = await try_settings(simulator, port=1)
+    with closed_port() as port:
+        report = await try_settings(simulator, port=port)
     assert [step.ok for step in report.steps] == [True, False, None, None, None]
     assert "does not take connections" in report.steps[1].detail
     assert report.steps[1].next_step

@@ -9,6 +9,7 @@ from bridge.tws.session import TwsSession
 from simulator.app import Simulator
 from simulator.options import Options
 from tests.bridge.portal.running import Running, running
+from tests.closed_port import closed_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +119,8 @@ async def test_a_trial_of_the_settings_in_use_and_of_others(tmp_path: Path) -> N
             "accounts",
             "marketData",
         ]
-        bad = await bridge.client.post("/connection/test", json={"port": 1})
+        with closed_port() as port:
+            bad = await bridge.client.post("/connection/test", json={"port": port})
         assert bad.json()["ok"] is False
         assert bad.json()["steps"][1]["nextStep"]
         assert (await bridge.get("/connection/settings"))["source"] == "environment"
