@@ -8,6 +8,7 @@ when the rule is taken away. Its order is written down in the rule's memory befo
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,13 +16,17 @@ from typing import Any, Final
 import structlog
 from msgspec import structs
 
+from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.rules.closing import Working
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.evaluation import Guard, Memory, stop_price
 from bridge.rules.holdings import Holding
+from bridge.rules.journal import Place, RuleJournal, named
 from bridge.rules.model import Rule
+from bridge.rules.watch import HoldingWatch
+from bridge.store.rules import RuleEvent
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +50,59 @@ class Protection:
     """Keeps stops at the broker."""
 
     orders: ClosingOrders
+    journal: RuleJournal
+    watch: HoldingWatch
+    clock: Clock
+
+    async def follow(self, wanted: Mapping[Place, tuple[Rule, Holding]], *, judging: bool) -> None:
+        """A stop for each holding whose rule wants one; the others' are taken away.
+
+        Args:
+            wanted: where a stop belongs.
+            judging: whether anything is judged now; else none is sent or moved.
+        """
+        for place in [each for each, memory in self.journal.memories.items() if memory.guard]:
+            if place not in wanted:
+                await self.take_away(place)
+        for place, (rule, holding) in wanted.items() if judging else ():
+            await self._look_after(place, rule, holding)
+
+    async def _look_after(self, place: Place, rule: Rule, holding: Holding) -> None:
+        memory, now = self.journal.memories[place], self.clock.now()
+        planned = await self.planned(rule, holding, memory, now)
+        if planned is not None:
+            await self.journal.keep(place, planned)
+            tended = await self.send(rule, holding, planned)
+        else:
+            tended = await self.tend(rule, holding, memory, now)
+        await self._tended(place, holding, tended)
+
+    async def take_away(self, place: Place) -> None:
+        """Cancels the stop of this memory; it is `anew` once it has certainly ended."""
+        memory = self.journal.memories[place]
+        guard = memory.guard
+        if guard is None or guard.anew:
+            return
+        state = await self.withdraw(memory)
+        if state.state in {"open", "unknown"}:
+            return
+        anew = structs.replace(memory, guard=structs.replace(guard, anew=True))
+        event, detail = "", {"reason": "the stop at the broker", "quantity": state.filled}
+        if state.state == "filled" and not guard.ended:
+            event = "closed"
+        holding = self.watch.holding(place[1])
+        await self._tended(place, holding, Tended(anew, event, detail))
+
+    async def _tended(self, place: Place, holding: Holding | None, tended: Tended) -> None:
+        if tended.memory != self.journal.memories.get(place):
+            await self.journal.keep(place, tended.memory)
+        if tended.event:
+            which = {"holding": place[1]} if holding is None else named(holding)
+            detail = {**which, **(tended.detail or {})}
+            now = self.clock.now()
+            await self.journal.tell(
+                RuleEvent(at=now, kind=tended.event, rule=place[0], detail=detail)
+            )
 
     async def planned(
         self, rule: Rule, holding: Holding, memory: Memory, now: datetime

@@ -19,7 +19,6 @@ from bridge.orders.rules import load as load_limits
 from bridge.orders.submit import OrderSubmitter
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.manager import Circumstances, PositionManager
-from bridge.rules.protection import Protection
 from bridge.rules.service import RulesService, described, level_of, load, wanted
 from bridge.rules.watch import HoldingWatch
 from bridge.services import Services
@@ -52,9 +51,8 @@ def install(services: Services) -> None:
             clock=clock,
             watch=watch,
             orders=orders,
-            protection=Protection(orders=orders),
             halt=services[HaltSwitch],
-            journal=services.journal,
+            condition=services.journal,
             restarts=environment.restarts,
             guard_seconds=load_limits(environment.trading_file).restart_guard_seconds,
         )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import pytest
 
 from infrastructure.cli import main
+from tests.discord_hook import DiscordHook, discord_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,38 +115,17 @@ def test_what_is_wrong_is_one_line(
     assert "Traceback" not in error
 
 
-class Hook(BaseHTTPRequestHandler):
-    """Takes `{"content": …}` as Discord does, and answers 204 without a body."""
-
-    received: ClassVar[list[dict[str, Any]]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.received.append(body)
-        self.send_response(204 if body.get("content") else 400)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
-
-
 @pytest.fixture
-def hook() -> Iterator[str]:
-    Hook.received = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"json://127.0.0.1:{server.server_port}/api/webhooks/1/token?:message=content"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def hook() -> Iterator[DiscordHook]:
+    with discord_hook() as made:
+        yield made
 
 
 def test_what_would_be_done_is_posted(
-    gangway: Callable[..., Run], tmp_path: Path, hook: str
+    gangway: Callable[..., Run], tmp_path: Path, hook: DiscordHook
 ) -> None:
     (tmp_path / "address").touch(mode=0o600)
-    (tmp_path / "address").write_text(hook + "\n")
+    (tmp_path / "address").write_text(hook.address + "\n")
     (tmp_path / "stack.yaml").write_text(
         "targets:\n  paper:\n    runtime: sandbox\n    host: local\n    profile: standard\n"
         "    gateway: {username: u, mode: paper}\n    alerts: {urls: [{file: address}]}\n"
@@ -155,7 +133,7 @@ def test_what_would_be_done_is_posted(
     (tmp_path / "mine.yaml").write_text(RULES + POSITIONS + PRICES)
     code, out, error = gangway("rules", "try", "mine.yaml")
     assert (code, "posted to json" in error, "token" in out + error) == (0, True, False)
-    (message,) = Hook.received
-    assert "trailing-stocks would SELL 100 AAPL at 193.1" in message["content"]
+    (message,) = hook.received
+    assert "trailing-stocks would SELL 100 AAPL at 193.1" in message
     assert gangway("rules", "try", "mine.yaml", "--no-post")[0] == 0
-    assert len(Hook.received) == 1
+    assert len(hook.received) == 1

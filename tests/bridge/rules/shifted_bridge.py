@@ -17,8 +17,8 @@ from bridge.clock import SystemClock
 from bridge.orders.modify import OrderModifier
 from bridge.orders.sender import OrderSender
 from bridge.orders.submit import OrderSubmitter
+from bridge.rules.closes import Closes
 from bridge.rules.closing_orders import ClosingOrders
-from bridge.rules.manager import PositionManager
 from bridge.store import rules as store
 from bridge.tws.wire import Wire
 from tests.bridge.orders.killed_bridge import _Executioner, _nothing, _wrap, _writing, _written
@@ -37,9 +37,9 @@ def _passing(at: Callable[[str], None], point: str) -> Callable[..., None]:
 def _arm(executioner: _Executioner) -> None:
     at = executioner.at
     for owner, name, before, after in (
-        (PositionManager, "_decide", "deciding", "decided"),
-        (PositionManager, "_keep_close", "keeping-close", "close-kept"),
-        (PositionManager, "_tell", "telling", "told"),
+        (Closes, "begin", "deciding", "decided"),
+        (Closes, "_keep", "keeping-close", "close-kept"),
+        (Closes, "_tell", "telling", "told"),
         (store, "save_close", "", "close-in-transaction"),
         (ClosingOrders, "others", "", "others-known"),
         (ClosingOrders, "send", "sending", "sent"),

@@ -1,0 +1,249 @@
+"""Closes from the decision to the end: each step is written down, then done, then told.
+
+What the next step is, says `bridge.rules.closing`; how its orders go out,
+`bridge.rules.closing_orders`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import structlog
+from msgspec import structs
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError, Kind
+from bridge.orders.errors import OrderPendingError
+from bridge.orders.halt import HaltSwitch
+from bridge.rules.closing import (
+    Cancel,
+    Change,
+    Close,
+    Scene,
+    Send,
+    Step,
+    Wait,
+    following,
+)
+from bridge.rules.closing_orders import ClosingOrders
+from bridge.rules.evaluation import Judgement, Price, price_of
+from bridge.rules.holdings import Holding
+from bridge.rules.journal import RuleJournal, forget, named
+from bridge.rules.model import Closing, Mode, Rule, RuleSet
+from bridge.rules.watch import HoldingWatch
+from bridge.store import rules as store
+from bridge.store.rules import RuleEvent
+
+log = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS: Final = 10.0
+"""After which people are told that a close cannot begin."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Closes:
+    """Those that have not ended. `pause` says why none may begin; `ended` is called at each end."""
+
+    journal: RuleJournal
+    orders: ClosingOrders
+    watch: HoldingWatch
+    halt: HaltSwitch
+    clock: Clock
+    pause: Callable[[], str | None]
+    ended: Callable[[], None]
+    running: dict[str, Close] = field(default_factory=dict)
+    _waiting: set[str] = field(default_factory=set)
+
+    def take_over(self, kept: list[str]) -> None:
+        """What the last process has begun."""
+        for text in kept:
+            close = msgspec.json.decode(text, type=Close)
+            self.running[close.id] = close
+
+    def of(self, holding: str) -> Close | None:
+        """The close of this holding, if there is one."""
+        return next((each for each in self.running.values() if each.holding == holding), None)
+
+    async def begin(self, rule: Rule, mode: Mode, holding: Holding, judged: Judgement) -> None:
+        """Writes a decision down: from here on it is carried out, whatever restarts."""
+        decision = judged.decision
+        if decision is None:
+            return
+        now = self.clock.now()
+        close = Close(
+            id=decision.id,
+            rule=rule.id,
+            holding=holding.key,
+            trigger=decision.trigger,
+            reason=decision.reason,
+            began_at=now,
+            units=holding.units,
+            direction=holding.direction,
+        )
+        event = RuleEvent(
+            at=now,
+            kind="decided" if mode == "trade" else "simulated",
+            rule=rule.id,
+            detail={
+                **named(holding),
+                "trigger": decision.trigger,
+                "reason": decision.reason,
+                "price": decision.price,
+                "profit": decision.profit,
+                "action": close.action,
+                "quantity": holding.units,
+                "order": rule.close.order,
+            },
+        )
+        place = (rule.id, holding.key)
+
+        def write(connection: sqlite3.Connection) -> RuleEvent:
+            store.remember(connection, *place, msgspec.json.encode(judged.memory))
+            if mode == "trade":
+                store.save_close(connection, close.id, msgspec.json.encode(close), ended=False)
+            return store.add_event(connection, event)
+
+        kept = await self.journal.database.write(write)
+        self.journal.noted(place, judged.memory)
+        if mode == "trade":
+            self.running[close.id] = close
+        self.journal.happened.emit(kept)
+
+    async def advance(self, close: Close, rules: RuleSet) -> None:
+        """The next step of a close; more than one when one leads to another at once."""
+        rule = next((each for each in rules.rules if each.id == close.rule), None)
+        called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
+        holding = self.watch.holding(close.holding)
+        scene = await self._scene(close, rule, holding, called_off=called_off)
+        after, step = following(close, rule.close if rule else Closing(), scene)
+        if isinstance(step, Change | Cancel) or after != close:
+            await self._keep(after, before=close)
+        if isinstance(step, Wait):
+            await self._told_to_wait(after, step)
+            return
+        await self._act(close, after, step, holding, rule)
+
+    async def _told_to_wait(self, close: Close, step: Wait) -> None:
+        """Once, when a close cannot begin for a while: somebody may have to act."""
+        begun = (self.clock.now() - close.began_at).total_seconds()
+        if close.attempt is None and begun > PATIENCE_SECONDS and close.id not in self._waiting:
+            self._waiting.add(close.id)
+            if close.outcome is None:
+                await self._tell(close, "waits", why=step.reason)
+
+    async def _scene(
+        self, close: Close, rule: Rule | None, holding: Holding | None, *, called_off: bool
+    ) -> Scene:
+        market = None if holding is None else self.watch.market(holding)
+        allowed = rule.allow_quotes if rule is not None else ()
+        price, bad = Price(), "no quote"
+        if holding is not None and market is not None:
+            price, bad_or_none = price_of(holding, market.prices, allowed)
+            bad = bad_or_none or ""
+        outside = rule is not None and rule.outside_rth
+        running = market is not None and (market.open or (outside and market.open_outside))
+        halt = self.halt.halt
+        return Scene(
+            now=self.clock.now(),
+            price=price,
+            price_bad=bad or None,
+            tick=0.0 if holding is None else self.watch.tick(holding),
+            held=0.0 if holding is None else holding.units,
+            others=0.0 if holding is None else await self.orders.others(holding, close),
+            order=await self.orders.state(close),
+            may_begin=self.pause() is None and running,
+            may_change=halt is None,
+            expires=not running,
+            called_off=called_off,
+        )
+
+    async def _act(
+        self,
+        before: Close,
+        after: Close,
+        step: Step,
+        holding: Holding | None,
+        rule: Rule | None,
+    ) -> None:
+        orders = self.orders
+        try:
+            if isinstance(step, Send) and holding is not None:
+                await orders.send(
+                    holding, after, step, outside=rule is not None and rule.outside_rth
+                )
+            elif isinstance(step, Change):
+                await orders.change(after, step)
+            elif isinstance(step, Cancel):
+                await orders.cancel(after)
+        except OrderPendingError:
+            return  # its fate is looked up at the next turn
+        except BridgeError as error:
+            await self._failed(before, after, step, error)
+            return
+        if isinstance(step, Send):
+            sent = {"action": after.action, "quantity": step.units, "limit": step.limit}
+            await self._tell(after, "order", **sent)
+
+    async def _failed(self, before: Close, after: Close, step: Step, error: BridgeError) -> None:
+        """What was not done is tried again; an order that was refused not at once."""
+        log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
+        if not isinstance(step, Send):
+            await self._keep(before, before=after)
+            return
+        attempt = after.attempt
+        state = await self.orders.state(after)
+        if attempt is None or state is None or state.state != "unsent" or not _lasting(error):
+            return
+        refused = structs.replace(after, attempt=structs.replace(attempt, refused=error.detail))
+        await self._keep(refused, before=after)
+
+    async def _keep(self, close: Close, *, before: Close) -> None:
+        over = close.outcome is not None
+        event = self._event(close, close.outcome or "", **_result(close)) if over else None
+        done = close.outcome in {"closed", "gone"}
+        over_for = [
+            place
+            for place, memory in self.journal.memories.items()
+            if done and place[1] == close.holding and (not memory.guard or memory.guard.anew)
+        ]
+
+        def write(connection: sqlite3.Connection) -> RuleEvent | None:
+            store.save_close(connection, close.id, msgspec.json.encode(close), ended=over)
+            forget(connection, over_for)
+            return None if event is None else store.add_event(connection, event)
+
+        if close == before:
+            return
+        kept = await self.journal.database.write(write)
+        self.journal.forgotten(over_for)
+        if over:
+            self._waiting.discard(close.id)
+            self.running.pop(close.id, None)
+            self.ended()
+        else:
+            self.running[close.id] = close
+        if kept is not None:
+            self.journal.happened.emit(kept)
+
+    async def _tell(self, close: Close, kind: str, **detail: Any) -> None:
+        await self.journal.tell(self._event(close, kind, **detail))
+
+    def _event(self, close: Close, kind: str, **detail: Any) -> RuleEvent:
+        holding = self.watch.holding(close.holding)
+        which = {"holding": close.holding} if holding is None else named(holding)
+        shown = {**which, "trigger": close.trigger, "reason": close.reason, **detail}
+        return RuleEvent(at=self.clock.now(), kind=kind, rule=close.rule, detail=shown)
+
+
+def _lasting(error: BridgeError) -> bool:
+    """Whether the same order would be refused again."""
+    return error.kind in {Kind.INVALID, Kind.REFUSED, Kind.FORBIDDEN, Kind.CONFLICT}
+
+
+def _result(close: Close) -> dict[str, Any]:
+    found: dict[str, Any] = {"action": close.action, "quantity": close.filled}
+    return found | ({"why": close.refused} if close.refused else {})

@@ -1,0 +1,132 @@
+"""What rules remember of holdings, and what they tell, as the journal keeps both."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.rules.evaluation import Memory
+from bridge.rules.holdings import Holding
+from bridge.store import Database
+from bridge.store import rules as store
+from bridge.store.rules import RuleEvent
+from bridge.tws.gateway import Signal
+
+KEEP_SECONDS: Final = 1.0
+"""High-water marks are kept so often; each decision at once."""
+
+Place = tuple[str, str]
+"""A rule's id and a holding's key."""
+
+
+@dataclass(kw_only=True, eq=False)
+class RuleJournal:
+    """Memories by rule and holding. `happened` is emitted with each event once it is kept.
+
+    `soon` is called when something is to be kept by the next turn, also if no tick comes.
+    """
+
+    database: Database
+    clock: Clock
+    soon: Callable[[], None]
+    happened: Signal[[RuleEvent]] = field(default_factory=lambda: Signal("rule-event"))
+    memories: dict[Place, Memory] = field(default_factory=dict)
+    _changed: set[Place] = field(default_factory=set)
+    _kept_at: float = 0.0
+
+    async def load(self) -> list[str]:
+        """Takes over what the last process kept; the closes that have not ended, as JSON."""
+        memories, closes = await self.database.read(
+            lambda connection: (store.memories(connection), store.open_closes(connection))
+        )
+        for place, text in memories.items():
+            self.memories[place] = msgspec.json.decode(text, type=Memory)
+        return closes
+
+    def note(self, place: Place, memory: Memory) -> None:
+        """Remembers; the journal has it within a second."""
+        if self.memories.get(place) != memory:
+            if not self._changed:
+                asyncio.get_running_loop().call_later(KEEP_SECONDS, self.soon)
+            self.memories[place] = memory
+            self._changed.add(place)
+
+    def noted(self, place: Place, memory: Memory) -> None:
+        """The journal has this memory already."""
+        self.memories[place] = memory
+        self._changed.discard(place)
+
+    async def keep(self, place: Place, memory: Memory) -> None:
+        """Before something is sent on the strength of it."""
+        content = msgspec.json.encode(memory)
+        await self.database.write(lambda connection: store.remember(connection, *place, content))
+        self.noted(place, memory)
+
+    async def tell(self, event: RuleEvent) -> None:
+        """Keeps an event that nothing depends on, and tells of it."""
+        kept = await self.database.write(
+            lambda connection: store.add_event(connection, event), durable=False
+        )
+        self.happened.emit(kept)
+
+    async def forget(self, places: list[Place]) -> None:
+        """These holdings are gone."""
+        if places:
+            await self.database.write(lambda connection: forget(connection, places))
+            self.forgotten(places)
+
+    def forgotten(self, places: Iterable[Place]) -> None:
+        """The journal has these no more."""
+        for place in places:
+            self.memories.pop(place, None)
+            self._changed.discard(place)
+
+    async def keep_now_and_then(self) -> None:
+        """Keeps what has changed, once a second at most."""
+        if self.clock.monotonic() - self._kept_at >= KEEP_SECONDS:
+            await self.keep_changed()
+
+    async def keep_changed(self) -> None:
+        """Keeps what has changed."""
+        self._kept_at = self.clock.monotonic()
+        changed, self._changed = self._changed, set()
+        kept = [
+            (*place, msgspec.json.encode(self.memories[place]))
+            for place in changed
+            if place in self.memories
+        ]
+        if not kept:
+            return
+        try:
+            await self.database.write(lambda connection: _remember(connection, kept), durable=False)
+        except BridgeError:
+            self._changed |= changed  # kept when the journal can be written again
+            raise
+
+
+def _remember(connection: sqlite3.Connection, kept: Iterable[tuple[str, str, bytes]]) -> None:
+    for rule, holding, content in kept:
+        store.remember(connection, rule, holding, content)
+
+
+def forget(connection: sqlite3.Connection, gone: Iterable[Place]) -> None:
+    """Within a transaction: what is remembered of these."""
+    for rule, holding in gone:
+        store.forget(connection, rule, holding)
+
+
+def named(holding: Holding) -> dict[str, Any]:
+    """How an event says which holding it is about."""
+    return {
+        "holding": holding.key,
+        "name": holding.name,
+        "symbol": holding.legs[0].contract.symbol,
+        "account": holding.account,
+    }
