@@ -52,6 +52,15 @@ def _unsafe(message: str, place: Place, hint: str) -> Problem:
     return Problem(message, place, hint, code="unsafe")
 
 
+def _sandbox_is_here(stack: Stack, place: Placer) -> Iterator[Problem]:
+    if stack.runtime == "sandbox" and stack.host.address != "local":
+        yield Problem(
+            "the sandbox's parts are processes of this machine, and the host is another one",
+            place("host"),
+            "host: local; or drop runtime: sandbox",
+        )
+
+
 def _both_on_small(stack: Stack, place: Placer) -> Iterator[Problem]:
     if stack.gateway.mode == "both" and stack.profile == "e2-micro":
         yield _unsafe(
@@ -335,6 +344,7 @@ def _portal_on_small(stack: Stack, place: Placer) -> Iterator[Problem]:
 
 
 PROBLEMS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
+    _sandbox_is_here,
     _both_on_small,
     _both_needs_two_users,
     _live_is_deliberate,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
+        ({"runtime": "sandbox"}, "the host is another one"),
         ({"gateway": {"mode": "both", "paper_username": "p"}}, "1 GB cannot hold"),
         ({"profile": "small", "gateway": {"mode": "both"}}, "'paper_username' is missing"),
         ({"gateway": {"paper_username": "p"}}, "only read with mode 'both'"),

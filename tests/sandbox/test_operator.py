@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import tarfile
+import urllib.request
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 import segno
 
 from infrastructure.cli.output import QUIET_ZONE
+from tests.sandbox.stack import Sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.sandbox.stack import Sandbox
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -104,3 +106,40 @@ def test_a_phone_can_read_the_key_from_a_terminal(sandbox: Sandbox) -> None:
     logs = sandbox.deploy("logs").stdout
     assert "█" not in logs
     assert not any(made in logs for made in (key, piped.stdout.strip(), asked.stdout.strip()))
+
+
+def test_a_sandbox_in_ones_own_file_is_a_target_as_any(tmp_path: Path) -> None:
+    """`up` on it ends well, also a second time, and its last lines name a key that is taken."""
+    with ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(8)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = [probe.getsockname()[1] for probe in probes]
+    simulated = ("tws", "portal", "control", "caddy_admin", "caddy_health")
+    stack = {
+        "host": "local",
+        "runtime": "sandbox",
+        "folder": str(tmp_path / "there"),
+        "bridge": {"port": ports[0]},
+        "caddy": {"listen": "127.0.0.1", "http_port": ports[1], "https_port": ports[2]},
+        "simulated": {
+            f"{name}_port": port for name, port in zip(simulated, ports[3:], strict=True)
+        },
+    }
+    (tmp_path / "stack.yaml").write_text(json.dumps({"targets": {"mine": stack}}))
+    own = Sandbox(tmp_path)
+    try:
+        for said in ("healthy after", "healthy; nothing changed"):
+            done = own.deploy("up")
+            assert done.returncode == 0, done.stderr
+            assert said in done.stderr
+            key = re.search(r"^API key +(\S+)$", done.stderr, re.MULTILINE)
+            assert key is not None, done.stderr
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{ports[0]}/health", headers={"X-API-KEY": key[1]}
+            )
+            with urllib.request.urlopen(request, timeout=15) as answer:
+                assert json.load(answer)["connected"] is True
+    finally:
+        down = own.deploy("down")
+    assert down.returncode == 0, down.stderr
