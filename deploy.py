@@ -5,7 +5,6 @@
 exec python3 "$0" "$@"
 """  # noqa: D205, D415
 
-import gc
 import os
 import sys
 
@@ -26,27 +25,11 @@ def _enter_environment() -> None:
         raise SystemExit(2) from None
 
 
-def _run() -> int:
-    """The exit code of the command line."""
-    # A command lives for a second or two and frees nothing: searching for garbage while hundreds
-    # of modules load would only take time.
-    gc.set_threshold(200_000, 50, 50)
-    from infrastructure.cli import main
-
-    try:
-        main()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else bool(end.code)
-    return 0
-
-
 if __name__ == "__main__":
     try:
         _enter_environment()
-        code = _run()
+        from infrastructure.cli import run_and_exit
     except KeyboardInterrupt:  # while modules were loading: nothing has begun
         sys.stderr.write("error: interrupted\n")
-        code = 130
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # all is done: taking the interpreter apart would only take time
+        raise SystemExit(130) from None
+    run_and_exit()

@@ -13,8 +13,9 @@ import sys
 import tarfile
 import zlib
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from infrastructure.render.model import Release
 
 
-PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = (
     "bridge/login",
     "infrastructure/apply/host",

@@ -1,15 +1,18 @@
-"""The command line: parse, call, show. `main()` is what deploy.py runs.
+"""The command line: parse, call, show. `run_and_exit()` is what deploy.py and `gangway` run.
 
 Each command is a module of `infrastructure.cli.commands`, imported only when it is called; the
 table in `table.py` is all that `--help` needs. Its text is kept in `help.txt` (scripts/reference
 writes it, a test compares it), so that `--help` answers at once, without importing typer.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import TextIO
+from typing import NoReturn, TextIO
+
+from infrastructure.program import NAME, worded
 
 COMPLETE_VARIABLE = "_DEPLOY_COMPLETE"
 """Set by the shell's script while it asks for completions; without a dot, which sh would drop."""
@@ -17,12 +20,31 @@ WIDTH = 80
 HELP_FILE = Path(__file__).with_name("help.txt")
 
 
+def run_and_exit() -> NoReturn:
+    """The whole program: the command line of this process, and then its end."""
+    # A command lives for a second or two and frees nothing: searching for garbage while hundreds
+    # of modules load would only take time.
+    gc.set_threshold(200_000, 50, 50)
+    code = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else bool(end.code)
+    except KeyboardInterrupt:  # while modules were loading: nothing has begun
+        sys.stderr.write("error: interrupted\n")
+        code = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # all is done: taking the interpreter apart would only take time
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits with the code of the contract."""
     words = sys.argv[1:] if arguments is None else arguments
     kept = words in ([], ["--help"]) and COMPLETE_VARIABLE not in os.environ
     if kept and not _narrow(sys.stdout if words else sys.stderr):
-        (sys.stdout if words else sys.stderr).write(HELP_FILE.read_text(encoding="utf-8"))
+        text = HELP_FILE.read_text(encoding="utf-8").replace("Usage: deploy.py", f"Usage: {NAME}")
+        (sys.stdout if words else sys.stderr).write(worded(text))
         raise SystemExit(0 if words else 2)
     _without_plugins()
     from infrastructure.cli.app import main as run

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infrastructure.program import INSTALLED
+
 if TYPE_CHECKING:
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
@@ -66,7 +68,7 @@ def show(current: Settings, target: Target) -> None:
         "its authority": _short(found["authority"]),
         "faults": f"{found['faults']}, or the buttons on the page",
         "stop it": "make down"
-        if target.file is None
+        if target.file is None and not INSTALLED
         else f"./deploy.py --target {target.name} down",
     }
     for name, value in rows.items():  # plain lines: a key that a table cuts off is no use

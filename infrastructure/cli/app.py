@@ -15,6 +15,7 @@ from infrastructure.cli import COMPLETE_VARIABLE
 from infrastructure.cli.commands.completion import targets
 from infrastructure.cli.options import Settings
 from infrastructure.cli.table import ENTRIES, TABLE
+from infrastructure.program import INSTALLED, NAME, worded
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -67,6 +68,17 @@ def _load(name: str) -> Any:
         app.command(name)(getattr(module, name))
     command = typer.main.get_command(app)
     command.name = name
+    return _worded(command) if INSTALLED else command
+
+
+def _worded(command: Any) -> Any:
+    """The command with the texts of its help, and of its own commands, as its user types them."""
+    for part in (command, *command.params):
+        for text in ("help", "epilog"):
+            if getattr(part, text, None):
+                setattr(part, text, worded(getattr(part, text)))
+    for below in getattr(command, "commands", {}).values():
+        _worded(below)
     return command
 
 
@@ -88,7 +100,9 @@ app = typer.Typer(
 )
 
 
-@app.callback(epilog="Try it without an account: ./deploy.py up   Each command: COMMAND --help")
+@app.callback(
+    epilog=worded("Try it without an account: ./deploy.py up   Each command: COMMAND --help")
+)
 def _root(
     context: typer.Context,
     config: Annotated[
@@ -172,7 +186,7 @@ def _run(words: list[str]) -> int:
     try:
         result = app(
             words,
-            prog_name="deploy.py",
+            prog_name=NAME,
             complete_var=COMPLETE_VARIABLE,
             standalone_mode=False,
         )
@@ -199,6 +213,7 @@ def _run(words: list[str]) -> int:
 
 def _usage(error: typer.TyperException) -> tuple[str, None, str]:
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "deploy.py"
+    path = context.command_path if context is not None else NAME
     message = error.format_message().rstrip(".")
-    return message[:1].lower() + message[1:], None, f"./{path} --help"
+    way = path if INSTALLED else f"./{path}"
+    return message[:1].lower() + message[1:], None, f"{way} --help"

@@ -12,6 +12,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.program import worded
+
 if TYPE_CHECKING:
     from typing import TextIO
 
@@ -117,13 +119,13 @@ class Output:
 
     def say(self, text: str = "") -> None:
         """A line for people, on stderr."""
-        sys.stderr.write(safe(text) + "\n")
+        sys.stderr.write(worded(safe(text)) + "\n")
         sys.stderr.flush()
 
     def data(self, text: str) -> None:
         """The command's result for people or pipes, on stdout; not with --json."""
         if not self.json:
-            text = safe(text)
+            text = worded(safe(text))
             sys.stdout.write(text if text.endswith("\n") else text + "\n")
             sys.stdout.flush()
 
@@ -147,7 +149,7 @@ class Output:
     def document(self, value: Any) -> None:
         """The command's result as JSON, on stdout; only with --json."""
         if self.json:
-            sys.stdout.write(dumps(value) + "\n")
+            sys.stdout.write(worded(dumps(value)) + "\n")
             sys.stdout.flush()
 
     def warn(self, problem: Problem) -> None:
@@ -174,7 +176,7 @@ def problem_lines(problem: Problem, word: str = "error") -> list[str]:
     if problem.place is not None and str(problem.place):
         shown.append(f"  at: {one_line(str(problem.place))}")
     shown += [f"hint: {one_line(line)}" for line in problem.hint.splitlines() if line]
-    return shown
+    return [worded(line) for line in shown]
 
 
 def failure(error: GangwayError, *, as_json: bool, verbose: bool) -> int:
@@ -183,7 +185,7 @@ def failure(error: GangwayError, *, as_json: bool, verbose: bool) -> int:
         _trace(error)
     problems = error.problems()
     if error.details:
-        sys.stderr.write(safe(error.details.rstrip("\n")) + "\n")
+        sys.stderr.write(worded(safe(error.details.rstrip("\n"))) + "\n")
     for problem in problems:
         for line in problem_lines(problem):
             sys.stderr.write(paint(line) + "\n")
@@ -194,7 +196,7 @@ def failure(error: GangwayError, *, as_json: bool, verbose: bool) -> int:
             "exitCode": error.exit_code,
             "problems": [problem.as_json() for problem in problems],
         }
-        sys.stdout.write(dumps(document) + "\n")
+        sys.stdout.write(worded(dumps(document)) + "\n")
     return error.exit_code
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from infrastructure.cli import HELP_FILE
 from infrastructure.config.reference import markdown
+from infrastructure.program import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[2]
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def help_text() -> str:

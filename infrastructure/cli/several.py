@@ -12,19 +12,19 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infrastructure.errors import UsageError
+from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from infrastructure.cli.options import Settings
 
-PROGRAM = Path(__file__).resolve().parents[2] / "deploy.py"
+PROGRAM = PROJECT / "deploy.py"
 WORST = (130, 1, 2, 5, 6, 4, 3)
 """Exit codes, the one that needs somebody first: the first one that a target ended with is told."""
 AT_ONCE = 8

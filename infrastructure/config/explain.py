@@ -22,7 +22,7 @@ _HINTS = {
     "auto_logoff": "24 hours ('23:30') or '11:30 PM'; off switches it off",
     "cold_restart": "24 hours ('09:00') or '9:00 AM'; off switches it off",
     "username": "your IBKR user name",
-    "host": "user@host:port, local for this machine, or the keys address, user, port, identity, jump",
+    "host": "user@host:port; local: this machine; or the keys address, user, port, identity, jump",
     "domain": "a name such as trade.example.org that points to the host; leave it out for none",
     "heap": "megabytes as a plain number, without a unit, 128 at least",
     "trust_host_key": "ssh-keygen -lf FILE prints it",

@@ -401,7 +401,7 @@ class Stack(Section):
     folder: str = "/opt/gangway"
     """Folder on the host; releases go to `<folder>/<target>/`."""
     runtime: Literal["compose", "sandbox"] = "compose"
-    """Docker Compose, or simulated parts as plain processes on this machine (with `host: local`)."""
+    """Docker Compose, or simulated parts as plain processes on this machine (`host: local`)."""
     gateway: Gateway = Gateway()
     """IB Gateway."""
     bridge: Bridge = Bridge()

@@ -10,9 +10,10 @@ import socket
 from pathlib import Path
 
 from infrastructure.config.models import Stack, Target
+from infrastructure.program import own_folder
 
 NAME = "sandbox"
-USUAL_FOLDER = Path(__file__).resolve().parents[2] / ".gangway"
+USUAL_FOLDER = own_folder()
 USUAL = {
     "bridge": 8080,
     "http": 8088,
@@ -29,7 +30,7 @@ USUAL = {
 def sandbox() -> Target:
     """Simulated gateway, bridge and Caddy on this machine; needs no stack.yaml and no account.
 
-    Its folder is `$GANGWAY_SANDBOX_DIR`, else `.gangway` in the project's folder.
+    Its folder is `$GANGWAY_SANDBOX_DIR`, else that of `program.own_folder`.
     """
     folder = Path(os.environ.get("GANGWAY_SANDBOX_DIR") or USUAL_FOLDER).resolve()
     ports = reserved(folder / NAME)

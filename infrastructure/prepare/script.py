@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
     from infrastructure.config.models import Target
 
 
-SOURCES = Path(__file__).resolve().parents[2] / "templates" / "host" / "prepare"
+SOURCES = PROJECT / "templates" / "host" / "prepare"
 
 STEPS = (
     "system",

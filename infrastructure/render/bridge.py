@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.config.schedule import calendar
+from infrastructure.program import PROJECT
 from infrastructure.release_files import ADMIN_KEY, ALERTS, FLEX_TOKEN
 from infrastructure.render.caddy import names
 from infrastructure.render.layout import BRIDGE_IDENTITY, BRIDGE_PORT, bind, compose_layout
 from infrastructure.render.model import RenderedFile, secret_file
-from infrastructure.render.templates import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,6 +11,7 @@ from bridge.login.lines import shell_table
 from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
 from infrastructure.errors import UsageError
+from infrastructure.program import PROJECT
 from infrastructure.release_files import (
     HOOKS_FOLDER,
     REQUESTS_FOLDER,
@@ -28,7 +29,7 @@ from infrastructure.render.layout import (
     bind,
 )
 from infrastructure.render.model import RenderedFile, secret_file
-from infrastructure.render.templates import PROJECT, TEMPLATES, render
+from infrastructure.render.templates import TEMPLATES, render
 from infrastructure.runtime.containers import IBG_CONTROLLER
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.program import PROJECT
 from infrastructure.render import bridge
 from infrastructure.render.compose import content_hash
 from infrastructure.render.layout import sandbox_layout
 from infrastructure.render.model import RenderedFile, Service
-from infrastructure.render.templates import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

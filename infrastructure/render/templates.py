@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.program import PROJECT
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jinja2 import Environment, Template
 
-PROJECT = Path(__file__).resolve().parents[2]
 TEMPLATES = PROJECT / "templates"
 
 

@@ -20,7 +20,7 @@ from bridge.login.lines import ROWS, events
 from bridge.login.model import Login, replay
 from bridge.login.spacing import Launches
 from infrastructure.diagnose.timeline import explain
-from infrastructure.render.templates import PROJECT
+from infrastructure.program import PROJECT
 from tests.deploy.test_gateway_hooks import Container
 
 if TYPE_CHECKING:

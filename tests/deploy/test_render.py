@@ -250,8 +250,8 @@ def test_sources_hold_what_the_image_needs_and_nothing_else(make: Callable[..., 
 def test_a_changed_source_changes_the_bridge_alone(
     make: Callable[..., Target], tmp_path: Path
 ) -> None:
+    from infrastructure.program import PROJECT
     from infrastructure.render import bridge
-    from infrastructure.render.templates import PROJECT
 
     target = make()
     copy = tmp_path / "project"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from infrastructure.diagnose.timeline import explain, lines_for_people, of_sessions
-from infrastructure.render.templates import PROJECT
+from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path

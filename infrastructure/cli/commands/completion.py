@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from infrastructure.cli import COMPLETE_VARIABLE
 from infrastructure.errors import GangwayError, UsageError
+from infrastructure.program import INSTALLED, NAME, PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,11 +66,11 @@ def completion(
 
 
 def script(shell: str) -> str:
-    """Typer's script, calling this checkout's deploy.py wherever the shell stands."""
+    """Typer's script, calling this very program wherever the shell stands."""
     from typer._completion_shared import get_completion_script
 
-    name = "deploy.py"
-    path = shlex.quote(str(Path(__file__).resolve().parents[3] / name))
-    text = get_completion_script(prog_name=name, complete_var=COMPLETE_VARIABLE, shell=shell)
-    text = text.replace(f"complete_zsh {name}", f"complete_zsh {path}")
-    return text.replace(f"(commandline -cp) {name}", f"(commandline -cp) {path}")
+    text = get_completion_script(prog_name=NAME, complete_var=COMPLETE_VARIABLE, shell=shell)
+    folder = Path(sys.executable).parent if INSTALLED else PROJECT
+    path = shlex.quote(str(folder / NAME))
+    text = text.replace(f"complete_zsh {NAME}", f"complete_zsh {path}")
+    return text.replace(f"(commandline -cp) {NAME}", f"(commandline -cp) {path}")

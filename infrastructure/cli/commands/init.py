@@ -11,6 +11,7 @@ import typer
 
 from infrastructure.cli.options import settings
 from infrastructure.errors import ConfigError, UsageError
+from infrastructure.program import worded
 
 
 def init(
@@ -182,7 +183,7 @@ def _write(path: Path, existing: str | None, answers: object) -> str:
         raise UsageError(first.message, hint=first.hint, code=first.code) from None
     temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(worded(content), encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None

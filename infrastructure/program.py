@@ -1,0 +1,41 @@
+"""What this program is called, and where its files lie: a checkout, or an installed package.
+
+All texts name `./deploy.py`, the command of a checkout. Where the program was installed, people
+type `gangway`: what they are shown passes `worded` on its way out, and nothing else does, so that
+a release has the same bytes whoever renders it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+PROJECT: Final = Path(__file__).resolve().parents[1]
+"""The folder with `infrastructure/`, `bridge/`, `simulator/` and `templates/`."""
+INSTALLED: Final = (PROJECT / "__init__.py").exists()
+"""Whether it is the package `gangway` (infrastructure/installed.py); a checkout's root is none."""
+NAME: Final = "gangway" if INSTALLED else "deploy.py"
+"""The program's name, as usage and completion have it."""
+
+_SAID: Final = {
+    "scripts/setup mcp": "pipx install --force '.[mcp]' in the checkout",
+    "make setup": "pipx reinstall ib-gangway",
+    "./deploy.py": NAME,
+}
+
+
+def worded(text: str, *, installed: bool = INSTALLED) -> str:
+    """A text for people, with the commands that they have."""
+    if installed:
+        for ours, theirs in _SAID.items():
+            text = text.replace(ours, theirs)
+    return text
+
+
+def own_folder() -> Path:
+    """Where the sandbox lives unless told otherwise: beside the checkout's files, else in `~`."""
+    if not INSTALLED:
+        return PROJECT / ".gangway"
+    state = os.environ.get("XDG_STATE_HOME", "")
+    return Path(state if state.startswith("/") else "~/.local/state").expanduser() / "gangway"
