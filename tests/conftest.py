@@ -18,11 +18,17 @@ def _vm_missing() -> str | None:
     return None if os.environ.get("GANGWAY_VM") else "a virtual machine is slow (make vm-test)"
 
 
+def _shells_missing() -> str | None:
+    absent = [name for name in ("bash", "zsh", "fish") if shutil.which(name) is None]
+    return f"no {' and no '.join(absent)} on this machine (make engine)" if absent else None
+
+
 _NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": engine_missing,
     "browser": _browser_missing,
     "vm": _vm_missing,
     "controllers": controllers_missing,
+    "shells": _shells_missing,
 }
 
 
