@@ -3,14 +3,18 @@
 Cosmic Ray finds and makes the mutants; runs with .venv-mutants, the tests with .venv. One run with
 coverage tells which tests enter which line and how long they take: a mutant meets the quickest of
 those of its line, and when it survives them, the others. What no test reaches has survived.
+
+A mutant counts as killed only when what failed passes without it, right afterwards: a test that
+also fails on the unchanged code, because the machine is busy, has noticed nothing. Nor has one that
+takes too long, as long as the unchanged code takes too long as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
-import shlex
 import shutil
 import subprocess
 import sys
@@ -36,13 +40,19 @@ PACKAGES = {
 }
 """Name: what is changed (a folder or a file), and where the tests are that should notice."""
 SLACK = 4.0
-"""A mutant may take so many times as long as the unchanged code; longer counts as killed."""
+"""A mutant may take so many times as long as the unchanged code."""
 STARTUP = 20.0
 """Seconds that a run may take more, for a busy machine."""
 QUICKEST = 12
 """So many tests see a mutant first."""
 SLOWEST = 120.0
 """Seconds of tests that see it at most."""
+DOUBTS = 3
+"""So often a test that fails on the unchanged code, too, is left out before a mutant survives."""
+BASELINE = 3600.0
+"""Seconds for all tests of a package, once."""
+COMMON = ("-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+ALONE = ("-q", "-x", "--no-cov", *COMMON)
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -103,7 +113,8 @@ class Reach(NamedTuple):
         if not tests and any((name, line) in self.imported for line in range(first, last + 1)):
             # run once, by the import: whoever enters the file may notice
             tests = set[str]().union(*(found for at, found in self.lines.items() if at[0] == name))
-        chosen, total = [], 0.0
+        chosen: list[str] = []
+        total = 0.0
         for test in sorted(tests, key=lambda test: self.seconds.get(test, 0.0)):
             total += self.seconds.get(test, 0.0)
             if chosen and total > SLOWEST:
@@ -112,23 +123,56 @@ class Reach(NamedTuple):
         return chosen
 
 
-def reach(tree: Path, source: str, tests: str) -> Reach:
-    """Runs the tests once on the unchanged code; SystemExit when one fails."""
+class Runner:
+    """Runs tests in the tree, each time in a fork of a process that has loaded the libraries."""
+
+    def __init__(self, tree: Path) -> None:
+        self._process = subprocess.Popen(
+            [str(ROOT / ".venv/bin/python"), str(ROOT / "scripts/mutants_tests.py")],
+            cwd=tree,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self, arguments: list[str], seconds: float, *, keep: bool = False
+    ) -> tuple[int | None, list[str]]:
+        """Pytest's exit code (None: it took longer), and which tests failed."""
+        assert self._process.stdin is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101
+        asked = {"arguments": arguments, "seconds": seconds, "keep": keep}
+        print(json.dumps(asked), file=self._process.stdin, flush=True)
+        found = json.loads(self._process.stdout.readline())
+        return found["code"], found["failed"]
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+
+def reach(tree: Path, source: str, tests: str, runner: Runner) -> Reach:
+    """Runs the tests once on the unchanged code; SystemExit when one fails twice."""
     import sqlite3
 
     data, report = tree / ".coverage-mutants", tree / "report.xml"
     (tree / ".coveragerc-mutants").write_text(
         f"[run]\ndata_file = {data}\nsource = {source}\nbranch = false\n"
     )
-    command = [
-        str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m",
-        "not engine and not browser", f"--junit-xml={report}", f"--cov={source}",
-        "--cov-config=.coveragerc-mutants", "--cov-context=test", "--cov-report=", *tests.split(),
-    ]  # fmt: skip
-    done = subprocess.run(command, check=False, cwd=tree, capture_output=True, text=True)
-    if done.returncode:
+    collected = ["--collect-only", "-q", *COMMON, *tests.split()]
+    runner.run(collected, BASELINE, keep=True)
+    code, failed = runner.run(
+        [
+            *("-q", *COMMON, "-m", "not engine and not browser", f"--junit-xml={report}"),
+            *(f"--cov={source}", "--cov-config=.coveragerc-mutants", "--cov-context=test"),
+            *("--cov-report=", *tests.split()),
+        ],
+        BASELINE,
+        keep=True,
+    )
+    if code != 0 and not (failed and runner.run([*ALONE, *failed], BASELINE)[0] == 0):
         print(f"error: the unchanged code does not pass: {tests}", file=sys.stderr)
-        print(done.stdout[-2000:], file=sys.stderr)
+        print("\n".join(failed), file=sys.stderr)
         raise SystemExit(1)
     lines: dict[tuple[str, int], set[str]] = {}
     imported: set[tuple[str, int]] = set()
@@ -164,48 +208,67 @@ def durations(report: Path) -> dict[str, float]:
     return found
 
 
-def run(tree: Path, name: str, count: int, seed: int, until: float) -> tuple[int, list[str]]:
-    """How many were killed, and the survivors' places and changes."""
+def run(tree: Path, name: str, count: int, seed: int, until: float) -> tuple[int, int]:
+    """How many were killed and how many survived; each survivor is printed as it is found."""
     source, tests = PACKAGES[name]
-    reached = reach(tree, source, tests)
+    runner = Runner(tree)
+    reached = reach(tree, source, tests, runner)
     mutants = found(tree, source)
     chosen = random.Random(seed).sample(mutants, min(count * 2, len(mutants)))  # noqa: S311
-    killed, survivors = 0, []
+    killed = survived = 0
     for mutant in chosen:
-        if time.monotonic() > until or killed + len(survivors) == count:
+        if time.monotonic() > until or killed + survived == count:
             break
-        survived = meets(tree, mutant, reached)
-        if survived is None:
+        why = meets(tree, mutant, reached, runner)
+        if why is None:
             continue  # not a program any more
-        if survived:
-            place = f"{Path(mutant.module_path).relative_to(tree)}:{mutant.start_pos[0]}"
-            operator = mutant.operator_name.removeprefix("core/")
-            survivors.append(f"{place} {operator} ({survived})")
+        place = f"{Path(mutant.module_path).relative_to(tree)}:{mutant.start_pos[0]}"
+        operator = mutant.operator_name.removeprefix("core/")
+        if why:
+            survived += 1
+            print(f"  survived: {place} {operator} {mutant.occurrence} ({why})", flush=True)
         else:
             killed += 1
-    return killed, survivors
+    runner.close()
+    return killed, survived
 
 
-def meets(tree: Path, mutant: Any, reached: Reach) -> str | None:
+def meets(tree: Path, mutant: Any, reached: Reach, runner: Runner) -> str | None:
     """Why it survives ("" when it is killed); None when it is no program."""
-    from cosmic_ray.mutating import mutate_and_test
-    from cosmic_ray.work_item import TestOutcome, WorkerOutcome
+    from cosmic_ray.mutating import use_mutation
+    from cosmic_ray.plugins import get_operator
 
     tests = reached.of(mutant, tree)
     if not tests:
         return "no test reaches it"
+    operator = get_operator(mutant.operator_name)(**(mutant.operator_args or {}))
     for part in (tests[:QUICKEST], tests[QUICKEST:]):
-        if not part:
-            continue
-        words = [str(ROOT / ".venv/bin/python"), "-m", "pytest", "-q", "-x", "-p",
-                 "no:cacheprovider", "--no-cov", *part]  # fmt: skip
-        limit = STARTUP + SLACK * sum(reached.seconds.get(test, 1.0) for test in part)
-        result = mutate_and_test([mutant], shlex.join(words), limit)
-        if result.worker_outcome != WorkerOutcome.NORMAL:
-            return None
-        if result.test_outcome != TestOutcome.SURVIVED:
-            return ""
+        left = list(part)
+        for _ in range(DOUBTS):
+            if not left:
+                break
+            limit = STARTUP + SLACK * sum(reached.seconds.get(test, 1.0) for test in left)
+            change = use_mutation(Path(mutant.module_path), operator, mutant.occurrence)
+            with change as (_, changed):
+                if changed is None or not is_program(changed):
+                    return None
+                code, failed = runner.run([*ALONE, *left], limit)
+            if code == 0:
+                break
+            # noticed, if all is well without it
+            if runner.run([*ALONE, *(failed or left)], limit)[0] == 0:
+                return ""
+            left = [test for test in left if failed and test not in failed]
     return f"{len(tests)} tests saw it"
+
+
+def is_program(text: str) -> bool:
+    """Whether Python takes it."""
+    try:
+        compile(text, "mutant", "exec")
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def main() -> int:
@@ -229,11 +292,13 @@ def main() -> int:
                 print(f"{name}: not begun, the time is over", flush=True)
                 continue
             began = time.monotonic()
-            killed, survivors = run(tree, name, options.count, options.seed, until)
+            killed, survived = run(tree, name, options.count, options.seed, until)
             took = time.monotonic() - began
-            print(f"{name}: {killed} killed, {len(survivors)} survived ({took:.0f} s)", flush=True)
-            for one in survivors:
-                print(f"  survived: {one}", flush=True)
+            share = 100 * killed / max(1, killed + survived)
+            print(
+                f"{name}: {killed} killed, {survived} survived, {share:.0f} % ({took:.0f} s)",
+                flush=True,
+            )
     return 0
 
 

@@ -57,8 +57,14 @@ def take(store: Store, wire: Wire, request: protocol.BackupRequest) -> protocol.
         raise HostFailure("nothing-to-back-up", "there is no journal on the host yet")
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=store.base) as scratch:
         copy = Path(scratch) / "data"
-        files = {name: _copied(data / name, copy / name) for name in _names(data)}
-        _check(copy / JOURNAL, HostFailure("journal-damaged", "the journal is damaged"))
+        damaged = HostFailure("journal-damaged", "the journal is damaged")
+        try:
+            files = {name: _copied(data / name, copy / name) for name in _names(data)}
+        except sqlite3.OperationalError:  # it could not be read or written for now
+            raise
+        except sqlite3.DatabaseError as error:
+            raise HostFailure(damaged.code, f"{damaged.message}: {error}") from None
+        _check(copy / JOURNAL, damaged)
         journal = counted(copy / JOURNAL)
         manifest = {
             "version": VERSION,

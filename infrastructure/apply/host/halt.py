@@ -248,6 +248,9 @@ class Api:
                     self._errors.append(" ".join(fields[3:5])[:200])
         except TimeoutError:
             return None
+        except (OSError, ValueError) as error:  # the cancel has gone out, whatever comes after it
+            self._errors.append(str(error))
+            return None
         finally:
             self._until = until
         return None

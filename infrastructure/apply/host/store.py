@@ -281,7 +281,7 @@ class Store:
 
     def refused(self) -> dict[str, str]:
         """Image ids to when and why."""
-        with suppress(OSError, ValueError, AttributeError):
+        with suppress(OSError, ValueError, TypeError):
             return dict(json.loads((self.base / REFUSED).read_text()))
         return {}
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
+import os
 import sqlite3
 import stat
 import tarfile
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -191,3 +194,257 @@ def test_no_name_leads_elsewhere(store: Store, name: str) -> None:
     with pytest.raises(HostFailure) as refused:
         put_back(Store(str(store.base.parent / "other")), out.getvalue())
     assert refused.value.code == "backup-damaged"
+
+
+def unpacked(content: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        members = tar.getmembers()
+        assert all(one.isfile() for one in members)
+        return {one.name: tar.extractfile(one).read() for one in members}  # type: ignore[union-attr]
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return out.getvalue()
+
+
+def changed(content: bytes, **manifest: Any) -> bytes:
+    """The backup with other members in its manifest."""
+    files = unpacked(content)
+    said = {**json.loads(files["manifest.json"]), **manifest}
+    return packed({**files, "manifest.json": json.dumps(said).encode()})
+
+
+def test_it_says_what_it_is(store: Store) -> None:
+    store.release("r1").mkdir(parents=True)
+    store.switch("r1")
+    path = journal(store, 3)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE audit (text TEXT)")
+        connection.execute("PRAGMA user_version=7")
+    wire = Kept()
+    found = backup.take(store, wire, protocol.BackupRequest("prod", "0.1.0"))
+    content = b"".join(base64.b64decode(each.data) for each in wire.events)
+    files = unpacked(content)
+    said = json.loads(files.pop("manifest.json"))
+    assert abs(said.pop("at") - time.time()) < 60
+    digests = {
+        name.removeprefix("data/"): hashlib.sha256(each).hexdigest() for name, each in files.items()
+    }
+    counts = {"orders": 3, "audit": 0, "schema": 7}
+    assert said == {
+        "version": 1,
+        "gangway": "0.1.0",
+        "target": "prod",
+        "release": "r1",
+        "journal": counts,
+        "files": digests,
+    }
+    assert (found.size, found.files, found.journal) == (len(content), 1, counts)
+
+
+def test_a_large_one_is_sent_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal(store, 1)
+    (store.base / "data/state").mkdir()
+    (store.base / "data/state/noise").write_bytes(bytes(range(256)) * 9)
+    monkeypatch.setattr(backup, "PIECE", 100)
+    wire = Kept()
+    found = backup.take(store, wire, protocol.BackupRequest("prod", "0.1.0"))
+    sizes = [len(base64.b64decode(each.data)) for each in wire.events]
+    assert sizes[:-1] == [100] * (found.size // 100)
+    assert sum(sizes) == found.size
+    content = b"".join(base64.b64decode(each.data) for each in wire.events)
+    other = Store(str(store.base.parent / "other"))
+    assert put_back(other, content).files == 2
+    assert (other.base / "data/state/noise").read_bytes() == bytes(range(256)) * 9
+
+
+def test_without_a_journal_there_is_nothing_to_back_up(store: Store) -> None:
+    store.base.mkdir(parents=True)
+    with pytest.raises(HostFailure) as refused:
+        taken(store)
+    assert refused.value.code == "nothing-to-back-up"
+
+
+@pytest.mark.parametrize("damage", ["page", "whole"])
+def test_a_journal_that_is_damaged_is_no_backup(store: Store, damage: str) -> None:
+    path = journal(store, 400)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    content = bytearray(path.read_bytes())
+    start = 4096 * 3 if damage == "page" else 16
+    content[start : start + 4096 * 4] = b"\xff" * 4096 * 4
+    path.write_bytes(content)
+    with pytest.raises(HostFailure) as refused:
+        taken(store)
+    assert refused.value.code == "journal-damaged"
+    assert refused.value.message.startswith("the journal is damaged: ")
+    assert not list(store.base.glob(".backup-*"))
+
+
+def test_a_database_that_opens_only_for_its_program_is_copied_with_its_log(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As read-only, one with a log and without its program: the system refuses it."""
+    path = journal(store, 3)
+    live = sqlite3.connect(path)
+    live.execute("INSERT INTO orders (text) VALUES ('last')")
+    live.commit()
+    left = {end: path.with_name(path.name + end).read_bytes() for end in ("", "-wal")}
+    live.close()
+    for end, content in left.items():
+        path.with_name(path.name + end).write_bytes(content)
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    connect: Any = sqlite3.connect
+
+    def refuses(database: Any, **more: Any) -> Any:
+        if str(database) == f"{path.as_uri()}?mode=ro":
+            raise sqlite3.OperationalError("unable to open database file")
+        return connect(database, **more)
+
+    monkeypatch.setattr(sqlite3, "connect", refuses)
+    content = taken(store)
+    monkeypatch.undo()
+    assert names(content) == {"manifest.json", "data/bridge/journal.sqlite3"}
+    assert put_back(Store(str(store.base.parent / "other")), content).journal["orders"] == 4
+    assert sorted(one.name for one in path.parent.iterdir())[:2] == [path.name, f"{path.name}-wal"]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "code"),
+    [
+        ({"version": 2}, "backup-unknown"),
+        ({"version": 0}, "backup-unknown"),
+        ({"files": {}}, "backup-damaged"),
+        ({"files": {"bridge/journal.sqlite3": "0"}}, "backup-damaged"),
+        ({"files": {"bridge/journal.sqlite3": "0", "": "0"}}, "backup-damaged"),
+        ({"files": [["bridge/journal.sqlite3"]]}, "backup-damaged"),
+        ({"files": 7}, "backup-damaged"),
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_refused(
+    store: Store, manifest: dict[str, Any], code: str
+) -> None:
+    journal(store, 1)
+    other = Store(str(store.base.parent / "other"))
+    with pytest.raises(HostFailure) as refused:
+        put_back(other, changed(taken(store), **manifest))
+    assert refused.value.code == code
+    assert not (other.base / "data").exists()
+
+
+def test_a_file_that_lacks_or_is_none_is_refused(store: Store) -> None:
+    journal(store, 1)
+    files = unpacked(taken(store))
+    other = Store(str(store.base.parent / "other"))
+    for wrong in (
+        packed({"manifest.json": files["manifest.json"]}),
+        packed({name: content for name, content in files.items() if name != "manifest.json"}),
+        packed({**files, "manifest.json": b"{"}),
+        b"",
+        b"no archive",
+    ):
+        with pytest.raises(HostFailure, match="no whole backup of gangway's: ") as refused:
+            put_back(other, wrong)
+        assert refused.value.code == "backup-damaged"
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content) if name == "manifest.json" else 0
+            entry.type = tarfile.REGTYPE if name == "manifest.json" else tarfile.DIRTYPE
+            tar.addfile(entry, io.BytesIO(content) if entry.isfile() else None)
+    with pytest.raises(HostFailure) as refused:
+        put_back(other, out.getvalue())
+    assert refused.value.code == "backup-damaged"
+
+
+def test_what_unpacks_to_more_than_anybody_has_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal(store, 1)
+    content = taken(store)
+    size = sum(len(each) for name, each in unpacked(content).items() if name != "manifest.json")
+    assert backup.MOST_BYTES == 2 << 30
+    monkeypatch.setattr(backup, "MOST_BYTES", size - 1)
+    other = Store(str(store.base.parent / "other"))
+    with pytest.raises(HostFailure) as refused:
+        put_back(other, content)
+    assert refused.value.code == "backup-damaged"
+    monkeypatch.setattr(backup, "MOST_BYTES", size)
+    assert put_back(other, content).files == 1
+
+
+def test_only_what_the_journal_knows_counts_and_not_its_shape(store: Store) -> None:
+    path = journal(store, 2)
+    content = taken(store)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=9")
+    found = put_back(store, content)
+    assert found.journal["schema"] == 0
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE executions (text TEXT)")
+        connection.execute("INSERT INTO executions VALUES ('x')")
+        connection.commit()
+    with pytest.raises(HostFailure, match=r"more than the backup: executions$"):
+        put_back(store, content)
+
+
+@pytest.mark.parametrize("user", [0, 1000])
+def test_what_was_put_back_belongs_to_the_services(
+    store: Store, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    journal(store, 1)
+    content = taken(store)
+    given: list[tuple[str, int, int]] = []
+    other = Store(str(store.base.parent / "other"))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(
+        os, "chown", lambda path, owner, group: given.append((path.name, owner, group))
+    )
+    request = protocol.RestoreRequest(len(content), 1234)
+    found = backup.put_back(other, Kept(content), request)
+    own = [("bridge", 1234, 1234), ("journal.sqlite3", 1234, 1234)]
+    assert given == (own if user == 0 else [])
+    assert (found.aside, found.files, found.target) == ("", 1, "prod")
+    assert abs(found.at - time.time()) < 60
+    assert stat.S_IMODE(other.base.stat().st_mode) == 0o700
+    given.clear()
+    backup.put_back(other, Kept(content), protocol.RestoreRequest(len(content)))
+    assert given == [], "without an owner they stay ours"
+
+
+def test_what_lay_there_goes_aside_folder_by_folder(store: Store) -> None:
+    journal(store, 1)
+    content = taken(store)
+    for name in ("caddy/own", "bridge/other"):
+        (store.base / "data" / name).parent.mkdir(exist_ok=True)
+        (store.base / "data" / name).write_text("x")
+    aside = Path(put_back(store, content).aside)
+    assert aside.parent == store.base / "data"
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o700
+    assert sorted(one.name for one in aside.iterdir()) == ["bridge"]
+    assert (aside / "bridge/other").exists()
+    assert (store.base / "data/caddy/own").exists(), "the backup has nothing in its place"
+    moment = aside.name.removeprefix("before-")
+    assert (len(moment), moment[8], moment[-1]) == (16, "T", "Z")
+
+
+def test_what_was_put_back_is_on_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal(store, 1)
+    content = taken(store)
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    put_back(Store(str(store.base.parent / "other")), content)
+    assert synced == ["journal.sqlite3", "data"]
