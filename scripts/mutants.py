@@ -96,6 +96,13 @@ def is_for_types(one: Any) -> bool:
     return "TYPE_CHECKING" in line
 
 
+def equivalents() -> set[tuple[str, str, str]]:
+    """File, operator and line of the mutants that change nothing; the list has the reasons."""
+    rows = (ROOT / "scripts/mutants-equivalent.txt").read_text().splitlines()
+    parts = [row.split(" | ") for row in rows if row and not row.startswith("#")]
+    return {(file, operator, line) for file, operator, line, _ in parts}
+
+
 class Reach(NamedTuple):
     """Which tests enter a line, and what each takes in seconds."""
 
@@ -216,17 +223,23 @@ def run(tree: Path, name: str, count: int, seed: int, until: float) -> tuple[int
     mutants = found(tree, source)
     chosen = random.Random(seed).sample(mutants, min(count * 2, len(mutants)))  # noqa: S311
     killed = survived = 0
+    same = equivalents()
     for mutant in chosen:
         if time.monotonic() > until or killed + survived == count:
             break
         why = meets(tree, mutant, reached, runner)
         if why is None:
             continue  # not a program any more
-        place = f"{Path(mutant.module_path).relative_to(tree)}:{mutant.start_pos[0]}"
+        file, at = str(Path(mutant.module_path).relative_to(tree)), mutant.start_pos[0]
         operator = mutant.operator_name.removeprefix("core/")
-        if why:
+        line = Path(mutant.module_path).read_text().splitlines()[at - 1].strip()
+        if why and (file, operator, line) in same:
+            print(
+                f"  the same: {file}:{at} {operator} (scripts/mutants-equivalent.txt)", flush=True
+            )
+        elif why:
             survived += 1
-            print(f"  survived: {place} {operator} {mutant.occurrence} ({why})", flush=True)
+            print(f"  survived: {file}:{at} {operator} ({why}) | {line}", flush=True)
         else:
             killed += 1
     runner.close()
@@ -238,20 +251,20 @@ def meets(tree: Path, mutant: Any, reached: Reach, runner: Runner) -> str | None
     from cosmic_ray.mutating import use_mutation
     from cosmic_ray.plugins import get_operator
 
+    operator = get_operator(mutant.operator_name)(**(mutant.operator_args or {}))
+    with use_mutation(Path(mutant.module_path), operator, mutant.occurrence) as (_, changed):
+        if changed is None or not is_program(changed):
+            return None
     tests = reached.of(mutant, tree)
     if not tests:
         return "no test reaches it"
-    operator = get_operator(mutant.operator_name)(**(mutant.operator_args or {}))
     for part in (tests[:QUICKEST], tests[QUICKEST:]):
         left = list(part)
         for _ in range(DOUBTS):
             if not left:
                 break
             limit = STARTUP + SLACK * sum(reached.seconds.get(test, 1.0) for test in left)
-            change = use_mutation(Path(mutant.module_path), operator, mutant.occurrence)
-            with change as (_, changed):
-                if changed is None or not is_program(changed):
-                    return None
+            with use_mutation(Path(mutant.module_path), operator, mutant.occurrence):
                 code, failed = runner.run([*ALONE, *left], limit)
             if code == 0:
                 break
