@@ -22,7 +22,7 @@ MOST_TOPICS: Final = 200
 """Of one stream; the account's market-data lines are the harder limit for quotes."""
 
 
-class Instrument(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Instrument(Struct, rename="camel", forbid_unknown_fields=True):
     """An instrument, named as in the reading routes."""
 
     symbol: str = ""

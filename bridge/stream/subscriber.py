@@ -113,6 +113,7 @@ class Subscriber:
         self.owner = owner
         self.topics: set[Topic] = set()
         self.sequence = 0
+        self._furthest = 0
         self.overflowed = False
         self.conflations = 0
         self._snapshot = snapshot
@@ -205,6 +206,7 @@ class Subscriber:
 
     def _number(self) -> int:
         self.sequence += 1
+        self._furthest = max(self._furthest, self.sequence)
         self._cursors[self.sequence % REMEMBERED_MESSAGES] = self._cursor
         return self.sequence
 
@@ -238,7 +240,8 @@ class Subscriber:
 
         None when that message is too long ago, or was never sent.
         """
-        oldest = max(self.sequence - REMEMBERED_MESSAGES + 1, 1)
+        # By the last that was ever sent: what came back once has not brought back older places.
+        oldest = max(self._furthest - REMEMBERED_MESSAGES + 1, 1)
         if not oldest <= last_sequence <= self.sequence:
             return None
         self._queue.clear()

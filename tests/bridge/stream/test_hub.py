@@ -10,7 +10,15 @@ from websockets.frames import Frame, Opcode
 from bridge.api.connections import _head_of
 from bridge.callers import Holder, Scope
 from bridge.stream.hub import SESSION_SECONDS, Hub, Session, TooManyStreamsError
-from bridge.stream.subscriber import CONFLATE_ABOVE, CUT_OFF_ABOVE, REMEMBERED_MESSAGES, Ring, Topic
+from bridge.stream.subscriber import (
+    CONFLATE_ABOVE,
+    CUT_OFF_ABOVE,
+    REMEMBERED_MESSAGES,
+    Event,
+    Ring,
+    Subscriber,
+    Topic,
+)
 from tests.bridge.market.clock import WoundClock
 
 A, B = Topic("quotes", 1), Topic("quotes", 2)
@@ -363,3 +371,263 @@ async def test_a_client_that_takes_it_is_written_to_at_once_a_slow_one_by_its_wr
     room.hub._flush_now()
     assert attachment.wake.is_set()
     assert len(session.subscriber.take(room.hub.cursor)) == 1
+
+
+RULES = Topic("rules")
+
+
+def ring(quotes: int, others: int, *events: tuple[int, Topic]) -> Ring:
+    found = Ring(quotes, others)
+    for cursor, topic in events:
+        found.add(Event(cursor, topic, body(cursor)))
+    return found
+
+
+def test_each_channel_knows_what_of_it_is_gone() -> None:
+    every = ["quotes", "orders", "rules", "health"]
+    full = ring(2, 2, (1, A), (2, RULES), (3, ORDERS), (4, A))
+    assert full.lost(0, every) == []
+    full.add(Event(5, HEALTH, "{}"))
+    assert full.lost(0, every) == ["rules"], "the oldest of them went for it"
+    assert full.lost(1, every) == ["rules"]
+    assert full.lost(2, every) == []
+    assert full.lost(0, ["health"]) == []
+    full.add(Event(6, A, "{}"))
+    assert full.lost(0, every) == ["quotes", "rules"]
+    assert full.lost(1, every) == ["rules"]
+    assert [event.cursor for event in full.since(0, lambda _: True)] == [3, 4, 5, 6]
+    assert [event.cursor for event in full.since(4, lambda _: True)] == [5, 6]
+    assert [event.cursor for event in full.since(0, lambda topic: topic == A)] == [4, 6]
+
+
+def test_how_much_is_remembered() -> None:
+    events = [(at, A if at % 2 else ORDERS) for at in range(1, 16_500)]
+    found = ring(8192, 1024, *events)
+    usual = Ring()
+    for at, topic in events:
+        usual.add(Event(at, topic, ""))
+    assert usual.lost(0, ["quotes", "orders"]) == found.lost(0, ["quotes", "orders"])
+    assert len(usual.since(0, lambda topic: topic == A)) == 8192
+    assert len(usual.since(0, lambda topic: topic == ORDERS)) == 1024
+
+
+def subscriber() -> Subscriber:
+    return Subscriber("s", "key", lambda key: json.dumps({"whole": key}) if key == 1 else None)
+
+
+def waits(client: Subscriber) -> bool:
+    return client.waiting
+
+
+def overflows(client: Subscriber) -> bool:
+    return client.overflowed
+
+
+def taken(client: Subscriber, cursor: int = 0) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in client.take(cursor)]
+
+
+def test_something_waits_until_it_is_taken() -> None:
+    client = subscriber()
+    assert not waits(client)
+    client.tell("pong", id=1)
+    assert waits(client)
+    client.greet(session="s")
+    assert [(one["seq"], one["type"]) for one in taken(client)] == [(1, "welcome"), (2, "pong")]
+    assert not waits(client)
+    for at in range(CONFLATE_ABOVE + 1):
+        client.offer(Event(at + 1, A if at % 2 else B, body(at)))
+    assert waits(client), "conflated quotes wait, too"
+    assert client.conflations == 1
+    (message,) = taken(client, CONFLATE_ABOVE + 1)
+    assert message["conflated"] == CONFLATE_ABOVE + 1
+    assert message["quotes"] == [{"whole": 1}], "of a line that is gone nothing is said"
+    assert client.rewind(2) == 0
+    assert client.sequence == 2
+
+
+def test_only_more_than_may_wait_are_conflated_and_taken_ones_do_not_count() -> None:
+    client = subscriber()
+    for _ in range(3):
+        for at in range(CONFLATE_ABOVE):
+            client.offer(Event(at + 1, A, body(at)))
+        assert len(numbers(taken(client))) == CONFLATE_ABOVE
+    assert client.conflations == 0
+    for at in range(CONFLATE_ABOVE + 1):
+        client.offer(Event(at + 1, A, body(at)))
+    assert client.conflations == 1
+    taken(client)
+    for at in range(CONFLATE_ABOVE):
+        client.offer(Event(at + 1, A, body(at)))
+    assert client.conflations == 1, "it begins to count anew"
+    assert len(numbers(taken(client))) == CONFLATE_ABOVE
+
+
+@pytest.mark.parametrize("kind", ["event", "told", "raw"])
+def test_a_thousand_may_pile_up_and_taken_ones_do_not_count(kind: str) -> None:
+    client = subscriber()
+
+    def one() -> None:
+        if kind == "event":
+            client.offer(Event(1, ORDERS, "{}"))
+        elif kind == "told":
+            client.tell("pong")
+        else:
+            client.tell_raw('"type":"pong"}')
+
+    for _ in range(2):
+        for _ in range(CUT_OFF_ABOVE):
+            one()
+        assert not overflows(client)
+        assert len(client.take(0)) == CUT_OFF_ABOVE
+    client.greet()
+    for _ in range(CUT_OFF_ABOVE):
+        one()
+    assert overflows(client), "the welcome is one of them"
+    assert (CUT_OFF_ABOVE, CONFLATE_ABOVE) == (1000, 2000)
+    one()
+    assert overflows(client)
+    assert client.rewind(2 * CUT_OFF_ABOVE) is not None
+    assert not overflows(client)
+    for _ in range(CUT_OFF_ABOVE):
+        one()
+    assert not overflows(client), "what was dropped by coming back does not count"
+
+
+def test_a_message_holds_four_hundred_quotes() -> None:
+    client = subscriber()
+    for at in range(801):
+        client.offer(Event(at + 1, A, body(at)))
+    messages = taken(client)
+    assert [len(one["quotes"]) for one in messages] == [400, 400, 1]
+    assert [client.rewind(at) for at in (3, 2, 1)] == [801, 800, 400]
+
+
+def test_how_far_back_a_client_may_come() -> None:
+    client = subscriber()
+    assert client.rewind(0) is None
+    for at in range(1, REMEMBERED_MESSAGES + 11):
+        client.offer(Event(at, ORDERS, "{}"))
+        client.take(0)
+    assert client.rewind(REMEMBERED_MESSAGES + 11) is None
+    assert client.rewind(REMEMBERED_MESSAGES + 10) == REMEMBERED_MESSAGES + 10
+    assert client.rewind(10) is None
+    assert client.rewind(11) == 11
+    assert client.sequence == 11
+    assert client.rewind(10) is None, "its place was overwritten, however far back it is now"
+    assert client.rewind(12) is None, "it is to come again, at another place"
+
+
+@pytest.mark.parametrize("other", ["a", "z"])
+async def test_another_key_resumes_nothing_whichever_it_is(other: str) -> None:
+    room = Room()
+    client = room.client(A, owner="key")
+    room.hub.publish(A, body(0))
+    room.received(client)
+    room.leave(client)
+    assert room.hub.resume(client.subscriber.session, Holder(other), 1) is None
+    assert room.hub.resume(client.subscriber.session, Holder("key"), 1) is not None
+
+
+async def test_who_is_on_a_channel() -> None:
+    room = Room()
+    quotes, both, gone = room.client(A), room.client(B, ORDERS), room.client(A, ORDERS)
+    room.leave(gone)
+    channel = json.loads('"quotes"')  # as it comes from the wire: another text, the same word
+    assert room.hub.on_channel(channel) == [quotes, both]
+    assert room.hub.on_channel("orders") == [both]
+    assert room.hub.on_channel("rules") == []
+    with pytest.raises(ValueError, match="rumours is no channel"):
+        room.hub.on_channel("rumours")
+    assert room.hub.attached == 2
+
+
+async def test_only_those_who_are_there_are_told() -> None:
+    room = Room()
+    here, gone = room.client(A), room.client(A)
+    for one in (here, gone):
+        room.received(one)
+    room.leave(gone)
+    room.hub.tell_all("heartbeat")
+    room.hub.tell_all("stale", [gone])
+    assert [one["type"] for one in room.received(here)] == ["heartbeat"]
+    assert room.received(gone) == []
+
+
+async def test_who_left_before_the_flush_holds_up_nobody_of_it() -> None:
+    room = Room()
+    clients = [room.client(A) for _ in range(5)]
+    room.hub._flush_now()
+    for client in clients:
+        assert client.attachment is not None
+        client.attachment.wake.clear()
+    for gone in clients[:4]:
+        gone.attachment = None  # as between its end and `detach`
+    for client in clients:
+        room.hub.tell(client, "pong")
+    room.hub._flush_now()
+    assert clients[4].attachment is not None
+    assert clients[4].attachment.wake.is_set()
+
+
+async def test_the_first_flush_is_at_once_and_the_next_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = Room(flush_seconds=0.5)
+    loop = asyncio.get_running_loop()
+    waits: list[float] = []
+    monkeypatch.setattr(loop, "call_later", lambda wait, _: waits.append(wait))
+    monkeypatch.setattr(loop, "time", lambda: 100.0)
+    client = room.client(A)
+    room.hub._flush_now()
+    waits.clear()
+    monkeypatch.setattr(loop, "time", lambda: 100.2)
+    room.hub.tell(client, "one")
+    assert waits == [pytest.approx(0.3)]
+    room.hub._flush_now()
+    monkeypatch.setattr(loop, "time", lambda: 101.0)
+    room.hub.tell(client, "two")
+    assert waits[-1] == 0.0
+
+
+async def test_cutting_off_is_counted_and_the_session_ends_once() -> None:
+    room = Room()
+    ended: list[Session] = []
+    room.hub.forgotten = ended.append
+    client = room.client(ORDERS)
+    assert client.attachment is not None
+    client.attachment.sending_since = room.clock.monotonic() - 20
+    room.hub.expire()
+    assert room.hub.cut_off == 1
+    room.hub.forget(client)
+    room.hub.forget(client)
+    assert ended == [client]
+    assert room.hub.sessions == {}
+    assert room.hub.subscribe(client, A) is True
+    assert room.hub.subscribe(client, A) is False
+
+
+async def test_a_topic_is_wanted_as_long_as_one_who_may_come_back_has_it() -> None:
+    room = Room()
+    here, gone = room.client(A), room.client(A)
+    room.leave(gone)
+    assert room.hub.unsubscribe(here, A)
+    assert room.hub.wanted(A), "the one who left may come back"
+    room.hub.forget(gone)
+    assert not room.hub.wanted(A)
+
+
+async def test_of_those_who_wait_the_lowest_and_oldest_makes_room() -> None:
+    room = Room(most_sessions=3)
+    ranks = (Scope.READ, Scope.TRADE, Scope.READ)
+    sessions = []
+    for at, rank in enumerate(ranks):
+        sessions.append(room.hub.open(Holder(f"key-{at}", f"address-{at}", rank)))
+        room.clock.advance(1)
+    room.hub.open(Holder("owner", "home", Scope.ADMIN))
+    assert [one.closed for one in sessions] == [True, False, False]
+    room.hub.open(Holder("owner", "home", Scope.ADMIN))
+    assert [one.closed for one in sessions] == [True, False, True]
+    with pytest.raises(TooManyStreamsError) as refused:
+        room.hub.open(Holder("reader", "elsewhere", Scope.READ))
+    assert refused.value.retry_after == 10.0

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from msgspec import Struct
 
@@ -11,9 +12,9 @@ from bridge.callers import Holder, Scope
 from bridge.errors import InvalidRequestError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
-from bridge.model import PriceTick
+from bridge.model import Contract, PriceTick
 from bridge.stream.protocol import Ping, Subscribe, Unsubscribe, decode
-from bridge.stream.service import StreamService, TooManyTopicsError
+from bridge.stream.service import StreamService, TooManyTopicsError, _prefix
 from bridge.tws.connection_state import ConnectionState
 from tests.bridge.market.clock import WoundClock
 from tests.bridge.market.fake_gateway import FakeGateway, stock
@@ -322,3 +323,199 @@ async def test_positions_are_shown_whole_at_first_and_whenever_they_have_changed
     version = 3
     room.service.publish_states()
     assert room.received(client) == []
+
+
+@pytest.mark.parametrize(
+    ("symbol", "taken"), [("A" * 32, True), ("A" * 33, False), ("A", True), ("", False)]
+)
+def test_a_symbol_has_a_length(symbol: str, taken: bool) -> None:
+    text = json.dumps({"op": "subscribe", "channel": "quotes", "symbols": [symbol]})
+    if taken:
+        assert decode(text) == Subscribe(channel="quotes", symbols=(symbol,))
+        return
+    with pytest.raises(InvalidRequestError):
+        decode(text)
+
+
+def test_a_misspelt_word_of_an_instrument_is_refused() -> None:
+    for member in ("secType", "sectype"):
+        text = json.dumps(
+            {"op": "subscribe", "channel": "quotes", "contracts": [{"symbol": "A", member: "STK"}]}
+        )
+        if member == "secType":
+            decode(text)
+            continue
+        with pytest.raises(InvalidRequestError) as refused:
+            decode(text)
+        assert refused.value.next_step == "docs/api.md lists the messages"
+
+
+@pytest.mark.parametrize(("length", "taken"), [(64, True), (65, False)])
+def test_an_id_has_a_length(length: int, taken: bool) -> None:
+    text = json.dumps({"op": "ping", "id": "x" * length})
+    if taken:
+        assert decode(text) == Ping(id="x" * length)
+        return
+    with pytest.raises(InvalidRequestError):
+        decode(text)
+
+
+@pytest.mark.parametrize("count", [200, 201])
+def test_a_message_names_so_many_instruments(count: int) -> None:
+    for channel, name, one in (
+        ("subscribe", "symbols", "A"),
+        ("subscribe", "contracts", {"conId": 1}),
+        ("unsubscribe", "symbols", "A"),
+        ("unsubscribe", "conIds", 7),
+    ):
+        text = json.dumps({"op": channel, "channel": "quotes", name: [one] * count})
+        if count == 200:
+            decode(text)
+            continue
+        with pytest.raises(InvalidRequestError):
+            decode(text)
+
+
+async def test_a_stream_may_have_exactly_so_many() -> None:
+    room = Room()
+    client = room.client()
+    many = tuple(f"S{number}" for number in range(200))
+    await room.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
+    with pytest.raises(TooManyTopicsError, match="200 subscriptions"):
+        await room.service.subscribe(client, Subscribe(channel="quotes", symbols=(*many, "X")))
+
+
+async def test_what_waits_for_the_session_counts_as_well() -> None:
+    room = Room()
+    room.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
+    client = room.client()
+    many = tuple(f"S{number}" for number in range(199))
+    await room.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
+    await room.service.subscribe(client, Subscribe(channel="orders"))
+    with pytest.raises(TooManyTopicsError):
+        await room.service.subscribe(client, Subscribe(channel="quotes", symbols=("X",)))
+
+
+async def test_a_stocks_symbol_gives_back_the_stock_alone() -> None:
+    room = Room()
+    client = room.client()
+    await room.quoting(client, "A", "B")
+    (line,) = (line for line in room.service._held[client.subscriber.session].values()
+               if line.contract.symbol == "A")  # fmt: skip
+    for other in ("OPT", "WAR"):  # of the same symbol
+        line.contract = msgspec.structs.replace(line.contract, sec_type=other)
+        room.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("a",)))
+        assert room.quotes.pool.held == 2
+        assert room.received(client)[0]["instruments"] == []
+    room.service.unsubscribe(client, Unsubscribe(channel="quotes", con_ids=(1,)))
+    assert room.received(client)[0]["instruments"] == [{"conId": 1, "symbol": "A"}]
+    assert room.quotes.pool.held == 1
+
+
+async def test_a_gap_is_told_and_then_what_is_now() -> None:
+    room = Room()
+    client = room.client()
+    await room.quoting(client, "A")
+    room.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
+    room.received(client)
+    room.service.tell_gap(client, ["quotes", "orders"])
+    stale, quotes, resumed = room.received(client)
+    assert (stale["type"], stale["channels"]) == ("stale", ["quotes", "orders"])
+    assert stale["reason"] == "gap-too-long"
+    assert (quotes["type"], quotes["snapshot"]) == ("quotes", True)
+    assert (resumed["type"], resumed["complete"]) == ("resumed", False)
+    assert resumed["channels"] == ["quotes", "orders"]
+    room.service.tell_gap(client, ["orders"])
+    assert [one["type"] for one in room.received(client)] == ["stale", "resumed"]
+
+
+async def test_what_was_interrupted_is_resumed_whole() -> None:
+    room = Room()
+    client, other = room.client(), room.client()
+    await room.service.subscribe(client, Subscribe(channel="orders"))
+    await room.service.subscribe(other, Subscribe(channel="positions"))
+    for one in (client, other):
+        room.received(one)
+    room.gateway.become(ConnectionState.RECONNECTING)
+    await room.clock.wind(1.23456)
+    room.gateway.become(ConnectionState.READY)
+    for one, channels in ((client, ["orders", "executions"]), (other, ["positions", "account"])):
+        stale, resumed = room.received(one)
+        assert (stale["channels"], resumed["channels"]) == (channels, channels)
+        assert resumed["complete"] is True
+        assert resumed["gapSeconds"] == 1.235
+        assert stale["at"] < resumed["at"]
+
+
+async def test_a_line_that_stops_while_the_session_goes_on_says_so() -> None:
+    room = Room()
+    client = room.client()
+    await room.quoting(client, "A")
+    room.gateway.lines[0].tick(PriceTick("bid", 10, 1))
+    room.received(client)
+    room.gateway.lines[0].listener.interrupted()
+    room.service._tell_gathered()
+    (stale,) = room.received(client)
+    assert (stale["reason"], stale["symbols"], stale["channels"]) == (
+        *("data-interrupted", ["A"]),
+        ["quotes"],
+    )
+    await room.clock.wind(2.00049)
+    room.gateway.lines[0].tick(PriceTick("bid", 11, 1))
+    room.gateway.lines[0].listener.interrupted()  # and again, before the return was told
+    room.service._tell_gathered()
+    assert [one["type"] for one in room.received(client)] == ["quotes", "stale"]
+    room.gateway.lines[0].tick(PriceTick("bid", 12, 1))
+    room.service._tell_gathered()
+    _, resumed = room.received(client)
+    assert resumed["gapSeconds"] == 2.0, "since it fell at first"
+    room.gateway.lines[0].tick(PriceTick("bid", 13, 1))
+    room.service._tell_gathered()
+    assert [one["type"] for one in room.received(client)] == ["quotes"]
+
+
+async def test_the_welcome_says_where_things_stand() -> None:
+    room = Room()
+    client = room.client()
+    room.service.greet(client, resumed=True)
+    (welcome,) = room.received(client)
+    assert (welcome["type"], welcome["resumed"]) == ("welcome", True)
+    assert (welcome["state"], welcome["heartbeatSeconds"]) == ("ready", 10)
+    assert welcome["session"] == client.subscriber.session
+
+
+async def test_a_heart_beats_every_ten_seconds_and_forgets_lines_that_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = Room()
+    client = room.client()
+    await room.quoting(client, "A")
+    room.gateway.lines[0].tick(PriceTick("bid", 10, 1))
+    room.gateway.lines[0].listener.interrupted()
+    room.service._tell_gathered()
+    assert list(room.service._stale) == [1]
+    room.received(client)
+    monkeypatch.setattr(room.quotes, "line", lambda _: None)
+    await room.service.start()
+    await asyncio.sleep(0)
+    for _ in range(20):
+        await room.clock.wind(1)
+    assert [one["type"] for one in room.received(client)] == ["heartbeat", "heartbeat"]
+    assert room.service._stale == {}
+    await room.service.stop()
+
+
+def test_a_quote_says_of_which_instrument() -> None:
+    def said(**more: Any) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(_prefix(Contract(symbol="A", con_id=7, **more)) + "}")
+        return found
+
+    plain = {"symbol": "A", "conId": 7}
+    assert said() == plain
+    assert said(sec_type="CASH") == {**plain, "secType": "CASH"}
+    future = {**plain, "secType": "FUT", "expiration": "20260320"}
+    assert said(sec_type="FUT", expiration="20260320") == future
+    for kind in ("OPT", "FOP"):
+        option = {**future, "secType": kind, "strike": 10.0, "right": "C"}
+        more: Any = {"sec_type": kind, "expiration": "20260320", "strike": 10.0, "right": "C"}
+        assert said(**more) == option
