@@ -97,6 +97,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "queue": "Messages that wait to be sent, by lane",
     "pacing": "How much of the broker's allowances is used",
     "pending": "Requests to the gateway without an answer",
+    "OrderView.label": "The word that its client gave it; empty: none",
     "OrderView.pending": "A change that waits for the broker's word: `submit`, `modify`, `cancel`",
     "OrderDetail.pending": "A change that waits for the broker's word",
     "farms": "The broker's data farms and what it last said about each",
@@ -425,6 +426,9 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     " bound, or not defined",
     "outsideRth": "Whether it may fill outside regular trading hours",
     "goodTillDate": "When it ends, with tif `GTD`: `YYYYMMDD HH:MM:SS` and a zone",
+    "TargetRequest.label": "As of an order",
+    "OrderRequest.label": "Your own word for what it belongs to, such as a strategy's name; kept"
+    " here, not sent to the broker. `match.orderRef` of a rule finds positions by it",
     "ocaGroup": "Orders of which one fill ends the others share this name",
     "ocaType": "1 cancels the others, 2 and 3 reduce them (2 with, 3 without overfill protection)",
     "averagePrice": "The average price of the fills",
@@ -524,7 +528,8 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "protect": "`broker`: a stop is kept at the broker as well, and moved with the rule",
     "Match.symbol": "One symbol or several; of the underlying, for options",
     "Match.side": "`long` or `short`",
-    "Match.orderRef": "The label of the orders that opened it; `*` stands for anything",
+    "Match.orderRef": "The `label` or the broker's reference of an order that opened it; `*` stands"
+    " for anything",
     "Match.combination": "True: what was opened as one order of several legs; or the legs",
     "LegMatch.side": "`long` or `short`",
     "LegMatch.ratio": "Contracts (or shares) of it in one unit",

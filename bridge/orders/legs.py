@@ -40,6 +40,7 @@ class Leg(Struct, frozen=True, kw_only=True):
     role: Role
     order: Order
     closing: bool = False
+    label: str = ""
 
 
 def legs(
@@ -86,6 +87,7 @@ def legs(
         held = structs.replace(entry, transmit=False)
         made = (Leg(role="entry", order=held), *_protection(request, entry))
         made = (*made[:-1], _transmitted(made[-1]))
+    made = tuple(structs.replace(leg, label=request.label) for leg in made)
     if request.round_to_tick:
         made = tuple(structs.replace(leg, order=rounded(leg.order, ladder)) for leg in made)
     return made

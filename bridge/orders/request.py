@@ -15,6 +15,10 @@ class Request(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_
     """A body of which every member is known."""
 
 
+Label = Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._:-]{0,63})?$")]
+"""A client's own word for what an order belongs to; empty: none."""
+
+
 class TakeProfit(Request, frozen=True, kw_only=True):
     """The limit order that closes a bracket with a gain."""
 
@@ -145,6 +149,7 @@ class OrderRequest(Request, frozen=True, kw_only=True):
     conditions_outside_rth: bool = False
     bracket: Bracket | None = None
     oca_group: str = ""
+    label: Label = ""
 
 
 class OcaRequest(Request, frozen=True, kw_only=True):

@@ -303,6 +303,7 @@ class OrderSender:
                     notional=notionals[index],
                     created_at=now,
                     updated_at=now,
+                    label=leg.label,
                 )
             )
         return made

@@ -34,7 +34,7 @@ from bridge.orders.legs import Leg, legs
 from bridge.orders.order_types import kind_of_type
 from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.prepare import Prepared, Preparer
-from bridge.orders.request import OrderRequest, Request
+from bridge.orders.request import Label, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.store import Database, idempotency
 from bridge.store.idempotency import KeyRecord
@@ -75,6 +75,7 @@ class TargetRequest(Request, frozen=True, kw_only=True):
     outside_rth: bool = False
     round_to_tick: bool = False
     cancel_orders: bool = False
+    label: Label = ""
 
     def order(self, action: Literal["BUY", "SELL"], quantity: float) -> OrderRequest:
         """The order for a difference."""

@@ -127,6 +127,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     sent_at: datetime | None = None
     acknowledged_at: datetime | None = None
     ended_at: datetime | None = None
+    label: str = ""
     journaled: bool = True
     legs: tuple[OrderView, ...] = ()
 

@@ -318,7 +318,8 @@ class Fill(Struct, frozen=True):
     quantity: float
     """Signed: bought above 0."""
     at: datetime
-    label: str = ""
+    labels: frozenset[str] = frozenset()
+    """The order's reference at the broker, and the label that its client gave it."""
 
 
 def opened_together(fills: Iterable[Fill]) -> list[Opening]:
@@ -340,7 +341,7 @@ def opened_together(fills: Iterable[Fill]) -> list[Opening]:
                 account,
                 {con_id: total / units for con_id, total in net.items()},
                 units,
-                frozenset(fill.label for fill in group if fill.label),
+                frozenset().union(*(fill.labels for fill in group)),
                 min(fill.at for fill in group),
             )
         )
@@ -348,12 +349,20 @@ def opened_together(fills: Iterable[Fill]) -> list[Opening]:
 
 
 def opened_by(
-    fills: Iterable[Fill],
+    fills: Iterable[Fill], positions: Iterable[Position]
 ) -> tuple[dict[tuple[str, int], frozenset[str]], dict[tuple[str, int], datetime]]:
     """Of each single position: the labels of the orders that opened it, and since when it is held.
 
-    `fills` are the oldest first. What happened before the position was last closed does not count.
+    `fills` are the oldest first. What happened before the position was last closed does not count,
+    and where they lead to the other side than `positions`, the beginning is missing: nothing is
+    known then. Else one that several orders have made larger has the labels of all of them, but
+    for those of several contracts: what is left beside a combination is not theirs.
     """
+    fills = list(fills)
+    contracts: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for fill in fills:
+        contracts[fill.account, fill.order].add(fill.con_id)
+    sizes = {(each.account, each.contract.con_id): each.quantity for each in positions}
     held: dict[tuple[str, int], float] = defaultdict(float)
     labels: dict[tuple[str, int], set[str]] = defaultdict(set)
     since: dict[tuple[str, int], datetime] = {}
@@ -366,9 +375,14 @@ def opened_by(
             continue
         if abs(before) <= _SLACK or before * held[place] < 0:
             labels[place], since[place] = set(), fill.at
-        if fill.label and fill.quantity * held[place] > 0:
-            labels[place].add(fill.label)
-    return {place: frozenset(names) for place, names in labels.items()}, since
+        alone = len(contracts[fill.account, fill.order]) == 1
+        if alone and fill.quantity * held[place] > 0:
+            labels[place] |= fill.labels
+    known = [place for place in since if sizes.get(place, 0.0) * held[place] > 0]
+    return (
+        {place: frozenset(labels[place]) for place in known},
+        {place: since[place] for place in known},
+    )
 
 
 def _common(quantities: Iterable[float]) -> float:

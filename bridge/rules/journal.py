@@ -12,6 +12,7 @@ import msgspec
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
+from bridge.orders import order_ids
 from bridge.rules.evaluation import Memory
 from bridge.rules.holdings import Holding
 from bridge.store import Database
@@ -124,9 +125,11 @@ def forget(connection: sqlite3.Connection, gone: Iterable[Place]) -> None:
 
 def named(holding: Holding) -> dict[str, Any]:
     """How an event says which holding it is about."""
-    return {
+    found: dict[str, Any] = {
         "holding": holding.key,
         "name": holding.name,
         "symbol": holding.legs[0].contract.symbol,
         "account": holding.account,
     }
+    labels = sorted(each for each in holding.labels if order_ids.digest_of(each) is None)
+    return found | ({"labels": labels} if labels else {})

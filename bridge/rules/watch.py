@@ -279,7 +279,7 @@ class HoldingWatch(LineWatcher):
             lambda connection: _fills(connection, numbers, self._past and self._past[1])
         )
         if self._past is None or fills is not None:
-            labels, opened = opened_by(fills or [])
+            labels, opened = opened_by(fills or [], positions)
             past = _Past(opened_together(fills or []), labels, opened)
             self._past = (held, change, past)
         self._past = (held, change, self._past[2])
@@ -314,9 +314,9 @@ def _fills(
             con_id=each.contract.con_id,
             quantity=each.quantity if each.side == "BOT" else -each.quantity,
             at=each.time,
-            label=each.order_ref,
+            labels=frozenset({label, each.order_ref} - {""}),
         )
-        for each in executions.of_contracts(connection, con_ids)
+        for each, label in executions.of_contracts(connection, con_ids)
     ]
 
 

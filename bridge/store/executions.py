@@ -192,14 +192,26 @@ def by_time(
     return list(readable("executions", rows, _execution))
 
 
-def of_contracts(connection: sqlite3.Connection, con_ids: list[int]) -> list[Execution]:
-    """The executions in these contracts, the oldest first."""
+def of_contracts(connection: sqlite3.Connection, con_ids: list[int]) -> list[tuple[Execution, str]]:
+    """The executions in these contracts, the oldest first, each with the label of its order."""
     marks = ", ".join("?" * len(con_ids))
     rows = connection.execute(
-        f"{_SELECT} WHERE con_id IN ({marks}) ORDER BY executions.at, executions.sequence",
+        f"{_SELECT} WHERE executions.con_id IN ({marks})"
+        " ORDER BY executions.at, executions.sequence",
         con_ids,
     )
-    return [row.execution for row in readable("executions", rows, _execution)]
+    found = [(row.execution, row.order_id) for row in readable("executions", rows, _execution)]
+    labels = _labels(connection, {order_id for _, order_id in found if order_id is not None})
+    return [(execution, labels.get(order_id or "", "")) for execution, order_id in found]
+
+
+def _labels(connection: sqlite3.Connection, order_ids: set[str]) -> dict[str, str]:
+    """Of those orders that have one."""
+    rows = connection.execute(
+        "SELECT id, label FROM orders WHERE label != '' AND id IN (SELECT value FROM json_each(?))",
+        (msgspec.json.encode(sorted(order_ids)).decode(),),
+    )
+    return {row["id"]: row["label"] for row in rows}
 
 
 def by_change(

@@ -254,6 +254,10 @@ _ORDERS_BY_GROUP = """
 CREATE INDEX orders_by_group ON orders (group_id);
 """
 
+_ORDER_LABELS = """
+ALTER TABLE orders ADD COLUMN label TEXT NOT NULL DEFAULT '';
+"""
+
 # A step that was ever released never changes (a test keeps its checksum): what comes later is a
 # step of its own.
 STEPS: tuple[str, ...] = (
@@ -264,6 +268,7 @@ STEPS: tuple[str, ...] = (
     _QUARANTINE,
     _POSITION_RULES,
     _ORDERS_BY_GROUP,
+    _ORDER_LABELS,
 )
 NEWEST = len(STEPS)
 

@@ -71,6 +71,8 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     sent_at: datetime | None = None
     acknowledged_at: datetime | None = None
     ended_at: datetime | None = None
+    label: str = ""
+    """The client's own word for what it belongs to; the broker never sees it."""
 
     @property
     def open(self) -> bool:

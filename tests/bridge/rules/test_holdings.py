@@ -84,7 +84,7 @@ def test_everything_that_is_said_has_to_fit() -> None:
 
 def test_fills_of_one_order_of_several_contracts_were_opened_together() -> None:
     def fill(order: str, con_id: int, quantity: float, minute: int = 0) -> Fill:
-        return Fill("DU1", order, con_id, quantity, MORNING + timedelta(minutes=minute), "x")
+        return Fill("DU1", order, con_id, quantity, MORNING + timedelta(minutes=minute))
 
     found = opened_together(
         [
@@ -102,14 +102,37 @@ def test_fills_of_one_order_of_several_contracts_were_opened_together() -> None:
 
 def test_a_position_that_was_closed_has_no_past_until_it_is_opened_again() -> None:
     def fill(quantity: float, minute: int, label: str) -> Fill:
-        return Fill("DU1", label, 1, quantity, MORNING + timedelta(minutes=minute), label)
+        at = MORNING + timedelta(minutes=minute)
+        return Fill("DU1", label, 1, quantity, at, frozenset({label}))
 
-    place = ("DU1", 1)
-    labels, since = opened_by([fill(5, 0, "first"), fill(5, 1, "more"), fill(-3, 2, "part")])
+    place, long, short = ("DU1", 1), [stock(7)], [stock(-2)]
+    labels, since = opened_by([fill(5, 0, "first"), fill(5, 1, "more"), fill(-3, 2, "part")], long)
     assert (labels[place], since[place]) == (frozenset({"first", "more"}), MORNING)
     closed = [fill(5, 0, "first"), fill(-5, 1, "out")]
-    assert opened_by(closed) == ({}, {})
-    labels, since = opened_by([*closed, fill(-2, 9, "short")])
+    assert opened_by(closed, long) == ({}, {})
+    labels, since = opened_by([*closed, fill(-2, 9, "short")], short)
     assert (labels[place], since[place]) == (frozenset({"short"}), MORNING + timedelta(minutes=9))
-    labels, since = opened_by([fill(5, 0, "first"), fill(-8, 4, "flip")])
+    labels, since = opened_by([fill(5, 0, "first"), fill(-8, 4, "flip")], short)
     assert (labels[place], since[place]) == (frozenset({"flip"}), MORNING + timedelta(minutes=4))
+
+
+def test_fills_that_lead_to_the_other_side_say_nothing_of_who_opened_it() -> None:
+    """The journal begins after the position: it knows of the part that was sold, and no more."""
+    sold = [Fill("DU1", "7", 1, -30, MORNING, frozenset({"part"}))]
+    assert opened_by(sold, [stock(70)]) == ({}, {})
+    bought = [*sold, Fill("DU1", "8", 1, 50, MORNING, frozenset({"more"}))]
+    assert opened_by(bought, [stock(120)])[0] == {("DU1", 1): frozenset({"more"})}
+
+
+def test_what_is_left_beside_a_combination_has_not_its_label() -> None:
+    def fill(order: str, con_id: int, quantity: float) -> Fill:
+        return Fill("DU1", order, con_id, quantity, MORNING, frozenset({order}))
+
+    fills = [fill("condor", 11, -1), fill("condor", 12, 1), fill("naked", 11, -1)]
+    positions = [option(-2, 250, 11), option(1, 100, 12, strike=490)]
+    labels, since = opened_by(fills, positions)
+    found = holdings(positions, RuleSet(), opened_together(fills), labels, since)
+    assert [(each.key, each.labels) for each in found] == [
+        ("DU1/11:-1", frozenset({"naked"})),
+        ("DU1/11:-1/12:+1", frozenset({"condor"})),
+    ]

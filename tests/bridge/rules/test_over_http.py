@@ -23,7 +23,9 @@ LIMITS = {"max_quantity": 10_000, "max_notional": None, "max_notional_per_day": 
           "max_contracts": 500, "market_orders_on_options": True, "price_band_percent": None,
           "option_price_band_percent": None}  # fmt: skip
 QUICK = {"steps": 1, "stepSeconds": 1}
-SYMBOLS = iter(["AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "GOOGL", "META", "AMD", "INTC", "KO"])
+SYMBOLS = iter(
+    ["AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "GOOGL", "META", "AMD", "INTC", "JPM", "XOM"]
+)
 
 
 def trading_hours() -> datetime:
@@ -381,6 +383,38 @@ def test_a_file_that_is_wrong_is_not_ignored(tmp_path: Path) -> None:
     (tmp_path / "rules.json").write_text('{"rules": [{"id": "x", "match": {}, "at": "9"}]}')
     with pytest.raises(AssertionError, match="rule x: at"):
         BridgeProcess(tmp_path, 1, BRIDGE_RULES_FILE=str(tmp_path / "rules.json"))
+
+
+def test_a_rule_finds_what_was_opened_with_a_label_also_after_a_restart(
+    rig: Rig, symbol: str
+) -> None:
+    """And closes all of it, also what an order without the label has added."""
+    other = next(SYMBOLS)
+    wrong = {"symbol": symbol, "action": "BUY", "quantity": 1, "orderType": "MKT", "label": "a b"}
+    assert rig.bridge.client.post("/order", json=wrong).status_code == 422
+    opened = rig.buy(symbol, 20, label="swing-1")
+    assert opened["label"] == "swing-1"
+    rig.buy(other, 5)
+    rig.bridge.stop(9)
+    rig.bridge = ShiftedBridge(rig.folder, rig.simulator.port, **rig.env)
+    rig.bridge.wait_for("ready")
+    rig.buy(symbol, 10)
+    assert rig.order(opened["orderId"])["label"] == "swing-1"
+    rig.put(
+        {"id": "labelled", "mode": "trade", "match": {"orderRef": "swing-*"},
+         "stopLoss": {"price": 1e6}}
+    )  # fmt: skip
+    soon(lambda: "closed" in rig.kinds("labelled"))
+    assert (rig.held(symbol), rig.held(other)) == (0, 5)
+    assert [each["quantity"] for each in rig.sold(symbol)] == [30]
+    assert rig.events("labelled")[0]["detail"]["labels"] == ["swing-1"]
+    target = {"symbol": other, "targetQuantity": 9, "label": "swing-2"}
+    answer = rig.bridge.client.post(
+        "/order/target", json=target, headers={"Idempotency-Key": str(uuid.uuid4())}
+    )
+    assert answer.json()["label"] == "swing-2", answer.text
+    soon(lambda: rig.kinds("labelled").count("closed") == 2)
+    assert rig.held(other) == 0
 
 
 def nearest(strikes: list[float], price: float) -> float:

@@ -17,6 +17,7 @@ FROZEN = (
     "b7cf5c0a00b4564c7f7875edec840d4bf27f3f1042733142b4a282777fecd502",
     "bb95e74ae5d238380f49e7e4890f2181e0a22468d0fb41a1979f024e4d898479",
     "d5b664b4792d7d45b57d538d39ca37eda932007f9c79d2e07530ade089574743",
+    "46e4290c1ddd4859fea22767ccba50c8c3ddb0516ff5a64c976f80ed9720133e",
 )
 """SHA-256 of each step. Only ever append: a mend of an old step is a new step."""
 
