@@ -23,9 +23,8 @@ LIMITS = {"max_quantity": 10_000, "max_notional": None, "max_notional_per_day": 
           "max_contracts": 500, "market_orders_on_options": True, "price_band_percent": None,
           "option_price_band_percent": None}  # fmt: skip
 QUICK = {"steps": 1, "stepSeconds": 1}
-SYMBOLS = iter(
-    ["AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "GOOGL", "META", "AMD", "INTC", "JPM", "XOM"]
-)
+SYMBOLS = iter(["AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "GOOGL", "META", "AMD", "INTC", "JPM",
+                "XOM"])  # fmt: skip
 
 
 def trading_hours() -> datetime:
