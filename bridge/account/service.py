@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from msgspec import structs
 
 from bridge.account.books import Name, PositionBook, Unconfirmed, ValuesBook
+from bridge.account.greeks import OPTIONS, PositionGreeks
 from bridge.account.views import (
     Accounts,
     AccountView,
@@ -21,6 +23,7 @@ from bridge.account.views import (
     position_results,
 )
 from bridge.broker_time import days_to_expiration, exchange_zone
+from bridge.callers import BRIDGE, Holder
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError, Kind
 from bridge.model import AccountValue, Contract, PnL, Position
@@ -62,7 +65,10 @@ MOST_PNL = 164
 class AccountService:
     """Reads what the accounts hold and are worth."""
 
-    def __init__(self, gateway: Gateway, clock: Clock) -> None:
+    def __init__(
+        self, gateway: Gateway, clock: Clock, greeks: PositionGreeks | None = None
+    ) -> None:
+        self._greeks = greeks
         self.positions_changed = self.values_changed = 0
         self._worth: tuple[AccountView, ...] | None = None  # until a value changes
         self._gateway = gateway
@@ -79,8 +85,12 @@ class AccountService:
         self._ledger.follow()
         await self._book.begin()
 
-    async def positions(self, account: str | None = None, *, grouped: bool = False) -> Positions:
+    async def positions(
+        self, account: str | None = None, *, grouped: bool = False, holder: Holder = BRIDGE
+    ) -> Positions:
         """What is held, in every account or in one; `grouped` by underlying, too.
+
+        Greeks that nobody has looked at yet are asked for in the share of `holder`.
 
         Raises:
             NotConnectedError: there is no session; what was held before it broke is not shown.
@@ -90,6 +100,8 @@ class AccountService:
         self._known(account)
         await self._book.current()
         self._gateway.require_ready()
+        if self._greeks is not None:
+            self._greeks.want((each.contract for each in self._book.held.values()), holder)
         if new := self._followposition_results():
             await asyncio.gather(*(line.wait(FIRST_PNL_SECONDS) for line in new))
         return self.positions_now(account, grouped=grouped)
@@ -117,6 +129,10 @@ class AccountService:
             unconfirmed=tuple(each for each in self._book.unconfirmed if _of(account, each)),
             groups=grouped_views(views) if grouped else None,
         )
+
+    def held(self) -> tuple[Position, ...]:
+        """The broker's positions in every account, as far as they are known."""
+        return tuple(self._book.held.values())
 
     async def accounts(self, account: str | None = None) -> Accounts:
         """What the accounts are worth. Raises as `positions`."""
@@ -152,6 +168,10 @@ class AccountService:
             return view.currency, 1.0
         rates = (each.exchange_rate for each in view.cash if each.currency == currency)
         return view.currency, next((rate for rate in rates if rate), None)
+
+    def is_confirmed(self, name: Name) -> bool:
+        """Whether the broker has sent this position since its last fill."""
+        return self._book.is_confirmed(name)
 
     def _is_confirmed(self, account: str) -> bool:
         """Whether the values were asked for after the last fill of this account."""
@@ -195,6 +215,8 @@ class AccountService:
 
     async def stop(self) -> None:
         """Gives every subscription back."""
+        if self._greeks is not None:
+            await self._greeks.stop()
         await self._book.stop()
         self._values.stop()
         self._ledger.stop()
@@ -270,7 +292,13 @@ class AccountService:
             confirmed=self._book.is_confirmed((item.account, contract.con_id)),
             base_currency=base_currency,
             **position_results(item, result),
+            **self._greeks_of(contract),
         )
+
+    def _greeks_of(self, contract: Contract) -> dict[str, Any]:
+        if self._greeks is None or contract.sec_type not in OPTIONS:
+            return {}
+        return structs.asdict(self._greeks.of(contract.con_id))
 
     def _days_left(self, contract: Contract) -> int | None:
         if len(contract.expiration) < 8:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from bridge.account.books import Unconfirmed
+from bridge.account.greeks import OPTIONS
 from bridge.market.quote_values import Tag
 from bridge.model import AccountValue, Position, Right
 
@@ -18,7 +19,8 @@ class PositionView(Struct, rename="camel", frozen=True, kw_only=True):
 
     `confirmed` is false from a fill in it until the broker has sent the position again. Price,
     value and results are the broker's, in `currency`, and `pnlAge` seconds old; null until they
-    have come.
+    have come. So are an option's greeks, for one share of what it is on, `greeksAge` seconds old;
+    they come from its quote, for which lines are opened while some are spare.
     """
 
     account: str
@@ -45,10 +47,20 @@ class PositionView(Struct, rename="camel", frozen=True, kw_only=True):
     realized_pnl: float | None = None
     daily_pnl: float | None = None
     pnl_age: float | None = None
+    delta: float | None = None
+    gamma: float | None = None
+    theta: float | None = None
+    vega: float | None = None
+    implied_volatility: float | None = None
+    greeks_tag: Tag | None = None
+    greeks_age: float | None = None
 
 
 class PositionGroup(Struct, rename="camel", frozen=True, kw_only=True):
-    """The positions of one underlying in one currency; a sum is null when a part is unknown."""
+    """The positions of one underlying in one currency; a sum is null when a part is unknown.
+
+    Greeks are in units of the underlying: a share has a delta of 1.
+    """
 
     underlying: str
     currency: str
@@ -58,13 +70,60 @@ class PositionGroup(Struct, rename="camel", frozen=True, kw_only=True):
     unrealized_pnl: float | None
     realized_pnl: float | None
     daily_pnl: float | None
+    delta: float | None
+    gamma: float | None
+    theta: float | None
+    vega: float | None
+
+
+class StrategyLeg(Struct, rename="camel", frozen=True, kw_only=True):
+    """A part of a strategy: `ratio` (signed) for each unit of it, `quantity` in all."""
+
+    con_id: int
+    local_symbol: str
+    sec_type: str
+    ratio: float
+    quantity: float
+
+
+class Strategy(Struct, rename="camel", frozen=True, kw_only=True):
+    """What was opened as one, or a single position, with the sums of its parts.
+
+    `id` names it in `POST /positions/close` as long as it is held; `closingAction` is the side of
+    the order that closes it: one that was opened for a credit is bought back. Prices are of one
+    unit, below zero for a credit; null where a part is unknown. Greeks are in units of what it is
+    on, for the whole.
+    """
+
+    id: str
+    name: str
+    account: str
+    underlying: str
+    currency: str
+    units: float
+    legs: tuple[StrategyLeg, ...]
+    closing_action: Literal["BUY", "SELL"]
+    expiration: str | None
+    opened_at: datetime | None
+    order_refs: tuple[str, ...]
+    average_price: float | None
+    market_price: float | None
+    cost_basis: float | None
+    market_value: float | None
+    unrealized_pnl: float | None
+    daily_pnl: float | None
+    delta: float | None
+    gamma: float | None
+    theta: float | None
+    vega: float | None
 
 
 class Positions(Struct, rename="camel", frozen=True, kw_only=True):
     """Every holding of the accounts asked for.
 
     `age` is seconds since the broker confirmed the list; `unconfirmed` are fills after which it has
-    not sent the position yet, of holdings that are new too. `groups` are there when asked for.
+    not sent the position yet, of holdings that are new too. `groups` and `strategies` are there
+    when asked for.
     """
 
     positions: tuple[PositionView, ...]
@@ -72,6 +131,7 @@ class Positions(Struct, rename="camel", frozen=True, kw_only=True):
     age: float
     unconfirmed: tuple[Unconfirmed, ...] = ()
     groups: tuple[PositionGroup, ...] | None = None
+    strategies: tuple[Strategy, ...] | None = None
 
 
 class Amount(Struct, rename="camel", frozen=True, kw_only=True):
@@ -175,7 +235,7 @@ _NAMED = {
 }
 
 
-def position_results(item: Position, result: PnLView | None) -> dict[str, float | None]:
+def position_results(item: Position, result: PnLView | None) -> dict[str, Any]:
     """The broker's results of one position, as far as they are known and of this quantity."""
     if result is None or result.tag != "live" or result.position != item.quantity:
         return {}
@@ -190,6 +250,8 @@ def position_results(item: Position, result: PnLView | None) -> dict[str, float 
     }
 
 
+GREEKS = ("delta", "gamma", "theta", "vega")
+"""Those that can be added up."""
 _SUMMED = ("cost_basis", "market_value", "unrealized_pnl", "realized_pnl", "daily_pnl")
 
 
@@ -203,20 +265,37 @@ def grouped_views(views: Sequence[PositionView]) -> tuple[PositionGroup, ...]:
             underlying=symbol,
             currency=currency,
             con_ids=tuple(view.con_id for view in members),
-            **{name: _sum(getattr(view, name) for view in members) for name in _SUMMED},
+            **{name: total(getattr(view, name) for view in members) for name in _SUMMED},
+            **{name: total_greeks(name, members, [1.0] * len(members)) for name in GREEKS},
         )
         for (symbol, currency), members in sorted(groups.items())
     )
 
 
-def _sum(parts: Iterable[float | None]) -> float | None:
+def total(parts: Iterable[float | None]) -> float | None:
     """The sum, or None when a part is unknown."""
-    total = 0.0
+    found = 0.0
     for part in parts:
         if part is None:
             return None
-        total += part
-    return total
+        found += part
+    return found
+
+
+def total_greeks(name: str, views: Sequence[PositionView], shares: Sequence[float]) -> float | None:
+    """A greek of several positions, of each a share, in units of the underlying."""
+    return total(
+        None if (each := _greek(name, view)) is None else each * view.quantity * share
+        for view, share in zip(views, shares, strict=True)
+    )
+
+
+def _greek(name: str, view: PositionView) -> float | None:
+    """That of one contract."""
+    if view.sec_type in OPTIONS:
+        value: float | None = getattr(view, name)
+        return None if value is None else value * float(view.multiplier or 1)
+    return float(view.multiplier or 1) if name == "delta" else 0.0
 
 
 def account_view(

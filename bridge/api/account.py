@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from bridge.account.service import AccountService
+from bridge.account.strategies import strategy_views
 from bridge.account.views import Accounts, Positions, ProfitAndLoss
 from bridge.api.market import ConId
 from bridge.api.routing import Call, Params, RouteTable
+from bridge.rules.opening_history import OpeningHistory
 
 routes = RouteTable("account", gateway=True)
 
@@ -33,7 +35,7 @@ class PnLParams(AccountParams, frozen=True):
 class PositionsParams(AccountParams, frozen=True):
     """Of one account or all; grouped, with sums."""
 
-    group: Literal["underlying"] | None = None
+    group: Literal["underlying", "strategy"] | None = None
 
 
 @routes.get("/positions", params=PositionsParams, answer=Positions)
@@ -41,11 +43,17 @@ async def positions(call: Call[PositionsParams, None]) -> Positions:
     """What is held, what it is worth and what it has brought.
 
     The broker tells of every change, and is asked anew while somebody reads; `age` says how long
-    ago it confirmed the list. Without a session 503, never what was held before.
+    ago it confirmed the list. Without a session 503, never what was held before. Grouped by
+    strategy, what one order of several legs has opened stays together.
     """
-    return await call.services[AccountService].positions(
-        call.params.account, grouped=call.params.group is not None
+    service, params = call.services[AccountService], call.params
+    found = await service.positions(
+        params.account, grouped=params.group == "underlying", holder=call.holder
     )
+    if params.group != "strategy":
+        return found
+    held = await call.services[OpeningHistory].holdings(service.held(), ask=False)
+    return structs.replace(found, strategies=strategy_views(held, found.positions))
 
 
 @routes.get("/account", params=AccountParams, answer=Accounts)

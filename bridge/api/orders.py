@@ -15,6 +15,7 @@ from bridge.auditing import Caller
 from bridge.callers import Scope
 from bridge.errors import InvalidRequestError
 from bridge.orders.cancel import Cancelling, OrderCanceller
+from bridge.orders.close import ClosedPositions, CloseRequest, PositionCloser
 from bridge.orders.errors import KeyBoundError
 from bridge.orders.executions import ExecutionService, ExecutionsPage, as_csv
 from bridge.orders.exercise import ExerciseRequest, OptionExerciser
@@ -28,7 +29,7 @@ from bridge.orders.request import ChangeRequest, OcaRequest, OrderRequest
 from bridge.orders.service import OrderService, Settlement
 from bridge.orders.silence import HeartbeatView, SilenceWatch
 from bridge.orders.submit import OrderSubmitter, TargetReached
-from bridge.orders.target import ClosedPositions, CloseRequest, TargetPlacer, TargetRequest
+from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
 from bridge.store.executions import Query
 
@@ -218,19 +219,20 @@ async def place_target(call: Call[KeyParams, TargetRequest]) -> Reply:
     params=KeyParams,
     body=CloseRequest,
     headers=_KEY,
-    recorded=("symbol", "conId", "account", "all", "cancelOrders"),
+    recorded=("strategy", "symbol", "conId", "account", "all", "cancelOrders"),
     answer=ClosedPositions,
     scope=Scope.TRADE,
     statuses=_CHANGING | {409: "the Idempotency-Key came with another body before"},
 )
 async def close_positions(call: Call[KeyParams, CloseRequest]) -> ClosedPositions:
-    """Closes one position (`conId`), those of a `symbol`, or `all`, each with an order of its own.
+    """Closes one position (`conId`), a `strategy`, those of a `symbol`, or `all`.
 
-    Each answers for itself: an order, or the problem that there was. The same key and body again
-    close nothing twice. An order that only closes is exempt from the limits on size and price.
+    Each with an order of its own, a strategy as the combination that it is. Each answers for
+    itself: an order, or the problem that there was. The same key and body again close nothing
+    twice. An order that only closes is exempt from the limits on size and price.
     """
     key = call.params.idempotency_key
-    return await call.services[TargetPlacer].close(call.body, key, _caller(call))
+    return await call.services[PositionCloser].close(call.body, key, _caller(call))
 
 
 @routes.post(

@@ -75,6 +75,11 @@ class OtherClientsOrders:
         now = self.clock.now()
         return tuple(_view(each, now) for each in await self._list())
 
+    async def records(self) -> tuple[OrderRecord, ...]:
+        """The same in the shape of the journal's."""
+        now = self.clock.now()
+        return tuple(_record(each, now) for each in await self._list())
+
     async def order(self, perm_id: int) -> OrderView:
         """One of them.
 
@@ -203,11 +208,17 @@ async def _cancelled(session: Gateway, other: Other, number: int, seconds: float
 
 def _view(other: Other, now: datetime) -> OrderView:
     """As the journal's orders look; what only a journal knows is left out."""
+    record = _record(other, now)
+    step = None if record.state is State.TERMINAL else _NEXT_STEP
+    return structs.replace(order_view(record), created_at=None, next_step=step)
+
+
+def _record(other: Other, now: datetime) -> OrderRecord:
     order, contract, last = other.report.order, other.report.contract, other.status
     status = from_broker(last.status if last else other.report.state.status)
     ended, name = status in ENDED, f"perm-{order.perm_id}"
     limit = order.limit_price if _limited(order) else None
-    record = OrderRecord(
+    return OrderRecord(
         id=name,
         group_id=name,
         parent_id=None,
@@ -232,8 +243,6 @@ def _view(other: Other, now: datetime) -> OrderView:
         updated_at=now,
         ended_at=now if ended else None,
     )
-    step = None if ended else _NEXT_STEP
-    return structs.replace(order_view(record), created_at=None, next_step=step)
 
 
 def _limited(order: Order) -> bool:

@@ -13,6 +13,7 @@ from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.orders import health
 from bridge.orders.cancel import OrderCanceller
+from bridge.orders.close import PositionCloser
 from bridge.orders.executions import ExecutionService, ExecutionView, execution_view
 from bridge.orders.exercise import OptionExerciser
 from bridge.orders.flex_import import SERVICE, FlexImport, FlexService, fetch
@@ -29,9 +30,11 @@ from bridge.orders.rules import load
 from bridge.orders.sender import OrderSender
 from bridge.orders.service import OrderService
 from bridge.orders.silence import SilenceWatch
+from bridge.orders.standing import Standings
 from bridge.orders.submit import OrderSubmitter
 from bridge.orders.target import TargetPlacer
 from bridge.orders.views import OrderView, order_view
+from bridge.rules.opening_history import OpeningHistory
 from bridge.services import Services
 from bridge.settings.profile import Profile
 from bridge.settings.service import SettingsService
@@ -120,14 +123,30 @@ def install(services: Services) -> None:
         auditor=auditor,
         clock=clock,
     )
-    targets = TargetPlacer(
+    standings = Standings(
         database=database,
         gateway=gateway,
+        journal=journal,
+        other_clients=other_clients,
+        accounts=accounts,
+    )
+    targets = TargetPlacer(
         preparer=preparer,
         journal=journal,
         submitter=submitter,
         canceller=canceller,
-        other_clients=other_clients,
+        standings=standings,
+        auditor=auditor,
+    )
+    history = services.provide(OpeningHistory, OpeningHistory(database, gateway, journal))
+    closer = PositionCloser(
+        database=database,
+        gateway=gateway,
+        preparer=preparer,
+        submitter=submitter,
+        targets=targets,
+        standings=standings,
+        history=history,
         auditor=auditor,
         clock=clock,
     )
@@ -152,7 +171,9 @@ def install(services: Services) -> None:
     services.provide(OrderService, service)
     services.provide(OrderSubmitter, submitter)
     services.provide(OrderModifier, modifier)
+    services.provide(Standings, standings)
     services.provide(TargetPlacer, targets)
+    services.provide(PositionCloser, closer)
     services.provide(OptionExerciser, exerciser)
     services.provide(OrderCanceller, canceller)
     services.provide(OtherClientsOrders, other_clients)

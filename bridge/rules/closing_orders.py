@@ -7,15 +7,16 @@ of it can be looked up after any restart, and it is never sent twice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from bridge.auditing import Caller
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
+from bridge.orders.close import closing_order
 from bridge.orders.exposure import closable, parts_of_order
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
-from bridge.orders.request import ChangeRequest, ComboLegRequest, OrderRequest
+from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.orders.submit import OrderSubmitter
 from bridge.rules.closing import Change, Close, Send, Working, key_of
 from bridge.rules.holdings import Holding
@@ -108,7 +109,7 @@ class ClosingOrders:
         """
         if close.attempt is None:
             raise ValueError("there is no attempt to send")
-        request = _request(holding, close, step, outside=outside)
+        request = closing_order(holding, step.units, step.limit, outside=outside)
         await self.place(key_of(close, close.attempt), request)
 
     async def place(self, key: str, request: OrderRequest) -> None:
@@ -138,35 +139,6 @@ class ClosingOrders:
         record = await self.record(key)
         if record is not None:
             await self.canceller.cancel(record.id, Caller(KEY_ID, key[:64]))
-
-
-def _request(holding: Holding, close: Close, step: Send, *, outside: bool) -> OrderRequest:
-    """A position by its number; a combination by its legs, the whole as what it is judged as.
-
-    One that was opened for a credit is bought back: the order's legs are the other way round.
-    """
-    contract = holding.legs[0].contract
-    common: dict[str, Any] = {
-        "symbol": contract.symbol,
-        "action": close.action,
-        "quantity": step.units,
-        "order_type": "MKT" if step.limit is None else "LMT",
-        "limit_price": step.limit,
-        "account": holding.account,
-        "outside_rth": outside and step.limit is not None,
-        "round_to_tick": True,
-    }
-    if not holding.combination:
-        return OrderRequest(con_id=contract.con_id, **common)
-    legs = tuple(
-        ComboLegRequest(
-            action="BUY" if leg.ratio * holding.direction > 0 else "SELL",
-            ratio=round(abs(leg.ratio)),
-            con_id=leg.contract.con_id,
-        )
-        for leg in holding.legs
-    )
-    return OrderRequest(sec_type="BAG", legs=legs, **common)
 
 
 def _state_of(

@@ -162,6 +162,11 @@ class PositionManager:
 
     # what is seen -------------------------------------------------------------------------------
 
+    @property
+    def rules(self) -> RuleSet:
+        """The rules of the moment."""
+        return self._terms.rules
+
     def standing(self) -> list[Standing]:
         """How each rule stands to each holding at this moment; a level once shown never loosens."""
         found = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
@@ -18,19 +17,10 @@ from bridge.market.contracts import ContractService
 from bridge.market.quote_line import LineWatcher, QuoteLine
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, Position
-from bridge.orders.journal import OrderJournal
 from bridge.rules.evaluation import Market, Price
-from bridge.rules.holdings import (
-    Fill,
-    Holding,
-    Opening,
-    fits,
-    holdings,
-    opened_by,
-    opened_together,
-)
+from bridge.rules.holdings import Holding, fits
 from bridge.rules.model import RuleSet
-from bridge.store import Database, executions
+from bridge.rules.opening_history import OpeningHistory
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway
 
@@ -61,27 +51,24 @@ class HoldingWatch(LineWatcher):
 
     def __init__(
         self,
-        database: Database,
         gateway: Gateway,
         contracts: ContractService,
         quotes: QuoteService,
-        journal: OrderJournal,
+        history: OpeningHistory,
         clock: Clock,
     ) -> None:
         self.holdings: tuple[Holding, ...] = ()
         self.looked_at: float | None = None
         self.moved: Callable[[int], None] = _nobody
-        self._database = database
         self._gateway = gateway
         self._contracts = contracts
         self._quotes = quotes
-        self._journal = journal
+        self._history = history
         self._clock = clock
         self._details: dict[int, tuple[float, ContractDetails]] = {}
         self._lines: dict[int, QuoteLine] = {}
         self._hours: dict[str, _Hours] = {}
         self._known_sizes: dict[tuple[str, int], float] = {}
-        self._past: tuple[frozenset[tuple[str, int, float]], int, _Past] | None = None
         quotes.watch(self)
 
     async def look(self, rules: RuleSet, closing: frozenset[str] = frozenset()) -> None:
@@ -95,8 +82,7 @@ class HoldingWatch(LineWatcher):
         self._known_sizes = {
             (each.account, each.contract.con_id): each.quantity for each in positions
         }
-        past = await self._past_of(positions)
-        found = holdings(positions, rules, past.openings, past.labels, past.opened)
+        found = await self._history.holdings(positions, rules)
         wanted = [
             each
             for each in found
@@ -262,62 +248,6 @@ class HoldingWatch(LineWatcher):
             return None if known is None else known[1]
         self._details[contract.con_id] = (now, details)
         return details
-
-    # the past -----------------------------------------------------------------------------------
-
-    async def _past_of(self, positions: list[Position]) -> _Past:
-        """Where positions have changed, the day's executions are asked for, whoever traded.
-
-        Else a leg of what was just opened as one could be taken for a position of its own.
-        """
-        held = frozenset((each.account, each.contract.con_id, each.quantity) for each in positions)
-        if self._past is None or self._past[0] != held:
-            await self._gateway.queries.executions()
-            await self._journal.flush()
-        numbers = sorted({con_id for _, con_id, _ in held})
-        change, fills = await self._database.read(
-            lambda connection: _fills(connection, numbers, self._past and self._past[1])
-        )
-        if self._past is None or fills is not None:
-            labels, opened = opened_by(fills or [], positions)
-            past = _Past(opened_together(fills or []), labels, opened)
-            self._past = (held, change, past)
-        self._past = (held, change, self._past[2])
-        return self._past[2]
-
-
-class _Past:
-    """How what is held was opened, as far as the journal has it."""
-
-    def __init__(
-        self,
-        openings: list[Opening],
-        labels: dict[tuple[str, int], frozenset[str]],
-        opened: dict[tuple[str, int], datetime],
-    ) -> None:
-        self.openings = openings
-        self.labels = labels
-        self.opened = opened
-
-
-def _fills(
-    connection: sqlite3.Connection, con_ids: list[int], known: int | None
-) -> tuple[int, list[Fill] | None]:
-    """How far the journal's executions go, and the fills in these contracts; None: as before."""
-    change = executions.newest_change(connection)
-    if change == known:
-        return change, None
-    return change, [
-        Fill(
-            account=each.account,
-            order=str(each.perm_id or f"{each.client_id}/{each.order_id}"),
-            con_id=each.contract.con_id,
-            quantity=each.quantity if each.side == "BOT" else -each.quantity,
-            at=each.time,
-            labels=frozenset({label, each.order_ref} - {""}),
-        )
-        for each, label in executions.of_contracts(connection, con_ids)
-    ]
 
 
 def _nobody(_: int) -> None:

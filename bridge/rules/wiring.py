@@ -19,6 +19,7 @@ from bridge.orders.rules import load as load_limits
 from bridge.orders.submit import OrderSubmitter
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.manager import Circumstances, PositionManager
+from bridge.rules.opening_history import OpeningHistory
 from bridge.rules.service import RulesService, described, level_of, load, wanted
 from bridge.rules.watch import HoldingWatch
 from bridge.services import Services
@@ -32,10 +33,8 @@ def install(services: Services) -> None:
     """Needs the journal, the market, the orders, the stream and (to tell people) the alerts."""
     environment, database = services.environment, services[Database]
     gateway, clock = services.gateway, services.clock
-    journal = services[OrderJournal]
-    watch = HoldingWatch(
-        database, gateway, services[ContractService], services[QuoteService], journal, clock
-    )
+    journal, history = services[OrderJournal], services[OpeningHistory]
+    watch = HoldingWatch(gateway, services[ContractService], services[QuoteService], history, clock)
     orders = ClosingOrders(
         database=database,
         gateway=gateway,
@@ -58,6 +57,7 @@ def install(services: Services) -> None:
         )
     )
     journal.order_changed.listen(lambda _: manager.look_again())
+    history.rules = lambda: manager.rules
     service = RulesService(
         database, clock, services[Auditor], manager, load(environment.rules_file)
     )

@@ -12,23 +12,25 @@ function grouped(positions) {
     || (a.expiration ?? "").localeCompare(b.expiration ?? "") || (a.strike ?? 0) - (b.strike ?? 0));
 }
 
-// An option's greeks come with its quote, asked for while somebody looks, for as many as fit into the account's lines.
-const MOST_QUOTES = 20;
-const FRESH = 30_000;
-const quotes = new Map(); // conId: {at, quote}
+// An option's greeks come with its position. Reading it keeps the lines open from which the bridge has them; the stream alone
+// does not.
+const FRESH = 20_000;
+let readAt = 0;
+let seen = new Map(); // conId: position
 
 export async function loadGreeks(positions) {
-  const options = (positions ?? []).filter((row) => ["OPT", "FOP"].includes(row.secType)).slice(0, MOST_QUOTES);
-  const old = options.filter((row) => Date.now() - (quotes.get(row.conId)?.at ?? 0) > FRESH);
-  await Promise.all(old.map(async (row) => {
-    const quote = await optional(`quote/${encodeURIComponent(row.symbol)}?conId=${row.conId}`).catch(() => null);
-    quotes.set(row.conId, { at: Date.now(), quote });
-  }));
+  if (Date.now() - readAt < FRESH || !(positions ?? []).some((row) => ["OPT", "FOP"].includes(row.secType))) return;
+  readAt = Date.now();
+  const found = await optional("positions").catch(() => null);
+  seen = new Map((found?.positions ?? []).map((row) => [row.conId, row]));
 }
 
-export const forgetGreeks = () => quotes.clear();
+export const forgetGreeks = () => {
+  readAt = 0;
+  seen = new Map();
+};
 
-const greek = (row, name) => quotes.get(row.conId)?.quote?.[name]?.value;
+const greek = (row, name) => row[name] ?? seen.get(row.conId)?.[name];
 
 const greeks = (row) => ["delta", "gamma", "theta", "vega"].filter((name) => typeof greek(row, name) === "number")
   .map((name) => `${{ delta: "Δ", gamma: "Γ", theta: "Θ", vega: "V" }[name]} ${greek(row, name).toFixed(2)}`).join(" ");

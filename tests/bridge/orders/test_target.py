@@ -163,3 +163,55 @@ def test_while_halted_only_what_closes_passes(bridge: Desk) -> None:
     bridge.client.post("/trading/halt", json={"reason": "test", "allowClosing": True})
     assert target(bridge, 30).status_code == 423
     assert reached(bridge, 5)["quantity"] == 15
+
+
+def spread(bridge: Desk) -> Body:
+    """A vertical of SPY, as the fields of an order."""
+    chain = bridge.bridge.get("/options/chain", symbol="SPY").json()
+    day = next(each["expiration"] for each in chain["expirations"] if each["dte"] > 20)
+    middle = len(chain["strikes"]) // 2
+    leg = {"symbol": "SPY", "secType": "OPT", "expiration": day, "right": "C"}
+    legs = [
+        leg | {"action": "BUY", "strike": chain["strikes"][middle]},
+        leg | {"action": "SELL", "strike": chain["strikes"][middle + 2]},
+    ]
+    body = {"symbol": "SPY", "secType": "BAG", "legs": legs, "orderType": "LMT", "quantity": 2}
+    priced = body | {"action": "BUY", "limitPrice": 0.01}
+    market = bridge.client.post("/order/preview", json=priced).json()["referencePrice"]
+    return priced | {"limitPrice": round(market + 0.1, 2)}
+
+
+def strategies(bridge: Desk) -> list[Body]:
+    found: list[Body] = bridge.bridge.get("/positions", group="strategy").json()["strategies"]
+    return found
+
+
+def test_what_was_opened_as_one_is_shown_and_closed_as_one(bridge: Desk) -> None:
+    order = bridge.placed(**spread(bridge))
+    reached(bridge, 5)
+    soon(lambda: bridge.has_status(order["orderId"], "Filled"))
+    whole = soon(lambda: [each for each in strategies(bridge) if len(each["legs"]) == 2])[0]
+    assert (whole["units"], whole["closingAction"], whole["underlying"]) == (2, "SELL", "SPY")
+    assert sorted(each["ratio"] for each in whole["legs"]) == [-1, 1]
+    known = soon(
+        lambda: (
+            (found := strategies(bridge)[1])["delta"] is not None
+            and found["marketPrice"] is not None
+            and found
+        )
+    )
+    assert known["id"] == whole["id"]
+    assert 0 < known["delta"] < 200  # of 200 shares, the bought call's more than the sold one's
+    assert known["averagePrice"] * 200 == pytest.approx(known["costBasis"], abs=0.01)
+    options = [each for each in bridge.bridge.get("/positions").json()["positions"] if each["dte"]]
+    assert all(each["vega"] > 0 > each["theta"] for each in options)
+    assert all(each["greeksTag"] and each["greeksAge"] < 30 for each in options)
+
+    closed = close(bridge, "as-one", strategy=whole["id"])
+    [done] = closed.json()["positions"]
+    assert (closed.json()["complete"], done["strategy"]) == (True, whole["id"]), closed.text
+    assert (done["order"]["secType"], done["order"]["quantity"]) == ("BAG", 2)
+    soon(lambda: held(bridge, "SPY") == 0 and len(strategies(bridge)) == 1)
+    assert held(bridge) == 5
+    assert close(bridge, "as-one", strategy=whole["id"]).json() == closed.json()
+    assert len(bridge.bridge.get("/orders", open="false").json()["orders"]) == 3

@@ -1,0 +1,321 @@
+"""Closing positions: each with an order of its own, a strategy as the combination that it is.
+
+A strategy is what `bridge.rules.holdings` tells: positions that were opened by one order of several
+legs, or that a rule names together. It is closed as one order, sized in the sender's turn: never
+more than is held of each leg, less what works there already.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from bridge.auditing import Auditor, Caller
+from bridge.clock import Clock
+from bridge.errors import BridgeError
+from bridge.model import Position
+from bridge.orders.errors import KeyReusedError, OrdersInTheWayError, PositionsMovingError
+from bridge.orders.exposure import Place, closable
+from bridge.orders.legs import legs
+from bridge.orders.prepare import Prepared, Preparer
+from bridge.orders.request import ComboLegRequest, OrderRequest, Request
+from bridge.orders.standing import LOOK_SECONDS, SLACK, Standing, Standings, require_clear
+from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
+from bridge.orders.target import TargetPlacer, TargetRequest
+from bridge.rules.holdings import Holding
+from bridge.rules.opening_history import OpeningHistory
+from bridge.store import Database, idempotency
+from bridge.store.idempotency import KeyRecord
+from bridge.tws.gateway import Gateway
+
+CLOSABLE: Final = frozenset({"STK", "OPT", "FUT", "FOP", "CASH"})
+_MOST_LEGS: Final = 4
+
+
+class CloseRequest(Request, frozen=True, kw_only=True):
+    """Which positions to close: a `strategy`, one by its `conId`, all of a `symbol`, or `all`.
+
+    Market orders, unless one position or strategy has a `limitPrice`: of a strategy the net price
+    of a unit, for which the whole is sold (`SELL`) or, if it was opened for a credit, bought back.
+    """
+
+    strategy: Annotated[str, Meta(max_length=200)] = ""
+    symbol: Annotated[str, Meta(max_length=32)] = ""
+    con_id: int = 0
+    account: Annotated[str, Meta(max_length=64)] = ""
+    all: bool = False
+    order_type: Literal["MKT", "LMT"] = "MKT"
+    limit_price: float | None = None
+    cancel_orders: bool = False
+
+
+class ClosedPosition(Struct, rename="camel", frozen=True, kw_only=True):
+    """What became of closing one position or strategy: an order, or the problem that there was.
+
+    `position` is its size; of a strategy the units of it.
+    """
+
+    account: str
+    con_id: int
+    symbol: str
+    sec_type: str
+    position: float
+    strategy: str | None = None
+    order: Any = None
+    problem: dict[str, Any] | None = None
+
+
+class ClosedPositions(Struct, rename="camel", frozen=True, kw_only=True):
+    """What became of closing each; `complete` when every one has its order, or needs none."""
+
+    complete: bool
+    positions: tuple[ClosedPosition, ...]
+
+
+@dataclass(kw_only=True, eq=False)
+class PositionCloser:
+    """Closes positions and strategies."""
+
+    database: Database
+    gateway: Gateway
+    preparer: Preparer
+    submitter: OrderSubmitter
+    targets: TargetPlacer
+    standings: Standings
+    history: OpeningHistory
+    auditor: Auditor
+    clock: Clock
+
+    async def close(
+        self, request: CloseRequest, key: str | None, caller: Caller
+    ) -> ClosedPositions:
+        """Closes what the request names, once for a key."""
+        async with self.auditor.trail(caller, "positions.close", request):
+            claim = self.submitter.claim(key, ("close", request))
+            known = await self.database.read(lambda c: idempotency.get(c, claim.key_digest))
+            if known is not None and known.body_digest != claim.body_digest:
+                raise KeyReusedError("this Idempotency-Key came with another body before")
+            if known is not None and known.accepted:
+                return msgspec.json.decode(known.answer, type=ClosedPositions)
+            self.gateway.require_ready()
+            held = await self.gateway.queries.positions(timeout=LOOK_SECONDS)
+            if request.strategy:
+                found = [
+                    each
+                    for each in await self.history.holdings(held)
+                    if each.key == request.strategy and request.account in {"", each.account}
+                ]
+                closed = [
+                    await self._close_strategy(each, request, claim, caller) for each in found
+                ]
+            else:
+                chosen = [each for each in held if _chosen(each, request)]
+                closed = [await self._close(each, request, claim, caller) for each in chosen]
+            done = all(each.problem is None for each in closed)
+            answer = ClosedPositions(complete=done, positions=tuple(closed))
+            if done and closed:
+                await self._keep(claim, answer)
+            return answer
+
+    async def _close(
+        self, held: Position, request: CloseRequest, claim: KeyRecord, caller: Caller
+    ) -> ClosedPosition:
+        contract = held.contract
+        shown = ClosedPosition(
+            account=held.account,
+            con_id=contract.con_id,
+            symbol=contract.symbol,
+            sec_type=contract.sec_type,
+            position=held.quantity,
+        )
+        if contract.sec_type not in CLOSABLE:
+            return _not_traded(shown, contract.sec_type)
+        kind: Any = contract.sec_type
+        target = TargetRequest(
+            symbol=contract.symbol,
+            sec_type=kind,
+            con_id=contract.con_id,
+            account=held.account,
+            target_quantity=0.0,
+            order_type=request.order_type,
+            limit_price=request.limit_price,
+            cancel_orders=request.cancel_orders,
+        )
+        own_key = f"{claim.key_digest}/{held.account}/{contract.con_id}"
+        try:
+            return _with_order(shown, await self.targets.place(target, own_key, caller))
+        except BridgeError as error:
+            return _with_problem(shown, error)
+
+    async def _close_strategy(
+        self, holding: Holding, request: CloseRequest, claim: KeyRecord, caller: Caller
+    ) -> ClosedPosition:
+        contract = holding.legs[0].contract
+        shown = ClosedPosition(
+            account=holding.account,
+            con_id=0 if holding.combination else contract.con_id,
+            symbol=contract.symbol,
+            sec_type="BAG" if holding.combination else contract.sec_type,
+            position=holding.units * (1 if holding.combination else holding.direction),
+            strategy=holding.key,
+        )
+        strange = {leg.contract.sec_type for leg in holding.legs} - CLOSABLE
+        if strange or len(holding.legs) > _MOST_LEGS:
+            return _not_traded(shown, strange.pop() if strange else f"{len(holding.legs)} legs")
+        try:
+            placed = await self._place(
+                holding, request, f"{claim.key_digest}/{holding.key}", caller
+            )
+        except BridgeError as error:
+            return _with_problem(shown, error)
+        return _with_order(shown, placed)
+
+    async def _place(
+        self, holding: Holding, request: CloseRequest, key: str, caller: Caller
+    ) -> Placed:
+        """One order for the whole, once for a key; sized when it is its turn."""
+        async with self.auditor.trail(caller, "strategy.close", request) as trail:
+            claim = self.submitter.claim(key, ("strategy", request))
+            earlier = await self.submitter.repeated(claim, trail)
+            if earlier is not None:
+                return Placed(earlier, replayed=True)
+            self.submitter.require_open_for_orders()
+            order = structs.replace(
+                closing_order(holding, holding.units, request.limit_price),
+                order_type=request.order_type,
+            )
+            prepared = await self.preparer.prepare(order)
+            if request.cancel_orders:
+                await self.targets.cancel_at(_places(holding), caller)
+
+            async def sized() -> list[Prepared]:
+                return await self._sized(holding, order, prepared)
+
+            return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
+
+    async def _sized(
+        self, holding: Holding, order: OrderRequest, prepared: Prepared
+    ) -> list[Prepared]:
+        """The order for as many units as are held and not being closed; empty for none."""
+        standing, held = await self.standings.with_positions(_places(holding))
+        present = await self.history.holdings(held)
+        still = next((each for each in present if each.key == holding.key), None)
+        if still is None:
+            raise PositionsMovingError("it is not held any more as it was: nothing was sent")
+        units = free_units(still, standing)
+        if units <= SLACK:
+            return []
+        made = legs(structs.replace(order, quantity=units), holding.account, prepared.ladder)
+        return [structs.replace(prepared, legs=made, closes=True)]
+
+    async def _keep(self, claim: KeyRecord, answer: ClosedPositions) -> None:
+        body, now = msgspec.json.encode(answer), self.clock.now()
+
+        def write(connection: Any) -> None:
+            idempotency.claim(connection, claim.key_digest, claim.body_digest, claim.created_at)
+            idempotency.answer(connection, claim.key_digest, body, now, accepted=True)
+
+        await self.database.write(write)
+
+
+def closing_order(
+    holding: Holding, units: float, limit: float | None, *, outside: bool = False
+) -> OrderRequest:
+    """The order that closes units of a holding; without a limit at the market.
+
+    A position by its number; a combination by its legs, the whole as what it is judged as: one that
+    was opened for a credit is bought back, so the order's legs are the other way round.
+    """
+    contract = holding.legs[0].contract
+    common: dict[str, Any] = {
+        "symbol": contract.symbol,
+        "action": "SELL" if holding.direction > 0 else "BUY",
+        "quantity": units,
+        "order_type": "MKT" if limit is None else "LMT",
+        "limit_price": limit,
+        "account": holding.account,
+        "outside_rth": outside and limit is not None,
+        "round_to_tick": True,
+    }
+    if not holding.combination:
+        return OrderRequest(con_id=contract.con_id, **common)
+    parts = tuple(
+        ComboLegRequest(
+            action="BUY" if leg.ratio * holding.direction > 0 else "SELL",
+            ratio=round(abs(leg.ratio)),
+            con_id=leg.contract.con_id,
+        )
+        for leg in holding.legs
+    )
+    return OrderRequest(sec_type="BAG", legs=parts, **common)
+
+
+def free_units(holding: Holding, standing: Standing) -> float:
+    """How many units of it no order closes yet, and one order may.
+
+    Raises:
+        OrdersInTheWayError: orders work there that go the other way, close some legs and not the
+            others, or (stops) would be left with nothing to close.
+    """
+    covered = [
+        max(0.0, abs(size) - closable(place, action, standing.positions, standing.working))
+        / abs(ratio)
+        for place, ratio, size, action in _sides(holding)
+    ]
+    if max(covered) - min(covered) > SLACK:
+        names = dict.fromkeys(each.name for each in standing.working)
+        text = "orders work that close some of its legs and not the others"
+        raise OrdersInTheWayError(list(names), text)
+    left = holding.units - covered[0]
+    if holding.combination:
+        left = float(math.floor(left + SLACK))
+    if left <= SLACK:
+        return 0.0
+    for place, ratio, size, _ in _sides(holding):
+        require_clear(standing, place, standing.positions[place] - size, -ratio * left)
+    return left
+
+
+def _sides(holding: Holding) -> list[tuple[Place, float, float, str]]:
+    """Of each leg: where it is held, its ratio and size, and what closes it."""
+    return [
+        (
+            (holding.account, leg.contract.con_id),
+            leg.ratio,
+            leg.ratio * holding.units,
+            "SELL" if leg.ratio > 0 else "BUY",
+        )
+        for leg in holding.legs
+    ]
+
+
+def _places(holding: Holding) -> list[Place]:
+    return [(holding.account, leg.contract.con_id) for leg in holding.legs]
+
+
+def _not_traded(shown: ClosedPosition, what: str) -> ClosedPosition:
+    text = f"{what} is not traded through the bridge: close it in TWS"
+    return structs.replace(shown, problem={"code": "sec-type-not-allowed", "detail": text})
+
+
+def _with_problem(shown: ClosedPosition, error: BridgeError) -> ClosedPosition:
+    problem = {"code": error.code, "detail": error.detail, **error.extra}
+    return structs.replace(shown, problem=problem)
+
+
+def _with_order(shown: ClosedPosition, placed: Placed) -> ClosedPosition:
+    order = None if isinstance(placed.answer, TargetReached) else placed.answer
+    return structs.replace(shown, order=msgspec.to_builtins(order))
+
+
+def _chosen(held: Position, request: CloseRequest) -> bool:
+    if not held.quantity or (request.account and held.account != request.account):
+        return False
+    if request.con_id:
+        return held.contract.con_id == request.con_id
+    wanted = request.symbol.strip().upper()
+    return held.contract.symbol.upper() == wanted if wanted else request.all

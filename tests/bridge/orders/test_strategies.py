@@ -1,0 +1,365 @@
+"""Combinations beside the positions of their legs: never oversold, never flipped, closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import structs
+
+from bridge.account.service import AccountService
+from bridge.errors import BridgeError
+from bridge.model import Contract, Execution, Order, Position
+from bridge.orders.close import ClosedPositions, CloseRequest, PositionCloser
+from bridge.orders.errors import OrdersInTheWayError, PositionsMovingError
+from bridge.orders.request import ComboLegRequest, OrderRequest
+from bridge.orders.standing import Standings
+from bridge.orders.submit import TargetReached
+from bridge.orders.target import TargetPlacer, TargetRequest
+from bridge.orders.views import OrderView
+from bridge.tws.pacing import Lane
+from tests.bridge.orders.fake_broker import CLIENT, BookedOrder, FakeBroker, option
+from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.samples import NOON
+
+LOW, HIGH = 701, 702
+ACCOUNT = "DU1234567"
+PRICES = {LOW: 3.0, HIGH: 1.0}
+
+
+@dataclass
+class LegBroker(FakeBroker):
+    """Fills combinations leg by leg and keeps what is held; `moments` are called one a list."""
+
+    moments: list[Callable[[], None]] = field(default_factory=list)
+    late: bool = False
+    """Positions stay as they were."""
+    sizes: dict[int, float] = field(default_factory=dict)
+    seen: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.options = (option(LOW, strike=200.0), option(HIGH, strike=210.0))
+        self.on_listed = self._moment
+
+    def _moment(self) -> None:
+        if self.moments:
+            self.moments.pop(0)()
+
+    async def positions(
+        self, *, lane: Lane = Lane.INTERACTIVE, timeout: float = 10.0
+    ) -> tuple[Position, ...]:
+        if not self.late:
+            self.tell()
+        self._moment()
+        return await super().positions(lane=lane, timeout=timeout)
+
+    def tell(self) -> None:
+        self.held = tuple(
+            Position(
+                account=ACCOUNT,
+                contract=self.contract(number),
+                quantity=size,
+                average_cost=PRICES[number] * 100,
+            )
+            for number, size in self.sizes.items()
+            if size
+        )
+
+    def contract(self, number: int) -> Contract:
+        return next(each.contract for each in self.options if each.contract.con_id == number)
+
+    def fill_part(self, number: int, quantity: float, only: int = 0) -> None:
+        """Fills units of an order, or of a combination one leg `only` (the whole is not told)."""
+        booked = self.book[number]
+        if not booked.contract.legs:
+            self._trade(booked, booked.contract.con_id, booked.order.action, quantity)
+            self.fill(number, quantity)
+            return
+        for leg in booked.contract.legs:
+            if only in {0, leg.con_id}:
+                same = leg.action == booked.order.action
+                action = "BUY" if same else "SELL"
+                self._trade(booked, leg.con_id, action, quantity * leg.ratio)
+                self.events.execution.emit(
+                    Execution(
+                        exec_id=f"{self._next():08x}.6553d8a1.02.01",
+                        time=NOON,
+                        contract=self.contract(leg.con_id),
+                        account=ACCOUNT,
+                        side="BOT" if action == "BUY" else "SLD",
+                        quantity=quantity * leg.ratio,
+                        price=PRICES[leg.con_id],
+                        perm_id=booked.order.perm_id,
+                        client_id=CLIENT,
+                        order_id=number,
+                        order_ref=booked.order.order_ref,
+                    )
+                )
+        if not only:
+            self.fill(number, quantity)
+
+    def _next(self) -> int:
+        self.seen += 1
+        return 0x1000 + self.seen
+
+    def _trade(self, booked: BookedOrder, con_id: int, action: str, quantity: float) -> None:
+        signed = quantity if action == "BUY" else -quantity
+        self.sizes[con_id] = self.sizes.get(con_id, 0.0) + signed
+
+
+def spread(action: str, quantity: float, **more: Any) -> OrderRequest:
+    legs = (ComboLegRequest(action="BUY", con_id=LOW), ComboLegRequest(action="SELL", con_id=HIGH))
+    fields: dict[str, Any] = {"order_type": "LMT", "limit_price": 2.0, "legs": legs}
+    return OrderRequest(
+        symbol="AAPL", sec_type="BAG", action=action, quantity=quantity, **(fields | more)
+    )
+
+
+async def placed(room: Room, request: OrderRequest, key: str) -> OrderView:
+    answer = (await room.submitter.place(request, key, CALLER)).answer
+    assert isinstance(answer, OrderView)
+    return answer
+
+
+async def target(
+    room: Room, quantity: float, con_id: int = LOW, **more: Any
+) -> OrderView | TargetReached:
+    request = TargetRequest(symbol="AAPL", con_id=con_id, target_quantity=quantity, **more)
+    key = f"target-{len(room.broker.wire)}-{quantity}-{con_id}"
+    answer = (await room.services[TargetPlacer].place(request, key, CALLER)).answer
+    assert isinstance(answer, OrderView | TargetReached)
+    return answer
+
+
+async def close(room: Room, key: str = "close", **fields: Any) -> ClosedPositions:
+    return await room.services[PositionCloser].close(CloseRequest(**fields), key, CALLER)
+
+
+RULES: dict[str, Any] = {"max_notional": None, "option_price_band_percent": None}
+
+
+async def test_what_a_combination_will_close_of_a_leg_is_not_closed_again(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5})
+    async with opened(tmp_path, broker, **RULES) as room:
+        await placed(room, spread("SELL", 2), "whole")
+        sold = await target(room, 0)
+        assert isinstance(sold, OrderView)
+        assert (sold.action, sold.quantity) == ("SELL", 3)
+        assert isinstance(await target(room, 0), TargetReached)
+        bought = await close(room, con_id=HIGH)
+        assert bought.positions[0].order["quantity"] == 3
+
+
+async def test_a_leg_that_a_combination_enlarges_is_not_traded_against(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES) as room:
+        whole = await placed(room, spread("BUY", 2), "whole")
+        with pytest.raises(OrdersInTheWayError) as refused:
+            await target(room, 0)
+        assert refused.value.extra["orders"] == [whole.order_id]
+        sold = await target(room, 0, cancel_orders=True)
+        assert isinstance(sold, OrderView)
+        assert (sold.quantity, (await room.view(whole.order_id)).status) == (5, "Cancelled")
+
+
+@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize("quantity", [1, 3])
+async def test_it_is_filled_in_the_meantime(tmp_path: Path, moment: int, quantity: int) -> None:
+    """At any moment of the looking, in part or whole: all that is sold is what is held."""
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5})
+    async with opened(tmp_path, broker, **RULES) as room:
+        whole = (await placed(room, spread("SELL", 3), "whole")).broker_order_id
+        nothing: Callable[[], None] = lambda: None  # noqa: E731
+        broker.moments = [nothing] * moment + [lambda: broker.fill_part(whole, quantity)]
+        sold = await target(room, 0)
+        assert isinstance(sold, OrderView)
+        assert sold.quantity == 2
+        broker.fill_part(sold.broker_order_id, 2)
+        if quantity < 3:
+            broker.fill_part(whole, 3 - quantity)
+        assert broker.sizes[LOW] == 0
+
+
+async def test_it_goes_on_filling_so_nothing_is_sent(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 20, HIGH: -20})
+    async with opened(tmp_path, broker, **RULES) as room:
+        whole = (await placed(room, spread("SELL", 15), "whole")).broker_order_id
+        broker.moments = [lambda: broker.fill_part(whole, 1)] * 20
+        with pytest.raises(PositionsMovingError):
+            await target(room, 0)
+        assert broker.placed == [whole]
+
+
+async def test_a_position_that_lags_behind_the_fill_is_waited_for(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5})
+    async with opened(tmp_path, broker, **RULES) as room:
+        accounts = AccountService(room.services.gateway, room.clock)
+        room.services[Standings].accounts = accounts
+        whole = (await placed(room, spread("SELL", 3), "whole")).broker_order_id
+        broker.tell()
+        broker.late = True  # the broker lists what was held before the fill
+        broker.fill_part(whole, 3)
+
+        def caught_up() -> None:
+            broker.late = False
+            broker.tell()
+
+        broker.moments = [lambda: None, lambda: None, caught_up]
+        sold = await target(room, 0)
+        assert isinstance(sold, OrderView)
+        assert sold.quantity == 2
+        await accounts.stop()
+
+
+async def test_one_leg_alone_was_filled(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 2, HIGH: -2})
+    async with opened(tmp_path, broker, **RULES) as room:
+        order = await placed(room, spread("SELL", 2, non_guaranteed=True), "whole")
+        broker.fill_part(order.broker_order_id, 2, only=LOW)
+        assert isinstance(await target(room, 0), TargetReached)  # and buys nothing back
+        assert isinstance(await target(room, 0, HIGH), TargetReached)
+        assert broker.placed == [order.broker_order_id]
+
+
+async def test_combinations_of_other_clients_count_too(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5})
+    async with opened(tmp_path, broker, **RULES) as room:
+        legs = (await placed(room, spread("SELL", 1), "whole")).broker_order_id
+        foreign = Order(
+            action="SELL", quantity=2, perm_id=77, client_id=99, account=ACCOUNT, order_ref="theirs"
+        )
+        broker.book[500] = BookedOrder(foreign, broker.book[legs].contract)
+        sold = await target(room, 0)
+        assert isinstance(sold, OrderView)
+        assert sold.quantity == 2
+        broker.book[500].order = structs.replace(foreign, non_guaranteed=True)
+        with pytest.raises(OrdersInTheWayError):
+            await target(room, -1)
+
+
+# as one -------------------------------------------------------------------------------------------
+
+
+async def bought(room: Room, broker: LegBroker, units: float, action: str = "BUY") -> str:
+    """Opens a spread; the name of the strategy."""
+    order = await placed(room, spread(action, units), f"open-{len(broker.wire)}")
+    broker.fill_part(order.broker_order_id, units)
+    await room.journal.flush()
+    sign = 1 if action == "BUY" else -1
+    return f"{ACCOUNT}/{LOW}:{sign:+g}/{HIGH}:{-sign:+g}"
+
+
+def last(broker: LegBroker) -> BookedOrder:
+    return broker.book[broker.placed[-1]]
+
+
+async def test_a_strategy_is_closed_as_the_combination_that_it_is_once(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as room:
+        strategy = await bought(room, broker, 3)
+        answer = await close(room, strategy=strategy)
+        assert (answer.complete, len(answer.positions)) == (True, 1)
+        assert answer.positions[0].order["comboLegs"][0]["conId"] == LOW
+        sent = last(broker)
+        assert (sent.order.action, sent.order.quantity, sent.order.order_type) == ("SELL", 3, "MKT")
+        assert [(each.con_id, each.action) for each in sent.contract.legs] == [
+            (LOW, "BUY"),
+            (HIGH, "SELL"),
+        ]
+        assert msgspec.json.encode(await close(room, strategy=strategy)) == msgspec.json.encode(
+            answer
+        )
+        again = await close(room, "other-key", strategy=strategy)
+        assert (again.complete, again.positions[0].order) == (True, None)
+        broker.fill_part(broker.placed[-1], 3)
+        assert await close(room, "third-key", strategy=strategy) == ClosedPositions(
+            complete=True, positions=()
+        )
+        assert (broker.sizes, len(broker.placed)) == ({LOW: 0, HIGH: 0}, 2)
+
+
+async def test_many_close_it_at_once_and_one_order_goes_out(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as room:
+        strategy = await bought(room, broker, 3)
+        await asyncio.gather(*(close(room, f"key-{n}", strategy=strategy) for n in range(6)))
+        assert (len(broker.placed), last(broker).order.quantity) == (2, 3)
+
+
+async def test_one_for_a_credit_is_bought_back_at_a_limit(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as room:
+        strategy = await bought(room, broker, 2, "SELL")
+        answer = await close(room, strategy=strategy, order_type="LMT", limit_price=2.5)
+        assert answer.complete, answer
+        order = last(broker).order
+        assert (order.action, order.quantity, order.limit_price) == ("BUY", 2, 2.5)
+
+
+async def test_what_closes_it_already_is_left_out(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as room:
+        strategy = await bought(room, broker, 5)
+        await placed(room, spread("SELL", 2, limit_price=9.0), "by hand")
+        broker.fill_part(broker.placed[-1], 1)
+        assert (await close(room, strategy=strategy)).complete
+        assert last(broker).order.quantity == 3
+
+
+async def test_a_leg_is_being_closed_alone(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as room:
+        strategy = await bought(room, broker, 5)
+        leg = OrderRequest(
+            symbol="AAPL", con_id=LOW, action="SELL", quantity=2, order_type="LMT", limit_price=9.0
+        )
+        alone = await placed(room, leg, "leg")
+        refused = await close(room, strategy=strategy)
+        problem = refused.positions[0].problem
+        assert problem is not None
+        assert (problem["code"], problem["orders"]) == ("orders-in-the-way", [alone.order_id])
+        assert (await close(room, "k2", strategy=strategy, cancel_orders=True)).complete
+        assert last(broker).order.quantity == 5
+
+
+async def test_what_was_sold_of_a_leg_by_hand_is_not_sold_again(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as room:
+        strategy = await bought(room, broker, 5)
+        broker.sizes[LOW] = 2
+        assert (await close(room, strategy=strategy)).complete
+        assert last(broker).order.quantity == 2
+
+
+@pytest.mark.parametrize("moment", range(4))
+async def test_a_strategy_is_filled_away_while_it_is_looked_at(tmp_path: Path, moment: int) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as room:
+        strategy = await bought(room, broker, 4)
+        working = (
+            await placed(room, spread("SELL", 3, limit_price=9.0), "by hand")
+        ).broker_order_id
+        nothing: Callable[[], None] = lambda: None  # noqa: E731
+        broker.moments = [nothing] * moment + [lambda: broker.fill_part(working, 3)]
+        await close(room, strategy=strategy)
+        for number in broker.placed[2:]:
+            broker.fill_part(number, broker.book[number].order.quantity)
+        assert broker.sizes == {LOW: 0, HIGH: 0}
+
+
+async def test_closing_one_needs_no_limits_but_a_halt_that_lets_it(tmp_path: Path) -> None:
+    broker = LegBroker()
+    limits = {"max_contracts": 5, "max_orders_per_day": 2}
+    async with opened(tmp_path, broker, **(RULES | limits)) as room:
+        strategy = await bought(room, broker, 5)
+        await bought(room, broker, 5)
+        with pytest.raises(BridgeError):
+            await bought(room, broker, 1)
+        assert (await close(room, strategy=strategy)).complete
+        assert last(broker).order.quantity == 10
