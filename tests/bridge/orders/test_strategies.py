@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -113,7 +113,7 @@ class LegBroker(FakeBroker):
         self.sizes[con_id] = self.sizes.get(con_id, 0.0) + signed
 
 
-def spread(action: str, quantity: float, **more: Any) -> OrderRequest:
+def spread(action: Literal["BUY", "SELL"], quantity: float, **more: Any) -> OrderRequest:
     legs = (ComboLegRequest(action="BUY", con_id=LOW), ComboLegRequest(action="SELL", con_id=HIGH))
     fields: dict[str, Any] = {"order_type": "LMT", "limit_price": 2.0, "legs": legs}
     return OrderRequest(
@@ -246,7 +246,9 @@ async def test_combinations_of_other_clients_count_too(tmp_path: Path) -> None:
 # as one -------------------------------------------------------------------------------------------
 
 
-async def bought(room: Room, broker: LegBroker, units: float, action: str = "BUY") -> str:
+async def bought(
+    room: Room, broker: LegBroker, units: float, action: Literal["BUY", "SELL"] = "BUY"
+) -> str:
     """Opens a spread; the name of the strategy."""
     order = await placed(room, spread(action, units), f"open-{len(broker.wire)}")
     broker.fill_part(order.broker_order_id, units)
