@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up down test check format engine bench soak vm-power-cuts vm-test lock
+.PHONY: help setup setup-dev up down test check format engine bench reliability soak vm-power-cuts vm-test lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ engine:  ## Debian/Ubuntu, root: install and start what the engine tests need
 
 bench: setup-dev  ## measure every figure beside its alternative
 	@.venv/bin/python -m bench
+
+reliability: setup-dev  ## an hour of faults of every kind, and docs/reliability.md from what was seen (MINUTES=60 SHARE=1)
+	@GANGWAY_SOAK_MINUTES=$(or $(MINUTES),60) GANGWAY_SOAK_SHARE=$(or $(SHARE),1) GANGWAY_RELIABILITY=docs/reliability.md \
+		.venv/bin/python -m pytest tests/soak -q -s
 
 soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,000 times (KILLS=500 RULE_KILLS=500 MCP_KILLS=1000)
 	@GANGWAY_KILLS=$(or $(KILLS),500) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \

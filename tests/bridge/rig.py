@@ -38,12 +38,15 @@ async def eventually(
 class Process:
     """A child process whose first stdout line, or whose port, says that it is up."""
 
+    BEFORE: tuple[str, ...] = ()
+    """A command that runs the interpreter in its own place (`exec`), such as one that limits it."""
+
     def __init__(self, module: str, arguments: list[str], env: dict[str, str], log: Path) -> None:
         self.log = log
         self._stderr = log.open("ab")
         self._earlier = log.stat().st_size  # of another process with the same log
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [*self.BEFORE, sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env={**os.environ, **env},
             stdout=subprocess.PIPE,

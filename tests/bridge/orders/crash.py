@@ -359,7 +359,8 @@ class Books:
         for flow in self.flows:
             if flow.status == 201:
                 order = ours.get(flow.order_id)
-                if order is None or order["orderRef"] not in theirs:
+                never = flow.answer.get("status") == "NotSent"
+                if order is None or (order["orderRef"] not in theirs) is not never:
                     found.append(f"flow {flow.number} was told of an order that is not there")
             elif flow.status != 422:
                 found.append(f"flow {flow.number} ended with {flow.status}: {flow.answer}")
@@ -368,6 +369,7 @@ class Books:
             if flow.cancelled is not None and ours[flow.order_id]["status"] not in {
                 "Cancelled",
                 "Filled",
+                "NotSent",
             }:
                 found.append(f"flow {flow.number} cancelled an order that still works")
         return found

@@ -1,0 +1,1 @@
+"""Faults of every kind at once, with all that users do meanwhile, judged from outside."""
