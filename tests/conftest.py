@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,11 @@ from tests.login.parts import controllers_missing
 
 def _browser_missing() -> str | None:
     return None if shutil.which("chromium") else "no Chromium on this machine (make engine)"
+
+
+def _restic_missing() -> str | None:
+    there = shutil.which("restic") and Path("/usr/sbin/sshd").exists()
+    return None if there else "no restic or no SSH server on this machine (make engine)"
 
 
 def _vm_missing() -> str | None:
@@ -26,6 +32,7 @@ def _shells_missing() -> str | None:
 _NEEDS: dict[str, Callable[[], str | None]] = {
     "engine": engine_missing,
     "browser": _browser_missing,
+    "restic": _restic_missing,
     "vm": _vm_missing,
     "controllers": controllers_missing,
     "shells": _shells_missing,

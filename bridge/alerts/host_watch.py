@@ -1,4 +1,4 @@
-"""Watches what holds the bridge up and nobody else watches for weeks: the disk, the certificate.
+"""Watches what nobody else watches for weeks: the disk, the certificate, whether backups come.
 
 The certificate is the one that the world sees: Caddy's, looked at over TLS, whoever signed it.
 """
@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge
@@ -27,6 +28,7 @@ TOO_LITTLE: Final = 0.2
 """Of a certificate's life; Caddy renews when a third of it is left."""
 
 
+BACKUP_MEND: Final = "On the host: journalctl -u 'gangway-*-backup'; ./deploy.py doctor shows more."
 MEND: Final = "./deploy.py logs caddy; does the domain lead here, are ports 80 and 443 open?"
 
 
@@ -83,6 +85,12 @@ def _moment(text: object) -> datetime:
 
 
 DISK_SECONDS: Final = 60.0
+BACKUP_SECONDS: Final = 600.0
+BACKUP_FILE: Final = "backup.json"
+"""The host leaves it in the data folder while backups are on a schedule:
+`{"every": seconds, "since", "succeededAt", "failure"}`."""
+BACKUP_LATE: Final = 2.0
+"""Times the interval, after which a person has to know."""
 CERTIFICATE_SECONDS: Final = 3600.0
 AGAIN_SECONDS: Final = 60.0
 """While there is something to complain about: after a start Caddy is there a little later."""
@@ -93,6 +101,15 @@ ENOUGH_AGAIN: Final = 1.25
 MEGABYTE: Final = 1024 * 1024
 
 log = structlog.get_logger(__name__)
+
+
+class Backups(Struct, frozen=True, rename="camel"):
+    """How the host's schedule of backups goes; times in seconds since 1970."""
+
+    every: float
+    since: float
+    succeeded_at: float | None = None
+    failure: str | None = None
 
 
 class HostWatch:
@@ -150,7 +167,37 @@ class HostWatch:
             fine = await self.look_at_certificate()
             await self._clock.sleep(CERTIFICATE_SECONDS if fine else AGAIN_SECONDS)
 
+    async def watch_backups(self) -> None:
+        """Looks until cancelled."""
+        while True:
+            self.look_at_backups()
+            await self._clock.sleep(BACKUP_SECONDS)
+
     # ------------------------------------------------------------------------------------------
+
+    def look_at_backups(self) -> None:
+        """One look: whether the host's schedule of backups is kept, if it has one."""
+        try:
+            text = (self._folder / BACKUP_FILE).read_bytes()
+            found = msgspec.json.decode(text, type=Backups)
+        except FileNotFoundError:
+            self._forgotten(AlertKind.BACKUP)
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("backups-unseen", error=str(error))
+            return
+        last = found.succeeded_at or found.since
+        age = self._clock.now().timestamp() - last
+        if age > found.every * BACKUP_LATE:
+            moment = datetime.fromtimestamp(last, UTC)
+            said = f": {found.failure}" if found.failure else ""
+            body = (
+                f"The last one is of {moment:%Y-%m-%d %H:%M} UTC, and one is due every"
+                f" {_span(found.every / 3600)}{said}.\n\n{BACKUP_MEND}"
+            )
+            self._raised(AlertKind.BACKUP, body)
+        else:
+            self._cleared(AlertKind.BACKUP)
 
     def look_at_disk(self) -> None:
         """One look."""
@@ -202,6 +249,10 @@ class HostWatch:
     def _raised(self, kind: AlertKind, body: str) -> None:
         if self._alerts is not None:
             self._alerts.raised(kind, body)
+
+    def _forgotten(self, kind: AlertKind) -> None:
+        if self._alerts is not None:
+            self._alerts.forgotten(kind)
 
     def _cleared(self, kind: AlertKind) -> None:
         if self._alerts is not None:

@@ -37,6 +37,9 @@ class AlertKind(StrEnum):
     PORTAL_LOGIN = "portal-login"
     CERTIFICATE = "certificate"
     DISK_LOW = "disk-low"
+    BACKUP = "backup"
+    VERSION_ENDS = "version-ends"
+    NEWER_IMAGE = "newer-image"
     RULE = "rule"
     DEPLOY_FAILED = "deploy-failed"
     TEST = "test"
@@ -57,6 +60,9 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
     AlertKind.CERTIFICATE: "The certificate needs a look",
     AlertKind.DISK_LOW: "The disk is nearly full",
+    AlertKind.BACKUP: "There is no recent backup",
+    AlertKind.VERSION_ENDS: "IBKR will refuse this version of the gateway",
+    AlertKind.NEWER_IMAGE: "There is a newer image",
     AlertKind.RULE: "The position manager",
     AlertKind.DEPLOY_FAILED: "A deploy failed",
     AlertKind.TEST: "Test message",
@@ -74,6 +80,7 @@ RESOLVED: dict[AlertKind, str] = {
     AlertKind.PORTAL_LOGIN: "The Client Portal session is back",
     AlertKind.CERTIFICATE: "The certificate is fine again",
     AlertKind.DISK_LOW: "The disk has room again",
+    AlertKind.BACKUP: "Backups are made again",
 }
 """What is said when a condition has ended; kinds that are single events are not here."""
 

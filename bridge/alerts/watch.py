@@ -14,7 +14,7 @@ from bridge.portal.service import SessionView
 from bridge.portal.state import PortalState
 from bridge.store.condition import JournalCondition
 from bridge.tws import advice
-from bridge.tws.connection_context import ConnectionContext
+from bridge.tws.connection_context import UPGRADE_STEP, ConnectionContext
 from bridge.tws.connection_state import ConnectionState, can_trade
 
 PortalLook = Callable[[], SessionView]
@@ -72,6 +72,7 @@ class ConditionWatch:
         self._look_at_login()
         self._look_at_portal(portal)
         self._look_at_journal()
+        self._look_at_version()
         if self._context.clock_is_off:
             self._alerts.raised(
                 AlertKind.CLOCK, f"Orders go on, but {self._context.clock_words()}."
@@ -102,6 +103,14 @@ class ConditionWatch:
             self._alerts.raised(
                 AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(context)}"
             )
+
+    def _look_at_version(self) -> None:
+        """What a gateway has announced holds until another one is ready and announces nothing."""
+        if (words := self._context.version_words()) is not None:
+            body = f"{words}. Its logins fail then.\n\n{UPGRADE_STEP}"
+            self._alerts.raised(AlertKind.VERSION_ENDS, body)
+        elif can_trade(self._context.status.facts):
+            self._alerts.forgotten(AlertKind.VERSION_ENDS)
 
     def _look_at_login(self) -> None:
         """Good news is only told when the gateway is logged in, not when it waits no longer."""

@@ -73,7 +73,10 @@ def install(services: Services) -> None:
     environment = services.environment
     alerts = alerts_of(environment, services.clock, services.metrics)
     host_watch = host_watch_of(environment, alerts, services.clock, services.metrics)
-    work: list[Callable[[], Coroutine[None, None, None]]] = [host_watch.watch_disk]
+    work: list[Callable[[], Coroutine[None, None, None]]] = [
+        host_watch.watch_disk,
+        host_watch.watch_backups,
+    ]
     if environment.tls_address is not None:
         work.append(host_watch.watch_certificate)
     if alerts is not None:

@@ -25,7 +25,7 @@ class TestResult(Answer):
 class Occasion(Body, frozen=True, kw_only=True):
     """What happened outside the bridge, that people have to know of."""
 
-    event: Annotated[Literal["deploy-failed"], Meta(description="The occasion")]
+    event: Annotated[Literal["deploy-failed", "newer-image"], Meta(description="The occasion")]
     text: Annotated[
         str, Meta(min_length=1, max_length=1000, description="What happened, and what to do")
     ]

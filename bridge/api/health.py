@@ -23,7 +23,7 @@ from bridge.login.model import Login
 from bridge.restart_calendar import PlannedRestart
 from bridge.services import HealthOverlay, Need, Services
 from bridge.tws import advice
-from bridge.tws.connection_context import ConnectionContext
+from bridge.tws.connection_context import UPGRADE_STEP, ConnectionContext
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.connection_state import Socket, can_trade
 from bridge.tws.errors import NotConnectedError
@@ -176,6 +176,8 @@ def _login_needs(services: Services) -> Iterator[Need]:
                 message=f"The gateway's login{whose}: {login.told}",
                 next_step=step,
             )
+    if (words := context.version_words()) is not None:
+        yield Need(code="version-ends", message=words, next_step=UPGRADE_STEP)
     if context.clock_is_off:
         yield Need(code="clock", message="The clocks differ", next_step=context.clock_words())
 

@@ -10,6 +10,7 @@ have.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -160,6 +161,7 @@ CATALOGUE: Final[dict[int, Meaning]] = {row[0]: Meaning(*row) for row in (
     (2157, _C.FARM, "The contract farm is broken", _F.BROKER, _PASSES, None, "records it", "Wait; it mends itself", _LOGS),
     (2158, _C.FARM, "The contract farm is well", _F.BROKER, _PASSES, None, "records it", "Nothing to do", _LOGS),
     (2161, _C.NOTICE, "The broker caps the price of this order", _F.BROKER, _PASSES, _E.WARNS, "shows it with the order", "Read brokerText; give a limit price to decide it yourself", _LOGS),
+    (2172, _C.NOTICE, "IBKR will refuse this version of the gateway from a date on", _F.GATEWAY, _PASSES, None, "says so in /health until a newer gateway connects, and as an alert", "./deploy.py upgrade gateway, before the date in brokerText", _LOGS),
     (2174, _C.NOTICE, "A time was given without a zone", _F.REQUEST, _PASSES, _E.WARNS, "shows it with the order", "Give times with their zone", _LOGS),
     (10018, _C.NOTICE, "A warning about the value of orders", _F.NOBODY, _PASSES, _E.WARNS, "shows it with the order", "Read brokerText; the order's status says how it stands", _LIST),
     (10019, _C.NOTICE, "A warning about the value of trades", _F.NOBODY, _PASSES, _E.WARNS, "shows it with the order", "Read brokerText; the order's status says how it stands", _LIST),
@@ -186,6 +188,37 @@ CATALOGUE: Final[dict[int, Meaning]] = {row[0]: Meaning(*row) for row in (
     (10349, _C.NOTICE, "The order presets have changed the time in force", _F.NOBODY, _PASSES, _E.WARNS, "shows it with the order", "Read the order's tif; change the gateway's presets if it is not wanted", _LOGS),
 )}
 # fmt: on
+
+VERSION_ENDS: Final = 2172
+_ENDS: Final = re.compile(
+    r"you are running,\s*(?P<version>[0-9A-Za-z.]+),.{0,80}?desupported on (?P<date>[0-9]{8})"
+    r"(?:.{0,80}?minimum supported version.{0,40}? (?P<least>[0-9]+\.[0-9]+[a-z]?))?",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+class VersionEnds(NamedTuple):
+    """What IBKR announces: from `date` (ISO, empty when not told) `least` is the oldest it takes.
+
+    Versions are in IBKR's words: `1039.1` is 10.39.1.
+    """
+
+    version: str
+    date: str
+    least: str
+
+
+def version_ends(code: int, text: str) -> VersionEnds | None:
+    """The announcement of a gateway version's end in a message of the broker's, if it is one.
+
+    Known by its text, too: it comes with id -1 at each connect, and its number is nowhere promised.
+    """
+    match = _ENDS.search(text)
+    if match is None:
+        return VersionEnds("", "", "") if code == VERSION_ENDS else None
+    day = match["date"]
+    return VersionEnds(match["version"], f"{day[:4]}-{day[4:6]}-{day[6:]}", match["least"] or "")
+
 
 _WARNINGS: Final = range(2100, 2200)
 _READ: Final = "Read brokerText, then the order: its status says how it stands"

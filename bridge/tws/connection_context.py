@@ -21,7 +21,7 @@ from bridge.model import MarketDataType
 from bridge.restart_calendar import RestartCalendar
 from bridge.tws import advice
 from bridge.tws.breaker import Breakers
-from bridge.tws.broker_codes import CodeClass, classify
+from bridge.tws.broker_codes import CodeClass, VersionEnds, classify, version_ends
 from bridge.tws.connection_state import (
     ConnectionState,
     ConnectionStatus,
@@ -126,6 +126,7 @@ _OTHER = {"live": "paper", "paper": "live"}
 MOST_FARMS = 64  # a gateway knows about ten
 log = structlog.get_logger(__name__)
 
+UPGRADE_STEP = "./deploy.py upgrade gateway, before that day; upgrade --check shows what there is"
 CLOCK_STEP = "let its clock be set (timedatectl set-ntp true)"
 MOST_SKEW = 60.0
 """Seconds; beyond them times of orders, days and restarts are wrong, on one side or the other."""
@@ -155,6 +156,8 @@ class ConnectionContext:
         self.next_valid_id: int | None = None
         self.clock_skew: float | None = None
         """Seconds by which the gateway's clock is ahead of this machine's, as last asked."""
+        self.version_ends: VersionEnds | None = None
+        """What IBKR has announced of the connected gateway's version."""
 
     @property
     def upstream(self) -> bool:
@@ -205,6 +208,16 @@ class ConnectionContext:
         where = "behind" if skew > 0 else "ahead of"
         return f"this machine's clock is {abs(skew):.0f} s {where} the gateway's: {CLOCK_STEP}"
 
+    def version_words(self) -> str | None:
+        """What IBKR has announced of the gateway's version; None: nothing."""
+        ends = self.version_ends
+        if ends is None:
+            return None
+        version = f" {ends.version}" if ends.version else ""
+        day = f"from {ends.date} on" if ends.date else "soon"
+        least = f"; the oldest that it takes then is {ends.least}" if ends.least else ""
+        return f"IBKR refuses the gateway's version{version} {day}{least}"
+
     def held_up(self) -> bool:
         """Whether reading from the gateway has to wait for those who keep what it says."""
         return any(brake() for brake in self.brakes)
@@ -239,6 +252,11 @@ class ConnectionContext:
     def broker_said(self, code: int, text: str) -> None:
         """Keeps what the broker said for diagnostics; farm notices and chatter apart."""
         kind = classify(code)
+        ends = version_ends(code, text)
+        if ends is not None and ends != self.version_ends:
+            self.version_ends = ends
+            log.warning("version-ends", text=text)
+            self.diagnostics.note("version-ends", text=text)
         if kind is CodeClass.FARM:
             self._farm_said(text.rsplit(":", 1)[-1].strip(), text)
         elif kind is not CodeClass.NOTICE:

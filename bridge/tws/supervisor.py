@@ -233,6 +233,7 @@ class Supervisor:
         context = self._context
         starting = Starting()
         context.wire = wire
+        context.version_ends = None  # a gateway that ends says so at each connect
         context.pacer.charge()
         wire.held_up, wire.on_size = self._context.held_up, self._context.requests.arriving
         wire.start(self._callbacks(starting), client_id=context.target.client_id)

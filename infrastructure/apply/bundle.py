@@ -7,6 +7,7 @@ to it. The release is a tar in memory: secrets never touch this machine's disk.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import sys
@@ -37,10 +38,11 @@ FILES = (
     "infrastructure/release_files.py",
 )
 
-LOADER = """
+_READ = "sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))"
+LOADER = f"""
 import json, sys, zlib
 from importlib.machinery import ModuleSpec
-source = json.loads(zlib.decompress(sys.stdin.buffer.read(int(sys.stdin.buffer.readline()))))
+source = json.loads(zlib.decompress({_READ}))
 class Loader:
     def find_spec(self, name, path, target=None):
         if name in source:
@@ -106,6 +108,14 @@ def program() -> bytes:
         modules[name.removesuffix(".__init__")] = (package, path.read_text("utf-8"))
     packed = zlib.compress(json.dumps(modules).encode(), 9)
     return f"{len(packed)}\n".encode() + packed
+
+
+def scheduled_program() -> str:
+    """The same program as one file for `python3 FILE JOB BASE`: what the host starts by itself."""
+    packed = base64.b85encode(program().partition(b"\n")[2]).decode()
+    loader = LOADER.replace(_READ, f"base64.b85decode({packed!r})")
+    loader = loader.replace("host.main import main", "host.scheduled import main")
+    return f"import base64\n{loader.lstrip()}"
 
 
 def pack(release: Release, without: Collection[str] = ()) -> bytes:

@@ -172,6 +172,28 @@ class SettingsFacts(TypedDict):
     files: dict[str, str]
 
 
+class BackupFacts(TypedDict):
+    """The backups on a schedule: `every` and times in seconds; None: it has not happened yet."""
+
+    to: str
+    every: float
+    keep: int
+    since: float
+    succeededAt: Optional[float]
+    snapshot: Optional[str]
+    failedAt: Optional[float]
+    failure: Optional[str]
+
+
+class RepositoryPart(Part):
+    """A restic repository: a folder or `sftp://…`; `key` and `known_hosts` empty: as root's ssh."""
+
+    to: str
+    password: str
+    key: str = ""
+    known_hosts: str = ""
+
+
 class ServiceImage(Part):
     """A service's image, for the host to have; `fresh`: built without cached layers."""
 
@@ -424,11 +446,41 @@ class BackupRequest(Request):
 
 
 class RestoreRequest(Request):
-    """Puts a backup back, whose `size` bytes follow; `owner`: of its files (None: ours)."""
+    """Puts a backup back, whose `size` bytes follow; `owner`: of its files (None: ours).
+
+    With a `repository` nothing follows: `snapshot` (`latest`, or an id) is taken from there.
+    """
 
     size: int
     owner: Optional[int] = None
     running: bool = False
+    repository: Optional[RepositoryPart] = None
+    snapshot: str = "latest"
+
+
+class KeepBackupsRequest(Request):
+    """One backup into a repository; with `every` (seconds) from now on, too, the newest `keep`.
+
+    `program`: what the host runs by itself then.
+    """
+
+    repository: RepositoryPart
+    target: str
+    version: str
+    keep: int
+    every: float = 0.0
+    program: str = ""
+
+
+class WatchImagesRequest(Request):
+    """Has the host ask the registries once a week and tell people, or no longer."""
+
+    wanted: bool
+    program: str = ""
+
+
+class EndBackupsRequest(Request):
+    """Ends the schedule of backups; those that there are stay."""
 
 
 class ScreenRequest(Request):
@@ -711,6 +763,20 @@ class Backup(Event):
     journal: dict[str, int]
 
 
+class KeptBackup(Event):
+    """The backup is in the repository under this id."""
+
+    snapshot: str
+    files: int
+    journal: dict[str, int]
+
+
+class Scheduled(Event):
+    """Whether something was begun or ended."""
+
+    changed: bool
+
+
 class Restored(Event):
     """The backup was put back; what lay there before is in the folder `aside`, if anything did."""
 
@@ -755,6 +821,7 @@ class Facts(Event):
     pending: Optional[dict[str, Any]]
     releases: list[str]
     fills: dict[str, int] = field(default_factory=dict)
+    backup: Optional[BackupFacts] = None
 
 
 # --- on the wire ----------------------------------------------------------------------------------

@@ -365,6 +365,46 @@ class Session:
         self._exchange.pour("the backup", io.BytesIO(content), len(content))
         return self._exchange.until(protocol.Restored, WORK_WITHIN)
 
+    def keep_backups(
+        self, to: protocol.RepositoryPart, *, keep: int, every: float = 0.0
+    ) -> protocol.KeptBackup:
+        """One backup into a repository that the host reaches; with `every` from now on, too.
+
+        Raises:
+            DeployFailed: it did not go well; an earlier schedule goes on as it was.
+        """
+        from bridge import __version__
+        from infrastructure.apply.bundle import scheduled_program
+
+        program = scheduled_program() if every else ""
+        self._exchange.send(
+            protocol.KeepBackupsRequest(to, self._target.name, __version__, keep, every, program)
+        )
+        return self._exchange.until(protocol.KeptBackup, WORK_WITHIN)
+
+    def end_backups(self) -> bool:
+        """Ends the schedule; whether there was one."""
+        return self._exchange.ask(protocol.Scheduled, protocol.EndBackupsRequest()).changed
+
+    def watch_images(self, *, wanted: bool) -> bool:
+        """Has the host ask the registries every week, or no longer; whether that changed.
+
+        Raises:
+            DeployFailed: the host is not run by systemd, or we are not root there.
+        """
+        from infrastructure.apply.bundle import scheduled_program
+
+        program = scheduled_program() if wanted else ""
+        request = protocol.WatchImagesRequest(wanted, program)
+        return self._exchange.ask(protocol.Scheduled, request).changed
+
+    def restore_from(self, repository: protocol.RepositoryPart, snapshot: str) -> protocol.Restored:
+        """Puts a backup of a repository back; raises as `restore`."""
+        owner = None if self._sandbox else CONTAINER_UID
+        request = protocol.RestoreRequest(0, owner, repository=repository, snapshot=snapshot)
+        self._exchange.send(request)
+        return self._exchange.until(protocol.Restored, WORK_WITHIN)
+
     def down(self) -> str | None:
         """Stops and removes every service; the release that served."""
         self._exchange.send(protocol.DownRequest(person(), ends(self._target.stack)))

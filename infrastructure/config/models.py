@@ -231,6 +231,9 @@ AlertEvent = Literal[
     "portal-login",
     "certificate",
     "disk-low",
+    "backup",
+    "version-ends",
+    "newer-image",
     "rule",
     "deploy-failed",
 ]

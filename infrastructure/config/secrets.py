@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 USERNAME = "tws-username"
 """Where the user name is looked for when stack.yaml has none; not a secret, so it is shown."""
+BACKUP_PASSWORD = "backup-password"  # noqa: S105 - its name
+"""Of the repository that `backup --to` writes; no part of a release, so no deploy needs it."""
 GENERATED = {ADMIN_KEY: "the bridge's first key"}
 """Names that `resolve` makes up and stores when they are not there yet."""
 _COMMAND_SECONDS = 60
@@ -107,7 +109,7 @@ def missing(target: Target) -> list[Problem]:
 def storable(target: Target) -> list[str]:
     """The names in the store that the target refers to."""
     references = (reference for reference, _ in needed(target).values())
-    return [reference.stored for reference in references if reference.stored]
+    return [*(one.stored for one in references if one.stored), BACKUP_PASSWORD]
 
 
 def state(target: Target, name: str) -> str:

@@ -110,6 +110,28 @@ def disk(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("disk", "ok", text)
 
 
+LATE = 2.0
+"""Times the interval; `bridge.alerts.host_watch` tells people from there on."""
+
+
+def backups(evidence: Evidence) -> Iterator[Finding]:
+    """Whether the schedule of backups is kept, if there is one."""
+    from infrastructure.cli.commands.status import backup_words
+
+    found = evidence.facts.backup if evidence.facts else None
+    if found is None or evidence.facts is None:
+        return
+    age = evidence.facts.host["time"] - (found["succeededAt"] or found["since"])
+    if age > LATE * found["every"]:
+        mend = "on the host: journalctl -u 'gangway-*-backup'; ./deploy.py backup --to … does one"
+        yield Finding("backups", "fail", backup_words(found), mend)
+    elif found["failedAt"]:
+        mend = "it is tried again by itself; ./deploy.py backup --to … does one now"
+        yield Finding("backups", "warn", backup_words(found), mend)
+    else:
+        yield Finding("backups", "ok", backup_words(found))
+
+
 SCARCE_MEMORY = 48 * 1024
 SMALL_MACHINE, SWAP_WANTED = 1536 * 1024, 900 * 1024
 
@@ -231,6 +253,7 @@ HOST_CHECKS: tuple[Check, ...] = (
     connection,
     docker,
     disk,
+    backups,
     memory,
     oom,
     clock,

@@ -53,6 +53,10 @@ class Alarm:
         text = f"{what} by {by}: {failure.message}.\n\n{then}\n{failure.hint}".strip()
         self._tell("deploy-failed", text)
 
+    def newer(self, text: str) -> None:
+        """A registry has something newer than what runs."""
+        self._tell("newer-image", text)
+
     def waiting(self, login: Login) -> None:
         """The login waits for a person. A bridge that runs sees and tells it by itself."""
         if not self._wanted:

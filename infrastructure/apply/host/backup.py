@@ -7,6 +7,8 @@ backup, so a bridge that runs is no hindrance.
 
     manifest.json    what it is, and the digest of every file
     data/…           as below `data/` on the host
+
+One file of all (`take`), or the same tree in a repository of restic's (`host.scheduled`).
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from infrastructure.apply import protocol
+from infrastructure.apply.host import repository
 from infrastructure.apply.host.store import sync_folder
+from infrastructure.release_files import BACKUP_STATE
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
@@ -39,12 +43,12 @@ if TYPE_CHECKING:
 VERSION = 1
 FOLDERS = ("bridge", "gateway", "caddy", "state")
 LEFT_OUT = (
-    *("*-wal", "*-shm", "journal.reserve", "lock", "*.lock", ".*"),
+    *("*-wal", "*-shm", "journal.reserve", "lock", "*.lock", ".*", BACKUP_STATE),
     *("autorestart", "launcher*.log*", "*.log", "hs_err_pid*", "*.hprof", "core.*", "held-*"),
 )
 """Names that are no part of a backup: what belongs to a database or a process, a session's token,
 logs and dumps. A held login is for the place where it was refused."""
-JOURNAL = "bridge/journal.sqlite3"
+JOURNAL, MANIFEST = "bridge/journal.sqlite3", "manifest.json"
 PIECE = 384 * 1024
 MOST_BYTES = 2 * 1024**3
 _MAGIC = b"SQLite format 3\0"
@@ -52,35 +56,51 @@ _MAGIC = b"SQLite format 3\0"
 
 def take(store: Store, wire: Wire, request: protocol.BackupRequest) -> protocol.Backup:
     """Sends the archive as pieces, and says what is in it."""
-    data = store.base / "data"
-    if not (data / JOURNAL).is_file():
-        raise HostFailure("nothing-to-back-up", "there is no journal on the host yet")
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=store.base) as scratch:
-        copy = Path(scratch) / "data"
-        damaged = HostFailure("journal-damaged", "the journal is damaged")
-        try:
-            files = {name: _copied(data / name, copy / name) for name in _names(data)}
-        except sqlite3.OperationalError:  # it could not be read or written for now
-            raise
-        except sqlite3.DatabaseError as error:
-            raise HostFailure(damaged.code, f"{damaged.message}: {error}") from None
-        _check(copy / JOURNAL, damaged)
-        journal = counted(copy / JOURNAL)
-        manifest = {
-            "version": VERSION,
-            "gangway": request.version,
-            "target": request.target,
-            "at": time.time(),
-            "release": store.current(),
-            "journal": journal,
-            "files": files,
-        }
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=_there(store)) as scratch:
+        tree = Path(scratch) / "tree"
+        manifest = gather(store, tree, request.target, request.version)
         archive = Path(scratch) / "backup.tar.gz"
-        _pack(archive, copy, manifest)
+        _pack(archive, tree, manifest)
         with archive.open("rb") as source:
             while piece := source.read(PIECE):
                 wire.emit(protocol.Piece(base64.b64encode(piece).decode()))
-        return protocol.Backup(archive.stat().st_size, len(files), journal)
+        size = archive.stat().st_size
+    return protocol.Backup(size, len(manifest["files"]), manifest["journal"])
+
+
+def _there(store: Store) -> Path:
+    if not (store.base / "data" / JOURNAL).is_file():
+        raise HostFailure("nothing-to-back-up", "there is no journal on the host yet")
+    return store.base
+
+
+def gather(store: Store, tree: Path, target: str, version: str) -> dict[str, Any]:
+    """Copies all of one moment to `tree`, which is not there yet; the manifest, also a file there.
+
+    Raises:
+        HostFailure: there is no journal yet, or it is damaged.
+    """
+    data, copy = _there(store) / "data", tree / "data"
+    tree.mkdir(mode=0o700)
+    damaged = HostFailure("journal-damaged", "the journal is damaged")
+    try:
+        files = {name: _copied(data / name, copy / name) for name in _names(data)}
+    except sqlite3.OperationalError:  # it could not be read or written for now
+        raise
+    except sqlite3.DatabaseError as error:
+        raise HostFailure(damaged.code, f"{damaged.message}: {error}") from None
+    _check(copy / JOURNAL, damaged)
+    manifest = {
+        "version": VERSION,
+        "gangway": version,
+        "target": target,
+        "at": time.time(),
+        "release": store.current(),
+        "journal": counted(copy / JOURNAL),
+        "files": files,
+    }
+    (tree / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    return manifest
 
 
 def _names(data: Path) -> Iterator[str]:
@@ -159,19 +179,15 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _pack(archive: Path, copy: Path, manifest: dict[str, Any]) -> None:
-    text = json.dumps(manifest, indent=1).encode()
+def _pack(archive: Path, tree: Path, manifest: dict[str, Any]) -> None:
     with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
-        head = tarfile.TarInfo("manifest.json")
-        head.size, head.mode, head.mtime = len(text), 0o600, int(manifest["at"])
-        tar.addfile(head, io.BytesIO(text))
-        for name in manifest["files"]:
-            tar.add(copy / name, f"data/{name}", recursive=False)
+        for name in (MANIFEST, *(f"data/{one}" for one in manifest["files"])):
+            tar.add(tree / name, name, recursive=False)
 
 
 # --- putting back ---------------------------------------------------------------------------------
 def put_back(store: Store, wire: Wire, request: protocol.RestoreRequest) -> protocol.Restored:
-    """Reads the archive that follows, checks it, and puts it below `data/`.
+    """Reads the archive that follows, or a repository; checks it, and puts it below `data/`.
 
     What lay there goes aside, whole. The bridge recognises that its journal was put back, and
     starts halted until a person accepts it.
@@ -179,12 +195,17 @@ def put_back(store: Store, wire: Wire, request: protocol.RestoreRequest) -> prot
     store.base.mkdir(parents=True, exist_ok=True)
     store.base.chmod(0o700)
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=store.base) as scratch:
-        archive = Path(scratch) / "backup.tar.gz"
-        with archive.open("wb") as to:
-            for at in range(0, request.size, PIECE):
-                to.write(wire.read(min(PIECE, request.size - at)))
         fresh = Path(scratch) / "unpacked"
-        manifest = _unpacked(archive, fresh)
+        if request.repository is not None:
+            found = Path(scratch) / "found"
+            repository.fetch(request.repository, request.snapshot, Path(scratch), found)
+            manifest = _checked(lambda name: _inside(found, name), fresh)
+        else:
+            archive = Path(scratch) / "backup.tar.gz"
+            with archive.open("wb") as to:
+                for at in range(0, request.size, PIECE):
+                    to.write(wire.read(min(PIECE, request.size - at)))
+            manifest = _unpacked(archive, fresh)
         if request.running:
             raise HostFailure("stack-runs", "the stack runs here", "./deploy.py down, then restore")
         _require_older(store.base / "data" / JOURNAL, manifest["journal"])
@@ -194,30 +215,47 @@ def put_back(store: Store, wire: Wire, request: protocol.RestoreRequest) -> prot
     )
 
 
+def _broken(why: str = "") -> HostFailure:
+    text = "this is no whole backup of gangway's"
+    return HostFailure("backup-damaged", f"{text}: {why}" if why else text)
+
+
+def _inside(folder: Path, name: str) -> IO[bytes]:
+    """A file of a folder, which no link leads out of."""
+    path = folder / name
+    if path.resolve() != folder.resolve() / name:
+        raise _broken(f"a link at {name[:80]}")
+    return path.open("rb")
+
+
 def _unpacked(archive: Path, to: Path) -> dict[str, Any]:
-    """The manifest, once every file is what it says; nothing outside `to` is written."""
-    broken = HostFailure("backup-damaged", "this is no whole backup of gangway's")
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            head = tar.extractfile("manifest.json")
-            manifest: dict[str, Any] = json.loads(head.read(MOST_BYTES)) if head else {}
-            _require_known(manifest)
-            left = MOST_BYTES
-            for name, digest in manifest["files"].items():
-                _require_inside(name)
-                source = tar.extractfile(f"data/{name}")
-                if source is None:
-                    raise broken
-                path = to / "data" / name
-                path.parent.mkdir(parents=True, exist_ok=True)
+            return _checked(tar.extractfile, to)
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise _broken(type(error).__name__) from None
+
+
+def _checked(opened: Callable[[str], IO[bytes] | None], to: Path) -> dict[str, Any]:
+    """The manifest, once every file is what it says; nothing outside `to` is written."""
+    try:
+        with opened(MANIFEST) or io.BytesIO() as head:
+            manifest: dict[str, Any] = json.loads(head.read(MOST_BYTES))
+        _require_known(manifest)
+        left = MOST_BYTES
+        for name, digest in manifest["files"].items():
+            _require_inside(name)
+            path = to / "data" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with opened(f"data/{name}") or io.BytesIO() as source:
                 content = source.read(left + 1)
-                left -= len(content)
-                if left < 0 or hashlib.sha256(content).hexdigest() != digest:
-                    raise broken
-                path.write_bytes(content)
+            left -= len(content)
+            if left < 0 or hashlib.sha256(content).hexdigest() != digest:
+                raise _broken()
+            path.write_bytes(content)
     except (OSError, EOFError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
-        raise HostFailure(broken.code, f"{broken.message}: {type(error).__name__}") from None
-    _check(to / "data" / JOURNAL, broken)
+        raise _broken(type(error).__name__) from None
+    _check(to / "data" / JOURNAL, _broken())
     return manifest
 
 

@@ -31,6 +31,8 @@ SCARCE = 2 << 30
 
 def collect(store: Store, runtime: Runtime, checks: protocol.Checks) -> protocol.Facts:
     """All of it, sizes in KB."""
+    from infrastructure.apply.host import scheduled
+
     found = serving(runtime.containers())
     engine = protocol.read(protocol.EngineFacts, runtime.facts())
     return protocol.Facts(
@@ -43,6 +45,7 @@ def collect(store: Store, runtime: Runtime, checks: protocol.Checks) -> protocol
         pending=store.pending(),
         releases=store.kept(),
         fills=fills(store.base),
+        backup=scheduled.facts(store.base),
     )
 
 
@@ -204,9 +207,10 @@ def certificate(check: protocol.Check) -> str | None:
 
 def loose_secrets(base: Path) -> list[str]:
     """Secrets of any release that more than their reader can open."""
+    places = [*base.glob("releases/*/secrets/*"), *base.glob("scheduled/*")]
     return [
         str(path.relative_to(base))
-        for path in sorted(base.glob("releases/*/secrets/*"))
+        for path in sorted(places)
         if stat.S_IMODE(path.stat().st_mode) & 0o077
     ]
 

@@ -303,13 +303,32 @@ class Program:
     def _backup(self, request: protocol.BackupRequest) -> Answer:
         from infrastructure.apply.host import backup
 
+        self._wire.watch()
         return backup.take(self._store, self._wire, request)
 
     def _restore(self, request: protocol.RestoreRequest) -> Answer:
         from infrastructure.apply.host import backup
 
+        if request.repository is not None:
+            self._wire.watch()
         request.running = bool(self._runtime.containers())
         return backup.put_back(self._store, self._wire, request)
+
+    def _keep_backups(self, request: protocol.KeepBackupsRequest) -> Answer:
+        from infrastructure.apply.host import scheduled
+
+        self._wire.watch()
+        return scheduled.keep_backups(self._store, self._wire, request)
+
+    def _end_backups(self, _: protocol.EndBackupsRequest) -> Answer:
+        from infrastructure.apply.host import scheduled
+
+        return protocol.Scheduled(scheduled.end_backups(self._store))
+
+    def _watch_images(self, request: protocol.WatchImagesRequest) -> Answer:
+        from infrastructure.apply.host import scheduled
+
+        return scheduled.watch_images(self._store, request)
 
     # --- the kill switch: without `open`, neither engine nor lock holds it up -------------------
     def _halt(self, request: protocol.HaltRequest) -> Answer:

@@ -1,4 +1,4 @@
-"""`backup FILE`, `restore FILE`, `move --to HOST`: the journal and what belongs to it."""
+"""`backup`, `restore` and `move --to HOST`: the journal and what belongs to it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from infrastructure.config import Target
     from infrastructure.errors import WaitingForPerson
 
+KEEP = 14
+"""Of the newest backups in a repository, unless said otherwise."""
 AGE = b"age-encryption.org/v1"
 """How a file that age has encrypted begins."""
 Passphrase = Annotated[
@@ -25,33 +27,85 @@ Passphrase = Annotated[
 ]
 
 
+SftpKey = Annotated[
+    Path | None,
+    typer.Option("--sftp-key", metavar="FILE", help="Private key for sftp://; goes to the host"),
+]
+SftpKnownHosts = Annotated[
+    Path | None,
+    typer.Option("--sftp-known-hosts", metavar="FILE", help="That machine's key for sftp://"),
+]
+
+
 def backup(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; - is stdout")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to; - is stdout")
+    ] = None,
     encrypt_to: Annotated[
         str | None,
         typer.Option("--encrypt-to", metavar="AGE_KEY", help="A public key of age (age1…)"),
     ] = None,
     passphrase_file: Passphrase = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="FOLDER|sftp://…", help="A restic repository that the host reaches"
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every", metavar="INTERVAL", help="With --to: daily, weekly, 12h, 2d; off ends it"
+        ),
+    ] = None,
+    keep: Annotated[
+        int, typer.Option("--keep", min=1, max=1000, help="With --to: how many of the newest stay")
+    ] = KEEP,
+    sftp_key: SftpKey = None,
+    sftp_known_hosts: SftpKnownHosts = None,
 ) -> None:
-    """Copy journal, settings and certificates to this machine, while the stack runs.
+    """Copy journal, settings and certificates, while the stack runs: here, or to a repository.
 
     The copy is of one moment. Passwords are not in it: they are in this machine's store. A file
-    that is there is not overwritten.
+    that is there is not overwritten. With --to the host writes it into a restic repository,
+    encrypted, and with --every it goes on by itself, by a timer of systemd's.
 
     \b
     Examples:
       ./deploy.py backup gangway.backup
       ./deploy.py backup gangway.backup.age --encrypt-to age1…
+      ./deploy.py backup --to sftp://me@nas/backups/prod --every daily --keep 14
+      ./deploy.py backup --every off
     """
-    from infrastructure.cli.host import connected
+    from infrastructure.cli.backups import interval
     from infrastructure.errors import UsageError
 
     current = settings(context)
+    seconds = None if every is None else interval(every)
+    if seconds == 0.0:
+        _end_schedule(current)
+        return
+    if (file is None) == (to is None):
+        raise UsageError("FILE, or --to with a repository: one of the two")
+    if to is None and seconds:
+        raise UsageError("--every needs --to", hint="--to FOLDER or --to sftp://user@host/folder")
+    if to is None and file is not None:
+        _to_file(current, file, _sealing(encrypt_to, passphrase_file))
+        return
+    if encrypt_to:
+        raise UsageError("a repository is always encrypted", hint="without --encrypt-to")
+    secrets = (passphrase_file, sftp_key, sftp_known_hosts)
+    _to_repository(current, to or "", secrets, every=seconds or 0.0, keep=keep)
+
+
+def _to_file(current: Settings, file: Path, seal: Any) -> None:
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
+
     to_stdout = str(file) == "-"
     if file.exists() and not to_stdout:
         raise UsageError(f"{file} is there already", hint="choose another name")
-    seal = _sealing(encrypt_to, passphrase_file)
     with connected(current, current.target()) as session:
         session.open()
         content, found = session.backup()
@@ -65,17 +119,74 @@ def backup(
         write_new(file, content)
         document = {"file": str(file), "bytes": len(content), "files": found.files}
         current.out.document({**document, "journal": found.journal})
-    rows = ", ".join(f"{count} {name}" for name, count in found.journal.items() if name != "schema")
-    current.out.say(f"{found.files} files, {len(content) / 1e6:.1f} MB; the journal: {rows}")
+    told = f"{found.files} files, {len(content) / 1e6:.1f} MB"
+    current.out.say(f"{told}; the journal: {_rows(found.journal)}")
+
+
+def _rows(journal: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in journal.items() if name != "schema")
+
+
+def _to_repository(
+    current: Settings,
+    to: str,
+    secrets: tuple[Path | None, Path | None, Path | None],
+    *,
+    every: float,
+    keep: int,
+) -> None:
+    from infrastructure.cli.backups import repository
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
+
+    target = current.target()
+    if every and target.stack.runtime == "sandbox":
+        raise UsageError("the sandbox has no schedule", hint="without --every it is done once")
+    part = repository(current, target, to, *secrets, make=True)
+    with connected(current, target) as session:
+        session.open()
+        found = session.keep_backups(part, keep=keep, every=every)
+    document = {"repository": to, "snapshot": found.snapshot, "files": found.files}
+    schedule = {"every": every or None, "keep": keep}
+    current.out.document({**document, "journal": found.journal, **schedule})
+    current.out.say(f"{found.files} files, backup {found.snapshot} in {to}")
+    current.out.say(f"the journal: {_rows(found.journal)}")
+    if every:
+        hours = every / 3600
+        current.out.say(f"from now on the host does it every {hours:g} hours and keeps {keep}")
+
+
+def _end_schedule(current: Settings) -> None:
+    from infrastructure.cli.host import connected
+
+    with connected(current, current.target()) as session:
+        session.open()
+        ended = session.end_backups()
+    current.out.document({"every": None, "ended": ended})
+    told = "no more backups by themselves; those that there are stay"
+    current.out.say(told if ended else "there was no schedule")
 
 
 def restore(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `backup` wrote")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="What `backup` wrote")
+    ] = None,
     identity: Annotated[
         Path | None, typer.Option("--identity", metavar="FILE", help="The secret key of age")
     ] = None,
     passphrase_file: Passphrase = None,
+    from_repository: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="FOLDER|sftp://…", help="A repository that the host reaches"
+        ),
+    ] = None,
+    snapshot: Annotated[
+        str, typer.Option("--snapshot", metavar="ID", help="With --from: which of its backups")
+    ] = "latest",
+    sftp_key: SftpKey = None,
+    sftp_known_hosts: SftpKnownHosts = None,
     yes: Yes = False,
 ) -> None:
     """Put a backup onto the target's host, before its first `up`.
@@ -87,16 +198,26 @@ def restore(
     \b
     Examples:
       ./deploy.py --target new restore gangway.backup
+      ./deploy.py restore --from sftp://me@nas/backups/prod
     """
+    from infrastructure.cli.backups import repository
     from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
 
     current = settings(context)
+    if (file is None) == (from_repository is None):
+        raise UsageError("FILE, or --from with a repository: one of the two")
     target = current.target()
-    content = opened(file, identity, passphrase_file)
+    part, content = None, b""
+    if from_repository is not None:
+        secrets = (passphrase_file, sftp_key, sftp_known_hosts)
+        part = repository(current, target, from_repository, *secrets, make=False)
+    elif file is not None:
+        content = opened(file, identity, passphrase_file)
     confirm(current, f"restore onto {target.name}?", yes=yes)
     with connected(current, target) as session:
         session.open(lock=True)
-        found = session.restore(content)
+        found = session.restore_from(part, snapshot) if part else session.restore(content)
     _tell(current, found)
     current.out.say("./deploy.py up starts it, halted; compare with TWS, then journal accept")
 
@@ -225,7 +346,8 @@ def write_new(file: Path, content: bytes) -> None:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 
 
-def _passphrase(file: Path) -> str:
+def passphrase(file: Path) -> str:
+    """The first line of a file; UsageError when it is short or cannot be read."""
     from infrastructure.errors import UsageError
 
     try:
@@ -247,7 +369,7 @@ def _sealing(encrypt_to: str | None, passphrase_file: Path | None) -> Any:
     import pyrage
 
     if passphrase_file:
-        word = _passphrase(passphrase_file)
+        word = passphrase(passphrase_file)
         return lambda content: pyrage.passphrase.encrypt(content, word)
     try:
         recipient = pyrage.x25519.Recipient.from_str(encrypt_to)
@@ -270,7 +392,7 @@ def opened(file: Path, identity: Path | None, passphrase_file: Path | None) -> b
 
     try:
         if passphrase_file is not None:
-            return bytes(pyrage.passphrase.decrypt(content, _passphrase(passphrase_file)))
+            return bytes(pyrage.passphrase.decrypt(content, passphrase(passphrase_file)))
         if identity is not None:
             lines = identity.read_text(encoding="utf-8").splitlines()
             keys = [line for line in lines if line.startswith("AGE-SECRET-KEY-")]

@@ -18,7 +18,7 @@ from infrastructure.cli.several import All
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infrastructure.apply.protocol import Facts, Status
+    from infrastructure.apply.protocol import BackupFacts, Facts, Status
     from infrastructure.apply.session import Session
     from infrastructure.config import Target
     from infrastructure.plan.compute import Observed
@@ -122,6 +122,7 @@ def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
             "diskKb": host["disk"],
             "oomKills": host["oomKills"],
         },
+        "backup": facts.backup,
         "certificate": read_certificate(facts.certificate) if facts.certificate else None,
         "lastDisconnect": {
             "at": bridge.get("lastDisconnectAt"),
@@ -210,6 +211,8 @@ def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if found.get("certificate"):
         one = found["certificate"]
         yield "certificate", f"{', '.join(one['names'])} until {one['notAfter'][:16]}Z"
+    if found.get("backup"):
+        yield "backup", backup_words(found["backup"])
     if found.get("host"):
         memory, swap, disk = (found["host"][name] for name in ("memoryKb", "swapKb", "diskKb"))
         used = swap["total"] - swap["free"]
@@ -219,6 +222,19 @@ def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield "swap", f"{megabytes(used)} of {megabytes(swap['total'])} used"
         yield "disk", f"{megabytes(disk['free'])} of {megabytes(disk['total'])} free"
+
+
+def backup_words(found: BackupFacts) -> str:
+    """When the last one went well, and what became of a later one."""
+    at, every = found["succeededAt"], found["every"] / 3600
+    last = f"last {_moment(at)}" if at else "none yet"
+    failed = f"; failed {_moment(found['failedAt'])}: {found['failure']}"
+    late = failed if found["failedAt"] else ""
+    return f"{last}, every {every:g} hours to {found['to']}{late}"
+
+
+def _moment(seconds: float | None) -> str:
+    return f"{dt.datetime.fromtimestamp(seconds or 0, dt.UTC):%Y-%m-%d %H:%M}Z"
 
 
 def _utc(moment: dt.datetime) -> str:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from infrastructure.config import Target
 
 UPGRADED = ("gateway", "caddy", "portal")
-"""Services whose images come from a registry; the bridge is built (`rebuild bridge`)."""
+"""Services whose images come from a registry; the bridge is built from this checkout."""
+BRIDGE = (
+    "git pull, then ./deploy.py up takes newer sources; ./deploy.py rebuild bridge a newer base"
+)
 
 
 def upgrade(
@@ -35,6 +38,12 @@ def upgrade(
     again: Annotated[
         bool, typer.Option("--again", help="Also what did not become healthy here before")
     ] = False,
+    weekly: Annotated[
+        bool | None,
+        typer.Option(
+            "--weekly/--no-weekly", help="Only: the host looks every week, and an alert tells"
+        ),
+    ] = None,
     yes: Yes = False,
     wait: Wait = None,
 ) -> None:
@@ -44,20 +53,27 @@ def upgrade(
     for this kind of machine. Then it goes as with `up`: the old container stops first, and comes
     back, with its image under its name, when the new one does not become healthy. Such an image is
     not taken again without --again. With --to, write the tag into stack.yaml when it serves.
+    The bridge's image is built on the host from the sources that lie here: `up` and `sync bridge`
+    take new sources, `rebuild bridge` a newer base image.
 
     \b
     Examples:
       ./deploy.py upgrade --check
       ./deploy.py upgrade gateway
       ./deploy.py upgrade gateway --to 10.45.1j
+      ./deploy.py upgrade --weekly
     """
     from infrastructure.cli.host import planned
     from infrastructure.errors import ChangesPending, UsageError
 
     current = settings(context)
     if service is not None and service not in UPGRADED:
-        hint = "./deploy.py rebuild bridge takes a newer base image" if service == "bridge" else ""
-        raise UsageError(f"'{service}' has no image of its own at a registry", hint=hint)
+        what = "is built here" if service == "bridge" else "has no image of its own at a registry"
+        hint = BRIDGE if service == "bridge" else f"one of {', '.join(UPGRADED)}"
+        raise UsageError(f"'{service}' {what}", hint=hint)
+    if weekly is not None:
+        _weekly(current, wanted=weekly)
+        return
     if to is not None and service is None:
         raise UsageError("--to needs a service", hint="./deploy.py upgrade gateway --to TAG")
     with planned(current, lock=not check, change=_other_tag(service, to)) as found:
@@ -84,6 +100,25 @@ def upgrade(
         _take(current, found, newer, document, yes=yes, wait=wait)
     if to is not None:
         current.out.say(f"now write the tag {to} into stack.yaml, or the next up goes back")
+
+
+def _weekly(current: Settings, *, wanted: bool) -> None:
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import UsageError
+
+    target = current.target()
+    if target.stack.runtime == "sandbox":
+        raise UsageError("the sandbox has no images of a registry's")
+    if wanted and not target.stack.alerts.urls:
+        place = target.place("alerts", "urls")
+        hint = "alerts.urls in stack.yaml, then up; or look by hand: upgrade --check"
+        raise UsageError("nobody would be told", place, hint)
+    with connected(current, target) as session:
+        session.open()
+        changed = session.watch_images(wanted=wanted)
+    current.out.document({"weekly": wanted, "changed": changed})
+    ended = "the host looks no longer" if changed else "the host did not look"
+    current.out.say("the host looks every week; an alert tells what is newer" if wanted else ended)
 
 
 def _other_tag(service: str | None, to: str | None) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -209,3 +210,39 @@ async def test_without_addresses_they_are_measured_all_the_same(
     assert "gangway_disk_free_bytes " in text
     assert "gangway_certificate" not in text
     assert hook.received == []
+
+
+def backups(folder: Path, **found: object) -> None:
+    (folder / "backup.json").write_text(json.dumps({"every": 86_400, **found}))
+
+
+def test_backups_that_do_not_come_are_told(tmp_path: Path) -> None:
+    host_watch = Watched(tmp_path)
+    now = host_watch.clock.now().timestamp()
+    host_watch.watch.look_at_backups()
+    assert host_watch.told.active == {}  # no schedule
+    backups(tmp_path, since=now, succeededAt=now)
+    host_watch.clock.advance(2 * 86_400)
+    host_watch.watch.look_at_backups()
+    assert host_watch.told.active == {}
+    backups(tmp_path, since=now, succeededAt=now, failure="the disk is not there")
+    host_watch.clock.advance(1)
+    host_watch.watch.look_at_backups()
+    body = host_watch.told.active[AlertKind.BACKUP]
+    assert "every 24.0 hours: the disk is not there" in body
+    backups(tmp_path, since=now, succeededAt=host_watch.clock.now().timestamp())
+    host_watch.watch.look_at_backups()
+    assert host_watch.told.resolved == [AlertKind.BACKUP]
+
+
+def test_a_schedule_without_any_backup_and_a_torn_file(tmp_path: Path) -> None:
+    host_watch = Watched(tmp_path)
+    backups(tmp_path, since=host_watch.clock.now().timestamp() - 3 * 86_400, succeededAt=None)
+    host_watch.watch.look_at_backups()
+    assert AlertKind.BACKUP in host_watch.told.active
+    (tmp_path / "backup.json").write_text("{")
+    host_watch.watch.look_at_backups()
+    assert AlertKind.BACKUP in host_watch.told.active  # nothing is known, nothing is over
+    (tmp_path / "backup.json").unlink()
+    host_watch.watch.look_at_backups()
+    assert host_watch.told.active == {}

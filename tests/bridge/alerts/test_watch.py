@@ -361,3 +361,40 @@ def test_a_journal_that_falls_behind_is_told_and_over_when_it_has_caught_up() ->
     room.watch._journal.writable = False
     room.watch.look(OFF)
     assert "cannot be written" in room.told.active[AlertKind.JOURNAL]
+
+
+ENDS = (
+    "The version of the application you are running, 1039.1, needs to be upgraded, as it will be"
+    " desupported on 20261215. The minimum supported version at that time will be 1050.1. "
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "said"),
+    [
+        (2172, ENDS, "version 1039.1 from 2026-12-15 on; the oldest that it takes then is 1050.1"),
+        (1, ENDS.lower(), "version 1039.1 from 2026-12-15 on"),
+        (2172, "Words that nobody knows yet", "the gateway's version soon"),
+    ],
+)
+def test_the_announced_end_of_a_gateway_version_is_told_once(
+    code: int, text: str, said: str
+) -> None:
+    room = Room()
+    room.ready()
+    room.context.broker_said(code, text)
+    room.context.broker_said(code, text)
+    assert said in room.look()[AlertKind.VERSION_ENDS]
+    room.lost()
+    room.context.version_ends = None  # a new connection
+    assert AlertKind.VERSION_ENDS in room.look()  # not before it is ready is it over
+    room.ready()
+    assert AlertKind.VERSION_ENDS not in room.look()
+
+
+def test_other_words_of_the_brokers_announce_no_end() -> None:
+    room = Room()
+    room.ready()
+    room.context.broker_said(2104, "Market data farm connection is OK:usfarm")
+    room.context.broker_said(201, "Order rejected - this version of the order is desupported")
+    assert room.look() == {}

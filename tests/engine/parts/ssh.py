@@ -60,11 +60,15 @@ HIDE = 'for file in $0; do [ ! -e "$file" ] || mount --bind /dev/null "$file"; d
 
 
 def start(
-    folder: Path, *, environment: dict[str, str] | None = None, hidden: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    hidden: tuple[str, ...] = (),
+    subsystem: str = "",
 ) -> SshServer:
     """Starts sshd in the foreground mode; `environment` adds to what its commands see.
 
-    `hidden` are files of this machine that they find unusable.
+    `hidden` are files of this machine that they find unusable; `subsystem`: one that it offers.
     """
     folder.mkdir(parents=True, exist_ok=True)
     host_key, client_key, port = make_key(folder / "host"), make_key(folder / "client"), free_port()
@@ -84,7 +88,10 @@ def start(
         f"AuthorizedKeysFile {allowed}\nPidFile none\nUsePAM no\nStrictModes no\n"
         "PermitRootLogin prohibit-password\nPasswordAuthentication no\n"
         "KbdInteractiveAuthentication no\nMaxStartups 50\nLogLevel VERBOSE\n"
-        "SetEnv " + " ".join(f'"{name}={value}"' for name, value in variables.items()) + "\n"
+        "SetEnv "
+        + " ".join(f'"{name}={value}"' for name, value in variables.items())
+        + "\n"
+        + (f"Subsystem {subsystem}\n" if subsystem else "")
     )
     command = [SSHD, "-D", "-E", str(folder / "sshd.log"), "-f", str(config)]
     if hidden:

@@ -1,0 +1,105 @@
+"""What `backup --to` and `restore --from` share: a repository's address, secrets and schedule."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from infrastructure.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from infrastructure.apply.protocol import RepositoryPart
+    from infrastructure.cli.options import Settings
+    from infrastructure.config import Target
+
+HOUR, DAY = 3600.0, 86400.0
+WORDS = {"hourly": HOUR, "day": DAY, "daily": DAY, "week": 7 * DAY, "weekly": 7 * DAY}
+LONGEST = 31 * DAY
+
+
+def interval(text: str) -> float:
+    """Seconds of `daily`, `weekly`, `12h`, `2d`; 0 of `off`.
+
+    Raises:
+        UsageError: it is none, or not between an hour and 31 days.
+    """
+    if text == "off":
+        return 0.0
+    match = re.fullmatch(r"([0-9]{1,4})([hd])", text)
+    if match is None and text not in WORDS:
+        raise UsageError(f"--every {text!r} is no interval", hint="daily, weekly, 12h, 2d or off")
+    seconds = WORDS.get(text) or int(match[1]) * (HOUR if match[2] == "h" else DAY)  # type: ignore[index]
+    if not HOUR <= seconds <= LONGEST:
+        raise UsageError(f"--every {text}: at least 1h, at most 31d")
+    return seconds
+
+
+def checked_address(text: str) -> str:
+    """The address of a repository, as its host will use it.
+
+    Raises:
+        UsageError: it is neither an absolute folder nor `sftp://…`.
+    """
+    from infrastructure.apply.host.repository import parts
+    from infrastructure.runtime.base import HostFailure
+
+    if text.startswith("sftp://"):
+        try:
+            parts(text)
+        except HostFailure as failure:
+            raise UsageError(failure.message) from None
+    elif not re.fullmatch(r"/[^\x00-\x1f]+", text) or ".." in text.split("/"):
+        hint = "a folder of the host's such as /mnt/backups, or sftp://user@host/folder"
+        raise UsageError(f"'{text}' is no place for backups", hint=hint)
+    return text
+
+
+def repository(
+    current: Settings,
+    target: Target,
+    to: str,
+    passphrase_file: Path | None,
+    key: Path | None,
+    known_hosts: Path | None,
+    *,
+    make: bool,
+) -> RepositoryPart:
+    """A repository with its secrets; `make`: its password is made up when there is none yet.
+
+    Raises:
+        UsageError: the address is none, or a secret cannot be read.
+    """
+    from infrastructure.apply.protocol import RepositoryPart
+
+    address = checked_address(to)
+    if (key or known_hosts) and not address.startswith("sftp://"):
+        raise UsageError("--sftp-key and --sftp-known-hosts are for sftp:// addresses")
+    password = _password(current, target, passphrase_file, make=make)
+    return RepositoryPart(address, password, _text(key), _text(known_hosts))
+
+
+def _password(current: Settings, target: Target, file: Path | None, *, make: bool) -> str:
+    from infrastructure.cli.commands.backup import passphrase
+    from infrastructure.config import secrets
+    from infrastructure.config.base import stored
+
+    if file is not None:
+        return passphrase(file)
+    reference = stored(secrets.BACKUP_PASSWORD)
+    path = secrets.path_of(target, reference)
+    if make and not path.exists():
+        secrets.store(target, secrets.BACKUP_PASSWORD, secrets.new_key())
+        current.out.say(f"made the password of the backups: {path}")
+        current.out.say("keep a copy elsewhere: without it no backup can be opened")
+    return secrets.read(target, reference).decode()
+
+
+def _text(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        return file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"cannot read {file}") from None

@@ -1,0 +1,370 @@
+"""Backups into a repository and on a schedule: the real restic, a real SSH server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infrastructure.apply import protocol
+from infrastructure.apply.bundle import scheduled_program
+from infrastructure.apply.host import backup, facts, repository, scheduled
+from infrastructure.apply.host.alarm import Alarm
+from infrastructure.apply.host.store import Store
+from infrastructure.release_files import BACKUP_STATE
+from infrastructure.runtime.base import Container, HostFailure
+from tests.deploy.apply.fake import FakeRuntime
+from tests.deploy.apply.test_backup import Kept, journal
+from tests.engine.parts import ssh
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.restic, pytest.mark.timeout(240)]
+PASSWORD = "correct horse battery staple"
+SYSTEMCTL = '#!/bin/sh\necho "$@" >>"$0.log"\n'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(str(tmp_path / "opt" / "prod"))
+    journal(found, 2)
+    return found
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with systemd: where its units lie, and what its `systemctl` was asked."""
+    units, tools, run = (tmp_path / name for name in ("units", "tools", "run"))
+    for folder in (units, tools, run):
+        folder.mkdir()
+    (tools / "systemctl").write_text(SYSTEMCTL)
+    (tools / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    monkeypatch.setattr(scheduled, "UNITS", units)
+    monkeypatch.setattr(scheduled, "SYSTEMD", run)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return units
+
+
+def at(place: Path | str, password: str = PASSWORD, **more: str) -> protocol.RepositoryPart:
+    return protocol.RepositoryPart(str(place), password, **more)
+
+
+def request(
+    to: protocol.RepositoryPart, *, target: str = "prod", keep: int = 2, every: float = 0.0
+) -> protocol.KeepBackupsRequest:
+    program = scheduled_program() if every else ""
+    return protocol.KeepBackupsRequest(to, target, "0.1.0", keep, every, program)
+
+
+def kept(store: Store, to: protocol.RepositoryPart, **more: object) -> protocol.KeptBackup:
+    return scheduled.keep_backups(store, Kept(), request(to, **more))  # type: ignore[arg-type]
+
+
+def put_back(
+    to: protocol.RepositoryPart, store: Store, snapshot: str = "latest"
+) -> protocol.Restored:
+    wanted = protocol.RestoreRequest(0, None, repository=to, snapshot=snapshot)
+    return backup.put_back(store, Kept(), wanted)
+
+
+def test_a_repository_keeps_the_newest_and_gives_them_back(store: Store, tmp_path: Path) -> None:
+    to = at(tmp_path / "mnt" / "backups")
+    first = kept(store, to)
+    assert first.journal["orders"] == 2
+    journal(store, 1)
+    second = kept(store, to)
+    journal(store, 1)
+    third = kept(store, to)
+    fresh = Store(str(tmp_path / "new" / "prod"))
+    found = put_back(to, fresh)
+    assert (found.target, found.journal["orders"]) == ("prod", 4)
+    data = fresh.base / "data"
+    assert backup.counted(data / backup.JOURNAL)["orders"] == 4
+    assert stat.S_IMODE((data / backup.JOURNAL).stat().st_mode) == 0o600
+    older = put_back(to, Store(str(tmp_path / "older" / "prod")), second.snapshot)
+    assert older.journal["orders"] == 3
+    with pytest.raises(HostFailure, match=f"no backup '{first.snapshot}'") as refused:
+        put_back(to, Store(str(tmp_path / "oldest" / "prod")), first.snapshot)  # keep is 2
+    assert third.snapshot in refused.value.hint
+    with pytest.raises(HostFailure, match="knows more than the backup"):
+        put_back(to, store, second.snapshot)
+    left = [*store.base.rglob(".backup-*"), *fresh.base.rglob(".restore-*")]
+    assert not left
+    assert PASSWORD not in "".join(
+        path.read_text(errors="replace") for path in fresh.base.rglob("*") if path.is_file()
+    )
+
+
+def test_two_targets_do_not_share_a_repository(store: Store, tmp_path: Path) -> None:
+    to = at(tmp_path / "backups")
+    kept(store, to)
+    with pytest.raises(HostFailure, match="has the backups of target prod") as refused:
+        kept(store, to, target="other")
+    assert refused.value.code == "repository-of-another"
+
+
+@pytest.mark.parametrize(
+    ("password", "code"), [("another word", "repository-password"), (PASSWORD, "no-backup")]
+)
+def test_what_cannot_be_opened_says_why(
+    store: Store, tmp_path: Path, password: str, code: str
+) -> None:
+    place = tmp_path / "backups"
+    if code == "repository-password":
+        kept(store, at(place))
+    with pytest.raises(HostFailure) as refused:
+        put_back(at(place, password), Store(str(tmp_path / "new" / "prod")))
+    assert refused.value.code == code
+    assert password not in f"{refused.value.message}{refused.value.hint}{refused.value.details}"
+
+
+def test_a_link_in_a_repository_leads_nowhere(store: Store, tmp_path: Path) -> None:
+    to = at(tmp_path / "backups")
+    tree, secret = tmp_path / "tree", tmp_path / "secret"
+    manifest = backup.gather(store, tree, "prod", "0.1.0")
+    secret.write_text("x")
+    (tree / "data" / "bridge" / "link").symlink_to(secret)
+    manifest["files"]["bridge/link"] = (
+        "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
+    )
+    (tree / "manifest.json").write_text(json.dumps(manifest))
+    (tmp_path / "scratch").mkdir()
+    with repository.opened(to, tmp_path / "scratch") as found:
+        found.prepare("prod")
+        found.add(tree, "prod")
+    with pytest.raises(HostFailure, match="a link at data/bridge/link"):
+        put_back(to, Store(str(tmp_path / "new" / "prod")))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ssh.SshServer]:
+    found = ssh.start(tmp_path / "sshd", subsystem="sftp internal-sftp")
+    yield found
+    found.stop()
+
+
+def test_another_machine_by_sftp(store: Store, tmp_path: Path, server: ssh.SshServer) -> None:
+    address = f"sftp://root@127.0.0.1:{server.port}{tmp_path}/far away"
+    secrets = {
+        "key": server.client_key.read_text(),
+        "known_hosts": server.known_hosts_line(),
+    }
+    stranger = f"[127.0.0.1]:{server.port} " + " ".join(
+        Path(f"{server.client_key}.pub").read_text().split()[:2]
+    )
+    with pytest.raises(HostFailure) as refused:
+        kept(store, at(address, key=secrets["key"], known_hosts=stranger))
+    assert "--sftp-known-hosts" in refused.value.hint
+    kept(store, at(address, **secrets))
+    assert (tmp_path / "far away" / "config").is_file()
+    found = put_back(at(address, **secrets), Store(str(tmp_path / "new" / "prod")))
+    assert found.journal["orders"] == 2
+
+
+@pytest.mark.parametrize(
+    "address", ["sftp://-oProxyCommand=x/f", "sftp://host", "sftp://a b/f", "sftp://host:x/f"]
+)
+def test_an_address_that_ssh_would_misread_is_none(address: str) -> None:
+    with pytest.raises(HostFailure, match="is not sftp://"):
+        repository.parts(address)
+
+
+# --- the schedule ---------------------------------------------------------------------------------
+def test_the_schedule_runs_by_itself_and_ends(store: Store, tmp_path: Path, systemd: Path) -> None:
+    to = at(tmp_path / "backups")
+    kept(store, to, every=43_200.0)
+    asked = (systemd.parent / "tools" / "systemctl.log").read_text()
+    assert "enable --quiet gangway-prod-backup.timer" in asked
+    assert "OnUnitInactiveSec=43200s" in (systemd / "gangway-prod-backup.timer").read_text()
+    for name in ("password", "backup.json", "backup-state.json", "program"):
+        mode = stat.S_IMODE((store.base / "scheduled" / name).stat().st_mode)
+        assert mode == (0o400 if name == "password" else 0o600), name
+    assert not facts.loose_secrets(store.base)
+    text = "".join(path.read_text() for path in systemd.iterdir()) + asked
+    assert PASSWORD not in text
+
+    journal(store, 5)
+    before = told(store)
+    run = timer_fires(systemd, store)
+    assert run.returncode == 0, run.stderr
+    assert told(store)["succeededAt"] > before["succeededAt"]
+    assert (store.base / "data" / "bridge" / BACKUP_STATE).stat().st_mode & 0o044
+    assert put_back(to, Store(str(tmp_path / "new" / "prod"))).journal["orders"] == 7
+    assert BACKUP_STATE not in {path.name for path in (tmp_path / "new").rglob("*")}
+
+    shutil.rmtree(tmp_path / "backups")  # the disk is not mounted
+    (tmp_path / "backups").write_text("")
+    run = timer_fires(systemd, store)
+    assert (run.returncode, "error:" in run.stderr) == (1, True)
+    assert "Traceback" not in run.stderr
+    state = scheduled.facts(store.base)
+    assert state is not None
+    assert state["failure"]
+    assert (state["failedAt"] or 0) > (state["succeededAt"] or 0) > 0
+    assert told(store)["failure"] == state["failure"]
+
+    assert scheduled.end_backups(store) is True
+    assert not list(systemd.iterdir())
+    assert {path.name for path in (store.base / "scheduled").iterdir()} == {"program"}
+    assert scheduled.facts(store.base) is None
+    assert scheduled.end_backups(store) is False
+
+
+def told(store: Store) -> dict[str, Any]:
+    """What the bridge is told."""
+    found: dict[str, Any] = json.loads((store.base / "data/bridge" / BACKUP_STATE).read_text())
+    return found
+
+
+def timer_fires(units: Path, store: Store) -> subprocess.CompletedProcess[str]:
+    """The service's own command, from an environment as bare as systemd's."""
+    service = (units / "gangway-prod-backup.service").read_text()
+    (line,) = [one for one in service.splitlines() if one.startswith("ExecStart=")]
+    words = line.removeprefix("ExecStart=").replace('"', "").split()
+    assert words[0] == scheduled.PYTHON
+    assert words[-1] == str(store.base)
+    time.sleep(0.01)
+    return subprocess.run(
+        [sys.executable, *words[1:]],
+        env={"PATH": "/usr/bin:/bin"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_first_backup_that_fails_begins_no_schedule(
+    store: Store, tmp_path: Path, systemd: Path
+) -> None:
+    (tmp_path / "backups").write_text("a file")
+    with pytest.raises(HostFailure):
+        kept(store, at(tmp_path / "backups"), every=3600.0)
+    assert not list(systemd.iterdir())
+    assert not (store.base / "scheduled").exists()
+
+
+def test_without_systemd_a_schedule_is_refused_and_one_backup_is_not(
+    store: Store, tmp_path: Path, systemd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduled, "SYSTEMD", tmp_path / "no such folder")
+    to = at(tmp_path / "backups")
+    with pytest.raises(HostFailure, match="not run by systemd"):
+        kept(store, to, every=3600.0)
+    assert not (tmp_path / "backups").exists()
+    kept(store, to)
+
+
+def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here")
+    base = tmp_path / 'with space, % and $"' / "prod"
+    for name, text in scheduled.units("backup", "Backups of prod", base, 3600.0).items():
+        (tmp_path / name).write_text(text.replace(scheduled.PYTHON, shutil.which("true") or ""))
+    names = [str(path) for path in tmp_path.glob("gangway-*")]
+    assert len(names) == 2
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", *names],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = [one for one in done.stderr.splitlines() if "gangway-" in one]
+    assert (done.returncode, said) == (0, []), done.stderr
+
+
+# --- images ---------------------------------------------------------------------------------------
+NOTED = {
+    "services": [
+        {"name": "gateway", "image": "g:stable", "builds": False},
+        {"name": "bridge", "image": "gangway-bridge:1", "builds": True},
+    ],
+    "checks": {"bridge": {"port": 8080}},
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "refused", "told_of"),
+    [
+        (
+            "sha256:new",
+            {},
+            ["gateway runs 10.37.1m of 2026-01-02, and g:stable stands for another"],
+        ),
+        ("sha256:old", {}, []),
+        ("", {}, []),
+        ("sha256:new", {"sha256:new": "2026-02-03: it ended"}, []),
+    ],
+)
+def test_newer_images_are_told_weekly_and_refused_ones_are_not(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    found: str,
+    refused: dict[str, str],
+    told_of: list[str],
+) -> None:
+    store.release("r1").mkdir(parents=True)
+    (store.release("r1") / "deploy.json").write_text(json.dumps(NOTED))
+    store.switch("r1")
+    for digest, why in refused.items():
+        store.refuse(digest, why)
+
+    class Registry(FakeRuntime):
+        def image(self, name: str, of: str = "") -> dict[str, str]:
+            values = {"id": "i", "digest": "sha256:old", "version": "10.37.1m"}
+            return {"name": name, **values, "created": "2026-01-02"}
+
+        def at_registry(self, image: str) -> tuple[str, str]:
+            return found, "" if found else "denied"
+
+    told: list[str] = []
+    running = Registry(Container("gateway", "gateway-1", image="g:stable", image_id="i"))
+    monkeypatch.setattr(scheduled, "choose", lambda *_: running)
+    monkeypatch.setattr(Alarm, "newer", lambda _, text: told.append(text))
+    monkeypatch.setattr(sys, "argv", ["program", "images", str(store.base)])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    scheduled.main()
+    assert [text.partition(".\n\n")[0] for text in told] == told_of
+
+
+def test_the_weekly_look_is_begun_and_ended(store: Store, systemd: Path) -> None:
+    begun = scheduled.watch_images(store, protocol.WatchImagesRequest(True, "program"))
+    assert begun.changed
+    assert sorted(path.name for path in systemd.iterdir()) == [
+        "gangway-prod-images.service",
+        "gangway-prod-images.timer",
+    ]
+    assert "OnUnitInactiveSec=604800s" in (systemd / "gangway-prod-images.timer").read_text()
+    ended = protocol.WatchImagesRequest(wanted=False)
+    assert [scheduled.watch_images(store, ended).changed for _ in range(2)] == [True, False]
+    assert not list(systemd.iterdir())
+
+
+def test_the_program_as_one_file_runs_with_the_systems_python_alone(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(scheduled_program())
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(program), "images", str(tmp_path / "nothing")],
+        env={"PATH": "/nonexistent"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stdout, done.stderr) in (
+        (0, "nothing newer\n", ""),
+        (1, "", "error: there is no Docker on the host\n"),
+    ), done

@@ -1,0 +1,134 @@
+"""`backup` and `restore` as commands: what is refused before any host is asked; what is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from infrastructure.apply.protocol import BackupFacts, Facts, read
+from infrastructure.cli import main
+from infrastructure.cli.backups import checked_address, interval, repository
+from infrastructure.cli.commands.status import backup_words
+from infrastructure.cli.options import Settings
+from infrastructure.config import secrets
+from infrastructure.doctor.evidence import Evidence
+from infrastructure.doctor.host_checks import backups
+from infrastructure.errors import UsageError
+from tests.deploy.operator.test_doctor import GOOD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from infrastructure.config import Target
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("daily", 86_400), ("hourly", 3_600), ("12h", 43_200), ("2d", 172_800), ("off", 0)],
+)
+def test_intervals(text: str, seconds: float) -> None:
+    assert interval(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0h", "32d", "5m", "-1h", "daily ", "1e3h"])
+def test_what_is_no_interval(text: str) -> None:
+    with pytest.raises(UsageError):
+        interval(text)
+
+
+@pytest.mark.parametrize("text", ["/mnt/backups", "sftp://me@nas/b", "sftp://10.0.0.1:2222/a b"])
+def test_places(text: str) -> None:
+    assert checked_address(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["backups", "/mnt/../etc", "s3:bucket", "sftp://-oX/f", "/a\nb", "sftp://nas"]
+)
+def test_what_is_no_place(text: str) -> None:
+    with pytest.raises(UsageError):
+        checked_address(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["backup"], "FILE, or --to with a repository"),
+        (["backup", "a", "--to", "/b"], "FILE, or --to with a repository"),
+        (["backup", "a", "--every", "daily"], "--every needs --to"),
+        (["backup", "--to", "/b", "--every", "daily"], "the sandbox has no schedule"),
+        (["backup", "--to", "/b", "--every", "5m"], "is no interval"),
+        (["backup", "--to", "b"], "is no place for backups"),
+        (["backup", "--to", "/b", "--sftp-key", "k"], "are for sftp:// addresses"),
+        (["backup", "--to", "/b", "--encrypt-to", "age1x"], "always encrypted"),
+        (["restore"], "FILE, or --from with a repository"),
+        (["restore", "--from", "/b"], "backup-password"),
+        (["upgrade", "bridge"], "is built here"),
+        (["upgrade", "--weekly"], "the sandbox has no images"),
+    ],
+)
+def test_refused_before_any_host_is_asked(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path / "sandbox"))
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    told = capfd.readouterr().err
+    assert (ended.value.code, said in told, "Traceback" in told) == (2, True, False), told
+
+
+def test_the_password_is_made_up_once_and_kept(make: Callable[..., Target]) -> None:
+    target, current = make(), Settings()
+    first = repository(current, target, "/mnt/b", None, None, None, make=True)
+    again = repository(current, target, "/mnt/b", None, None, None, make=False)
+    assert first.password == again.password
+    assert len(first.password) >= 32
+    kept = secrets.folder(target) / "backup-password"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert first.password not in repr(first)
+
+
+def found(**more: Any) -> BackupFacts:
+    values: dict[str, Any] = {
+        "to": "/mnt/b",
+        "every": 43_200.0,
+        "keep": 14,
+        "since": 1_750_000_000.0,
+        "succeededAt": 1_750_000_000.0,
+        "snapshot": "abc",
+        "failedAt": None,
+        "failure": None,
+    }
+    values.update(more)
+    return read(BackupFacts, values)
+
+
+@pytest.mark.parametrize(
+    ("hours", "more", "state"),
+    [
+        (1, {}, "ok"),
+        (1, {"succeededAt": None}, "ok"),
+        (23, {"failedAt": 1_750_003_600.0, "failure": "no disk"}, "warn"),
+        (25, {}, "fail"),
+        (25, {"succeededAt": None}, "fail"),
+    ],
+)
+def test_doctor_says_how_the_schedule_goes(hours: int, more: dict[str, Any], state: str) -> None:
+    facts = Facts(**GOOD)
+    facts.backup = found(**more)
+    facts.host = {**facts.host, "time": 1_750_000_000.0 + hours * 3_600}
+    (line,) = backups(Evidence(facts=facts))
+    assert line.state == state
+    assert ("no disk" in line.text) == (state == "warn")
+
+
+def test_status_says_when_the_last_one_was() -> None:
+    assert backup_words(found()) == "last 2025-06-15 15:06Z, every 12 hours to /mnt/b"
+    failed = backup_words(found(succeededAt=None, failedAt=1_750_003_600.0, failure="no disk"))
+    assert failed == "none yet, every 12 hours to /mnt/b; failed 2025-06-15 16:06Z: no disk"
