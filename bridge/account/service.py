@@ -102,13 +102,13 @@ class AccountService:
         self._gateway.require_ready()
         if self._greeks is not None:
             self._greeks.want((each.contract for each in self._book.held.values()), holder)
-        if new := self._followposition_results():
+        if new := self._follow_results():
             await asyncio.gather(*(line.wait(FIRST_PNL_SECONDS) for line in new))
         return self.positions_now(account, grouped=grouped)
 
     def positions_now(self, account: str | None = None, *, grouped: bool = False) -> Positions:
         """The same from what is there."""
-        self._followposition_results()
+        self._follow_results()
         bases = {
             each.account: each.currency
             for each in self._values.values.values()
@@ -237,7 +237,7 @@ class AccountService:
         line.used_at = self._clock.monotonic()
         return line
 
-    def _followposition_results(self) -> list[_PnLLine]:
+    def _follow_results(self) -> list[_PnLLine]:
         """Subscribes the results of what is held, as many as there may be; the new ones."""
         self._give_back_idle()
         held = list(self._book.held)[:MOST_FOLLOWED]
