@@ -13,7 +13,7 @@ from bridge.model import ComboLeg, Contract, ContractDetails
 from bridge.orders.errors import Violation
 from bridge.orders.order_types import OPTIONS
 from bridge.orders.request import OrderRequest
-from bridge.orders.risk_context import PricedLeg, Reference, multiplier
+from bridge.orders.risk_context import PricedLeg, Reference, RiskContext, multiplier
 
 PRICE_STEP: Final = 0.01
 _MONEY: Final = "{:,.2f}"
@@ -110,6 +110,21 @@ def most_lost(legs: Sequence[PricedLeg], action: str, price: float, units: float
         return None  # it loses more with every step of the underlying upwards
     worst = min(way * _worth(legs, spot) for spot in (0.0, *strikes, beyond))
     return max(0.0, way * price * units - worst)
+
+
+def loss(context: RiskContext) -> float | None:
+    """The most that an order of options can lose until they expire, in the contract's currency.
+
+    From its limit, or the price that it would meet. None: no options, no bound, or no price.
+    """
+    order, details, whole = context.order, context.details, context.legs
+    price = context.price if order.limit_price is None else order.limit_price
+    if price is None or not (whole or context.contract.sec_type in OPTIONS):
+        return None
+    legs = whole or (PricedLeg(details=details, ratio=1, sign=1),)
+    amount = most_lost(legs, order.action, price, multiplier(context.contract))
+    magnifier = details.price_magnifier or 1
+    return None if amount is None else amount * order.quantity / magnifier
 
 
 def _worth(legs: Sequence[PricedLeg], spot: float) -> float:

@@ -63,9 +63,7 @@ class OrderModifier:
             self.gateway.require_ready()
             self.journal.require_current()
             record = await self._as_the_broker_has_it(record)
-            wanted = structs.replace(
-                record.terms, quantity=request.quantity or record.terms.quantity
-            )
+            wanted = changed(record.terms, structs.replace(request, round_to_tick=False), ())
             prepared = await self.preparer.prepare_change(record.contract, wanted)
             with self.journal.watch([record.id]) as watch:
                 change, terms = await self.journal.decide(

@@ -27,6 +27,7 @@ from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest
+from bridge.orders.risk import max_loss
 from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.restart_calendar import RestartCalendar
@@ -73,6 +74,9 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     day: DayTotals
     bounds: KeyBounds = UNBOUND
     orders_of_key: int = 0
+
+
+_NOTHING_BEFORE: Final = Surroundings(open_orders=0, day=DayTotals(0, 0.0))
 
 
 class Preparer:
@@ -132,15 +136,14 @@ class Preparer:
         conditions = await self._conditions(request)
         made = legs(request, self._account(request), ladder, conditions)
         made = tuple(structs.replace(leg, order=_sized(leg.order, reference)) for leg in made)
-        return Prepared(
+        prepared = Prepared(
             details=details,
             ladder=ladder,
             reference=reference,
             legs=made,
             exchange=await self._exchange(details.contract, self._account(request)),
-            reduces=len(made) == 1
-            and await self._reduces(reference, details.contract, made[0].order, None),
         )
+        return await self._reducing(prepared, made[0].order) if len(made) == 1 else prepared
 
     async def _prepare_combination(self, request: OrderRequest) -> Prepared:
         """Qualifies every leg; the broker never answers when asked about the whole."""
@@ -153,14 +156,16 @@ class Preparer:
         parts = await self._priced(details.contract, found)
         ladder = (PriceIncrement(low_edge=0.0, increment=details.min_tick),)
         conditions = await self._conditions(request)
-        return Prepared(
+        made = legs(request, self._account(request), ladder, conditions)
+        prepared = Prepared(
             details=details,
             ladder=ladder,
             reference=combination.net_reference(details.contract, parts),
-            legs=legs(request, self._account(request), ladder, conditions),
+            legs=made,
             parts=parts,
             exchange=await self._exchange(details.contract, self._account(request)),
         )
+        return await self._reducing(prepared, made[0].order)
 
     async def _priced(
         self, whole: Contract, found: Sequence[ContractDetails]
@@ -218,37 +223,41 @@ class Preparer:
             close=_number(quote.close),
         )
 
-    async def _reduces(
-        self, reference: Reference | None, contract: Contract, order: Order, replaced: str | None
-    ) -> bool:
-        """Whether an order that could not be checked makes a position smaller, beside what works.
+    async def _reducing(
+        self, prepared: Prepared, order: Order, replaced: str | None = None
+    ) -> Prepared:
+        """With whether it only makes a position smaller, beside what works, where that matters.
 
-        When nobody can tell, it does not.
+        So where it could not be checked, or can lose more than it may. When nobody can tell, it
+        does not.
         """
-        if reference is None or not reference.no_line:
-            return False
-        wanted = parts_of_order("new", contract, order, order.quantity)
+        judged = self._context(prepared, order, _NOTHING_BEFORE, closing=False)
+        if not judged.unchecked and not any(max_loss(judged)):
+            return prepared
+        wanted = parts_of_order("new", prepared.contract, order, order.quantity)
         try:
-            return await only_reduce(
+            reduces = await only_reduce(
                 self._gateway, wanted, replaced=replaced, seconds=_POSITIONS_SECONDS
             )
         except BridgeError:
-            return False
+            reduces = False
+        return structs.replace(prepared, reduces=reduces)
 
     async def prepare_change(self, contract: Contract, order: Order) -> Prepared:
         """The same for a change of an order, to `order`, whose contract was qualified before."""
         if contract.legs:
-            return await self._prepare_combination_change(contract, order.account)
+            prepared = await self._prepare_combination_change(contract, order.account)
+            return await self._reducing(prepared, order, order.order_ref)
         details = await self._details_of(contract)
         ladder, reference = await self._surroundings_of(details)
-        return Prepared(
+        prepared = Prepared(
             details=details,
             ladder=ladder,
             reference=reference,
             legs=(),
             exchange=await self._exchange(contract, order.account),
-            reduces=await self._reduces(reference, details.contract, order, order.order_ref),
         )
+        return await self._reducing(prepared, order, order.order_ref)
 
     async def _prepare_combination_change(self, contract: Contract, account: str) -> Prepared:
         found = await asyncio.gather(

@@ -10,6 +10,7 @@ from typing import Final
 
 from bridge.broker_time import days_to_expiration, exchange_zone, is_open
 from bridge.model import ContractDetails
+from bridge.orders.combination import loss
 from bridge.orders.contradictions import exits_beside
 from bridge.orders.errors import Violation
 from bridge.orders.order_types import (
@@ -304,6 +305,44 @@ def max_notional(context: RiskContext) -> Iterator[Violation]:
     )
 
 
+def max_loss(context: RiskContext) -> Iterator[Violation]:
+    """`max-loss`, and `max-loss-undefined` unless `undefined_loss` allows it.
+
+    Of options and combinations that open or enlarge a position.
+    """
+    limit, exchange = _loss_limit(context), context.exchange
+    if limit is None or context.closing:
+        return
+    amount = loss(context)
+    if amount is None:
+        if context.rules.undefined_loss == "refuse":
+            yield Violation(
+                "max-loss-undefined",
+                "what the order can lose has no bound or is not known, and trading.max_loss is"
+                f" {limit:,.2f} (trading.undefined_loss)",
+                field="legs" if context.legs else "action",
+                limit=limit,
+            )
+        return
+    if exchange is not None:
+        amount *= exchange.rate or 0.0  # without a rate `no-exchange-rate` refuses
+    if amount > limit:
+        yield Violation(
+            "max-loss",
+            f"the order can lose {amount:,.2f} {context.money}, more than the {limit:,.2f} that"
+            " trading.max_loss allows",
+            field="quantity",
+            value=round(amount, 2),
+            limit=limit,
+        )
+
+
+def _loss_limit(context: RiskContext) -> float | None:
+    """None: there is none for this order."""
+    limited = bool(context.legs) or context.contract.sec_type in OPTIONS
+    return context.rules.max_loss if limited and not context.reduces else None
+
+
 def notional_of_the_day(context: RiskContext) -> Iterator[Violation]:
     """`max-notional-per-day`; a change counts with what it adds."""
     limit = context.rules.max_notional_per_day
@@ -325,7 +364,12 @@ def notional_of_the_day(context: RiskContext) -> Iterator[Violation]:
 def exchange_rate(context: RiskContext) -> Iterator[Violation]:
     """`no-exchange-rate`: money of another currency that no limit can be held against."""
     exchange, rules = context.exchange, context.rules
-    limits = (rules.max_notional, rules.max_notional_per_day, context.bounds.max_notional)
+    limits = (
+        rules.max_notional,
+        rules.max_notional_per_day,
+        context.bounds.max_notional,
+        _loss_limit(context),
+    )
     if exchange is None or exchange.rate is not None or context.closing:
         return
     if any(limit is not None for limit in limits):
@@ -486,6 +530,7 @@ FOR_OPENING: Final[frozenset[Rule]] = frozenset(
         market_order_on_option,
         max_quantity,
         max_notional,
+        max_loss,
         exchange_rate,
         line,
         quote,
@@ -514,6 +559,7 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     max_quantity,
     quantity_step,
     max_notional,
+    max_loss,
     exchange_rate,
     tick,
     line,

@@ -68,6 +68,18 @@ class TradingRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_notional_per_day: float | None = 2_000_000
     """Most money in all orders of one day of `time_zone`, whatever became of them."""
 
+    max_loss: float | None = None
+    """Most that one order for options or a combination can lose until they expire.
+
+    In the account's currency. What only makes a position smaller passes.
+    """
+
+    undefined_loss: Literal["refuse", "allow"] = "refuse"
+    """What `max_loss` does with orders whose loss has no bound or cannot be told.
+
+    A call that is sold alone, a calendar, a combination without options.
+    """
+
     price_band_percent: float | None = 10
     """How far a price may go through the market.
 

@@ -156,6 +156,8 @@ class OrderSender:
             legs = [(each.contract, leg) for each in submission.prepared for leg in each.legs]
             if submission.closing:
                 await self._require_reducing(submission, legs)
+            else:
+                submission = await self._still_reducing(submission, legs)
             numbered = [(self.numbers.next(), *leg) for leg in legs]
             records = await self._write_down(submission, numbered)
             try:
@@ -176,19 +178,38 @@ class OrderSender:
         self, submission: Submission, legs: list[tuple[Contract, Leg]]
     ) -> None:
         """Refuses what could open or enlarge a position; nothing else is sent meanwhile."""
-        wanted = [
-            part
-            for index, (contract, leg) in enumerate(legs)
-            for part in parts_of_order(f"new {index}", contract, leg.order, leg.order.quantity)
-        ]
-        own = self.journal.open.values()
-        if await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS):
+        if await self._only_reduce(legs):
             return
         halt = self.halt.halt
         if halt is not None:
             raise halted(halt, "only orders that reduce a position pass")
         if submission.only_closing:
             raise OrderRefusedByRulesError([_NOT_CLOSING])
+
+    async def _only_reduce(self, legs: list[tuple[Contract, Leg]]) -> bool:
+        wanted = [
+            part
+            for index, (contract, leg) in enumerate(legs)
+            for part in parts_of_order(f"new {index}", contract, leg.order, leg.order.quantity)
+        ]
+        own = self.journal.open.values()
+        return await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS)
+
+    async def _still_reducing(
+        self, submission: Submission, legs: list[tuple[Contract, Leg]]
+    ) -> Submission:
+        """What passes a limit because it only reduces a position does so now, too.
+
+        Two that were looked at in the same moment cannot both.
+        """
+        if not any(each.reduces for each in submission.prepared):
+            return submission
+        try:
+            still = await self._only_reduce(legs)
+        except BridgeError:
+            still = False
+        prepared = [structs.replace(each, reduces=still) for each in submission.prepared]
+        return structs.replace(submission, prepared=prepared)
 
     async def what_if(self, contract: Contract, order: Order, timeout: float) -> OrderState:
         """Asks what an order would do. It needs a number too, so it keeps to the turns."""

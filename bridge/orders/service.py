@@ -11,7 +11,7 @@ from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
 from bridge.errors import InvalidRequestError
 from bridge.orders.apply_messages import Own
-from bridge.orders.combination import explained, most_lost
+from bridge.orders.combination import explained, loss
 from bridge.orders.errors import OrderNotOpenError, OrderRefusedByRulesError, UnknownOrderError
 from bridge.orders.journal import OrderJournal
 from bridge.orders.lifecycle import Settled
@@ -167,12 +167,11 @@ class OrderService:
 
 
 def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
-    order, contract, net, lost = context.order, context.contract, None, None
+    order, contract, net, lost = context.order, context.contract, None, loss(context)
     price = context.price if order.limit_price is None else order.limit_price
     if context.legs and price is not None:
         units, currency = multiplier(contract), contract.currency
         net = explained(order.action, price, order.quantity, units, currency)
-        lost = most_lost(context.legs, order.action, price, units)
     return Preview(
         accepted=not found,
         symbol=context.contract.symbol,
@@ -190,7 +189,7 @@ def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
         base_notional=context.base_notional if context.exchange else None,
         base_currency=context.exchange.base if context.exchange else None,
         net=net,
-        max_loss=None if lost is None else round(lost * order.quantity, 2),
+        max_loss=None if lost is None else round(lost, 2),
         combo_legs=combo_leg_views(contract),
         violations=found,
     )

@@ -159,8 +159,8 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     `violations` are the rules it would break; margin and commission are the broker's what-if. Of a
     combination `referencePrice` is the net price of its legs, `notional` the money in all of them,
-    `net` says what is paid or received, and `maxLoss` what can be lost at the most until its
-    options expire, null where that has no bound or is not defined.
+    and `net` says what is paid or received. `maxLoss` is what an option or a combination can lose
+    at the most until it expires, null where that has no bound or is not defined.
     """
 
     accepted: bool

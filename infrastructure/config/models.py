@@ -337,6 +337,10 @@ class Trading(Section):
     """Most orders sent in one day of the gateway's time zone."""
     max_notional_per_day: float | None = Field(default=2_000_000, gt=0)
     """Most money in all orders of one day, whatever became of them."""
+    max_loss: float | None = Field(default=None, gt=0)
+    """Most that one order for options or a combination can lose until they expire."""
+    undefined_loss: Literal["refuse", "allow"] = "refuse"
+    """What `max_loss` does with a loss without a bound (a call sold alone) or that is not known."""
     price_band_percent: float | None = Field(default=10, gt=0)
     """How far a price may go through the market, in percent of the last quote."""
     option_price_band_percent: float | None = Field(default=50, gt=0)

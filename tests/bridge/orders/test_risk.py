@@ -7,8 +7,9 @@ from msgspec import structs
 
 from bridge.broker_time import is_open
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.orders.combination import loss
 from bridge.orders.risk import market_order_on_option, violations
-from bridge.orders.risk_context import Reference, RiskContext
+from bridge.orders.risk_context import Exchange, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.store.orders import DayTotals
 from tests.bridge.orders.samples import AAPL, NOON
@@ -278,3 +279,71 @@ def test_an_option_without_a_limit_is_told_how_to_have_one() -> None:
     assert told["MKT"].endswith("use LMT with a limitPrice")
     assert "STP_LMT with a limitPrice" in told["STP"]
     assert "stopLoss: {stopPrice, limitPrice}" in told["STP"]
+
+
+def option_order(action: str, right: str, price: float | None, **changes: Any) -> RiskContext:
+    contract = structs.replace(CALL, right=right)
+    order = {"action": action, "quantity": 2.0, "limit_price": price}
+    if price is None:
+        order["order_type"] = "MKT"
+    rules = {"max_notional": None, "option_price_band_percent": None, **changes.pop("rules", {})}
+    return context(
+        order,
+        contract=contract,
+        rules=TradingRules(market_orders_on_options=True, **rules),
+        **({"reference": Reference(bid=4.0, ask=5.0)} | changes),
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "right", "price", "lost"),
+    [
+        ("BUY", "C", 5.0, 1_000),
+        ("BUY", "P", 4.5, 900),
+        ("BUY", "C", None, 1_000),  # at the ask
+        ("SELL", "P", 4.0, 2 * (200 - 4) * 100),
+        ("SELL", "P", None, 2 * (200 - 4) * 100),
+        ("SELL", "C", 4.0, None),
+    ],
+)
+def test_what_an_option_can_lose(
+    action: str, right: str, price: float | None, lost: float | None
+) -> None:
+    found = loss(option_order(action, right, price))
+    assert found == (None if lost is None else pytest.approx(lost))
+    if lost is None:
+        return
+    exactly = option_order(action, right, price, rules={"max_loss": lost})
+    assert codes(exactly) == set()
+    [refused] = violations([option_order(action, right, price, rules={"max_loss": lost - 1})])
+    assert (refused.code, refused.value, refused.limit) == ("max-loss", lost, lost - 1)
+    assert f"{lost:,.2f} USD" in refused.message
+
+
+def test_a_loss_without_a_bound_passes_only_when_that_is_allowed() -> None:
+    limit = {"max_loss": 1_000_000}
+    [refused] = violations([option_order("SELL", "C", 4.0, rules=limit)])
+    assert (refused.code, refused.limit) == ("max-loss-undefined", 1_000_000)
+    assert codes(option_order("SELL", "C", 4.0, rules=limit | {"undefined_loss": "allow"})) == set()
+    assert codes(option_order("SELL", "C", 4.0)) == set()  # no limit is set
+    unknown = option_order("BUY", "C", None, rules=limit, reference=None)
+    assert "max-loss-undefined" in codes(unknown)
+
+
+def test_a_loss_is_limited_in_the_currency_of_the_account() -> None:
+    limit = {"max_loss": 500.0}
+    dear = option_order("BUY", "C", 5.0, rules=limit, exchange=Exchange(base="CHF", rate=0.6))
+    [refused] = violations([dear])
+    assert (refused.code, refused.value) == ("max-loss", 600)
+    assert "600.00 CHF" in refused.message
+    cheap = option_order("BUY", "C", 5.0, rules=limit, exchange=Exchange(base="CHF", rate=0.4))
+    assert codes(cheap) == set()
+    unknown = option_order("BUY", "C", 5.0, rules=limit, exchange=Exchange(base="CHF"))
+    assert codes(unknown) == {"no-exchange-rate"}
+
+
+def test_what_closes_is_no_loss_and_shares_have_their_own_limit() -> None:
+    limit = {"max_loss": 1.0}
+    for closing in ({"closes": True}, {"reduces": True}, {"closing": True}):
+        assert codes(option_order("SELL", "C", 4.0, rules=limit, **closing)) == set()
+    assert codes(context({}, rules=TradingRules(max_loss=1.0))) == set()

@@ -16,8 +16,12 @@ from bridge.account.service import AccountService
 from bridge.errors import BridgeError
 from bridge.model import Contract, Execution, Order, Position
 from bridge.orders.close import ClosedPositions, CloseRequest, PositionCloser
-from bridge.orders.errors import OrdersInTheWayError, PositionsMovingError
-from bridge.orders.request import ComboLegRequest, OrderRequest
+from bridge.orders.errors import (
+    OrderRefusedByRulesError,
+    OrdersInTheWayError,
+    PositionsMovingError,
+)
+from bridge.orders.request import ChangeRequest, ComboLegRequest, OrderRequest
 from bridge.orders.standing import Standings
 from bridge.orders.submit import TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
@@ -365,3 +369,65 @@ async def test_closing_one_needs_no_limits_but_a_halt_that_lets_it(tmp_path: Pat
             await bought(room, broker, 1)
         assert (await close(room, strategy=strategy)).complete
         assert last(broker).order.quantity == 10
+
+
+# what can be lost ---------------------------------------------------------------------------------
+
+
+def single(action: Literal["BUY", "SELL"], quantity: float, price: float = 3.0) -> OrderRequest:
+    return OrderRequest(
+        symbol="AAPL",
+        con_id=LOW,
+        action=action,
+        quantity=quantity,
+        order_type="LMT",
+        limit_price=price,
+    )
+
+
+async def refused_codes(room: Room, request: OrderRequest, key: str) -> set[str]:
+    with pytest.raises(OrderRefusedByRulesError) as refused:
+        await room.submitter.place(request, key, CALLER)
+    return {each.code for each in refused.value.violations}
+
+
+async def test_a_combination_is_held_against_what_it_can_lose(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as room:
+        await placed(room, spread("BUY", 5), "costs 1,000")
+        assert await refused_codes(room, spread("BUY", 6), "k1") == {"max-loss"}
+        await placed(room, spread("SELL", 1, limit_price=2.0), "loses 800")
+        assert await refused_codes(room, spread("SELL", 2), "k2") == {"max-loss"}
+        uncovered = spread("BUY", 1)
+        legs = (uncovered.legs[0], structs.replace(uncovered.legs[1], ratio=2))
+        ratio = structs.replace(uncovered, legs=legs)
+        assert await refused_codes(room, ratio, "k3") == {"max-loss-undefined"}
+        assert await refused_codes(room, single("SELL", 1), "k4") == {"max-loss-undefined"}
+
+
+async def test_what_closes_passes_and_two_of_the_same_moment_cannot_both(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5})
+    async with opened(tmp_path, broker, **RULES, max_loss=100) as room:
+        answers = await asyncio.gather(
+            *(room.submitter.place(single("SELL", 3), f"key-{n}", CALLER) for n in range(3)),
+            return_exceptions=True,
+        )
+        refused = [each for each in answers if isinstance(each, OrderRefusedByRulesError)]
+        assert len(refused) == 2
+        assert {each.violations[0].code for each in refused} == {"max-loss-undefined"}
+        assert len(broker.placed) == 1
+        await placed(room, spread("SELL", 2), "whole")
+        assert await refused_codes(room, spread("SELL", 2), "again") == {"max-loss"}
+        answer = await close(room, con_id=HIGH)
+        assert answer.positions[0].order["quantity"] == 3
+
+
+async def test_a_change_is_held_against_it_too(tmp_path: Path) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as room:
+        order = await placed(room, spread("BUY", 4), "whole")
+        with pytest.raises(OrderRefusedByRulesError) as refused:
+            await room.modifier.modify(order.order_id, ChangeRequest(limit_price=2.6), CALLER)
+        assert refused.value.violations[0].code == "max-loss"
+        changed = await room.modifier.modify(order.order_id, ChangeRequest(quantity=5), CALLER)
+        assert changed.quantity == 5
