@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from bench import Figure
-from simulator.app import World
 from simulator.contracts.details import describe
 from simulator.market.calendar import day_of
 from simulator.options import Options
@@ -22,6 +21,7 @@ from simulator.tws.contracts import CONTRACT_DETAILS
 from simulator.tws.session import Session
 from simulator.tws.ticks import tick_price, tick_size
 from simulator.tws.wire import text
+from simulator.world import World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

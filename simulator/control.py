@@ -8,7 +8,7 @@ from simulator.faults import NAMES, UnknownFaultError, WrongParameterError, is_s
 from simulator.http import BadRequestError, HttpServer, Request, Response
 
 if TYPE_CHECKING:
-    from simulator.app import World
+    from simulator.world import World
 
 WEEKS_FIVE = 5 * 7 * 24 * 3600.0
 

@@ -14,9 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.app import World
     from simulator.faults import Fault
     from simulator.tws.session import Session
+    from simulator.world import World
 
 TO_CLIENT, TO_GATEWAY = WAYS = ("to-client", "to-gateway")
 ACTIONS = ("rewrite", "drop", "duplicate", "delay", "hold", "inject")

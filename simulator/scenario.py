@@ -21,9 +21,9 @@ from simulator.contracts.instruments import described
 from simulator.faults import NAMES, WrongParameterError, check_parameters, is_seconds
 
 if TYPE_CHECKING:
-    from simulator.app import World
     from simulator.contracts.instruments import Instrument
     from simulator.options import Options
+    from simulator.world import World
 
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 

@@ -24,7 +24,7 @@ from simulator.trading.timing import Condition
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from simulator.app import World
+    from simulator.world import World
 
 RECORDS = (Contract, Combination, Terms, Condition, Order, Execution, Position, Account)
 LAYOUT = 1

@@ -19,12 +19,12 @@ from simulator.tws.account_messages import summary
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.app import World
     from simulator.contracts.contract import Contract
     from simulator.http import Request
     from simulator.trading.ledger import Position
     from simulator.trading.order import Execution, Order
     from simulator.tws.trading import Trading
+    from simulator.world import World
 
 PAGE = 30
 """Positions on a page."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Sequence
 
-    from simulator.app import World
+    from simulator.world import World
 
 TLS_HANDSHAKE = b"\x16"
 FIRST_BYTE_SECONDS = 10.0

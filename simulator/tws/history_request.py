@@ -10,9 +10,9 @@ from simulator.tws.market_data import entitlement
 from simulator.tws.pacing import VIOLATION
 
 if TYPE_CHECKING:
-    from simulator.app import World
     from simulator.contracts.contract import Contract
     from simulator.tws.session import Session
+    from simulator.world import World
 
 LARGEST = 60_000
 """Bars in one answer."""

@@ -16,11 +16,11 @@ from simulator.tws.ticks import LEGAL, legal_list, tick_option
 from simulator.tws.wire import MalformedError
 
 if TYPE_CHECKING:
-    from simulator.app import World
     from simulator.contracts.contract import Contract
     from simulator.trading.terms import Rows
     from simulator.tws.session import Session
     from simulator.tws.wire import Reader
+    from simulator.world import World
 
 LINE = "market data"
 CUSTOM_OPTION = 53

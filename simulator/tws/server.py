@@ -18,9 +18,9 @@ from simulator.tws.session import FARMS, greet
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.app import World
     from simulator.clock import Timer
     from simulator.faults import Fault
+    from simulator.world import World
 
 RELAY = ("relay-closes", "waiting-2fa", "sunday-invalidation")
 """Faults during which only the relay in front of the gateway is up: it accepts and closes."""

@@ -14,7 +14,7 @@ from simulator.tws.wire import Layout, MalformedError, Reader, frame, unframed
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-    from simulator.app import World
+    from simulator.world import World
 
 LOG = logging.getLogger("simulator")
 START_API = 71

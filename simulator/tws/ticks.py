@@ -10,10 +10,10 @@ from simulator.market.noise import uniform
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from simulator.app import World
     from simulator.contracts.contract import Contract
     from simulator.market.options import Greeks
     from simulator.tws.session import Session
+    from simulator.world import World
 
 TICK_PRICE, TICK_SIZE, TICK_OPTION, TICK_GENERIC, TICK_STRING = 1, 2, 21, 45, 46
 SNAPSHOT_END, MARKET_DATA_TYPE, TICK_PARAMETERS = 57, 58, 81

@@ -14,7 +14,6 @@ from simulator.tws import order_messages as messages
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from simulator.app import World
     from simulator.clock import Timer
     from simulator.contracts.catalog import Catalog
     from simulator.contracts.contract import Contract
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from simulator.trading.order import Execution, Order
     from simulator.trading.terms import Terms
     from simulator.tws.session import Session
+    from simulator.world import World
 
 LOOK_SECONDS = 0.1
 """How often working orders are held against the market."""

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from simulator.app import World
 from simulator.clock import EASTERN, Clock
 from simulator.options import Options
 from simulator.state import Writer, read, restore
 from simulator.tws.registry import load
 from simulator.tws.session import Session
+from simulator.world import World
 from tests.simulator.base.raw import FRIDAY_TEN, STOCK, framed, ready, simulated
 
 EXECUTION, TICK_STRING, REALTIME_BAR, CURRENT_TIME = "11", "46", "50", "49"

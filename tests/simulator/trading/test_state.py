@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from simulator.app import Simulator, World
+from simulator.app import Simulator
 from simulator.options import Options
 from simulator.state import FORMAT, UnusableError, Writer, read, restore
+from simulator.world import World
 from tests.bridge.rig import SimulatorProcess
 from tests.simulator.base.raw import FRIDAY_TEN, Raw, ready, simulated, until_true
 from tests.simulator.base.test_time import place_order
