@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from bridge.auditing import Caller
+from bridge.model import OpenOrder
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.close import closing_order
@@ -74,17 +75,25 @@ class ClosingOrders:
         key = "" if close.attempt is None else key_of(close, close.attempt)
         return await self.working(holding, key)
 
-    async def working(self, holding: Holding, but: str = "") -> float:
+    async def listed(self) -> tuple[OpenOrder, ...]:
+        """What the broker has open now, of all clients. Raises TwsError."""
+        return await self.gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
+
+    async def working(
+        self, holding: Holding, but: str = "", listed: tuple[OpenOrder, ...] | None = None
+    ) -> float:
         """For how many units orders work that would close it, whoever placed them.
 
         Args:
             holding: the position.
             but: the key of an order that does not count.
+            listed: what the broker has open; None: it is asked.
         """
         ours = None if not but else await self.record(but)
+        if listed is None:
+            listed = await self.listed()
         own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
         known = {each.order_ref for each in self.journal.open.values()}
-        listed = await self.gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
         orders_of = [(each.id, each.contract, each.terms, each.remaining) for each in own] + [
             (f"listed {number}", each.contract, each.order, each.order.quantity)
             for number, each in enumerate(listed)

@@ -23,7 +23,7 @@ from msgspec import Struct, structs
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
-from bridge.model import Position
+from bridge.model import OrderStatus, Position
 from bridge.orders.halt import HaltSwitch
 from bridge.restart_calendar import RestartCalendar
 from bridge.rules.closes import Closes
@@ -59,6 +59,8 @@ SETTLING_SECONDS: Final = 3.0
 """How long a position is there before it is judged: its executions come a moment after it."""
 GATHER_SECONDS: Final = 0.05
 """Ticks of one moment are judged together."""
+MOST_STATUSES: Final = 5000
+"""Of the latest orders is remembered what the broker said of them."""
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -95,6 +97,7 @@ class PositionManager:
         self._gathering: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._stale = True
+        self._statuses: dict[tuple[int, int, int], tuple[str, float, float]] = {}
         self._task: asyncio.Task[None] | None = None
         self._journal = RuleJournal(database=given.database, clock=given.clock, soon=self._wake.set)
         self.happened = self._journal.happened
@@ -114,7 +117,7 @@ class PositionManager:
         given.gateway.events.ready.listen(self.look_again)
         given.gateway.events.position.listen(self._position_told)
         given.gateway.events.execution.listen(lambda _: self.look_again())
-        given.gateway.events.order_status.listen(lambda _: self._wake.set())
+        given.gateway.events.order_status.listen(self._status_told)
 
     # life ---------------------------------------------------------------------------------------
 
@@ -160,6 +163,16 @@ class PositionManager:
         if self._given.watch.is_news(position):
             self.look_again()
 
+    def _status_told(self, status: OrderStatus) -> None:
+        """A list of open orders, which turns ask for, repeats all of them: that is no news."""
+        order = (status.client_id, status.order_id, status.perm_id)
+        now = (status.status, status.filled, status.remaining)
+        if self._statuses.pop(order, None) != now:
+            self._wake.set()
+        self._statuses[order] = now
+        if len(self._statuses) > MOST_STATUSES:
+            del self._statuses[next(iter(self._statuses))]
+
     # what is seen -------------------------------------------------------------------------------
 
     @property
@@ -171,18 +184,24 @@ class PositionManager:
         """How each rule stands to each holding at this moment; a level once shown never loosens."""
         found = []
         for holding in self._given.watch.holdings:
-            market = self._given.watch.market(holding)
+            closing = self._closes.of(holding.key)
+            by = None if closing is None else f"rule {closing.rule} closes it"
+            waits, market = self.waits or by, self._given.watch.market(holding)
             for rule in self._rules_for(holding):
-                judged = self._judged(rule, holding, market)
+                place = (rule.id, holding.key)
+                followed = waits is None and place in self._journal.memories
+                judged = self._judged(rule, holding, market if followed else _still(market))
                 if judged is not None:
-                    if self.waits is None and judged.decision is None:
-                        self._keep_mark((rule.id, holding.key), judged.memory)
+                    if followed:  # a price between two turns may have moved what is shown
+                        mark = structs.replace(judged.memory, decided=self._decided_of(place))
+                        self._journal.note(place, mark)
                     shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
-                    closing = self._closes.of(holding.key)
-                    by = None if closing is None else f"rule {closing.rule} closes it"
-                    waits = self.waits or by or shown.waits
-                    found.append(structs.replace(shown, waits=waits))
+                    found.append(structs.replace(shown, waits=waits or shown.waits))
         return found
+
+    def _decided_of(self, place: Place) -> bool:
+        memory = self._journal.memories.get(place)
+        return memory is not None and memory.decided
 
     @property
     def holdings(self) -> int:
@@ -345,11 +364,6 @@ class PositionManager:
         made = memory.made_at
         return made is not None and 0 <= (now - made).total_seconds() < SETTLING_SECONDS
 
-    def _keep_mark(self, place: Place, memory: Memory) -> None:
-        """A price between two turns may have moved what was shown to somebody."""
-        if place in self._journal.memories and self._closes.of(place[1]) is None:
-            self._journal.note(place, memory)
-
     # deciding -----------------------------------------------------------------------------------
 
     async def _carry_through(self) -> None:
@@ -384,6 +398,13 @@ class PositionManager:
             if place[1] not in kept and (memory.guard is None or memory.guard.anew)
         ]
         await self._journal.forget(gone)
+
+
+def _still(market: Market | None) -> Market | None:
+    """The same, with no session: no price in it moves a high-water mark."""
+    if market is None:
+        return None
+    return structs.replace(market, open=False, open_outside=False)
 
 
 def _begun_anew(memory: Memory) -> Memory:

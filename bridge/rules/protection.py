@@ -18,6 +18,7 @@ from msgspec import structs
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
+from bridge.model import OpenOrder
 from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.rules.closing import Working
 from bridge.rules.closing_orders import ClosingOrders
@@ -64,17 +65,22 @@ class Protection:
         for place in [each for each, memory in self.journal.memories.items() if memory.guard]:
             if place not in wanted:
                 await self.take_away(place)
-        for place, (rule, holding) in wanted.items() if judging else ():
-            await self._look_after(place, rule, holding)
+        if not wanted or not judging:
+            return
+        listed = await self.orders.listed()  # once for all of them
+        for place, (rule, holding) in wanted.items():
+            await self._look_after(place, rule, holding, listed)
 
-    async def _look_after(self, place: Place, rule: Rule, holding: Holding) -> None:
+    async def _look_after(
+        self, place: Place, rule: Rule, holding: Holding, listed: tuple[OpenOrder, ...]
+    ) -> None:
         memory, now = self.journal.memories[place], self.clock.now()
         planned = await self.planned(rule, holding, memory, now)
         if planned is not None:
             await self.journal.keep(place, planned)
             tended = await self.send(rule, holding, planned)
         else:
-            tended = await self.tend(rule, holding, memory, now)
+            tended = await self.tend(rule, holding, memory, now, listed)
         await self._tended(place, holding, tended)
 
     async def take_away(self, place: Place) -> None:
@@ -152,7 +158,14 @@ class Protection:
             return Tended(ended, "unprotected", {"why": error.detail})
         return Tended(memory, "protected", {"stop": guard.stop, "quantity": guard.units})
 
-    async def tend(self, rule: Rule, holding: Holding, memory: Memory, now: datetime) -> Tended:
+    async def tend(
+        self,
+        rule: Rule,
+        holding: Holding,
+        memory: Memory,
+        now: datetime,
+        listed: tuple[OpenOrder, ...],
+    ) -> Tended:
         """Looks after a stop that is out: its size follows the position, its price the rule."""
         guard = memory.guard
         if guard is None or guard.ended or guard.anew:
@@ -166,7 +179,7 @@ class Protection:
             return Tended(ended, "unprotected", {"why": why})
         if state.state != "open":
             return Tended(memory)
-        units = holding.units - await self.orders.working(holding, guard.key)
+        units = holding.units - await self.orders.working(holding, guard.key, listed)
         wanted = stop_price(rule, holding, memory)
         moved = wanted if wanted is not None and _nearer(guard, wanted, holding, now) else None
         if units <= 0 or (moved is None and abs(units + state.filled - guard.units) < 1e-9):
