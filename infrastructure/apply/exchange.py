@@ -195,6 +195,14 @@ def something_else(line: bytes, name: str) -> GangwayError:
     )
 
 
+PLACES = {"memory-short": ("profile",), "name-taken": ("folder",)}
+"""Where a stack that does not fit beside others says what it wants."""
+
+
+def _holder(message: str) -> str:
+    return message.partition(" already in use by ")[2] or "something else"
+
+
 def failure(event: protocol.Failed, target: Target) -> GangwayError:
     """A `failed` event as the error that it is for a person."""
     message, hint, details = event.message, event.hint, event.details
@@ -202,13 +210,16 @@ def failure(event: protocol.Failed, target: Target) -> GangwayError:
     if taken:
         port, key = taken
         return DeployFailed(
-            f"port {port} is taken by something else" + _afterwards(event),
+            f"port {port} is taken by {_holder(message)}" + _afterwards(event),
             target.place(*key, key=True),
             f"choose another with {'.'.join(key)}, or end what listens there: ss -ltnp",
             "port-taken",
             details,
             restored=event.restored,
         )
+    if event.code in PLACES:
+        place = target.place(*PLACES[event.code], key=True)
+        return DeployFailed(message, place, hint, event.code, details)
     if event.code == "locked":
         return DeployLocked(message, hint=hint)
     if event.code == "interrupted":

@@ -317,7 +317,8 @@ class ApplyRequest(Request):
 
     `gate`: what must be healthy at the end instead of all `checks`. `command`: what the ledger
     calls it. `images`: names to the ids that they shall stand for from now on. `keep`: the same
-    user logs in, so the gateway's session may go over.
+    user logs in, so the gateway's session may go over. `published`: settings to `address:port`,
+    and `memory` in MB: what must be free on the host beside others' (`apply.host.neighbours`).
     """
 
     release: str
@@ -335,6 +336,8 @@ class ApplyRequest(Request):
     stretch: float = 1.0
     images: dict[str, str] = field(default_factory=dict)
     keep: bool = False
+    published: dict[str, str] = field(default_factory=dict)
+    memory: int = 0
 
 
 class NewerRequest(Request):

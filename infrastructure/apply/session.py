@@ -233,6 +233,8 @@ class Session:
             command=command,
             keep=plan.forecast.token,
             images=images or {},
+            published=published(self._target),
+            memory=sum(self._target.stack.budget(one.name).memory for one in release.services),
         )
         self._allow(request.wait)
         self._exchange.send(request)
@@ -508,6 +510,21 @@ class Session:
         if self._sandbox:
             request.tws_address, request.tws_port = "127.0.0.1", stack.simulated.tws_port
         return self._exchange.ask(protocol.Cancelled, request)
+
+
+def published(target: Target) -> dict[str, str]:
+    """What a stack publishes on its host: the setting's name to `address:port`."""
+    stack = target.stack
+    if stack.runtime == "sandbox":
+        return {}
+    found = {
+        "bridge.port": f"127.0.0.1:{stack.bridge.port}",
+        "caddy.http_port": f"{stack.caddy.listen}:{stack.caddy.http_port}",
+        "caddy.https_port": f"{stack.caddy.listen}:{stack.caddy.https_port}",
+    }
+    if stack.gateway.publish_api:
+        found["gateway.publish_api"] = stack.gateway.publish_api
+    return found
 
 
 def stretch(wait: float | None) -> float:

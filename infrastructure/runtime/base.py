@@ -79,6 +79,21 @@ class Container:
         }
 
 
+@dataclass(frozen=True)
+class Neighbour:
+    """A container that runs on the host, whosever it is.
+
+    `project` and `folder` are Compose's, empty without it; `ports` what it publishes, `memory` its
+    limit in bytes, 0 without one.
+    """
+
+    name: str
+    project: str = ""
+    folder: str = ""
+    ports: tuple[tuple[str, int], ...] = ()
+    memory: int = 0
+
+
 class Log(Protocol):
     """A log that is being followed."""
 
@@ -111,6 +126,9 @@ class Runtime(Protocol):
 
     def containers(self) -> list[Container]:
         """Every container of the stack, also stopped ones."""
+
+    def neighbours(self) -> list[Neighbour]:
+        """Every container that runs on the host; none where a stack shares no engine."""
 
     def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
         """Pulls or builds what the services' images lack; touches no container."""

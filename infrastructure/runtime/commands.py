@@ -13,6 +13,7 @@ Command = list[str]
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
+FOLDER_LABEL = "com.docker.compose.project.working_dir"
 NUMBER_LABEL = "com.docker.compose.container-number"
 
 TELL_IBC = """
@@ -68,6 +69,11 @@ def list_containers(project: str) -> Command:
     """Ids of all containers of the project, also stopped ones."""
     mark = f"label={PROJECT_LABEL}={project}"
     return ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", mark]
+
+
+def list_running() -> Command:
+    """Ids of all containers of the host that run."""
+    return ["docker", "ps", "--quiet", "--no-trunc"]
 
 
 def inspect(ids: Sequence[str]) -> Command:

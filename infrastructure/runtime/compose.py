@@ -14,8 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from infrastructure.release_files import COMPOSE_FILE, STATE_FOLDER
 from infrastructure.runtime import commands, engine_api
-from infrastructure.runtime.base import Container, HostFailure
-from infrastructure.runtime.containers import controller_of, parse_inspect, parse_top
+from infrastructure.runtime.base import Container, HostFailure, Neighbour
+from infrastructure.runtime.containers import (
+    controller_of,
+    parse_inspect,
+    parse_neighbours,
+    parse_top,
+)
 from infrastructure.runtime.rfb import Viewer
 from infrastructure.runtime.streamed import BuildLog, FollowedLog, Screen, Streamed
 
@@ -116,6 +121,13 @@ class ComposeRuntime:
             return parse_inspect(quick)
         ids = self._run(commands.list_containers(self._project), QUICK).split()
         return parse_inspect(self._run(commands.inspect(ids), QUICK)) if ids else []
+
+    def neighbours(self) -> list[Neighbour]:
+        ids = self._run(commands.list_running(), QUICK).split()
+        if not ids:
+            return []
+        # One that ends meanwhile is named in the error, and is no neighbour any more.
+        return parse_neighbours(self._try(commands.inspect(ids), QUICK).stdout)
 
     def obtain(self, release: str, services: Sequence[dict[str, Any]], tell: Tell) -> None:
         folder = self._base / "releases" / release

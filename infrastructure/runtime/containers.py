@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from infrastructure.release_files import HASH_LABEL
-from infrastructure.runtime.base import Container
-from infrastructure.runtime.commands import NUMBER_LABEL, SERVICE_LABEL
+from infrastructure.runtime.base import Container, Neighbour
+from infrastructure.runtime.commands import (
+    FOLDER_LABEL,
+    NUMBER_LABEL,
+    PROJECT_LABEL,
+    SERVICE_LABEL,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +44,25 @@ def parse_inspect(text: str) -> list[Container]:
     """The containers that `docker inspect` describes, ordered by service and number."""
     found = [_container(item) for item in json.loads(text or "[]")]
     return sorted(found, key=lambda container: (container.service, container.number))
+
+
+def parse_neighbours(text: str) -> list[Neighbour]:
+    """The same of all containers of a host: whose they are, what they publish and may take."""
+    found = []
+    for item in json.loads(text or "[]"):
+        labels = item["Config"].get("Labels") or {}
+        bound = ((item.get("NetworkSettings") or {}).get("Ports") or {}).values()
+        ports = [(one["HostIp"], int(one["HostPort"])) for each in bound for one in each or ()]
+        found.append(
+            Neighbour(
+                item["Name"].lstrip("/"),
+                labels.get(PROJECT_LABEL, ""),
+                labels.get(FOLDER_LABEL, ""),
+                tuple(ports),
+                int((item.get("HostConfig") or {}).get("Memory") or 0),
+            )
+        )
+    return found
 
 
 def _container(item: dict[str, Any]) -> Container:

@@ -75,13 +75,27 @@ def test_an_image_that_cannot_be_had_changes_nothing(stack: Stack) -> None:
     assert stack.release() == release
 
 
-def test_a_taken_port_brings_the_old_release_back(stack: Stack) -> None:
-    before = stack.started()
+def test_a_taken_port_is_refused_before_anything_stops(stack: Stack) -> None:
+    before, release = stack.started(), stack.release()
     stack.settings["caddy"]["https_port"] = stack.server.port
     done = stack.up("--json", code=1)
     assert done.document["error"] == "port-taken"
-    assert done.document["restored"] is True
-    assert stack.started()["caddy"][0] == before["caddy"][0]
+    assert done.document["restored"] is False
+    assert (stack.started(), stack.release()) == (before, release)
+
+
+def test_a_second_stack_with_the_same_port_is_refused_before_it_begins(
+    stack: Stack, make_stack: Callable[[str], Stack]
+) -> None:
+    before, other = stack.started(), make_stack("second")
+    taken = stack.settings["caddy"]["https_port"]
+    other.settings["caddy"]["https_port"] = taken
+    done = other.up("--json", code=1)
+    assert done.document["error"] == "port-taken"
+    assert f"port {taken} is taken by gangway-{stack.name}-caddy-1" in done.err
+    assert "caddy.https_port" in done.err
+    assert other.started() == {}
+    assert stack.started() == before
 
 
 def test_a_first_deploy_that_fails_is_completed_by_the_next(

@@ -271,7 +271,7 @@ def cuts(what: str, home: Path, given: argparse.Namespace) -> int:
                 "writesLost": len(lost),
             }
             began = time.monotonic()
-            complete = number % given.complete_every == 0
+            complete = bool(given.complete_every) and number % given.complete_every == 0
             reboot = complete and number % given.reboot_every == 0
             found |= looked_at(home, folder, crashed, what, reboot=reboot, complete=complete)
             wrong += "wrong" in found
@@ -310,7 +310,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=240)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--reboot-every", type=int, default=5)
-    parser.add_argument("--complete-every", type=int, default=1)
+    parser.add_argument("--complete-every", type=int, default=1, help="0: never")
     parser.add_argument("--record", type=Path, help="a kept record, instead of a new run")
     given = parser.parse_args()
     wrong = cuts(given.what, Path(os.environ["GANGWAY_VM"]), given)

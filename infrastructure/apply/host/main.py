@@ -44,6 +44,7 @@ class Program:
         self._store = Store("/nonexistent")
         self._runtime: Runtime = choose("compose", Path("/nonexistent"), "none", ())
         self._found: list[Container] = []
+        self._project = ""
 
     def serve(self) -> None:
         """Answers requests until the client closes."""
@@ -72,7 +73,7 @@ class Program:
 
     # --- requests -----------------------------------------------------------------------------
     def _open(self, request: protocol.OpenRequest) -> None:
-        self._store = Store(request.base)
+        self._store, self._project = Store(request.base), request.project
         inherited = (self._locked(request),) if request.lock else ()
         self._runtime = choose(request.runtime, Path(request.base), request.project, inherited)
         self._found = self._runtime.containers()
@@ -137,9 +138,13 @@ class Program:
 
     def _apply(self, request: protocol.ApplyRequest) -> Answer:
         from infrastructure.apply.host.deploy import Deploy  # most commands do without it
+        from infrastructure.apply.host.neighbours import require_room
 
         archive = self._wire.read(request.tar) if request.tar else b""
         self._wire.watch()
+        if request.published:
+            running = self._runtime.neighbours()
+            require_room(self._project, self._store.base, request, running)
         if archive:
             self._store.unpack(request.release, archive, request.owners, request.reused)
             self._store.note(request)

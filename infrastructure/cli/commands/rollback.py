@@ -31,8 +31,8 @@ def rollback(
       ./deploy.py rollback
       ./deploy.py rollback 4f2a91 --yes
     """
+    from infrastructure.cli.commands.up import ending, failing
     from infrastructure.cli.host import connected
-    from infrastructure.errors import DeployFailed
     from infrastructure.plan.compute import back_to
 
     current = settings(context)
@@ -50,16 +50,9 @@ def rollback(
             return
         if plan.forecast.expected:
             confirm(current, yes=yes)
-        try:
+        with failing(current, document):
             outcome = session.roll_back(plan.release, keep=plan.forecast.token, wait=wait)
-        except DeployFailed as error:
-            failed = {"healthy": False, "restored": error.restored, "error": error.code}
-            current.out.document({**document, **failed, "message": error.message})
-            error.reported = True
-            raise
-    current.out.document(
-        {**document, "healthy": outcome.healthy, "restored": False, "seconds": outcome.seconds}
-    )
+    current.out.document({**document, **ending(outcome)})
     current.out.say(f"release {outcome.release} serves again after {outcome.seconds:.0f} s")
 
 

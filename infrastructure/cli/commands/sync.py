@@ -38,9 +38,9 @@ def sync(context: typer.Context, service: Service = BRIDGE, wait: Wait = None) -
 
 def replace_bridge(current: Settings, service: str, *, fresh: bool, wait: float | None) -> None:
     """Builds the bridge and puts it into service; `fresh` ignores what was built before."""
-    from infrastructure.cli.commands.up import document
+    from infrastructure.cli.commands.up import document, failing
     from infrastructure.cli.host import planned
-    from infrastructure.errors import DeployFailed, UsageError
+    from infrastructure.errors import UsageError
 
     if service != BRIDGE:
         hint = "./deploy.py restart gateway, or up --only SERVICE"
@@ -54,14 +54,10 @@ def replace_bridge(current: Settings, service: str, *, fresh: bool, wait: float 
             current.out.document(_nothing(plan))
             current.out.say("the bridge is as it should be; nothing to do")
             return
-        try:
+        with failing(current, {**plan.as_json(), "release": found.observed.release}):
             outcome = found.session.replace_bridge(
                 plan, found.release, fresh=fresh, logged_in=_logged_in(found), wait=wait
             )
-        except DeployFailed as error:
-            current.out.document(document(plan, found.observed.release, error))
-            error.reported = True
-            raise
     current.out.document(document(plan, outcome.release, outcome))
     current.out.say(
         f"the new bridge serves after {outcome.seconds:.1f} s (release {outcome.release}); "

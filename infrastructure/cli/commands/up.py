@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,8 @@ from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
 from infrastructure.cli.several import All
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from infrastructure.apply.session import Outcome
     from infrastructure.cli.host import Planned
     from infrastructure.plan.compute import Plan
@@ -55,7 +58,6 @@ def up(
     from infrastructure.apply.checks import checks_alone
     from infrastructure.apply.session import HEALTHY_WITHIN
     from infrastructure.cli.host import planned
-    from infrastructure.errors import DeployFailed
 
     current = settings(context)
     current.lock_wait = lock_wait
@@ -70,17 +72,13 @@ def up(
             sandbox.keep(found.target)
         gate = checks_alone(found.target, only, found.observed) if only else None
         show(current, found, plan)
-        try:
+        with failing(current, {**plan.as_json(), "release": found.observed.release}):
             if plan.changed:
                 if worth_asking(plan):
                     confirm(current, yes=yes)
                 outcome = found.session.apply(plan, found.release, wait=wait, gate=gate)
             else:
                 outcome = found.session.verified(found.release, wait=wait, gate=gate)
-        except DeployFailed as error:
-            current.out.document(document(plan, found.observed.release, error))
-            error.reported = True
-            raise
     current.out.document(document(plan, outcome.release, outcome))
     current.out.say(closing(plan, outcome))
     if found.target.stack.runtime == "sandbox":
@@ -133,14 +131,30 @@ def worth_asking(plan: Plan) -> bool:
 
 def document(plan: Plan, release: str | None, result: Any) -> dict[str, object]:
     """The shape of the contract: the plan's, plus how it ended."""
+    return {**plan.as_json(), "release": release, **ending(result)}
+
+
+def ending(result: Any) -> dict[str, object]:
+    """How work on a stack ended, well or not: the end of every such command's document."""
     return {
-        **plan.as_json(),
-        "release": release,
         "healthy": getattr(result, "healthy", False),
         "restored": result.restored,
         "seconds": getattr(result, "seconds", None),
         **({"error": result.code, "message": result.message} if hasattr(result, "code") else {}),
     }
+
+
+@contextmanager
+def failing(current: Settings, document: dict[str, Any]) -> Iterator[None]:
+    """What fails in the block completes the document, which is shown with the error."""
+    from infrastructure.errors import DeployFailed
+
+    try:
+        yield
+    except DeployFailed as error:
+        current.out.document({**document, **ending(error)})
+        error.reported = True
+        raise
 
 
 def closing(plan: Plan, outcome: Outcome) -> str:

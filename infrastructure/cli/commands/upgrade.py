@@ -188,8 +188,7 @@ def _take(
     wait: float | None,
 ) -> None:
     from infrastructure.cli.commands.plan import lines
-    from infrastructure.cli.commands.up import closing
-    from infrastructure.errors import DeployFailed
+    from infrastructure.cli.commands.up import closing, ending, failing
     from infrastructure.plan.compute import upgraded
 
     fetched = {one.service: _fetched(current, found.session, one) for one in newer}
@@ -202,7 +201,7 @@ def _take(
         current.out.say(text)
     if plan.forecast.expected:
         confirm(current, yes=yes)
-    try:
+    with failing(current, document):
         outcome = found.session.apply(
             plan,
             found.release,
@@ -210,14 +209,7 @@ def _take(
             command="upgrade",
             images={image.name: image.id for image in fetched.values()},
         )
-    except DeployFailed as error:
-        failed = {"healthy": False, "restored": error.restored, "error": error.code}
-        current.out.document({**document, **failed, "message": error.message})
-        error.reported = True
-        raise
-    current.out.document(
-        {**document, "healthy": outcome.healthy, "restored": False, "seconds": outcome.seconds}
-    )
+    current.out.document({**document, **ending(outcome)})
     current.out.say(closing(plan, outcome))
 
 

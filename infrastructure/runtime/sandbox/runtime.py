@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.release_files import RELEASE_FILE
-from infrastructure.runtime.base import Container, HostFailure
+from infrastructure.runtime.base import Container, HostFailure, Neighbour
 from infrastructure.runtime.sandbox.supervisor import Definition, Supervisor, image_folder, probe
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class SandboxRuntime:
         caddy = Path(sys.executable).parent / "caddy"
         if not caddy.exists():
             raise HostFailure("caddy-missing", "there is no Caddy in the environment", "make setup")
+
+    def neighbours(self) -> list[Neighbour]:
+        return []
 
     def containers(self) -> list[Container]:
         states = self._supervisor.states()

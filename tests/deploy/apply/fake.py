@@ -6,7 +6,7 @@ from typing import Any
 
 from infrastructure.apply import protocol
 from infrastructure.apply.host.wire import Wire
-from infrastructure.runtime.base import Container, HostFailure, Screen, Tell
+from infrastructure.runtime.base import Container, HostFailure, Neighbour, Screen, Tell
 
 
 class FakeLog:
@@ -51,6 +51,9 @@ class FakeRuntime:
 
     def containers(self) -> list[Container]:
         return list(self.existing)
+
+    def neighbours(self) -> list[Neighbour]:
+        return []
 
     def image(self, name: str, of: str = "") -> dict[str, Any]:
         found = self.images.get(name, name if name in self.images.values() else "")
