@@ -36,7 +36,7 @@ PACKAGES = {
     ),
     "orders": ("bridge/orders", "tests/bridge/orders"),
     "stream": ("bridge/stream", "tests/bridge/stream"),
-    "tws": ("bridge/tws", "tests/bridge/tws tests/bridge/market tests/bridge/orders"),
+    "tws": ("bridge/tws", "tests/bridge/tws tests/bridge/market"),
 }
 """Name: what is changed (a folder or a file), and where the tests are that should notice."""
 SLACK = 4.0
@@ -170,7 +170,13 @@ def reach(tree: Path, source: str, tests: str, runner: Runner) -> Reach:
     runner.run(collected, BASELINE, keep=True)
     code, failed = runner.run(
         [
-            *("-q", *COMMON, "-m", "not engine and not browser", f"--junit-xml={report}"),
+            *(
+                "-q",
+                *COMMON,
+                "-m",
+                "not engine and not browser and not slow and not serial",
+                f"--junit-xml={report}",
+            ),
             *(f"--cov={source}", "--cov-config=.coveragerc-mutants", "--cov-context=test"),
             *("--cov-report=", *tests.split()),
         ],

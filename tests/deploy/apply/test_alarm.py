@@ -146,3 +146,82 @@ def test_a_login_that_waits_is_told_when_no_bridge_does(
     assert runtime.done == ["aside bridge alerts tell waiting-2fa"]
     assert "a code has to be typed" in runtime.texts[0]
     assert "IBKR Mobile" not in runtime.texts[0]
+
+
+class Clock:
+    """Time that passes by sleeping alone."""
+
+    def __init__(self) -> None:
+        self.now = 70.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_bridge_that_starts_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked = Clock(), list[float]()
+    monkeypatch.setattr(alarm_module, "time", clock)
+    runtime = running("exited")
+    one = alarm(store, runtime, 9)
+
+    def ask(*_: object) -> int:
+        asked.append(clock.now)
+        return 0
+
+    monkeypatch.setattr(one, "_ask", ask)
+    one._wait_and_tell("It waits.")
+    assert asked == [70.0 + second for second in range(20)]
+    assert runtime.texts == [
+        "It waits.\n\nThe bridge does not run, and cannot say when it is done."
+    ]
+    monkeypatch.setattr(one, "_ask", lambda *_: 200 if clock.now > 95 else 0)
+    one._wait_and_tell("It waits.")
+    assert (clock.now, len(runtime.texts)) == (96.0, 1), "it runs by now, and tells it by itself"
+
+
+def test_what_a_login_waits_for_is_a_sentence(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    ended = threading.Event()
+
+    def tell(_: Alarm, what: str) -> None:
+        told.append(what)
+        ended.set()
+
+    monkeypatch.setattr(Alarm, "_wait_and_tell", tell)
+    login = replay("1 launch\n2 attempt\n3 push\n")
+    alarm(store, running(), 9).waiting(login)
+    assert ended.wait(5)
+    assert told[0].startswith("Waiting for 2FA")
+    assert login.told in f"w{told[0][1:]}"
+
+
+def test_an_engine_that_does_not_answer_is_no_bridge(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = running()
+
+    def stuck() -> list[Container]:
+        raise HostFailure("docker-stuck", "stuck")
+
+    monkeypatch.setattr(runtime, "containers", stuck)
+    alarm(store, runtime, 9).failed("`up`", "me", FAILURE, "")
+    assert runtime.done == ["aside bridge alerts tell deploy-failed"]
+
+
+def test_the_program_beside_it_has_a_minute(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Any, ...]] = []
+    runtime = running("exited")
+
+    def aside(*all_of: Any) -> tuple[bool, str]:
+        given.append(all_of)
+        return True, ""
+
+    monkeypatch.setattr(runtime, "aside", aside)
+    alarm(store, runtime, 9).failed("`up`", "me", FAILURE, "")
+    ((service, arguments, _, seconds),) = given
+    assert (service, arguments, seconds) == ("bridge", ["alerts", "tell", "deploy-failed"], 60.0)

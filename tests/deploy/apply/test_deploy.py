@@ -3,18 +3,29 @@
 import contextlib
 import dataclasses
 import json
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infrastructure.apply.host import deploy as deploy_module
 from infrastructure.apply.host import health_gate as gate_module
+from infrastructure.apply.host import parking
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.health_gate import WaitingForPerson
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import NOTE, Store
-from infrastructure.apply.protocol import ApplyRequest, Check, Done, RollBackRequest, ServiceImage
+from infrastructure.apply.protocol import (
+    ApplyRequest,
+    Check,
+    Checks,
+    Done,
+    RollBackRequest,
+    ServiceImage,
+)
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import Action
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
@@ -54,13 +65,16 @@ def deploy(
     builds: bool = False,
     images: dict[str, str] | None = None,
     command: str = "up",
+    checks: Checks | None = None,
 ) -> Done:
     request = ApplyRequest(
         release="new",
         by="me",
         changes=changes,
         services=[ServiceImage(name, "i", builds) for name in changes],
-        checks={"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}},
+        checks={"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}}
+        if checks is None
+        else checks,
         wait=0.2,
         images=images or {},
         command=command,
@@ -430,3 +444,132 @@ def test_what_is_newer_is_told_with_what_was_refused(store: Store) -> None:
     assert gateway.refused.endswith(": it ended")
     assert (caddy.runs.name, caddy.found.digest) == ("caddy:stable", "sha256:of-caddy")
     assert (portal.found.digest, portal.why) == ("", "no such image")
+
+
+class Clock:
+    """Each look at it is a little later."""
+
+    def __init__(self) -> None:
+        self.now = 500.0
+
+    def monotonic(self) -> float:
+        self.now += 2.04
+        return self.now
+
+
+def test_how_long_it_took_is_told_and_recorded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy_module, "time", Clock())
+    done = deploy(store, FakeRuntime(), {}, checks={})
+    assert (done.seconds, store.ledger()[-1]["seconds"]) == (2.0, 2.0)
+
+
+def test_a_gateway_that_is_only_started_again_is_let_try_at_once(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    deploy(store, runtime, {"caddy": "restart", "gateway": "restart"})
+    assert runtime.afresh == ["gateway-1"], "with the session that is saved"
+    assert runtime.done[-2:] == ["restart gateway-1", "restart caddy-1"]
+
+
+@pytest.mark.parametrize("order", [("bridge", "other", "gateway"), ("other", "gateway", "bridge")])
+def test_a_service_of_another_name_comes_after_the_gateway_and_before_the_bridge(
+    store: Store, order: tuple[str, ...]
+) -> None:
+    runtime = FakeRuntime(*map(running, order))
+    deploy(store, runtime, dict.fromkeys(order, "update"), checks={})
+    started = [done for done in runtime.done if done.startswith("start")]
+    assert started == ["start gateway-2", "start other-2", "start bridge-2"]
+
+
+@pytest.mark.parametrize("order", [("bridge", "other", "gateway"), ("other", "gateway", "bridge")])
+def test_they_are_put_back_in_that_order_too(store: Store, order: tuple[str, ...]) -> None:
+    runtime = FakeRuntime(*map(running, order))
+    runtime.fails["start bridge-2"] = HostFailure("bridge-ended", "it ended")
+    with pytest.raises(HostFailure):
+        deploy(store, runtime, dict.fromkeys(order, "update"))
+    back = [done for done in runtime.done if done.startswith("start") and done.endswith("-1")]
+    assert back == ["start gateway-1", "start other-1", "start bridge-1"]
+
+
+@pytest.mark.parametrize("state", ["running", "restarting", "paused", "created", "dead"])
+def test_only_what_runs_is_stopped(store: Store, state: str) -> None:
+    one = running("bridge")
+    one.state = state
+    runtime = FakeRuntime(one)
+    deploy(store, runtime, {"bridge": "update"}, checks={})
+    assert ("stop bridge-1" in runtime.done) is (state in ("running", "restarting", "paused"))
+
+
+def test_what_is_removed_goes(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    deploy(store, runtime, {"caddy": "remove"}, checks={})
+    assert runtime.done[2:] == ["stop caddy-1", "remove caddy-1"]
+
+
+class ParksNothing(FakeRuntime):
+    """One whose facts cannot be read now."""
+
+    def login_facts(self) -> dict[str, str]:
+        raise HostFailure("docker-stuck", "stuck")
+
+
+@pytest.mark.parametrize(("ends", "state"), [({}, "running"), (ENDS, "exited")])
+def test_where_nothing_can_be_told_to_end_nothing_is_asked(
+    ends: dict[str, str], state: str
+) -> None:
+    gateway = Container("gateway", "gateway-1", state=state)
+    runtime, wire = ParksNothing(gateway), FakeWire()
+    parking.end(runtime, wire, gateway, {"ends": ends}, keep=True)
+    parking.end(runtime, wire, gateway, {}, keep=True)
+    assert (runtime.done, wire.told()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("word", "keep", "sent", "told"),
+    [
+        ("PAUSE", True, "PAUSE", "the gateway ends and keeps its session"),
+        ("PAUSE", False, "STOP", "the gateway ends and logs off"),
+        ("STOP", True, "STOP", "the gateway ends and logs off"),
+    ],
+)
+@pytest.mark.parametrize("parks", [True, False])
+def test_how_a_gateway_that_is_logged_in_ends(
+    word: str, keep: bool, sent: str, told: str, parks: bool
+) -> None:
+    gateway = Container("gateway", "gateway-1", state="running")
+    runtime, wire = FakeRuntime(gateway), FakeWire()
+    runtime.parks = parks
+    now = int(time.time())
+    lines = f"{now} launch password\n{now} parks\n{now} login\n"
+    runtime.facts_of_logins = {"live": lines, "paper": f"{now} launch password\n{now} parks\n"}
+    ends = {"live": f"14003 {word}", "paper": f"14004 {word}"}
+    parking.end(runtime, wire, gateway, {"ends": ends}, keep=keep)
+    assert runtime.done == [f"park live 14003 {sent}"]
+    late = [] if parks else ["the gateway does not end by itself: it is stopped"]
+    assert wire.told() == [told, *late]
+    parking.end(runtime, wire, gateway, {"ends": {"live": "14003"}}, keep=keep)
+    runtime.facts_of_logins = {"live": f"{now} launch password\n{now} login\n"}
+    parking.end(runtime, wire, gateway, {"ends": ends}, keep=keep)
+    assert len(runtime.done) == 1, "neither without a word nor where it cannot be"
+
+
+@pytest.mark.parametrize("mounted", [None, {"r1"}, set()])
+def test_where_it_cannot_be_seen_what_is_mounted_every_release_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch, mounted: set[str] | None
+) -> None:
+    asked: list[list[int]] = []
+
+    def seen(processes: Any) -> set[str] | None:
+        asked.append(list(processes))
+        return mounted
+
+    monkeypatch.setattr(deploy_module, "mounted_releases", seen)
+    for number in range(8):
+        store.release(f"r{number}").mkdir()
+        os.utime(store.release(f"r{number}"), (number, number))
+    deploy(store, FakeRuntime(running("bridge", pid=7), running("caddy")), {}, checks={})
+    gone = {f"r{number}" for number in range(8) if not store.release(f"r{number}").exists()}
+    wanted = {"r0", "r1", "r2", "r3", "r4"} - (mounted or set())
+    assert gone == (set() if mounted is None else wanted)
+    assert asked == [[7]]

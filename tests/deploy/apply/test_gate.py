@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infrastructure.apply.host import health_gate as gate_module
+from infrastructure.apply.host import operate
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.main import Program
@@ -301,3 +303,121 @@ def test_no_gateway_takes_a_session_that_was_left_to_another_side(store: Store) 
         Deploy(store, runtime, FakeWire(), request).run()
     assert caught.value.code == "session-taken"
     assert "start gateway-1" not in runtime.done
+
+
+def test_a_restart_says_how_it_went_and_how_long_it_took(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([100.0, 107.26, 108.34])
+    clock = SimpleNamespace(monotonic=lambda: next(moments), time=time.time)
+    monkeypatch.setattr(operate, "time", SimpleNamespace(**vars(clock), **STAMPS))
+    runtime = FakeRuntime(Container("bridge", "bridge-1", state="running", health="healthy"))
+    request = RestartRequest("bridge", False, [], {"bridge": {}}, wait=30, by="me")
+    done = Operator(store, runtime, FakeWire()).restart(request)
+    assert (done.result, done.healthy, done.restored, done.kept) == ("healthy", True, False, False)
+    assert (done.release, done.seconds) == ("old", 8.3)
+    last = store.ledger()[-1]
+    assert (last["command"], last["result"], last["reason"]) == ("restart bridge", "healthy", "")
+    assert (last["seconds"], last["by"], last["release"]) == (7.3, "me", "old")
+    assert runtime.afresh == [], "only the gateway has a login"
+
+
+STAMPS = {"strftime": time.strftime, "gmtime": time.gmtime}
+
+
+class Starts(Gateway):
+    """One that is not healthy at once."""
+
+    def restart(self, container: Container) -> None:
+        self.done.append(f"restart {container.id}")
+
+
+def test_a_restart_that_waits_for_a_person_is_none_that_failed(store: Store, clock: Clock) -> None:
+    runtime = Starts(clock, begun(at5="push"))
+    done = restart(store, runtime, cold=True)
+    assert (done.result, done.healthy) == ("waiting-2fa", False)
+    assert done.told.startswith("waiting for 2FA")
+    assert store.ledger()[-1]["result"] == "waiting-2fa"
+
+
+def test_a_restart_that_fails_is_recorded_and_told(store: Store, clock: Clock) -> None:
+    runtime = FakeRuntime(Container("bridge", "bridge-1", state="running"))
+    runtime.fails["restart bridge-1"] = HostFailure("docker-stuck", "stuck")
+    request = RestartRequest("bridge", False, [], {"bridge": {}}, wait=30, by="me")
+    with pytest.raises(HostFailure):
+        Operator(store, runtime, FakeWire()).restart(request)
+    runtime.fails.clear()
+    runtime.healthy["bridge-1"] = False
+    secrets = store.release("old") / "secrets"
+    secrets.mkdir()
+    (secrets / "bridge-alerts").write_text("json://localhost\n")
+
+    class Ends(FakeRuntime):
+        def restart(self, container: Container) -> None:
+            container.state = "exited"
+            container.exit_code = 3
+
+    ends = Ends(Container("bridge", "bridge-1", state="running"))
+    with pytest.raises(HostFailure) as failed:
+        Operator(store, ends, FakeWire()).restart(request)
+    assert failed.value.code == "bridge-ended"
+    last = store.ledger()[-1]
+    assert (last["command"], last["result"]) == ("restart bridge", "failed")
+    assert last["reason"] == failed.value.message
+    assert "aside bridge alerts tell deploy-failed" in ends.done
+    assert "`restart bridge` by me: bridge ended on its own (exit code 3)" in ends.texts[0]
+    assert "It was not put back." in ends.texts[0]
+
+
+def test_a_restart_that_is_interrupted_is_recorded(store: Store, clock: Clock) -> None:
+    runtime = Starts(clock, begun())
+    checks: Checks = {"gateway": {"sessions": ["paper"], "twoFactorWait": 1}}
+    request = RestartRequest("gateway", True, [14004], checks, wait=30, by="me")
+    with pytest.raises(HostFailure, match="gateway goes on starting") as stopped:
+        Operator(store, runtime, FakeWire(cancel_at="restarting")).restart(request)
+    assert stopped.value.code == "interrupted"
+    assert store.ledger()[-1]["result"] == "interrupted"
+
+
+@pytest.mark.parametrize("code", [75, 76, 77, 78, 79, 1, None])
+def test_a_gateway_that_ends_is_looked_at_by_its_exit_code(clock: Clock, code: int | None) -> None:
+    runtime = Gateway(clock, begun(), state="exited", exit_code=code)
+    with pytest.raises(HostFailure) as ended:
+        gate(runtime, FakeWire()).run()
+    known = {77: "bad-credentials", 78: "configuration"}
+    assert (ended.value.code in known.values()) is (code in known)
+    if code == 1:
+        assert ended.value.message == "gateway ended on its own (exit code 1), and was stopped"
+    if code is None:
+        assert ended.value.message == "gateway ended on its own, and was stopped"
+
+
+def test_a_healthy_gateway_needs_no_look_at_its_login(clock: Clock) -> None:
+    runtime = Gateway(clock, {}, health="healthy")
+    runtime.healthy["gateway-1"] = False  # the probe would say no; its own check said yes
+    wire = FakeWire()
+    gate(runtime, wire).run()
+    assert [one["stage"] for one in wire.events] == ["ready"]
+    assert clock.now == runtime.began
+
+
+@pytest.mark.parametrize("health", ["starting", "none", "unhealthy"])
+def test_one_that_is_not_healthy_yet_is_asked_once_it_is_logged_in(
+    clock: Clock, health: str
+) -> None:
+    runtime = Probed(clock, begun(at20="login"), health=health)
+    gate(runtime, FakeWire()).run()
+    assert runtime.probed == [10, 10, 10, 10]
+    assert clock.now == runtime.began + 35
+
+
+class Probed(Gateway):
+    """One whose API answers half a minute after it began."""
+
+    def __init__(self, *all_of: Any, **more: Any) -> None:
+        super().__init__(*all_of, **more)
+        self.probed: list[float] = []
+
+    def probe(self, container: Container, seconds: float) -> tuple[bool, str]:
+        self.probed.append(seconds)
+        return self.clock.now > self.began + 30, ""

@@ -237,6 +237,8 @@ class Gateway:
         self.in_use = in_use
         self.hello = frame("176", "20260213 14:30:00 UTC")
         self.heard: list[list[str]] = []
+        self.told = threading.Event()
+        """It has heard of a global cancel."""
         self.then: bytes | None = b""
         """What it says instead of the open orders; None: it hangs up."""
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -279,6 +281,8 @@ class Gateway:
                 elif fields[0] == "71":
                     notices = frame("4", "2", "-1", "2104", "Market data farm connection is OK")
                     self._say(client, frame("15", "1", "DU1") + notices + frame("9", "1", "7"))
+                elif fields[0] == "58":
+                    self.told.set()
                 elif fields[0] == "16" and self.then is None:
                     return
                 elif fields[0] == "16":
@@ -443,3 +447,11 @@ def test_the_gateway_is_found_where_its_container_is(store: Store, clock: Clock)
     for existing in ((), (Container("gateway", "g", state="running"),)):
         with pytest.raises(HostFailure, match="the gateway does not run"):
             cancelled(store, gateway.port, "", FakeRuntime(*existing))
+
+
+def test_a_cancel_that_is_late_is_sent_all_the_same(clock: Clock) -> None:
+    with Gateway([]) as gateway, halt.Api("127.0.0.1", gateway.port, 7, clock.now + 5) as api:
+        assert api.ready()
+        clock.now += 10
+        assert api.cancel_everything().left is None
+        assert gateway.told.wait(5)
