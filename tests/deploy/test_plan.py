@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from infrastructure.config import Target
     from infrastructure.plan.compute import Plan
     from infrastructure.render.model import Release
+    from infrastructure.runtime.containers import Action
 
 
 def observe(release: Release, **states: str) -> Observed:
@@ -238,6 +239,9 @@ def test_a_rollback_is_planned_by_the_same_rules(make: Callable[..., Target]) ->
     plan = back_to(target, now, "r1", found, "")
     assert plan.forecast.expected
     assert plan.as_json()["changed"] is True
+    for name, expected in (("caddy", False), ("gateway", True), ("portal", False)):
+        only: dict[str, Action] = {name: "update"}
+        assert back_to(target, now, "r1", only, "").forecast.expected is expected
     kept = back_to(target, now, "r1", {"bridge": "update"}, "")
     assert kept.changed
     assert not kept.forecast.expected

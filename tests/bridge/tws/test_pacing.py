@@ -8,10 +8,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.tws.breaker import Breaker, BreakerState
+from bridge.tws.breaker import Breaker, Breakers, BreakerState
 from bridge.tws.errors import CircuitOpenError, QueueFullError, RequestTimedOutError, TwsError
-from bridge.tws.pacing import BULK_LIMIT, PORTION_SECONDS, HistoryKey, HistoryRules, Lane, Pacer
-from bridge.tws.requests import Key, Kind, Requests
+from bridge.tws.pacing import (
+    BULK_LIMIT,
+    PORTION_SECONDS,
+    WINDOW,
+    HistoryKey,
+    HistoryRules,
+    Lane,
+    Pacer,
+)
+from bridge.tws.requests import (
+    FIRST_ID,
+    LARGEST_ANSWER,
+    LARGEST_TOGETHER,
+    LAST_ID,
+    Key,
+    Kind,
+    Requests,
+)
 from tests.bridge.wound import WoundClock
 
 
@@ -273,3 +289,342 @@ async def test_any_answer_to_the_time_will_do() -> None:
     assert await second.future == [5]
     requests.close(second)
     await asyncio.sleep(0)
+
+
+def due(clock: WoundClock) -> float | None:
+    return clock.next_due
+
+
+# the edges ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lane", "at_once"),
+    [(Lane.CANCEL, 44), (Lane.ORDER, 10), (Lane.INTERACTIVE, 32), (Lane.BULK, 26)],
+)
+def test_each_lane_writes_so_many_at_once(lane: Lane, at_once: int) -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for _ in range(at_once + 1):
+        pacer.submit(lane, lambda: gateway.write("it"))
+    assert len(gateway.sent) == at_once == pacer.used()
+    assert pacer.depth()[lane.value] == 1
+    wait = PORTION_SECONDS if lane is Lane.ORDER else WINDOW
+    assert clock.next_due == pytest.approx(wait)
+    assert (WINDOW, PORTION_SECONDS) == (1.05, 1.05 / 4)
+    clock.advance(wait - 0.001)
+    assert len(gateway.sent) == at_once
+    clock.advance(0.002)
+    assert len(gateway.sent) == at_once + 1
+
+
+def test_orders_leave_room_for_cancels_only() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for _ in range(60):
+        pacer.submit(Lane.ORDER, lambda: gateway.write("order"))
+    clock.advance(3 * PORTION_SECONDS + 0.001)
+    assert len(gateway.sent) == 40
+    for _ in range(5):
+        pacer.submit(Lane.CANCEL, lambda: gateway.write("cancel"))
+    assert len(gateway.sent) == 44, "and the fifth has to wait"
+    assert pacer.depth() == {"cancel": 1, "order": 20, "interactive": 0, "bulk": 0}
+
+
+def test_messages_that_belong_together_count_as_many() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    first = pacer.submit(Lane.BULK, lambda: gateway.write("two"), messages=2)
+    assert (first.written, pacer.used()) == (True, 2)
+    clock.advance(0.5)
+    pacer.charge(22)
+    pacer.charge()
+    ticket = pacer.submit(Lane.BULK, lambda: gateway.write("two"), messages=2)
+    assert pacer.depth()["bulk"] == 1, "25 and 2 are one more than 26"
+    assert clock.next_due == pytest.approx(WINDOW - 0.5)
+    clock.advance(WINDOW - 0.5 + 0.001)
+    assert ticket.written
+    assert pacer.used() == 25
+
+
+def test_an_order_of_several_messages_waits_for_its_portion() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for _ in range(3):
+        pacer.submit(Lane.ORDER, lambda: gateway.write("three"), messages=3)
+        clock.advance(0.01)
+    ticket = pacer.submit(Lane.ORDER, lambda: gateway.write("three"), messages=3)
+    assert not ticket.written
+    assert clock.next_due == pytest.approx(PORTION_SECONDS - 0.03)
+    big = pacer.submit(Lane.CANCEL, lambda: gateway.write("big"), messages=100)
+    clock.advance(5)
+    assert big.written, "more than ever may go at once waits for a quiet second, and goes"
+
+
+def test_how_many_may_wait_in_each_lane() -> None:
+    for lane, room in (
+        *((Lane.CANCEL, 1000), (Lane.ORDER, 1000)),
+        *((Lane.INTERACTIVE, 1000), (Lane.BULK, 2000)),
+    ):
+        pacer = Pacer(WoundClock())
+        pacer.charge(50)
+        for _ in range(room):
+            pacer.submit(lane, lambda: None)
+        with pytest.raises(QueueFullError, match=f"{room} {lane.value} requests"):
+            pacer.submit(lane, lambda: None)
+
+
+def test_a_complaint_is_heeded_for_ten_seconds() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    pacer.slow_down()
+    for _ in range(17):
+        pacer.submit(Lane.INTERACTIVE, lambda: gateway.write("read"))
+    assert len(gateway.sent) == 16
+    clock.advance(9.9)
+    sent = len(gateway.sent)
+    for _ in range(33):
+        pacer.submit(Lane.INTERACTIVE, lambda: gateway.write("read"))
+    assert len(gateway.sent) == sent + 16
+    pacer.clear()
+    clock.advance(0.1)
+    sent = len(gateway.sent)
+    for _ in range(33):
+        pacer.submit(Lane.INTERACTIVE, lambda: gateway.write("read"))
+    assert len(gateway.sent) == sent + 32
+
+
+def test_a_new_connection_begins_with_an_empty_slate() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for lane in Lane:
+        for _ in range(60):
+            pacer.submit(lane, lambda: gateway.write("old"))
+    assert due(clock) is not None
+    pacer.clear()
+    assert due(clock) is None
+    assert (pacer.used(), sum(pacer.depth().values())) == (0, 0)
+    gateway.sent.clear()
+    for _ in range(10):
+        pacer.submit(Lane.ORDER, lambda: gateway.write("new"))
+    assert len(gateway.sent) == 10
+    clock.advance(60)
+    assert len(gateway.sent) == 10
+    pacer.clear()
+    pacer.clear()
+
+
+def test_the_void_are_not_counted_as_waiting() -> None:
+    clock = WoundClock()
+    pacer = Pacer(clock)
+    tickets = [pacer.submit(Lane.BULK, lambda: None) for _ in range(30)]
+    assert pacer.depth()["bulk"] == 4
+    tickets[-1].void = tickets[-2].void = True
+    assert pacer.depth()["bulk"] == 2
+    clock.advance(WINDOW)
+    assert [ticket.written for ticket in tickets[-4:]] == [True, True, False, False]
+
+
+# the history rules --------------------------------------------------------------------------------
+
+
+def key(contract: object, whole: object = "", weight: int = 1) -> HistoryKey:
+    return HistoryKey(f"c{contract}", f"c{contract}/{whole}", weight)
+
+
+@pytest.mark.parametrize(("weight", "waits"), [(1, 601.0), (2, 602.0), (3, 603.0)])
+def test_sixty_in_ten_minutes(weight: int, waits: float) -> None:
+    rules = HistoryRules()
+    for number in range(60):
+        assert rules.wait(key(number), float(number)) == 0
+        rules.sent(key(number), float(number))
+    assert rules.used(59.0) == 60
+    assert rules.wait(key("x", weight=weight), 59.0) == waits - 59
+    assert rules.used(600.9) == 60
+    assert rules.used(601.0) == 59
+    assert rules.wait(key("x"), 601.0) == 0
+
+
+@pytest.mark.parametrize(("weight", "waits"), [(1, 3.0), (2, 3.1), (5, 3.4), (9, 3.4)])
+def test_five_of_a_contract_in_two_seconds(weight: int, waits: float) -> None:
+    rules = HistoryRules()
+    for number in range(5):
+        at = number / 10
+        assert rules.wait(key("a", number), at) == 0
+        rules.sent(key("a", number), at)
+    assert rules.wait(key("a", "x", weight), 0.4) == pytest.approx(waits - 0.4)
+    assert rules.wait(key("b", "x"), 0.4) == 0, "of another contract nothing was asked"
+    assert rules.wait(key("a", "x"), 2.9) == pytest.approx(0.1)
+    assert rules.wait(key("a", "x"), 3.0) == 0
+    assert rules.wait(key("a", "x", 2), 3.0) == pytest.approx(0.1)
+
+
+def test_the_same_once_in_fifteen_seconds() -> None:
+    rules = HistoryRules()
+    rules.sent(key("a", 1), 100.0)
+    assert rules.wait(key("a", 1), 100.0) == 16.0
+    assert rules.wait(key("a", 2), 100.0) == 0.0
+    assert rules.wait(key("a", 1), 115.9) == pytest.approx(0.1)
+    assert rules.wait(key("a", 1), 116.0) == 0.0
+    rules.sent(key("a", 1), 116.0)
+    assert rules.wait(key("a", 1), 117.0) == 15.0
+
+
+def test_what_is_long_ago_takes_no_room() -> None:
+    rules = HistoryRules()
+    for number in range(50):
+        rules.sent(key(number, weight=2), float(number))
+    rules.used(49.0)
+    assert len(rules._same) == 3, "of the last three seconds"
+    assert len(rules._whole) == 16
+    rules.used(1000.0)
+    assert (len(rules._window), rules._same, rules._whole) == (0, {}, {})
+
+
+# the breaker --------------------------------------------------------------------------------------
+
+
+def test_a_breaker_opens_after_five_in_a_row_and_says_for_how_long() -> None:
+    clock = WoundClock()
+    breakers = Breakers(clock)
+    breaker = breakers["history"]
+    assert breakers["history"] is breaker
+    for _ in range(4):
+        breaker.timed_out()
+    breaker.answered()
+    for _ in range(4):
+        breaker.timed_out()
+    breaker.enter()
+    breaker.timed_out()
+    assert breakers.shown() == {"history": "open"}
+    clock.advance(4)
+    with pytest.raises(CircuitOpenError, match="5 history requests in a row") as caught:
+        breaker.enter()
+    assert caught.value.retry_after == 6.0
+    clock.advance(5.9)
+    with pytest.raises(CircuitOpenError) as caught:
+        breaker.enter()
+    assert caught.value.retry_after == 1.0
+    clock.advance(0.1)
+    breaker.enter()
+    assert breakers.shown() == {"history": "half-open"}
+    clock.advance(3)
+    with pytest.raises(CircuitOpenError) as caught:
+        breaker.enter()
+    assert caught.value.retry_after == 7.0
+    breaker.abandoned()
+    assert state(breaker) is BreakerState.OPEN
+    assert breakers["contracts"].state is BreakerState.CLOSED
+    breakers["contracts"].abandoned()
+    assert breakers.shown() == {"contracts": "closed", "history": "open"}
+    breakers.reset()
+    assert breakers.shown() == {"contracts": "closed", "history": "closed"}
+
+
+# the registry -------------------------------------------------------------------------------------
+
+
+def test_ids_are_far_from_those_of_orders_and_go_round() -> None:
+    requests = Requests(WoundClock())
+    assert (FIRST_ID, LAST_ID) == (1_500_000_000, 2_100_000_000)
+    assert [requests.new_id(), requests.new_id()] == [FIRST_ID + 1, FIRST_ID + 2]
+    requests._next = LAST_ID - 1
+    assert [requests.new_id(), requests.new_id()] == [LAST_ID, FIRST_ID]
+
+
+async def test_a_deadline_says_whether_it_was_sent_and_what_was_said() -> None:
+    clock = WoundClock()
+    requests = Requests(clock)
+    queued, sent = requests.open(1, Kind.HISTORY, 2.5), requests.open(2, Kind.HISTORY, 2.5)
+    assert requests.waiting_since() is None
+    sent.sent_at, sent.said = clock.monotonic(), "farm is broken"
+    queued_at = clock.monotonic()
+    assert requests.waiting_since() == queued_at
+    clock.advance(2.5)
+    with pytest.raises(RequestTimedOutError, match=r"^history is still queued after 2\.5 s$"):
+        await queued.future
+    with pytest.raises(RequestTimedOutError, match=r"no answer after 2\.5 s; the broker said farm"):
+        await sent.future
+
+
+async def test_what_ends_some_spares_the_others() -> None:
+    requests = Requests(WoundClock())
+    history, order = requests.open(1, Kind.HISTORY, 9), requests.open(2, Kind.ORDER, 9)
+    spared = requests.open(3, Kind.HISTORY, 9)
+    assert requests.fail(4, TwsError("x")) is False
+    requests.fail_kinds({Kind.ORDER}, TwsError("orders end"))
+    with pytest.raises(TwsError, match="orders end"):
+        await order.future
+    requests.fail_all(lambda kind: TwsError(f"{kind} ends"), forget=False, spare=3)
+    with pytest.raises(TwsError, match="history ends"):
+        await history.future
+    assert not spared.future.done()
+    assert (len(requests), requests.get(1)) == (3, history)
+    requests.fail_all(lambda kind: TwsError("gone"), forget=True, spare=3)
+    assert (len(requests), requests.get(3)) == (1, spared)
+    assert requests.fail(3, TwsError("y")) is True
+    requests.add(3, "late")
+    requests.finish(3, "late")
+    assert spared.parts == []
+    requests.close(spared)
+    assert len(requests) == 0
+
+
+async def test_only_what_was_sent_and_not_answered_is_owed() -> None:
+    clock = WoundClock()
+    requests = Requests(clock)
+    unsent = requests.open(Key.POSITIONS, Kind.POSITIONS, 1)
+    requests.close(unsent)
+    answered = requests.open(Key.POSITIONS, Kind.POSITIONS, 1)
+    answered.sent_at = clock.monotonic()
+    requests.finish(Key.POSITIONS, "one")
+    requests.close(answered)
+    assert await answered.future == ["one"]
+    refused = requests.open(Key.POSITIONS, Kind.POSITIONS, 1)
+    refused.sent_at = clock.monotonic()
+    requests.fail(Key.POSITIONS, TwsError("refused"))
+    requests.close(refused)
+    clock.advance(59.9)
+    late = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
+    late.sent_at = clock.monotonic()
+    requests.add(Key.POSITIONS, "old")
+    requests.finish(Key.POSITIONS, "old")
+    assert not late.future.done()
+    requests.close(late)  # it was passed over once: its own answer is not waited for as well
+    last = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
+    requests.finish(Key.POSITIONS, "new")
+    assert await last.future == ["new"]
+    requests.close(last)
+
+
+@pytest.mark.parametrize("size", [LARGEST_ANSWER, LARGEST_ANSWER + 1])
+async def test_one_answer_may_be_so_large(size: int) -> None:
+    requests = Requests(WoundClock())
+    assert (LARGEST_ANSWER, LARGEST_TOGETHER) == (4 << 20, 6 << 20)
+    one = requests.open(1, Kind.HISTORY, 5)
+    requests.arriving(size)
+    requests.add(1, "a")
+    requests.add(1, "b")  # of the same message
+    assert one.future.done() is (size > LARGEST_ANSWER)
+    assert len(one.parts) == (0 if size > LARGEST_ANSWER else 2)
+    requests.close(one)
+    assert requests._together == 0
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_all_together_may_be_so_large(more: int) -> None:
+    requests = Requests(WoundClock())
+    half = LARGEST_TOGETHER // 2
+    first, second = requests.open(1, Kind.HISTORY, 5), requests.open(2, Kind.HISTORY, 5)
+    requests.arriving(half)
+    requests.add(1, "a")
+    requests.arriving(half + more)
+    requests.add(2, "b")
+    assert (first.future.done(), second.future.done()) == (False, bool(more))
+    requests.close(second)
+    third = requests.open(3, Kind.HISTORY, 5)
+    requests.arriving(half)
+    requests.add(3, "c")
+    assert not third.future.done(), "what was closed takes no room"
+    for each in (first, third):
+        requests.close(each)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +196,117 @@ def test_farm_notices_are_no_loss() -> None:
         assert is_notice(code)
     assert classify(2110) is CodeClass.UPSTREAM_LOST
     assert classify(2199) is CodeClass.NOTICE
+
+
+def test_what_the_supervisor_reports_is_counted_and_told_once() -> None:
+    clock, kept = WoundClock(), Kept()
+    diagnostics = Diagnostics(clock, kept)
+    record = diagnostics.record
+    diagnostics.attempted()
+    assert (record.last_reconnect_attempt_at, record.reconnect_attempts) == (clock.now(), 1)
+    for detail in ("refused", "refused", "no answer"):
+        clock.advance(1)
+        diagnostics.attempt_failed("closed", detail, expected=True)
+    assert (record.reconnect_failures, record.failed_connections) == (3, 3)
+    assert [event.detail["detail"] for event in kept.events] == ["refused", "no answer"]
+    clock.advance(1)
+    assert diagnostics.uptime_seconds() is None
+    diagnostics.connected(port=4002)
+    clock.advance(2.5)
+    assert diagnostics.uptime_seconds() == 2.5
+    assert (record.total_connections, record.last_reconnect_error) == (1, None)
+    diagnostics.disconnected("cut", expected=False)
+    assert (record.total_disconnections, record.last_disconnect_reason) == (1, "cut")
+    assert record.last_disconnect_at == clock.now()
+    assert diagnostics.uptime_seconds() is None
+    diagnostics.broker_said(1100, "lost")
+    assert (record.last_ib_error_code, record.last_ib_error_message) == (1100, "lost")
+    assert record.last_ib_error_at == clock.now()
+    assert [event.sequence for event in kept.events] == [1, 2, 3, 4]
+    assert kept.events[-1].kind == "disconnected"
+
+
+def test_a_sign_of_life_is_kept_every_minute_and_no_oftener() -> None:
+    clock, kept = WoundClock(), Kept()
+    diagnostics = Diagnostics(clock, kept)
+    diagnostics.heartbeat(None, 0.01234)
+    measured = diagnostics.heartbeat_milliseconds
+    assert measured == 12.34
+    clock.advance(60)
+    diagnostics.heartbeat(None)
+    assert kept.values == {}
+    clock.advance(0.001)
+    diagnostics.heartbeat(None, 1.0)
+    alive = kept.values["aliveAt"]
+    clock.advance(60)
+    diagnostics.heartbeat(None, 1.0)
+    assert kept.values["aliveAt"] == alive
+    diagnostics.heartbeat("no answer")
+    assert kept.values["lastHeartbeatError"] == "no answer"
+    assert diagnostics.record.heartbeat_failures == 1
+    assert kept.events[-1].kind == "heartbeat-failed"
+    diagnostics.heartbeat(None, 1.0)
+    assert diagnostics.record.last_heartbeat_error is None
+    assert diagnostics.record.last_heartbeat_at == clock.now()
+
+
+def test_the_next_process_knows_how_long_nobody_was_there() -> None:
+    clock, kept = WoundClock(), Kept()
+    first = Diagnostics(clock, kept)
+    first.note("one")
+    first.note("two")
+    clock.advance(100)
+    second = Diagnostics(clock)
+    assert second.away_since() is None
+    second.note("early")
+    second.restore(kept, kept.values, list(kept.events))
+    assert second.away_since() == clock.now() - timedelta(seconds=100)
+    assert [(event.sequence, event.kind) for event in second.events] == [
+        (1, "one"),
+        (2, "two"),
+        (3, "early"),
+    ]
+    third = Diagnostics(clock)
+    began = clock.now()
+    third.restore(kept, {"aliveAt": 7}, [])
+    assert third.away_since() is None
+    assert third.record.observed_since == began
+    third.restore(kept, {"aliveAt": "yesterday"}, [])
+    assert third.away_since() is None
+
+
+def test_availability_counts_the_last_day_alone() -> None:
+    clock = WoundClock()
+    diagnostics = Diagnostics(clock)
+    assert diagnostics.availability() == 0.0
+    diagnostics.ready(True)
+    diagnostics.ready(True)
+    assert diagnostics.availability() == 1.0
+    clock.advance(30 * 3600)
+    diagnostics.ready(False)
+    diagnostics.ready(False)
+    assert diagnostics.availability() == 1.0
+    clock.advance(6 * 3600)
+    assert diagnostics.availability() == 0.75
+    assert len(diagnostics.record.ready_spans) == 1
+    for _ in range(600):
+        diagnostics.ready(True)
+        clock.advance(1)
+        diagnostics.ready(False)
+        clock.advance(1)
+    diagnostics.ready(True)
+    diagnostics.ready(False)
+    assert len(diagnostics.record.ready_spans) == 501
+    clock.advance(25 * 3600)
+    assert (diagnostics.availability(), diagnostics._spans()) == (0.0, [])
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(1.9, 100), (2.0, 101)])
+def test_a_hundred_events_in_two_seconds_are_a_flood(seconds: float, kept: int) -> None:
+    clock, storage = WoundClock(), Kept()
+    diagnostics = Diagnostics(clock, storage)
+    for _ in range(100):
+        diagnostics.note("event")
+    clock.advance(seconds)
+    diagnostics.note("event")
+    assert (len(storage.events), diagnostics.suppressed) == (kept, 101 - kept)

@@ -266,3 +266,117 @@ async def test_an_impossible_clock_or_number_does_not_start_or_end_a_session(
     await asyncio.sleep(1.5)
     assert session.state is State.READY
     assert session.next_order_id() < 2**31
+
+
+# tables ------------------------------------------------------------------------------------------
+
+DOCUMENTED = """
+    BID_SIZE BID ASK ASK_SIZE LAST LAST_SIZE HIGH LOW VOLUME CLOSE
+    BID_OPTION ASK_OPTION LAST_OPTION MODEL_OPTION OPEN
+    LOW_13_WEEK HIGH_13_WEEK LOW_26_WEEK HIGH_26_WEEK LOW_52_WEEK HIGH_52_WEEK
+    AVERAGE_VOLUME OPEN_INTEREST HISTORICAL_VOLATILITY IMPLIED_VOLATILITY - -
+    CALL_OPEN_INTEREST PUT_OPEN_INTEREST CALL_VOLUME PUT_VOLUME INDEX_FUTURE_PREMIUM
+    BID_EXCHANGE ASK_EXCHANGE AUCTION_VOLUME AUCTION_PRICE AUCTION_IMBALANCE MARK_PRICE
+    - - - - - - - LAST_TIMESTAMP SHORTABLE FUNDAMENTALS REAL_TIME_VOLUME HALTED
+    BID_YIELD ASK_YIELD LAST_YIELD - TRADE_COUNT TRADE_RATE VOLUME_RATE LAST_RTH_TRADE
+    REAL_TIME_HISTORICAL_VOLATILITY DIVIDENDS - REGULATORY_IMBALANCE - - - -
+    *BID *ASK *LAST *BID_SIZE *ASK_SIZE *LAST_SIZE *HIGH *LOW *VOLUME *CLOSE *OPEN
+    REAL_TIME_TRADES - - *BID_OPTION *ASK_OPTION *LAST_OPTION *MODEL_OPTION
+    LAST_EXCHANGE LAST_REGULATORY_TIME FUTURES_OPEN_INTEREST AVERAGE_OPTION_VOLUME
+    *LAST_TIMESTAMP SHORTABLE_SHARES *HALTED
+"""
+"""The broker's tick types in the order of their numbers; `*`: the delayed one, `-`: not ours."""
+
+
+def test_a_tick_type_has_the_name_that_the_broker_documents_for_its_number() -> None:
+    found: dict[int, tuple[str, bool]] = {}
+    for number, word in enumerate(DOCUMENTED.split()):
+        if word != "-":
+            first, *others = word.removeprefix("*").split("_")
+            name = first.lower() + "".join(each.capitalize() for each in others)
+            found[number] = (name, word.startswith("*"))
+    assert found == values.NAMES
+    assert values.name_of(66) == ("bid", True)
+    assert values.name_of(9999) == ("tick9999", False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "largest"),
+    [
+        (values.number, 1e17),
+        (values.price, 1e12),
+        (values.size, 1e15),
+        (values.holding, 1e15),
+    ],
+)
+def test_a_number_is_as_large_as_any_market_has(rule: Any, largest: float) -> None:
+    assert rule(largest) == largest
+    assert rule(largest * 1.001) is None
+    if rule is not values.size:
+        assert rule(-largest) == -largest
+        assert rule(-largest * 1.001) is None
+
+
+def test_what_has_to_be_above_or_not_below_zero() -> None:
+    assert (values.size(0), values.size(-0.5), values.size(0.5)) == (0.0, None, 0.5)
+    assert (values.above_zero(0), values.above_zero(-1), values.above_zero(0.5)) == (
+        *(None, None),
+        0.5,
+    )
+    assert (values.count(0), values.count("3.9"), values.count(-1)) == (0, 3, None)
+    assert (values.computed_delta(1.01), values.computed_delta(-1.01)) == (1.01, -1.01)
+    assert (values.computed_delta(1.02), values.computed_delta(-2)) == (None, None)
+    assert (values.computed_size(-1), values.computed_size(2)) == (None, 2.0)
+    assert (values.paid(0.0, "STK"), values.paid(-0.01, "BAG"), values.paid(None, "STK")) == (
+        *(0.0, -0.01),
+        None,
+    )
+    assert (values.paid(-0.01, "CMDTY"), values.paid(-0.01, "OPT")) == (-0.01, None)
+
+
+def test_an_id_fits_the_journal() -> None:
+    longest, least = 2**63 - 1, -(2**31 - 1)
+    assert (values.identifier(longest - 1), values.identifier(longest)) == (longest - 1, 0)
+    assert (values.identifier(longest + 1), values.identifier(2**31 - 2)) == (0, 2**31 - 2)
+    assert (values.identifier(2**31 - 1), values.identifier(2**31)) == (0, 2**31)
+    assert (values.identifier(least), values.identifier(least - 1)) == (least, 0)
+    assert values.identifier(least - 2) == 0
+    assert values.required_name("x" * 128, "execId") == "x" * 128
+    assert (values.LONGEST_NAME, values.LONGEST_TEXT, values.LONGEST_LIST) == (128, 2000, 20_000)
+
+
+def test_an_amount_as_text_may_be_a_word() -> None:
+    found = [values.amount_text(said) for said in ("12.5", "Infinity", "N/A", "", None, "1e300")]
+    assert found == ["12.5", "", "N/A", "", "", ""]
+    with pytest.raises(values.RefusedError, match="price is 'abc', which is no value"):
+        values.required(None, "price", "abc")
+    with pytest.raises(values.RefusedError, match=f"is '{'x' * 40}', which"):
+        values.required(None, "price", "x" * 50)
+    assert values.required(0.0, "price", "0") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("message", "marked"),
+    [
+        (2, {4}),
+        (11, {19, 20}),
+        (21, {4, 5, 6, 7, 8, 9, 10, 11}),
+        (45, {4}),
+        (59, {3, 5}),
+        (61, {14, 15}),
+        (94, {2, 3, 4}),
+        (95, {2, 3, 4, 5, 6}),
+        (17, {6, 7, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 22, 23, 24}),
+        (4, set()),
+    ],
+)
+def test_which_numbers_are_none_when_they_are_left_empty(message: int, marked: set[int]) -> None:
+    fields = [str(message), *[""] * 24]
+    values.mark_empty(message, fields)
+    assert {place for place, said in enumerate(fields) if said == "nan"} == marked
+    full = [str(message), *["7"] * 24]
+    values.mark_empty(message, full)
+    assert full == [str(message), *["7"] * 24]
+    short = [str(message), ""]
+    values.mark_empty(message, short)
+    assert short == [str(message), ""]

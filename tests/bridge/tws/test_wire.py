@@ -16,6 +16,8 @@ from bridge.tws.client import GREETING, Codec, frame
 from bridge.tws.connection_state import DialProblem
 from bridge.tws.convert import from_contract, from_order, to_contract, to_order
 from bridge.tws.dial import DialError, greet
+from bridge.tws.wire import Wire
+from tests.bridge.wound import WoundClock
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[[Talk], Awaitable[int]]
@@ -216,3 +218,227 @@ def test_numpy_is_loaded_only_when_it_is_used() -> None:
     code = "import sys, bridge.tws.session; print('numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# without a socket ---------------------------------------------------------------------------------
+
+
+class Transport(asyncio.Transport):
+    """Takes what is written, and knows whether it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.reading = True
+        self.closing = False
+        self.turns: list[str] = []
+
+    def write(self, data: object) -> None:
+        self.written.append(bytes(data))  # type: ignore[call-overload]
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        self.reading = False
+        self.turns.append("pause")
+
+    def resume_reading(self) -> None:
+        self.reading = True
+        self.turns.append("resume")
+
+    def abort(self) -> None:
+        self.closing = True
+
+
+class Kept:
+    """A codec that keeps each message."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    def receive(self, payload: bytes) -> int:
+        self.messages.append(payload)
+        return int(payload.split(b"\0")[0])
+
+
+def begun(*, greeted: bool = True) -> tuple[Wire, Transport, Kept]:
+    wire, transport, kept = Wire(WoundClock()), Transport(), Kept()
+    wire.connection_made(transport)
+    if greeted:
+        wire.data_received(frame(b"176\x00now\x00"))
+        wire.codec = kept  # type: ignore[assignment]
+        wire.messages_read = 0
+    return wire, transport, kept
+
+
+def long(kind: bytes, size: int) -> bytes:
+    """A message of so many bytes."""
+    return frame(kind + b"\0" + b"x" * (size - len(kind) - 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest"), [(b"17", 4 << 20), (b"75", 1 << 20), (b"4", 16 << 10), (b"9", 256 << 10)]
+)
+async def test_a_message_is_no_larger_than_its_kind_ever_is(kind: bytes, largest: int) -> None:
+    wire, _, kept = begun()
+    wire.data_received(long(kind, largest) + frame(b"49\x001\x007\x00"))
+    await drained(wire)
+    assert [len(each) for each in kept.messages] == [largest, 7]
+    assert (wire.skipped, wire.messages_read) == (0, 2)
+    content = long(kind, largest + 1) + frame(b"49\x001\x008\x00")
+    for at in range(0, len(content), 100_003):
+        wire.data_received(content[at : at + 100_003])
+    await drained(wire)
+    assert wire.skipped == 1
+    cut = [largest + 1] if kind == b"4" else []  # with an end of its own
+    assert [len(each) for each in kept.messages[2:]] == [*cut, 7]
+    assert kept.messages[-1] == b"49\x001\x008\x00"
+
+
+async def drained(wire: Wire) -> None:
+    async with asyncio.timeout(10):
+        while wire._again is not None:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("size", [16 * 1024 * 1024, 16 * 1024 * 1024 + 1])
+async def test_what_is_larger_than_anything_is_no_gateway(size: int) -> None:
+    wire, transport, _ = begun()
+    wire.data_received(struct.pack(">I", size) + b"9\0xxxxxxxx")
+    assert wire.alive is (size == 16 * 1024 * 1024)
+    assert transport.closing is not wire.alive
+
+
+@pytest.mark.parametrize("size", [1024, 1025])
+async def test_a_greeting_is_short(size: int) -> None:
+    wire, transport, _ = begun(greeted=False)
+    assert transport.written == [GREETING]
+    assert wire.opened
+    wire.data_received(long(b"176", size))
+    assert wire.alive is (size == 1024)
+    assert wire.version == (176 if size == 1024 else 0)
+
+
+@pytest.mark.parametrize("version", [156, 157])
+async def test_an_older_gateway_is_refused(version: int) -> None:
+    wire, _, _ = begun(greeted=False)
+    wire.data_received(frame(f"{version}\0now\0".encode()))
+    assert wire.alive is (version == 157)
+    assert wire.greeted.cancelled() is (version == 156)
+
+
+async def test_an_empty_or_a_cut_frame_waits_for_the_rest() -> None:
+    wire, transport, kept = begun()
+    content = frame(b"49\x001\x007\x00")
+    for at in range(len(content) - 1):
+        wire.data_received(content[at : at + 1])
+        assert kept.messages == []
+    wire.data_received(content[-1:])
+    assert kept.messages == [b"49\x001\x007\x00"]
+    assert transport.turns == []
+
+
+async def test_a_flood_is_worked_on_for_a_turn_and_nothing_is_read_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire, transport, kept = begun()
+    loop = asyncio.get_running_loop()
+    now, later = [100.0], list[tuple[float, Callable[[], None]]]()
+
+    def call_later(seconds: float, what: Callable[[], None]) -> asyncio.Handle:
+        later.append((seconds, what))
+        return asyncio.Handle(what, (), loop)
+
+    receive = kept.receive
+
+    def slow(payload: bytes) -> int:
+        now[0] += 0.002
+        return receive(payload)
+
+    monkeypatch.setattr(loop, "time", lambda: now[0])
+    monkeypatch.setattr(loop, "call_later", call_later)
+    monkeypatch.setattr(kept, "receive", slow)
+    wire.data_received(frame(b"49\x001\x007\x00") * 7)
+    assert len(kept.messages) == 3, "of two milliseconds each, within five"
+    assert transport.turns == ["pause"]
+    wire.data_received(frame(b"49\x001\x008\x00"))
+    assert len(kept.messages) == 3, "its turn comes"
+    assert [seconds for seconds, _ in later] == [0.0005]
+    later.pop()[1]()
+    assert (len(kept.messages), transport.turns) == (6, ["pause"])
+    later.pop()[1]()
+    assert (len(kept.messages), transport.turns) == (8, ["pause", "resume"])
+    assert later == []
+
+
+async def test_who_keeps_what_comes_may_hold_it_up_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wire, transport, kept = begun()
+    loop = asyncio.get_running_loop()
+    now, later = [100.0], list[tuple[float, Callable[[], None]]]()
+
+    def call_later(seconds: float, what: Callable[[], None]) -> asyncio.Handle:
+        later.append((seconds, what))
+        return asyncio.Handle(what, (), loop)
+
+    monkeypatch.setattr(loop, "time", lambda: now[0])
+    monkeypatch.setattr(loop, "call_later", call_later)
+    wire.held_up = lambda: True
+    for _ in range(2):  # and then it begins anew
+        now[0] = 100.0
+        wire.data_received(frame(b"49\x001\x007\x00"))
+        assert (kept.messages, transport.reading) == ([], False)
+        now[0] = 101.99
+        seconds, again = later.pop()
+        assert seconds == 0.02
+        again()
+        assert kept.messages == []
+        now[0] = 102.0
+        later.pop()[1]()
+        assert len(kept.messages) == 1
+        assert transport.reading
+        kept.messages.clear()
+        wire.held_up = lambda: False
+        wire.data_received(frame(b"49\x001\x007\x00"))
+        assert len(kept.messages) == 1
+        kept.messages.clear()
+        wire.held_up = lambda: True
+
+
+async def test_a_wire_ends_once_and_says_why() -> None:
+    wire, transport, _ = begun()
+    wire.data_received(b"\0\0")
+    wire.drop("first")
+    wire.drop("second")
+    wire.connection_lost(OSError("third"))
+    assert (await wire.lost, transport.closing, wire.alive) == ("first", True, False)
+    sent = len(transport.written)
+    wire.write(b"x")
+    assert len(transport.written) == sent
+    for error, said in (
+        (None, "the gateway closed the connection"),
+        (OSError("reset"), "connection lost: reset"),
+    ):
+        wire, _, _ = begun(greeted=False)
+        with pytest.raises(ConnectionError):
+            wire.send  # noqa: B018 - it is a property
+        wire.connection_lost(error)
+        assert await wire.lost == said
+        assert wire.greeted.cancelled()
+
+
+async def test_sizes_and_numbers_are_told_to_who_asks() -> None:
+    wire, _, _ = begun()
+    told: list[tuple[str, int]] = []
+    wire.on_size = lambda size: told.append(("size", size))
+    wire.on_message = lambda number: told.append(("number", number))
+    wire.data_received(frame(b"49\x001\x007\x00"))
+    assert told == [("size", 7), ("number", 49)]
+    sent = wire.messages_sent
+    wire.write(b"x")
+    assert wire.messages_sent == sent + 1
