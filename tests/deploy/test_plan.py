@@ -30,24 +30,29 @@ if TYPE_CHECKING:
     from infrastructure.runtime.containers import Action
 
 
+def copy(text: str) -> str:
+    """Another object of the same characters, as whatever comes from a host is."""
+    return text.encode().decode()
+
+
 def observe(release: Release, **states: str) -> Observed:
     """The release as it lies on a host, all services running."""
     files = {
-        file.path: ObservedFile(file.digest, None if file.secret else file.content)
+        copy(file.path): ObservedFile(copy(file.digest), None if file.secret else file.content)
         for file in release.files
     }
     services = {
         service.name: ObservedService(
-            service.name,
-            states.get(service.name, "running"),
+            copy(service.name),
+            copy(states.get(service.name, "running")),
             "healthy",
-            service.image,
-            hash=service.hash,
+            copy(service.image),
+            hash=copy(service.hash),
             exit_code=1 if states.get(service.name) == "exited" else None,
         )
         for service in release.services
     }
-    return Observed(release.id, files, services)
+    return Observed(copy(release.id), files, services)
 
 
 def plan(before: Target, after: Target) -> Plan:
@@ -242,6 +247,9 @@ def test_a_rollback_is_planned_by_the_same_rules(make: Callable[..., Target]) ->
     for name, expected in (("caddy", False), ("gateway", True), ("portal", False)):
         only: dict[str, Action] = {name: "update"}
         assert back_to(target, now, "r1", only, "").forecast.expected is expected
+    for other in ("0", "~"):
+        assert back_to(target, now, other, {}, "").file_changes == ("release.json",)
+    assert back_to(target, now, copy(str(now.release)), {}, "").file_changes == ()
     kept = back_to(target, now, "r1", {"bridge": "update"}, "")
     assert kept.changed
     assert not kept.forecast.expected
