@@ -38,4 +38,4 @@ def _name(flag: str) -> str:
     short = re.match(r"-X(mx|ms|mn|ss)", flag)
     if short:
         return short[0]
-    return re.sub(r"^-XX:[+-]?", "", flag).split("=", 1)[0]
+    return re.sub(r"^-XX:[+-]?", "", flag).partition("=")[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from infrastructure.plan import causes
 from infrastructure.plan.compute import (
     Observed,
     ObservedFile,
@@ -451,3 +452,14 @@ def test_why_there_is_no_session_to_keep(
     release = rendered(target)
     seen = Observed() if state is None else observe(release, gateway=state)
     assert why in compute(target, release, seen).forecast.reason
+
+
+@pytest.mark.parametrize(("changed", "more"), [(10, None), (198, None), (199, 1), (300, 102)])
+def test_a_long_diff_says_how_much_of_it_is_left_out(changed: int, more: int | None) -> None:
+    before = [f"line {number}" for number in range(changed - 1)]
+    lines = causes._diff("x", [], before).splitlines()
+    assert lines[:2] == ["--- x (now)", "+++ x (new)"]
+    whole = 2 + changed  # with the line that says where
+    left_out = [] if more is None else [f"… {more} more lines"]
+    assert lines[min(whole, 200) :] == left_out
+    assert len(lines) == min(whole, 200) + len(left_out)

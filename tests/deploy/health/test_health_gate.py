@@ -376,3 +376,11 @@ def test_what_the_kernel_counts_is_read(tmp_path: Path) -> None:
     )
     (tmp_path / "io").write_text("nothing of the kind\n")
     assert stalled(tmp_path) == {"cpu": 2.5}
+
+
+def test_what_the_kernel_does_not_count_hides_nothing_else(tmp_path: Path) -> None:
+    assert stalled(tmp_path) == {}
+    (tmp_path / "io").write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull x\n")
+    (tmp_path / "cpu").write_text("")
+    (tmp_path / "memory").write_text("some avg10=0.00 total=soon\n")
+    assert stalled(tmp_path) == {"io": 2.5}

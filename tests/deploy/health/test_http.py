@@ -270,3 +270,21 @@ def test_another_answer_is_the_answer(listener: socket.socket, status: str) -> N
     with answering(listener, lambda _: http(b"[]", f"{status} x")) as asked:
         assert probes.ready("127.0.0.1", port, "old") == (int(status), [])
     assert len(asked) == 1
+
+
+def test_nobody_is_waited_for_longer_than_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[tuple[object, float]] = []
+
+    def refused(address: object, seconds: float) -> socket.socket:
+        waited.append((address, seconds))
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    assert probes.bridge("192.0.2.1", 8080, "/ping") == (0, None)
+    assert probes.ready("192.0.2.1", 8080, "k") == (0, None)
+    assert probes.caddy("192.0.2.1", 443, "x")[0] is False
+    assert waited == [
+        (("192.0.2.1", 8080), 3.0),
+        (("192.0.2.1", 8080), 3.0),
+        (("192.0.2.1", 443), 3.0),
+    ]

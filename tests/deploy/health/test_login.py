@@ -118,3 +118,19 @@ def test_since_when_it_has_ended_is_when_the_container_did(code: int, state: str
     assert (login.state, login.since) == (state, moment(STARTED))
     (gone,) = of_container(None, {}, (), ("paper",))
     assert gone.since is None
+
+
+def test_a_time_of_any_length_is_compared() -> None:
+    since = 10_000_000_005  # of the year 2286
+    for at, counts in ((since - 1, False), (since, True)):
+        logins = Logins(("paper",), float(since))
+        logins.read({"paper": f"{at} held bad-credentials\n"})
+        assert logins.written is counts
+    logins = Logins(("paper",), 1.9)
+    logins.read({"paper": f"1 launch\n{'9' * 5000} held bad-credentials\n"})
+    assert logins.written, "in the same second, and however odd"
+
+
+def test_a_moment_is_in_seconds_since_1970() -> None:
+    assert moment("1970-01-01T00:01:05.9Z") == 65.0
+    assert [moment(text) for text in ("", "yesterday", "2026-13-01T00:00:00Z")] == [0.0, 0.0, 0.0]
