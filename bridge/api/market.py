@@ -19,6 +19,7 @@ from bridge.market.options import OptionService, SliceQuery
 from bridge.market.quotes import QuoteService
 from bridge.market.views import Contracts, History, OptionChain, OptionSlice, Quote, Quotes
 from bridge.model import Contract, Right
+from bridge.orders.combination_quote import CombinationQuote, CombinationQuotes
 
 SymbolText = Annotated[
     str,
@@ -126,6 +127,9 @@ class UnderlyingParams(Params, frozen=True):
         return underlying_of(self)
 
 
+LegText = Annotated[str, Meta(max_length=48)]
+
+
 class SliceParams(UnderlyingParams, frozen=True):
     """Which options of one expiration."""
 
@@ -142,6 +146,15 @@ class SliceParams(UnderlyingParams, frozen=True):
     count: Annotated[
         int, Meta(ge=1, le=40, description="How many strikes nearest to the money")
     ] = 10
+    legs: Annotated[
+        tuple[LegText, ...],
+        Meta(
+            max_length=4,
+            description="A combination instead of a slice: ACTION:EXPIRATION:STRIKE:RIGHT or"
+            " ACTION:CONID of each, :RATIO behind it",
+            examples=["SELL:20271217:590:C,BUY:20271217:595:C"],
+        ),
+    ] = ()
 
 
 class SymbolsParams(Params, frozen=True):
@@ -204,14 +217,17 @@ async def option_chain(call: Call[UnderlyingParams, None]) -> OptionChain:
     return await call.services[OptionService].chain(params.underlying(), params.trading_class)
 
 
-@routes.get("/options/quotes", params=SliceParams, answer=OptionSlice)
-async def option_quotes(call: Call[SliceParams, None]) -> OptionSlice:
-    """Quotes for a slice of an expiration.
+@routes.get("/options/quotes", params=SliceParams, answer=OptionSlice | CombinationQuote)
+async def option_quotes(call: Call[SliceParams, None]) -> OptionSlice | CombinationQuote:
+    """Quotes for a slice of an expiration, or of a combination.
 
     Bid, ask, implied volatility, greeks and open interest of the strikes nearest to the money, of
-    a range or of those named.
+    a range or of those named. With `legs` the net price of a combination of them.
     """
     params = call.params
+    if params.legs:
+        quotes = call.services[CombinationQuotes]
+        return await quotes.quote(params.underlying(), params.legs, call.holder)
     return await call.services[OptionService].slice(
         SliceQuery(
             underlying=params.underlying(),

@@ -14,6 +14,7 @@ from bridge.market.quotes import QuoteService
 from bridge.orders import health
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.close import PositionCloser
+from bridge.orders.combination_quote import CombinationQuotes
 from bridge.orders.executions import ExecutionService, ExecutionView, execution_view
 from bridge.orders.exercise import OptionExerciser
 from bridge.orders.flex_import import SERVICE, FlexImport, FlexService, fetch
@@ -171,6 +172,13 @@ def install(services: Services) -> None:
     services.provide(OrderService, service)
     services.provide(OrderSubmitter, submitter)
     services.provide(OrderModifier, modifier)
+    combinations = CombinationQuotes(
+        gateway=gateway,
+        contracts=services[ContractService],
+        quotes=services[QuoteService],
+        clock=clock,
+    )
+    services.provide(CombinationQuotes, combinations)
     services.provide(Standings, standings)
     services.provide(TargetPlacer, targets)
     services.provide(PositionCloser, closer)

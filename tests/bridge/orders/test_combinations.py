@@ -285,3 +285,61 @@ def test_a_price_in_words() -> None:
     assert explained("BUY", 1.25, 2, 100, "USD") == "you pay 1.25 a unit, 250.00 USD in all"
     assert explained("SELL", 1.25, 2, 100, "USD") == "you receive 1.25 a unit, 250.00 USD in all"
     assert explained("BUY", 0.0, 2, 100, "USD").startswith("even")
+
+
+def quoted(bridge: Desk, *legs: str, symbol: str = "SPY") -> httpx.Response:
+    return bridge.bridge.get("/options/quotes", symbol=symbol, legs=",".join(legs))
+
+
+def test_a_combination_is_quoted_from_its_legs(
+    bridge: Desk, chain: tuple[str, str, list[float]]
+) -> None:
+    near, _, strikes = chain
+    low, high = strikes[1], strikes[4]
+    legs = [f"SELL:{near}:{low:g}:C", f"BUY:{near}:{high:g}:C"]
+    credit = quoted(bridge, *legs).json()
+    assert credit["bid"] <= credit["mid"] <= credit["ask"] < 0
+    assert credit["mid"] == pytest.approx((credit["bid"] + credit["ask"]) / 2, abs=1e-5)
+    assert credit["toBuy"].startswith(f"you receive {-credit['ask']:.2f} a unit")
+    assert credit["toSell"].startswith(f"you pay {-credit['bid']:.2f} a unit")
+    sold, bought = (each["quote"] for each in credit["legs"])
+    at_the_market = bought["ask"]["value"] - sold["bid"]["value"]
+    assert credit["ask"] == pytest.approx(at_the_market, abs=1e-6)
+    assert (credit["tag"], credit["failed"]) == ("live", [])
+    assert credit["age"] >= max(sold["bid"]["age"], bought["ask"]["age"])
+    body = combination("BUY", 1, leg("SELL", "C", low, near), leg("BUY", "C", high, near))
+    assert market(bridge, body) == pytest.approx(credit["ask"], abs=0.2)
+
+    numbers = [each["conId"] for each in credit["legs"]]
+    debit = quoted(bridge, f"BUY:{numbers[0]}", f"SELL:{numbers[1]}").json()
+    assert 0 < debit["bid"] <= debit["ask"]
+    assert debit["toBuy"].startswith("you pay")
+    known = soon(
+        lambda: (
+            (found := quoted(bridge, f"BUY:{numbers[0]}:2", f"SELL:{numbers[1]}").json())["delta"]
+            and found
+        )
+    )
+    deltas = [each["quote"]["delta"]["value"] for each in known["legs"]]
+    assert known["delta"] == pytest.approx(2 * deltas[0] - deltas[1], abs=1e-5)
+    assert [each["ratio"] for each in known["legs"]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "legs",
+    [
+        ("SELL:20271217:590:C",),
+        ("SELL:20271217:590:C", "HOLD:20271217:595:C"),
+        ("SELL:20271217:590:X", "BUY:20271217:595:C"),
+        ("BUY:1",) * 5,
+    ],
+)
+def test_what_is_no_combination_is_not_quoted(bridge: Desk, legs: tuple[str, ...]) -> None:
+    answer = quoted(bridge, *legs)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "legs")
+
+
+def test_a_leg_twice_is_no_combination(bridge: Desk, chain: tuple[str, str, list[float]]) -> None:
+    near, _, strikes = chain
+    answer = quoted(bridge, *[f"BUY:{near}:{strikes[2]:g}:P"] * 2)
+    assert (answer.status_code, "the same" in answer.text) == (422, True)
