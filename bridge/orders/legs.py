@@ -26,6 +26,7 @@ CHANGEABLE: Final = (
     "stop_price",
     "trail_amount",
     "trail_percent",
+    "trail_stop_price",
     "limit_offset",
     "tif",
     "good_till_date",
@@ -156,6 +157,19 @@ def named(request: ChangeRequest) -> tuple[str, ...]:
 def same(name: str, one: Any, other: Any) -> bool:
     """Whether two values of a member mean the same: the broker writes some its own way."""
     return same_moment(one, other) if name == "good_till_date" else bool(one == other)
+
+
+def taken(name: str, wanted: Order, held: Order, before: Order) -> bool:
+    """Whether an order has a member as a change asked for it.
+
+    A trailing stop goes on from where it was put, so it may stand further already; one that stands
+    where it was before the change does not.
+    """
+    asked, has = getattr(wanted, name), getattr(held, name)
+    if name == "trail_stop_price" and None not in (asked, has, before.trail_stop_price):
+        further = has > asked if held.action == "SELL" else has < asked
+        return bool(asked == has or (further and has != before.trail_stop_price))
+    return same(name, asked, has)
 
 
 def same_moment(one: str, other: str) -> bool:

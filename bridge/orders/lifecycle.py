@@ -21,7 +21,7 @@ from msgspec import Struct, structs
 
 from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import order_ids
-from bridge.orders.legs import CHANGEABLE, same, same_moment
+from bridge.orders.legs import CHANGEABLE, same_moment, taken
 from bridge.orders.order_types import INSTRUCTIONS
 from bridge.store.order_status import ENDED, WORKING, State, Status, from_broker
 from bridge.store.orders import OrderRecord, PendingChange
@@ -252,7 +252,7 @@ def _report(record: OrderRecord, at: datetime, report: OpenOrder) -> OrderRecord
         return record
     if report.state.warning_text:
         record = structs.replace(record, warning=report.state.warning_text)
-    if record.pending is not None and _has_taken(report.order, record.pending):
+    if record.pending is not None and _has_taken(report.order, record.pending, record.terms):
         record = _terms(record, report)  # also where the order has ended since
     record = _moved(record, at, status, listed=True)
     return _terms(record, report) if record.open else record
@@ -263,9 +263,10 @@ def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
 
     A change is answered when every field that it asked for is as it asked.
     """
-    reported, held = report.order, _of_type(record.terms, report.order)
     pending = record.pending
     wanted = pending.terms if pending else None
+    reported, held = report.order, _of_type(record.terms, report.order)
+    held = _with_new_prices(held, reported, wanted)
     terms = structs.replace(
         held,
         quantity=reported.quantity or held.quantity,
@@ -286,15 +287,14 @@ def _terms(record: OrderRecord, report: OpenOrder) -> OrderRecord:
     )
     date = _good_till(terms.tif, reported, held, wanted)
     terms = structs.replace(terms, good_till_date=date)
-    done = pending is not None and _has_taken(terms, pending)
+    done = pending is not None and _has_taken(terms, pending, record.terms)
     return structs.replace(record, terms=terms, pending=None if done else pending)
 
 
-def _has_taken(order: Order, change: PendingChange) -> bool:
+def _has_taken(order: Order, change: PendingChange, before: Order) -> bool:
     """Whether an order is as this change asks; a cancel asks for nothing of the kind."""
     return change.terms is not None and all(
-        same(name, getattr(change.terms, name), getattr(order, name))
-        for name in change.fields or CHANGEABLE
+        taken(name, change.terms, order, before) for name in change.fields or CHANGEABLE
     )
 
 
@@ -320,6 +320,20 @@ def _good_till(tif: str, reported: Order, held: Order, wanted: Order | None) -> 
         return held.good_till_date
     known = (date for date in asked if same_moment(date, reported.good_till_date))
     return next(known, reported.good_till_date)
+
+
+def _with_new_prices(held: Order, reported: Order, wanted: Order | None) -> Order:
+    """With the prices that the order had not, that a change asks for, and that the broker has."""
+    if wanted is None:
+        return held
+    new = {
+        name: getattr(wanted, name)
+        for name in ("limit_price", "limit_offset")
+        if getattr(held, name) is None
+        and getattr(wanted, name) is not None
+        and getattr(wanted, name) == getattr(reported, name)
+    }
+    return structs.replace(held, **new)
 
 
 def _price(held: float | None, reported: float | None) -> float | None:

@@ -26,7 +26,7 @@ from bridge.orders.errors import (
 )
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import OrderJournal, Watch, is_listed, require_reach
-from bridge.orders.legs import CHANGEABLE, changed, named, same
+from bridge.orders.legs import CHANGEABLE, changed, named, taken
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent
 from bridge.orders.order_types import INSTRUCTIONS, kind_of_type, order_type
 from bridge.orders.prepare import Prepared, Preparer
@@ -76,7 +76,7 @@ class OrderModifier:
             replaced = self._newest.get(record.id) is not turn
             if not replaced:
                 del self._newest[record.id]
-            return _modified(after, terms, request, replaced=replaced)
+            return _modified(record, after, terms, request, replaced=replaced)
 
     async def _as_the_broker_has_it(self, record: OrderRecord) -> OrderRecord:
         """The order with the terms that the broker has now: a change carries all of them.
@@ -121,7 +121,10 @@ class OrderModifier:
             raise OrderRefusedByRulesError(found)
         terms = changed(_newest_terms(record), request, prepared.ladder)
         before = self.preparer.before(connection, trail.caller)
-        context = self.preparer.change_context(prepared, terms, record, before)
+        context = structs.replace(
+            self.preparer.change_context(prepared, terms, record, before),
+            stop_named=request.trail_stop_price is not None,
+        )
         found = violations([context])
         if found:
             raise OrderRefusedByRulesError(found)
@@ -181,7 +184,12 @@ class OrderModifier:
 
 
 def _modified(
-    after: OrderRecord, wanted: Order, request: ChangeRequest, *, replaced: bool
+    before: OrderRecord,
+    after: OrderRecord,
+    wanted: Order,
+    request: ChangeRequest,
+    *,
+    replaced: bool,
 ) -> OrderView:
     view = order_view(after)
     shown = {"order": msgspec.to_builtins(view)}
@@ -190,7 +198,7 @@ def _modified(
             f"the change to order {after.id} is sent, the gateway has not answered in time",
             extra=shown,
         )
-    if _has_taken(after.terms, wanted, request):
+    if all(taken(name, wanted, after.terms, before.terms) for name in named(request)):
         return view
     if not after.open:
         raise OrderNotOpenError(f"order {after.id} is {after.status} already", extra=shown)
@@ -251,14 +259,15 @@ def _contradictions(record: OrderRecord, request: ChangeRequest) -> list[Violati
 
 def _values(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
     terms, kind = record.terms, kind_of_type(record.terms.order_type)
-    limited = kind.limit_price == "yes" or terms.limit_price is not None
+    limited = kind.limit_price != "no" or terms.limit_price is not None
     taken = {
         "quantity": terms.cash_quantity is None,
         "limitPrice": limited,
         "stopPrice": kind.stop_price == "yes",
         "trailAmount": kind.trail == "yes" and terms.trail_percent is None,
         "trailPercent": kind.trail == "yes" and terms.trail_percent is not None,
-        "limitOffset": terms.limit_offset is not None,
+        "trailStopPrice": kind.trail == "yes",
+        "limitOffset": kind.limit_offset != "no",
     }
     values = {
         "quantity": request.quantity,
@@ -266,6 +275,7 @@ def _values(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
         "stopPrice": request.stop_price,
         "trailAmount": request.trail_amount,
         "trailPercent": request.trail_percent,
+        "trailStopPrice": request.trail_stop_price,
         "limitOffset": request.limit_offset,
     }
     negative = record.contract.sec_type in {"FUT", "BAG"}
@@ -277,7 +287,7 @@ def _values(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
             yield Violation("unexpected-field", f"{what} takes no {name}", field=name)
         problem = (
             number_problem(value, positive=not negative or name == "quantity")
-            if name in {"quantity", "limitPrice", "stopPrice"}
+            if name in {"quantity", "limitPrice", "stopPrice", "trailStopPrice"}
             else amount_problem(name, value)
         )
         if problem:
@@ -294,8 +304,3 @@ def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
         yield Violation("missing-field", f"tif GTD needs {name}", field=name)
     if tif != "GTD" and date:
         yield Violation("unexpected-field", f"tif {tif} takes no {name}", field=name)
-
-
-def _has_taken(held: Order, wanted: Order, request: ChangeRequest) -> bool:
-    """Whether the order has what this request asked for; a change beside it may ask for more."""
-    return all(same(name, getattr(held, name), getattr(wanted, name)) for name in named(request))

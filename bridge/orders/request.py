@@ -170,6 +170,7 @@ class ChangeRequest(Request, frozen=True, kw_only=True):
     stop_price: float | None = None
     trail_amount: float | None = None
     trail_percent: float | None = None
+    trail_stop_price: float | None = None
     limit_offset: float | None = None
     tif: TimeInForce | None = None
     good_till_date: str | None = None

@@ -415,7 +415,9 @@ def tick(context: RiskContext) -> Iterator[Violation]:
     prices = {
         "limitPrice": order.limit_price,
         "stopPrice": order.stop_price,
-        "trailStopPrice": order.trail_stop_price if not context.change else None,
+        "trailStopPrice": (
+            order.trail_stop_price if context.stop_named or not context.change else None
+        ),
     }
     for field, price in prices.items():
         if price is None or on_tick(price, ladder):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.contracts.contract import legs_of
+from simulator.contracts.details import nearest
 from simulator.trading import book
 from simulator.trading.combination import leg_prices
 from simulator.trading.exercise import settle
@@ -48,7 +49,7 @@ def trailed(order: Order, quote: Quote) -> float | None:
     terms = order.terms
     price = trigger_price(order, quote)
     distance = price * terms.trail_percent / 100 if terms.trail_percent else terms.aux or 0.0
-    candidate = price + distance * terms.sign
+    candidate = nearest(order.contract, price + distance * terms.sign)  # may be sent back so
     if order.stop is None:
         return terms.trail_stop if terms.trail_stop is not None else candidate
     return min(order.stop, candidate) if terms.buys else max(order.stop, candidate)

@@ -275,7 +275,7 @@ OPEN_ORDER: tuple[Step, ...] = (
     _BENCHMARK,
     Conditions(),
     _fields(
-        "adjustedOrderType triggerPrice adjustedTrailStopPrice lmtPriceOffset adjustedStopPrice "
+        "adjustedOrderType triggerPrice trailStopPrice lmtPriceOffset adjustedStopPrice "
         "adjustedStopLimitPrice adjustedTrailingAmount adjustableTrailingUnit",
         since=102,
     ),
@@ -321,7 +321,7 @@ COMPLETED_ORDER: tuple[Step, ...] = (
     _fields("solicited status randomizeSize randomizePrice"),
     _BENCHMARK,
     Conditions(),
-    _fields("adjustedTrailStopPrice lmtPriceOffset"),
+    _fields("trailStopPrice lmtPriceOffset"),
     _fields("cashQty", since=111),
     _fields("dontUseAutoPriceForHedge", since=141),
     _fields("isOmsContainer", since=145),

@@ -3,7 +3,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from bridge.model import Order
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
@@ -393,3 +395,113 @@ async def test_at_the_end_of_the_process_who_waits_is_told_that_it_is_pending(
         with pytest.raises(OrderNotSentError, match="stopping"):
             await room.place(key="2")
         assert len(broker.placed) == 1
+
+
+TERMS: dict[str, dict[str, Any]] = {
+    "MKT": {},
+    "LMT": {"limit_price": 100.0},
+    "STP": {"stop_price": 101.0},
+    "STP_LMT": {"stop_price": 101.0, "limit_price": 102.0},
+    "TRAIL": {"trail_amount": 5.0, "trail_stop_price": 105.0},
+    "TRAIL percent": {"trail_percent": 5.0},
+    "TRAIL_LMT": {"trail_amount": 5.0, "trail_stop_price": 105.0, "limit_offset": 0.5},
+    "MIT": {"stop_price": 99.0},
+    "LIT": {"stop_price": 99.0, "limit_price": 99.0},
+    "MOC": {},
+    "LOC": {"limit_price": 100.0},
+    "MTL": {},
+    "MIDPRICE": {},
+    "REL": {"limit_price": 100.0, "limit_offset": 0.02},
+    "PEG_MID": {},
+}
+CHANGES: dict[str, float] = {
+    "limit_price": 99.5,
+    "stop_price": 100.5,
+    "trail_amount": 4.0,
+    "trail_percent": 4.0,
+    "trail_stop_price": 104.0,
+    "limit_offset": 0.25,
+}
+TAKEN: dict[str, set[str]] = {
+    "MKT": set(),
+    "LMT": {"limit_price"},
+    "STP": {"stop_price"},
+    "STP_LMT": {"stop_price", "limit_price"},
+    "TRAIL": {"trail_amount", "trail_stop_price"},
+    "TRAIL percent": {"trail_percent", "trail_stop_price"},
+    "TRAIL_LMT": {"trail_amount", "trail_stop_price", "limit_offset"},
+    "MIT": {"stop_price"},
+    "LIT": {"stop_price", "limit_price"},
+    "MOC": set(),
+    "LOC": {"limit_price"},
+    "MTL": set(),
+    "MIDPRICE": {"limit_price"},
+    "REL": {"limit_price", "limit_offset"},
+    "PEG_MID": {"limit_price", "limit_offset"},
+}
+
+
+@pytest.mark.parametrize("kind", TERMS)
+async def test_each_type_takes_changes_of_what_it_carries(tmp_path: Path, kind: str) -> None:
+    """And refuses the others by their names."""
+    broker = FakeBroker()
+    kept = {"limit_price": None} | TERMS[kind]
+    async with opened(tmp_path, broker) as room:
+        view = await room.place(order_type=kind.split(maxsplit=1)[0], **kept)
+        for name, value in CHANGES.items():
+            if name in TAKEN[kind]:
+                after = await _modify(room, view.order_id, **{name: value})
+                assert getattr(after, name) == value
+                assert getattr(broker.book[view.broker_order_id].order, name) == value
+                continue
+            with pytest.raises(OrderRefusedByRulesError) as raised:
+                await _modify(room, view.order_id, **{name: value})
+            camel = "".join([name.split("_")[0], *(each.title() for each in name.split("_")[1:])])
+            found = [(each.code, each.field) for each in raised.value.violations]
+            assert ("unexpected-field", camel) in found
+        after = await _modify(room, view.order_id, quantity=11)
+        assert after.quantity == 11
+
+
+@pytest.mark.parametrize(("asked", "stands"), [(95.0, 95.0), (95.0, 96.25), (85.0, 85.0)])
+async def test_a_trailing_stop_is_put_elsewhere_and_goes_on(
+    tmp_path: Path, asked: float, stands: float
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = await room.place(
+            action="SELL", order_type="TRAIL", limit_price=None, trail_amount=10.0,
+            trail_stop_price=90.0,
+        )  # fmt: skip
+
+        def follow(order: Order) -> None:
+            booked = broker.book[view.broker_order_id]
+            booked.order = structs.replace(booked.order, trail_stop_price=stands)
+
+        broker.on_place = follow
+        after = await _modify(room, view.order_id, trail_stop_price=asked)
+        assert (after.trail_stop_price, after.pending) == (stands, None)
+        assert after.trail_amount == 10.0
+
+
+async def test_a_trailing_stop_that_stays_where_it_was_is_no_success(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, answer_within_seconds=0.2) as room:
+        view = await room.place(
+            action="SELL", order_type="TRAIL", limit_price=None, trail_amount=10.0,
+            trail_stop_price=90.0,
+        )  # fmt: skip
+
+        def refuse(order: Order) -> None:
+            number = view.broker_order_id
+            booked = broker.book[number]
+            booked.order = structs.replace(booked.order, trail_stop_price=90.0)
+            error = OrderRefusedError("no", broker_code=105, broker_text="no change")
+            asyncio.get_running_loop().call_soon(broker.events.order_error.emit, number, error)
+
+        broker.on_place = refuse
+        with pytest.raises(ChangeRejectedError):
+            await _modify(room, view.order_id, trail_stop_price=80.0)
+        with pytest.raises(OrderRefusedByRulesError) as raised:
+            await _modify(room, view.order_id, trail_stop_price=80.001)
+        assert raised.value.violations[0].field == "trailStopPrice"

@@ -251,3 +251,18 @@ def test_a_question_that_the_gateway_asks_before_an_order_is_shown(bridge: Desk)
         bridge.simulator.clear()
     assert (answer.status_code, answer.json()["code"]) == (422, "order-rejected"), answer.text
     assert "This order closes nothing. Send it?" in answer.json()["brokerText"]
+
+
+def test_the_page_s_change_of_a_trailing_stop_is_taken(bridge: Desk) -> None:
+    [body] = re.findall(r'`(\{"trailStopPrice": [^`]*\})`', PAGE)
+    bought = bridge.placed(symbol="AAPL", action="BUY", quantity=1, orderType="MKT")
+    soon(lambda: bridge.has_status(bought["orderId"], "Filled"))
+    order = bridge.placed(
+        symbol="AAPL", action="SELL", quantity=1, orderType="TRAIL", trailPercent=60, tif="GTC"
+    )
+    soon(lambda: bridge.order(order["orderId"])["state"] == "acknowledged")
+    answer = bridge.client.patch(f"/order/{order['orderId']}", json=json.loads(body))
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["trailStopPrice"] >= json.loads(body)["trailStopPrice"]
+    assert answer.json()["trailPercent"] == 60
+    bridge.client.delete(f"/order/{order['orderId']}")
