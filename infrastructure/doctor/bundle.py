@@ -115,6 +115,7 @@ def _archive(contents: dict[str, bytes], file: Path) -> None:
 
 _PATTERNS = (
     (re.compile(r"\b[DF]?[UIF]\d{5,9}\b"), "<account>"),
+    (re.compile(r"(?i)\bsftp://[^/\s\"']+"), "sftp://<address>"),
     (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "<address>"),
     (re.compile(r"(?i)(x-api-key|authorization)([\"':\s=\[]+)[^\"'\s\],]+"), r"\1\2<secret>"),
     (re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL), "<key>"),

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -229,7 +230,7 @@ def _run_backup(base: Path) -> None:
     target, version = settings["target"], settings["version"]
     try:
         snapshot, manifest = _into(store, found, target, version, settings["keep"])
-    except (HostFailure, OSError) as error:
+    except (HostFailure, OSError, sqlite3.Error) as error:
         failure = error if isinstance(error, HostFailure) else HostFailure("folder", str(error))
         _note(store, failedAt=time.time(), failure=failure.message)
         raise failure from None

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -368,3 +369,20 @@ def test_the_program_as_one_file_runs_with_the_systems_python_alone(tmp_path: Pa
         (0, "nothing newer\n", ""),
         (1, "", "error: there is no Docker on the host\n"),
     ), done
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), sqlite3.OperationalError("busy")])
+def test_whatever_a_run_fails_on_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    folder = scheduled.install_program(store.base, "program")
+    settings = {"to": "/b", "every": 1, "keep": 1, "target": "prod", "version": "1", "since": 1.0}
+    (folder / "backup.json").write_text(json.dumps(settings))
+
+    def gather(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(backup, "gather", gather)
+    with pytest.raises(HostFailure):
+        scheduled.JOBS["backup"](store.base)
+    assert told(store)["failure"] == str(error)

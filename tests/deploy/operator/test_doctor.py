@@ -126,6 +126,7 @@ def test_redaction() -> None:
     assert text == "<user> at <host>: <account> <account> <secret> <ip> 127.0.0.1"
     assert clean('{"X-API-KEY": "abc.def"}') == '{"X-API-KEY": "<secret>"}'
     assert clean("demonstration") == "demonstration"
+    assert clean('to "sftp://me@nas:22/srv/b"') == 'to "sftp://<address>/srv/b"'
     key = base64.b64encode(b"x").decode()
     assert clean(f"-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----") == "<key>"
 
