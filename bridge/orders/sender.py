@@ -1,14 +1,19 @@
-"""The one way to the wire for orders: number, journal and wire in one turn.
+"""The one way to the wire for orders: number, journal and wire, in the same order for everybody.
 
-The gateway takes order numbers only in rising order (103 otherwise), so whoever holds the turn gets
-a number, writes the orders down and puts them on the wire before anyone else gets the next number.
-Nothing in a turn can be cancelled by a client that hangs up.
+The gateway takes order numbers only in rising order (103 otherwise). Whoever holds the turn gets
+numbers and a place in the procession to the wire, and asks the journal to write the orders down;
+then the next one may. So what comes at once is written with one sync, and each goes on the wire
+behind those that came before it, when it is on the disk itself. No more than `MOST_UNDER_WAY` are
+between number and wire at a time. What has to know all that works (a closing order, a target, a
+preview) waits until the procession has passed, and keeps the turn until it is on the wire itself.
+Nothing of this can be cancelled by a client that hangs up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -45,9 +50,12 @@ from bridge.store import Database, StoreError, idempotency, order_events, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
 from bridge.tws.gateway import Gateway
+from bridge.tws.pacing import PORTION
 
 log = structlog.get_logger(__name__)
 
+MOST_UNDER_WAY: Final = PORTION
+"""Orders that are numbered and not on the wire yet: as many as the wire takes at once."""
 _TURN_SECONDS: Final = 5.0
 _PREVIEW_WRITTEN_SECONDS: Final = 1.0
 _HELD_SECONDS: Final = 2.0
@@ -55,6 +63,8 @@ _SIZED_SECONDS: Final = 4.0
 
 
 Sized = Callable[[], Awaitable[list[Prepared]]]
+_Wanted = tuple[Contract, Leg]
+_Numbered = tuple[int, Contract, Leg]
 
 
 _NOT_CLOSING: Final = Violation(
@@ -72,6 +82,40 @@ class _WithdrawnError(Exception):
     """The order was cancelled while it waited for its slot."""
 
 
+@dataclass(eq=False)
+class _Place:
+    """A place in the procession: `over` when its orders are on the wire, or never will be."""
+
+    orders: int
+    before: asyncio.Future[None] | None
+    over: asyncio.Future[None]
+
+    async def come(self) -> None:
+        """Returns when everything with a lower number has gone.
+
+        Raises:
+            TooManyOrdersError: that took too long.
+        """
+        if self.before is None or self.before.done():
+            return
+        await asyncio.wait({self.before}, timeout=_TURN_SECONDS)
+        if not self.before.done():
+            raise _too_many()
+
+    def leave(self) -> None:
+        """Those behind may go, as soon as those before have gone."""
+        if self.before is None or self.before.done():
+            self.over.set_result(None)
+        else:
+            self.before.add_done_callback(lambda _: self.over.set_result(None))
+
+
+def _too_many() -> TooManyOrdersError:
+    return TooManyOrdersError(
+        "too many orders wait for their turn; nothing was sent", retry_after=_TURN_SECONDS
+    )
+
+
 class Submission(Struct, frozen=True):
     """Orders that are ready to be written down and sent under one key."""
 
@@ -84,6 +128,12 @@ class Submission(Struct, frozen=True):
     """Works out what is to be sent, while nobody else sends; nothing: nothing is."""
     only_closing: bool = False
     """Nothing but closing is meant, whether or not trading is halted."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether what it sends depends on everything that was sent before."""
+        reducing = any(each.reduces for each in self.prepared)
+        return self.closing or self.sized is not None or reducing
 
 
 @dataclass(kw_only=True, eq=False)
@@ -102,6 +152,7 @@ class OrderSender:
     on_this_connection: set[str] = field(default_factory=set, init=False)
     """Orders that were written to the present one."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _procession: deque[_Place] = field(default_factory=deque, init=False)
     _tasks: set[asyncio.Task[list[OrderRecord]]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
@@ -134,37 +185,80 @@ class OrderSender:
             task.exception()  # whoever asked may have hung up
 
     @asynccontextmanager
-    async def _in_turn(self) -> AsyncIterator[None]:
+    async def _in_turn(self, orders: int | None = None) -> AsyncIterator[None]:
+        """With room for so many in the procession; None: when all of it has passed."""
         try:
             async with asyncio.timeout(_TURN_SECONDS):
                 await self._turn.acquire()
+                try:
+                    await self._room(MOST_UNDER_WAY if orders is None else orders)
+                except BaseException:
+                    self._turn.release()
+                    raise
         except TimeoutError:
-            raise TooManyOrdersError(
-                "too many orders wait for their turn; nothing was sent", retry_after=_TURN_SECONDS
-            ) from None
+            raise _too_many() from None
         try:
             yield
         finally:
             self._turn.release()
 
-    async def _commit(self, submission: Submission) -> list[OrderRecord]:
-        async with self._in_turn():
-            if submission.sized is not None:
-                submission = structs.replace(submission, prepared=await _sized(submission.sized))
-                if not submission.prepared:
-                    return []
-            legs = [(each.contract, leg) for each in submission.prepared for leg in each.legs]
-            if submission.closing:
-                await self._require_reducing(submission, legs)
+    async def _room(self, orders: int) -> None:
+        while self._procession:
+            first = self._procession[0]
+            if first.over.done():
+                self._procession.popleft()
+            elif sum(each.orders for each in self._procession) + orders > MOST_UNDER_WAY:
+                await asyncio.wait({first.over})
             else:
-                submission = await self._still_reducing(submission, legs)
-            numbered = [(self.numbers.next(), *leg) for leg in legs]
-            records = await self._write_down(submission, numbered)
-            try:
-                await self._send(submission, records)
-            finally:
-                self._settled(record.id for record in records)
-            return records
+                return
+
+    def _take_place(self, orders: int) -> _Place:
+        """Behind everybody who has a number already."""
+        before = self._procession[-1].over if self._procession else None
+        place = _Place(orders, before, asyncio.get_running_loop().create_future())
+        self._procession.append(place)
+        return place
+
+    async def _commit(self, submission: Submission) -> list[OrderRecord]:
+        if submission.alone:
+            async with self._in_turn():
+                return await self._commit_alone(submission)
+        legs = _legs(submission)
+        async with self._in_turn(len(legs)):
+            place, numbered = self._numbered(legs)
+            # It takes its place among what waits for the disk at once, before the turn is over.
+            written = self._write_down(submission, numbered)
+        return await self._deliver(submission, place, written)
+
+    async def _commit_alone(self, submission: Submission) -> list[OrderRecord]:
+        if submission.sized is not None:
+            submission = structs.replace(submission, prepared=await _sized(submission.sized))
+            if not submission.prepared:
+                return []
+        legs = _legs(submission)
+        if submission.closing:
+            await self._require_reducing(submission, legs)
+        else:
+            submission = await self._still_reducing(submission, legs)
+        place, numbered = self._numbered(legs)
+        return await self._deliver(submission, place, self._write_down(submission, numbered))
+
+    def _numbered(self, legs: list[_Wanted]) -> tuple[_Place, list[_Numbered]]:
+        numbered = [(self.numbers.next(), *leg) for leg in legs]
+        return self._take_place(len(legs)), numbered
+
+    async def _deliver(
+        self, submission: Submission, place: _Place, writing: Awaitable[list[OrderRecord]]
+    ) -> list[OrderRecord]:
+        """Sends the orders in their place, when they are written down."""
+        records: list[OrderRecord] = []
+        try:
+            records = await writing
+            await self._send(submission, records, place)
+        finally:
+            place.leave()
+            self._settled(record.id for record in records)
+        return records
 
     def _settled(self, order_ids: Iterable[str]) -> None:
         """They are on the wire by now, or never will be."""
@@ -174,9 +268,7 @@ class OrderSender:
                 on_wire.set()
             self.journal.withdrawn.discard(order_id)
 
-    async def _require_reducing(
-        self, submission: Submission, legs: list[tuple[Contract, Leg]]
-    ) -> None:
+    async def _require_reducing(self, submission: Submission, legs: list[_Wanted]) -> None:
         """Refuses what could open or enlarge a position; nothing else is sent meanwhile."""
         if await self._only_reduce(legs):
             return
@@ -186,7 +278,7 @@ class OrderSender:
         if submission.only_closing:
             raise OrderRefusedByRulesError([_NOT_CLOSING])
 
-    async def _only_reduce(self, legs: list[tuple[Contract, Leg]]) -> bool:
+    async def _only_reduce(self, legs: list[_Wanted]) -> bool:
         wanted = [
             part
             for index, (contract, leg) in enumerate(legs)
@@ -195,9 +287,7 @@ class OrderSender:
         own = self.journal.open.values()
         return await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS)
 
-    async def _still_reducing(
-        self, submission: Submission, legs: list[tuple[Contract, Leg]]
-    ) -> Submission:
+    async def _still_reducing(self, submission: Submission, legs: list[_Wanted]) -> Submission:
         """What passes a limit because it only reduces a position does so now, too.
 
         Two that were looked at in the same moment cannot both.
@@ -241,7 +331,7 @@ class OrderSender:
             raise
 
     async def _write_down(
-        self, submission: Submission, numbered: list[tuple[int, Contract, Leg]]
+        self, submission: Submission, numbered: list[_Numbered]
     ) -> list[OrderRecord]:
         claim, trail = submission.claim, submission.trail
         made: list[str] = []
@@ -287,7 +377,7 @@ class OrderSender:
     def _records(
         self,
         claim: KeyRecord,
-        numbered: list[tuple[int, Contract, Leg]],
+        numbered: list[_Numbered],
         notionals: list[float],
         attempt: int,
         api_key_id: str,
@@ -338,9 +428,12 @@ class OrderSender:
         if record.id in self.journal.withdrawn:
             raise _WithdrawnError
 
-    async def _send(self, submission: Submission, records: list[OrderRecord]) -> None:
+    async def _send(
+        self, submission: Submission, records: list[OrderRecord], place: _Place
+    ) -> None:
         sent: list[OrderRecord] = []
         try:
+            await place.come()
             for record in records:
 
                 def permit(record: OrderRecord = record) -> None:
@@ -392,6 +485,10 @@ class OrderSender:
             await self.database.write(lambda connection: idempotency.release(connection, digest))
         except StoreError as error:
             log.warning("key-not-released", error=error.detail)
+
+
+def _legs(submission: Submission) -> list[_Wanted]:
+    return [(each.contract, leg) for each in submission.prepared for leg in each.legs]
 
 
 async def _sized(sized: Sized) -> list[Prepared]:

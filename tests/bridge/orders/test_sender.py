@@ -1,0 +1,158 @@
+"""Orders on their way to the wire: written down together, sent one behind the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bridge.model import Contract, Position
+from bridge.orders import sender
+from bridge.orders.errors import OrderRefusedByRulesError, TooManyOrdersError
+from bridge.orders.views import OrderView
+from bridge.store import orders
+from bridge.store.order_status import Status
+from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.orderroom import CALLER, Room, opened, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MANY = sender.MOST_UNDER_WAY
+
+
+class SlowDisk:
+    """Durable transactions wait until they are let go; how many writes each of them had."""
+
+    def __init__(self, room: Room) -> None:
+        self._go = threading.Event()
+        self._real = room.database._transact
+        self.durable: list[int] = []
+
+    def transact(self, batch: list[Any]) -> Any:
+        if any(write.durable for write in batch):
+            assert self._go.wait(30)
+            self.durable.append(len(batch))
+        return self._real(batch)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@contextmanager
+def slow_disk(room: Room) -> Iterator[SlowDisk]:
+    disk = SlowDisk(room)
+    room.database.__dict__["_transact"] = disk.transact
+    try:
+        yield disk
+    finally:
+        disk.let_go()
+        del room.database.__dict__["_transact"]
+
+
+async def until(enough: Any) -> None:
+    async with asyncio.timeout(20):
+        while not enough():
+            await asyncio.sleep(0.001)
+
+
+def started(room: Room, count: int) -> list[asyncio.Task[OrderView]]:
+    """So many orders at once, each under a key of its own."""
+    return [asyncio.create_task(room.place(key=f"k{number}")) for number in range(count)]
+
+
+def waiting(room: Room) -> int:
+    """How many writes the disk has not taken yet."""
+    return len(room.database._pending)
+
+
+async def test_orders_that_come_at_once_share_a_sync(tmp_path: Path) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker, answer_within_seconds=0.01) as room:
+        with slow_disk(room) as disk:
+            tasks = started(room, MANY)
+            await until(lambda: waiting(room) == MANY - 1)
+            assert broker.wire == []
+            disk.let_go()
+            await until(lambda: len(broker.placed) == MANY)
+            assert disk.durable == [1, MANY - 1]
+        assert broker.placed == sorted(broker.placed)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_no_more_are_under_way_than_the_wire_takes_at_once(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        with slow_disk(room) as disk:
+            tasks = started(room, MANY + 5)
+            await until(lambda: waiting(room) == MANY - 1)
+            await asyncio.sleep(0.05)
+            assert waiting(room) == MANY - 1
+            disk.let_go()
+            views = await asyncio.gather(*tasks)
+        assert {each.status for each in views} == {Status.SUBMITTED}
+        assert len(broker.placed) == MANY + 5
+
+
+async def test_one_that_is_refused_holds_nobody_up(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, max_quantity=100) as room:
+        with slow_disk(room) as disk:
+            first = asyncio.create_task(room.place(key="first"))
+            await until(lambda: room.database._writing)
+            wrong = asyncio.create_task(room.place(key="wrong", quantity=500))
+            last = asyncio.create_task(room.place(key="last"))
+            await until(lambda: waiting(room) == 2)
+            disk.let_go()
+            told = await asyncio.gather(first, wrong, last, return_exceptions=True)
+        assert isinstance(told[1], OrderRefusedByRulesError)
+        assert [each.status for each in told if isinstance(each, OrderView)] == [
+            Status.SUBMITTED,
+            Status.SUBMITTED,
+        ]
+
+
+async def test_a_closing_order_counts_what_waits_for_the_disk_before_it(tmp_path: Path) -> None:
+    broker = FakeBroker(quiet=True)
+    apple = Contract(symbol="AAPL", con_id=265598)
+    broker.held = (Position(account="DU1234567", contract=apple, quantity=10, average_cost=1.0),)
+    async with opened(tmp_path, broker, answer_within_seconds=0.01) as room:
+        with slow_disk(room) as disk:
+            plain = asyncio.create_task(room.place(key="plain", action="SELL"))
+            await until(lambda: room.database._writing)
+            closing = asyncio.create_task(
+                room.submitter.place(request(action="SELL"), "closing", CALLER, only_closing=True)
+            )
+            await asyncio.sleep(0.05)
+            assert waiting(room) == 0
+            disk.let_go()
+            told = await asyncio.gather(plain, closing, return_exceptions=True)
+        assert isinstance(told[1], OrderRefusedByRulesError)
+        assert told[1].violations[0].code == "not-closing"
+        assert len(broker.placed) == 1
+
+
+async def test_behind_one_that_does_not_go_nothing_is_sent_and_keys_stay_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "_TURN_SECONDS", 0.3)
+    broker = FakeBroker(hold=asyncio.Event())
+    async with opened(tmp_path, broker) as room:
+        tasks = started(room, MANY + 2)
+        told = await asyncio.gather(*tasks[1:], return_exceptions=True)
+        assert {type(each) for each in told} == {TooManyOrdersError}
+        written, _ = await room.database.read(
+            lambda connection: orders.page(connection, only_open=False, before=None, limit=50)
+        )
+        assert len(written) == MANY  # the last two had not even been written down
+        assert broker.hold is not None
+        broker.hold.set()
+        assert (await tasks[0]).status is Status.SUBMITTED
+        assert len(broker.placed) == 1
+        again = await asyncio.gather(*started(room, MANY + 2))
+        assert {each.status for each in again} == {Status.SUBMITTED}
+        assert len(broker.placed) == MANY + 2
