@@ -17,6 +17,10 @@ from collections.abc import Callable, Sequence
 from bridge import environment as env
 from bridge import logs
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread waits for another one's Python. The journal's asks for it back after each
+statement: with Python's own 5 ms, an order among clients that read without pause took 100 ms."""
+
 
 def _complain(message: str, hint: str) -> None:
     print(f"error: {message}\nhint: {hint}", file=sys.stderr)
@@ -32,6 +36,7 @@ def _serve(arguments: Sequence[str]) -> int:
         return 2
     settings = env.read(os.environ)
     logs.configure(settings.log_level)
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         listener = process.listen(settings)
     except OSError as error:
