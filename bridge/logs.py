@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ _ACCOUNT = re.compile(r"\b(D?[UFI]\d{3})\d+(\d{2})\b")
 def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Hides the values of secret names, and the middle of account numbers."""
     for name, value in event.items():
-        if _SECRET_NAMES.search(name):
+        if _is_secret(name):
             event[name] = "***"
         elif isinstance(value, str):
             event[name] = _plain(value)
@@ -57,13 +58,15 @@ def _write(text: str) -> None:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            name: "***" if _SECRET_NAMES.search(name) else _masked(each)
-            for name, each in value.items()
-        }
+        return {name: "***" if _is_secret(name) else _masked(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_masked(each) for each in value]
     return _plain(value) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=1024)
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAMES.search(name) is not None
 
 
 def _plain(text: str) -> str:

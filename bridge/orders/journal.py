@@ -120,7 +120,8 @@ class OrderJournal:
         """Queues what the broker says; it can be asked again for what there is no room for."""
         self._note_reference(message)
         for watch in tuple(self._watches):
-            watch.hear(message, self._clock.now())
+            if watch.heard is not None:
+                watch.hear(message, self._clock.now())
         if len(self._queue) < _MOST_WAITING:
             self._put(message)
         else:

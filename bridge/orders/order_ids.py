@@ -62,8 +62,8 @@ def body_digest(route: str, body: Any) -> str:
 
 def _said(value: Any) -> Any:
     if isinstance(value, dict):
-        members = {name: _said(each) for name, each in value.items()}
-        return {name: each for name, each in members.items() if not _unsaid(each)}
+        members = ((name, _said(each)) for name, each in value.items() if each is not None)
+        return {name: each for name, each in members if not _unsaid(each)}
     return [_said(each) for each in value] if isinstance(value, list | tuple) else value
 
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import struct
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC
+from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -42,17 +45,37 @@ class _Decoder(Decoder):  # type: ignore[misc]
     """The library's, which takes a fraction for a whole number and drops the bond."""
 
     def parse(self, obj: Any) -> None:
-        """Reads those fields here and the others as the library does."""
-        said = {name: getattr(obj, name, "") for name in FRACTIONS}
-        texts = {name: value for name, value in said.items() if isinstance(value, str) and value}
-        for name in texts:
-            setattr(obj, name, "")
-        super().parse(obj)
-        for name, value in texts.items():
-            setattr(obj, name, float(value))
+        """Gives each field that is no text the type of its default, empty ones the default.
+
+        The library's own looks at the definition of all 150 fields of an order each time.
+        """
+        for name, read, default in _typed_fields(obj.__class__):
+            value = getattr(obj, name)
+            setattr(obj, name, read(value) if value else default)
 
 
 FRACTIONS = ("coupon", "evMultiplier")
+
+
+@cache
+def _typed_fields(kind: Any) -> tuple[tuple[str, Callable[[Any], Any], Any], ...]:
+    """Name, how its text is read, and default of each field that is no text."""
+    return tuple(
+        (field.name, _fraction if field.name in FRACTIONS else read, field.default)
+        for field in fields(kind)
+        if (read := _READ.get(type(field.default))) is not None
+    )
+
+
+def _fraction(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else int(value)
+
+
+_READ: Final[dict[type, Callable[[Any], Any]]] = {
+    int: int,
+    float: float,
+    bool: lambda value: bool(int(value)),
+}
 LIBRARY = f"{library.__name__} {library.__version__}"
 MIN_VERSION: int = Client.MinClientVersion
 MAX_VERSION: int = Client.MaxClientVersion
@@ -102,23 +125,62 @@ class _Encoder(Client):  # type: ignore[misc]
         self._write = write
         super().__init__(SimpleNamespace())
 
-    def send(self, *fields: Any, **options: Any) -> None:
+    def send(self, *fields: Any, makeEmpty: bool = True) -> None:  # noqa: N803
         """Called by most encoders with the fields of one message, which end with a NUL each.
 
         Raises:
             InvalidRequestError: a text holds one, which would shift all the fields behind it.
         """
+        if not self.isConnected():
+            raise ConnectionError("not connected")
+        texts: list[str] = []
         for field in fields:
-            for text in vars(field).values() if isinstance(field, library.Contract) else (field,):
-                if isinstance(text, str) and "\0" in text:
-                    raise InvalidRequestError("a text must not hold the character NUL")
-        super().send(*fields, **options)
+            if isinstance(field, library.Contract):
+                texts += [str(getattr(field, name)) for name in _CONTRACT]
+            else:
+                texts.append(_text(field, makeEmpty))
+        message = "\0".join(texts) + "\0"
+        if message.count("\0") != len(texts):
+            raise InvalidRequestError("a text must not hold the character NUL")
+        self.sendMsg(message)
 
     def sendMsg(self, msg: str) -> None:  # noqa: N802
         """Called by every encoder with one message."""
         self._write(frame(msg.encode()))
 
 
+_CONTRACT: Final = (
+    "conId",
+    "symbol",
+    "secType",
+    "lastTradeDateOrContractMonth",
+    "strike",
+    "right",
+    "multiplier",
+    "exchange",
+    "primaryExchange",
+    "currency",
+    "localSymbol",
+    "tradingClass",
+)
+"""A contract's fields in the order in which requests hold them."""
+
+
+def _text(field: Any, make_empty: bool) -> str:
+    """A field as the gateway reads it: yes and no as digits, no value as nothing."""
+    kind = type(field)
+    if kind is str:
+        return str(field)
+    if kind is bool:
+        return "1" if field else "0"
+    if kind is list:
+        return "".join(f"{pair.tag}={pair.value};" for pair in field)
+    if field is None or (make_empty and kind in _UNSET and field == _UNSET[kind]):
+        return ""
+    return "Infinite" if field == math.inf else str(field)
+
+
+_UNSET: Final = {int: library.util.UNSET_INTEGER, float: library.util.UNSET_DOUBLE}
 _times = 0
 
 

@@ -19,7 +19,6 @@ A number that no market has (beyond ``LARGEST_PRICE`` ...) is none as well.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -49,9 +48,8 @@ def number(value: Any, largest: float = LARGEST_AMOUNT) -> float | None:
         result = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    if not math.isfinite(result) or abs(result) > largest or result in _NONE_NUMBERS:
-        return None
-    return result
+    within = -largest <= result <= largest  # which what is no number is not
+    return result if within and result not in _NONE_NUMBERS else None
 
 
 def price(value: Any) -> float | None:
