@@ -95,6 +95,8 @@ class MessageApplier:
         self._client_id = client_id
         self._now = now
         self.result = Applied({}, {}, [])
+        self._doubtful = quarantine.count(connection) > 0
+        """Whether something is set aside that a message may mend."""
 
     def apply(self, message: Message) -> None:
         """Takes one message in."""
@@ -125,7 +127,8 @@ class MessageApplier:
             case _:
                 assert_never(message)
         known = isinstance(message, Own | Unreadable)
-        if not known and quarantine.mended(self._connection, *about(message), now):
+        mendable = self._doubtful and not known
+        if mendable and quarantine.mended(self._connection, *about(message), now):
             self.result.quarantined = quarantine.count(self._connection)
 
     def _set_aside(self, message: Unreadable) -> None:
@@ -136,7 +139,7 @@ class MessageApplier:
             content=message.content,
             at=self._now,
         )
-        fresh = quarantine.add(self._connection, entry)
+        fresh, self._doubtful = quarantine.add(self._connection, entry), True
         self.result.quarantined = quarantine.count(self._connection)
         if not fresh:
             return
@@ -150,7 +153,7 @@ class MessageApplier:
         after = lifecycle.apply(record, happening)
         if after is record:
             return
-        orders.save(self._connection, after)
+        orders.save(self._connection, after, record)
         if after.notional != record.notional:
             orders.add_money(
                 self._connection, record.id, self._now, after.notional - record.notional
@@ -238,11 +241,30 @@ def apply_messages(
 ) -> Applied:
     """Takes messages in, in their order; returns what they have changed.
 
-    Each has a savepoint of its own: one that cannot be kept is set aside, and the others stay.
+    One that cannot be kept is set aside, and the others stay.
 
     Raises:
         sqlite3.Error: the disk is in trouble; the whole transaction is to be tried again.
     """
+    every = tuple(messages)
+    applier = MessageApplier(connection, client_id, now)
+    connection.execute("SAVEPOINT messages")
+    try:
+        for message in every:
+            applier.apply(message)
+    except Exception as error:
+        if may_heal(error):
+            raise
+        connection.execute("ROLLBACK TO messages")
+        applier.result = _each_alone(connection, every, client_id, now)
+    connection.execute("RELEASE messages")
+    return applier.result
+
+
+def _each_alone(
+    connection: sqlite3.Connection, messages: Iterable[Message], client_id: int, now: datetime
+) -> Applied:
+    """With a savepoint for each, when one of them cannot be kept."""
     result = Applied({}, {}, [])
     for message in messages:
         connection.execute("SAVEPOINT message")

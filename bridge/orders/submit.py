@@ -36,7 +36,7 @@ from bridge.orders.errors import (
     Violation,
 )
 from bridge.orders.halt import Halt, HaltSwitch, halted
-from bridge.orders.journal import OrderJournal
+from bridge.orders.journal import OrderJournal, Watch
 from bridge.orders.legs import one_cancels_all
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import OcaRequest, OrderRequest
@@ -276,10 +276,7 @@ class OrderSubmitter:
     async def _waited_for(self, records: list[OrderRecord]) -> list[OrderRecord]:
         order_ids = [each.id for each in records]
         with self.journal.watch(order_ids) as watch:
-            group = records[0].group_id
-            fresh = await self.database.read(lambda connection: orders.by_group(connection, group))
-            for record in fresh:
-                watch.records.setdefault(record.id, record)
+            await self._begin(watch, records)
             await watch.until(
                 lambda: all(
                     each in watch.records and _decided(watch.records[each]) for each in order_ids
@@ -288,6 +285,16 @@ class OrderSubmitter:
             )
             await watch.until(lambda: all(map(_explained, watch.records.values())), _REASON_SECONDS)
             return [watch.records[each] for each in order_ids]
+
+    async def _begin(self, watch: Watch, records: list[OrderRecord]) -> None:
+        """With what the orders are now: as the journal keeps the open ones at hand, or from it."""
+        at_hand = [self.journal.open.get(each.id) for each in records]
+        fresh = [each for each in at_hand if each is not None]
+        if len(fresh) < len(records):
+            group = records[0].group_id
+            fresh = await self.database.read(lambda connection: orders.by_group(connection, group))
+        for record in fresh:
+            watch.records.setdefault(record.id, record)
 
     async def _final(self, digest: str, records: list[OrderRecord]) -> Answer:
         """The answer, kept for repetitions unless a later one may say more."""

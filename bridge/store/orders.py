@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +16,6 @@ from bridge.store.rows import (
     compact,
     from_milliseconds,
     optional_from_milliseconds,
-    optional_to_milliseconds,
     readable,
     to_milliseconds,
     wanted,
@@ -98,8 +98,8 @@ _INSERT: Final = (
 )
 _FIXED: Final = ("id", "order_ref", "created_at")
 _CHANGING: Final = tuple(name for name in _COLUMNS if name not in _FIXED)
-_UPDATE: Final = f"UPDATE orders SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"  # noqa: S608
 _MOMENTS: Final = ("created_at", "updated_at", "sent_at", "acknowledged_at", "ended_at")
+_STRUCTS: Final = ("contract", "terms", "pending")
 _HIGHEST_NUMBER: Final = """
 WITH RECURSIVE clients(id) AS (
     SELECT min(client_id) FROM orders
@@ -116,14 +116,26 @@ _OPEN: Final = ", ".join(f"'{state}'" for state in OPEN_STATES)
 
 def insert(connection: sqlite3.Connection, record: OrderRecord) -> None:
     """Adds a new order; an id or orderRef that is there already raises sqlite3.IntegrityError."""
-    row = _row(record)
-    connection.execute(_INSERT, [row[name] for name in _COLUMNS])
+    connection.execute(_INSERT, [_column(record, name) for name in _COLUMNS])
 
 
-def save(connection: sqlite3.Connection, record: OrderRecord) -> None:
-    """Brings an order's row up to date."""
-    row = _row(record)
-    connection.execute(_UPDATE, [*(row[name] for name in _CHANGING), record.id])
+def save(
+    connection: sqlite3.Connection, record: OrderRecord, before: OrderRecord | None = None
+) -> None:
+    """Brings an order's row up to date; `before` is what the row holds, as it was read just now."""
+    names = tuple(
+        name
+        for name in _CHANGING
+        if before is None or getattr(record, name) != getattr(before, name)
+    )
+    if names:
+        values = [_column(record, name) for name in names]
+        connection.execute(_update(names), [*values, record.id])
+
+
+@lru_cache(maxsize=256)
+def _update(names: tuple[str, ...]) -> str:
+    return f"UPDATE orders SET {', '.join(f'{name} = ?' for name in names)} WHERE id = ?"  # noqa: S608
 
 
 def get(connection: sqlite3.Connection, order_id: str) -> OrderRecord | None:
@@ -278,14 +290,13 @@ def page(
     return _many(rows[:limit]), cursor
 
 
-def _row(record: OrderRecord) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS}
-    for name in ("contract", "terms", "pending"):
-        if row[name] is not None:
-            row[name] = compact(row[name])
-    for name in _MOMENTS:
-        row[name] = optional_to_milliseconds(row[name])
-    return row
+def _column(record: OrderRecord, name: str) -> Any:
+    value = getattr(record, name)
+    if value is None:
+        return None
+    if name in _STRUCTS:
+        return compact(value)
+    return to_milliseconds(value) if name in _MOMENTS else value
 
 
 def _record(row: sqlite3.Row) -> OrderRecord:
