@@ -31,8 +31,8 @@ format: setup-dev  ## rewrite in the project's format
 engine:  ## Debian/Ubuntu, root: install and start what the engine tests need
 	@scripts/engine
 
-bench: setup-dev  ## measure every figure beside its alternative
-	@.venv/bin/python -m bench
+bench: setup-dev  ## measure every figure beside its alternative, and write docs/performance.md
+	@.venv/bin/python -m bench --page docs/performance.md
 
 reliability: setup-dev  ## an hour of faults of every kind, and docs/reliability.md from what was seen (MINUTES=60 SHARE=1)
 	@GANGWAY_SOAK_MINUTES=$(or $(MINUTES),60) GANGWAY_SOAK_SHARE=$(or $(SHARE),1) GANGWAY_RELIABILITY=docs/reliability.md \

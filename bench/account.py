@@ -11,6 +11,7 @@ import uvloop
 from bench import Figure
 from bench.bridge import PLACE_ORDER, on_the_wire
 from bench.rig.clients import HttpClient
+from bench.rig.peer import NAME, peer_bridge
 from bench.rig.processes import bridge, quantile, simulator
 
 SECONDS, ORDERS = 5.0, 20
@@ -29,6 +30,24 @@ async def poll(port: int, path: str, seconds: float) -> tuple[list[float], float
         oldest = max(oldest, json.loads(answer.body)["age"])
     client.close()
     return taken, oldest
+
+
+async def peer(seconds: float) -> dict[str, float]:
+    """How often the other bridge answers one client that asks without pause, by our paths."""
+    rates = {}
+    with simulator() as ports, peer_bridge(ports["port"]) as other:
+        if other is not None:
+            client = HttpClient(other.port)
+            for ours, path in (("/positions", "/positions"), ("/account", "/account-values")):
+                begun, count = time.monotonic(), 0
+                while time.monotonic() - begun < seconds:
+                    answer = await client.send(path)
+                    if answer.status != 200:
+                        raise RuntimeError(f"{path} answered {answer.status}")
+                    count += 1
+                rates[ours] = count / (time.monotonic() - begun)
+            client.close()
+    return rates
 
 
 async def place(client: HttpClient, name: str, limit: float, **body: object) -> None:
@@ -54,6 +73,7 @@ async def ways(client: HttpClient, control_port: int, limit: float, done: int) -
 async def measured() -> list[Figure]:
     """Reads of one client, and orders while two others read."""
     rows = []
+    others = await peer(SECONDS)
     with simulator() as ports, bridge(ports["port"]) as ours:
         client = HttpClient(ours.port)
         quote = json.loads((await client.send("/quote/AAPL")).body)
@@ -62,7 +82,15 @@ async def measured() -> list[Figure]:
         for path in ("/positions", "/account"):
             taken, oldest = await poll(ours.port, path, SECONDS)
             rows += [
-                Figure(f"{path}, one client", len(taken) / sum(taken), "/s", 1500, least=True),
+                Figure(
+                    f"{path}, one client",
+                    len(taken) / sum(taken),
+                    "/s",
+                    1500,
+                    least=True,
+                    alternative=others.get(path),
+                    beside=f"/s {NAME}",
+                ),
                 Figure(f"{path}, p99", quantile(taken, 0.99) * 1000, "ms", 5),
                 Figure(f"{path}, oldest shown", oldest, "s", 1.1),
             ]

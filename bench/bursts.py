@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from bench import Figure
 from bench.bridge import PLACE_ORDER, on_the_wire
 from bench.rig.clients import HttpClient
 from bench.rig.load import load, request_of
+from bench.rig.peer import NAME, peer_bridge, peer_orders
 from bench.rig.processes import bridge, processor_seconds, quantile, simulator
 from bench.rig.slow_disk import SlowDisk, slow_disk
 
@@ -45,13 +47,15 @@ def orders(body: bytes, many: int) -> Callable[[], bytes | None]:
     return following
 
 
-async def bursts(ours: BridgeProcess, body: bytes, many: int) -> tuple[list[float], list[float]]:
-    """Seconds until each was answered, and when each was asked for."""
+async def bursts(
+    ours: BridgeProcess, some: Callable[[int], Callable[[], bytes | None]], many: int
+) -> tuple[list[float], list[float]]:
+    """Seconds until each was answered, and when each was asked for; `some` makes so many orders."""
     answered: list[float] = []
     asked: list[float] = []
     for _ in range(many):
         asked += [time.time()] * AT_ONCE
-        answered += await load(ours.port, orders(body, AT_ONCE), AT_ONCE)
+        answered += await load(ours.port, some(AT_ONCE), AT_ONCE)
         await asyncio.sleep(APART)
     return answered, asked
 
@@ -66,15 +70,15 @@ async def measured(disk: SlowDisk | None) -> list[Figure]:
         quote = json.loads((await HttpClient(ours.port).send("/quote/AAPL")).body)
         order = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "LMT"}
         order["limitPrice"] = round(quote["bid"]["value"] * 0.97, 2)
-        body = json.dumps(order).encode()
-        _, first = await bursts(ours, body, 1)
+        some = partial(orders, json.dumps(order).encode())
+        _, first = await bursts(ours, some, 1)
         used, synced = processor_seconds(ours.pid), disk.syncs if disk else 0
-        answered, asked = await bursts(ours, body, BURSTS)
+        answered, asked = await bursts(ours, some, BURSTS)
         used = processor_seconds(ours.pid) - used
         synced = (disk.syncs if disk else 0) - synced
         written = on_the_wire(ports["controlPort"], PLACE_ORDER, first + asked)[AT_ONCE:]
         begun = time.perf_counter()
-        await load(ours.port, orders(body, LASTING), AT_ONCE)
+        await load(ours.port, some(LASTING), AT_ONCE)
         rate = LASTING / (time.perf_counter() - begun)
     many = AT_ONCE * BURSTS
     if disk is not None:
@@ -83,11 +87,38 @@ async def measured(disk: SlowDisk | None) -> list[Figure]:
             Figure("orders, slow disk", rate, "/s", 44, least=True),
             Figure("orders, slow disk, syncs an order", synced / many, ""),
         ]
+    other, cost = await peer()
     return [
-        Figure("orders, answered, p50", quantile(answered, 0.5) * 1000, "ms", 15),
+        Figure(
+            "orders, answered, p50",
+            quantile(answered, 0.5) * 1000,
+            "ms",
+            15,
+            alternative=other,
+            beside=f" ms {NAME}, not accepted yet",
+        ),
         Figure("orders, on the wire, p50", quantile(written, 0.5) * 1000, "ms"),
-        Figure("orders, processor time an order", used / many * 1000, "ms", 2),
+        Figure(
+            "orders, processor time an order",
+            used / many * 1000,
+            "ms",
+            2,
+            alternative=cost,
+            beside=f" ms {NAME}, without a journal",
+        ),
     ]
+
+
+async def peer() -> tuple[float | None, float | None]:
+    """The other bridge's p50 of an answer, and its processor time an order, in milliseconds."""
+    with simulator("--rate-limit", "0") as ports, peer_bridge(ports["port"]) as other:
+        if other is None:
+            return None, None
+        await bursts(other, peer_orders, 1)
+        used = processor_seconds(other.pid)
+        answered, _ = await bursts(other, peer_orders, BURSTS)
+        used = processor_seconds(other.pid) - used
+    return quantile(answered, 0.5) * 1000, used / (AT_ONCE * BURSTS) * 1000
 
 
 def figures() -> list[Figure]:
