@@ -260,7 +260,7 @@ def meets(tree: Path, mutant: Any, reached: Reach, runner: Runner) -> str | None
 
     operator = get_operator(mutant.operator_name)(**(mutant.operator_args or {}))
     with use_mutation(Path(mutant.module_path), operator, mutant.occurrence) as (_, changed):
-        if changed is None or not is_program(changed):
+        if changed is None or not is_program(changed) or is_marker(mutant):
             return None
     tests = reached.of(mutant, tree)
     if not tests:
@@ -280,6 +280,14 @@ def meets(tree: Path, mutant: Any, reached: Reach, runner: Runner) -> str | None
                 return ""
             left = [test for test in left if failed and test not in failed]
     return f"{len(tests)} tests saw it"
+
+
+def is_marker(mutant: Any) -> bool:
+    """Whether it changes the `*,` between parameters, which only a type checker minds."""
+    line = Path(mutant.module_path).read_text().splitlines()[mutant.start_pos[0] - 1]
+    return "BinaryOperator_Mul" in mutant.operator_name and (
+        line[mutant.start_pos[1] :].startswith("*,")
+    )
 
 
 def is_program(text: str) -> bool:

@@ -519,3 +519,13 @@ def test_a_quote_says_of_which_instrument() -> None:
         option = {**future, "secType": kind, "strike": 10.0, "right": "C"}
         more: Any = {"sec_type": kind, "expiration": "20260320", "strike": 10.0, "right": "C"}
         assert said(**more) == option
+
+
+async def test_a_snapshot_is_of_a_line_that_is_held_and_has_values() -> None:
+    room = Room()
+    client = room.client()
+    await room.quoting(client, "A")
+    assert room.service.snapshot(1) is None
+    room.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
+    assert json.loads(room.service.snapshot(1) or "")["bid"]["value"] == 10.5
+    assert room.service.snapshot(2) is None

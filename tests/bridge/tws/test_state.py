@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bridge.model import ConnectionEvent
+from bridge.login import states
+from bridge.login.model import Login
+from bridge.model import ConnectionEvent, MarketDataType
 from bridge.restart_calendar import RestartCalendar, RestartRule
-from bridge.tws import errors
-from bridge.tws.advice import next_action
-from bridge.tws.broker_codes import CodeClass, classify, error_for, is_notice
+from bridge.tws import broker_codes, client, errors
+from bridge.tws.advice import next_action, of_login
+from bridge.tws.broker_codes import (
+    CATALOGUE,
+    VERSION_ENDS,
+    CodeClass,
+    Effect,
+    classify,
+    effect_of,
+    error_for,
+    is_notice,
+    order_advice,
+    version_ends,
+)
 from bridge.tws.connection_context import ConnectionContext, LoginFile, Target, waiting_for_2fa
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.connection_state import DialProblem, Facts, Socket, can_trade, state_of
@@ -310,3 +324,112 @@ def test_a_hundred_events_in_two_seconds_are_a_flood(seconds: float, kept: int) 
     clock.advance(seconds)
     diagnostics.note("event")
     assert (len(storage.events), diagnostics.suppressed) == (kept, 101 - kept)
+
+
+def test_which_clock_is_ahead() -> None:
+    context = ConnectionContext(Target(), WoundClock())
+    for skew, where in ((0.5, "behind"), (-0.5, "ahead of"), (90.0, "behind")):
+        context.clock_skew = skew
+        assert f" s {where} the gateway's" in context.clock_words()
+    assert f"{90:.0f} s" in context.clock_words()
+    for skew, off in ((60.0, False), (60.1, True), (-60.1, True)):
+        context.clock_skew = skew
+        assert context.clock_is_off is off
+    assert ConnectionContext(Target(), WoundClock()).clock_is_off is False
+
+
+@pytest.mark.parametrize(
+    ("best", "asked", "kind"),
+    [
+        (MarketDataType.LIVE, MarketDataType.LIVE, MarketDataType.LIVE),
+        (MarketDataType.LIVE, MarketDataType.DELAYED, MarketDataType.DELAYED),
+        (MarketDataType.FROZEN, MarketDataType.LIVE, MarketDataType.FROZEN),
+        (MarketDataType.FROZEN, MarketDataType.DELAYED, MarketDataType.DELAYED),
+        (MarketDataType.DELAYED, MarketDataType.LIVE, MarketDataType.DELAYED),
+        (MarketDataType.DELAYED, MarketDataType.FROZEN, MarketDataType.DELAYED),
+    ],
+)
+def test_no_better_kind_of_data_is_asked_for_than_is_set(
+    best: MarketDataType, asked: MarketDataType, kind: MarketDataType
+) -> None:
+    assert Target(market_data_type=best).kind_for(asked) is kind
+
+
+def test_the_first_second_and_fourth_message_that_is_not_understood_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[int] = []
+
+    class Log:
+        def warning(self, _: str, *, times: int, **__: str) -> None:
+            told.append(times)
+
+    monkeypatch.setattr(client, "log", Log())
+    monkeypatch.setattr(client, "_times", 0)
+    for _ in range(9):
+        client._not_understood(where="x")
+    assert told == [1, 2, 4, 8]
+    record = logging.LogRecord("x", logging.ERROR, "x", 1, "x", (), None, "decode")
+    client._DecoderLog().emit(record)
+    assert str(client._DecoderLog.failure) == "not understood"
+    record.exc_info = (KeyError, KeyError("y"), None)
+    client._DecoderLog().emit(record)
+    assert isinstance(client._DecoderLog.failure, KeyError)
+    client._DecoderLog.failure = None
+
+
+def login(state: str, **more: Any) -> Login:
+    found = Login("paper")
+    found.state = state
+    for name, value in more.items():
+        setattr(found, name, value)
+    return found
+
+
+def test_what_to_do_about_a_login() -> None:
+    assert "on IBKR Mobile" in of_login(login(states.WAITING_2FA, kind=states.PUSH))
+    assert "as IBKR asks for it" in of_login(login(states.WAITING_2FA, kind="code"))
+    refused = states.TROUBLES["bad-credentials"]
+    held = login(states.HELD, trouble=refused, window="Login", retry_at=60.0)
+    said = of_login(held)
+    assert said.startswith(f"{refused.message[0].upper()}{refused.message[1:]} (Login): ")
+    assert said.endswith("(next attempt at 1970-01-01T00:01:00Z)")
+    plain = of_login(login(states.HELD, trouble=refused))
+    assert "next attempt" not in plain
+    assert "(Login)" not in plain
+    for state in (states.HELD, states.BLOCKED):
+        assert of_login(login(state)).startswith(f"The gateway's login is {state}: ")
+    assert of_login(login(states.STOPPED)).startswith("The gateway has ended")
+    for state, first in (
+        (states.LOGGING_IN, "For 60 minutes the gateway is"),
+        (states.WAITING_BROKER, "Wait, and look at the broker's"),
+    ):
+        late = login(state, since=1000.0)
+        assert of_login(late, 1000.0 + 3600).startswith(first)
+        assert of_login(late, 1001.0).startswith("Nothing: the gateway is")
+        assert of_login(late).startswith("Nothing: the gateway is")
+        assert of_login(login(state), 9e9).startswith("Nothing: the gateway is")
+
+
+@pytest.mark.parametrize("code", [2099, 2100, 2199, 2200])
+def test_what_nobody_has_listed_is_a_warning_by_its_number_alone(
+    monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    rest = {number: known for number, known in CATALOGUE.items() if number != code}
+    monkeypatch.setattr(broker_codes, "CATALOGUE", rest)
+    warns = code in (2100, 2199)
+    assert effect_of(code) is (Effect.WARNS if warns else Effect.NOTHING)
+    assert classify(code) is (CodeClass.NOTICE if warns else CodeClass.REQUEST)
+    assert is_notice(code) is warns
+    assert "brokerText" in order_advice(code)
+
+
+def test_an_announced_end_of_a_version_is_read() -> None:
+    text = (
+        "Warning: you are running, 1039.1, which will be desupported on 20260531. The minimum"
+        " supported version will be 10.42a"
+    )
+    assert version_ends(1, text) == ("1039.1", "2026-05-31", "10.42a")
+    assert version_ends(VERSION_ENDS, "something else") == ("", "", "")
+    assert version_ends(VERSION_ENDS + 1, "something else") is None
+    assert version_ends(1, text.partition(". The")[0]) == ("1039.1", "2026-05-31", "")
