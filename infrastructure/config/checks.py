@@ -321,6 +321,17 @@ def _log_off_on_live(stack: Stack, place: Placer) -> Iterator[Problem]:
         )
 
 
+def _orders_wait_for_a_click(stack: Stack, place: Placer) -> Iterator[Problem]:
+    gateway = stack.gateway
+    takes_orders = not (gateway.read_only or stack.trading.read_only)
+    if takes_orders and not gateway.bypass_order_warnings:
+        yield Problem(
+            "an order that the gateway asks about waits for a click on its screen",
+            place("gateway", "bypass_order_warnings"),
+            "drop bypass_order_warnings: false, or answer with ./deploy.py vnc",
+        )
+
+
 def _zone_of_hours(stack: Stack, place: Placer) -> Iterator[Problem]:
     zone = stack.gateway.time_zone
     match = re.fullmatch(r"Etc/GMT([+-])(\d{1,2})", zone)
@@ -365,6 +376,7 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _domain_on_other_ports,
     _restart_while_trading,
     _log_off_on_live,
+    _orders_wait_for_a_click,
     _zone_of_hours,
     _portal_on_small,
 ]

@@ -128,6 +128,7 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
         ),
         ({"gateway": {"mode": "live", "auto_logoff": "23:30"}}, "an approval every night"),
         ({"gateway": {"time_zone": "Etc/GMT+1"}}, "Etc/GMT+1 is UTC-1"),
+        ({"gateway": {"bypass_order_warnings": False}}, "waits for a click on its screen"),
     ],
 )
 def test_warned(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:
@@ -139,6 +140,8 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
     assert make().warnings == ()
     assert make(gateway={"mode": "live"}).warnings == ()
     assert make(gateway={"mode": "live"}, trading={"live": True}).warnings == ()
+    reads = {"read_only": True, "bypass_order_warnings": False}
+    assert make(gateway=reads).warnings == ()
 
 
 @pytest.mark.parametrize(
