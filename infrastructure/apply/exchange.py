@@ -15,6 +15,7 @@ from infrastructure.errors import (
     HostUnreachable,
     Interrupted,
 )
+from infrastructure.health.explain import KILLED, explaining
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -212,7 +213,8 @@ def failure(event: protocol.Failed, target: Target) -> GangwayError:
         return DeployFailed(
             f"port {port} is taken by {_holder(message)}" + _afterwards(event),
             target.place(*key, key=True),
-            f"choose another with {'.'.join(key)}, or end what listens there: ss -ltnp",
+            f"choose another with {'.'.join(key)}, or end what listens there"
+            f" ({'ss -ltnp shows it' if target.local else 'ss -ltnp on the host shows it'})",
             "port-taken",
             details,
             restored=event.restored,
@@ -225,12 +227,23 @@ def failure(event: protocol.Failed, target: Target) -> GangwayError:
     if event.code == "interrupted":
         return Interrupted(message + _afterwards(event))
     return DeployFailed(
-        message + _afterwards(event),
-        hint=hint,
+        message + _explained(event) + _afterwards(event),
+        hint=hint or "./deploy.py doctor looks at the host and at what runs there",
         details=details,
         code=event.code,
         restored=event.restored,
     )
+
+
+def _explained(event: protocol.Failed) -> str:
+    """The line of the log that says why something ended or could not be built.
+
+    Only here, where a person reads it: the host's own message also goes to alert addresses.
+    """
+    if not event.code.endswith("-ended") and event.code != "build-failed":
+        return ""
+    line = "" if f"exit code {KILLED}" in event.message else explaining(event.details)
+    return f": {line}" if line else ""
 
 
 def _afterwards(event: protocol.Failed) -> str:

@@ -428,7 +428,8 @@ class Session:
                 f"the gateway is still {told}; nothing was torn down"
                 if told.startswith("waiting")
                 else f"{told}; nothing was torn down",
-                hint=done.hint or "then ./deploy.py up or status",
+                hint=done.hint
+                or "approve it on IBKR Mobile; ./deploy.py status then shows it healthy",
             )
         return Outcome(done.release or "", done.healthy, done.restored, done.seconds, done.kept)
 

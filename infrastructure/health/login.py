@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bridge.login import states
 from bridge.login.lines import events
 from bridge.login.model import Login, replay
+from infrastructure.health.explain import of_java
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -153,5 +154,5 @@ def moment(text: str) -> float:
 def excerpt(log: str) -> str:
     """The lines that explain: ours and the login controller's; without any, the log's end."""
     lines = log.splitlines()
-    telling = [line for line in lines if events(line) or _TELLING.search(line)]
+    telling = [line for line in lines if events(line) or _TELLING.search(line) or of_java(line)]
     return "\n".join((telling or lines)[-EXCERPT:])

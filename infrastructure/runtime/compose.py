@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -240,7 +241,10 @@ class ComposeRuntime:
         if build.code:
             tail = "\n".join(last)
             raise _known(tail) or HostFailure(
-                "build-failed", f"the image of {name} cannot be built", "", tail
+                "build-failed",
+                f"the image of {name} cannot be built",
+                "mend it, then ./deploy.py up; nothing was changed",
+                tail,
             )
 
     def _pull(self, image: str) -> None:
@@ -252,7 +256,7 @@ class ComposeRuntime:
             raise HostFailure(
                 "image-unavailable",
                 f"the image {image} cannot be pulled: {reason}",
-                "check the name, and that the host reaches the registry; nothing was changed",
+                _about_image(reason),
             )
 
     def create(self, release: str, services: Sequence[str]) -> list[Container]:
@@ -442,6 +446,13 @@ def repository_of(image: str) -> str:
     return head if head and "/" not in tail else name
 
 
+def _about_image(reason: str) -> str:
+    """What to do when an image cannot be had, by the registry's own words."""
+    if re.search("manifest|not found|does not exist|unknown", reason, re.IGNORECASE):
+        return "name one that there is in stack.yaml, then ./deploy.py up; nothing was changed"
+    return "nothing was changed; once the host reaches the registry: ./deploy.py up"
+
+
 def _known(errors: str) -> HostFailure | None:
     """Docker's own troubles, in words that help."""
     text = errors.lower()
@@ -456,17 +467,21 @@ def _known(errors: str) -> HostFailure | None:
         return HostFailure(
             "compose-too-old",
             "Docker Compose on the host is older than its engine can talk to",
-            "upgrade it: apt-get install --only-upgrade docker-compose-plugin docker-compose"
-            " docker-compose-v2 (whichever is there)",
+            "upgrade it on the host: sudo apt-get install --only-upgrade 'docker-compose*'",
         )
     if "no space left on device" in text:
+        line = next(line for line in errors.splitlines() if "no space left" in line.lower())
         return HostFailure(
-            "disk-full", "the host's disk is full", "docker system prune frees space"
+            "disk-full",
+            f"the host's disk is full: {line.strip()[-160:]}",
+            "./deploy.py doctor says what fills it",
         )
     if "port is already allocated" in text or "address already in use" in text:
         line = next(line for line in errors.splitlines() if "already" in line)
         return HostFailure(
-            "port-taken", f"a port is taken on the host: {line.strip()[-160:]}", "see ss -ltnp"
+            "port-taken",
+            f"a port is taken on the host: {line.strip()[-160:]}",
+            "ss -ltnp on the host shows what listens there",
         )
     return None
 
@@ -477,4 +492,9 @@ def _explain(command: Sequence[str], errors: str) -> HostFailure:
         return known
     lines = errors.strip().splitlines() or ["it gave no reason"]
     what = " ".join(word for word in command[:3] if not word.startswith("-"))
-    return HostFailure("docker-failed", f"{what}: {lines[-1].strip()}", "", "\n".join(lines[-20:]))
+    return HostFailure(
+        "docker-failed",
+        f"{what}: {lines[-1].strip()}",
+        "./deploy.py doctor looks at the host and its Docker",
+        "\n".join(lines[-20:]),
+    )

@@ -16,6 +16,7 @@ from bridge.login import states
 from infrastructure.apply import protocol
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.health import jvm, probes
+from infrastructure.health.explain import KILLED, explaining, of_java, short_of_memory
 from infrastructure.health.login import Logins, excerpt, moment
 from infrastructure.health.pressure import stalled
 from infrastructure.runtime.base import HostFailure
@@ -318,8 +319,12 @@ class Gate:
             trouble = login.trouble
             raise HostFailure(trouble.code, trouble.message, trouble.hint, details)
         code = "" if container.exit_code is None else f" (exit code {container.exit_code})"
+        # Without a line of its log: the message goes into the ledger and to alert addresses.
         raise HostFailure(
-            f"{name}-ended", f"{name} ended on its own{code}, and was stopped", "", details
+            f"{name}-ended",
+            f"{name} ended on its own{code}, and was stopped",
+            _mend(name, container.exit_code, explaining(tail)),
+            details,
         )
 
     def _login_at_the_end(self, container: Container, tail: str) -> Login:
@@ -352,7 +357,7 @@ class Gate:
             raise HostFailure(
                 f"{name}-unhealthy",
                 text,
-                trouble.hint if trouble else "up --wait SECONDS gives it more time",
+                trouble.hint if trouble else "./deploy.py up --wait SECONDS gives it more time",
                 excerpt(log) if login else log,
             )
         self._clock.sleep(POLL)
@@ -374,6 +379,17 @@ def reach(bridge: Container, published: int | None) -> tuple[str, int]:
     if published or not bridge.addresses:
         return "127.0.0.1", published or BRIDGE_PORT
     return bridge.addresses[0], BRIDGE_PORT
+
+
+def _mend(name: str, code: int | None, line: str) -> str:
+    """What to do about a service that ended, by the line that explains it."""
+    if name == "gateway" and short_of_memory(line):
+        return "lower gateway.jvm.heap, or choose a bigger machine; then ./deploy.py up"
+    if name == "gateway" and of_java(line):
+        return "mend gateway.jvm in stack.yaml, then ./deploy.py up"
+    if code == KILLED:  # it could say nothing
+        return "most often the memory was full: ./deploy.py doctor looks at memory and swap"
+    return f"mend it (the end of {name}'s log is above), then ./deploy.py up"
 
 
 _ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}

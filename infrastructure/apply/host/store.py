@@ -397,7 +397,7 @@ def _age(path: Path) -> float:
 def _explain(error: OSError, base: Path) -> HostFailure:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         text = f"the host's disk is full ({base}); nothing was changed"
-        return HostFailure("disk-full", text, "docker system prune frees space")
+        return HostFailure("disk-full", text, "./deploy.py doctor says what fills it")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return HostFailure(
             "folder-denied",

@@ -239,7 +239,7 @@ def test_a_bridge_that_never_connects_fails_in_time_and_says_its_last_answer(
     assert 60 < script.passed <= 60 + 2 * POLL
     assert caught.value.code == "bridge-unhealthy"
     assert caught.value.message.endswith(f"within 60 s{reason}")
-    assert caught.value.hint == "up --wait SECONDS gives it more time"
+    assert caught.value.hint == "./deploy.py up --wait SECONDS gives it more time"
     assert caught.value.details == "the last words"
 
 
