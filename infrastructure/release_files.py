@@ -7,6 +7,11 @@ RELEASE_FILE = "release.json"
 HASH_LABEL = "gangway.hash"
 """The container label that holds `Service.hash`: Compose does not see changed bind mounts."""
 
+SERVICES = ("gateway", "portal", "bridge", "caddy")
+"""The services that are gangway's own; any other of a stack is a worker of its owner's."""
+WORKERS = "workers"
+"""The folder of a release with what workers are built of, and of `data/` with their keys."""
+
 SECRETS = "secrets"
 """The folder of secrets in a release."""
 ADMIN_KEY, ALERTS = "bridge-admin-key", "bridge-alerts"

@@ -23,7 +23,10 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S10
 
 
 def checks(target: Target, services: Iterable[str]) -> Checks:
-    """`{service: what its check needs}`; an empty one means running with its own check passing."""
+    """`{service: what its check needs}`; an empty one means running with its own check passing.
+
+    A worker has none: how its program is, is not ours to judge.
+    """
     stack = target.stack
     known: Checks = {
         "gateway": {
@@ -40,7 +43,7 @@ def checks(target: Target, services: Iterable[str]) -> Checks:
             "public": stack.caddy.domain is not None,
         },
     }
-    return {name: known.get(name, {}) for name in services}
+    return {name: known.get(name, {}) for name in services if name not in stack.workers}
 
 
 def ends(stack: Stack) -> dict[str, str]:

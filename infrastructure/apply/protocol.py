@@ -195,12 +195,17 @@ class RepositoryPart(Part):
 
 
 class ServiceImage(Part):
-    """A service's image, for the host to have; `fresh`: built without cached layers."""
+    """A service's image, for the host to have; `fresh`: built without cached layers.
+
+    Of a worker, `needs`: what it waits for before it starts, and `api_key`: its key's scope.
+    """
 
     name: str
     image: str
     builds: bool
     fresh: bool = False
+    needs: str = ""
+    api_key: str = ""
 
 
 class DataFolder(Part):
@@ -670,7 +675,7 @@ class Failed(Event):
 class Done(Event):
     """How work on the stack ended: `result` is `healthy` or `waiting-2fa`.
 
-    `kept`: the gateway kept its session.
+    `kept`: the gateway kept its session. `workers`: those that do not run as they should, and why.
     """
 
     result: str
@@ -681,6 +686,7 @@ class Done(Event):
     told: str = ""
     hint: str = ""
     kept: bool = False
+    workers: dict[str, str] = field(default_factory=dict)
 
 
 class Ended(Event):

@@ -13,7 +13,7 @@ import io
 import platform
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from infrastructure.apply import protocol
@@ -50,6 +50,8 @@ class Outcome:
     seconds: float
     kept: bool = False
     """Whether the gateway kept its session (a restart)."""
+    workers: Mapping[str, str] = field(default_factory=dict)
+    """Workers that do not run as they should, and why."""
 
 
 class Session:
@@ -221,7 +223,11 @@ class Session:
             reused=known,
             folders=[protocol.DataFolder(one.path, one.mode, one.uid) for one in release.folders],
             services=[
-                protocol.ServiceImage(one.name, one.image, one.builds, fresh and one.builds)
+                protocol.ServiceImage(
+                    *(one.name, one.image, one.builds, fresh and one.builds),
+                    needs=one.needs,
+                    api_key=one.api_key,
+                )
                 for one in release.services
             ],
             changes=dict(changes),
@@ -253,6 +259,13 @@ class Session:
     def builds_here(self) -> bool:
         """Whether images are built on this machine and shipped."""
         return self._target.stack.bridge.build == "local" and not self._sandbox
+
+    def replace_worker(
+        self, plan: Plan, release: Release, *, fresh: bool, wait: float | None = None
+    ) -> Outcome:
+        """Builds or pulls one worker (`fresh`: without cached layers) and puts it into service."""
+        command = "rebuild" if fresh else "sync"
+        return self.apply(plan, release, fresh=fresh, wait=wait, command=command, gate={})
 
     def replace_bridge(
         self,
@@ -431,7 +444,10 @@ class Session:
                 hint=done.hint
                 or "approve it on IBKR Mobile; ./deploy.py status then shows it healthy",
             )
-        return Outcome(done.release or "", done.healthy, done.restored, done.seconds, done.kept)
+        return Outcome(
+            *(done.release or "", done.healthy, done.restored, done.seconds, done.kept),
+            done.workers,
+        )
 
     def _cancelled(self) -> protocol.Done:
         """Ctrl-C: the host is asked to stop in good order; a second one leaves it to itself."""

@@ -21,7 +21,9 @@ from typing import IO, TYPE_CHECKING
 
 from infrastructure.apply import protocol
 from infrastructure.apply.exchange import WORK_WITHIN
+from infrastructure.config.workers import DOCKERFILE
 from infrastructure.errors import GangwayError
+from infrastructure.release_files import WORKERS
 from infrastructure.render.bridge import build_arguments
 from infrastructure.runtime.streamed import BuildLog
 
@@ -112,7 +114,6 @@ def _dropped(members: list[tarfile.TarInfo], layers: Layers, without: int) -> se
 
 
 CONTEXT = "image/"
-DOCKERFILE = "bridge/Dockerfile"
 PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
 """Docker's name of a host's architecture."""
 TAIL = 25
@@ -169,11 +170,12 @@ def _build_image(
     """Builds the image and tells each step."""
     told: list[str] = []
     log = BuildLog()
+    of = f"{WORKERS}/{service.name}/" if service.worker else CONTEXT
     for part in client.api.build(
-        fileobj=io.BytesIO(context(release)),
+        fileobj=io.BytesIO(context(release, of)),
         custom_context=True,
-        dockerfile=DOCKERFILE,
-        buildargs=build_arguments(target),
+        dockerfile=DOCKERFILE if service.worker else "bridge/Dockerfile",
+        buildargs={} if service.worker else build_arguments(target),
         tag=service.image,
         rm=True,
         nocache=fresh,
@@ -193,13 +195,13 @@ def _build_image(
                 listener.event(protocol.Build(service.name, **step))
 
 
-def context(release: Release) -> bytes:
-    """The build context: the release's `image/` folder as a tar."""
+def context(release: Release, of: str = CONTEXT) -> bytes:
+    """The build context: a folder of the release, the bridge's if no other, as a tar."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for item in release.files:
-            if item.path.startswith(CONTEXT):
-                entry = tarfile.TarInfo(item.path.removeprefix(CONTEXT))
+            if item.path.startswith(of):
+                entry = tarfile.TarInfo(item.path.removeprefix(of))
                 entry.size, entry.mode = len(item.content), item.mode
                 tar.addfile(entry, io.BytesIO(item.content))
     return buffer.getvalue()

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Protocol
 
+from infrastructure.config import workers
 from infrastructure.config.schedule import (
     choose,
     cold_restart_window,
@@ -368,6 +369,7 @@ PROBLEMS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _different_ports,
     _domain_can_be_reached,
     _portal_has_its_own_user,
+    workers.problems,
 ]
 WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _small_heap,
@@ -379,6 +381,7 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _orders_wait_for_a_click,
     _zone_of_hours,
     _portal_on_small,
+    workers.warnings,
 ]
 
 

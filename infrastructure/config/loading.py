@@ -14,6 +14,7 @@ from infrastructure.config.explain import causes, explain, unknown_key
 from infrastructure.config.models import Stack, Target
 from infrastructure.config.places import Document, parse
 from infrastructure.config.secrets import missing
+from infrastructure.config.workers import missing_folders
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
 
 DEFAULT_FILE = "stack.yaml"
@@ -174,7 +175,7 @@ def _target(document: Document, path: Path, name: str) -> Target:
     target = Target(name, stack, path, document, tuple(found[1])) if stack else None
     if problems or target is None:
         said = {problem.place for problem in problems}
-        absent = missing(target) if target else []
+        absent = [*missing(target), *missing_folders(target)] if target else []
         raise _error(path, problems + [item for item in absent if item.place not in said])
     return target
 

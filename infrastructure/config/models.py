@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, field_validator
 from infrastructure.config.base import Megabytes, Port, SecretRef, Section, check_image, stored
 from infrastructure.config.gateway import Gateway
 from infrastructure.config.host import Host  # noqa: TC001 - pydantic reads it
+from infrastructure.config.workers import Worker  # noqa: TC001 - pydantic reads it
 from infrastructure.errors import Place
 from infrastructure.release_files import ADMIN_KEY, FLEX_TOKEN
 
@@ -430,6 +431,8 @@ class Stack(Section):
     """Alerts."""
     limits: Limits = Limits()
     """Memory limits that differ from the profile's."""
+    workers: dict[str, Worker] = Field(default_factory=dict)
+    """Containers of your own beside the bridge, by name (docs/workers.md)."""
     simulated: Simulated = Simulated()
     """Ports of the sandbox."""
 
@@ -446,13 +449,23 @@ class Stack(Section):
         return self.gateway.jvm.heap or PROFILES[self.profile].heap
 
     def budget(self, service: str) -> Budget:
-        """A service's limits in MB: what stack.yaml says, else what the profile gives."""
+        """A service's limits in MB: what stack.yaml says, else what the profile gives.
+
+        A worker gets no swap: it would push the gateway's pages out.
+        """
+        if service in self.workers:
+            return Budget(self.workers[service].memory, self.workers[service].memory)
         given: Budget = getattr(PROFILES[self.profile], service)
         if service == "gateway" and self.gateway.mode == "both":
             given = Budget(given.memory * 2, given.with_swap * 2)
         memory = getattr(self.limits, service) or given.memory
         with_swap = self.limits.gateway_swap if service == "gateway" else None
         return Budget(memory, max(memory, with_swap or given.with_swap))
+
+    @property
+    def memory(self) -> int:
+        """The machine's memory in MB, as the profile has it."""
+        return PROFILES[self.profile].memory
 
     @property
     def sessions(self) -> tuple[Literal["live", "paper"], ...]:

@@ -95,8 +95,10 @@ def _section(model: type[BaseModel], path: str, title: str, parts: list[str]) ->
         nested = model_in(field.annotation)
         text = described[name].replace("|", "\\|")
         if nested is not None and nested != SecretRef:
-            inner.append((f"{path}{name}", nested, text))
-            kind, default = f"[section](#{_anchor(f'{path}{name}')})", ""
+            by_name = typing.get_origin(field.annotation) is dict
+            place = f"{path}{name}.NAME" if by_name else f"{path}{name}"
+            inner.append((place, nested, text))
+            kind, default = f"[section{'s by name' if by_name else ''}](#{_anchor(place)})", ""
             if nested is Host:
                 kind += " or text"
             default = "**required**" if field.is_required() else ""
@@ -135,7 +137,7 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
 
 
 def _anchor(path: str) -> str:
-    return path.replace(".", "")
+    return path.replace(".", "").lower()
 
 
 def _default(field: Any) -> str:
@@ -214,4 +216,6 @@ def _plain(value: Any) -> Any:
         return _values(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
     return value

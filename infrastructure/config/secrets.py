@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.config.base import SecretRef, stored
+from infrastructure.config.workers import secret_file_name
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
 from infrastructure.release_files import ADMIN_KEY, FLEX_TOKEN, TOTP_SEED
 
@@ -51,6 +52,10 @@ def needed(target: Target) -> dict[str, tuple[SecretRef, Place]]:
         found[f"alert-url-{place + 1}"] = (url, target.place("alerts", "urls", place))
     if bridge.flex is not None:
         found[FLEX_TOKEN] = (bridge.flex.token, target.place("bridge", "flex", "token"))
+    for worker, settings in target.stack.workers.items():
+        for name, reference in settings.secrets.items():
+            at = target.place("workers", worker, "secrets", name)
+            found[secret_file_name(worker, name)] = (reference, at)
     found[ADMIN_KEY] = (bridge.admin_key, target.place("bridge", "admin_key"))
     return found
 

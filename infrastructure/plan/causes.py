@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.release_files import HASH_LABEL, RELEASE_FILE
+from infrastructure.release_files import HASH_LABEL, RELEASE_FILE, SERVICES, WORKERS
 
 if TYPE_CHECKING:
     from infrastructure.plan.compute import Observed
     from infrastructure.render.model import Release, RenderedFile, Service
 
-_SOURCES = "image/"
+_SOURCES = ("image/", f"{WORKERS}/")
 _MOST_LINES = 200
 UNKNOWN = "its configuration changed"
 
@@ -82,11 +82,8 @@ def _file(file: RenderedFile, observed: Observed) -> tuple[str, str]:
 
 def _gone(service: str, release: Release, observed: Observed) -> list[str]:
     """Files of the service's folder that the new release lacks."""
-    known = {"gateway", "bridge", "caddy", "portal"}
-    prefix = f"{service}/" if service in known else None
+    prefix = f"{service}/" if service in SERVICES else f"{WORKERS}/{service}/"
     wanted = {file.path for file in release.files}
-    if prefix is None:
-        return []
     return [path for path in observed.files if path.startswith(prefix) and path not in wanted]
 
 

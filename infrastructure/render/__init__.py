@@ -9,6 +9,7 @@
     bridge/restarts.json    the gateway's planned restarts, likewise
     bridge/rules.json       the position manager's rules, where there are some
     bridge/trading.json     mounted into the bridge's container
+    workers/<name>/         what a worker is built of
     image/                  the bridge image's build context
     secrets/                0400, owned by uid 1000, as Compose file secrets
 """
@@ -20,8 +21,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from infrastructure.release_files import COMPOSE_FILE, RELEASE_FILE, SANDBOX_FILE
-from infrastructure.render import bridge, caddy, compose, gateway, portal, sandbox
+from infrastructure.release_files import COMPOSE_FILE, RELEASE_FILE, SANDBOX_FILE, WORKERS
+from infrastructure.render import bridge, caddy, compose, gateway, portal, sandbox, workers
 from infrastructure.render.layout import layout
 from infrastructure.render.model import DataFolder, Release, RenderedFile
 
@@ -48,6 +49,7 @@ def release(target: Target, secrets: Mapping[str, bytes]) -> Release:
         *caddy.files(target, layout(target)),
         *bridge.files(target, secrets),
         *portal.files(target, secrets),
+        *workers.files(target, secrets),
         *context,
     ]
     if target.stack.runtime == "sandbox":
@@ -59,6 +61,9 @@ def release(target: Target, secrets: Mapping[str, bytes]) -> Release:
         user = gateway.username(target, secrets)
         services, text = compose.services(target, user, image, files)
         definition, folders = COMPOSE_FILE, FOLDERS
+    folders += tuple(
+        dataclasses.replace(folders[0], path=f"{WORKERS}/{name}") for name in target.stack.workers
+    )
     files.append(RenderedFile(definition, text.encode(), 0o644))
     files.sort(key=lambda file: file.path)
     identity = _identity(files)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from infrastructure.release_files import HASH_LABEL, SECRETS
-from infrastructure.render import bridge, caddy, gateway, portal
+from infrastructure.render import bridge, caddy, gateway, portal, workers
+from infrastructure.render.layout import compose_layout
 from infrastructure.render.model import Service
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ def services(
 ) -> tuple[tuple[Service, ...], str]:
     """The services with their hashes, and the text of compose.yaml with those in its labels."""
     files = list(files)
-    document = interpolated(_document(target, user, bridge_image))
+    document = interpolated(_document(target, user, bridge_image, files))
     found = []
     for name, definition in document["services"].items():
         known = content_hash(name, definition, files)
         definition["labels"][HASH_LABEL] = known
         image, builds = definition["image"], "build" in definition
-        found.append(Service(name, image, known, name == "gateway", builds))
+        found.append(
+            Service(name, image, known, name == "gateway", builds, *workers.terms(target, name))
+        )
     return tuple(found), text(document)
 
 
@@ -68,7 +71,9 @@ def content_hash(name: str, definition: Any, files: Iterable[RenderedFile]) -> s
     return digest.hexdigest()[:32]
 
 
-def _document(target: Target, user: str, bridge_image: str) -> dict[str, Any]:
+def _document(
+    target: Target, user: str, bridge_image: str, files: list[RenderedFile]
+) -> dict[str, Any]:
     own = {
         "gateway": gateway.service(target, user),
         "bridge": bridge.service(target, bridge_image),
@@ -76,7 +81,14 @@ def _document(target: Target, user: str, bridge_image: str) -> dict[str, Any]:
     }
     if target.stack.portal.enabled:
         own["portal"] = portal.service(target)
-    secrets = [name for service in own.values() for name in service.get("secrets", ())]
+    for name in target.stack.workers:
+        image = workers.image(target, name, files)
+        own[name] = workers.service(target, name, image, compose_layout(target))
+    secrets = [
+        one if isinstance(one, str) else one["source"]
+        for service in own.values()
+        for one in service.get("secrets", ())
+    ]
     networks = [name for service in own.values() for name in service["networks"]]
     return {
         "name": target.project,
@@ -92,7 +104,12 @@ def _common(target: Target, name: str) -> dict[str, Any]:
     memory, with_swap = target.stack.budget(name)
     return {
         "hostname": name,
-        "labels": {"gangway.stack": target.name, "gangway.service": name, HASH_LABEL: ""},
+        "labels": {
+            "gangway.stack": target.name,
+            "gangway.service": name,
+            **workers.labels(target, name),
+            HASH_LABEL: "",
+        },
         "restart": "unless-stopped",
         "init": True,
         "stop_grace_period": "15s",

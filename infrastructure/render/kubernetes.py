@@ -92,6 +92,14 @@ def _require_fitting(target: Target) -> None:
             "run it yourself and set portal.url",
             code="not-on-kubernetes",
         )
+    if stack.workers:
+        name = next(iter(stack.workers))
+        raise UsageError(
+            f"worker {name} is not rendered for Kubernetes: its key is made by a deploy on a host",
+            target.place("workers", name),
+            "leave workers out, and write a Deployment of your own with a key of apikey create",
+            code="not-on-kubernetes",
+        )
     if stack.gateway.publish_api:
         raise UsageError(
             "gateway.publish_api is for a host; in a cluster only the bridge reaches the gateway",

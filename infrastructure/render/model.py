@@ -7,7 +7,7 @@ import hashlib
 import threading
 from dataclasses import dataclass, field
 
-from infrastructure.release_files import COMPOSE_FILE, SECRETS
+from infrastructure.release_files import COMPOSE_FILE, SECRETS, SERVICES
 
 CONTAINER_UID = 1000
 """The user that the gateway's image and the bridge's image run as."""
@@ -104,6 +104,15 @@ class Service:
     hash: str
     holds_session: bool = False
     builds: bool = False
+    needs: str = ""
+    """Of a worker: what a deploy waits for before it starts it."""
+    api_key: str = ""
+    """Of a worker: the scope of its key for the bridge; empty: it has none."""
+
+    @property
+    def worker(self) -> bool:
+        """Whether it is its owner's, not gangway's."""
+        return self.name not in SERVICES
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.program import PROJECT
-from infrastructure.render import bridge
+from infrastructure.render import bridge, workers
 from infrastructure.render.compose import content_hash
 from infrastructure.render.layout import sandbox_layout
 from infrastructure.render.model import RenderedFile, Service
@@ -38,17 +38,26 @@ def services(
         "bridge": _bridge(target, bridge_image),
         "caddy": _caddy(target),
     }
+    for name in target.stack.workers:
+        of_image = workers.image(target, name, files)
+        defined[name] = workers.process(target, name, of_image, sandbox_layout(target))
     found = tuple(
         Service(
             name,
             definition["image"],
             content_hash(name, definition, files),
-            holds_session=name == "gateway",
-            builds=name == "bridge",
+            *(name == "gateway", builds(target, name)),
+            *workers.terms(target, name),
         )
         for name, definition in defined.items()
     )
     return found, json.dumps({"services": defined}, indent=1) + "\n"
+
+
+def builds(target: Target, name: str) -> bool:
+    """Whether a service is made of sources that are unpacked."""
+    worker = target.stack.workers.get(name)
+    return name == "bridge" or (worker is not None and worker.build is not None)
 
 
 def _gateway(target: Target) -> dict[str, Any]:

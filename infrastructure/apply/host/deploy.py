@@ -17,6 +17,7 @@ from infrastructure.apply.host import parking
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
+from infrastructure.apply.host.workers import Workers, is_worker
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import leftovers, mounted_releases, serving
 
@@ -50,8 +51,9 @@ class Swap:
 
     @classmethod
     def plan(cls, before: dict[str, Container], changes: dict[str, Action]) -> Swap:
-        """From `{service: action}` of the plan."""
-        ordered = sorted(changes, key=lambda name: START_ORDER.get(name, 1))
+        """From `{service: action}` of the plan; workers are exchanged when all of it serves."""
+        own = [name for name in changes if not is_worker(name)]
+        ordered = sorted(own, key=lambda name: START_ORDER.get(name, 1))
         return cls(
             before,
             [name for name in ordered if changes[name] in ("create", "update")],
@@ -107,7 +109,8 @@ class Deploy:
             self._gate(wanted, self._request.wait, self._request.stretch)
         except WaitingForPerson as waiting:
             self._commit(swap)
-            outcome = self._outcome("waiting-2fa", healthy=False)
+            troubles = self._workers(0)
+            outcome = self._outcome("waiting-2fa", healthy=False, workers=troubles)
             outcome.told, outcome.hint = waiting.told, waiting.hint
             return outcome
         except Cancelled:
@@ -124,8 +127,21 @@ class Deploy:
             self._told(failure)
             raise
         self._commit(swap)
+        troubles = self._workers(self._request.wait)
         self._pin()
-        return self._outcome("healthy", healthy=True)
+        return self._outcome("healthy", healthy=True, workers=troubles)
+
+    def _workers(self, wait: float) -> dict[str, str]:
+        """Exchanges the workers; whatever becomes of one, what serves goes on."""
+        request = self._request
+        port = request.checks.get("bridge", {}).get("port")
+        workers = Workers(self._store, self._runtime, self._wire, request.services, port)
+        try:
+            return workers.exchange(self._release, request.changes, wait)
+        except (HostFailure, OSError) as failure:
+            self._say(f"the workers were not all exchanged: {failure}")
+            mine = [name for name in request.changes if is_worker(name)]
+            return dict.fromkeys(mine, str(failure))
 
     def _name_images(self) -> None:
         """Gives names to the images that they shall stand for; `_put_names_back` undoes it."""
@@ -229,17 +245,22 @@ class Deploy:
         """Old releases and images; where mounts cannot be seen, all releases stay."""
         running = [one.pid for one in self._runtime.containers() if one.pid]
         mounted = mounted_releases(running)
+        before = self._built()
         if mounted is not None:
             self._store.prune(mounted)
         self._store.prune_gateway()
-        self._prune_images()
+        self._prune_images({image.rpartition(":")[0] for image in before})
 
-    def _prune_images(self) -> None:
-        """Images that we built and no kept release names any more; others are not ours to judge."""
+    def _built(self) -> list[str]:
+        """The images that we built for any release that is kept."""
         noted = [self._store.noted(name) for name in self._store.kept()]
         built = [one for note in noted for one in note.get("services", ()) if one["builds"]]
-        kept = [one["image"] for one in built]
-        for repository in sorted({image.rpartition(":")[0] for image in kept}):
+        return [one["image"] for one in built]
+
+    def _prune_images(self, repositories: set[str]) -> None:
+        """Images that we built and no kept release names any more; others are not ours to judge."""
+        kept = self._built()
+        for repository in sorted(repositories):
             with contextlib.suppress(HostFailure):
                 self._runtime.prune_images(repository, kept)
 
@@ -291,7 +312,7 @@ class Deploy:
         if any(_harmful(one, code) for one in swap.stopped):
             self._then = "The previous release was put back, but for its gateway, which is stopped."
             return False
-        running = [name for name, was in swap.before.items() if was.running]
+        running = [name for name, was in swap.before.items() if was.running and not is_worker(name)]
         checks: Checks = {name: {} for name in running if name != "gateway"}
         try:
             self._gate(checks, RESTORED_WITHIN, RESTORE_STRETCH)
@@ -322,7 +343,13 @@ class Deploy:
         self._wire.emit(protocol.Step(text))
 
     def _outcome(
-        self, result: str, *, healthy: bool, restored: bool = False, reason: str = ""
+        self,
+        result: str,
+        *,
+        healthy: bool,
+        restored: bool = False,
+        reason: str = "",
+        workers: dict[str, str] | None = None,
     ) -> protocol.Done:
         seconds = round(time.monotonic() - self._began, 1)
         with contextlib.suppress(HostFailure):  # a full disk must not hide the outcome itself
@@ -337,7 +364,9 @@ class Deploy:
                 seconds=seconds,
                 changes=self._request.changes,
             )
-        return protocol.Done(result, self._release, healthy, restored, seconds)
+        return protocol.Done(
+            *(result, self._release, healthy, restored, seconds), workers=workers or {}
+        )
 
 
 def _harmful(container: Container, code: str) -> bool:

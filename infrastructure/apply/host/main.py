@@ -176,7 +176,18 @@ class Program:
             )
         except Cancelled:
             raise HostFailure("interrupted", "interrupted; nothing was changed") from None
-        return protocol.Done("healthy", release, healthy=True, restored=False, seconds=0)
+        return protocol.Done(
+            *("healthy", release, True, False, 0), workers=self._workers_of(release)
+        )
+
+    def _workers_of(self, release: str | None) -> dict[str, str]:
+        """Their keys are put in order; those that do not run as they should, and why."""
+        from infrastructure.apply.host.workers import Workers, of_release
+
+        note = self._store.noted(release or "")
+        port = note.get("checks", {}).get("bridge", {}).get("port")
+        found = Workers(self._store, self._runtime, self._wire, of_release(note), port)
+        return {**found.tidy(), **found.ailing()}
 
     def _status(self, request: protocol.StatusRequest) -> Answer:
         found = serving(self._runtime.containers())

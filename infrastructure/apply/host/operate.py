@@ -18,6 +18,7 @@ from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
+from infrastructure.apply.host.workers import Workers, is_worker, of_release
 from infrastructure.apply.protocol import read
 from infrastructure.health import probes
 from infrastructure.health.login import farthest, of_container
@@ -58,6 +59,8 @@ class Operator:
         """Restarts one service and waits until it is healthy; the gateway softly if it can."""
         service, began = request.service, time.monotonic()
         container = self.find(service)
+        if is_worker(service):
+            return self._restart_worker(container, request.by, began)
         since = stamp(time.time())
         kept = False
         if service == "gateway" and not request.cold:
@@ -104,6 +107,24 @@ class Operator:
             hint=hint,
             kept=kept,
         )
+
+    def _restart_worker(self, container: Container, by: str, began: float) -> protocol.Done:
+        """At once, with a new key, whatever it needs: a person asked for it."""
+        current = self._store.current() or ""
+        note = self._store.noted(current)
+        port = note.get("checks", {}).get("bridge", {}).get("port")
+        result = "healthy"
+        try:
+            Workers(self._store, self._runtime, self._wire, of_release(note), port).restart(
+                container
+            )
+        except HostFailure as failure:
+            result = f"failed: {failure.message}"
+            raise
+        finally:
+            self._record(f"restart {container.service}", result, by, began)
+        seconds = round(time.monotonic() - began, 1)
+        return protocol.Done("healthy", current, healthy=True, restored=False, seconds=seconds)
 
     def _softly(self, container: Container, ports: list[int], sessions: Sequence[str]) -> bool:
         """False where there is no session to keep: a login that waits is begun anew instead."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,9 +21,14 @@ SERVICES = ("gateway", "bridge", "caddy", "portal")
 SHELLS = ("bash", "zsh", "fish")
 
 
-def services(incomplete: str) -> list[str]:
-    """Services of a stack."""
-    return _starting(SERVICES, incomplete)
+def services(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Services of a stack, and its workers."""
+    return _starting([*SERVICES, *_workers(ctx)], incomplete)
+
+
+def workers(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Workers of the target that the line names, or of any."""
+    return _starting(_workers(ctx), incomplete)
 
 
 def shells(incomplete: str) -> list[str]:
@@ -33,14 +38,29 @@ def shells(incomplete: str) -> list[str]:
 
 def targets(ctx: typer.Context, incomplete: str) -> list[str]:
     """Targets of the configuration that the line names, or of stack.yaml."""
+    return _starting(_targets(ctx), incomplete)
+
+
+def _targets(ctx: typer.Context) -> dict[str, Any]:
+    """What stack.yaml says of each; nothing of a file that cannot be read: the command tells."""
     from infrastructure.config.places import parse
 
-    file = Path(ctx.params.get("config") or "stack.yaml")
+    file = Path(ctx.find_root().params.get("config") or "stack.yaml")
     try:
         found = parse(file.read_text(encoding="utf-8"), str(file)).values["targets"]
-        return _starting([str(name) for name in found], incomplete)
-    except (OSError, ValueError, KeyError, TypeError, GangwayError):
-        return []  # a file that cannot be read is told of when the command runs
+        return {str(name): values for name, values in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, GangwayError):
+        return {}
+
+
+def _workers(ctx: typer.Context) -> list[str]:
+    chosen = ctx.find_root().params.get("target")
+    found: dict[str, None] = {}
+    for name, values in _targets(ctx).items():
+        named = values.get("workers") if isinstance(values, dict) else None
+        if isinstance(named, dict) and chosen in (None, name):
+            found |= dict.fromkeys(map(str, named))
+    return list(found)
 
 
 def _starting(names: Iterable[str], incomplete: str) -> list[str]:

@@ -40,8 +40,12 @@ def config(
     target = current.target()
     if check:
         from infrastructure.config.secrets import missing
+        from infrastructure.config.workers import missing_folders
+        from infrastructure.errors import ConfigError
 
-        absent = missing(target) if target.stack.runtime != "sandbox" else []
+        if folders := missing_folders(target):
+            raise ConfigError(f"{target.file} cannot be deployed", found=tuple(folders))
+        absent = missing(target)
         for problem in absent:
             current.out.warn(problem)
         current.out.say(f"{target.file or 'the built-in target'} is valid: {target.name}")

@@ -53,9 +53,12 @@ def lines(plan: Plan, *, diffs: bool = True) -> list[str]:
     """Service by service with the cause, the diffs, and whether a person is needed."""
     width = max((len(change.service) for change in plan.changes), default=0)
     shown = []
+    from infrastructure.release_files import SERVICES
+
     for change in plan.changes:
+        what = "" if change.service in SERVICES else "worker, "
         sign = _SIGNS[change.action]
-        shown.append(f"{sign} {change.service:<{width}}  {change.action}: {change.cause}")
+        shown.append(f"{sign} {change.service:<{width}}  {what}{change.action}: {change.cause}")
         if diffs and change.diff:
             shown += [f"    {line}" for line in change.diff.splitlines()]
     shown += [f"~ {path} changed, which no service reads" for path in plan.file_changes]

@@ -13,7 +13,8 @@ from infrastructure.cli.options import Wait, Yes, confirm, settings
 def restart(
     context: typer.Context,
     service: Annotated[
-        str, typer.Argument(help="gateway, bridge, caddy or portal", autocompletion=services)
+        str,
+        typer.Argument(help="gateway, bridge, caddy, portal or a worker", autocompletion=services),
     ],
     cold: Annotated[
         bool, typer.Option("--cold", help="Restart the gateway's container: a new login")
@@ -26,17 +27,19 @@ def restart(
     The gateway restarts inside its container and keeps its session: no 2FA. With --cold, or when
     it does not run, the container restarts, which is a new login; then a 2FA approval is waited
     for as in `up` (exit code 4 when it does not come; nothing is torn down). In the sandbox, whose
-    account outlasts a restart, --cold begins with a new one.
+    account outlasts a restart, --cold begins with a new one. A worker starts with a new key.
 
     \b
     Examples:
       ./deploy.py restart gateway
       ./deploy.py restart gateway --cold
       ./deploy.py restart bridge
+      ./deploy.py restart scanner
     """
     from infrastructure.cli.host import connected
     from infrastructure.errors import UsageError
     from infrastructure.plan.forecast import of_login
+    from infrastructure.release_files import SERVICES
 
     current = settings(context)
     target = current.target()
@@ -61,4 +64,5 @@ def restart(
     if cold and target.stack.runtime == "sandbox":
         current.out.say("the simulated account is a new one; open orders were cancelled")
     how = " (its session was kept)" if outcome.kept else ""
-    current.out.say(f"{service} is healthy again after {outcome.seconds:.1f} s{how}")
+    again = "runs" if service not in SERVICES else "is healthy"
+    current.out.say(f"{service} {again} again after {outcome.seconds:.1f} s{how}")

@@ -135,6 +135,7 @@ def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
 def document(target: Target, observed: Observed, answer: Status) -> dict[str, Any]:
     """The shape of the contract."""
     from infrastructure.cli.addresses import public
+    from infrastructure.release_files import SERVICES
 
     services = [
         {
@@ -143,16 +144,18 @@ def document(target: Target, observed: Observed, answer: Status) -> dict[str, An
             "health": service.health,
             "since": service.since,
             "image": service.image,
+            **({} if service.name in SERVICES else {"worker": True}),
         }
         for service in observed.services.values()
     ]
-    up = all(one["state"] == "running" and one["health"] != "unhealthy" for one in services)
+    own = [one for one in services if "worker" not in one]
+    up = all(one["state"] == "running" and one["health"] != "unhealthy" for one in own)
     bridge = answer.bridge
     connected = isinstance(bridge, dict) and bool(bridge.get("connected"))
     return {
         "target": target.name,
         "release": observed.release,
-        "healthy": bool(services) and up and answer.login["state"] == LOGGED_IN and connected,
+        "healthy": bool(own) and up and answer.login["state"] == LOGGED_IN and connected,
         "login": answer.login,
         **({"logins": answer.logins} if len(answer.logins) > 1 else {}),
         "services": services,
@@ -184,7 +187,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         health = "" if one["health"] == "none" else f" ({one['health']})"
         shown.append(
             f"  {one['name']:<{width}}  {one['state']}{health} since {one['since'][:19]}  "
-            f"{one['image']}"
+            f"{one['image']}{' (worker)' if one.get('worker') else ''}"
         )
     shown += [f"  {name:<11} {text}" for name, text in _details(found) if text]
     return [*shown, f"  {found['urls']['page']}"]

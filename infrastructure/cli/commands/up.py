@@ -81,6 +81,8 @@ def up(
                 outcome = found.session.verified(found.release, wait=wait, gate=gate)
     current.out.document(document(plan, outcome.release, outcome))
     current.out.say(closing(plan, outcome))
+    for line in ailing(outcome):
+        current.out.say(line)
     if found.target.stack.runtime == "sandbox":
         from infrastructure.cli import addresses
 
@@ -140,6 +142,7 @@ def ending(result: Any) -> dict[str, object]:
         "healthy": getattr(result, "healthy", False),
         "restored": result.restored,
         "seconds": getattr(result, "seconds", None),
+        **({"workers": dict(result.workers)} if getattr(result, "workers", None) else {}),
         **({"error": result.code, "message": result.message} if hasattr(result, "code") else {}),
     }
 
@@ -155,6 +158,14 @@ def failing(current: Settings, document: dict[str, Any]) -> Iterator[None]:
         current.out.document({**document, **ending(error)})
         error.reported = True
         raise
+
+
+def ailing(outcome: Outcome) -> list[str]:
+    """A line for each worker that does not run as it should."""
+    return [
+        f"but worker {name}: {why} (./deploy.py logs {name})"
+        for name, why in outcome.workers.items()
+    ]
 
 
 def closing(plan: Plan, outcome: Outcome) -> str:

@@ -27,7 +27,9 @@ def upgrade(
     context: typer.Context,
     service: Annotated[
         str | None,
-        typer.Argument(help="gateway, caddy or portal; none: all", autocompletion=services),
+        typer.Argument(
+            help="gateway, caddy, portal or a worker; none: all", autocompletion=services
+        ),
     ] = None,
     to: Annotated[
         str | None, typer.Option("--to", metavar="TAG", help="Another tag of the same image")
@@ -67,9 +69,13 @@ def upgrade(
     from infrastructure.errors import ChangesPending, UsageError
 
     current = settings(context)
-    if service is not None and service not in UPGRADED:
+    if service is not None and not _from_registry(current, service):
         what = "is built here" if service == "bridge" else "has no image of its own at a registry"
-        hint = BRIDGE if service == "bridge" else f"one of {', '.join(UPGRADED)}"
+        hint = (
+            BRIDGE
+            if service == "bridge"
+            else f"one of {', '.join(UPGRADED)}, or a worker with an image"
+        )
         raise UsageError(f"'{service}' {what}", hint=hint)
     if weekly is not None:
         _weekly(current, wanted=weekly)
@@ -82,7 +88,8 @@ def upgrade(
         wanted = {
             one.name: one.image
             for one in found.release.services
-            if one.name in UPGRADED and service in (None, one.name)
+            if (one.name in UPGRADED or (one.worker and not one.builds))
+            and service in (None, one.name)
         }
         looked = found.session.newer(wanted)
         for one in looked:
@@ -121,6 +128,14 @@ def _weekly(current: Settings, *, wanted: bool) -> None:
     current.out.say("the host looks every week; an alert tells what is newer" if wanted else ended)
 
 
+def _from_registry(current: Settings, service: str) -> bool:
+    """Whether a service's image comes from a registry."""
+    if service in UPGRADED:
+        return True
+    worker = current.target().stack.workers.get(service)
+    return worker is not None and worker.image is not None
+
+
 def _other_tag(service: str | None, to: str | None) -> Any:
     """Changes the target's image to another tag, before it is rendered."""
     if service is None or to is None:
@@ -131,15 +146,19 @@ def _other_tag(service: str | None, to: str | None) -> Any:
         from infrastructure.errors import UsageError
         from infrastructure.runtime.compose import repository_of
 
-        section = getattr(target.stack, service)
-        image = f"{repository_of(section.image)}:{to}"
+        workers = target.stack.workers
+        section = workers.get(service) or getattr(target.stack, service)
+        image = f"{repository_of(str(section.image))}:{to}"
         try:
             check_image(image)
         except ValueError:
             hint = "such as stable, latest or 10.45.1j"
             raise UsageError(f"'{to}' is no tag", hint=hint) from None
         changed = section.model_copy(update={"image": image})
-        stack = target.stack.model_copy(update={service: changed})
+        update = {service: changed}
+        if service in workers:
+            update = {"workers": {**workers, service: changed}}
+        stack = target.stack.model_copy(update=update)
         return dataclasses.replace(target, stack=stack)
 
     return change

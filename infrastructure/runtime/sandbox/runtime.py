@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.release_files import RELEASE_FILE
+from infrastructure.release_files import RELEASE_FILE, WORKERS
 from infrastructure.runtime.base import Container, HostFailure, Neighbour
 from infrastructure.runtime.sandbox.supervisor import Definition, Supervisor, image_folder, probe
 
@@ -70,7 +70,9 @@ class SandboxRuntime:
             partial = target.with_name(f".{target.name}")
             shutil.rmtree(partial, ignore_errors=True)
             self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
-            shutil.copytree(self._base / "releases" / release / "image", partial)
+            folder = self._base / "releases" / release
+            own = folder / WORKERS / service["name"]
+            shutil.copytree(own if own.is_dir() else folder / "image", partial)
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
 

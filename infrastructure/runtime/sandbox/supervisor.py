@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STARTED_WITHIN = 15.0
 ENDED_WITHIN = 30.0
+AUTORESTART = {"": "true", "unless-stopped": "true", "on-failure": "unexpected", "no": "false"}
 PASSED_ON = ("HOME", "LANG", "PATH", "TMPDIR", "USER", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """Variables that the services inherit: no key or password of the caller's."""
 
@@ -185,6 +186,8 @@ class Definition:
     folder: str
     probe: tuple[str, ...]
     grace: int
+    restart: str = ""
+    """Of a worker: what happens when it ends by itself; empty: a service of our own."""
 
     @classmethod
     def load(cls, release: Path, service: str, images: Path) -> Definition:
@@ -209,6 +212,7 @@ class Definition:
             folder=fill(found["folder"]),
             probe=tuple(fill(word) for word in found["probe"]),
             grace=found["grace"],
+            restart=found.get("restart", ""),
         )
 
     def settings(self, log: Path) -> dict[str, str]:
@@ -219,9 +223,10 @@ class Definition:
             "directory": self.folder,
             "environment": ",".join(pairs),
             "autostart": "false",
-            "autorestart": "true",
-            "startsecs": "2",
-            "startretries": "2",
+            "autorestart": AUTORESTART[self.restart],
+            # Of one that may end at once, supervisord would take the end for a failed start.
+            "startsecs": "0" if self.restart == "no" else "2",
+            "startretries": "1000" if self.restart else "2",
             "stopwaitsecs": str(self.grace),
             "stopasgroup": "true",
             "killasgroup": "true",

@@ -1,0 +1,389 @@
+"""Workers on the host: when they start, their keys, and that nothing of theirs takes ours along."""
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infrastructure.apply.host import health_gate as gate_module
+from infrastructure.apply.host import workers as workers_module
+from infrastructure.apply.host.backup import FOLDERS
+from infrastructure.apply.host.deploy import Deploy
+from infrastructure.apply.host.operate import Operator
+from infrastructure.apply.host.store import Store
+from infrastructure.apply.host.workers import LABEL, Workers
+from infrastructure.apply.protocol import ApplyRequest, Done, RestartRequest, ServiceImage
+from infrastructure.health import probes
+from infrastructure.release_files import WORKERS
+from infrastructure.runtime.base import Container, HostFailure
+from infrastructure.runtime.containers import Action
+from tests.deploy.apply.fake import FakeRuntime, FakeWire
+
+OWN = ("gateway", "bridge", "caddy")
+
+
+class FakeBridge:
+    """`/keys` and `/ready`, kept in memory; what does not answer has `silent`."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, dict[str, Any]] = {}
+        self.state = "ready"
+        self.silent = False
+
+    def ready(self, address: str, port: int, key: str) -> tuple[int, Any]:
+        if self.silent:
+            return 0, None
+        return (200 if self.state == "ready" else 503), {"state": self.state}
+
+    def bridge(
+        self,
+        address: str,
+        port: int,
+        path: str,
+        key: str = "",
+        seconds: float = 3.0,
+        *,
+        method: str = "GET",
+        body: Any = None,
+    ) -> tuple[int, Any]:
+        if self.silent:
+            return 0, None
+        if method == "POST":
+            identity = f"id{len(self.keys) + 1}"
+            self.keys[identity] = {**body, "id": identity, "active": True}
+            return 201, {**self.keys[identity], "key": f"gwk_{identity}"}
+        if method == "DELETE":
+            self.keys[path.rpartition("/")[2]]["active"] = False
+            return 204, None
+        return 200, {"keys": list(self.keys.values())}
+
+    def active(self) -> dict[str, str]:
+        return {one["id"]: one["scope"] for one in self.keys.values() if one["active"]}
+
+
+@pytest.fixture
+def bridge(monkeypatch: pytest.MonkeyPatch) -> FakeBridge:
+    found = FakeBridge()
+    monkeypatch.setattr(probes, "ready", found.ready)
+    monkeypatch.setattr(probes, "bridge", found.bridge)
+    monkeypatch.setattr(gate_module, "POLL", 0.0)
+    monkeypatch.setattr(gate_module, "LOOK", 0.0)
+    monkeypatch.setattr(workers_module, "POLL", 0.0)
+    monkeypatch.setattr(workers_module, "SETTLES", 0.01)
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    found = Store(str(tmp_path / "prod"))
+    found.lock("me")
+    for name in ("old", "new"):
+        found.release(name).mkdir(parents=True)
+        (found.release(name) / "release.json").write_text("{}")
+    found.switch("old")
+    (found.base / "data" / "bridge").mkdir(parents=True)
+    return found
+
+
+def running(name: str, **more: Any) -> Container:
+    usual: dict[str, Any] = {
+        "state": "running",
+        "health": "healthy",
+        "image_id": "i",
+        "hash": "old",
+    }
+    return Container(name, f"{name}-1", **{**usual, **more})
+
+
+def deploy(
+    store: Store,
+    runtime: FakeRuntime,
+    changes: Mapping[str, Action],
+    *workers: ServiceImage,
+    wire: FakeWire | None = None,
+    wait: float = 0.05,
+    gate: Any = None,
+) -> Done:
+    request = ApplyRequest(
+        release="new",
+        by="me",
+        changes=dict(changes),
+        services=[*(ServiceImage(name, "i", builds=False) for name in OWN), *workers],
+        checks={"gateway": {"twoFactorWait": 0}, "bridge": {"port": 1}, "caddy": {}},
+        wait=wait,
+        gate=gate,
+    )
+    store.note(request)
+    return Deploy(store, runtime, wire or FakeWire(), request).run()
+
+
+def bot(scope: str = "", needs: str = "") -> ServiceImage:
+    return ServiceImage("bot", "b:1", builds=False, needs=needs, api_key=scope)
+
+
+def folder(store: Store) -> Path:
+    return store.base / "data" / WORKERS / "bot"
+
+
+def key_of(store: Store) -> str:
+    return (folder(store) / "api-key").read_text().strip()
+
+
+def test_started_last_with_a_key_of_its_own(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    done = deploy(store, runtime, {"bot": "create", "bridge": "update"}, bot("trade"))
+    assert runtime.done == [
+        *("check", "obtain", "create bridge", "stop bridge-1", "start bridge-2"),
+        *("remove bridge-1", "create bot", "start bot-1"),
+    ]
+    assert (done.healthy, done.workers) == (True, {})
+    assert bridge.active() == {"id1": "trade"}
+    assert bridge.keys["id1"]["label"] == f"{LABEL}bot"
+    assert key_of(store) == "gwk_id1"
+    file = (folder(store) / "api-key").resolve()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o400
+    assert stat.S_IMODE(folder(store).stat().st_mode) == 0o700
+    assert file.stat().st_uid == (store.base / "data" / "bridge").stat().st_uid
+
+
+def test_no_backup_has_its_key() -> None:
+    assert WORKERS not in FOLDERS
+
+
+def test_a_changed_one_gets_another_key_and_the_old_one_ends(
+    store: Store, bridge: FakeBridge
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("trade"))
+    runtime.done.clear()
+    deploy(store, runtime, {"bot": "update"}, bot("read"))
+    assert runtime.done == [
+        *("check", "obtain", "create bot", "stop bot-1", "start bot-2", "remove bot-1"),
+    ]
+    assert bridge.active() == {"id2": "read"}
+    assert key_of(store) == "gwk_id2"
+    assert len(list(folder(store).iterdir())) == 2
+    deploy(store, runtime, {"bot": "update"}, bot())
+    assert bridge.active() == {}
+    assert list(folder(store).iterdir()) == []
+
+
+def test_a_removed_one_is_stopped_and_its_key_ends(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("trade"))
+    bridge.keys["mine"] = {"id": "mine", "label": "phone", "scope": "read", "active": True}
+    done = deploy(store, runtime, {"bot": "remove"})
+    assert runtime.done[-2:] == ["stop bot-1", "remove bot-1"]
+    assert done.workers == {}
+    assert bridge.active() == {"mine": "read"}
+    assert not folder(store).exists()
+
+
+def test_a_key_that_could_not_be_ended_is_ended_later(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("trade"))
+    bridge.silent = True
+    done = deploy(store, runtime, {"bot": "remove"}, gate={})
+    assert "its key is not ended yet" in done.workers["bot"]
+    assert "bot-1" not in {one.id for one in runtime.containers()}
+    bridge.silent = False
+    assert Workers(store, runtime, FakeWire(), [], 1).tidy() == {}
+    assert bridge.active() == {}
+    assert not folder(store).exists()
+
+
+def test_a_key_that_a_killed_deploy_left_ends(store: Store, bridge: FakeBridge) -> None:
+    """Made, and never written down: nobody has it, and it goes with the next look."""
+    runtime = FakeRuntime(*map(running, OWN))
+    bridge.bridge("", 1, "/keys", method="POST", body={"label": f"{LABEL}bot", "scope": "trade"})
+    deploy(store, runtime, {"bot": "create"}, bot("trade"))
+    assert bridge.active() == {"id2": "trade"}
+
+
+def test_a_key_that_the_bridge_does_not_know_is_made_anew(store: Store, bridge: FakeBridge) -> None:
+    """A restored journal, or a person's `apikey revoke`: also of one that ends over it."""
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    bridge.keys["id1"]["active"] = False
+    next(one for one in runtime.existing if one.service == "bot").state = "restarting"
+    Workers(store, runtime, FakeWire(), [bot("read")], 1).tidy()
+    assert bridge.active() == {"id2": "read"}
+    assert key_of(store) == "gwk_id2"
+    assert runtime.done[-1] == "restart bot-1"
+
+
+def test_one_that_ends_again_and_again_is_named_and_takes_nothing_along(
+    store: Store, bridge: FakeBridge
+) -> None:
+    class Crashing(FakeRuntime):
+        def start(self, containers: Any) -> None:
+            super().start(containers)
+            for one in containers:
+                if one.service == "bot":
+                    one.state, one.exit_code = "restarting", 1
+
+    runtime = Crashing(*map(running, OWN))
+    runtime.logs["bot-1"] = ["Traceback", "KeyError: 'x'", ""]
+    wire = FakeWire()
+    done = deploy(store, runtime, {"bridge": "update", "bot": "create"}, bot(), wire=wire)
+    assert (done.healthy, done.restored) == (True, False)
+    assert done.workers == {"bot": "ends again and again (exit code 1): KeyError: 'x'"}
+    assert "worker bot: ends again and again (exit code 1): KeyError: 'x'" in wire.told()
+    assert store.current() == "new"
+    assert store.ledger()[-1]["result"] == "healthy"
+    assert Workers(store, runtime, wire, [bot()], 1).ailing() == done.workers
+
+
+def test_one_that_has_done_its_work_is_well(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot())
+    runtime.existing[-1].state, runtime.existing[-1].exit_code = "exited", 0
+    found = Workers(store, runtime, FakeWire(), [bot()], 1)
+    assert found.settle(["bot"]) == {}
+    runtime.existing[-1].exit_code = 3
+    assert found.settle(["bot"]) == {"bot": "has ended (exit code 3)"}
+
+
+@pytest.mark.parametrize("state", ["waiting-2fa", "halted"])
+def test_without_what_it_needs_the_old_one_goes_on(
+    store: Store, bridge: FakeBridge, state: str
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN), running("bot"))
+    bridge.state = state
+    done = deploy(store, runtime, {"bot": "update"}, bot("read", "bridge-ready"), gate={})
+    assert (
+        f"not started, because the bridge is not ready (/ready answers 503 {state})"
+        in (done.workers["bot"])
+    )
+    assert runtime.done == ["check", "obtain"]
+    assert bridge.active() == {}, "no key for what does not start"
+
+
+def test_halted_is_not_waited_for(store: Store, bridge: FakeBridge) -> None:
+    """Only a person lifts it; a test that waited would take an hour here."""
+    runtime = FakeRuntime(*map(running, OWN))
+    bridge.state = "halted"
+    done = deploy(store, runtime, {"bot": "create"}, bot(needs="bridge-ready"), wait=3600)
+    assert "halted" in done.workers["bot"]
+
+
+def test_it_starts_when_ready_says_so(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    bridge.state = "connecting"
+    looks: list[str] = []
+
+    class Clock:
+        def monotonic(self) -> float:
+            return float(len(looks))
+
+        def sleep(self, seconds: float) -> None:
+            looks.append(bridge.state)
+            bridge.state = "ready" if len(looks) > 2 else bridge.state
+
+    wanted = [bot(needs="bridge-ready")]
+    found = Workers(store, runtime, FakeWire(), wanted, 1, clock=Clock(), questions=bridge)
+    assert found.exchange("new", {"bot": "create"}, 60) == {}
+    assert looks[:3] == ["connecting"] * 3
+    assert runtime.done == ["create bot", "start bot-1"]
+
+
+def test_it_needs_the_gateway(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    runtime.healthy["gateway-1"] = False
+    done = deploy(store, runtime, {"bot": "create"}, bot(needs="gateway"), gate={})
+    assert "the gateway's API does not answer" in done.workers["bot"]
+    runtime.healthy["gateway-1"] = True
+    assert deploy(store, runtime, {"bot": "create"}, bot(needs="gateway")).workers == {}
+
+
+def test_a_login_that_waits_keeps_only_those_that_need_it(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(running("gateway", health="starting"), *map(running, OWN[1:]))
+    runtime.facts_of_logins = {
+        "paper": "2026-01-01T00:00:00Z launch\n2026-01-01T00:00:01Z waiting-2fa push\n"
+    }
+    free = ServiceImage("free", "f:1", builds=False, api_key="read")
+    runtime.logs["gateway-1"] = ["IBC: Second Factor Authentication initiated"]
+    runtime.healthy["gateway-1"] = False
+    bridge.state = "waiting-2fa"
+    done = deploy(
+        store, runtime, {"bot": "create", "free": "create"}, bot(needs="bridge-ready"), free
+    )
+    assert done.result == "waiting-2fa"
+    assert list(done.workers) == ["bot"]
+    assert "start free-1" in runtime.done
+    assert bridge.active() == {"id1": "read"}
+
+
+def test_a_failed_deploy_does_not_touch_workers(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN), running("bot", state="restarting", health="none"))
+    runtime.healthy["bridge-2"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update", "bot": "update"}, bot("trade"))
+    assert caught.value.restored, "a worker that ends again and again is no reason"
+    assert not [action for action in runtime.done if "bot" in action]
+    assert bridge.active() == {}
+
+
+def test_one_that_cannot_be_started_leaves_the_old_one_with_its_key(
+    store: Store, bridge: FakeBridge
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    runtime.fails["start bot-2"] = HostFailure("docker-failed", "no such command")
+    done = deploy(store, runtime, {"bot": "update"}, bot("trade"))
+    assert done.workers == {"bot": "no such command"}
+    assert [one.id for one in runtime.existing if one.service == "bot" and one.running] == ["bot-1"]
+    assert key_of(store) == "gwk_id1"
+    assert bridge.active() == {"id1": "read"}
+
+
+def test_a_bridge_that_makes_no_key(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN), running("bot"))
+    bridge.silent = True
+    done = deploy(store, runtime, {"bot": "update"}, bot("read"), gate={})
+    assert done.workers == {"bot": "no key can be made: the bridge does not answer"}
+    assert [one.id for one in runtime.existing if one.service == "bot"] == ["bot-1"]
+
+
+def test_interrupted_before_it_was_exchanged(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    bridge.state = "connecting"
+    wire = FakeWire()
+    wire.cancel()
+    found = Workers(store, runtime, wire, [bot()], 1)
+    assert "interrupted" in found.exchange("new", {"bot": "create"}, 60)["bot"]
+    assert runtime.done == []
+
+
+def restart(store: Store, runtime: FakeRuntime) -> Done:
+    request = RestartRequest(
+        "bot", cold=False, command_ports=[], checks={}, wait=1.0, by="me", stretch=1.0
+    )
+    return Operator(store, runtime, FakeWire()).restart(request)
+
+
+def test_restart_gives_it_another_key(store: Store, bridge: FakeBridge) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    runtime.done.clear()
+    assert restart(store, runtime).healthy is True
+    assert runtime.done == ["restart bot-1"]
+    assert bridge.active() == {"id2": "read"}
+    assert store.ledger()[-1]["command"] == "restart bot"
+
+
+def test_restart_says_that_it_ends(store: Store, bridge: FakeBridge) -> None:
+    class Crashing(FakeRuntime):
+        def restart(self, container: Container) -> None:
+            super().restart(container)
+            container.state, container.exit_code = "restarting", 2
+
+    runtime = Crashing(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot())
+    runtime.logs["bot-1"] = ["no route"]
+    with pytest.raises(HostFailure, match="worker bot ends again and again") as caught:
+        restart(store, runtime)
+    assert (caught.value.code, caught.value.details) == ("worker-ends", "no route")
+    assert store.ledger()[-1]["result"] == "failed"
