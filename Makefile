@@ -38,11 +38,13 @@ reliability: setup-dev  ## an hour of faults of every kind, and docs/reliability
 	@GANGWAY_SOAK_MINUTES=$(or $(MINUTES),60) GANGWAY_SOAK_SHARE=$(or $(SHARE),1) GANGWAY_RELIABILITY=docs/reliability.md \
 		.venv/bin/python -m pytest tests/soak -q -s
 
-soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,000 times (KILLS=500 RULE_KILLS=500 MCP_KILLS=1000)
+soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,000 times, 20 trading weeks (KILLS=500 RULE_KILLS=500 MCP_KILLS=1000 WEEKS=20)
 	@GANGWAY_KILLS=$(or $(KILLS),500) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
 		.venv/bin/python -m pytest tests/bridge/orders/test_named_kills.py -q -s
 	@GANGWAY_KILLS=$(or $(RULE_KILLS),500) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
 		.venv/bin/python -m pytest tests/bridge/rules/test_kills.py -q -s
+	@GANGWAY_WEEKS=$(or $(WEEKS),20) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
+		.venv/bin/python -m pytest tests/bridge/rules/test_week.py -q -s
 	@GANGWAY_MCP_KILLS=$(or $(MCP_KILLS),1000) GANGWAY_CRASH_SEED=$(or $(SEED),20260213) \
 		.venv/bin/python -m pytest tests/deploy/mcp/test_kills.py -q -s
 

@@ -19,6 +19,8 @@ from bridge.orders.sender import OrderSender
 from bridge.orders.submit import OrderSubmitter
 from bridge.rules.closes import Closes
 from bridge.rules.closing_orders import ClosingOrders
+from bridge.rules.journal import RuleJournal
+from bridge.rules.protection import Protection
 from bridge.store import rules as store
 from bridge.tws.wire import Wire
 from tests.bridge.orders.killed_bridge import _Executioner, _nothing, _wrap, _writing, _written
@@ -44,6 +46,11 @@ def _arm(executioner: _Executioner) -> None:
         (ClosingOrders, "others", "", "others-known"),
         (ClosingOrders, "send", "sending", "sent"),
         (ClosingOrders, "change", "changing", "changed"),
+        (Protection, "send", "stop-planned", "stop-placed"),
+        (Protection, "withdraw", "withdrawing", "withdrawn"),
+        (ClosingOrders, "cancel_order", "cancelling-stop", "stop-cancelled"),
+        (ClosingOrders, "change_order", "changing-stop", "stop-changed"),
+        (RuleJournal, "keep", "keeping-memory", "memory-kept"),
         (OrderSender, "_write_down", "order-not-noted", "order-noted"),
         (OrderSubmitter, "place", "", "order-answered"),
         (OrderModifier, "_carry_out", "change-noted", "change-answered"),
