@@ -106,6 +106,7 @@ def bridge(
     ready: bool = True,
     data: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    module: str = "bridge",
 ) -> Iterator[BridgeProcess]:
     """`python -m bridge` over a gateway on this port; `data` is a data folder that is there."""
     with TemporaryDirectory(prefix="gangway-bench-") as folder:
@@ -121,7 +122,7 @@ def bridge(
             "BRIDGE_LOG_LEVEL": "warning",
             **(environment or {}),
         }
-        with process([sys.executable, "-m", "bridge"], variables) as child:
+        with process([sys.executable, "-m", module], variables) as child:
             running = BridgeProcess(child.pid, port)
             if ready:
                 running.wait_until_ready()
