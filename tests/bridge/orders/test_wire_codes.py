@@ -245,3 +245,23 @@ def test_the_stream_tells_the_brokers_reason(wire: Wire) -> None:
             said = json.loads(stream.recv(timeout=10))
     assert (said["data"]["brokerCode"], said["data"]["brokerText"]) == (201, text)
     assert said["data"]["nextStep"]
+
+
+async def test_the_announced_end_of_a_gateway_version_needs_a_person(wire: Wire) -> None:
+    text = (
+        "The version of the application you are running, 1039.1, needs to be upgraded, as it will"
+        " be desupported on 20261215. The minimum supported version at that time will be 1050.1. "
+    )
+    wire.rules(say(2172, text) | {"fields": [4, 2, -1, 2172, text, ""]})  # as at each connect
+    assert wire.place().status_code == 201
+    await eventually(lambda: "version-ends" in needs(wire))
+    assert "1039.1 from 2026-12-15 on" in needs(wire)["version-ends"]["message"]
+    assert "upgrade gateway" in needs(wire)["version-ends"]["nextStep"]
+    assert wire.bridge.health()["status"] == "ok"  # trading goes on
+    wire.simulator.clear("wire-rewrite")
+    wire.bridge.client.post("/connection/reconnect").raise_for_status()
+    await eventually(lambda: needs(wire) == {}, 20.0)
+
+
+def needs(wire: Wire) -> dict[str, dict[str, str]]:
+    return {each["code"]: each for each in wire.bridge.health()["needs"]}
