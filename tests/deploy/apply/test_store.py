@@ -545,3 +545,9 @@ def test_a_release_is_brought_to_the_disk_also_where_only_everything_can(
     with pytest.raises(HostFailure, match="Input/output error"):
         store.unpack("r2", archive(RELEASE), {}, {})
     assert not store.has("r2")
+
+
+def test_a_file_of_a_release_is_nothing_but_readable_writable_and_to_be_run(store: Store) -> None:
+    store.lock("me")
+    store.unpack("r1", archive({"release.json": b"{}", "x": b"x"}, 0o6755), {}, {})
+    assert stat.S_IMODE((store.release("r1") / "x").stat().st_mode) == 0o755

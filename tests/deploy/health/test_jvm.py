@@ -17,7 +17,8 @@ def test_flags_are_read_from_the_gateways_jvm_only() -> None:
 
 def test_all_there() -> None:
     wanted = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:MaxMetaspaceSize=128m"]
-    assert missing_flags(wanted, [*wanted, "-XX:ParallelGCThreads=20"]) == []
+    found = [each.encode().decode() for each in wanted]  # other objects, as they are read
+    assert missing_flags(wanted, [*found, "-XX:ParallelGCThreads=20"]) == []
 
 
 def test_the_image_s_defaults_contradict() -> None:
