@@ -10,6 +10,7 @@ that its row asks for, or the words of a window's title that cannot be an addres
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 
@@ -177,15 +178,13 @@ ROWS: tuple[Row, ...] = (
     Row("held", r"gangway: the login is held: ([a-z-]+)", True),
 )
 
-_RELEVANT = re.compile(RELEVANT)
-_ROWS = tuple((row.event, re.compile(row.pattern), row.takes) for row in ROWS)
-_TITLE = re.compile(r"[^A-Za-z_ .,'-]")
-_TELLTALE = re.compile(r"[0-9@/:]|[.].")
+_TITLE = r"[^A-Za-z_ .,'-]"
+_TELLTALE = r"[0-9@/:]|[.]."
 _SOURCES = (
-    (IBCONTROLLER, re.compile(r"IBController > ")),
-    (IBC, re.compile(r" IBC: |IBC returned exit status|Starting IBC version")),
-    (IBG_CONTROLLER, re.compile(r"ALERT_[A-Z0-9]+|ibg[-_]controller")),
-    (LAUNCHER, re.compile(r"^[0-9-]{10} [0-9:]{8}\.[0-9]{3} [A-Z]+ +(\[|[A-Z]{2} )")),
+    (IBCONTROLLER, r"IBController > "),
+    (IBC, r" IBC: |IBC returned exit status|Starting IBC version"),
+    (IBG_CONTROLLER, r"ALERT_[A-Z0-9]+|ibg[-_]controller"),
+    (LAUNCHER, r"^[0-9-]{10} [0-9:]{8}\.[0-9]{3} [A-Z]+ +(\[|[A-Z]{2} )"),
 )
 TITLE_LENGTH = 60
 WORD_LENGTH = 20
@@ -193,18 +192,24 @@ NUMBER_LENGTH = 9
 """Digits of a number that are read; more are not a number of anything here."""
 
 
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """When a line is read: a deploy only wants the table, and compiling takes longer than it."""
+    return re.compile(pattern)
+
+
 def events(line: str) -> list[tuple[str, str]]:
     """The events in a line, each with its argument or an empty text."""
-    if _RELEVANT.search(line) is None:
+    if _compiled(RELEVANT).search(line) is None:
         return []
     found = []
-    for event, pattern, takes in _ROWS:
-        match = pattern.search(line)
+    for row in ROWS:
+        match = _compiled(row.pattern).search(line)
         if match is None:
             continue
-        if event == "ignore":
+        if row.event == "ignore":
             break
-        found.append((event, "" if takes == "no" else plain(match[1], takes)))
+        found.append((row.event, "" if row.takes == "no" else plain(match[1], row.takes)))
     return found
 
 
@@ -213,16 +218,16 @@ def plain(text: str, takes: str) -> str:
     if takes == "number":
         return text[:NUMBER_LENGTH]
     kept = (
-        _TITLE.sub("", word)
+        _compiled(_TITLE).sub("", word)
         for word in text.split(" ")
-        if len(word.encode()) <= WORD_LENGTH and not _TELLTALE.search(word)
+        if len(word.encode()) <= WORD_LENGTH and not _compiled(_TELLTALE).search(word)
     )
     return " ".join(word for word in kept if word)[:TITLE_LENGTH].strip()
 
 
 def source(line: str) -> str | None:
     """Which program wrote a line; None when it does not tell."""
-    return next((name for name, pattern in _SOURCES if pattern.search(line)), None)
+    return next((name for name, pattern in _SOURCES if _compiled(pattern).search(line)), None)
 
 
 def shell_table() -> str:
