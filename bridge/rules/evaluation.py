@@ -51,6 +51,8 @@ class Market(Struct, frozen=True, kw_only=True):
     closes_at: datetime | None = None
     prices: Mapping[int, Price] = {}
     underlying: Price | None = None
+    followed: bool = True
+    """Whether its prices move what is remembered; not while nothing is judged."""
 
 
 class Guard(Struct, frozen=True, kw_only=True):
@@ -190,14 +192,12 @@ def price_of(
 
 def judge(rule: Rule, holding: Holding, market: Market, memory: Memory) -> Judgement:
     """What the rule says now. Nothing is decided twice: see `Memory.decided`."""
-    waits = None
-    if not (market.open or (rule.outside_rth and market.open_outside)):
-        waits = "the market is closed"
+    waits = None if _may_trade(rule, market) else "the market is closed"
     whole, bad = price_of(holding, market.prices, rule.allow_quotes)
     middle = None if bad else ((whole.bid or 0.0) + (whole.ask or 0.0)) / 2
     memory = _adjusted(memory, holding)
     profit = _profit(holding, middle)
-    if waits is None and middle is not None and not _wide(rule, whole):
+    if waits is None and market.followed and middle is not None and not _wide(rule, whole):
         memory = _followed(rule, holding, memory, middle)
     facts = _Facts(rule, holding, market, memory, middle, profit, bad, _wide(rule, whole))
     triggers = tuple(_triggers(facts))
@@ -213,6 +213,8 @@ def judge(rule: Rule, holding: Holding, market: Market, memory: Memory) -> Judge
             profit=profit,
         )
         memory = structs.replace(memory, decided=True)
+    elif met is not None:
+        waits = "it has decided already, and begins anew when you change it"
     entry = holding.entry
     return Judgement(
         rule=rule.id,
@@ -227,6 +229,10 @@ def judge(rule: Rule, holding: Holding, market: Market, memory: Memory) -> Judge
         decision=decision,
         waits=waits,
     )
+
+
+def _may_trade(rule: Rule, market: Market) -> bool:
+    return market.open or (rule.outside_rth and market.open_outside)
 
 
 def decision_id(rule: Rule, holding: Holding, memory: Memory) -> str:
@@ -438,6 +444,8 @@ def _max_holding_days(facts: _Facts) -> Trigger:
 
 
 def _at(facts: _Facts) -> Trigger:
+    if not _may_trade(facts.rule, facts.market):
+        return Trigger(name="at", level=facts.rule.at, unknown="no session is running")
     here = facts.market.now.astimezone(facts.market.zone)
     moment = time.fromisoformat(facts.rule.at or "00:00")
     left = datetime.combine(here.date(), moment, facts.market.zone) - here

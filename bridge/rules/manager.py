@@ -401,10 +401,8 @@ class PositionManager:
 
 
 def _still(market: Market | None) -> Market | None:
-    """The same, with no session: no price in it moves a high-water mark."""
-    if market is None:
-        return None
-    return structs.replace(market, open=False, open_outside=False)
+    """The same, but no price in it moves a high-water mark."""
+    return None if market is None else structs.replace(market, followed=False)
 
 
 def _begun_anew(memory: Memory) -> Memory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -28,6 +28,7 @@ from bridge.store.rules import RuleEvent
 _SUMMARY: Final = "rules.summary"
 _SUMMARY_ZONE: Final = ZoneInfo("America/New_York")
 _SUMMARY_HOUR: Final = 17
+_LONGEST: Final = timedelta(days=7)
 _SUMMARY_LOOK_SECONDS: Final = 300.0
 _TOLD: Final = {
     "decided",
@@ -217,12 +218,16 @@ class RulesService:
     async def summary(self) -> str | None:
         """The day's summary, when its time has come and it was not given yet."""
         here = self._clock.now().astimezone(_SUMMARY_ZONE)
-        day = f"{here:%Y-%m-%d}".encode()
         if here.hour < _SUMMARY_HOUR or here.weekday() > 4:
             return None
-        if await self._database.read(lambda connection: settings.get(connection, _SUMMARY)) == day:
+        kept = await self._database.read(lambda connection: settings.get(connection, _SUMMARY))
+        last = _last_summary(kept)
+        if last is not None and last.date() >= here.date():
             return None
         begun = here.replace(hour=0, minute=0, second=0, microsecond=0)
+        if last is not None:  # what came after the last one, in a night or over a weekend, is told
+            begun = max(last, here - _LONGEST)
+        day = here.isoformat().encode()
         found = await self._database.read(lambda connection: store.events_since(connection, begun))
         await self._database.write(
             lambda connection: settings.put(connection, _SUMMARY, day, self._clock.now()),
@@ -233,13 +238,32 @@ class RulesService:
             return None
         counted = Counter(each.kind for each in told)
         said = ", ".join(f"{count} {kind}" for kind, count in sorted(counted.items())) or "nothing"
-        lines = [f"Rules watch {self.manager.holdings} positions. Today: {said}."]
-        lines += [f"{_clock(each.at)} {described(each)}" for each in told[:20]]
+        since = "Today" if begun.date() == here.date() else f"Since {begun:%A %H:%M}"
+        lines = [f"Rules watch {self.manager.holdings} positions. {since}: {said}."]
+        if self.manager.waits is not None:
+            lines.append(f"Nothing is judged now: {self.manager.waits}.")
+        lines += [f"{_clock(each.at, here)} {described(each)}" for each in told[:20]]
+        if len(told) > 20:
+            lines.append(f"And {len(told) - 20} more: GET /rules/events.")
         return "\n".join(lines)
 
 
-def _clock(at: datetime) -> str:
-    return f"{at.astimezone(_SUMMARY_ZONE):%H:%M}"
+def _last_summary(kept: bytes | None) -> datetime | None:
+    """When it was given, in New York; earlier releases kept the day alone."""
+    if kept is None:
+        return None
+    try:
+        at = datetime.fromisoformat(kept.decode())
+    except ValueError:
+        return None
+    if at.tzinfo is None:
+        return at.replace(hour=_SUMMARY_HOUR, tzinfo=_SUMMARY_ZONE)
+    return at.astimezone(_SUMMARY_ZONE)
+
+
+def _clock(at: datetime, now: datetime) -> str:
+    there = at.astimezone(_SUMMARY_ZONE)
+    return f"{there:%H:%M}" if there.date() == now.date() else f"{there:%a %H:%M}"
 
 
 def wanted(event: RuleEvent) -> bool:

@@ -25,8 +25,9 @@ const distance = (trigger) => {
 };
 
 const nowWords = (row) => {
-  if (row.triggers.some((trigger) => trigger.met)) return row.waits ? `would close, but ${row.waits}` : row.mode === "trade" ? "closes" : "would close";
-  return row.waits ? `nothing: ${row.waits}` : "nothing";
+  const met = row.triggers.some((trigger) => trigger.met);
+  if (row.waits) return `nothing: ${row.waits}`;
+  return met ? (row.mode === "trade" ? "closes" : "would close") : "nothing";
 };
 
 const STANDING = [
@@ -38,12 +39,18 @@ const STANDING = [
   { name: "Now", read: nowWords },
 ];
 
+// As the bridge has it: `simulate` for all, in stack.yaml or here, holds whatever a rule says.
+const modeOf = (rule) => {
+  const all = [known?.fromFile?.mode, known?.mode];
+  return all.includes("simulate") ? "simulate" : rule.mode ?? all[0] ?? all[1] ?? "simulate";
+};
+
 const matchWords = (match) => Object.entries(match).filter(([, value]) => value !== null && value !== false && !(Array.isArray(value) && !value.length))
   .map(([name, value]) => (name === "symbol" ? [value].flat().join(", ") : `${words(name)} ${typeof value === "object" ? JSON.stringify(value) : value}`)).join(", ");
 
 const RULES = [
   { name: "Rule", read: (rule) => rule.id }, { name: "For", read: (rule) => matchWords(rule.match) },
-  { name: "Mode", read: (rule) => rule.mode ?? known?.mode ?? "simulate" },
+  { name: "Mode", read: modeOf },
   { name: "State", read: (rule) => `${rule.enabled ? "on" : "off"}${rule.file ? ", from stack.yaml" : ""}` },
   {
     name: "Actions",
@@ -75,8 +82,7 @@ export function showRules() {
 
 async function toggle(rule, pressed) {
   const on = !rule.enabled;
-  const mode = rule.mode ?? known.mode ?? "simulate";
-  const what = mode === "trade" ? "It closes positions by itself." : "It only says what it would do.";
+  const what = modeOf(rule) === "trade" ? "It closes positions by itself." : "It only says what it would do.";
   if (on && !(await confirmed("Switch this rule on?", `${rule.id}: ${matchWords(rule.match)}. ${what}`, "Switch it on")).agreed) return;
   const rules = known.rules.map((each) => (each.id === rule.id ? { ...each, enabled: on } : each));
   await act(pressed, async () => { known = await call("PUT", "rules", { body: { rules, mode: known.mode, version: known.version } }); }, on ? "Switched on" : "Switched off");

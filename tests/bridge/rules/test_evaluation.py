@@ -146,6 +146,44 @@ def test_outside_the_hours_nothing_is_judged() -> None:
     assert first(outside, only(stock(50)), closed).decision is None
 
 
+def test_what_is_shown_at_a_weekend_is_what_would_happen_then() -> None:
+    """A time of day is not reached on a day without a session."""
+    saturday = NOON + timedelta(days=5)
+    shut = market((1, 100.0, 100.0), now=saturday, open=False, open_outside=False)
+    for terms in ({"at": "09:00"}, {"minutesBeforeClose": 15}, {"at": "09:00", "outsideRth": True}):
+        found = first(rule(**terms), only(stock(50)), shut)
+        (trigger,) = found.triggers
+        assert (trigger.met, trigger.unknown) == (False, "no session is running")
+        assert found.waits == "the market is closed"
+
+
+def test_a_delayed_quote_shows_neither_price_nor_distance() -> None:
+    quote = Price(bid=50.0, ask=50.0, tag="delayed")
+    late = structs.replace(market(), prices={1: quote})
+    found = first(rule(stopLoss={"percent": 5}, trailing={"percent": 5}), only(stock(50)), late)
+    assert (found.price, found.profit) == (None, None)
+    assert {each.unknown for each in found.triggers} == {"the quote is delayed"}
+    allowed = rule(stopLoss={"percent": 5}, allowQuotes=["delayed"])
+    assert first(allowed, only(stock(50)), late).decision is not None
+
+
+def test_what_was_decided_once_is_not_shown_as_if_it_came_again() -> None:
+    wanted, holding, low = rule(stopLoss={"percent": 5}), only(stock(50)), market((1, 50.0, 50.0))
+    once = first(wanted, holding, low)
+    assert once.waits is None
+    again = judge(wanted, holding, low, once.memory)
+    assert (again.decision, again.triggers[0].met) == (None, True)
+    assert again.waits == "it has decided already, and begins anew when you change it"
+
+
+def test_while_nothing_is_judged_no_price_moves_what_is_shown() -> None:
+    wanted, holding = rule(trailing={"percent": 10}), only(stock(50))
+    kept = first(wanted, holding, market((1, 100.0, 100.0))).memory
+    halted = structs.replace(market((1, 120.0, 120.0)), followed=False)
+    found = judge(wanted, holding, halted, kept)
+    assert (found.triggers[0].level, found.memory.stop) == (90.0, 90.0)
+
+
 @pytest.mark.parametrize(
     ("terms", "later", "met"),
     [

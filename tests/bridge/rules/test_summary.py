@@ -1,0 +1,97 @@
+"""What people are told once a day of what the rules have done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bridge.rules.model import RuleSet
+from bridge.rules.service import RulesService
+from bridge.store import Database, settings
+from bridge.store import rules as store
+from bridge.store.rules import RuleEvent
+
+ZONE = ZoneInfo("America/New_York")
+
+
+class Manager:
+    """As far as a summary asks it."""
+
+    holdings = 2
+    waits: str | None = None
+
+
+class Day:
+    """A service whose clock is set."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.manager = database, Manager()
+        self.at = datetime(2026, 6, 5, 12, 0, tzinfo=ZONE)  # a Friday
+        self.service = RulesService(
+            database, cast("Any", self), cast("Any", None), cast("Any", self.manager), RuleSet()
+        )
+
+    def now(self) -> datetime:
+        return self.at
+
+    async def told(self, day: int, hour: int) -> str | None:
+        self.at = datetime(2026, 6, day, hour, 5, tzinfo=ZONE)
+        return await self.service.summary()
+
+    async def happens(self, day: int, hour: int, kind: str = "closed") -> None:
+        at = datetime(2026, 6, day, hour, 30, tzinfo=ZONE)
+        event = RuleEvent(at=at, kind=kind, rule="stop", detail={"name": "AAPL", "quantity": 5})
+        await self.database.write(lambda connection: store.add_event(connection, event))
+
+
+@pytest.fixture
+async def day(tmp_path: Path) -> AsyncIterator[Day]:
+    database = await Database.open(tmp_path)
+    yield Day(database)
+    await database.close()
+
+
+async def test_once_a_day_after_the_close_and_never_at_a_weekend(day: Day) -> None:
+    await day.happens(5, 11)
+    assert await day.told(5, 16) is None
+    assert await day.told(5, 17) == (
+        "Rules watch 2 positions. Today: 1 closed.\n11:30 stop has closed 5 AAPL"
+    )
+    assert await day.told(5, 18) is None
+    assert await day.told(6, 17) is None
+    assert await day.told(7, 17) is None
+
+
+async def test_what_came_after_a_summary_is_in_the_next_one(day: Day) -> None:
+    """Also on a Friday evening, or in a market that is open on Sunday."""
+    assert await day.told(5, 17) == "Rules watch 2 positions. Today: nothing."
+    await day.happens(5, 19)
+    await day.happens(7, 20, "gone")
+    assert await day.told(8, 17) == (
+        "Rules watch 2 positions. Since Friday 17:05: 1 closed, 1 gone.\n"
+        "Fri 19:30 stop has closed 5 AAPL\n"
+        "Sun 20:30 stop ends, somebody else has closed 5 AAPL"
+    )
+
+
+async def test_a_summary_says_when_nothing_is_watched_at_all(day: Day) -> None:
+    day.manager.waits = "the session is lost"
+    told = await day.told(5, 17)
+    assert told is not None
+    assert "Nothing is judged now: the session is lost." in told
+
+
+async def test_a_day_that_an_earlier_release_kept_is_taken_over(day: Day) -> None:
+    await day.database.write(
+        lambda connection: settings.put(connection, "rules.summary", b"2026-06-04", day.at)
+    )
+    await day.happens(4, 16)
+    await day.happens(4, 18)
+    told = await day.told(5, 17)
+    assert told is not None
+    assert "Since Thursday 17:00: 1 closed." in told
