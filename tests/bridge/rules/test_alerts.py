@@ -32,7 +32,7 @@ def test_people_are_told_what_was_decided_and_how_it_ended(
             {"id": "told", "mode": "trade", "match": {"symbol": "AAPL"}, "stopLoss": {"price": 1e6}}
         )
         soon(lambda: len(hook.received) == 2, 40)
-        decided, closed = hook.received
+        decided, closed = sorted(hook.received, key=lambda text: "has closed" in text)
         assert "told closes 10 AAPL; stopLoss: " in decided
         assert "told has closed 10 " in closed
     finally:
