@@ -210,5 +210,5 @@ class Stack:
             docker("rm", "-f", "-v", *ids)
         if networks := docker("network", "ls", "-q", "--filter", mark).split():
             docker("network", "rm", *networks)
-        if images := docker("image", "ls", "-q", f"gangway/{self.name}-bridge").split():
+        if images := docker("image", "ls", "-q", f"gangway/{self.name}-*").split():
             docker("image", "rm", "--force", *images)
