@@ -53,7 +53,7 @@ class Swap:
     def plan(cls, before: dict[str, Container], changes: dict[str, Action]) -> Swap:
         """From `{service: action}` of the plan; workers are exchanged when all of it serves."""
         own = [name for name in changes if not is_worker(name)]
-        ordered = sorted(own, key=lambda name: START_ORDER.get(name, 1))
+        ordered = sorted(own, key=lambda name: START_ORDER[name])
         return cls(
             before,
             [name for name in ordered if changes[name] in ("create", "update")],
@@ -277,7 +277,7 @@ class Deploy:
         self._runtime.stop(fresh)
         self._store.switch(self._previous)
         old = [one for one in swap.stopped if not _harmful(one, code)]
-        old.sort(key=lambda one: START_ORDER.get(one.service, 1))
+        old.sort(key=lambda one: START_ORDER[one.service])
         self._runtime.start(old)
         self._runtime.remove(fresh)
         self._put_names_back(swap, fresh)

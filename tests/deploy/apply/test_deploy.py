@@ -472,24 +472,28 @@ def test_a_gateway_that_is_only_started_again_is_let_try_at_once(store: Store) -
     assert runtime.done[-2:] == ["restart gateway-1", "restart caddy-1"]
 
 
-@pytest.mark.parametrize("order", [("bridge", "other", "gateway"), ("other", "gateway", "bridge")])
-def test_a_service_of_another_name_comes_after_the_gateway_and_before_the_bridge(
+@pytest.mark.parametrize(
+    "order", [("bridge", "portal", "gateway"), ("portal", "gateway", "bridge")]
+)
+def test_the_portal_comes_after_the_gateway_and_before_the_bridge(
     store: Store, order: tuple[str, ...]
 ) -> None:
     runtime = FakeRuntime(*map(running, order))
     deploy(store, runtime, dict.fromkeys(order, "update"), checks={})
     started = [done for done in runtime.done if done.startswith("start")]
-    assert started == ["start gateway-2", "start other-2", "start bridge-2"]
+    assert started == ["start gateway-2", "start portal-2", "start bridge-2"]
 
 
-@pytest.mark.parametrize("order", [("bridge", "other", "gateway"), ("other", "gateway", "bridge")])
+@pytest.mark.parametrize(
+    "order", [("bridge", "portal", "gateway"), ("portal", "gateway", "bridge")]
+)
 def test_they_are_put_back_in_that_order_too(store: Store, order: tuple[str, ...]) -> None:
     runtime = FakeRuntime(*map(running, order))
     runtime.fails["start bridge-2"] = HostFailure("bridge-ended", "it ended")
     with pytest.raises(HostFailure):
         deploy(store, runtime, dict.fromkeys(order, "update"))
     back = [done for done in runtime.done if done.startswith("start") and done.endswith("-1")]
-    assert back == ["start gateway-1", "start other-1", "start bridge-1"]
+    assert back == ["start gateway-1", "start portal-1", "start bridge-1"]
 
 
 @pytest.mark.parametrize("state", ["running", "restarting", "paused", "created", "dead"])
