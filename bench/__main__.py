@@ -22,7 +22,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from bench import Figure
 
-WIDTH = 140
+WIDTH = 170
 """Characters in a line where there is no terminal."""
 NOT_MEASURED = ("figure", "__init__", "__main__")
 
