@@ -61,7 +61,7 @@ MIXED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
 AT_ONCE = frozenset({"MKT", "MTL", "MIDPRICE"})
 FINDS_ITS_LIMIT = frozenset({"MTL", "TRAIL_LMT"})
 """Types whose limit the broker works out: no member of the order."""
-FLOW_SECONDS = 120.0
+FLOW_SECONDS = 240.0
 MOST_KILLS = 10
 
 
