@@ -41,6 +41,7 @@ def fill(time: str = "20260302 09:30:00 US/Eastern", **changes: Any) -> model.Ex
 def test_a_fill() -> None:
     found = fill()
     assert found.time.isoformat() == "2026-03-02T14:30:00+00:00"
+    assert (found.time_known, found.time_text) == (True, "")
     assert (found.exec_id, found.quantity, found.price) == ("1.2.3", 5.0, 9.5)
     assert (found.side, found.account, found.exchange) == ("BOT", "DU1", "NASDAQ")
     assert (found.perm_id, found.client_id) == (7, 1)
@@ -48,7 +49,8 @@ def test_a_fill() -> None:
 
 @pytest.mark.parametrize("time", ["", "yesterday", "20261345 99:00:00"])
 def test_a_fill_whose_time_cannot_be_read_has_the_moment_it_came(time: str) -> None:
-    assert fill(time).time == START
+    found = fill(time)
+    assert (found.time, found.time_known, found.time_text) == (START, False, time)
 
 
 def test_a_fill_of_another_moment_keeps_its_own() -> None:
