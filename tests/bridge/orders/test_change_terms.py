@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bridge.orders.legs import same_moment
+from bridge.model import Order
+from bridge.orders.legs import same, same_moment, taken
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
 
 PLACE, STATUS, OPEN_ORDER = 3, 3, 5
@@ -195,6 +196,12 @@ def test_a_term_that_the_broker_leaves_as_it_was_is_no_success(rig: Rig) -> None
     ("one", "other", "same"),
     [
         (NEAR, "20300301-21:00:00", True),
+        (NEAR, NEAR, True),
+        (NEAR, "20300301-21:00:01", False),
+        (NEAR, "20300302-21:00:00", False),
+        ("20300301 16:00:00", "20300301 16:00:01", False),
+        ("20300301 16:00:00", "20300302 16:00:00", False),
+        ("20300301 16:00:00", "20300302 16:00:00 JST", False),
         ("20300301 16:00:00", NEAR, True),
         ("20300301 16:00:00", "20300301-16:00:00", False),
         (NEAR, "20300301 16:00:00 JST", False),
@@ -205,3 +212,40 @@ def test_a_term_that_the_broker_leaves_as_it_was_is_no_success(rig: Rig) -> None
 )
 def test_times_are_compared_as_moments(one: str, other: str, same: bool) -> None:
     assert same_moment(one, other) is same_moment(other, one) is same
+
+
+def test_other_members_are_compared_as_they_are() -> None:
+    assert same("limit_price", 1.0, 1.0)
+    assert not same("limit_price", 1.0, 2.0)
+    assert not same("limit_price", 2.0, 1.0)
+    assert not same("good_after_time", NEAR, "20300301-21:00:00")
+    assert same("good_till_date", NEAR, "20300301-21:00:00")
+
+
+@pytest.mark.parametrize(
+    ("action", "asked", "has", "before", "is_taken"),
+    [
+        ("SELL", 95.0, 95.0, 90.0, True),
+        ("SELL", 95.0, 96.0, 90.0, True),
+        ("SELL", 95.0, 94.0, 90.0, False),
+        ("SELL", 95.0, 90.0, 90.0, False),
+        ("SELL", 80.0, 85.0, 90.0, True),
+        ("SELL", 80.0, 90.0, 90.0, False),
+        ("SELL", 90.0, 90.0, 90.0, True),
+        ("BUY", 105.0, 105.0, 110.0, True),
+        ("BUY", 105.0, 104.0, 110.0, True),
+        ("BUY", 105.0, 106.0, 110.0, False),
+        ("BUY", 120.0, 115.0, 110.0, True),
+        ("BUY", 120.0, 110.0, 110.0, False),
+        ("SELL", 95.0, None, 90.0, False),
+        ("SELL", 95.0, 96.0, None, False),
+        ("SELL", 95.0, 95.0, None, True),
+    ],
+)
+def test_a_trailing_stop_may_have_gone_on_from_where_it_was_put(
+    action: Any, asked: float, has: float | None, before: float | None, is_taken: bool
+) -> None:
+    wanted, held, earlier = (
+        Order(action=action, trail_stop_price=each) for each in (asked, has, before)
+    )
+    assert taken("trail_stop_price", wanted, held, earlier) is is_taken

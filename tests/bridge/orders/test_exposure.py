@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from bridge.model import ComboLeg, Contract, Order
-from bridge.orders.exposure import closable, opening, parts_of_order, reduces
+from bridge.orders.exposure import Working, closable, of_order, opening, parts_of_order, reduces
 from bridge.store.order_status import State
 from bridge.store.orders import OrderRecord
 
@@ -58,3 +61,54 @@ def test_a_halt_leaves_a_combination_that_closes_and_cancels_one_that_opens() ->
     cancelled, kept = opening([closes, opens, too_large], HELD)
     assert [each.id for each in kept] == ["closes"]
     assert [each.id for each in cancelled] == ["opens", "too-large"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "together", "protective"),
+    [
+        ({}, "x", False),
+        ({"oca_group": "g", "oca_type": 1}, "oca g", False),
+        ({"oca_group": "g", "oca_type": 2}, "oca g", False),
+        ({"oca_group": "g", "oca_type": 3}, "x", False),  # each of it may fill
+        ({"parent_id": 4, "client_id": 17}, "children 17 4", True),
+        ({"order_type": "STP"}, "x", True),
+        ({"order_type": "TRAIL LIMIT"}, "x", True),
+        ({"order_type": "LMT"}, "x", False),
+    ],
+)
+def test_which_orders_fill_instead_of_each_other(
+    terms: dict[str, Any], together: str, protective: bool
+) -> None:
+    found = of_order("x", Contract(con_id=11), Order(account="DU1", **terms), 4)
+    assert (found.together, found.protective) == (together, protective)
+    assert (found.place, found.quantity) == (("DU1", 11), 4)
+
+
+def works(action: str, quantity: float, con_id: int = 11, together: str = "") -> Working:
+    return Working(
+        name="w", account="DU1", con_id=con_id, action=action, quantity=quantity,
+        together=together or f"{action}{quantity}{con_id}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("position", "action", "working", "free"),
+    [
+        (5.0, "SELL", [], 5.0),
+        (5.0, "BUY", [], 0.0),
+        (-5.0, "BUY", [], 5.0),
+        (-5.0, "SELL", [], 0.0),
+        (5.0, "SELL", [works("SELL", 2)], 3.0),
+        (5.0, "SELL", [works("SELL", 5)], 0.0),
+        (5.0, "SELL", [works("SELL", 7)], 0.0),
+        (5.0, "SELL", [works("BUY", 2)], 5.0),
+        (-5.0, "BUY", [works("SELL", 2)], 5.0),
+        (-5.0, "BUY", [works("BUY", 2), works("BUY", 1)], 2.0),
+        (-5.0, "BUY", [works("BUY", 2, together="g"), works("BUY", 3, together="g")], 2.0),
+        (5.0, "SELL", [works("SELL", 2, con_id=12)], 5.0),
+    ],
+)
+def test_how_much_only_closes(
+    position: float, action: str, working: list[Working], free: float
+) -> None:
+    assert closable(("DU1", 11), action, {("DU1", 11): position}, working) == free

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import threading
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from bridge.orders import flex_import
 from bridge.orders.errors import OrderPendingError
 from bridge.orders.flex_import import (
+    PART,
     POLLS,
     FlexError,
     FlexImport,
+    FlexOffError,
     FlexPacedError,
     FlexService,
     fetch,
@@ -26,6 +30,7 @@ from bridge.orders.flex_import import (
 from bridge.store.order_status import State
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import NoonClock, Room, opened
+from tests.bridge.orders.samples import NOON
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
 
 if TYPE_CHECKING:
@@ -77,9 +82,29 @@ class Script:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def service(folder: Path, script: Script) -> FlexService:
+class StillClock(NoonClock):
+    """Stands still unless it is wound; keeps how long was slept, and wakes at once or never."""
+
+    def __init__(self, *, wakes: int = 99) -> None:
+        super().__init__()
+        self.slept: list[float] = []
+        self.wakes = wakes
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self._wound)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.wakes -= 1
+        if self.wakes < 0:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+
+def service(folder: Path, script: Script, clock: NoonClock | None = None) -> FlexService:
     (folder / "token").write_text(f"{TOKEN}\n")
-    return FlexService(folder / "token", "42", "https://flex.example/", NoonClock(), script.get)
+    clock = clock or NoonClock()
+    return FlexService(folder / "token", "42", "https://flex.example/", clock, script.get)
 
 
 # --- a statement ---------------------------------------------------------------------------------
@@ -115,6 +140,45 @@ def test_a_trade_is_read_whole() -> None:
     assert [each.commission for each in found.commissions] == [1.005, 1.005]
     assert found.commissions[1].realized_pnl == 312.5
     assert (found.since, found.until) == ("20260701", "20260709")
+
+
+def test_what_a_trade_does_not_say_is_not_made_up() -> None:
+    bare = {"quantity": "-1,000.5", "tradePrice": "-3", "tradeID": "5", "tradeDate": "20260709"}
+    (sold,) = read_statement(xml(bare), ZONE).executions
+    assert (sold.side, sold.quantity, sold.price, sold.exec_id) == ("SLD", 1000.5, -3.0, "flex-5")
+    assert (sold.time_known, sold.time_text, sold.perm_id) == (False, "20260709", 0)
+    assert (sold.contract.sec_type, sold.contract.con_id, sold.contract.right) == ("STK", 0, None)
+    assert (sold.contract.strike, sold.contract.multiplier, sold.reason) == (0.0, "", "")
+    assert read_statement(xml(bare), ZONE).commissions == ()
+    free = bare | {"commission": "0", "currency": "EUR"}
+    (report,) = read_statement(xml(free), ZONE).commissions
+    assert (report.commission, str(report.commission), report.currency) == (0.0, "0.0", "EUR")
+    call = BUY | {"assetCategory": "OPT", "underlyingSymbol": "MSFT", "putCall": "Call",
+                  "multiplier": "100", "notes": "P;A"}  # fmt: skip
+    share = BUY | {"underlyingSymbol": "MSFT", "multiplier": "100", "assetCategory": "CRYPTO"}
+    of_call, of_share = read_statement(xml(call, share), ZONE).executions
+    assert (of_call.contract.symbol, of_call.contract.right) == ("MSFT", "C")
+    assert (of_call.contract.multiplier, of_call.reason) == ("100", "assignment")
+    assert (of_share.contract.symbol, of_share.contract.multiplier) == ("AAPL", "")
+    assert of_share.contract.sec_type == "STK"
+
+
+def test_several_statements_are_one_from_the_first_day_to_the_last() -> None:
+    content = (
+        b'<FlexQueryResponse><FlexStatement fromDate="20260703" toDate="20260704"/>'
+        b'<FlexStatement fromDate="20260701" toDate="20260709"/></FlexQueryResponse>'
+    )
+    found = read_statement(content, ZONE)
+    assert (found.since, found.until, found.executions) == ("20260701", "20260709", ())
+    nothing = read_statement(b"<FlexQueryResponse/>", ZONE)
+    assert (nothing.since, nothing.until) == ("", "")
+
+
+def test_a_long_statement_is_taken_in_parts() -> None:
+    trades = [BUY | {"ibExecID": f"{number:08x}.5a5a5a5a.01.01"} for number in range(PART + 1)]
+    parts = list(flex_import._parts(read_statement(xml(*trades), ZONE)))
+    assert [len(part) for part in parts] == [PART, PART, 2]
+    assert len({repr(each) for part in parts for each in part}) == 2 * (PART + 1)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +229,56 @@ async def test_a_statement_that_never_comes_ends(tmp_path: Path) -> None:
     with pytest.raises(FlexError, match="not made within"):
         await service(tmp_path, script).statement()
     assert len(script.asked) == 1 + len(POLLS)
+
+
+async def test_each_question_for_it_waits_its_time(tmp_path: Path) -> None:
+    clock = StillClock()
+    await service(tmp_path, Script(ACCEPTED, BUSY, BUSY, xml(BUY)), clock).statement()
+    assert tuple(clock.slept) == POLLS[:3]
+    refused = StillClock()
+    script = Script(ACCEPTED, BUSY, said("Fail", ErrorCode="1015", ErrorMessage="no"))
+    with pytest.raises(FlexError, match="1015"):
+        await service(tmp_path, script, refused).statement()
+    assert tuple(refused.slept) == POLLS[:2]
+    with pytest.raises(FlexError, match="says nothing: FlexStatementResponse"):
+        await service(tmp_path, Script(said("Success"))).statement()
+
+
+@pytest.mark.parametrize(
+    ("token", "sound"),
+    [("1" * 6, True), ("1" * 64, True), ("1" * 5, False), ("1" * 65, False), ("12345x", False),
+     ("", False)],
+)  # fmt: skip
+async def test_only_a_number_is_sent_as_the_token(tmp_path: Path, token: str, sound: bool) -> None:
+    script = Script(said("Fail", ErrorCode="1014"))
+    asked = service(tmp_path, script)
+    (tmp_path / "token").write_text(f" {token}\n")
+    with pytest.raises(FlexError, match="1014" if sound else "is not a number"):
+        await asked.statement()
+    assert [each["t"] for _, each in script.asked] == ([token] if sound else [])
+
+
+async def test_a_token_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    script = Script(ACCEPTED)
+    asked = service(tmp_path, script)
+    (tmp_path / "token").unlink()
+    with pytest.raises(FlexError, match="cannot be read: No such file"):
+        await asked.statement()
+    assert script.asked == []
+
+
+async def test_an_answer_is_taken_up_to_a_size_and_only_when_all_is_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flex_import, "LARGEST", 10)
+    with flex_server(b"x" * 10, b"x" * 11) as (address, agents):
+        assert await fetch(address, {"t": TOKEN}) == b"x" * 10
+        with pytest.raises(FlexError, match="too large"):
+            await fetch(address, {"t": TOKEN})
+        assert [each.split("/")[0] for each in agents] == ["Python", "Python"]
+    with flex_server(b"no", status=503) as (address, _):
+        with pytest.raises(FlexError, match="answered with 503"):
+            await fetch(address, {"t": TOKEN})
 
 
 async def test_without_a_way_there_the_error_holds_no_token() -> None:
@@ -231,9 +345,65 @@ async def test_a_failure_is_kept_with_its_hint(tmp_path: Path) -> None:
         assert "secrets set flex-token" in (flex.last.next_step or "")
 
 
+def made(room: Room, folder: Path, clock: StillClock) -> tuple[FlexImport, Script]:
+    script = Script(ACCEPTED, xml(BUY))
+    asked = service(folder, script, clock)
+    return FlexImport(asked, room.database, room.journal, clock, ZONE), script
+
+
+async def test_asked_again_too_soon_it_says_how_long_to_wait(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        clock = StillClock()
+        flex, _ = made(room, tmp_path, clock)
+        assert flex.ask().state == "running"
+        assert flex._task is not None
+        await flex._task
+        clock.wind(599)
+        with pytest.raises(FlexPacedError) as caught:
+            flex.ask()
+        assert caught.value.retry_after == 1.0
+        clock.wind(1)
+        assert flex.ask().at == NOON + timedelta(minutes=10)
+        await flex.stop()
+
+
+@pytest.mark.parametrize(
+    ("hours_away", "at_once"), [(None, False), (6.0, False), (6.1, True), (72.0, True)]
+)
+async def test_it_is_asked_for_after_an_absence_and_once_a_day(
+    tmp_path: Path, hours_away: float | None, at_once: bool
+) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        clock = StillClock(wakes=0)
+        flex, script = made(room, tmp_path, clock)
+        flex.start(None if hours_away is None else NOON - timedelta(hours=hours_away))
+        while 86_400.0 not in clock.slept:
+            await asyncio.sleep(0)
+        assert clock.slept[0] == 86_400.0
+        assert flex.last.state == ("running" if at_once else "never")
+        await flex.stop()
+        again = StillClock(wakes=1)
+        flex, script = made(room, tmp_path, again)
+        flex.start(None)
+        while not script.asked:
+            await asyncio.sleep(0)
+        assert again.slept[:2] == [86_400.0, 86_400.0]
+        await flex.stop()
+
+
+async def test_without_a_query_nothing_begins(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        flex = FlexImport(None, room.database, room.journal, room.clock, ZONE)
+        flex.start(NOON - timedelta(days=9))
+        with pytest.raises(FlexOffError):
+            flex.ask()
+        assert flex.last.state == "never"
+        await flex.stop()
+
+
 # --- the whole way -------------------------------------------------------------------------------
 @contextmanager
-def flex_server(*answers: bytes) -> Iterator[tuple[str, list[str]]]:
+def flex_server(*answers: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]]:
     left, asked = list(answers), []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -241,7 +411,7 @@ def flex_server(*answers: bytes) -> Iterator[tuple[str, list[str]]]:
             asked.append(self.headers["User-Agent"])
             assert parse_qs(urlsplit(self.path).query)["t"] == [TOKEN]
             content = left.pop(0) if len(left) > 1 else left[0]
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
