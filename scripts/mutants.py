@@ -48,6 +48,8 @@ QUICKEST = 12
 """So many tests see a mutant first."""
 SLOWEST = 120.0
 """Seconds of tests that see it at most."""
+LOOKING = 5.0
+"""Seconds of tests that see a line of an import besides, without entering its file."""
 DOUBTS = 3
 """So often a test that fails on the unchanged code, too, is left out before a mutant survives."""
 BASELINE = 3600.0
@@ -119,13 +121,18 @@ class Reach(NamedTuple):
             *(self.lines.get((name, line), set()) for line in range(first, last + 1))
         )
         if not tests and any((name, line) in self.imported for line in range(first, last + 1)):
-            # run once, by the import: whoever enters the file may notice
+            # run once, by the import: whoever enters the file may notice, and whoever looks at it
             tests = set[str]().union(*(found for at, found in self.lines.items() if at[0] == name))
+            return [*self.within(tests, SLOWEST), *self.within({*self.seconds} - tests, LOOKING)]
+        return self.within(tests, SLOWEST)
+
+    def within(self, tests: set[str], seconds: float) -> list[str]:
+        """Those that take so long together, the quickest first, and one at least."""
         chosen: list[str] = []
         total = 0.0
         for test in sorted(tests, key=lambda test: self.seconds.get(test, 0.0)):
             total += self.seconds.get(test, 0.0)
-            if chosen and total > SLOWEST:
+            if chosen and total > seconds:
                 break
             chosen.append(test)
         return chosen
@@ -283,11 +290,16 @@ def meets(tree: Path, mutant: Any, reached: Reach, runner: Runner) -> str | None
 
 
 def is_marker(mutant: Any) -> bool:
-    """Whether it changes the `*,` between parameters, which only a type checker minds."""
+    """Whether it changes how a thing may be called, and nothing of what it does when it is called.
+
+    The `*,` between parameters, and `kw_only=True`, which is the same for a record: who names all
+    that he hands over, as a type checker sees to, gets the same of both.
+    """
     line = Path(mutant.module_path).read_text().splitlines()[mutant.start_pos[0] - 1]
-    return "BinaryOperator_Mul" in mutant.operator_name and (
-        line[mutant.start_pos[1] :].startswith("*,")
-    )
+    before, after = line[: mutant.start_pos[1]], line[mutant.start_pos[1] :]
+    if "BinaryOperator_Mul" in mutant.operator_name:
+        return after.startswith("*,")
+    return "ReplaceTrueWithFalse" in mutant.operator_name and before.endswith("kw_only=")
 
 
 def is_program(text: str) -> bool:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec import structs
 
-from bridge.orders.errors import OrderNotOpenError
+from bridge.errors import BridgeError
+from bridge.model import OpenOrder
+from bridge.orders import cancel
+from bridge.orders.errors import (
+    ChangeRejectedError,
+    OrderFateUnknownError,
+    OrderNotOpenError,
+    OrderPendingError,
+)
 from bridge.orders.request import Bracket, ChangeRequest, StopLoss, TakeProfit
+from bridge.store.order_status import State, Status
+from bridge.store.orders import PendingChange
+from bridge.tws.errors import NotConnectedError
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.samples import NOON, record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -165,3 +177,103 @@ async def test_a_halt_does_not_wait_for_cancels_that_the_pace_holds_back(tmp_pat
         for each in orders:
             while (await room.view(each.order_id)).status != "Cancelled":
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("lists", ["not at all", "an error"])
+async def test_nor_when_the_broker_does_not_say_whose_orders_there_are(
+    tmp_path: Path, lists: str
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        await _many(room)
+
+        async def listed(**_: object) -> tuple[OpenOrder, ...]:
+            if lists == "an error":
+                raise NotConnectedError("gone")
+            await asyncio.Event().wait()
+            return ()
+
+        broker.all_open_orders = listed  # type: ignore[method-assign, assignment]
+        halted = await room.halt.halt("", "own", CALLER)
+        assert halted.cancelled is not None
+        while len(broker.cancelled) < 12:
+            await asyncio.sleep(0.01)
+        assert ("cancel-all", 0) not in broker.wire
+
+
+@pytest.mark.parametrize(("count", "kinds"), [(10, ["cancel"] * 10), (11, ["cancel-all"])])
+async def test_from_so_many_on_one_message_is_quicker(
+    tmp_path: Path, count: int, kinds: list[str]
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        for number in range(count):
+            await room.place(f"key-{number}")
+        result = await room.canceller.cancel_open("own")
+        assert (len(result.requested), result.failed, result.queued) == (count, (), ())
+        assert [kind for kind, _ in broker.wire if kind != "place"] == kinds
+
+
+async def test_one_message_that_could_not_be_sent_is_followed_by_one_for_each(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+
+    async def fails() -> None:
+        raise NotConnectedError("gone")
+
+    async with opened(tmp_path, broker) as room:
+        orders = await _many(room)
+        broker.cancel_all_orders = fails  # type: ignore[method-assign]
+        result = await room.canceller.cancel_open("own")
+        assert set(result.requested) == {each.order_id for each in orders}
+        assert len(broker.cancelled) == 12
+        assert (await room.canceller.cancel_open("all")).failed == ("other clients",)
+        assert (await room.canceller.cancel_open("none")).requested == ()
+
+
+PENDING = PendingChange(at=NOON)
+TERMINAL = {"state": State.TERMINAL, "status": Status.FILLED}
+UNKNOWN = {"state": State.UNKNOWN, "status": Status.UNKNOWN}
+WORKING = {"state": State.ACKNOWLEDGED, "status": Status.SUBMITTED}
+
+
+@pytest.mark.parametrize(
+    ("fields", "waits", "answered"),
+    [
+        (WORKING, False, True),
+        (WORKING | {"pending": PENDING}, True, False),
+        (UNKNOWN, False, False),
+        (UNKNOWN | {"pending": PENDING}, True, False),
+        (TERMINAL, False, True),
+        (TERMINAL | {"pending": PENDING}, False, True),
+    ],
+)
+def test_when_a_cancel_is_answered(fields: dict[str, Any], waits: bool, answered: bool) -> None:
+    assert cancel._waits(record(**fields)) is waits
+    assert cancel._answered(record(**fields)) is answered
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "said"),
+    [
+        (TERMINAL, OrderNotOpenError, "is Filled already"),
+        (UNKNOWN, OrderFateUnknownError, "still unknown"),
+        (UNKNOWN | {"pending": PENDING}, OrderFateUnknownError, "still unknown"),
+        (WORKING | {"pending": PENDING}, OrderPendingError, "not answered in time"),
+        (WORKING, ChangeRejectedError, "no reason given"),
+        (WORKING | {"warning": "too late"}, ChangeRejectedError, "cancel: too late"),
+    ],
+)
+def test_what_is_told_of_a_cancel_that_did_not_end_the_order(
+    fields: dict[str, Any], error: type[BridgeError], said: str
+) -> None:
+    with pytest.raises(error, match=said) as raised:
+        cancel._cancelled(record(**fields), journaled=True)
+    assert raised.value.extra["order"]["orderId"] == "o7"
+
+
+@pytest.mark.parametrize("journaled", [True, False])
+def test_a_cancelled_order_is_shown_with_what_the_journal_holds(journaled: bool) -> None:
+    ended = record(state=State.TERMINAL, status=Status.CANCELLED)
+    assert cancel._cancelled(ended, journaled=journaled).journaled is journaled

@@ -12,6 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
+from bridge.model import Position
+from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.exercise import ExerciseRequest, OptionExerciser
+from bridge.orders.submit import Placed
+from bridge.orders.views import OrderView
+from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.fake_broker import option as listed_option
+from tests.bridge.orders.orderroom import CALLER, Room, opened
 from tests.bridge.orders.test_order_types import codes
 from tests.bridge.orders.test_over_http import Body, Desk, soon
 from tests.bridge.rig import SimulatorProcess
@@ -123,3 +131,79 @@ def test_after_a_crash_it_is_found_again_and_not_sent_twice(
         assert (after.order(order["orderId"])["state"], len(sent(after))) == ("acknowledged", 1)
     finally:
         after.bridge.stop()
+
+
+async def instruct(room: Room, key: str, **fields: Any) -> Placed:
+    named: dict[str, Any] = {"symbol": "AAPL", "con_id": 777, "quantity": 1, "confirm": True}
+    request = ExerciseRequest(**({"action": "exercise"} | named | fields))
+    return await room.services[OptionExerciser].place(request, key, CALLER)
+
+
+async def refused(room: Room, **fields: Any) -> list[str]:
+    with pytest.raises(OrderRefusedByRulesError) as caught:
+        await instruct(room, f"refused-{fields}", **fields)
+    return [each.code for each in caught.value.violations]
+
+
+def holding(quantity: float) -> FakeBroker:
+    broker = FakeBroker()
+    contract = listed_option().contract
+    broker.held = (
+        Position(account="DU1234567", contract=contract, quantity=quantity, average_cost=1.0),
+    )
+    return broker
+
+
+async def test_what_is_held_and_free_is_instructed_once_for_a_key(tmp_path: Path) -> None:
+    broker = holding(3.0)
+    async with opened(tmp_path, broker, **RULES) as room:
+        first = await instruct(room, "key", quantity=2, override=True)
+        again = await instruct(room, "key", quantity=2, override=True)
+        assert (first.replayed, again.replayed) == (False, True)
+        assert isinstance(first.answer, OrderView)
+        assert isinstance(again.answer, OrderView)
+        assert again.answer.order_id == first.answer.order_id
+        (number,) = broker.placed
+        sent = broker.book[number].order
+        assert (sent.action, sent.quantity, sent.tif) == ("SELL", 2.0, "GTC")
+        assert (sent.account, sent.override, sent.transmit) == ("DU1234567", True, True)
+        assert await refused(room, quantity=2) == ["exceeds-position"], "one is free"
+        lapse = await instruct(room, "other", quantity=1, action="lapse")
+        assert isinstance(lapse.answer, OrderView)
+        kinds = [broker.book[each].order.order_type for each in broker.placed]
+        assert len(set(kinds)) == 2
+
+
+@pytest.mark.parametrize(
+    ("held", "quantity", "goes"),
+    [(3.0, 3, True), (3.0, 4, False), (0.0, 1, False), (-3.0, 1, False)],
+)
+async def test_no_more_is_instructed_than_is_held(
+    tmp_path: Path, held: float, quantity: int, goes: bool
+) -> None:
+    broker = holding(held)
+    async with opened(tmp_path, broker, **RULES) as room:
+        if goes:
+            assert not (await instruct(room, "key", quantity=quantity)).replayed
+        else:
+            assert await refused(room, quantity=quantity) == ["exceeds-position"]
+        assert len(broker.placed) == goes
+
+
+async def test_only_an_option_and_only_when_that_is_confirmed(tmp_path: Path) -> None:
+    broker = holding(3.0)
+    async with opened(tmp_path, broker, **RULES) as room:
+        assert await refused(room, confirm=False) == ["confirmation-required"]
+        assert "invalid-field" in await refused(room, con_id=265598)
+        assert broker.wire == []
+
+
+def test_how_it_names_the_option() -> None:
+    def named(**fields: Any) -> Any:
+        return ExerciseRequest(action="lapse", symbol="AAPL", quantity=2, **fields).named()
+
+    assert (named().sec_type, named().action, named().order_type) == ("OPT", "SELL", "MKT")
+    assert (named(con_id=7).sec_type, named(con_id=7).con_id) == (None, 7)
+    assert named(sec_type="FOP").sec_type == "FOP"
+    assert (named(strike=5.0, right="C").strike, named(account="DU1").account) == (5.0, "DU1")
+    assert named().quantity == 2

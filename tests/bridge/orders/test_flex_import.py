@@ -276,9 +276,11 @@ async def test_an_answer_is_taken_up_to_a_size_and_only_when_all_is_well(
         with pytest.raises(FlexError, match="too large"):
             await fetch(address, {"t": TOKEN})
         assert [each.split("/")[0] for each in agents] == ["Python", "Python"]
-    with flex_server(b"no", status=503) as (address, _):
-        with pytest.raises(FlexError, match="answered with 503"):
-            await fetch(address, {"t": TOKEN})
+    with (
+        flex_server(b"no", status=503) as (address, _),
+        pytest.raises(FlexError, match="answered with 503"),
+    ):
+        await fetch(address, {"t": TOKEN})
 
 
 async def test_without_a_way_there_the_error_holds_no_token() -> None:

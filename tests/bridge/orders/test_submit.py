@@ -8,6 +8,7 @@ import pytest
 
 from bridge.errors import BridgeError
 from bridge.market.errors import ContractMismatchError
+from bridge.model import Contract, Order, OrderState
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
@@ -355,6 +356,33 @@ async def test_a_preview_shows_margin_commission_and_broken_rules(tmp_path: Path
         assert [each.code for each in preview.violations] == ["max-quantity"]
         assert not preview.accepted
         assert broker.wire == []
+
+
+async def test_a_preview_asks_the_broker_about_the_entry(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    asked: list[Order] = []
+    answer = broker.what_if
+
+    async def what_if(contract: Contract, order: Order, **more: Any) -> OrderState:
+        asked.append(order)
+        return await answer(contract, order, **more)
+
+    broker.what_if = what_if  # type: ignore[method-assign]
+    async with opened(tmp_path, broker) as room:
+        bracket = Bracket(
+            take_profit=TakeProfit(limit_price=110), stop_loss=StopLoss(stop_price=90)
+        )
+        await room.service.preview(request(bracket=bracket), CALLER)
+    (order,) = asked
+    assert (order.action, order.order_type, order.limit_price) == ("BUY", "LMT", 100.0)
+
+
+async def test_the_log_is_verified_only_when_that_is_asked_for(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        await room.place()
+        assert (await room.service.audit("", 100)).verification is None
+        verified = (await room.service.audit("", 100, verify=True)).verification
+        assert verified is not None
 
 
 async def test_the_kill_switch_stops_orders_and_survives_a_restart(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from bridge.orders.errors import OrdersInTheWayError
 from bridge.orders.exposure import Working
 from bridge.orders.standing import Standing, require_clear
 from bridge.orders.submit import TargetReached
-from bridge.orders.target import TargetPlacer, TargetRequest
+from bridge.orders.target import TargetPlacer, TargetRequest, _any_size
 from bridge.orders.views import OrderView
-from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.fake_broker import FakeBroker, listed
 from tests.bridge.orders.orderroom import CALLER, Room, opened
 from tests.bridge.orders.samples import AAPL
 
@@ -73,6 +73,28 @@ async def test_what_works_counts_as_filled(tmp_path: Path) -> None:
             await lacks(room, 1.0)
         assert await lacks(room, 1.0, cancel_orders=True) == ("SELL", 1.0)
         assert sorted(broker.cancelled) == [1, 2], "both that worked, and no more"
+
+
+async def test_parts_of_a_share_that_work_count_as_parts(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.details = {"AAPL": (listed(size_increment=0.5),)}
+    broker.held = held(9.0)
+    async with opened(tmp_path, broker) as room:
+        await room.place("buys", quantity=2.5, limit_price=99.0)
+        assert await lacks(room, 13.0) == ("BUY", 1.5)
+    other = FakeBroker()
+    other.details = dict(broker.details)
+    other.held = held(9.0)
+    (tmp_path / "other").mkdir()
+    async with opened(tmp_path / "other", other) as room:
+        await room.place("sells", quantity=2.5, action="SELL", limit_price=101.0)
+        assert await lacks(room, 5.0) == ("SELL", 1.5)
+
+
+def test_the_contract_is_looked_up_with_a_size_that_an_order_may_have() -> None:
+    for target, size in ((5.0, 5.0), (-5.0, 5.0), (0.5, 0.5), (0.0, 1.0)):
+        request = TargetRequest(symbol="AAPL", target_quantity=target)
+        assert _any_size(request) == size
 
 
 async def test_a_sale_that_works_counts_against_it(tmp_path: Path) -> None:
