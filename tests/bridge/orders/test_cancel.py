@@ -193,7 +193,7 @@ async def test_nor_when_the_broker_does_not_say_whose_orders_there_are(
             await asyncio.Event().wait()
             return ()
 
-        broker.all_open_orders = listed  # type: ignore[method-assign, assignment]
+        broker.all_open_orders = listed  # type: ignore[method-assign]
         halted = await room.halt.halt("", "own", CALLER)
         assert halted.cancelled is not None
         while len(broker.cancelled) < 12:

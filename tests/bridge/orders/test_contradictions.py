@@ -253,6 +253,7 @@ def test_how_many_conditions(count: int) -> None:
             unexpected("bracket"),
         ),
         (combo({}, {}, sec_type="STK"), unexpected("legs")),
+        (combo({}, {}, sec_type=None, con_id=7), unexpected("legs")),
         (combo(sec_type="STK", non_guaranteed=True), unexpected("nonGuaranteed")),
         (combo({}, {}, non_guaranteed=True), []),
         (combo({}, {"symbol": ""}), invalid("legs[1]")),

@@ -125,6 +125,10 @@ def test_a_change_that_is_never_answered_is_given_up() -> None:
     assert given_up.notional == present.notional  # it may still have been taken
     late = apply(given_up, Reported(at(9), open_order("Submitted", wanted)))
     assert late.terms.limit_price == 99.0
+    cancelling = live(SENT, said("Submitted"), ChangeSent(at(2), PendingChange(at=at(2))))
+    assert "last cancel" in (apply(cancelling, ChangeUnanswered(at(9))).warning or "")
+    quiet = live(SENT, said("Submitted"))
+    assert apply(quiet, ChangeUnanswered(at(9))) is quiet, "nothing was asked"
 
 
 def test_a_cancel_that_the_broker_works_on_is_not_given_up() -> None:
@@ -142,6 +146,8 @@ def test_money_is_reserved_by_a_change_and_given_back_when_it_is_not_sent() -> N
     assert apply(changing, ChangeDropped(at(3), at(1))) is changing  # of an earlier one
     less = PendingChange(at=at(2), terms=before.terms, notional=before.notional - 100)
     assert apply(before, ChangeSent(at(2), less)).notional == before.notional
+    double = PendingChange(at=at(2), terms=before.terms, notional=before.notional * 2)
+    assert apply(before, ChangeSent(at(2), double)).notional == before.notional * 2
 
 
 def test_a_reject_ends_it_with_the_brokers_text() -> None:

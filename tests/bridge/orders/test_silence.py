@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.orders.cancel import CancelResult
-from bridge.orders.silence import FILE_NAME, HeartbeatOffError, SilenceWatch
+from bridge.orders.silence import FILE_NAME, LOOK_SECONDS, HeartbeatOffError, SilenceWatch
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
 from tests.bridge.wound import WoundClock
@@ -146,6 +147,46 @@ async def test_a_damaged_file_is_no_end(tmp_path: Path, content: str) -> None:
 async def test_switched_off_nobody_can_arm_it(tmp_path: Path) -> None:
     with pytest.raises(HeartbeatOffError):
         await Watched(tmp_path, seconds=None).watch.beat("bot")
+
+
+async def test_it_looks_by_itself_and_goes_on_after_a_failure(tmp_path: Path) -> None:
+    made = Watched(tmp_path)
+    looks: list[float] = []
+    look = made.watch.look
+
+    async def counted() -> None:
+        looks.append(made.clock.monotonic())
+        if len(looks) == 1:
+            raise RuntimeError("by the test")
+        await look()
+
+    made.watch.look = counted  # type: ignore[method-assign]
+    made.watch.start()
+    await made.watch.beat("phone")
+    for number in range(1, 4):
+        await _until(lambda number=number: len(looks) == number)  # type: ignore[misc]
+        await made.clock.wind(LOOK_SECONDS)
+    await made.clock.wind(SECONDS)
+    await _until(lambda: made.broker.cancels == 1)
+    await made.watch.stop()
+    count = len(looks)
+    await made.clock.wind(SECONDS)
+    assert len(looks) == count
+
+
+async def test_switched_off_it_does_not_look(tmp_path: Path) -> None:
+    made = Watched(tmp_path, seconds=None)
+    made.watch.start()
+    assert made.watch._task is None
+    await made.watch.stop()
+
+
+async def _until(true: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if true():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not happen")
 
 
 def test_over_http_and_after_a_kill(tmp_path: Path) -> None:

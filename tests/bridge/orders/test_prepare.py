@@ -1,0 +1,113 @@
+"""What is found out about an order before its rules are asked, over a broker in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.market.quote_values import QuoteValue
+from bridge.model import Contract, Order, PriceIncrement
+from bridge.orders import prepare
+from bridge.orders.risk_context import Reference
+from bridge.tws.errors import NotConnectedError
+from tests.bridge.orders.fake_broker import FakeBroker, listed
+from tests.bridge.orders.orderroom import Room, opened
+
+QUOTE = Reference(bid=1.9, ask=2.0)
+
+
+@pytest.mark.parametrize(
+    ("order", "quote", "quantity"),
+    [
+        ({"quantity": 7.0}, QUOTE, 7.0),
+        ({"cash_quantity": 500.0}, QUOTE, 250.0),
+        ({"cash_quantity": 500.0, "action": "SELL"}, QUOTE, 263.16),
+        ({"cash_quantity": 500.0, "limit_price": 4.0}, QUOTE, 125.0),
+        ({"cash_quantity": 500.0, "limit_price": 4.0}, None, 125.0),
+        ({"cash_quantity": 500.0}, Reference(), 0.0),
+        ({"cash_quantity": 500.0}, None, 0.0),
+    ],
+)
+def test_the_quantity_that_an_amount_of_money_buys(
+    order: dict[str, Any], quote: Reference | None, quantity: float
+) -> None:
+    assert prepare._sized(Order(**order), quote).quantity == quantity
+
+
+def test_only_a_number_that_still_holds_is_a_price() -> None:
+    assert prepare._number(QuoteValue(1.5, "delayed", 3.0)) == 1.5
+    assert prepare._number(QuoteValue(1.5, "stale", 3.0)) is None
+    assert prepare._number(QuoteValue("n/a", "live", 3.0)) is None
+    assert prepare._number(QuoteValue(None, "live", 3.0)) is None
+    assert prepare._number(None) is None
+
+
+@pytest.mark.parametrize(
+    ("exchange", "rules", "found"),
+    [
+        ("SMART", (26, 27), 26),
+        ("NASDAQ", (26, 27), 27),
+        ("NYSE", (26, 27), 26),
+        ("NASDAQ", (26,), 26),
+        ("SMART", (), None),
+    ],
+)
+def test_the_ladder_is_that_of_the_exchange(
+    exchange: str, rules: tuple[int, ...], found: int | None
+) -> None:
+    contract = Contract(symbol="AAPL", exchange=exchange)
+    assert prepare._market_rule(listed(contract=contract, market_rule_ids=rules)) == found
+
+
+async def _ladder(room: Room, rule: int | None) -> tuple[PriceIncrement, ...]:
+    rules = () if rule is None else (rule,)
+    return await room.submitter.preparer._ladder(listed(market_rule_ids=rules, min_tick=0.25))
+
+
+async def test_a_ladder_is_asked_for_once_and_few_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "_MOST_LADDERS", 2)
+    asked: list[int] = []
+    broker = FakeBroker()
+
+    async def market_rule(rule_id: int, **_: object) -> tuple[PriceIncrement, ...]:
+        asked.append(rule_id)
+        if rule_id == 8:
+            raise NotConnectedError("gone")
+        return () if rule_id == 9 else (PriceIncrement(low_edge=0.0, increment=float(rule_id)),)
+
+    broker.market_rule = market_rule  # type: ignore[method-assign]
+    smallest = (PriceIncrement(low_edge=0.0, increment=0.25),)
+    async with opened(tmp_path, broker) as room:
+        for rule in (1, 2, 1, 2):
+            assert (await _ladder(room, rule))[0].increment == rule
+        assert asked == [1, 2]
+        assert await _ladder(room, None) == smallest
+        for unknown in (8, 9):
+            assert await _ladder(room, unknown) == smallest
+        assert asked == [1, 2, 8, 9]
+        assert (await _ladder(room, 3))[0].increment == 3
+        assert (await _ladder(room, 2))[0].increment == 2, "the oldest made room"
+        assert asked == [1, 2, 8, 9, 3]
+        assert (await _ladder(room, 1))[0].increment == 1
+        assert asked == [1, 2, 8, 9, 3, 1]
+
+
+async def test_the_account_is_the_one_named_the_usual_one_or_the_only_one(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        preparer = room.submitter.preparer
+
+        def account(**named: Any) -> str:
+            from tests.bridge.orders.orderroom import request
+
+            return preparer._account(request(**named))
+
+        assert account() == "DU1234567"
+        broker.accounts = ("DU1", "DU2")
+        assert (account(), account(account="DU2")) == ("", "DU2")
+        preparer.adopt(read_only=False, account="DU1")
+        assert (account(), account(account="DU2")) == ("DU1", "DU2")
