@@ -9,6 +9,7 @@ import pytest
 from bridge.errors import BridgeError
 from bridge.market.errors import ContractMismatchError
 from bridge.model import Contract, Order, OrderState
+from bridge.orders import submit
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
@@ -21,14 +22,15 @@ from bridge.orders.errors import (
 from bridge.orders.halt import HaltSwitch
 from bridge.orders.order_ids import body_digest, key_digest
 from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
-from bridge.orders.views import OrderGroup
+from bridge.orders.views import OrderGroup, OrderView
 from bridge.store import idempotency, orders
 from bridge.store.order_status import State, Status
+from bridge.tws.broker_codes import order_advice
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ConnectionLostError, NotConnectedError
 from tests.bridge.orders.fake_broker import FakeBroker, listed, lost, option
 from tests.bridge.orders.orderroom import CALLER, opened, request
-from tests.bridge.orders.samples import NOON
+from tests.bridge.orders.samples import NOON, record
 
 
 async def test_a_limit_order_is_written_down_sent_and_answered(tmp_path: Path) -> None:
@@ -150,7 +152,80 @@ async def test_a_rejection_comes_with_the_brokers_text_and_is_the_answer_for_eve
         extra = problems[0][2]
         assert (extra["brokerCode"], extra["order"]["status"]) == (201, "Rejected")
         assert "insufficient funds" in extra["brokerText"]
+        assert problems[0][1] == order_advice(201)
         assert len(broker.placed) == 1
+
+
+WORKS: dict[str, Any] = {"state": State.ACKNOWLEDGED, "status": Status.SUBMITTED}
+REFUSED: dict[str, Any] = {"state": State.TERMINAL, "status": Status.REJECTED}
+LOST: dict[str, Any] = {"state": State.UNKNOWN, "status": Status.UNKNOWN}
+ON_WIRE: dict[str, Any] = {"state": State.SENT, "status": Status.PENDING_SUBMIT}
+WRITTEN: dict[str, Any] = {"state": State.INTENTION, "status": Status.PENDING_SUBMIT}
+
+
+@pytest.mark.parametrize(
+    ("entry", "leg", "error"),
+    [
+        (WORKS, WORKS, None),
+        (WORKS, REFUSED, OrderRejectedError),
+        (LOST, REFUSED, OrderRejectedError),
+        (WORKS, LOST, OrderFateUnknownError),
+        (ON_WIRE, LOST, OrderFateUnknownError),
+        (WORKS, ON_WIRE, OrderPendingError),
+        (WRITTEN, WORKS, OrderPendingError),
+    ],
+)
+def test_several_orders_are_as_good_as_the_worst_of_them(
+    entry: dict[str, Any], leg: dict[str, Any], error: type[BridgeError] | None
+) -> None:
+    records = [record(role="entry", **entry), record(role="stop-loss", broker_order_id=8, **leg)]
+    if error is None:
+        answer = submit._answer_of(records)
+        assert isinstance(answer, OrderView)
+        assert (answer.order_id, [each.order_id for each in answer.legs]) == ("o7", ["o8"])
+        return
+    with pytest.raises(error) as raised:
+        submit._answer_of(records)
+    assert raised.value.extra["order"]["orderId"] == "o7"
+
+
+def test_a_rejection_without_a_code_or_a_text_says_so() -> None:
+    with pytest.raises(OrderRejectedError, match="no reason given") as raised:
+        submit._answer_of([record(**REFUSED)])
+    assert raised.value.next_step == OrderRejectedError.next_step
+    assert raised.value.extra["brokerCode"] is None
+
+
+def test_the_orders_of_a_group_are_shown_as_one() -> None:
+    group = [record(role="oca", broker_order_id=number, **WORKS) for number in (7, 8)]
+    answer = submit._answer_of(group)
+    assert isinstance(answer, OrderGroup)
+    assert [each.order_id for each in answer.orders] == ["o7", "o8"]
+    for role in ("single", "entry", "stop-loss", "take-profit"):
+        assert isinstance(submit._answer_of([record(role=role, **WORKS)]), OrderView)
+
+
+@pytest.mark.parametrize(
+    ("fields", "decided", "explained"),
+    [
+        (WRITTEN, False, True),
+        (ON_WIRE, False, True),
+        (ON_WIRE | {"status": Status.SUBMITTED}, False, True),
+        (WORKS | {"status": Status.PENDING_SUBMIT}, False, True),
+        (WORKS, True, True),
+        (LOST, True, True),
+        (REFUSED, True, True),
+        (WORKS | {"status": Status.INACTIVE}, True, False),
+        (REFUSED | {"status": Status.CANCELLED}, True, False),
+        (REFUSED | {"status": Status.CANCELLED, "reject_code": 202}, True, True),
+        (WORKS | {"status": Status.INACTIVE, "warning": "held"}, True, True),
+    ],
+)
+def test_when_there_is_something_to_answer(
+    fields: dict[str, Any], decided: bool, explained: bool
+) -> None:
+    assert submit._decided(record(**fields)) is decided
+    assert submit._explained(record(**fields)) is explained
 
 
 async def test_a_warning_is_no_rejection(tmp_path: Path) -> None:
