@@ -1,5 +1,7 @@
 import asyncio
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,14 +10,21 @@ from msgspec import structs
 from bridge.model import Order
 from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
 from bridge.orders.health import OrderAlerts
+from bridge.orders.order_types import INSTRUCTIONS
+from bridge.orders.reconcile import Reconciler
 from bridge.orders.request import Bracket, ChangeRequest, TakeProfit
+from bridge.orders.rules import TradingRules
 from bridge.orders.service import Settlement
 from bridge.store import orders
 from bridge.store.executions import Query
 from bridge.store.order_status import State, Status
+from bridge.store.orders import OrderRecord, PendingChange
+from bridge.tws.errors import NotConnectedError, RequestTimedOutError
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.samples import NOON, record
 from tests.bridge.rig import eventually
+from tests.bridge.wound import START, WoundClock
 
 PATIENCE = {"answer_within_seconds": 0.1}
 
@@ -512,3 +521,154 @@ async def test_what_was_unknown_is_not_sent_once_that_is_proved(tmp_path: Path) 
         assert (await room.order()).state is State.UNKNOWN
         await broker.reconnect()
         assert (await room.order()).status is Status.NOT_SENT
+
+
+class Numbers:
+    """Stands where the sequence of numbers does: every number is a proof."""
+
+    async def never_reached(self, number: int, order_id: str) -> bool:
+        return True
+
+
+def alone(*records: OrderRecord) -> tuple[Reconciler, WoundClock, list[float]]:
+    """A reconciler without a broker, that clock, and the seconds at which it compared."""
+    clock, compared = WoundClock(), list[float]()
+    rules = TradingRules(answer_within_seconds=5)
+    gateway: Any = SimpleNamespace(client_id=17, require_ready=lambda: None)
+    sender: Any = SimpleNamespace(on_this_connection={"on-it"})
+    journal: Any = SimpleNamespace(missed=False, sending={})
+    nobody: Any = None
+    numbers: Any = Numbers()
+    made = Reconciler(nobody, gateway, journal, sender, nobody, nobody, numbers, rules, clock)
+
+    async def compare() -> None:
+        compared.append(clock.monotonic())
+        made._looked_second = clock.monotonic()
+
+    async def suspects() -> list[OrderRecord]:
+        return list(records)
+
+    made.reconcile = compare  # type: ignore[method-assign]
+    made._suspects = suspects  # type: ignore[method-assign]
+    return made, clock, compared
+
+
+@pytest.mark.parametrize(
+    ("state", "created", "pending", "overdue"),
+    [
+        (State.INTENTION, 5.0, None, False),
+        (State.INTENTION, 5.1, None, True),
+        (State.SENT, 5.0, None, False),
+        (State.SENT, 5.1, None, True),
+        (State.SENT, 4.0, 9.0, False),
+        (State.ACKNOWLEDGED, 99.0, None, False),
+        (State.ACKNOWLEDGED, 99.0, 5.0, False),
+        (State.ACKNOWLEDGED, 99.0, 5.1, True),
+        (State.UNKNOWN, 99.0, None, False),
+    ],
+)
+def test_when_an_answer_is_overdue(
+    state: State, created: float, pending: float | None, overdue: bool
+) -> None:
+    made, clock, _ = alone()
+    now = clock.now()
+    change = None if pending is None else PendingChange(at=now - timedelta(seconds=pending))
+    order = record(state=state, created_at=now - timedelta(seconds=created), pending=change)
+    assert made._overdue(order, now) is overdue
+
+
+@pytest.mark.parametrize(("seconds", "long"), [(0.0, False), (49.5, False), (50.0, True)])
+def test_an_acknowledged_order_is_absent_for_a_minute_before_that_counts(
+    seconds: float, long: bool
+) -> None:
+    made, clock, _ = alone()
+    assert not made._is_absent_for_long(record()), "nobody has missed it"
+    made._absent = {"o7": clock.monotonic()}
+    clock.advance(seconds)
+    for state in State:
+        order = record(state=state)
+        assert made._is_absent_for_long(order) is long
+        assert made._absent_long_enough(order) is (long or state is not State.ACKNOWLEDGED)
+
+
+@pytest.mark.parametrize(
+    ("fields", "certain"),
+    [
+        ({}, True),
+        ({"state": State.UNKNOWN}, True),
+        ({"acknowledged_at": NOON}, False),
+        ({"state": State.TERMINAL}, False),
+        ({"client_id": 18}, False),
+        ({"id": "on-it"}, False),
+        ({"terms": Order(order_type=INSTRUCTIONS["exercise"])}, False),
+        ({"terms": Order(order_type=INSTRUCTIONS["lapse"])}, False),
+    ],
+)
+async def test_when_it_is_certain_that_the_gateway_never_got_an_order(
+    fields: dict[str, Any], certain: bool
+) -> None:
+    made, _, _ = alone()
+    assert await made._never_seen(record(**({"state": State.SENT} | fields))) is certain
+
+
+async def test_while_connected_it_looks_once_a_minute_and_sooner_when_it_has_to() -> None:
+    made, clock, compared = alone()
+    for seconds in (4.0, 30.0, 25.5):
+        clock.advance(seconds)
+        await made._tend()
+    assert compared == [], "nothing is overdue"
+    clock.advance(0.5)
+    await made._tend()
+    assert len(compared) == 1, "a minute is over"
+    for reason in ("missed", "silent"):
+        if reason == "missed":
+            made._journal.missed = True
+        else:
+            made.silent = {"executions": clock.now()}
+        clock.advance(4.5)
+        await made._tend()
+        clock.advance(0.5)
+        await made._tend()
+        assert made._journal.missed is False
+    assert [each - compared[0] for each in compared] == [0.0, 5.0, 10.0]
+
+
+async def test_what_is_overdue_is_looked_for_and_never_without_a_session() -> None:
+    made, clock, compared = alone(
+        record(state=State.SENT, created_at=START - timedelta(seconds=60))
+    )
+    clock.advance(4.5)
+    await made._tend()
+    assert compared == []
+    clock.advance(0.5)
+    await made._tend()
+    assert len(compared) == 1
+
+    def away() -> None:
+        raise NotConnectedError("gone")
+
+    made._gateway.require_ready = away  # type: ignore[method-assign]
+    clock.advance(99.0)
+    with pytest.raises(NotConnectedError):
+        await made._tend()
+    assert len(compared) == 1
+
+
+async def test_a_list_that_is_not_answered_is_named_since_the_first_time() -> None:
+    made, clock, _ = alone()
+
+    async def silence() -> str:
+        raise RequestTimedOutError("by the test")
+
+    async def answer() -> str:
+        return "listed"
+
+    since = clock.now()
+    assert await made._answered("executions", silence()) is None
+    clock.advance(7.0)
+    assert await made._answered("executions", silence()) is None
+    assert made.silent == {"executions": since}
+    assert await made._answered("completed orders", answer()) == "listed"
+    assert made.silent == {"executions": since}
+    assert await made._answered("executions", answer()) == "listed"
+    assert made.silent == {}
