@@ -395,6 +395,16 @@ def test_only_what_the_journal_knows_counts_and_not_its_shape(store: Store) -> N
         put_back(store, content)
 
 
+def test_one_row_that_the_backup_does_not_count_is_more(store: Store) -> None:
+    present = journal(store, 1)
+    backup._require_older(present, {"orders": 1})
+    backup._require_older(present, {"orders": 2})
+    for counted in ({}, {"orders": 0}, {"executions": 1}):
+        with pytest.raises(HostFailure, match=r"more than the backup: orders$"):
+            backup._require_older(present, counted)
+    backup._require_older(present.with_name("none"), {})
+
+
 @pytest.mark.parametrize("user", [0, 1000])
 def test_what_was_put_back_belongs_to_the_services(
     store: Store, monkeypatch: pytest.MonkeyPatch, user: int

@@ -14,7 +14,7 @@ import pytest
 from infrastructure.apply.host import deploy as deploy_module
 from infrastructure.apply.host import health_gate as gate_module
 from infrastructure.apply.host import parking
-from infrastructure.apply.host.deploy import Deploy
+from infrastructure.apply.host.deploy import LOGIN_TROUBLES, Deploy, _harmful
 from infrastructure.apply.host.health_gate import WaitingForPerson
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import NOTE, Store
@@ -166,6 +166,25 @@ def test_no_gateway_logs_in_again_after_a_login_trouble(store: Store, line: str)
     assert not caught.value.restored
     assert "start gateway-1" not in runtime.done
     assert store.current() == "old"
+
+
+@pytest.mark.parametrize("code", [*sorted(LOGIN_TROUBLES), "bridge-ended"])
+def test_only_a_gateway_may_harm_a_login(code: str) -> None:
+    for name in (*NAMES, "portal"):
+        harmful = name == "gateway" and code != "bridge-ended"
+        assert _harmful(Container(name, f"{name}-1"), code) is harmful
+
+
+def test_a_login_trouble_stops_no_other_service(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["gateway-2"] = False
+    runtime.logs["gateway-2"] = [
+        "detected dialog entitled: Unrecognized Username or Password; event=Opened"
+    ]
+    with pytest.raises(HostFailure):
+        deploy(store, runtime, {"gateway": "update", "bridge": "update"})
+    assert "start gateway-1" not in runtime.done
+    assert next(one for one in runtime.existing if one.id == "bridge-1").running
 
 
 def test_waiting_for_a_person_keeps_the_new_release(store: Store) -> None:

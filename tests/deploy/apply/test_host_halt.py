@@ -355,6 +355,40 @@ def test_what_the_gateway_says_is_told_but_not_that_data_flows(clock: Clock) -> 
     assert found.errors == [("201 " + "x" * 300)[:200]] * 5
 
 
+def test_an_error_is_told_as_far_as_it_goes(clock: Clock) -> None:
+    said: Messages = [
+        ("4", "2", "7"),
+        ("4", "2", "7", "2100"),
+        ("4", "2", "7", "201"),
+        ("4", "2", "7", "201", "why"),
+    ]
+    with Gateway(said) as gateway:
+        found = halt.global_cancel("127.0.0.1", gateway.port)
+    assert [each.strip() for each in found.errors] == ["201", "201 why"]
+
+
+def test_the_gateway_has_ten_seconds_in_all(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, float]] = []
+
+    class Busy(halt.Api):
+        def __init__(self, address: str, port: int, client_id: int, until: float) -> None:
+            asked.append((client_id, until))
+            clock.now += 3
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def ready(self) -> bool:
+            return False
+
+    monkeypatch.setattr(halt, "Api", Busy)
+    for seconds in ({}, {"seconds": 4.0}):
+        asked.clear()
+        until = clock.now + seconds.get("seconds", 10.0)
+        with pytest.raises(HostFailure, match="is in use"):
+            halt.global_cancel("192.0.2.1", 4002, **seconds)
+        assert asked == [(one, until) for one in halt.CLIENT_IDS]
+
+
 def test_another_client_id_is_taken_when_one_is_in_use(clock: Clock) -> None:
     with Gateway([], in_use=2) as gateway:
         assert halt.global_cancel("127.0.0.1", gateway.port).left == 0

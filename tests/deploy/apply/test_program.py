@@ -556,6 +556,11 @@ def test_where_there_is_no_private_network_the_screen_is_on_loopback(
     runtime = Engine(Container(**GATEWAY))
     monkeypatch.setattr(runtime, "screen", lambda _: Screen(0))
     assert ask(runtime, protocol.ScreenRequest("word"))[0]["address"] == "127.0.0.1"
+    both = Engine(Container(**GATEWAY, addresses=["192.0.2.7", "198.51.100.7"]))
+    monkeypatch.setattr(both, "screen", lambda _: Screen(0))
+    assert ask(both, protocol.ScreenRequest("word"))[0]["address"] == "192.0.2.7"
+    (found,) = ask(both, protocol.AddressRequest("gateway"))
+    assert found["address"] == "192.0.2.7"
     picture = ask(runtime, protocol.PictureRequest())[0]
     assert base64.b64decode(picture["png"]) == b"a picture"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import stat
@@ -351,6 +352,137 @@ def test_the_weekly_look_is_begun_and_ended(store: Store, systemd: Path) -> None
     ended = protocol.WatchImagesRequest(wanted=False)
     assert [scheduled.watch_images(store, ended).changed for _ in range(2)] == [True, False]
     assert not list(systemd.iterdir())
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_what_the_host_starts_by_itself_is_its_owners_alone(store: Store, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        for text in ("one", "two"):  # the second time the folder is there
+            folder = scheduled.install_program(store.base, text)
+            assert folder == store.base / "scheduled"
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert stat.S_IMODE((folder / scheduled.PROGRAM).stat().st_mode) == 0o600
+            assert (folder / scheduled.PROGRAM).read_text() == text
+    finally:
+        os.umask(before)
+
+
+def test_the_units_of_a_job() -> None:
+    found = scheduled.units("backup", "Backups of prod", Path("/opt/my prod"), 90.4)
+    assert list(found) == ["gangway-my prod-backup.service", "gangway-my prod-backup.timer"]
+    service, timer = found.values()
+    assert "TimeoutStartSec=3h\nRestart=on-failure\nRestartSec=10min\n" in service
+    program = '"/opt/my prod/scheduled/program" backup "/opt/my prod"'
+    assert f"ExecStart=/usr/bin/python3 -I -S -u {program}\n" in service
+    assert "OnUnitInactiveSec=90s\n" in timer
+    assert scheduled.WEEK == 604_800
+
+
+def test_a_schedule_is_as_it_was_written_down(store: Store) -> None:
+    folder = scheduled.install_program(store.base, "")
+    assert scheduled.facts(store.base) is None
+    for odd in ("", "[1]", "{"):
+        (folder / scheduled.SETTINGS).write_text(odd)
+        assert scheduled.facts(store.base) is None
+    (folder / scheduled.SETTINGS).write_text('{"to": "/mnt/b"}')
+    nothing = dict.fromkeys(("succeededAt", "snapshot", "failedAt", "failure"))
+    least = {"to": "/mnt/b", "every": 0.0, "keep": 0, "since": 0.0}
+    assert scheduled.facts(store.base) == {**least, **nothing}
+    settings = {"to": "/mnt/b", "every": 3600.0, "keep": 7, "since": 12.5}
+    state = {"succeededAt": 14.0, "snapshot": "abc", "failedAt": 13.0, "failure": "full"}
+    (folder / scheduled.SETTINGS).write_text(json.dumps(settings))
+    (folder / scheduled.STATE).write_text(json.dumps(state))
+    assert scheduled.facts(store.base) == {**settings, **state}
+
+
+def test_a_run_that_nobody_wants_any_more_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks: list[int] = []
+    monkeypatch.setattr(os, "umask", masks.append)
+    monkeypatch.setattr(sys, "argv", ["program", "backup", str(store.base)])
+    with pytest.raises(SystemExit) as ended:
+        scheduled.main()
+    assert (ended.value.code, masks) == (1, [0o077])
+    assert capsys.readouterr().err == "error: no backups are wanted any more\n"
+
+
+def test_secrets_of_a_repository_are_written_for_their_reader_alone(tmp_path: Path) -> None:
+    given = at("/mnt/b", "word\n\n", known_hosts="host key")
+    (tmp_path / "key").write_text("of an earlier one")
+    found = repository.stored(given, tmp_path)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "password": "word\n",
+        "known_hosts": "host key\n",
+    }
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o400}
+    assert found._password == tmp_path / "password"
+    assert (found._key, found._known_hosts) == (None, tmp_path / "known_hosts")
+    repository.stored(given, tmp_path)  # over what is there and cannot be written
+
+
+@pytest.mark.parametrize(
+    ("address", "found"),
+    [
+        ("sftp://me@far.example:2222/a b/c", ("me", "far.example", "2222", "/a b/c")),
+        ("sftp://far.example/c", ("", "far.example", "", "/c")),
+        ("sftp://me@far.example/c", ("me", "far.example", "", "/c")),
+        ("sftp://far.example:65535/c", ("", "far.example", "65535", "/c")),
+    ],
+)
+def test_the_parts_of_an_address(address: str, found: tuple[str, ...]) -> None:
+    assert repository.parts(address) == found
+    user, host, port, place = found
+    key, hosts = Path("/k/key"), Path("/k/known")
+    for one in (
+        repository.Repository(address, Path("/k/word")),
+        repository.Repository(address, Path("/k/word"), key, hosts),
+    ):
+        command = one._command("snapshots", "--json")
+        login = f"{user}@{host}" if user else host
+        assert command[:5] == ["restic", "--no-cache", "--quiet", "--repo", f"sftp:{login}:{place}"]
+        assert command[5:8] == ["--password-file", "/k/word", "-o"]
+        assert command[9:] == ["snapshots", "--json"]
+        name, _, line = command[8].partition("=")
+        words = shlex.split(line)
+        assert (name, words[0], words[-3:]) == ("sftp.command", "ssh", [login, "-s", "sftp"])
+        assert {"-oBatchMode=yes", "-oStrictHostKeyChecking=yes"} < set(words)
+        assert (("-p" in words) and words[words.index("-p") + 1]) == (port or False)
+        assert ("-i" in words) is (one._key is not None)
+        assert ("-oUserKnownHostsFile=/k/known" in words) is (one._known_hosts is not None)
+    local = repository.Repository("/mnt/b", Path("/k/word"))._command("init")
+    assert local == [*command[:4], "/mnt/b", "--password-file", "/k/word", "init"]
+
+
+def test_what_restic_says_is_told_by_its_cause(tmp_path: Path) -> None:
+    one = repository.Repository("/mnt/b", tmp_path / "word")
+    for said, code, message, hint in (
+        ("x\nFatal: wrong password", "repository-password", "does not open", "--passphrase-file"),
+        ("Is there a repository at", "no-backup", "no repository at /mnt/b", "backup --to"),
+        ("Host key verification failed.", "repository", "Host key", "--sftp-known-hosts"),
+        ("me: Permission denied (publickey).", "repository", "Permission", "--sftp-key"),
+        ("a\nFatal: the disk is full\nb", "repository", ": the disk is full", "mounted"),
+        ("a\n\n  b  \n", "repository", ": b", "mounted"),
+        ("", "repository", ": restic failed", "mounted"),
+    ):
+        found = one._failed(said)
+        assert found.code == code
+        assert message in found.message
+        assert hint in found.hint
+    long = one._failed("\n".join(map(str, range(30))))
+    assert long.details == "\n".join(map(str, range(20, 30)))
+
+
+def test_restics_list_is_read_and_anything_else_is_not() -> None:
+    two = [{"time": "2026-01-02", "id": "b"}, {"time": "2026-01-01", "id": "a"}]
+    assert [one["id"] for one in repository.listed(json.dumps(two))] == ["a", "b"]
+    assert repository.listed("null") == repository.listed("[]") == []
+    for odd in ("", "{", "[1]", '[{"id": "a"}]'):
+        with pytest.raises(HostFailure, match="cannot be read"):
+            repository.listed(odd)
+    assert repository.of({"tags": ["gangway", "target=prod=1"]}) == "prod=1"
+    assert [repository.of(one) for one in ({}, {"tags": None}, {"tags": ["target="]})] == [""] * 3
 
 
 def test_the_program_as_one_file_runs_with_the_systems_python_alone(tmp_path: Path) -> None:

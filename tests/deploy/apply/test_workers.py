@@ -194,6 +194,26 @@ def test_a_key_that_could_not_be_ended_is_ended_later(store: Store, bridge: Fake
     assert not folder(store).exists()
 
 
+@pytest.mark.parametrize(
+    ("status", "ended"), [(204, True), (404, True), (200, False), (405, False), (500, False)]
+)
+def test_a_key_has_ended_when_the_bridge_says_so(
+    store: Store, bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch, status: int, ended: bool
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("trade"))
+    ask = bridge.bridge
+
+    def answers(*where: Any, method: str = "GET", body: Any = None) -> tuple[int, Any]:
+        found = ask(*where, method=method, body=body)
+        return (status, None) if method == "DELETE" else found
+
+    monkeypatch.setattr(probes, "bridge", answers)
+    left = Workers(store, runtime, FakeWire(), [], 1).tidy()
+    assert list(left) == ([] if ended else ["bot"])
+    assert folder(store).exists() is not ended
+
+
 def test_a_key_that_a_killed_deploy_left_ends(store: Store, bridge: FakeBridge) -> None:
     """Made, and never written down: nobody has it, and it goes with the next look."""
     runtime = FakeRuntime(*map(running, OWN))

@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from infrastructure.apply.host.health_gate import POLL, Gate, WaitingForPerson
+from infrastructure.apply.host.health_gate import (
+    BRIDGE_PORT,
+    POLL,
+    Gate,
+    WaitingForPerson,
+    reach,
+)
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import Checks
 from infrastructure.health.pressure import stalled
@@ -140,6 +146,16 @@ def test_one_that_waits_at_the_first_look_is_told_once(script: Script) -> None:
     runtime = Stack(script, "gateway", facts={0: "push", 60: "login"})
     wait(script, runtime, gateway(), 20, on_waiting=lambda login: waits.append(login.told))
     assert len(waits) == 1
+
+
+def test_a_person_has_ten_minutes_where_nothing_else_is_said(script: Script) -> None:
+    wire = FakeWire()
+    checks: Checks = {"gateway": {"sessions": ["paper"]}}
+    with pytest.raises(WaitingForPerson):
+        wait(script, Stack(script, "gateway", facts={0: "push"}), checks, 20, wire)
+    left = [event["left"] for event in wire.events if event["event"] == "waiting"]
+    assert (left[0], left[-1]) == (600, 0)
+    assert 600 <= script.passed <= 600 + 2 * POLL
 
 
 def test_after_2fa_the_other_budget_goes_on_where_it_stood(script: Script) -> None:
@@ -384,3 +400,52 @@ def test_what_the_kernel_does_not_count_hides_nothing_else(tmp_path: Path) -> No
     (tmp_path / "cpu").write_text("")
     (tmp_path / "memory").write_text("some avg10=0.00 total=soon\n")
     assert stalled(tmp_path) == {"io": 2.5}
+
+
+# --- what to do about one that ended --------------------------------------------------------------
+
+
+JAVA = "Unrecognized VM option 'UseWonders'"
+MEMORY = "Could not reserve enough space for 900000KB object heap"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "line", "hint"),
+    [
+        ("gateway", 1, JAVA, "mend gateway.jvm in stack.yaml"),
+        ("gateway", 1, MEMORY, "lower gateway.jvm.heap"),
+        ("gateway", 137, MEMORY, "lower gateway.jvm.heap"),
+        ("gateway", 137, "", "most often the memory was full"),
+        ("gateway", 1, "no jars", "mend it (the end of gateway's log is above)"),
+        ("bridge", 1, JAVA, "mend it (the end of bridge's log is above)"),
+        ("bridge", 1, MEMORY, "mend it (the end of bridge's log is above)"),
+        ("portal", 137, MEMORY, "most often the memory was full"),
+        ("caddy", 136, "", "mend it (the end of caddy's log is above)"),
+    ],
+)
+def test_what_to_do_about_one_that_ended_by_itself(
+    script: Script, name: str, code: int, line: str, hint: str
+) -> None:
+    runtime = Stack(script, name)
+    runtime.existing[0].state, runtime.existing[0].exit_code = "exited", code
+    runtime.logs[f"{name}-1"] = [line]
+    with pytest.raises(HostFailure) as caught:
+        wait(script, runtime, {name: {}})
+    assert caught.value.code == f"{name}-ended"
+    assert caught.value.hint.startswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("published", "addresses", "found"),
+    [
+        (8080, ["192.0.2.1"], ("127.0.0.1", 8080)),
+        (None, ["192.0.2.1", "192.0.2.2"], ("192.0.2.1", BRIDGE_PORT)),
+        (None, [], ("127.0.0.1", BRIDGE_PORT)),
+        (8080, [], ("127.0.0.1", 8080)),
+    ],
+)
+def test_where_the_host_reaches_a_bridge(
+    published: int | None, addresses: list[str], found: tuple[str, int]
+) -> None:
+    bridge = Container("bridge", "bridge-1", addresses=addresses)
+    assert reach(bridge, published) == found
