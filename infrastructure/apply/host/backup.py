@@ -25,6 +25,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
+from operator import index
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
@@ -242,6 +243,10 @@ def _checked(opened: Callable[[str], IO[bytes] | None], to: Path) -> dict[str, A
         with opened(MANIFEST) or io.BytesIO() as head:
             manifest: dict[str, Any] = json.loads(head.read(MOST_BYTES))
         _require_known(manifest)
+        # What is told of it is read before anything is put in its place.
+        known = dict(manifest["journal"])
+        manifest["journal"] = {str(name): index(count) for name, count in known.items()}
+        manifest["at"], manifest["target"] = float(manifest["at"]), str(manifest["target"])
         left = MOST_BYTES
         for name, digest in manifest["files"].items():
             _require_inside(name)

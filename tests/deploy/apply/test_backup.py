@@ -325,6 +325,12 @@ def test_a_database_that_opens_only_for_its_program_is_copied_with_its_log(
         ({"files": {"bridge/journal.sqlite3": "0", "": "0"}}, "backup-damaged"),
         ({"files": [["bridge/journal.sqlite3"]]}, "backup-damaged"),
         ({"files": 7}, "backup-damaged"),
+        ({"journal": None}, "backup-damaged"),
+        ({"journal": ["orders"]}, "backup-damaged"),
+        ({"journal": {"orders": "2"}}, "backup-damaged"),
+        ({"journal": {"orders": 2.5}}, "backup-damaged"),
+        ({"at": None}, "backup-damaged"),
+        ({"at": "yesterday"}, "backup-damaged"),
     ],
 )
 def test_a_manifest_that_is_not_ours_is_refused(
