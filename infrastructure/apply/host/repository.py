@@ -27,6 +27,8 @@ TAG = "gangway"
 LIST = ("snapshots", "--json", "--tag", TAG)
 WITHIN = 3600.0
 """Seconds for one of restic's commands."""
+ALONE_WITHIN = 60.0
+_NO_SESSION = "unable to start the sftp session"
 _TARGET = re.compile(r"target=(.+)")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -99,18 +101,22 @@ class Repository:
 
     # ------------------------------------------------------------------------------------------
 
+    def _ssh(self) -> list[str]:
+        """What begins a session of SFTP with the other machine."""
+        user, host, port, _ = parts(self._to)
+        ssh = ["ssh", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=20"]
+        ssh += ["-oServerAliveInterval=30"]
+        ssh += [f"-oUserKnownHostsFile={self._known_hosts}"] if self._known_hosts else []
+        ssh += ["-oIdentitiesOnly=yes", "-i", str(self._key)] if self._key else []
+        ssh += ["-p", port] if port else []
+        return [*ssh, f"{user}@{host}" if user else host, "-s", "sftp"]
+
     def _command(self, *arguments: str) -> list[str]:
         to, options = self._to, []
         if to.startswith("sftp://"):
-            user, host, port, folder = parts(to)
-            login = f"{user}@{host}" if user else host
-            ssh = ["ssh", "-oBatchMode=yes", "-oStrictHostKeyChecking=yes", "-oConnectTimeout=20"]
-            ssh += ["-oServerAliveInterval=30"]
-            ssh += [f"-oUserKnownHostsFile={self._known_hosts}"] if self._known_hosts else []
-            ssh += ["-oIdentitiesOnly=yes", "-i", str(self._key)] if self._key else []
-            ssh += ["-p", port] if port else []
-            options = ["-o", "sftp.command=" + shlex.join([*ssh, login, "-s", "sftp"])]
-            to = f"sftp:{login}:{folder}"
+            user, host, _, folder = parts(to)
+            options = ["-o", "sftp.command=" + shlex.join(self._ssh())]
+            to = f"sftp:{user}@{host}:{folder}" if user else f"sftp:{host}:{folder}"
         return [
             *("restic", "--no-cache", "--quiet", "--repo", to),
             *("--password-file", str(self._password), *options, *arguments),
@@ -124,7 +130,7 @@ class Repository:
                 self._command(*arguments),
                 cwd=cwd,
                 # Small and slow: it runs beside a gateway on a machine of 1 GB.
-                env={"PATH": _PATH, "HOME": str(Path.home()), "LC_ALL": "C", "GOGC": "20"},
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -142,7 +148,24 @@ class Repository:
             raise self._failed(done.stderr)
         return done
 
+    def _refused(self) -> str:
+        """What `ssh` says when it is asked alone: restic passes that on only if it is in time."""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            return subprocess.run(
+                self._ssh(),
+                env=_environment(),
+                stdin=subprocess.DEVNULL,  # a session that begins ends at once
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=ALONE_WITHIN,
+                check=False,
+            ).stderr
+        return ""
+
     def _failed(self, said: str) -> HostFailure:
+        if _NO_SESSION in said:
+            said = f"{self._refused()}\n{said}"
         if "wrong password" in said:
             return HostFailure(
                 "repository-password",
@@ -162,6 +185,10 @@ class Repository:
         fatal = [line[7:] for line in lines if line.startswith("Fatal: ")]
         reason = (fatal or lines or ["restic failed"])[-1]
         return HostFailure("repository", f"{self._to}: {reason}", hint, "\n".join(lines[-10:]))
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": _PATH, "HOME": str(Path.home()), "LC_ALL": "C", "GOGC": "20"}
 
 
 def listed(text: str) -> list[dict[str, Any]]:

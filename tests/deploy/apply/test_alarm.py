@@ -200,6 +200,13 @@ def test_what_a_login_waits_for_is_a_sentence(
     assert login.told in f"w{told[0][1:]}"
 
 
+def test_no_bridge_has_no_status(store: Store, bridge: Bridge) -> None:
+    for runtime in (running("exited"), FakeRuntime()):
+        assert alarm(store, runtime, bridge.server_port)._ask("GET", "/ping") == 0
+    bridge.status = 418
+    assert alarm(store, running(), bridge.server_port)._ask("GET", "/ping") == 418
+
+
 def test_an_engine_that_does_not_answer_is_no_bridge(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +216,7 @@ def test_an_engine_that_does_not_answer_is_no_bridge(
         raise HostFailure("docker-stuck", "stuck")
 
     monkeypatch.setattr(runtime, "containers", stuck)
+    assert alarm(store, runtime, 9)._ask("GET", "/ping") == 0
     alarm(store, runtime, 9).failed("`up`", "me", FAILURE, "")
     assert runtime.done == ["aside bridge alerts tell deploy-failed"]
 

@@ -325,6 +325,17 @@ def test_a_restart_says_how_it_went_and_how_long_it_took(
 STAMPS = {"strftime": time.strftime, "gmtime": time.gmtime}
 
 
+@pytest.mark.parametrize("service", ["bridge", "caddy", "portal"])
+def test_only_a_gateway_is_asked_to_restart_inside(
+    store: Store, clock: Clock, service: str
+) -> None:
+    runtime = Soft(clock, begun(at2="login"))
+    runtime.existing = [Container(service, f"{service}-1", state="running", health="healthy")]
+    request = RestartRequest(service, False, [14004], {service: {}}, wait=30, by="me")
+    assert Operator(store, runtime, FakeWire()).restart(request).kept is False
+    assert (runtime.done, runtime.afresh) == ([f"restart {service}-1"], [])
+
+
 class Starts(Gateway):
     """One that is not healthy at once."""
 

@@ -379,6 +379,75 @@ def test_the_units_of_a_job() -> None:
     assert scheduled.WEEK == 604_800
 
 
+class Commands:
+    """Plays the machine's commands; keeps what was run, and for how long it might."""
+
+    def __init__(self, *ends: tuple[int, str, str]) -> None:
+        self.ends = list(ends)
+        self.run: list[tuple[list[str], float, dict[str, str]]] = []
+
+    def __call__(
+        self, command: list[str], *, timeout: float, env: Any = None, **_: Any
+    ) -> subprocess.CompletedProcess[str]:
+        self.run.append((command, timeout, env or {}))
+        code, out, err = self.ends.pop(0)
+        return subprocess.CompletedProcess(command, code, out, err)
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ((1, "out", "first\nlast \n"), "last"),
+        ((5, " only out\n", "\n"), "exit code 5"),
+        ((5, "one\nonly out\n", ""), "only out"),
+        ((-9, "", ""), "exit code -9"),
+    ],
+)
+def test_what_systemd_refuses_is_told(
+    monkeypatch: pytest.MonkeyPatch, end: tuple[int, str, str], why: str
+) -> None:
+    commands = Commands((0, "", "a warning"), end)
+    monkeypatch.setattr(subprocess, "run", commands)
+    scheduled._systemctl("daemon-reload")
+    with pytest.raises(HostFailure) as refused:
+        scheduled._systemctl("enable", "--quiet", "x.timer")
+    assert (refused.value.code, refused.value.message) == ("systemd", f"systemctl enable: {why}")
+    assert [(one[0], one[1]) for one in commands.run] == [
+        (["systemctl", "daemon-reload"], 120),
+        (["systemctl", "enable", "--quiet", "x.timer"], 120),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("there", "user", "runs"),
+    [
+        ({"restic"}, 1000, 0),
+        (set(), 0, 0),
+        ({"apt-get"}, 1000, 0),
+        ({"apt-get"}, 0, 2),
+    ],
+)
+def test_restic_is_installed_where_it_is_missing_and_can_be_had(
+    monkeypatch: pytest.MonkeyPatch, there: set[str], user: int, runs: int
+) -> None:
+    commands = Commands((0, "", "x"), (100, "", "y" * 3000 + "z"))
+    monkeypatch.setattr(subprocess, "run", commands)
+    monkeypatch.setattr(shutil, "which", lambda name: name if name in there else None)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    if there == {"restic"}:
+        scheduled._require_restic(Kept())
+    else:
+        with pytest.raises(HostFailure) as refused:
+            scheduled._require_restic(Kept())
+        assert refused.value.code == "restic-missing"
+        assert "apt-get install restic" in refused.value.hint
+        assert refused.value.details == ("y" * 1999 + "z" if runs else "")
+    assert len(commands.run) == runs
+    for command, seconds, environment in commands.run:
+        assert command[:4] == ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
+        assert (seconds, environment["DEBIAN_FRONTEND"]) == (900.0, "noninteractive")
+
+
 def test_a_schedule_is_as_it_was_written_down(store: Store) -> None:
     folder = scheduled.install_program(store.base, "")
     assert scheduled.facts(store.base) is None
@@ -472,6 +541,35 @@ def test_what_restic_says_is_told_by_its_cause(tmp_path: Path) -> None:
         assert hint in found.hint
     long = one._failed("\n".join(map(str, range(30))))
     assert long.details == "\n".join(map(str, range(20, 30)))
+
+
+@pytest.mark.parametrize(
+    ("says", "hint"),
+    [
+        ("Host key verification failed.", "--sftp-known-hosts"),
+        ("root@far: Permission denied (publickey).", "--sftp-key"),
+        ("ssh: connect to host far port 22: Connection refused", "can the host reach it?"),
+    ],
+)
+def test_the_cause_is_told_though_restic_does_not_pass_it_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, hint: str
+) -> None:
+    """It does so only if it is in time: a busy machine would get another advice."""
+    fatal = "Fatal: unable to open repository: unable to start the sftp session, error: EOF"
+    for name, text in (("restic", fatal), ("ssh", says)):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{text}' >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(repository, "_PATH", f"{tmp_path}:/usr/bin:/bin")
+    one = repository.Repository("sftp://root@far/b", tmp_path / "word", tmp_path / "key")
+    for ask in (lambda: one.prepare("prod"), one.snapshots):
+        with pytest.raises(HostFailure) as refused:
+            ask()
+        assert hint in refused.value.hint
+        assert refused.value.message.endswith("unable to start the sftp session, error: EOF")
+        assert says in refused.value.details
+    (tmp_path / "ssh").unlink()
+    monkeypatch.setattr(repository, "_PATH", str(tmp_path))
+    assert one._refused() == ""
 
 
 def test_restics_list_is_read_and_anything_else_is_not() -> None:

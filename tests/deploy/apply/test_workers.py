@@ -367,6 +367,43 @@ def test_a_bridge_that_makes_no_key(store: Store, bridge: FakeBridge) -> None:
     assert [one.id for one in runtime.existing if one.service == "bot"] == ["bot-1"]
 
 
+@pytest.mark.parametrize("status", [200, 202, 403, 500])
+def test_a_key_is_one_only_when_it_was_made(
+    store: Store, bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    made = {"id": "id9", "key": "gwk_id9"}
+    monkeypatch.setattr(probes, "bridge", lambda *_, **__: (status, made))
+    with pytest.raises(HostFailure, match=f"^no key can be made: the bridge answers {status}$"):
+        Workers(store, runtime, FakeWire(), [], 1).renew("bot", "read")
+    assert not folder(store).exists()
+
+
+@pytest.mark.parametrize("status", [0, 199, 201, 403, 500])
+def test_keys_that_the_bridge_does_not_tell_are_ended_later(
+    store: Store, bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("trade"))
+    monkeypatch.setattr(probes, "bridge", lambda *_, **__: (status, {"keys": []}))
+    left = Workers(store, runtime, FakeWire(), [], 1).tidy()
+    assert "the bridge is silent" in left["bot"]
+    assert key_of(store) == "gwk_id1"
+
+
+def test_one_that_is_made_anew_takes_the_place_of_what_was_left(
+    store: Store, bridge: FakeBridge
+) -> None:
+    for action, expected in (("create", "create bot"), ("restart", "restart bot-1")):
+        runtime = FakeRuntime(*map(running, OWN), running("bot"))
+        changes: dict[str, Action] = {"bot": action}  # type: ignore[dict-item]
+        Workers(store, runtime, FakeWire(), [bot()], 1).exchange("new", changes, 0.05)
+        assert runtime.done[0] == expected
+    runtime = FakeRuntime(*map(running, OWN))
+    Workers(store, runtime, FakeWire(), [bot()], 1).exchange("new", {"bot": "restart"}, 0.05)
+    assert runtime.done[0] == "create bot", "there is none to start again"
+
+
 def test_interrupted_before_it_was_exchanged(store: Store, bridge: FakeBridge) -> None:
     runtime = FakeRuntime(*map(running, OWN))
     bridge.state = "connecting"
