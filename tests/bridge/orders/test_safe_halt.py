@@ -132,6 +132,28 @@ async def test_a_halt_holds_over_a_kill_and_reaches_the_journal_when_it_can(
         assert (tmp_path / "data" / halt_mark.NAME).exists()
 
 
+async def test_after_a_restart_the_answer_says_where_the_halt_stands(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as room:
+        view = room.halt.view()
+        assert (view.halted, view.journaled, view.survives_restart) == (False, True, True)
+        await room.halt.halt("fire", "own", CALLER, allow_closing=True)
+    async with opened(tmp_path, broker) as room:
+        view = room.halt.view()
+        assert (view.halted, view.journaled, view.survives_restart) == (True, True, True)
+        assert (view.by, view.reason, view.cancel) == ("phone", "fire", "own")
+        assert (view.allow_closing, view.cancelled) == (True, None)
+        await room.halt.resume(CALLER)
+    async with opened(tmp_path, broker) as room:
+        assert not room.halt.view().halted
+        (tmp_path / "data" / halt_mark.NAME).write_text("{}")
+        view = room.halt.view()
+        assert (view.halted, view.journaled, view.survives_restart) == (True, False, True)
+        assert (await room.halt.halt("", "none", CALLER)).cancelled is None
+        for which in ("own", "all", "opening"):
+            assert (await room.halt.halt("", which, CALLER)).cancelled is not None  # type: ignore[arg-type]
+
+
 async def test_a_bridge_that_finds_the_mark_starts_halted_until_it_is_lifted(
     tmp_path: Path,
 ) -> None:

@@ -98,6 +98,36 @@ async def test_no_more_are_under_way_than_the_wire_takes_at_once(tmp_path: Path)
         assert len(broker.placed) == MANY + 5
 
 
+@pytest.mark.parametrize(
+    ("under_way", "more", "goes"),
+    [
+        ([], MANY, True),
+        ([], MANY + 1, True),  # alone there is always room
+        ([MANY - 1], 1, True),
+        ([MANY], 1, False),
+        ([MANY - 1], 2, False),
+        ([1, MANY - 2], 1, True),
+        ([1, MANY - 2], 2, False),
+        ([MANY], MANY, False),
+        ([1], MANY, False),
+    ],
+)
+async def test_room_is_for_all_together(
+    tmp_path: Path, under_way: list[int], more: int, goes: bool
+) -> None:
+    async with opened(tmp_path, FakeBroker()) as room:
+        line = room.submitter.sender
+        places = [line._take_place(orders) for orders in under_way]
+        entering = asyncio.create_task(line._room(more))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert entering.done() is goes
+        for place in places:
+            place.leave()
+        async with asyncio.timeout(20):
+            await entering
+
+
 async def test_one_that_is_refused_holds_nobody_up(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_quantity=100) as room:
