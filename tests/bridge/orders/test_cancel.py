@@ -196,8 +196,9 @@ async def test_nor_when_the_broker_does_not_say_whose_orders_there_are(
         broker.all_open_orders = listed  # type: ignore[method-assign]
         halted = await room.halt.halt("", "own", CALLER)
         assert halted.cancelled is not None
-        while len(broker.cancelled) < 12:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while len(broker.cancelled) < 12:
+                await asyncio.sleep(0.01)
         assert ("cancel-all", 0) not in broker.wire
 
 

@@ -151,7 +151,7 @@ async def test_after_a_restart_the_answer_says_where_the_halt_stands(tmp_path: P
         assert (view.halted, view.journaled, view.survives_restart) == (True, False, True)
         assert (await room.halt.halt("", "none", CALLER)).cancelled is None
         for which in ("own", "all", "opening"):
-            assert (await room.halt.halt("", which, CALLER)).cancelled is not None  # type: ignore[arg-type]
+            assert (await room.halt.halt("", which, CALLER)).cancelled is not None
 
 
 async def test_a_bridge_that_finds_the_mark_starts_halted_until_it_is_lifted(
