@@ -420,6 +420,7 @@ def test_ctrl_c_while_modules_load_is_one_line(tmp_path: Path, module: str) -> N
 
 INTERRUPTED_IMPORT = """
 import os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 path, module = sys.argv[1:]
 sys.argv = [path, "config", "--check"]
 sys.path[0] = os.path.dirname(path)
