@@ -91,14 +91,12 @@ class Shares:
         return None
 
     def take(self, holder: Holder) -> None:
-        """One more."""
         self.taken += 1
         self._keys[holder.key] += 1
         self._addresses[holder.address] += 1
         self._low += holder.rank <= Scope.READ
 
     def give(self, holder: Holder) -> None:
-        """One fewer."""
         self.taken -= 1
         self._low -= holder.rank <= Scope.READ
         for counter, name in ((self._keys, holder.key), (self._addresses, holder.address)):

@@ -90,7 +90,6 @@ class _ToStructlog(logging.Handler):
     """What libraries log through the standard library, in the same form."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record."""
         structlog.get_logger(record.name).log(
             record.levelno, record.getMessage(), exc_info=record.exc_info
         )

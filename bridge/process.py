@@ -92,7 +92,6 @@ class Bridge:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Ends everything."""
         await self._stop()
 
     def fail_pending(self) -> None:
@@ -170,7 +169,6 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Captures none."""
         yield
 
 

@@ -102,7 +102,6 @@ class Watchdog:
         self.told: AlertService | None = None
 
     async def run(self) -> None:
-        """Until cancelled."""
         while True:
             self.look()
             await self._clock.sleep(LOOK_SECONDS)

@@ -162,7 +162,6 @@ class Runner:
         return found["code"], found["failed"]
 
     def close(self) -> None:
-        """Ends the process."""
         self._process.communicate()
 
 

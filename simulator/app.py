@@ -65,7 +65,6 @@ class Simulator:
         return {"port": self.tws.port, "portalPort": portal.port, "controlPort": control.port}
 
     async def close(self) -> None:
-        """Stop everything."""
         self.world.clock.close()
         await self.tws.close()
         for server in self._servers:

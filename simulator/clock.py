@@ -99,7 +99,6 @@ class Clock:
         self._latest = max(reached, time.time() + self._offset)
 
     def now(self) -> datetime:
-        """Now, in UTC."""
         return datetime.fromtimestamp(self.time(), UTC)
 
     def at(self, when: float, callback: Callable[[], object]) -> Timer:
@@ -156,7 +155,6 @@ class Clock:
         self._arm()
 
     def close(self) -> None:
-        """Drop every timer."""
         self._heap.clear()
         if self._wake:
             self._wake.cancel()

@@ -70,7 +70,6 @@ class Response:
 
     @classmethod
     def json(cls, value: Any, status: int = 200, **headers: str) -> Response:
-        """A JSON answer."""
         kinds = {"Content-Type": "application/json", **headers}
         return cls(status, json.dumps(value).encode(), kinds)
 

@@ -74,7 +74,6 @@ class HttpClient:
         return Answer(int(answered.split(" ", 2)[1]), time.perf_counter() - begun, content)
 
     def close(self) -> None:
-        """Closes the connection."""
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None
@@ -141,7 +140,6 @@ class DirectClient:
         self._write(4, 1, order_id, "")
 
     def close(self) -> None:
-        """Ends the session."""
         self._writer.close()
 
     async def _ask(self, end: bytes, *fields: object) -> float:

@@ -55,7 +55,7 @@ class _Fill:
 
 
 class PositionBook:
-    """Every account's positions."""
+    """The positions of every account as the broker last sent them, and what fills make doubtful."""
 
     def __init__(self, gateway: Gateway, clock: Clock, changed: Callable[[], None]) -> None:
         self.held: dict[Name, Position] = {}
@@ -122,7 +122,6 @@ class PositionBook:
         self._listed.clear()
 
     async def stop(self) -> None:
-        """Asks no more."""
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)

@@ -156,19 +156,16 @@ class HostWatch:
             )
 
     async def watch_disk(self) -> None:
-        """Looks until cancelled."""
         while True:
             self.look_at_disk()
             await self._clock.sleep(DISK_SECONDS)
 
     async def watch_certificate(self) -> None:
-        """Looks until cancelled."""
         while True:
             fine = await self.look_at_certificate()
             await self._clock.sleep(CERTIFICATE_SECONDS if fine else AGAIN_SECONDS)
 
     async def watch_backups(self) -> None:
-        """Looks until cancelled."""
         while True:
             self.look_at_backups()
             await self._clock.sleep(BACKUP_SECONDS)
@@ -200,7 +197,6 @@ class HostWatch:
             self._cleared(AlertKind.BACKUP)
 
     def look_at_disk(self) -> None:
-        """One look."""
         try:
             usage = shutil.disk_usage(self._folder)
         except OSError as error:

@@ -21,7 +21,7 @@ from bridge.errors import BridgeError, Kind
 
 
 class AlertKind(StrEnum):
-    """One occasion."""
+    """One kind of occasion that an alert may be for: its name, its words, how urgent it is."""
 
     WAITING_2FA = "waiting-2fa"
     CONNECTION_LOST = "connection-lost"

@@ -67,7 +67,6 @@ class Router:
                 self._fixed[path] = endpoint
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """One connection."""
         if scope["type"] == "websocket":
             await self._stream(WebSocket(scope, receive, send))
             return

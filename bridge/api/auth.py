@@ -67,7 +67,6 @@ class KeyRing:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     async def load(self) -> None:
-        """Reads the journal."""
         self._keys = await self._database.read(table.everything)
         self._read_file()
 

@@ -82,7 +82,6 @@ class Connections:
             self._known.add(connection)
 
     def ended(self, connection: Connection) -> None:
-        """One fewer."""
         self._unknown.pop(connection, None)
         self._known.discard(connection)
 
@@ -328,7 +327,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It reads again."""
         super().resume_writing()
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()

@@ -63,7 +63,6 @@ class RequestMiddleware:
         self.pending = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -193,7 +192,6 @@ class ClientAddress:
         self._looking = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection."""
         if scope["type"] in ("http", "websocket") and scope.get("client"):
             told = _forwarded(scope)
             peer = parse_address(scope["client"][0])

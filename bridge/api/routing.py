@@ -178,38 +178,31 @@ class RouteTable:
     def get(
         self, path: str, *, answer: Any, scope: Scope = Scope.READ, **options: Any
     ) -> Callable[[Handler], Handler]:
-        """A GET route."""
         return self.add("GET", path, answer=answer, scope=scope, **options)
 
     def post(
         self, path: str, *, answer: Any, scope: Scope, **options: Any
     ) -> Callable[[Handler], Handler]:
-        """A POST route."""
         return self.add("POST", path, answer=answer, scope=scope, **options)
 
     def put(
         self, path: str, *, answer: Any, scope: Scope, **options: Any
     ) -> Callable[[Handler], Handler]:
-        """A PUT route."""
         return self.add("PUT", path, answer=answer, scope=scope, **options)
 
     def patch(
         self, path: str, *, answer: Any, scope: Scope, **options: Any
     ) -> Callable[[Handler], Handler]:
-        """A PATCH route."""
         return self.add("PATCH", path, answer=answer, scope=scope, **options)
 
     def delete(
         self, path: str, *, answer: Any, scope: Scope, **options: Any
     ) -> Callable[[Handler], Handler]:
-        """A DELETE route."""
         return self.add("DELETE", path, answer=answer, scope=scope, **options)
 
     def websocket(
         self, path: str, *, summary: str
     ) -> Callable[[WebSocketHandler], WebSocketHandler]:
-        """A WebSocket stream."""
-
         def register(handler: WebSocketHandler) -> WebSocketHandler:
             self.websockets.append(WebSocketRoute(path, handler, summary))
             return handler

@@ -45,7 +45,6 @@ class Trouble:
     held: bool = False
 
     def shown(self) -> dict[str, object]:
-        """For JSON."""
         return {
             "code": self.code,
             "message": self.message,

@@ -23,16 +23,14 @@ class Named(Protocol):
         """The broker's number; 0: by its parts."""
 
     @property
-    def sec_type(self) -> str | None:
-        """The kind."""
+    def sec_type(self) -> str | None: ...
 
 
 class NamedUnderlying(Named, Protocol):
     """What options are on. `expiration` and `trading_class` beside it are the options' own."""
 
     @property
-    def symbol(self) -> str:
-        """The symbol."""
+    def symbol(self) -> str: ...
 
     @property
     def exchange(self) -> str:

@@ -306,7 +306,6 @@ class HistoryService:
 
     @property
     def clock(self) -> Clock:
-        """The service's clock."""
         return self._clock
 
 

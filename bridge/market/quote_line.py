@@ -276,7 +276,6 @@ class QuoteLine:
     # what the channels tell ---------------------------------------------------------------------
 
     def channel_tick(self, channel: _Channel, tick: Tick) -> None:
-        """A value came."""
         if channel is self._probe:
             if tick.delayed or channel.kind is not MarketDataType.LIVE:
                 return
@@ -332,7 +331,6 @@ class QuoteLine:
             watcher.interrupted(self)
 
     def channel_restored(self, channel: _Channel) -> None:
-        """Requested again."""
         if channel is self._channel:
             self.fallback.hurry(self._clock.monotonic())
             for watcher in self._watchers:

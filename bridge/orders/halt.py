@@ -57,7 +57,7 @@ class Halt(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class HaltSwitch:
-    """On or off."""
+    """Whether trading is halted, since when and why; kept in the journal and beside it."""
 
     def __init__(self, database: Database, clock: Clock, urgent: Urgent) -> None:
         self._database = database

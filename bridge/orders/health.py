@@ -134,7 +134,6 @@ class JournalCollector(Collector):
         self._condition = condition
 
     def collect(self) -> Iterable[Metric]:
-        """Its figures."""
         condition = self._condition
         for name, text, value in (
             ("writable", "Whether the journal takes what is written", float(condition.writable)),

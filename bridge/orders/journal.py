@@ -159,7 +159,6 @@ class OrderJournal:
             raise StoreBehindError(trouble.what, next_step=f"Nothing was sent. {trouble.next_step}")
 
     async def start(self) -> None:
-        """Begins to apply."""
         self.condition.quarantined = await self._database.read(quarantine.count)
         self.remember(*await self._database.read(orders.open_orders))
         self._task = asyncio.create_task(self._run(), name="order-journal")

@@ -45,7 +45,7 @@ class JournalView(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class JournalService:
-    """For the routes."""
+    """Reads orders and executions of the journal for the routes, page by page."""
 
     def __init__(
         self, database: Database, condition: JournalCondition, auditor: Auditor, clock: Clock

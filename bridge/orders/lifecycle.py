@@ -60,7 +60,7 @@ class Reported(Struct, frozen=True):
 
 
 class StatusReported(Struct, frozen=True):
-    """An orderStatus message."""
+    """What the broker's orderStatus message says of one order; prices in its currency."""
 
     at: datetime
     report: OrderStatus

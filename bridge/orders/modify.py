@@ -41,7 +41,7 @@ from bridge.tws.gateway import Gateway
 
 @dataclass(kw_only=True, eq=False)
 class OrderModifier:
-    """Changes working orders."""
+    """Changes orders that work at the broker: checked as a new order is, sent once, kept first."""
 
     gateway: Gateway
     journal: OrderJournal

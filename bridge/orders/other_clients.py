@@ -55,7 +55,6 @@ class Other(Struct, frozen=True):
 
     @property
     def client_id(self) -> int:
-        """Whose it is."""
         return self.report.order.client_id
 
 

@@ -63,7 +63,6 @@ class Prepared(Struct, frozen=True, kw_only=True):
 
     @property
     def contract(self) -> Contract:
-        """The qualified contract."""
         return self.details.contract
 
 

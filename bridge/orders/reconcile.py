@@ -103,7 +103,6 @@ class Reconciler:
             self._tasks.append(asyncio.create_task(work(), name=name))
 
     async def stop(self) -> None:
-        """Ends."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -174,7 +174,6 @@ class SilenceWatch:
             self._task = asyncio.create_task(self._run(), name="silence-watch")
 
     async def stop(self) -> None:
-        """Ends."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

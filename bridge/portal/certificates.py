@@ -34,8 +34,7 @@ class CertificateStore(Protocol):
     async def load(self, origin: str) -> StoredCertificate | None:
         """What was stored for this origin."""
 
-    async def save(self, stored: StoredCertificate) -> None:
-        """Remembers it."""
+    async def save(self, stored: StoredCertificate) -> None: ...
 
 
 class Certificates:

@@ -195,7 +195,6 @@ class PortalClient:
         return reading_of(await self.post("/iserver/auth/status", timeout=LOOK_SECONDS))
 
     async def close(self) -> None:
-        """Closes the connections."""
         if self._http is not None:
             await self._http.aclose()
             self._http = None

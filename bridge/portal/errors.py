@@ -20,7 +20,7 @@ from bridge.errors import BridgeError, Kind
 
 
 class PortalError(BridgeError):
-    """The root."""
+    """What the Client Portal or the way to it refuses; the others are kinds of it."""
 
     code = "portal-error"
     kind = Kind.UNAVAILABLE

@@ -124,7 +124,6 @@ class RecoveryBackoff:
         self._connected_since: float | None = None
 
     def attempted(self) -> None:
-        """An attempt begins."""
         self._settle()
         self._attempts += 1
         self._last_attempt = self._clock.monotonic()

@@ -119,8 +119,7 @@ REPORTED = frozenset(PortalState) - {
 class History(Protocol):
     """The connection's history."""
 
-    def note(self, kind: str, **detail: Any) -> None:
-        """Adds an event."""
+    def note(self, kind: str, **detail: Any) -> None: ...
 
 
 class PortalReporter:
@@ -251,7 +250,6 @@ class PortalService:
             return True
 
     async def stop(self) -> None:
-        """Stops the session."""
         async with self._exchange:
             await self._stop()
 

@@ -24,7 +24,6 @@ class JournalCertificates:
         return await self._database.read(lambda c: portal_certificates.get(c, origin))
 
     async def save(self, stored: StoredCertificate) -> None:
-        """Remembers it."""
         await self._database.write(lambda c: portal_certificates.put(c, stored))
 
 

@@ -65,7 +65,6 @@ class Holding(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """For people."""
         names = [leg.contract.local_symbol or _spoken(leg.contract) for leg in self.legs]
         if len(names) == 1:
             return names[0].strip()

@@ -99,7 +99,7 @@ def load(path: Path | None) -> RuleSet:
 
 
 class RulesService:
-    """For the routes."""
+    """Reads and writes the rules for the routes: versioned, audited, names of the file refused."""
 
     def __init__(
         self,

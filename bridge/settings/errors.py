@@ -16,7 +16,7 @@ from bridge.errors import BridgeError, Kind
 
 
 class SettingsError(BridgeError):
-    """The root."""
+    """What stored connection settings refuse; the others are kinds of it."""
 
     code = "settings-error"
     next_step = "docs/connection-settings.md describes the settings"

@@ -46,7 +46,7 @@ class ProbeStep(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class ProbeReport(Struct, rename="camel", frozen=True, kw_only=True):
-    """The whole trial."""
+    """The steps of one trial of connection settings, in order, with seconds and what to do next."""
 
     ok: bool
     host: str
@@ -255,8 +255,7 @@ class _FirstTick:
     def interrupted(self) -> None:
         """The connection went; the time-out tells."""
 
-    def restored(self) -> None:
-        """It came back."""
+    def restored(self) -> None: ...
 
 
 class TrialService:

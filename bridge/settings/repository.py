@@ -83,7 +83,6 @@ class Repository:
         await self._database.write(work)
 
     async def remove(self, name: str) -> None:
-        """Forgets a profile."""
         await self._database.write(lambda c: connection_profiles.remove(c, name))
 
     async def rotate(self) -> int:

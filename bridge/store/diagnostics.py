@@ -40,12 +40,10 @@ class DiagnosticsJournal:
         self._task: asyncio.Task[None] | None = None
 
     def save(self, values: dict[str, Any]) -> None:
-        """Keeps these fields."""
         self._values.update(values)
         self._changed.set()
 
     def event(self, event: ConnectionEvent) -> None:
-        """Keeps one event."""
         self._events.append(event)
         self._changed.set()
 

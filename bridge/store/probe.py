@@ -43,7 +43,6 @@ class Probe:
         self._asked: dict[str, asyncio.Task[Trouble | None]] = {}
 
     async def run(self, clock: Clock) -> None:
-        """Looks until cancelled."""
         while True:
             await self.look()
             await clock.sleep(PROBE_SECONDS)

@@ -79,11 +79,9 @@ class StreamService(LineWatcher):
     # life ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Begins to beat."""
         self._task = asyncio.create_task(self._beat(), name="stream-heartbeat")
 
     async def stop(self) -> None:
-        """Ends every stream."""
         tasks = [*self._tasks, *([self._task] if self._task is not None else [])]
         for task in tasks:
             task.cancel()
@@ -438,7 +436,6 @@ class WaitingList:
         return len(self._wanted.get(session, ()))
 
     def drop(self, session: Session, which: Callable[[Contract], bool]) -> None:
-        """No longer wanted."""
         wanted = self._wanted.get(session, {})
         for contract in [contract for contract in wanted if which(contract)]:
             del wanted[contract]

@@ -55,7 +55,6 @@ class Breaker:
         self.state = BreakerState.CLOSED
 
     def timed_out(self) -> None:
-        """A deadline passed."""
         self._failures += 1
         if self.state is BreakerState.HALF_OPEN or self._failures >= self._threshold:
             self.state = BreakerState.OPEN
@@ -85,7 +84,6 @@ class Breakers:
         return self._by_kind[kind]
 
     def reset(self) -> None:
-        """Closes them all."""
         for breaker in self._by_kind.values():
             breaker.reset()
 

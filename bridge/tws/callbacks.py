@@ -3,7 +3,7 @@
 Method names are those of the broker's own wrapper; the library's decoder calls them. None of them
 may raise. What a message says is cleaned by ``values``, here and in ``convert``, before it goes on.
 """
-# ruff: noqa: N802, N803, D102
+# ruff: noqa: N802, N803
 
 from __future__ import annotations
 

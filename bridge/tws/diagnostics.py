@@ -49,21 +49,17 @@ class Record(Struct, rename="camel", kw_only=True):
 class Storage(Protocol):
     """Where diagnostics are kept. Both calls return at once and never raise."""
 
-    def save(self, values: dict[str, Any]) -> None:
-        """Keeps these fields."""
+    def save(self, values: dict[str, Any]) -> None: ...
 
-    def event(self, event: ConnectionEvent) -> None:
-        """Keeps one event."""
+    def event(self, event: ConnectionEvent) -> None: ...
 
 
 class NoStorage:
     """Forgets everything at the end of the process."""
 
-    def save(self, values: dict[str, Any]) -> None:
-        """Does nothing."""
+    def save(self, values: dict[str, Any]) -> None: ...
 
-    def event(self, event: ConnectionEvent) -> None:
-        """Does nothing."""
+    def event(self, event: ConnectionEvent) -> None: ...
 
 
 class Diagnostics:

@@ -23,7 +23,7 @@ SILENT_ATTEMPTS = 2  # unanswered at once: then it is worth saying so
 
 
 class DialError(Exception):
-    """One failed attempt."""
+    """One attempt to reach the gateway that failed, with the step and its reason."""
 
     def __init__(self, problem: DialProblem, detail: str) -> None:
         super().__init__(detail)

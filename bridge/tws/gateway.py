@@ -87,8 +87,7 @@ LEDGER_TAGS: Final = "$LEDGER:ALL"
 class MarketDataListener(Protocol):
     """Receives what one market-data line says."""
 
-    def tick(self, tick: Tick) -> None:
-        """One value."""
+    def tick(self, tick: Tick) -> None: ...
 
     def market_data_type(self, kind: MarketDataType) -> None:
         """The line now carries this kind of data."""
@@ -115,8 +114,7 @@ class AccountValuesListener(Protocol):
     def begun(self) -> None:
         """All of them are coming."""
 
-    def value(self, value: AccountValue) -> None:
-        """One value."""
+    def value(self, value: AccountValue) -> None: ...
 
     def listed(self) -> None:
         """All of them have come."""

@@ -91,7 +91,6 @@ class UpstreamProbe:
         context.events.upstream_lost.listen(self._lost.set)
 
     async def run(self) -> None:
-        """Until cancelled."""
         while True:
             await self._lost.wait()
             self._lost.clear()

@@ -219,7 +219,6 @@ class HistoryRules:
         return len(self._window)
 
     def sent(self, key: HistoryKey, now: float) -> None:
-        """Books a request."""
         for _ in range(key.weight):
             self._window.append(now)
             self._same.setdefault(key.contract, deque()).append(now)

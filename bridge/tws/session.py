@@ -216,7 +216,6 @@ class TwsSession:
         kind: model.MarketDataType = model.MarketDataType.LIVE,
         lane: Lane = Lane.INTERACTIVE,
     ) -> Subscription:
-        """Opens one line."""
         line = MarketDataLine(self.subscriptions, contract, listener, generic_ticks, kind, lane)
         return self.subscriptions.add(line)
 

@@ -45,7 +45,6 @@ class Standing:
         self._owner.renew(self)
 
     def cancel(self) -> None:
-        """Gives it back."""
         if self.active:
             self.active = False
             self._owner.remove(self)
@@ -56,7 +55,6 @@ class Standing:
         self.cancel()
 
     def write(self, send: Any) -> None:
-        """Asks for it."""
         raise NotImplementedError
 
     def write_cancel(self, send: Any, request_id: int) -> None:
@@ -75,7 +73,7 @@ class Standing:
 
 
 class MarketDataLine(Standing):
-    """One market-data line."""
+    """One market-data line at the broker, asked for again after a reconnect."""
 
     messages = 2
 
@@ -107,13 +105,11 @@ class MarketDataLine(Standing):
         send.cancelMktData(request_id)
 
     def tick(self, tick: model.Tick) -> None:
-        """One value."""
         if not tick.delayed and self._kind is model.MarketDataType.LIVE:
             self._owner.alone()
         self.listener.tick(tick)
 
     def failed(self, error: TwsError) -> None:
-        """It was refused."""
         self.listener.failed(error)
 
     def interrupted(self) -> None:
@@ -134,16 +130,13 @@ class AccountValuesSubscription(Standing):
         self.listener = listener
 
     def write(self, send: Any) -> None:
-        """Asks for it."""
         self.listener.begun()
         send.reqAccountSummary(self.request_id, "All", self._tags)
 
     def write_cancel(self, send: Any, request_id: int) -> None:
-        """Gives it back."""
         send.cancelAccountSummary(request_id)
 
     def failed(self, error: TwsError) -> None:
-        """It was refused."""
         self.listener.failed(error)
 
     def interrupted(self) -> None:
@@ -167,14 +160,12 @@ class PnLSubscription(Standing):
         self.listener = listener
 
     def write(self, send: Any) -> None:
-        """Asks for it."""
         if self.con_id:
             send.reqPnLSingle(self.request_id, self.account, "", self.con_id)
         else:
             send.reqPnL(self.request_id, self.account, "")
 
     def write_cancel(self, send: Any, request_id: int) -> None:
-        """Gives it back."""
         if self.con_id:
             send.cancelPnLSingle(request_id)
         else:
@@ -202,7 +193,6 @@ class Subscriptions:
         return running
 
     def remove(self, running: Standing) -> None:
-        """Ends one."""
         if running in self._all:
             self._all.remove(running)
         self._withdraw(running)

@@ -141,7 +141,6 @@ class Supervisor:
         self._closing_since: float | None = None
 
     async def run(self) -> None:
-        """Until cancelled."""
         self._context.status.update(started=True)
         while True:
             wire = await self._connect()

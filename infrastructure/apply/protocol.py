@@ -48,7 +48,6 @@ class Part:
     """
 
     def __init_subclass__(cls) -> None:
-        """Makes it one."""
         dataclass(eq=False, repr=False)(cls)
 
 

@@ -76,7 +76,6 @@ class Session:
         self._exchange.close()
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
     def __exit__(
@@ -510,7 +509,6 @@ class Session:
         return self._exchange.ask(protocol.Halted, request)
 
     def resume(self) -> protocol.Halted:
-        """Lifts the halt."""
         request = protocol.ResumeRequest(str(self._target.base), self._bridge_port, person())
         return self._exchange.ask(protocol.Halted, request)
 

@@ -113,7 +113,6 @@ class Opening:
         return host
 
     def start(self) -> None:
-        """Begins to connect."""
         self._thread.start()
 
     def go_on(self, target: Target) -> None:

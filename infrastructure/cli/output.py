@@ -221,7 +221,6 @@ class _Harmless(logging.Formatter):
     """A record, its traceback too, with nothing in it that acts on a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's text."""
         return safe(super().format(record))
 
 

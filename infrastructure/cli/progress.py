@@ -173,11 +173,9 @@ class Progress:
             self._moving, self._moves = None, ()
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Ends what moves."""
         self._still()

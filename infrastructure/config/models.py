@@ -508,7 +508,6 @@ class Target:
 
     @property
     def project(self) -> str:
-        """The Compose project."""
         return f"gangway-{self.name}"
 
     @property

@@ -64,11 +64,9 @@ class Address:
         self._file = key_file
 
     def open(self) -> tuple[str, str]:
-        """As given."""
         return self._url, read_key(self._file)
 
-    def close(self) -> None:
-        """Nothing was opened."""
+    def close(self) -> None: ...
 
 
 def read_key(file: Path) -> str:
@@ -168,7 +166,6 @@ class BridgeClient:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Ends the way."""
         with self._lock:
             self._shut()
 

@@ -69,7 +69,6 @@ class Previews:
         self._forget()
 
     def close(self) -> None:
-        """Closes the file."""
         self._connection.close()
 
     def now(self) -> float:

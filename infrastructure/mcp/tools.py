@@ -55,7 +55,7 @@ def lean(value: Any) -> Any:
 
 
 class ReadTools:
-    """Looking only."""
+    """Tools that look and change nothing."""
 
     def __init__(self, bridge: BridgeClient) -> None:
         self._bridge = bridge

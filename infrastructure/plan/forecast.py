@@ -29,7 +29,6 @@ class Forecast(NamedTuple):
 
     @property
     def line(self) -> str:
-        """For people."""
         if self.expected:
             return f"2FA: approval expected: {self.reason}"
         how = " (token)" if self.token else ""

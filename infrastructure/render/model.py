@@ -56,7 +56,6 @@ class SlowDigest(threading.Thread):
         self._digest = hashlib.scrypt(self._content, salt=salt, n=2**14, r=8, p=1, dklen=32)
 
     def result(self) -> str:
-        """It, in hex."""
         self.join()
         if not self._digest:
             self.run()  # it failed there: here the reason is heard

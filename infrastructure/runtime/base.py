@@ -25,7 +25,6 @@ class HostFailure(Exception):  # noqa: N818 - it reads as what happened
         self.restored = False
 
     def as_event(self) -> dict[str, Any]:
-        """For the wire."""
         return {
             "code": self.code,
             "message": self.message,
@@ -114,8 +113,7 @@ class Screen(Protocol):
     def ended(self) -> bool:
         """Whether it has ended on its own."""
 
-    def close(self) -> None:
-        """Ends it."""
+    def close(self) -> None: ...
 
 
 class Runtime(Protocol):

@@ -36,8 +36,7 @@ class Runs(Protocol):
         """As in `Container`."""
 
     @property
-    def hash(self) -> str:
-        """The label's value."""
+    def hash(self) -> str: ...
 
 
 def parse_inspect(text: str) -> list[Container]:

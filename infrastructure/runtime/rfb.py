@@ -55,7 +55,6 @@ class Viewer:
         self.close()
 
     def close(self) -> None:
-        """Ends it."""
         self._limit.cancel()
         with contextlib.suppress(OSError):
             self._input.close()

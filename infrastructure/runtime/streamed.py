@@ -113,7 +113,6 @@ class FollowedLog:
             yield line.rstrip("\n")
 
     def close(self) -> None:
-        """Ends the command."""
         self._process.kill()
         self._process.wait()
 
@@ -156,7 +155,6 @@ class Screen:
         return self._process.poll() is not None
 
     def close(self) -> None:
-        """Ends it."""
         with contextlib.suppress(OSError):
             self._input.close()
         try:

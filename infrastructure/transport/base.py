@@ -77,16 +77,13 @@ class Transport(Protocol):
         OSError when the host cannot connect there.
         """
 
-    def close(self) -> None:
-        """Closes the connection."""
+    def close(self) -> None: ...
 
-    def __enter__(self) -> Transport:
-        """The transport itself."""
+    def __enter__(self) -> Transport: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        """Closes it."""
+    ) -> None: ...
 
 
 def run(transport: Transport, command: Sequence[str], data: bytes = b"") -> Completed:

@@ -65,7 +65,6 @@ class LocalProgram:
         return self._output.read(CHUNK)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit status."""
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -107,14 +106,11 @@ class LocalTransport:
         """A connection of our own."""
         return socket.create_connection((address, port))
 
-    def close(self) -> None:
-        """Nothing to close."""
+    def close(self) -> None: ...
 
     def __enter__(self) -> LocalTransport:
-        """Itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        """Nothing to close."""
+    ) -> None: ...

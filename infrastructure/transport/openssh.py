@@ -215,7 +215,6 @@ class OpensshTransport:
     _tunnels: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        """Connects."""
         self.name = self.host.address
         self._ssh = program() or "ssh"
         self._control = f"{self._folder.name}/control"
@@ -298,7 +297,6 @@ class OpensshTransport:
         return ours
 
     def close(self) -> None:
-        """Ends the connection."""
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(
                 self._shared("-O", "exit", *arguments(self.host)),
@@ -313,13 +311,11 @@ class OpensshTransport:
         self._folder.cleanup()
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Ends it."""
         self.close()
 
 

@@ -125,18 +125,15 @@ class SshTransport:
             raise OSError(f"{address}:{port} cannot be reached from the host") from error
 
     def close(self) -> None:
-        """Closes the connection."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._connection.close()
 
     def __enter__(self) -> SshTransport:
-        """Itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        """Closes it."""
         self.close()
 
 

@@ -94,7 +94,6 @@ class Stretch:
         self.total = self.seconds = 0.0
 
     def take(self, low: float, high: float, mean: float, seconds: float) -> None:
-        """Add a part."""
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.total += mean * seconds
         self.seconds += seconds

@@ -183,7 +183,6 @@ class Funds:
     maintenance: float
 
     def minus(self, other: Funds) -> Funds:
-        """The difference."""
         return Funds(
             self.equity - other.equity,
             self.initial - other.initial,

@@ -182,7 +182,6 @@ class Execution:
 
     @property
     def side(self) -> str:
-        """BOT or SLD."""
         sign = self.order.terms.sign * (self.leg.sign if self.leg else 1)
         return "BOT" if sign > 0 else "SLD"
 

@@ -147,7 +147,6 @@ class Terms:
 
     @property
     def buys(self) -> bool:
-        """Whether it buys."""
         return self.action == "BUY"
 
     @property

@@ -211,7 +211,6 @@ class Trading:
             self._upstream(partial(send, session))
 
     def order_shown(self, order: Order) -> None:
-        """OpenOrder and orderStatus."""
         self.world.changed()
         if not order.order_id and self.auto_bind:
             for session in self.world.sessions:
@@ -235,7 +234,6 @@ class Trading:
             again()
 
     def executed(self, execution: Execution) -> None:
-        """ExecDetails."""
         self.world.changed()
         self._tell(execution.order, lambda session: messages.send_execution(session, execution))
 

@@ -114,7 +114,6 @@ class Reader:
         return self.text().strip().lower() in ("1", "true")
 
     def skip(self, count: int = 1) -> None:
-        """Pass over fields."""
         for _ in range(count):
             self.text()
 

@@ -203,11 +203,9 @@ class Api:
         self._socket = socket.create_connection((address, port), self._left())
 
     def __enter__(self) -> Api:
-        """Itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Closes the connection."""
         self._socket.close()
 
     def ready(self) -> bool:

@@ -422,6 +422,5 @@ class Follower:
         return found
 
     def close(self) -> None:
-        """Ends the reading."""
         with contextlib.suppress(ValueError):  # a generator that its own thread is running
             self._log.close()

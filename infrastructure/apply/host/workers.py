@@ -82,7 +82,6 @@ class Kept:
 
     @property
     def file(self) -> str:
-        """The file's name."""
         return f"{KEY}{self.scope}-{self.id}"
 
 

@@ -77,15 +77,12 @@ class SandboxRuntime:
             partial.rename(target)
 
     def image(self, name: str, of: str = "") -> dict[str, Any]:
-        """There are none."""
         return {"name": name}
 
     def at_registry(self, image: str) -> tuple[str, str]:
-        """There is none."""
         return "", "the sandbox has no images"
 
     def fetch(self, image: str, digest: str) -> dict[str, Any]:
-        """There is none."""
         raise HostFailure("no-images", "the sandbox has no images")
 
     def lacking(self, images: Sequence[str]) -> list[str]:
@@ -212,7 +209,6 @@ class SandboxRuntime:
         return False
 
     def screen(self, container: Container) -> Screen:
-        """There is none."""
         raise _no_screen()
 
     def type_code(self, container: Container, code: str) -> None:

@@ -51,7 +51,6 @@ class Supervisor:
 
     @property
     def running(self) -> bool:
-        """Whether it answers."""
         if not self._socket.exists():
             return False
         try:
