@@ -37,7 +37,7 @@ class TimerClock(Clock, Protocol):
 
 
 class SystemClock:
-    """The machine's own."""
+    """The machine's own clock and its loop's sleep."""
 
     def now(self) -> datetime:
         """The time of day, UTC."""

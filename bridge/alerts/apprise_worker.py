@@ -15,7 +15,7 @@ import sys
 
 
 def main() -> None:
-    """One message."""
+    """Sends one message from standard input to the addresses in it, and ends."""
     logging.disable(logging.CRITICAL)  # the library's own messages show addresses
     import apprise
 

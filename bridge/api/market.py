@@ -94,7 +94,7 @@ MOST_SYMBOLS = 50
 
 
 class PatternParams(Params, frozen=True):
-    """A search."""
+    """What a search for instruments is by: a part of a symbol or a name."""
 
     pattern: Annotated[
         str, Meta(min_length=1, max_length=32, description="The beginning of a symbol or a name")
@@ -102,7 +102,7 @@ class PatternParams(Params, frozen=True):
 
 
 class UnderlyingParams(Params, frozen=True):
-    """An underlying."""
+    """Which underlying, by its symbol or contract number."""
 
     symbol: SymbolText
     con_id: ConId = 0
@@ -158,7 +158,7 @@ class SliceParams(UnderlyingParams, frozen=True):
 
 
 class SymbolsParams(Params, frozen=True):
-    """Several stocks."""
+    """Several stocks by symbol, separated by commas."""
 
     symbols: Annotated[tuple[SymbolText, ...], Meta(min_length=1, max_length=MOST_SYMBOLS)]
 

@@ -54,14 +54,14 @@ _CHANGING = {
 
 
 class PlaceParams(Params, frozen=True, kw_only=True):
-    """How to place."""
+    """Whether an order is only tried, and under which `Idempotency-Key` it is known."""
 
     dry_run: bool = False
     idempotency_key: str | None = None
 
 
 class KeyParams(Params, frozen=True, kw_only=True):
-    """Under which key."""
+    """Under which `Idempotency-Key` the request is known."""
 
     idempotency_key: str | None = None
 
@@ -73,7 +73,7 @@ class OrderParams(Params, frozen=True, kw_only=True):
 
 
 class OrdersParams(Params, frozen=True, kw_only=True):
-    """Which orders."""
+    """Which orders of the journal, and which page of them."""
 
     open: bool = False
     all: bool = False

@@ -27,7 +27,7 @@ class RulesBody(Body, frozen=True, kw_only=True):
 
 
 class RuleEventsParams(Params, frozen=True, kw_only=True):
-    """Which events."""
+    """Which rule's events, and how many of the newest."""
 
     rule: str = ""
     cursor: str = ""

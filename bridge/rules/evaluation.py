@@ -147,7 +147,7 @@ class Standing(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def standing_of(judged: Judgement, holding: Holding, mode: str) -> Standing:
-    """For people."""
+    """How the rule stands to the holding, in words and figures for people."""
     return Standing(
         rule=judged.rule,
         mode=mode,

@@ -16,7 +16,7 @@ import sys
 
 
 def main() -> None:
-    """One job."""
+    """Encrypts or decrypts one text from standard input, and ends."""
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
     job = json.load(sys.stdin)

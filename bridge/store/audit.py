@@ -123,7 +123,7 @@ def follow(connection: sqlite3.Connection, link: Link, limit: int) -> Link:
 
 
 def verification(link: Link) -> Verification:
-    """What was found."""
+    """Whether the chain of the audit holds, and from which entry it does not."""
     return Verification(
         intact=link.broken_at is None,
         entries=link.entries,

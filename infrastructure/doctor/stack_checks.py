@@ -204,7 +204,7 @@ def values(text: str) -> dict[str, str]:
 
 
 def secret_modes(evidence: Evidence) -> Iterator[Finding]:
-    """Only their reader."""
+    """Checks that each secret's file can be opened by its only reader."""
     if evidence.facts is None or not evidence.facts.releases:
         return
     loose = evidence.facts.secrets

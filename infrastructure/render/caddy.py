@@ -1,4 +1,4 @@
-"""The Caddyfile."""
+"""The Caddyfile of a stack, from its settings."""
 
 from __future__ import annotations
 

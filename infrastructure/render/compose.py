@@ -57,7 +57,7 @@ def services(
 
 
 def text(document: dict[str, Any]) -> str:
-    """The file's text."""
+    """The Compose file as text, dumped once from its mapping."""
     dumped = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     return _HEAD + str(dumped)
 

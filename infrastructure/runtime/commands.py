@@ -105,7 +105,7 @@ def has_image(image: str) -> Command:
 
 
 def pull(image: str) -> Command:
-    """Fetches the image."""
+    """Fetches an image by its name or digest, without a bar of its own."""
     return ["docker", "pull", "--quiet", image]
 
 

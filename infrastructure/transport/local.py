@@ -19,7 +19,7 @@ CHUNK = 65_536
 
 
 class LocalProgram:
-    """A child process."""
+    """The program of the host as a child process of this one, for a sandbox."""
 
     def __init__(self, command: Sequence[str], name: str = "this machine") -> None:
         self.name = name

@@ -14,7 +14,7 @@ LOWEST, HIGHEST = 0.005, 5.0
 
 
 class Greeks(NamedTuple):
-    """A priced option."""
+    """A priced option: its value and greeks for one share of what it is on."""
 
     price: float
     delta: float

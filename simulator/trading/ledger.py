@@ -221,7 +221,7 @@ class Profit(NamedTuple):
 
 @dataclass(slots=True)
 class Account:
-    """One account."""
+    """One account: its cash by currency, its positions and what they cost."""
 
     name: str
     cash: dict[str, float] = field(default_factory=lambda: {BASE: OPENING_CASH})

@@ -118,7 +118,7 @@ def table(path: Path) -> dict[str, int]:
 
 
 def system() -> str:
-    """The distribution's name."""
+    """The name of the host's distribution, as /etc/os-release has it."""
     with contextlib.suppress(OSError):
         for line in Path("/etc/os-release").read_text().splitlines():
             if line.startswith("PRETTY_NAME="):
