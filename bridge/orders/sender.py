@@ -226,9 +226,7 @@ class OrderSender:
         legs = _legs(submission)
         async with self._in_turn(len(legs)):
             place, numbered = self._numbered(legs)
-            # It takes its place among what waits for the disk at once, before the turn is over.
-            written = self._write_down(submission, numbered)
-        return await self._deliver(submission, place, written)
+        return await self._deliver(submission, place, numbered)
 
     async def _commit_alone(self, submission: Submission) -> list[OrderRecord]:
         if submission.sized is not None:
@@ -241,19 +239,19 @@ class OrderSender:
         else:
             submission = await self._still_reducing(submission, legs)
         place, numbered = self._numbered(legs)
-        return await self._deliver(submission, place, self._write_down(submission, numbered))
+        return await self._deliver(submission, place, numbered)
 
     def _numbered(self, legs: list[_Wanted]) -> tuple[_Place, list[_Numbered]]:
         numbered = [(self.numbers.next(), *leg) for leg in legs]
         return self._take_place(len(legs)), numbered
 
     async def _deliver(
-        self, submission: Submission, place: _Place, writing: Awaitable[list[OrderRecord]]
+        self, submission: Submission, place: _Place, numbered: list[_Numbered]
     ) -> list[OrderRecord]:
-        """Sends the orders in their place, when they are written down."""
+        """Writes the orders down, and sends them in their place."""
         records: list[OrderRecord] = []
         try:
-            records = await writing
+            records = await self._write_down(submission, numbered)
             await self._send(submission, records, place)
         finally:
             place.leave()
