@@ -80,8 +80,18 @@ def repository(
     return RepositoryPart(address, password, _text(key), _text(known_hosts))
 
 
+def passphrase(file: Path) -> str:
+    """The first line of a file; UsageError when it is short or cannot be read."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"cannot read {file}") from None
+    if not lines or len(lines[0]) < 8:
+        raise UsageError(f"the first line of {file} has fewer than 8 characters")
+    return lines[0]
+
+
 def _password(current: Settings, target: Target, file: Path | None, *, make: bool) -> str:
-    from infrastructure.cli.commands.backup import passphrase
     from infrastructure.config import secrets
     from infrastructure.config.base import stored
 

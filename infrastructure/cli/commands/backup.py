@@ -346,19 +346,6 @@ def write_new(file: Path, content: bytes) -> None:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 
 
-def passphrase(file: Path) -> str:
-    """The first line of a file; UsageError when it is short or cannot be read."""
-    from infrastructure.errors import UsageError
-
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"cannot read {file}") from None
-    if not lines or len(lines[0]) < 8:
-        raise UsageError(f"the first line of {file} has fewer than 8 characters")
-    return lines[0]
-
-
 def _sealing(encrypt_to: str | None, passphrase_file: Path | None) -> Any:
     from infrastructure.errors import UsageError
 
@@ -367,6 +354,8 @@ def _sealing(encrypt_to: str | None, passphrase_file: Path | None) -> Any:
     if not encrypt_to and not passphrase_file:
         return lambda content: content
     import pyrage
+
+    from infrastructure.cli.backups import passphrase
 
     if passphrase_file:
         word = passphrase(passphrase_file)
@@ -389,6 +378,8 @@ def opened(file: Path, identity: Path | None, passphrase_file: Path | None) -> b
     if not content.startswith(AGE):
         return content
     import pyrage
+
+    from infrastructure.cli.backups import passphrase
 
     try:
         if passphrase_file is not None:
