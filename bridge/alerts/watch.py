@@ -99,9 +99,9 @@ class ConditionWatch:
         lost = now - self._lost_since
         # A planned restart is no alarm, unless it is still going on after its time.
         if lost >= self._lost_seconds and not context.expected_now():
-            what = f"For {lost / 60:.0f} minutes: {advice.explain(context)}."
+            what = f"For {lost / 60:.0f} minutes: {advice.explain(context.situation())}."
             self._alerts.raised(
-                AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(context)}"
+                AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(context.situation())}"
             )
 
     def _look_at_version(self) -> None:
@@ -129,7 +129,9 @@ class ConditionWatch:
 
     def _look_without_file(self) -> None:
         if self._context.status.state is ConnectionState.WAITING_FOR_2FA:
-            self._alerts.raised(AlertKind.WAITING_2FA, advice.next_action(self._context))
+            self._alerts.raised(
+                AlertKind.WAITING_2FA, advice.next_action(self._context.situation())
+            )
         else:
             self._alerts.cleared(AlertKind.WAITING_2FA)
 

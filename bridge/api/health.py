@@ -228,7 +228,11 @@ def health(services: Services) -> Health:
     session = services[TwsSession]
     context, record = session.context, session.context.diagnostics.record
     facts, now = context.status.facts, services.clock.now()
-    state, action, tradable = context.status.state, advice.next_action(context), can_trade(facts)
+    state, action, tradable = (
+        context.status.state,
+        advice.next_action(context.situation()),
+        can_trade(facts),
+    )
     condition = services.journal
     over = overlay(services) if tradable else None
     if over:

@@ -22,7 +22,7 @@ from bridge.store.order_status import State
 from bridge.store.orders import OrderRecord
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import READ_ONLY_ACTION
-from bridge.tws.gateway import Signal
+from bridge.tws.events import Signal
 
 log = structlog.get_logger(__name__)
 

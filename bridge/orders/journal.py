@@ -44,7 +44,8 @@ from bridge.store.executions import ExecutionRow
 from bridge.store.identity import ACCEPT
 from bridge.store.orders import OrderRecord
 from bridge.tws.errors import TwsError
-from bridge.tws.gateway import Gateway, Signal
+from bridge.tws.events import Signal
+from bridge.tws.gateway import Gateway
 
 log = structlog.get_logger(__name__)
 

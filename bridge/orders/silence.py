@@ -26,7 +26,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.orders.cancel import CancelResult
 from bridge.services import Need
 from bridge.store import identity
-from bridge.tws.gateway import Signal
+from bridge.tws.events import Signal
 
 FILE_NAME: Final = "heartbeats.json"
 LOOK_SECONDS: Final = 0.5

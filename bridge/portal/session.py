@@ -30,7 +30,7 @@ from bridge.portal.errors import (
 from bridge.portal.recovery import Recovery, RecoveryBackoff
 from bridge.portal.state import SESSION_STATES, PortalState, Reading, classify
 from bridge.single_flight import SingleFlight
-from bridge.tws.gateway import Signal
+from bridge.tws.events import Signal
 
 KEEP_ALIVE_SECONDS: Final = 60.0
 LOGIN_WATCH_SECONDS: Final = 10.0

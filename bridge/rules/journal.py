@@ -18,7 +18,7 @@ from bridge.rules.holdings import Holding
 from bridge.store import Database
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
-from bridge.tws.gateway import Signal
+from bridge.tws.events import Signal
 
 KEEP_SECONDS: Final = 1.0
 """High-water marks are kept so often; each decision at once."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from typing import Final
+
+from msgspec import Struct
 
 from bridge.login import states
 from bridge.login.model import Login, iso
+from bridge.restart_calendar import PlannedRestart
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.connection_state import DialProblem
 from bridge.tws.errors import READ_ONLY_ACTION
-
-if TYPE_CHECKING:
-    from bridge.tws.connection_context import ConnectionContext
 
 _FOR_A_PERSON = (states.HELD, states.BLOCKED, states.WAITING_2FA)
 _AWAY = (State.WAITING_FOR_GATEWAY, State.WAITING_FOR_2FA, State.CONNECTING, State.RECONNECTING)
@@ -25,10 +26,30 @@ _LOGIN_TAKES: Final = 900.0
 _BROKER_TAKES: Final = 600.0
 
 
-def explain(context: ConnectionContext) -> str:
+class Situation(Struct, frozen=True, kw_only=True):
+    """All that a sentence depends on, at one moment."""
+
+    host: str
+    port: int
+    client_id: int
+    state: State
+    since: datetime
+    now: datetime
+    problem: DialProblem | None
+    last_error: str | None
+    """Why the last attempt to connect failed."""
+    restart: PlannedRestart | None
+    """The planned restart that is under way."""
+    login: Login | None
+
+    def lasts(self, seconds: float = A_MOMENT) -> bool:
+        """Whether the state has not changed for longer than it should last."""
+        return (self.now - self.since).total_seconds() > seconds
+
+
+def explain(situation: Situation) -> str:
     """Why there is no session now; one line."""
-    facts = context.status.facts
-    address = f"{context.target.host}:{context.target.port}"
+    address = f"{situation.host}:{situation.port}"
     lines = {
         State.STARTING: "the bridge is starting",
         State.WAITING_FOR_GATEWAY: f"no gateway at {address}",
@@ -39,53 +60,46 @@ def explain(context: ConnectionContext) -> str:
         State.RECONNECTING: f"the connection to {address} was lost",
         State.SESSION_CONFLICT: "another session is in the way",
     }
-    text = lines.get(context.status.state, "the session is ready")
-    login = context.login() if context.status.state in _AWAY else None
+    text = lines.get(situation.state, "the session is ready")
+    login = situation.login if situation.state in _AWAY else None
     if login is not None and login.state != states.LOGGED_IN:
         return f"the gateway at {address} is not logged in: {login.told}"
-    error = context.diagnostics.record.last_reconnect_error
-    return f"{text} ({error})" if error and facts.problem else text
+    error = situation.last_error
+    return f"{text} ({error})" if error and situation.problem else text
 
 
-def next_action(context: ConnectionContext) -> str:
+def next_action(situation: Situation) -> str:
     """A sentence for a person; says so when there is nothing to do."""
-    state = context.status.state
-    login = context.login()
+    state, login, restart = situation.state, situation.login, situation.restart
     if login is not None and (
         login.state == states.BLOCKED or (state in _AWAY and login.state in _FOR_A_PERSON)
     ):
         return of_login(login)
-    restart = context.target.restarts.active(context.clock.now())
     if restart and state not in (State.READY, State.SESSION_CONFLICT):
         return _planned(restart.kind, f"{restart.until:%H:%M} UTC")
     known = login is not None and login.state not in (states.LOGGED_IN, states.UNKNOWN)
     if login is not None and known and state in _AWAY:
-        return of_login(login, context.clock.now().timestamp())
-    return _ACTIONS[state](context)
+        return of_login(login, situation.now.timestamp())
+    return _ACTIONS[state](situation)
 
 
-def _lasts(context: ConnectionContext, seconds: float = A_MOMENT) -> bool:
-    """Whether the state has not changed for longer than it should last."""
-    return (context.clock.now() - context.status.since).total_seconds() > seconds
-
-
-def _soon(context: ConnectionContext, doing: str) -> str:
-    if not _lasts(context):
+def _soon(situation: Situation, doing: str) -> str:
+    if not situation.lasts():
         return f"Nothing: {doing}"
     return (
-        f"Since {context.status.since:%H:%M} UTC {doing}, which takes seconds as a rule: look"
+        f"Since {situation.since:%H:%M} UTC {doing}, which takes seconds as a rule: look"
         " at ./deploy.py logs bridge, and restart the gateway if it lasts; the bridge keeps trying"
     )
 
 
-def _without_broker(context: ConnectionContext) -> str:
-    if not _lasts(context, _BROKER_TAKES):
+def _without_broker(situation: Situation) -> str:
+    if not situation.lasts(_BROKER_TAKES):
         return (
             "Nothing yet: the gateway reconnects to the broker by itself; if it lasts more than ten"
             " minutes look at the broker's system status"
         )
     return (
-        f"The gateway has been without the broker since {context.status.since:%H:%M} UTC: look at"
+        f"The gateway has been without the broker since {situation.since:%H:%M} UTC: look at"
         " the broker's system status and the host's internet; if both are well, restart the gateway"
     )
 
@@ -138,15 +152,15 @@ def _planned(kind: str, until: str) -> str:
     return f"Nothing: the gateway's planned restart is under way (expected back by {until})"
 
 
-def _waiting(context: ConnectionContext) -> str:
-    if context.status.facts.problem is DialProblem.UNREACHABLE:
+def _waiting(situation: Situation) -> str:
+    if situation.problem is DialProblem.UNREACHABLE:
         return (
-            f"Check that {context.target.host}:{context.target.port} is the gateway's address, and"
+            f"Check that {situation.host}:{situation.port} is the gateway's address, and"
             " that the container runs; the bridge keeps trying"
         )
-    if _lasts(context, _LOGIN_TAKES):
+    if situation.lasts(_LOGIN_TAKES):
         return (
-            f"There has been no gateway since {context.status.since:%H:%M} UTC: ./deploy.py status"
+            f"There has been no gateway since {situation.since:%H:%M} UTC: ./deploy.py status"
             " and ./deploy.py logs gateway tell whether it runs and is logged in; the bridge keeps"
             " trying"
         )
@@ -156,16 +170,16 @@ def _waiting(context: ConnectionContext) -> str:
     )
 
 
-def _stalled(_: ConnectionContext) -> str:
+def _stalled(_: Situation) -> str:
     return (
         "Wait a minute; if it lasts, restart the gateway: it takes connections but answers nothing"
     )
 
 
-def _conflict(context: ConnectionContext) -> str:
-    if context.client_id_taken:
+def _conflict(situation: Situation) -> str:
+    if situation.problem is DialProblem.CLIENT_ID_TAKEN:
         return (
-            f"Client id {context.target.client_id} is held by another connection: most often an"
+            f"Client id {situation.client_id} is held by another connection: most often an"
             " earlier bridge that the gateway has not let go yet (wait a minute), else another"
             " program with the same id (close it, or change bridge.client_id in stack.yaml, or the"
             " clientId of a stored profile); the bridge keeps asking for its own id"
@@ -176,18 +190,18 @@ def _conflict(context: ConnectionContext) -> str:
     )
 
 
-_ACTIONS: dict[State, Callable[[ConnectionContext], str]] = {
-    State.STARTING: lambda context: _soon(context, "the bridge is starting"),
+_ACTIONS: dict[State, Callable[[Situation], str]] = {
+    State.STARTING: lambda situation: _soon(situation, "the bridge is starting"),
     State.WAITING_FOR_GATEWAY: _waiting,
     State.WAITING_FOR_2FA: lambda _: (
         "Approve the login on your phone if it asks for it: the gateway runs but is not logged in;"
         " the bridge connects by itself afterwards"
     ),
-    State.CONNECTING: lambda context: _soon(context, "the session is being set up"),
+    State.CONNECTING: lambda situation: _soon(situation, "the session is being set up"),
     State.READY: lambda _: ALL_IS_WELL,
     State.UPSTREAM_LOST: _without_broker,
     State.STALLED: _stalled,
-    State.RECONNECTING: lambda context: _soon(context, "the bridge is reconnecting"),
+    State.RECONNECTING: lambda situation: _soon(situation, "the bridge is reconnecting"),
     State.SESSION_CONFLICT: _conflict,
     State.READ_ONLY: lambda _: READ_ONLY_ACTION,
     State.HALTED: lambda _: "Lift the halt with DELETE /trading/halt when trading may go on",

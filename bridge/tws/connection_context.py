@@ -31,7 +31,7 @@ from bridge.tws.connection_state import (
 )
 from bridge.tws.diagnostics import Diagnostics
 from bridge.tws.errors import NotConnectedError, SessionConflictError, UpstreamLostError
-from bridge.tws.gateway import GatewayEvents
+from bridge.tws.events import GatewayEvents
 from bridge.tws.pacing import Pacer
 from bridge.tws.requests import Requests
 from bridge.tws.wire import Wire
@@ -180,14 +180,30 @@ class ConnectionContext:
 
     def why_not(self) -> NotConnectedError:
         """The error of the present state."""
-        state = self.status.state
-        what = advice.explain(self)
-        step = advice.next_action(self)
+        situation = self.situation()
+        state, what = situation.state, advice.explain(situation)
+        step = advice.next_action(situation)
         if state is ConnectionState.UPSTREAM_LOST:
             return UpstreamLostError(what, next_step=step, extra={"state": state.value})
         if state is ConnectionState.SESSION_CONFLICT:
             return SessionConflictError(what, next_step=step, extra={"state": state.value})
         return NotConnectedError(what, next_step=step, extra={"state": state.value})
+
+    def situation(self) -> advice.Situation:
+        """What is to be explained at this moment."""
+        now = self.clock.now()
+        return advice.Situation(
+            host=self.target.host,
+            port=self.target.port,
+            client_id=self.target.client_id,
+            state=self.status.state,
+            since=self.status.since,
+            now=now,
+            problem=self.status.facts.problem,
+            last_error=self.diagnostics.record.last_reconnect_error,
+            restart=self.target.restarts.active(now),
+            login=self.login(),
+        )
 
     def gateway_time(self, moment: datetime) -> None:
         """The gateway has said what time it is."""

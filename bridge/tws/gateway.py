@@ -15,60 +15,14 @@ only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Generic, ParamSpec, Protocol
+from typing import Final, Protocol
 
-import structlog
-
-from bridge.model import (
-    AccountValue,
-    CommissionReport,
-    Contract,
-    Execution,
-    MarketDataType,
-    OpenOrder,
-    Order,
-    OrderStatus,
-    PnL,
-    Position,
-    Tick,
-    Unreadable,
-)
+from bridge.model import AccountValue, Contract, MarketDataType, Order, PnL, Tick
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import TwsError
+from bridge.tws.events import GatewayEvents
 from bridge.tws.pacing import Lane
-
-if TYPE_CHECKING:
-    from bridge.tws.queries import Queries
-
-P = ParamSpec("P")
-log = structlog.get_logger(__name__)
-
-
-class Signal(Generic[P]):
-    """Plain callables, called in the order of registration, on the event loop, without await."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._listeners: list[Callable[P, None]] = []
-
-    def listen(self, listener: Callable[P, None]) -> Callable[[], None]:
-        """Adds a listener; returns what removes it again (harmless when called twice)."""
-        self._listeners.append(listener)
-
-        def remove() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
-
-        return remove
-
-    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Calls every listener, whatever the others do."""
-        for listener in tuple(self._listeners):
-            try:
-                listener(*args, **kwargs)
-            except Exception:
-                log.exception("listener-failed", signal=self.name)
-
+from bridge.tws.queries import Queries
 
 Reconciler = Callable[[], Awaitable[None]]
 
@@ -145,25 +99,6 @@ class Subscription(Protocol):
 
     def make_way(self) -> None:
         """The same, before anything that an order's checks ask for after it."""
-
-
-class GatewayEvents:
-    """Signals of the session. Order messages arrive in the order of the wire."""
-
-    def __init__(self) -> None:
-        self.state: Signal[[ConnectionState, ConnectionState]] = Signal("state")  # (old, new)
-        self.ready: Signal[[]] = Signal("ready")  # orders can be placed from now on
-        self.lost: Signal[[str]] = Signal("lost")  # reason; the socket is gone
-        self.upstream_lost: Signal[[]] = Signal("upstream-lost")  # 1100, 2110
-        self.open_order: Signal[[OpenOrder]] = Signal("open-order")
-        self.order_status: Signal[[OrderStatus]] = Signal("order-status")
-        self.execution: Signal[[Execution]] = Signal("execution")  # live and re-requested alike
-        self.commission: Signal[[CommissionReport]] = Signal("commission")
-        self.position: Signal[[Position]] = Signal("position")  # as it changes, and in lists
-        self.positions_listed: Signal[[]] = Signal("positions-listed")  # a whole list has come
-        self.position_unreadable: Signal[[str]] = Signal("position-unreadable")  # what it is of
-        self.unreadable: Signal[[Unreadable]] = Signal("unreadable")  # refused at the border
-        self.order_error: Signal[[int, TwsError]] = Signal("order-error")  # order id, typed error
 
 
 class Gateway(Protocol):

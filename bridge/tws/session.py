@@ -21,10 +21,10 @@ from bridge.tws.client import LIBRARY
 from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ClientIdInUseError, NotConnectedError
+from bridge.tws.events import GatewayEvents
 from bridge.tws.gateway import (
     SUMMARY_TAGS,
     AccountValuesListener,
-    GatewayEvents,
     MarketDataListener,
     Reconciler,
     Subscription,

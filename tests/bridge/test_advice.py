@@ -77,10 +77,10 @@ def test_nothing_is_said_for_a_moment_only(tmp_path: Path) -> None:
     for facts in every_fact():
         context, clock = a_link(facts, tmp_path)
         states.add(context.status.state)
-        at_once = advice.next_action(context)
+        at_once = advice.next_action(context.situation())
         assert len(at_once) > 20 or at_once == advice.ALL_IS_WELL
         clock.advance(HOUR)
-        later = advice.next_action(context)
+        later = advice.next_action(context.situation())
         ready = context.status.state is State.READY
         assert (later == advice.ALL_IS_WELL) is ready, (facts, later)
         assert ready or not later.startswith("Nothing"), (facts, later)
@@ -97,9 +97,9 @@ def test_nor_about_a_login_that_does_not_end(tmp_path: Path, state: str) -> None
         login.state, login.trouble = state, states.TROUBLES.get(code or "")
         context, clock = a_link(facts, tmp_path, login)
         login.since = clock.now().timestamp()
-        assert len(advice.next_action(context)) > 20
+        assert len(advice.next_action(context.situation())) > 20
         clock.advance(HOUR)
-        later = advice.next_action(context)
+        later = advice.next_action(context.situation())
         assert not later.startswith("Nothing"), (state, code, later)
 
 
@@ -109,8 +109,8 @@ def test_a_planned_restart_says_until_when(tmp_path: Path) -> None:
     calendar = RestartCalendar((RestartRule("auto-restart", "23:45", None, 6),))
     context = ConnectionContext(Target(restarts=calendar), clock)
     context.status.update(started=True, problem=DialProblem.REFUSED)
-    said = advice.next_action(context)
+    said = advice.next_action(context.situation())
     assert said.startswith("Nothing: the gateway's planned restart")
     assert "04:51 UTC" in said
     clock.advance(HOUR)
-    assert not advice.next_action(context).startswith("Nothing")
+    assert not advice.next_action(context.situation()).startswith("Nothing")

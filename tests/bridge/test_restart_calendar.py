@@ -139,12 +139,12 @@ def test_health_advice_alerts_and_the_guard_of_orders_say_the_same_of_a_sunday()
     services.provide(TwsSession, session)
     assert codes(case(seconds_to_restart=LIVE.seconds_left(clock.now()))) == {"restart-window"}
     assert not session.context.expected_now()
-    assert "logs in anew" not in next_action(session.context)
+    assert "logs in anew" not in next_action(session.context.situation())
     assert health(services).next_restart == LIVE.following(new_york(8, 8, 58))
 
     clock.advance(5 * 60)
     assert session.context.expected_now()
-    assert "asked (expected back by 13:15 UTC)" in next_action(session.context)
+    assert "asked (expected back by 13:15 UTC)" in next_action(session.context.situation())
     said = health(services)
     assert said.restart_under_way
     assert said.next_restart == LIVE.following(clock.now())

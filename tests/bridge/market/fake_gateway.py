@@ -27,12 +27,8 @@ from bridge.tws.errors import (
     TwsError,
     UnknownContractError,
 )
-from bridge.tws.gateway import (
-    SUMMARY_TAGS,
-    AccountValuesListener,
-    GatewayEvents,
-    MarketDataListener,
-)
+from bridge.tws.events import GatewayEvents
+from bridge.tws.gateway import SUMMARY_TAGS, AccountValuesListener, MarketDataListener
 from bridge.tws.pacing import Lane
 
 if TYPE_CHECKING:

@@ -388,7 +388,7 @@ async def test_a_session_that_is_up_outranks_what_its_login_was(tmp_path: Path) 
         login = context.login()
         assert login is not None
         assert (login.state, login.session) == (state, "paper")
-        assert (next_action(context) == ALL_IS_WELL) is (told != "blocked")
+        assert (next_action(context.situation()) == ALL_IS_WELL) is (told != "blocked")
     context.status.update(socket=Socket.NONE, problem=DialProblem.CLOSED)
     file.unlink()
     assert context.login() is None
@@ -396,7 +396,7 @@ async def test_a_session_that_is_up_outranks_what_its_login_was(tmp_path: Path) 
     login = context.login()
     assert login is not None
     assert login.state == "waiting-2fa"
-    assert "Approve the login" in next_action(context)
+    assert "Approve the login" in next_action(context.situation())
 
 
 @pytest.mark.parametrize(
@@ -416,9 +416,9 @@ async def test_what_should_pass_by_itself_and_does_not(
     scripted = Scripted()
     scripted.context.status.update(**facts)
     scripted.clock.advance(seconds)
-    assert next_action(scripted.context).startswith(first)
+    assert next_action(scripted.context.situation()).startswith(first)
     scripted.clock.advance(0.001)
-    assert next_action(scripted.context).startswith(then)
+    assert next_action(scripted.context.situation()).startswith(then)
 
 
 async def test_messages_that_are_too_large_are_told_the_first_second_and_fourth_time(

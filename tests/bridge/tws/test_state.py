@@ -85,7 +85,7 @@ def test_every_state_says_what_to_do() -> None:
     context = ConnectionContext(Target(), WoundClock())
     for state in State:
         context.status.state = state
-        assert len(next_action(context)) > 15
+        assert len(next_action(context.situation())) > 15
 
 
 def test_a_planned_restart_is_not_alarming() -> None:
@@ -94,7 +94,9 @@ def test_a_planned_restart_is_not_alarming() -> None:
         Target(restarts=RestartCalendar((RestartRule("auto-restart", "23:45", None, 6),))), clock
     )
     context.status.update(started=True, problem=DialProblem.REFUSED)
-    assert next_action(context).startswith("Nothing: the gateway's planned restart is under way")
+    assert next_action(context.situation()).startswith(
+        "Nothing: the gateway's planned restart is under way"
+    )
 
 
 def test_login_state_is_read_from_a_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import DialProblem, Socket
 from bridge.tws.dial import DialError
 from bridge.tws.errors import NotConnectedError, RequestTimedOutError, TwsError
-from bridge.tws.gateway import Signal
+from bridge.tws.events import Signal
 from bridge.tws.heartbeat import LATE_SECONDS, PROBE_PAUSE, Heartbeat, UpstreamProbe
 from bridge.tws.session import TwsSession
 from bridge.tws.supervisor import Hook, Reconciliation, Starting, Supervisor
