@@ -21,7 +21,7 @@ from infrastructure.program import PROJECT
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from infrastructure.plan.compute import ObservedFile
+    from infrastructure.plan.observed import ObservedFile
     from infrastructure.render.model import Release
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from infrastructure.apply.protocol import Checks
     from infrastructure.config import Target
     from infrastructure.config.models import Stack
-    from infrastructure.plan.compute import Observed
+    from infrastructure.plan.observed import Observed
 
 LEANS_ON = {"bridge": "gateway", "caddy": "bridge"}
 """What must serve for a service to do more than run."""

@@ -247,7 +247,7 @@ class FileState(Part):
 
 
 class ServiceState(Part):
-    """A container, as `plan.model.ObservedService` says."""
+    """A container, as `plan.observed.ObservedService` says."""
 
     name: str
     state: str

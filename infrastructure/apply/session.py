@@ -21,7 +21,7 @@ from infrastructure.apply.bundle import owners, pack, reused
 from infrastructure.apply.checks import checks, ends
 from infrastructure.apply.exchange import ANSWER_WITHIN, WORK_WITHIN, Exchange, Listener
 from infrastructure.errors import GangwayError, Interrupted, WaitingForPerson
-from infrastructure.plan.compute import Observed, ObservedFile, ObservedService
+from infrastructure.plan.observed import Observed, ObservedFile, ObservedService
 from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS
 from infrastructure.render.model import CONTAINER_UID
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
     from infrastructure.config.host import Host
-    from infrastructure.plan.compute import Observed, Plan
+    from infrastructure.plan.compute import Plan
+    from infrastructure.plan.observed import Observed
     from infrastructure.render.model import Release
     from infrastructure.transport import Transport
     from infrastructure.transport.base import Dial

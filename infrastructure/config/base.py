@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+    from infrastructure.errors import Place
+
 LONGEST_TEXT = 4096
 """Letters of one value: the longest path of a file on Linux."""
 _UNSEEN = re.compile(
@@ -29,6 +31,14 @@ _UNSEEN = re.compile(
     "\\ud800-\\udfff]"
 )
 """What ends a line or cannot be seen: files for machines are made of settings."""
+
+
+class Placer(Protocol):
+    """Says where a value of the target stands."""
+
+    def __call__(self, *path: str | int) -> Place:
+        """Its file, line and column."""
+        ...
 
 
 class Section(BaseModel):

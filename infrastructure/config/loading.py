@@ -14,7 +14,7 @@ from infrastructure.config.explain import causes, explain, unknown_key
 from infrastructure.config.models import Stack, Target
 from infrastructure.config.places import Document, parse
 from infrastructure.config.secrets import missing
-from infrastructure.config.workers import missing_folders
+from infrastructure.config.worker_checks import missing_folders
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
 
 DEFAULT_FILE = "stack.yaml"

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from infrastructure.apply.session import Session
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
-    from infrastructure.plan.compute import Observed, Plan
+    from infrastructure.plan.compute import Plan
+    from infrastructure.plan.observed import Observed
 
 
 State = Literal["ok", "warn", "fail"]

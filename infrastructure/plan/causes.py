@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.release_files import HASH_LABEL, RELEASE_FILE, SERVICES, WORKERS
 
 if TYPE_CHECKING:
-    from infrastructure.plan.compute import Observed
+    from infrastructure.plan.observed import Observed
     from infrastructure.render.model import Release, RenderedFile, Service
 
 _SOURCES = ("image/", f"{WORKERS}/")

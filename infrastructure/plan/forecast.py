@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from infrastructure.config.models import Target
-    from infrastructure.plan.compute import Observed
+    from infrastructure.plan.observed import Observed
     from infrastructure.runtime.containers import Action
 
 EXCHANGED_WITHIN = 600

@@ -6,13 +6,8 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.config.workers import (
-    DOCKERFILE,
-    folder_of,
-    missing_folders,
-    secret_file_name,
-    variable_of,
-)
+from infrastructure.config.worker_checks import missing_folders
+from infrastructure.config.workers import DOCKERFILE, secret_file_name, variable_of
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.release_files import WORKERS
 from infrastructure.render.layout import BRIDGE_PORT, bind
@@ -50,7 +45,7 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
         for secret in worker.secrets:
             known = secret_file_name(name, secret)
             found.append(secret_file(known, secrets[known], name))
-        folder = folder_of(target, worker)
+        folder = target.worker_folder(worker)
         if folder is not None:
             found += _sources(target, name, folder)
     return found

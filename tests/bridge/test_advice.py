@@ -20,7 +20,7 @@ from bridge.tws import advice
 from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.connection_state import DialProblem, Facts
-from infrastructure.config.checks import DEAD, OWNED
+from infrastructure.config.gateway import DEAD, OWNED
 from tests.bridge.tws.test_state import every_fact
 from tests.bridge.wound import WoundClock
 

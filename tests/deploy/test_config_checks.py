@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.config.checks import DEAD, refusal
+from infrastructure.config.gateway import DEAD, refusal
 from infrastructure.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infrastructure.config.checks import DEAD, OWNED
-from infrastructure.config.gateway import Gateway, TwoFactor
+from infrastructure.config.gateway import DEAD, OWNED, Gateway, TwoFactor
 from infrastructure.render.gateway import HOOKS
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def test_every_hook_and_dead_name_is_described() -> None:
 
 def test_what_is_rendered_is_what_is_refused_by_hand(make: Callable[..., Target]) -> None:
     """A variable that gangway sets cannot be set twice."""
-    from infrastructure.config.checks import refusal
+    from infrastructure.config.gateway import refusal
     from infrastructure.render.gateway import environment
 
     target = make(profile="small", gateway={"mode": "both", "paper_username": "bob"})

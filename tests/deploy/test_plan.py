@@ -9,14 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infrastructure.plan import causes
-from infrastructure.plan.compute import (
-    Observed,
-    ObservedFile,
-    ObservedService,
-    back_to,
-    compute,
-)
+from infrastructure.plan.compute import back_to, compute
 from infrastructure.plan.forecast import week_began
+from infrastructure.plan.observed import Observed, ObservedFile, ObservedService
 from infrastructure.render.model import RenderedFile
 from infrastructure.runtime.containers import actions as actions_of
 from tests.deploy.conftest import rendered

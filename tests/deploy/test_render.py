@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.environment import _VARIABLES
 from bridge.orders.rules import TradingRules
-from infrastructure.config.models import Trading
+from infrastructure.config.bridge import Trading
 from infrastructure.config.schedule import calendar
 from infrastructure.release_files import RELEASE_FILE
 from infrastructure.render import compose, release

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from bridge.alerts.messages import AlertKind
 from bridge.environment import _VARIABLES
 from infrastructure.config import secrets
-from infrastructure.config.models import AlertEvent
+from infrastructure.config.bridge import AlertEvent
 from infrastructure.render import bridge, release
 from infrastructure.render.layout import compose_layout
 from tests.deploy.conftest import SECRET_VALUES

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from bridge.environment import Environment, read
-from infrastructure.config.models import Journal
+from infrastructure.config.bridge import Journal
 from infrastructure.render import bridge
 from infrastructure.render.layout import compose_layout
 

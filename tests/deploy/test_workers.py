@@ -18,9 +18,11 @@ from infrastructure.cli.commands.plan import lines
 from infrastructure.cli.commands.status import document
 from infrastructure.config import secrets
 from infrastructure.config.reference import resolved, schema
-from infrastructure.config.workers import OURS, RESERVED, missing_folders
+from infrastructure.config.worker_checks import missing_folders
+from infrastructure.config.workers import OURS, RESERVED
 from infrastructure.errors import ConfigError, UsageError
-from infrastructure.plan.compute import Observed, ObservedFile, ObservedService, compute
+from infrastructure.plan.compute import compute
+from infrastructure.plan.observed import Observed, ObservedFile, ObservedService
 from infrastructure.render import release
 from infrastructure.render.kubernetes import manifests
 from infrastructure.runtime.sandbox.supervisor import Definition

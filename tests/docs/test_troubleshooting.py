@@ -14,7 +14,7 @@ from bridge.environment import Environment
 from bridge.errors import BridgeError
 from bridge.login.lines import ROWS, events
 from bridge.login.states import TROUBLES
-from infrastructure.config.models import Bridge as StackBridge
+from infrastructure.config.bridge import Bridge as StackBridge
 from infrastructure.errors import GangwayError
 from tests.docs.pages import PROJECT, spans
 

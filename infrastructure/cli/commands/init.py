@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,35 @@ import typer
 from infrastructure.cli.options import settings
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.program import worded
+
+TEMPLATE_NAME = "stack.yaml.j2"
+HEAD = """\
+# Where and how to run the stack. Every key, with its default: docs/configuration.md
+# Check it with ./deploy.py config --check; no secret ever stands in this file.
+
+targets:
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the wizard or the flags say."""
+
+    name: str
+    host: str
+    username: str | None = None
+    asked: bool = True
+    mode: str = "paper"
+    identity: str | None = None
+    domain: str | None = None
+    image_tag: str = "stable"
+    profile: str = "e2-micro"
+
+    @property
+    def image(self) -> str:
+        """The image with the tag, or with a digest when that was given."""
+        separator = "@" if self.image_tag.startswith("sha256:") else ":"
+        return f"ghcr.io/gnzsnz/ib-gateway{separator}{self.image_tag}"
 
 
 def init(
@@ -46,7 +76,6 @@ def init(
       ./deploy.py init --name prod --host ubuntu@203.0.113.7 --mode paper --yes
     """
     from infrastructure.config.loading import DEFAULT_FILE, read_text
-    from infrastructure.config.starter import Answers
 
     if not image_tag.strip():
         raise UsageError("--image-tag is empty", hint="such as stable, latest or 10.45.1j")
@@ -163,15 +192,13 @@ def _about_restarts(path: Path, name: str) -> Iterator[str]:
         yield f"{word}: {told}{'; a login to approve on the phone' if asks else ''}"
 
 
-def _write(path: Path, existing: str | None, answers: object) -> str:
+def _write(path: Path, existing: str | None, answers: Answers) -> str:
     from pydantic import ValidationError
 
-    from infrastructure.config import starter
     from infrastructure.config.loading import load_text
 
-    assert isinstance(answers, starter.Answers)  # noqa: S101 - the import is lazy
     try:
-        content = starter.added(existing, answers) if existing else starter.text(answers)
+        content = _added(existing, answers) if existing else HEAD + _target_text(answers)
         _refuse_twice(existing, path, answers.name)
         load_text(content, str(path), answers.name)
     except ValidationError as error:
@@ -188,6 +215,30 @@ def _write(path: Path, existing: str | None, answers: object) -> str:
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     return answers.name
+
+
+def _target_text(answers: Answers) -> str:
+    """One target, indented to stand below `targets:`."""
+    from infrastructure.config.host import Host
+    from infrastructure.render.templates import TEMPLATES, render
+
+    host = Host.model_validate(answers.host)
+    return render(TEMPLATES / TEMPLATE_NAME, answers=answers, host=host)
+
+
+def _added(existing: str, answers: Answers) -> str:
+    """An existing file with one more target; comments and order stay as they are."""
+    if "\ntargets:" not in f"\n{existing}":
+        return existing.rstrip("\n") + "\n\ntargets:\n" + _target_text(answers)
+    lines = existing.rstrip("\n").split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("targets:"))
+    end = start + 1
+    while end < len(lines) and (not lines[end].strip() or lines[end][0] in " #\t"):
+        end += 1
+    while not lines[end - 1].strip():
+        end -= 1
+    new = ["", *_target_text(answers).rstrip("\n").split("\n")]
+    return "\n".join([*lines[:end], *new, *lines[end:]]) + "\n"
 
 
 def _refuse_twice(existing: str | None, path: Path, name: str) -> None:

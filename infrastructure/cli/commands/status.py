@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infrastructure.apply.protocol import BackupFacts, Facts, Status
     from infrastructure.apply.session import Session
     from infrastructure.config import Target
-    from infrastructure.plan.compute import Observed
+    from infrastructure.plan.observed import Observed
 
 LOGGED_IN = "logged-in"
 _KINDS = {

@@ -18,7 +18,7 @@ from infrastructure.doctor.bundle import Redactor
 from infrastructure.doctor.evidence import Evidence, Finding
 from infrastructure.doctor.host_checks import reach
 from infrastructure.errors import HostUnreachable
-from infrastructure.plan.compute import Observed
+from infrastructure.plan.observed import Observed
 
 GOOD: dict[str, Any] = {
     "host": {
