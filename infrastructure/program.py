@@ -17,6 +17,8 @@ INSTALLED: Final = (PROJECT / "__init__.py").exists()
 """Whether it is the package `gangway` (infrastructure/installed.py); a checkout's root is none."""
 NAME: Final = "gangway" if INSTALLED else "deploy.py"
 """The program's name, as usage and completion have it."""
+COMPLETE_VARIABLE: Final = "_DEPLOY_COMPLETE"
+"""Set by the shell's script while it asks for completions; without a dot, which sh would drop."""
 
 _SAID: Final = {
     "scripts/setup mcp": "pipx install --force '.[mcp]' in the checkout",

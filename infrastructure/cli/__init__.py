@@ -12,10 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn, TextIO
 
-from infrastructure.program import NAME, worded
+from infrastructure.program import COMPLETE_VARIABLE, NAME, worded
 
-COMPLETE_VARIABLE = "_DEPLOY_COMPLETE"
-"""Set by the shell's script while it asks for completions; without a dot, which sh would drop."""
 WIDTH = 80
 HELP_FILE = Path(__file__).with_name("help.txt")
 

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from infrastructure.cli import COMPLETE_VARIABLE
 from infrastructure.cli.commands.completion import targets
 from infrastructure.cli.options import Settings
 from infrastructure.cli.table import ENTRIES, TABLE
-from infrastructure.program import INSTALLED, NAME, worded
+from infrastructure.program import COMPLETE_VARIABLE, INSTALLED, NAME, worded
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli import COMPLETE_VARIABLE
 from infrastructure.errors import GangwayError, UsageError
-from infrastructure.program import INSTALLED, NAME, PROJECT
+from infrastructure.program import COMPLETE_VARIABLE, INSTALLED, NAME, PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
