@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 FOLDERS = (
     "bridge/login",
     "infrastructure/apply/host",
+    "infrastructure/apply/protocol",
     "infrastructure/health",
     "infrastructure/runtime",
 )
 
 FILES = (
     "bridge/halt_mark.py",
-    "infrastructure/apply/protocol.py",
     "infrastructure/release_files.py",
 )
 

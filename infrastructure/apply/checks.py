@@ -12,7 +12,7 @@ from infrastructure.runtime.containers import IBG_CONTROLLER
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infrastructure.apply.protocol import Checks
+    from infrastructure.apply.protocol.documents import Checks
     from infrastructure.config import Target
     from infrastructure.config.models import Stack
     from infrastructure.plan.observed import Observed

@@ -7,7 +7,8 @@ import re
 import time
 from typing import IO, TYPE_CHECKING, Protocol, TypeVar
 
-from infrastructure.apply import bundle, protocol
+from infrastructure.apply import bundle
+from infrastructure.apply.protocol import encoding, events, requests
 from infrastructure.errors import (
     DeployFailed,
     DeployLocked,
@@ -30,19 +31,19 @@ ANSWER_WITHIN = 300.0
 WORK_WITHIN = 7200.0
 """Seconds that work on the host may take beside the waits that the request allows: pulling and
 building on a small machine."""
-HELLO = protocol.encode(protocol.Hello())
+HELLO = encoding.encode(events.Hello())
 LOGIN_PRINTS = 200
 """Lines that a login script may print before our program speaks."""
 PIECE = 131_072
 """Bytes that are sent between two reports of how far an upload is."""
 
-Of = TypeVar("Of", bound=protocol.Event)
+Of = TypeVar("Of", bound=events.Event)
 
 
 class Listener(Protocol):
     """Shows events to a person."""
 
-    def event(self, event: protocol.Event) -> None:
+    def event(self, event: events.Event) -> None:
         """One event; those that are not for people are passed over."""
 
 
@@ -64,13 +65,13 @@ class Exchange:
     def close(self) -> None:
         """Ends the program on the host."""
         with contextlib.suppress(GangwayError):
-            self.send(protocol.CloseRequest())
+            self.send(requests.CloseRequest())
         self._program.close_input()
 
     # --- out ----------------------------------------------------------------------------------
-    def send(self, request: protocol.Request) -> None:
+    def send(self, request: requests.Request) -> None:
         """Sends a request; the first one takes the program itself along."""
-        data, self._unsent = self._unsent + protocol.encode(request), b""
+        data, self._unsent = self._unsent + encoding.encode(request), b""
         self._write(data)
 
     def pour(self, what: str, source: IO[bytes], size: int) -> None:
@@ -79,11 +80,11 @@ class Exchange:
         while piece := source.read(PIECE):
             self._write(piece)
             sent += len(piece)
-            self.listener.event(protocol.Upload(what, sent, size))
+            self.listener.event(events.Upload(what, sent, size))
 
     def cancel(self) -> None:
         """Asks the host to end what goes on in good order; after Ctrl-C, too."""
-        self.send(protocol.CancelRequest())
+        self.send(requests.CancelRequest())
         self._events = self._read()  # an interrupt has ended the one that was being read
 
     def _write(self, data: bytes) -> None:
@@ -102,7 +103,7 @@ class Exchange:
             self._raise(event)
 
     # --- in -----------------------------------------------------------------------------------
-    def ask(self, answer: type[Of], request: protocol.Request) -> Of:
+    def ask(self, answer: type[Of], request: requests.Request) -> Of:
         """Sends a request and waits for its answer; other events go to the listener."""
         self.send(request)
         return self.until(answer)
@@ -111,7 +112,7 @@ class Exchange:
         self,
         answer: type[Of],
         within: float | None = ANSWER_WITHIN,
-        take: Callable[[protocol.Event], bool] = lambda _: False,
+        take: Callable[[events.Event], bool] = lambda _: False,
     ) -> Of:
         """The answer; what else is told meanwhile goes to `take`, else to the listener.
 
@@ -138,16 +139,16 @@ class Exchange:
             self._raise(event)
             if isinstance(event, kind):
                 yield event
-            elif isinstance(event, protocol.Ended):
+            elif isinstance(event, events.Ended):
                 return
             else:
                 self.listener.event(event)
 
-    def _raise(self, event: protocol.Event) -> None:
-        if isinstance(event, protocol.Failed):
+    def _raise(self, event: events.Event) -> None:
+        if isinstance(event, events.Failed):
             raise failure(event, self._target)
 
-    def _read(self) -> Iterator[protocol.Event]:
+    def _read(self) -> Iterator[events.Event]:
         """The events; what a login script prints before our program speaks is passed over."""
         try:
             for line in self._program.lines(SILENCE):
@@ -172,12 +173,12 @@ class Exchange:
         return unanswered(self.name, code, errors)
 
 
-def decode(line: bytes, name: str) -> protocol.Event:
+def decode(line: bytes, name: str) -> events.Event:
     """One event of the host `name`; GangwayError (`protocol`) for anything else."""
     shown = repr(line[:80].decode(errors="replace"))
     try:
-        return protocol.event_of(line)
-    except protocol.Misshapen as wrong:
+        return encoding.event_of(line)
+    except encoding.Misshapen as wrong:
         raise GangwayError(
             f"{name} answers what no program of ours says: {wrong}: {shown}",
             hint="is it the machine that you mean? ./deploy.py doctor looks at the way to it",
@@ -204,7 +205,7 @@ def _holder(message: str) -> str:
     return message.partition(" already in use by ")[2] or "something else"
 
 
-def failure(event: protocol.Failed, target: Target) -> GangwayError:
+def failure(event: events.Failed, target: Target) -> GangwayError:
     """A `failed` event as the error that it is for a person."""
     message, hint, details = event.message, event.hint, event.details
     taken = taken_port(target, f"{message}\n{details}")
@@ -235,7 +236,7 @@ def failure(event: protocol.Failed, target: Target) -> GangwayError:
     )
 
 
-def _explained(event: protocol.Failed) -> str:
+def _explained(event: events.Failed) -> str:
     """The line of the log that says why something ended or could not be built.
 
     Only here, where a person reads it: the host's own message also goes to alert addresses.
@@ -246,7 +247,7 @@ def _explained(event: protocol.Failed) -> str:
     return f": {line}" if line else ""
 
 
-def _afterwards(event: protocol.Failed) -> str:
+def _afterwards(event: events.Failed) -> str:
     return "; the previous release serves again" if event.restored else ""
 
 

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from infrastructure.apply import protocol
 from infrastructure.apply.bundle import owners, pack, reused
 from infrastructure.apply.checks import checks, ends
 from infrastructure.apply.exchange import ANSWER_WITHIN, WORK_WITHIN, Exchange, Listener
+from infrastructure.apply.protocol import documents, events, requests
 from infrastructure.errors import GangwayError, Interrupted, WaitingForPerson
 from infrastructure.plan.observed import Observed, ObservedFile, ObservedService
 from infrastructure.render.layout import COMMAND_PORTS, RELAY_PORTS
@@ -92,7 +92,7 @@ class Session:
         """
         stack = self._target.stack
         self._exchange.send(
-            protocol.OpenRequest(
+            requests.OpenRequest(
                 *(str(self._target.base), self._target.project, stack.runtime, person()),
                 lock=lock,
                 lock_wait=self.lock_wait,
@@ -109,7 +109,7 @@ class Session:
             DeployLocked: another deploy holds the lock.
             DeployFailed: the host has no Docker, no Compose v2, or does not let us use them.
         """
-        request = protocol.ObserveRequest(sessions=list(self._target.stack.sessions))
+        request = requests.ObserveRequest(sessions=list(self._target.stack.sessions))
         if release is not None:
             request.release = release.id
             request.files = {item.path: item.digest for item in release.files}
@@ -117,7 +117,7 @@ class Session:
                 self._allow(verify)
                 request.verify = self._verify_request(release, verify)
         self._exchange.send(request)
-        found = self._exchange.until(protocol.Observed, ANSWER_WITHIN + self.lock_wait)
+        found = self._exchange.until(events.Observed, ANSWER_WITHIN + self.lock_wait)
         asked = time.time()
         self._verifying, self.has_release, self.pending = found.verifying, found.has, found.pending
         try:
@@ -136,56 +136,56 @@ class Session:
         self.begin(lock=lock)
         return self.observe(release)
 
-    def status(self) -> protocol.Status:
+    def status(self) -> events.Status:
         """The logins, and the bridge's own health."""
-        return self._exchange.ask(protocol.Status, self._status_request())
+        return self._exchange.ask(events.Status, self._status_request())
 
-    def type_code(self, code: str, seconds: float) -> protocol.Status:
+    def type_code(self, code: str, seconds: float) -> events.Status:
         """Types a code into the gateway's window; the status when it was taken, or after a while.
 
         Raises:
             DeployFailed: the gateway has no window.
         """
-        request = protocol.TypeCodeRequest(code, seconds, self._status_request())
-        return self._exchange.ask(protocol.Status, request)
+        request = requests.TypeCodeRequest(code, seconds, self._status_request())
+        return self._exchange.ask(events.Status, request)
 
     def picture(self) -> bytes:
         """The gateway's window as a PNG."""
-        found = self._exchange.ask(protocol.Picture, protocol.PictureRequest())
+        found = self._exchange.ask(events.Picture, requests.PictureRequest())
         return base64.b64decode(found.png)
 
-    def _status_request(self) -> protocol.StatusRequest:
+    def _status_request(self) -> requests.StatusRequest:
         stack = self._target.stack
-        return protocol.StatusRequest(self._bridge_port, list(stack.sessions), stack.session)
+        return requests.StatusRequest(self._bridge_port, list(stack.sessions), stack.session)
 
-    def facts(self) -> protocol.Facts:
+    def facts(self) -> events.Facts:
         """All that the host knows of itself and of the stack, for `status` and `doctor`."""
-        request = protocol.FactsRequest(checks(self._target, ("gateway", "caddy")))
-        return self._exchange.ask(protocol.Facts, request)
+        request = requests.FactsRequest(checks(self._target, ("gateway", "caddy")))
+        return self._exchange.ask(events.Facts, request)
 
     def login_facts(self) -> dict[str, str]:
         """What the gateway's container has written down of its logins, by session."""
-        return self._exchange.ask(protocol.LoginFacts, protocol.LoginFactsRequest()).facts
+        return self._exchange.ask(events.LoginFacts, requests.LoginFactsRequest()).facts
 
     def controller(self, image: str) -> str | None:
         """What logs in within a gateway image, as the host tells; None: the image is not there."""
-        request = protocol.ControllerRequest(image)
-        return self._exchange.ask(protocol.Controller, request).controller
+        request = requests.ControllerRequest(image)
+        return self._exchange.ask(events.Controller, request).controller
 
-    def history(self) -> protocol.History:
+    def history(self) -> events.History:
         """The ledger, oldest first, and the release that serves."""
-        return self._exchange.ask(protocol.History, protocol.HistoryRequest())
+        return self._exchange.ask(events.History, requests.HistoryRequest())
 
     def address(self, service: str) -> str:
         """Where the host reaches a service's container on the stack's private network."""
-        return self._exchange.ask(protocol.Address, protocol.AddressRequest(service)).address
+        return self._exchange.ask(events.Address, requests.AddressRequest(service)).address
 
     def logs(
         self, services: list[str], *, since: str, lines: int, follow: bool
-    ) -> Iterator[protocol.Line]:
+    ) -> Iterator[events.Line]:
         """Lines in order of time; with `follow` until the services end."""
-        self._exchange.send(protocol.LogsRequest(services, since, lines, follow))
-        return self._exchange.each(protocol.Line)
+        self._exchange.send(requests.LogsRequest(services, since, lines, follow))
+        return self._exchange.each(events.Line)
 
     # --- deploying ----------------------------------------------------------------------------
     def apply(
@@ -195,7 +195,7 @@ class Session:
         *,
         fresh: bool = False,
         wait: float | None = None,
-        gate: protocol.Checks | None = None,
+        gate: documents.Checks | None = None,
         command: str = "up",
         images: dict[str, str] | None = None,
     ) -> Outcome:
@@ -215,14 +215,14 @@ class Session:
             fresh = False
         known = {} if self.has_release else reused(release, self._known)
         archive = b"" if self.has_release else pack(release, known)
-        request = protocol.ApplyRequest(
+        request = requests.ApplyRequest(
             release=release.id,
             tar=len(archive),
             owners=owners(release),
             reused=known,
-            folders=[protocol.DataFolder(one.path, one.mode, one.uid) for one in release.folders],
+            folders=[documents.DataFolder(one.path, one.mode, one.uid) for one in release.folders],
             services=[
-                protocol.ServiceImage(
+                documents.ServiceImage(
                     *(one.name, one.image, one.builds, fresh and one.builds),
                     needs=one.needs,
                     api_key=one.api_key,
@@ -289,7 +289,7 @@ class Session:
         )
 
     def verified(
-        self, release: Release, *, wait: float | None = None, gate: protocol.Checks | None = None
+        self, release: Release, *, wait: float | None = None, gate: documents.Checks | None = None
     ) -> Outcome:
         """Waits until what runs already is healthy, or what `gate` names of it; no changes."""
         if not self._verifying:
@@ -301,8 +301,8 @@ class Session:
             self._exchange.send(request)
         return self._outcome()
 
-    def _verify_request(self, release: Release, wait: float) -> protocol.VerifyRequest:
-        return protocol.VerifyRequest(
+    def _verify_request(self, release: Release, wait: float) -> requests.VerifyRequest:
+        return requests.VerifyRequest(
             checks(self._target, [item.name for item in release.services]),
             wait,
             {item.name: item.hash for item in release.services},
@@ -317,7 +317,7 @@ class Session:
             DeployFailed: it did not become healthy.
         """
         names = [service, *(["bridge"] if service == "gateway" else [])]
-        request = protocol.RestartRequest(
+        request = requests.RestartRequest(
             service,
             cold,
             [COMMAND_PORTS[mode] for mode in self._target.stack.sessions],
@@ -330,13 +330,13 @@ class Session:
         self._exchange.send(request)
         return self._outcome()
 
-    def going_back(self, release: str) -> protocol.GoingBack:
+    def going_back(self, release: str) -> events.GoingBack:
         """What a rollback would change; changes nothing.
 
         Raises:
             DeployFailed: there is no such release on the host.
         """
-        return self._exchange.ask(protocol.GoingBack, protocol.GoingBackRequest(release))
+        return self._exchange.ask(events.GoingBack, requests.GoingBackRequest(release))
 
     def roll_back(self, release: str, *, keep: bool, wait: float | None = None) -> Outcome:
         """Serves an earlier release again, or leaves the present one serving.
@@ -344,44 +344,44 @@ class Session:
         `keep`: the gateway's session may go over, as its plan says.
         """
         seconds, by = wait or HEALTHY_WITHIN, person()
-        request = protocol.RollBackRequest(release, seconds, by, keep, stretch(wait))
+        request = requests.RollBackRequest(release, seconds, by, keep, stretch(wait))
         self._allow(request.wait)
         self._exchange.send(request)
         return self._outcome()
 
-    def backup(self) -> tuple[bytes, protocol.Backup]:
+    def backup(self) -> tuple[bytes, events.Backup]:
         """The archive of what the stack cannot do without, and what is in it."""
         from bridge import __version__
 
-        self._exchange.send(protocol.BackupRequest(self._target.name, __version__))
+        self._exchange.send(requests.BackupRequest(self._target.name, __version__))
         pieces: list[bytes] = []
 
-        def taken(event: protocol.Event) -> bool:
-            if isinstance(event, protocol.Piece):
+        def taken(event: events.Event) -> bool:
+            if isinstance(event, events.Piece):
                 pieces.append(base64.b64decode(event.data))
                 return True
             return False
 
-        found = self._exchange.until(protocol.Backup, WORK_WITHIN, taken)
+        found = self._exchange.until(events.Backup, WORK_WITHIN, taken)
         content = b"".join(pieces)
         if len(content) != found.size:
             raise GangwayError("the backup is not whole", code="protocol")
         return content, found
 
-    def restore(self, content: bytes) -> protocol.Restored:
+    def restore(self, content: bytes) -> events.Restored:
         """Puts a backup back.
 
         Raises:
             DeployFailed: the stack runs, its journal knows more, or this is no whole backup.
         """
         owner = None if self._sandbox else CONTAINER_UID
-        self._exchange.send(protocol.RestoreRequest(len(content), owner))
+        self._exchange.send(requests.RestoreRequest(len(content), owner))
         self._exchange.pour("the backup", io.BytesIO(content), len(content))
-        return self._exchange.until(protocol.Restored, WORK_WITHIN)
+        return self._exchange.until(events.Restored, WORK_WITHIN)
 
     def keep_backups(
-        self, to: protocol.RepositoryPart, *, keep: int, every: float = 0.0
-    ) -> protocol.KeptBackup:
+        self, to: documents.RepositoryPart, *, keep: int, every: float = 0.0
+    ) -> events.KeptBackup:
         """One backup into a repository that the host reaches; with `every` from now on, too.
 
         Raises:
@@ -392,13 +392,13 @@ class Session:
 
         program = scheduled_program() if every else ""
         self._exchange.send(
-            protocol.KeepBackupsRequest(to, self._target.name, __version__, keep, every, program)
+            requests.KeepBackupsRequest(to, self._target.name, __version__, keep, every, program)
         )
-        return self._exchange.until(protocol.KeptBackup, WORK_WITHIN)
+        return self._exchange.until(events.KeptBackup, WORK_WITHIN)
 
     def end_backups(self) -> bool:
         """Ends the schedule; whether there was one."""
-        return self._exchange.ask(protocol.Scheduled, protocol.EndBackupsRequest()).changed
+        return self._exchange.ask(events.Scheduled, requests.EndBackupsRequest()).changed
 
     def watch_images(self, *, wanted: bool) -> bool:
         """Has the host ask the registries every week, or no longer; whether that changed.
@@ -409,20 +409,20 @@ class Session:
         from infrastructure.apply.bundle import scheduled_program
 
         program = scheduled_program() if wanted else ""
-        request = protocol.WatchImagesRequest(wanted, program)
-        return self._exchange.ask(protocol.Scheduled, request).changed
+        request = requests.WatchImagesRequest(wanted, program)
+        return self._exchange.ask(events.Scheduled, request).changed
 
-    def restore_from(self, repository: protocol.RepositoryPart, snapshot: str) -> protocol.Restored:
+    def restore_from(self, repository: documents.RepositoryPart, snapshot: str) -> events.Restored:
         """Puts a backup of a repository back; raises as `restore`."""
         owner = None if self._sandbox else CONTAINER_UID
-        request = protocol.RestoreRequest(0, owner, repository=repository, snapshot=snapshot)
+        request = requests.RestoreRequest(0, owner, repository=repository, snapshot=snapshot)
         self._exchange.send(request)
-        return self._exchange.until(protocol.Restored, WORK_WITHIN)
+        return self._exchange.until(events.Restored, WORK_WITHIN)
 
     def down(self) -> str | None:
         """Stops and removes every service; the release that served."""
-        self._exchange.send(protocol.DownRequest(person(), ends(self._target.stack)))
-        return self._exchange.until(protocol.Ended, WORK_WITHIN).release
+        self._exchange.send(requests.DownRequest(person(), ends(self._target.stack)))
+        return self._exchange.until(events.Ended, WORK_WITHIN).release
 
     def _allow(self, wait: float) -> None:
         """Sets how long work may take, with a person's approval; once more for the way back."""
@@ -431,7 +431,7 @@ class Session:
 
     def _outcome(self) -> Outcome:
         try:
-            done = self._exchange.until(protocol.Done, self._work)
+            done = self._exchange.until(events.Done, self._work)
         except KeyboardInterrupt:
             done = self._cancelled()
         if done.result == "waiting-2fa":
@@ -448,37 +448,37 @@ class Session:
             done.workers,
         )
 
-    def _cancelled(self) -> protocol.Done:
+    def _cancelled(self) -> events.Done:
         """Ctrl-C: the host is asked to stop in good order; a second one leaves it to itself."""
-        step = protocol.Step("stopping; the host puts things in order")
+        step = events.Step("stopping; the host puts things in order")
         self._exchange.listener.event(step)
         self._exchange.cancel()
-        done = self._exchange.until(protocol.Done, self._work)
+        done = self._exchange.until(events.Done, self._work)
         if done.result == "waiting-2fa":
             raise Interrupted("interrupted; the gateway still waits for 2FA, nothing was torn down")
         return done
 
-    def newer(self, images: dict[str, str]) -> list[protocol.Newer]:
+    def newer(self, images: dict[str, str]) -> list[documents.Newer]:
         """What services (`{service: image}`) run, and what is at their registries now."""
-        request = protocol.NewerRequest(images)
-        return self._exchange.ask(protocol.NewerFound, request).services
+        request = requests.NewerRequest(images)
+        return self._exchange.ask(events.NewerFound, request).services
 
-    def fetch(self, image: str, digest: str) -> protocol.ImageState:
+    def fetch(self, image: str, digest: str) -> documents.ImageState:
         """Has the host get an image; no name moves.
 
         Raises:
             DeployFailed: it cannot be had, or is for another kind of machine.
         """
-        self._exchange.send(protocol.FetchRequest(image, digest))
-        return self._exchange.until(protocol.Fetched, WORK_WITHIN).image
+        self._exchange.send(requests.FetchRequest(image, digest))
+        return self._exchange.until(events.Fetched, WORK_WITHIN).image
 
     # --- operating ----------------------------------------------------------------------------
     def ask_bridge(
         self, method: str, path: str, body: Any = None, *, seconds: float = 10.0
-    ) -> protocol.AskBridge:
+    ) -> events.AskBridge:
         """A request to the bridge with the first key."""
-        request = protocol.AskBridgeRequest(method, path, self._bridge_port, body, seconds)
-        return self._exchange.ask(protocol.AskBridge, request)
+        request = requests.AskBridgeRequest(method, path, self._bridge_port, body, seconds)
+        return self._exchange.ask(events.AskBridge, request)
 
     @contextmanager
     def screen(self, password: str) -> Iterator[tuple[str, int]]:
@@ -486,7 +486,7 @@ class Session:
 
         It is turned off at the end of the block, and by the host itself when we are gone.
         """
-        found = self._exchange.ask(protocol.Screen, protocol.ScreenRequest(password))
+        found = self._exchange.ask(events.Screen, requests.ScreenRequest(password))
         self._screen_on = True
         try:
             yield found.address, found.port
@@ -494,37 +494,37 @@ class Session:
             if self._screen_on:
                 with contextlib.suppress(GangwayError):
                     self._exchange.cancel()
-                    self._exchange.until(protocol.Ended)
+                    self._exchange.until(events.Ended)
 
     def watch_screen(self) -> None:
         """Returns when the VNC server has ended on its own; meant to be interrupted."""
-        self._exchange.until(protocol.Ended, None)
+        self._exchange.until(events.Ended, None)
         self._screen_on = False
 
     # --- the kill switch: needs no `begin` ------------------------------------------------------
-    def halt(self, cancel: str, reason: str) -> protocol.Halted:
+    def halt(self, cancel: str, reason: str) -> events.Halted:
         """Halts trading, with the bridge or around it (`apply.host.halt`)."""
         base = str(self._target.base)
-        request = protocol.HaltRequest(base, self._bridge_port, person(), cancel, reason)
-        return self._exchange.ask(protocol.Halted, request)
+        request = requests.HaltRequest(base, self._bridge_port, person(), cancel, reason)
+        return self._exchange.ask(events.Halted, request)
 
-    def resume(self) -> protocol.Halted:
-        request = protocol.ResumeRequest(str(self._target.base), self._bridge_port, person())
-        return self._exchange.ask(protocol.Halted, request)
+    def resume(self) -> events.Halted:
+        request = requests.ResumeRequest(str(self._target.base), self._bridge_port, person())
+        return self._exchange.ask(events.Halted, request)
 
-    def cancel_all(self) -> protocol.Cancelled:
+    def cancel_all(self) -> events.Cancelled:
         """A global cancel from the host straight to the gateway.
 
         Raises:
             DeployFailed: it cannot have gone out.
         """
         target, stack = self._target, self._target.stack
-        request = protocol.CancelAllRequest(
+        request = requests.CancelAllRequest(
             str(target.base), target.project, stack.runtime, person(), RELAY_PORTS[stack.session]
         )
         if self._sandbox:
             request.tws_address, request.tws_port = "127.0.0.1", stack.simulated.tws_port
-        return self._exchange.ask(protocol.Cancelled, request)
+        return self._exchange.ask(events.Cancelled, request)
 
 
 def published(target: Target) -> dict[str, str]:
@@ -547,7 +547,7 @@ def stretch(wait: float | None) -> float:
     return STRETCH if wait is None else 1.0
 
 
-def _file(found: protocol.FileState) -> ObservedFile:
+def _file(found: documents.FileState) -> ObservedFile:
     content = None if found.content is None else base64.b64decode(found.content)
     return ObservedFile(found.digest, content)
 

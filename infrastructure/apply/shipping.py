@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import IO, TYPE_CHECKING
 
-from infrastructure.apply import protocol
 from infrastructure.apply.exchange import WORK_WITHIN
+from infrastructure.apply.protocol import events, requests
 from infrastructure.config.workers import DOCKERFILE
 from infrastructure.errors import GangwayError
 from infrastructure.release_files import WORKERS
@@ -192,7 +192,7 @@ def _build_image(
         for line in str(part.get("stream", "")).splitlines():
             told += [line.rstrip()] if line.strip() else []
             if (step := log.feed(line)) is not None:
-                listener.event(protocol.Build(service.name, **step))
+                listener.event(events.Build(service.name, **step))
 
 
 def context(release: Release, of: str = CONTEXT) -> bytes:
@@ -223,7 +223,7 @@ class Shipping:
             DeployFailed: the host cannot load it.
         """
         names = [service.image for service in services]
-        answer = self._exchange.ask(protocol.Lacking, protocol.LackingRequest(names))
+        answer = self._exchange.ask(events.Lacking, requests.LackingRequest(names))
         for service in services:
             if fresh or service.image in answer.images:
                 self._say(f"building {service.name} on this machine")
@@ -254,9 +254,9 @@ class Shipping:
                 f"shipping {service.name}: {size / 1e6:.1f} MB, {count - known} of {count} layers"
             )
             packed.seek(0)
-            self._exchange.send(protocol.LoadRequest(size, partial=known > 0))
+            self._exchange.send(requests.LoadRequest(size, partial=known > 0))
             self._exchange.pour(service.name, packed, size)
-            return not self._exchange.until(protocol.Loaded, WORK_WITHIN).refused
+            return not self._exchange.until(events.Loaded, WORK_WITHIN).refused
 
     def _say(self, text: str) -> None:
-        self._exchange.listener.event(protocol.Step(text))
+        self._exchange.listener.event(events.Step(text))

@@ -10,7 +10,7 @@ from infrastructure.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from infrastructure.apply.protocol import RepositoryPart
+    from infrastructure.apply.protocol.documents import RepositoryPart
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target
 
@@ -71,7 +71,7 @@ def repository(
     Raises:
         UsageError: the address is none, or a secret cannot be read.
     """
-    from infrastructure.apply.protocol import RepositoryPart
+    from infrastructure.apply.protocol.documents import RepositoryPart
 
     address = checked_address(to)
     if (key or known_hosts) and not address.startswith("sftp://"):

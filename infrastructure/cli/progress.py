@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from infrastructure.apply import protocol
+from infrastructure.apply.protocol import encoding, events
 from infrastructure.cli.output import dumps, one_line
 
 if TYPE_CHECKING:
@@ -37,20 +37,20 @@ class Progress:
         self._reminded: int | None = None
         self._upload_of: tuple[str, int] = ("", 0)
         self._began = self._told = 0.0
-        self._shown: dict[type[protocol.Event], Callable[[Any], None]] = {
-            protocol.Waiting: self._waiting
+        self._shown: dict[type[events.Event], Callable[[Any], None]] = {
+            events.Waiting: self._waiting
         }
         if not quiet:
             self._shown |= {
-                protocol.Step: self._step,
-                protocol.Stage: self._stage,
-                protocol.Upload: self._upload,
-                protocol.Build: self._build,
+                events.Step: self._step,
+                events.Stage: self._stage,
+                events.Upload: self._upload,
+                events.Build: self._build,
             }
         if verbose and not quiet:
-            self._shown[protocol.Log] = self._log
+            self._shown[events.Log] = self._log
 
-    def event(self, event: protocol.Event) -> None:
+    def event(self, event: events.Event) -> None:
         """One event; kinds that are not shown are ignored."""
         show = self._shown.get(type(event))
         if show is not None:
@@ -60,22 +60,22 @@ class Progress:
         """A line that stays."""
         self._out.say(one_line(text))
 
-    def _step(self, event: protocol.Step) -> None:
+    def _step(self, event: events.Step) -> None:
         self._still(but="status")
         self._say(f"· {event.text}")
         self._status(event.text)
 
-    def _stage(self, event: protocol.Stage) -> None:
+    def _stage(self, event: events.Stage) -> None:
         self._still(but="status")
         self._reminded = None
         self._say(f"  {event.service}: {event.text}")
         self._status(f"{event.service}: {event.text}")
 
-    def _log(self, event: protocol.Log) -> None:
+    def _log(self, event: events.Log) -> None:
         self._still(but="status")
         self._say(f"    {event.service} | {event.line}")
 
-    def _waiting(self, event: protocol.Waiting) -> None:
+    def _waiting(self, event: events.Waiting) -> None:
         left = event.left
         text = f"{event.told} ({left // 60}:{left % 60:02d} left)"
         if self._out.live:
@@ -84,7 +84,7 @@ class Progress:
             self._reminded = left
             self._say(f"  {event.service}: {text}")
 
-    def _build(self, event: protocol.Build) -> None:
+    def _build(self, event: events.Build) -> None:
         if self._out.json:
             self._json(event)
         elif self._out.live:
@@ -93,7 +93,7 @@ class Progress:
         else:
             self._say(f"  {event.service}: build step {event.step}/{event.steps} {event.text}")
 
-    def _upload(self, event: protocol.Upload) -> None:
+    def _upload(self, event: events.Upload) -> None:
         rate, ended = self._rate(event), event.sent >= event.total
         if self._out.json:
             if self._due(EVENT_SECONDS) or ended:
@@ -109,7 +109,7 @@ class Progress:
             self._say(f"  {event.what}: {part} of {event.total / 1e6:.1f} MB{speed}")
 
     # --- pace ---------------------------------------------------------------------------------
-    def _rate(self, event: protocol.Upload) -> float | None:
+    def _rate(self, event: events.Upload) -> float | None:
         """Bytes a second; None at the beginning, when nothing can be said."""
         now = time.monotonic()
         if self._upload_of != (event.what, event.total):
@@ -126,8 +126,8 @@ class Progress:
         return True
 
     # --- ways to show it ----------------------------------------------------------------------
-    def _json(self, event: protocol.Event, **more: Any) -> None:
-        shown = {"event": protocol.name_of(type(event)), **vars(event), **more}
+    def _json(self, event: events.Event, **more: Any) -> None:
+        shown = {"event": encoding.name_of(type(event)), **vars(event), **more}
         sys.stderr.write(dumps(shown) + "\n")
         sys.stderr.flush()
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal
 from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import Facts, Newer, Status
+    from infrastructure.apply.protocol.documents import Newer
+    from infrastructure.apply.protocol.events import Facts, Status
     from infrastructure.apply.session import Session
     from infrastructure.cli.options import Settings
     from infrastructure.config import Target

@@ -15,7 +15,7 @@ from infrastructure.render.model import CONTAINER_UID
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infrastructure.apply.protocol import LoginState
+    from infrastructure.apply.protocol.documents import LoginState
     from infrastructure.doctor.evidence import Check, State
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infrastructure.apply.protocol import Keeping
+    from infrastructure.apply.protocol.documents import Keeping
 
 
 @dataclass(frozen=True, slots=True)

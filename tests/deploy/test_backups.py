@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.apply.protocol import BackupFacts, Facts, read
+from infrastructure.apply.protocol.documents import BackupFacts
+from infrastructure.apply.protocol.encoding import read
+from infrastructure.apply.protocol.events import Facts
 from infrastructure.cli import main
 from infrastructure.cli.backups import checked_address, interval, repository
 from infrastructure.cli.commands.status import backup_words

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from infrastructure.apply import protocol
 from infrastructure.apply.exchange import failure
 from infrastructure.apply.host import health_gate
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.store import Store
+from infrastructure.apply.protocol import documents, events, requests
 from infrastructure.apply.session import Session
 from infrastructure.cli import output
 from infrastructure.errors import WaitingForPerson
@@ -233,17 +233,17 @@ def deployed(
             store.release(name).mkdir(parents=True)
             (store.release(name) / "release.json").write_text("{}")
         store.switch("old")
-        request = protocol.ApplyRequest(
+        request = requests.ApplyRequest(
             release="new",
             by="me",
             changes={service: "update"},
-            services=[protocol.ServiceImage(service, "i", builds=False)],
+            services=[documents.ServiceImage(service, "i", builds=False)],
             checks={"gateway": {"twoFactorWait": 0}, "bridge": {}, "caddy": {}},
             wait=5,
         )
         with pytest.raises(HostFailure) as caught:
             Deploy(store, runtime, FakeWire(), request).run()
-        event = protocol.Failed(**caught.value.as_event())
+        event = events.Failed(**caught.value.as_event())
         output.failure(failure(event, make()), as_json=False, verbose=False)
         return capsys.readouterr().err.replace(str(tmp_path), "FOLDER")
 
@@ -361,7 +361,7 @@ def test_a_second_factor_that_nobody_approves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Nothing is torn down; exit code 4."""
-    done = protocol.Done("waiting-2fa", "new", healthy=False, restored=False, seconds=600)
+    done = events.Done("waiting-2fa", "new", healthy=False, restored=False, seconds=600)
     done.told = "waiting for 2FA: approve on IBKR Mobile"
     session = Session.__new__(Session)
     exchange = SimpleNamespace(until=lambda *_: done)

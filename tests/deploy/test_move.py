@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from infrastructure.apply.protocol import Backup, Restored
+from infrastructure.apply.protocol.events import Backup, Restored
 from infrastructure.cli import host, main
 from infrastructure.cli.commands.backup import moved
 from infrastructure.errors import DeployFailed, GangwayError, UsageError, WaitingForPerson

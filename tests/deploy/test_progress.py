@@ -12,21 +12,21 @@ PROJECT = Path(__file__).resolve().parents[2]
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
 SCRIPT = """
 import sys, time
-from infrastructure.apply import protocol
+from infrastructure.apply.protocol import events
 from infrastructure.cli.output import Output
 from infrastructure.cli.progress import Progress
 out = Output(json="--json" in sys.argv)
 with Progress(out, quiet="--quiet" in sys.argv) as progress:
-    progress.event(protocol.Step("building bridge"))
+    progress.event(events.Step("building bridge"))
     for step in (1, 2, 3):
-        progress.event(protocol.Build("bridge", step, 3, f"RUN part {step}"))
+        progress.event(events.Build("bridge", step, 3, f"RUN part {step}"))
         time.sleep(0.15)
     for sent in (1_000_000, 3_000_000, 4_000_000):
-        progress.event(protocol.Upload("bridge", sent, 4_000_000))
+        progress.event(events.Upload("bridge", sent, 4_000_000))
         time.sleep(0.15)
-    progress.event(protocol.Upload("small", 9, 9))
-    progress.event(protocol.Waiting("gateway", 90, "waiting for 2FA: approve on IBKR Mobile"))
-    progress.event(protocol.Stage("bridge", "bridge connected"))
+    progress.event(events.Upload("small", 9, 9))
+    progress.event(events.Waiting("gateway", 90, "waiting for 2FA: approve on IBKR Mobile"))
+    progress.event(events.Stage("bridge", "bridge connected"))
 """
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infrastructure.apply.protocol import ImageState, Newer
+from infrastructure.apply.protocol.documents import ImageState, Newer
 from infrastructure.cli.commands.upgrade import is_newer, line
 from infrastructure.runtime.compose import repository_of
 

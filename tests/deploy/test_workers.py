@@ -11,7 +11,7 @@ import typer.main
 import yaml
 
 from infrastructure.apply.checks import checks, checks_alone
-from infrastructure.apply.protocol import Status
+from infrastructure.apply.protocol.events import Status
 from infrastructure.cli.app import app
 from infrastructure.cli.commands.completion import services, workers
 from infrastructure.cli.commands.plan import lines

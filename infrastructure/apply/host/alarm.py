@@ -12,8 +12,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host.health_gate import reach
+from infrastructure.apply.protocol import documents, events
 from infrastructure.health import probes
 from infrastructure.release_files import ALERTS_FILE
 from infrastructure.runtime.base import HostFailure
@@ -38,7 +38,9 @@ class Alarm:
     `checks` are those of the request: they name the bridge's port.
     """
 
-    def __init__(self, store: Store, runtime: Runtime, wire: Wire, checks: protocol.Checks) -> None:
+    def __init__(
+        self, store: Store, runtime: Runtime, wire: Wire, checks: documents.Checks
+    ) -> None:
         self._current, self._key = store.base / "current", store.bridge_key
         self._runtime = runtime
         self._wire = wire
@@ -103,4 +105,4 @@ class Alarm:
         if not sent:
             lines = said.strip().splitlines()
             reason = f": {lines[-1]}" if lines else ""
-            self._wire.emit(protocol.Step(f"nobody could be told of it{reason}"))
+            self._wire.emit(events.Step(f"nobody could be told of it{reason}"))

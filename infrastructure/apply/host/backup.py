@@ -29,9 +29,9 @@ from operator import index
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host import repository
 from infrastructure.apply.host.store import sync_folder
+from infrastructure.apply.protocol import events, requests
 from infrastructure.release_files import BACKUP_STATE
 from infrastructure.runtime.base import HostFailure
 
@@ -55,7 +55,7 @@ MOST_BYTES = 2 * 1024**3
 _MAGIC = b"SQLite format 3\0"
 
 
-def take(store: Store, wire: Wire, request: protocol.BackupRequest) -> protocol.Backup:
+def take(store: Store, wire: Wire, request: requests.BackupRequest) -> events.Backup:
     """Sends the archive as pieces, and says what is in it."""
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=_there(store)) as scratch:
         tree = Path(scratch) / "tree"
@@ -64,9 +64,9 @@ def take(store: Store, wire: Wire, request: protocol.BackupRequest) -> protocol.
         _pack(archive, tree, manifest)
         with archive.open("rb") as source:
             while piece := source.read(PIECE):
-                wire.emit(protocol.Piece(base64.b64encode(piece).decode()))
+                wire.emit(events.Piece(base64.b64encode(piece).decode()))
         size = archive.stat().st_size
-    return protocol.Backup(size, len(manifest["files"]), manifest["journal"])
+    return events.Backup(size, len(manifest["files"]), manifest["journal"])
 
 
 def _there(store: Store) -> Path:
@@ -187,7 +187,7 @@ def _pack(archive: Path, tree: Path, manifest: dict[str, Any]) -> None:
 
 
 # --- putting back ---------------------------------------------------------------------------------
-def put_back(store: Store, wire: Wire, request: protocol.RestoreRequest) -> protocol.Restored:
+def put_back(store: Store, wire: Wire, request: requests.RestoreRequest) -> events.Restored:
     """Reads the archive that follows, or a repository; checks it, and puts it below `data/`.
 
     What lay there goes aside, whole. The bridge recognises that its journal was put back, and
@@ -211,7 +211,7 @@ def put_back(store: Store, wire: Wire, request: protocol.RestoreRequest) -> prot
             raise HostFailure("stack-runs", "the stack runs here", "./deploy.py down, then restore")
         _require_older(store.base / "data" / JOURNAL, manifest["journal"])
         aside = _swap(store.base / "data", fresh / "data", request.owner)
-    return protocol.Restored(
+    return events.Restored(
         aside, len(manifest["files"]), manifest["journal"], manifest["at"], manifest["target"]
     )
 

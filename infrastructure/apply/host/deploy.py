@@ -12,19 +12,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.login.states import HELD_CODES
-from infrastructure.apply import protocol
 from infrastructure.apply.host import parking
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.host.workers import Workers, is_worker
+from infrastructure.apply.protocol import documents, events
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import leftovers, mounted_releases, serving
 
 if TYPE_CHECKING:
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
-    from infrastructure.apply.protocol import ApplyRequest, Checks
+    from infrastructure.apply.protocol.documents import Checks
+    from infrastructure.apply.protocol.requests import ApplyRequest
     from infrastructure.runtime.base import Runtime
     from infrastructure.runtime.containers import Action
 
@@ -77,7 +78,7 @@ class Deploy:
         self._taken: list[str] = []
         self._alarm = Alarm(store, runtime, wire, request.checks)
 
-    def run(self) -> protocol.Done:
+    def run(self) -> events.Done:
         """The outcome for the client; HostFailure (`restored` in its record) when it failed."""
         changes = self._request.changes
         services = [vars(item) for item in self._request.services if changes.get(item.name)]
@@ -101,7 +102,7 @@ class Deploy:
         finally:
             self._store.end()
 
-    def _swap_and_wait(self, swap: Swap) -> protocol.Done:
+    def _swap_and_wait(self, swap: Swap) -> events.Done:
         try:
             self._swap(swap)
             gate = self._request.gate
@@ -197,7 +198,7 @@ class Deploy:
         swap.stopped.append(old)
         self._runtime.stop([old])
 
-    def _end(self, gateway: Container, checks: protocol.Checks) -> None:
+    def _end(self, gateway: Container, checks: documents.Checks) -> None:
         """The gateway ends as the release says that it runs from, whose checks these are."""
         check = checks.get("gateway", {})
         parking.end(self._runtime, self._wire, gateway, check, keep=self._request.keep)
@@ -340,7 +341,7 @@ class Deploy:
         self._alarm.failed(what, self._request.by, failure, then)
 
     def _say(self, text: str) -> None:
-        self._wire.emit(protocol.Step(text))
+        self._wire.emit(events.Step(text))
 
     def _outcome(
         self,
@@ -350,7 +351,7 @@ class Deploy:
         restored: bool = False,
         reason: str = "",
         workers: dict[str, str] | None = None,
-    ) -> protocol.Done:
+    ) -> events.Done:
         seconds = round(time.monotonic() - self._began, 1)
         with contextlib.suppress(HostFailure):  # a full disk must not hide the outcome itself
             self._store.record(
@@ -364,7 +365,7 @@ class Deploy:
                 seconds=seconds,
                 changes=self._request.changes,
             )
-        return protocol.Done(
+        return events.Done(
             *(result, self._release, healthy, restored, seconds), workers=workers or {}
         )
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infrastructure.apply import protocol
+from infrastructure.apply.protocol import documents, encoding, events
 from infrastructure.health import jvm
 from infrastructure.runtime.containers import serving
 
@@ -29,13 +29,13 @@ SCARCE = 2 << 30
 """Bytes that are left; below them the doctor warns, too."""
 
 
-def collect(store: Store, runtime: Runtime, checks: protocol.Checks) -> protocol.Facts:
+def collect(store: Store, runtime: Runtime, checks: documents.Checks) -> events.Facts:
     """All of it, sizes in KB."""
     from infrastructure.apply.host import scheduled
 
     found = serving(runtime.containers())
-    engine = protocol.read(protocol.EngineFacts, runtime.facts())
-    return protocol.Facts(
+    engine = encoding.read(documents.EngineFacts, runtime.facts())
+    return events.Facts(
         host=host(store.base),
         engine=engine,
         gateway=gateway(runtime, found.get("gateway"), engine, checks.get("gateway", {})),
@@ -81,7 +81,7 @@ def size(folder: str) -> int:
     return total
 
 
-def host(base: Path) -> protocol.HostFacts:
+def host(base: Path) -> documents.HostFacts:
     """Memory, swap, disk, clock, kernel."""
     memory = table(Path("/proc/meminfo"))
     known = base
@@ -160,12 +160,12 @@ def lacking(libraries: set[str]) -> list[str] | None:
 def gateway(
     runtime: Runtime,
     container: Container | None,
-    engine: protocol.EngineFacts,
-    check: protocol.Check,
-) -> protocol.GatewayFacts:
+    engine: documents.EngineFacts,
+    check: documents.Check,
+) -> documents.GatewayFacts:
     """The JVM as it runs and whether the API answers."""
     if container is None or not container.running:
-        nothing: protocol.GatewayFacts = {
+        nothing: documents.GatewayFacts = {
             "browser": None,
             "flags": None,
             "missing": [],
@@ -190,7 +190,7 @@ def gateway(
     }
 
 
-def certificate(check: protocol.Check) -> str | None:
+def certificate(check: documents.Check) -> str | None:
     """Caddy's certificate, DER in base64; None when there is no TLS."""
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -215,10 +215,10 @@ def loose_secrets(base: Path) -> list[str]:
     ]
 
 
-def settings(base: Path) -> protocol.SettingsFacts:
+def settings(base: Path) -> documents.SettingsFacts:
     """The gateway's settings folder: its owner, and jts.ini as it is used."""
     folder = base / "data" / "gateway"
-    found: protocol.SettingsFacts = {"owner": None, "files": {}}
+    found: documents.SettingsFacts = {"owner": None, "files": {}}
     with contextlib.suppress(OSError):
         found["owner"] = folder.stat().st_uid
         for path in sorted(folder.glob("*/jts.ini")):

@@ -15,13 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bridge import halt_mark
-from infrastructure.apply.protocol import (
-    CancelAllRequest,
-    Cancelled,
-    Halted,
-    HaltRequest,
-    ResumeRequest,
-)
+from infrastructure.apply.protocol.events import Cancelled, Halted
 from infrastructure.health import probes
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
@@ -31,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infrastructure.apply.host.store import Store
+    from infrastructure.apply.protocol.requests import CancelAllRequest, HaltRequest, ResumeRequest
     from infrastructure.runtime.base import Runtime
 
 BRIDGE_SECONDS = 3.0

@@ -13,8 +13,8 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge.login import states
-from infrastructure.apply import protocol
 from infrastructure.apply.host.wire import Cancelled
+from infrastructure.apply.protocol import documents, events
 from infrastructure.health import jvm, probes
 from infrastructure.health.explain import KILLED, explaining, of_java, short_of_memory
 from infrastructure.health.login import Logins, excerpt, moment
@@ -88,7 +88,7 @@ class Gate:
         self,
         runtime: Runtime,
         wire: Wire,
-        checks: protocol.Checks,
+        checks: documents.Checks,
         seconds: float,
         since: str = "",
         on_waiting: Callable[[Login], None] = lambda _: None,
@@ -150,7 +150,7 @@ class Gate:
                 return
             self._pause(name, f"{name} does not become healthy", reason)
 
-    def _bridge(self, check: protocol.Check) -> None:
+    def _bridge(self, check: documents.Check) -> None:
         """Connected to the gateway: orders could be placed, or a person has halted trading."""
         self._stage("bridge", "connecting", "connecting to the gateway")
         while True:
@@ -170,7 +170,7 @@ class Gate:
             reason = f"/ready answers {status} {state}".rstrip() if status else "no answer"
             self._pause("bridge", "the bridge does not connect to the gateway", reason)
 
-    def _caddy(self, check: protocol.Check) -> None:
+    def _caddy(self, check: documents.Check) -> None:
         """Passes requests on; with a public name, its certificate may still be on the way."""
         while True:
             passed, reason = self._questions.caddy(check["address"], check["port"], check["name"])
@@ -198,7 +198,7 @@ class Gate:
         finally:
             follower.close()
 
-    def _login(self, name: str, check: protocol.Check, follower: Follower) -> None:
+    def _login(self, name: str, check: documents.Check, follower: Follower) -> None:
         flags_seen = False
         while True:
             login = self._look_at_login(name, follower)
@@ -216,7 +216,7 @@ class Gate:
         now = self._clock.time()
         for line in follower.lines():
             self._logins.feed(line, now)
-            self._wire.emit(protocol.Log(name, line))
+            self._wire.emit(events.Log(name, line))
             self._tell_login(name, self._logins.worst(now))
         self._logins.read(self._runtime.login_facts())
         login = self._logins.worst(now)
@@ -228,7 +228,7 @@ class Gate:
             self._told = login.told
             self._stage(name, login.state, login.told)
 
-    def _flags(self, name: str, check: protocol.Check) -> bool:
+    def _flags(self, name: str, check: documents.Check) -> bool:
         """Whether the JVM runs; HostFailure when it runs with other flags than it should."""
         if not check.get("jvm"):
             return True
@@ -246,7 +246,7 @@ class Gate:
         self._stage(name, "jvm", f"JVM up with {' '.join(check['jvm'])}")
         return True
 
-    def _wait_for_person(self, name: str, login: Login, check: protocol.Check) -> bool:
+    def _wait_for_person(self, name: str, login: Login, check: documents.Check) -> bool:
         """Whether a person is waited for; the other budget stands still meanwhile.
 
         One budget for all that is asked: a dialog that opens again begins no new one.
@@ -262,7 +262,7 @@ class Gate:
         self._waited += passed
         self._deadline += passed
         left = check.get("twoFactorWait", 600) - self._waited
-        self._wire.emit(protocol.Waiting(name, max(0, int(left)), login.told))
+        self._wire.emit(events.Waiting(name, max(0, int(left)), login.told))
         if left <= 0 or self._wire.gone.is_set():
             raise WaitingForPerson(login)
         return True
@@ -285,7 +285,7 @@ class Gate:
 
     # --- common -------------------------------------------------------------------------------
     def _stage(self, service: str, stage: str, text: str) -> None:
-        self._wire.emit(protocol.Stage(service, text, stage))
+        self._wire.emit(events.Stage(service, text, stage))
 
     def _look(self, seen: dict[str, Container] | None = None) -> None:
         """Reads the containers' states anew after a while, and fails when one has ended."""

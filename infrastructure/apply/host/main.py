@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host import parking
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Cancelled, Wire
+from infrastructure.apply.protocol import documents, encoding, events, requests
 from infrastructure.health import login, probes
 from infrastructure.runtime import choose
 from infrastructure.runtime.base import HostFailure
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from infrastructure.apply.host.operate import Operator
     from infrastructure.runtime.base import Container, Runtime
 
-    Answer = protocol.Event | None
+    Answer = events.Event | None
 
 BIGGEST_DIFF = 65_536
 PIECE = 1_048_576
 LIVELY = ("running", "restarting")
-LAST = (protocol.Done, protocol.Ended, protocol.Failed)
+LAST = (events.Done, events.Ended, events.Failed)
 """After these nothing goes on: the lock is free before the client hears of it."""
 
 
@@ -49,54 +49,54 @@ class Program:
     def serve(self) -> None:
         """Answers requests until the client closes."""
         while request := self._wire.receive():
-            if isinstance(request, protocol.CloseRequest):
+            if isinstance(request, requests.CloseRequest):
                 return
             answer = self._answer(request)
             if isinstance(answer, LAST):
                 self._store.unlock()
             if answer is not None:
                 self._wire.emit(answer)
-                if isinstance(request, protocol.OpenRequest):
+                if isinstance(request, requests.OpenRequest):
                     return
 
-    def _answer(self, request: protocol.Request) -> Answer:
-        operation: Callable[[Any], Answer] = getattr(self, f"_{protocol.name_of(type(request))}")
+    def _answer(self, request: requests.Request) -> Answer:
+        operation: Callable[[Any], Answer] = getattr(self, f"_{encoding.name_of(type(request))}")
         try:
             return operation(request)
         except HostFailure as failure:
-            return protocol.Failed(**failure.as_event())
+            return events.Failed(**failure.as_event())
         except Exception as error:  # a bug of ours: still an answer, never silence
             import traceback
 
             text = f"unexpected {type(error).__name__}: {error}"
-            return protocol.Failed("unexpected", text, "", traceback.format_exc(), restored=False)
+            return events.Failed("unexpected", text, "", traceback.format_exc(), restored=False)
 
     # --- requests -----------------------------------------------------------------------------
-    def _open(self, request: protocol.OpenRequest) -> None:
+    def _open(self, request: requests.OpenRequest) -> None:
         self._store, self._project = Store(request.base), request.project
         inherited = (self._locked(request),) if request.lock else ()
         self._runtime = choose(request.runtime, Path(request.base), request.project, inherited)
         self._found = self._runtime.containers()
 
-    def _locked(self, request: protocol.OpenRequest) -> int:
+    def _locked(self, request: requests.OpenRequest) -> int:
         def waiting(holder: str) -> None:
-            self._wire.emit(protocol.Step(f"waiting for another deploy: {holder}"))
+            self._wire.emit(events.Step(f"waiting for another deploy: {holder}"))
 
         return self._store.lock(request.by, request.lock_wait, waiting)
 
-    def _observe(self, request: protocol.ObserveRequest) -> Answer:
+    def _observe(self, request: requests.ObserveRequest) -> Answer:
         """What is there, and the text of what will differ."""
         current, found = self._store.current(), serving(self._found)
         wanted = request.verify
         same = wanted is not None and current == request.release and _as_wanted(found, wanted)
         self._wire.emit(
-            protocol.Observed(
+            events.Observed(
                 time=time.time(),
                 logins=self._keeping(request.sessions),
                 release=current,
                 files=self._files(current, request.files),
                 services={
-                    name: protocol.ServiceState(**one.as_json()) for name, one in found.items()
+                    name: documents.ServiceState(**one.as_json()) for name, one in found.items()
                 },
                 has=self._store.has(request.release),
                 pending=self._store.pending(),
@@ -105,10 +105,12 @@ class Program:
         )
         return self._verify(wanted) if wanted is not None and same else None
 
-    def _files(self, current: str | None, desired: dict[str, str]) -> dict[str, protocol.FileState]:
+    def _files(
+        self, current: str | None, desired: dict[str, str]
+    ) -> dict[str, documents.FileState]:
         """Digests of the current release's files, and the text of those that will differ."""
         listed: dict[str, str] = self._store.manifest(current).get("files", {})
-        found = {path: protocol.FileState(digest) for path, digest in listed.items()}
+        found = {path: documents.FileState(digest) for path, digest in listed.items()}
         for path, file in found.items():
             if desired.get(path) == file.digest or path.startswith(("secrets/", "image/")):
                 continue
@@ -118,11 +120,11 @@ class Program:
                     file.content = base64.b64encode(content).decode()
         return found
 
-    def _lacking(self, request: protocol.LackingRequest) -> Answer:
+    def _lacking(self, request: requests.LackingRequest) -> Answer:
         missing = self._runtime.lacking(request.images)
-        return protocol.Lacking(missing, os.uname().machine, self._runtime.layers())
+        return events.Lacking(missing, os.uname().machine, self._runtime.layers())
 
-    def _load(self, request: protocol.LoadRequest) -> Answer:
+    def _load(self, request: requests.LoadRequest) -> Answer:
         left = range(0, request.size, PIECE)
         pieces = (self._wire.read(min(PIECE, request.size - at)) for at in left)
         try:
@@ -130,13 +132,13 @@ class Program:
         except HostFailure as failure:
             if failure.code != "image-unavailable" or not request.partial:
                 raise
-            return protocol.Loaded(refused=True)
+            return events.Loaded(refused=True)
         finally:
             for _ in pieces:  # what was not read would be taken for the next request
                 pass
-        return protocol.Loaded(refused=False)
+        return events.Loaded(refused=False)
 
-    def _apply(self, request: protocol.ApplyRequest) -> Answer:
+    def _apply(self, request: requests.ApplyRequest) -> Answer:
         from infrastructure.apply.host.deploy import Deploy  # most commands do without it
         from infrastructure.apply.host.neighbours import require_room
 
@@ -153,7 +155,7 @@ class Program:
         with _signals(self._wire):
             return deploy.run()
 
-    def _verify(self, request: protocol.VerifyRequest) -> Answer:
+    def _verify(self, request: requests.VerifyRequest) -> Answer:
         """Nothing to change: only whether it is healthy; completes a deploy that was killed."""
         self._wire.watch()
         release = self._store.current()
@@ -171,14 +173,12 @@ class Program:
                 self._runtime.remove(leftovers(self._runtime.containers()))
                 self._store.end()
         except WaitingForPerson as waiting:
-            return protocol.Done(
+            return events.Done(
                 *("waiting-2fa", release, False, False, 0), told=waiting.told, hint=waiting.hint
             )
         except Cancelled:
             raise HostFailure("interrupted", "interrupted; nothing was changed") from None
-        return protocol.Done(
-            *("healthy", release, True, False, 0), workers=self._workers_of(release)
-        )
+        return events.Done(*("healthy", release, True, False, 0), workers=self._workers_of(release))
 
     def _workers_of(self, release: str | None) -> dict[str, str]:
         """Their keys are put in order; those that do not run as they should, and why."""
@@ -189,7 +189,7 @@ class Program:
         found = Workers(self._store, self._runtime, self._wire, of_release(note), port)
         return {**found.tidy(), **found.ailing()}
 
-    def _status(self, request: protocol.StatusRequest) -> Answer:
+    def _status(self, request: requests.StatusRequest) -> Answer:
         found = serving(self._runtime.containers())
         bridge, key = None, self._store.bridge_key()
         if "bridge" in found and found["bridge"].running:
@@ -197,20 +197,20 @@ class Program:
             _, bridge = probes.bridge(address, port, "/health", key)
         logins = self._logins(found.get("gateway"), request.sessions)
         own = next((one for one in logins if one["session"] == request.session), logins[0])
-        return protocol.Status(own, logins, bridge)
+        return events.Status(own, logins, bridge)
 
     def _logins(
         self, gateway: Container | None, sessions: Sequence[str]
-    ) -> list[protocol.LoginState]:
+    ) -> list[documents.LoginState]:
         """The `login` object of each session; the health check's answer outranks the rest."""
         facts = self._runtime.login_facts() if gateway else {}
         log: list[str] = []
         if gateway is not None and gateway.running and not facts:
             log = self._runtime.log(gateway, 2000).splitlines()
         found = login.of_container(gateway, facts, log, sessions)
-        return [protocol.read(protocol.LoginState, one.shown()) for one in found]
+        return [encoding.read(documents.LoginState, one.shown()) for one in found]
 
-    def _keeping(self, sessions: Sequence[str]) -> list[protocol.Keeping]:
+    def _keeping(self, sessions: Sequence[str]) -> list[documents.Keeping]:
         """What a plan wants to know of the logins; nothing of a gateway that does not run."""
         gateway = serving(self._found).get("gateway")
         if gateway is None or not gateway.running or not sessions:
@@ -226,7 +226,7 @@ class Program:
             for one in found
         ]
 
-    def _free_held(self, checks: protocol.Checks) -> None:
+    def _free_held(self, checks: documents.Checks) -> None:
         """A person who asks for `up` has acted: a gateway whose login is held begins afresh."""
         gateway = serving(self._found).get("gateway")
         if gateway is None or "gateway" not in checks:
@@ -236,33 +236,33 @@ class Program:
         held = next((one for one in found if one.held), None)
         if held is None:
             return
-        self._wire.emit(protocol.Step(f"{held.told}: the gateway's container begins afresh"))
+        self._wire.emit(events.Step(f"{held.told}: the gateway's container begins afresh"))
         self._runtime.begin_afresh(gateway, cold=True)
         self._runtime.restart(gateway)
         self._found = self._runtime.containers()
 
-    def _down(self, request: protocol.DownRequest) -> Answer:
+    def _down(self, request: requests.DownRequest) -> Answer:
         release = self._store.current()
         gateway = serving(self._runtime.containers()).get("gateway")
         if gateway is not None:
             parking.end(self._runtime, self._wire, gateway, {"ends": request.ends}, keep=False)
-        self._wire.emit(protocol.Step("stopping every service"))
+        self._wire.emit(events.Step("stopping every service"))
         self._runtime.down()
         self._store.end()
         if release is not None:
             self._store.record(command="down", release=release, result="down", by=request.by)
-        return protocol.Ended(release)
+        return events.Ended(release)
 
-    def _history(self, _: protocol.HistoryRequest) -> Answer:
-        return protocol.History(self._store.ledger(), self._store.current())
+    def _history(self, _: requests.HistoryRequest) -> Answer:
+        return events.History(self._store.ledger(), self._store.current())
 
-    def _login_facts(self, _: protocol.LoginFactsRequest) -> Answer:
-        return protocol.LoginFacts(self._runtime.login_facts())
+    def _login_facts(self, _: requests.LoginFactsRequest) -> Answer:
+        return events.LoginFacts(self._runtime.login_facts())
 
-    def _controller(self, request: protocol.ControllerRequest) -> Answer:
-        return protocol.Controller(self._runtime.controller(request.image))
+    def _controller(self, request: requests.ControllerRequest) -> Answer:
+        return events.Controller(self._runtime.controller(request.image))
 
-    def _facts(self, request: protocol.FactsRequest) -> Answer:
+    def _facts(self, request: requests.FactsRequest) -> Answer:
         from infrastructure.apply.host import facts
 
         return facts.collect(self._store, self._runtime, request.checks)
@@ -274,55 +274,55 @@ class Program:
 
         return Operator(self._store, self._runtime, self._wire)
 
-    def _restart(self, request: protocol.RestartRequest) -> Answer:
+    def _restart(self, request: requests.RestartRequest) -> Answer:
         self._wire.watch()
         with _signals(self._wire):
             return self._operator.restart(request)
 
-    def _logs(self, request: protocol.LogsRequest) -> Answer:
+    def _logs(self, request: requests.LogsRequest) -> Answer:
         self._operator.logs(request)
-        return protocol.Ended()
+        return events.Ended()
 
-    def _going_back(self, request: protocol.GoingBackRequest) -> Answer:
+    def _going_back(self, request: requests.GoingBackRequest) -> Answer:
         return self._operator.going_back(request.release)
 
-    def _roll_back(self, request: protocol.RollBackRequest) -> Answer:
+    def _roll_back(self, request: requests.RollBackRequest) -> Answer:
         with _signals(self._wire):
             return self._operator.roll_back(request)
 
-    def _newer(self, request: protocol.NewerRequest) -> Answer:
+    def _newer(self, request: requests.NewerRequest) -> Answer:
         return self._operator.newer(request.images)
 
-    def _fetch(self, request: protocol.FetchRequest) -> Answer:
+    def _fetch(self, request: requests.FetchRequest) -> Answer:
         self._wire.watch()
         return self._operator.fetch(request.image, request.digest)
 
-    def _ask_bridge(self, request: protocol.AskBridgeRequest) -> Answer:
+    def _ask_bridge(self, request: requests.AskBridgeRequest) -> Answer:
         return self._operator.ask_bridge(request)
 
-    def _address(self, request: protocol.AddressRequest) -> Answer:
-        return protocol.Address(self._operator.address(request.service))
+    def _address(self, request: requests.AddressRequest) -> Answer:
+        return events.Address(self._operator.address(request.service))
 
-    def _type_code(self, request: protocol.TypeCodeRequest) -> Answer:
+    def _type_code(self, request: requests.TypeCodeRequest) -> Answer:
         self._wire.watch()
         self._operator.type_code(request)
         return self._status(request.asked)
 
-    def _picture(self, _: protocol.PictureRequest) -> Answer:
-        return protocol.Picture(base64.b64encode(self._operator.picture()).decode())
+    def _picture(self, _: requests.PictureRequest) -> Answer:
+        return events.Picture(base64.b64encode(self._operator.picture()).decode())
 
-    def _screen(self, request: protocol.ScreenRequest) -> Answer:
+    def _screen(self, request: requests.ScreenRequest) -> Answer:
         with _signals(self._wire):
             self._operator.screen(request.password)
-        return protocol.Ended()
+        return events.Ended()
 
-    def _backup(self, request: protocol.BackupRequest) -> Answer:
+    def _backup(self, request: requests.BackupRequest) -> Answer:
         from infrastructure.apply.host import backup
 
         self._wire.watch()
         return backup.take(self._store, self._wire, request)
 
-    def _restore(self, request: protocol.RestoreRequest) -> Answer:
+    def _restore(self, request: requests.RestoreRequest) -> Answer:
         from infrastructure.apply.host import backup
 
         if request.repository is not None:
@@ -330,34 +330,34 @@ class Program:
         request.running = bool(self._runtime.containers())
         return backup.put_back(self._store, self._wire, request)
 
-    def _keep_backups(self, request: protocol.KeepBackupsRequest) -> Answer:
+    def _keep_backups(self, request: requests.KeepBackupsRequest) -> Answer:
         from infrastructure.apply.host import scheduled
 
         self._wire.watch()
         return scheduled.keep_backups(self._store, self._wire, request)
 
-    def _end_backups(self, _: protocol.EndBackupsRequest) -> Answer:
+    def _end_backups(self, _: requests.EndBackupsRequest) -> Answer:
         from infrastructure.apply.host import scheduled
 
-        return protocol.Scheduled(scheduled.end_backups(self._store))
+        return events.Scheduled(scheduled.end_backups(self._store))
 
-    def _watch_images(self, request: protocol.WatchImagesRequest) -> Answer:
+    def _watch_images(self, request: requests.WatchImagesRequest) -> Answer:
         from infrastructure.apply.host import scheduled
 
         return scheduled.watch_images(self._store, request)
 
     # --- the kill switch: without `open`, neither engine nor lock holds it up -------------------
-    def _halt(self, request: protocol.HaltRequest) -> Answer:
+    def _halt(self, request: requests.HaltRequest) -> Answer:
         from infrastructure.apply.host import halt
 
         return halt.halt(Store(request.base), request)
 
-    def _resume(self, request: protocol.ResumeRequest) -> Answer:
+    def _resume(self, request: requests.ResumeRequest) -> Answer:
         from infrastructure.apply.host import halt
 
         return halt.resume(Store(request.base), request)
 
-    def _cancel_all(self, request: protocol.CancelAllRequest) -> Answer:
+    def _cancel_all(self, request: requests.CancelAllRequest) -> Answer:
         from infrastructure.apply.host import halt
 
         base, kind, project = Path(request.base), request.runtime, request.project
@@ -366,7 +366,7 @@ class Program:
         )
 
 
-def _as_wanted(found: dict[str, Container], wanted: protocol.VerifyRequest) -> bool:
+def _as_wanted(found: dict[str, Container], wanted: requests.VerifyRequest) -> bool:
     """Whether the same services run from the same definitions: a plan would change nothing."""
     running = {name: one.hash for name, one in found.items() if one.state in LIVELY}
     return running == wanted.hashes and len(found) == len(running)
@@ -388,7 +388,7 @@ def main() -> None:
     os.umask(0o077)
     wire = Wire(sys.stdin.buffer, sys.stdout.buffer)
     try:
-        wire.emit(protocol.Hello())
+        wire.emit(events.Hello())
         Program(wire).serve()
     finally:
         # A thread may still wait for input, which keeps Python from an orderly end.

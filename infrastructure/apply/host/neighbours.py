@@ -17,7 +17,7 @@ from infrastructure.runtime.base import HostFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infrastructure.apply.protocol import ApplyRequest
+    from infrastructure.apply.protocol.requests import ApplyRequest
     from infrastructure.runtime.base import Neighbour
 
 OURS = "gangway-"

@@ -12,14 +12,14 @@ import time
 from typing import TYPE_CHECKING
 
 from bridge.login import states
-from infrastructure.apply import protocol
 from infrastructure.apply.host import parking
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.host.workers import Workers, is_worker, of_release
-from infrastructure.apply.protocol import read
+from infrastructure.apply.protocol import documents, events, requests
+from infrastructure.apply.protocol.encoding import read
 from infrastructure.health import probes
 from infrastructure.health.login import farthest, of_container
 from infrastructure.release_files import COMPOSE_FILE
@@ -55,7 +55,7 @@ class Operator:
         return found[service]
 
     # --- restart ------------------------------------------------------------------------------
-    def restart(self, request: protocol.RestartRequest) -> protocol.Done:
+    def restart(self, request: requests.RestartRequest) -> events.Done:
         """Restarts one service and waits until it is healthy; the gateway softly if it can."""
         service, began = request.service, time.monotonic()
         container = self.find(service)
@@ -97,7 +97,7 @@ class Operator:
             raise
         finally:
             self._record(f"restart {service}", result, request.by, began)
-        return protocol.Done(
+        return events.Done(
             result,
             self._store.current(),
             healthy=result == "healthy",
@@ -108,7 +108,7 @@ class Operator:
             kept=kept,
         )
 
-    def _restart_worker(self, container: Container, by: str, began: float) -> protocol.Done:
+    def _restart_worker(self, container: Container, by: str, began: float) -> events.Done:
         """At once, with a new key, whatever it needs: a person asked for it."""
         current = self._store.current() or ""
         note = self._store.noted(current)
@@ -124,7 +124,7 @@ class Operator:
         finally:
             self._record(f"restart {container.service}", result, by, began)
         seconds = round(time.monotonic() - began, 1)
-        return protocol.Done("healthy", current, healthy=True, restored=False, seconds=seconds)
+        return events.Done("healthy", current, healthy=True, restored=False, seconds=seconds)
 
     def _softly(self, container: Container, ports: list[int], sessions: Sequence[str]) -> bool:
         """False where there is no session to keep: a login that waits is begun anew instead."""
@@ -151,7 +151,7 @@ class Operator:
         )
 
     # --- logs ---------------------------------------------------------------------------------
-    def logs(self, request: protocol.LogsRequest) -> None:
+    def logs(self, request: requests.LogsRequest) -> None:
         """Emits lines: what there is, in order of time, then what comes."""
         found = serving(self._runtime.containers())
         names = request.services or list(found)
@@ -171,7 +171,7 @@ class Operator:
         if len(containers) > 1:
             rows.sort(key=lambda row: row[0])
         for when, service, text in rows:
-            self._wire.emit(protocol.Line(service, when, text))
+            self._wire.emit(events.Line(service, when, text))
 
     def _follow(self, containers: list[Container], since: str, lines: int) -> None:
         """Until every log has ended, or the client leaves."""
@@ -195,7 +195,7 @@ class Operator:
             if row is None:
                 running -= 1
                 continue
-            self._wire.emit(protocol.Line(*row))
+            self._wire.emit(events.Line(*row))
         for log in logs:
             try:
                 log.close()
@@ -203,7 +203,7 @@ class Operator:
                 continue
 
     # --- rollback -----------------------------------------------------------------------------
-    def going_back(self, wanted: str) -> protocol.GoingBack:
+    def going_back(self, wanted: str) -> events.GoingBack:
         """Which release a rollback would serve, and what it would change; changes nothing."""
         current = self._store.current()
         name = wanted or self._store.proven(but=current)
@@ -217,7 +217,7 @@ class Operator:
         name = matches[0]
         definition = self._store.release(name) / COMPOSE_FILE
         text = definition.read_text("utf-8") if definition.exists() else ""
-        return protocol.GoingBack(name, current, self._changes(name), text)
+        return events.GoingBack(name, current, self._changes(name), text)
 
     def _moved(self, pinned: dict[str, str]) -> dict[str, str]:
         """Of the images that a release was healthy with, those whose names stand for others now."""
@@ -238,13 +238,13 @@ class Operator:
                 found[name] = "update"
         return {name: action for name, action in found.items() if action != "unchanged"}
 
-    def roll_back(self, request: protocol.RollBackRequest) -> protocol.Done:
+    def roll_back(self, request: requests.RollBackRequest) -> events.Done:
         """Serves an earlier release again; what serves now is restored when it is not healthy."""
         self._wire.watch()
         noted = self._store.noted(request.release)
-        as_applied = protocol.ApplyRequest(
+        as_applied = requests.ApplyRequest(
             release=request.release,
-            services=read(list[protocol.ServiceImage], noted["services"]),
+            services=read(list[documents.ServiceImage], noted["services"]),
             changes=self._changes(request.release),
             checks=noted["checks"],
             wait=request.wait,
@@ -256,7 +256,7 @@ class Operator:
         return Deploy(self._store, self._runtime, self._wire, as_applied).run()
 
     # --- images -------------------------------------------------------------------------------
-    def newer(self, images: dict[str, str]) -> protocol.NewerFound:
+    def newer(self, images: dict[str, str]) -> events.NewerFound:
         """What the services run, and what their names mean at the registry now."""
         running, refused = serving(self._runtime.containers()), self._store.refused()
         found = []
@@ -266,19 +266,19 @@ class Operator:
             found_there = self._runtime.image(container.image_id if container else image, named)
             runs = {**found_there, "name": named}
             digest, why = self._runtime.at_registry(image)
-            there = protocol.ImageState(image, digest=digest)
+            there = documents.ImageState(image, digest=digest)
             before = refused.get(digest, "")
-            state = protocol.ImageState(**runs)
-            found.append(protocol.Newer(service, state, there, why, before))
-        return protocol.NewerFound(found)
+            state = documents.ImageState(**runs)
+            found.append(documents.Newer(service, state, there, why, before))
+        return events.NewerFound(found)
 
-    def fetch(self, image: str, digest: str) -> protocol.Fetched:
+    def fetch(self, image: str, digest: str) -> events.Fetched:
         """The image under its digest, whatever its name stands for."""
         self._say(f"pulling {image}")
-        return protocol.Fetched(protocol.ImageState(**self._runtime.fetch(image, digest)))
+        return events.Fetched(documents.ImageState(**self._runtime.fetch(image, digest)))
 
     # --- the bridge's routes --------------------------------------------------------------------
-    def ask_bridge(self, request: protocol.AskBridgeRequest) -> protocol.AskBridge:
+    def ask_bridge(self, request: requests.AskBridgeRequest) -> events.AskBridge:
         """One request to the bridge with the first key, which never leaves the host."""
         container = self.find("bridge")
         if not container.running:
@@ -295,7 +295,7 @@ class Operator:
             body=request.body,
         )
         seconds = time.monotonic() - began
-        return protocol.AskBridge(status, body, round(seconds, 4))
+        return events.AskBridge(status, body, round(seconds, 4))
 
     def address(self, service: str) -> str:
         """Where the host reaches a service's container."""
@@ -305,7 +305,7 @@ class Operator:
         return container.addresses[0] if container.addresses else "127.0.0.1"
 
     # --- the screen ---------------------------------------------------------------------------
-    def type_code(self, request: protocol.TypeCodeRequest) -> None:
+    def type_code(self, request: requests.TypeCodeRequest) -> None:
         """Types a code, and waits a while for what becomes of the login."""
         container = self._gateway()
         self._runtime.type_code(container, request.code)
@@ -335,7 +335,7 @@ class Operator:
         try:
             port = screen.show(password)
             address = container.addresses[0] if container.addresses else "127.0.0.1"
-            self._wire.emit(protocol.Screen(address, port))
+            self._wire.emit(events.Screen(address, port))
             while not self._wire.gone.is_set() and not screen.ended:
                 self._wire.check()
                 time.sleep(POLL)
@@ -345,7 +345,7 @@ class Operator:
             screen.close()
 
     def _say(self, text: str) -> None:
-        self._wire.emit(protocol.Step(text))
+        self._wire.emit(events.Step(text))
 
 
 def _pass_on(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.login import states
-from infrastructure.apply import protocol
+from infrastructure.apply.protocol import documents, events
 from infrastructure.health.login import of_container
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ PAUSE, STOP = "PAUSE", "STOP"
 
 
 def end(
-    runtime: Runtime, wire: Wire, gateway: Container, check: protocol.Check, *, keep: bool
+    runtime: Runtime, wire: Wire, gateway: Container, check: documents.Check, *, keep: bool
 ) -> None:
     """Ends what is logged in, each session its way; without `keep` every one logs off."""
     ends = check.get("ends", {})
@@ -33,6 +33,6 @@ def end(
             continue
         word = word if keep else STOP
         how = "keeps its session" if word == PAUSE else "logs off"
-        wire.emit(protocol.Step(f"the gateway ends and {how}"))
+        wire.emit(events.Step(f"the gateway ends and {how}"))
         if not runtime.park(gateway, one.session or "", int(port), word):
-            wire.emit(protocol.Step("the gateway does not end by itself: it is stopped"))
+            wire.emit(events.Step("the gateway does not end by itself: it is stopped"))

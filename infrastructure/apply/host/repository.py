@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
-    from infrastructure.apply import protocol
+    from infrastructure.apply.protocol import documents
 
 TAG = "gangway"
 LIST = ("snapshots", "--json", "--tag", TAG)
@@ -223,7 +223,7 @@ def parts(address: str) -> tuple[str, str, str, str]:
 
 
 @contextlib.contextmanager
-def opened(given: protocol.RepositoryPart, scratch: Path) -> Any:
+def opened(given: documents.RepositoryPart, scratch: Path) -> Any:
     """A repository with its secrets in files of `scratch`, for as long as it is used."""
     folder = scratch / "repository"
     folder.mkdir(mode=0o700)
@@ -236,7 +236,7 @@ def opened(given: protocol.RepositoryPart, scratch: Path) -> Any:
 FILES = {"password": "password", "key": "key", "known_hosts": "known_hosts"}
 
 
-def stored(given: protocol.RepositoryPart, folder: Path) -> Repository:
+def stored(given: documents.RepositoryPart, folder: Path) -> Repository:
     """Writes its secrets to files of their reader alone in a folder, and gives it."""
     for name, file in FILES.items():
         text: str = getattr(given, name)
@@ -257,7 +257,7 @@ def kept(to: str, folder: Path) -> Repository:
     return Repository(to, folder / FILES["password"], *found)
 
 
-def fetch(given: protocol.RepositoryPart, snapshot: str, scratch: Path, to: Path) -> None:
+def fetch(given: documents.RepositoryPart, snapshot: str, scratch: Path, to: Path) -> None:
     """Writes a snapshot's tree to a folder."""
     with opened(given, scratch) as repository:
         repository.fetch(snapshot, to)

@@ -25,12 +25,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host import backup, repository
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import Store, sync_folder, write_whole
 from infrastructure.apply.host.wire import Wire
+from infrastructure.apply.protocol import documents, events, requests
 from infrastructure.release_files import BACKUP_STATE
 from infrastructure.runtime import choose
 from infrastructure.runtime.base import HostFailure
@@ -154,8 +154,8 @@ def install_program(base: Path, program: str) -> Path:
 
 # --- backups --------------------------------------------------------------------------------------
 def keep_backups(
-    store: Store, wire: Wire, request: protocol.KeepBackupsRequest
-) -> protocol.KeptBackup:
+    store: Store, wire: Wire, request: requests.KeepBackupsRequest
+) -> events.KeptBackup:
     """One backup into the repository now; with `every` also from now on.
 
     The schedule begins, and takes an earlier one's place, when the first backup has gone well.
@@ -163,7 +163,7 @@ def keep_backups(
     if request.every:
         require_systemd()
     _require_restic(wire)
-    wire.emit(protocol.Step(f"a first backup to {request.repository.to}"))
+    wire.emit(events.Step(f"a first backup to {request.repository.to}"))
     with contextlib.ExitStack() as parts:
         folder = tempfile.TemporaryDirectory(prefix=".backup-", dir=_base(store))
         scratch = Path(parts.enter_context(folder))
@@ -171,10 +171,10 @@ def keep_backups(
         snapshot, manifest = _into(store, found, request.target, request.version, request.keep)
     if request.every:
         _begin(store, request, snapshot)
-    return protocol.KeptBackup(snapshot, len(manifest["files"]), manifest["journal"])
+    return events.KeptBackup(snapshot, len(manifest["files"]), manifest["journal"])
 
 
-def _begin(store: Store, request: protocol.KeepBackupsRequest, snapshot: str) -> None:
+def _begin(store: Store, request: requests.KeepBackupsRequest, snapshot: str) -> None:
     """From now on, by the timer."""
     folder, now = install_program(store.base, request.program), time.time()
     repository.stored(request.repository, folder)
@@ -204,7 +204,7 @@ def end_backups(store: Store) -> bool:
     return ended
 
 
-def facts(base: Path) -> protocol.BackupFacts | None:
+def facts(base: Path) -> documents.BackupFacts | None:
     """The schedule and how it goes; None without one."""
     settings, state = _read(base, SETTINGS), _read(base, STATE)
     if not settings:
@@ -290,7 +290,7 @@ def _require_restic(wire: Wire) -> None:
     hint = "install restic on the host: apt-get install restic"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise HostFailure("restic-missing", "there is no restic on the host", hint)
-    wire.emit(protocol.Step("installing restic"))
+    wire.emit(events.Step("installing restic"))
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     waits = ("-o", "DPkg::Lock::Timeout=300")
     said = ""
@@ -313,14 +313,14 @@ def _require_restic(wire: Wire) -> None:
 WEEK = 7 * 86_400.0
 
 
-def watch_images(store: Store, request: protocol.WatchImagesRequest) -> protocol.Scheduled:
+def watch_images(store: Store, request: requests.WatchImagesRequest) -> events.Scheduled:
     """Has the host ask the registries once a week, or no longer; whether that changed."""
     if not request.wanted:
-        return protocol.Scheduled(disable("images", store.base))
+        return events.Scheduled(disable("images", store.base))
     require_systemd()
     install_program(_base(store), request.program)
     enable("images", f"Whether there are newer images for {store.base.name}", store.base, WEEK)
-    return protocol.Scheduled(changed=True)
+    return events.Scheduled(changed=True)
 
 
 def _look_at_images(base: Path) -> None:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import tarfile
     from collections.abc import Callable, Collection, Iterator
 
-    from infrastructure.apply.protocol import ApplyRequest, DataFolder, LedgerEntry
+    from infrastructure.apply.protocol.documents import DataFolder, LedgerEntry
+    from infrastructure.apply.protocol.requests import ApplyRequest
 
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""

@@ -12,11 +12,11 @@ import sys
 import threading
 from typing import Any, BinaryIO
 
-from infrastructure.apply import protocol
+from infrastructure.apply.protocol import encoding, events, requests
 from infrastructure.runtime.base import HostFailure
 
 HEARTBEAT = 5.0
-CANCEL = protocol.encode(protocol.CancelRequest())
+CANCEL = encoding.encode(requests.CancelRequest())
 
 
 class Cancelled(Exception):  # noqa: N818
@@ -35,9 +35,9 @@ class Wire:
         self._watching = False
         self.gone = threading.Event()
 
-    def emit(self, event: protocol.Event) -> None:
+    def emit(self, event: events.Event) -> None:
         """Sends one event; a client that is gone is no error."""
-        line = protocol.encode(event)
+        line = encoding.encode(event)
         with self._lock:
             if self.gone.is_set():
                 return
@@ -49,7 +49,7 @@ class Wire:
 
     def tell(self, event: str, **fields: Any) -> None:
         """The same by the event's name, for runtimes (`runtime.base.Tell`)."""
-        self.emit(protocol.EVENTS[event](**fields))
+        self.emit(encoding.EVENTS[event](**fields))
 
     def _drop(self) -> None:
         """Later writes by anyone (a traceback, a child) must not fail either."""
@@ -58,12 +58,12 @@ class Wire:
         for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
             os.dup2(nowhere, descriptor)
 
-    def receive(self) -> protocol.Request | None:
+    def receive(self) -> requests.Request | None:
         """The next request; None when the client has closed."""
         line = self._later.get() if self._watching else self._source.readline()
         if not line.endswith(b"\n"):
             return None
-        return protocol.request_of(line)
+        return encoding.request_of(line)
 
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes that follow a request."""
@@ -91,7 +91,7 @@ class Wire:
 
     def _beat(self) -> None:
         while not self.gone.wait(HEARTBEAT):
-            self.emit(protocol.Alive())
+            self.emit(events.Alive())
 
     def cancel(self, *_: object) -> None:
         """A signal asks to stop, like the client."""

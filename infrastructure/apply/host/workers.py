@@ -17,9 +17,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host.health_gate import reach
 from infrastructure.apply.host.wire import Cancelled
+from infrastructure.apply.protocol import documents, encoding, events
 from infrastructure.health import probes
 from infrastructure.release_files import SERVICES, WORKERS
 from infrastructure.runtime.base import HostFailure
@@ -90,9 +90,9 @@ def is_worker(name: str) -> bool:
     return name not in SERVICES
 
 
-def of_release(noted: dict[str, Any]) -> list[protocol.ServiceImage]:
+def of_release(noted: dict[str, Any]) -> list[documents.ServiceImage]:
     """The services of a release as its note has them."""
-    return protocol.read(list[protocol.ServiceImage], noted.get("services", []))
+    return encoding.read(list[documents.ServiceImage], noted.get("services", []))
 
 
 class Workers:
@@ -103,7 +103,7 @@ class Workers:
         store: Store,
         runtime: Runtime,
         wire: Wire,
-        services: Iterable[protocol.ServiceImage],
+        services: Iterable[documents.ServiceImage],
         port: int | None,
         *,
         clock: Clock | None = None,
@@ -161,7 +161,7 @@ class Workers:
             self._runtime.stop([old])
             self._runtime.remove([old])
 
-    def _replace(self, release: str, wanted: protocol.ServiceImage, old: Container | None) -> None:
+    def _replace(self, release: str, wanted: documents.ServiceImage, old: Container | None) -> None:
         """Stop-first, as with all; when the new one cannot be started, the old one goes on."""
         name = wanted.name
         key = self._kept(name)
@@ -189,7 +189,7 @@ class Workers:
                 with contextlib.suppress(HostFailure):
                     self._runtime.drop_unnamed([old.image_id])
 
-    def _wait_for(self, wanted: protocol.ServiceImage, wait: float) -> None:
+    def _wait_for(self, wanted: documents.ServiceImage, wait: float) -> None:
         """Until there is what the worker needs; HostFailure when there is not."""
         until = self._clock.monotonic() + wait
         while True:
@@ -374,7 +374,7 @@ class Workers:
         return self._questions.bridge(*place, path, key, 10.0, method=method, body=body)
 
     def _say(self, text: str) -> None:
-        self._wire.emit(protocol.Step(text))
+        self._wire.emit(events.Step(text))
 
 
 def _ended(container: Container | None, restarts: int) -> str:

@@ -13,7 +13,7 @@ import typer
 from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import Restored
+    from infrastructure.apply.protocol.events import Restored
     from infrastructure.config import Target
     from infrastructure.errors import WaitingForPerson
 

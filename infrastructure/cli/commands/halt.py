@@ -10,7 +10,7 @@ import typer
 from infrastructure.cli.options import Settings, Yes, confirm, settings
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import Cancelled, Halted
+    from infrastructure.apply.protocol.events import Cancelled, Halted
 
 HALTING = {"left", "empty"}
 """What became of the mark, where it halts."""

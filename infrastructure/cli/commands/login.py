@@ -13,7 +13,7 @@ import typer
 from infrastructure.cli.options import Settings, settings
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import LoginState
+    from infrastructure.apply.protocol.documents import LoginState
     from infrastructure.apply.session import Session
 
 WAITING, BLOCKED = "waiting-2fa", "blocked"

@@ -14,7 +14,7 @@ from infrastructure.cli.options import settings
 from infrastructure.cli.output import dumps, one_line
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import Line
+    from infrastructure.apply.protocol.events import Line
     from infrastructure.cli.options import Settings
 
 

@@ -9,7 +9,7 @@ import typer
 from infrastructure.cli.options import Wait, Yes, confirm, settings
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import LedgerEntry
+    from infrastructure.apply.protocol.documents import LedgerEntry
     from infrastructure.plan.compute import Plan
 
 

@@ -18,7 +18,8 @@ from infrastructure.cli.several import All
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infrastructure.apply.protocol import BackupFacts, Facts, Status
+    from infrastructure.apply.protocol.documents import BackupFacts
+    from infrastructure.apply.protocol.events import Facts, Status
     from infrastructure.apply.session import Session
     from infrastructure.config import Target
     from infrastructure.plan.observed import Observed

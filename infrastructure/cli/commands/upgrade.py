@@ -11,7 +11,7 @@ from infrastructure.cli.commands.completion import services
 from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
 
 if TYPE_CHECKING:
-    from infrastructure.apply.protocol import ImageState, Newer
+    from infrastructure.apply.protocol.documents import ImageState, Newer
     from infrastructure.apply.session import Session
     from infrastructure.cli.host import Planned
     from infrastructure.config import Target

@@ -4,8 +4,8 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host.wire import Wire
+from infrastructure.apply.protocol import encoding, events
 from infrastructure.runtime.base import Container, HostFailure, Neighbour, Screen, Tell
 
 
@@ -191,8 +191,8 @@ class FakeWire(Wire):
         self.events: list[dict[str, Any]] = []
         self._cancel_at = cancel_at
 
-    def emit(self, event: protocol.Event) -> None:
-        self.events.append({"event": protocol.name_of(type(event)), **vars(event)})
+    def emit(self, event: events.Event) -> None:
+        self.events.append({"event": encoding.name_of(type(event)), **vars(event)})
         if self._cancel_at and self._cancel_at in str(getattr(event, "text", "")):
             self.cancel()
 

@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host import backup
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Wire
+from infrastructure.apply.protocol import events, requests
 from infrastructure.runtime.base import HostFailure
 
 
@@ -32,7 +32,7 @@ class Kept(Wire):
         super().__init__(io.BytesIO(content), io.BytesIO())
         self.events: list[Any] = []
 
-    def emit(self, event: protocol.Event) -> None:
+    def emit(self, event: events.Event) -> None:
         self.events.append(event)
 
 
@@ -56,14 +56,14 @@ def store(tmp_path: Path) -> Store:
 
 def taken(store: Store) -> bytes:
     wire = Kept()
-    found = backup.take(store, wire, protocol.BackupRequest("prod", "0.1.0"))
+    found = backup.take(store, wire, requests.BackupRequest("prod", "0.1.0"))
     content = b"".join(base64.b64decode(each.data) for each in wire.events)
     assert len(content) == found.size
     return content
 
 
-def put_back(store: Store, content: bytes, *, running: bool = False) -> protocol.Restored:
-    request = protocol.RestoreRequest(len(content), None, running)
+def put_back(store: Store, content: bytes, *, running: bool = False) -> events.Restored:
+    request = requests.RestoreRequest(len(content), None, running)
     return backup.put_back(store, Kept(content), request)
 
 
@@ -228,7 +228,7 @@ def test_it_says_what_it_is(store: Store) -> None:
         connection.execute("CREATE TABLE audit (text TEXT)")
         connection.execute("PRAGMA user_version=7")
     wire = Kept()
-    found = backup.take(store, wire, protocol.BackupRequest("prod", "0.1.0"))
+    found = backup.take(store, wire, requests.BackupRequest("prod", "0.1.0"))
     content = b"".join(base64.b64decode(each.data) for each in wire.events)
     files = unpacked(content)
     said = json.loads(files.pop("manifest.json"))
@@ -254,7 +254,7 @@ def test_a_large_one_is_sent_in_pieces(store: Store, monkeypatch: pytest.MonkeyP
     (store.base / "data/state/noise").write_bytes(bytes(range(256)) * 9)
     monkeypatch.setattr(backup, "PIECE", 100)
     wire = Kept()
-    found = backup.take(store, wire, protocol.BackupRequest("prod", "0.1.0"))
+    found = backup.take(store, wire, requests.BackupRequest("prod", "0.1.0"))
     sizes = [len(base64.b64decode(each.data)) for each in wire.events]
     assert sizes[:-1] == [100] * (found.size // 100)
     assert sum(sizes) == found.size
@@ -423,7 +423,7 @@ def test_what_was_put_back_belongs_to_the_services(
     monkeypatch.setattr(
         os, "chown", lambda path, owner, group: given.append((path.name, owner, group))
     )
-    request = protocol.RestoreRequest(len(content), 1234)
+    request = requests.RestoreRequest(len(content), 1234)
     found = backup.put_back(other, Kept(content), request)
     own = [("bridge", 1234, 1234), ("journal.sqlite3", 1234, 1234)]
     assert given == (own if user == 0 else [])
@@ -431,7 +431,7 @@ def test_what_was_put_back_belongs_to_the_services(
     assert abs(found.at - time.time()) < 60
     assert stat.S_IMODE(other.base.stat().st_mode) == 0o700
     given.clear()
-    backup.put_back(other, Kept(content), protocol.RestoreRequest(len(content)))
+    backup.put_back(other, Kept(content), requests.RestoreRequest(len(content)))
     assert given == [], "without an owner they stay ours"
 
 

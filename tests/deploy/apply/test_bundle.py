@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from infrastructure.apply import bundle, protocol
+from infrastructure.apply import bundle
 from infrastructure.apply.host.main import Program
+from infrastructure.apply.protocol import documents, encoding, requests
 
 
 def modules() -> Iterator[tuple[str, str]]:
@@ -81,8 +82,8 @@ def runs(python: str) -> bool:
 def test_the_oldest_python_reads_every_message(tmp_path: Path) -> None:
     program = bundle.LOADER.replace("main()\n", "") + (
         "from typing import get_type_hints\n"
-        "from infrastructure.apply import protocol\n"
-        "for kind in (*protocol.REQUESTS.values(), *protocol.EVENTS.values()):\n"
+        "from infrastructure.apply.protocol import encoding\n"
+        "for kind in (*encoding.REQUESTS.values(), *encoding.EVENTS.values()):\n"
         "    get_type_hints(kind)\n"
     )
     done = subprocess.run(
@@ -97,20 +98,20 @@ def test_the_oldest_python_reads_every_message(tmp_path: Path) -> None:
 
 
 def test_every_message_comes_back_as_it_was() -> None:
-    checks: protocol.Checks = {"bridge": {"port": 8080}, "gateway": {"sessions": ["paper"]}}
-    verify = protocol.VerifyRequest(checks, 300, {"bridge": "h"}, afresh=True)
-    asked = protocol.ObserveRequest("r1", {"a": "d"}, verify)
-    line = protocol.encode(asked)
-    assert protocol.encode(protocol.request_of(line)) == line
-    image = protocol.ServiceImage("bridge", "b:1", builds=True)
-    apply = protocol.ApplyRequest("r1", [image], {"bridge": "update"}, checks, 300, "me", gate={})
-    line = protocol.encode(apply)
-    assert protocol.encode(protocol.request_of(line)) == line
+    checks: documents.Checks = {"bridge": {"port": 8080}, "gateway": {"sessions": ["paper"]}}
+    verify = requests.VerifyRequest(checks, 300, {"bridge": "h"}, afresh=True)
+    asked = requests.ObserveRequest("r1", {"a": "d"}, verify)
+    line = encoding.encode(asked)
+    assert encoding.encode(encoding.request_of(line)) == line
+    image = documents.ServiceImage("bridge", "b:1", builds=True)
+    apply = requests.ApplyRequest("r1", [image], {"bridge": "update"}, checks, 300, "me", gate={})
+    line = encoding.encode(apply)
+    assert encoding.encode(encoding.request_of(line)) == line
     assert line.count(b"\n") == 1
 
 
 def test_each_request_has_its_method_on_the_host() -> None:
-    names = set(protocol.REQUESTS) - {"cancel", "close"}
+    names = set(encoding.REQUESTS) - {"cancel", "close"}
     assert [name for name in sorted(names) if not hasattr(Program, f"_{name}")] == []
 
 

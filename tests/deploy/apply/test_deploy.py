@@ -18,14 +18,9 @@ from infrastructure.apply.host.deploy import LOGIN_TROUBLES, Deploy, _harmful
 from infrastructure.apply.host.health_gate import WaitingForPerson
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import NOTE, Store
-from infrastructure.apply.protocol import (
-    ApplyRequest,
-    Check,
-    Checks,
-    Done,
-    RollBackRequest,
-    ServiceImage,
-)
+from infrastructure.apply.protocol.documents import Check, Checks, ServiceImage
+from infrastructure.apply.protocol.events import Done
+from infrastructure.apply.protocol.requests import ApplyRequest, RollBackRequest
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import Action
 from tests.deploy.apply.fake import FakeRuntime, FakeWire

@@ -17,7 +17,9 @@ from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.main import Program
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import Store
-from infrastructure.apply.protocol import ApplyRequest, Checks, Done, RestartRequest
+from infrastructure.apply.protocol.documents import Checks
+from infrastructure.apply.protocol.events import Done
+from infrastructure.apply.protocol.requests import ApplyRequest, RestartRequest
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 

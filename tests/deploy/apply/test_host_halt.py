@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from bridge import halt_mark
-from infrastructure.apply import protocol
 from infrastructure.apply.host import halt
 from infrastructure.apply.host.store import Store
+from infrastructure.apply.protocol import events, requests
 from infrastructure.runtime.base import Container, HostFailure
 from tests.closed_port import closed_port
 from tests.deploy.apply.fake import FakeRuntime
@@ -68,12 +68,12 @@ def bridge(status: int, answer: Any) -> Iterator[tuple[int, list[bytes]]]:
         thread.join(5)
 
 
-def halted(store: Store, port: int, cancel: str = "none") -> protocol.Halted:
-    return halt.halt(store, protocol.HaltRequest(str(store.base), port, "me", cancel, "why"))
+def halted(store: Store, port: int, cancel: str = "none") -> events.Halted:
+    return halt.halt(store, requests.HaltRequest(str(store.base), port, "me", cancel, "why"))
 
 
-def resumed(store: Store, port: int) -> protocol.Halted:
-    return halt.resume(store, protocol.ResumeRequest(str(store.base), port, "me"))
+def resumed(store: Store, port: int) -> events.Halted:
+    return halt.resume(store, requests.ResumeRequest(str(store.base), port, "me"))
 
 
 @pytest.mark.parametrize(
@@ -464,8 +464,8 @@ def test_the_longest_message_is_still_one(clock: Clock) -> None:
     assert halt.BIGGEST == 1 << 20
 
 
-def cancelled(store: Store, port: int, address: str, runtime: FakeRuntime) -> protocol.Cancelled:
-    request = protocol.CancelAllRequest(str(store.base), "p", "compose", "me", port, address)
+def cancelled(store: Store, port: int, address: str, runtime: FakeRuntime) -> events.Cancelled:
+    request = requests.CancelAllRequest(str(store.base), "p", "compose", "me", port, address)
     return halt.cancel_all(store, request, lambda: runtime)
 
 

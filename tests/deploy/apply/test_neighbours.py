@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.apply import protocol
 from infrastructure.apply.exchange import failure
 from infrastructure.apply.host import neighbours
 from infrastructure.apply.host.neighbours import meets, require_room, written
+from infrastructure.apply.protocol import events, requests
 from infrastructure.apply.session import published
 from infrastructure.runtime.base import HostFailure, Neighbour
 from infrastructure.runtime.containers import parse_neighbours
@@ -42,7 +42,7 @@ def other(name: str = "gangway-first-caddy-1", **more: Any) -> Neighbour:
 
 
 def asked(target: Target, changes: dict[str, Any] | None = None, memory: int = 864) -> Any:
-    return protocol.ApplyRequest(
+    return requests.ApplyRequest(
         release="r1",
         services=[],
         changes=CREATE if changes is None else changes,
@@ -58,7 +58,7 @@ def refused(target: Target, *found: Neighbour, **more: Any) -> Any:
     """The error as a person gets it."""
     with pytest.raises(HostFailure) as raised:
         require_room(target.project, Path(target.base), asked(target, **more), found)
-    return failure(protocol.Failed(**raised.value.as_event()), target)
+    return failure(events.Failed(**raised.value.as_event()), target)
 
 
 def test_a_port_of_another_stack_is_named_with_its_place(make: Callable[..., Target]) -> None:

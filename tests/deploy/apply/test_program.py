@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from infrastructure.apply import protocol
 from infrastructure.apply.host import main as program_module
 from infrastructure.apply.host import operate
 from infrastructure.apply.host import wire as wire_module
 from infrastructure.apply.host.main import BIGGEST_DIFF, PIECE, Program
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Cancelled, Wire
+from infrastructure.apply.protocol import documents, encoding, events, requests
 from infrastructure.release_files import COMPOSE_FILE
 from infrastructure.runtime.base import Container, HostFailure
 from tests.closed_port import closed_port
@@ -87,18 +87,17 @@ def ask(store: Store, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     def all_of(
-        runtime: FakeRuntime, *requests: protocol.Request | bytes, lock: bool = False
+        runtime: FakeRuntime, *asked: requests.Request | bytes, lock: bool = False
     ) -> list[Event]:
         monkeypatch.setattr(program_module, "choose", lambda *_: runtime)
         base = str(store.base)
-        first = protocol.OpenRequest(base, "p", "compose", "me", lock=lock)
+        first = requests.OpenRequest(base, "p", "compose", "me", lock=lock)
         sent = [
-            each if isinstance(each, bytes) else protocol.encode(each)
-            for each in (first, *requests)
+            each if isinstance(each, bytes) else encoding.encode(each) for each in (first, *asked)
         ]
         program, target = Program(Wire(io.BytesIO(), io.BytesIO())), io.BytesIO()
         source, client = socket.socketpair()  # a client that stays until the program ends
-        whole = b"".join(sent) + protocol.encode(protocol.CloseRequest())
+        whole = b"".join(sent) + encoding.encode(requests.CloseRequest())
         with source, client, source.makefile("rb") as stream:
             threading.Thread(target=client.sendall, args=(whole,), daemon=True).start()
             program._wire = wire = Wire(stream, target)
@@ -119,8 +118,8 @@ GATEWAY: Any = {"service": "gateway", "id": "g", "state": "running", "health": "
 
 
 # --- what is there --------------------------------------------------------------------------------
-def observe(release: str = "r2", **more: Any) -> protocol.ObserveRequest:
-    return protocol.ObserveRequest(release, **more)
+def observe(release: str = "r2", **more: Any) -> requests.ObserveRequest:
+    return requests.ObserveRequest(release, **more)
 
 
 def test_what_is_there_with_the_text_of_what_will_differ(store: Store, ask: Ask) -> None:
@@ -149,8 +148,8 @@ def test_what_is_there_with_the_text_of_what_will_differ(store: Store, ask: Ask)
     assert abs(found["time"] - time.time()) < 60
 
 
-def verify(hashes: dict[str, str], **more: Any) -> protocol.VerifyRequest:
-    return protocol.VerifyRequest(checks={}, wait=1, hashes=hashes, **more)
+def verify(hashes: dict[str, str], **more: Any) -> requests.VerifyRequest:
+    return requests.VerifyRequest(checks={}, wait=1, hashes=hashes, **more)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +208,7 @@ def test_a_login_that_waits_is_no_failure_of_a_look(ask: Ask) -> None:
     runtime = Engine(Container("gateway", "g", state="running", health="starting", since=since))
     runtime.facts_of_logins = facts(a="launch password", b="push")
     checks: Any = {"gateway": {"sessions": ["paper"], "twoFactorWait": 0}}
-    *_, done = ask(runtime, protocol.VerifyRequest(checks, 1))
+    *_, done = ask(runtime, requests.VerifyRequest(checks, 1))
     assert (done["event"], done["result"]) == ("done", "waiting-2fa")
     assert done["told"].startswith("waiting for 2FA")
     assert (done["healthy"], done["restored"], done["seconds"]) == (False, False, 0)
@@ -243,7 +242,7 @@ def test_a_held_login_begins_afresh_only_where_a_person_asks(
 ) -> None:
     runtime = held(state)
     checks: Any = {"gateway": {"sessions": ["paper"]}}
-    request = protocol.VerifyRequest(checks, 0, afresh=afresh)
+    request = requests.VerifyRequest(checks, 0, afresh=afresh)
     events = ask(runtime, request)
     began = afresh and state == "running"
     assert runtime.afresh == (["g cold"] if began else [])
@@ -251,15 +250,15 @@ def test_a_held_login_begins_afresh_only_where_a_person_asks(
     told = [one["text"] for one in named(events, "step")]
     assert any("the gateway's container begins afresh" in text for text in told) is began
     runtime = held()
-    ask(runtime, protocol.VerifyRequest({}, 0, afresh=True))
+    ask(runtime, requests.VerifyRequest({}, 0, afresh=True))
     assert runtime.afresh == [], "without a check of the gateway"
-    assert ask(Engine(), protocol.VerifyRequest({}, 0, afresh=True))[-1]["result"] == "healthy"
+    assert ask(Engine(), requests.VerifyRequest({}, 0, afresh=True))[-1]["result"] == "healthy"
 
 
 def test_a_look_that_is_interrupted_changes_nothing(ask: Ask) -> None:
     runtime = Engine(Container("gateway", "g", state="running", health="starting"))
     checks: Any = {"gateway": {"sessions": ["paper"]}}
-    events = ask(runtime, protocol.VerifyRequest(checks, 60), protocol.CancelRequest())
+    events = ask(runtime, requests.VerifyRequest(checks, 60), requests.CancelRequest())
     failed = events[-1]
     assert (failed["event"], failed["code"]) == ("failed", "interrupted")
     assert failed["message"] == "interrupted; nothing was changed"
@@ -270,7 +269,7 @@ def test_a_look_that_is_interrupted_changes_nothing(ask: Ask) -> None:
 def test_which_images_are_not_there(ask: Ask) -> None:
     runtime = Engine()
     runtime.images["b:1"] = "sha256:1"
-    (found,) = ask(runtime, protocol.LackingRequest(["b:1", "c:1"]))
+    (found,) = ask(runtime, requests.LackingRequest(["b:1", "c:1"]))
     assert (found["images"], found["architecture"]) == (["c:1"], os.uname().machine)
     assert found["layers"] == [["sha256:low", "sha256:high"]]
 
@@ -278,7 +277,7 @@ def test_which_images_are_not_there(ask: Ask) -> None:
 def test_an_image_is_taken_in_by_pieces(ask: Ask) -> None:
     runtime = Engine()
     content = os.urandom(1000) + bytes(2 * PIECE)
-    (loaded,) = ask(runtime, protocol.LoadRequest(len(content), partial=False), content)
+    (loaded,) = ask(runtime, requests.LoadRequest(len(content), partial=False), content)
     assert loaded["refused"] is False
     assert runtime.loaded == content
 
@@ -293,15 +292,15 @@ def test_an_image_that_is_refused_leaves_the_wire_in_step(
     runtime = Engine()
     runtime.takes = 1
     runtime.fails["load"] = HostFailure(code, "it lacks layers")
-    request = protocol.LoadRequest(3 * PIECE, partial)
-    first, second = ask(runtime, request, bytes(3 * PIECE), protocol.HistoryRequest())
+    request = requests.LoadRequest(3 * PIECE, partial)
+    first, second = ask(runtime, request, bytes(3 * PIECE), requests.HistoryRequest())
     assert first.get("refused") is refused
     assert first["event"] == ("loaded" if refused else "failed")
     assert second["event"] == "history"
 
 
 def test_an_image_by_its_digest(ask: Ask) -> None:
-    events = ask(Engine(), protocol.FetchRequest("b:1", "sha256:of-7"))
+    events = ask(Engine(), requests.FetchRequest("b:1", "sha256:of-7"))
     assert [one["event"] for one in events if one["event"] != "alive"] == ["step", "fetched"]
     assert events[0]["text"] == "pulling b:1"
     assert events[-1]["image"]["digest"] == "sha256:of-7"
@@ -314,7 +313,7 @@ def test_what_runs_and_what_its_name_means_at_the_registry(store: Store, ask: As
     )
     runtime.images = {"b:1": "sha256:1", "c:1": "sha256:2"}
     runtime.registry = {"b:1": "sha256:new"}
-    (found,) = ask(runtime, protocol.NewerRequest({"bridge": "b:1", "caddy": "c:1"}))
+    (found,) = ask(runtime, requests.NewerRequest({"bridge": "b:1", "caddy": "c:1"}))
     bridge, caddy = found["services"]
     assert (bridge["service"], bridge["runs"]["name"], bridge["runs"]["id"]) == (
         *("bridge", "b:stable"),
@@ -335,9 +334,9 @@ def test_a_release_is_unpacked_and_served(store: Store, ask: Ask) -> None:
             entry.size, entry.mode = len(content), 0o600
             tar.addfile(entry, io.BytesIO(content))
     content = buffer.getvalue()
-    request = protocol.ApplyRequest(
+    request = requests.ApplyRequest(
         *("r2", [], {}, {}, 1, "me", len(content)),
-        folders=[protocol.DataFolder("bridge", 0o700)],
+        folders=[documents.DataFolder("bridge", 0o700)],
     )
     done = ask(Engine(), request, content, lock=True)[-1]
     assert (done["event"], done["result"], done["release"]) == ("done", "healthy", "r2")
@@ -345,7 +344,7 @@ def test_a_release_is_unpacked_and_served(store: Store, ask: Ask) -> None:
     assert (store.release("r2") / "x").read_bytes() == b"new"
     assert store.noted("r2") == {"services": [], "checks": {}, "images": {}}
     assert (store.base / "data/bridge").is_dir()
-    again = protocol.ApplyRequest("r2", [], {}, {}, 1, "me")
+    again = requests.ApplyRequest("r2", [], {}, {}, 1, "me")
     assert ask(Engine(), again)[-1]["result"] == "healthy", "without a tar it lies there already"
 
 
@@ -353,7 +352,7 @@ def test_down_ends_the_gateway_first_and_is_recorded(store: Store, ask: Ask) -> 
     store.begin(release="r1")
     runtime = Engine(Container(**GATEWAY))
     runtime.facts_of_logins = facts(a="launch password", b="parks", c="login")
-    request = protocol.DownRequest("me", {"paper": "7462 PAUSE"})
+    request = requests.DownRequest("me", {"paper": "7462 PAUSE"})
     events = ask(runtime, request)
     assert runtime.done[-1] == "down"
     assert (events[-1]["event"], events[-1]["release"]) == ("ended", "r1")
@@ -372,25 +371,25 @@ def test_small_questions(store: Store, ask: Ask) -> None:
     runtime.facts_of_logins = {"paper": "1 login\n"}
     history, controller, logins, address = ask(
         runtime,
-        protocol.HistoryRequest(),
-        protocol.ControllerRequest("g:1"),
-        protocol.LoginFactsRequest(),
-        protocol.AddressRequest("bridge"),
+        requests.HistoryRequest(),
+        requests.ControllerRequest("g:1"),
+        requests.LoginFactsRequest(),
+        requests.AddressRequest("bridge"),
     )
     assert (history["current"], len(history["entries"])) == ("r1", 1)
     assert controller["controller"] == "controller of g:1"
     assert logins["facts"] == {"paper": "1 login\n"}
     assert address["address"] == "192.0.2.7"
     runtime.existing[0].addresses = []
-    assert ask(runtime, protocol.AddressRequest("bridge"))[0]["address"] == "127.0.0.1"
+    assert ask(runtime, requests.AddressRequest("bridge"))[0]["address"] == "127.0.0.1"
     runtime.existing[0].state = "exited"
-    assert ask(runtime, protocol.AddressRequest("bridge"))[0]["code"] == "bridge-stopped"
+    assert ask(runtime, requests.AddressRequest("bridge"))[0]["code"] == "bridge-stopped"
 
 
 def test_a_session_ends_where_the_client_closes_it(ask: Ask) -> None:
-    history = protocol.HistoryRequest()
-    assert len(ask(Engine(), history, protocol.CloseRequest(), history)) == 1
-    lines = protocol.encode(history) + protocol.encode(history)[:-1]
+    history = requests.HistoryRequest()
+    assert len(ask(Engine(), history, requests.CloseRequest(), history)) == 1
+    lines = encoding.encode(history) + encoding.encode(history)[:-1]
     target = io.BytesIO()
     Program(Wire(io.BytesIO(lines), target)).serve()
     assert target.getvalue().count(b"\n") == 1, "a line that was cut is no request"
@@ -399,7 +398,7 @@ def test_a_session_ends_where_the_client_closes_it(ask: Ask) -> None:
 def test_a_fault_of_ours_is_an_answer(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Engine()
     monkeypatch.setattr(runtime, "controller", lambda _: 1 / 0)
-    failed, history = ask(runtime, protocol.ControllerRequest("x"), protocol.HistoryRequest())
+    failed, history = ask(runtime, requests.ControllerRequest("x"), requests.HistoryRequest())
     assert failed["code"] == "unexpected"
     assert failed["message"] == "unexpected ZeroDivisionError: division by zero"
     assert "Traceback" in failed["details"]
@@ -410,11 +409,11 @@ def test_a_fault_of_ours_is_an_answer(ask: Ask, monkeypatch: pytest.MonkeyPatch)
 def test_without_the_lock_nothing_goes_on(store: Store, ask: Ask) -> None:
     other = Store(str(store.base))
     other.lock("anna")
-    (failed,) = ask(Engine(), protocol.HistoryRequest(), lock=True)
+    (failed,) = ask(Engine(), requests.HistoryRequest(), lock=True)
     assert (failed["event"], failed["code"]) == ("failed", "locked")
-    assert ask(Engine(), protocol.HistoryRequest())[0]["event"] == "history"
+    assert ask(Engine(), requests.HistoryRequest())[0]["event"] == "history"
     other.unlock()
-    assert ask(Engine(), protocol.HistoryRequest(), lock=True)[0]["event"] == "history"
+    assert ask(Engine(), requests.HistoryRequest(), lock=True)[0]["event"] == "history"
 
 
 def test_the_lock_is_free_before_the_end_is_told(
@@ -423,18 +422,18 @@ def test_the_lock_is_free_before_the_end_is_told(
     free: list[bool] = []
 
     class Watching(Wire):
-        def emit(self, event: protocol.Event) -> None:
-            if isinstance(event, protocol.Ended | protocol.History):
+        def emit(self, event: events.Event) -> None:
+            if isinstance(event, events.Ended | events.History):
                 free.append(Store(str(store.base))._free(os.open(store.base / "lock", os.O_RDWR)))
 
     runtime = Engine()
     monkeypatch.setattr(program_module, "choose", lambda *_: runtime)
     sent = [
-        protocol.OpenRequest(str(store.base), "p", "compose", "me", lock=True),
-        protocol.HistoryRequest(),
-        protocol.DownRequest("me", {}),
+        requests.OpenRequest(str(store.base), "p", "compose", "me", lock=True),
+        requests.HistoryRequest(),
+        requests.DownRequest("me", {}),
     ]
-    lines = b"".join(protocol.encode(one) for one in sent)
+    lines = b"".join(encoding.encode(one) for one in sent)
     Program(Watching(io.BytesIO(lines), io.BytesIO())).serve()
     assert free == [False, True]
 
@@ -464,17 +463,17 @@ def test_status_is_of_the_bridges_own_session(store: Store, ask: Ask) -> None:
     now = int(time.time()) - 5
     runtime.facts_of_logins = {"live": f"{now} launch password\n{now} login\n"}
     port, asked = answering({"ok": 1})
-    (status,) = ask(runtime, protocol.StatusRequest(port, ["paper", "live"], "live"))
+    (status,) = ask(runtime, requests.StatusRequest(port, ["paper", "live"], "live"))
     assert (status["login"]["session"], status["login"]["state"]) == ("live", "logged-in")
     assert [one["session"] for one in status["logins"]] == ["paper", "live"]
     assert status["bridge"] == {"ok": 1}
     assert asked[0].startswith(b"GET /health HTTP")
     assert b"X-API-KEY: k3y" in asked[0]
     runtime.existing[1].state = "exited"
-    (status,) = ask(runtime, protocol.StatusRequest(port, ["paper", "live"], "gone"))
+    (status,) = ask(runtime, requests.StatusRequest(port, ["paper", "live"], "gone"))
     assert status["login"]["session"] == "paper"
     assert status["bridge"] is None
-    (status,) = ask(Engine(), protocol.StatusRequest(port, ["paper"], "paper"))
+    (status,) = ask(Engine(), requests.StatusRequest(port, ["paper"], "paper"))
     assert status["login"]["state"] == "stopped"
 
 
@@ -484,10 +483,10 @@ def test_of_a_container_that_writes_nothing_down_its_log_is_read(ask: Ask) -> No
         "2026-11-21 03:14:39:375 IBC: detected dialog entitled: "
         "Second Factor Authentication; event=Opened"
     ]
-    (status,) = ask(runtime, protocol.StatusRequest(1, ["paper"], "paper"))
+    (status,) = ask(runtime, requests.StatusRequest(1, ["paper"], "paper"))
     assert status["login"]["state"] == "waiting-2fa"
     runtime.existing[0].state = "exited"
-    (status,) = ask(runtime, protocol.StatusRequest(1, ["paper"], "paper"))
+    (status,) = ask(runtime, requests.StatusRequest(1, ["paper"], "paper"))
     assert status["login"]["state"] == "stopped"
 
 
@@ -495,7 +494,7 @@ def test_the_bridge_is_asked_with_a_key_that_stays_on_the_host(store: Store, ask
     (store.release("r1") / "secrets/bridge-admin-key").write_text("k3y")
     runtime = Engine(Container("bridge", "b", state="running"))
     port, asked = answering([7])
-    (found,) = ask(runtime, protocol.AskBridgeRequest("PUT", "/x", port, {"a": 1}))
+    (found,) = ask(runtime, requests.AskBridgeRequest("PUT", "/x", port, {"a": 1}))
     assert (found["status"], found["body"]) == (200, [7])
     assert 0 <= found["seconds"] < 10
     assert asked[0].startswith(b"PUT /x HTTP")
@@ -503,10 +502,10 @@ def test_the_bridge_is_asked_with_a_key_that_stays_on_the_host(store: Store, ask
     assert asked[0].endswith(b'{"a": 1}')
     assert "k3y" not in json.dumps(found)
     runtime.existing[0].state = "exited"
-    assert ask(runtime, protocol.AskBridgeRequest("GET", "/x", port))[0]["code"] == "bridge-stopped"
-    (failed,) = ask(Engine(), protocol.AskBridgeRequest("GET", "/x", port))
+    assert ask(runtime, requests.AskBridgeRequest("GET", "/x", port))[0]["code"] == "bridge-stopped"
+    (failed,) = ask(Engine(), requests.AskBridgeRequest("GET", "/x", port))
     assert (failed["code"], failed["hint"]) == ("no-such-service", "nothing is deployed")
-    (failed,) = ask(Engine(Container("caddy", "c")), protocol.AddressRequest("bridge"))
+    (failed,) = ask(Engine(Container("caddy", "c")), requests.AddressRequest("bridge"))
     assert failed["hint"] == "caddy"
 
 
@@ -540,14 +539,14 @@ def test_the_screen_is_shown_until_somebody_ends_it(
     shown = Screen(1 << 30 if cancelled else 2)
     runtime = Engine(Container(**GATEWAY, addresses=["192.0.2.7"]))
     monkeypatch.setattr(runtime, "screen", lambda _: shown)
-    more = [protocol.CancelRequest()] if cancelled else []
-    events = ask(runtime, protocol.ScreenRequest("word"), *more)
+    more = [requests.CancelRequest()] if cancelled else []
+    events = ask(runtime, requests.ScreenRequest("word"), *more)
     assert events[0] == {"event": "screen", "address": "192.0.2.7", "port": 5901}
     assert events[-1]["event"] == "ended"
     assert (shown.password, shown.closed) == ("word", True)
     runtime.existing[0].state = "exited"
-    assert ask(runtime, protocol.ScreenRequest("word"))[0]["code"] == "gateway-stopped"
-    assert ask(runtime, protocol.PictureRequest())[0]["code"] == "gateway-stopped"
+    assert ask(runtime, requests.ScreenRequest("word"))[0]["code"] == "gateway-stopped"
+    assert ask(runtime, requests.PictureRequest())[0]["code"] == "gateway-stopped"
 
 
 def test_where_there_is_no_private_network_the_screen_is_on_loopback(
@@ -555,13 +554,13 @@ def test_where_there_is_no_private_network_the_screen_is_on_loopback(
 ) -> None:
     runtime = Engine(Container(**GATEWAY))
     monkeypatch.setattr(runtime, "screen", lambda _: Screen(0))
-    assert ask(runtime, protocol.ScreenRequest("word"))[0]["address"] == "127.0.0.1"
+    assert ask(runtime, requests.ScreenRequest("word"))[0]["address"] == "127.0.0.1"
     both = Engine(Container(**GATEWAY, addresses=["192.0.2.7", "198.51.100.7"]))
     monkeypatch.setattr(both, "screen", lambda _: Screen(0))
-    assert ask(both, protocol.ScreenRequest("word"))[0]["address"] == "192.0.2.7"
-    (found,) = ask(both, protocol.AddressRequest("gateway"))
+    assert ask(both, requests.ScreenRequest("word"))[0]["address"] == "192.0.2.7"
+    (found,) = ask(both, requests.AddressRequest("gateway"))
     assert found["address"] == "192.0.2.7"
-    picture = ask(runtime, protocol.PictureRequest())[0]
+    picture = ask(runtime, requests.PictureRequest())[0]
     assert base64.b64decode(picture["png"]) == b"a picture"
 
 
@@ -580,8 +579,8 @@ def test_a_code_is_typed_and_what_becomes_of_it_told(
         return looks.pop(0) if len(looks) > 1 else looks[0]
 
     monkeypatch.setattr(runtime, "login_facts", next_facts)
-    asked = protocol.StatusRequest(1, ["paper"], "paper")
-    (status,) = ask(runtime, protocol.TypeCodeRequest("123456", 30, asked))
+    asked = requests.StatusRequest(1, ["paper"], "paper")
+    (status,) = ask(runtime, requests.TypeCodeRequest("123456", 30, asked))
     assert status["login"]["state"] == "logged-in"
     assert runtime.done == ["type 123456"]
 
@@ -609,7 +608,7 @@ def test_logs_of_several_services_in_order_of_time(ask: Ask) -> None:
         bridge=["2026-01-01T00:00:01Z one", "2026-01-01T00:00:03Z three", "- and more"],
         caddy=["2026-01-01T00:00:02Z two words"],
     )
-    events = ask(runtime, protocol.LogsRequest([], "", 50, follow=False))
+    events = ask(runtime, requests.LogsRequest([], "", 50, follow=False))
     assert lines(events) == [
         ("bridge", "2026-01-01T00:00:01Z", "one"),
         ("caddy", "2026-01-01T00:00:02Z", "two words"),
@@ -618,13 +617,13 @@ def test_logs_of_several_services_in_order_of_time(ask: Ask) -> None:
     ]
     assert events[-1]["event"] == "ended"
     assert runtime.asked == [("bridge", "", 50, False), ("caddy", "", 50, False)]
-    (failed,) = ask(runtime, protocol.LogsRequest(["portal"], "", 1, follow=False))
+    (failed,) = ask(runtime, requests.LogsRequest(["portal"], "", 1, follow=False))
     assert (failed["code"], failed["hint"]) == ("no-such-service", "bridge, caddy")
 
 
 def test_the_lines_of_one_service_stay_as_they_are(ask: Ask) -> None:
     runtime = Logging(bridge=["2026-01-01T00:00:03Z b", "2026-01-01T00:00:01Z a"], caddy=[])
-    events = ask(runtime, protocol.LogsRequest(["bridge"], "2026-01-01", 0, follow=False))
+    events = ask(runtime, requests.LogsRequest(["bridge"], "2026-01-01", 0, follow=False))
     assert [text for _, _, text in lines(events)] == ["b", "a"]
     assert runtime.asked == [("bridge", "2026-01-01", 0, False)]
 
@@ -635,7 +634,7 @@ def test_logs_are_followed_until_all_have_ended(ask: Ask) -> None:
     with source, client:
         target = io.BytesIO()
         wire = Wire(source.makefile("rb"), target)
-        operate.Operator(Store("/x"), runtime, wire).logs(protocol.LogsRequest([], "", 5, True))
+        operate.Operator(Store("/x"), runtime, wire).logs(requests.LogsRequest([], "", 5, True))
     events = [json.loads(line) for line in target.getvalue().splitlines()]
     assert sorted(lines(events)) == [
         ("bridge", "2026-01-01T00:00:01Z", "a"),
@@ -674,9 +673,9 @@ def test_following_ends_with_the_client(monkeypatch: pytest.MonkeyPatch, leaves:
         if leaves:
             client.close()
         else:
-            client.sendall(protocol.encode(protocol.CancelRequest()))
+            client.sendall(encoding.encode(requests.CancelRequest()))
         wire = Wire(source.makefile("rb"), io.BytesIO())
-        operate.Operator(Store("/x"), runtime, wire).logs(protocol.LogsRequest([], "", 0, True))
+        operate.Operator(Store("/x"), runtime, wire).logs(requests.LogsRequest([], "", 0, True))
         client.close()
     assert ended.is_set()
 
@@ -711,7 +710,7 @@ def running(mark: str, image_id: str = "sha256:old", image: str = "b:1") -> Engi
 
 @pytest.mark.parametrize("wanted", ["", "r0", "r0-old"])
 def test_what_a_rollback_would_serve_and_change(earlier: Store, ask: Ask, wanted: str) -> None:
-    (found,) = ask(running("new"), protocol.GoingBackRequest(wanted))
+    (found,) = ask(running("new"), requests.GoingBackRequest(wanted))
     assert found == {
         "event": "going_back",
         "release": "r0-old",
@@ -719,16 +718,16 @@ def test_what_a_rollback_would_serve_and_change(earlier: Store, ask: Ask, wanted
         "changes": {"bridge": "update"},
         "definition": found["definition"],
     }
-    assert ask(running("old"), protocol.GoingBackRequest(wanted))[0]["changes"] == {}
-    moved = ask(running("old", "sha256:new"), protocol.GoingBackRequest(wanted))[0]
+    assert ask(running("old"), requests.GoingBackRequest(wanted))[0]["changes"] == {}
+    moved = ask(running("old", "sha256:new"), requests.GoingBackRequest(wanted))[0]
     assert moved["changes"] == {"bridge": "update"}, "the same definition, from another image"
-    other = ask(running("old", "sha256:new", "c:1"), protocol.GoingBackRequest(wanted))[0]
+    other = ask(running("old", "sha256:new", "c:1"), requests.GoingBackRequest(wanted))[0]
     assert other["changes"] == {}, "of which nothing was pinned"
-    gone = ask(Engine(Container("caddy", "c", state="running")), protocol.GoingBackRequest(wanted))
+    gone = ask(Engine(Container("caddy", "c", state="running")), requests.GoingBackRequest(wanted))
     assert gone[0]["changes"] == {"bridge": "create", "caddy": "remove"}
     stopped = running("old", "sha256:new")
     stopped.existing[0].state = "exited"
-    found = ask(stopped, protocol.GoingBackRequest(wanted))[0]
+    found = ask(stopped, requests.GoingBackRequest(wanted))[0]
     assert found["changes"] == {"bridge": "update"}
 
 
@@ -736,20 +735,20 @@ def test_the_definition_of_the_services_comes_along(earlier: Store, ask: Ask) ->
     path = earlier.release("r0-old") / COMPOSE_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("services: {b: 1}")
-    assert ask(running("old"), protocol.GoingBackRequest(""))[0]["definition"] == "services: {b: 1}"
+    assert ask(running("old"), requests.GoingBackRequest(""))[0]["definition"] == "services: {b: 1}"
     path.unlink()
-    assert ask(running("old"), protocol.GoingBackRequest(""))[0]["definition"] == ""
+    assert ask(running("old"), requests.GoingBackRequest(""))[0]["definition"] == ""
 
 
 def test_a_rollback_needs_one_release_that_was_noted(earlier: Store, ask: Ask) -> None:
     release(earlier, "r0-other", {})
-    (failed,) = ask(Engine(), protocol.GoingBackRequest("r0"))
+    (failed,) = ask(Engine(), requests.GoingBackRequest("r0"))
     assert failed["message"] == "there is no release 'r0' on the host"
     assert failed["hint"].startswith("kept are ")
-    assert ask(Engine(), protocol.GoingBackRequest("r0-other"))[0]["code"] == "no-release"
-    assert ask(Engine(), protocol.GoingBackRequest("x"))[0]["code"] == "no-release"
+    assert ask(Engine(), requests.GoingBackRequest("r0-other"))[0]["code"] == "no-release"
+    assert ask(Engine(), requests.GoingBackRequest("x"))[0]["code"] == "no-release"
     (earlier.base / "ledger.jsonl").unlink()
-    (failed,) = ask(Engine(), protocol.GoingBackRequest(""))
+    (failed,) = ask(Engine(), requests.GoingBackRequest(""))
     assert failed["message"] == "there is no earlier release that was healthy"
 
 
@@ -764,7 +763,7 @@ def test_a_rollback_serves_the_earlier_release(earlier: Store, ask: Ask) -> None
     runtime = running("new", "sha256:new")
     runtime.new_hash, runtime.new_image = "old", ("b:1", "sha256:old")
     runtime.images = {"b:1": "sha256:new", "x": "sha256:old"}
-    events = ask(runtime, protocol.RollBackRequest("r0-old", 5, "me"))
+    events = ask(runtime, requests.RollBackRequest("r0-old", 5, "me"))
     done = events[-1]
     assert (done["event"], done["result"], done["release"]) == ("done", "healthy", "r0-old")
     assert earlier.current() == "r0-old"
@@ -787,12 +786,12 @@ def test_the_kill_switch_needs_no_session(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(program_module, "choose", choose)
     base, target = str(store.base), io.BytesIO()
     with closed_port() as port:
-        requests = [
-            protocol.HaltRequest(base, port, "me", "none"),
-            protocol.ResumeRequest(base, port, "me"),
-            protocol.CancelAllRequest(base, "p", "sandbox", "me", port),
+        asked = [
+            requests.HaltRequest(base, port, "me", "none"),
+            requests.ResumeRequest(base, port, "me"),
+            requests.CancelAllRequest(base, "p", "sandbox", "me", port),
         ]
-        lines = b"".join(protocol.encode(one) for one in requests)
+        lines = b"".join(encoding.encode(one) for one in asked)
         Program(Wire(io.BytesIO(lines), target)).serve()
     halted, resumed, failed = (json.loads(line) for line in target.getvalue().splitlines())
     assert (halted["event"], halted["way"], halted["mark"]) == ("halted", "mark", "left")
@@ -817,8 +816,8 @@ def test_a_client_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> 
         wire_module, "sys", SimpleNamespace(stdout=FileNumber(101), stderr=FileNumber(102))
     )
     wire = Wire(io.BytesIO(), Broken())
-    wire.emit(protocol.Alive())
-    wire.emit(protocol.Alive())
+    wire.emit(events.Alive())
+    wire.emit(events.Alive())
     assert wire.gone.is_set()
     assert redirected == [("/dev/null", 101), ("/dev/null", 102)]
 
@@ -859,10 +858,10 @@ def test_a_client_that_waits_hears_that_something_goes_on(monkeypatch: pytest.Mo
         wire.watch()
         assert heard.wait(10)
         assert not wire.gone.is_set()
-        client.sendall(protocol.encode(protocol.HistoryRequest()))
-        assert isinstance(wire.receive(), protocol.HistoryRequest)
+        client.sendall(encoding.encode(requests.HistoryRequest()))
+        assert isinstance(wire.receive(), requests.HistoryRequest)
         wire.check()
-        client.sendall(protocol.encode(protocol.CancelRequest()))
+        client.sendall(encoding.encode(requests.CancelRequest()))
         client.close()
         assert wire.receive() is None
     source.close()

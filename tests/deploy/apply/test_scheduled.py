@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.apply import protocol
 from infrastructure.apply.bundle import scheduled_program
 from infrastructure.apply.host import backup, facts, repository, scheduled
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.store import Store
+from infrastructure.apply.protocol import documents, events, requests
 from infrastructure.release_files import BACKUP_STATE
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime
@@ -58,25 +58,25 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return units
 
 
-def at(place: Path | str, password: str = PASSWORD, **more: str) -> protocol.RepositoryPart:
-    return protocol.RepositoryPart(str(place), password, **more)
+def at(place: Path | str, password: str = PASSWORD, **more: str) -> documents.RepositoryPart:
+    return documents.RepositoryPart(str(place), password, **more)
 
 
 def request(
-    to: protocol.RepositoryPart, *, target: str = "prod", keep: int = 2, every: float = 0.0
-) -> protocol.KeepBackupsRequest:
+    to: documents.RepositoryPart, *, target: str = "prod", keep: int = 2, every: float = 0.0
+) -> requests.KeepBackupsRequest:
     program = scheduled_program() if every else ""
-    return protocol.KeepBackupsRequest(to, target, "0.1.0", keep, every, program)
+    return requests.KeepBackupsRequest(to, target, "0.1.0", keep, every, program)
 
 
-def kept(store: Store, to: protocol.RepositoryPart, **more: object) -> protocol.KeptBackup:
+def kept(store: Store, to: documents.RepositoryPart, **more: object) -> events.KeptBackup:
     return scheduled.keep_backups(store, Kept(), request(to, **more))  # type: ignore[arg-type]
 
 
 def put_back(
-    to: protocol.RepositoryPart, store: Store, snapshot: str = "latest"
-) -> protocol.Restored:
-    wanted = protocol.RestoreRequest(0, None, repository=to, snapshot=snapshot)
+    to: documents.RepositoryPart, store: Store, snapshot: str = "latest"
+) -> events.Restored:
+    wanted = requests.RestoreRequest(0, None, repository=to, snapshot=snapshot)
     return backup.put_back(store, Kept(), wanted)
 
 
@@ -342,14 +342,14 @@ def test_newer_images_are_told_weekly_and_refused_ones_are_not(
 
 
 def test_the_weekly_look_is_begun_and_ended(store: Store, systemd: Path) -> None:
-    begun = scheduled.watch_images(store, protocol.WatchImagesRequest(True, "program"))
+    begun = scheduled.watch_images(store, requests.WatchImagesRequest(True, "program"))
     assert begun.changed
     assert sorted(path.name for path in systemd.iterdir()) == [
         "gangway-prod-images.service",
         "gangway-prod-images.timer",
     ]
     assert "OnUnitInactiveSec=604800s" in (systemd / "gangway-prod-images.timer").read_text()
-    ended = protocol.WatchImagesRequest(wanted=False)
+    ended = requests.WatchImagesRequest(wanted=False)
     assert [scheduled.watch_images(store, ended).changed for _ in range(2)] == [True, False]
     assert not list(systemd.iterdir())
 

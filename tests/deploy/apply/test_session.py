@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from infrastructure.apply import protocol
 from infrastructure.apply.exchange import failure, unanswered
 from infrastructure.apply.host.store import Store
+from infrastructure.apply.protocol import events
 from infrastructure.apply.session import Session
 from infrastructure.config import load
 from infrastructure.config.sandbox import sandbox
@@ -15,8 +15,8 @@ from infrastructure.errors import DeployFailed, DeployLocked
 from infrastructure.transport.local import LocalTransport
 
 
-def event(code: str, details: str = "", *, restored: bool = False) -> protocol.Failed:
-    return protocol.Failed(code, "m", "h", details, restored)
+def event(code: str, details: str = "", *, restored: bool = False) -> events.Failed:
+    return events.Failed(code, "m", "h", details, restored)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_silence_is_explained(code: int, errors: str, expected: str) -> None:
 
 
 class Deaf:
-    def event(self, event: protocol.Event) -> None:
+    def event(self, event: events.Event) -> None:
         """Nobody listens."""
 
 

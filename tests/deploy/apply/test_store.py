@@ -19,7 +19,8 @@ import pytest
 
 from infrastructure.apply.host import store as module
 from infrastructure.apply.host.store import KEEP_RELEASES, SPARE_BYTES, Store
-from infrastructure.apply.protocol import ApplyRequest, DataFolder, ServiceImage
+from infrastructure.apply.protocol.documents import DataFolder, ServiceImage
+from infrastructure.apply.protocol.requests import ApplyRequest
 from infrastructure.runtime.base import HostFailure
 
 

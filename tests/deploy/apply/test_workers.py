@@ -14,7 +14,9 @@ from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.workers import LABEL, Workers
-from infrastructure.apply.protocol import ApplyRequest, Done, RestartRequest, ServiceImage
+from infrastructure.apply.protocol.documents import ServiceImage
+from infrastructure.apply.protocol.events import Done
+from infrastructure.apply.protocol.requests import ApplyRequest, RestartRequest
 from infrastructure.health import probes
 from infrastructure.release_files import WORKERS
 from infrastructure.runtime.base import Container, HostFailure

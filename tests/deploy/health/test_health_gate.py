@@ -20,7 +20,7 @@ from infrastructure.apply.host.health_gate import (
     reach,
 )
 from infrastructure.apply.host.wire import Cancelled
-from infrastructure.apply.protocol import Checks
+from infrastructure.apply.protocol.documents import Checks
 from infrastructure.health.pressure import stalled
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire

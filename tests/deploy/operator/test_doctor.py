@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infrastructure.apply.host.facts import size
-from infrastructure.apply.protocol import Facts
+from infrastructure.apply.protocol.events import Facts
 from infrastructure.cli.commands.doctor import run
 from infrastructure.config import Target
 from infrastructure.config.sandbox import sandbox as make_target

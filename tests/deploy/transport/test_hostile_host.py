@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import pytest
 
-from infrastructure.apply import protocol
+from infrastructure.apply.protocol import encoding
 from infrastructure.cli import main
 from infrastructure.cli.output import dumps, one_line, safe
 from infrastructure.errors import GangwayError, HostUnreachable
@@ -360,12 +360,12 @@ class Shape:
     ],
 )
 def test_shapes_are_judged(value: Any, wrong: str) -> None:
-    with pytest.raises(protocol.Misshapen, match=wrong):
-        protocol.read(Shape, value)
+    with pytest.raises(encoding.Misshapen, match=wrong):
+        encoding.read(Shape, value)
 
 
 def test_what_is_more_than_the_shape_is_left_out() -> None:
-    assert protocol.read(Shape, {"a": ["x"], "c": None, "d": 1}) == Shape(["x"], None)
+    assert encoding.read(Shape, {"a": ["x"], "c": None, "d": 1}) == Shape(["x"], None)
 
 
 def test_render_follows_no_link(run: Callable[..., Ended], tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.apply import bundle, protocol
+from infrastructure.apply import bundle
+from infrastructure.apply.protocol import encoding, events, requests
 from infrastructure.config.host import Host
 from infrastructure.errors import HostKeyError, HostUnreachable
 from infrastructure.prepare.run import AS_ROOT
@@ -261,8 +262,8 @@ def test_each_login_shell_starts_our_programs(shell: str, prints: str, tmp_path:
         assert done.stdout.endswith(answer), done
 
 
-HELLO = protocol.encode(protocol.Hello())
-CLOSE = protocol.encode(protocol.CloseRequest())
+HELLO = encoding.encode(events.Hello())
+CLOSE = encoding.encode(requests.CloseRequest())
 
 
 @pytest.mark.parametrize("shell", ["sh", "csh", "fish"])
@@ -285,7 +286,7 @@ def test_plan_copes_with_a_login_that_prints(
     heard: list[Any] = []
 
     class Listener:
-        def event(self, event: protocol.Event) -> None:
+        def event(self, event: events.Event) -> None:
             heard.append(event)
 
     target = sandbox()
