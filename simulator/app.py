@@ -27,6 +27,7 @@ class Simulator:
         self.options = options
         self.world = World(options)
         self.tws = TwsServer(self.world)
+        self._state: StateFile | None = None
         self._servers: list[HttpServer | PortalServer] = []
 
     async def start(self) -> dict[str, int]:
@@ -44,9 +45,9 @@ class Simulator:
             except ValueError as error:
                 raise ScenarioError(f"{self.options.scenario}: {error}") from None
         if self.options.state:
-            state = StateFile(Path(self.options.state), self.world)
-            state.open()
-            self.world.state = state
+            self._state = StateFile(Path(self.options.state), self.world)
+            self._state.open()
+            self.world.trading.save = self._state.write
         try:
             self.ports = await self._listen()
         except OSError:
@@ -69,8 +70,8 @@ class Simulator:
         await self.tws.close()
         for server in self._servers:
             await server.close()
-        if self.world.state:
-            self.world.state.close()
+        if self._state:
+            self._state.close()
 
     async def __aenter__(self) -> Simulator:
         await self.start()

@@ -81,7 +81,7 @@ def _wind(world: World, request: Request) -> Response:
     if not is_seconds(seconds) or seconds > WEEKS_FIVE:
         return Response.json({"error": "advance must be seconds, above 0 up to five weeks"}, 400)
     world.clock.advance(seconds)
-    world.changed()
+    world.trading.changed()
     return Response.json(_clock(world))
 
 

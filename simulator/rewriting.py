@@ -7,16 +7,15 @@ message as its fields, texts all, the message number first; the handshake before
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.faults import Fault
-    from simulator.tws.session import Session
-    from simulator.world import World
+    from simulator.clock import Clock
+    from simulator.tws.client import Client
 
 TO_CLIENT, TO_GATEWAY = WAYS = ("to-client", "to-gateway")
 ACTIONS = ("rewrite", "drop", "duplicate", "delay", "hold", "inject")
@@ -69,7 +68,7 @@ class Rule:
         """Whether it injects by itself, without a message to wait for."""
         return self.action == "inject" and self.message is None and not self.where
 
-    def takes(self, session: Session, direction: str, fields: list[str]) -> bool:
+    def takes(self, session: Client, direction: str, fields: list[str]) -> bool:
         """Whether it acts on this message; counts it."""
         fits = (
             direction == self.direction
@@ -92,7 +91,7 @@ class Rule:
 class Held:
     """A message that waits until so many others have passed it."""
 
-    session: Session
+    session: Client
     direction: str
     passer: Passer
     fields: list[str]
@@ -102,25 +101,26 @@ class Held:
 class Rewriting:
     """Stands between each session and its connection while the fault is on."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, clock: Clock, sessions: Sequence[Client]) -> None:
         self.active = False
-        self._world = world
+        self._clock = clock
+        self._sessions = sessions
         self._rules: list[Rule] = []
         self._held: list[Held] = []
-        world.faults.on_start("wire-rewrite", self._start)
-        world.faults.on_end("wire-rewrite", lambda _: self._end())
 
-    def _start(self, fault: Fault) -> None:
-        self._end()
-        self._rules = parse(fault.parameters["rules"])
+    def start(self, rules: object) -> None:
+        """Begin with these rules, which were checked when the fault was posted."""
+        self.end()
+        self._rules = parse(rules)
         self.active = True
         for rule in self._rules:
             if rule.at_once:
-                for session in list(self._world.sessions):
+                for session in list(self._sessions):
                     if rule.client in (None, session.client_id):
                         self._inject(session, rule, [])
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Let everything pass again, and what is held go now."""
         self.active = False
         self._rules = []
         held, self._held = self._held, []
@@ -131,7 +131,7 @@ class Rewriting:
         """For each rule how many messages it was for."""
         return [rule.matched for rule in self._rules]
 
-    def pass_on(self, session: Session, direction: str, fields: list[str], passer: Passer) -> None:
+    def pass_on(self, session: Client, direction: str, fields: list[str], passer: Passer) -> None:
         """Let a message go its way, by `passer`, as the rules have it."""
         after: list[Rule] = []
         for rule in self._rules:
@@ -154,7 +154,7 @@ class Rewriting:
     def _act(
         self,
         rule: Rule,
-        session: Session,
+        session: Client,
         direction: str,
         fields: list[str],
         passer: Passer,
@@ -169,18 +169,18 @@ class Rewriting:
         elif rule.action == "hold":  # this message itself is counted as one that passes
             self._held.append(Held(session, direction, passer, fields, rule.messages + 1))
 
-    def _inject(self, session: Session, rule: Rule, fields: list[str]) -> None:
+    def _inject(self, session: Client, rule: Rule, fields: list[str]) -> None:
         made = [_filled(text, fields) for text in rule.fields]
         passer = session.put if rule.to == TO_CLIENT else session.take
         self._later(rule.seconds, partial(passer, made))
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         if seconds:
-            self._world.clock.later(seconds, act)
+            self._clock.later(seconds, act)
         else:
             act()
 
-    def _passed(self, session: Session, direction: str) -> None:
+    def _passed(self, session: Client, direction: str) -> None:
         for each in list(self._held):
             if each.session is session and each.direction == direction:
                 each.left -= 1

@@ -18,8 +18,7 @@ from zlib import crc32
 from simulator.contracts.contract import Combination, Contract, Leg, legs_of
 from simulator.trading.ledger import Account, Position
 from simulator.trading.order import Execution, Order, Status
-from simulator.trading.terms import Terms
-from simulator.trading.timing import Condition
+from simulator.trading.terms import Condition, Terms
 
 if TYPE_CHECKING:
     from pathlib import Path

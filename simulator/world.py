@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from simulator.clock import Clock
@@ -15,8 +14,7 @@ from simulator.tws.trading import Trading
 
 if TYPE_CHECKING:
     from simulator.options import Options
-    from simulator.state import StateFile
-    from simulator.tws.session import Session
+    from simulator.tws.client import Client
 
 DEPARTED, DEPARTED_MESSAGES = 30, 100
 
@@ -28,47 +26,36 @@ class World:
         self.options = options
         self.clock = Clock(options.start)
         self.faults = Faults(self.clock)
-        self.rewriting = Rewriting(self)
         self.catalog = Catalog()
         self.market = Market(self.catalog, options.seed, options.hours)
         self.pacing = HistoryPacing()
-        self.sessions: list[Session] = []
+        self.sessions: list[Client] = []
         """Clients that are ready, in the order in which they came."""
-        self.state: StateFile | None = None
-        """What keeps accounts and orders between two runs; None: nothing does."""
-        self._changed = False
-        self.trading = Trading(self, self.market, self.catalog)
+        self.rewriting = Rewriting(self.clock, self.sessions)
+        self.trading = Trading(options, self.clock, self.faults, self.market, self.sessions)
         self.history: list[dict[str, Any]] = []
         """What clients that have left had sent, at most of the last `DEPARTED` clients."""
+        self.faults.on_start(
+            "wire-rewrite", lambda fault: self.rewriting.start(fault.parameters["rules"])
+        )
+        self.faults.on_end("wire-rewrite", lambda _: self.rewriting.end())
 
     @property
     def accounts(self) -> tuple[str, ...]:
         """The accounts of this login, as in managedAccounts."""
         return self.options.accounts
 
-    def session_ready(self, session: Session) -> None:
+    def session_ready(self, session: Client) -> None:
         """Take a client in, and give it what it has open."""
         self.sessions.append(session)
         self.trading.session_ready(session)
 
-    def session_closed(self, session: Session) -> None:
+    def session_closed(self, session: Client) -> None:
         """Let a client go; its orders stay."""
         self.history = [*self.history[1 - DEPARTED :], session.record(DEPARTED_MESSAGES)]
         if session in self.sessions:
             self.sessions.remove(session)
             self.trading.session_closed(session)
-
-    def changed(self) -> None:
-        """Something happened that a later run has to know: keep it before anybody hears of it."""
-        if self.state is not None and not self._changed:
-            self._changed = True
-            asyncio.get_running_loop().call_soon(self.keep)
-
-    def keep(self) -> None:
-        """Write what changed since the last time, if anything did."""
-        if self.state is not None and self._changed:
-            self._changed = False
-            self.state.write()
 
     def book(self) -> dict[str, Any]:
         """The simulator's own record, as `GET /book` gives it."""

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from simulator.market.market import Phase
+
 if TYPE_CHECKING:
-    from simulator.trading.timing import Condition
+    from simulator.contracts.contract import Contract
+    from simulator.market.market import Market
 
 
 class RefusedError(Exception):
@@ -75,6 +78,36 @@ def string(values: Values, name: str) -> str:
     """A text field."""
     value = values.get(name, "")
     return value if isinstance(value, str) else ""
+
+
+BID_ASK, MIDDLE = 4, 8
+"""Methods that a price condition can name; every other one watches the last price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition: a price of `contract`, or without one the time, above or below `value`."""
+
+    value: float
+    above: bool
+    joined_by_and: bool
+    """How it is joined with the next one."""
+    contract: Contract | None = None
+    method: int = 0
+
+    def holds(self, market: Market, at: float, *, outside: bool) -> bool:
+        """Whether it holds at a moment; prices count in regular hours unless `outside`."""
+        if self.contract is None:
+            return at >= self.value if self.above else at <= self.value
+        if not outside and market.phase(self.contract, at) is not Phase.REGULAR:
+            return False
+        quote = market.quote(self.contract, at)
+        price = quote.last
+        if self.method == BID_ASK:
+            price = quote.ask if self.above else quote.bid
+        elif self.method == MIDDLE or self.contract.sec_type == "CASH":
+            price = quote.middle
+        return price >= self.value if self.above else price <= self.value
 
 
 @dataclass(frozen=True, slots=True)

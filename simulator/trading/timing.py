@@ -6,13 +6,12 @@ Times are seconds since the epoch.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from simulator.market.market import Phase
-from simulator.trading.terms import CLOSE_TYPES, LIMIT_TYPES, RefusedError
+from simulator.trading.terms import CLOSE_TYPES, LIMIT_TYPES, Condition, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,36 +87,8 @@ def eastern(at: float, shape: str = "%Y%m%d %H:%M:%S") -> str:
 
 
 PRICE, TIME = "1", "3"
-BID_ASK, MIDDLE = 4, 8
-"""Methods that a price condition can name; every other one watches the last price."""
 UNSUPPORTED = "Error validating request.-'bW' : cause - Conditions of type {} are not supported."
 WRONG_NUMBER = "Error validating request.-'bW' : cause - Invalid value in a condition: {}"
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One condition: a price of `contract`, or without one the time, above or below `value`."""
-
-    value: float
-    above: bool
-    joined_by_and: bool
-    """How it is joined with the next one."""
-    contract: Contract | None = None
-    method: int = 0
-
-    def holds(self, market: Market, at: float, *, outside: bool) -> bool:
-        """Whether it holds at a moment; prices count in regular hours unless `outside`."""
-        if self.contract is None:
-            return at >= self.value if self.above else at <= self.value
-        if not outside and market.phase(self.contract, at) is not Phase.REGULAR:
-            return False
-        quote = market.quote(self.contract, at)
-        price = quote.last
-        if self.method == BID_ASK:
-            price = quote.ask if self.above else quote.bid
-        elif self.method == MIDDLE or self.contract.sec_type == "CASH":
-            price = quote.middle
-        return price >= self.value if self.above else price <= self.value
 
 
 def read_conditions(rows: Rows, find: Callable[[int, str], Contract]) -> tuple[Condition, ...]:

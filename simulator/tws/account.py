@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from simulator.tws import account_messages as messages
 from simulator.tws.account_messages import PLAIN, Value, ledger_values, summary
-from simulator.tws.registry import handles
+from simulator.tws.session import handles
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from simulator.clock import EASTERN
 from simulator.tws.pacing import RateLimit
@@ -19,7 +19,7 @@ from simulator.tws.wire import (
 )
 
 if TYPE_CHECKING:
-    from simulator.tws.server import TwsServer
+    from simulator.world import World
 
 PREAMBLE = b"API\0"
 HANDSHAKE_SECONDS = 30.0
@@ -34,12 +34,25 @@ WAITING_LIMIT = 1_000
 network, and nothing is lost."""
 
 
+class Server(Protocol):
+    """What a connection needs of the server that it came to."""
+
+    polled: float
+    """When the loop was last known to read what has come."""
+
+    def accepted(self, connection: Connection) -> None:
+        """A client connected."""
+
+    def lost(self, connection: Connection) -> None:
+        """Its socket is gone."""
+
+
 class Connection(asyncio.Protocol):
     """A client's socket; owns the session that the handshake makes."""
 
-    def __init__(self, server: TwsServer) -> None:
-        self.server = server
-        self.world = server.world
+    def __init__(self, world: World, server: Server) -> None:
+        self.world = world
+        self._server = server
         self.session: Session | None = None
         self.dead = False
         """Half-open: neither reads nor writes, but the socket stays."""
@@ -65,12 +78,12 @@ class Connection(asyncio.Protocol):
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.transport.set_write_buffer_limits(high=1024 * 1024)
         self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self._give_up)
-        self.server.accepted(self)
+        self._server.accepted(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is gone."""
         self._deadline.cancel()
-        self.server.connections.discard(self)
+        self._server.lost(self)
         if self.session:
             self.session.lost()
 
@@ -186,7 +199,7 @@ class Connection(asyncio.Protocol):
             self._rate.count(now)
             return True
         fits = self._rate.fits(now)
-        self._rate.count(min(self.server.polled, now))
+        self._rate.count(min(self._server.polled, now))
         if not fits:
             self._warn(now)
         return fits
@@ -230,7 +243,7 @@ class Connection(asyncio.Protocol):
         self._out.append(data)
 
     def _flush(self) -> None:
-        self.world.keep()
+        self.world.trading.keep()
         data = b"".join(self._out)
         self._out.clear()
         if self.dead or not data or self.transport.is_closing():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from simulator.contracts.catalog import OPTION_EXCHANGES, NotFoundError
 from simulator.contracts.details import describe, increments
 from simulator.market.calendar import day_of
-from simulator.tws.registry import handles
+from simulator.tws.session import handles
 from simulator.tws.wire import Field, Layout, frame, framed, text
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from simulator.tws.history_request import (
     no_data,
 )
 from simulator.tws.market_data import find_contract
-from simulator.tws.registry import handles
+from simulator.tws.session import handles
 from simulator.tws.ticks import whole
 from simulator.tws.wire import Field, Layout
 

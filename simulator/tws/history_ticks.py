@@ -11,7 +11,7 @@ from simulator.tws.contracts import venue_of
 from simulator.tws.history import first_listed
 from simulator.tws.history_request import SERVICE, WRONG_TIME
 from simulator.tws.market_data import find_contract
-from simulator.tws.registry import handles
+from simulator.tws.session import handles
 from simulator.tws.ticks import whole
 from simulator.tws.wire import Field, Layout
 

@@ -11,7 +11,7 @@ from simulator.trading.combination import combine
 from simulator.trading.terms import RefusedError
 from simulator.tws.contracts import NO_KIND, SEC_TYPES
 from simulator.tws.line import COMPETING, SNAPSHOT_SECONDS, DataType, Line
-from simulator.tws.registry import handles
+from simulator.tws.session import handles
 from simulator.tws.ticks import LEGAL, legal_list, tick_option
 from simulator.tws.wire import MalformedError
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from simulator.trading.ledger import Funds, Preview
     from simulator.trading.order import Execution, Order
     from simulator.trading.terms import Rows
-    from simulator.tws.session import Session
+    from simulator.tws.client import Client
 
 ORDER_STATUS = 3
 OPEN_ORDER_MESSAGE = 5
@@ -91,13 +91,13 @@ def order_values(order: Order) -> dict[str, str | Rows]:
     return values
 
 
-def send_open_order(session: Session, order: Order) -> None:
+def send_open_order(session: Client, order: Order) -> None:
     """An order and its state."""
     fields = write(OPEN_ORDER, order_values(order), session.version)
     session.send(OPEN_ORDER_MESSAGE, *fields)
 
 
-def send_preview(session: Session, order: Order, preview: Preview) -> None:
+def send_preview(session: Client, order: Order, preview: Preview) -> None:
     """The answer to a what-if order."""
     values = order_values(order) | {"whatIf": "1", "status": "PreSubmitted"}
     for suffix, funds in (
@@ -123,7 +123,7 @@ def _funds(funds: Funds, suffix: str) -> dict[str, str]:
     }
 
 
-def send_status(session: Session, order: Order) -> None:
+def send_status(session: Client, order: Order) -> None:
     """Where an order stands."""
     head = ("6",) if session.version < 131 else ()
     cap = ("0",) if session.version >= 131 else ()
@@ -144,7 +144,7 @@ def send_status(session: Session, order: Order) -> None:
     )
 
 
-def send_completed_order(session: Session, order: Order) -> None:
+def send_completed_order(session: Client, order: Order) -> None:
     """An order that is done."""
     values = order_values(order) | {
         "filledQuantity": quantity(order.filled),
@@ -154,7 +154,7 @@ def send_completed_order(session: Session, order: Order) -> None:
     session.send(COMPLETED_ORDER_MESSAGE, *write(COMPLETED_ORDER, values, session.version))
 
 
-def send_execution(session: Session, execution: Execution, request_id: int = -1) -> None:
+def send_execution(session: Client, execution: Execution, request_id: int = -1) -> None:
     """A fill; `request_id` is -1 when it has just happened."""
     order, version = execution.order, session.version
     contract = contract_values(execution.contract)
@@ -195,7 +195,7 @@ def send_execution(session: Session, execution: Execution, request_id: int = -1)
     )
 
 
-def send_commission(session: Session, execution: Execution) -> None:
+def send_commission(session: Client, execution: Execution) -> None:
     """The commission of a fill; the profit is unset when the fill only opened a position."""
     session.send(
         COMMISSION,
@@ -209,7 +209,7 @@ def send_commission(session: Session, execution: Execution) -> None:
     )
 
 
-def send_bound(session: Session, order: Order) -> None:
+def send_bound(session: Client, order: Order) -> None:
     """An order entered by hand got an id of the client's."""
     if session.version >= 144:
         session.send(ORDER_BOUND, order.perm_id, order.client_id, order.order_id)

@@ -17,7 +17,7 @@ from simulator.trading.timing import moment
 from simulator.tws import order_messages as messages
 from simulator.tws.contracts import NO_KIND, SEC_TYPES
 from simulator.tws.order_fields import PLACE_ORDER, given, read
-from simulator.tws.registry import handles
+from simulator.tws.session import handles
 from simulator.tws.wire import MalformedError, Reader
 
 if TYPE_CHECKING:
@@ -103,12 +103,12 @@ def _contract(session: Session, values: Values) -> Contract:
             partial(_numbered, session),
         )
     described = Reader([string(values, name) for name in DESCRIPTION], session.version).contract()
-    return session.world.trading.catalogue.resolve(described, session.world.clock.time())
+    return session.world.catalog.resolve(described, session.world.clock.time())
 
 
 def _numbered(session: Session, con_id: int, exchange: str) -> Contract:
     query = Query(con_id=con_id, exchange=exchange.upper())
-    return session.world.trading.catalogue.resolve(query, session.world.clock.time())
+    return session.world.catalog.resolve(query, session.world.clock.time())
 
 
 def _record(session: Session, message: str, order_id: int | None, **more: object) -> None:
@@ -148,7 +148,7 @@ def exercise_options(session: Session, fields: Reader) -> None:
     if _read_only(session, request_id):
         return
     try:
-        contract = trading.catalogue.resolve(query, session.world.clock.time())
+        contract = session.world.catalog.resolve(query, session.world.clock.time())
         number = getattr(contract, "under_id", 0)
         underlying = _numbered(session, number, "") if number else None
     except LookupError as error:

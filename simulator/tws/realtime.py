@@ -14,7 +14,7 @@ from simulator.tws.history_request import ONLY_FOR, QUOTED, QUOTES
 from simulator.tws.history_ticks import send_ticks
 from simulator.tws.line import COMPETING
 from simulator.tws.market_data import entitlement, find_contract
-from simulator.tws.registry import handles
+from simulator.tws.session import handles
 from simulator.tws.ticks import whole
 
 if TYPE_CHECKING:

@@ -1,46 +1,17 @@
-"""The register of requests: which function answers each, and those that are always refused."""
+"""All requests: the modules that answer them, and those that are always refused or empty."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from simulator.tws.wire import Reader
+from simulator.tws.session import HANDLERS, Handler, Session, handles
 
 if TYPE_CHECKING:
-    from simulator.tws.session import Session
+    from simulator.tws.wire import Reader
 
-Handler = Callable[["Session", Reader], None]
-
-MODULES = (
-    *("session", "contracts", "market_data", "history", "history_ticks", "realtime", "orders"),
-    "account",
-)
+MODULES = ("contracts", "market_data", "history", "history_ticks", "realtime", "orders", "account")
 """Modules of `simulator.tws` that register handlers."""
-
-HANDLERS: dict[int, Handler] = {}
-UPSTREAM: set[int] = set()
-"""Requests that the broker's servers answer: nothing comes while the link to them is lost."""
-
-
-def handles(message_id: int, *, upstream: bool = False) -> Callable[[Handler], Handler]:
-    """Register the decorated function as the answer to a request.
-
-    Args:
-        message_id: the request.
-        upstream: only the broker's servers can answer it.
-    """
-
-    def register(handler: Handler) -> Handler:
-        if message_id in HANDLERS:
-            raise RuntimeError(f"two handlers for message {message_id}")
-        HANDLERS[message_id] = handler
-        if upstream:
-            UPSTREAM.add(message_id)
-        return handler
-
-    return register
 
 
 def load() -> dict[int, Handler]:
@@ -107,8 +78,7 @@ def _accept(session: Session, fields: Reader) -> None:
 
 
 for _message, _refusal in REFUSALS.items():
-    if _message not in HANDLERS:
-        handles(_message)(_refuses(_refusal))
+    handles(_message)(_refuses(_refusal))
 for _message in SILENT:
     handles(_message)(_accept)
 

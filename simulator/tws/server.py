@@ -216,6 +216,10 @@ class TwsServer:
         elif self.world.faults.active("accept-silent"):
             connection.silent = True
 
+    def lost(self, connection: Connection) -> None:
+        """A client's socket is gone."""
+        self.connections.discard(connection)
+
     def _poll(self) -> None:
         loop = asyncio.get_running_loop()
         self.polled = loop.time()
@@ -232,6 +236,6 @@ class TwsServer:
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self), self._listen, self.port, backlog=1024
+            lambda: Connection(self.world, self), self._listen, self.port, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]

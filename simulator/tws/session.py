@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from simulator.rewriting import TO_CLIENT, TO_GATEWAY
-from simulator.tws.registry import HANDLERS, UPSTREAM, handles
 from simulator.tws.wire import Layout, MalformedError, Reader, frame, unframed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from simulator.world import World
 
@@ -23,6 +23,31 @@ RECORD_LIMIT = 1_000
 RECORD_FIELDS, RECORD_CHARACTERS = 120, 1_000
 BATCH = 100
 PAUSE_SECONDS = 0.01
+
+
+Handler = Callable[["Session", Reader], None]
+HANDLERS: dict[int, Handler] = {}
+UPSTREAM: set[int] = set()
+"""Requests that the broker's servers answer: nothing comes while the link to them is lost."""
+
+
+def handles(message_id: int, *, upstream: bool = False) -> Callable[[Handler], Handler]:
+    """Register the decorated function as the answer to a request.
+
+    Args:
+        message_id: the request.
+        upstream: only the broker's servers can answer it.
+    """
+
+    def register(handler: Handler) -> Handler:
+        if message_id in HANDLERS:
+            raise RuntimeError(f"two handlers for message {message_id}")
+        HANDLERS[message_id] = handler
+        if upstream:
+            UPSTREAM.add(message_id)
+        return handler
+
+    return register
 
 
 class Pipe(Protocol):

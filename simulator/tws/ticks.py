@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from simulator.contracts.contract import Contract
     from simulator.market.options import Greeks
+    from simulator.tws.client import Client
     from simulator.tws.session import Session
     from simulator.world import World
 
@@ -26,29 +27,29 @@ def whole(value: float) -> int | float:
 
 
 def tick_price(
-    session: Session, request_id: int, kind: int, price: float, size: float, mask: int = 0
+    session: Client, request_id: int, kind: int, price: float, size: float, mask: int = 0
 ) -> None:
     """A price with the size that belongs to it."""
     session.send(TICK_PRICE, 6, request_id, kind, price, whole(size), mask)
 
 
-def tick_size(session: Session, request_id: int, kind: int, size: float) -> None:
+def tick_size(session: Client, request_id: int, kind: int, size: float) -> None:
     """A size alone."""
     session.send(TICK_SIZE, 6, request_id, kind, whole(size))
 
 
-def tick_generic(session: Session, request_id: int, kind: int, value: float) -> None:
+def tick_generic(session: Client, request_id: int, kind: int, value: float) -> None:
     """A number of some other kind."""
     session.send(TICK_GENERIC, 6, request_id, kind, value)
 
 
-def tick_string(session: Session, request_id: int, kind: int, value: str) -> None:
+def tick_string(session: Client, request_id: int, kind: int, value: str) -> None:
     """A text, such as the time of the last trade."""
     session.send(TICK_STRING, 6, request_id, kind, value)
 
 
 def tick_option(
-    session: Session,
+    session: Client,
     request_id: int,
     kind: int,
     volatility: float | None,

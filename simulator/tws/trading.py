@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,18 @@ from simulator.trading.order import Identifiers
 from simulator.tws import order_messages as messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from simulator.clock import Timer
-    from simulator.contracts.catalog import Catalog
+    from simulator.clock import Clock, Timer
     from simulator.contracts.contract import Contract
+    from simulator.faults import Faults
     from simulator.market.market import Market
+    from simulator.options import Options
     from simulator.trading.exercise import Instruction
     from simulator.trading.ledger import Preview
     from simulator.trading.order import Execution, Order
     from simulator.trading.terms import Terms
-    from simulator.tws.session import Session
-    from simulator.world import World
+    from simulator.tws.client import Client
 
 LOOK_SECONDS = 0.1
 """How often working orders are held against the market."""
@@ -37,14 +38,24 @@ KEPT_SECONDS = 2.0
 class Trading:
     """The broker behind the gateway. Orders outlive clients, restarts and lost connections."""
 
-    def __init__(self, world: World, market: Market, catalogue: Catalog) -> None:
-        self.world = world
-        self.catalogue = catalogue
-        start = world.clock.time()
-        self.ledger = Ledger(world.accounts, market, start)
-        identifiers = Identifiers(start, world.options.seed)
-        self.engine = Engine(market, self.ledger, identifiers, self, world.accounts)
-        self.book_of_orders = self.engine.book
+    def __init__(
+        self,
+        options: Options,
+        clock: Clock,
+        faults: Faults,
+        market: Market,
+        sessions: Sequence[Client],
+    ) -> None:
+        self._clock = clock
+        self._faults = faults
+        self._sessions = sessions
+        start = clock.time()
+        self.ledger = Ledger(options.accounts, market, start)
+        identifiers = Identifiers(start, options.seed)
+        self.engine = Engine(market, self.ledger, identifiers, self, options.accounts)
+        self.save: Callable[[], object] | None = None
+        """Keeps accounts and orders between two runs; None: nothing does."""
+        self._changed = False
         self.auto_bind = False
         self.requests: deque[dict[str, Any]] = deque(maxlen=REQUESTS_KEPT)
         """Every placeOrder and cancelOrder that came in, also refused or unanswered ones."""
@@ -57,8 +68,8 @@ class Trading:
         self._rounds: Timer | None = None
         self._due: Timer | None = None
         self._held: list[Callable[[], object]] = []
-        world.faults.on_end("upstream-lost", lambda _: self._release())
-        world.faults.on_end("late-fills", lambda _: self.look())
+        faults.on_end("upstream-lost", lambda _: self._release())
+        faults.on_end("late-fills", lambda _: self.look())
 
     # clients that come and go
 
@@ -67,14 +78,14 @@ class Trading:
         """One above every order id that any client has used."""
         return self.engine.book.highest_order_id + 1
 
-    def session_ready(self, session: Session) -> None:
+    def session_ready(self, session: Client) -> None:
         """Give a client that came back what it has open."""
         for order in self.engine.book.working():
             if order.client_id == session.client_id and order.order_id and order.transmitted:
                 messages.send_open_order(session, order)
                 messages.send_status(session, order)
 
-    def session_closed(self, session: Session) -> None:
+    def session_closed(self, session: Client) -> None:
         """A client is gone; its orders stay."""
         if session.client_id == 0:
             self.auto_bind = False
@@ -82,6 +93,20 @@ class Trading:
     def book(self) -> dict[str, Any]:
         """Orders, fills and order requests."""
         return {**self.engine.book.shown(), "requests": list(self.requests)}
+
+    # what a later run has to know
+
+    def changed(self) -> None:
+        """Something happened that a later run has to know: keep it before anybody hears of it."""
+        if self.save is not None and not self._changed:
+            self._changed = True
+            asyncio.get_running_loop().call_soon(self.keep)
+
+    def keep(self) -> None:
+        """Write what changed since the last time, if anything did."""
+        if self.save is not None and self._changed:
+            self._changed = False
+            self.save()
 
     # requests
 
@@ -100,7 +125,7 @@ class Trading:
         self._upstream(partial(self._place, client_id, order_id, contract, terms))
 
     def _place(self, client_id: int, order_id: int, contract: Contract, terms: Terms) -> None:
-        order = self.engine.place(client_id, order_id, contract, terms, self.world.clock.time())
+        order = self.engine.place(client_id, order_id, contract, terms, self._clock.time())
         if order is not None:
             self._watch(order)
 
@@ -114,7 +139,7 @@ class Trading:
         """Take an instruction about an option; `client` is its number and that of its request."""
 
         def act() -> None:
-            now = self.world.clock.time()
+            now = self._clock.time()
             order = self.engine.exercise(client, contract, underlying, instruction, now)
             if order is not None:
                 self._watch(order)
@@ -123,26 +148,26 @@ class Trading:
 
     def place_manual(self, contract: Contract, terms: Terms) -> Order | None:
         """Take an order that a person entered at the gateway."""
-        order = self.engine.place_manual(contract, terms, self.world.clock.time())
+        order = self.engine.place_manual(contract, terms, self._clock.time())
         if order is not None:
             self._watch(order)
         return order
 
     def cancel(self, client_id: int, order_id: int) -> None:
         """Cancel an order of the client's."""
-        self._upstream(lambda: self.engine.cancel(client_id, order_id, self.world.clock.time()))
+        self._upstream(lambda: self.engine.cancel(client_id, order_id, self._clock.time()))
 
     def cancel_all(self) -> None:
         """Cancel every order there is."""
-        self._upstream(lambda: self.engine.cancel_all(self.world.clock.time()))
+        self._upstream(lambda: self.engine.cancel_all(self._clock.time()))
 
-    def bind_manual(self, session: Session) -> None:
+    def bind_manual(self, session: Client) -> None:
         """Give client 0 ids for the orders entered by hand."""
         for order in self.engine.book.working():
             if not order.order_id:
                 self._bind(session, order)
 
-    def _bind(self, session: Session, order: Order) -> None:
+    def _bind(self, session: Client, order: Order) -> None:
         self.bound -= 1
         self.engine.bind(order, self.bound)
         messages.send_bound(session, order)
@@ -151,12 +176,12 @@ class Trading:
 
     def look(self) -> None:
         """Hold the working orders against the market now."""
-        fills = not self.world.faults.active("late-fills")
-        now = self.world.clock.time()
+        fills = not self._faults.active("late-fills")
+        now = self._clock.time()
         self.engine.advance(now, fills=fills)
         if self.engine.book.working() and now - self._kept_at >= KEPT_SECONDS:
             self._kept_at = now
-            self.world.changed()
+            self.changed()
         if self._rounds and not self.engine.book.working():
             self._rounds.cancel()
             self._rounds = None
@@ -167,20 +192,19 @@ class Trading:
             self._watch(order)
 
     def _watch(self, order: Order) -> None:
-        self.world.changed()
-        clock = self.world.clock
-        clock.later(FIRST_LOOK_SECONDS, self.look)
+        self.changed()
+        self._clock.later(FIRST_LOOK_SECONDS, self.look)
         if self._rounds is None:
-            self._rounds = clock.every(LOOK_SECONDS, self.look, watches=True)
+            self._rounds = self._clock.every(LOOK_SECONDS, self.look, watches=True)
         self._wake_for(order)
 
     def _wake_for(self, *orders: Order) -> None:
-        now = self.world.clock.time()
+        now = self._clock.time()
         moments = [moment for order in orders for moment in self.engine.deadlines(order, now)]
         if self._due and self._due.callback and self._due.when > now:
             moments.append(self._due.when)
             self._due.cancel()
-        self._due = self.world.clock.at(min(moments), self._wake) if moments else None
+        self._due = self._clock.at(min(moments), self._wake) if moments else None
 
     def _wake(self) -> None:
         self.look()
@@ -189,7 +213,7 @@ class Trading:
     # what a lost line holds back
 
     def _upstream(self, act: Callable[[], object]) -> None:
-        if self.world.faults.active("upstream-lost"):
+        if self._faults.active("upstream-lost"):
             self._held.append(act)
         else:
             act()
@@ -201,19 +225,19 @@ class Trading:
 
     # Listener
 
-    def _audience(self, order: Order) -> Iterator[Session]:
-        for session in self.world.sessions:
+    def _audience(self, order: Order) -> Iterator[Client]:
+        for session in self._sessions:
             if session.is_master or (order.order_id and session.client_id == order.client_id):
                 yield session
 
-    def _tell(self, order: Order, send: Callable[[Session], object]) -> None:
+    def _tell(self, order: Order, send: Callable[[Client], object]) -> None:
         for session in self._audience(order):
             self._upstream(partial(send, session))
 
     def order_shown(self, order: Order) -> None:
-        self.world.changed()
+        self.changed()
         if not order.order_id and self.auto_bind:
-            for session in self.world.sessions:
+            for session in self._sessions:
                 if session.client_id == 0:
                     self._bind(session, order)
         self._tell(order, lambda session: messages.send_open_order(session, order))
@@ -221,20 +245,20 @@ class Trading:
 
     def status_changed(self, order: Order) -> None:
         """orderStatus, twice while duplicates are on."""
-        self.world.changed()
+        self.changed()
         self._tell(order, lambda session: messages.send_status(session, order))
-        fault = self.world.faults.get("duplicate-status")
+        fault = self._faults.get("duplicate-status")
         if fault is None:
             return
         again = partial(self._tell, order, lambda session: messages.send_status(session, order))
         delay = float(fault.parameters.get("delay", 0.0))
         if delay:
-            self.world.clock.later(delay, again)
+            self._clock.later(delay, again)
         else:
             again()
 
     def executed(self, execution: Execution) -> None:
-        self.world.changed()
+        self.changed()
         self._tell(execution.order, lambda session: messages.send_execution(session, execution))
 
     def commissioned(self, execution: Execution) -> None:
@@ -244,22 +268,22 @@ class Trading:
 
     def account_changed(self, account: str) -> None:
         """Who follows the account is told."""
-        self.world.changed()
+        self.changed()
         for watcher in list(self.watchers):
             watcher(account)
 
     def previewed(self, order: Order, preview: Preview) -> None:
         """OpenOrder with whatIf, to the client that asked."""
-        for session in self.world.sessions:
+        for session in self._sessions:
             if session.client_id == order.client_id:
                 self._upstream(partial(messages.send_preview, session, order, preview))
 
     def message(self, client_id: int, order_id: int, code: int, text: str) -> None:
         """An error or a warning; the order's number is used up, whatever became of it."""
-        self.world.changed()
+        self.changed()
         request = self._latest.get((client_id, order_id))
         if request is not None:
             request.setdefault("codes", []).append(code)
-        for session in self.world.sessions:
+        for session in self._sessions:
             if session.client_id == client_id:
                 self._upstream(partial(session.error, order_id, code, text))

@@ -53,7 +53,7 @@ class Party:
         trading = self.simulator.world.trading
         assert trading is not None
         now = self.simulator.world.clock.time()
-        contract = trading.catalogue.resolve(
+        contract = self.simulator.world.catalog.resolve(
             Query(symbol="AAPL", sec_type="STK", exchange="SMART", currency="USD"), now
         )
         sent = {

@@ -19,7 +19,7 @@ from bridge.orders.journal_service import JournalService
 from bridge.store import StoreBehindError, StoreError
 from bridge.store.executions import Query
 from simulator.app import Simulator
-from simulator.tws.session import Session
+from simulator.tws.client import Client
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.orderroom import CALLER, opened
 from tests.bridge.rig import BridgeProcess, eventually
@@ -196,7 +196,7 @@ class Injected:
         self.times = 0
 
     @property
-    def session(self) -> Session:
+    def session(self) -> Client:
         return next(iter(self.simulator.world.sessions))
 
     async def ask(self, method: str, path: str, **more: Any) -> Any:

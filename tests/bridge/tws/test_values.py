@@ -152,7 +152,7 @@ async def test_a_line_carries_no_value_as_none(
     await eventually(lambda: len(ticks.heard) > 3)
     wire = next(iter(simulator.world.sessions))
     line = next(number for kind, number in wire.subscriptions if kind == "market data")
-    wire.unsubscribe("market data", line)
+    wire.drop_subscriptions({"market data"})
     await asyncio.sleep(0.1)
     ticks.heard.clear()
     say(simulator, 1, 6, line, 4, "0.0", "0", "0")

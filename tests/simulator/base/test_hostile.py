@@ -94,8 +94,9 @@ async def test_what_a_client_sends_does_not_pile_up() -> None:
         finally:
             tracemalloc.stop()
         assert held < 12 * 1024 * 1024
-        [session] = simulator.world.sessions
-        assert sum(len(text) for _, text in session.received) <= 1_100_000
+        [connection] = simulator.tws.connections
+        assert connection.session is not None
+        assert sum(len(text) for _, text in connection.session.received) <= 1_100_000
 
 
 async def test_a_client_that_does_not_read_is_cut_off() -> None:

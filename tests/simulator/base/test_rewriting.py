@@ -51,7 +51,7 @@ async def test_a_dropped_request_is_not_in_the_book_either() -> None:
             simulator,
             {"action": "drop", "direction": "to-gateway", "message": IDS, "skip": 1, "times": 1},
         )
-        before = simulator.world.sessions[0].counts[IDS]
+        before = simulator.world.sessions[0].record()["counts"].get(IDS, 0)
         for _ in range(3):
             client.send(IDS, 1, 1)
         client.send(EXECUTIONS, 3, 5, 0, "", "", "", "", "", "")
@@ -59,7 +59,7 @@ async def test_a_dropped_request_is_not_in_the_book_either() -> None:
         while (message := await client.read())[0] != "55":
             answers += [message] if message[0] == str(NEXT_ID) else []
         assert len(answers) == 2
-        assert simulator.world.sessions[0].counts[IDS] == before + 2
+        assert simulator.world.sessions[0].record()["counts"].get(IDS, 0) == before + 2
 
 
 async def test_doubled_and_late() -> None:

@@ -161,7 +161,7 @@ async def test_a_wound_clock_goes_on_ahead(tmp_path: Path) -> None:
     file = str(tmp_path / "account.json")
     async with simulated(state=file, start=None) as simulator:
         simulator.world.clock.advance(86_400)
-        simulator.world.changed()
+        simulator.world.trading.changed()
     async with simulated(state=file, start=None) as simulator:
         assert simulator.world.clock.time() - time.time() == pytest.approx(86_400, abs=2)
 

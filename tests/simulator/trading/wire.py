@@ -44,6 +44,8 @@ async def simulated(**options: object) -> AsyncIterator[tuple[Simulator, HandMar
     settings = {"port": 0, "portal_port": 0, "control_port": 0, "start": MONDAY_TEN} | options
     simulator = Simulator(Options(**settings))  # type: ignore[arg-type]
     market = HandMarket()
-    simulator.world.trading = Trading(simulator.world, market, HandCatalog())
+    world = simulator.world
+    world.catalog = HandCatalog()
+    world.trading = Trading(world.options, world.clock, world.faults, market, world.sessions)
     async with simulator:
         yield simulator, market
