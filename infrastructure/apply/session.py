@@ -27,7 +27,6 @@ from infrastructure.render.model import CONTAINER_UID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from types import TracebackType
 
     from infrastructure.config import Target
     from infrastructure.plan.compute import Plan
@@ -78,9 +77,7 @@ class Session:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ends the program on the host."""
         self.close()
 

@@ -20,7 +20,6 @@ from infrastructure.mcp.placing import Placing, refusal
 Scope = Literal["read", "trade"]
 SecType = Literal["STK", "OPT", "FUT", "CASH", "IND", "CFD", "FOP", "CRYPTO", "BOND", "FUND"]
 Symbol = Annotated[str, Field(description="Broker's symbol, e.g. AAPL, BRK B, ES, EUR")]
-Expiration = Annotated[str, Field(description="YYYYMMDD")]
 Time = Annotated[str, Field(description="ISO 8601, UTC if without a zone")]
 _HEALTH: Final = (
     *("status", "state", "since", "connected", "tradingMode", "marketDataType", "nextAction"),

@@ -12,7 +12,7 @@ import os
 import socket
 from typing import Any
 
-from infrastructure.health.http import get
+from infrastructure.health.probes import get
 from infrastructure.runtime.commands import PROJECT_LABEL
 
 DEFAULT = "unix:///var/run/docker.sock"

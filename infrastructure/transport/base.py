@@ -11,14 +11,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from infrastructure.errors import GangwayError, HostUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from infrastructure.config.host import Host
 
@@ -68,8 +66,11 @@ class Transport(Protocol):
     def start(self, command: Sequence[str]) -> Program:
         """Starts a program; nothing secret may stand in `command`."""
 
-    def forward(self, address: str, port: int, local_port: int) -> AbstractContextManager[int]:
-        """A local port that leads to `address:port` as the host reaches it, for a while."""
+    @contextlib.contextmanager
+    def forward(self, address: str, port: int, local_port: int) -> Iterator[int]:
+        """A port of 127.0.0.1 here that leads to `address:port` as the host reaches it."""
+        with relay(lambda: self.dial(address, port), local_port) as bound:
+            yield bound
 
     def dial(self, address: str, port: int) -> Any:
         """A socket, or what behaves like one, to `address:port` as the host reaches it.
@@ -79,11 +80,11 @@ class Transport(Protocol):
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> Transport: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def run(transport: Transport, command: Sequence[str], data: bytes = b"") -> Completed:

@@ -6,14 +6,12 @@ import contextlib
 import selectors
 import socket
 import subprocess
-import time
 from typing import IO, TYPE_CHECKING, cast
 
-from infrastructure.transport.base import Collector, by_lines, lost, relay
+from infrastructure.transport.base import Collector, Transport, by_lines, lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
 CHUNK = 65_536
 
@@ -81,13 +79,10 @@ class LocalProgram:
         return self._errors.read()
 
 
-class LocalTransport:
+class LocalTransport(Transport):
     """Runs programs as children of this process."""
 
     name = "this machine"
-
-    def __init__(self) -> None:
-        self.opened = time.monotonic()
 
     def start(self, command: Sequence[str]) -> LocalProgram:
         """Starts a child in a session of its own, so that Ctrl-C reaches only us."""
@@ -99,7 +94,7 @@ class LocalTransport:
         if address == "127.0.0.1":
             yield port
             return
-        with relay(lambda: self.dial(address, port), local_port) as bound:
+        with super().forward(address, port, local_port) as bound:
             yield bound
 
     def dial(self, address: str, port: int) -> socket.socket:
@@ -107,10 +102,3 @@ class LocalTransport:
         return socket.create_connection((address, port))
 
     def close(self) -> None: ...
-
-    def __enter__(self) -> LocalTransport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None: ...

@@ -19,16 +19,15 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from infrastructure.config.host import Host
 from infrastructure.errors import GangwayError, HostKeyError, HostUnreachable
-from infrastructure.transport.base import SSH_PORT, lost, quote, relay
+from infrastructure.transport.base import SSH_PORT, Transport, lost, quote
 from infrastructure.transport.local import LocalProgram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
 RESOLVED_WITHIN = 30.0
 """Seconds; a `Match exec` may ask something."""
@@ -203,7 +202,7 @@ class OpensshProgram(LocalProgram):
 
 
 @dataclass
-class OpensshTransport:
+class OpensshTransport(Transport):
     """A connection of `ssh`, which checks the host's key itself and asks for a passphrase."""
 
     host: Host
@@ -276,12 +275,6 @@ class OpensshTransport:
         words = self._shared("-T", *arguments(self.host), quote(command))
         return OpensshProgram(words, self.name)
 
-    @contextlib.contextmanager
-    def forward(self, address: str, port: int, local_port: int) -> Iterator[int]:
-        """A port of 127.0.0.1 here that leads to `address:port` as the host reaches it."""
-        with relay(lambda: self.dial(address, port), local_port) as bound:
-            yield bound
-
     def dial(self, address: str, port: int) -> socket.socket:
         """A socket whose other end is where the host connects for us."""
         ours, theirs = socket.socketpair()
@@ -309,14 +302,6 @@ class OpensshTransport:
             tunnel.kill()
             tunnel.wait()
         self._folder.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def refused(host: Host, errors: str) -> GangwayError:

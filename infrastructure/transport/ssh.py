@@ -14,12 +14,11 @@ with without_mocks():
     from fabric import Config, Connection
 
 from infrastructure.errors import HostUnreachable, UsageError
-from infrastructure.transport.base import Collector, by_lines, lost, quote, relay
+from infrastructure.transport.base import Collector, Transport, by_lines, lost, quote
 from infrastructure.transport.hostkeys import changed, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
     from infrastructure.config.host import Host
     from infrastructure.transport.base import Dial
@@ -78,7 +77,7 @@ class SshProgram:
         return bool(transport and transport.is_active())
 
 
-class SshTransport:
+class SshTransport(Transport):
     """An open connection; host keys are verified before anything is sent."""
 
     def __init__(
@@ -109,12 +108,6 @@ class SshTransport:
             ) from error
         return SshProgram(channel, self.name)
 
-    @contextlib.contextmanager
-    def forward(self, address: str, port: int, local_port: int) -> Iterator[int]:
-        """A port of 127.0.0.1 here that leads to `address:port` as the host reaches it."""
-        with relay(lambda: self.dial(address, port), local_port) as bound:
-            yield bound
-
     def dial(self, address: str, port: int) -> paramiko.Channel:
         """A channel to where the host connects for us."""
         try:
@@ -127,14 +120,6 @@ class SshTransport:
     def close(self) -> None:
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._connection.close()
-
-    def __enter__(self) -> SshTransport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _connection(host: Host) -> Connection:

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from infrastructure.apply.host.health_gate import reach
 from infrastructure.apply.host.wire import Cancelled
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
+    from infrastructure.apply.host.health_gate import Clock
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
     from infrastructure.runtime.base import Container, Runtime
@@ -41,36 +42,6 @@ SETTLES, POLL = 3.0, 0.25
 TAIL = 10
 LIVELY = ("running", "restarting")
 LATER = "the next ./deploy.py up does it"
-
-
-class Clock(Protocol):
-    """What passes while a worker is waited for; the module `time` is one."""
-
-    def monotonic(self) -> float:
-        """Seconds since some moment; never goes back."""
-
-    def sleep(self, seconds: float, /) -> None:
-        """Returns after so many seconds."""
-
-
-class Questions(Protocol):
-    """What the bridge is asked; the module `health.probes` does."""
-
-    def ready(self, address: str, port: int, key: str) -> tuple[int, Any]:
-        """The status (0: no answer) and the decoded body of `/ready`."""
-
-    def bridge(
-        self,
-        address: str,
-        port: int,
-        path: str,
-        key: str = "",
-        seconds: float = 3.0,
-        *,
-        method: str = "GET",
-        body: Any = None,
-    ) -> tuple[int, Any]:
-        """The status (0: no answer) and the decoded body of any route."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +78,6 @@ class Workers:
         port: int | None,
         *,
         clock: Clock | None = None,
-        questions: Questions = probes,
     ) -> None:
         self._store = store
         self._runtime = runtime
@@ -115,7 +85,6 @@ class Workers:
         self._wanted = {one.name: one for one in services if is_worker(one.name)}
         self._port = port
         self._clock: Clock = clock or time
-        self._questions = questions
         self._folder = store.base / "data" / WORKERS
 
     # --- a deploy -----------------------------------------------------------------------------
@@ -212,9 +181,7 @@ class Workers:
             return ("" if passed else "the gateway's API does not answer"), False
         if needs == "bridge-ready":
             place = self._bridge(found)
-            status, body = (
-                self._questions.ready(*place, self._store.bridge_key()) if place else (0, 0)
-            )
+            status, body = probes.ready(*place, self._store.bridge_key()) if place else (0, 0)
             if status == 200:
                 return "", False
             state = str(body.get("state", "")) if isinstance(body, dict) else ""
@@ -371,7 +338,7 @@ class Workers:
         if place is None:
             return 0, None
         key = self._store.bridge_key()
-        return self._questions.bridge(*place, path, key, 10.0, method=method, body=body)
+        return probes.bridge(*place, path, key, 10.0, method=method, body=body)
 
     def _say(self, text: str) -> None:
         self._wire.emit(events.Step(text))

@@ -297,6 +297,9 @@ def test_it_starts_when_ready_says_so(store: Store, bridge: FakeBridge) -> None:
     looks: list[str] = []
 
     class Clock:
+        def time(self) -> float:
+            return 0.0
+
         def monotonic(self) -> float:
             return float(len(looks))
 
@@ -305,7 +308,7 @@ def test_it_starts_when_ready_says_so(store: Store, bridge: FakeBridge) -> None:
             bridge.state = "ready" if len(looks) > 2 else bridge.state
 
     wanted = [bot(needs="bridge-ready")]
-    found = Workers(store, runtime, FakeWire(), wanted, 1, clock=Clock(), questions=bridge)
+    found = Workers(store, runtime, FakeWire(), wanted, 1, clock=Clock())
     assert found.exchange("new", {"bot": "create"}, 60) == {}
     assert looks[:3] == ["connecting"] * 3
     assert runtime.done == ["create bot", "start bot-1"]

@@ -18,10 +18,10 @@ from infrastructure.apply.host.health_gate import (
     Gate,
     WaitingForPerson,
     reach,
+    stalled,
 )
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol.documents import Checks
-from infrastructure.health.pressure import stalled
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from infrastructure.health import probes
-from infrastructure.health.http import LIMIT, get
+from infrastructure.health.probes import LIMIT, get
 from infrastructure.runtime import engine_api
 
 Answer = Callable[[bytes], bytes]

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 
-from infrastructure.health.http import get
+from infrastructure.health.probes import get
 
 EVERY = 0.02
 PATIENCE = 1.0
