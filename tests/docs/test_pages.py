@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pages = pytest.mark.parametrize("page", PAGES, ids=name)
-ROOMS = ("bridge", "infrastructure", "simulator", "tests", "docs", "scripts", "bench", "templates")
+FOLDERS = (
+    "bridge",
+    "infrastructure",
+    "simulator",
+    "tests",
+    "docs",
+    "scripts",
+    "bench",
+    "templates",
+)
 
 
 @pages
@@ -48,7 +57,7 @@ def test_the_index_names_every_page() -> None:
 @pages
 def test_files_that_are_named_exist(page: Path) -> None:
     for span in spans(page):
-        if re.fullmatch(rf"({'|'.join(ROOMS)})/[\w./-]+", span):
+        if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]+", span):
             assert (PROJECT / span).exists(), span
 
 

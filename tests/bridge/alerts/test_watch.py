@@ -46,7 +46,7 @@ class Told:
         self.active.pop(kind, None)
 
 
-class Room:
+class Rig:
     def __init__(self, file: Path | None = None, restart: str = "") -> None:
         self.clock = JumpingClock()
         self.told = Told()
@@ -73,42 +73,42 @@ class Room:
 
 
 def test_a_lost_connection_is_told_after_some_minutes_only() -> None:
-    room = Room()
-    room.ready()
-    assert room.look() == {}
-    room.lost()
-    room.look()
-    room.clock.advance(299)
-    assert room.look() == {}
-    room.clock.advance(2)
-    assert "For 5 minutes" in room.look()[AlertKind.CONNECTION_LOST]
-    room.ready()
-    assert room.look() == {}
-    room.lost()
-    room.clock.advance(10)
-    assert room.look() == {}
+    rig = Rig()
+    rig.ready()
+    assert rig.look() == {}
+    rig.lost()
+    rig.look()
+    rig.clock.advance(299)
+    assert rig.look() == {}
+    rig.clock.advance(2)
+    assert "For 5 minutes" in rig.look()[AlertKind.CONNECTION_LOST]
+    rig.ready()
+    assert rig.look() == {}
+    rig.lost()
+    rig.clock.advance(10)
+    assert rig.look() == {}
 
 
 def test_a_bridge_that_never_connects_is_told_as_well() -> None:
-    room = Room()
-    room.look()
-    room.clock.advance(301)
-    assert AlertKind.CONNECTION_LOST in room.look()
+    rig = Rig()
+    rig.look()
+    rig.clock.advance(301)
+    assert AlertKind.CONNECTION_LOST in rig.look()
 
 
 def test_a_planned_restart_is_no_alarm_until_it_takes_too_long() -> None:
-    room = Room(restart="23:45")
-    room.ready()
+    rig = Rig(restart="23:45")
+    rig.ready()
     # 23:45 in New York
-    room.clock.advance((room.context.target.restarts.seconds_left(room.clock.now()) or 0.0) + 1)
-    room.look()
-    room.lost()
-    room.look()
-    room.clock.advance(301)
-    assert room.context.expected_now()
-    assert AlertKind.CONNECTION_LOST not in room.look()
-    room.clock.advance(3600)
-    assert AlertKind.CONNECTION_LOST in room.look()
+    rig.clock.advance((rig.context.target.restarts.seconds_left(rig.clock.now()) or 0.0) + 1)
+    rig.look()
+    rig.lost()
+    rig.look()
+    rig.clock.advance(301)
+    assert rig.context.expected_now()
+    assert AlertKind.CONNECTION_LOST not in rig.look()
+    rig.clock.advance(3600)
+    assert AlertKind.CONNECTION_LOST in rig.look()
 
 
 class Facts:
@@ -143,83 +143,83 @@ def test_what_the_gateways_login_says(
     tmp_path: Path, event: str, kind: AlertKind, said: str
 ) -> None:
     facts = Facts(tmp_path)
-    room = Room(facts.file)
-    room.context.status.update(started=True)
-    assert room.look() == {}
+    rig = Rig(facts.file)
+    rig.context.status.update(started=True)
+    assert rig.look() == {}
     facts.add("attempt 1", event)
-    assert set(room.look()) == {kind}
-    assert said in room.told.active[kind]
+    assert set(rig.look()) == {kind}
+    assert said in rig.told.active[kind]
     if event in ("device", "code"):
-        assert "IBKR Mobile" not in room.told.active[kind]
+        assert "IBKR Mobile" not in rig.told.active[kind]
     facts.add("launch password", "attempt 1", "login")
-    assert room.look() == {}
-    assert room.told.resolved == [kind]
+    assert rig.look() == {}
+    assert rig.told.resolved == [kind]
 
 
 def test_a_dialog_that_merely_reopens_is_not_told_as_over(tmp_path: Path) -> None:
     facts = Facts(tmp_path)
-    room = Room(facts.file)
-    room.context.status.update(started=True)
+    rig = Rig(facts.file)
+    rig.context.status.update(started=True)
     for attempt in range(1, 5):
         facts.add(f"attempt {attempt}", "push")
-        assert set(room.look()) == {AlertKind.WAITING_2FA}
+        assert set(rig.look()) == {AlertKind.WAITING_2FA}
         facts.add("closed Second Factor Authentication", "duration 183", "asked-again")
-        assert set(room.look()) == {AlertKind.WAITING_2FA}
-    assert room.told.resolved == []
+        assert set(rig.look()) == {AlertKind.WAITING_2FA}
+    assert rig.told.resolved == []
     facts.add("duration 20", "ends-soon 60", "login")
-    room.look()
-    assert room.told.resolved == [AlertKind.WAITING_2FA]
+    rig.look()
+    assert rig.told.resolved == [AlertKind.WAITING_2FA]
 
 
 @pytest.mark.parametrize("end", ["failed", "refused", "not-asked-again"])
 def test_a_wait_that_ends_badly_is_not_told_as_nothing_to_do(tmp_path: Path, end: str) -> None:
     facts = Facts(tmp_path)
-    room = Room(facts.file)
-    room.context.status.update(started=True)
+    rig = Rig(facts.file)
+    rig.context.status.update(started=True)
     facts.add("attempt 1", "push")
-    room.look()
+    rig.look()
     facts.add("duration 183", end)
-    assert AlertKind.WAITING_2FA not in room.look()
-    assert room.told.resolved == []
+    assert AlertKind.WAITING_2FA not in rig.look()
+    assert rig.told.resolved == []
 
 
 def test_after_a_while_a_broker_that_lets_nobody_in_is_told_with_its_reason(
     tmp_path: Path,
 ) -> None:
     facts = Facts(tmp_path)
-    room = Room(facts.file)
-    room.context.status.update(started=True, problem=DialProblem.REFUSED)
+    rig = Rig(facts.file)
+    rig.context.status.update(started=True, problem=DialProblem.REFUSED)
     facts.add("attempt 1", "failed", "exit 0", "pause 60")
-    assert room.look() == {}
-    room.clock.advance(301)
-    told = room.look()[AlertKind.CONNECTION_LOST]
+    assert rig.look() == {}
+    rig.clock.advance(301)
+    told = rig.look()[AlertKind.CONNECTION_LOST]
     assert "refuses logins without a reason" in told
     assert "next attempt at 2025-11-21T16:0" in told
     assert "just been started" not in told
 
 
 def test_waiting_for_an_approval() -> None:
-    room = Room()
-    room.context.status.update(started=True, logging_in=True)
-    assert "Approve" in room.look()[AlertKind.WAITING_2FA]
-    room.ready()
-    assert room.look() == {}
+    rig = Rig()
+    rig.context.status.update(started=True, logging_in=True)
+    assert "Approve" in rig.look()[AlertKind.WAITING_2FA]
+    rig.ready()
+    assert rig.look() == {}
 
 
 def test_a_portal_that_needs_a_login() -> None:
-    room = Room()
-    room.ready()
+    rig = Rig()
+    rig.ready()
     needed = SessionView(
         enabled=True,
         state=PortalState.LOGIN_REQUIRED,
         next_action="Log in",
         login_url="https://portal:5000/",
     )
-    assert "https://portal:5000/" in room.look(needed)[AlertKind.PORTAL_LOGIN]
+    assert "https://portal:5000/" in rig.look(needed)[AlertKind.PORTAL_LOGIN]
     unreachable = SessionView(enabled=True, state=PortalState.UNREACHABLE, next_action="")
-    assert AlertKind.PORTAL_LOGIN in room.look(unreachable)
+    assert AlertKind.PORTAL_LOGIN in rig.look(unreachable)
     connected = SessionView(enabled=True, state=PortalState.CONNECTED, next_action="")
-    assert room.look(connected) == {}
+    assert rig.look(connected) == {}
 
 
 async def test_a_whole_bridge_tells_of_a_login_that_is_needed(
@@ -346,21 +346,21 @@ async def test_a_client_that_falls_silent_is_told(
 
 
 def test_a_journal_that_falls_behind_is_told_and_over_when_it_has_caught_up() -> None:
-    room = Room()
-    room.ready()
+    rig = Rig()
+    rig.ready()
     age = 0.0
-    room.watch._journal.measure(lambda: age)
-    room.watch.look(OFF)
-    assert AlertKind.JOURNAL not in room.told.active
+    rig.watch._journal.measure(lambda: age)
+    rig.watch.look(OFF)
+    assert AlertKind.JOURNAL not in rig.told.active
     age = 2.5
-    room.watch.look(OFF)
-    assert "has waited 2 s" in room.told.active[AlertKind.JOURNAL]
+    rig.watch.look(OFF)
+    assert "has waited 2 s" in rig.told.active[AlertKind.JOURNAL]
     age = 0.0
-    room.watch.look(OFF)
-    assert AlertKind.JOURNAL not in room.told.active
-    room.watch._journal.writable = False
-    room.watch.look(OFF)
-    assert "cannot be written" in room.told.active[AlertKind.JOURNAL]
+    rig.watch.look(OFF)
+    assert AlertKind.JOURNAL not in rig.told.active
+    rig.watch._journal.writable = False
+    rig.watch.look(OFF)
+    assert "cannot be written" in rig.told.active[AlertKind.JOURNAL]
 
 
 ENDS = (
@@ -380,21 +380,21 @@ ENDS = (
 def test_the_announced_end_of_a_gateway_version_is_told_once(
     code: int, text: str, said: str
 ) -> None:
-    room = Room()
-    room.ready()
-    room.context.broker_said(code, text)
-    room.context.broker_said(code, text)
-    assert said in room.look()[AlertKind.VERSION_ENDS]
-    room.lost()
-    room.context.version_ends = None  # a new connection
-    assert AlertKind.VERSION_ENDS in room.look()  # not before it is ready is it over
-    room.ready()
-    assert AlertKind.VERSION_ENDS not in room.look()
+    rig = Rig()
+    rig.ready()
+    rig.context.broker_said(code, text)
+    rig.context.broker_said(code, text)
+    assert said in rig.look()[AlertKind.VERSION_ENDS]
+    rig.lost()
+    rig.context.version_ends = None  # a new connection
+    assert AlertKind.VERSION_ENDS in rig.look()  # not before it is ready is it over
+    rig.ready()
+    assert AlertKind.VERSION_ENDS not in rig.look()
 
 
 def test_other_words_of_the_brokers_announce_no_end() -> None:
-    room = Room()
-    room.ready()
-    room.context.broker_said(2104, "Market data farm connection is OK:usfarm")
-    room.context.broker_said(201, "Order rejected - this version of the order is desupported")
-    assert room.look() == {}
+    rig = Rig()
+    rig.ready()
+    rig.context.broker_said(2104, "Market data farm connection is OK:usfarm")
+    rig.context.broker_said(201, "Order rejected - this version of the order is desupported")
+    assert rig.look() == {}

@@ -125,8 +125,8 @@ def test_a_bound_key_is_shown_with_its_bounds(bridge: BridgeProcess) -> None:
         "maxOrdersPerDay": 3,
         "from": ["198.51.100.7", "2001:db8::/32"],
     }
-    wish = {"label": "etf", "scope": "trade", "bounds": bounds, "expires": "2099-12-31"}
-    made = bridge.client.post("/keys", json=wish)
+    asked = {"label": "etf", "scope": "trade", "bounds": bounds, "expires": "2099-12-31"}
+    made = bridge.client.post("/keys", json=asked)
     assert made.status_code == 201
     assert made.json()["expiresAt"] == "2100-01-01T00:00:00Z"
     (listed,) = [key for key in bridge.get("/keys").json()["keys"] if key["label"] == "etf"]
@@ -156,8 +156,8 @@ def test_a_moments_answers_of_health_are_one_and_the_next_is_another(bridge: Bri
 
 
 def test_a_bound_key_halts_but_does_not_cancel_what_protects_others(bridge: BridgeProcess) -> None:
-    wish = {"label": "spy", "scope": "trade", "bounds": {"symbols": ["SPY"]}}
-    key = bridge.client.post("/keys", json=wish).json()["key"]
+    asked = {"label": "spy", "scope": "trade", "bounds": {"symbols": ["SPY"]}}
+    key = bridge.client.post("/keys", json=asked).json()["key"]
     headers = {"X-API-KEY": key}
     url = f"{bridge.url}/trading/halt"
     refused = httpx.post(url, headers=headers, json={"everyClient": True})
@@ -168,7 +168,7 @@ def test_a_bound_key_halts_but_does_not_cancel_what_protects_others(bridge: Brid
 
 
 @pytest.mark.parametrize(
-    ("wish", "field"),
+    ("asked", "field"),
     [
         ({"scope": "read", "bounds": {"symbols": ["SPY"]}}, "bounds"),
         ({"scope": "admin", "bounds": {"maxNotional": 1}}, "bounds"),
@@ -181,9 +181,9 @@ def test_a_bound_key_halts_but_does_not_cancel_what_protects_others(bridge: Brid
     ],
 )
 def test_bounds_that_bound_nothing_are_refused(
-    bridge: BridgeProcess, wish: dict[str, Any], field: str
+    bridge: BridgeProcess, asked: dict[str, Any], field: str
 ) -> None:
-    answer = bridge.client.post("/keys", json={"label": "x", **wish})
+    answer = bridge.client.post("/keys", json={"label": "x", **asked})
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["field"].startswith(field)
 

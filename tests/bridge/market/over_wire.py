@@ -55,14 +55,14 @@ async def wired(lines: int = 100, **options: Any) -> AsyncIterator[Wired]:
     async with Simulator(Options(**settings)) as simulator:
         target = Target(port=simulator.tws.port, backoff_first=0.02, backoff_cap=0.05)
         session = TwsSession(target, SystemClock())
-        room = Wired(simulator, session, lines)
+        rig = Wired(simulator, session, lines)
         await session.start()
         try:
-            await room.ready()
-            await room.quotes.start()
-            yield room
+            await rig.ready()
+            await rig.quotes.start()
+            yield rig
         finally:
-            await room.account.stop()
-            await room.stream.stop()
-            await room.quotes.stop()
+            await rig.account.stop()
+            await rig.stream.stop()
+            await rig.quotes.stop()
             await session.stop()

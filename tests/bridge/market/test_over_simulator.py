@@ -29,14 +29,14 @@ AAPL = Contract(symbol="AAPL")
 MSFT = Contract(symbol="MSFT")
 
 
-async def read(room: Wired, contract: Contract = AAPL) -> Any:
-    details = await room.contracts.resolve(contract)
-    return await room.quotes.quote(details.contract)
+async def read(rig: Wired, contract: Contract = AAPL) -> Any:
+    details = await rig.contracts.resolve(contract)
+    return await rig.quotes.quote(details.contract)
 
 
 async def test_a_live_quote() -> None:
-    async with wired() as room:
-        quote = await read(room)
+    async with wired() as rig:
+        quote = await read(rig)
         assert quote.market_data == "live"
         assert quote.bid.tag == "live"
         assert quote.bid.value < quote.ask.value
@@ -44,47 +44,47 @@ async def test_a_live_quote() -> None:
 
 
 async def test_delayed_where_the_account_has_no_live_data_and_none_where_it_has_nothing() -> None:
-    async with wired(market_data="live,AAPL=delayed,MSFT=none") as room:
-        quote = await read(room)
+    async with wired(market_data="live,AAPL=delayed,MSFT=none") as rig:
+        quote = await read(rig)
         assert (quote.market_data, quote.bid.tag) == ("delayed", "delayed")
         assert quote.notice.broker_code in {10089, 10167, 10168, 354}
         with pytest.raises(NoMarketDataError):
-            await read(room, MSFT)
-        assert (await read(room, Contract(symbol="IBM"))).bid.tag == "live"
+            await read(rig, MSFT)
+        assert (await read(rig, Contract(symbol="IBM"))).bid.tag == "live"
 
 
 async def test_live_comes_back_when_the_competing_session_ends() -> None:
-    async with wired() as room:
-        with room.quotes.holding((await room.contracts.resolve(AAPL)).contract) as line:
+    async with wired() as rig:
+        with rig.quotes.holding((await rig.contracts.resolve(AAPL)).contract) as line:
             await line.wait(lambda slot: slot.fresh("bid"), 5)
-            room.fault("competing-session")
+            rig.fault("competing-session")
             with pytest.raises(CompetingSessionError):
-                await read(room, MSFT)
-            assert room.session.state is ConnectionState.SESSION_CONFLICT
+                await read(rig, MSFT)
+            assert rig.session.state is ConnectionState.SESSION_CONFLICT
             assert not line.slot.fresh("bid")
-            room.simulator.world.faults.clear("competing-session")
-            room.session.subscriptions.alone()
-            room.quotes.maintain()
-            await room.until(lambda: line.slot.number("bid") is not None)
+            rig.simulator.world.faults.clear("competing-session")
+            rig.session.subscriptions.alone()
+            rig.quotes.maintain()
+            await rig.until(lambda: line.slot.number("bid") is not None)
             assert line.slot.view(0)["bid"].tag == "live"
-            assert (await read(room, MSFT)).bid.tag == "live"
+            assert (await read(rig, MSFT)).bid.tag == "live"
 
 
 async def test_unknown_contracts() -> None:
-    async with wired() as room:
+    async with wired() as rig:
         with pytest.raises(UnknownContractError):
-            await read(room, Contract(symbol="NOSUCH"))
+            await read(rig, Contract(symbol="NOSUCH"))
 
 
 async def test_a_chain_and_a_slice_with_greeks() -> None:
-    async with wired() as room:
-        chain = await room.options.chain(AAPL)
+    async with wired() as rig:
+        chain = await rig.options.chain(AAPL)
         assert chain.expirations[0].dte >= 0
         assert [item.dte for item in chain.expirations] == sorted(
             item.dte for item in chain.expirations
         )
         expiration = chain.expirations[2]
-        answer = await room.options.slice(
+        answer = await rig.options.slice(
             SliceQuery(underlying=AAPL, expiration=expiration.expiration, count=3)
         )
         assert answer.dte == expiration.dte
@@ -111,12 +111,12 @@ async def test_strikes_near_the_money_are_not_chosen_by_a_last_price_of_0(
         write(connection, data)
 
     monkeypatch.setattr(Connection, "write", without_last)
-    async with wired() as room:
-        quote = await read(room)
+    async with wired() as rig:
+        quote = await read(rig)
         assert quote.last is None or quote.last.value is None
         assert isinstance(quote.bid.value, float)
-        chain = await room.options.chain(AAPL)
-        answer = await room.options.slice(
+        chain = await rig.options.chain(AAPL)
+        answer = await rig.options.slice(
             SliceQuery(underlying=AAPL, expiration=chain.expirations[2].expiration, count=3)
         )
         strikes = {each.strike for each in answer.options}
@@ -125,82 +125,82 @@ async def test_strikes_near_the_money_are_not_chosen_by_a_last_price_of_0(
 
 async def test_expirations_go_at_the_exchanges_midnight() -> None:
     friday_evening = datetime(2026, 3, 21, 3, 59, 0, tzinfo=UTC)  # 23:59 on the 20th in New York
-    async with wired(start=friday_evening.timestamp()) as room:
+    async with wired(start=friday_evening.timestamp()) as rig:
 
         class Clock:
             def now(self) -> datetime:
-                return room.simulator.world.clock.now()
+                return rig.simulator.world.clock.now()
 
             monotonic = asyncio.get_running_loop().time
             sleep = asyncio.sleep
 
-        room.options._clock = Clock()  # type: ignore[assignment]
-        chain = await room.options.chain(AAPL)
+        rig.options._clock = Clock()  # type: ignore[assignment]
+        chain = await rig.options.chain(AAPL)
         assert (chain.expirations[0].expiration, chain.expirations[0].dte) == ("20260320", 0)
-        room.simulator.world.clock.advance(120)
-        chain = await room.options.chain(AAPL)
+        rig.simulator.world.clock.advance(120)
+        chain = await rig.options.chain(AAPL)
         assert chain.expirations[0].expiration > "20260320"
         with pytest.raises(StaleExpirationError):
-            await room.options.slice(SliceQuery(underlying=AAPL, expiration="20260320"))
+            await rig.options.slice(SliceQuery(underlying=AAPL, expiration="20260320"))
 
 
 async def test_positions_account_and_pnl() -> None:
-    async with wired() as room:
-        accounts = await room.account.accounts()
+    async with wired() as rig:
+        accounts = await rig.account.accounts()
         assert accounts.accounts[0].account == "DU1234567"
         assert accounts.accounts[0].net_liquidation
-        positions = await room.account.positions()
+        positions = await rig.account.positions()
         assert all(item.account == "DU1234567" for item in positions.positions)
-        pnl = await room.account.pnl()
+        pnl = await rig.account.pnl()
         assert pnl.pnl[0].tag == "live"
 
 
 async def test_a_lost_connection_makes_quotes_stale_and_restores_them() -> None:
-    async with wired() as room:
-        session = room.stream.hub.open(Holder("key", rank=Scope.ADMIN))
-        room.stream.hub.attach(session, lambda _: None)
-        await room.stream.subscribe(session, Subscribe(channel="quotes", symbols=("AAPL", "MSFT")))
+    async with wired() as rig:
+        session = rig.stream.hub.open(Holder("key", rank=Scope.ADMIN))
+        rig.stream.hub.attach(session, lambda _: None)
+        await rig.stream.subscribe(session, Subscribe(channel="quotes", symbols=("AAPL", "MSFT")))
         messages: list[dict[str, Any]] = []
 
         def seen(kind: str) -> list[dict[str, Any]]:
             messages.extend(json.loads(text) for text in session.subscriber.take(0))
             return [message for message in messages if message["type"] == kind]
 
-        await room.until(lambda: len(seen("quotes")) > 2)
-        room.fault("port-closed")
-        room.fault("rst")
-        await room.until(lambda: len(seen("stale")) == 1)
+        await rig.until(lambda: len(seen("quotes")) > 2)
+        rig.fault("port-closed")
+        rig.fault("rst")
+        await rig.until(lambda: len(seen("stale")) == 1)
         with pytest.raises(NotConnectedError):
-            await read(room)
-        room.simulator.world.faults.clear()
-        await room.until(lambda: len(seen("resumed")) == 1)
+            await read(rig)
+        rig.simulator.world.faults.clear()
+        await rig.until(lambda: len(seen("resumed")) == 1)
         assert seen("stale")[0]["symbols"] == ["AAPL", "MSFT"]
         assert seen("resumed")[0]["symbols"] == ["AAPL", "MSFT"]
         assert [message["seq"] for message in messages] == list(range(1, len(messages) + 1))
-        assert (await read(room)).bid.tag == "live"
+        assert (await read(rig)).bid.tag == "live"
 
 
 async def test_1101_subscribes_everything_anew() -> None:
-    async with wired() as room:
-        contract = (await room.contracts.resolve(AAPL)).contract
-        with room.quotes.holding(contract) as line:
+    async with wired() as rig:
+        contract = (await rig.contracts.resolve(AAPL)).contract
+        with rig.quotes.holding(contract) as line:
             await line.wait(lambda slot: slot.fresh("bid"), 5)
-            room.fault("upstream-lost")
-            await room.until(lambda: not line.slot.fresh("bid"))
+            rig.fault("upstream-lost")
+            await rig.until(lambda: not line.slot.fresh("bid"))
             assert line.slot.view(0)["bid"].tag == "stale"
-            room.simulator.world.faults.clear()
-            room.fault("upstream-restored-data-lost")
-            await room.until(lambda: line.slot.fresh("bid"))
+            rig.simulator.world.faults.clear()
+            rig.fault("upstream-restored-data-lost")
+            await rig.until(lambda: line.slot.fresh("bid"))
             assert line.slot.view(0)["bid"].tag == "live"
 
 
 async def test_never_more_lines_than_the_account_has() -> None:
-    async with wired(lines=3, market_data_lines=3) as room:
+    async with wired(lines=3, market_data_lines=3) as rig:
         symbols = ("AAPL", "MSFT", "IBM", "KO", "PEP", "GS")
         for symbol in symbols:
-            assert (await read(room, Contract(symbol=symbol))).bid is not None
-        chain = await room.options.chain(AAPL)
-        answer = await room.options.slice(
+            assert (await read(rig, Contract(symbol=symbol))).bid is not None
+        chain = await rig.options.chain(AAPL)
+        answer = await rig.options.slice(
             SliceQuery(underlying=AAPL, expiration=chain.expirations[1].expiration, count=4)
         )
         assert answer.failed == ()
@@ -212,16 +212,16 @@ def history(contract: Contract = AAPL, **wanted: Any) -> HistoryQuery:
 
 
 async def test_history_of_stocks_and_options() -> None:
-    async with wired() as room:
-        answer = await room.history.bars(history(duration="2 D", bar_size="1 hour"))
+    async with wired() as rig:
+        answer = await rig.history.bars(history(duration="2 D", bar_size="1 hour"))
         assert answer.bars
         assert [bar.time for bar in answer.bars] == sorted(bar.time for bar in answer.bars)
         assert all(bar.low <= bar.open <= bar.high for bar in answer.bars)
-        daily = await room.history.bars(history(duration="1 M", bar_size="1 day"))
+        daily = await rig.history.bars(history(duration="1 M", bar_size="1 day"))
         assert len({bar.date for bar in daily.bars}) == len(daily.bars) > 15
-        chain = await room.options.chain(AAPL)
+        chain = await rig.options.chain(AAPL)
         expiration = chain.expirations[3].expiration
-        part = await room.options.slice(
+        part = await rig.options.slice(
             SliceQuery(underlying=AAPL, expiration=expiration, count=1, right="C")
         )
         option = Contract(
@@ -232,7 +232,7 @@ async def test_history_of_stocks_and_options() -> None:
             right="C",
         )
         for what in ("MIDPOINT", "BID_ASK"):
-            bars = await room.history.bars(
+            bars = await rig.history.bars(
                 history(option, duration="2 D", bar_size="1 hour", what_to_show=what)
             )
             assert bars.bars, what
@@ -241,21 +241,21 @@ async def test_history_of_stocks_and_options() -> None:
 
 async def test_history_longer_than_one_request_is_whole_and_in_order() -> None:
     tuesday_noon = datetime(2026, 3, 3, 17, 0, tzinfo=UTC)
-    async with wired(start=tuesday_noon.timestamp(), hours="exchange") as room:
+    async with wired(start=tuesday_noon.timestamp(), hours="exchange") as rig:
 
         class Clock:
             def now(self) -> datetime:
-                return room.simulator.world.clock.now()
+                return rig.simulator.world.clock.now()
 
             monotonic = asyncio.get_running_loop().time
 
-        room.history._clock = Clock()  # type: ignore[assignment]
-        answer = await room.history.bars(history(duration="4 D", bar_size="1 min"))
+        rig.history._clock = Clock()  # type: ignore[assignment]
+        answer = await rig.history.bars(history(duration="4 D", bar_size="1 min"))
         assert answer.requests == 4
         times = [bar.time for bar in answer.bars]
         assert times == sorted(set(times))
         days = sorted({moment.date().isoformat() for moment in times})
         assert days == ["2026-02-26", "2026-02-27", "2026-03-02", "2026-03-03"]
         assert len(times) == 3 * 390 + 150 + 1  # the last one is still growing
-        again = await room.history.bars(history(duration="4 D", bar_size="1 min"))
+        again = await rig.history.bars(history(duration="4 D", bar_size="1 min"))
         assert (again.cached_pages, again.bars[:-1]) == (3, answer.bars[:-1])

@@ -15,41 +15,41 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Served]:
+async def rig(tmp_path: Path) -> AsyncIterator[Served]:
     async with served(tmp_path) as made:
         yield made
 
 
-async def test_contracts(room: Served) -> None:
-    status, answer = await room.get("/contracts", symbol="aapl")
+async def test_contracts(rig: Served) -> None:
+    status, answer = await rig.get("/contracts", symbol="aapl")
     assert status == 200
     (contract,) = answer["contracts"]
     assert (contract["conId"], contract["symbol"], contract["secType"]) == (265598, "AAPL", "STK")
     assert contract["timeZone"]
-    status, answer = await room.get("/contracts/search", pattern="app")
+    status, answer = await rig.get("/contracts/search", pattern="app")
     assert status == 200
     assert "AAPL" in {item["symbol"] for item in answer["contracts"]}
 
 
-async def test_a_quote_has_value_tag_and_age(room: Served) -> None:
-    status, quote = await room.get("/quote/AAPL")
+async def test_a_quote_has_value_tag_and_age(rig: Served) -> None:
+    status, quote = await rig.get("/quote/AAPL")
     assert status == 200
     assert set(quote["bid"]) == {"value", "tag", "age"}
     assert quote["bid"]["tag"] == "live"
-    status, quotes = await room.get("/quotes", symbols="AAPL,msft,NOSUCH")
+    status, quotes = await rig.get("/quotes", symbols="AAPL,msft,NOSUCH")
     assert status == 200
     assert [item["symbol"] for item in quotes["quotes"]] == ["AAPL", "MSFT"]
     assert [item["code"] for item in quotes["failed"]] == ["unknown-contract"]
-    assert (await room.get("/quote/NOSUCH"))[0] == 422
+    assert (await rig.get("/quote/NOSUCH"))[0] == 422
 
 
-async def test_a_chain_and_a_slice(room: Served) -> None:
-    status, chain = await room.get("/options/chain", symbol="AAPL")
+async def test_a_chain_and_a_slice(rig: Served) -> None:
+    status, chain = await rig.get("/options/chain", symbol="AAPL")
     assert status == 200
     assert all(item["dte"] >= 0 for item in chain["expirations"])
     assert chain["strikes"] == sorted(chain["strikes"])
     expiration = chain["expirations"][1]
-    status, part = await room.get(
+    status, part = await rig.get(
         "/options/quotes", symbol="AAPL", expiration=expiration["expiration"], count=2
     )
     assert status == 200
@@ -60,12 +60,12 @@ async def test_a_chain_and_a_slice(room: Served) -> None:
     assert option["openInterest"]["value"] >= 0
 
 
-async def test_account_positions_and_pnl(room: Served) -> None:
+async def test_account_positions_and_pnl(rig: Served) -> None:
     for path, member in (("/positions", "positions"), ("/account", "accounts"), ("/pnl", "pnl")):
-        status, answer = await room.get(path)
+        status, answer = await rig.get(path)
         assert status == 200, answer
         assert member in answer
-    status, problem = await room.get("/account", account="U1")
+    status, problem = await rig.get("/account", account="U1")
     assert status == 422
     assert problem["errors"][0]["field"] == "account"
 
@@ -94,9 +94,9 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
 )
 
 
-async def test_wrong_input_is_422_with_its_place(room: Served) -> None:
+async def test_wrong_input_is_422_with_its_place(rig: Served) -> None:
     for path, query, field in WRONG:
-        status, problem = await room.get(path, **query)
+        status, problem = await rig.get(path, **query)
         assert status == 422, problem
         assert field in {item["field"] for item in problem["errors"]}, problem
         assert problem["nextStep"]
@@ -116,43 +116,43 @@ READING = (
 )
 
 
-async def test_without_a_session_503_even_for_what_was_known(room: Served) -> None:
+async def test_without_a_session_503_even_for_what_was_known(rig: Served) -> None:
     for path in READING[:6]:
-        assert (await room.get(path))[0] == 200
-    room.simulator.world.faults.start("port-closed")
-    room.simulator.world.faults.start("rst")
-    await room.until(lambda: room.services.gateway.state != "ready")
+        assert (await rig.get(path))[0] == 200
+    rig.simulator.world.faults.start("port-closed")
+    rig.simulator.world.faults.start("rst")
+    await rig.until(lambda: rig.services.gateway.state != "ready")
     for path in READING:
-        status, problem = await room.get(path)
+        status, problem = await rig.get(path)
         assert status == 503, (path, problem)
         assert problem["code"] == "not-connected"
 
 
-async def test_no_key_no_answer(room: Served) -> None:
+async def test_no_key_no_answer(rig: Served) -> None:
     for path in READING:
-        answer = await room.http.get(path, headers={"X-API-KEY": ""})
+        answer = await rig.http.get(path, headers={"X-API-KEY": ""})
         assert answer.status_code == 401, path
 
 
 async def test_every_line_in_use_is_429(tmp_path: Path) -> None:
-    async with served(tmp_path) as room:
+    async with served(tmp_path) as rig:
         from bridge.market.quotes import QuoteService
 
-        pool = room.services[QuoteService].pool
+        pool = rig.services[QuoteService].pool
         pool.capacity = pool.reserved + 1
-        async with room.stream() as client:
+        async with rig.stream() as client:
             await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
             await client.next_of("subscribed")
-            answer = await room.http.get("/quote/MSFT")
+            answer = await rig.http.get("/quote/MSFT")
             assert answer.status_code == 429
             assert answer.json()["code"] == "market-data-lines"
             assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_a_part_that_contradicts_the_number_is_refused_with_its_place(room: Served) -> None:
-    _, chain = await room.get("/options/chain", symbol="AAPL")
+async def test_a_part_that_contradicts_the_number_is_refused_with_its_place(rig: Served) -> None:
+    _, chain = await rig.get("/options/chain", symbol="AAPL")
     expiration = chain["expirations"][3]["expiration"]
-    _, found = await room.get(
+    _, found = await rig.get(
         "/contracts", symbol="AAPL", secType="OPT", expiration=expiration, right="P"
     )
     put = found["contracts"][0]
@@ -165,9 +165,9 @@ async def test_a_part_that_contradicts_the_number_is_refused_with_its_place(room
         "currency": "USD",
         "multiplier": "100.0",
     }
-    status, quote = await room.get("/quote/AAPL", **same)
+    status, quote = await rig.get("/quote/AAPL", **same)
     assert (status, quote["conId"]) == (200, put["conId"])
-    status, _ = await room.get("/quote/AAPL", conId=put["conId"])
+    status, _ = await rig.get("/quote/AAPL", conId=put["conId"])
     assert status == 200
     for field, value in (
         ("strike", put["strike"] + 5),
@@ -181,35 +181,35 @@ async def test_a_part_that_contradicts_the_number_is_refused_with_its_place(room
     ):
         for path in ("/quote/AAPL", "/history", "/contracts"):
             query = {**same, field: value} | ({} if "quote" in path else {"symbol": "AAPL"})
-            status, problem = await room.get(path, **query)
+            status, problem = await rig.get(path, **query)
             assert (status, problem["code"]) == (422, "contract-mismatch"), (path, field)
             assert [error["field"] for error in problem["errors"]] == [field]
-    status, problem = await room.get("/quote/MSFT", conId=265598)
+    status, problem = await rig.get("/quote/MSFT", conId=265598)
     assert (status, problem["code"]) == (422, "contract-mismatch")
     assert "symbol is AAPL, not MSFT" in problem["detail"]
 
 
-async def test_two_trading_classes_of_one_day_are_two_contracts(room: Served) -> None:
+async def test_two_trading_classes_of_one_day_are_two_contracts(rig: Served) -> None:
     """SPX settles in the morning, SPXW in the afternoon: nobody but the caller can choose."""
-    _, chain = await room.get("/options/chain", symbol="SPX", secType="IND", exchange="CBOE")
+    _, chain = await rig.get("/options/chain", symbol="SPX", secType="IND", exchange="CBOE")
     both = next(each for each in chain["expirations"] if len(each["tradingClasses"]) == 2)
     strike = chain["strikes"][len(chain["strikes"]) // 2]
     one = {"secType": "OPT", "expiration": both["expiration"], "strike": strike, "right": "C"}
-    status, problem = await room.get("/quote/SPX", **one)
+    status, problem = await rig.get("/quote/SPX", **one)
     assert (status, problem["code"]) == (422, "ambiguous-contract"), problem
     candidates = {each["tradingClass"]: each for each in problem["candidates"]}
     assert set(candidates) == {"SPX", "SPXW"}
     assert candidates["SPXW"]["expiration"]
     for name in candidates:
-        status, quote = await room.get("/quote/SPX", **one, tradingClass=name)
+        status, quote = await rig.get("/quote/SPX", **one, tradingClass=name)
         assert (status, quote["tradingClass"]) == (200, name), quote
         assert quote["localSymbol"].startswith(name)
         assert (quote["priceMagnifier"], quote["contractMonth"]) == (1, both["expiration"][:6])
     slice_of = {"symbol": "SPX", "secType": "IND", "exchange": "CBOE"}
     slice_of |= {"expiration": both["expiration"], "count": "2"}
-    status, problem = await room.get("/options/quotes", **slice_of)
+    status, problem = await rig.get("/options/quotes", **slice_of)
     assert (status, problem["code"]) == (422, "ambiguous-contract")
-    status, found = await room.get("/options/quotes", **slice_of, tradingClass="SPXW")
+    status, found = await rig.get("/options/quotes", **slice_of, tradingClass="SPXW")
     assert status == 200
     assert {each["tradingClass"] for each in found["options"]} == {"SPXW"}
 
@@ -218,13 +218,13 @@ async def test_two_trading_classes_of_one_day_are_two_contracts(room: Served) ->
     "query", [{}, {"secType": "IND", "exchange": "CBOE"}], ids=["stock", "index"]
 )
 async def test_what_options_say_of_their_underlying_is_in_its_quote(
-    room: Served, query: dict[str, str]
+    rig: Served, query: dict[str, str]
 ) -> None:
     symbol = "SPX" if query else "AAPL"
     wanted = ["impliedVolatility", "historicalVolatility", "callOpenInterest", "putOpenInterest"]
     wanted += [] if query else ["callVolume", "putVolume"]  # an index itself is not traded
     for _ in range(50):
-        status, quote = await room.get(f"/quote/{symbol}", **query)
+        status, quote = await rig.get(f"/quote/{symbol}", **query)
         assert status == 200, quote
         if all(quote[name] for name in wanted):
             break
@@ -233,12 +233,12 @@ async def test_what_options_say_of_their_underlying_is_in_its_quote(
     assert all(quote[name]["value"] > 0 for name in wanted), quote
 
 
-async def test_adjusted_prices_of_years_are_one_request(room: Served) -> None:
+async def test_adjusted_prices_of_years_are_one_request(rig: Served) -> None:
     years = {"symbol": "AAPL", "duration": "3 Y", "barSize": "1 day"}
-    status, found = await room.get("/history", **years, whatToShow="ADJUSTED_LAST")
+    status, found = await rig.get("/history", **years, whatToShow="ADJUSTED_LAST")
     assert (status, found["requests"]) == (200, 1), found
     assert len(found["bars"]) > 700
-    status, problem = await room.get(
+    status, problem = await rig.get(
         "/history", symbol="AAPL", duration="1 M", barSize="1 min", whatToShow="ADJUSTED_LAST"
     )
     assert (status, problem["errors"][0]["field"]) == (422, "duration")

@@ -230,7 +230,7 @@ def option(strike: float, right: str, con_id: int) -> ContractDetails:
     return ContractDetails(contract=contract, time_zone="US/Eastern")
 
 
-def option_room(capacity: int = 100) -> Market:
+def option_rig(capacity: int = 100) -> Market:
     market = Market(capacity)
     market.gateway.parameters = (
         OptionParameters(
@@ -252,7 +252,7 @@ def option_room(capacity: int = 100) -> Market:
 
 
 async def test_a_chain_never_shows_what_has_expired_however_long_it_is_kept() -> None:
-    market = option_room()
+    market = option_rig()
     chain = await market.options.chain(AAPL)
     assert [(item.expiration, item.dte) for item in chain.expirations] == [
         ("20260303", 0),
@@ -267,7 +267,7 @@ async def test_a_chain_never_shows_what_has_expired_however_long_it_is_kept() ->
 
 
 async def test_no_chain_from_memory_without_a_connection() -> None:
-    market = option_room()
+    market = option_rig()
     await market.options.chain(AAPL)
     market.gateway.become(ConnectionState.RECONNECTING)
     with pytest.raises(NotConnectedError):
@@ -275,7 +275,7 @@ async def test_no_chain_from_memory_without_a_connection() -> None:
 
 
 async def test_a_slice_has_greeks_interest_and_days_to_go() -> None:
-    market = option_room()
+    market = option_rig()
     answer = await market.options.slice(
         SliceQuery(underlying=AAPL, expiration="20260320", right="C", count=2)
     )
@@ -292,7 +292,7 @@ async def test_a_slice_has_greeks_interest_and_days_to_go() -> None:
 
 
 async def test_a_slice_larger_than_the_free_lines_is_read_in_turns() -> None:
-    market = option_room(capacity=2)
+    market = option_rig(capacity=2)
     answer = await market.options.slice(SliceQuery(underlying=AAPL, expiration="20260320"))
     assert len(answer.options) == 6
     assert answer.failed == ()
@@ -309,20 +309,20 @@ async def test_a_slice_larger_than_the_free_lines_is_read_in_turns() -> None:
     ],
 )
 async def test_a_slice_of_what_is_not_there(query: dict[str, object], field: str) -> None:
-    market = option_room()
+    market = option_rig()
     with pytest.raises(InvalidFieldError) as caught:
         await market.options.slice(SliceQuery(underlying=AAPL, **query))  # type: ignore[arg-type]
     assert caught.value.field == field
 
 
 async def test_a_slice_of_an_expiration_that_is_gone() -> None:
-    market = option_room()
+    market = option_rig()
     with pytest.raises(StaleExpirationError):
         await market.options.slice(SliceQuery(underlying=AAPL, expiration="20260302"))
 
 
 async def test_an_option_without_greeks_makes_the_slice_incomplete() -> None:
-    market = option_room()
+    market = option_rig()
     market.gateway.on_open = lambda line: line.tick(
         PriceTick("bid", 1, 1), PriceTick("ask", 2, 1), PriceTick("last", 1, 1)
     )
@@ -502,7 +502,7 @@ def test_kept_answers_have_a_bound() -> None:
 
 
 async def test_an_options_history_is_its_midpoint_unless_said_otherwise() -> None:
-    market = option_room()
+    market = option_rig()
     market.gateway.options = (option(10.0, "C", 100),)
     market.gateway.bars = hourly
     contract = Contract(symbol="AAPL", sec_type="OPT", strike=10, right="C", expiration="20260320")

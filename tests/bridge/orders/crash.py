@@ -67,7 +67,7 @@ MOST_KILLS = 10
 
 @dataclass
 class Flow:
-    """One client's wish, and what it was told in the end."""
+    """What one client asked for, and what it was told in the end."""
 
     number: int
     body: dict[str, Any]

@@ -15,7 +15,7 @@ from bridge.orders.errors import KeyBoundError, OrderRefusedByRulesError
 from bridge.orders.request import ChangeRequest
 from bridge.store.keys import KeyBounds
 from tests.bridge.orders.fake_broker import FakeBroker, listed
-from tests.bridge.orders.orderroom import CALLER, Room, opened, request
+from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,20 +29,20 @@ def bound(**bounds: Any) -> Caller:
     return Caller("bound", "request-1", KeyBounds(**bounds))
 
 
-async def placed(room: Room, caller: Caller, key: str = "key", **changes: Any) -> str:
-    answer = (await room.submitter.place(request(**changes), key, caller)).answer
+async def placed(rig: Rig, caller: Caller, key: str = "key", **changes: Any) -> str:
+    answer = (await rig.submitter.place(request(**changes), key, caller)).answer
     return str(answer.order_id)  # type: ignore[union-attr]
 
 
-async def codes(room: Room, caller: Caller, **changes: Any) -> list[str]:
+async def codes(rig: Rig, caller: Caller, **changes: Any) -> list[str]:
     """The rules that an order breaks: the same when it is placed, dry-run and previewed."""
     with pytest.raises(OrderRefusedByRulesError) as refused:
-        await placed(room, caller, "refused", **changes)
+        await placed(rig, caller, "refused", **changes)
     found = [each.code for each in refused.value.violations]
     with pytest.raises(OrderRefusedByRulesError) as dry:
-        await room.service.dry_run(request(**changes), caller)
+        await rig.service.dry_run(request(**changes), caller)
     assert [each.code for each in dry.value.violations] == found
-    preview = await room.service.preview(request(**changes), caller)
+    preview = await rig.service.preview(request(**changes), caller)
     assert [each.code for each in preview.violations] == found
     return found
 
@@ -50,15 +50,15 @@ async def codes(room: Room, caller: Caller, **changes: Any) -> list[str]:
 async def test_a_key_trades_only_what_it_is_bound_to(tmp_path: Path) -> None:
     broker = FakeBroker(accounts=TWO)
     caller = bound(accounts=("DU7654321",), symbols=("MSFT",), max_notional=500.0)
-    async with opened(tmp_path, broker) as room:
-        assert await codes(room, caller, account="DU1234567") == [
+    async with opened(tmp_path, broker) as rig:
+        assert await codes(rig, caller, account="DU1234567") == [
             "key-account", "key-symbol", "key-max-notional"
         ]  # fmt: skip
         allowed: dict[str, Any] = {"symbol": "MSFT", "account": "DU7654321", "quantity": 5}
         assert broker.wire == []
-        await placed(room, caller, **allowed)
-        assert await codes(room, caller, **(allowed | {"quantity": 6})) == ["key-max-notional"]
-        assert await codes(room, caller, **(allowed | {"account": ""})) == [
+        await placed(rig, caller, **allowed)
+        assert await codes(rig, caller, **(allowed | {"quantity": 6})) == ["key-max-notional"]
+        assert await codes(rig, caller, **(allowed | {"account": ""})) == [
             "account-required",
             "key-account",
         ]
@@ -66,35 +66,35 @@ async def test_a_key_trades_only_what_it_is_bound_to(tmp_path: Path) -> None:
 
 async def test_a_change_or_a_cancel_does_not_leave_the_bounds(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        foreign = await placed(room, CALLER, "foreign", symbol="MSFT")
+    async with opened(tmp_path, broker) as rig:
+        foreign = await placed(rig, CALLER, "foreign", symbol="MSFT")
         caller = bound(symbols=("AAPL",), max_notional=1000.0)
-        own = await placed(room, caller, "own")
+        own = await placed(rig, caller, "own")
         for attempt in (
-            room.modifier.modify(foreign, ChangeRequest(quantity=1), caller),
-            room.canceller.cancel(foreign, caller),
+            rig.modifier.modify(foreign, ChangeRequest(quantity=1), caller),
+            rig.canceller.cancel(foreign, caller),
         ):
             with pytest.raises(KeyBoundError):
                 await attempt
         with pytest.raises(OrderRefusedByRulesError) as refused:
-            await room.modifier.modify(own, ChangeRequest(quantity=11), caller)
+            await rig.modifier.modify(own, ChangeRequest(quantity=11), caller)
         assert [each.code for each in refused.value.violations] == ["key-max-notional"]
-        assert (await room.modifier.modify(own, ChangeRequest(quantity=9), caller)).quantity == 9
+        assert (await rig.modifier.modify(own, ChangeRequest(quantity=9), caller)).quantity == 9
         assert broker.cancelled == []
-        assert (await room.canceller.cancel(own, caller)).status == "Cancelled"
+        assert (await rig.canceller.cancel(own, caller)).status == "Cancelled"
 
 
 async def test_a_keys_own_orders_of_the_day_are_counted(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
+    async with opened(tmp_path, FakeBroker()) as rig:
         caller = bound(max_orders_per_day=2)
         for number in range(4):
-            await placed(room, CALLER, f"other-{number}")
-        await placed(room, caller, "one")
-        await placed(room, caller, "two")
-        assert await codes(room, caller) == ["key-max-orders-per-day"]
-        await placed(room, CALLER, "still")
-        room.clock.wind(24 * 3600)
-        await placed(room, caller, "tomorrow")
+            await placed(rig, CALLER, f"other-{number}")
+        await placed(rig, caller, "one")
+        await placed(rig, caller, "two")
+        assert await codes(rig, caller) == ["key-max-orders-per-day"]
+        await placed(rig, CALLER, "still")
+        rig.clock.wind(24 * 3600)
+        await placed(rig, caller, "tomorrow")
 
 
 # an order's check, while others look ------------------------------------------------------------
@@ -105,9 +105,9 @@ def many(broker: FakeBroker, count: int) -> None:
         broker.details[f"X{number}"] = (listed(f"X{number}", 9000 + number),)
 
 
-def hoard(room: Room, broker: FakeBroker, holder: Holder, count: int, first: int = 0) -> int:
+def hoard(rig: Rig, broker: FakeBroker, holder: Holder, count: int, first: int = 0) -> int:
     """Takes as many lines as there are to be had, up to `count`; how many that were."""
-    quotes = room.services[QuoteService]
+    quotes = rig.services[QuoteService]
     for number in range(count):
         try:
             quotes.take(broker.details[f"X{first + number}"][0].contract, holder)
@@ -119,12 +119,12 @@ def hoard(room: Room, broker: FakeBroker, holder: Holder, count: int, first: int
 async def test_readers_cannot_leave_an_order_unchecked(tmp_path: Path) -> None:
     broker = FakeBroker()
     many(broker, 300)
-    async with opened(tmp_path, broker) as room:
-        assert hoard(room, broker, READER, 100) == 60
-        assert hoard(room, broker, replace_key(READER, "second"), 100, 100) == 10
-        assert hoard(room, broker, TRADER, 100, 200) == 20
-        assert await codes(room, CALLER, limit_price=5000.0, quantity=1) == ["price-band"]
-        await placed(room, CALLER, symbol="MSFT", order_type="MKT", limit_price=None)
+    async with opened(tmp_path, broker) as rig:
+        assert hoard(rig, broker, READER, 100) == 60
+        assert hoard(rig, broker, replace_key(READER, "second"), 100, 100) == 10
+        assert hoard(rig, broker, TRADER, 100, 200) == 20
+        assert await codes(rig, CALLER, limit_price=5000.0, quantity=1) == ["price-band"]
+        await placed(rig, CALLER, symbol="MSFT", order_type="MKT", limit_price=None)
 
 
 def replace_key(holder: Holder, key: str) -> Holder:
@@ -134,53 +134,53 @@ def replace_key(holder: Holder, key: str) -> Holder:
 async def test_a_queue_before_the_gateway_does_not_hold_up_a_check(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.lane_full = True
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         (aapl,) = broker.details["AAPL"]
-        room.services[QuoteService].take(aapl.contract, READER)
+        rig.services[QuoteService].take(aapl.contract, READER)
         assert not broker.lines[-1].asked
-        await placed(room, CALLER)
+        await placed(rig, CALLER)
         assert broker.lines[-1].asked
 
 
-async def no_line(tmp_path: Path, broker: FakeBroker, room: Room) -> None:
+async def no_line(tmp_path: Path, broker: FakeBroker, rig: Rig) -> None:
     """Every line, those for checks too, is held."""
     many(broker, 100)
     checks = Holder("checks", "", ORDER_CHECKS.rank)
-    assert hoard(room, broker, checks, 100) == 100
+    assert hoard(rig, broker, checks, 100) == 100
 
 
 async def test_without_a_line_nothing_opens_a_position_and_what_closes_one_passes(
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        working = await placed(room, CALLER, "working")
-        room.services[QuoteService].pool.drop(265598)
-        await no_line(tmp_path, broker, room)
-        assert await codes(room, CALLER, limit_price=5000.0, quantity=1) == ["no-line"]
-        assert await codes(room, CALLER, action="SELL", order_type="MKT", limit_price=None) == [
+    async with opened(tmp_path, broker) as rig:
+        working = await placed(rig, CALLER, "working")
+        rig.services[QuoteService].pool.drop(265598)
+        await no_line(tmp_path, broker, rig)
+        assert await codes(rig, CALLER, limit_price=5000.0, quantity=1) == ["no-line"]
+        assert await codes(rig, CALLER, action="SELL", order_type="MKT", limit_price=None) == [
             "no-line"
         ]
         with pytest.raises(OrderRefusedByRulesError):
-            await room.modifier.modify(working, ChangeRequest(limit_price=5000.0), CALLER)
+            await rig.modifier.modify(working, ChangeRequest(limit_price=5000.0), CALLER)
         (aapl,) = broker.details["AAPL"]
         broker.held = (
             Position(account="DU1234567", contract=aapl.contract, quantity=15, average_cost=90.0),
         )
         sell: dict[str, Any] = {"action": "SELL", "order_type": "MKT", "limit_price": None}
-        assert await codes(room, CALLER, **(sell | {"quantity": 16})) == ["no-line"]
+        assert await codes(rig, CALLER, **(sell | {"quantity": 16})) == ["no-line"]
         broker.fill_at_once = False
-        await placed(room, CALLER, "closing", **(sell | {"quantity": 10}))
-        assert await codes(room, CALLER, **(sell | {"quantity": 6})) == ["no-line"]
-        await placed(room, CALLER, "rest", **(sell | {"quantity": 5}))
+        await placed(rig, CALLER, "closing", **(sell | {"quantity": 10}))
+        assert await codes(rig, CALLER, **(sell | {"quantity": 6})) == ["no-line"]
+        await placed(rig, CALLER, "rest", **(sell | {"quantity": 5}))
 
 
 async def test_a_broker_without_a_quote_is_another_matter(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.on_open = lambda line: line.fail(354)
-    async with opened(tmp_path, broker) as room:
-        await placed(room, CALLER, limit_price=100.0)
-        assert await codes(room, CALLER, order_type="MKT", limit_price=None) == ["no-quote"]
+    async with opened(tmp_path, broker) as rig:
+        await placed(rig, CALLER, limit_price=100.0)
+        assert await codes(rig, CALLER, order_type="MKT", limit_price=None) == ["no-quote"]
     broker.on_open = lambda line: line.fail(101)  # the broker's own count of lines is used up
-    async with opened(tmp_path, broker) as room:
-        assert await codes(room, CALLER, limit_price=100.0) == ["no-line"]
+    async with opened(tmp_path, broker) as rig:
+        assert await codes(rig, CALLER, limit_price=100.0) == ["no-line"]

@@ -24,7 +24,7 @@ from bridge.store.order_status import State, Status
 from bridge.store.orders import PendingChange
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.samples import NOON, record
 
 if TYPE_CHECKING:
@@ -39,28 +39,28 @@ BRACKET = Bracket(take_profit=TakeProfit(limit_price=110), stop_loss=StopLoss(st
 @asynccontextmanager
 async def waiting(
     folder: Path, broker: FakeBroker, **changes: object
-) -> AsyncIterator[tuple[Room, asyncio.Task[OrderView]]]:
+) -> AsyncIterator[tuple[Rig, asyncio.Task[OrderView]]]:
     """An order that is written down and does not find its slot until `hold` is set."""
     broker.hold = asyncio.Event()
-    async with opened(folder, broker) as room:
-        placing = asyncio.create_task(room.place("key-1", **changes))
-        while not room.journal.open:
+    async with opened(folder, broker) as rig:
+        placing = asyncio.create_task(rig.place("key-1", **changes))
+        while not rig.journal.open:
             await asyncio.sleep(0.01)
-        yield room, placing
+        yield rig, placing
 
 
 async def test_an_order_that_waits_for_its_slot_is_not_sent_any_more(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with waiting(tmp_path, broker) as (room, placing):
-        (order_id,) = room.journal.open
-        cancelled = await asyncio.wait_for(room.canceller.cancel(order_id, CALLER), 1)
+    async with waiting(tmp_path, broker) as (rig, placing):
+        (order_id,) = rig.journal.open
+        cancelled = await asyncio.wait_for(rig.canceller.cancel(order_id, CALLER), 1)
         assert (cancelled.status, cancelled.journaled) == ("Cancelled", True)
         assert broker.hold is not None
         broker.hold.set()
         placed = await placing
         assert (placed.order_id, placed.status) == (order_id, "Cancelled")
         assert "never got it" in (placed.warning or "")
-        again = await room.place("key-1")
+        again = await rig.place("key-1")
         assert (again.order_id, again.status) == (order_id, "Cancelled")
         assert broker.wire == []
 
@@ -68,23 +68,23 @@ async def test_an_order_that_waits_for_its_slot_is_not_sent_any_more(tmp_path: P
 async def test_it_stays_cancelled_when_its_slot_never_comes(tmp_path: Path) -> None:
     """The connection fails instead: the key is not free for the same order again."""
     broker = FakeBroker()
-    async with waiting(tmp_path, broker) as (room, placing):
-        (order_id,) = room.journal.open
-        await room.canceller.cancel(order_id, CALLER)
+    async with waiting(tmp_path, broker) as (rig, placing):
+        (order_id,) = rig.journal.open
+        await rig.canceller.cancel(order_id, CALLER)
         broker.refuse_order = OSError("gone")
         assert broker.hold is not None
         broker.hold.set()
         assert (await placing).status == "Cancelled"
         broker.refuse_order = None
-        assert (await room.place("key-1")).order_id == order_id
+        assert (await rig.place("key-1")).order_id == order_id
         assert broker.wire == []
 
 
 async def test_the_legs_of_an_entry_that_is_not_sent_are_not_sent_either(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with waiting(tmp_path, broker, bracket=BRACKET) as (room, placing):
-        entry = next(each for each in room.journal.open.values() if each.role == "entry")
-        await room.canceller.cancel(entry.id, CALLER)
+    async with waiting(tmp_path, broker, bracket=BRACKET) as (rig, placing):
+        entry = next(each for each in rig.journal.open.values() if each.role == "entry")
+        await rig.canceller.cancel(entry.id, CALLER)
         assert broker.hold is not None
         broker.hold.set()
         placed = await placing
@@ -94,9 +94,9 @@ async def test_the_legs_of_an_entry_that_is_not_sent_are_not_sent_either(tmp_pat
 
 async def test_a_leg_that_waits_is_sent_and_then_cancelled(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with waiting(tmp_path, broker, bracket=BRACKET) as (room, placing):
-        gain = next(each for each in room.journal.open.values() if each.role == "take-profit")
-        cancelling = asyncio.create_task(room.canceller.cancel(gain.id, CALLER))
+    async with waiting(tmp_path, broker, bracket=BRACKET) as (rig, placing):
+        gain = next(each for each in rig.journal.open.values() if each.role == "take-profit")
+        cancelling = asyncio.create_task(rig.canceller.cancel(gain.id, CALLER))
         await asyncio.sleep(0.05)
         assert broker.wire == []
         assert broker.hold is not None
@@ -109,9 +109,9 @@ async def test_a_leg_that_waits_is_sent_and_then_cancelled(tmp_path: Path) -> No
 
 async def test_cancelling_everything_reaches_what_waits_too(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with waiting(tmp_path, broker) as (room, placing):
-        (order_id,) = room.journal.open
-        result = await asyncio.wait_for(room.canceller.cancel_open("own"), 1)
+    async with waiting(tmp_path, broker) as (rig, placing):
+        (order_id,) = rig.journal.open
+        result = await asyncio.wait_for(rig.canceller.cancel_open("own"), 1)
         assert result.requested == (order_id,)
         assert broker.hold is not None
         broker.hold.set()
@@ -122,29 +122,29 @@ async def test_cancelling_everything_reaches_what_waits_too(tmp_path: Path) -> N
 async def test_no_change_comes_behind_a_cancel_that_has_overtaken_it(tmp_path: Path) -> None:
     """A gateway could take it for a new order under an old number."""
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
         broker.hold = asyncio.Event()
         change = ChangeRequest(limit_price=99.0)
-        changing = asyncio.create_task(room.modifier.modify(order.order_id, change, CALLER))
-        while room.journal.open[order.order_id].pending is None:
+        changing = asyncio.create_task(rig.modifier.modify(order.order_id, change, CALLER))
+        while rig.journal.open[order.order_id].pending is None:
             await asyncio.sleep(0.01)
-        assert (await room.canceller.cancel(order.order_id, CALLER)).status == "Cancelled"
+        assert (await rig.canceller.cancel(order.order_id, CALLER)).status == "Cancelled"
         broker.hold.set()
         with pytest.raises(OrderNotOpenError):
             await changing
         assert [kind for kind, _ in broker.wire] == ["place", "cancel"]
 
 
-async def _many(room: Room) -> list[OrderView]:
-    return [await room.place(f"key-{number}") for number in range(12)]
+async def _many(rig: Rig) -> list[OrderView]:
+    return [await rig.place(f"key-{number}") for number in range(12)]
 
 
 async def test_a_halt_cancels_many_orders_with_one_message(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        orders = await _many(room)
-        halted = await room.halt.halt("", "opening", CALLER)
+    async with opened(tmp_path, broker) as rig:
+        orders = await _many(rig)
+        halted = await rig.halt.halt("", "opening", CALLER)
         assert halted.cancelled is not None
         assert set(halted.cancelled.requested) == {each.order_id for each in orders}
         assert [kind for kind, _ in broker.wire if kind != "place"] == ["cancel-all"]
@@ -152,11 +152,11 @@ async def test_a_halt_cancels_many_orders_with_one_message(tmp_path: Path) -> No
 
 async def test_but_not_when_it_would_reach_an_order_of_somebody_else(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        orders = await _many(room)
+    async with opened(tmp_path, broker) as rig:
+        orders = await _many(rig)
         ours = broker.book[orders[0].broker_order_id]
         broker.book[77] = BookedOrder(structs.replace(ours.order, order_ref="mine"), ours.contract)
-        halted = await room.halt.halt("", "opening", CALLER)
+        halted = await rig.halt.halt("", "opening", CALLER)
         assert halted.cancelled is not None
         assert len(halted.cancelled.requested) == 12
         assert [kind for kind, _ in broker.wire if kind != "place"] == ["cancel"] * 12
@@ -165,17 +165,17 @@ async def test_but_not_when_it_would_reach_an_order_of_somebody_else(tmp_path: P
 
 async def test_a_halt_does_not_wait_for_cancels_that_the_pace_holds_back(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        orders = [await room.place(f"key-{number}") for number in range(3)]
+    async with opened(tmp_path, broker) as rig:
+        orders = [await rig.place(f"key-{number}") for number in range(3)]
         broker.hold_cancel = asyncio.Event()
         begun = time.monotonic()
-        halted = await room.halt.halt("", "own", CALLER)
+        halted = await rig.halt.halt("", "own", CALLER)
         assert time.monotonic() - begun < 0.6
         assert halted.cancelled is not None
         assert set(halted.cancelled.queued) == {each.order_id for each in orders}
         broker.hold_cancel.set()
         for each in orders:
-            while (await room.view(each.order_id)).status != "Cancelled":
+            while (await rig.view(each.order_id)).status != "Cancelled":
                 await asyncio.sleep(0.01)
 
 
@@ -184,8 +184,8 @@ async def test_nor_when_the_broker_does_not_say_whose_orders_there_are(
     tmp_path: Path, lists: str
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await _many(room)
+    async with opened(tmp_path, broker) as rig:
+        await _many(rig)
 
         async def listed(**_: object) -> tuple[OpenOrder, ...]:
             if lists == "an error":
@@ -194,7 +194,7 @@ async def test_nor_when_the_broker_does_not_say_whose_orders_there_are(
             return ()
 
         broker.all_open_orders = listed  # type: ignore[method-assign]
-        halted = await room.halt.halt("", "own", CALLER)
+        halted = await rig.halt.halt("", "own", CALLER)
         assert halted.cancelled is not None
         async with asyncio.timeout(20):
             while len(broker.cancelled) < 12:
@@ -207,10 +207,10 @@ async def test_from_so_many_on_one_message_is_quicker(
     tmp_path: Path, count: int, kinds: list[str]
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         for number in range(count):
-            await room.place(f"key-{number}")
-        result = await room.canceller.cancel_open("own")
+            await rig.place(f"key-{number}")
+        result = await rig.canceller.cancel_open("own")
         assert (len(result.requested), result.failed, result.queued) == (count, (), ())
         assert [kind for kind, _ in broker.wire if kind != "place"] == kinds
 
@@ -223,14 +223,14 @@ async def test_one_message_that_could_not_be_sent_is_followed_by_one_for_each(
     async def fails() -> None:
         raise NotConnectedError("gone")
 
-    async with opened(tmp_path, broker) as room:
-        orders = await _many(room)
+    async with opened(tmp_path, broker) as rig:
+        orders = await _many(rig)
         broker.cancel_all_orders = fails  # type: ignore[method-assign]
-        result = await room.canceller.cancel_open("own")
+        result = await rig.canceller.cancel_open("own")
         assert set(result.requested) == {each.order_id for each in orders}
         assert len(broker.cancelled) == 12
-        assert (await room.canceller.cancel_open("all")).failed == ("other clients",)
-        assert (await room.canceller.cancel_open("none")).requested == ()
+        assert (await rig.canceller.cancel_open("all")).failed == ("other clients",)
+        assert (await rig.canceller.cancel_open("none")).requested == ()
 
 
 PENDING = PendingChange(at=NOON)

@@ -15,22 +15,22 @@ from bridge.model import Contract, ContractDetails
 from bridge.orders.combination import explained, most_lost
 from bridge.orders.risk_context import PricedLeg
 from tests.bridge.orders.test_order_types import codes
-from tests.bridge.orders.test_over_http import Body, Desk, soon
+from tests.bridge.orders.test_over_http import Body, SimulatedBridge, soon
 from tests.bridge.rig import SimulatorProcess
 
 
 @pytest.fixture(scope="module")
-def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBridge]:
     folder = tmp_path_factory.mktemp("combinations")
     simulator = SimulatorProcess(folder / "simulator.log")
-    made = Desk(folder / "bridge", simulator, max_notional=None, max_contracts=40)
+    made = SimulatedBridge(folder / "bridge", simulator, max_notional=None, max_contracts=40)
     yield made
     made.bridge.stop()
     simulator.stop()
 
 
 @pytest.fixture(scope="module")
-def chain(bridge: Desk) -> tuple[str, str, list[float]]:
+def chain(bridge: SimulatedBridge) -> tuple[str, str, list[float]]:
     """Two expirations of SPY, and strikes around the money."""
     found = bridge.bridge.get("/options/chain", symbol="SPY").json()
     days = [each["expiration"] for each in found["expirations"] if each["dte"] > 20]
@@ -55,14 +55,14 @@ def combination(action: str, quantity: int, *legs: Body, **more: Any) -> Body:
     return head | {"legs": list(legs), "orderType": "LMT"} | more
 
 
-def preview(bridge: Desk, body: Body) -> Body:
+def preview(bridge: SimulatedBridge, body: Body) -> Body:
     answer = bridge.client.post("/order/preview", json=body)
     assert answer.status_code == 200, answer.text
     found: Body = answer.json()
     return found
 
 
-def market(bridge: Desk, body: Body) -> float:
+def market(bridge: SimulatedBridge, body: Body) -> float:
     """What the combination costs at the market, on the order's side."""
     return float(preview(bridge, body | {"limitPrice": 0.0})["referencePrice"])
 
@@ -94,7 +94,7 @@ def kinds(chain: tuple[str, str, list[float]]) -> dict[str, list[Body]]:
     "kind", ["vertical", "calendar", "straddle", "covered call", "butterfly", "condor"]
 )
 def test_each_is_filled_leg_by_leg_and_as_a_whole(
-    bridge: Desk, chain: tuple[str, str, list[float]], kind: str
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]], kind: str
 ) -> None:
     legs = kinds(chain)[kind]
     body = combination("BUY", 2 if kind != "covered call" else 1, *legs)
@@ -132,7 +132,7 @@ def test_each_is_filled_leg_by_leg_and_as_a_whole(
 
 
 def test_parts_of_it_are_filled_leg_by_leg(
-    bridge: Desk, chain: tuple[str, str, list[float]]
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
 ) -> None:
     near, _, strikes = chain
     legs = [leg("BUY", "P", strikes[3], near), leg("SELL", "P", strikes[1], near, 2)]
@@ -156,7 +156,7 @@ def test_parts_of_it_are_filled_leg_by_leg(
 
 
 def test_the_example_of_the_page_is_taken(
-    bridge: Desk, chain: tuple[str, str, list[float]]
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
 ) -> None:
     page = (Path(__file__).parents[3] / "docs/orders.md").read_text()
     [example] = re.findall(r"```json\n(\{[^`]*\"BAG\"[^`]*)```", page)
@@ -169,7 +169,7 @@ def test_the_example_of_the_page_is_taken(
 
 
 def test_one_that_rests_is_changed_and_cancelled(
-    bridge: Desk, chain: tuple[str, str, list[float]]
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
 ) -> None:
     body = combination("BUY", 1, *kinds(chain)["vertical"], limitPrice=0.01, tif="GTC")
     order = bridge.placed(**body)
@@ -182,7 +182,7 @@ def test_one_that_rests_is_changed_and_cancelled(
 
 
 def test_the_preview_says_what_is_received_and_what_can_be_lost(
-    bridge: Desk, chain: tuple[str, str, list[float]]
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
 ) -> None:
     near, _, strikes = chain
     low, high = strikes[1], strikes[4]
@@ -203,7 +203,7 @@ def test_the_preview_says_what_is_received_and_what_can_be_lost(
     assert preview(bridge, naked)["maxLoss"] is None
 
 
-def refused(bridge: Desk, body: Body) -> httpx.Response:
+def refused(bridge: SimulatedBridge, body: Body) -> httpx.Response:
     before = len(bridge.simulator.book()["requests"])
     answer = bridge.place(**body)
     assert len(bridge.simulator.book()["requests"]) == before
@@ -211,7 +211,7 @@ def refused(bridge: Desk, body: Body) -> httpx.Response:
 
 
 def test_what_is_no_combination_is_refused(
-    bridge: Desk, chain: tuple[str, str, list[float]]
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
 ) -> None:
     near, _, strikes = chain
     one = leg("BUY", "C", strikes[0], near)
@@ -230,7 +230,7 @@ def test_what_is_no_combination_is_refused(
 
 
 def test_limits_hold_for_the_gross_of_the_legs(
-    bridge: Desk, chain: tuple[str, str, list[float]]
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
 ) -> None:
     near, _, strikes = chain
     legs = (leg("BUY", "C", strikes[1], near), leg("SELL", "C", strikes[2], near))
@@ -287,12 +287,12 @@ def test_a_price_in_words() -> None:
     assert explained("BUY", 0.0, 2, 100, "USD").startswith("even")
 
 
-def quoted(bridge: Desk, *legs: str, symbol: str = "SPY") -> httpx.Response:
+def quoted(bridge: SimulatedBridge, *legs: str, symbol: str = "SPY") -> httpx.Response:
     return bridge.bridge.get("/options/quotes", symbol=symbol, legs=",".join(legs))
 
 
 def test_a_combination_is_quoted_from_its_legs(
-    bridge: Desk, chain: tuple[str, str, list[float]]
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
 ) -> None:
     near, _, strikes = chain
     low, high = strikes[1], strikes[4]
@@ -334,12 +334,16 @@ def test_a_combination_is_quoted_from_its_legs(
         ("BUY:1",) * 5,
     ],
 )
-def test_what_is_no_combination_is_not_quoted(bridge: Desk, legs: tuple[str, ...]) -> None:
+def test_what_is_no_combination_is_not_quoted(
+    bridge: SimulatedBridge, legs: tuple[str, ...]
+) -> None:
     answer = quoted(bridge, *legs)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "legs")
 
 
-def test_a_leg_twice_is_no_combination(bridge: Desk, chain: tuple[str, str, list[float]]) -> None:
+def test_a_leg_twice_is_no_combination(
+    bridge: SimulatedBridge, chain: tuple[str, str, list[float]]
+) -> None:
     near, _, strikes = chain
     answer = quoted(bridge, *[f"BUY:{near}:{strikes[2]:g}:P"] * 2)
     assert (answer.status_code, "the same" in answer.text) == (422, True)

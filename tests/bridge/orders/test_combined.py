@@ -18,7 +18,7 @@ from bridge.orders.request import ComboLegRequest, OrderRequest
 from bridge.orders.risk_context import PricedLeg, Reference
 from tests.bridge.market.fake_gateway import FakeLine
 from tests.bridge.orders.fake_broker import FakeBroker, option
-from tests.bridge.orders.orderroom import opened
+from tests.bridge.orders.order_rig import opened
 from tests.bridge.orders.samples import NOON
 
 
@@ -245,8 +245,8 @@ async def test_it_is_quoted_from_the_lines_of_its_legs(tmp_path: Path) -> None:
         )
 
     broker.on_open = tick
-    async with opened(tmp_path, broker) as room:
-        found = await room.services[CombinationQuotes].quote(
+    async with opened(tmp_path, broker) as rig:
+        found = await rig.services[CombinationQuotes].quote(
             Contract(symbol="AAPL", sec_type="STK", currency="USD"), ("BUY:701", "SELL:702"), BRIDGE
         )
         assert (found.symbol, found.currency, found.multiplier) == ("AAPL", "USD", 100.0)
@@ -257,6 +257,6 @@ async def test_it_is_quoted_from_the_lines_of_its_legs(tmp_path: Path) -> None:
             (702, "SELL", 1),
         ]
         with pytest.raises(InvalidFieldError, match="two legs are the same"):
-            await room.services[CombinationQuotes].quote(
+            await rig.services[CombinationQuotes].quote(
                 Contract(symbol="AAPL", sec_type="STK"), ("BUY:701", "SELL:701"), BRIDGE
             )

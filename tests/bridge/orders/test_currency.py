@@ -10,7 +10,7 @@ import pytest
 from bridge.orders import risk
 from bridge.orders.risk_context import Exchange
 from tests.bridge.orders.test_order_types import codes
-from tests.bridge.orders.test_over_http import Body, Desk, soon
+from tests.bridge.orders.test_over_http import Body, SimulatedBridge, soon
 from tests.bridge.orders.test_risk import context
 from tests.bridge.rig import SimulatorProcess
 
@@ -19,17 +19,17 @@ EUROS: Body = {"symbol": "SAP", "exchange": "IBIS", "currency": "EUR", "action":
 
 
 @pytest.fixture(scope="module")
-def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBridge]:
     folder = tmp_path_factory.mktemp("currency")
     simulator = SimulatorProcess(folder / "simulator.log")
-    made = Desk(folder / "bridge", simulator, max_notional=MOST, price_band_percent=None)
+    made = SimulatedBridge(folder / "bridge", simulator, max_notional=MOST, price_band_percent=None)
     soon(lambda: made.bridge.get("/account").json()["accounts"])
     yield made
     made.bridge.stop()
     simulator.stop()
 
 
-def preview(bridge: Desk, **more: Any) -> Body:
+def preview(bridge: SimulatedBridge, **more: Any) -> Body:
     body = EUROS | {"quantity": 1, "orderType": "LMT", "limitPrice": 210.0} | more
     answer = bridge.client.post("/order/preview", json=body)
     assert answer.status_code == 200, answer.text
@@ -37,7 +37,7 @@ def preview(bridge: Desk, **more: Any) -> Body:
     return found
 
 
-def test_an_order_counts_in_the_currency_of_the_account(bridge: Desk) -> None:
+def test_an_order_counts_in_the_currency_of_the_account(bridge: SimulatedBridge) -> None:
     shown = preview(bridge)
     rate = shown["baseNotional"] / shown["notional"]  # no euros are held: the pair's quote
     assert (shown["currency"], shown["baseCurrency"]) == ("EUR", "USD")
@@ -52,7 +52,7 @@ def test_an_order_counts_in_the_currency_of_the_account(bridge: Desk) -> None:
     assert own["baseNotional"] / own["notional"] == pytest.approx(rate, rel=0.01)
 
 
-def _positions(bridge: Desk) -> list[Body]:
+def _positions(bridge: SimulatedBridge) -> list[Body]:
     found: list[Body] = bridge.bridge.get("/positions").json()["positions"]
     return found
 

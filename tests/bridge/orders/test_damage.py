@@ -14,7 +14,7 @@ from bridge.orders.order_ids import key_digest
 from bridge.store import DamagedRowError
 from bridge.store.executions import Query
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
 
 RESTING = {
@@ -47,52 +47,52 @@ async def test_a_damaged_order_is_not_sent_again_and_the_rest_goes_on(
     tmp_path: Path, damage: str
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await room.place(key="sound")
-        await room.place(key="damaged")
+    async with opened(tmp_path, broker) as rig:
+        await rig.place(key="sound")
+        await rig.place(key="damaged")
     edit(
         tmp_path, damage.format(key=key_digest("damaged")), "UPDATE idempotency SET answer = x'ff'"
     )
-    async with opened(tmp_path, broker) as room:
-        orders = (await room.service.orders(only_open=False, cursor="", limit=10)).orders
+    async with opened(tmp_path, broker) as rig:
+        orders = (await rig.service.orders(only_open=False, cursor="", limit=10)).orders
         assert len(orders) == 1
         with pytest.raises(DamagedRowError, match="damaged"):
-            await room.place(key="damaged")
+            await rig.place(key="damaged")
         with pytest.raises(DamagedRowError, match="cannot be read"):
-            await room.place(key="sound")
-        await room.place(key="another")
+            await rig.place(key="sound")
+        await rig.place(key="another")
         assert len(broker.placed) == 3
         broker.fill(broker.placed[0])
-        await room.journal.flush()
-        assert (await room.view(orders[0].order_id)).filled == 10
+        await rig.journal.flush()
+        assert (await rig.view(orders[0].order_id)).filled == 10
 
 
-async def damaged_execution(room: Room) -> None:
-    page = await room.executions.page(Query(), "", 10)
+async def damaged_execution(rig: Rig) -> None:
+    page = await rig.executions.page(Query(), "", 10)
     assert [(each.symbol, each.quantity, each.price) for each in page.executions] == [
         ("AAPL", 10, 100.0)
     ]
 
 
-async def damaged_history(room: Room) -> None:
-    order = await room.view((await room.order()).order_id)
+async def damaged_history(rig: Rig) -> None:
+    order = await rig.view((await rig.order()).order_id)
     assert {"damaged": "x"} in [each.detail for each in order.history]  # type: ignore[attr-defined]
 
 
-async def damaged_audit(room: Room) -> None:
-    entries = (await room.service.audit("", 10)).entries
+async def damaged_audit(rig: Rig) -> None:
+    entries = (await rig.service.audit("", 10)).entries
     assert entries
 
 
-async def damaged_halt(room: Room) -> None:
+async def damaged_halt(rig: Rig) -> None:
     with pytest.raises(TradingHaltedError, match="cannot be read"):
-        await room.place(key="another")
-    await room.halt.resume(CALLER)
-    await room.place(key="another")
+        await rig.place(key="another")
+    await rig.halt.resume(CALLER)
+    await rig.place(key="another")
 
 
-async def damaged_sequence(room: Room) -> None:
-    await room.place(key="another")
+async def damaged_sequence(rig: Rig) -> None:
+    await rig.place(key="another")
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ async def damaged_sequence(room: Room) -> None:
     ],
 )
 async def test_damage_of_one_row_is_damage_of_one_row(
-    tmp_path: Path, damage: str, check: Callable[[Room], object]
+    tmp_path: Path, damage: str, check: Callable[[Rig], object]
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
         broker.fill(broker.placed[0])
-        await room.journal.flush()
+        await rig.journal.flush()
     edit(tmp_path, damage)
-    async with opened(tmp_path, broker) as room:
-        await check(room)  # type: ignore[misc]
+    async with opened(tmp_path, broker) as rig:
+        await check(rig)  # type: ignore[misc]
 
 
 async def test_a_bridge_starts_with_every_table_damaged(

@@ -26,18 +26,18 @@ async def _filled(tmp_path: Path, count: int) -> tuple[Database, ExecutionServic
 
 
 async def test_pages_lead_to_one_another_and_then_to_what_changes(tmp_path: Path) -> None:
-    database, desk = await _filled(tmp_path, 5)
+    database, service = await _filled(tmp_path, 5)
     seen: list[str] = []
     cursor = ""
     while True:
-        page = await desk.page(Query(), cursor, 2)
+        page = await service.page(Query(), cursor, 2)
         seen += [each.exec_id for each in page.executions]
         if page.next_cursor is None:
             break
         cursor = page.next_cursor
     assert seen == [execution(number).exec_id for number in range(1, 6)]
 
-    later = await desk.page(Query(), page.changes_cursor, 2)
+    later = await service.page(Query(), page.changes_cursor, 2)
     assert (later.executions, later.next_cursor) == ((), None)
 
     def late(connection: sqlite3.Connection) -> None:
@@ -46,13 +46,13 @@ async def test_pages_lead_to_one_another_and_then_to_what_changes(tmp_path: Path
             executions.touch(connection, commission(number).exec_id)
 
     await database.write(late)
-    first = await desk.page(Query(), page.changes_cursor, 2)
+    first = await service.page(Query(), page.changes_cursor, 2)
     assert [each.commission for each in first.executions] == [1.0, 1.0]
     assert first.next_cursor is not None
-    rest = await desk.page(Query(), first.next_cursor, 2)
+    rest = await service.page(Query(), first.next_cursor, 2)
     assert [each.exec_id for each in rest.executions] == [execution(4).exec_id]
     assert rest.next_cursor is None
-    assert (await desk.page(Query(), rest.changes_cursor, 2)).executions == ()
+    assert (await service.page(Query(), rest.changes_cursor, 2)).executions == ()
     await database.close()
 
 
@@ -60,17 +60,17 @@ async def test_pages_lead_to_one_another_and_then_to_what_changes(tmp_path: Path
     "cursor", ["x", "t-1", "t-a-b", "c-", "t-1-2-3", "c-٣", "t-" + "9" * 40 + "-1"]
 )
 async def test_made_up_cursors_are_refused(tmp_path: Path, cursor: str) -> None:
-    database, desk = await _filled(tmp_path, 1)
+    database, service = await _filled(tmp_path, 1)
     with pytest.raises(BadCursorError):
-        await desk.page(Query(), cursor, 5)
+        await service.page(Query(), cursor, 5)
     await database.close()
 
 
 async def test_csv_says_the_same_and_runs_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
-    database, desk = await _filled(tmp_path, 2)
+    database, service = await _filled(tmp_path, 2)
     evil = execution(3, order_ref="=HYPERLINK(1)", side="SLD", time=at(3.5))
     await database.write(lambda connection: executions.record(connection, evil, None))
-    page = await desk.page(Query(), "", 10)
+    page = await service.page(Query(), "", 10)
     rows = list(csv.DictReader(io.StringIO(as_csv(page.executions))))
     assert [row["execId"] for row in rows] == [each.exec_id for each in page.executions]
     assert rows[2]["orderRef"] == "'=HYPERLINK(1)"

@@ -19,9 +19,9 @@ from bridge.orders.submit import Placed
 from bridge.orders.views import OrderView
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.fake_broker import option as listed_option
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.test_order_types import codes
-from tests.bridge.orders.test_over_http import Body, Desk, soon
+from tests.bridge.orders.test_over_http import Body, SimulatedBridge, soon
 from tests.bridge.rig import SimulatorProcess
 
 RULES: Body = {"option_price_band_percent": None, "max_notional": None}
@@ -35,13 +35,13 @@ def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
 
 
 @pytest.fixture
-def bridge(tmp_path: Path, simulator: SimulatorProcess) -> Iterator[Desk]:
-    made = Desk(tmp_path / "bridge", simulator, **RULES)
+def bridge(tmp_path: Path, simulator: SimulatorProcess) -> Iterator[SimulatedBridge]:
+    made = SimulatedBridge(tmp_path / "bridge", simulator, **RULES)
     yield made
     made.bridge.stop()
 
 
-def option(bridge: Desk, held: int = 3) -> Body:
+def option(bridge: SimulatedBridge, held: int = 3) -> Body:
     """A call in the money, `held` of which are held."""
     chain = bridge.bridge.get("/options/chain", symbol="AAPL").json()
     strikes = chain["strikes"]
@@ -62,19 +62,19 @@ def option(bridge: Desk, held: int = 3) -> Body:
     return named
 
 
-def exercise(bridge: Desk, key: str = "", **body: Any) -> httpx.Response:
+def exercise(bridge: SimulatedBridge, key: str = "", **body: Any) -> httpx.Response:
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     asked = {"action": "exercise", "quantity": 1, "confirm": True} | body
     return bridge.client.post("/options/exercise", json=asked, headers=headers)
 
 
-def sent(bridge: Desk) -> list[Body]:
+def sent(bridge: SimulatedBridge) -> list[Body]:
     return [
         each for each in bridge.simulator.book()["requests"] if each["message"] == "exerciseOptions"
     ]
 
 
-def test_one_is_exercised_after_the_close_and_delivers(bridge: Desk) -> None:
+def test_one_is_exercised_after_the_close_and_delivers(bridge: SimulatedBridge) -> None:
     named = option(bridge)
     answer = exercise(bridge, "one-key", **named, quantity=2)
     assert answer.status_code == 201, answer.text
@@ -95,7 +95,7 @@ def test_one_is_exercised_after_the_close_and_delivers(bridge: Desk) -> None:
     assert held == {("AAPL", "OPT"): 1, ("AAPL", "STK"): 200}
 
 
-def test_one_that_lapses_can_be_taken_back(bridge: Desk) -> None:
+def test_one_that_lapses_can_be_taken_back(bridge: SimulatedBridge) -> None:
     named = option(bridge)
     refused = exercise(bridge, **named, action="lapse")  # it is in the money
     assert (refused.status_code, refused.json()["code"]) == (422, "order-rejected")
@@ -107,7 +107,9 @@ def test_one_that_lapses_can_be_taken_back(bridge: Desk) -> None:
     assert gone.json()["status"] == "Cancelled"
 
 
-def test_nothing_is_sent_without_a_confirmation_or_beyond_what_is_held(bridge: Desk) -> None:
+def test_nothing_is_sent_without_a_confirmation_or_beyond_what_is_held(
+    bridge: SimulatedBridge,
+) -> None:
     named = option(bridge)
     assert codes(exercise(bridge, **named, confirm=False)) == {"confirmation-required"}
     assert codes(exercise(bridge, **named, quantity=4)) == {"exceeds-position"}
@@ -118,13 +120,13 @@ def test_nothing_is_sent_without_a_confirmation_or_beyond_what_is_held(bridge: D
 
 
 def test_after_a_crash_it_is_found_again_and_not_sent_twice(
-    bridge: Desk, simulator: SimulatorProcess
+    bridge: SimulatedBridge, simulator: SimulatorProcess
 ) -> None:
     named = option(bridge)
     order = exercise(bridge, "crash-key", **named).json()
     os.kill(bridge.bridge.pid, signal.SIGKILL)
     bridge.bridge.process.wait()
-    after = Desk(bridge.bridge.folder, simulator, **RULES)
+    after = SimulatedBridge(bridge.bridge.folder, simulator, **RULES)
     try:
         again = exercise(after, "crash-key", **named)
         assert again.json()["orderId"] == order["orderId"]
@@ -133,15 +135,15 @@ def test_after_a_crash_it_is_found_again_and_not_sent_twice(
         after.bridge.stop()
 
 
-async def instruct(room: Room, key: str, **fields: Any) -> Placed:
+async def instruct(rig: Rig, key: str, **fields: Any) -> Placed:
     named: dict[str, Any] = {"symbol": "AAPL", "con_id": 777, "quantity": 1, "confirm": True}
     request = ExerciseRequest(**({"action": "exercise"} | named | fields))
-    return await room.services[OptionExerciser].place(request, key, CALLER)
+    return await rig.services[OptionExerciser].place(request, key, CALLER)
 
 
-async def refused(room: Room, **fields: Any) -> list[str]:
+async def refused(rig: Rig, **fields: Any) -> list[str]:
     with pytest.raises(OrderRefusedByRulesError) as caught:
-        await instruct(room, f"refused-{fields}", **fields)
+        await instruct(rig, f"refused-{fields}", **fields)
     return [each.code for each in caught.value.violations]
 
 
@@ -156,9 +158,9 @@ def holding(quantity: float) -> FakeBroker:
 
 async def test_what_is_held_and_free_is_instructed_once_for_a_key(tmp_path: Path) -> None:
     broker = holding(3.0)
-    async with opened(tmp_path, broker, **RULES) as room:
-        first = await instruct(room, "key", quantity=2, override=True)
-        again = await instruct(room, "key", quantity=2, override=True)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        first = await instruct(rig, "key", quantity=2, override=True)
+        again = await instruct(rig, "key", quantity=2, override=True)
         assert (first.replayed, again.replayed) == (False, True)
         assert isinstance(first.answer, OrderView)
         assert isinstance(again.answer, OrderView)
@@ -167,8 +169,8 @@ async def test_what_is_held_and_free_is_instructed_once_for_a_key(tmp_path: Path
         sent = broker.book[number].order
         assert (sent.action, sent.quantity, sent.tif) == ("SELL", 2.0, "GTC")
         assert (sent.account, sent.override, sent.transmit) == ("DU1234567", True, True)
-        assert await refused(room, quantity=2) == ["exceeds-position"], "one is free"
-        lapse = await instruct(room, "other", quantity=1, action="lapse")
+        assert await refused(rig, quantity=2) == ["exceeds-position"], "one is free"
+        lapse = await instruct(rig, "other", quantity=1, action="lapse")
         assert isinstance(lapse.answer, OrderView)
         kinds = [broker.book[each].order.order_type for each in broker.placed]
         assert len(set(kinds)) == 2
@@ -182,19 +184,19 @@ async def test_no_more_is_instructed_than_is_held(
     tmp_path: Path, held: float, quantity: int, goes: bool
 ) -> None:
     broker = holding(held)
-    async with opened(tmp_path, broker, **RULES) as room:
+    async with opened(tmp_path, broker, **RULES) as rig:
         if goes:
-            assert not (await instruct(room, "key", quantity=quantity)).replayed
+            assert not (await instruct(rig, "key", quantity=quantity)).replayed
         else:
-            assert await refused(room, quantity=quantity) == ["exceeds-position"]
+            assert await refused(rig, quantity=quantity) == ["exceeds-position"]
         assert len(broker.placed) == goes
 
 
 async def test_only_an_option_and_only_when_that_is_confirmed(tmp_path: Path) -> None:
     broker = holding(3.0)
-    async with opened(tmp_path, broker, **RULES) as room:
-        assert await refused(room, confirm=False) == ["confirmation-required"]
-        assert "invalid-field" in await refused(room, con_id=265598)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        assert await refused(rig, confirm=False) == ["confirmation-required"]
+        assert "invalid-field" in await refused(rig, con_id=265598)
         assert broker.wire == []
 
 

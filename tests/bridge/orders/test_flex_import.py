@@ -29,7 +29,7 @@ from bridge.orders.flex_import import (
 )
 from bridge.store.order_status import State
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import NoonClock, Room, opened
+from tests.bridge.orders.order_rig import NoonClock, Rig, opened
 from tests.bridge.orders.samples import NOON
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
 
@@ -290,10 +290,8 @@ async def test_without_a_way_there_the_error_holds_no_token() -> None:
 
 
 # --- into the journal ----------------------------------------------------------------------------
-async def imported(room: Room, folder: Path, *answers: bytes) -> FlexImport:
-    flex = FlexImport(
-        service(folder, Script(*answers)), room.database, room.journal, room.clock, ZONE
-    )
+async def imported(rig: Rig, folder: Path, *answers: bytes) -> FlexImport:
+    flex = FlexImport(service(folder, Script(*answers)), rig.database, rig.journal, rig.clock, ZONE)
     assert flex.ask().state == "running"
     assert flex.ask().state == "running", "a second one does not begin beside it"
     task = flex._task
@@ -303,15 +301,15 @@ async def imported(room: Room, folder: Path, *answers: bytes) -> FlexImport:
 
 
 async def test_every_execution_is_there_once_however_often_it_is_imported(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
+    async with opened(tmp_path, FakeBroker()) as rig:
         second = BUY | {"ibExecID": "00018037.5a5a5a5b.01.01", "quantity": "-4"}
-        first = await imported(room, tmp_path, ACCEPTED, xml(BUY, second))
-        again = await imported(room, tmp_path, ACCEPTED, xml(BUY, second))
+        first = await imported(rig, tmp_path, ACCEPTED, xml(BUY, second))
+        again = await imported(rig, tmp_path, ACCEPTED, xml(BUY, second))
         assert (first.last.imported, first.last.known) == (2, 0)
         assert (again.last.imported, again.last.known) == (0, 2)
         with pytest.raises(FlexPacedError):
             again.ask()
-        room.clock.wind(601)
+        rig.clock.wind(601)
         assert again.ask().state == "running"
         await again.stop()
 
@@ -319,44 +317,44 @@ async def test_every_execution_is_there_once_however_often_it_is_imported(tmp_pa
 async def test_an_order_of_unknown_fate_is_settled_by_its_fills(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.quiet = True
-    async with opened(tmp_path, broker, answer_within_seconds=0.05) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.05) as rig:
         for key in ("key-1", "key-2"):
             with pytest.raises(OrderPendingError):
-                await room.place(key)
+                await rig.place(key)
     broker.quiet = False
     broker.hidden.update(broker.book)
-    async with opened(tmp_path, broker) as room:
-        found = (await room.service.orders(only_open=True, cursor="", limit=9)).orders
+    async with opened(tmp_path, broker) as rig:
+        found = (await rig.service.orders(only_open=True, cursor="", limit=9)).orders
         assert {each.state for each in found} == {State.UNKNOWN}
         other, filled = found
         part = BUY | {"orderReference": filled.order_ref, "quantity": "6"}
         rest = part | {"quantity": "4", "ibExecID": "00018037.5a5a5a5b.01.01"}
-        flex = await imported(room, tmp_path, ACCEPTED, xml(part, rest))
+        flex = await imported(rig, tmp_path, ACCEPTED, xml(part, rest))
         assert flex.last.settled == (filled.order_id,)
         assert flex.last.unknown == (other.order_id,)
-        view = await room.view(filled.order_id)
+        view = await rig.view(filled.order_id)
         assert (view.state, view.filled) == (State.TERMINAL, 10)
 
 
 async def test_a_failure_is_kept_with_its_hint(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
+    async with opened(tmp_path, FakeBroker()) as rig:
         fail = said("Fail", ErrorCode="1015", ErrorMessage="Token is invalid.")
-        flex = await imported(room, tmp_path, fail)
+        flex = await imported(rig, tmp_path, fail)
         assert flex.last.state == "failed"
         assert "1015" in (flex.last.problem or "")
         assert "secrets set flex-token" in (flex.last.next_step or "")
 
 
-def made(room: Room, folder: Path, clock: StillClock) -> tuple[FlexImport, Script]:
+def made(rig: Rig, folder: Path, clock: StillClock) -> tuple[FlexImport, Script]:
     script = Script(ACCEPTED, xml(BUY))
     asked = service(folder, script, clock)
-    return FlexImport(asked, room.database, room.journal, clock, ZONE), script
+    return FlexImport(asked, rig.database, rig.journal, clock, ZONE), script
 
 
 async def test_asked_again_too_soon_it_says_how_long_to_wait(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
+    async with opened(tmp_path, FakeBroker()) as rig:
         clock = StillClock()
-        flex, _ = made(room, tmp_path, clock)
+        flex, _ = made(rig, tmp_path, clock)
         assert flex.ask().state == "running"
         assert flex._task is not None
         await flex._task
@@ -384,16 +382,16 @@ async def turns(true: Callable[[], bool]) -> None:
 async def test_it_is_asked_for_after_an_absence_and_once_a_day(
     tmp_path: Path, hours_away: float | None, at_once: bool
 ) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
+    async with opened(tmp_path, FakeBroker()) as rig:
         clock = StillClock(wakes=0)
-        flex, script = made(room, tmp_path, clock)
+        flex, script = made(rig, tmp_path, clock)
         flex.start(None if hours_away is None else NOON - timedelta(hours=hours_away))
         await turns(lambda: bool(clock.slept))
         assert clock.slept[0] == 86_400.0
         assert flex.last.state == ("running" if at_once else "never")
         await flex.stop()
         again = StillClock(wakes=1)
-        flex, script = made(room, tmp_path, again)
+        flex, script = made(rig, tmp_path, again)
         flex.start(None)
         await turns(lambda: bool(script.asked))
         assert again.slept[:2] == [86_400.0, 86_400.0]
@@ -401,8 +399,8 @@ async def test_it_is_asked_for_after_an_absence_and_once_a_day(
 
 
 async def test_without_a_query_nothing_begins(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        flex = FlexImport(None, room.database, room.journal, room.clock, ZONE)
+    async with opened(tmp_path, FakeBroker()) as rig:
+        flex = FlexImport(None, rig.database, rig.journal, rig.clock, ZONE)
         flex.start(NOON - timedelta(days=9))
         with pytest.raises(FlexOffError):
             flex.ask()

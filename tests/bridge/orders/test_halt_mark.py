@@ -10,7 +10,7 @@ import pytest
 from bridge import halt_mark
 from bridge.orders.halt import HaltSwitch
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import opened
+from tests.bridge.orders.order_rig import opened
 
 
 async def test_it_is_read_once_for_each_mark(
@@ -23,8 +23,8 @@ async def test_it_is_read_once_for_each_mark(
         read.append(folder)
         return real(folder)
 
-    async with opened(tmp_path, FakeBroker()) as room:
-        switch = room.services[HaltSwitch]
+    async with opened(tmp_path, FakeBroker()) as rig:
+        switch = rig.services[HaltSwitch]
         monkeypatch.setattr(halt_mark, "read", noted)
         for _ in range(3):
             assert switch.halt is None
@@ -52,8 +52,8 @@ def stands(switch: HaltSwitch) -> tuple[bool, bool, bool]:
 
 
 async def test_what_the_journal_knows_of_the_halt_that_holds(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        switch = room.services[HaltSwitch]
+    async with opened(tmp_path, FakeBroker()) as rig:
+        switch = rig.services[HaltSwitch]
         assert stands(switch) == (False, True, True)
         halt_mark.write(tmp_path / "data", {"by": "host", "reason": "x", "cancel": "none"})
         assert stands(switch) == (True, False, True)

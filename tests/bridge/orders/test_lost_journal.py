@@ -14,7 +14,7 @@ from bridge.orders.errors import JournalNotAcceptedError, OrderListedError, Trad
 from bridge.orders.journal_service import JournalService
 from bridge.store.order_status import Status
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
 
 RESTING = {
@@ -28,8 +28,8 @@ RESTING = {
 
 
 async def lost(tmp_path: Path, broker: FakeBroker, *, everything: bool) -> None:
-    async with opened(tmp_path, broker) as room:
-        await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
     if everything:
         shutil.rmtree(tmp_path / "data")
     else:
@@ -37,8 +37,8 @@ async def lost(tmp_path: Path, broker: FakeBroker, *, everything: bool) -> None:
             file.unlink()
 
 
-async def accept(room: Room) -> None:
-    view = await room.services[JournalService].accept(CALLER)
+async def accept(rig: Rig) -> None:
+    view = await rig.services[JournalService].accept(CALLER)
     assert view.accepted
 
 
@@ -49,41 +49,41 @@ async def test_it_starts_halted_adopts_and_does_not_send_the_same_key_again(
     broker = FakeBroker()
     await lost(tmp_path, broker, everything=everything)
     for _ in range(2):  # a restart is no acceptance
-        async with opened(tmp_path, broker) as room:
+        async with opened(tmp_path, broker) as rig:
             with pytest.raises(TradingHaltedError) as raised:
-                await room.place(key="another")
+                await rig.place(key="another")
             assert "journal accept" in raised.value.next_step
-            order = await room.order()
+            order = await rig.order()
             assert (order.status, order.quantity) == (Status.SUBMITTED, 10)
             assert order.order_ref == broker.book[broker.placed[0]].order.order_ref
             with pytest.raises(JournalNotAcceptedError):
-                await room.halt.resume(CALLER)
-            view = await room.services[JournalService].view()
+                await rig.halt.resume(CALLER)
+            view = await rig.services[JournalService].view()
             assert not view.accepted
-    async with opened(tmp_path, broker) as room:
-        await accept(room)
-        again = await room.place()
-        assert again.order_id == (await room.order()).order_id
+    async with opened(tmp_path, broker) as rig:
+        await accept(rig)
+        again = await rig.place()
+        assert again.order_id == (await rig.order()).order_id
         assert len(broker.placed) == 1
-        await room.canceller.cancel(again.order_id, CALLER)
-        await room.place(key="another")
+        await rig.canceller.cancel(again.order_id, CALLER)
+        await rig.place(key="another")
         assert len(broker.placed) == 2
-    async with opened(tmp_path, broker) as room:
-        assert (await room.services[JournalService].view()).accepted
-        actions = [each.action for each in (await room.service.audit("", 100)).entries]
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.services[JournalService].view()).accepted
+        actions = [each.action for each in (await rig.service.audit("", 100)).entries]
         assert {"order.adopted", "journal.accept"} <= set(actions)
 
 
 async def test_a_filled_order_is_adopted_from_its_executions(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
         broker.fill(broker.placed[0])
-        await room.journal.flush()
+        await rig.journal.flush()
     shutil.rmtree(tmp_path / "data")
-    async with opened(tmp_path, broker) as room:
-        await accept(room)
-        order = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await accept(rig)
+        order = await rig.place()
         assert (order.status, order.filled) == (Status.FILLED, 10)
         assert len(broker.placed) == 1
 
@@ -91,29 +91,29 @@ async def test_a_filled_order_is_adopted_from_its_executions(tmp_path: Path) -> 
 async def test_a_reference_that_the_broker_lists_is_never_sent(tmp_path: Path) -> None:
     """Its client id is not told, so it is nobody's to adopt; sent again it is not either."""
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
     booked = broker.book[broker.placed[0]]
     booked.status = "Cancelled"
     booked.order = structs.replace(booked.order, client_id=0)
     shutil.rmtree(tmp_path / "data")
-    async with opened(tmp_path, broker) as room:
-        assert (await room.services[JournalService].view()).accepted
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.services[JournalService].view()).accepted
         with pytest.raises(OrderListedError):
-            await room.place()
+            await rig.place()
         assert len(broker.placed) == 1
 
 
 async def test_a_persons_halt_stays_when_the_journal_is_accepted(tmp_path: Path) -> None:
     broker = FakeBroker()
     await lost(tmp_path, broker, everything=False)
-    async with opened(tmp_path, broker) as room:
-        await room.halt.halt("lunch", "none", CALLER)
-        await accept(room)
+    async with opened(tmp_path, broker) as rig:
+        await rig.halt.halt("lunch", "none", CALLER)
+        await accept(rig)
         with pytest.raises(TradingHaltedError, match="lunch"):
-            await room.place(key="another")
-        await room.halt.resume(CALLER)
-        await room.place(key="another")
+            await rig.place(key="another")
+        await rig.halt.resume(CALLER)
+        await rig.place(key="another")
 
 
 async def test_over_http_with_the_simulators_book_as_the_judge(

@@ -22,18 +22,18 @@ from bridge.store.order_status import Status
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 
 
-async def _modify(room: Room, order_id: str, **changes: Any) -> Any:
-    return await room.modifier.modify(order_id, ChangeRequest(**changes), CALLER)
+async def _modify(rig: Rig, order_id: str, **changes: Any) -> Any:
+    return await rig.modifier.modify(order_id, ChangeRequest(**changes), CALLER)
 
 
 async def test_a_change_keeps_the_order_and_shows_its_new_terms(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
-        after = await _modify(room, view.order_id, limit_price=99.5, quantity=12)
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
+        after = await _modify(rig, view.order_id, limit_price=99.5, quantity=12)
         assert (after.limit_price, after.quantity, after.pending) == (99.5, 12, None)
         assert broker.placed == [view.broker_order_id] * 2
         assert broker.book[view.broker_order_id].order.limit_price == 99.5
@@ -42,8 +42,8 @@ async def test_a_change_keeps_the_order_and_shows_its_new_terms(tmp_path: Path) 
 
 async def test_a_change_is_held_against_the_same_rules(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, max_quantity=20) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker, max_quantity=20) as rig:
+        view = await rig.place()
         for changes, code in (
             ({"quantity": 21}, "max-quantity"),
             ({"limit_price": 150.0}, "price-band"),
@@ -59,30 +59,30 @@ async def test_a_change_is_held_against_the_same_rules(tmp_path: Path) -> None:
             ({}, "missing-field"),
         ):
             with pytest.raises(OrderRefusedByRulesError) as raised:
-                await _modify(room, view.order_id, **changes)
+                await _modify(rig, view.order_id, **changes)
             assert code in {each.code for each in raised.value.violations}, changes
         assert len(broker.placed) == 1
 
 
 async def test_what_changes_add_counts_for_the_day(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, max_notional_per_day=3000) as room:
-        first = await room.place()
-        await _modify(room, first.order_id, quantity=20)
-        second = await room.place(key="2", quantity=5)
+    async with opened(tmp_path, broker, max_notional_per_day=3000) as rig:
+        first = await rig.place()
+        await _modify(rig, first.order_id, quantity=20)
+        second = await rig.place(key="2", quantity=5)
         with pytest.raises(OrderRefusedByRulesError, match="today"):
-            await _modify(room, second.order_id, quantity=11)
+            await _modify(rig, second.order_id, quantity=11)
         with pytest.raises(OrderRefusedByRulesError, match="today"):
-            await room.place(key="3", quantity=6)
-        assert (await room.place(key="4", quantity=5)).status is Status.SUBMITTED
+            await rig.place(key="3", quantity=6)
+        assert (await rig.place(key="4", quantity=5)).status is Status.SUBMITTED
 
 
 async def test_changes_at_once_cannot_pass_the_days_limit_together(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, max_notional_per_day=3000) as room:
-        views = [await room.place(key=str(number)) for number in range(2)]
+    async with opened(tmp_path, broker, max_notional_per_day=3000) as rig:
+        views = [await rig.place(key=str(number)) for number in range(2)]
         results = await asyncio.gather(
-            *(_modify(room, view.order_id, quantity=20) for view in views), return_exceptions=True
+            *(_modify(rig, view.order_id, quantity=20) for view in views), return_exceptions=True
         )
         refused = [each for each in results if isinstance(each, OrderRefusedByRulesError)]
         assert len(refused) == 1
@@ -92,11 +92,11 @@ async def test_changes_at_once_cannot_pass_the_days_limit_together(tmp_path: Pat
 
 async def test_a_change_and_an_order_at_once_cannot_pass_it_either(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, max_notional_per_day=2500) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker, max_notional_per_day=2500) as rig:
+        view = await rig.place()
         results = await asyncio.gather(
-            _modify(room, view.order_id, quantity=20),
-            room.place(key="other"),
+            _modify(rig, view.order_id, quantity=20),
+            rig.place(key="other"),
             return_exceptions=True,
         )
         refused = [each for each in results if isinstance(each, OrderRefusedByRulesError)]
@@ -105,48 +105,48 @@ async def test_a_change_and_an_order_at_once_cannot_pass_it_either(tmp_path: Pat
 
 async def test_what_is_added_to_an_order_of_yesterday_counts_for_today(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, max_notional_per_day=2500) as room:
-        view = await room.place(tif="GTC")
-        room.clock.wind(86_400)
-        await _modify(room, view.order_id, quantity=30)
+    async with opened(tmp_path, broker, max_notional_per_day=2500) as rig:
+        view = await rig.place(tif="GTC")
+        rig.clock.wind(86_400)
+        await _modify(rig, view.order_id, quantity=30)
         with pytest.raises(OrderRefusedByRulesError, match="today"):
-            await room.place(key="2", quantity=6)
+            await rig.place(key="2", quantity=6)
         with pytest.raises(OrderRefusedByRulesError, match="today"):
-            await _modify(room, view.order_id, quantity=36)
-        assert (await room.place(key="3", quantity=5)).status is Status.SUBMITTED
+            await _modify(rig, view.order_id, quantity=36)
+        assert (await rig.place(key="3", quantity=5)).status is Status.SUBMITTED
 
 
 async def test_a_change_that_was_not_sent_gives_its_money_back(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, max_notional_per_day=3000) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker, max_notional_per_day=3000) as rig:
+        view = await rig.place()
         broker.refuse_order = NotConnectedError("gone")
         with pytest.raises(NotConnectedError):
-            await _modify(room, view.order_id, quantity=30)
+            await _modify(rig, view.order_id, quantity=30)
         broker.refuse_order = None
-        assert (await room.place(key="2", quantity=20)).status is Status.SUBMITTED
+        assert (await rig.place(key="2", quantity=20)).status is Status.SUBMITTED
 
 
 async def test_changes_of_one_order_at_once_add_up(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        view = await room.place()
+    async with opened(tmp_path, FakeBroker()) as rig:
+        view = await rig.place()
         await asyncio.gather(
-            _modify(room, view.order_id, quantity=12),
-            _modify(room, view.order_id, limit_price=99.0),
+            _modify(rig, view.order_id, quantity=12),
+            _modify(rig, view.order_id, limit_price=99.0),
         )
-        order = await room.order()
+        order = await rig.order()
         assert (order.quantity, order.limit_price, order.pending) == (12, 99.0, None)
 
 
 async def test_of_two_changes_of_the_same_field_the_later_counts(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        view = await room.place()
+    async with opened(tmp_path, FakeBroker()) as rig:
+        view = await rig.place()
         results = await asyncio.gather(
-            *(_modify(room, view.order_id, limit_price=price) for price in (98.0, 99.0)),
+            *(_modify(rig, view.order_id, limit_price=price) for price in (98.0, 99.0)),
             return_exceptions=True,
         )
         told = [each for each in results if not isinstance(each, ChangeReplacedError)]
-        held = (await room.order()).limit_price
+        held = (await rig.order()).limit_price
         assert held in {98.0, 99.0}
         assert len(told) >= 1
         assert all(not isinstance(each, BaseException) for each in told)
@@ -154,29 +154,29 @@ async def test_of_two_changes_of_the_same_field_the_later_counts(tmp_path: Path)
 
 async def test_a_change_that_waits_for_the_wire_is_stopped_by_a_halt(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.hold = asyncio.Event()
-        changing = asyncio.create_task(_modify(room, view.order_id, quantity=12))
-        while (await room.order()).pending is None:
+        changing = asyncio.create_task(_modify(rig, view.order_id, quantity=12))
+        while (await rig.order()).pending is None:
             await asyncio.sleep(0)
-        await room.halt.halt("", "none", CALLER)
+        await rig.halt.halt("", "none", CALLER)
         broker.hold.set()
         with pytest.raises(TradingHaltedError):
             await changing
-        order = await room.order()
+        order = await rig.order()
         assert (order.quantity, order.pending) == (10, None)
         assert len(broker.placed) == 1
 
 
 async def test_an_order_that_is_not_acknowledged_is_not_changed(tmp_path: Path) -> None:
     broker = FakeBroker(quiet=True)
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         with pytest.raises(OrderPendingError):
-            await room.place()
-        order = await room.order()
+            await rig.place()
+        order = await rig.order()
         with pytest.raises(OrderPendingError, match="not changed"):
-            await _modify(room, order.order_id, quantity=12)
+            await _modify(rig, order.order_id, quantity=12)
         assert len(broker.placed) == 1
 
 
@@ -184,13 +184,13 @@ async def test_changes_and_cancels_are_in_the_audit_log_before_they_are_sent(
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.hold = asyncio.Event()
-        changing = asyncio.create_task(_modify(room, view.order_id, quantity=12))
-        while (await room.order()).pending is None:
+        changing = asyncio.create_task(_modify(rig, view.order_id, quantity=12))
+        while (await rig.order()).pending is None:
             await asyncio.sleep(0)
-        newest = (await room.service.audit("", 1)).entries[0]
+        newest = (await rig.service.audit("", 1)).entries[0]
         assert (newest.action, newest.target, newest.result) == (
             "order.modify",
             view.order_id,
@@ -198,8 +198,8 @@ async def test_changes_and_cancels_are_in_the_audit_log_before_they_are_sent(
         )
         broker.hold.set()
         await changing
-        await room.canceller.cancel(view.order_id, CALLER)
-        entries = (await room.service.audit("", 2)).entries
+        await rig.canceller.cancel(view.order_id, CALLER)
+        entries = (await rig.service.audit("", 2)).entries
         assert [(each.action, each.result) for each in entries] == [
             ("order.cancel", "ok"),
             ("order.cancel", "sending"),
@@ -208,18 +208,18 @@ async def test_changes_and_cancels_are_in_the_audit_log_before_they_are_sent(
 
 async def test_a_quantity_below_what_is_filled_makes_no_sense(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.fill(view.broker_order_id, 4)
-        await room.journal.flush()
+        await rig.journal.flush()
         with pytest.raises(OrderRefusedByRulesError, match="filled already"):
-            await _modify(room, view.order_id, quantity=4)
+            await _modify(rig, view.order_id, quantity=4)
 
 
 async def test_a_change_the_broker_refuses_leaves_the_order_as_it_was(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.quiet = True
 
         def refuse(order: Any) -> None:
@@ -228,69 +228,69 @@ async def test_a_change_the_broker_refuses_leaves_the_order_as_it_was(tmp_path: 
 
         broker.on_place = refuse
         with pytest.raises(ChangeRejectedError) as raised:
-            await _modify(room, view.order_id, limit_price=99.0)
+            await _modify(rig, view.order_id, limit_price=99.0)
         assert "does not match" in raised.value.extra["brokerText"]
-        order = await room.order()
+        order = await rig.order()
         assert (order.status, order.limit_price) == (Status.SUBMITTED, 100.0)
 
 
 async def test_a_change_without_an_answer_is_pending(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.2) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker, answer_within_seconds=0.2) as rig:
+        view = await rig.place()
         broker.quiet = True
         with pytest.raises(OrderPendingError):
-            await _modify(room, view.order_id, limit_price=99.0)
-        assert (await room.order()).pending == "change"
+            await _modify(rig, view.order_id, limit_price=99.0)
+        assert (await rig.order()).pending == "change"
         broker.say(view.broker_order_id)
-        after = await room.order()
+        after = await rig.order()
         assert (after.pending, after.limit_price) == (None, 99.0)
 
 
 async def test_a_change_that_was_not_sent_is_not_pending(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.refuse_order = NotConnectedError("gone")
         with pytest.raises(NotConnectedError):
-            await _modify(room, view.order_id, limit_price=99.0)
-        assert (await room.order()).pending is None
+            await _modify(rig, view.order_id, limit_price=99.0)
+        assert (await rig.order()).pending is None
 
 
 async def test_no_change_while_halted_but_a_cancel(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        view = await room.place()
-        await room.halt.halt("", "none", CALLER)
+    async with opened(tmp_path, FakeBroker()) as rig:
+        view = await rig.place()
+        await rig.halt.halt("", "none", CALLER)
         with pytest.raises(TradingHaltedError):
-            await _modify(room, view.order_id, limit_price=99.0)
-        assert (await room.canceller.cancel(view.order_id, CALLER)).status is Status.CANCELLED
+            await _modify(rig, view.order_id, limit_price=99.0)
+        assert (await rig.canceller.cancel(view.order_id, CALLER)).status is Status.CANCELLED
 
 
 async def test_a_cancel_is_answered_and_can_be_repeated(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         for order_id in (view.order_id, str(view.broker_order_id)):
-            after = await room.canceller.cancel(order_id, CALLER)
+            after = await rig.canceller.cancel(order_id, CALLER)
             assert after.status is Status.CANCELLED
         assert len(broker.cancelled) == 1
 
 
 async def test_an_ended_order_cannot_be_changed_or_cancelled(tmp_path: Path) -> None:
     broker = FakeBroker(fill_at_once=True)
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
-        await room.journal.flush()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
+        await rig.journal.flush()
         with pytest.raises(OrderNotOpenError, match="Filled"):
-            await room.canceller.cancel(view.order_id, CALLER)
+            await rig.canceller.cancel(view.order_id, CALLER)
         with pytest.raises(OrderNotOpenError, match="Filled"):
-            await _modify(room, view.order_id, limit_price=99.0)
+            await _modify(rig, view.order_id, limit_price=99.0)
 
 
 async def test_a_cancel_that_comes_too_late_shows_the_fill(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         cancelling = broker.cancel_order
 
         async def fill_first(order_id: int) -> None:
@@ -299,43 +299,43 @@ async def test_a_cancel_that_comes_too_late_shows_the_fill(tmp_path: Path) -> No
 
         broker.cancel_order = fill_first  # type: ignore[method-assign]
         with pytest.raises(OrderNotOpenError, match="Filled") as raised:
-            await room.canceller.cancel(view.order_id, CALLER)
+            await rig.canceller.cancel(view.order_id, CALLER)
         assert raised.value.extra["order"]["filled"] == 10
 
 
 async def test_a_cancel_without_a_connection_says_so(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.state = ConnectionState.RECONNECTING
         with pytest.raises(NotConnectedError):
-            await room.canceller.cancel(view.order_id, CALLER)
-        assert (await room.order()).pending is None
+            await rig.canceller.cancel(view.order_id, CALLER)
+        assert (await rig.order()).pending is None
 
 
 @pytest.mark.parametrize("order_id", ["nobody", "99", "o0", "9" * 30, "", "½"])
 async def test_unknown_ids(tmp_path: Path, order_id: str) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
+    async with opened(tmp_path, FakeBroker()) as rig:
         with pytest.raises(UnknownOrderError):
-            await room.service.order(order_id)
+            await rig.service.order(order_id)
         with pytest.raises(UnknownOrderError):
-            await room.canceller.cancel(order_id, CALLER)
+            await rig.canceller.cancel(order_id, CALLER)
 
 
 async def test_only_what_is_unknown_needs_settling(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        view = await room.place()
+    async with opened(tmp_path, FakeBroker()) as rig:
+        view = await rig.place()
         settlement = Settlement(status="Cancelled")
         with pytest.raises(OrderNotOpenError, match="is known"):
-            await room.service.settle(view.order_id, settlement, CALLER)
+            await rig.service.settle(view.order_id, settlement, CALLER)
 
 
 async def test_many_changes_of_one_order_are_all_told_something_certain(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         results = await asyncio.gather(
-            *(_modify(room, view.order_id, limit_price=90.0 + step) for step in range(10)),
+            *(_modify(rig, view.order_id, limit_price=90.0 + step) for step in range(10)),
             return_exceptions=True,
         )
         pending = [each for each in results if isinstance(each, OrderPendingError)]
@@ -344,37 +344,37 @@ async def test_many_changes_of_one_order_are_all_told_something_certain(tmp_path
 
 async def test_an_answered_change_is_not_pending_because_of_the_next(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=2) as room:
-        view = await room.place()
-        reading = room.journal.find
+    async with opened(tmp_path, broker, answer_within_seconds=2) as rig:
+        view = await rig.place()
+        reading = rig.journal.find
         next_change: list[asyncio.Task[Any]] = []
 
         async def read(order_id: str) -> Any:
             if broker.placed == [view.broker_order_id] * 2 and not next_change:
                 broker.quiet = True  # between the answer to the first and the look at the order
                 next_change.append(
-                    asyncio.create_task(_modify(room, view.order_id, limit_price=98.0))
+                    asyncio.create_task(_modify(rig, view.order_id, limit_price=98.0))
                 )
                 while (await reading(order_id)).pending is None:
                     await asyncio.sleep(0)
             return await reading(order_id)
 
-        room.journal.find = read  # type: ignore[method-assign]
-        after = await _modify(room, view.order_id, limit_price=99.0)
+        rig.journal.find = read  # type: ignore[method-assign]
+        after = await _modify(rig, view.order_id, limit_price=99.0)
         assert after.limit_price == 99.0
         await asyncio.gather(*next_change, return_exceptions=True)
 
 
 async def test_orders_of_another_gateways_account_are_left_alone(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.accounts = ("DU7654321",)
         with pytest.raises(OrderNotOpenError, match="DU1234567"):
-            await room.canceller.cancel(view.order_id, CALLER)
+            await rig.canceller.cancel(view.order_id, CALLER)
         with pytest.raises(OrderNotOpenError, match="DU1234567"):
-            await _modify(room, view.order_id, quantity=12)
-        halted = await room.halt.halt("", "own", CALLER)
+            await _modify(rig, view.order_id, quantity=12)
+        halted = await rig.halt.halt("", "own", CALLER)
         assert halted.cancelled is not None
         assert halted.cancelled.requested == ()
         assert broker.cancelled == []
@@ -384,16 +384,16 @@ async def test_at_the_end_of_the_process_who_waits_is_told_that_it_is_pending(
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker(quiet=True)
-    async with opened(tmp_path, broker, answer_within_seconds=60) as room:
-        waiting = asyncio.create_task(room.place())
+    async with opened(tmp_path, broker, answer_within_seconds=60) as rig:
+        waiting = asyncio.create_task(rig.place())
         while not broker.placed:
             await asyncio.sleep(0)
-        room.journal.give_up()
+        rig.journal.give_up()
         async with asyncio.timeout(5):
             with pytest.raises(OrderPendingError):
                 await waiting
         with pytest.raises(OrderNotSentError, match="stopping"):
-            await room.place(key="2")
+            await rig.place(key="2")
         assert len(broker.placed) == 1
 
 
@@ -446,20 +446,20 @@ async def test_each_type_takes_changes_of_what_it_carries(tmp_path: Path, kind: 
     """And refuses the others by their names."""
     broker = FakeBroker()
     kept = {"limit_price": None} | TERMS[kind]
-    async with opened(tmp_path, broker) as room:
-        view = await room.place(order_type=kind.split(maxsplit=1)[0], **kept)
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(order_type=kind.split(maxsplit=1)[0], **kept)
         for name, value in CHANGES.items():
             if name in TAKEN[kind]:
-                after = await _modify(room, view.order_id, **{name: value})
+                after = await _modify(rig, view.order_id, **{name: value})
                 assert getattr(after, name) == value
                 assert getattr(broker.book[view.broker_order_id].order, name) == value
                 continue
             with pytest.raises(OrderRefusedByRulesError) as raised:
-                await _modify(room, view.order_id, **{name: value})
+                await _modify(rig, view.order_id, **{name: value})
             camel = "".join([name.split("_")[0], *(each.title() for each in name.split("_")[1:])])
             found = [(each.code, each.field) for each in raised.value.violations]
             assert ("unexpected-field", camel) in found
-        after = await _modify(room, view.order_id, quantity=11)
+        after = await _modify(rig, view.order_id, quantity=11)
         assert after.quantity == 11
 
 
@@ -468,8 +468,8 @@ async def test_a_trailing_stop_is_put_elsewhere_and_goes_on(
     tmp_path: Path, asked: float, stands: float
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place(
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(
             action="SELL", order_type="TRAIL", limit_price=None, trail_amount=10.0,
             trail_stop_price=90.0,
         )  # fmt: skip
@@ -479,15 +479,15 @@ async def test_a_trailing_stop_is_put_elsewhere_and_goes_on(
             booked.order = structs.replace(booked.order, trail_stop_price=stands)
 
         broker.on_place = follow
-        after = await _modify(room, view.order_id, trail_stop_price=asked)
+        after = await _modify(rig, view.order_id, trail_stop_price=asked)
         assert (after.trail_stop_price, after.pending) == (stands, None)
         assert after.trail_amount == 10.0
 
 
 async def test_a_trailing_stop_that_stays_where_it_was_is_no_success(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.2) as room:
-        view = await room.place(
+    async with opened(tmp_path, broker, answer_within_seconds=0.2) as rig:
+        view = await rig.place(
             action="SELL", order_type="TRAIL", limit_price=None, trail_amount=10.0,
             trail_stop_price=90.0,
         )  # fmt: skip
@@ -501,7 +501,7 @@ async def test_a_trailing_stop_that_stays_where_it_was_is_no_success(tmp_path: P
 
         broker.on_place = refuse
         with pytest.raises(ChangeRejectedError):
-            await _modify(room, view.order_id, trail_stop_price=80.0)
+            await _modify(rig, view.order_id, trail_stop_price=80.0)
         with pytest.raises(OrderRefusedByRulesError) as raised:
-            await _modify(room, view.order_id, trail_stop_price=80.001)
+            await _modify(rig, view.order_id, trail_stop_price=80.001)
         assert raised.value.violations[0].field == "trailStopPrice"

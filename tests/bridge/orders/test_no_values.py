@@ -58,7 +58,7 @@ def _number(field: bytes) -> bool:
     return True
 
 
-def wish(chance: random.Random) -> dict[str, Any]:
+def asked(chance: random.Random) -> dict[str, Any]:
     body: dict[str, Any] = {
         "symbol": chance.choice(["AAPL", "MSFT", "NVDA"]),
         "action": "BUY",
@@ -88,8 +88,8 @@ async def test_no_order_is_lost_and_none_ended_wrongly(
         await asyncio.to_thread(bridge.wait_for, "ready", 30.0)
         told = []
         for number in range(ORDERS):
-            headers = {"Idempotency-Key": f"wish-{number}"}
-            placed = await ask("POST", "/order", json=wish(chance), headers=headers)
+            headers = {"Idempotency-Key": f"asked-{number}"}
+            placed = await ask("POST", "/order", json=asked(chance), headers=headers)
             assert placed.status_code in {201, 504}, placed.text
             told.append(placed.json().get("order", placed.json())["orderId"])
             if chance.random() < 0.3:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from bridge.orders.order_types import KINDS
-from tests.bridge.orders.test_over_http import Body, Desk, soon
+from tests.bridge.orders.test_over_http import Body, SimulatedBridge, soon
 from tests.bridge.rig import SimulatorProcess
 
 FAR: Body = {"symbol": "AAPL", "action": "BUY", "quantity": 1}
@@ -54,21 +54,21 @@ AT_ONCE = ("MKT", "MTL", "MIDPRICE", "PEG_MID", "MIT", "LIT")
 
 
 @pytest.fixture(scope="module")
-def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBridge]:
     folder = tmp_path_factory.mktemp("types")
     simulator = SimulatorProcess(folder / "simulator.log")
-    made = Desk(folder / "bridge", simulator, price_band_percent=None, **NO_LIMITS)
+    made = SimulatedBridge(folder / "bridge", simulator, price_band_percent=None, **NO_LIMITS)
     yield made
     made.bridge.stop()
     simulator.stop()
 
 
-def booked(bridge: Desk, order: Body) -> Body:
+def booked(bridge: SimulatedBridge, order: Body) -> Body:
     [found] = bridge.booked(order["orderId"])
     return found
 
 
-def changed(bridge: Desk, order: Body, **body: Any) -> httpx.Response:
+def changed(bridge: SimulatedBridge, order: Body, **body: Any) -> httpx.Response:
     return bridge.client.patch(f"/order/{order['orderId']}", json=body)
 
 
@@ -78,7 +78,7 @@ def codes(answer: httpx.Response) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", RESTING)
-def test_one_is_placed_changed_and_cancelled(bridge: Desk, kind: str) -> None:
+def test_one_is_placed_changed_and_cancelled(bridge: SimulatedBridge, kind: str) -> None:
     order = bridge.placed(**FAR, orderType=kind, **RESTING[kind])
     assert order["orderType"] == kind
     assert {name: order[name] for name in RESTING[kind]} == RESTING[kind]
@@ -95,7 +95,7 @@ def test_one_is_placed_changed_and_cancelled(bridge: Desk, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", AT_ONCE)
-def test_one_that_can_trade_is_filled(bridge: Desk, kind: str) -> None:
+def test_one_that_can_trade_is_filled(bridge: SimulatedBridge, kind: str) -> None:
     prices = {"MIT": {"stopPrice": 5000.0}, "LIT": {"stopPrice": 5000.0, "limitPrice": 5000.0}}
     order = bridge.placed(**FAR, orderType=kind, **prices.get(kind, {}))
     soon(lambda: bridge.has_status(order["orderId"], "Filled"))
@@ -103,7 +103,7 @@ def test_one_that_can_trade_is_filled(bridge: Desk, kind: str) -> None:
     assert (fill["secType"], fill["side"], fill["quantity"]) == ("STK", "BUY", 1)
 
 
-def test_a_trailing_stop_is_carried_along_by_a_change(bridge: Desk) -> None:
+def test_a_trailing_stop_is_carried_along_by_a_change(bridge: SimulatedBridge) -> None:
     order = bridge.placed(**FAR, orderType="TRAIL", trailPercent=20.0, trailStopPrice=4000.0)
     assert order["trailStopPrice"] == 4000.0
     stood = soon(lambda: bridge.order(order["orderId"])["trailStopPrice"])
@@ -114,7 +114,7 @@ def test_a_trailing_stop_is_carried_along_by_a_change(bridge: Desk) -> None:
     assert "unexpected-field" in codes(changed(bridge, order, trailAmount=3.0))
 
 
-def test_the_time_to_begin_and_the_algorithm_reach_the_broker(bridge: Desk) -> None:
+def test_the_time_to_begin_and_the_algorithm_reach_the_broker(bridge: SimulatedBridge) -> None:
     order = bridge.placed(
         **FAR,
         orderType="LMT",
@@ -133,7 +133,7 @@ def test_the_time_to_begin_and_the_algorithm_reach_the_broker(bridge: Desk) -> N
     soon(lambda: bridge.has_status(adaptive["orderId"], "Filled"))
 
 
-def test_conditions_hold_an_order_back_or_cancel_it(bridge: Desk) -> None:
+def test_conditions_hold_an_order_back_or_cancel_it(bridge: SimulatedBridge) -> None:
     spy = {"symbol": "SPY", "above": 1.0}
     future = {"after": "20991120 15:00:00 US/Eastern", "join": "and"}
     held = bridge.placed(**FAR, orderType="MKT", conditions=[future, spy])
@@ -151,7 +151,7 @@ def test_conditions_hold_an_order_back_or_cancel_it(bridge: Desk) -> None:
     assert (kept["quantity"], len(kept["conditions"])) == (2, 2)
 
 
-def test_a_bracket_may_trail_its_stop(bridge: Desk) -> None:
+def test_a_bracket_may_trail_its_stop(bridge: SimulatedBridge) -> None:
     order = bridge.placed(
         **FAR,
         orderType="LMT",
@@ -164,7 +164,7 @@ def test_a_bracket_may_trail_its_stop(bridge: Desk) -> None:
     assert stop["trailPercent"] == 10.0
 
 
-def test_an_oca_group_takes_every_type(bridge: Desk) -> None:
+def test_an_oca_group_takes_every_type(bridge: SimulatedBridge) -> None:
     sell = {"symbol": "MSFT", "action": "SELL", "quantity": 1}
     orders = [
         sell | {"orderType": "TRAIL", "trailPercent": 30.0, "tif": "GTC"},
@@ -176,7 +176,7 @@ def test_an_oca_group_takes_every_type(bridge: Desk) -> None:
     assert [each["orderType"] for each in answer.json()["orders"]] == ["TRAIL", "LIT"]
 
 
-def test_currencies_are_bought_for_an_amount_of_money(bridge: Desk) -> None:
+def test_currencies_are_bought_for_an_amount_of_money(bridge: SimulatedBridge) -> None:
     euro = {"symbol": "EUR", "secType": "CASH", "currency": "USD", "action": "BUY"}
     order = bridge.placed(**euro, orderType="MKT", cashQuantity=10_000)
     assert order["cashQuantity"] == 10_000
@@ -207,26 +207,32 @@ def test_currencies_are_bought_for_an_amount_of_money(bridge: Desk) -> None:
         ({"orderType": "MKT", "quantity": None}, "missing-field"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(bridge: Desk, body: Body, code: str) -> None:
+def test_what_does_not_fit_together_is_refused(
+    bridge: SimulatedBridge, body: Body, code: str
+) -> None:
     before = len(bridge.simulator.book()["requests"])
     assert code in codes(bridge.place(**(FAR | body)))
     assert len(bridge.simulator.book()["requests"]) == before
 
 
-def test_a_type_that_the_contract_does_not_list_is_refused_before_it_is_sent(bridge: Desk) -> None:
+def test_a_type_that_the_contract_does_not_list_is_refused_before_it_is_sent(
+    bridge: SimulatedBridge,
+) -> None:
     euro: Body = {"symbol": "EUR", "secType": "CASH", "currency": "USD", "action": "BUY"}
     euro["quantity"] = 1
     answer = bridge.place(**euro, orderType="MIDPRICE")
     assert "order-type-not-supported" in codes(answer)
 
 
-def test_an_order_for_the_night(bridge: Desk) -> None:
+def test_an_order_for_the_night(bridge: SimulatedBridge) -> None:
     order = bridge.placed(**FAR, orderType="LMT", limitPrice=1.0, exchange="OVERNIGHT")
     assert (order["exchange"], order["tif"]) == ("OVERNIGHT", "DAY")
 
 
 @pytest.mark.parametrize(("name", "example"), EXAMPLES)
-def test_the_examples_of_the_page_are_taken(bridge: Desk, name: str, example: str) -> None:
+def test_the_examples_of_the_page_are_taken(
+    bridge: SimulatedBridge, name: str, example: str
+) -> None:
     body = FAR | json.loads(example)
     preview = bridge.client.post("/order/preview", json=body)
     assert (preview.status_code, preview.json()["violations"]) == (200, []), preview.text
@@ -239,7 +245,7 @@ def test_the_page_has_an_example_of_every_type() -> None:
     assert {*KINDS, "algo", "conditions", "goodAfterTime", "OVERNIGHT"} == dict(EXAMPLES).keys()
 
 
-def test_a_question_that_the_gateway_asks_before_an_order_is_shown(bridge: Desk) -> None:
+def test_a_question_that_the_gateway_asks_before_an_order_is_shown(bridge: SimulatedBridge) -> None:
     asked = '{"8230": "NOOPENCLS", "fullText": "This order closes nothing. Send it?"}'
     question = {"direction": "to-client", "action": "rewrite", "message": 4, "where": {"3": "201"}}
     bridge.simulator.fault("wire-rewrite", rules=[question | {"set": {"5": asked}}])
@@ -253,7 +259,7 @@ def test_a_question_that_the_gateway_asks_before_an_order_is_shown(bridge: Desk)
     assert "This order closes nothing. Send it?" in answer.json()["brokerText"]
 
 
-def test_the_page_s_change_of_a_trailing_stop_is_taken(bridge: Desk) -> None:
+def test_the_page_s_change_of_a_trailing_stop_is_taken(bridge: SimulatedBridge) -> None:
     [body] = re.findall(r'`(\{"trailStopPrice": [^`]*\})`', PAGE)
     bought = bridge.placed(symbol="AAPL", action="BUY", quantity=1, orderType="MKT")
     soon(lambda: bridge.has_status(bought["orderId"], "Filled"))

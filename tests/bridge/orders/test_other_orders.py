@@ -23,7 +23,7 @@ from bridge.store.order_status import State, Status
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
 from bridge.tws.gateway import Gateway
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.samples import AAPL, NOON
 
 THEIRS = 7
@@ -98,7 +98,7 @@ def test_what_is_shown_says_where_to_change_it() -> None:
 
 
 @asynccontextmanager
-async def room(folder: Path, **changes: Any) -> AsyncIterator[tuple[Room, OtherClientsOrders]]:
+async def rig(folder: Path, **changes: Any) -> AsyncIterator[tuple[Rig, OtherClientsOrders]]:
     """A bridge whose broker has an order of another client's in its book."""
     broker = FakeBroker()
     async with opened(folder, broker) as found:
@@ -118,7 +118,7 @@ def borrowing(broker: FakeBroker, asked: list[int]) -> Callable[[int], Any]:
 
 
 async def test_those_of_others_are_listed_and_ours_are_not(tmp_path: Path) -> None:
-    async with room(tmp_path) as (found, orders):
+    async with rig(tmp_path) as (found, orders):
         ours = await found.place(limit_price=99.0)
         assert [each.order_id for each in await orders.listed()] == ["perm-555"]
         assert [each.perm_id for each in await orders.records()] == [555]
@@ -140,7 +140,7 @@ async def test_those_of_others_are_listed_and_ours_are_not(tmp_path: Path) -> No
 
 async def test_one_is_cancelled_under_its_clients_id(tmp_path: Path) -> None:
     asked: list[int] = []
-    async with room(tmp_path) as (found, orders):
+    async with rig(tmp_path) as (found, orders):
         orders.borrow = borrowing(found.broker, asked)
         view = await orders.cancel(555, CALLER)
         assert (view.order_id, view.status) == ("perm-555", "Cancelled")
@@ -156,7 +156,7 @@ async def test_one_is_cancelled_under_its_clients_id(tmp_path: Path) -> None:
 async def test_one_without_a_number_gets_it_on_being_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client_id: int, number: int
 ) -> None:
-    async with room(tmp_path, client_id=client_id) as (found, orders):
+    async with rig(tmp_path, client_id=client_id) as (found, orders):
         broker = found.broker
         orders.borrow = borrowing(broker, [])
         row = broker.book[3].shown()
@@ -176,7 +176,7 @@ async def test_one_without_a_number_gets_it_on_being_listed(
 
 
 async def test_what_the_broker_says_to_a_cancel(tmp_path: Path) -> None:
-    async with room(tmp_path) as (found, orders):
+    async with rig(tmp_path) as (found, orders):
         broker = found.broker
         orders.borrow = borrowing(broker, [])
         broker.quiet = True

@@ -21,7 +21,7 @@ from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
 Body = dict[str, Any]
 
 
-class Desk:
+class SimulatedBridge:
     """A bridge over a simulator."""
 
     def __init__(self, folder: Path, simulator: SimulatorProcess, **rules: Any) -> None:
@@ -64,10 +64,10 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBridge]:
     folder = tmp_path_factory.mktemp("orders")
     simulator = SimulatorProcess(folder / "simulator.log")
-    made = Desk(folder / "bridge", simulator, max_quantity=100)
+    made = SimulatedBridge(folder / "bridge", simulator, max_quantity=100)
     yield made
     made.bridge.stop()
     simulator.stop()
@@ -90,23 +90,23 @@ RESTING: Body = {
 }
 
 
-def test_a_limit_buy_far_below_the_market_stays_submitted(desk: Desk) -> None:
-    answer = desk.place(**RESTING)
+def test_a_limit_buy_far_below_the_market_stays_submitted(simulated: SimulatedBridge) -> None:
+    answer = simulated.place(**RESTING)
     assert answer.status_code == 201
     order = answer.json()
     assert order["status"] in {"PreSubmitted", "Submitted"}
     assert answer.headers["Location"] == f"/order/{order['orderId']}"
     time.sleep(0.5)
-    assert desk.order(order["orderId"])["status"] == "Submitted"
-    listed = desk.bridge.get("/orders", open="true").json()["orders"]
+    assert simulated.order(order["orderId"])["status"] == "Submitted"
+    listed = simulated.bridge.get("/orders", open="true").json()["orders"]
     assert order["orderId"] in {each["orderId"] for each in listed}
 
 
-def test_a_market_buy_fills_and_shows_in_executions(desk: Desk) -> None:
-    order = desk.placed(symbol="MSFT", action="BUY", quantity=2, orderType="MKT")
+def test_a_market_buy_fills_and_shows_in_executions(simulated: SimulatedBridge) -> None:
+    order = simulated.placed(symbol="MSFT", action="BUY", quantity=2, orderType="MKT")
 
     def mine() -> list[Body]:
-        found = desk.executions(symbol="MSFT")
+        found = simulated.executions(symbol="MSFT")
         return [each for each in found if each["orderId"] == order["orderId"]]
 
     soon(lambda: sum(each["quantity"] for each in mine()) == 2)
@@ -114,12 +114,12 @@ def test_a_market_buy_fills_and_shows_in_executions(desk: Desk) -> None:
     assert {(each["side"], each["symbol"], each["secType"]) for each in mine()} == {
         ("BUY", "MSFT", "STK")
     }
-    done = desk.order(order["orderId"])
+    done = simulated.order(order["orderId"])
     assert (done["status"], done["filled"], done["remaining"]) == ("Filled", 2, 0)
 
 
-def test_a_limit_sell_of_an_option_resolves_its_contract(desk: Desk) -> None:
-    chain = desk.bridge.get("/options/chain", symbol="AAPL").json()
+def test_a_limit_sell_of_an_option_resolves_its_contract(simulated: SimulatedBridge) -> None:
+    chain = simulated.bridge.get("/options/chain", symbol="AAPL").json()
     later = next(each for each in chain["expirations"] if each["dte"] > 20)
     strike = chain["strikes"][len(chain["strikes"]) // 2]
     option = {
@@ -131,35 +131,35 @@ def test_a_limit_sell_of_an_option_resolves_its_contract(desk: Desk) -> None:
         "action": "SELL",
         "quantity": 1,
     }
-    order = desk.placed(**option, orderType="LMT", limitPrice=500.0)
+    order = simulated.placed(**option, orderType="LMT", limitPrice=500.0)
     assert (order["secType"], order["multiplier"], order["strike"]) == ("OPT", "100", strike)
     assert order["conId"] > 0
-    refused = desk.place(**option, orderType="MKT")
+    refused = simulated.place(**option, orderType="MKT")
     assert refused.status_code == 422
     codes = {each["code"] for each in refused.json()["violations"]}
     assert "market-order-on-option" in codes
-    unknown = desk.place(**(option | {"strike": 3.33}), orderType="LMT", limitPrice=500.0)
+    unknown = simulated.place(**(option | {"strike": 3.33}), orderType="LMT", limitPrice=500.0)
     assert (unknown.status_code, unknown.json()["code"]) == (422, "unknown-contract")
 
 
-def test_the_same_key_is_one_order(desk: Desk) -> None:
-    first = desk.place("one-key", **RESTING)
-    second = desk.place("one-key", **RESTING)
+def test_the_same_key_is_one_order(simulated: SimulatedBridge) -> None:
+    first = simulated.place("one-key", **RESTING)
+    second = simulated.place("one-key", **RESTING)
     assert second.json() == first.json()
     assert second.headers["Idempotent-Replayed"] == "true"
     assert "Idempotent-Replayed" not in first.headers
-    other = desk.place("one-key", **(RESTING | {"quantity": 2}))
+    other = simulated.place("one-key", **(RESTING | {"quantity": 2}))
     assert (other.status_code, other.json()["code"]) == (409, "idempotency-key-reused")
-    assert len(desk.booked(first.json()["orderId"])) == 1
+    assert len(simulated.booked(first.json()["orderId"])) == 1
 
 
-def test_a_key_is_needed(desk: Desk) -> None:
-    answer = desk.client.post("/order", json=RESTING)
+def test_a_key_is_needed(simulated: SimulatedBridge) -> None:
+    answer = simulated.client.post("/order", json=RESTING)
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-key-required")
 
 
-def test_every_violation_comes_at_once_with_its_code(desk: Desk) -> None:
-    answer = desk.place(
+def test_every_violation_comes_at_once_with_its_code(simulated: SimulatedBridge) -> None:
+    answer = simulated.place(
         symbol="AAPL", action="BUY", quantity=500, orderType="LMT", limitPrice=900.001
     )
     problem = answer.json()
@@ -180,8 +180,8 @@ def test_every_violation_comes_at_once_with_its_code(desk: Desk) -> None:
         RESTING | {"expiration": "20260619"},
     ],
 )
-def test_malformed_orders_are_refused(desk: Desk, body: Body) -> None:
-    answer = desk.place(**body)
+def test_malformed_orders_are_refused(simulated: SimulatedBridge, body: Body) -> None:
+    answer = simulated.place(**body)
     assert answer.status_code == 422
     assert answer.json()["code"] in {"invalid-request", "order-refused"}
 
@@ -208,134 +208,138 @@ def test_malformed_orders_are_refused(desk: Desk, body: Body) -> None:
         ),
     ],
 )
-def test_bodies_that_are_not_one_clear_order(desk: Desk, body: bytes, code: str) -> None:
+def test_bodies_that_are_not_one_clear_order(
+    simulated: SimulatedBridge, body: bytes, code: str
+) -> None:
     headers = {"Idempotency-Key": str(uuid.uuid4()), "Content-Type": "application/json"}
-    answer = desk.client.post("/order", content=body, headers=headers)
+    answer = simulated.client.post("/order", content=body, headers=headers)
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (422, "invalid-request"), answer.text
     assert code in {each["code"] for each in problem["errors"]}
 
 
-def test_a_nul_never_reaches_the_gateway(desk: Desk) -> None:
-    before = len(desk.simulator.book()["orders"])
+def test_a_nul_never_reaches_the_gateway(simulated: SimulatedBridge) -> None:
+    before = len(simulated.simulator.book()["orders"])
     for name in ("symbol", "exchange", "currency", "account", "ocaGroup", "goodTillDate"):
-        answer = desk.place(**(RESTING | {name: "X\0U7654321"}))
+        answer = simulated.place(**(RESTING | {name: "X\0U7654321"}))
         assert answer.status_code == 422, (name, answer.text)
-    assert desk.bridge.get("/contracts", symbol="AA\0PL").status_code == 422
-    assert len(desk.simulator.book()["orders"]) == before
-    assert desk.bridge.get("/ready").status_code == 200
+    assert simulated.bridge.get("/contracts", symbol="AA\0PL").status_code == 422
+    assert len(simulated.simulator.book()["orders"]) == before
+    assert simulated.bridge.get("/ready").status_code == 200
 
 
-def test_modify_and_cancel(desk: Desk) -> None:
-    order = desk.placed(**RESTING)
+def test_modify_and_cancel(simulated: SimulatedBridge) -> None:
+    order = simulated.placed(**RESTING)
     path = f"/order/{order['orderId']}"
-    changed = desk.client.patch(path, json={"limitPrice": 1.5, "quantity": 3})
+    changed = simulated.client.patch(path, json={"limitPrice": 1.5, "quantity": 3})
     assert changed.status_code == 200, changed.text
     assert (changed.json()["limitPrice"], changed.json()["quantity"]) == (1.5, 3)
-    (booked,) = desk.booked(order["orderId"])
+    (booked,) = simulated.booked(order["orderId"])
     assert (booked["limitPrice"], booked["quantity"]) == (1.5, 3)
-    cancelled = desk.client.delete(path)
+    cancelled = simulated.client.delete(path)
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "Cancelled")
-    assert desk.client.delete(path).json()["status"] == "Cancelled"
-    late = desk.client.patch(path, json={"limitPrice": 2.0})
+    assert simulated.client.delete(path).json()["status"] == "Cancelled"
+    late = simulated.client.patch(path, json={"limitPrice": 2.0})
     assert (late.status_code, late.json()["code"]) == (409, "order-not-open")
-    assert desk.bridge.get("/order/nobody").status_code == 404
+    assert simulated.bridge.get("/order/nobody").status_code == 404
 
 
-def test_a_bracket_and_an_oca_group(desk: Desk) -> None:
+def test_a_bracket_and_an_oca_group(simulated: SimulatedBridge) -> None:
     bracket = {"takeProfit": {"limitPrice": 900.0}, "stopLoss": {"stopPrice": 0.5}}
-    order = desk.placed(**RESTING, bracket=bracket)
+    order = simulated.placed(**RESTING, bracket=bracket)
     assert [leg["role"] for leg in order["legs"]] == ["take-profit", "stop-loss"]
-    entry = desk.booked(order["orderId"])[0]
+    entry = simulated.booked(order["orderId"])[0]
     for leg in order["legs"]:
-        assert desk.booked(leg["orderId"])[0]["parentPermId"] == entry["permId"]
-    assert desk.client.delete(f"/order/{order['orderId']}").status_code == 200
+        assert simulated.booked(leg["orderId"])[0]["parentPermId"] == entry["permId"]
+    assert simulated.client.delete(f"/order/{order['orderId']}").status_code == 200
     for leg in order["legs"]:
-        soon(partial(desk.has_status, leg["orderId"], "Cancelled"))
+        soon(partial(simulated.has_status, leg["orderId"], "Cancelled"))
 
     filling = {"symbol": "MSFT", "action": "BUY", "quantity": 1, "orderType": "MKT"}
-    wish = {"orders": [RESTING, filling]}
+    asked = {"orders": [RESTING, filling]}
     headers = {"Idempotency-Key": str(uuid.uuid4())}
-    group = desk.client.post("/orders/oca", json=wish, headers=headers)
+    group = simulated.client.post("/orders/oca", json=asked, headers=headers)
     assert group.status_code == 201, group.text
     first, second = group.json()["orders"]
     assert first["ocaGroup"] == second["ocaGroup"]
-    soon(partial(desk.has_status, second["orderId"], "Filled"))
-    soon(partial(desk.has_status, first["orderId"], "Cancelled"))
+    soon(partial(simulated.has_status, second["orderId"], "Filled"))
+    soon(partial(simulated.has_status, first["orderId"], "Cancelled"))
 
 
-def test_dry_run_and_preview_send_nothing(desk: Desk) -> None:
-    before = len(desk.simulator.book()["orders"])
-    dry = desk.client.post("/order", params={"dryRun": "true"}, json=RESTING)
+def test_dry_run_and_preview_send_nothing(simulated: SimulatedBridge) -> None:
+    before = len(simulated.simulator.book()["orders"])
+    dry = simulated.client.post("/order", params={"dryRun": "true"}, json=RESTING)
     assert (dry.status_code, dry.json()["dryRun"]) == (200, True)
-    preview = desk.client.post("/order/preview", json=RESTING)
+    preview = simulated.client.post("/order/preview", json=RESTING)
     assert preview.status_code == 200, preview.text
     assert preview.json()["commission"] is not None
     assert preview.json()["initMarginChange"] is not None
-    assert len(desk.simulator.book()["orders"]) == before
-    order = desk.placed(**RESTING)  # the number that the preview used up is no obstacle
+    assert len(simulated.simulator.book()["orders"]) == before
+    order = simulated.placed(**RESTING)  # the number that the preview used up is no obstacle
     assert order["status"] in {"PreSubmitted", "Submitted"}
 
 
-def test_csv_by_parameter_and_by_accept(desk: Desk) -> None:
-    order = desk.placed(symbol="NVDA", action="BUY", quantity=1, orderType="MKT")
-    soon(lambda: desk.executions(symbol="NVDA"))
-    plain = desk.bridge.get("/executions", symbol="NVDA", format="csv")
-    asked = desk.client.get(
+def test_csv_by_parameter_and_by_accept(simulated: SimulatedBridge) -> None:
+    order = simulated.placed(symbol="NVDA", action="BUY", quantity=1, orderType="MKT")
+    soon(lambda: simulated.executions(symbol="NVDA"))
+    plain = simulated.bridge.get("/executions", symbol="NVDA", format="csv")
+    asked = simulated.client.get(
         "/executions", params={"symbol": "NVDA"}, headers={"Accept": "text/csv, */*"}
     )
     assert plain.headers["Content-Type"].startswith("text/csv")
     assert plain.text == asked.text
     rows = list(csv.DictReader(io.StringIO(plain.text)))
     assert rows[0]["orderId"] == order["orderId"]
-    wrong = desk.bridge.get("/executions", since="yesterday")
+    wrong = simulated.bridge.get("/executions", since="yesterday")
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid-request")
-    assert desk.executions(since="2099-01-01T00:00:00Z") == []
-    assert desk.executions(until="2001-01-01") == []
+    assert simulated.executions(since="2099-01-01T00:00:00Z") == []
+    assert simulated.executions(until="2001-01-01") == []
 
 
-def test_pages_of_executions(desk: Desk) -> None:
+def test_pages_of_executions(simulated: SimulatedBridge) -> None:
     for _ in range(3):
-        desk.placed(symbol="SPY", action="BUY", quantity=1, orderType="MKT")
-    soon(lambda: len(desk.executions(symbol="SPY")) >= 3)
+        simulated.placed(symbol="SPY", action="BUY", quantity=1, orderType="MKT")
+    soon(lambda: len(simulated.executions(symbol="SPY")) >= 3)
     seen: list[str] = []
     cursor = ""
     while True:
-        page = desk.bridge.get("/executions", limit=1, cursor=cursor, symbol="SPY").json()
+        page = simulated.bridge.get("/executions", limit=1, cursor=cursor, symbol="SPY").json()
         seen += [each["execId"] for each in page["executions"]]
         if page["nextCursor"] is None:
             break
         cursor = page["nextCursor"]
-    assert seen == [each["execId"] for each in desk.executions(symbol="SPY")]
+    assert seen == [each["execId"] for each in simulated.executions(symbol="SPY")]
     changes = page["changesCursor"]
-    assert desk.bridge.get("/executions", cursor=changes).json()["executions"] == []
+    assert simulated.bridge.get("/executions", cursor=changes).json()["executions"] == []
 
 
-def test_the_kill_switch_over_http(desk: Desk) -> None:
-    order = desk.placed(**RESTING)
-    halted = desk.client.post("/trading/halt", json={"reason": "test", "cancelOpenOrders": True})
+def test_the_kill_switch_over_http(simulated: SimulatedBridge) -> None:
+    order = simulated.placed(**RESTING)
+    halted = simulated.client.post(
+        "/trading/halt", json={"reason": "test", "cancelOpenOrders": True}
+    )
     assert halted.status_code == 200
     assert order["orderId"] in halted.json()["cancelled"]["requested"]
     try:
-        refused = desk.place(**RESTING)
+        refused = simulated.place(**RESTING)
         assert (refused.status_code, refused.json()["code"]) == (423, "trading-halted")
-        assert desk.bridge.health()["state"] == "halted"
-        assert desk.bridge.get("/trading/halt").json()["reason"] == "test"
-        soon(lambda: desk.order(order["orderId"])["status"] == "Cancelled")
+        assert simulated.bridge.health()["state"] == "halted"
+        assert simulated.bridge.get("/trading/halt").json()["reason"] == "test"
+        soon(lambda: simulated.order(order["orderId"])["status"] == "Cancelled")
     finally:
-        assert desk.client.delete("/trading/halt").json()["halted"] is False
-    assert desk.place(**RESTING).status_code == 201
+        assert simulated.client.delete("/trading/halt").json()["halted"] is False
+    assert simulated.place(**RESTING).status_code == 201
 
 
-def test_scopes_of_the_order_routes(desk: Desk) -> None:
+def test_scopes_of_the_order_routes(simulated: SimulatedBridge) -> None:
     keys = {
-        scope: desk.client.post("/keys", json={"label": scope, "scope": scope}).json()["key"]
+        scope: simulated.client.post("/keys", json={"label": scope, "scope": scope}).json()["key"]
         for scope in ("read", "trade")
     }
 
     def status(scope: str, method: str, path: str, body: Body | None = None) -> int:
         headers = {"X-API-KEY": keys[scope], "Idempotency-Key": str(uuid.uuid4())}
-        url = desk.bridge.url + path
+        url = simulated.bridge.url + path
         return httpx.request(
             method, url, json=body, headers=headers, timeout=20, trust_env=False
         ).status_code
@@ -346,7 +350,7 @@ def test_scopes_of_the_order_routes(desk: Desk) -> None:
     assert status("trade", "POST", "/order", RESTING) == 201
     assert status("trade", "GET", "/audit") == 403
     assert status("trade", "DELETE", "/trading/halt") == 403
-    entries = desk.bridge.get("/audit").json()["entries"]
+    entries = simulated.bridge.get("/audit").json()["entries"]
     assert (entries[0]["action"], entries[0]["result"]) == ("DELETE /trading/halt", "forbidden")
     assert entries[1]["action"] == "order.place"
     assert entries[1]["apiKeyId"] != "admin-key-file"
@@ -354,13 +358,13 @@ def test_scopes_of_the_order_routes(desk: Desk) -> None:
     assert not any(key in text for key in (*keys.values(), ADMIN_KEY))
 
 
-def test_orders_and_executions_reach_the_stream(desk: Desk) -> None:
-    address = desk.bridge.url.replace("http", "ws", 1) + "/stream"
+def test_orders_and_executions_reach_the_stream(simulated: SimulatedBridge) -> None:
+    address = simulated.bridge.url.replace("http", "ws", 1) + "/stream"
     headers = {"X-API-KEY": ADMIN_KEY}
     with connect(address, additional_headers=headers, proxy=None) as stream:
         for channel in ("orders", "executions"):
             stream.send(json.dumps({"op": "subscribe", "channel": channel}))
-        order = desk.placed(symbol="AAPL", action="BUY", quantity=1, orderType="MKT")
+        order = simulated.placed(symbol="AAPL", action="BUY", quantity=1, orderType="MKT")
         heard: set[str] = set()
         while heard != {"orders", "executions"}:
             message = stream.recv(timeout=15)
@@ -371,11 +375,11 @@ def test_orders_and_executions_reach_the_stream(desk: Desk) -> None:
 
 def test_a_restart_keeps_halt_orders_and_answers(tmp_path: Path) -> None:
     simulator = SimulatorProcess(tmp_path / "simulator.log")
-    first = Desk(tmp_path / "bridge", simulator)
+    first = SimulatedBridge(tmp_path / "bridge", simulator)
     answer = first.place("over the restart", **RESTING)
     first.client.post("/trading/halt", json={})
     assert first.bridge.stop() == 0
-    second = Desk.__new__(Desk)
+    second = SimulatedBridge.__new__(SimulatedBridge)
     second.simulator = simulator
     second.bridge = BridgeProcess(tmp_path / "bridge", simulator.port)
     second.client = second.bridge.client
@@ -398,21 +402,23 @@ def test_a_gateway_that_is_read_only_is_read_and_not_ready_for_orders_unless_tha
     rules.write_text(json.dumps({"gateway_read_only": wanted}))
     simulator = SimulatorProcess(tmp_path / "simulator.log", "--read-only")
     bridge = BridgeProcess(tmp_path / "bridge", simulator.port, BRIDGE_TRADING_FILE=str(rules))
-    desk = Desk.__new__(Desk)
-    desk.simulator, desk.bridge, desk.client = simulator, bridge, bridge.client
+    simulated = SimulatedBridge.__new__(SimulatedBridge)
+    simulated.simulator, simulated.bridge, simulated.client = simulator, bridge, bridge.client
     try:
         bridge.wait_for("ready" if wanted else "read-only", 8.0)
-        assert desk.bridge.get("/quote/AAPL").status_code == 200
-        ready = desk.bridge.get("/ready")
+        assert simulated.bridge.get("/quote/AAPL").status_code == 200
+        ready = simulated.bridge.get("/ready")
         assert ready.status_code == (200 if wanted else 503)
         if not wanted:
             assert ready.json()["state"] == "read-only"
-            assert desk.bridge.get("/health").json()["status"] == "degraded"
-            assert "gateway.read_only: false" in desk.bridge.get("/health").json()["nextAction"]
-        answer = desk.place(**RESTING)
+            assert simulated.bridge.get("/health").json()["status"] == "degraded"
+            assert (
+                "gateway.read_only: false" in simulated.bridge.get("/health").json()["nextAction"]
+            )
+        answer = simulated.place(**RESTING)
         problem = answer.json()
         assert (answer.status_code, problem["brokerCode"]) == (422, 321)
         assert "gateway.read_only: false" in problem["nextStep"]
     finally:
-        desk.bridge.stop()
+        simulated.bridge.stop()
         simulator.stop()

@@ -13,7 +13,7 @@ from bridge.orders import prepare
 from bridge.orders.risk_context import Reference
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.orders.fake_broker import FakeBroker, listed
-from tests.bridge.orders.orderroom import Room, opened
+from tests.bridge.orders.order_rig import Rig, opened
 
 QUOTE = Reference(bid=1.9, ask=2.0)
 
@@ -61,9 +61,9 @@ def test_the_ladder_is_that_of_the_exchange(
     assert prepare._market_rule(listed(contract=contract, market_rule_ids=rules)) == found
 
 
-async def _ladder(room: Room, rule: int | None) -> tuple[PriceIncrement, ...]:
+async def _ladder(rig: Rig, rule: int | None) -> tuple[PriceIncrement, ...]:
     rules = () if rule is None else (rule,)
-    return await room.submitter.preparer._ladder(listed(market_rule_ids=rules, min_tick=0.25))
+    return await rig.submitter.preparer._ladder(listed(market_rule_ids=rules, min_tick=0.25))
 
 
 async def test_a_ladder_is_asked_for_once_and_few_are_kept(
@@ -81,28 +81,28 @@ async def test_a_ladder_is_asked_for_once_and_few_are_kept(
 
     broker.market_rule = market_rule  # type: ignore[method-assign]
     smallest = (PriceIncrement(low_edge=0.0, increment=0.25),)
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         for rule in (1, 2, 1, 2):
-            assert (await _ladder(room, rule))[0].increment == rule
+            assert (await _ladder(rig, rule))[0].increment == rule
         assert asked == [1, 2]
-        assert await _ladder(room, None) == smallest
+        assert await _ladder(rig, None) == smallest
         for unknown in (8, 9):
-            assert await _ladder(room, unknown) == smallest
+            assert await _ladder(rig, unknown) == smallest
         assert asked == [1, 2, 8, 9]
-        assert (await _ladder(room, 3))[0].increment == 3
-        assert (await _ladder(room, 2))[0].increment == 2, "the oldest made room"
+        assert (await _ladder(rig, 3))[0].increment == 3
+        assert (await _ladder(rig, 2))[0].increment == 2, "the oldest made room"
         assert asked == [1, 2, 8, 9, 3]
-        assert (await _ladder(room, 1))[0].increment == 1
+        assert (await _ladder(rig, 1))[0].increment == 1
         assert asked == [1, 2, 8, 9, 3, 1]
 
 
 async def test_the_account_is_the_one_named_the_usual_one_or_the_only_one(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        preparer = room.submitter.preparer
+    async with opened(tmp_path, broker) as rig:
+        preparer = rig.submitter.preparer
 
         def account(**named: Any) -> str:
-            from tests.bridge.orders.orderroom import request
+            from tests.bridge.orders.order_rig import request
 
             return preparer._account(request(**named))
 

@@ -21,7 +21,7 @@ from bridge.store.executions import Query
 from simulator.app import Simulator
 from simulator.tws.client import Client
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import CALLER, opened
+from tests.bridge.orders.order_rig import CALLER, opened
 from tests.bridge.rig import BridgeProcess, eventually
 
 RESTING = {
@@ -36,8 +36,8 @@ BEYOND = str(2**70)
 
 async def test_what_came_with_it_is_kept_and_it_is_named(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
         sound = broker.fill(broker.placed[0], 4, say=False)
         changes: tuple[dict[str, Any], ...] = ({"con_id": 2**70}, {"symbol": "\ud800"})
         for number, change in enumerate(changes):
@@ -46,14 +46,14 @@ async def test_what_came_with_it_is_kept_and_it_is_named(tmp_path: Path) -> None
                 structs.replace(sound, exec_id=f"bad{number}.1.01.01", contract=contract)
             )
         broker.events.execution.emit(sound)
-        await room.journal.flush()
-        assert (await room.view(order.order_id)).filled == 4
-        page = await room.executions.page(Query(), "", 100)
+        await rig.journal.flush()
+        assert (await rig.view(order.order_id)).filled == 4
+        page = await rig.executions.page(Query(), "", 100)
         assert [each.exec_id for each in page.executions] == [sound.exec_id]
-        view = await room.services[JournalService].view()
+        view = await rig.services[JournalService].view()
         assert view.quarantined == 2
         assert {each.name for each in view.set_aside} == {"bad0.1.01.01", "bad1.1.01.01"}
-        entries = (await room.service.audit("", 100)).entries
+        entries = (await rig.service.audit("", 100)).entries
         assert [e.target for e in entries if e.action == "message.set-aside"] == [
             "bad1.1.01.01",
             "bad0.1.01.01",
@@ -62,104 +62,104 @@ async def test_what_came_with_it_is_kept_and_it_is_named(tmp_path: Path) -> None
 
 async def test_repeated_it_is_one_entry_and_sent_whole_it_is_mended(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
         sound = broker.fill(broker.placed[0], say=False)
         bad = structs.replace(sound, perm_id=2**70)
         for _ in range(3):
             broker.events.execution.emit(bad)
-        await room.journal.flush()
-        (entry,) = (await room.services[JournalService].view()).set_aside
+        await rig.journal.flush()
+        (entry,) = (await rig.services[JournalService].view()).set_aside
         assert (entry.times, entry.mended_at) == (3, None)
         broker.events.execution.emit(sound)
-        await room.journal.flush()
-        view = await room.services[JournalService].view()
+        await rig.journal.flush()
+        view = await rig.services[JournalService].view()
         assert view.quarantined == 0
         assert view.set_aside[0].mended_at is not None
 
 
 async def test_a_person_has_looked(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         broker.events.commission.emit(
             CommissionReport(exec_id="x" * 50 + "\ud800", commission=1.0, currency="USD")
         )
-        await room.journal.flush()
-        view = await room.services[JournalService].dismiss(CALLER)
+        await rig.journal.flush()
+        view = await rig.services[JournalService].dismiss(CALLER)
         assert view.quarantined == 0
         assert view.set_aside[0].mended_at is not None
-    async with opened(tmp_path, broker) as room:
-        assert (await room.services[JournalService].view()).quarantined == 0
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.services[JournalService].view()).quarantined == 0
 
 
 async def test_the_quarantine_is_counted_after_a_restart(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         broker.events.commission.emit(
             CommissionReport(exec_id="\ud800", commission=1.0, currency="USD")
         )
-        await room.journal.flush()
-    async with opened(tmp_path, broker) as room:
-        assert room.journal.condition.quarantined == 1
+        await rig.journal.flush()
+    async with opened(tmp_path, broker) as rig:
+        assert rig.journal.condition.quarantined == 1
 
 
 async def test_a_journal_that_cannot_be_written_holds_nobody_up(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
-        room.database._writer.execute("PRAGMA busy_timeout = 10")
-        with sqlite3.connect(room.database.path, isolation_level=None) as other:
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
+        rig.database._writer.execute("PRAGMA busy_timeout = 10")
+        with sqlite3.connect(rig.database.path, isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")
             broker.say(broker.placed[0])
             broker.fill(broker.placed[0], say=True)
             begun = time.monotonic()
             with pytest.raises(StoreBehindError):
-                await room.journal.flush()
+                await rig.journal.flush()
             assert time.monotonic() - begun < 3
-            assert room.journal.condition.behind
+            assert rig.journal.condition.behind
             with pytest.raises(StoreBehindError):
-                await room.place(key="key-2")
+                await rig.place(key="key-2")
             other.execute("ROLLBACK")
         other.close()
-        await eventually(lambda: not room.journal.condition.behind)
-        assert (await room.view(order.order_id)).filled == 10
+        await eventually(lambda: not rig.journal.condition.behind)
+        assert (await rig.view(order.order_id)).filled == 10
 
 
 async def test_a_journal_that_has_become_read_only_is_told_and_heals(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
-        condition = room.journal.condition
-        room.database._writer.execute("PRAGMA query_only = ON")
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
+        condition = rig.journal.condition
+        rig.database._writer.execute("PRAGMA query_only = ON")
         broker.fill(broker.placed[0])
         await eventually(lambda: not condition.writable)
         assert condition.trouble is not None
         assert "mounted writable" in condition.trouble.next_step
         with pytest.raises(StoreError, match="cannot be written"):
-            await room.place(key="key-2")
-        room.database._writer.execute("PRAGMA query_only = OFF")
+            await rig.place(key="key-2")
+        rig.database._writer.execute("PRAGMA query_only = OFF")
         await eventually(lambda: condition.writable)
-        assert (await room.view(order.order_id)).filled == 10
-        await room.place(key="key-2")
+        assert (await rig.view(order.order_id)).filled == 10
+        await rig.place(key="key-2")
 
 
 async def test_an_order_whose_writing_hangs_is_not_sent_and_its_key_works_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.2) as room:
-        await room.place(key="before")
+    async with opened(tmp_path, broker, answer_within_seconds=0.2) as rig:
+        await rig.place(key="before")
         release = threading.Event()
-        hanging = asyncio.create_task(room.database.write(lambda _: release.wait(30)))
+        hanging = asyncio.create_task(rig.database.write(lambda _: release.wait(30)))
         await asyncio.sleep(0.05)
         monkeypatch.setattr("bridge.store.database._PATIENCE", 0.3)
         with pytest.raises(StoreBehindError):
-            await room.place()
+            await rig.place()
         release.set()
         await hanging
         monkeypatch.undo()
         assert len(broker.placed) == 1
-        await room.place()
+        await rig.place()
         assert len(broker.placed) == 2
 
 
@@ -168,18 +168,18 @@ async def test_what_there_was_no_room_for_is_asked_for_again(
 ) -> None:
     monkeypatch.setattr("bridge.orders.journal._MOST_WAITING", 0)
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         broker.fill_at_once = True
         with pytest.raises(Exception, match="not answered"):
-            await room.place()
-        assert room.journal.missed
+            await rig.place()
+        assert rig.journal.missed
         monkeypatch.setattr("bridge.orders.journal._MOST_WAITING", 1000)
-        room.clock.wind(6)
-        room.clock.tick()
-        await eventually(lambda: not room.journal.missed)
+        rig.clock.wind(6)
+        rig.clock.tick()
+        await eventually(lambda: not rig.journal.missed)
 
         async def filled() -> bool:
-            return (await room.order()).filled == 10
+            return (await rig.order()).filled == 10
 
         await eventually(filled)
 

@@ -21,7 +21,7 @@ from bridge.store.order_status import State, Status
 from bridge.store.orders import OrderRecord, PendingChange
 from bridge.tws.errors import NotConnectedError, RequestTimedOutError
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.samples import NOON, record
 from tests.bridge.rig import eventually
 from tests.bridge.wound import START, WoundClock
@@ -32,25 +32,25 @@ PATIENCE = {"answer_within_seconds": 0.1}
 async def _unanswered(tmp_path: Path, broker: FakeBroker) -> None:
     """A process that dies with one order on the wire and no answer."""
     broker.quiet = True
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         with pytest.raises(OrderPendingError):
-            await room.place()
+            await rig.place()
     broker.quiet = False
 
 
-async def _executions(room: Room) -> list[str]:
-    await room.journal.flush()
-    page = await room.executions.page(Query(), "", 100)
+async def _executions(rig: Rig) -> list[str]:
+    await rig.journal.flush()
+    page = await rig.executions.page(Query(), "", 100)
     return [each.exec_id for each in page.executions]
 
 
 async def test_an_order_that_works_is_found_again(tmp_path: Path) -> None:
     broker = FakeBroker()
     await _unanswered(tmp_path, broker)
-    async with opened(tmp_path, broker) as room:
-        order = await room.order()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.order()
         assert (order.state, order.status) == (State.ACKNOWLEDGED, Status.SUBMITTED)
-        assert (await room.place()).order_id == order.order_id
+        assert (await rig.place()).order_id == order.order_id
         assert len(broker.placed) == 1
 
 
@@ -58,11 +58,11 @@ async def test_an_order_that_filled_meanwhile_is_filled_with_its_execution(tmp_p
     broker = FakeBroker()
     await _unanswered(tmp_path, broker)
     broker.fill(broker.placed[0], say=False)
-    async with opened(tmp_path, broker) as room:
-        assert ((await room.order()).status, (await room.order()).filled) == (Status.FILLED, 10)
-        assert len(await _executions(room)) == 1
+    async with opened(tmp_path, broker) as rig:
+        assert ((await rig.order()).status, (await rig.order()).filled) == (Status.FILLED, 10)
+        assert len(await _executions(rig)) == 1
         await broker.reconnect()
-        assert len(await _executions(room)) == 1
+        assert len(await _executions(rig)) == 1
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ async def test_an_order_that_ended_meanwhile(
     await _unanswered(tmp_path, broker)
     booked = broker.book[broker.placed[0]]
     booked.status, booked.completed_status = word, completed
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).status is status
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).status is status
 
 
 async def _known_numbers(tmp_path: Path, broker: FakeBroker) -> None:
     """A first order that the gateway has acknowledged: its numbers are known to have begun."""
-    async with opened(tmp_path, broker) as room:
-        await room.place(key="first")
+    async with opened(tmp_path, broker) as rig:
+        await rig.place(key="first")
 
 
 async def test_what_the_gateway_never_saw_was_not_sent_and_its_key_works_again(
@@ -96,9 +96,9 @@ async def test_what_the_gateway_never_saw_was_not_sent_and_its_key_works_again(
     await _known_numbers(tmp_path, broker)
     await _unanswered(tmp_path, broker)
     del broker.book[broker.placed[-1]]  # the bytes died with the socket
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).status is Status.NOT_SENT
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).status is Status.NOT_SENT
+        view = await rig.place()
         assert view.status is Status.SUBMITTED
         assert view.broker_order_id == 3
 
@@ -110,13 +110,13 @@ async def test_nothing_is_proved_by_a_gateway_that_has_begun_its_numbers_anew(
     await _known_numbers(tmp_path, broker)
     await _unanswered(tmp_path, broker)
     broker.book.clear()  # taken, perhaps filled days ago; then somebody has reset the numbers
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).state is State.UNKNOWN
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).state is State.UNKNOWN
         with pytest.raises(OrderFateUnknownError):
-            await room.place()
-        later = await room.place(key="later")
+            await rig.place()
+        later = await rig.place(key="later")
         await broker.reconnect()
-        unknown = (await room.service.orders(only_open=True, cursor="", limit=9)).orders
+        unknown = (await rig.service.orders(only_open=True, cursor="", limit=9)).orders
         assert [each.state for each in unknown] == [
             State.ACKNOWLEDGED,
             State.UNKNOWN,
@@ -132,20 +132,20 @@ async def test_the_new_numbers_prove_something_of_the_orders_after_the_break(
     broker = FakeBroker()
     await _known_numbers(tmp_path, broker)
     broker.book.clear()
-    async with opened(tmp_path, broker) as room:
-        await room.place(key="later")
+    async with opened(tmp_path, broker) as rig:
+        await rig.place(key="later")
     await _unanswered(tmp_path, broker)
     del broker.book[broker.placed[-1]]
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).status is Status.NOT_SENT
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).status is Status.NOT_SENT
 
 
 async def test_the_first_number_of_all_is_what_a_reset_looks_like(tmp_path: Path) -> None:
     broker = FakeBroker()
     await _unanswered(tmp_path, broker)
     broker.book.clear()
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).state is State.UNKNOWN
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).state is State.UNKNOWN
 
 
 async def test_another_gateways_numbers_prove_nothing(tmp_path: Path) -> None:
@@ -154,18 +154,18 @@ async def test_another_gateways_numbers_prove_nothing(tmp_path: Path) -> None:
     await _unanswered(tmp_path, broker)
     del broker.book[broker.placed[-1]]
     broker.address = "elsewhere:4002"
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).state is State.UNKNOWN
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).state is State.UNKNOWN
 
 
 async def test_an_order_of_unknown_fate_is_not_changed(tmp_path: Path) -> None:
     broker = FakeBroker()
     await _unanswered(tmp_path, broker)
     broker.hidden.update(broker.book)
-    async with opened(tmp_path, broker) as room:
-        order = await room.order()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.order()
         with pytest.raises(OrderFateUnknownError, match="not changed"):
-            await room.modifier.modify(order.order_id, ChangeRequest(quantity=12), CALLER)
+            await rig.modifier.modify(order.order_id, ChangeRequest(quantity=12), CALLER)
         assert len(broker.placed) == 1
 
 
@@ -173,8 +173,8 @@ async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        view = await rig.place()
         broker.quiet = True
         booked = broker.book[view.broker_order_id]
         held = booked.order
@@ -184,12 +184,12 @@ async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
 
         broker.on_place = forget
         with pytest.raises(OrderPendingError):
-            await room.modifier.modify(view.order_id, ChangeRequest(quantity=12), CALLER)
+            await rig.modifier.modify(view.order_id, ChangeRequest(quantity=12), CALLER)
         async with asyncio.timeout(20):
-            while (await room.order()).pending is not None:
-                room.clock.tick()
+            while (await rig.order()).pending is not None:
+                rig.clock.tick()
                 await asyncio.sleep(0.02)
-        order = await room.order()
+        order = await rig.order()
         assert (order.quantity, order.status) == (10, Status.SUBMITTED)
         assert "never answered the last change" in (order.warning or "")
 
@@ -197,8 +197,8 @@ async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
 async def test_a_list_does_not_take_back_what_the_broker_has_said_since(tmp_path: Path) -> None:
     """A busy machine reads the end of the list and the answer to a change in one go."""
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
         booked = broker.book[order.broker_order_id]
 
         def change_it() -> None:
@@ -207,7 +207,7 @@ async def test_a_list_does_not_take_back_what_the_broker_has_said_since(tmp_path
 
         broker.on_listed = change_it
         await broker.reconnect()
-        assert (await room.view(order.order_id)).limit_price == 99.0
+        assert (await rig.view(order.order_id)).limit_price == 99.0
 
 
 @pytest.mark.parametrize("ended", ["Cancelled", "Filled"])
@@ -216,15 +216,15 @@ async def test_a_change_that_was_taken_before_the_order_ended_shows(
 ) -> None:
     """The process died before it heard either; only the list of completed orders tells."""
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
-        order = await room.place()
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        order = await rig.place()
         broker.quiet = True
         with pytest.raises(OrderPendingError):
-            await room.modifier.modify(order.order_id, ChangeRequest(limit_price=99.0), CALLER)
+            await rig.modifier.modify(order.order_id, ChangeRequest(limit_price=99.0), CALLER)
     broker.book[order.broker_order_id].status = ended
     broker.quiet = False
-    async with opened(tmp_path, broker) as room:
-        view = await room.view(order.order_id)
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.view(order.order_id)
         assert (view.status, view.limit_price, view.pending) == (ended, 99.0, None)
 
 
@@ -233,20 +233,20 @@ async def test_an_entry_whose_bracket_was_never_complete_is_taken_back(tmp_path:
     await _known_numbers(tmp_path, broker)
     bracket = Bracket(take_profit=TakeProfit(limit_price=110.0))
 
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         broker.quiet = True
         with pytest.raises(OrderPendingError):
-            await room.place(bracket=bracket)
+            await rig.place(bracket=bracket)
         entry, exit_ = broker.placed[1:]
     del broker.book[exit_]  # the process died between the two, and the gateway holds the first back
     broker.hidden.add(entry)
     broker.quiet = False
-    async with opened(tmp_path, broker) as room:
-        await room.journal.flush()
-        page = await room.service.orders(only_open=False, cursor="", limit=10)
+    async with opened(tmp_path, broker) as rig:
+        await rig.journal.flush()
+        page = await rig.service.orders(only_open=False, cursor="", limit=10)
         assert [each.status for each in page.orders][:2] == [Status.NOT_SENT, Status.CANCELLED]
         assert broker.cancelled == [entry]
-        assert (await room.place(bracket=bracket)).status is Status.CANCELLED
+        assert (await rig.place(bracket=bracket)).status is Status.CANCELLED
         assert len(broker.placed) == 3
 
 
@@ -256,10 +256,10 @@ async def test_the_same_when_the_process_dies_once_more_before_it_is_taken_back(
     broker = FakeBroker()
     await _known_numbers(tmp_path, broker)
     bracket = Bracket(take_profit=TakeProfit(limit_price=110.0))
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         broker.quiet = True
         with pytest.raises(OrderPendingError):
-            await room.place(bracket=bracket)
+            await rig.place(bracket=bracket)
         entry, exit_ = broker.placed[1:]
     del broker.book[exit_]
     broker.hidden.add(entry)
@@ -267,10 +267,10 @@ async def test_the_same_when_the_process_dies_once_more_before_it_is_taken_back(
     async with opened(tmp_path, broker, reconcile=False):
         await broker.reconnect(only_required=True)
         assert broker.cancelled == []
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         assert broker.cancelled == [entry]
-        entry_id = (await room.order()).group_id
-        assert (await room.view(entry_id)).status is Status.CANCELLED
+        entry_id = (await rig.order()).group_id
+        assert (await rig.view(entry_id)).status is Status.CANCELLED
 
 
 async def test_what_the_gateway_may_have_seen_is_unknown_told_once_and_never_sent_again(
@@ -279,17 +279,17 @@ async def test_what_the_gateway_may_have_seen_is_unknown_told_once_and_never_sen
     broker = FakeBroker()
     await _unanswered(tmp_path, broker)
     broker.hidden.update(broker.book)  # its number is used, and nothing is known of it
-    async with opened(tmp_path, broker, reconcile=False) as room:
+    async with opened(tmp_path, broker, reconcile=False) as rig:
         told: list[Any] = []
-        room.services[OrderAlerts].order_unknown.listen(told.append)
+        rig.services[OrderAlerts].order_unknown.listen(told.append)
         await broker.reconnect()
         await broker.reconnect()
-        assert [record.id for record in told] == [(await room.order()).order_id]
-        assert (await room.order()).state is State.UNKNOWN
+        assert [record.id for record in told] == [(await rig.order()).order_id]
+        assert (await rig.order()).state is State.UNKNOWN
         with pytest.raises(OrderFateUnknownError):
-            await room.place()
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).state is State.UNKNOWN
+            await rig.place()
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).state is State.UNKNOWN
         assert len(broker.placed) == 1
 
 
@@ -297,40 +297,40 @@ async def test_the_broker_clears_up_what_was_unknown(tmp_path: Path) -> None:
     broker = FakeBroker()
     await _unanswered(tmp_path, broker)
     broker.hidden.update(broker.book)
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).state is State.UNKNOWN
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).state is State.UNKNOWN
         broker.fill(broker.placed[0])
-        assert (await room.order()).status is Status.FILLED
-        assert (await room.place()).status is Status.FILLED
+        assert (await rig.order()).status is Status.FILLED
+        assert (await rig.place()).status is Status.FILLED
 
 
 async def test_a_person_settles_what_stays_unknown(tmp_path: Path) -> None:
     broker = FakeBroker()
     await _unanswered(tmp_path, broker)
     broker.hidden.update(broker.book)
-    async with opened(tmp_path, broker) as room:
-        order = await room.order()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.order()
         settlement = Settlement(status="Cancelled", note="seen in the portal")
-        view = await room.service.settle(order.order_id, settlement, CALLER)
+        view = await rig.service.settle(order.order_id, settlement, CALLER)
         assert (view.state, view.status) == (State.TERMINAL, Status.CANCELLED)
-        assert (await room.place()).status is Status.CANCELLED
+        assert (await rig.place()).status is Status.CANCELLED
 
 
 async def test_an_acknowledged_order_that_vanished_overnight_is_unknown(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
     booked, broker.book = broker.book, {}
-    async with opened(tmp_path, broker) as room:
-        assert (await room.order()).state is State.ACKNOWLEDGED  # the gateway has just logged in
-        room.clock.wind(61)
-        room.clock.tick()
+    async with opened(tmp_path, broker) as rig:
+        assert (await rig.order()).state is State.ACKNOWLEDGED  # the gateway has just logged in
+        rig.clock.wind(61)
+        rig.clock.tick()
         async with asyncio.timeout(20):
-            while (await room.order()).state is not State.UNKNOWN:
+            while (await rig.order()).state is not State.UNKNOWN:
                 await asyncio.sleep(0.02)
         broker.book = booked
         await broker.reconnect()
-        assert (await room.order()).status is Status.SUBMITTED
+        assert (await rig.order()).status is Status.SUBMITTED
 
 
 @pytest.mark.parametrize("set_back", [0.0, 7200.0])
@@ -339,16 +339,16 @@ async def test_an_order_that_vanishes_while_connected_is_unknown(
 ) -> None:
     """Whatever becomes of the machine's time of day meanwhile."""
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        await room.place()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
         broker.book.clear()
-        room.clock.set_back(set_back)
+        rig.clock.set_back(set_back)
         for state in (State.ACKNOWLEDGED, State.UNKNOWN):
-            room.clock.wind(61)
+            rig.clock.wind(61)
             lists = broker.lists
-            room.clock.tick()
+            rig.clock.tick()
             await _looked(broker, lists)
-            await _until(room, state)
+            await _until(rig, state)
 
 
 async def _looked(broker: FakeBroker, lists: int) -> None:
@@ -356,9 +356,9 @@ async def _looked(broker: FakeBroker, lists: int) -> None:
     await eventually(lambda: broker.lists >= lists + 2)
 
 
-async def _until(room: Room, state: State) -> None:
+async def _until(rig: Rig, state: State) -> None:
     async def reached() -> bool:
-        return (await room.order()).state is state
+        return (await rig.order()).state is state
 
     await eventually(reached)
 
@@ -373,62 +373,62 @@ async def test_an_entry_that_was_held_back_and_is_gone_does_not_stay_open(tmp_pa
         broker.quiet = bool(order.parent_id)
 
     broker.on_place = silent_on_the_exit
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         with pytest.raises(OrderPendingError):
-            await room.place("key-2", bracket=bracket)
+            await rig.place("key-2", bracket=bracket)
         entry, exit_ = broker.placed[1:]
     del broker.book[exit_]
     broker.hidden.add(entry)
     broker.book[entry].status = "Cancelled"  # gone: a cancel is answered with 10147
     broker.quiet = False
-    async with opened(tmp_path, broker) as room:
-        entry_id = (await room.order()).group_id
-        assert (await room.view(entry_id)).ended_at is None
+    async with opened(tmp_path, broker) as rig:
+        entry_id = (await rig.order()).group_id
+        assert (await rig.view(entry_id)).ended_at is None
         assert broker.cancelled == [entry]
         for _ in range(2):
-            room.clock.wind(61)
+            rig.clock.wind(61)
             lists = broker.lists
-            room.clock.tick()
+            rig.clock.tick()
             await _looked(broker, lists)
-        await room.journal.flush()
-        assert (await room.view(entry_id)).state is State.UNKNOWN
+        await rig.journal.flush()
+        assert (await rig.view(entry_id)).state is State.UNKNOWN
         assert broker.cancelled == [entry]
 
 
 async def test_what_was_sent_on_this_connection_is_never_called_not_sent(tmp_path: Path) -> None:
     broker = FakeBroker(quiet=True)
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         with pytest.raises(OrderPendingError):
-            await room.place()
+            await rig.place()
         broker.hidden.update(broker.book)
         for hook, required in broker.reconcilers:  # as after 1101: the socket never went away
             if required:
                 await hook()
-        assert (await room.order()).state is State.UNKNOWN
+        assert (await rig.order()).state is State.UNKNOWN
 
 
 async def test_an_overdue_answer_is_asked_for_while_connected(tmp_path: Path) -> None:
     broker = FakeBroker(quiet=True)
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         with pytest.raises(OrderPendingError):
-            await room.place()
+            await rig.place()
         async with asyncio.timeout(20):
-            while (await room.order()).state is not State.ACKNOWLEDGED:
-                room.clock.tick()
+            while (await rig.order()).state is not State.ACKNOWLEDGED:
+                rig.clock.tick()
                 await asyncio.sleep(0.02)
-        assert (await room.place()).status is Status.SUBMITTED
+        assert (await rig.place()).status is Status.SUBMITTED
 
 
 async def test_an_order_between_journal_and_wire_is_left_alone(tmp_path: Path) -> None:
     broker = FakeBroker(hold=asyncio.Event())
-    async with opened(tmp_path, broker) as room:
-        task = asyncio.create_task(room.place())
-        while not await room.database.read(orders.count_open):
+    async with opened(tmp_path, broker) as rig:
+        task = asyncio.create_task(rig.place())
+        while not await rig.database.read(orders.count_open):
             await asyncio.sleep(0)
         for hook, required in broker.reconcilers:
             if required:
                 await hook()
-        assert (await room.order()).state is State.INTENTION
+        assert (await rig.order()).state is State.INTENTION
         assert broker.hold is not None
         broker.hold.set()
         assert (await task).status is Status.SUBMITTED
@@ -438,8 +438,8 @@ async def test_orders_that_are_not_ours_change_nothing_but_their_executions_are_
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
         broker.fill(view.broker_order_id)
         execution, report = broker.fills[0]
         from msgspec import structs
@@ -454,7 +454,7 @@ async def test_orders_that_are_not_ours_change_nothing_but_their_executions_are_
         )
         broker.fills.append((foreign, None))
         await broker.reconnect()
-        page = await room.executions.page(Query(), "", 10)
+        page = await rig.executions.page(Query(), "", 10)
         assert [each.order_id for each in page.executions] == [view.order_id, None]
         assert report is not None
         assert page.executions[0].commission == report.commission
@@ -462,9 +462,9 @@ async def test_orders_that_are_not_ours_change_nothing_but_their_executions_are_
 
 async def test_a_failed_write_is_tried_again_until_the_disk_takes_it(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = await room.place()
-        writing, failures = room.database.write, 3
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
+        writing, failures = rig.database.write, 3
 
         async def flaky(work: Any, **options: Any) -> Any:
             nonlocal failures
@@ -473,19 +473,19 @@ async def test_a_failed_write_is_tried_again_until_the_disk_takes_it(tmp_path: P
                 raise OSError(28, "No space left on device")
             return await writing(work, **options)
 
-        room.database.write = flaky  # type: ignore[method-assign]
+        rig.database.write = flaky  # type: ignore[method-assign]
         broker.fill(view.broker_order_id)
-        assert (await room.order()).status is Status.FILLED
-        assert len(await _executions(room)) == 1
+        assert (await rig.order()).status is Status.FILLED
+        assert len(await _executions(rig)) == 1
 
 
 async def test_a_look_that_a_loss_cuts_in_two_concludes_nothing(tmp_path: Path) -> None:
     broker = FakeBroker()
     await _known_numbers(tmp_path, broker)
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         broker.quiet = True
         with pytest.raises(OrderPendingError):
-            await room.place()
+            await rig.place()
         del broker.book[broker.placed[-1]]  # the bytes died with the socket
         looking, looks = broker.completed_orders, 0
 
@@ -499,28 +499,28 @@ async def test_a_look_that_a_loss_cuts_in_two_concludes_nothing(tmp_path: Path) 
         broker.completed_orders = lost_on_the_way  # type: ignore[method-assign]
         async with asyncio.timeout(20):
             while looks < 2:
-                room.clock.tick()
+                rig.clock.tick()
                 await asyncio.sleep(0.02)
-        assert (await room.order()).state is State.SENT
+        assert (await rig.order()).state is State.SENT
         broker.quiet = False
         await broker.reconnect()
-        assert (await room.order()).status is Status.NOT_SENT
+        assert (await rig.order()).status is Status.NOT_SENT
 
 
 async def test_what_was_unknown_is_not_sent_once_that_is_proved(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.1) as room:
-        await room.place(key="first")
+    async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        await rig.place(key="first")
         broker.quiet = True
         with pytest.raises(OrderPendingError):
-            await room.place()
+            await rig.place()
         del broker.book[broker.placed[-1]]
         for hook, required in broker.reconcilers:  # as after 1101: the socket never went away
             if required:
                 await hook()
-        assert (await room.order()).state is State.UNKNOWN
+        assert (await rig.order()).state is State.UNKNOWN
         await broker.reconnect()
-        assert (await room.order()).status is Status.NOT_SENT
+        assert (await rig.order()).status is Status.NOT_SENT
 
 
 class Numbers:

@@ -23,16 +23,16 @@ from bridge.store.order_status import Status
 from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.rig import eventually
 
 LIMIT_SECONDS = 0.5
 APPLE = 265598
 
 
-def refuse(room: Room, code: int) -> Callable[[], None]:
+def refuse(rig: Rig, code: int) -> Callable[[], None]:
     """Every write fails with this error of SQLite's; returns what ends that."""
-    database = room.database
+    database = rig.database
 
     def failing(*_: Any) -> Any:
         error = sqlite3.OperationalError("refused by the test")
@@ -47,9 +47,9 @@ def refuse(room: Room, code: int) -> Callable[[], None]:
     return heal
 
 
-def delay(room: Room, seconds: float) -> Callable[[], None]:
+def delay(rig: Rig, seconds: float) -> Callable[[], None]:
     """Every write takes so long."""
-    database = room.database
+    database = rig.database
     real = database._transact
 
     def slow(*arguments: Any) -> Any:
@@ -64,18 +64,18 @@ def delay(room: Room, seconds: float) -> Callable[[], None]:
     return heal
 
 
-FAULTS: dict[str, Callable[[Room], Callable[[], None]]] = {
-    "full": lambda room: refuse(room, sqlite3.SQLITE_FULL),
-    "read-only": lambda room: refuse(room, sqlite3.SQLITE_READONLY),
-    "locked": lambda room: refuse(room, sqlite3.SQLITE_BUSY),
-    "corrupt": lambda room: refuse(room, sqlite3.SQLITE_CORRUPT),
-    "disk": lambda room: refuse(room, sqlite3.SQLITE_IOERR),
-    "slow": lambda room: delay(room, 1.0),
+FAULTS: dict[str, Callable[[Rig], Callable[[], None]]] = {
+    "full": lambda rig: refuse(rig, sqlite3.SQLITE_FULL),
+    "read-only": lambda rig: refuse(rig, sqlite3.SQLITE_READONLY),
+    "locked": lambda rig: refuse(rig, sqlite3.SQLITE_BUSY),
+    "corrupt": lambda rig: refuse(rig, sqlite3.SQLITE_CORRUPT),
+    "disk": lambda rig: refuse(rig, sqlite3.SQLITE_IOERR),
+    "slow": lambda rig: delay(rig, 1.0),
 }
 
 
-async def actions(room: Room) -> list[tuple[str, str]]:
-    return [(each.action, each.result) for each in (await room.service.audit("", 100)).entries]
+async def actions(rig: Rig) -> list[tuple[str, str]]:
+    return [(each.action, each.result) for each in (await rig.service.audit("", 100)).entries]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -83,23 +83,23 @@ async def test_a_cancel_reaches_the_broker_and_its_entry_follows(
     tmp_path: Path, fault: str
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
-        heal = FAULTS[fault](room)
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
+        heal = FAULTS[fault](rig)
         begun = time.monotonic()
-        view = await room.canceller.cancel(order.order_id, CALLER)
+        view = await rig.canceller.cancel(order.order_id, CALLER)
         assert time.monotonic() - begun < LIMIT_SECONDS
         assert broker.cancelled == [order.broker_order_id]
         assert (view.status, view.journaled) == (Status.CANCELLED, False)
         heal()
 
         async def kept() -> bool:
-            await room.services[Urgent].again()
-            told = await actions(room)
+            await rig.services[Urgent].again()
+            told = await actions(rig)
             return ("order.cancel", "ok") in told and ("order.cancel", "sending") in told
 
         await eventually(kept)
-        stored = await room.view(order.order_id)
+        stored = await rig.view(order.order_id)
         assert (stored.status, stored.journaled) == (Status.CANCELLED, True)
 
 
@@ -108,11 +108,11 @@ async def test_a_halt_holds_over_a_kill_and_reaches_the_journal_when_it_can(
     tmp_path: Path, fault: str
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
-        heal = FAULTS[fault](room)
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
+        heal = FAULTS[fault](rig)
         begun = time.monotonic()
-        view = await room.halt.halt("fire", "opening", CALLER)
+        view = await rig.halt.halt("fire", "opening", CALLER)
         assert time.monotonic() - begun < LIMIT_SECONDS
         assert (view.halted, view.journaled, view.survives_restart) == (True, False, True)
         assert broker.cancelled == [order.broker_order_id]
@@ -121,55 +121,55 @@ async def test_a_halt_holds_over_a_kill_and_reaches_the_journal_when_it_can(
         heal()
 
         async def kept() -> bool:
-            await room.services[Urgent].again()
-            known = ("trading.halt", "ok") in await actions(room)
-            return known and room.halt.view().journaled
+            await rig.services[Urgent].again()
+            known = ("trading.halt", "ok") in await actions(rig)
+            return known and rig.halt.view().journaled
 
         await eventually(kept)
         (tmp_path / "data" / halt_mark.NAME).unlink()
-    async with opened(tmp_path, broker) as room:
-        assert room.halt.view().reason == "fire"
+    async with opened(tmp_path, broker) as rig:
+        assert rig.halt.view().reason == "fire"
         assert (tmp_path / "data" / halt_mark.NAME).exists()
 
 
 async def test_after_a_restart_the_answer_says_where_the_halt_stands(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        view = room.halt.view()
+    async with opened(tmp_path, broker) as rig:
+        view = rig.halt.view()
         assert (view.halted, view.journaled, view.survives_restart) == (False, True, True)
-        await room.halt.halt("fire", "own", CALLER, allow_closing=True)
-    async with opened(tmp_path, broker) as room:
-        view = room.halt.view()
+        await rig.halt.halt("fire", "own", CALLER, allow_closing=True)
+    async with opened(tmp_path, broker) as rig:
+        view = rig.halt.view()
         assert (view.halted, view.journaled, view.survives_restart) == (True, True, True)
         assert (view.by, view.reason, view.cancel) == ("phone", "fire", "own")
         assert (view.allow_closing, view.cancelled) == (True, None)
-        await room.halt.resume(CALLER)
-    async with opened(tmp_path, broker) as room:
-        assert not room.halt.view().halted
+        await rig.halt.resume(CALLER)
+    async with opened(tmp_path, broker) as rig:
+        assert not rig.halt.view().halted
         (tmp_path / "data" / halt_mark.NAME).write_text("{}")
-        view = room.halt.view()
+        view = rig.halt.view()
         assert (view.halted, view.journaled, view.survives_restart) == (True, False, True)
-        assert (await room.halt.halt("", "none", CALLER)).cancelled is None
+        assert (await rig.halt.halt("", "none", CALLER)).cancelled is None
         for which in ("own", "all", "opening"):
-            assert (await room.halt.halt("", which, CALLER)).cancelled is not None
+            assert (await rig.halt.halt("", which, CALLER)).cancelled is not None
 
 
 async def test_a_bridge_that_finds_the_mark_starts_halted_until_it_is_lifted(
     tmp_path: Path,
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        refuse(room, sqlite3.SQLITE_FULL)
-        await room.halt.halt("fire", "none", CALLER)
-    async with opened(tmp_path, broker) as room:
-        assert room.halt.view().reason == "fire"
+    async with opened(tmp_path, broker) as rig:
+        refuse(rig, sqlite3.SQLITE_FULL)
+        await rig.halt.halt("fire", "none", CALLER)
+    async with opened(tmp_path, broker) as rig:
+        assert rig.halt.view().reason == "fire"
         with pytest.raises(TradingHaltedError, match="fire"):
-            await room.place()
-        await room.halt.resume(CALLER)
+            await rig.place()
+        await rig.halt.resume(CALLER)
         assert not (tmp_path / "data" / halt_mark.NAME).exists()
-        await room.place()
-    async with opened(tmp_path, broker) as room:
-        assert not room.halt.view().halted
+        await rig.place()
+    async with opened(tmp_path, broker) as rig:
+        assert not rig.halt.view().halted
 
 
 @pytest.mark.parametrize(
@@ -179,29 +179,29 @@ async def test_any_mark_halts_a_running_bridge_at_the_moment_of_the_send(
     tmp_path: Path, content: bytes
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         broker.hold = asyncio.Event()
-        placing = asyncio.create_task(room.place())
-        await eventually(lambda: room.services[HaltSwitch].halt is None and broker.asked)
+        placing = asyncio.create_task(rig.place())
+        await eventually(lambda: rig.services[HaltSwitch].halt is None and broker.asked)
         mark = tmp_path / "data" / halt_mark.NAME
         mark.write_bytes(content)
         broker.hold.set()
         with pytest.raises(TradingHaltedError):
             await placing
         assert not broker.placed
-        view = room.halt.view()
+        view = rig.halt.view()
         assert (view.by, view.cancel, view.survives_restart) == ("mark", "none", True)
         mark.unlink()
-        assert not room.halt.view().halted
+        assert not rig.halt.view().halted
 
 
 async def test_a_mark_says_why_and_what_is_cancelled_at_the_next_connect(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
         said = {"by": "host", "reason": "no answer", "cancel": "own", "since": "2026-02-13T12:00Z"}
         halt_mark.write(tmp_path / "data", said)
-        view = room.halt.view()
+        view = rig.halt.view()
         assert (view.by, view.reason, view.cancel) == ("host", "no answer", "own")
         await broker.reconnect()
         assert broker.cancelled == [order.broker_order_id]
@@ -214,19 +214,19 @@ async def test_where_no_mark_can_be_left_the_answer_says_so(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         monkeypatch.setattr(halt_mark, "write", no)
-        view = await room.halt.halt("", "none", CALLER)
+        view = await rig.halt.halt("", "none", CALLER)
         assert (view.journaled, view.survives_restart) == (True, True)
-        await room.halt.resume(CALLER)
-        heal = refuse(room, sqlite3.SQLITE_READONLY)
-        view = await room.halt.halt("", "none", CALLER)
+        await rig.halt.resume(CALLER)
+        heal = refuse(rig, sqlite3.SQLITE_READONLY)
+        view = await rig.halt.halt("", "none", CALLER)
         assert (view.halted, view.journaled, view.survives_restart) == (True, False, False)
         assert view.next_step is not None
         assert "Do not restart" in view.next_step
         with pytest.raises(StoreError):
-            await room.halt.resume(CALLER)
-        assert room.halt.view().halted
+            await rig.halt.resume(CALLER)
+        assert rig.halt.view().halted
         heal()
 
 
@@ -240,20 +240,20 @@ async def test_the_reserve_is_given_up_for_a_mark_and_for_the_entry(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(folder, said)
 
-    async with opened(tmp_path, broker) as room:
-        assert room.services[Urgent].reserve.keep()
+    async with opened(tmp_path, broker) as rig:
+        assert rig.services[Urgent].reserve.keep()
         monkeypatch.setattr(halt_mark, "write", full)
         # Else the probe takes it again at once, where a busy machine lets it look in between.
         monkeypatch.setattr("bridge.store.urgent.free_bytes", lambda _: 0)
-        await room.halt.halt("fire", "none", CALLER)
+        await rig.halt.halt("fire", "none", CALLER)
         assert not (tmp_path / "data" / "journal.reserve").exists()
         assert json.loads((tmp_path / "data" / halt_mark.NAME).read_bytes())["reason"] == "fire"
 
 
 async def test_a_second_halt_never_loosens_the_first(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        assert not (await room.halt.halt("", "none", CALLER)).allow_closing
-        second = await room.halt.halt("", "opening", CALLER, allow_closing=True)
+    async with opened(tmp_path, FakeBroker()) as rig:
+        assert not (await rig.halt.halt("", "none", CALLER)).allow_closing
+        second = await rig.halt.halt("", "opening", CALLER, allow_closing=True)
         assert (second.allow_closing, second.cancel) == (False, "opening")
 
 
@@ -264,13 +264,13 @@ async def test_a_halt_keeps_what_only_closes_a_position(tmp_path: Path) -> None:
             account="DU1234567", contract=Contract(con_id=APPLE), quantity=10, average_cost=1.0
         ),
     )
-    async with opened(tmp_path, broker) as room:
-        stop = await room.place(
+    async with opened(tmp_path, broker) as rig:
+        stop = await rig.place(
             "stop", action="SELL", order_type="STP", limit_price=None, stop_price=95.0
         )
-        opening = await room.place("buy")
-        beyond = await room.place("beyond", action="SELL", limit_price=101.0)
-        view = await room.halt.halt("", "opening", CALLER)
+        opening = await rig.place("buy")
+        beyond = await rig.place("beyond", action="SELL", limit_price=101.0)
+        view = await rig.halt.halt("", "opening", CALLER)
         assert view.cancelled is not None
         assert view.cancelled.kept == (stop.order_id,)
         assert view.cancelled.requested == (opening.order_id, beyond.order_id)
@@ -279,8 +279,8 @@ async def test_a_halt_keeps_what_only_closes_a_position(tmp_path: Path) -> None:
 
 async def test_a_mark_that_appears_is_obeyed_for_what_is_open(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        order = await room.place()
+    async with opened(tmp_path, broker) as rig:
+        order = await rig.place()
         halt_mark.write(tmp_path / "data", {"by": "host", "cancel": "opening"})
         await eventually(lambda: broker.cancelled)
         assert broker.cancelled == [order.broker_order_id]
@@ -290,13 +290,13 @@ async def test_a_mark_that_appears_is_obeyed_for_what_is_open(tmp_path: Path) ->
 async def test_a_probe_sees_a_journal_that_cannot_be_written_and_that_it_is_back(
     tmp_path: Path, fault: str
 ) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        condition, probe = room.services.journal, room.services[Probe]
+    async with opened(tmp_path, FakeBroker()) as rig:
+        condition, probe = rig.services.journal, rig.services[Probe]
         await probe.look()
         before = condition.trouble
         assert before is None
         assert (tmp_path / "data" / "journal.reserve").exists()
-        heal = FAULTS[fault](room)
+        heal = FAULTS[fault](rig)
         await probe.look()
         trouble = condition.trouble
         assert trouble is not None
@@ -308,9 +308,9 @@ async def test_a_probe_sees_a_journal_that_cannot_be_written_and_that_it_is_back
 
 
 async def test_a_probe_sees_a_write_that_does_not_end(tmp_path: Path) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        condition, probe = room.services.journal, room.services[Probe]
-        heal = delay(room, 1.8)
+    async with opened(tmp_path, FakeBroker()) as rig:
+        condition, probe = rig.services.journal, rig.services[Probe]
+        heal = delay(rig, 1.8)
         begun = time.monotonic()
         await probe.look()
         assert time.monotonic() - begun < 1.75
@@ -326,7 +326,7 @@ async def test_a_probe_sees_a_write_that_does_not_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["removed", "replaced", "damaged"])
 async def test_a_probe_sees_what_became_of_the_file(tmp_path: Path, harm: str) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
+    async with opened(tmp_path, FakeBroker()) as rig:
         file = tmp_path / "data" / "journal.sqlite3"
         if harm == "removed":
             file.unlink()
@@ -337,12 +337,12 @@ async def test_a_probe_sees_what_became_of_the_file(tmp_path: Path, harm: str) -
         else:
             with file.open("r+b") as opened_file:
                 opened_file.write(bytes(100))
-        await room.services[Probe].look()
-        trouble = room.services.journal.trouble
+        await rig.services[Probe].look()
+        trouble = rig.services.journal.trouble
         assert trouble is not None
         assert "restore its last backup" in trouble.next_step
         with pytest.raises(StoreError):
-            await room.place()
+            await rig.place()
 
 
 def holding(quantity: float) -> tuple[Position, ...]:
@@ -353,36 +353,36 @@ def holding(quantity: float) -> tuple[Position, ...]:
 async def test_while_halted_only_what_reduces_a_position_passes(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.held = holding(10)
-    async with opened(tmp_path, broker) as room:
-        await room.halt.halt("", "none", CALLER, allow_closing=True)
+    async with opened(tmp_path, broker) as rig:
+        await rig.halt.halt("", "none", CALLER, allow_closing=True)
         for changes in ({}, {"action": "SELL", "quantity": 11}):
             with pytest.raises(TradingHaltedError, match="reduce a position"):
-                await room.place(f"key {changes}", **changes)
+                await rig.place(f"key {changes}", **changes)
         assert not broker.placed
-        first = await room.place("six", action="SELL", quantity=6)
+        first = await rig.place("six", action="SELL", quantity=6)
         with pytest.raises(TradingHaltedError):
-            await room.place("five", action="SELL", quantity=5)
-        await room.place("four", action="SELL", quantity=4)
+            await rig.place("five", action="SELL", quantity=5)
+        await rig.place("four", action="SELL", quantity=4)
         with pytest.raises(TradingHaltedError):
-            await room.place("one", action="SELL", quantity=1)
+            await rig.place("one", action="SELL", quantity=1)
         broker.fill(first.broker_order_id)
         broker.held = holding(4)
         with pytest.raises(TradingHaltedError):
-            await room.place("again", action="SELL", quantity=1)
+            await rig.place("again", action="SELL", quantity=1)
         assert len(broker.placed) == 2
-        await room.halt.halt("", "none", CALLER)
-        await room.canceller.cancel((await room.order()).order_id, CALLER)
+        await rig.halt.halt("", "none", CALLER)
+        await rig.canceller.cancel((await rig.order()).order_id, CALLER)
         with pytest.raises(TradingHaltedError):
-            await room.place("forbidden again", action="SELL", quantity=1)
+            await rig.place("forbidden again", action="SELL", quantity=1)
 
 
 async def test_closing_orders_of_one_moment_share_the_position(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.held = holding(-10)
-    async with opened(tmp_path, broker) as room:
-        await room.halt.halt("", "none", CALLER, allow_closing=True)
+    async with opened(tmp_path, broker) as rig:
+        await rig.halt.halt("", "none", CALLER, allow_closing=True)
         told = await asyncio.gather(
-            *(room.place(f"key {number}", quantity=4) for number in range(6)),
+            *(rig.place(f"key {number}", quantity=4) for number in range(6)),
             return_exceptions=True,
         )
         assert len(broker.placed) == 2
@@ -392,12 +392,12 @@ async def test_closing_orders_of_one_moment_share_the_position(tmp_path: Path) -
 async def test_orders_of_others_count_against_the_position(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.held = holding(10)
-    async with opened(tmp_path, broker) as room:
+    async with opened(tmp_path, broker) as rig:
         foreign = Order(
             order_id=900, client_id=0, action="SELL", quantity=8, account="DU1234567", perm_id=77
         )
         broker.book[900] = BookedOrder(foreign, Contract(con_id=APPLE, symbol="AAPL"))
-        await room.halt.halt("", "none", CALLER, allow_closing=True)
+        await rig.halt.halt("", "none", CALLER, allow_closing=True)
         with pytest.raises(TradingHaltedError):
-            await room.place("three", action="SELL", quantity=3)
-        await room.place("two", action="SELL", quantity=2)
+            await rig.place("three", action="SELL", quantity=3)
+        await rig.place("two", action="SELL", quantity=2)

@@ -16,7 +16,7 @@ from bridge.orders.views import OrderView
 from bridge.store import orders
 from bridge.store.order_status import Status
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.orderroom import CALLER, Room, opened, request
+from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,9 @@ MANY = sender.MOST_UNDER_WAY
 class SlowDisk:
     """Durable transactions wait until they are let go; how many writes each of them had."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, rig: Rig) -> None:
         self._go = threading.Event()
-        self._real = room.database._transact
+        self._real = rig.database._transact
         self.durable: list[int] = []
         self.held = 0
         """How many writes the first of them has: those that came before the disk began."""
@@ -47,14 +47,14 @@ class SlowDisk:
 
 
 @contextmanager
-def slow_disk(room: Room) -> Iterator[SlowDisk]:
-    disk = SlowDisk(room)
-    room.database.__dict__["_transact"] = disk.transact
+def slow_disk(rig: Rig) -> Iterator[SlowDisk]:
+    disk = SlowDisk(rig)
+    rig.database.__dict__["_transact"] = disk.transact
     try:
         yield disk
     finally:
         disk.let_go()
-        del room.database.__dict__["_transact"]
+        del rig.database.__dict__["_transact"]
 
 
 async def until(enough: Any) -> None:
@@ -63,22 +63,22 @@ async def until(enough: Any) -> None:
             await asyncio.sleep(0.001)
 
 
-def started(room: Room, count: int) -> list[asyncio.Task[OrderView]]:
+def started(rig: Rig, count: int) -> list[asyncio.Task[OrderView]]:
     """So many orders at once, each under a key of its own."""
-    return [asyncio.create_task(room.place(key=f"k{number}")) for number in range(count)]
+    return [asyncio.create_task(rig.place(key=f"k{number}")) for number in range(count)]
 
 
-def waiting(room: Room) -> int:
+def waiting(rig: Rig) -> int:
     """How many writes the disk has not taken yet."""
-    return len(room.database._pending)
+    return len(rig.database._pending)
 
 
 async def test_orders_that_come_at_once_share_a_sync(tmp_path: Path) -> None:
     broker = FakeBroker(quiet=True)
-    async with opened(tmp_path, broker, answer_within_seconds=0.01) as room:
-        with slow_disk(room) as disk:
-            tasks = started(room, MANY)
-            await until(lambda: waiting(room) + disk.held == MANY)
+    async with opened(tmp_path, broker, answer_within_seconds=0.01) as rig:
+        with slow_disk(rig) as disk:
+            tasks = started(rig, MANY)
+            await until(lambda: waiting(rig) + disk.held == MANY)
             assert broker.wire == []
             disk.let_go()
             await until(lambda: len(broker.placed) == MANY)
@@ -89,12 +89,12 @@ async def test_orders_that_come_at_once_share_a_sync(tmp_path: Path) -> None:
 
 async def test_no_more_are_under_way_than_the_wire_takes_at_once(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as room:
-        with slow_disk(room) as disk:
-            tasks = started(room, MANY + 5)
-            await until(lambda: waiting(room) + disk.held == MANY)
+    async with opened(tmp_path, broker) as rig:
+        with slow_disk(rig) as disk:
+            tasks = started(rig, MANY + 5)
+            await until(lambda: waiting(rig) + disk.held == MANY)
             await asyncio.sleep(0.05)
-            assert waiting(room) + disk.held == MANY
+            assert waiting(rig) + disk.held == MANY
             disk.let_go()
             views = await asyncio.gather(*tasks)
         assert {each.status for each in views} == {Status.SUBMITTED}
@@ -118,8 +118,8 @@ async def test_no_more_are_under_way_than_the_wire_takes_at_once(tmp_path: Path)
 async def test_room_is_for_all_together(
     tmp_path: Path, under_way: list[int], more: int, goes: bool
 ) -> None:
-    async with opened(tmp_path, FakeBroker()) as room:
-        line = room.submitter.sender
+    async with opened(tmp_path, FakeBroker()) as rig:
+        line = rig.submitter.sender
         places = [line._take_place(orders) for orders in under_way]
         entering = asyncio.create_task(line._room(more))
         for _ in range(5):
@@ -133,13 +133,13 @@ async def test_room_is_for_all_together(
 
 async def test_one_that_is_refused_holds_nobody_up(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, max_quantity=100) as room:
-        with slow_disk(room) as disk:
-            first = asyncio.create_task(room.place(key="first"))
-            await until(lambda: room.database._writing)
-            wrong = asyncio.create_task(room.place(key="wrong", quantity=500))
-            last = asyncio.create_task(room.place(key="last"))
-            await until(lambda: waiting(room) == 2)
+    async with opened(tmp_path, broker, max_quantity=100) as rig:
+        with slow_disk(rig) as disk:
+            first = asyncio.create_task(rig.place(key="first"))
+            await until(lambda: rig.database._writing)
+            wrong = asyncio.create_task(rig.place(key="wrong", quantity=500))
+            last = asyncio.create_task(rig.place(key="last"))
+            await until(lambda: waiting(rig) == 2)
             disk.let_go()
             told = await asyncio.gather(first, wrong, last, return_exceptions=True)
         assert isinstance(told[1], OrderRefusedByRulesError)
@@ -153,15 +153,15 @@ async def test_a_closing_order_counts_what_waits_for_the_disk_before_it(tmp_path
     broker = FakeBroker(quiet=True)
     apple = Contract(symbol="AAPL", con_id=265598)
     broker.held = (Position(account="DU1234567", contract=apple, quantity=10, average_cost=1.0),)
-    async with opened(tmp_path, broker, answer_within_seconds=0.01) as room:
-        with slow_disk(room) as disk:
-            plain = asyncio.create_task(room.place(key="plain", action="SELL"))
-            await until(lambda: room.database._writing)
+    async with opened(tmp_path, broker, answer_within_seconds=0.01) as rig:
+        with slow_disk(rig) as disk:
+            plain = asyncio.create_task(rig.place(key="plain", action="SELL"))
+            await until(lambda: rig.database._writing)
             closing = asyncio.create_task(
-                room.submitter.place(request(action="SELL"), "closing", CALLER, only_closing=True)
+                rig.submitter.place(request(action="SELL"), "closing", CALLER, only_closing=True)
             )
             await asyncio.sleep(0.05)
-            assert waiting(room) == 0
+            assert waiting(rig) == 0
             disk.let_go()
             told = await asyncio.gather(plain, closing, return_exceptions=True)
         assert isinstance(told[1], OrderRefusedByRulesError)
@@ -174,11 +174,11 @@ async def test_behind_one_that_does_not_go_nothing_is_sent_and_keys_stay_free(
 ) -> None:
     monkeypatch.setattr(sender, "_TURN_SECONDS", 0.3)
     broker = FakeBroker(hold=asyncio.Event())
-    async with opened(tmp_path, broker) as room:
-        tasks = started(room, MANY + 2)
+    async with opened(tmp_path, broker) as rig:
+        tasks = started(rig, MANY + 2)
         told = await asyncio.gather(*tasks[1:], return_exceptions=True)
         assert {type(each) for each in told} == {TooManyOrdersError}
-        written, _ = await room.database.read(
+        written, _ = await rig.database.read(
             lambda connection: orders.page(connection, only_open=False, before=None, limit=50)
         )
         assert len(written) == MANY  # the last two had not even been written down
@@ -186,6 +186,6 @@ async def test_behind_one_that_does_not_go_nothing_is_sent_and_keys_stay_free(
         broker.hold.set()
         assert (await tasks[0]).status is Status.SUBMITTED
         assert len(broker.placed) == 1
-        again = await asyncio.gather(*started(room, MANY + 2))
+        again = await asyncio.gather(*started(rig, MANY + 2))
         assert {each.status for each in again} == {Status.SUBMITTED}
         assert len(broker.placed) == MANY + 2

@@ -28,7 +28,7 @@ from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.orders.views import OrderView
 from bridge.tws.pacing import Lane
 from tests.bridge.orders.fake_broker import CLIENT, BookedOrder, FakeBroker, option
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.samples import NOON
 
 LOW, HIGH = 701, 702
@@ -125,24 +125,24 @@ def spread(action: Literal["BUY", "SELL"], quantity: float, **more: Any) -> Orde
     )
 
 
-async def placed(room: Room, request: OrderRequest, key: str) -> OrderView:
-    answer = (await room.submitter.place(request, key, CALLER)).answer
+async def placed(rig: Rig, request: OrderRequest, key: str) -> OrderView:
+    answer = (await rig.submitter.place(request, key, CALLER)).answer
     assert isinstance(answer, OrderView)
     return answer
 
 
 async def target(
-    room: Room, quantity: float, con_id: int = LOW, **more: Any
+    rig: Rig, quantity: float, con_id: int = LOW, **more: Any
 ) -> OrderView | TargetReached:
     request = TargetRequest(symbol="AAPL", con_id=con_id, target_quantity=quantity, **more)
-    key = f"target-{len(room.broker.wire)}-{quantity}-{con_id}"
-    answer = (await room.services[TargetPlacer].place(request, key, CALLER)).answer
+    key = f"target-{len(rig.broker.wire)}-{quantity}-{con_id}"
+    answer = (await rig.services[TargetPlacer].place(request, key, CALLER)).answer
     assert isinstance(answer, OrderView | TargetReached)
     return answer
 
 
-async def close(room: Room, key: str = "close", **fields: Any) -> ClosedPositions:
-    return await room.services[PositionCloser].close(CloseRequest(**fields), key, CALLER)
+async def close(rig: Rig, key: str = "close", **fields: Any) -> ClosedPositions:
+    return await rig.services[PositionCloser].close(CloseRequest(**fields), key, CALLER)
 
 
 RULES: dict[str, Any] = {"max_notional": None, "option_price_band_percent": None}
@@ -150,26 +150,26 @@ RULES: dict[str, Any] = {"max_notional": None, "option_price_band_percent": None
 
 async def test_what_a_combination_will_close_of_a_leg_is_not_closed_again(tmp_path: Path) -> None:
     broker = LegBroker(sizes={LOW: 5, HIGH: -5})
-    async with opened(tmp_path, broker, **RULES) as room:
-        await placed(room, spread("SELL", 2), "whole")
-        sold = await target(room, 0)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        await placed(rig, spread("SELL", 2), "whole")
+        sold = await target(rig, 0)
         assert isinstance(sold, OrderView)
         assert (sold.action, sold.quantity) == ("SELL", 3)
-        assert isinstance(await target(room, 0), TargetReached)
-        bought = await close(room, con_id=HIGH)
+        assert isinstance(await target(rig, 0), TargetReached)
+        bought = await close(rig, con_id=HIGH)
         assert bought.positions[0].order["quantity"] == 3
 
 
 async def test_a_leg_that_a_combination_enlarges_is_not_traded_against(tmp_path: Path) -> None:
     broker = LegBroker(sizes={LOW: 5})
-    async with opened(tmp_path, broker, **RULES) as room:
-        whole = await placed(room, spread("BUY", 2), "whole")
+    async with opened(tmp_path, broker, **RULES) as rig:
+        whole = await placed(rig, spread("BUY", 2), "whole")
         with pytest.raises(OrdersInTheWayError) as refused:
-            await target(room, 0)
+            await target(rig, 0)
         assert refused.value.extra["orders"] == [whole.order_id]
-        sold = await target(room, 0, cancel_orders=True)
+        sold = await target(rig, 0, cancel_orders=True)
         assert isinstance(sold, OrderView)
-        assert (sold.quantity, (await room.view(whole.order_id)).status) == (5, "Cancelled")
+        assert (sold.quantity, (await rig.view(whole.order_id)).status) == (5, "Cancelled")
 
 
 @pytest.mark.parametrize("moment", range(4))
@@ -177,11 +177,11 @@ async def test_a_leg_that_a_combination_enlarges_is_not_traded_against(tmp_path:
 async def test_it_is_filled_in_the_meantime(tmp_path: Path, moment: int, quantity: int) -> None:
     """At any moment of the looking, in part or whole: all that is sold is what is held."""
     broker = LegBroker(sizes={LOW: 5, HIGH: -5})
-    async with opened(tmp_path, broker, **RULES) as room:
-        whole = (await placed(room, spread("SELL", 3), "whole")).broker_order_id
+    async with opened(tmp_path, broker, **RULES) as rig:
+        whole = (await placed(rig, spread("SELL", 3), "whole")).broker_order_id
         nothing: Callable[[], None] = lambda: None  # noqa: E731
         broker.moments = [nothing] * moment + [lambda: broker.fill_part(whole, quantity)]
-        sold = await target(room, 0)
+        sold = await target(rig, 0)
         assert isinstance(sold, OrderView)
         assert sold.quantity == 2
         broker.fill_part(sold.broker_order_id, 2)
@@ -192,20 +192,20 @@ async def test_it_is_filled_in_the_meantime(tmp_path: Path, moment: int, quantit
 
 async def test_it_goes_on_filling_so_nothing_is_sent(tmp_path: Path) -> None:
     broker = LegBroker(sizes={LOW: 20, HIGH: -20})
-    async with opened(tmp_path, broker, **RULES) as room:
-        whole = (await placed(room, spread("SELL", 15), "whole")).broker_order_id
+    async with opened(tmp_path, broker, **RULES) as rig:
+        whole = (await placed(rig, spread("SELL", 15), "whole")).broker_order_id
         broker.moments = [lambda: broker.fill_part(whole, 1)] * 20
         with pytest.raises(PositionsMovingError):
-            await target(room, 0)
+            await target(rig, 0)
         assert broker.placed == [whole]
 
 
 async def test_a_position_that_lags_behind_the_fill_is_waited_for(tmp_path: Path) -> None:
     broker = LegBroker(sizes={LOW: 5, HIGH: -5})
-    async with opened(tmp_path, broker, **RULES) as room:
-        accounts = AccountService(room.services.gateway, room.clock)
-        room.services[Standings].accounts = accounts
-        whole = (await placed(room, spread("SELL", 3), "whole")).broker_order_id
+    async with opened(tmp_path, broker, **RULES) as rig:
+        accounts = AccountService(rig.services.gateway, rig.clock)
+        rig.services[Standings].accounts = accounts
+        whole = (await placed(rig, spread("SELL", 3), "whole")).broker_order_id
         broker.tell()
         broker.late = True  # the broker lists what was held before the fill
         broker.fill_part(whole, 3)
@@ -215,7 +215,7 @@ async def test_a_position_that_lags_behind_the_fill_is_waited_for(tmp_path: Path
             broker.tell()
 
         broker.moments = [lambda: None, lambda: None, caught_up]
-        sold = await target(room, 0)
+        sold = await target(rig, 0)
         assert isinstance(sold, OrderView)
         assert sold.quantity == 2
         await accounts.stop()
@@ -223,40 +223,40 @@ async def test_a_position_that_lags_behind_the_fill_is_waited_for(tmp_path: Path
 
 async def test_one_leg_alone_was_filled(tmp_path: Path) -> None:
     broker = LegBroker(sizes={LOW: 2, HIGH: -2})
-    async with opened(tmp_path, broker, **RULES) as room:
-        order = await placed(room, spread("SELL", 2, non_guaranteed=True), "whole")
+    async with opened(tmp_path, broker, **RULES) as rig:
+        order = await placed(rig, spread("SELL", 2, non_guaranteed=True), "whole")
         broker.fill_part(order.broker_order_id, 2, only=LOW)
-        assert isinstance(await target(room, 0), TargetReached)  # and buys nothing back
-        assert isinstance(await target(room, 0, HIGH), TargetReached)
+        assert isinstance(await target(rig, 0), TargetReached)  # and buys nothing back
+        assert isinstance(await target(rig, 0, HIGH), TargetReached)
         assert broker.placed == [order.broker_order_id]
 
 
 async def test_combinations_of_other_clients_count_too(tmp_path: Path) -> None:
     broker = LegBroker(sizes={LOW: 5, HIGH: -5})
-    async with opened(tmp_path, broker, **RULES) as room:
-        legs = (await placed(room, spread("SELL", 1), "whole")).broker_order_id
+    async with opened(tmp_path, broker, **RULES) as rig:
+        legs = (await placed(rig, spread("SELL", 1), "whole")).broker_order_id
         foreign = Order(
             action="SELL", quantity=2, perm_id=77, client_id=99, account=ACCOUNT, order_ref="theirs"
         )
         broker.book[500] = BookedOrder(foreign, broker.book[legs].contract)
-        sold = await target(room, 0)
+        sold = await target(rig, 0)
         assert isinstance(sold, OrderView)
         assert sold.quantity == 2
         broker.book[500].order = structs.replace(foreign, non_guaranteed=True)
         with pytest.raises(OrdersInTheWayError):
-            await target(room, -1)
+            await target(rig, -1)
 
 
 # as one -------------------------------------------------------------------------------------------
 
 
 async def bought(
-    room: Room, broker: LegBroker, units: float, action: Literal["BUY", "SELL"] = "BUY"
+    rig: Rig, broker: LegBroker, units: float, action: Literal["BUY", "SELL"] = "BUY"
 ) -> str:
     """Opens a spread; the name of the strategy."""
-    order = await placed(room, spread(action, units), f"open-{len(broker.wire)}")
+    order = await placed(rig, spread(action, units), f"open-{len(broker.wire)}")
     broker.fill_part(order.broker_order_id, units)
-    await room.journal.flush()
+    await rig.journal.flush()
     sign = 1 if action == "BUY" else -1
     return f"{ACCOUNT}/{LOW}:{sign:+g}/{HIGH}:{-sign:+g}"
 
@@ -267,9 +267,9 @@ def last(broker: LegBroker) -> BookedOrder:
 
 async def test_a_strategy_is_closed_as_the_combination_that_it_is_once(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES) as room:
-        strategy = await bought(room, broker, 3)
-        answer = await close(room, strategy=strategy)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        strategy = await bought(rig, broker, 3)
+        answer = await close(rig, strategy=strategy)
         assert (answer.complete, len(answer.positions)) == (True, 1)
         assert answer.positions[0].order["comboLegs"][0]["conId"] == LOW
         sent = last(broker)
@@ -278,13 +278,13 @@ async def test_a_strategy_is_closed_as_the_combination_that_it_is_once(tmp_path:
             (LOW, "BUY"),
             (HIGH, "SELL"),
         ]
-        assert msgspec.json.encode(await close(room, strategy=strategy)) == msgspec.json.encode(
+        assert msgspec.json.encode(await close(rig, strategy=strategy)) == msgspec.json.encode(
             answer
         )
-        again = await close(room, "other-key", strategy=strategy)
+        again = await close(rig, "other-key", strategy=strategy)
         assert (again.complete, again.positions[0].order) == (True, None)
         broker.fill_part(broker.placed[-1], 3)
-        assert await close(room, "third-key", strategy=strategy) == ClosedPositions(
+        assert await close(rig, "third-key", strategy=strategy) == ClosedPositions(
             complete=True, positions=()
         )
         assert (broker.sizes, len(broker.placed)) == ({LOW: 0, HIGH: 0}, 2)
@@ -292,17 +292,17 @@ async def test_a_strategy_is_closed_as_the_combination_that_it_is_once(tmp_path:
 
 async def test_many_close_it_at_once_and_one_order_goes_out(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES) as room:
-        strategy = await bought(room, broker, 3)
-        await asyncio.gather(*(close(room, f"key-{n}", strategy=strategy) for n in range(6)))
+    async with opened(tmp_path, broker, **RULES) as rig:
+        strategy = await bought(rig, broker, 3)
+        await asyncio.gather(*(close(rig, f"key-{n}", strategy=strategy) for n in range(6)))
         assert (len(broker.placed), last(broker).order.quantity) == (2, 3)
 
 
 async def test_one_for_a_credit_is_bought_back_at_a_limit(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES) as room:
-        strategy = await bought(room, broker, 2, "SELL")
-        answer = await close(room, strategy=strategy, order_type="LMT", limit_price=2.5)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        strategy = await bought(rig, broker, 2, "SELL")
+        answer = await close(rig, strategy=strategy, order_type="LMT", limit_price=2.5)
         assert answer.complete, answer
         order = last(broker).order
         assert (order.action, order.quantity, order.limit_price) == ("BUY", 2, 2.5)
@@ -310,50 +310,48 @@ async def test_one_for_a_credit_is_bought_back_at_a_limit(tmp_path: Path) -> Non
 
 async def test_what_closes_it_already_is_left_out(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES) as room:
-        strategy = await bought(room, broker, 5)
-        await placed(room, spread("SELL", 2, limit_price=9.0), "by hand")
+    async with opened(tmp_path, broker, **RULES) as rig:
+        strategy = await bought(rig, broker, 5)
+        await placed(rig, spread("SELL", 2, limit_price=9.0), "by hand")
         broker.fill_part(broker.placed[-1], 1)
-        assert (await close(room, strategy=strategy)).complete
+        assert (await close(rig, strategy=strategy)).complete
         assert last(broker).order.quantity == 3
 
 
 async def test_a_leg_is_being_closed_alone(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES) as room:
-        strategy = await bought(room, broker, 5)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        strategy = await bought(rig, broker, 5)
         leg = OrderRequest(
             symbol="AAPL", con_id=LOW, action="SELL", quantity=2, order_type="LMT", limit_price=9.0
         )
-        alone = await placed(room, leg, "leg")
-        refused = await close(room, strategy=strategy)
+        alone = await placed(rig, leg, "leg")
+        refused = await close(rig, strategy=strategy)
         problem = refused.positions[0].problem
         assert problem is not None
         assert (problem["code"], problem["orders"]) == ("orders-in-the-way", [alone.order_id])
-        assert (await close(room, "k2", strategy=strategy, cancel_orders=True)).complete
+        assert (await close(rig, "k2", strategy=strategy, cancel_orders=True)).complete
         assert last(broker).order.quantity == 5
 
 
 async def test_what_was_sold_of_a_leg_by_hand_is_not_sold_again(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES) as room:
-        strategy = await bought(room, broker, 5)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        strategy = await bought(rig, broker, 5)
         broker.sizes[LOW] = 2
-        assert (await close(room, strategy=strategy)).complete
+        assert (await close(rig, strategy=strategy)).complete
         assert last(broker).order.quantity == 2
 
 
 @pytest.mark.parametrize("moment", range(4))
 async def test_a_strategy_is_filled_away_while_it_is_looked_at(tmp_path: Path, moment: int) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES) as room:
-        strategy = await bought(room, broker, 4)
-        working = (
-            await placed(room, spread("SELL", 3, limit_price=9.0), "by hand")
-        ).broker_order_id
+    async with opened(tmp_path, broker, **RULES) as rig:
+        strategy = await bought(rig, broker, 4)
+        working = (await placed(rig, spread("SELL", 3, limit_price=9.0), "by hand")).broker_order_id
         nothing: Callable[[], None] = lambda: None  # noqa: E731
         broker.moments = [nothing] * moment + [lambda: broker.fill_part(working, 3)]
-        await close(room, strategy=strategy)
+        await close(rig, strategy=strategy)
         for number in broker.placed[2:]:
             broker.fill_part(number, broker.book[number].order.quantity)
         assert broker.sizes == {LOW: 0, HIGH: 0}
@@ -362,12 +360,12 @@ async def test_a_strategy_is_filled_away_while_it_is_looked_at(tmp_path: Path, m
 async def test_closing_one_needs_no_limits_but_a_halt_that_lets_it(tmp_path: Path) -> None:
     broker = LegBroker()
     limits = {"max_contracts": 5, "max_orders_per_day": 2}
-    async with opened(tmp_path, broker, **(RULES | limits)) as room:
-        strategy = await bought(room, broker, 5)
-        await bought(room, broker, 5)
+    async with opened(tmp_path, broker, **(RULES | limits)) as rig:
+        strategy = await bought(rig, broker, 5)
+        await bought(rig, broker, 5)
         with pytest.raises(BridgeError):
-            await bought(room, broker, 1)
-        assert (await close(room, strategy=strategy)).complete
+            await bought(rig, broker, 1)
+        assert (await close(rig, strategy=strategy)).complete
         assert last(broker).order.quantity == 10
 
 
@@ -385,49 +383,49 @@ def single(action: Literal["BUY", "SELL"], quantity: float, price: float = 3.0) 
     )
 
 
-async def refused_codes(room: Room, request: OrderRequest, key: str) -> set[str]:
+async def refused_codes(rig: Rig, request: OrderRequest, key: str) -> set[str]:
     with pytest.raises(OrderRefusedByRulesError) as refused:
-        await room.submitter.place(request, key, CALLER)
+        await rig.submitter.place(request, key, CALLER)
     return {each.code for each in refused.value.violations}
 
 
 async def test_a_combination_is_held_against_what_it_can_lose(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as room:
-        await placed(room, spread("BUY", 5), "costs 1,000")
-        assert await refused_codes(room, spread("BUY", 6), "k1") == {"max-loss"}
-        await placed(room, spread("SELL", 1, limit_price=2.0), "loses 800")
-        assert await refused_codes(room, spread("SELL", 2), "k2") == {"max-loss"}
+    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as rig:
+        await placed(rig, spread("BUY", 5), "costs 1,000")
+        assert await refused_codes(rig, spread("BUY", 6), "k1") == {"max-loss"}
+        await placed(rig, spread("SELL", 1, limit_price=2.0), "loses 800")
+        assert await refused_codes(rig, spread("SELL", 2), "k2") == {"max-loss"}
         uncovered = spread("BUY", 1)
         legs = (uncovered.legs[0], structs.replace(uncovered.legs[1], ratio=2))
         ratio = structs.replace(uncovered, legs=legs)
-        assert await refused_codes(room, ratio, "k3") == {"max-loss-undefined"}
-        assert await refused_codes(room, single("SELL", 1), "k4") == {"max-loss-undefined"}
+        assert await refused_codes(rig, ratio, "k3") == {"max-loss-undefined"}
+        assert await refused_codes(rig, single("SELL", 1), "k4") == {"max-loss-undefined"}
 
 
 async def test_what_closes_passes_and_two_of_the_same_moment_cannot_both(tmp_path: Path) -> None:
     broker = LegBroker(sizes={LOW: 5, HIGH: -5})
-    async with opened(tmp_path, broker, **RULES, max_loss=100) as room:
+    async with opened(tmp_path, broker, **RULES, max_loss=100) as rig:
         answers = await asyncio.gather(
-            *(room.submitter.place(single("SELL", 3), f"key-{n}", CALLER) for n in range(3)),
+            *(rig.submitter.place(single("SELL", 3), f"key-{n}", CALLER) for n in range(3)),
             return_exceptions=True,
         )
         refused = [each for each in answers if isinstance(each, OrderRefusedByRulesError)]
         assert len(refused) == 2
         assert {each.violations[0].code for each in refused} == {"max-loss-undefined"}
         assert len(broker.placed) == 1
-        await placed(room, spread("SELL", 2), "whole")
-        assert await refused_codes(room, spread("SELL", 2), "again") == {"max-loss"}
-        answer = await close(room, con_id=HIGH)
+        await placed(rig, spread("SELL", 2), "whole")
+        assert await refused_codes(rig, spread("SELL", 2), "again") == {"max-loss"}
+        answer = await close(rig, con_id=HIGH)
         assert answer.positions[0].order["quantity"] == 3
 
 
 async def test_a_change_is_held_against_it_too(tmp_path: Path) -> None:
     broker = LegBroker()
-    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as room:
-        order = await placed(room, spread("BUY", 4), "whole")
+    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as rig:
+        order = await placed(rig, spread("BUY", 4), "whole")
         with pytest.raises(OrderRefusedByRulesError) as refused:
-            await room.modifier.modify(order.order_id, ChangeRequest(limit_price=2.6), CALLER)
+            await rig.modifier.modify(order.order_id, ChangeRequest(limit_price=2.6), CALLER)
         assert refused.value.violations[0].code == "max-loss"
-        changed = await room.modifier.modify(order.order_id, ChangeRequest(quantity=5), CALLER)
+        changed = await rig.modifier.modify(order.order_id, ChangeRequest(quantity=5), CALLER)
         assert changed.quantity == 5

@@ -10,39 +10,39 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.bridge.orders.test_over_http import Body, Desk, soon
+from tests.bridge.orders.test_over_http import Body, SimulatedBridge, soon
 from tests.bridge.rig import SimulatorProcess
 
 RULES: Body = {"max_quantity": 100, "price_band_percent": 1, "restart_guard_seconds": 120}
 
 
 @pytest.fixture
-def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBridge]:
     folder = tmp_path_factory.mktemp("target")
     simulator = SimulatorProcess(folder / "simulator.log")
-    made = Desk(folder / "bridge", simulator, **RULES)
+    made = SimulatedBridge(folder / "bridge", simulator, **RULES)
     yield made
     made.bridge.stop()
     simulator.stop()
 
 
-def target(bridge: Desk, quantity: float, key: str = "", **body: Any) -> httpx.Response:
+def target(bridge: SimulatedBridge, quantity: float, key: str = "", **body: Any) -> httpx.Response:
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     asked = {"symbol": "AAPL", "targetQuantity": quantity} | body
     return bridge.client.post("/order/target", json=asked, headers=headers)
 
 
-def close(bridge: Desk, key: str = "", **body: Any) -> httpx.Response:
+def close(bridge: SimulatedBridge, key: str = "", **body: Any) -> httpx.Response:
     headers = {"Idempotency-Key": key or str(uuid.uuid4())}
     return bridge.client.post("/positions/close", json=body, headers=headers)
 
 
-def held(bridge: Desk, symbol: str = "AAPL") -> float:
+def held(bridge: SimulatedBridge, symbol: str = "AAPL") -> float:
     found = bridge.bridge.get("/positions").json()["positions"]
     return float(sum(each["quantity"] for each in found if each["symbol"] == symbol))
 
 
-def reached(bridge: Desk, quantity: float, **body: Any) -> Body:
+def reached(bridge: SimulatedBridge, quantity: float, **body: Any) -> Body:
     answer = target(bridge, quantity, **body)
     assert answer.status_code == 201, answer.text
     soon(lambda: held(bridge, body.get("symbol", "AAPL")) == quantity)
@@ -50,12 +50,12 @@ def reached(bridge: Desk, quantity: float, **body: Any) -> Body:
     return found
 
 
-def fills(bridge: Desk) -> float:
+def fills(bridge: SimulatedBridge) -> float:
     """Shares that were traded in all, whatever the side."""
     return float(sum(each["quantity"] for each in bridge.simulator.book()["fills"]))
 
 
-def test_the_difference_is_bought_and_sold(bridge: Desk) -> None:
+def test_the_difference_is_bought_and_sold(bridge: SimulatedBridge) -> None:
     assert reached(bridge, 30)["quantity"] == 30
     assert (reached(bridge, 50)["quantity"], fills(bridge)) == (20, 50)
     sold = reached(bridge, 20)
@@ -66,7 +66,7 @@ def test_the_difference_is_bought_and_sold(bridge: Desk) -> None:
     assert (there.status_code, there.json()["reached"], fills(bridge)) == (200, True, 120)
 
 
-def test_a_key_is_good_for_one_difference(bridge: Desk) -> None:
+def test_a_key_is_good_for_one_difference(bridge: SimulatedBridge) -> None:
     first = target(bridge, 30, "one-key")
     soon(lambda: held(bridge) == 30)
     reached(bridge, 10)
@@ -80,7 +80,7 @@ def test_a_key_is_good_for_one_difference(bridge: Desk) -> None:
     assert held(bridge) == 5
 
 
-def test_of_many_requests_at_once_only_one_buys(bridge: Desk) -> None:
+def test_of_many_requests_at_once_only_one_buys(bridge: SimulatedBridge) -> None:
     answers: list[httpx.Response] = []
     threads = [
         threading.Thread(target=lambda: answers.append(target(bridge, 40))) for _ in range(8)
@@ -94,7 +94,7 @@ def test_of_many_requests_at_once_only_one_buys(bridge: Desk) -> None:
     assert fills(bridge) == 40
 
 
-def test_what_works_counts_and_is_never_traded_against(bridge: Desk) -> None:
+def test_what_works_counts_and_is_never_traded_against(bridge: SimulatedBridge) -> None:
     working = bridge.placed(
         symbol="AAPL", action="BUY", quantity=15, orderType="LMT", limitPrice=1.0
     )
@@ -107,7 +107,7 @@ def test_what_works_counts_and_is_never_traded_against(bridge: Desk) -> None:
     assert bridge.order(working["orderId"])["status"] == "Cancelled"
 
 
-def reached_more(bridge: Desk, quantity: float) -> float:
+def reached_more(bridge: SimulatedBridge, quantity: float) -> float:
     answer = target(bridge, quantity)
     assert answer.status_code == 201, answer.text
     ordered = float(answer.json()["quantity"])
@@ -115,7 +115,7 @@ def reached_more(bridge: Desk, quantity: float) -> float:
     return ordered
 
 
-def test_a_stop_does_not_count_and_is_not_left_behind(bridge: Desk) -> None:
+def test_a_stop_does_not_count_and_is_not_left_behind(bridge: SimulatedBridge) -> None:
     reached(bridge, 30)
     stop = bridge.placed(symbol="AAPL", action="SELL", quantity=30, orderType="STP", stopPrice=1.0)
     reached(bridge, 40)
@@ -131,7 +131,7 @@ def test_a_stop_does_not_count_and_is_not_left_behind(bridge: Desk) -> None:
     assert bridge.order(stop["orderId"])["status"] == "Cancelled"
 
 
-def test_all_positions_are_closed_once(bridge: Desk) -> None:
+def test_all_positions_are_closed_once(bridge: SimulatedBridge) -> None:
     reached(bridge, 20)
     reached(bridge, -15, symbol="MSFT")
     first = close(bridge, "close-key", all=True)
@@ -147,7 +147,7 @@ def test_all_positions_are_closed_once(bridge: Desk) -> None:
     assert close(bridge).json() == {"complete": True, "positions": []}
 
 
-def test_closing_is_bound_by_the_position_and_not_by_limits(bridge: Desk) -> None:
+def test_closing_is_bound_by_the_position_and_not_by_limits(bridge: SimulatedBridge) -> None:
     for _ in range(2):
         bridge.placed(symbol="AAPL", action="BUY", quantity=100, orderType="MKT")
     soon(lambda: held(bridge) == 200)
@@ -158,14 +158,14 @@ def test_closing_is_bound_by_the_position_and_not_by_limits(bridge: Desk) -> Non
     assert target(bridge, -150).status_code == 422
 
 
-def test_while_halted_only_what_closes_passes(bridge: Desk) -> None:
+def test_while_halted_only_what_closes_passes(bridge: SimulatedBridge) -> None:
     reached(bridge, 20)
     bridge.client.post("/trading/halt", json={"reason": "test", "allowClosing": True})
     assert target(bridge, 30).status_code == 423
     assert reached(bridge, 5)["quantity"] == 15
 
 
-def spread(bridge: Desk) -> Body:
+def spread(bridge: SimulatedBridge) -> Body:
     """A vertical of SPY, as the fields of an order."""
     chain = bridge.bridge.get("/options/chain", symbol="SPY").json()
     day = next(each["expiration"] for each in chain["expirations"] if each["dte"] > 20)
@@ -181,12 +181,12 @@ def spread(bridge: Desk) -> Body:
     return priced | {"limitPrice": round(market + 0.1, 2)}
 
 
-def strategies(bridge: Desk) -> list[Body]:
+def strategies(bridge: SimulatedBridge) -> list[Body]:
     found: list[Body] = bridge.bridge.get("/positions", group="strategy").json()["strategies"]
     return found
 
 
-def test_what_was_opened_as_one_is_shown_and_closed_as_one(bridge: Desk) -> None:
+def test_what_was_opened_as_one_is_shown_and_closed_as_one(bridge: SimulatedBridge) -> None:
     order = bridge.placed(**spread(bridge))
     reached(bridge, 5)
     soon(lambda: bridge.has_status(order["orderId"], "Filled"))

@@ -15,7 +15,7 @@ from bridge.orders.submit import TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest, _any_size
 from bridge.orders.views import OrderView
 from tests.bridge.orders.fake_broker import FakeBroker, listed
-from tests.bridge.orders.orderroom import CALLER, Room, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.samples import AAPL
 
 PLACE = ("DU1234567", AAPL.con_id)
@@ -25,16 +25,16 @@ def held(quantity: float) -> tuple[Position, ...]:
     return (Position(account=PLACE[0], contract=AAPL, quantity=quantity, average_cost=100.0),)
 
 
-async def lacks(room: Room, target: float, **more: Any) -> tuple[str, float] | None:
+async def lacks(rig: Rig, target: float, **more: Any) -> tuple[str, float] | None:
     """The side and the size of what is sent; None: nothing."""
-    before = set(room.broker.book)
+    before = set(rig.broker.book)
     fields: dict[str, Any] = {"symbol": "AAPL", "order_type": "LMT", "limit_price": 100.0}
     request = TargetRequest(**(fields | {"target_quantity": target} | more))
     key = f"key-{target}-{len(before)}-{more}"
-    placed = await room.services[TargetPlacer].place(request, key, CALLER)
-    again = await room.services[TargetPlacer].place(request, key, CALLER)
+    placed = await rig.services[TargetPlacer].place(request, key, CALLER)
+    again = await rig.services[TargetPlacer].place(request, key, CALLER)
     assert (placed.replayed, again.replayed) == (False, True)
-    fresh = [booked.order for number, booked in room.broker.book.items() if number not in before]
+    fresh = [booked.order for number, booked in rig.broker.book.items() if number not in before]
     assert isinstance(placed.answer, OrderView if fresh else TargetReached)
     assert len(fresh) < 2, "and once for a key"
     return (fresh[0].action, fresh[0].quantity) if fresh else None
@@ -58,20 +58,20 @@ async def test_the_difference_is_sent(
 ) -> None:
     broker = FakeBroker()
     broker.held = held(position) if position else ()
-    async with opened(tmp_path, broker) as room:
-        assert await lacks(room, target) == sent
+    async with opened(tmp_path, broker) as rig:
+        assert await lacks(rig, target) == sent
 
 
 async def test_what_works_counts_as_filled(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.held = held(2.0)
-    async with opened(tmp_path, broker) as room:
-        await room.place(quantity=4, limit_price=99.0)
-        assert await lacks(room, 6.0) is None
-        assert await lacks(room, 9.0) == ("BUY", 3.0)
+    async with opened(tmp_path, broker) as rig:
+        await rig.place(quantity=4, limit_price=99.0)
+        assert await lacks(rig, 6.0) is None
+        assert await lacks(rig, 9.0) == ("BUY", 3.0)
         with pytest.raises(OrdersInTheWayError):
-            await lacks(room, 1.0)
-        assert await lacks(room, 1.0, cancel_orders=True) == ("SELL", 1.0)
+            await lacks(rig, 1.0)
+        assert await lacks(rig, 1.0, cancel_orders=True) == ("SELL", 1.0)
         assert sorted(broker.cancelled) == [1, 2], "both that worked, and no more"
 
 
@@ -79,16 +79,16 @@ async def test_parts_of_a_share_that_work_count_as_parts(tmp_path: Path) -> None
     broker = FakeBroker()
     broker.details = {"AAPL": (listed(size_increment=0.5),)}
     broker.held = held(9.0)
-    async with opened(tmp_path, broker) as room:
-        await room.place("buys", quantity=2.5, limit_price=99.0)
-        assert await lacks(room, 13.0) == ("BUY", 1.5)
+    async with opened(tmp_path, broker) as rig:
+        await rig.place("buys", quantity=2.5, limit_price=99.0)
+        assert await lacks(rig, 13.0) == ("BUY", 1.5)
     other = FakeBroker()
     other.details = dict(broker.details)
     other.held = held(9.0)
     (tmp_path / "other").mkdir()
-    async with opened(tmp_path / "other", other) as room:
-        await room.place("sells", quantity=2.5, action="SELL", limit_price=101.0)
-        assert await lacks(room, 5.0) == ("SELL", 1.5)
+    async with opened(tmp_path / "other", other) as rig:
+        await rig.place("sells", quantity=2.5, action="SELL", limit_price=101.0)
+        assert await lacks(rig, 5.0) == ("SELL", 1.5)
 
 
 def test_the_contract_is_looked_up_with_a_size_that_an_order_may_have() -> None:
@@ -100,11 +100,11 @@ def test_the_contract_is_looked_up_with_a_size_that_an_order_may_have() -> None:
 async def test_a_sale_that_works_counts_against_it(tmp_path: Path) -> None:
     broker = FakeBroker()
     broker.held = held(9.0)
-    async with opened(tmp_path, broker) as room:
-        await room.place(quantity=4, action="SELL", limit_price=101.0)
-        assert await lacks(room, 5.0) is None
-        assert await lacks(room, 3.0) == ("SELL", 2.0)
-        placer = room.services[TargetPlacer]
+    async with opened(tmp_path, broker) as rig:
+        await rig.place(quantity=4, action="SELL", limit_price=101.0)
+        assert await lacks(rig, 5.0) is None
+        assert await lacks(rig, 3.0) == ("SELL", 2.0)
+        placer = rig.services[TargetPlacer]
         assert await placer.free_to_close(*PLACE) == 3.0
         broker.held = held(1.0)
         assert await placer.free_to_close(*PLACE) == 0.0

@@ -41,7 +41,7 @@ from bridge.tws.session import TwsSession
 from simulator.app import Simulator
 from simulator.options import Options
 from tests.bridge.conftest import quick_target
-from tests.bridge.orders.orderroom import CALLER, request
+from tests.bridge.orders.order_rig import CALLER, request
 from tests.bridge.wound import START, WoundClock
 
 SEEDS: Final = int(os.environ.get("GANGWAY_WIRE_SEEDS", "3"))

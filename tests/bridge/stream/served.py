@@ -116,11 +116,11 @@ async def served(folder: Path, *, ready: bool = True, **options: Any) -> AsyncIt
         )
         target = Target(port=simulator.tws.port, backoff_first=0.02, backoff_cap=0.05)
         async with Bridge(environment, target=target) as bridge, _listening(bridge) as port:
-            room = Served(simulator, bridge, port)
+            rig = Served(simulator, bridge, port)
             if ready:
-                await room.ready()
-            async with room.http:
-                yield room
+                await rig.ready()
+            async with rig.http:
+                yield rig
 
 
 @asynccontextmanager

@@ -29,7 +29,7 @@ def body(number: int) -> str:
     return json.dumps({"n": number})
 
 
-class Room:
+class Rig:
     def __init__(self, **options: Any) -> None:
         self.clock = WoundClock()
         self.dropped: list[str] = []
@@ -59,227 +59,227 @@ def sequence(messages: list[dict[str, Any]]) -> list[int]:
 
 
 async def test_everyone_gets_their_own_topics_in_order_without_holes() -> None:
-    room = Room()
-    both, one = room.client(A, B), room.client(A)
+    rig = Rig()
+    both, one = rig.client(A, B), rig.client(A)
     for number in range(10):
-        room.hub.publish(A if number % 2 else B, body(number))
-    assert numbers(room.received(both)) == list(range(10))
-    assert numbers(room.received(one)) == [1, 3, 5, 7, 9]
-    room.hub.publish(B, body(10))
-    room.hub.publish(A, body(11))
-    assert sequence(room.received(both)) == [2]
-    assert sequence(room.received(one)) == [2]
+        rig.hub.publish(A if number % 2 else B, body(number))
+    assert numbers(rig.received(both)) == list(range(10))
+    assert numbers(rig.received(one)) == [1, 3, 5, 7, 9]
+    rig.hub.publish(B, body(10))
+    rig.hub.publish(A, body(11))
+    assert sequence(rig.received(both)) == [2]
+    assert sequence(rig.received(one)) == [2]
 
 
 async def test_different_kinds_keep_their_order_as_messages_of_their_own() -> None:
-    room = Room()
-    client = room.client(A, ORDERS)
-    room.hub.publish(A, body(1))
-    room.hub.publish(ORDERS, '{"id":7}')
-    room.hub.publish(A, body(2))
-    room.hub.tell(client, "pong", id=None)
-    messages = room.received(client)
+    rig = Rig()
+    client = rig.client(A, ORDERS)
+    rig.hub.publish(A, body(1))
+    rig.hub.publish(ORDERS, '{"id":7}')
+    rig.hub.publish(A, body(2))
+    rig.hub.tell(client, "pong", id=None)
+    messages = rig.received(client)
     assert [message["type"] for message in messages] == ["quotes", "order", "quotes", "pong"]
     assert sequence(messages) == [1, 2, 3, 4]
     assert messages[1]["data"] == {"id": 7}
 
 
 async def test_writers_are_woken_together_and_at_once_after_quiet() -> None:
-    room = Room(flush_seconds=0.01)
-    clients = [room.client(A) for _ in range(3)]
+    rig = Rig(flush_seconds=0.01)
+    clients = [rig.client(A) for _ in range(3)]
     for client in clients:
         assert client.attachment is not None
         client.attachment.wake.clear()
     for number in range(100):
-        room.hub.publish(A, body(number))
+        rig.hub.publish(A, body(number))
     for client in clients:
         assert client.attachment is not None
         await asyncio.wait_for(client.attachment.wake.wait(), 1)
-        assert len(room.received(client)) == 1
+        assert len(rig.received(client)) == 1
 
 
 async def test_a_slow_client_is_conflated_and_harms_nobody() -> None:
-    room = Room()
-    slow, quick = room.client(A, B, ORDERS), room.client(A, B)
+    rig = Rig()
+    slow, quick = rig.client(A, B, ORDERS), rig.client(A, B)
     seen = []
     for number in range(CONFLATE_ABOVE + 500):
-        room.hub.publish(A if number % 2 else B, body(number))
+        rig.hub.publish(A if number % 2 else B, body(number))
         if number == 100:
-            room.hub.publish(ORDERS, '{"id":7}')
+            rig.hub.publish(ORDERS, '{"id":7}')
         if number % 100 == 0:
-            seen += numbers(room.received(quick))
-    seen += numbers(room.received(quick))
+            seen += numbers(rig.received(quick))
+    seen += numbers(rig.received(quick))
     assert seen == list(range(CONFLATE_ABOVE + 500))
-    messages = room.received(slow)
+    messages = rig.received(slow)
     assert [message["type"] for message in messages] == ["order", "quotes"]
     assert messages[1]["conflated"] == CONFLATE_ABOVE + 500
     assert {quote["whole"] for quote in messages[1]["quotes"]} == {1, 2}
-    room.hub.publish(A, body(1))
-    assert "conflated" not in room.received(slow)[0]
-    assert room.dropped == []
+    rig.hub.publish(A, body(1))
+    assert "conflated" not in rig.received(slow)[0]
+    assert rig.dropped == []
 
 
 async def test_a_client_that_lets_orders_pile_up_is_cut_off() -> None:
-    room = Room(flush_seconds=0)
-    client = room.client(ORDERS)
+    rig = Rig(flush_seconds=0)
+    client = rig.client(ORDERS)
     for number in range(CUT_OFF_ABOVE + 1):
-        room.hub.publish(ORDERS, body(number))
+        rig.hub.publish(ORDERS, body(number))
     await asyncio.sleep(0.02)
-    assert "too slow" in room.dropped
+    assert "too slow" in rig.dropped
     assert client.subscriber.overflowed
 
 
 async def test_a_client_that_takes_nothing_is_cut_off_and_may_come_back() -> None:
-    room = Room()
-    client = room.client(A)
+    rig = Rig()
+    client = rig.client(A)
     assert client.attachment is not None
-    client.attachment.sending_since = room.clock.monotonic()
-    room.clock.advance(19)
-    room.hub.expire()
-    assert room.dropped == []
-    room.clock.advance(1)
-    room.hub.expire()
-    assert room.dropped == ["too slow"]
+    client.attachment.sending_since = rig.clock.monotonic()
+    rig.clock.advance(19)
+    rig.hub.expire()
+    assert rig.dropped == []
+    rig.clock.advance(1)
+    rig.hub.expire()
+    assert rig.dropped == ["too slow"]
     assert not client.closed
-    assert room.hub.attached == 0
+    assert rig.hub.attached == 0
 
 
 async def test_coming_back_brings_exactly_what_was_missed() -> None:
-    room = Room()
-    client = room.client(A, ORDERS)
+    rig = Rig()
+    client = rig.client(A, ORDERS)
     for number in range(5):
-        room.hub.publish(A, body(number))
-        room.received(client)
-    room.leave(client)
+        rig.hub.publish(A, body(number))
+        rig.received(client)
+    rig.leave(client)
     for number in range(5, 8):
-        room.hub.publish(A, body(number))
-    room.hub.publish(ORDERS, '{"id":7}')
-    room.hub.publish(B, body(99))
+        rig.hub.publish(A, body(number))
+    rig.hub.publish(ORDERS, '{"id":7}')
+    rig.hub.publish(B, body(99))
     # The client saw number 3; numbers 4 and 5 were on their way when the connection broke.
-    back = room.hub.resume(client.subscriber.session, Holder("key"), 3)
+    back = rig.hub.resume(client.subscriber.session, Holder("key"), 3)
     assert back is not None
     session, lost = back
     assert lost == []
-    messages = room.received(session)
+    messages = rig.received(session)
     assert numbers(messages) == [3, 4, 5, 6, 7]
     assert sequence(messages) == [4, 5]
-    room.hub.attach(session, room.dropped.append)
-    room.hub.publish(A, body(8))
-    assert numbers(room.received(session)) == [8]
+    rig.hub.attach(session, rig.dropped.append)
+    rig.hub.publish(A, body(8))
+    assert numbers(rig.received(session)) == [8]
 
 
 async def test_coming_back_after_a_conflated_message_goes_on_from_there() -> None:
-    room = Room()
-    client = room.client(A)
+    rig = Rig()
+    client = rig.client(A)
     for number in range(CONFLATE_ABOVE + 1):
-        room.hub.publish(A, body(number))
-    assert room.received(client)[0]["conflated"]
-    room.leave(client)
-    room.hub.publish(A, body(-1))
-    back = room.hub.resume(client.subscriber.session, Holder("key"), 1)
+        rig.hub.publish(A, body(number))
+    assert rig.received(client)[0]["conflated"]
+    rig.leave(client)
+    rig.hub.publish(A, body(-1))
+    back = rig.hub.resume(client.subscriber.session, Holder("key"), 1)
     assert back is not None
-    assert numbers(room.received(back[0])) == [-1]
+    assert numbers(rig.received(back[0])) == [-1]
 
 
 async def test_ticks_never_push_an_order_out_of_memory() -> None:
-    room = Room(ring=Ring(quotes=10, others=10))
-    client = room.client(A, ORDERS)
-    room.hub.publish(A, body(0))
-    room.received(client)
-    room.leave(client)
-    room.hub.publish(ORDERS, '{"id":7}')
+    rig = Rig(ring=Ring(quotes=10, others=10))
+    client = rig.client(A, ORDERS)
+    rig.hub.publish(A, body(0))
+    rig.received(client)
+    rig.leave(client)
+    rig.hub.publish(ORDERS, '{"id":7}')
     for number in range(50):
-        room.hub.publish(A, body(number))
-    back = room.hub.resume(client.subscriber.session, Holder("key"), 1)
+        rig.hub.publish(A, body(number))
+    back = rig.hub.resume(client.subscriber.session, Holder("key"), 1)
     assert back is not None
     assert back[1] == ["quotes"]
-    assert [m["data"] for m in room.received(back[0]) if m["type"] == "order"] == [{"id": 7}]
+    assert [m["data"] for m in rig.received(back[0]) if m["type"] == "order"] == [{"id": 7}]
 
 
 async def test_only_the_owner_resumes_and_only_what_was_sent() -> None:
-    room = Room()
-    client = room.client(A)
-    room.hub.publish(A, body(0))
-    room.received(client)
+    rig = Rig()
+    client = rig.client(A)
+    rig.hub.publish(A, body(0))
+    rig.received(client)
     name = client.subscriber.session
-    room.leave(client)
-    assert room.hub.resume(name, Holder("another key"), 1) is None
-    assert room.hub.resume("no such session", Holder("key"), 1) is None
-    assert room.hub.resume(name, Holder("key"), 2) is None
+    rig.leave(client)
+    assert rig.hub.resume(name, Holder("another key"), 1) is None
+    assert rig.hub.resume("no such session", Holder("key"), 1) is None
+    assert rig.hub.resume(name, Holder("key"), 2) is None
     # A number that was never given means that the client is confused: its session is over.
-    assert room.hub.resume(name, Holder("key"), 1) is None
+    assert rig.hub.resume(name, Holder("key"), 1) is None
 
 
 async def test_a_message_too_long_ago_cannot_be_resumed() -> None:
-    room = Room()
-    client = room.client(A)
+    rig = Rig()
+    client = rig.client(A)
     for number in range(REMEMBERED_MESSAGES + 10):
-        room.hub.publish(A, body(number))
-        room.received(client)
-    room.leave(client)
-    assert room.hub.resume(client.subscriber.session, Holder("key"), 5) is None
+        rig.hub.publish(A, body(number))
+        rig.received(client)
+    rig.leave(client)
+    assert rig.hub.resume(client.subscriber.session, Holder("key"), 5) is None
 
 
 async def test_resuming_ends_the_connection_that_was_there_before() -> None:
-    room = Room()
-    client = room.client(A)
-    room.hub.publish(A, body(0))
-    room.received(client)
+    rig = Rig()
+    client = rig.client(A)
+    rig.hub.publish(A, body(0))
+    rig.received(client)
     old = client.attachment
     assert old is not None
-    back = room.hub.resume(client.subscriber.session, Holder("key"), 1)
+    back = rig.hub.resume(client.subscriber.session, Holder("key"), 1)
     assert back is not None
-    room.hub.attach(back[0], lambda _: None)
-    assert room.dropped == ["resumed elsewhere"]
-    room.hub.detach(client, old)  # the old handler ends late: it must not detach the new one
-    assert room.hub.attached == 1
+    rig.hub.attach(back[0], lambda _: None)
+    assert rig.dropped == ["resumed elsewhere"]
+    rig.hub.detach(client, old)  # the old handler ends late: it must not detach the new one
+    assert rig.hub.attached == 1
 
 
 async def test_a_session_waits_a_minute_and_gives_back_what_it_held() -> None:
-    room = Room()
+    rig = Rig()
     released: list[str] = []
-    room.hub.forgotten = lambda session: released.append(session.subscriber.session)
-    client = room.client(A)
-    room.leave(client)
-    room.clock.advance(SESSION_SECONDS - 1)
-    room.hub.expire()
+    rig.hub.forgotten = lambda session: released.append(session.subscriber.session)
+    client = rig.client(A)
+    rig.leave(client)
+    rig.clock.advance(SESSION_SECONDS - 1)
+    rig.hub.expire()
     assert released == []
-    assert room.hub.wanted(A)
-    room.clock.advance(1)
-    room.hub.expire()
+    assert rig.hub.wanted(A)
+    rig.clock.advance(1)
+    rig.hub.expire()
     assert released == [client.subscriber.session]
-    assert not room.hub.wanted(A)
+    assert not rig.hub.wanted(A)
 
 
 async def test_more_streams_than_allowed_are_refused_but_the_absent_make_room() -> None:
-    room = Room(most_sessions=2)
-    first = room.client(A)
-    room.client(A)
+    rig = Rig(most_sessions=2)
+    first = rig.client(A)
+    rig.client(A)
     with pytest.raises(TooManyStreamsError):
-        room.client(A)
-    room.leave(first)
-    room.client(A)
+        rig.client(A)
+    rig.leave(first)
+    rig.client(A)
     assert first.closed
-    assert len(room.hub.sessions) == 2
+    assert len(rig.hub.sessions) == 2
 
 
 async def test_unsubscribing_stops_the_flow() -> None:
-    room = Room()
-    client = room.client(A, B)
-    assert room.hub.unsubscribe(client, A)
-    assert not room.hub.unsubscribe(client, A)
-    room.hub.publish(A, body(1))
-    room.hub.publish(B, body(2))
-    assert numbers(room.received(client)) == [2]
-    assert not room.hub.wanted(A)
+    rig = Rig()
+    client = rig.client(A, B)
+    assert rig.hub.unsubscribe(client, A)
+    assert not rig.hub.unsubscribe(client, A)
+    rig.hub.publish(A, body(1))
+    rig.hub.publish(B, body(2))
+    assert numbers(rig.received(client)) == [2]
+    assert not rig.hub.wanted(A)
 
 
 async def test_messages_are_bounded_in_size() -> None:
-    room = Room()
-    client = room.client(A)
+    rig = Rig()
+    client = rig.client(A)
     for number in range(1000):
-        room.hub.publish(A, body(number))
-    messages = room.received(client)
+        rig.hub.publish(A, body(number))
+    messages = rig.received(client)
     assert max(len(message["quotes"]) for message in messages) <= 400
     assert numbers(messages) == list(range(1000))
 
@@ -299,7 +299,7 @@ def most(hub: Hub, holder: Holder) -> int:
 
 
 def small_hub() -> Hub:
-    return Hub(Room().clock, lambda _: None, most_sessions=10)
+    return Hub(Rig().clock, lambda _: None, most_sessions=10)
 
 
 async def test_one_key_or_address_or_all_readers_leave_streams_for_others() -> None:
@@ -351,26 +351,26 @@ def test_a_texts_frame_is_what_the_protocol_makes(length: int) -> None:
 
 
 async def test_a_client_that_takes_it_is_written_to_at_once_a_slow_one_by_its_writer() -> None:
-    room = Room()
+    rig = Rig()
     written: list[list[str]] = []
     takes = True
 
     def write() -> bool:
         if takes:
-            written.append(session.subscriber.take(room.hub.cursor))
+            written.append(session.subscriber.take(rig.hub.cursor))
         return takes
 
-    session = room.hub.open(Holder("key", rank=Scope.ADMIN))
-    attachment = room.hub.attach(session, lambda _: None, write)
-    room.hub.tell(session, "one")
-    room.hub._flush_now()
+    session = rig.hub.open(Holder("key", rank=Scope.ADMIN))
+    attachment = rig.hub.attach(session, lambda _: None, write)
+    rig.hub.tell(session, "one")
+    rig.hub._flush_now()
     assert [len(texts) for texts in written] == [1]
     assert not attachment.wake.is_set()
     takes = False
-    room.hub.tell(session, "two")
-    room.hub._flush_now()
+    rig.hub.tell(session, "two")
+    rig.hub._flush_now()
     assert attachment.wake.is_set()
-    assert len(session.subscriber.take(room.hub.cursor)) == 1
+    assert len(session.subscriber.take(rig.hub.cursor)) == 1
 
 
 RULES = Topic("rules")
@@ -520,52 +520,52 @@ def test_how_far_back_a_client_may_come() -> None:
 
 @pytest.mark.parametrize("other", ["a", "z"])
 async def test_another_key_resumes_nothing_whichever_it_is(other: str) -> None:
-    room = Room()
-    client = room.client(A, owner="key")
-    room.hub.publish(A, body(0))
-    room.received(client)
-    room.leave(client)
-    assert room.hub.resume(client.subscriber.session, Holder(other), 1) is None
-    assert room.hub.resume(client.subscriber.session, Holder("key"), 1) is not None
+    rig = Rig()
+    client = rig.client(A, owner="key")
+    rig.hub.publish(A, body(0))
+    rig.received(client)
+    rig.leave(client)
+    assert rig.hub.resume(client.subscriber.session, Holder(other), 1) is None
+    assert rig.hub.resume(client.subscriber.session, Holder("key"), 1) is not None
 
 
 async def test_who_is_on_a_channel() -> None:
-    room = Room()
-    quotes, both, gone = room.client(A), room.client(B, ORDERS), room.client(A, ORDERS)
-    room.leave(gone)
+    rig = Rig()
+    quotes, both, gone = rig.client(A), rig.client(B, ORDERS), rig.client(A, ORDERS)
+    rig.leave(gone)
     channel = json.loads('"quotes"')  # as it comes from the wire: another text, the same word
-    assert room.hub.on_channel(channel) == [quotes, both]
-    assert room.hub.on_channel("orders") == [both]
-    assert room.hub.on_channel("rules") == []
+    assert rig.hub.on_channel(channel) == [quotes, both]
+    assert rig.hub.on_channel("orders") == [both]
+    assert rig.hub.on_channel("rules") == []
     with pytest.raises(ValueError, match="rumours is no channel"):
-        room.hub.on_channel("rumours")
-    assert room.hub.attached == 2
+        rig.hub.on_channel("rumours")
+    assert rig.hub.attached == 2
 
 
 async def test_only_those_who_are_there_are_told() -> None:
-    room = Room()
-    here, gone = room.client(A), room.client(A)
+    rig = Rig()
+    here, gone = rig.client(A), rig.client(A)
     for one in (here, gone):
-        room.received(one)
-    room.leave(gone)
-    room.hub.tell_all("heartbeat")
-    room.hub.tell_all("stale", [gone])
-    assert [one["type"] for one in room.received(here)] == ["heartbeat"]
-    assert room.received(gone) == []
+        rig.received(one)
+    rig.leave(gone)
+    rig.hub.tell_all("heartbeat")
+    rig.hub.tell_all("stale", [gone])
+    assert [one["type"] for one in rig.received(here)] == ["heartbeat"]
+    assert rig.received(gone) == []
 
 
 async def test_who_left_before_the_flush_holds_up_nobody_of_it() -> None:
-    room = Room()
-    clients = [room.client(A) for _ in range(5)]
-    room.hub._flush_now()
+    rig = Rig()
+    clients = [rig.client(A) for _ in range(5)]
+    rig.hub._flush_now()
     for client in clients:
         assert client.attachment is not None
         client.attachment.wake.clear()
     for gone in clients[:4]:
         gone.attachment = None  # as between its end and `detach`
     for client in clients:
-        room.hub.tell(client, "pong")
-    room.hub._flush_now()
+        rig.hub.tell(client, "pong")
+    rig.hub._flush_now()
     assert clients[4].attachment is not None
     assert clients[4].attachment.wake.is_set()
 
@@ -573,61 +573,61 @@ async def test_who_left_before_the_flush_holds_up_nobody_of_it() -> None:
 async def test_the_first_flush_is_at_once_and_the_next_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    room = Room(flush_seconds=0.5)
+    rig = Rig(flush_seconds=0.5)
     loop = asyncio.get_running_loop()
     waits: list[float] = []
     monkeypatch.setattr(loop, "call_later", lambda wait, _: waits.append(wait))
     monkeypatch.setattr(loop, "time", lambda: 100.0)
-    client = room.client(A)
-    room.hub._flush_now()
+    client = rig.client(A)
+    rig.hub._flush_now()
     waits.clear()
     monkeypatch.setattr(loop, "time", lambda: 100.2)
-    room.hub.tell(client, "one")
+    rig.hub.tell(client, "one")
     assert waits == [pytest.approx(0.3)]
-    room.hub._flush_now()
+    rig.hub._flush_now()
     monkeypatch.setattr(loop, "time", lambda: 101.0)
-    room.hub.tell(client, "two")
+    rig.hub.tell(client, "two")
     assert waits[-1] == 0.0
 
 
 async def test_cutting_off_is_counted_and_the_session_ends_once() -> None:
-    room = Room()
+    rig = Rig()
     ended: list[Session] = []
-    room.hub.forgotten = ended.append
-    client = room.client(ORDERS)
+    rig.hub.forgotten = ended.append
+    client = rig.client(ORDERS)
     assert client.attachment is not None
-    client.attachment.sending_since = room.clock.monotonic() - 20
-    room.hub.expire()
-    assert room.hub.cut_off == 1
-    room.hub.forget(client)
-    room.hub.forget(client)
+    client.attachment.sending_since = rig.clock.monotonic() - 20
+    rig.hub.expire()
+    assert rig.hub.cut_off == 1
+    rig.hub.forget(client)
+    rig.hub.forget(client)
     assert ended == [client]
-    assert room.hub.sessions == {}
-    assert room.hub.subscribe(client, A) is True
-    assert room.hub.subscribe(client, A) is False
+    assert rig.hub.sessions == {}
+    assert rig.hub.subscribe(client, A) is True
+    assert rig.hub.subscribe(client, A) is False
 
 
 async def test_a_topic_is_wanted_as_long_as_one_who_may_come_back_has_it() -> None:
-    room = Room()
-    here, gone = room.client(A), room.client(A)
-    room.leave(gone)
-    assert room.hub.unsubscribe(here, A)
-    assert room.hub.wanted(A), "the one who left may come back"
-    room.hub.forget(gone)
-    assert not room.hub.wanted(A)
+    rig = Rig()
+    here, gone = rig.client(A), rig.client(A)
+    rig.leave(gone)
+    assert rig.hub.unsubscribe(here, A)
+    assert rig.hub.wanted(A), "the one who left may come back"
+    rig.hub.forget(gone)
+    assert not rig.hub.wanted(A)
 
 
 async def test_of_those_who_wait_the_lowest_and_oldest_makes_room() -> None:
-    room = Room(most_sessions=3)
+    rig = Rig(most_sessions=3)
     ranks = (Scope.READ, Scope.TRADE, Scope.READ)
     sessions = []
     for at, rank in enumerate(ranks):
-        sessions.append(room.hub.open(Holder(f"key-{at}", f"address-{at}", rank)))
-        room.clock.advance(1)
-    room.hub.open(Holder("owner", "home", Scope.ADMIN))
+        sessions.append(rig.hub.open(Holder(f"key-{at}", f"address-{at}", rank)))
+        rig.clock.advance(1)
+    rig.hub.open(Holder("owner", "home", Scope.ADMIN))
     assert [one.closed for one in sessions] == [True, False, False]
-    room.hub.open(Holder("owner", "home", Scope.ADMIN))
+    rig.hub.open(Holder("owner", "home", Scope.ADMIN))
     assert [one.closed for one in sessions] == [True, False, True]
     with pytest.raises(TooManyStreamsError) as refused:
-        room.hub.open(Holder("reader", "elsewhere", Scope.READ))
+        rig.hub.open(Holder("reader", "elsewhere", Scope.READ))
     assert refused.value.retry_after == 10.0

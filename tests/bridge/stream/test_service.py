@@ -27,7 +27,7 @@ class Word(Struct):
     state: str
 
 
-class Room:
+class Rig:
     def __init__(self, lines: int = 100) -> None:
         self.gateway = FakeGateway(
             details={name: (stock(name, 1 + index),) for index, name in enumerate(("A", "B", "C"))}
@@ -57,13 +57,13 @@ async def gathered() -> None:
 
 
 async def test_ticks_reach_subscribers_with_tag_and_age() -> None:
-    room = Room()
-    client = room.client()
-    (confirmed,) = await room.quoting(client, "a")
+    rig = Rig()
+    client = rig.client()
+    (confirmed,) = await rig.quoting(client, "a")
     assert confirmed["type"] == "subscribed"
     assert confirmed["instruments"] == [{"conId": 1, "symbol": "A"}]
-    room.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
-    (message,) = room.received(client)
+    rig.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
+    (message,) = rig.received(client)
     assert message["quotes"] == [
         {
             "symbol": "A",
@@ -75,41 +75,41 @@ async def test_ticks_reach_subscribers_with_tag_and_age() -> None:
 
 
 async def test_a_second_client_shares_the_line_and_sees_what_is_known_at_once() -> None:
-    room = Room()
-    await room.quoting(room.client(), "A")
-    room.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
-    confirmed, snapshot = await room.quoting(room.client(), "A")
+    rig = Rig()
+    await rig.quoting(rig.client(), "A")
+    rig.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
+    confirmed, snapshot = await rig.quoting(rig.client(), "A")
     assert confirmed["type"] == "subscribed"
     assert snapshot["snapshot"] is True
     assert snapshot["quotes"][0]["bid"]["value"] == 10.5
-    assert len(room.gateway.lines) == 1
+    assert len(rig.gateway.lines) == 1
 
 
 async def test_lines_are_given_back_with_the_subscription_or_the_session() -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A", "B")
-    assert room.quotes.pool.held == 2
-    room.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("A",)))
-    assert room.quotes.pool.held == 1
-    room.service.hub.forget(client)
-    assert room.quotes.pool.held == 0
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A", "B")
+    assert rig.quotes.pool.held == 2
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("A",)))
+    assert rig.quotes.pool.held == 1
+    rig.service.hub.forget(client)
+    assert rig.quotes.pool.held == 0
 
 
 async def test_subscribing_twice_holds_once() -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A", "A")
-    await room.quoting(client, "A")
-    assert room.quotes.pool.holders(1) == 1
-    room.service.unsubscribe(client, Unsubscribe(channel="quotes"))
-    assert room.quotes.pool.held == 0
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A", "A")
+    await rig.quoting(client, "A")
+    assert rig.quotes.pool.holders(1) == 1
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes"))
+    assert rig.quotes.pool.held == 0
 
 
 async def test_what_fails_is_told_and_the_rest_is_done() -> None:
-    room = Room(lines=1)
-    client = room.client()
-    messages = await room.quoting(client, "A", "NOPE", "B")
+    rig = Rig(lines=1)
+    client = rig.client()
+    messages = await rig.quoting(client, "A", "NOPE", "B")
     assert [(item["type"], item.get("code"), item.get("symbol")) for item in messages] == [
         ("error", "unknown-contract", "NOPE"),
         ("error", "market-data-lines", "B"),
@@ -119,28 +119,28 @@ async def test_what_fails_is_told_and_the_rest_is_done() -> None:
 
 
 async def test_an_interruption_is_one_stale_and_one_resumed_message() -> None:
-    room = Room()
-    client, other = room.client(), room.client()
-    await room.quoting(client, "A", "B")
-    await room.quoting(other, "C")
-    for line in room.gateway.lines:
+    rig = Rig()
+    client, other = rig.client(), rig.client()
+    await rig.quoting(client, "A", "B")
+    await rig.quoting(other, "C")
+    for line in rig.gateway.lines:
         line.tick(PriceTick("bid", 10, 1))
-    room.received(client)
-    room.received(other)
-    for line in room.gateway.lines[:2]:
+    rig.received(client)
+    rig.received(other)
+    for line in rig.gateway.lines[:2]:
         line.listener.interrupted()
-    room.gateway.become(ConnectionState.RECONNECTING)
+    rig.gateway.become(ConnectionState.RECONNECTING)
     await gathered()
-    (stale,) = room.received(client)
+    (stale,) = rig.received(client)
     assert stale["type"] == "stale"
     assert stale["symbols"] == ["A", "B"]
     assert stale["reason"] == "reconnecting"
-    assert room.received(other) == []
-    await room.clock.wind(30)
-    for line in room.gateway.lines[:2]:
+    assert rig.received(other) == []
+    await rig.clock.wind(30)
+    for line in rig.gateway.lines[:2]:
         line.tick(PriceTick("bid", 11, 1))
     await gathered()
-    quotes, resumed = room.received(client)
+    quotes, resumed = rig.received(client)
     assert quotes["quotes"][0]["bid"]["tag"] == "live"
     assert resumed["type"] == "resumed"
     assert resumed["symbols"] == ["A", "B"]
@@ -148,126 +148,126 @@ async def test_an_interruption_is_one_stale_and_one_resumed_message() -> None:
 
 
 async def test_orders_are_stale_until_the_session_is_reconciled() -> None:
-    room = Room()
-    client = room.client()
-    await room.service.subscribe(client, Subscribe(channel="orders"))
-    await room.service.subscribe(client, Subscribe(channel="executions"))
-    assert [item["type"] for item in room.received(client)] == ["subscribed", "subscribed"]
-    room.gateway.become(ConnectionState.RECONNECTING)
-    await room.clock.wind(4)
-    room.gateway.become(ConnectionState.CONNECTING)
-    room.gateway.become(ConnectionState.READY)
-    stale, resumed = room.received(client)
+    rig = Rig()
+    client = rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="orders"))
+    await rig.service.subscribe(client, Subscribe(channel="executions"))
+    assert [item["type"] for item in rig.received(client)] == ["subscribed", "subscribed"]
+    rig.gateway.become(ConnectionState.RECONNECTING)
+    await rig.clock.wind(4)
+    rig.gateway.become(ConnectionState.CONNECTING)
+    rig.gateway.become(ConnectionState.READY)
+    stale, resumed = rig.received(client)
     assert (stale["type"], stale["reason"]) == ("stale", "reconnecting")
     assert stale["channels"] == ["orders", "executions"]
     assert (resumed["type"], resumed["gapSeconds"]) == ("resumed", 4.0)
 
 
 async def test_a_competing_session_takes_quotes_alone() -> None:
-    room = Room()
-    client = room.client()
-    await room.service.subscribe(client, Subscribe(channel="orders"))
-    room.received(client)
-    room.gateway.become(ConnectionState.SESSION_CONFLICT)
-    room.gateway.become(ConnectionState.READY)
-    assert room.received(client) == []
+    rig = Rig()
+    client = rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="orders"))
+    rig.received(client)
+    rig.gateway.become(ConnectionState.SESSION_CONFLICT)
+    rig.gateway.become(ConnectionState.READY)
+    assert rig.received(client) == []
 
 
 async def test_subscribing_while_disconnected_says_so_at_once() -> None:
-    room = Room()
-    room.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
-    client = room.client()
-    await room.service.subscribe(client, Subscribe(channel="orders"))
-    assert [item["type"] for item in room.received(client)] == ["subscribed", "stale"]
+    rig = Rig()
+    rig.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
+    client = rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="orders"))
+    assert [item["type"] for item in rig.received(client)] == ["subscribed", "stale"]
 
 
 async def test_quotes_asked_for_without_a_session_come_with_the_session() -> None:
-    room = Room()
-    room.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
-    client = room.client()
-    messages = await room.quoting(client, "A", "B", "NOPE")
+    rig = Rig()
+    rig.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
+    client = rig.client()
+    messages = await rig.quoting(client, "A", "B", "NOPE")
     assert {(item["code"], item["waiting"]) for item in messages} == {("not-connected", True)}
-    room.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("B",)))
-    room.received(client)
-    room.gateway.become(ConnectionState.READY)
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("B",)))
+    rig.received(client)
+    rig.gateway.become(ConnectionState.READY)
     await gathered()
-    assert [item["type"] for item in room.received(client)] == ["error", "subscribed"]
-    assert [line.contract.symbol for line in room.gateway.lines] == ["A"]
-    room.gateway.become(ConnectionState.RECONNECTING)
-    room.gateway.become(ConnectionState.READY)
+    assert [item["type"] for item in rig.received(client)] == ["error", "subscribed"]
+    assert [line.contract.symbol for line in rig.gateway.lines] == ["A"]
+    rig.gateway.become(ConnectionState.RECONNECTING)
+    rig.gateway.become(ConnectionState.READY)
     await gathered()
-    assert room.received(client) == []
+    assert rig.received(client) == []
 
 
 async def test_health_comes_with_the_subscription_and_with_each_change() -> None:
-    room = Room()
-    client = room.client()
-    await room.service.subscribe(client, Subscribe(channel="health", id="h"))
-    confirmed, health = room.received(client)
+    rig = Rig()
+    client = rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="health", id="h"))
+    confirmed, health = rig.received(client)
     assert confirmed["id"] == "h"
     assert health["data"] == {"state": "ready"}
-    room.gateway.become(ConnectionState.STALLED)
-    assert room.received(client)[0]["data"] == {"state": "stalled"}
+    rig.gateway.become(ConnectionState.STALLED)
+    assert rig.received(client)[0]["data"] == {"state": "stalled"}
 
 
 async def test_what_a_person_would_act_on_is_told_without_a_change_of_state() -> None:
-    room = Room()
+    rig = Rig()
     halted = False
-    room.service.health = lambda: Word(state="halted" if halted else "ready")
-    client = room.client()
-    await room.service.subscribe(client, Subscribe(channel="health"))
-    room.service.publish_health()
-    room.received(client)
-    room.service.publish_health()
-    assert room.received(client) == []
+    rig.service.health = lambda: Word(state="halted" if halted else "ready")
+    client = rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="health"))
+    rig.service.publish_health()
+    rig.received(client)
+    rig.service.publish_health()
+    assert rig.received(client) == []
     halted = True
-    room.service.publish_health()
-    assert room.received(client)[0]["data"] == {"state": "halted"}
+    rig.service.publish_health()
+    assert rig.received(client)[0]["data"] == {"state": "halted"}
 
 
 async def test_a_refused_line_is_told_to_whoever_has_it() -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A")
-    room.gateway.lines[0].fail(354)
-    room.gateway.lines[1].fail(354)
-    (error,) = room.received(client)
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A")
+    rig.gateway.lines[0].fail(354)
+    rig.gateway.lines[1].fail(354)
+    (error,) = rig.received(client)
     assert (error["type"], error["code"], error["symbol"]) == ("error", "no-market-data", "A")
     assert error["brokerCode"] == 354
 
 
 async def test_heartbeats_and_the_end() -> None:
-    room = Room()
-    client = room.client()
-    await room.service.start()
+    rig = Rig()
+    client = rig.client()
+    await rig.service.start()
     await asyncio.sleep(0)
     for _ in range(10):
-        assert room.received(client) == []
-        await room.clock.wind(1)
-    (beat,) = room.received(client)
+        assert rig.received(client) == []
+        await rig.clock.wind(1)
+    (beat,) = rig.received(client)
     assert (beat["type"], beat["state"]) == ("heartbeat", "ready")
-    await room.service.stop()
-    assert room.dropped == ["shutting down"]
-    assert room.service.hub.sessions == {}
+    await rig.service.stop()
+    assert rig.dropped == ["shutting down"]
+    assert rig.service.hub.sessions == {}
 
 
 async def test_a_stream_may_have_so_many_subscriptions_and_no_more() -> None:
-    room = Room()
-    client = room.client()
+    rig = Rig()
+    client = rig.client()
     for _ in range(2):
-        await room.quoting(client, "A", "B", "C")
+        await rig.quoting(client, "A", "B", "C")
     many = tuple(f"S{number}" for number in range(198))
     with pytest.raises(TooManyTopicsError):
-        await room.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
+        await rig.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
 
 
-async def test_a_wish_that_makes_no_sense_is_refused() -> None:
-    room = Room()
-    client = room.client()
+async def test_a_subscription_that_makes_no_sense_is_refused() -> None:
+    rig = Rig()
+    client = rig.client()
     with pytest.raises(InvalidRequestError):
-        await room.service.subscribe(client, Subscribe(channel="quotes"))
+        await rig.service.subscribe(client, Subscribe(channel="quotes"))
     with pytest.raises(InvalidRequestError):
-        await room.service.subscribe(client, Subscribe(channel="orders", symbols=("A",)))
+        await rig.service.subscribe(client, Subscribe(channel="orders", symbols=("A",)))
 
 
 @pytest.mark.parametrize(
@@ -291,38 +291,38 @@ def test_messages_that_are_none(text: str | bytes) -> None:
 
 def test_messages_that_are() -> None:
     assert decode('{"op":"ping","id":3}') == Ping(id=3)
-    wish = decode(
+    asked = decode(
         '{"op":"subscribe","channel":"quotes","contracts":[{"symbol":"a","secType":"OPT",'
         '"strike":10,"right":"C","expiration":"20260320"}]}'
     )
-    assert isinstance(wish, Subscribe)
-    assert wish.contracts[0].contract().symbol == "A"
+    assert isinstance(asked, Subscribe)
+    assert asked.contracts[0].contract().symbol == "A"
 
 
 async def test_positions_are_shown_whole_at_first_and_whenever_they_have_changed() -> None:
-    room = Room()
-    client, other = room.client(), room.client()
+    rig = Rig()
+    client, other = rig.client(), rig.client()
     version, shown = 1, Word(state="first")
-    room.service.states = {"positions": lambda: (version, shown), "account": lambda: (1, None)}
-    await room.service.subscribe(client, Subscribe(channel="positions"))
-    await room.service.subscribe(other, Subscribe(channel="account"))
-    confirmed, first = room.received(client)
+    rig.service.states = {"positions": lambda: (version, shown), "account": lambda: (1, None)}
+    await rig.service.subscribe(client, Subscribe(channel="positions"))
+    await rig.service.subscribe(other, Subscribe(channel="account"))
+    confirmed, first = rig.received(client)
     assert (confirmed["type"], confirmed["channel"]) == ("subscribed", "positions")
     assert (first["type"], first["data"]) == ("positions", {"state": "first"})
-    assert [message["type"] for message in room.received(other)] == ["subscribed"], "not known yet"
-    room.service.publish_states()
-    room.received(client)
+    assert [message["type"] for message in rig.received(other)] == ["subscribed"], "not known yet"
+    rig.service.publish_states()
+    rig.received(client)
     version, shown = 2, Word(state="second")
-    room.service.publish_states()
-    room.service.publish_states()
-    assert [message["data"] for message in room.received(client)] == [{"state": "second"}]
-    room.service.tell_states(client)
-    assert [message["data"] for message in room.received(client)] == [{"state": "second"}]
-    room.service.unsubscribe(client, Unsubscribe(channel="positions"))
-    room.received(client)
+    rig.service.publish_states()
+    rig.service.publish_states()
+    assert [message["data"] for message in rig.received(client)] == [{"state": "second"}]
+    rig.service.tell_states(client)
+    assert [message["data"] for message in rig.received(client)] == [{"state": "second"}]
+    rig.service.unsubscribe(client, Unsubscribe(channel="positions"))
+    rig.received(client)
     version = 3
-    room.service.publish_states()
-    assert room.received(client) == []
+    rig.service.publish_states()
+    assert rig.received(client) == []
 
 
 @pytest.mark.parametrize(
@@ -377,70 +377,70 @@ def test_a_message_names_so_many_instruments(count: int) -> None:
 
 
 async def test_a_stream_may_have_exactly_so_many() -> None:
-    room = Room()
-    client = room.client()
+    rig = Rig()
+    client = rig.client()
     many = tuple(f"S{number}" for number in range(200))
-    await room.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
+    await rig.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
     with pytest.raises(TooManyTopicsError, match="200 subscriptions"):
-        await room.service.subscribe(client, Subscribe(channel="quotes", symbols=(*many, "X")))
+        await rig.service.subscribe(client, Subscribe(channel="quotes", symbols=(*many, "X")))
 
 
 async def test_what_waits_for_the_session_counts_as_well() -> None:
-    room = Room()
-    room.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
-    client = room.client()
+    rig = Rig()
+    rig.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
+    client = rig.client()
     many = tuple(f"S{number}" for number in range(199))
-    await room.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
-    await room.service.subscribe(client, Subscribe(channel="orders"))
+    await rig.service.subscribe(client, Subscribe(channel="quotes", symbols=many))
+    await rig.service.subscribe(client, Subscribe(channel="orders"))
     with pytest.raises(TooManyTopicsError):
-        await room.service.subscribe(client, Subscribe(channel="quotes", symbols=("X",)))
+        await rig.service.subscribe(client, Subscribe(channel="quotes", symbols=("X",)))
 
 
 async def test_a_stocks_symbol_gives_back_the_stock_alone() -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A", "B")
-    (line,) = (line for line in room.service._held[client.subscriber.session].values()
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A", "B")
+    (line,) = (line for line in rig.service._held[client.subscriber.session].values()
                if line.contract.symbol == "A")  # fmt: skip
     for other in ("OPT", "WAR"):  # of the same symbol
         line.contract = msgspec.structs.replace(line.contract, sec_type=other)
-        room.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("a",)))
-        assert room.quotes.pool.held == 2
-        assert room.received(client)[0]["instruments"] == []
-    room.service.unsubscribe(client, Unsubscribe(channel="quotes", con_ids=(1,)))
-    assert room.received(client)[0]["instruments"] == [{"conId": 1, "symbol": "A"}]
-    assert room.quotes.pool.held == 1
+        rig.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("a",)))
+        assert rig.quotes.pool.held == 2
+        assert rig.received(client)[0]["instruments"] == []
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes", con_ids=(1,)))
+    assert rig.received(client)[0]["instruments"] == [{"conId": 1, "symbol": "A"}]
+    assert rig.quotes.pool.held == 1
 
 
 async def test_a_gap_is_told_and_then_what_is_now() -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A")
-    room.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
-    room.received(client)
-    room.service.tell_gap(client, ["quotes", "orders"])
-    stale, quotes, resumed = room.received(client)
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A")
+    rig.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
+    rig.received(client)
+    rig.service.tell_gap(client, ["quotes", "orders"])
+    stale, quotes, resumed = rig.received(client)
     assert (stale["type"], stale["channels"]) == ("stale", ["quotes", "orders"])
     assert stale["reason"] == "gap-too-long"
     assert (quotes["type"], quotes["snapshot"]) == ("quotes", True)
     assert (resumed["type"], resumed["complete"]) == ("resumed", False)
     assert resumed["channels"] == ["quotes", "orders"]
-    room.service.tell_gap(client, ["orders"])
-    assert [one["type"] for one in room.received(client)] == ["stale", "resumed"]
+    rig.service.tell_gap(client, ["orders"])
+    assert [one["type"] for one in rig.received(client)] == ["stale", "resumed"]
 
 
 async def test_what_was_interrupted_is_resumed_whole() -> None:
-    room = Room()
-    client, other = room.client(), room.client()
-    await room.service.subscribe(client, Subscribe(channel="orders"))
-    await room.service.subscribe(other, Subscribe(channel="positions"))
+    rig = Rig()
+    client, other = rig.client(), rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="orders"))
+    await rig.service.subscribe(other, Subscribe(channel="positions"))
     for one in (client, other):
-        room.received(one)
-    room.gateway.become(ConnectionState.RECONNECTING)
-    await room.clock.wind(1.23456)
-    room.gateway.become(ConnectionState.READY)
+        rig.received(one)
+    rig.gateway.become(ConnectionState.RECONNECTING)
+    await rig.clock.wind(1.23456)
+    rig.gateway.become(ConnectionState.READY)
     for one, channels in ((client, ["orders", "executions"]), (other, ["positions", "account"])):
-        stale, resumed = room.received(one)
+        stale, resumed = rig.received(one)
         assert (stale["channels"], resumed["channels"]) == (channels, channels)
         assert resumed["complete"] is True
         assert resumed["gapSeconds"] == 1.235
@@ -448,37 +448,37 @@ async def test_what_was_interrupted_is_resumed_whole() -> None:
 
 
 async def test_a_line_that_stops_while_the_session_goes_on_says_so() -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A")
-    room.gateway.lines[0].tick(PriceTick("bid", 10, 1))
-    room.received(client)
-    room.gateway.lines[0].listener.interrupted()
-    room.service._tell_gathered()
-    (stale,) = room.received(client)
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A")
+    rig.gateway.lines[0].tick(PriceTick("bid", 10, 1))
+    rig.received(client)
+    rig.gateway.lines[0].listener.interrupted()
+    rig.service._tell_gathered()
+    (stale,) = rig.received(client)
     assert (stale["reason"], stale["symbols"], stale["channels"]) == (
         *("data-interrupted", ["A"]),
         ["quotes"],
     )
-    await room.clock.wind(2.00049)
-    room.gateway.lines[0].tick(PriceTick("bid", 11, 1))
-    room.gateway.lines[0].listener.interrupted()  # and again, before the return was told
-    room.service._tell_gathered()
-    assert [one["type"] for one in room.received(client)] == ["quotes", "stale"]
-    room.gateway.lines[0].tick(PriceTick("bid", 12, 1))
-    room.service._tell_gathered()
-    _, resumed = room.received(client)
+    await rig.clock.wind(2.00049)
+    rig.gateway.lines[0].tick(PriceTick("bid", 11, 1))
+    rig.gateway.lines[0].listener.interrupted()  # and again, before the return was told
+    rig.service._tell_gathered()
+    assert [one["type"] for one in rig.received(client)] == ["quotes", "stale"]
+    rig.gateway.lines[0].tick(PriceTick("bid", 12, 1))
+    rig.service._tell_gathered()
+    _, resumed = rig.received(client)
     assert resumed["gapSeconds"] == 2.0, "since it fell at first"
-    room.gateway.lines[0].tick(PriceTick("bid", 13, 1))
-    room.service._tell_gathered()
-    assert [one["type"] for one in room.received(client)] == ["quotes"]
+    rig.gateway.lines[0].tick(PriceTick("bid", 13, 1))
+    rig.service._tell_gathered()
+    assert [one["type"] for one in rig.received(client)] == ["quotes"]
 
 
 async def test_the_welcome_says_where_things_stand() -> None:
-    room = Room()
-    client = room.client()
-    room.service.greet(client, resumed=True)
-    (welcome,) = room.received(client)
+    rig = Rig()
+    client = rig.client()
+    rig.service.greet(client, resumed=True)
+    (welcome,) = rig.received(client)
     assert (welcome["type"], welcome["resumed"]) == ("welcome", True)
     assert (welcome["state"], welcome["heartbeatSeconds"]) == ("ready", 10)
     assert welcome["session"] == client.subscriber.session
@@ -487,22 +487,22 @@ async def test_the_welcome_says_where_things_stand() -> None:
 async def test_a_heart_beats_every_ten_seconds_and_forgets_lines_that_are_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A")
-    room.gateway.lines[0].tick(PriceTick("bid", 10, 1))
-    room.gateway.lines[0].listener.interrupted()
-    room.service._tell_gathered()
-    assert list(room.service._stale) == [1]
-    room.received(client)
-    monkeypatch.setattr(room.quotes, "line", lambda _: None)
-    await room.service.start()
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A")
+    rig.gateway.lines[0].tick(PriceTick("bid", 10, 1))
+    rig.gateway.lines[0].listener.interrupted()
+    rig.service._tell_gathered()
+    assert list(rig.service._stale) == [1]
+    rig.received(client)
+    monkeypatch.setattr(rig.quotes, "line", lambda _: None)
+    await rig.service.start()
     await asyncio.sleep(0)
     for _ in range(20):
-        await room.clock.wind(1)
-    assert [one["type"] for one in room.received(client)] == ["heartbeat", "heartbeat"]
-    assert room.service._stale == {}
-    await room.service.stop()
+        await rig.clock.wind(1)
+    assert [one["type"] for one in rig.received(client)] == ["heartbeat", "heartbeat"]
+    assert rig.service._stale == {}
+    await rig.service.stop()
 
 
 def test_a_quote_says_of_which_instrument() -> None:
@@ -522,10 +522,10 @@ def test_a_quote_says_of_which_instrument() -> None:
 
 
 async def test_a_snapshot_is_of_a_line_that_is_held_and_has_values() -> None:
-    room = Room()
-    client = room.client()
-    await room.quoting(client, "A")
-    assert room.service.snapshot(1) is None
-    room.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
-    assert json.loads(room.service.snapshot(1) or "")["bid"]["value"] == 10.5
-    assert room.service.snapshot(2) is None
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A")
+    assert rig.service.snapshot(1) is None
+    rig.gateway.lines[0].tick(PriceTick("bid", 10.5, 2))
+    assert json.loads(rig.service.snapshot(1) or "")["bid"]["value"] == 10.5
+    assert rig.service.snapshot(2) is None

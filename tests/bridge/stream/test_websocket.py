@@ -21,50 +21,50 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def room(tmp_path: Path) -> AsyncIterator[Served]:
+async def rig(tmp_path: Path) -> AsyncIterator[Served]:
     async with served(tmp_path) as made:
         yield made
 
 
-async def test_a_key_in_the_handshake(room: Served) -> None:
-    async with room.stream() as client:
+async def test_a_key_in_the_handshake(rig: Served) -> None:
+    async with rig.stream() as client:
         welcome = await client.next()
         assert (welcome["type"], welcome["seq"], welcome["resumed"]) == ("welcome", 1, False)
         assert welcome["state"] == "ready"
 
 
-async def test_a_key_in_the_first_message(room: Served) -> None:
-    async with room.stream(key=None) as client:
+async def test_a_key_in_the_first_message(rig: Served) -> None:
+    async with rig.stream(key=None) as client:
         await client.say(op="auth", key=KEY)
         assert (await client.next())["type"] == "welcome"
         await client.say(op="auth", key=KEY)
         assert (await client.next())["code"] == "invalid-request"
 
 
-async def test_a_wrong_key_never_gets_in(room: Served) -> None:
+async def test_a_wrong_key_never_gets_in(rig: Served) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        async with room.stream(key="wrong"):
+        async with rig.stream(key="wrong"):
             pass
     assert refused.value.response.status_code == 401
     assert json.loads(refused.value.response.body)["code"] == "unauthorized"
     for message in ({"op": "auth", "key": "wrong"}, {"op": "ping"}):
-        async with room.stream(key=None) as client:
+        async with rig.stream(key=None) as client:
             await client.say(**message)
             assert (await client.next())["type"] == "error"
             assert await client.closed() == 4401
-    assert room.service.hub.sessions == {}
+    assert rig.service.hub.sessions == {}
 
 
 async def test_silence_instead_of_a_key_has_an_end(
-    room: Served, monkeypatch: pytest.MonkeyPatch
+    rig: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.api.stream.FIRST_MESSAGE_SECONDS", 0.05)
-    async with room.stream(key=None) as client:
+    async with rig.stream(key=None) as client:
         assert (await client.next())["code"] == "unauthorized"
 
 
-async def test_quotes_flow_numbered_without_holes(room: Served) -> None:
-    async with room.stream() as client:
+async def test_quotes_flow_numbered_without_holes(rig: Served) -> None:
+    async with rig.stream() as client:
         await client.say(op="subscribe", channel="quotes", symbols=["AAPL", "MSFT"], id="s1")
         confirmed = await client.next_of("subscribed")
         assert confirmed["id"] == "s1"
@@ -80,11 +80,11 @@ async def test_quotes_flow_numbered_without_holes(room: Served) -> None:
         assert (await client.next_of("pong"))["id"] == 7
 
 
-async def test_an_options_quote_has_greeks(room: Served) -> None:
-    status, chain = await room.get("/options/chain", symbol="AAPL")
+async def test_an_options_quote_has_greeks(rig: Served) -> None:
+    status, chain = await rig.get("/options/chain", symbol="AAPL")
     assert status == 200
     expiration = chain["expirations"][3]["expiration"]
-    status, part = await room.get(
+    status, part = await rig.get(
         "/options/quotes", symbol="AAPL", expiration=expiration, count=1, right="C"
     )
     assert status == 200
@@ -95,7 +95,7 @@ async def test_an_options_quote_has_greeks(room: Served) -> None:
         "strike": part["options"][0]["strike"],
         "right": "C",
     }
-    async with room.stream() as client:
+    async with rig.stream() as client:
         await client.say(op="subscribe", channel="quotes", contracts=[contract])
         quote = (await client.next_of("quotes"))["quotes"][0]
         assert quote["right"] == "C"
@@ -103,20 +103,20 @@ async def test_an_options_quote_has_greeks(room: Served) -> None:
 
 
 @pytest.mark.parametrize("way", ["handshake", "message", "message, session in the address"])
-async def test_a_client_that_comes_back_misses_nothing(room: Served, way: str) -> None:
-    async with room.stream() as client:
+async def test_a_client_that_comes_back_misses_nothing(rig: Served, way: str) -> None:
+    async with rig.stream() as client:
         welcome = await client.next()
         await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
         for _ in range(3):
             await client.next_of("quotes")
         last = client.numbers[-1]
         client.connection.transport.abort()
-    await room.until(lambda: room.service.hub.attached == 0)
-    before = room.service.hub.cursor
-    await room.until(lambda: room.service.hub.cursor > before + 5)
+    await rig.until(lambda: rig.service.hub.attached == 0)
+    before = rig.service.hub.cursor
+    await rig.until(lambda: rig.service.hub.cursor > before + 5)
     earlier = {"session": welcome["session"], "lastSeq": last}
     query = "" if way == "message" else f"?{urlencode(earlier)}"
-    async with room.stream(query, key=KEY if way == "handshake" else None) as client:
+    async with rig.stream(query, key=KEY if way == "handshake" else None) as client:
         if way != "handshake":
             await client.say(op="auth", key=KEY, **(earlier if way == "message" else {}))
         again = await client.next()
@@ -128,26 +128,26 @@ async def test_a_client_that_comes_back_misses_nothing(room: Served, way: str) -
         await client.next_of("quotes")
 
 
-async def test_a_session_that_cannot_be_resumed_is_a_new_one(room: Served) -> None:
-    async with room.stream("?session=gone&lastSeq=7") as client:
+async def test_a_session_that_cannot_be_resumed_is_a_new_one(rig: Served) -> None:
+    async with rig.stream("?session=gone&lastSeq=7") as client:
         welcome = await client.next()
         assert (welcome["resumed"], welcome["seq"]) == (False, 1)
     for query in ("?session=x", "?session=x&lastSeq=-1", "?colour=red"):
         with pytest.raises(InvalidStatus) as refused:
-            async with room.stream(query):
+            async with rig.stream(query):
                 pass
         assert refused.value.response.status_code == 422
 
 
-async def test_a_lost_gateway_is_told_and_its_return(room: Served) -> None:
-    async with room.stream() as client:
+async def test_a_lost_gateway_is_told_and_its_return(rig: Served) -> None:
+    async with rig.stream() as client:
         await client.say(op="subscribe", channel="health")
         health = await client.next_of("health")
         assert health["data"]["state"] == "ready"
         await client.say(op="subscribe", channel="orders")
         await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
         await client.next_of("quotes")
-        faults = room.simulator.world.faults
+        faults = rig.simulator.world.faults
         faults.start("port-closed")
         faults.start("rst")
         stale = [await client.next_of("stale"), await client.next_of("stale")]
@@ -167,24 +167,24 @@ async def test_a_lost_gateway_is_told_and_its_return(room: Served) -> None:
         assert client.numbers == list(range(1, len(client.numbers) + 1))
 
 
-async def test_more_streams_than_allowed(room: Served) -> None:
+async def test_more_streams_than_allowed(rig: Served) -> None:
     async with (
-        room.stream() as one,
-        room.stream(),
-        room.stream(),
-        room.stream(),
-        room.stream(),
+        rig.stream() as one,
+        rig.stream(),
+        rig.stream(),
+        rig.stream(),
+        rig.stream(),
     ):
         await one.next()
         with pytest.raises(InvalidStatus) as refused:
-            async with room.stream():
+            async with rig.stream():
                 pass
         assert refused.value.response.status_code == 429
         assert int(refused.value.response.headers["Retry-After"]) > 0
 
 
-async def test_messages_that_are_none_are_answered_and_too_many_end_it(room: Served) -> None:
-    async with room.stream() as client:
+async def test_messages_that_are_none_are_answered_and_too_many_end_it(rig: Served) -> None:
+    async with rig.stream() as client:
         await client.connection.send("what?")
         assert (await client.next_of("error"))["code"] == "invalid-request"
         await client.say(op="subscribe", channel="quotes", symbols=["NOSUCH"])
@@ -194,10 +194,10 @@ async def test_messages_that_are_none_are_answered_and_too_many_end_it(room: Ser
         assert await client.closed() == 4429
 
 
-async def test_a_client_that_reads_nothing_harms_nobody(room: Served) -> None:
+async def test_a_client_that_reads_nothing_harms_nobody(rig: Served) -> None:
     """Its kernel buffers fill, its quotes are conflated, and the other client's keep coming."""
-    hub = room.service.hub
-    async with room.stream() as slow, room.stream() as quick:
+    hub = rig.service.hub
+    async with rig.stream() as slow, rig.stream() as quick:
         for client in (slow, quick):
             await client.say(op="subscribe", channel="quotes", symbols=["AAPL"])
             await client.next_of("subscribed")
@@ -221,53 +221,53 @@ async def test_a_client_that_reads_nothing_harms_nobody(room: Served) -> None:
 
 
 async def test_a_revoked_key_ends_its_streams(
-    room: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    rig: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stream_wiring, "KEY_CHECK_SECONDS", 0.05)
-    async with room.stream() as client:
+    async with rig.stream() as client:
         await client.next()
         (tmp_path / "admin-key").write_text("another key")
         assert await client.closed() == 4401
 
 
-async def key_of(room: Served, **wish: Any) -> dict[str, Any]:
-    answer = await room.http.post("/keys", json={"label": "x", **wish})
+async def key_of(rig: Served, **asked: Any) -> dict[str, Any]:
+    answer = await rig.http.post("/keys", json={"label": "x", **asked})
     made: dict[str, Any] = answer.json()
     return made
 
 
-async def test_a_revoked_keys_stream_ends_at_once(room: Served) -> None:
-    made = await key_of(room)
-    async with room.stream(key=made["key"]) as client, room.stream() as other:
+async def test_a_revoked_keys_stream_ends_at_once(rig: Served) -> None:
+    made = await key_of(rig)
+    async with rig.stream(key=made["key"]) as client, rig.stream() as other:
         welcome = await client.next()
         begun = asyncio.get_running_loop().time()
-        await room.http.delete(f"/keys/{made['id']}")
+        await rig.http.delete(f"/keys/{made['id']}")
         assert await client.closed() == 4401
         assert asyncio.get_running_loop().time() - begun < 0.5
         assert (await other.next())["type"] == "welcome"
-    assert welcome["session"] not in room.service.hub.sessions
+    assert welcome["session"] not in rig.service.hub.sessions
 
 
-async def test_an_expired_keys_stream_ends(room: Served) -> None:
+async def test_an_expired_keys_stream_ends(rig: Served) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
-    made = await key_of(room, expires=soon)
-    async with room.stream(key=made["key"]) as client:
+    made = await key_of(rig, expires=soon)
+    async with rig.stream(key=made["key"]) as client:
         await client.next()
         assert await client.closed() == 4401
 
 
-async def test_the_stream_of_an_exchanged_key_file_ends(room: Served, tmp_path: Path) -> None:
-    async with room.stream() as client:
+async def test_the_stream_of_an_exchanged_key_file_ends(rig: Served, tmp_path: Path) -> None:
+    async with rig.stream() as client:
         await client.next()
         (tmp_path / "admin-key").write_text("another-key-for-the-tests-0123")
         assert await client.closed() == 4401
 
 
 async def test_a_message_that_never_ends_is_ended(
-    room: Served, monkeypatch: pytest.MonkeyPatch
+    rig: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.api.connections.MESSAGE_SECONDS", 0.2)
-    async with room.stream() as client:
+    async with rig.stream() as client:
         await client.next()
 
         async def endless() -> AsyncIterator[str]:
@@ -280,8 +280,8 @@ async def test_a_message_that_never_ends_is_ended(
         assert await client.closed() == 1008
 
 
-async def test_a_heartbeat_where_nobody_is_watched_is_told_so(room: Served) -> None:
-    async with room.stream() as client:
+async def test_a_heartbeat_where_nobody_is_watched_is_told_so(rig: Served) -> None:
+    async with rig.stream() as client:
         await client.next()
         await client.say(op="heartbeat", id=7)
         told = await client.next_of("error")
@@ -290,15 +290,15 @@ async def test_a_heartbeat_where_nobody_is_watched_is_told_so(room: Served) -> N
         assert (await client.next_of("heartbeat"))["armed"] is False
 
 
-async def test_positions_and_account_are_shown_and_follow_a_fill(room: Served) -> None:
-    async with room.stream() as client:
+async def test_positions_and_account_are_shown_and_follow_a_fill(rig: Served) -> None:
+    async with rig.stream() as client:
         await client.say(op="subscribe", channel="positions")
         await client.say(op="subscribe", channel="account")
         account = await client.next_of("account")
         assert account["data"]["accounts"][0]["netLiquidation"] > 0
         positions = next(item for item in client.seen if item["type"] == "positions")
         assert positions["data"]["positions"] == []
-        session = room.services.gateway
+        session = rig.services.gateway
         (details,) = await session.queries.contract_details(Contract(symbol="AAPL"))
         number = session.next_order_id()
         order = Order(order_id=number, action="BUY", quantity=3, order_type="MKT")

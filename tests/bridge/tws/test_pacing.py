@@ -362,15 +362,15 @@ def test_an_order_of_several_messages_waits_for_its_portion() -> None:
 
 
 def test_how_many_may_wait_in_each_lane() -> None:
-    for lane, room in (
+    for lane, most in (
         *((Lane.CANCEL, 1000), (Lane.ORDER, 1000)),
         *((Lane.INTERACTIVE, 1000), (Lane.BULK, 2000)),
     ):
         pacer = Pacer(WoundClock())
         pacer.charge(50)
-        for _ in range(room):
+        for _ in range(most):
             pacer.submit(lane, lambda: None)
-        with pytest.raises(QueueFullError, match=f"{room} {lane.value} requests"):
+        with pytest.raises(QueueFullError, match=f"{most} {lane.value} requests"):
             pacer.submit(lane, lambda: None)
 
 

@@ -329,13 +329,13 @@ def test_a_release_leaves_room_for_logs_and_the_ledger(
 ) -> None:
     store.lock("me")
     content = archive(RELEASE)
-    room = 2 * len(content) + SPARE_BYTES
+    needed = 2 * len(content) + SPARE_BYTES
     assert SPARE_BYTES == 16 << 20
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(HostFailure) as refused:
         store.unpack("r1", content, {}, {})
     assert refused.value.code == "disk-full"
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=needed))
     store.unpack("r1", content, {}, {})
     assert store.has("r1")
 

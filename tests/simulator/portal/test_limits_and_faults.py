@@ -74,7 +74,7 @@ async def test_logged_out_until_the_fault_ends(
     assert (await client.get("/iserver/auth/status")).status_code == 200
 
 
-async def test_faults_of_other_rooms_are_ignored(portal: PortalServer) -> None:
+async def test_faults_of_other_parts_are_ignored(portal: PortalServer) -> None:
     portal.begin_fault("fin")
     portal.end_fault("fin")
     assert portal.session.logged_in

@@ -1,4 +1,4 @@
-"""The order room as it is put together in the bridge, over a fake broker and a real journal."""
+"""The parts of orders as the bridge puts them together, over a fake broker and a real journal."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class NoonClock:
         self._ticks.release()
 
 
-class Room:
+class Rig:
     """One process's life."""
 
     def __init__(self, services: Services, broker: FakeBroker, clock: NoonClock) -> None:
@@ -119,8 +119,8 @@ def request(**changes: Any) -> OrderRequest:
 @asynccontextmanager
 async def opened(
     folder: Path, broker: FakeBroker, *, reconcile: bool = True, **rules: Any
-) -> AsyncIterator[Room]:
-    """The room from start to stop; `rules` go into the trading file."""
+) -> AsyncIterator[Rig]:
+    """The parts from start to stop; `rules` go into the trading file."""
     file = folder / "trading.json"
     file.write_text(json.dumps({"answer_within_seconds": 5} | rules))
     clock = NoonClock()
@@ -139,7 +139,7 @@ async def opened(
     if reconcile:
         await broker.reconnect()
     try:
-        yield Room(services, broker, clock)
+        yield Rig(services, broker, clock)
     finally:
         for hook in reversed(services.stop_hooks):
             await hook()
