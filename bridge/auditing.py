@@ -43,6 +43,7 @@ class Trail(Struct):
     """One call's entry in the making; the call fills in what it learns.
 
     `journaled`: what the call has done is in the journal; else the entry follows when it can.
+    `ended`: its last entry, where that was written together with the outcome (`note_end`).
     """
 
     caller: Caller
@@ -51,6 +52,7 @@ class Trail(Struct):
     target: str = ""
     noted: list[AuditEntry] = []
     journaled: bool = True
+    ended: AuditEntry | None = None
 
 
 class Noted(Struct):
@@ -117,6 +119,9 @@ class Auditor:
 
     async def _finish(self, trail: Trail, result: str) -> None:
         """The call's outcome stands, whether or not the journal takes the entry in time."""
+        if trail.ended is not None and trail.ended.result == result:
+            self._announce_all(trail.noted, trail.ended)
+            return
         entry = self.entry(trail, result)
         await self.keep(entry, _ENTRY_SECONDS if trail.journaled else 0.0, trail.noted)
 
@@ -130,10 +135,7 @@ class Auditor:
         kept: list[AuditEntry] = []
 
         def announce() -> None:
-            for each in noted or ():
-                if each.sequence < kept[-1].sequence:  # else its transaction was rolled back
-                    self._announce(each)
-            self._announce(kept[-1])
+            self._announce_all(noted or [], kept[-1])
 
         def work(connection: sqlite3.Connection) -> None:
             kept.append(audit.add(connection, entry))
@@ -161,6 +163,12 @@ class Auditor:
         rate = KNOWN_REFUSED_A_SECOND if key_id else UNKNOWN_REFUSED_A_SECOND
         most = KNOWN_REFUSED if key_id else UNKNOWN_REFUSED
         return self._budgets.setdefault(key_id, _Budget(most, rate))
+
+    def _announce_all(self, noted: list[AuditEntry], last: AuditEntry) -> None:
+        for each in noted:
+            if each.sequence < last.sequence:  # else its transaction was rolled back
+                self._announce(each)
+        self._announce(last)
 
     def _announce(self, entry: AuditEntry, *, journaled: bool = True) -> None:
         if self._aloud:
@@ -196,3 +204,8 @@ def _said(detail: Any) -> dict[str, Any]:
 def note_sending(connection: sqlite3.Connection, auditor: Auditor, trail: Trail) -> None:
     """In the transaction that writes an order down: should the process die, the log knows who."""
     trail.noted.append(audit.add(connection, auditor.entry(trail, SENDING)))
+
+
+def note_end(connection: sqlite3.Connection, auditor: Auditor, trail: Trail, result: str) -> None:
+    """In the transaction that keeps the call's outcome; take `ended` back when that fails."""
+    trail.ended = audit.add(connection, auditor.entry(trail, result))

@@ -14,7 +14,7 @@ quarantine, alone: what came with it is applied.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final, assert_never
 
@@ -87,14 +87,26 @@ class Applied(Struct):
             self.quarantined = other.quarantined
 
 
+_Name = tuple[str | int, ...]
+
+
 class MessageApplier:
-    """Applies messages of one client id within one transaction."""
+    """Applies messages of one client id within one transaction.
+
+    An order is read once and written once for all that is said of it; `finish` writes.
+    """
 
     def __init__(self, connection: sqlite3.Connection, client_id: int, now: datetime) -> None:
         self._connection = connection
         self._client_id = client_id
         self._now = now
         self.result = Applied({}, {}, [])
+        self._present: dict[str, OrderRecord] = {}
+        """Orders as they are by now, by their id."""
+        self._rows: dict[str, OrderRecord] = {}
+        """The same orders as their rows have them."""
+        self._names: dict[_Name, str] = {}
+        """What they are called in messages."""
         self._doubtful = quarantine.count(connection) > 0
         """Whether something is set aside that a message may mend."""
 
@@ -103,7 +115,7 @@ class MessageApplier:
         now = self._now
         match message:
             case Own(order_id, happening):
-                self._advance(orders.get(self._connection, order_id), happening)
+                self._advance(self._known(orders.get, order_id), happening)
             case OpenOrder():
                 record = self._of_open_order(message) or self._adopt(
                     message.contract, message.order
@@ -112,7 +124,7 @@ class MessageApplier:
             case OrderStatus():
                 self._advance(self._of_status(message), lifecycle.StatusReported(now, message))
             case OrderErrorMessage(number, code, text):
-                record = orders.by_broker_order(self._connection, self._client_id, number)
+                record = self._known(orders.by_broker_order, self._client_id, number)
                 changed = record is not None and order_events.happened_since(
                     self._connection, record.id, *_CHANGE_SENT, now - CHANGE_SETTLES
                 )
@@ -153,7 +165,10 @@ class MessageApplier:
         after = lifecycle.apply(record, happening)
         if after is record:
             return
-        orders.save(self._connection, after, record)
+        self._present[after.id] = after
+        if after.perm_id != record.perm_id:
+            self._write(after.id)  # the next message may call it by this name
+            self._names.clear()
         if after.notional != record.notional:
             orders.add_money(
                 self._connection, record.id, self._now, after.notional - record.notional
@@ -161,6 +176,34 @@ class MessageApplier:
         kind = type(happening).__name__
         order_events.add(self._connection, record.id, self._now, kind, _difference(record, after))
         self.result.orders[after.id] = after
+
+    def finish(self) -> Applied:
+        """Brings the rows up to date; what has changed."""
+        for order_id in self._present:
+            self._write(order_id)
+        return self.result
+
+    def _write(self, order_id: str) -> None:
+        present = self._present[order_id]
+        if present is not self._rows[order_id]:
+            orders.save(self._connection, present, self._rows[order_id])
+            self._rows[order_id] = present
+
+    def _known(
+        self, look: Callable[..., OrderRecord | None], *name: str | int
+    ) -> OrderRecord | None:
+        """The order that `look` finds under this name, with what this transaction knows of it."""
+        called = (look.__name__, *name)
+        known = self._names.get(called)
+        if known is not None:
+            return self._present[known]
+        found = look(self._connection, *name)
+        if found is None:
+            return None
+        self._names[called] = found.id
+        if found.id not in self._present:
+            self._present[found.id] = self._rows[found.id] = found
+        return self._present[found.id]
 
     def _of_open_order(self, message: OpenOrder) -> OrderRecord | None:
         order = message.order
@@ -175,11 +218,11 @@ class MessageApplier:
         self, order_ref: str, perm_id: int, client_id: int, number: int
     ) -> OrderRecord | None:
         if order_ref:
-            return orders.by_ref(self._connection, order_ref)
-        known = orders.by_perm_id(self._connection, perm_id) if perm_id else None
+            return self._known(orders.by_ref, order_ref)
+        known = self._known(orders.by_perm_id, perm_id) if perm_id else None
         if known is not None or number <= 0:
             return known
-        numbered = orders.by_broker_order(self._connection, client_id, number)
+        numbered = self._known(orders.by_broker_order, client_id, number)
         if numbered is not None and numbered.perm_id and perm_id and numbered.perm_id != perm_id:
             return None  # the broker has begun its numbers anew: this is another order
         return numbered
@@ -205,6 +248,8 @@ class MessageApplier:
             return None
         record = lifecycle.adopted(self._now, digest, contract, order)
         orders.insert(self._connection, record)
+        self._present[record.id] = self._rows[record.id] = record
+        self._names.clear()
         detail = {"orderRef": order.order_ref, "permId": order.perm_id}
         order_events.add(self._connection, record.id, self._now, "Adopted", detail)
         self._note("order.adopted", record.id, detail, "adopted")
@@ -252,13 +297,14 @@ def apply_messages(
     try:
         for message in every:
             applier.apply(message)
+        result = applier.finish()
     except Exception as error:
         if may_heal(error):
             raise
         connection.execute("ROLLBACK TO messages")
-        applier.result = _each_alone(connection, every, client_id, now)
+        result = _each_alone(connection, every, client_id, now)
     connection.execute("RELEASE messages")
-    return applier.result
+    return result
 
 
 def _each_alone(
@@ -271,14 +317,16 @@ def _each_alone(
         applier = MessageApplier(connection, client_id, now)
         try:
             applier.apply(message)
+            applied = applier.finish()
         except Exception as error:
             if may_heal(error) or isinstance(message, Unreadable):
                 raise
             connection.execute("ROLLBACK TO message")
             applier = MessageApplier(connection, client_id, now)
             applier.apply(_unkept(message, error))
+            applied = applier.finish()
         connection.execute("RELEASE message")
-        result.take(applier.result)
+        result.take(applied)
     return result
 
 
@@ -289,7 +337,7 @@ def apply_own(
     applier = MessageApplier(connection, client_id, now)
     for message in messages:
         applier.apply(message)
-    return applier.result
+    return applier.finish()
 
 
 def about(message: Message) -> tuple[str, str]:

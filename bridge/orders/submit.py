@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, structs
 
-from bridge.auditing import Auditor, Caller, Trail
+from bridge.auditing import Auditor, Caller, Trail, note_end
 from bridge.clock import Clock
 from bridge.model import Contract
 from bridge.orders import order_ids
@@ -172,7 +172,8 @@ class OrderSubmitter:
             if earlier is None:
                 raise OrderNotSentError("the order with this key was not sent") from None
             return Placed(earlier, replayed=True)
-        return Placed(await self._answered(claim.key_digest, records), replayed=False)
+        answer = await self._answered(claim.key_digest, records, submission.trail)
+        return Placed(answer, replayed=False)
 
     def claim(self, key: str | None, body: tuple[str, Any]) -> KeyRecord:
         """The key of a request with the digest of its body, not written down yet."""
@@ -197,11 +198,11 @@ class OrderSubmitter:
 
         await self.database.write(write)
 
-    async def _answered(self, digest: str, records: list[OrderRecord]) -> Answer:
+    async def _answered(self, digest: str, records: list[OrderRecord], trail: Trail) -> Answer:
         present = await self._waited_for(records)
         if any(each.status is Status.REJECTED for each in present) and len(present) > 1:
             await self.canceller.cancel_each([each for each in present if each.open])
-        return await self._final(digest, present)
+        return await self._final(digest, present, trail)
 
     def require_open_for_orders(self) -> Halt | None:
         """Raises when no order can be sent now; gives the halt that lets only closing ones pass."""
@@ -271,7 +272,7 @@ class OrderSubmitter:
         if all(each.status is Status.NOT_SENT for each in newest):
             await self.database.write(lambda connection: idempotency.release(connection, digest))
             return None
-        return await self._final(digest, newest)
+        return await self._final(digest, newest, trail)
 
     async def _waited_for(self, records: list[OrderRecord]) -> list[OrderRecord]:
         order_ids = [each.id for each in records]
@@ -296,8 +297,11 @@ class OrderSubmitter:
         for record in fresh:
             watch.records.setdefault(record.id, record)
 
-    async def _final(self, digest: str, records: list[OrderRecord]) -> Answer:
-        """The answer, kept for repetitions unless a later one may say more."""
+    async def _final(self, digest: str, records: list[OrderRecord], trail: Trail) -> Answer:
+        """The answer, kept for repetitions unless a later one may say more.
+
+        Together with the last entry of `trail`, whose outcome it is.
+        """
         now = self.clock.now()
         refused: OrderRejectedError | None = None
         try:
@@ -306,12 +310,17 @@ class OrderSubmitter:
         except OrderRejectedError as error:
             refused = error
             body = msgspec.json.encode(Problem(error.detail, error.next_step, error.extra))
-        await self.database.write(
-            lambda connection: idempotency.answer(
-                connection, digest, body, now, accepted=refused is None
-            ),
-            durable=False,  # without it a repetition is answered with what the order is by then
-        )
+
+        def write(connection: sqlite3.Connection) -> None:
+            idempotency.answer(connection, digest, body, now, accepted=refused is None)
+            note_end(connection, self.auditor, trail, refused.code if refused else "ok")
+
+        try:
+            # Without it a repetition is answered with what the order is by then.
+            await self.database.write(write, durable=False)
+        except BaseException:
+            trail.ended = None
+            raise
         if refused is not None:
             raise refused
         return answer

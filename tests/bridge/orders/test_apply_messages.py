@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridge.model import Execution, OpenOrder, Order, Unreadable
 from bridge.orders import apply_messages as applying
@@ -252,3 +254,78 @@ def test_what_came_later_is_added() -> None:
 )
 def test_what_a_message_is_about(message: Message, name: tuple[str, str]) -> None:
     assert about(message) == name
+
+
+SAID: list[Message] = [
+    Own("o7", Sent(at(1))),
+    Own("o8", Sent(at(1))),
+    *(
+        message
+        for number, perm_id in ((7, 900), (8, 901), (8, 900))
+        for word in ("PreSubmitted", "Submitted", "Cancelled")
+        for message in (
+            status(word, order_id=number, perm_id=perm_id),
+            open_order(
+                word,
+                Order(
+                    order_id=number,
+                    client_id=CLIENT,
+                    perm_id=perm_id,
+                    quantity=10.0,
+                    limit_price=99.0,
+                    order_ref=f"gw-{number}",
+                ),
+            ),
+        )
+    ),
+    status("Submitted", perm_id=0),
+    OrderErrorMessage(7, 201, "rejected"),
+    OrderErrorMessage(8, 399, "held until the opening"),
+    execution(1, 4.0),
+    execution(2, 6.0, order_id=8, perm_id=901, order_ref=""),
+    commission(1),
+    open_order("Submitted", Order(order_id=9, client_id=CLIENT, quantity=4.0, order_ref=OURS)),
+    status("Filled", 4.0, order_id=9, perm_id=902),
+]
+
+
+def rows(connection: sqlite3.Connection) -> list[Any]:
+    ids = {row["id"]: f"order {row['sequence']}" for row in connection.execute(ORDERS)}
+    return [
+        [ids.get(value, value) for value in tuple(row)]
+        for table in (ORDERS, "SELECT * FROM order_events", "SELECT * FROM executions")
+        for row in connection.execute(table)
+    ]
+
+
+ORDERS = "SELECT * FROM orders ORDER BY sequence"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(SAID), max_size=12))
+def test_at_once_is_the_same_as_one_after_the_other(messages: list[Message]) -> None:
+    found = []
+    for portions in ([messages], [[message] for message in messages]):
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        migrations.advance(connection)
+        connection.execute("BEGIN")
+        for number in (7, 8):
+            keep(connection, broker_order_id=number)
+        for portion in portions:
+            take(connection, *portion)
+        found.append(rows(connection))
+        connection.close()
+    assert found[0] == found[1]
+
+
+def test_an_order_is_read_and_written_once_for_all_that_is_said_of_it(
+    journal: sqlite3.Connection,
+) -> None:
+    keep(journal, perm_id=900)
+    said: list[str] = []
+    journal.set_trace_callback(said.append)
+    take(journal, *(status(word) for word in ("PreSubmitted", "Submitted", "Filled")))
+    journal.set_trace_callback(None)
+    assert sum(each.startswith("UPDATE orders") for each in said) == 1
+    assert sum(each.startswith("SELECT * FROM orders") for each in said) == 1
