@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         (sys.stdout if words else sys.stderr).write(worded(text))
         raise SystemExit(0 if words else 2)
     _without_plugins()
-    from infrastructure.cli.app import main as run
+    from infrastructure.cli.running import main as run
 
     run(words)
 

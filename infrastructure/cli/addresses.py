@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from infrastructure.program import INSTALLED
 
 if TYPE_CHECKING:
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
     from infrastructure.config import Target
 
 

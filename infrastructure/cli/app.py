@@ -1,26 +1,19 @@
-"""The command group: global options, lazily imported commands, errors to exit codes."""
+"""The command group: global options, lazily imported commands."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from infrastructure.cli.commands.completion import targets
-from infrastructure.cli.options import Settings
+from infrastructure.cli.settings import Settings
 from infrastructure.cli.table import ENTRIES, TABLE
 from infrastructure.program import COMPLETE_VARIABLE, INSTALLED, NAME, worded
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-_VALUE_OPTIONS = ("--config", "--target", "--trust-host-key")
-_FLAGS = ("--json", "-v", "--verbose", "-q", "--quiet")
 
 
 class LazyGroup(TyperGroup):
@@ -138,46 +131,11 @@ def _root(
     found.out.json = as_json
 
 
-def hoist(arguments: list[str]) -> list[str]:
-    """Moves the global options to the front, so that `plan --json` works like `--json plan`."""
-    front: list[str] = []
-    rest: list[str] = []
-    queue = list(arguments)
-    while queue:
-        word = queue.pop(0)
-        if word == "--":
-            return [*front, *rest, word, *queue]
-        if word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _VALUE_OPTIONS)):
-            front.append(word)
-        elif word in _VALUE_OPTIONS:
-            front += [word, *queue[:1]]
-            del queue[:1]
-        else:
-            rest.append(word)
-    return [*front, *rest]
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def main(arguments: list[str]) -> None:
-    """Runs the command line and exits with the code of the contract."""
-    words = hoist(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
-    before = os.umask(0o077)  # whatever a command writes is its owner's alone
-    try:
-        raise SystemExit(_run(words))
-    finally:
-        os.umask(before)
-
-
-def _run(words: list[str]) -> int:
+def run(words: list[str], *, as_json: bool, verbose: bool) -> int:
+    """Reads the words and calls the command; its exit code. What typer refuses is told here."""
     from infrastructure.cli import output
-    from infrastructure.errors import GangwayError, Interrupted, UsageError
+    from infrastructure.errors import Interrupted, UsageError
 
-    shown = {"as_json": "--json" in words, "verbose": "-v" in words or "--verbose" in words}
-    output.quiet_libraries(verbose=shown["verbose"])
     if COMPLETE_VARIABLE in os.environ:
         from typer._completion_classes import completion_init
 
@@ -189,24 +147,19 @@ def _run(words: list[str]) -> int:
             complete_var=COMPLETE_VARIABLE,
             standalone_mode=False,
         )
-    except GangwayError as error:
-        return output.failure(error, **shown)
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(error.format_message() + "\n")
-            if shown["as_json"]:
-                return output.failure(UsageError("missing command"), **shown)
-            return UsageError.exit_code
-        return output.failure(UsageError(*_usage(error)), **shown)
-    except (KeyboardInterrupt, typer.Abort):
-        return output.failure(Interrupted("interrupted"), **shown)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 1
-    except Exception as error:  # the last resort: one line, never a traceback
-        return output.unexpected(error, **shown)
+            if not as_json:
+                return UsageError.exit_code
+            refused = UsageError("missing command")
+        else:
+            refused = UsageError(*_usage(error))
+        return output.failure(refused, as_json=as_json, verbose=verbose)
+    except typer.Abort:
+        return output.failure(Interrupted("interrupted"), as_json=as_json, verbose=verbose)
     if result == Interrupted.exit_code and not ({"-f", "--follow"} & set(words)):
-        return output.failure(Interrupted("interrupted"), **shown)
+        return output.failure(Interrupted("interrupted"), as_json=as_json, verbose=verbose)
     return result if isinstance(result, int) else 0
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from infrastructure.apply.protocol.documents import RepositoryPart
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
     from infrastructure.config import Target
 
 HOUR, DAY = 3600.0, 86400.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from infrastructure.apply.session import Session
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
     from infrastructure.config import Target
     from infrastructure.config.host import Host
     from infrastructure.plan.compute import Plan

@@ -22,7 +22,7 @@ from infrastructure.program import PROJECT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
 
 PROGRAM = PROJECT / "deploy.py"
 WORST = (130, 1, 2, 5, 6, 4, 3)
@@ -113,7 +113,7 @@ def _words() -> list[str]:
 
 def _options() -> list[str]:
     """Of these the options of the whole program: a file, how much to say."""
-    from infrastructure.cli.app import hoist
+    from infrastructure.cli.words import hoist
 
     front = hoist(_words())
     kept: list[str] = []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infrastructure.apply.protocol.documents import Newer
     from infrastructure.apply.protocol.events import Facts, Status
     from infrastructure.apply.session import Session
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
     from infrastructure.config import Target
     from infrastructure.plan.compute import Plan
     from infrastructure.plan.observed import Observed

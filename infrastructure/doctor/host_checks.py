@@ -116,7 +116,7 @@ LATE = 2.0
 
 def backups(evidence: Evidence) -> Iterator[Finding]:
     """Whether the schedule of backups is kept, if there is one."""
-    from infrastructure.cli.commands.status import backup_words
+    from infrastructure.cli.status_view import backup_words
 
     found = evidence.facts.backup if evidence.facts else None
     if found is None or evidence.facts is None:

@@ -16,7 +16,7 @@ from infrastructure.errors import GangwayError, UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
     from infrastructure.config import Target
     from infrastructure.transport import Transport
 

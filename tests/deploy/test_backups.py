@@ -11,8 +11,8 @@ from infrastructure.apply.protocol.encoding import read
 from infrastructure.apply.protocol.events import Facts
 from infrastructure.cli import main
 from infrastructure.cli.backups import checked_address, interval, repository
-from infrastructure.cli.commands.status import backup_words
-from infrastructure.cli.options import Settings
+from infrastructure.cli.settings import Settings
+from infrastructure.cli.status_view import backup_words
 from infrastructure.config import secrets
 from infrastructure.doctor.evidence import Evidence
 from infrastructure.doctor.host_checks import backups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -15,15 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from infrastructure.cli import main
-from infrastructure.cli.app import hoist
 from infrastructure.cli.reference import generated
 from infrastructure.cli.table import ENTRIES
+from infrastructure.cli.words import hoist, plain_look
 from infrastructure.config import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from infrastructure.cli.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -214,17 +219,17 @@ def test_a_bundle_that_cannot_be_written_is_said_in_one_document(tmp_path: Path)
 def test_a_bug_of_ours_is_one_line_and_v_shows_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from infrastructure.cli import app, options
+    from infrastructure.cli import options, running
 
     def broken(_self: object) -> None:
         raise RuntimeError("first line\nsecond")
 
     monkeypatch.setattr(options.Settings, "target", broken)
-    assert app._run(["config"]) == 1
+    assert running._run(["config"]) == 1
     assert capsys.readouterr().err == (
         "error: unexpected RuntimeError: first line\nhint: run again with -v for the details\n"
     )
-    assert app._run(["-v", "config"]) == 1
+    assert running._run(["-v", "config"]) == 1
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -568,3 +573,65 @@ def test_an_address_for_alerts_is_checked_and_never_shown(
     assert gangway("secrets", "set", "alert-url", stdin=b"ntfy://my-topic").returncode == 0
     assert gangway("secrets", "set", "tws-password", stdin=b"hunter2").returncode == 0
     assert gangway("secrets", "check").returncode == 0
+
+
+# --- plan and status are read without typer -------------------------------------------------------
+WORDS = (
+    *("plan", "status", "--check", "--watch", "--all", "--json", "-v", "--verbose", "-q"),
+    *("--quiet", "--target", "prod", "a,b", "--target=prod", "--config", "--config=x.yaml"),
+    *("--trust-host-key", "--trust-host-key=SHA256:abc", "--help", "--version", "-qv", "--", "up"),
+    *("--config=", "--target=--json", "--json=yes"),
+)
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=7))
+@example(["plan"])
+@example(["status", "--json", "--target", "prod"])
+@example(["--target", "one", "--target=prod", "plan", "-v", "-q", "--check", "--config", "prod"])
+@example(["plan", "--trust-host-key", "SHA256:abc", "--verbose", "--quiet"])
+def test_what_is_read_without_typer_means_the_same_to_typer(words: list[str]) -> None:
+    """The quick way may leave a line to typer; it may never read one otherwise."""
+    from infrastructure.cli import app, plan_view, status_view
+    from infrastructure.cli.commands import status
+
+    called: list[tuple[object, ...]] = []
+
+    def seen(look: str, current: Settings, **options: bool) -> None:
+        called.append((look, vars(current) | {"out": current.out.json}, options))
+
+    ordered = hoist(words)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(io.StringIO()):
+        patch.setattr(plan_view, "show", functools.partial(seen, "plan"))
+        patch.setattr(status_view, "show", functools.partial(seen, "status"))
+        patch.setattr(status, "show", functools.partial(seen, "status"))
+        quick = plain_look(ordered)
+        if quick is None:
+            return
+        quick()
+        assert app.run(ordered, as_json=False, verbose=False) == 0
+    first, second = called
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("words", "quick"),
+    [
+        ("plan", True),
+        ("plan --check --json --target prod --config other.yaml -v -q", True),
+        ("status --trust-host-key SHA256:abc", True),
+        ("status --watch", False),
+        ("plan --all", False),
+        ("plan --target a,b", False),
+        ("plan --help", False),
+        ("--check plan", False),
+        ("plan extra", False),
+        ("plan --target --json", False),
+        ("-qv plan", False),
+        ("plan -- status", False),
+        ("up", False),
+        ("--target", False),
+        ("", False),
+    ],
+)
+def test_which_lines_are_read_without_typer(words: str, quick: bool) -> None:
+    assert (plain_look(hoist(words.split())) is not None) is quick

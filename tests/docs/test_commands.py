@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import typer.main
 
-from infrastructure.cli.app import app, hoist
+from infrastructure.cli.app import app
+from infrastructure.cli.words import hoist
 from tests.docs.pages import PAGES, PROJECT, Block, blocks, name, spans
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from infrastructure.cli.output import dumps, one_line
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.events import Line
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
 
 
 def logs(

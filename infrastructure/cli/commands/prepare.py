@@ -9,7 +9,7 @@ import typer
 from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
     from infrastructure.prepare.run import StepReport
 
 _MARKS = {"ok": "ok", "would-change": "would change", "changed": "changed", "failed": "FAILED"}

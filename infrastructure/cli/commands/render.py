@@ -14,7 +14,7 @@ from infrastructure.cli.options import settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from infrastructure.cli.options import Settings
+    from infrastructure.cli.settings import Settings
     from infrastructure.config import Target
     from infrastructure.render.kubernetes import Exposure
     from infrastructure.render.model import RenderedFile

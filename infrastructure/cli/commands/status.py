@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import importlib
 import sys
-import threading
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from infrastructure.cli import several
 from infrastructure.cli.options import Settings, settings
 from infrastructure.cli.several import All
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from infrastructure.apply.protocol.documents import BackupFacts
-    from infrastructure.apply.protocol.events import Facts, Status
-    from infrastructure.apply.session import Session
-    from infrastructure.config import Target
-    from infrastructure.plan.observed import Observed
-
-LOGGED_IN = "logged-in"
-_KINDS = {
-    "auto-restart": "auto-restart, keeps the session",
-    "auto-logoff": "log-off and new login",
-    "cold": "cold restart, a full login",
-}
+from infrastructure.cli.status_view import lines, look, show
 
 
 def status(
@@ -50,7 +32,6 @@ def status(
       ./deploy.py status
       ./deploy.py --target prod status --watch
     """
-    from infrastructure.cli.host import connected
     from infrastructure.errors import UsageError
 
     current = settings(context)
@@ -58,201 +39,31 @@ def status(
         if watch:
             raise UsageError("--watch looks at one target", hint="without --watch")
         return several.plan_or_status(current, names)
-    target = current.target()
-    with connected(current, target) as session:
-        threading.Thread(target=_ready_to_read, daemon=True).start()
-        if watch:
-            _watch(current, target, session, every)
-            return None
-        found = look(target, session)
-    current.out.document(found)
-    for line in lines(found):
-        current.out.row(line)
+    if watch:
+        _watch(current, every)
+    else:
+        show(current)
     return None
 
 
-def _ready_to_read() -> None:
-    """Loads what reads certificates while the host looks around."""
-    importlib.import_module("cryptography.x509")
+def _watch(current: Settings, every: float) -> None:
+    from infrastructure.cli.host import connected
 
+    target = current.target()
+    with connected(current, target) as session:
+        if current.out.json or not sys.stdout.isatty():
+            while True:
+                found = look(target, session)
+                current.out.document(found)
+                current.out.data("\n".join(lines(found)))
+                time.sleep(every)
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
 
-def look(target: Target, session: Session) -> dict[str, Any]:
-    """One picture of the stack."""
-    observed = session.open()
-    answer = session.status()
-    return {**document(target, observed, answer), **more(target, session.facts(), answer)}
+        from infrastructure.cli.output import safe
 
-
-def _watch(current: Settings, target: Target, session: Session, every: float) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    from infrastructure.cli.output import safe
-
-    if current.out.json or not sys.stdout.isatty():
-        while True:
-            found = look(target, session)
-            current.out.document(found)
-            current.out.data("\n".join(lines(found)))
-            time.sleep(every)
-    with Live(console=Console(), auto_refresh=False, screen=True) as live:
-        while True:
-            live.update(Text(safe("\n".join(lines(look(target, session))))), refresh=True)
-            time.sleep(every)
-
-
-def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
-    """What goes beyond the contract's shape: `gateway`, `host`, `certificate`, and times."""
-    from infrastructure.config.schedule import calendar
-    from infrastructure.doctor.stack_checks import read_certificate
-
-    bridge = answer.bridge if isinstance(answer.bridge, dict) else {}
-    gateway, host = facts.gateway, facts.host
-    due = calendar(target).following(dt.datetime.now(dt.UTC))
-    return {
-        "gateway": {
-            "flags": gateway["flags"],
-            "missingFlags": gateway["missing"],
-            "residentKb": gateway["resident"],
-            "api": gateway["api"],
-        },
-        "host": {
-            "memoryKb": host["memory"],
-            "swapKb": host["swap"],
-            "diskKb": host["disk"],
-            "oomKills": host["oomKills"],
-        },
-        "backup": facts.backup,
-        "certificate": read_certificate(facts.certificate) if facts.certificate else None,
-        "lastDisconnect": {
-            "at": bridge.get("lastDisconnectAt"),
-            "reason": bridge.get("lastDisconnectReason"),
-        },
-        "nextRestart": due and {"at": _utc(due.at), "kind": due.kind, "until": _utc(due.until)},
-    }
-
-
-def document(target: Target, observed: Observed, answer: Status) -> dict[str, Any]:
-    """The shape of the contract."""
-    from infrastructure.cli.addresses import public
-    from infrastructure.release_files import SERVICES
-
-    services = [
-        {
-            "name": service.name,
-            "state": service.state,
-            "health": service.health,
-            "since": service.since,
-            "image": service.image,
-            **({} if service.name in SERVICES else {"worker": True}),
-        }
-        for service in observed.services.values()
-    ]
-    own = [one for one in services if "worker" not in one]
-    up = all(one["state"] == "running" and one["health"] != "unhealthy" for one in own)
-    bridge = answer.bridge
-    connected = isinstance(bridge, dict) and bool(bridge.get("connected"))
-    return {
-        "target": target.name,
-        "release": observed.release,
-        "healthy": bool(own) and up and answer.login["state"] == LOGGED_IN and connected,
-        "login": answer.login,
-        **({"logins": answer.logins} if len(answer.logins) > 1 else {}),
-        "services": services,
-        "bridge": bridge,
-        "urls": {"page": f"{public(target)}/", "api": public(target)},
-    }
-
-
-def login_words(found: dict[str, Any]) -> str:
-    """The login's state, and what it waits for; both, where there are two."""
-    logins = found.get("logins") or [found["login"]]
-    return ", ".join(_login_words(one, named=len(logins) > 1) for one in logins)
-
-
-def _login_words(login: dict[str, Any], *, named: bool) -> str:
-    details = [login[name] for name in ("kind", "why", "window", "code") if login.get(name)]
-    text = login["state"] + (f" ({', '.join(dict.fromkeys(details))})" if details else "")
-    return f"{login['session']} {text}" if named else text
-
-
-def lines(found: dict[str, Any]) -> list[str]:
-    """The same for people."""
-    if not found["services"]:
-        return [f"{found['target']}: nothing is deployed"]
-    word = "healthy" if found["healthy"] else "NOT healthy"
-    shown = [f"{found['target']}: {word}, release {found['release']}, login {login_words(found)}"]
-    width = max(len(one["name"]) for one in found["services"])
-    for one in found["services"]:
-        health = "" if one["health"] == "none" else f" ({one['health']})"
-        shown.append(
-            f"  {one['name']:<{width}}  {one['state']}{health} since {one['since'][:19]}  "
-            f"{one['image']}{' (worker)' if one.get('worker') else ''}"
-        )
-    shown += [f"  {name:<11} {text}" for name, text in _details(found) if text]
-    return [*shown, f"  {found['urls']['page']}"]
-
-
-def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    from infrastructure.cli.output import megabytes
-
-    bridge = found["bridge"] if isinstance(found["bridge"], dict) else {}
-    if bridge.get("state"):
-        upstream = "up" if bridge.get("upstreamConnected") else "down"
-        yield "connection", f"{bridge['status']}, {bridge['state']}; upstream {upstream}"
-    for need in bridge.get("needs", ()):
-        yield "needs you", f"{need['message']}: {need['nextStep']}"
-    yield "next step", bridge.get("nextAction") or ""
-    yield from _gateway(found.get("gateway"))
-    last = found.get("lastDisconnect") or {}
-    if last.get("at"):
-        yield "last lost", f"{last['at'][:19]}: {last['reason'] or 'no reason given'}"
-    if found.get("nextRestart"):
-        at = dt.datetime.fromisoformat(found["nextRestart"]["at"]).astimezone()
-        kind = _KINDS[found["nextRestart"]["kind"]]
-        yield "restart", f"next planned {at:%a %Y-%m-%d %H:%M} here ({kind})"
-    if found.get("certificate"):
-        one = found["certificate"]
-        yield "certificate", f"{', '.join(one['names'])} until {one['notAfter'][:16]}Z"
-    if found.get("backup"):
-        yield "backup", backup_words(found["backup"])
-    if found.get("host"):
-        memory, swap, disk = (found["host"][name] for name in ("memoryKb", "swapKb", "diskKb"))
-        used = swap["total"] - swap["free"]
-        yield (
-            "memory",
-            f"{megabytes(memory['available'])} of {megabytes(memory['total'])} available",
-        )
-        yield "swap", f"{megabytes(used)} of {megabytes(swap['total'])} used"
-        yield "disk", f"{megabytes(disk['free'])} of {megabytes(disk['total'])} free"
-
-
-def backup_words(found: BackupFacts) -> str:
-    """When the last one went well, and what became of a later one."""
-    at, every = found["succeededAt"], found["every"] / 3600
-    last = f"last {_moment(at)}" if at else "none yet"
-    failed = f"; failed {_moment(found['failedAt'])}: {found['failure']}"
-    late = failed if found["failedAt"] else ""
-    return f"{last}, every {every:g} hours to {found['to']}{late}"
-
-
-def _moment(seconds: float | None) -> str:
-    return f"{dt.datetime.fromtimestamp(seconds or 0, dt.UTC):%Y-%m-%d %H:%M}Z"
-
-
-def _utc(moment: dt.datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _gateway(gateway: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
-    from infrastructure.cli.output import megabytes
-
-    if gateway is None:
-        return
-    yield "API", "answers" if gateway["api"] else "does not answer"
-    if gateway["flags"]:
-        resident = megabytes(gateway["residentKb"])
-        yield "JVM", f"{resident} resident; {' '.join(gateway['flags'])}"
-    if gateway["missingFlags"]:
-        yield "JVM", f"flags that did not arrive: {', '.join(gateway['missingFlags'])}"
+        with Live(console=Console(), auto_refresh=False, screen=True) as live:
+            while True:
+                live.update(Text(safe("\n".join(lines(look(target, session))))), refresh=True)
+                time.sleep(every)

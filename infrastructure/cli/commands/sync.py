@@ -132,7 +132,7 @@ def only(plan: Plan, one: str, *, fresh: bool) -> Plan:
 
 
 def _tell(current: Settings, found: Planned, plan: Plan, one: str) -> None:
-    from infrastructure.cli.commands.plan import lines
+    from infrastructure.cli.plan_view import lines
 
     for line in lines(plan, diffs=current.verbose):
         current.out.say(line)

@@ -116,7 +116,7 @@ def narrowed(plan: Plan, only: str | None) -> Plan:
 
 def show(current: Settings, found: Planned, plan: Plan) -> None:
     """The plan, before anything happens."""
-    from infrastructure.cli.commands.plan import lines
+    from infrastructure.cli.plan_view import lines
 
     if found.session.pending:
         began = found.session.pending.get("release")

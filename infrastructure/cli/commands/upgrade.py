@@ -206,8 +206,8 @@ def _take(
     yes: bool,
     wait: float | None,
 ) -> None:
-    from infrastructure.cli.commands.plan import lines
     from infrastructure.cli.commands.up import closing, ending, failing
+    from infrastructure.cli.plan_view import lines
     from infrastructure.plan.compute import upgraded
 
     fetched = {one.service: _fetched(current, found.session, one) for one in newer}
