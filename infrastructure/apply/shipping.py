@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 
 from infrastructure.apply.exchange import WORK_WITHIN
 from infrastructure.apply.protocol import events, requests
-from infrastructure.config.workers import DOCKERFILE
+from infrastructure.config.worker_files import DOCKERFILE
 from infrastructure.errors import GangwayError
 from infrastructure.release_files import WORKERS
 from infrastructure.render.bridge import build_arguments

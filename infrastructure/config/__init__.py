@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infrastructure.config.loading import DEFAULT_FILE, load, load_all
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 __all__ = ["DEFAULT_FILE", "Target", "load", "load_all"]
 
@@ -24,5 +24,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    module = "models" if name == "Target" else "loading"
+    module = "target" if name == "Target" else "loading"
     return getattr(importlib.import_module(f"{__name__}.{module}"), name)

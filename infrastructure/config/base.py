@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from infrastructure.config.terms import SecretTerms
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -97,7 +99,7 @@ def _is_section(field: FieldInfo | None) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
-class SecretRef(Section):
+class SecretRef(SecretTerms, Section):
     """Where a secret's value comes from; the value itself never stands in stack.yaml.
 
     Exactly one of: `stored` (set with `./deploy.py secrets set NAME`), `file`, or `command`.
@@ -127,11 +129,6 @@ class SecretRef(Section):
         if self.stored is not None and not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,63}", self.stored):
             raise ValueError("a stored secret's name has only a-z, 0-9, dot, dash and underscore")
         return self
-
-    def __str__(self) -> str:
-        if self.stored:
-            return f"stored secret '{self.stored}'"
-        return f"file {self.file}" if self.file else f"command {(self.command or ('',))[0]}"
 
 
 def stored(name: str) -> SecretRef:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from infrastructure.config.base import Port, SecretRef, Section, check_image, stored
+from infrastructure.config.terms import JournalTerms, days
 from infrastructure.release_files import ADMIN_KEY, FLEX_TOKEN
 
 
@@ -140,7 +141,7 @@ PositionRules = Annotated[
 ]
 
 
-class Journal(Section):
+class Journal(JournalTerms, Section):
     """The bridge's journal of orders."""
 
     keep: str = "2y"
@@ -152,18 +153,9 @@ class Journal(Section):
     def _keep_is_long_enough(cls, value: str) -> str:
         if not re.fullmatch(r"[1-9][0-9]{0,4}d|[1-9][0-9]?y", value):
             raise ValueError("days or years are wanted here, such as 90d or 2y")
-        if not 30 <= _days(value) <= 36_500:
+        if not 30 <= days(value) <= 36_500:
             raise ValueError("at least 30d, at most 100 years")
         return value
-
-    @property
-    def keep_days(self) -> int:
-        """The same in days."""
-        return _days(self.keep)
-
-
-def _days(text: str) -> int:
-    return int(text[:-1]) * (365 if text.endswith("y") else 1)
 
 
 AlertEvent = Literal[

@@ -13,7 +13,7 @@ from infrastructure.errors import Place, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from infrastructure.config.places import Document
+    from infrastructure.config.document import Document
 
 _HINTS = {
     "password": "./deploy.py secrets set NAME stores it; or give {file: …} or {command: …}",

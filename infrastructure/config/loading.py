@@ -5,17 +5,21 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from infrastructure.config.checks import check
 from infrastructure.config.explain import causes, explain, unknown_key
-from infrastructure.config.models import Stack, Target
-from infrastructure.config.places import Document, parse
+from infrastructure.config.models import Stack
+from infrastructure.config.places import parse
 from infrastructure.config.secrets import missing
-from infrastructure.config.worker_checks import missing_folders
+from infrastructure.config.target import Target
+from infrastructure.config.worker_files import missing_folders
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
+
+if TYPE_CHECKING:
+    from infrastructure.config.document import Document
 
 DEFAULT_FILE = "stack.yaml"
 SANDBOX = "sandbox"

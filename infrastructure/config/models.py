@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -14,46 +12,10 @@ from infrastructure.config.bridge import Alerts, Bridge, Journal, PositionRules,
 from infrastructure.config.caddy import Caddy
 from infrastructure.config.gateway import Gateway
 from infrastructure.config.host import Host  # noqa: TC001 - pydantic reads it
+from infrastructure.config.terms import StackTerms
 from infrastructure.config.workers import Worker  # noqa: TC001 - pydantic reads it
-from infrastructure.errors import Place
-
-if TYPE_CHECKING:
-    from infrastructure.config.places import Document
-    from infrastructure.errors import Problem
 
 ProfileName = Literal["e2-micro", "small", "standard"]
-
-
-class Budget(NamedTuple):
-    """Memory limit of a container, and its limit of memory plus swap."""
-
-    memory: int
-    with_swap: int
-
-
-class Profile(NamedTuple):
-    """A machine's size, and how it is shared out."""
-
-    memory: int
-    swap: int
-    heap: int
-    gateway: Budget
-    bridge: Budget
-    caddy: Budget
-    portal: Budget
-
-
-PROFILES: dict[str, Profile] = {
-    "e2-micro": Profile(
-        1024, 1024, 256, Budget(640, 1536), Budget(128, 320), Budget(96, 192), Budget(256, 768)
-    ),
-    "small": Profile(
-        2048, 1024, 512, Budget(1152, 2048), Budget(192, 384), Budget(128, 256), Budget(384, 768)
-    ),
-    "standard": Profile(
-        4096, 2048, 768, Budget(1536, 2560), Budget(256, 512), Budget(192, 384), Budget(512, 1024)
-    ),
-}
 
 
 class Portal(Section):
@@ -113,7 +75,7 @@ class Limits(Section):
     """The Client Portal gateway's memory limit."""
 
 
-class Stack(Section):
+class Stack(StackTerms, Section):
     """One target of stack.yaml."""
 
     host: Host
@@ -156,93 +118,3 @@ class Stack(Section):
         if not re.fullmatch(r"/[^\x00-\x1f]+", value) or ".." in value.split("/"):
             raise ValueError("an absolute path is wanted here")
         return value.rstrip("/")
-
-    @property
-    def heap(self) -> int:
-        """The gateway's heap in MB."""
-        return self.gateway.jvm.heap or PROFILES[self.profile].heap
-
-    def budget(self, service: str) -> Budget:
-        """A service's limits in MB: what stack.yaml says, else what the profile gives.
-
-        A worker gets no swap: it would push the gateway's pages out.
-        """
-        if service in self.workers:
-            return Budget(self.workers[service].memory, self.workers[service].memory)
-        given: Budget = getattr(PROFILES[self.profile], service)
-        if service == "gateway" and self.gateway.mode == "both":
-            given = Budget(given.memory * 2, given.with_swap * 2)
-        memory = getattr(self.limits, service) or given.memory
-        with_swap = self.limits.gateway_swap if service == "gateway" else None
-        return Budget(memory, max(memory, with_swap or given.with_swap))
-
-    @property
-    def memory(self) -> int:
-        """The machine's memory in MB, as the profile has it."""
-        return PROFILES[self.profile].memory
-
-    @property
-    def sessions(self) -> tuple[Literal["live", "paper"], ...]:
-        """The sessions that the gateway's container holds."""
-        mode = self.gateway.mode
-        return ("live", "paper") if mode == "both" else (mode,)
-
-    @property
-    def session(self) -> Literal["live", "paper"]:
-        """The one that the bridge serves."""
-        mode = self.gateway.mode
-        return (self.bridge.session or "paper") if mode == "both" else mode
-
-    @property
-    def read_only(self) -> bool:
-        """Whether the gateway refuses orders: as set, else only live without `trading.live`."""
-        if self.gateway.read_only is not None:
-            return self.gateway.read_only
-        return self.gateway.mode != "paper" and not self.trading.live
-
-    @property
-    def master_client_id(self) -> int:
-        """The client id that hears of everyone's orders and fills: the bridge's, or as set.
-
-        It only sees them: the protocol lets nobody change or cancel an order but its own client.
-        """
-        set_to = self.gateway.master_client_id
-        return self.bridge.client_id if set_to is None else set_to
-
-
-@dataclass(frozen=True)
-class Target:
-    """A checked target: its name, its settings, where each value stands, what was odd about it."""
-
-    name: str
-    stack: Stack
-    file: Path | None = None
-    document: Document | None = field(default=None, repr=False, compare=False)
-    warnings: tuple[Problem, ...] = ()
-
-    @property
-    def project(self) -> str:
-        return f"gangway-{self.name}"
-
-    @property
-    def base(self) -> PurePosixPath:
-        """The stack's folder on the host."""
-        return PurePosixPath(self.stack.folder) / self.name
-
-    @property
-    def local(self) -> bool:
-        """Whether it runs on this machine, without SSH."""
-        return self.stack.host.address == "local"
-
-    def worker_folder(self, worker: Worker) -> Path | None:
-        """Where a worker is built from; None: from nothing."""
-        if worker.build is None:
-            return None
-        path = Path(worker.build).expanduser()
-        return path if path.is_absolute() or self.file is None else self.file.parent / path
-
-    def place(self, *path: str | int, key: bool = False) -> Place:
-        """Where a value stands in stack.yaml, such as `place("gateway", "mode")`."""
-        if self.document is None:
-            return Place(self.name, path=".".join(map(str, path)))
-        return self.document.target_place(self.name, path, key=key)

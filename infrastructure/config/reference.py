@@ -21,7 +21,7 @@ from infrastructure.config.models import Stack
 from infrastructure.config.schedule import schedule
 
 if typing.TYPE_CHECKING:
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 INTRODUCTION = """\
 # Configuration

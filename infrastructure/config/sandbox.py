@@ -9,7 +9,8 @@ import shutil
 import socket
 from pathlib import Path
 
-from infrastructure.config.models import Stack, Target
+from infrastructure.config.models import Stack
+from infrastructure.config.target import Target
 from infrastructure.program import own_folder
 
 NAME = "sandbox"

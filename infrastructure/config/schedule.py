@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infrastructure.config.gateway import Gateway
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 NEW_YORK = ZoneInfo("America/New_York")
 _MARGIN = 15

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.config.base import SecretRef, stored
-from infrastructure.config.workers import secret_file_name
+from infrastructure.config.worker_files import secret_file_name
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
 from infrastructure.release_files import ADMIN_KEY, FLEX_TOKEN, TOTP_SEED
 
 if TYPE_CHECKING:
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 USERNAME = "tws-username"
 """Where the user name is looked for when stack.yaml has none; not a secret, so it is shown."""

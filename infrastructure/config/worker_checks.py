@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from infrastructure.config.workers import DOCKERFILE, OURS, RESERVED, TRIAL_IDS, variable_of
-from infrastructure.errors import Place, Problem
+from infrastructure.config.worker_files import variable_of
+from infrastructure.config.workers import OURS, RESERVED, TRIAL_IDS
+from infrastructure.errors import Problem
 from infrastructure.release_files import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infrastructure.config.base import Placer
-    from infrastructure.config.models import Stack, Target
+    from infrastructure.config.models import Stack
     from infrastructure.config.workers import Worker
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,28}[a-z0-9])?")
@@ -126,19 +127,3 @@ def warnings(stack: Stack, place: Placer) -> Iterator[Problem]:
                     place("workers", name, "environment", variable),
                     "put it below secrets: and read the file that NAME_FILE names",
                 )
-
-
-def missing_folders(target: Target) -> list[Problem]:
-    """Workers whose folder cannot be built from."""
-    found = []
-    for name, worker in target.stack.workers.items():
-        folder = target.worker_folder(worker)
-        if folder is None:
-            continue
-        at: Place = target.place("workers", name, "build")
-        if not folder.is_dir():
-            found.append(Problem(f"there is no folder {worker.build}", at, "beside stack.yaml"))
-        elif target.stack.runtime == "compose" and not (folder / DOCKERFILE).is_file():
-            hint = "such as: FROM python:3.13-slim, COPY, CMD"
-            found.append(Problem(f"{worker.build} has no {DOCKERFILE}", at, hint))
-    return found

@@ -21,7 +21,6 @@ OURS = ("BRIDGE_URL", "BRIDGE_API_KEY_FILE", "TWS_HOST", "TWS_PORT", "TWS_CLIENT
 """Variables that a worker gets."""
 TRIAL_IDS = range(9_000, 10_000)
 """Client ids that the bridge tries a connection's settings with."""
-DOCKERFILE = "Dockerfile"
 
 
 class Worker(Section):
@@ -68,13 +67,3 @@ class Worker(Section):
         for _ in map(plain_text, value.values()):
             pass
         return value
-
-
-def variable_of(secret: str) -> str:
-    """The variable that holds the path of a worker's secret: `discord-url` is DISCORD_URL_FILE."""
-    return f"{secret.upper().replace('-', '_')}_FILE"
-
-
-def secret_file_name(worker: str, secret: str) -> str:
-    """The name of a worker's secret in the release; no two of any workers are the same."""
-    return f"worker.{worker}.{secret}"

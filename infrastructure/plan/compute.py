@@ -16,7 +16,7 @@ from infrastructure.runtime.containers import Action, actions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
     from infrastructure.plan.observed import Observed, ObservedService
     from infrastructure.render.model import Release
 

@@ -12,7 +12,7 @@ from infrastructure.runtime.containers import IBG_CONTROLLER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
     from infrastructure.plan.observed import Observed
     from infrastructure.runtime.containers import Action
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 
 SOURCES = PROJECT / "templates" / "host" / "prepare"
@@ -59,7 +59,7 @@ class HostSettings:
 
 def host_settings(target: Target, *, firewall: bool = True) -> HostSettings:
     """What a target's configuration asks of its host."""
-    from infrastructure.config.models import PROFILES
+    from infrastructure.config.terms import PROFILES
 
     stack = target.stack
     return HostSettings(

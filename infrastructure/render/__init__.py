@@ -29,7 +29,7 @@ from infrastructure.render.model import DataFolder, Release, RenderedFile
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 FOLDERS = tuple(
     DataFolder(name) for name in ("gateway", "bridge", "caddy", "state", "requests", "identity")

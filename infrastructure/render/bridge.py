@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
     from infrastructure.render.layout import Layout
 
 USUAL_KEEP_DAYS = 730

@@ -11,7 +11,7 @@ from infrastructure.render.model import RenderedFile
 from infrastructure.render.templates import TEMPLATES, render
 
 if TYPE_CHECKING:
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
     from infrastructure.render.layout import Layout
 
 

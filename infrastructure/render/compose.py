@@ -17,7 +17,7 @@ from infrastructure.render.model import Service
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
     from infrastructure.render.model import RenderedFile
 
 _HEAD = "# Written by gangway from stack.yaml. Changes made here are gone with the next deploy.\n"

@@ -35,7 +35,8 @@ from infrastructure.runtime.containers import IBG_CONTROLLER
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from infrastructure.config.models import Stack, Target
+    from infrastructure.config.models import Stack
+    from infrastructure.config.target import Target
 
 HOOKS = ("start/10-settings.sh", "start/20-jvm.sh", "start/30-ibc.sh", "start/40-login.sh")
 SCRIPTS = ("healthcheck.sh", "login.sh", "second-factor.sh")

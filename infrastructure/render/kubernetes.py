@@ -26,7 +26,7 @@ from infrastructure.render.templates import TEMPLATES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
     from infrastructure.render.layout import Layout
 
 Exposure = Literal["ingress", "route", "none"]

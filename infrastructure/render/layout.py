@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from infrastructure.release_files import SECRETS
 
 if TYPE_CHECKING:
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 HOME = "/home/ibgateway"
 SETTINGS_FOLDER = f"{HOME}/settings"

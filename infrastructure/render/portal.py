@@ -16,7 +16,7 @@ from infrastructure.render.templates import TEMPLATES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 USERNAME, PASSWORD = "portal-username", "portal-password"
 _PROBE = "import urllib.request as r; r.urlopen('http://127.0.0.1:5001/livez', timeout=8)"

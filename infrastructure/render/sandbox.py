@@ -23,7 +23,7 @@ from infrastructure.render.model import RenderedFile, Service
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
 ACCOUNT = "simulated-account.json"
 

@@ -6,8 +6,12 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.config.worker_checks import missing_folders
-from infrastructure.config.workers import DOCKERFILE, secret_file_name, variable_of
+from infrastructure.config.worker_files import (
+    DOCKERFILE,
+    missing_folders,
+    secret_file_name,
+    variable_of,
+)
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.release_files import WORKERS
 from infrastructure.render.layout import BRIDGE_PORT, bind
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
     from infrastructure.config.workers import Worker
     from infrastructure.render.layout import Layout
 

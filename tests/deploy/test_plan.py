@@ -126,7 +126,7 @@ def test_a_setting_is_shown_as_a_diff_of_the_service(make: Callable[..., Target]
 
 def test_the_sandbox_is_planned_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from infrastructure.config import load
-    from infrastructure.config.models import Target
+    from infrastructure.config.target import Target
 
     monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path))
     before = load(None, "sandbox")

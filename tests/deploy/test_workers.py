@@ -14,11 +14,11 @@ from infrastructure.apply.checks import checks, checks_alone
 from infrastructure.apply.protocol.events import Status
 from infrastructure.cli.app import app
 from infrastructure.cli.commands.completion import services, workers
-from infrastructure.cli.commands.plan import lines
-from infrastructure.cli.commands.status import document
+from infrastructure.cli.plan_view import lines
+from infrastructure.cli.status_view import document
 from infrastructure.config import secrets
 from infrastructure.config.reference import resolved, schema
-from infrastructure.config.worker_checks import missing_folders
+from infrastructure.config.worker_files import missing_folders
 from infrastructure.config.workers import OURS, RESERVED
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.plan.compute import compute

@@ -40,7 +40,7 @@ def config(
     target = current.target()
     if check:
         from infrastructure.config.secrets import missing
-        from infrastructure.config.worker_checks import missing_folders
+        from infrastructure.config.worker_files import missing_folders
         from infrastructure.errors import ConfigError
 
         if folders := missing_folders(target):
