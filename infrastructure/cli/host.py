@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infrastructure import kept
 from infrastructure.cli.progress import Progress
 from infrastructure.errors import GangwayError
 
@@ -101,9 +102,7 @@ class Opening:
         self._thread = threading.Thread(target=self._run, args=(self._likely(),), daemon=True)
 
     def _likely(self) -> Host | None:
-        from infrastructure.config.host import likely_host
-
-        host = likely_host(self._settings.config or "stack.yaml", self._settings.target_name)
+        host = _likely_host(self._settings)
         if host is not None:
             if host.jump is None:
                 from infrastructure.transport.base import Dial
@@ -173,6 +172,19 @@ class Opening:
         self._parts.close()
         if self._dial is not None:
             self._dial.close()
+
+
+def _likely_host(current: Settings) -> Host | None:
+    """Where the target probably is, before it is checked; None: this machine, or in doubt."""
+    if kept.in_use():
+        from infrastructure.config.kept import known, question
+
+        asked = question(current.config, current.target_name)
+        if asked is not None and (target := known(asked)) is not None:
+            return None if target.local else target.stack.host
+    from infrastructure.config.host import likely_host
+
+    return likely_host(current.config or "stack.yaml", current.target_name)
 
 
 def undecided(target: Target) -> bool:

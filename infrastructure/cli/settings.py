@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from infrastructure import kept
 from infrastructure.cli.output import Output
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ class Settings:
 
     def target(self) -> Target:
         """The checked target; warnings about it are printed once."""
-        from infrastructure.config import load
-
+        if kept.in_use():
+            from infrastructure.config.kept import load
+        else:
+            from infrastructure.config.loading import load
         target = load(self.config, self.target_name)
         for warning in target.warnings:
             self.out.warn(warning)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import importlib
-import threading
 from typing import TYPE_CHECKING, Any
+
+from infrastructure import kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,16 +31,10 @@ def show(current: Settings) -> None:
 
     target = current.target()
     with connected(current, target) as session:
-        threading.Thread(target=_ready_to_read, daemon=True).start()
         found = look(target, session)
     current.out.document(found)
     for line in lines(found):
         current.out.row(line)
-
-
-def _ready_to_read() -> None:
-    """Loads what reads certificates while the host looks around."""
-    importlib.import_module("cryptography.x509")
 
 
 def look(target: Target, session: Session) -> dict[str, Any]:
@@ -53,7 +47,6 @@ def look(target: Target, session: Session) -> dict[str, Any]:
 def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
     """What goes beyond the contract's shape: `gateway`, `host`, `certificate`, and times."""
     from infrastructure.config.schedule import calendar
-    from infrastructure.doctor.stack_checks import read_certificate
 
     bridge = answer.bridge if isinstance(answer.bridge, dict) else {}
     gateway, host = facts.gateway, facts.host
@@ -72,13 +65,24 @@ def more(target: Target, facts: Facts, answer: Status) -> dict[str, Any]:
             "oomKills": host["oomKills"],
         },
         "backup": facts.backup,
-        "certificate": read_certificate(facts.certificate) if facts.certificate else None,
+        "certificate": _certificate(facts.certificate) if facts.certificate else None,
         "lastDisconnect": {
             "at": bridge.get("lastDisconnectAt"),
             "reason": bridge.get("lastDisconnectReason"),
         },
         "nextRestart": due and {"at": _utc(due.at), "kind": due.kind, "until": _utc(due.until)},
     }
+
+
+def _certificate(text: str) -> Any:
+    """What the certificate says; its reader takes longer to load than the rest of a look."""
+
+    def anew() -> dict[str, Any]:
+        from infrastructure.doctor.stack_checks import read_certificate
+
+        return read_certificate(text)
+
+    return kept.once("certificate", [text.encode()], anew)
 
 
 def document(target: Target, observed: Observed, answer: Status) -> dict[str, Any]:

@@ -58,15 +58,18 @@ def plain_look(words: list[str]) -> Callable[[], None] | None:
     plan = command[0] == "plan"
 
     def look() -> None:
-        current = _settings(options)
-        if plan:
-            from infrastructure.cli.plan_view import show as show_plan
+        from infrastructure import kept
 
-            show_plan(current, check=check)
-        else:
-            from infrastructure.cli.status_view import show as show_status
+        with kept.used():
+            current = _settings(options)
+            if plan:
+                from infrastructure.cli.plan_view import show as show_plan
 
-            show_status(current)
+                show_plan(current, check=check)
+            else:
+                from infrastructure.cli.status_view import show as show_status
+
+                show_status(current)
 
     return look
 

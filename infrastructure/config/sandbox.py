@@ -8,8 +8,8 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
-from infrastructure.config.models import Stack
 from infrastructure.config.target import Target
 from infrastructure.program import own_folder
 
@@ -28,37 +28,44 @@ USUAL = {
 """The ports that are taken when they are free."""
 
 
-def sandbox() -> Target:
+def sandbox(values: dict[str, Any] | None = None) -> Target:
     """Simulated gateway, bridge and Caddy on this machine; needs no stack.yaml and no account.
 
-    Its folder is `$GANGWAY_SANDBOX_DIR`, else that of `program.own_folder`.
+    `values`: what `settings` has said before.
+    """
+    from infrastructure.config.models import Stack
+
+    return Target(NAME, Stack.model_validate(values or settings()))
+
+
+def settings() -> dict[str, Any]:
+    """What would stand in stack.yaml, with the ports as they are free now.
+
+    The folder is `$GANGWAY_SANDBOX_DIR`, else that of `program.own_folder`.
     """
     folder = Path(os.environ.get("GANGWAY_SANDBOX_DIR") or USUAL_FOLDER).resolve()
     ports = reserved(folder / NAME)
-    stack = Stack.model_validate(
-        {
-            "host": "local",
-            "profile": "standard",
-            "runtime": "sandbox",
-            "folder": str(folder),
-            "gateway": {
-                "username": "sandbox",
-                "mode": "paper",
-                "two_factor": {"asked": False},
-            },
-            "bridge": {"port": ports["bridge"]},
-            "caddy": {
-                "listen": "127.0.0.1",
-                "http_port": ports["http"],
-                "https_port": ports["https"],
-            },
-            "simulated": {
-                f"{name}_port": ports[name]
-                for name in ("tws", "portal", "control", "caddy_admin", "caddy_health")
-            },
-        }
-    )
-    return Target(NAME, stack)
+    return {
+        "host": "local",
+        "profile": "standard",
+        "runtime": "sandbox",
+        "folder": str(folder),
+        "gateway": {
+            "username": "sandbox",
+            "mode": "paper",
+            "two_factor": {"asked": False},
+        },
+        "bridge": {"port": ports["bridge"]},
+        "caddy": {
+            "listen": "127.0.0.1",
+            "http_port": ports["http"],
+            "https_port": ports["https"],
+        },
+        "simulated": {
+            f"{name}_port": ports[name]
+            for name in ("tws", "portal", "control", "caddy_admin", "caddy_health")
+        },
+    }
 
 
 def reserved(base: Path) -> dict[str, int]:

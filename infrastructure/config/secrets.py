@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets as random
 import subprocess
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infrastructure.config.base import SecretRef, stored
+from infrastructure.config.plain import stored
 from infrastructure.config.worker_files import secret_file_name
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
 from infrastructure.release_files import ADMIN_KEY, FLEX_TOKEN, TOTP_SEED
 
 if TYPE_CHECKING:
+    from infrastructure.config.base import SecretRef
     from infrastructure.config.target import Target
 
 USERNAME = "tws-username"
@@ -133,6 +133,8 @@ def state(target: Target, name: str) -> str:
 
 def new_key() -> bytes:
     """A fresh random key."""
+    import secrets as random
+
     return random.token_urlsafe(32).encode()
 
 
@@ -159,6 +161,8 @@ def read(target: Target, reference: SecretRef) -> bytes:
 
 def store(target: Target, name: str, value: bytes) -> Path:
     """Writes a value to the store, atomically, 0600; returns its path."""
+    from infrastructure.config.base import SecretRef
+
     place = folder(target)
     previous = os.umask(0o077)
     try:

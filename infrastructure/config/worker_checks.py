@@ -120,10 +120,14 @@ def warnings(stack: Stack, place: Placer) -> Iterator[Problem]:
                 place("workers", name, "tws_client_id"),
                 "leave it out and order through the bridge, or keep to reading there",
             )
-        for variable in worker.environment:
-            if _TELLTALE.search(variable):
-                yield Problem(
-                    f"{variable} looks like a secret, and `docker inspect` shows it to everyone",
-                    place("workers", name, "environment", variable),
-                    "put it below secrets: and read the file that NAME_FILE names",
-                )
+        for variable in telltale(worker):
+            yield Problem(
+                f"{variable} looks like a secret, and `docker inspect` shows it to everyone",
+                place("workers", name, "environment", variable),
+                "put it below secrets: and read the file that NAME_FILE names",
+            )
+
+
+def telltale(worker: Worker) -> list[str]:
+    """Its variables that look like a secret."""
+    return [variable for variable in worker.environment if _TELLTALE.search(variable)]

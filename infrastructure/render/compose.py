@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from infrastructure.release_files import HASH_LABEL, SECRETS
 from infrastructure.render import bridge, caddy, gateway, portal, workers
@@ -17,26 +16,34 @@ from infrastructure.render.model import Service
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import yaml
+
     from infrastructure.config.target import Target
     from infrastructure.render.model import RenderedFile
 
 _HEAD = "# Written by gangway from stack.yaml. Changes made here are gone with the next deploy.\n"
-_SafeDumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-class _Dumper(_SafeDumper):  # type: ignore[misc, valid-type]
+@functools.cache
+def _dumper() -> type[yaml.SafeDumper]:
     """Quotes every text that does not begin as a word: readers differ in what they call a number.
 
     `1e5` and `0o14` are texts for PyYAML and numbers for Compose.
     """
+    import yaml
+
+    safe: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(safe):  # type: ignore[misc, valid-type]
+        pass
+
+    Dumper.add_representer(str, _scalar)
+    return Dumper
 
 
 def _scalar(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
     style = None if re.match("[A-Za-z/].", value) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-
-_Dumper.add_representer(str, _scalar)
 
 
 def services(
@@ -58,7 +65,9 @@ def services(
 
 def text(document: dict[str, Any]) -> str:
     """The Compose file as text, dumped once from its mapping."""
-    dumped = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    import yaml
+
+    dumped = yaml.dump(document, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=1000)
     return _HEAD + str(dumped)
 
 

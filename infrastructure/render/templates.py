@@ -7,6 +7,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from infrastructure import kept
 from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
@@ -52,9 +53,13 @@ def _environment() -> Environment:
 
 def render(path: Path, **values: Any) -> str:
     """A template filled in; an unknown name is an error."""
-    return _template(path).render(**values)
+    text = path.read_text(encoding="utf-8")
+    if not kept.in_use():  # where values may be of any kind
+        return _template(text).render(**values)
+    parts = text.encode(), json.dumps(values, sort_keys=True).encode()
+    return str(kept.once("text", parts, lambda: _template(text).render(**values)))
 
 
 @functools.cache
-def _template(path: Path) -> Template:
-    return _environment().from_string(path.read_text(encoding="utf-8"))
+def _template(text: str) -> Template:
+    return _environment().from_string(text)
