@@ -23,7 +23,7 @@ from infrastructure.runtime.containers import (
     parse_top,
 )
 from infrastructure.runtime.rfb import Viewer
-from infrastructure.runtime.streamed import BuildLog, FollowedLog, Screen, Streamed
+from infrastructure.runtime.streamed import BuildLog, FollowedLog, Screen, Streamed, completed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,17 +73,7 @@ class ComposeRuntime:
         if seconds < SLOW and _uptime() < JUST_STARTED:
             seconds = SLOW
         try:
-            return subprocess.run(
-                command,
-                input=text,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=seconds,
-                check=False,
-                pass_fds=self._inherited,
-                cwd="/",
-            )
+            return completed(command, text, seconds, self._inherited)
         except FileNotFoundError:
             raise HostFailure("docker-missing", "there is no Docker on the host", PREPARE) from None
         except subprocess.TimeoutExpired:

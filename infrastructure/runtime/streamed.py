@@ -10,6 +10,7 @@ import tempfile
 import threading
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from infrastructure.health.pressure import Budget
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ ENDED_WITHIN = 10.0
 class Streamed:
     """Runs a command and yields the lines of its output and errors as they come; then `code`.
 
-    It is killed after `seconds`. `descriptors` are what it inherits.
+    It is killed after `seconds`, on a machine that lets programs wait later (`Budget`).
+    `descriptors` are what it inherits.
     """
 
     def __init__(
@@ -53,15 +55,57 @@ class Streamed:
                 cwd="/",
                 env={**os.environ, "BUILDKIT_PROGRESS": "plain"},
             ) as process:
-                limit = threading.Timer(self._seconds, process.kill)
-                limit.daemon = True
-                limit.start()
+                ended = threading.Event()
+                limit = (process, Budget(self._seconds), ended)
+                threading.Thread(target=_kill_after, args=limit, daemon=True).start()
                 try:
                     for line in process.stdout or ():
                         yield line.rstrip("\n")
                 finally:
-                    limit.cancel()
+                    ended.set()
                 self.code = process.wait()
+
+
+def _kill_after(process: subprocess.Popen[str], budget: Budget, ended: threading.Event) -> None:
+    while (left := budget.left) > 0:
+        if ended.wait(left):
+            return
+    process.kill()
+
+
+def completed(
+    command: Sequence[str], text: str, seconds: float, descriptors: tuple[int, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end and keeps what it says; `descriptors` are what it inherits.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end within `seconds`, on a machine that lets programs
+            wait within so many more, and was killed.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        pass_fds=descriptors,
+        cwd="/",
+    ) as process:
+        budget, left = Budget(seconds), seconds
+        given: str | None = text  # only at first: it goes on with what is not written yet
+        while True:
+            try:
+                out, err = process.communicate(given, timeout=left)
+                return subprocess.CompletedProcess(command, process.returncode, out, err)
+            except subprocess.TimeoutExpired:
+                given, left = None, budget.left
+                if left <= 0:
+                    process.kill()
+                    raise
+            except BaseException:
+                process.kill()
+                raise
 
 
 class BuildLog:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from infrastructure.apply.host.health_gate import reach
 from infrastructure.apply.protocol import documents, events
 from infrastructure.health import probes
+from infrastructure.health.pressure import Budget
 from infrastructure.release_files import ALERTS_FILE
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
@@ -68,8 +69,8 @@ class Alarm:
         threading.Thread(target=self._wait_and_tell, args=(what,), daemon=True).start()
 
     def _wait_and_tell(self, what: str) -> None:
-        deadline = time.monotonic() + BRIDGE_STARTS_WITHIN
-        while time.monotonic() < deadline:
+        budget = Budget(BRIDGE_STARTS_WITHIN, clock=time)
+        while budget.left > 0:
             if self._ask("GET", "/ping") == OK:
                 return
             time.sleep(1)

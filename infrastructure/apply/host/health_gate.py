@@ -10,7 +10,6 @@ import contextlib
 import queue
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bridge.login import states
@@ -19,6 +18,7 @@ from infrastructure.apply.protocol import documents, events
 from infrastructure.health import jvm, probes
 from infrastructure.health.explain import KILLED, explaining, of_java, short_of_memory
 from infrastructure.health.login import Logins, excerpt, moment
+from infrastructure.health.pressure import Budget
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
 
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 POLL = 0.25
 LOOK = 1.0
 TAIL = 25
+MOVED = 0.5
+"""Of the budget so much is left when a stage is reached that was not before."""
 LONG_TAIL = 2000
 """Lines that an excerpt is made from: a gateway that has just started says a thousand."""
 BRIDGE_PORT = 8080
-PRESSURE = Path("/proc/pressure")
 
 
 class WaitingForPerson(Exception):  # noqa: N818
@@ -71,21 +72,6 @@ class Questions(Protocol):
         """Whether Caddy passes a request on, and if not, why."""
 
 
-def stalled(folder: Path = PRESSURE) -> dict[str, float]:
-    """Seconds since the machine started in which some program waited, by what it waited for.
-
-    The kernel counts it (pressure stall information, Linux 4.20); empty where it does not.
-    """
-    found = {}
-    for kind in ("cpu", "io", "memory"):
-        try:
-            some = (folder / kind).read_text().splitlines()[0]
-            found[kind] = int(some.rpartition("total=")[2]) / 1e6
-        except (OSError, ValueError, IndexError):
-            continue
-    return found
-
-
 class Gate:
     """One look at a stack until it is healthy, or is not going to be.
 
@@ -96,8 +82,8 @@ class Gate:
     `on_waiting` is called when the wait for a person begins. `key` reads the bridge's first key, to
     whose holder the bridge says why it is not ready. `clock` and `questions` replace this machine's
     time and network; the containers are seen through `runtime` alone. `stretch`: by how much the
-    budget may grow on a machine that lets programs wait (`stalled`): one that is busy comes to the
-    same answer as a fast one, later.
+    budget may grow on a machine that lets programs wait (`stalled`), and while stage after stage is
+    reached: one that is slow comes to the same answer as a fast one, later.
     """
 
     def __init__(
@@ -113,18 +99,16 @@ class Gate:
         clock: Clock | None = None,
         questions: Questions = probes,
         stretch: float = 1.0,
-        stalled: Callable[[], dict[str, float]] = stalled,
+        stalled: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         self._runtime = runtime
         self._wire = wire
         self._checks = checks
         self._clock: Clock = clock or time
         self._questions = questions
-        self._deadline = self._clock.monotonic() + seconds
+        self._budget = Budget(seconds, stretch, clock=self._clock, counted=stalled)
         self._seconds = seconds
-        self._spare = seconds * (stretch - 1)
-        self._stalled = stalled
-        self._stalls, self._charged = stalled(), self._clock.monotonic()
+        self._reached: set[tuple[str, str]] = set()
         self._since = since
         self._on_waiting = on_waiting
         self._key = key
@@ -276,7 +260,7 @@ class Gate:
             self._asked = True
             self._on_waiting(login)
         self._waited += passed
-        self._deadline += passed
+        self._budget.add(passed)
         left = check.get("twoFactorWait", 600) - self._waited
         self._wire.emit(events.Waiting(name, max(0, int(left)), login.told))
         if left <= 0 or self._wire.gone.is_set():
@@ -301,6 +285,9 @@ class Gate:
 
     # --- common -------------------------------------------------------------------------------
     def _stage(self, service: str, stage: str, text: str) -> None:
+        if (service, stage) not in self._reached:  # what goes round in circles does not move
+            self._reached.add((service, stage))
+            self._budget.at_least(self._seconds * MOVED)
         self._wire.emit(events.Stage(service, text, stage))
 
     def _look(self, seen: dict[str, Container] | None = None) -> None:
@@ -365,8 +352,8 @@ class Gate:
                 raise WaitingForPerson(login) from None
             raise
         self._look()
-        self._stretch()
-        if charge and self._clock.monotonic() > self._deadline:
+        over = self._budget.over  # asked each time, so that what the machine did is seen
+        if charge and over:
             log = self._runtime.log(self._containers[name], LONG_TAIL if login else TAIL)
             text = f"{late} within {self._seconds:.0f} s" + (f": {reason}" if reason else "")
             trouble = login.trouble if login else None
@@ -377,17 +364,6 @@ class Gate:
                 excerpt(log) if login else log,
             )
         self._clock.sleep(POLL)
-
-    def _stretch(self) -> None:
-        """Time in which the machine let programs wait is not charged, as far as `stretch` goes."""
-        if self._spare <= 0:
-            return
-        now, stalls = self._clock.monotonic(), self._stalled()
-        waited = max((stalls[kind] - self._stalls.get(kind, 0.0) for kind in stalls), default=0.0)
-        granted = min(waited, now - self._charged, self._spare)
-        self._stalls, self._charged = stalls, now
-        self._spare -= granted
-        self._deadline += granted
 
 
 def reach(bridge: Container, published: int | None) -> tuple[str, int]:

@@ -250,6 +250,7 @@ class Operator:
             wait=request.wait,
             by=request.by,
             command="rollback",
+            stretch=request.stretch,
             keep=request.keep,
             images=self._moved(noted.get("images", {})),
         )

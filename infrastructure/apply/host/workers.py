@@ -21,6 +21,7 @@ from infrastructure.apply.host.health_gate import reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import documents, encoding, events
 from infrastructure.health import probes
+from infrastructure.health.pressure import Budget
 from infrastructure.release_files import SERVICES, WORKERS
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
@@ -160,13 +161,13 @@ class Workers:
 
     def _wait_for(self, wanted: documents.ServiceImage, wait: float) -> None:
         """Until there is what the worker needs; HostFailure when there is not."""
-        until = self._clock.monotonic() + wait
+        budget = Budget(wait, clock=self._clock)
         while True:
             self._wire.check()
             why, hopeless = self._lacks(wanted.needs)
             if not why:
                 return
-            if hopeless or self._clock.monotonic() >= until:
+            if hopeless or budget.left <= 0:
                 raise HostFailure("worker-waits", f"not started, because {why}; {LATER}")
             self._clock.sleep(POLL)
 
@@ -190,11 +191,14 @@ class Workers:
         return "", False
 
     def settle(self, names: Collection[str]) -> dict[str, str]:
-        """Which of these do not stay up for a while, and how they end."""
-        until = self._clock.monotonic() + SETTLES
+        """Which of these do not stay up for a while, and how they end.
+
+        A while in which they ran: a slow machine takes longer to show that one ends at once.
+        """
+        budget = Budget(SETTLES, clock=self._clock)
         restarts: dict[str, int] = {}
         ended: dict[str, str] = {}
-        while len(ended) < len(names) and self._clock.monotonic() < until:
+        while len(ended) < len(names) and budget.left > 0:
             self._clock.sleep(POLL)
             found = serving(self._runtime.containers())
             for name in names:

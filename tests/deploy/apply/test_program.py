@@ -21,6 +21,7 @@ import pytest
 from infrastructure.apply.host import main as program_module
 from infrastructure.apply.host import operate
 from infrastructure.apply.host import wire as wire_module
+from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.main import BIGGEST_DIFF, PIECE, Program
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Cancelled, Wire
@@ -770,6 +771,24 @@ def test_a_rollback_serves_the_earlier_release(earlier: Store, ask: Ask) -> None
     assert "rename sha256:old b:1" in runtime.done
     last = earlier.ledger()[-1]
     assert (last["command"], last["result"], last["by"]) == ("rollback", "healthy", "me")
+
+
+@pytest.mark.parametrize("stretch", [1.0, 3.0])
+def test_a_rollback_may_take_as_long_as_any_deploy(
+    earlier: Store, monkeypatch: pytest.MonkeyPatch, stretch: float
+) -> None:
+    taken: list[requests.ApplyRequest] = []
+
+    class Recorded(Deploy):
+        def run(self) -> events.Done:
+            taken.append(self._request)
+            return events.Done("healthy", "r0-old", True, False, 0)
+
+    monkeypatch.setattr(operate, "Deploy", Recorded)
+    wire = Wire(io.BytesIO(), io.BytesIO())
+    request = requests.RollBackRequest("r0-old", 300, "me", stretch=stretch)
+    operate.Operator(earlier, running("new", "sha256:new"), wire).roll_back(request)
+    assert [(one.wait, one.stretch) for one in taken] == [(300, stretch)]
 
 
 # --- without a session ----------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from infrastructure.apply.host.workers import LABEL, Workers
 from infrastructure.apply.protocol.documents import ServiceImage
 from infrastructure.apply.protocol.events import Done
 from infrastructure.apply.protocol.requests import ApplyRequest, RestartRequest
-from infrastructure.health import probes
+from infrastructure.health import pressure, probes
 from infrastructure.release_files import WORKERS
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import Action
@@ -266,6 +266,33 @@ def test_one_that_has_done_its_work_is_well(store: Store, bridge: FakeBridge) ->
     assert found.settle(["bot"]) == {}
     runtime.existing[-1].exit_code = 3
     assert found.settle(["bot"]) == {"bot": "has ended (exit code 3)"}
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_one_that_ends_late_is_seen_where_programs_wait(
+    store: Store, bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    """Where it takes ten seconds to start, three say nothing yet about how it ends."""
+    monkeypatch.setattr(workers_module, "SETTLES", 3.0)
+    monkeypatch.setattr(workers_module, "POLL", 0.25)
+    runtime = FakeRuntime(*map(running, OWN), running("bot"))
+    passed = [0.0]
+
+    class Passing:
+        def time(self) -> float:
+            return passed[0]
+
+        def monotonic(self) -> float:
+            return passed[0]
+
+        def sleep(self, seconds: float, /) -> None:
+            passed[0] += seconds
+            if passed[0] >= 10:
+                runtime.existing[-1].state, runtime.existing[-1].exit_code = "exited", 1
+
+    monkeypatch.setattr(pressure, "stalled", lambda: {"cpu": passed[0] if slow else 0.0})
+    found = Workers(store, runtime, FakeWire(), [bot()], 1, clock=Passing()).settle(["bot"])
+    assert found == ({"bot": "has ended (exit code 1)"} if slow else {})
 
 
 @pytest.mark.parametrize("state", ["waiting-2fa", "halted"])
