@@ -61,10 +61,12 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 def add(connection: sqlite3.Connection, entry: AuditEntry) -> AuditEntry:
     """Appends an entry; the entry with its number and its place in the chain."""
-    last, chain = _head(connection)
-    for row in connection.execute("SELECT * FROM audit WHERE sequence > ? ORDER BY 1", (last,)):
-        chain = _chained(chain, _columns(row))  # an older bridge has written without a chain
-    number = _highest(connection) + 1
+    said, highest = connection.execute(_END, (_HEAD,)).fetchone()
+    last, chain = _head_of(said)
+    if highest > last:
+        for row in connection.execute("SELECT * FROM audit WHERE sequence > ? ORDER BY 1", (last,)):
+            chain = _chained(chain, _columns(row))  # an older bridge has written without a chain
+    number = highest + 1
     detail = msgspec.json.encode(entry.detail).decode()
     columns = (
         number,
@@ -132,20 +134,24 @@ def verification(link: Link) -> Verification:
     )
 
 
+_END: Final = """
+SELECT (SELECT value FROM meta WHERE name = ?),
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'audit'), 0)
+"""
+"""What the head says, and the highest number that was ever given out, also to what is gone."""
+
+
 def _head(connection: sqlite3.Connection) -> tuple[int, str]:
-    row = connection.execute("SELECT value FROM meta WHERE name = ?", (_HEAD,)).fetchone()
-    if row is None:
+    return _head_of(connection.execute(_END, (_HEAD,)).fetchone()[0])
+
+
+def _head_of(said: str | None) -> tuple[int, str]:
+    if said is None:
         return 0, FIRST
-    number, _, chain = row[0].partition(" ")
+    number, _, chain = said.partition(" ")
     if not (number.isascii() and number.isdigit() and len(number) < 19):
         return 0, FIRST  # damaged: the chain is gone through once, from its beginning
     return int(number), chain
-
-
-def _highest(connection: sqlite3.Connection) -> int:
-    """The highest number that was ever given out, also to entries that are gone."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'audit'").fetchone()
-    return 0 if row is None else int(row[0])
 
 
 def _columns(row: sqlite3.Row) -> tuple[Any, ...]:

@@ -111,6 +111,13 @@ SELECT max((SELECT max(broker_order_id) FROM orders WHERE client_id = clients.id
 FROM clients WHERE id IS NOT NULL
 """
 """The highest of each client id, which the index knows at once, instead of a look at all orders."""
+_TOTALS: Final = """
+SELECT count(*), coalesce(sum(notional), 0),
+    (SELECT coalesce(sum(order_money.added), 0) FROM order_money
+     JOIN orders AS older ON older.id = order_money.order_id
+     WHERE order_money.at >= ? AND older.created_at < ?)
+FROM orders WHERE created_at >= ? AND status != 'NotSent'
+"""
 _OPEN: Final = ", ".join(f"'{state}'" for state in OPEN_STATES)
 
 
@@ -223,18 +230,8 @@ def totals_since(connection: sqlite3.Connection, moment: datetime) -> DayTotals:
     What changes have added since then to older orders counts, too.
     """
     since = to_milliseconds(moment)
-    row = connection.execute(
-        "SELECT count(*), coalesce(sum(notional), 0) FROM orders"
-        " WHERE created_at >= ? AND status != 'NotSent'",
-        (since,),
-    ).fetchone()
-    older = connection.execute(
-        "SELECT coalesce(sum(order_money.added), 0) FROM order_money"
-        " JOIN orders ON orders.id = order_money.order_id"
-        " WHERE order_money.at >= ? AND orders.created_at < ?",
-        (since, since),
-    ).fetchone()
-    return DayTotals(int(row[0]), float(row[1]) + float(older[0]))
+    row = connection.execute(_TOTALS, (since, since, since)).fetchone()
+    return DayTotals(int(row[0]), float(row[1]) + float(row[2]))
 
 
 def add_money(connection: sqlite3.Connection, order_id: str, at: datetime, added: float) -> None:
