@@ -27,9 +27,9 @@ _SAID: Final = {
 }
 
 
-def worded(text: str, *, installed: bool = INSTALLED) -> str:
+def worded(text: str) -> str:
     """A text for people, with the commands that they have."""
-    if installed:
+    if INSTALLED:
         for ours, theirs in _SAID.items():
             text = text.replace(ours, theirs)
     return text

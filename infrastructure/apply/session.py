@@ -470,11 +470,9 @@ class Session:
         return self._exchange.until(events.Fetched, WORK_WITHIN).image
 
     # --- operating ----------------------------------------------------------------------------
-    def ask_bridge(
-        self, method: str, path: str, body: Any = None, *, seconds: float = 10.0
-    ) -> events.AskBridge:
+    def ask_bridge(self, method: str, path: str, body: Any = None) -> events.AskBridge:
         """A request to the bridge with the first key."""
-        request = requests.AskBridgeRequest(method, path, self._bridge_port, body, seconds)
+        request = requests.AskBridgeRequest(method, path, self._bridge_port, body)
         return self._exchange.ask(events.AskBridge, request)
 
     @contextmanager

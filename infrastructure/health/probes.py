@@ -12,6 +12,7 @@ import ssl
 from typing import Any
 
 LIMIT = 16 * 1024 * 1024
+SECONDS = 3.0
 
 
 def get(stream: socket.socket, path: str, host: str) -> tuple[int, bytes]:
@@ -50,7 +51,7 @@ def bridge(
     port: int,
     path: str,
     key: str = "",
-    seconds: float = 3.0,
+    seconds: float = SECONDS,
     *,
     method: str = "GET",
     body: Any = None,
@@ -83,7 +84,7 @@ def ready(address: str, port: int, key: str) -> tuple[int, Any]:
     return status, body
 
 
-def caddy(address: str, port: int, name: str, seconds: float = 3.0) -> tuple[bool, str]:
+def caddy(address: str, port: int, name: str) -> tuple[bool, str]:
     """Whether Caddy passes `/ping` to the bridge over TLS, and if not, why.
 
     The certificate is not judged here: it may be signed by Caddy's internal authority.
@@ -93,7 +94,7 @@ def caddy(address: str, port: int, name: str, seconds: float = 3.0) -> tuple[boo
     context.verify_mode = ssl.CERT_NONE
     try:
         with (
-            socket.create_connection((address, port), seconds) as plain,
+            socket.create_connection((address, port), SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=name) as secure,
         ):
             # The handshake's end and the request are two small packets: the second would wait

@@ -138,18 +138,23 @@ class BuildLog:
         return {"step": len(self._begun), "steps": sum(self._stages.values()), "text": short}
 
 
+def _started(command: Sequence[str], stdin: int) -> subprocess.Popen[str]:
+    """A command whose output and errors are one stream of text."""
+    return subprocess.Popen(
+        command,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
 class FollowedLog:
     """The output of a command that does not end by itself."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
+        self._process = _started(command, subprocess.DEVNULL)
 
     def __iter__(self) -> Iterator[str]:
         """Its lines, without their ends."""
@@ -165,14 +170,7 @@ class Screen:
     """x11vnc inside the gateway's container, for as long as standard input stays open."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
+        self._process = _started(command, subprocess.PIPE)
         self._input = cast("IO[str]", self._process.stdin)
         self._output = cast("IO[str]", self._process.stdout)
 

@@ -121,7 +121,7 @@ class Deploy:
             raise stop from None
         except HostFailure as failure:
             failure.restored = self._restore(swap, failure.code)
-            self._refuse(swap, failure)
+            self._refuse(failure)
             self._outcome(
                 "failed", healthy=False, restored=failure.restored, reason=failure.message
             )
@@ -223,7 +223,7 @@ class Deploy:
             if rebuilt := self._rebuilt(swap):
                 self._runtime.drop_unnamed([one.image_id for one in rebuilt])
 
-    def _refuse(self, swap: Swap, failure: HostFailure) -> None:
+    def _refuse(self, failure: HostFailure) -> None:
         """An upgrade that failed is not offered again by itself."""
         if self._request.command == "upgrade" and failure.code not in LOGIN_TROUBLES:
             with contextlib.suppress(HostFailure, OSError):

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from infrastructure.runtime.containers import Action
 
 POLL = 0.2
+ANSWERS_WITHIN = 10.0
+"""Seconds that the bridge may take for a request of a person's."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -291,7 +293,7 @@ class Operator:
             port,
             request.path,
             self._store.bridge_key(),
-            request.seconds,
+            ANSWERS_WITHIN,
             method=request.method,
             body=request.body,
         )

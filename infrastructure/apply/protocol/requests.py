@@ -186,7 +186,6 @@ class AskBridgeRequest(Request):
     path: str
     bridge_port: int
     body: Any = None
-    seconds: float = 10.0
 
 
 class TypeCodeRequest(Request):
