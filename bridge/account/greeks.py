@@ -12,8 +12,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-from msgspec import Struct
-
 from bridge.callers import Holder
 from bridge.clock import Clock
 from bridge.errors import BridgeError
@@ -30,22 +28,13 @@ TOUCH_SECONDS: Final = 25.0
 """A line that is read is kept from closing this often; one that was refused is tried again."""
 
 
-class Greeks(Struct, frozen=True, kw_only=True):
-    """Those of one option, for one share of what it is on; None: not known.
+Greeks = dict[str, Any]
+"""Those of one option, for one share of what it is on, by the names of `PositionView`'s members.
 
-    `tag` is that of the worst of them, `age` that of the oldest, in seconds.
-    """
+Those that are not known are missing. `greeks_tag` is that of the worst of them, `greeks_age` that
+of the oldest, in seconds.
+"""
 
-    delta: float | None = None
-    gamma: float | None = None
-    theta: float | None = None
-    vega: float | None = None
-    implied_volatility: float | None = None
-    greeks_tag: Tag | None = None
-    greeks_age: float | None = None
-
-
-NONE: Final = Greeks()
 _TAGS: Final[tuple[Tag, ...]] = ("live", "frozen", "delayed", "stale")
 _FIELDS: Final = {"impliedVolatility": "implied_volatility"}
 
@@ -64,7 +53,7 @@ class PositionGreeks:
         """What the option's line says now."""
         line = self._quotes.line(con_id)
         if line is None:
-            return NONE
+            return {}
         return greeks_of(line.slot.view(self._clock.monotonic(), NAMES))
 
     def want(self, contracts: Iterable[Contract], holder: Holder) -> None:
@@ -113,10 +102,9 @@ def greeks_of(values: dict[str, QuoteValue]) -> Greeks:
     """The greeks among a quote's values."""
     known = {name: each for name, each in values.items() if isinstance(each.value, float | int)}
     if not known:
-        return NONE
-    numbers: dict[str, Any] = {_FIELDS.get(name, name): each.value for name, each in known.items()}
-    return Greeks(
-        **numbers,
-        greeks_tag=max((each.tag for each in known.values()), key=_TAGS.index),
-        greeks_age=max(each.age for each in known.values()),
-    )
+        return {}
+    return {
+        **{_FIELDS.get(name, name): each.value for name, each in known.items()},
+        "greeks_tag": max((each.tag for each in known.values()), key=_TAGS.index),
+        "greeks_age": max(each.age for each in known.values()),
+    }

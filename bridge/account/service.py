@@ -298,7 +298,7 @@ class AccountService:
     def _greeks_of(self, contract: Contract) -> dict[str, Any]:
         if self._greeks is None or contract.sec_type not in OPTIONS:
             return {}
-        return structs.asdict(self._greeks.of(contract.con_id))
+        return self._greeks.of(contract.con_id)
 
     def _days_left(self, contract: Contract) -> int | None:
         if len(contract.expiration) < 8:

@@ -37,8 +37,8 @@ def page(document: dict[str, Any]) -> str:
     tags = [tag["name"] for tag in document["tags"]]
     info = document["info"]
     links = "".join(f'<a href="#{escape(tag)}">{escape(tag)}</a>' for tag in [*tags, "schemas"])
-    body = "".join(_section(tag, document["paths"], schemas) for tag in tags)
-    shapes = "".join(_schema(name, schemas[name], schemas) for name in sorted(schemas))
+    body = "".join(_section(tag, document["paths"]) for tag in tags)
+    shapes = "".join(_schema(name, schemas[name]) for name in sorted(schemas))
     paragraphs = _prose(info["description"])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -52,9 +52,9 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
-def _section(tag: str, paths: dict[str, Any], schemas: dict[str, Any]) -> str:
+def _section(tag: str, paths: dict[str, Any]) -> str:
     rows = "".join(
-        _operation(method, path, operation, schemas)
+        _operation(method, path, operation)
         for path, methods in paths.items()
         for method, operation in methods.items()
         if tag in operation["tags"]
@@ -62,7 +62,7 @@ def _section(tag: str, paths: dict[str, Any], schemas: dict[str, Any]) -> str:
     return f'<section><h2 id="{escape(tag)}">{escape(tag)}</h2>{rows}</section>' if rows else ""
 
 
-def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parts = [_prose(operation["description"])]
     if operation.get("parameters"):
         parts.append(
@@ -97,7 +97,7 @@ def _answer(answer: dict[str, Any]) -> str:
     return ", ".join(_type(content["schema"]) for content in contents.values())
 
 
-def _schema(name: str, schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+def _schema(name: str, schema: dict[str, Any]) -> str:
     rows = [
         (_name(field, field in schema.get("required", ())), _type(each), _meaning(each))
         for field, each in schema.get("properties", {}).items()

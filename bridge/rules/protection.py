@@ -78,7 +78,7 @@ class Protection:
         planned = await self.planned(rule, holding, memory, now)
         if planned is not None:
             await self.journal.keep(place, planned)
-            tended = await self.send(rule, holding, planned)
+            tended = await self.send(holding, planned)
         else:
             tended = await self.tend(rule, holding, memory, now, listed)
         await self._tended(place, holding, tended)
@@ -131,7 +131,7 @@ class Protection:
         made = Guard(number=number, key=key, stop=stop, units=units, at=now)
         return structs.replace(memory, guard=made)
 
-    async def send(self, rule: Rule, holding: Holding, memory: Memory) -> Tended:
+    async def send(self, holding: Holding, memory: Memory) -> Tended:
         """Sends the stop that the memory has; it was kept before."""
         guard = memory.guard
         if guard is None:

@@ -68,9 +68,6 @@ class Profile(Struct, rename="camel", frozen=True, kw_only=True):
     portal_username: Annotated[str, Meta(max_length=100)] = ""
 
 
-FIELD_NAMES: Final = frozenset(field.encode_name for field in msgspec.structs.fields(Profile))
-
-
 def from_environment(environment: Environment) -> Profile:
     """The settings of a bridge that has stored none."""
     return Profile(

@@ -89,12 +89,6 @@ def open_closes(connection: sqlite3.Connection) -> list[str]:
     return [str(row["content"]) for row in rows]
 
 
-def close_known(connection: sqlite3.Connection, close_id: str) -> bool:
-    """Whether there is or was a close of this name."""
-    row = connection.execute("SELECT 1 FROM rule_closes WHERE id = ?", (close_id,)).fetchone()
-    return row is not None
-
-
 def add_event(connection: sqlite3.Connection, event: RuleEvent) -> RuleEvent:
     """Keeps an event; the event with its number."""
     cursor = connection.execute(

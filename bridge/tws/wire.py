@@ -69,8 +69,6 @@ class Wire(asyncio.Protocol):
         self.opened = False  # a byte came back, or at least the port took the connection
         self.last_read = clock.monotonic()
         self.messages_read = 0
-        self.messages_sent = 0
-        self.on_message: Callable[[int], None] | None = None
         self.on_size: Callable[[int], None] | None = None
         self.held_up: Callable[[], bool] = lambda: False
         """Whether those who keep what comes need a moment."""
@@ -208,7 +206,6 @@ class Wire(asyncio.Protocol):
         """Hands bytes to the socket; nothing when it has ended."""
         if self._transport is not None:
             self._transport.write(data)
-            self.messages_sent += 1
 
     def drop(self, reason: str) -> None:
         """Ends the connection at once, whatever is unsent."""
@@ -234,9 +231,7 @@ class Wire(asyncio.Protocol):
         elif self.codec is not None:
             if self.on_size:
                 self.on_size(len(payload))
-            number = self.codec.receive(payload)
-            if self.on_message:
-                self.on_message(number)
+            self.codec.receive(payload)
 
     def _greet(self, payload: bytes) -> None:
         try:

@@ -59,7 +59,6 @@ class Status(StrEnum):
     INACTIVE = "Inactive"
 
 
-DONE = frozenset({Status.FILLED, Status.CANCELLED, Status.API_CANCELLED, Status.INACTIVE})
 DUST = 1e-9
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from simulator.market.options import Greeks
     from simulator.tws.client import Client
     from simulator.tws.session import Session
-    from simulator.world import World
 
 TICK_PRICE, TICK_SIZE, TICK_OPTION, TICK_GENERIC, TICK_STRING = 1, 2, 21, 45, 46
 SNAPSHOT_END, MARKET_DATA_TYPE, TICK_PARAMETERS = 57, 58, 81
@@ -130,7 +129,7 @@ def send_generic(
             send(session, request_id, contract, at)
 
 
-def open_interest(world: World, contract: Contract, at: float) -> float:
+def open_interest(contract: Contract, at: float) -> float:
     """Open contracts of an option or a future on a day."""
     day = day_of(at).toordinal()
     usual = 250_000 if contract.kind == "FUT" else 4_000
@@ -149,7 +148,7 @@ def _option_volume(session: Session, request_id: int, contract: Contract, at: fl
 
 
 def _open_interest(session: Session, request_id: int, contract: Contract, at: float) -> None:
-    opened = open_interest(session.world, contract, at)
+    opened = open_interest(contract, at)
     if contract.kind == "OPT":
         tick_size(session, request_id, 27 if contract.right == "C" else 28, opened)
     elif session.world.catalog.classes_on(contract.con_id):
@@ -230,7 +229,7 @@ def _dividends(session: Session, request_id: int, about: Contract, at: float) ->
 
 def _future_interest(session: Session, request_id: int, about: Contract, at: float) -> None:
     if about.kind == "FUT":
-        tick_size(session, request_id, 86, open_interest(session.world, about, at))
+        tick_size(session, request_id, 86, open_interest(about, at))
 
 
 SENT |= {

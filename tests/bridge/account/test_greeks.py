@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.account.greeks import NONE, TOUCH_SECONDS, PositionGreeks
+from bridge.account.greeks import TOUCH_SECONDS, PositionGreeks
 from bridge.account.service import AccountService
 from bridge.account.strategies import strategy_views
 from bridge.callers import ORDER_CHECKS, Holder, Scope
@@ -109,7 +109,7 @@ async def test_the_lines_are_nobodys_and_close_when_nobody_reads() -> None:
     await setting.clock.wind(61)
     setting.quotes.maintain()
     assert setting.lines() == []
-    assert setting.greeks.of(11) is NONE
+    assert setting.greeks.of(11) == {}
 
 
 async def test_only_spare_lines_are_taken_and_an_order_check_gets_its_own() -> None:
@@ -139,7 +139,7 @@ async def test_after_a_loss_they_are_stale() -> None:
     setting.gateway.on_open = None
     for line in setting.lines():
         line.listener.interrupted()
-    assert setting.greeks.of(11).greeks_tag == "stale"
+    assert setting.greeks.of(11)["greeks_tag"] == "stale"
     setting.gateway.become(ConnectionState.RECONNECTING)
     assert setting.service.complete[0] is False
 
