@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,6 +120,7 @@ def main(arguments: list[str]) -> int:
         return 2
     # As on a user's machine: whoever forbids to keep compiled modules measures the compiler.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its processes end with it
     results: dict[str, list[Figure]] = {}
     for name in wanted or known:
         measure = getattr(importlib.import_module(f"bench.{name}"), "figures", None)
@@ -126,8 +128,8 @@ def main(arguments: list[str]) -> int:
             continue
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
         results[name] = measure()
-    if path is not None:
-        path.write_text(page(results, machine), encoding="utf-8")
+        if path is not None:  # a run that is ended leaves what it had measured
+            path.write_text(page(results, machine), encoding="utf-8")
     terminal = sys.stdout.isatty()
     Console(width=None if terminal else WIDTH).print(table(results))
     figures = [each for group in results.values() for each in group]
