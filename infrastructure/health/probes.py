@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infrastructure.runtime.base import Container
 
 LIMIT = 16 * 1024 * 1024
 SECONDS = 3.0
+BRIDGE_PORT = 8080
 
 
 def get(stream: socket.socket, path: str, host: str) -> tuple[int, bytes]:
@@ -44,6 +47,13 @@ def ask(
     if len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
         raise OSError(f"no HTTP answer: {head[:60].decode('latin-1')!r}")
     return int(words[1]), body
+
+
+def reach(bridge: Container, published: int | None) -> tuple[str, int]:
+    """Where the host reaches the bridge: its published port, else its private address."""
+    if published or not bridge.addresses:
+        return "127.0.0.1", published or BRIDGE_PORT
+    return bridge.addresses[0], BRIDGE_PORT
 
 
 def bridge(
@@ -89,6 +99,8 @@ def caddy(address: str, port: int, name: str) -> tuple[bool, str]:
 
     The certificate is not judged here: it may be signed by Caddy's internal authority.
     """
+    import ssl  # only here, and it takes as long to load as all the rest
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

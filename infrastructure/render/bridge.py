@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.config.schedule import calendar
-from infrastructure.program import PROJECT
+from infrastructure.program import PROJECT, files_below
 from infrastructure.release_files import ADMIN_KEY, ALERTS, FLEX_TOKEN
 from infrastructure.render.caddy import names
 from infrastructure.render.layout import BRIDGE_IDENTITY, BRIDGE_PORT, bind, compose_layout
@@ -28,7 +28,7 @@ _LOCKS = {
 }
 REQUESTS = "/run/gangway-requests"
 """In the bridge's container: where it leaves requests to the gateway's controller."""
-_LEFT_OUT = {"__pycache__", ".mypy_cache", ".ruff_cache"}
+_LEFT_OUT = frozenset(("__pycache__", ".mypy_cache", ".ruff_cache"))
 _PING = (
     "import socket; s = socket.create_connection(('127.0.0.1', 8080), 4);"
     " s.sendall(b'GET /ping HTTP/1.0\\r\\n\\r\\n');"
@@ -41,14 +41,13 @@ def sources(target: Target, project: Path = PROJECT) -> list[RenderedFile]:
     folder = project / "bridge"
     lock = _LOCKS[target.stack.bridge.library]
     found = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(project)
-        if not path.is_file() or _LEFT_OUT & set(relative.parts):
+    for name in files_below(folder, _LEFT_OUT):
+        if name.endswith((".pyc", ".in")):
             continue
-        if path.suffix in {".pyc", ".in"} or (path.suffix == ".lock" and path.name != lock):
+        if name.endswith(".lock") and name.rpartition("/")[2] != lock:
             continue
-        name = f"image/{relative.as_posix()}"
-        found.append(RenderedFile(name, path.read_bytes(), 0o644, services=("bridge",)))
+        content = (folder / name).read_bytes()
+        found.append(RenderedFile(f"image/bridge/{name}", content, services=("bridge",)))
     return found
 
 

@@ -28,6 +28,7 @@ class RenderedFile:
     secret: bool = False
     services: tuple[str, ...] = ()
     uid: int | None = None
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
@@ -39,7 +40,9 @@ class RenderedFile:
         """
         if self.secret:
             return _slow_digest(self.path, self.content).result()
-        return hashlib.sha256(self.content).hexdigest()
+        if not self._digest:  # asked for again by the image, each service, the release and the plan
+            object.__setattr__(self, "_digest", hashlib.sha256(self.content).hexdigest())
+        return self._digest
 
 
 class SlowDigest(threading.Thread):

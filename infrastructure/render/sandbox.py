@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.program import PROJECT
+from infrastructure.program import PROJECT, files_below
 from infrastructure.render import bridge, workers
 from infrastructure.render.compose import content_hash
 from infrastructure.render.layout import sandbox_layout
@@ -112,7 +111,8 @@ def _caddy(target: Target) -> dict[str, Any]:
 def _simulator() -> str:
     """A hash of the simulator's sources: a changed one is another image."""
     digest = hashlib.sha256()
-    for path in sorted((PROJECT / "simulator").rglob("*.py")):
-        digest.update(PurePosixPath(path.relative_to(PROJECT)).as_posix().encode())
-        digest.update(path.read_bytes())
+    folder = PROJECT / "simulator"
+    for name in files_below(folder):
+        if name.endswith(".py"):
+            digest.update(f"simulator/{name}".encode() + (folder / name).read_bytes())
     return digest.hexdigest()[:16]

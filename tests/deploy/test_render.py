@@ -17,6 +17,7 @@ from bridge.environment import _VARIABLES
 from bridge.orders.rules import TradingRules
 from infrastructure.config.bridge import Trading
 from infrastructure.config.schedule import calendar
+from infrastructure.program import files_below
 from infrastructure.release_files import RELEASE_FILE
 from infrastructure.render import compose, release
 from infrastructure.render.templates import quote, word
@@ -381,3 +382,19 @@ def test_the_flex_token_is_a_file_and_its_query_a_variable(make: Callable[..., T
     assert SECRET_VALUES["flex-token"] not in rendered_one.file("compose.yaml").content
     plain = yaml.safe_load(rendered(make()).file("compose.yaml").content)
     assert "flex-token" not in plain["services"]["bridge"]["secrets"]
+
+
+def test_files_are_found_in_the_order_in_which_paths_are_sorted(tmp_path: Path) -> None:
+    for name in ("x/y.py", "x.py", "x-1/z", "x/a/b", "B", "a", ".hidden/f", "left/g", "x/left/h"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "to-file").symlink_to("a")
+    (tmp_path / "to-folder").symlink_to("x")
+    (tmp_path / "to-nothing").symlink_to("nowhere")
+    expected = [
+        path.relative_to(tmp_path).as_posix()
+        for path in sorted(tmp_path.rglob("*"))
+        if path.is_file() and "left" not in path.relative_to(tmp_path).parts
+    ]
+    assert list(files_below(tmp_path, frozenset({"left"}))) == expected
+    assert "x/y.py" in expected

@@ -12,7 +12,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.apply.host.health_gate import reach
 from infrastructure.apply.protocol import documents, events
 from infrastructure.health import probes
 from infrastructure.health.pressure import Budget
@@ -92,7 +91,7 @@ class Alarm:
             return 0
         if container is None or not container.running:
             return 0
-        address, port = reach(container, self._port)
+        address, port = probes.reach(container, self._port)
         status, _ = probes.bridge(address, port, path, self._key(), method=method, body=body)
         return status
 

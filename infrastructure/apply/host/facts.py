@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import socket
-import ssl
 import stat
 import time
 from pathlib import Path
@@ -192,6 +191,8 @@ def gateway(
 
 def certificate(check: documents.Check) -> str | None:
     """Caddy's certificate, DER in base64; None when there is no TLS."""
+    import ssl  # takes long to load, and is for a Caddy that runs
+
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -36,7 +36,6 @@ MOVED = 0.5
 """Of the budget so much is left when a stage is reached that was not before."""
 LONG_TAIL = 2000
 """Lines that an excerpt is made from: a gateway that has just started says a thousand."""
-BRIDGE_PORT = 8080
 
 
 class WaitingForPerson(Exception):  # noqa: N818
@@ -154,7 +153,7 @@ class Gate:
         """Connected to the gateway: orders could be placed, or a person has halted trading."""
         self._stage("bridge", "connecting", "connecting to the gateway")
         while True:
-            address, port = reach(self._containers["bridge"], check["port"])
+            address, port = probes.reach(self._containers["bridge"], check["port"])
             status, body = self._questions.ready(address, port, self._key())
             state = body.get("state", "") if isinstance(body, dict) else ""
             if status == 200 or state == "halted":
@@ -364,13 +363,6 @@ class Gate:
                 excerpt(log) if login else log,
             )
         self._clock.sleep(POLL)
-
-
-def reach(bridge: Container, published: int | None) -> tuple[str, int]:
-    """Where the host reaches the bridge: its published port, else its private address."""
-    if published or not bridge.addresses:
-        return "127.0.0.1", published or BRIDGE_PORT
-    return bridge.addresses[0], BRIDGE_PORT
 
 
 def _mend(name: str, code: int | None, line: str) -> str:

@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.apply.host import parking
-from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Cancelled, Wire
 from infrastructure.apply.protocol import documents, encoding, events, requests
@@ -42,9 +40,16 @@ class Program:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._store = Store("/nonexistent")
-        self._runtime: Runtime = choose("compose", Path("/nonexistent"), "none", ())
+        self._chosen: Runtime | None = None
         self._found: list[Container] = []
         self._project = ""
+
+    @property
+    def _runtime(self) -> Runtime:
+        """The stack's; of a client that opens none, one without anything in it."""
+        if self._chosen is None:
+            self._chosen = choose("compose", Path("/nonexistent"), "none", ())
+        return self._chosen
 
     def serve(self) -> None:
         """Answers requests until the client closes."""
@@ -75,7 +80,7 @@ class Program:
     def _open(self, request: requests.OpenRequest) -> None:
         self._store, self._project = Store(request.base), request.project
         inherited = (self._locked(request),) if request.lock else ()
-        self._runtime = choose(request.runtime, Path(request.base), request.project, inherited)
+        self._chosen = choose(request.runtime, Path(request.base), request.project, inherited)
         self._found = self._runtime.containers()
 
     def _locked(self, request: requests.OpenRequest) -> int:
@@ -157,6 +162,8 @@ class Program:
 
     def _verify(self, request: requests.VerifyRequest) -> Answer:
         """Nothing to change: only whether it is healthy; completes a deploy that was killed."""
+        from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
+
         self._wire.watch()
         release = self._store.current()
         if request.afresh:
@@ -193,7 +200,7 @@ class Program:
         found = serving(self._runtime.containers())
         bridge, key = None, self._store.bridge_key()
         if "bridge" in found and found["bridge"].running:
-            address, port = reach(found["bridge"], request.bridge_port)
+            address, port = probes.reach(found["bridge"], request.bridge_port)
             _, bridge = probes.bridge(address, port, "/health", key)
         logins = self._logins(found.get("gateway"), request.sessions)
         own = next((one for one in logins if one["session"] == request.session), logins[0])
@@ -245,6 +252,8 @@ class Program:
         release = self._store.current()
         gateway = serving(self._runtime.containers()).get("gateway")
         if gateway is not None:
+            from infrastructure.apply.host import parking
+
             parking.end(self._runtime, self._wire, gateway, {"ends": request.ends}, keep=False)
         self._wire.emit(events.Step("stopping every service"))
         self._runtime.down()

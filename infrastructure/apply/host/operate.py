@@ -15,7 +15,7 @@ from bridge.login import states
 from infrastructure.apply.host import parking
 from infrastructure.apply.host.alarm import Alarm
 from infrastructure.apply.host.deploy import Deploy
-from infrastructure.apply.host.health_gate import Gate, WaitingForPerson, reach
+from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.host.workers import Workers, is_worker, of_release
 from infrastructure.apply.protocol import documents, events, requests
@@ -286,7 +286,7 @@ class Operator:
         container = self.find("bridge")
         if not container.running:
             raise HostFailure("bridge-stopped", "the bridge does not run", "./deploy.py up")
-        address, port = reach(container, request.bridge_port)
+        address, port = probes.reach(container, request.bridge_port)
         began = time.monotonic()
         status, body = probes.bridge(
             address,

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import io
@@ -383,6 +382,8 @@ def sync_file_system(path: Path) -> None:
     """All that was written to its file system, in one go: a release has hundreds of files."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        import ctypes
+
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(path))
     except AttributeError:  # no such call here (macOS, in the sandbox)

@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.apply.host.health_gate import reach
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import documents, encoding, events
 from infrastructure.health import probes
@@ -335,7 +334,7 @@ class Workers:
     # --- the bridge ---------------------------------------------------------------------------
     def _bridge(self, found: Mapping[str, Container]) -> tuple[str, int] | None:
         container = found.get("bridge")
-        return reach(container, self._port) if container is not None else None
+        return probes.reach(container, self._port) if container is not None else None
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         place = self._bridge(serving(self._runtime.containers()))

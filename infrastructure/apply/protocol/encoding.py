@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import (
     TYPE_CHECKING,
@@ -17,6 +17,7 @@ from typing import (
     get_type_hints,
 )
 
+from infrastructure.apply.protocol.documents import is_part, made
 from infrastructure.apply.protocol.events import Event, Unknown
 from infrastructure.apply.protocol.requests import Request
 
@@ -90,7 +91,7 @@ def _read(kind: Any, value: Any, at: str) -> Any:
         if not isinstance(value, list):
             raise Misshapen(f"'{at}' is no list")
         return [_read(get_args(kind)[0], item, at) for item in value]
-    if origin is dict or is_dataclass(kind) or hasattr(kind, "__total__"):
+    if origin is dict or is_part(kind) or hasattr(kind, "__total__"):
         if not isinstance(value, dict):
             raise Misshapen(f"'{at}' is no mapping")
         if origin is dict:
@@ -101,11 +102,11 @@ def _read(kind: Any, value: Any, at: str) -> Any:
 
 def _document(kind: Any, value: dict[str, Any]) -> Any:
     """A dataclass or a TypedDict."""
-    as_dataclass = is_dataclass(kind)
+    as_dataclass = is_part(kind)
     needed = (
         {
             one.name
-            for one in fields(kind)
+            for one in fields(made(kind))
             if one.default is MISSING and one.default_factory is MISSING
         }
         if as_dataclass

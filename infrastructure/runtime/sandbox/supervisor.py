@@ -5,7 +5,6 @@ And what it runs: each service's process, with its definition and its health che
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import json
 import os
@@ -14,14 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from supervisor.xmlrpc import Faults, SupervisorTransport
 
 from infrastructure.release_files import SANDBOX_FILE
 from infrastructure.runtime.base import HostFailure
@@ -53,6 +47,8 @@ class Supervisor:
     def running(self) -> bool:
         if not self._socket.exists():
             return False
+        import xmlrpc.client
+
         try:
             self.call("getState")
         except (OSError, xmlrpc.client.Error):
@@ -61,6 +57,10 @@ class Supervisor:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """One of supervisord's own XML-RPC methods."""
+        import xmlrpc.client
+
+        from supervisor.xmlrpc import SupervisorTransport
+
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         with xmlrpc.client.ServerProxy("http://127.0.0.1", transport) as proxy:
             return getattr(proxy.supervisor, method)(*arguments)
@@ -94,6 +94,10 @@ class Supervisor:
 
     def add(self, name: str, settings: Mapping[str, str]) -> None:
         """A new program, not started."""
+        import configparser
+
+        from supervisor.xmlrpc import Faults
+
         parser = configparser.RawConfigParser()
         # supervisord expands %(…)s itself.
         parser[f"program:{name}"] = {
@@ -108,14 +112,20 @@ class Supervisor:
 
     def start(self, name: str) -> None:
         """Starts a program and does not wait for it."""
+        from supervisor.xmlrpc import Faults
+
         self._quietly(Faults.ALREADY_STARTED, "startProcess", name, False)
 
     def stop(self, name: str) -> None:
         """Stops a program, within its own grace period."""
+        from supervisor.xmlrpc import Faults
+
         self._quietly(Faults.NOT_RUNNING, "stopProcess", name, True)
 
     def remove(self, name: str) -> None:
         """Takes a stopped program away."""
+        from supervisor.xmlrpc import Faults
+
         (self.programs / f"{name}.ini").unlink(missing_ok=True)
         if self.running:
             self._quietly(Faults.BAD_NAME, "removeProcessGroup", name)
@@ -140,6 +150,8 @@ class Supervisor:
             self._sockets.rmdir()
 
     def _quietly(self, expected: int, method: str, *arguments: Any) -> None:
+        import xmlrpc.client
+
         try:
             self.call(method, *arguments)
         except xmlrpc.client.Fault as fault:
@@ -149,6 +161,8 @@ class Supervisor:
                 ) from fault
 
     def _prepare(self) -> None:
+        import configparser
+
         for folder in (self.folder, self.programs, self.logs, self._sockets):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self._sockets.stat().st_uid != os.getuid():
@@ -275,6 +289,9 @@ def probe(command: Sequence[str], seconds: float) -> tuple[bool, str]:
 
 
 def _http(address: str, seconds: float) -> tuple[bool, str]:
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(address, timeout=seconds) as answer:  # noqa: S310 - our own
             return True, f"{address} answers {answer.status}"

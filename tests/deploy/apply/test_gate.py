@@ -222,7 +222,7 @@ def test_up_on_a_held_gateway_begins_afresh(clock: Clock) -> None:
     clock.now += 10
     wire = FakeWire()
     program = Program(wire)
-    program._runtime, program._found = runtime, runtime.existing
+    program._chosen, program._found = runtime, runtime.existing
     program._free_held({"gateway": {"sessions": ["paper"]}})
     assert runtime.afresh == ["gateway-1 cold"]
     assert runtime.done == ["restart gateway-1"]

@@ -12,14 +12,13 @@ from typing import Any, TypeVar
 import pytest
 
 from infrastructure.apply.host.health_gate import (
-    BRIDGE_PORT,
     POLL,
     Gate,
     WaitingForPerson,
-    reach,
 )
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol.documents import Checks
+from infrastructure.health.probes import BRIDGE_PORT, reach
 from infrastructure.runtime.base import Container, HostFailure
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 
