@@ -11,11 +11,11 @@ import base64
 import io
 import json
 import sys
-import tarfile
 import zlib
 from functools import cache
 from typing import TYPE_CHECKING
 
+from infrastructure import kept
 from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
@@ -94,6 +94,13 @@ def local_command() -> list[str]:
 @cache
 def program() -> bytes:
     """What the loader reads: a length, then the compressed sources."""
+    packed = base64.b85decode(
+        kept.once("program", (), lambda: base64.b85encode(_packed()).decode())
+    )
+    return f"{len(packed)}\n".encode() + packed
+
+
+def _packed() -> bytes:
     modules: dict[str, tuple[bool, str]] = {
         "bridge": (True, ""),
         "infrastructure": (True, ""),
@@ -106,8 +113,7 @@ def program() -> bytes:
         name = path.relative_to(PROJECT).with_suffix("").as_posix().replace("/", ".")
         package = name.endswith(".__init__")
         modules[name.removesuffix(".__init__")] = (package, path.read_text("utf-8"))
-    packed = zlib.compress(json.dumps(modules).encode(), 9)
-    return f"{len(packed)}\n".encode() + packed
+    return zlib.compress(json.dumps(modules).encode(), 9)
 
 
 def scheduled_program() -> str:
@@ -120,6 +126,8 @@ def scheduled_program() -> str:
 
 def pack(release: Release, without: Collection[str] = ()) -> bytes:
     """The files of the release but those `without`; owners are set on the host (`owners`)."""
+    import tarfile
+
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
         for item in release.files:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -103,6 +102,8 @@ def keep(target: Target) -> None:
 
 def clear(target: Target) -> None:
     """Removes the sandbox's folder, and the one above when it is the usual one and empty."""
+    import shutil
+
     base = Path(target.base)
     shutil.rmtree(base, ignore_errors=True)  # nothing in it is worth keeping
     if base.parent == USUAL_FOLDER:

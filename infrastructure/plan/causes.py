@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.release_files import HASH_LABEL, RELEASE_FILE, SERVICES, WORKERS
@@ -88,6 +87,8 @@ def _gone(service: str, release: Release, observed: Observed) -> list[str]:
 
 
 def _diff(name: str, before: list[str], after: list[str]) -> str:
+    import difflib
+
     lines = list(difflib.unified_diff(before, after, f"{name} (now)", f"{name} (new)", lineterm=""))
     if len(lines) > _MOST_LINES:
         lines = [*lines[:_MOST_LINES], f"… {len(lines) - _MOST_LINES} more lines"]

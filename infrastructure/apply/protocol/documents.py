@@ -7,7 +7,7 @@ Travels to the host: standard library, Python 3.9.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Optional, TypedDict
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ def made(kind: Any) -> Any:
 
 
 def is_part(kind: Any) -> bool:
-    """Whether it is a kind of part."""
-    return isinstance(kind, type) and issubclass(kind, Part)
+    """Whether it is a dataclass, or will be one when it is first used."""
+    return is_dataclass(kind) or (isinstance(kind, type) and issubclass(kind, Part))
 
 
 class Check(TypedDict, total=False):
