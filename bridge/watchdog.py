@@ -99,7 +99,7 @@ class Watchdog:
         self._next_at = 0.0
         self._taken: dict[str, float] = _read(kept)
         self.person: Hang | None = None
-        self.told: AlertService | None = None
+        self.alerts: AlertService | None = None
 
     async def run(self) -> None:
         while True:
@@ -112,8 +112,8 @@ class Watchdog:
         hang = self.hang()
         if hang is None:
             self._since = self.person = None
-            if self.told is not None:
-                self.told.cleared(AlertKind.GATEWAY_HANGS)
+            if self.alerts is not None:
+                self.alerts.cleared(AlertKind.GATEWAY_HANGS)
             return
         if self._since is None or self._since[0] is not hang:
             self._since = (hang, now)
@@ -151,8 +151,8 @@ class Watchdog:
                 self._note("watchdog", hang=hang.value, step=PERSON)
                 log.error("gateway-hangs", hang=hang.value)
                 need = self.need()
-                if self.told is not None and need is not None:
-                    self.told.raised(
+                if self.alerts is not None and need is not None:
+                    self.alerts.raised(
                         AlertKind.GATEWAY_HANGS, f"{need.message}.\n\n{need.next_step}"
                     )
                 return
@@ -213,7 +213,7 @@ def install(services: Services) -> None:
         context.diagnostics.note,
     )
     if AlertService in services:
-        watchdog.told = services[AlertService]
+        watchdog.alerts = services[AlertService]
     services.needs.append(watchdog.need)
     tasks: list[asyncio.Task[None]] = []
 

@@ -193,14 +193,14 @@ def _steer(
     if attempt.withdrawn:
         return close, Wait("the order is being cancelled")
     left = attempt.units - order.filled
-    room = max(0.0, _held(scene) - scene.others)
-    if left > room:
-        if room <= 0:
+    allowed = max(0.0, _held(scene) - scene.others)
+    if left > allowed:
+        if allowed <= 0:
             withdrawn = structs.replace(attempt, withdrawn=True)
             return structs.replace(close, attempt=withdrawn), Cancel(
                 "the position is gone, or somebody else closes it"
             )
-        smaller = structs.replace(attempt, units=order.filled + room)
+        smaller = structs.replace(attempt, units=order.filled + allowed)
         return structs.replace(close, attempt=smaller), Change(units=smaller.units)
     if scene.called_off:
         withdrawn = structs.replace(attempt, withdrawn=True)

@@ -106,8 +106,8 @@ class ClosingOrders:
             place = (holding.account, leg.contract.con_id)
             size = leg.ratio * holding.units
             action = "SELL" if leg.ratio > 0 else "BUY"
-            room = closable(place, action, {place: size}, working)
-            most = max(most, (abs(size) - room) / abs(leg.ratio))
+            allowed = closable(place, action, {place: size}, working)
+            most = max(most, (abs(size) - allowed) / abs(leg.ratio))
         return most
 
     async def send(self, holding: Holding, close: Close, step: Send, *, outside: bool) -> None:

@@ -115,9 +115,9 @@ class PositionManager:
         )
         given.watch.moved = self._price_moved
         given.gateway.events.ready.listen(self.look_again)
-        given.gateway.events.position.listen(self._position_told)
+        given.gateway.events.position.listen(self._position_changed)
         given.gateway.events.execution.listen(lambda _: self.look_again())
-        given.gateway.events.order_status.listen(self._status_told)
+        given.gateway.events.order_status.listen(self._status_changed)
 
     # life ---------------------------------------------------------------------------------------
 
@@ -158,12 +158,12 @@ class PositionManager:
         self._stale = True
         self._wake.set()
 
-    def _position_told(self, position: Position) -> None:
+    def _position_changed(self, position: Position) -> None:
         """The answers to what is asked for come this way, too: only another size is news."""
         if self._given.watch.is_news(position):
             self.look_again()
 
-    def _status_told(self, status: OrderStatus) -> None:
+    def _status_changed(self, status: OrderStatus) -> None:
         """A list of open orders, which turns ask for, repeats all of them: that is no news."""
         order = (status.client_id, status.order_id, status.perm_id)
         now = (status.status, status.filled, status.remaining)
