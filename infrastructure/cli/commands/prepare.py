@@ -10,7 +10,7 @@ from infrastructure.cli.options import settings
 
 if TYPE_CHECKING:
     from infrastructure.cli.settings import Settings
-    from infrastructure.prepare.run import StepReport
+    from infrastructure.prepare import StepReport
 
 _MARKS = {"ok": "ok", "would-change": "would change", "changed": "changed", "failed": "FAILED"}
 
@@ -41,14 +41,13 @@ def prepare(
       ./deploy.py prepare --cloud-init > user-data.yaml
     """
     from infrastructure.errors import GangwayError, UsageError
-    from infrastructure.prepare.script import host_settings, script
+    from infrastructure.prepare import cloud_init as document
+    from infrastructure.prepare import host_settings, script
 
     current = settings(context)
     target = current.target()
     wanted = host_settings(target, firewall=firewall)
     if cloud_init:
-        from infrastructure.prepare.script import cloud_init as document
-
         current.out.data(document(wanted))
         current.out.document({"cloudInit": document(wanted)})
         return
@@ -75,7 +74,7 @@ def prepare(
 
 
 def _run(current: Settings, text: str, trust_host_key: str | None) -> list[StepReport]:
-    from infrastructure.prepare.run import carry_out
+    from infrastructure.prepare import carry_out
     from infrastructure.transport import connect
 
     reports = []

@@ -12,8 +12,17 @@ import pytest
 import yaml
 
 from infrastructure.errors import GangwayError
-from infrastructure.prepare.run import StepReport, carry_out, parse
-from infrastructure.prepare.script import PROGRAM, SOURCES, STEPS, HostSettings, cloud_init, script
+from infrastructure.prepare import (
+    PROGRAM,
+    SOURCES,
+    STEPS,
+    HostSettings,
+    StepReport,
+    carry_out,
+    cloud_init,
+    parse,
+    script,
+)
 from infrastructure.transport.local import LocalTransport
 
 SETTINGS = HostSettings(swap_mb=1024, folder="/opt/gangway", ports=(80, 443), ssh_port=2222)

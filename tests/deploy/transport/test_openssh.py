@@ -20,7 +20,7 @@ from infrastructure.apply import bundle
 from infrastructure.apply.protocol import encoding, events, requests
 from infrastructure.config.host import Host
 from infrastructure.errors import HostKeyError, HostUnreachable
-from infrastructure.prepare.run import AS_ROOT
+from infrastructure.prepare import AS_ROOT
 from infrastructure.transport import Transport, connect_host
 from infrastructure.transport.base import run
 from infrastructure.transport.openssh import OpensshTransport, resolve

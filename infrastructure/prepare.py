@@ -1,19 +1,26 @@
-"""The preparation as one POSIX shell script, built from `templates/host/prepare/`.
+"""A bare machine becomes ready: one POSIX shell script, built from `templates/host/prepare/`.
 
 One file a step, so that a step can be read, linted and tried alone; one script on the wire, so
-that it costs one SSH exec and runs the same from cloud-init.
+that it costs one SSH exec and runs the same from cloud-init. What it reports is read line by line.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from infrastructure.errors import GangwayError, HostUnreachable
 from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from infrastructure.config.target import Target
+    from infrastructure.transport.base import Transport
 
 
 SOURCES = PROJECT / "templates" / "host" / "prepare"
@@ -31,6 +38,13 @@ STEPS = (
     "firewall",
 )
 """In the order in which they need one another."""
+PROGRAM = "/usr/local/sbin/gangway-prepare"
+State = Literal["ok", "would-change", "changed", "failed"]
+
+WITHIN = 7200.0
+"""Seconds that the steps of a preparation may take together."""
+AS_ROOT = ("sh", "-c", 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi')
+"""The script comes on standard input, so it is in nobody's argument list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +106,6 @@ def script(wanted: HostSettings, *, dry_run: bool = False, steps: tuple[str, ...
     )
 
 
-PROGRAM = "/usr/local/sbin/gangway-prepare"
-
-
 def cloud_init(wanted: HostSettings) -> str:
     """A `#cloud-config` document (YAML) that runs the preparation at the first boot."""
     import yaml
@@ -104,3 +115,65 @@ def cloud_init(wanted: HostSettings) -> str:
         "runcmd": [[PROGRAM]],
     }
     return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=False, width=1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What became of one step."""
+
+    step: str
+    title: str
+    state: State
+    detail: str
+
+    def as_json(self) -> dict[str, str]:
+        """The line as it is printed with `--json`."""
+        return {
+            "step": self.step,
+            "title": self.title,
+            "state": self.state,
+            "detail": self.detail,
+        }
+
+
+def parse(line: bytes) -> StepReport | None:
+    """One line of the script's output; None for what a package's own script printed."""
+    try:
+        values = json.loads(line)
+        return StepReport(
+            str(values["step"]), str(values["title"]), values["state"], str(values["detail"])
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def carry_out(transport: Transport, text: str) -> Iterator[StepReport]:
+    """Runs a script, giving each step's report as it comes.
+
+    Raises GangwayError when the script could not run at all.
+    """
+    program = transport.start(AS_ROOT)
+    with contextlib.suppress(HostUnreachable):  # ended already: what it said tells why
+        program.write(text.encode())
+    program.close_input()
+    seen = 0
+    until = time.monotonic() + WITHIN
+    for line in program.lines(WITHIN):
+        if time.monotonic() > until:
+            raise HostUnreachable(
+                f"{transport.name} was not prepared within {WITHIN / 60:.0f} minutes",
+                hint="what was done stays; prepare again goes on from there",
+                code="no-answer",
+            )
+        if (report := parse(line)) is not None:
+            seen += 1
+            yield report
+    status = program.wait()
+    if seen == 0:
+        told = program.errors().decode(errors="replace").strip().splitlines()
+        raise GangwayError(
+            f"the preparation did not run on {transport.name}: "
+            + (told[-1] if told else f"exit code {status}"),
+            hint="the login needs root, or sudo without a password",
+            code="prepare-failed",
+        )

@@ -1,1 +1,0 @@
-"""Makes a bare Debian or Ubuntu machine ready: one script of small, re-runnable steps."""
