@@ -1,12 +1,15 @@
 """Structured logs: one JSON line an event, on stderr, with the request's id.
 
-Never a key, never a whole account.
+Never a key, never a whole account. Nothing ever fails or waits because of its line: one that a full
+disk or a pipe that nobody reads does not take is left out, and the next one tells how many were.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
+import stat
 import sys
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
@@ -51,9 +54,59 @@ def line(level: str, event: str, **members: Any) -> None:
         _write(_json({**members, "level": level, "timestamp": now, "event": event}))
 
 
+class Output:
+    """Lines to a descriptor. A pipe's is set not to block: whoever reads it may stand still."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lost = 0
+        self._within_a_line = False
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind):
+            os.set_blocking(descriptor, False)
+
+    def write(self, text: str) -> None:
+        """One line, if it can be written now; never raises."""
+        if self._lost:
+            lost = {"event": "log-lines-lost", "level": "warning", "count": self._lost}
+            text = f"{_json(lost)}\n{text}"
+        if self._within_a_line:
+            text = f"\n{text}"
+        if self._put(f"{text}\n".encode()):
+            self._lost, self._within_a_line = 0, False
+        else:
+            self._lost += 1
+
+    def _put(self, data: bytes) -> bool:
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+                self._within_a_line = True
+        except OSError:
+            return False
+        return True
+
+
+_output: Output | None = None
+
+
 def _write(text: str) -> None:
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    if _output is not None:
+        _output.write(text)
+    else:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+class _Written:
+    """What structlog takes for a logger."""
+
+    def msg(self, message: str) -> None:
+        """One line."""
+        _write(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def _masked(value: Any) -> Any:
@@ -97,8 +150,10 @@ class _ToStructlog(logging.Handler):
 
 def configure(level: str) -> None:
     """Sets logging up for the process; call it once, before anything logs."""
-    global _least
+    global _least, _output
     number = _least = LEVELS[level]
+    own = sys.__stderr__
+    _output = Output(own.fileno()) if own is not None and sys.stderr is own else None
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -109,7 +164,7 @@ def configure(level: str) -> None:
             structlog.processors.JSONRenderer(serializer=_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Written(),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(number, 30), handlers=[_ToStructlog()], force=True)
