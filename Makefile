@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up down test check format engine bench reliability soak vm-power-cuts vm-test lock
+.PHONY: help setup setup-dev up down test check format engine bench chaos reliability soak vm-power-cuts vm-test lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,10 @@ engine:  ## Debian/Ubuntu, root: install and start what the engine tests need
 
 bench: setup-dev  ## measure every figure beside its alternative, and write docs/performance.md
 	@.venv/bin/python -m bench --page docs/performance.md
+
+chaos: setup-dev  ## what fails below a stack on the engine, and its part of docs/reliability.md (FAULTS=all; needs make engine)
+	@GANGWAY_CHAOS=$(or $(FAULTS),all) GANGWAY_CHAOS_PAGE=docs/reliability.md GANGWAY_REQUIRE=engine \
+		.venv/bin/python -m pytest tests/engine/chaos -q -s
 
 reliability: setup-dev  ## an hour of faults of every kind, and docs/reliability.md from what was seen (MINUTES=60 SHARE=1)
 	@GANGWAY_SOAK_MINUTES=$(or $(MINUTES),60) GANGWAY_SOAK_SHARE=$(or $(SHARE),1) GANGWAY_RELIABILITY=docs/reliability.md \

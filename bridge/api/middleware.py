@@ -14,6 +14,7 @@ import asyncio
 import ipaddress
 import re
 import secrets
+import socket
 import time
 from functools import lru_cache
 from typing import Final
@@ -159,7 +160,7 @@ def _id(headers: dict[bytes, bytes]) -> str:
 LOOKED_UP_SECONDS: Final = 5.0
 """How long a name's addresses are believed."""
 
-_LOOK_UP_PATIENCE: Final = 1.0
+_LOOK_UP_PATIENCE: Final = 0.2  # a request waits for it; in a container it takes milliseconds
 _AGAIN_SECONDS: Final = 0.5
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -187,6 +188,7 @@ class ClientAddress:
                 self._networks.append(ipaddress.ip_network(word, strict=False))
             except ValueError:
                 self._names.append(word)
+        self._by_name: dict[str, set[Address]] = {}
         self._found: frozenset[Address] = frozenset()
         self._looked_up = float("-inf")
         self._looking = asyncio.Lock()
@@ -215,17 +217,23 @@ class ClientAddress:
                 return  # somebody else has, while this one waited
             found: set[Address] = set()
             for name in self._names:
-                found |= await _addresses(name)
+                addresses = await _addresses(name)
+                if addresses is not None:  # else nothing is known of it, and all stays as it is
+                    self._by_name[name] = addresses
+                found |= self._by_name.get(name, set())
             self._found, self._looked_up = frozenset(found), time.monotonic()
 
 
-async def _addresses(name: str) -> set[Address]:
+async def _addresses(name: str) -> set[Address] | None:
+    """A name's addresses, none when there is no such name; None when nobody answers for names."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_LOOK_UP_PATIENCE):
             rows = await loop.getaddrinfo(name, None)
-    except (OSError, TimeoutError, UnicodeError):
-        return set()
+    except TimeoutError:
+        return None
+    except (OSError, UnicodeError) as error:
+        return None if getattr(error, "errno", None) == socket.EAI_AGAIN else set()
     parsed = (parse_address(str(row[4][0])) for row in rows)
     return {address for address in parsed if address is not None}
 

@@ -9,6 +9,7 @@ never conflict with one another.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ STAGGER = 1.5
 PATIENCE = 10.0  # a machine that swaps may take this long to greet
 TCP_SECONDS = 3.0
 SILENT_ATTEMPTS = 2  # unanswered at once: then it is worth saying so
+MOST_KNOWN = 8
+_known: dict[tuple[str, int], str] = {}  # where a name was reached last
 
 
 class DialError(Exception):
@@ -74,10 +77,9 @@ async def _first(
 
 
 async def _attempt(host: str, port: int, clock: TimerClock) -> Wire:
-    loop = asyncio.get_running_loop()
     wire = Wire(clock)
     try:
-        await within(clock, TCP_SECONDS, loop.create_connection(lambda: wire, host, port))
+        await within(clock, TCP_SECONDS, _connect(wire, host, port))
         ends: set[asyncio.Future[Any]] = {wire.greeted, wire.lost}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if wire.lost.done():
@@ -94,6 +96,28 @@ async def _attempt(host: str, port: int, clock: TimerClock) -> Wire:
         wire.drop(CloseReason.GIVEN_UP)
         raise
     return wire
+
+
+async def _connect(wire: Wire, host: str, port: int) -> None:
+    """Opens it to the host, or, while nobody answers for names, to where the host was last.
+
+    In a container the engine answers for names, and is away while it is upgraded. A name that is
+    answered to be unknown (EAI_NONAME) is a host that has gone: its address may be another's now.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.create_connection(lambda: wire, host, port)
+    except socket.gaierror as error:
+        if error.errno != socket.EAI_AGAIN or (host, port) not in _known:
+            raise
+        await loop.create_connection(lambda: wire, _known[host, port], port)
+        return
+    peer = transport.get_extra_info("peername")
+    if peer is not None:
+        _known.pop((host, port), None)
+        _known[host, port] = str(peer[0])
+        while len(_known) > MOST_KNOWN:
+            del _known[next(iter(_known))]
 
 
 def _network_problem(host: str, port: int, error: OSError) -> DialError:

@@ -153,7 +153,8 @@ class Session:
 
     def _status_request(self) -> requests.StatusRequest:
         stack = self._target.stack
-        return requests.StatusRequest(self._bridge_port, list(stack.sessions), stack.session)
+        caddy = checks(self._target, ("caddy",))["caddy"]
+        return requests.StatusRequest(self._bridge_port, list(stack.sessions), stack.session, caddy)
 
     def facts(self) -> events.Facts:
         """All that the host knows of itself and of the stack, for `status` and `doctor`."""

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from infrastructure import kept
+from infrastructure.health.verdict import serves_orders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,17 +105,23 @@ def document(target: Target, observed: Observed, answer: Status) -> dict[str, An
     own = [one for one in services if "worker" not in one]
     up = all(one["state"] == "running" and one["health"] != "unhealthy" for one in own)
     bridge = answer.bridge
-    connected = isinstance(bridge, dict) and bool(bridge.get("connected"))
+    logged_in = answer.login["state"] == LOGGED_IN
+    serves = serves_orders(bridge) and not answer.caddy
     return {
         "target": target.name,
         "release": observed.release,
-        "healthy": bool(own) and up and answer.login["state"] == LOGGED_IN and connected,
+        "healthy": bool(own) and up and logged_in and serves,
         "login": answer.login,
         **({"logins": answer.logins} if len(answer.logins) > 1 else {}),
         "services": services,
         "bridge": bridge,
+        **({} if answer.caddy is None else {"caddy": _reached(answer.caddy)}),
         "urls": {"page": f"{public(target)}/", "api": public(target)},
     }
+
+
+def _reached(why: str) -> dict[str, Any]:
+    return {"serves": not why, "said": why}
 
 
 def login_words(found: dict[str, Any]) -> str:
@@ -153,6 +160,8 @@ def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if bridge.get("state"):
         upstream = "up" if bridge.get("upstreamConnected") else "down"
         yield "connection", f"{bridge['status']}, {bridge['state']}; upstream {upstream}"
+    if why := found.get("caddy", {}).get("said"):
+        yield "Caddy", f"passes nothing on to the bridge: {why}; ./deploy.py logs caddy"
     for need in bridge.get("needs", ()):
         yield "needs you", f"{need['message']}: {need['nextStep']}"
     yield "next step", bridge.get("nextAction") or ""

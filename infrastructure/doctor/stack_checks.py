@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.login import states
 from infrastructure.cli.output import megabytes
 from infrastructure.doctor.evidence import Evidence, Finding
+from infrastructure.health.verdict import serves_orders
 from infrastructure.release_files import SERVICES
 from infrastructure.render.model import CONTAINER_UID
 
@@ -65,6 +66,17 @@ def certificate(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("certificate", "warn", f"not renewed: {shown}", "./deploy.py logs caddy")
     else:
         yield Finding("certificate", "ok", shown)
+
+
+def outside(evidence: Evidence) -> Iterator[Finding]:
+    """Whether a request that comes to Caddy reaches the bridge."""
+    if evidence.status is None or evidence.status.caddy is None:
+        return
+    if why := evidence.status.caddy:
+        text = f"Caddy passes nothing on to the bridge: {why}"
+        yield Finding("outside", "fail", text, "./deploy.py logs caddy; ./deploy.py restart caddy")
+    else:
+        yield Finding("outside", "ok", "Caddy passes requests on to the bridge")
 
 
 def drift(evidence: Evidence) -> Iterator[Finding]:
@@ -237,7 +249,7 @@ def bridge(evidence: Evidence) -> Iterator[Finding]:
         yield _login(login)
     if not isinstance(health, dict) or "state" not in health:
         yield Finding("bridge health", "fail", "no answer", "./deploy.py logs bridge")
-    elif health.get("connected"):
+    elif serves_orders(health):
         yield Finding("bridge health", "ok", f"{health['status']}, {health['state']}")
         yield from (
             Finding("needs you", "fail", need["message"], need["nextStep"])
@@ -260,6 +272,7 @@ def _login(login: LoginState) -> Finding:
 
 STACK_CHECKS: tuple[Check, ...] = (
     certificate,
+    outside,
     drift,
     services,
     image,

@@ -118,3 +118,8 @@ def caddy(address: str, port: int, name: str) -> tuple[bool, str]:
     except OSError as error:
         return False, f"no answer on port {port}: {error.strerror or error}"
     return status == 200, "" if status == 200 else f"it answers with status {status}"
+
+
+def waits_for_certificate(reason: str, *, public: bool) -> bool:
+    """Whether `caddy` said no only because a public name has no certificate yet."""
+    return public and reason.startswith("no TLS")

@@ -16,6 +16,7 @@ from infrastructure.cli.app import app
 from infrastructure.cli.commands.completion import services, workers
 from infrastructure.cli.plan_view import lines
 from infrastructure.cli.status_view import document
+from infrastructure.cli.status_view import lines as status_lines
 from infrastructure.config import secrets
 from infrastructure.config.reference import resolved, schema
 from infrastructure.config.worker_files import missing_folders
@@ -409,6 +410,32 @@ def test_status_lists_them_and_judges_the_rest(make: Callable[..., Target]) -> N
     shown = document(target, found, Status(login, [login], {"connected": True}))
     assert shown["healthy"] is True
     assert [one["name"] for one in shown["services"] if one.get("worker")] == ["bot"]
+
+
+def test_a_stack_that_nobody_outside_reaches_is_not_healthy(make: Callable[..., Target]) -> None:
+    target = make()
+    login: Any = {"state": "logged-in"}
+    found = observed(rendered(target))
+    bridge: dict[str, Any] = {"connected": True}
+    reasons: list[tuple[str | None, bool]] = [
+        (None, True),
+        ("", True),
+        ("it answers with status 502", False),
+    ]
+    for why, healthy in reasons:
+        shown = document(target, found, Status(login, [login], bridge, why))
+        assert shown["healthy"] is healthy
+        assert shown.get("caddy") == (None if why is None else {"serves": healthy, "said": why})
+    for state, healthy in (("stalled", False), ("read-only", False), ("halted", True)):
+        shown = document(target, found, Status(login, [login], bridge | {"state": state}, ""))
+        assert shown["healthy"] is healthy
+    why = "it answers with status 502"
+    shown = document(target, found, Status(login, [login], bridge, why))
+    shown["login"] = {"state": "logged-in", "session": "paper"}
+    assert any(
+        "passes nothing on to the bridge: it answers with status 502" in line
+        for line in status_lines(shown)
+    )
 
 
 @pytest.mark.parametrize(

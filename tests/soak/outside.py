@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -35,12 +36,21 @@ class Outside:
 
     url: str
     looks: list[Look] = field(default_factory=list)
+    key: str = ADMIN_KEY
+    verify: ssl.SSLContext | bool = True
+    anew: bool = False
+    """Whether each question comes on a connection of its own."""
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        headers = {"X-API-KEY": ADMIN_KEY}
+        headers = {"X-API-KEY": self.key}
         async with httpx.AsyncClient(
-            base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False
+            base_url=self.url,
+            headers=headers,
+            timeout=PATIENCE,
+            verify=self.verify,
+            limits=httpx.Limits(max_keepalive_connections=0 if self.anew else None),
+            trust_env=False,
         ) as client:
             while True:
                 at = time.monotonic()
@@ -55,7 +65,8 @@ class Outside:
             health = (await client.get("/health")).json()
         except httpx.TransportError:
             return Look(at, ready=False, state="no answer")
-        return Look(at, False, str(health["state"]), str(health.get("nextAction") or ""))
+        said = health.get("state") or health["code"]  # of a problem: Caddy's own answer
+        return Look(at, False, str(said), str(health.get("nextAction") or ""))
 
     def since(self, at: float) -> list[Look]:
         """The looks since that moment."""
@@ -78,14 +89,19 @@ class Listener:
     messages: int = 0
     connections: int = 0
     holes: int = 0
+    key: str = ADMIN_KEY
+    tls: ssl.SSLContext | None = None
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        address = self.url.replace("http://", "ws://") + "/stream"
+        address = self.url.replace("http", "ws", 1) + "/stream"
         while True:
             try:
                 async with websockets.connect(
-                    address, additional_headers={"X-API-KEY": ADMIN_KEY}, proxy=None
+                    address,
+                    additional_headers={"X-API-KEY": self.key},
+                    proxy=None,
+                    ssl=self.tls,
                 ) as stream:
                     self.connections += 1
                     for channel in (

@@ -13,6 +13,26 @@ if TYPE_CHECKING:
     from tests.soak.test_soak import Passed
 
 HEAD = Path(__file__).with_name("reliability.md.head")
+ENGINE_HEADING = "## A whole stack on an engine"
+"""Begins the part of the page that `make chaos` writes; `make reliability` writes what is above."""
+
+
+def put_processes(page: Path, part: str) -> None:
+    """Writes the first part of the page, and keeps the second."""
+    _, engine = _parts(page)
+    page.write_text(part.rstrip("\n") + "\n" + (f"\n{engine}" if engine else ""))
+
+
+def put_engine(page: Path, part: str) -> None:
+    """Writes the second part of the page, which begins with its heading, and keeps the first."""
+    processes, _ = _parts(page)
+    page.write_text((f"{processes}\n" if processes else "") + part)
+
+
+def _parts(page: Path) -> tuple[str, str]:
+    text = page.read_text() if page.exists() else ""
+    first, heading, second = text.partition(ENGINE_HEADING)
+    return first.rstrip("\n") + "\n" if first.strip() else "", heading + second
 
 
 def written(by_kind: Mapping[str, Sequence[Passed]], figures: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ from tests.bridge.rig import ADMIN_KEY
 from tests.soak.faults import KINDS, Kind, Stack
 from tests.soak.outside import Listener, Look, Outside
 from tests.soak.share import share_of_a_core
-from tests.soak.table import written
+from tests.soak.table import put_processes, written
 
 MINUTES: Final = float(os.environ.get("GANGWAY_SOAK_MINUTES", "0"))
 SHARE: Final = float(os.environ.get("GANGWAY_SOAK_SHARE", "1"))
@@ -216,4 +216,4 @@ def tell(soak: Soak, seconds: float) -> None:
     }
     print(figures, file=sys.stderr)
     if target := os.environ.get("GANGWAY_RELIABILITY"):
-        Path(target).write_text(written(by_kind, figures))
+        put_processes(Path(target), written(by_kind, figures))

@@ -176,7 +176,7 @@ class Gate:
             if passed:
                 self._stage("caddy", "serving", f"Caddy serves on port {check['port']}")
                 return
-            if check.get("public") and reason.startswith("no TLS"):
+            if probes.waits_for_certificate(reason, public=check.get("public", False)):
                 self._stage("caddy", "certificate", f"Caddy runs; {reason}")
                 return
             self._pause("caddy", "Caddy does not serve", reason)

@@ -170,11 +170,16 @@ class Ended(Event):
 
 
 class Status(Event):
-    """`login` is the bridge's own session; `bridge` its `/health`, None without an answer."""
+    """`login` is the bridge's own session; `bridge` its `/health`, None without an answer.
+
+    `caddy`: why it passes no requests on to the bridge; empty: it does, or still waits for its
+    certificate; None: it was not asked, or does not run.
+    """
 
     login: LoginState
     logins: list[LoginState]
     bridge: Any = None
+    caddy: Optional[str] = None
 
 
 class History(Event):

@@ -7,6 +7,7 @@ from dataclasses import field
 from typing import Any, Optional
 
 from infrastructure.apply.protocol.documents import (
+    Check,
     Checks,
     DataFolder,
     Part,
@@ -114,11 +115,15 @@ class FetchRequest(Request):
 
 
 class StatusRequest(Request):
-    """The logins and the bridge's health; `session`: the one that the bridge serves."""
+    """The logins and the bridge's health; `session`: the one that the bridge serves.
+
+    `caddy`: how it is asked whether it passes requests on; None: it is not.
+    """
 
     bridge_port: int
     sessions: list[str]
     session: str
+    caddy: Optional[Check] = None
 
 
 class HistoryRequest(Request):

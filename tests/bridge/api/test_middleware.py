@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import Any
 
 import pytest
 
-from bridge.api.middleware import ClientAddress, parse_address
+from bridge.api.middleware import ClientAddress, _addresses, parse_address
 
 
 async def seen(middleware: ClientAddress, peer: str, *forwarded: str) -> str:
@@ -52,8 +54,10 @@ async def test_a_proxys_name_is_looked_up_again(monkeypatch: pytest.MonkeyPatch)
     asked: list[str] = []
     now = 100.0
 
-    async def look_up(name: str) -> set[Any]:
+    async def look_up(name: str) -> set[Any] | None:
         asked.append(name)
+        if address == "silence":  # the engine is away, and it answers for names
+            return None
         found = parse_address(address)
         return {found} if found else set()
 
@@ -68,8 +72,30 @@ async def test_a_proxys_name_is_looked_up_again(monkeypatch: pytest.MonkeyPatch)
     address, now = "172.18.0.5", 101.0
     assert await seen(middleware, "172.18.0.5", "198.51.100.9") == "198.51.100.9"
     assert await seen(middleware, "172.18.0.4", "198.51.100.9") == "172.18.0.4"
-    address, now = "none", 110.0
+    address, now = "silence", 106.5
+    assert await seen(middleware, "172.18.0.5", "198.51.100.9") == "198.51.100.9"
+    assert await seen(middleware, "172.18.0.4", "198.51.100.9") == "172.18.0.4"
+    address, now = "none", 113.0
     assert await seen(middleware, "172.18.0.5", "198.51.100.9") == "172.18.0.5"
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), None),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), set()),
+        (TimeoutError(), None),
+        (UnicodeError("no label"), set()),
+    ],
+)
+async def test_no_answer_is_told_from_the_answer_that_there_is_no_such_name(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, found: set[Any] | None
+) -> None:
+    async def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
+    assert await _addresses("caddy") == found
 
 
 async def test_a_name_that_nobody_knows_is_no_proxy() -> None:

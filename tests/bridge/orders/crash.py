@@ -12,10 +12,11 @@ import io
 import json
 import random
 import signal
+import ssl
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -63,6 +64,26 @@ FINDS_ITS_LIMIT = frozenset({"MTL", "TRAIL_LMT"})
 """Types whose limit the broker works out: no member of the order."""
 FLOW_SECONDS = 240.0
 MOST_KILLS = 10
+
+
+class Answers(Protocol):
+    """A bridge, wherever it runs; `BridgeProcess` is one."""
+
+    def get(self, path: str, **params: Any) -> httpx.Response:
+        """One GET with the admin key."""
+
+    def wait_for(self, state: str, seconds: float = 15.0) -> dict[str, Any]:
+        """The health once it has that state."""
+
+
+class Broker(Protocol):
+    """A simulator, wherever it runs; `SimulatorProcess` is one."""
+
+    def clear(self) -> None:
+        """Ends every fault."""
+
+    def book(self) -> dict[str, Any]:
+        """Its own record."""
 
 
 @dataclass
@@ -146,10 +167,24 @@ def make_flows(
 class Clients:
     """Carries flows out, so many at a time."""
 
-    def __init__(self, url: str, at_once: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        at_once: int,
+        *,
+        key: str = ADMIN_KEY,
+        verify: ssl.SSLContext | bool = True,
+        timeout: float = 20,
+        again: float = 0.05,
+    ) -> None:
         self._turn = asyncio.Semaphore(at_once)
+        self._again = again
         self._http = httpx.AsyncClient(
-            base_url=url, headers={"X-API-KEY": ADMIN_KEY}, timeout=20, trust_env=False
+            base_url=url,
+            headers={"X-API-KEY": key},
+            verify=verify,
+            timeout=timeout,
+            trust_env=False,
         )
         self.done = 0
         self.last: dict[str, str] = {}  # by key or address
@@ -186,7 +221,7 @@ class Clients:
                 flow.status, flow.answer = answer.status_code, answer.json()
                 self.done += 1
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self._again)
 
     async def _cancel(self, flow: Flow) -> None:
         answer = await self._repeat("DELETE", f"/order/{flow.order_id}")
@@ -197,7 +232,7 @@ class Clients:
             answer = await self._ask(method, path, **request)
             if answer is not None and answer.status_code in {200, 409, 422}:
                 return answer
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(self._again)
 
     async def _ask(self, method: str, path: str, **request: Any) -> httpx.Response | None:
         name = request.get("headers", {}).get("Idempotency-Key", path)
@@ -251,7 +286,7 @@ class Killer:
             self._simulator.fault(kind, seconds=1.0)
 
 
-async def settle(bridge: BridgeProcess, simulator: SimulatorProcess) -> None:
+async def settle(bridge: Answers, simulator: Broker) -> None:
     """Lets everything arrive that is still on its way."""
     simulator.clear()
     await asyncio.to_thread(bridge.wait_for, "ready", 60.0)
@@ -275,17 +310,17 @@ async def settle(bridge: BridgeProcess, simulator: SimulatorProcess) -> None:
             await asyncio.sleep(0.2)
 
 
-def all_orders(bridge: BridgeProcess) -> list[dict[str, Any]]:
+def all_orders(bridge: Answers) -> list[dict[str, Any]]:
     """Every order of the journal, page by page."""
     return _pages(bridge, "/orders", "orders", limit=200)
 
 
-def all_executions(bridge: BridgeProcess) -> list[dict[str, Any]]:
+def all_executions(bridge: Answers) -> list[dict[str, Any]]:
     """Every execution of the journal, page by page."""
     return _pages(bridge, "/executions", "executions", limit=150)
 
 
-def _pages(bridge: BridgeProcess, path: str, name: str, limit: int) -> list[dict[str, Any]]:
+def _pages(bridge: Answers, path: str, name: str, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor = ""
     while True:
@@ -299,9 +334,7 @@ def _pages(bridge: BridgeProcess, path: str, name: str, limit: int) -> list[dict
 class Books:
     """The simulator's book, the journal, and what the clients were told."""
 
-    def __init__(
-        self, bridge: BridgeProcess, simulator: SimulatorProcess, flows: list[Flow]
-    ) -> None:
+    def __init__(self, bridge: Answers, simulator: Broker, flows: list[Flow]) -> None:
         self.book = simulator.book()
         self.orders = all_orders(bridge)
         self.executions = all_executions(bridge)

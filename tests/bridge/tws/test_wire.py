@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -96,6 +98,37 @@ async def test_a_silent_socket_does_not_hide_a_gateway_that_answers(serve: Serve
     assert wire.version == 176
     assert met == 2
     wire.drop("the test is over")
+
+
+async def test_while_nobody_answers_for_names_the_last_address_of_the_host_counts(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(GREETING))
+        writer.write(frame(b"176\x0020260302 09:30:00 EST\x00"))
+        await asyncio.sleep(30)
+
+    port, loop, away = await serve(talk), asyncio.get_running_loop(), 0
+
+    async def look_up(host: str, *_: object, **__: object) -> list[Any]:
+        if away:
+            raise socket.gaierror(away, "no name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", look_up)
+    away = socket.EAI_AGAIN
+    with pytest.raises(DialError) as caught:
+        await greet("gateway", port, SystemClock())
+    assert caught.value.problem is DialProblem.UNREACHABLE, "it was never reached"
+    away = 0
+    (await greet("gateway", port, SystemClock())).drop("the test goes on")
+    away = socket.EAI_AGAIN
+    wire = await greet("gateway", port, SystemClock())
+    assert wire.version == 176
+    wire.drop("the test goes on")
+    away = socket.EAI_NONAME
+    with pytest.raises(DialError):
+        await greet("gateway", port, SystemClock())
 
 
 async def test_a_host_that_does_not_exist_is_unreachable() -> None:

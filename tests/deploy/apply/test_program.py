@@ -478,6 +478,30 @@ def test_status_is_of_the_bridges_own_session(store: Store, ask: Ask) -> None:
     assert status["login"]["state"] == "stopped"
 
 
+def test_status_asks_whether_caddy_reaches_the_bridge(ask: Ask) -> None:
+    runtime = Engine(Container("caddy", "c", state="running", health="healthy"))
+    with closed_port() as port:
+        check: documents.Check = {"address": "127.0.0.1", "port": port, "name": "x", "public": True}
+        asked = requests.StatusRequest(1, ["paper"], "paper", check)
+        (status,) = ask(runtime, asked)
+        assert status["caddy"] == f"no answer on port {port}: Connection refused"
+        (status,) = ask(runtime, requests.StatusRequest(1, ["paper"], "paper"))
+        assert status["caddy"] is None
+        runtime.existing[0].state = "exited"
+        (status,) = ask(runtime, asked)
+        assert status["caddy"] is None
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_a_certificate_that_is_on_its_way_is_no_fault_of_caddys(ask: Ask, public: bool) -> None:
+    runtime = Engine(Container("caddy", "c", state="running"))
+    port, _ = answering({})  # without TLS
+    check: documents.Check = {"address": "127.0.0.1", "port": port, "name": "x", "public": public}
+    (status,) = ask(runtime, requests.StatusRequest(1, ["paper"], "paper", check))
+    assert (status["caddy"] == "") is public
+    assert status["caddy"] == "" or status["caddy"].startswith("no TLS for x yet")
+
+
 def test_of_a_container_that_writes_nothing_down_its_log_is_read(ask: Ask) -> None:
     runtime = Engine(Container("gateway", "g", state="running", health="starting"))
     runtime.logs["g"] = [

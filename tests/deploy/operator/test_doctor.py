@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infrastructure.apply.host.facts import size
-from infrastructure.apply.protocol.events import Facts
+from infrastructure.apply.protocol.events import Facts, Status
 from infrastructure.cli.commands.doctor import run
 from infrastructure.config import Target
 from infrastructure.config.sandbox import sandbox as make_target
@@ -80,6 +80,15 @@ def test_each_trouble_is_found(path: tuple[str, ...], value: Any, check: str, st
         facts[path[-1]] = value
 
     assert states(change)[check] == state
+
+
+@pytest.mark.parametrize(
+    ("why", "state"),
+    [("it answers with status 502", "fail"), ("", "ok"), (None, None)],
+)
+def test_a_bridge_that_nobody_outside_reaches_is_found(why: str | None, state: str | None) -> None:
+    status = Status({"state": "logged-in"}, [], None, why)  # type: ignore[typeddict-item]
+    assert states(status=status).get("outside") == state
 
 
 def test_the_clock_and_open_ports() -> None:

@@ -1,6 +1,8 @@
 """A real SSH server on a loopback port, with its own configuration, keys and users' file."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -55,6 +57,20 @@ class SshServer:
         self.process.terminate()
         self.process.wait(10)
 
+    def kill(self) -> None:
+        """Ends it and every session of it at once; what they have started goes on."""
+        sessions = _children(self.process.pid)
+        sessions += [below for each in sessions for below in _children(each)]
+        for pid in (self.process.pid, *(each for each in sessions if _runs_sshd(each))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def again(self) -> None:
+        """Starts it once more, on the same port with the same keys."""
+        self.process = subprocess.Popen(self.process.args)
+        _until_it_listens(self.port, self.folder)
+
 
 HIDE = 'for file in $0; do [ ! -e "$file" ] || mount --bind /dev/null "$file"; done; exec "$@"'
 
@@ -97,10 +113,28 @@ def start(
     if hidden:
         command = ["unshare", "--mount", "sh", "-c", HIDE, " ".join(hidden), *command]
     process = subprocess.Popen(command)
+    _until_it_listens(port, folder)
+    return SshServer(folder, port, host_key, client_key, process)
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text() if _lives(pid) else ""
+    return [int(each) for each in text.split()]
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}/task/{pid}").exists()
+
+
+def _runs_sshd(pid: int) -> bool:
+    return _lives(pid) and Path(f"/proc/{pid}/comm").read_text().startswith("sshd")
+
+
+def _until_it_listens(port: int, folder: Path) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return SshServer(folder, port, host_key, client_key, process)
+                return
         time.sleep(0.05)
     raise AssertionError(f"sshd did not start: {(folder / 'sshd.log').read_text()}")

@@ -100,7 +100,7 @@ class Stack:
 
     @property
     def base(self) -> Path:
-        return self.folder / "opt" / self.name
+        return Path(self.settings["folder"]) / self.name
 
     def password(self, value: str) -> None:
         path = self.folder / "password"

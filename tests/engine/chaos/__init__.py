@@ -1,0 +1,1 @@
+"""Faults of the machine below a deployed stack: containers, engine, network, memory, disk, sshd."""
