@@ -40,12 +40,10 @@ while main.exists() and len(eaten) < 4096:
 
 
 @dataclass
-class Target:
-    """What the faults are done to."""
+class Containers:
+    """Those of a stack, as the host sees them."""
 
     stack: Stack
-    network: Network
-    engine: EngineProcess
 
     def pid(self, service: str) -> int:
         """Of the container's first process."""
@@ -59,6 +57,14 @@ class Target:
         found: str = networks[f"{self.stack.project}_{network}"]["IPAddress"]
         assert found
         return found
+
+
+@dataclass
+class Target(Containers):
+    """What the faults are done to."""
+
+    network: Network
+    engine: EngineProcess
 
 
 class BehindTheGateway:
@@ -204,13 +210,18 @@ def _cut_client(target: Target, seconds: float) -> None:
         time.sleep(seconds)
 
 
-def _cut(service: str, other: str, network: str) -> Doing:
+@contextlib.contextmanager
+def vanishing(containers: Containers, service: str, other: str, network: str) -> Iterator[None]:
     """Whatever passes between two containers vanishes."""
+    far = containers.address(other, network)
+    rules: list[tuple[str, ...]] = [("INPUT", "-s", far), ("OUTPUT", "-d", far)]
+    with _rules(_inside(containers, service), [(*rule, "-j", "DROP") for rule in rules]):
+        yield
 
+
+def _cut(service: str, other: str, network: str) -> Doing:
     def cut(target: Target, seconds: float) -> None:
-        far = target.address(other, network)
-        rules: list[tuple[str, ...]] = [("INPUT", "-s", far), ("OUTPUT", "-d", far)]
-        with _rules(_inside(target, service), [(*rule, "-j", "DROP") for rule in rules]):
+        with vanishing(target, service, other, network):
             time.sleep(seconds)
 
     return cut
@@ -227,8 +238,8 @@ def _refuse(service: str, other: str, network: str) -> Doing:
     return refuse
 
 
-def _inside(target: Target, service: str) -> tuple[str, ...]:
-    return ("nsenter", "--target", str(target.pid(service)), "--net")
+def _inside(containers: Containers, service: str) -> tuple[str, ...]:
+    return ("nsenter", "--target", str(containers.pid(service)), "--net")
 
 
 def _unplug(service: str, network: str) -> Doing:

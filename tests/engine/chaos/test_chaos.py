@@ -23,7 +23,15 @@ import pytest
 
 from tests.bridge.orders.crash import Books, settle
 from tests.engine.chaos.engine_process import surviving_engine
-from tests.engine.chaos.faults import KINDS, SERVICES, BehindTheGateway, Kind, Target
+from tests.engine.chaos.faults import (
+    KINDS,
+    SERVICES,
+    BehindTheGateway,
+    Containers,
+    Kind,
+    Target,
+    vanishing,
+)
 from tests.engine.chaos.outside import Network, World
 from tests.engine.parts.engine import ENGINE_HOST
 from tests.engine.parts.stack import Run, Stack
@@ -131,7 +139,7 @@ def in_words(done: Run) -> str:
 
 def row(one: Passed) -> str:
     """The fault's row of the table."""
-    states = Counter(look.state for look in one.looks if not look.ready)
+    states = Counter(look.state for look in one.looks if not look.ready and look.state != "ready")
     said = ", ".join(f"`{state}`" for state, _ in states.most_common(3)) or "`ready`"
     seen = "–" if one.noticed is None else f"{one.noticed:.1f}"
     back = "–" if one.noticed is None else f"{one.back:.1f}"
@@ -157,6 +165,16 @@ def network(name: str) -> Iterator[Network]:
         yield made
     finally:
         made.remove()
+
+
+def test_status_sees_what_nobody_outside_reaches(stack: Stack) -> None:
+    with vanishing(Containers(stack), "caddy", "bridge", "web"):
+        found = stack.deploy("status", "--json").document
+        assert found["healthy"] is False
+        assert found["bridge"]["connected"] is True, "the bridge itself is well"
+        assert found["caddy"]["serves"] is False
+    found = stack.deploy("status", "--json").document
+    assert (found["healthy"], found["caddy"]) == (True, {"serves": True, "said": ""})
 
 
 @pytest.mark.slow
