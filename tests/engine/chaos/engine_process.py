@@ -52,6 +52,8 @@ class EngineProcess:
         with (ENGINE_HOME / "docker.log").open("ab") as log:
             self._child = subprocess.Popen(
                 [*self._command, *more],
+                # With COLUMNS it would cut the lines of `docker top`.
+                env={name: value for name, value in os.environ.items() if name != "COLUMNS"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
