@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from infrastructure.config.base import Port, Section
 from infrastructure.config.places import parse
+from infrastructure.config.terms import KNOWN_HOSTS
 
 USER = r"[A-Za-z0-9_][A-Za-z0-9_.+@$\\-]*"
 """No leading dash, which `ssh` would take for an option, and nothing that a shell would act on."""
@@ -44,7 +45,7 @@ class Host(Section):
     """Private key file; unset: the agent and the usual keys."""
     jump: str | None = None
     """Jump host, `user@host:port`; its key is verified too."""
-    known_hosts: str = "~/.ssh/known_hosts"
+    known_hosts: str = KNOWN_HOSTS
     """File with the trusted host keys. An unknown or changed key is refused."""
     trust_host_key: str | None = None
     """`SHA256:…` fingerprint that is accepted for the host even if known_hosts lacks it."""

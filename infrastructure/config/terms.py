@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+KNOWN_HOSTS = "~/.ssh/known_hosts"
+"""Where trusted host keys are unless the settings say so."""
+
 
 class Budget(NamedTuple):
     """Memory limit of a container, and its limit of memory plus swap."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infrastructure.config.host import Host
+from infrastructure.config.terms import KNOWN_HOSTS
 from infrastructure.errors import GangwayError, HostKeyError, HostUnreachable
 from infrastructure.transport.base import SSH_PORT, Transport, lost, quote
 from infrastructure.transport.local import LocalProgram
@@ -29,11 +29,12 @@ from infrastructure.transport.local import LocalProgram
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from infrastructure.config.host import Host
+
 RESOLVED_WITHIN = 30.0
 """Seconds; a `Match exec` may ask something."""
 IDLE_SECONDS = 300
 """After these a connection ends that nobody closed, because this program was killed."""
-DEFAULT_KNOWN_HOSTS: str = Host.model_fields["known_hosts"].default
 BEYOND_PARAMIKO = {
     "hostkeyalias": "HostKeyAlias",
     "certificatefile": "CertificateFile",
@@ -75,7 +76,7 @@ def arguments(host: Host) -> list[str]:
         "ProxyJump": host.jump,
         "ConnectTimeout": max(1, round(host.connect_timeout)),
     }
-    if host.known_hosts != DEFAULT_KNOWN_HOSTS:
+    if host.known_hosts != KNOWN_HOSTS:
         options["UserKnownHostsFile"] = host.known_hosts
     for name, value in options.items():
         words += [] if value is None else ["-o", f"{name}={value}"]
@@ -166,6 +167,8 @@ def _jump(named: str) -> Resolved | None:
         return None
     if "," in named:
         return Resolved(named, SSH_PORT, "", needs="several jump hosts")
+    from infrastructure.config.host import Host
+
     return resolve(Host.model_validate(named))
 
 

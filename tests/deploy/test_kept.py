@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from infrastructure import kept
+from infrastructure.cli.host import undecided, with_controller
 from infrastructure.config import kept as kept_configuration
 from infrastructure.config import loading, plain
 from infrastructure.config import sandbox as sandbox_module
@@ -34,6 +35,7 @@ from tests.hostile.test_configuration import FIELDS, PAYLOADS, shaped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from infrastructure.apply.session import Session
     from infrastructure.config import Target
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -307,6 +309,24 @@ def _parts(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for part in typing.get_args(annotation):
         yield from _parts(part)
+
+
+def test_what_the_host_tells_of_the_image_goes_into_the_stand_in(tmp_path: Path) -> None:
+    target_of(tmp_path, gateway={"username": "a", "image": "example/other:1"})
+    found = [load_kept(tmp_path / "stack.yaml") for _ in range(2)]
+    assert [type(one.stack).__name__ for one in found] == ["Stack", "PlainStack"]
+
+    class Host:
+        def controller(self, image: str) -> str:
+            assert image == "example/other:1"
+            return "ibg-controller"
+
+    told = [with_controller(one, cast("Session", Host())) for one in found]
+    assert all(map(undecided, found))
+    the_same_target(*told)
+    secrets = {"tws-password": b"x", ADMIN_KEY: b"not-a-real-secret-9"}
+    assert told[1].stack.gateway.controller == "ibg-controller"
+    assert release(told[1], secrets) == release(told[0], secrets)
 
 
 def test_what_stands_in_behaves_as_a_model() -> None:
