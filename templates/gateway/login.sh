@@ -34,6 +34,9 @@ rests=300 # seconds that a parked container waits for the stop; then its gateway
 most_lines=600 kept_lines=300
 first_pause=60 longest_pause=600 maintenance_pause=1200 lasts=120 hour=3600 most_in_an_hour=9
 
+# On the disk from now on. Where that cannot be said, the kernel does it within seconds.
+keep() { sync "$1" 2>/dev/null || :; }
+
 note() { printf '%(%s)T %s\n' -1 "$*" >>"$facts" 2>/dev/null; }
 
 # --- the rule of spacing ---------------------------------------------------------------------------
@@ -137,6 +140,7 @@ gate() {
         done
     done
     note launch "$how"
+    keep "$facts" # counted also when the power is lost during the attempt
 }
 
 trim() {
@@ -251,9 +255,10 @@ take() {
 # that was left to another. A person begins afresh.
 hold() {
     [ ! -e "$held" ] || return 0
-    printf '%s %(%s)T\n' "$1" -1 >"$held.new" && mv "$held.new" "$held"
+    printf '%s %(%s)T\n' "$1" -1 >"$held.new" && keep "$held.new" && mv "$held.new" "$held"
     note held "$1"
     end_java
+    keep "$folder" # a machine that loses its power now must not try again when it is back
 }
 
 # The saved session was refused: it goes, and the start script runs once more, with a full login.

@@ -354,6 +354,23 @@ def test_what_only_a_person_can_mend_is_tried_once(
     assert f"gangway: the login is held: {code}" in output
 
 
+def test_what_keeps_an_account_from_being_locked_outlives_a_power_cut(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    """An attempt counts before it is made, and what is held is on the disk at once."""
+    tools, asked = tmp_path / "tools", tmp_path / "asked"
+    tools.mkdir()
+    (tools / "sync").write_text(f'#!/bin/bash\necho "$1 $(cat {gateway.held}*)" >>{asked}\n')
+    (tools / "sync").chmod(0o755)
+    gateway.java(REFUSED, "rest")
+    gateway.launch(PATH=f"{tools}:{os.environ['PATH']}")
+    until(lambda: asked.exists() and len(asked.read_text().splitlines()) == 3)
+    launched, held, named = asked.read_text().splitlines()
+    assert launched.split() == [str(gateway.facts)]
+    assert held.startswith(f"{gateway.held}.new bad-credentials ")
+    assert named.startswith(f"{gateway.facts.parent} bad-credentials ")
+
+
 def test_held_stays_held_until_a_person_begins_afresh(gateway: Gateway) -> None:
     gateway.java(REFUSED, "rest")
     process = gateway.launch()

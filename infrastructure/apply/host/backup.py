@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from infrastructure.apply.host import repository
-from infrastructure.apply.host.store import sync_folder
+from infrastructure.apply.host.store import sync_file_system, sync_folder
 from infrastructure.apply.protocol import events, requests
 from infrastructure.release_files import BACKUP_STATE
 from infrastructure.runtime.base import HostFailure
@@ -50,6 +50,10 @@ LEFT_OUT = (
 """Names that are no part of a backup: what belongs to a database or a process, a session's token,
 logs and dumps. A held login is for the place where it was refused."""
 JOURNAL, MANIFEST = "bridge/journal.sqlite3", "manifest.json"
+RESTORING, ASIDE = ".restoring", "aside"
+"""What is restored, whole and on the disk, until all of it is in its place; in it the name of the
+folder below `data/` for what lay there."""
+DAY = 86_400
 PIECE = 384 * 1024
 MOST_BYTES = 2 * 1024**3
 _MAGIC = b"SQLite format 3\0"
@@ -210,7 +214,7 @@ def put_back(store: Store, wire: Wire, request: requests.RestoreRequest) -> even
         if request.running:
             raise HostFailure("stack-runs", "the stack runs here", "./deploy.py down, then restore")
         _require_older(store.base / "data" / JOURNAL, manifest["journal"])
-        aside = _swap(store.base / "data", fresh / "data", request.owner)
+        aside = _swap(store.base, fresh / "data", request.owner)
     return events.Restored(
         aside, len(manifest["files"]), manifest["journal"], manifest["at"], manifest["target"]
     )
@@ -306,30 +310,53 @@ def _require_older(present: Path, wanted: dict[str, Any]) -> None:
         )
 
 
-def _swap(data: Path, fresh: Path, owner: int | None) -> str:
-    """Puts each folder in its place, the old one beside; where the old ones are."""
-    aside = data / f"before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+def _swap(base: Path, fresh: Path, owner: int | None) -> str:
+    """Puts each folder in its place, the old one beside; where the old ones are.
+
+    From the moment at which `.restoring` has its name it goes on to the end, should the power be
+    cut meanwhile: the next command that deploys completes it before anything starts.
+    """
+    for path in fresh.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+        if owner is not None and os.geteuid() == 0:
+            os.chown(path, owner, owner)
+    (fresh / ASIDE).write_text(f"before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    sync_file_system(fresh)
+    fresh.rename(base / RESTORING)
+    sync_folder(base)
+    return _put_in_place(base)
+
+
+def _put_in_place(base: Path) -> str:
+    """Each folder of `.restoring` that is not in its place yet."""
+    data, fresh = base / "data", base / RESTORING
+    aside = data / PurePosixPath((fresh / ASIDE).read_text()).name
     data.mkdir(exist_ok=True)
     for folder in FOLDERS:
         if not (fresh / folder).exists():
             continue
-        for path in (fresh / folder, *(fresh / folder).rglob("*")):
-            path.chmod(0o700 if path.is_dir() else 0o600)
-            if owner is not None and os.geteuid() == 0:
-                os.chown(path, owner, owner)
-            if path.is_file():
-                _sync(path)
         if (data / folder).exists():
             aside.mkdir(exist_ok=True, mode=0o700)
             (data / folder).rename(aside / folder)
         (fresh / folder).rename(data / folder)
+    sync_folder(aside)
     sync_folder(data)
+    gone = base / ".restore-done"
+    fresh.rename(gone)
+    sync_folder(base)
+    shutil.rmtree(gone, ignore_errors=True)
     return str(aside) if aside.exists() else ""
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def complete(store: Store, wire: Wire) -> None:
+    """What a power cut has left: a restore goes on to its end, copies of it and of backups go.
+
+    For whoever holds the lock. A backup needs none: only its copies of yesterday are nobody's.
+    """
+    if (store.base / RESTORING).exists():
+        wire.emit(events.Step("an earlier restore did not end; this completes it"))
+        _put_in_place(store.base)
+    for path in store.scratches():
+        with contextlib.suppress(OSError):
+            if not path.name.startswith(".backup-") or time.time() - path.stat().st_mtime > DAY:
+                shutil.rmtree(path)

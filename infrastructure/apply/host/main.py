@@ -88,7 +88,12 @@ class Program:
         def waiting(holder: str) -> None:
             self._wire.emit(events.Step(f"waiting for another deploy: {holder}"))
 
-        return self._store.lock(request.by, request.lock_wait, waiting)
+        descriptor = self._store.lock(request.by, request.lock_wait, waiting)
+        if self._store.scratches():
+            from infrastructure.apply.host import backup
+
+            backup.complete(self._store, self._wire)
+        return descriptor
 
     def _observe(self, request: requests.ObserveRequest) -> Answer:
         """What is there, and the text of what will differ."""
@@ -155,6 +160,7 @@ class Program:
             require_room(self._project, self._store.base, request, running)
         if archive:
             self._store.unpack(request.release, archive, request.owners, request.reused)
+        if archive or not self._store.noted(request.release):  # a power cut came between the two
             self._store.note(request)
         self._store.folders(request.folders)
         deploy = Deploy(self._store, self._runtime, self._wire, request)
@@ -179,6 +185,7 @@ class Program:
             gate.run(serving(self._found))
             if self._store.pending():
                 self._runtime.remove(leftovers(self._runtime.containers()))
+                self._store.sweep()
                 self._store.end()
         except WaitingForPerson as waiting:
             return events.Done(

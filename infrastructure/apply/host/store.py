@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""
 KEEP_RELEASES = 5
+SCRATCHES = (".restoring", ".restore-*", ".look-*", ".backup-*")
+"""Folders beside `data/`: `.restoring` is put into its place yet, the others are copies."""
 REFUSED = "refused.json"
 LEFTOVERS = {
     "launcher.*.log": 5,
@@ -129,7 +131,9 @@ class Store:
 
     def has(self, name: str) -> bool:
         """Whether this release lies here, whole."""
-        return (self.release(name) / RELEASE_FILE).is_file()
+        with suppress(OSError, ValueError):
+            return json.loads((self.release(name) / RELEASE_FILE).read_bytes()) is not None
+        return False
 
     def manifest(self, name: str | None) -> dict[str, Any]:
         """`{"id", "files": {path: sha256}, "services": {name: hash}}`; empty when not there."""
@@ -138,7 +142,7 @@ class Store:
             found: dict[str, Any] = json.loads(text)
         except (OSError, ValueError):
             return {}
-        return found
+        return found if isinstance(found, dict) else {}
 
     def unpack(
         self, name: str, archive: bytes, owners: dict[str, int], reused: dict[str, int]
@@ -162,11 +166,19 @@ class Store:
                 _reuse(self.base / "current" / path, partial, path, mode)
             for path, owner in owners.items():
                 self._own(partial / path, owner)
-            if self.release(name).exists():
-                shutil.rmtree(self.release(name))
+            self._set_aside(name)
             sync_file_system(partial)
             partial.rename(self.release(name))
             sync_folder(self.base / "releases")
+
+    def _set_aside(self, name: str) -> None:
+        """Takes a release's name away, which says that it is whole, before its first file goes."""
+        aside = self.base / "releases" / f".{name}.gone.partial"
+        with suppress(FileNotFoundError):
+            shutil.rmtree(aside, ignore_errors=True)
+            self.release(name).rename(aside)
+            sync_folder(aside.parent)
+            shutil.rmtree(aside, ignore_errors=True)
 
     def _own(self, path: Path, owner: int) -> None:
         if path.stat().st_uid == owner:
@@ -190,6 +202,8 @@ class Store:
                 path.chmod(item.mode)
                 if item.uid is not None:
                     self._own(path, item.uid)
+                sync_folder(path)
+            sync_folder(self.base / "data")
 
     def switch(self, name: str | None) -> None:
         """Points `current` to a release, atomically; None removes it."""
@@ -197,6 +211,7 @@ class Store:
         if name is None:
             if link.is_symlink():
                 link.unlink()
+                sync_folder(self.base)
             return
         with self._writing():
             fresh = self.base / ".current"
@@ -212,14 +227,18 @@ class Store:
         The newest few stay, `current`, what is `mounted` in a container that runs, and the newest
         other one that was healthy: there is always something to go back to.
         """
-        for partial in (self.base / "releases").glob(".*.partial"):
-            shutil.rmtree(partial, ignore_errors=True)
+        self.sweep()
         current = self.current()
         floor = {current, self.proven(but=current), *mounted}
         gone = [name for name in self.kept()[KEEP_RELEASES:] if name not in floor]
         for name in gone:
-            shutil.rmtree(self.release(name), ignore_errors=True)
+            self._set_aside(name)
         return gone
+
+    def sweep(self) -> None:
+        """Removes what is no release yet, or no more."""
+        for partial in (self.base / "releases").glob(".*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)
 
     def prune_gateway(self) -> list[str]:
         """Removes old logs of the launcher and dumps from the gateway's settings; what went.
@@ -290,6 +309,10 @@ class Store:
         with self._writing():
             noted = {**self.noted(name), "images": images}
             write_whole(self.release(name) / NOTE, json.dumps(noted))
+
+    def scratches(self) -> list[Path]:
+        """What backups and restores have left here, or work with (`backup.complete`)."""
+        return [path for kind in SCRATCHES for path in self.base.glob(kind)]
 
     # --- records ------------------------------------------------------------------------------
     def record(self, **entry: Any) -> None:

@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from infrastructure.apply.host.store import sync_folder
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import documents, encoding, events
 from infrastructure.health import probes
@@ -322,6 +323,7 @@ class Workers:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(kept.file)
         fresh.replace(self._folder / name / LINK)
+        sync_folder(self._folder / name)  # before the bridge forgets the key of before
 
     def _own_folder(self, name: str) -> Path:
         """The worker's folder, which its container's user may read, as the bridge's is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from infrastructure.apply.host import backup
+from infrastructure.apply.host import store as store_module
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Wire
 from infrastructure.apply.protocol import events, requests
@@ -451,16 +453,72 @@ def test_what_lay_there_goes_aside_folder_by_folder(store: Store) -> None:
     assert (len(moment), moment[8], moment[-1]) == (16, "T", "Z")
 
 
-def test_what_was_put_back_is_on_the_disk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_put_back_is_on_the_disk_before_anything_moves(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal(store, 1)
     content = taken(store)
-    synced: list[str] = []
-    fsync = os.fsync
+    done: list[str] = []
+    rename, whole, one = Path.rename, store_module.sync_file_system, store_module.sync_folder
 
-    def noted(descriptor: int) -> None:
-        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        fsync(descriptor)
+    def renamed(source: Path, to: Path) -> Path:
+        done.append(f"{to.name} named")
+        return rename(source, to)
 
-    monkeypatch.setattr(os, "fsync", noted)
+    def all_synced(path: Path) -> None:
+        assert (path / backup.JOURNAL).stat().st_mode & 0o777 == 0o600
+        done.append("all synced")
+        whole(path)
+
+    def synced(path: Path) -> None:
+        done.append(f"{path.name} synced")
+        one(path)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(backup, "sync_file_system", all_synced)
+    monkeypatch.setattr(backup, "sync_folder", synced)
     put_back(Store(str(store.base.parent / "other")), content)
-    assert synced == ["journal.sqlite3", "data"]
+    moved = [each for each in done if not each.startswith("before-")]
+    assert moved == [
+        *("all synced", ".restoring named", "other synced"),
+        *("bridge named", "data synced", ".restore-done named", "other synced"),
+    ]
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_restore_that_was_cut_is_completed_and_no_journal_is_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    """Between two names: what lay there has gone aside, and nothing is in its place yet."""
+    journal(store, 2)
+    (store.base / "data" / "gateway").mkdir()
+    (store.base / "data" / "gateway" / "jts.ini").write_text("of the backup")
+    content = taken(store)
+    (store.base / "data" / "gateway" / "jts.ini").write_text("of today")
+    rename, left = Path.rename, [cut]
+
+    def renamed(source: Path, to: Path) -> Path:
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return rename(source, to)
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr(Path, "rename", renamed)
+        put_back(store, content)
+    (store.base / ".restore-old").mkdir(exist_ok=True)
+    (store.base / ".backup-now").mkdir()
+    (store.base / ".backup-old").mkdir()
+    os.utime(store.base / ".backup-old", (1, 1))
+    wire = Kept()
+    backup.complete(store, wire)
+    assert backup.counted(store.base / "data" / backup.JOURNAL)["orders"] == 2
+    settings = (store.base / "data" / "gateway" / "jts.ini").read_text()
+    assert settings == ("of today" if cut == 1 else "of the backup")
+    if 1 < cut < 7:
+        assert [each.text for each in wire.events] == [
+            "an earlier restore did not end; this completes it"
+        ]
+        [aside] = (store.base / "data").glob("before-*")
+        assert (aside / "gateway" / "jts.ini").read_text() == "of today"
+    assert [path.name for path in store.scratches()] == [".backup-now"]

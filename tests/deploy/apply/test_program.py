@@ -347,6 +347,22 @@ def test_a_release_is_unpacked_and_served(store: Store, ask: Ask) -> None:
     assert (store.base / "data/bridge").is_dir()
     again = requests.ApplyRequest("r2", [], {}, {}, 1, "me")
     assert ask(Engine(), again)[-1]["result"] == "healthy", "without a tar it lies there already"
+    (store.release("r2") / "deploy.json").unlink()
+    assert ask(Engine(), again)[-1]["result"] == "healthy", "a power cut came before its note"
+    assert store.noted("r2"), "or it could not be gone back to, and its workers lost their keys"
+
+
+def test_what_a_cut_restore_left_is_seen_to_by_whoever_deploys_next(store: Store, ask: Ask) -> None:
+    (store.base / ".restoring" / "gateway").mkdir(parents=True)
+    (store.base / ".restoring" / "gateway" / "jts.ini").write_text("restored")
+    (store.base / ".restoring" / "aside").write_text("before-now")
+    looks = requests.HistoryRequest()
+    assert not named(ask(Engine(), looks), "step")
+    assert (store.base / ".restoring").exists(), "who only looks changes nothing"
+    told = named(ask(Engine(), looks, lock=True), "step")
+    assert [one["text"] for one in told] == ["an earlier restore did not end; this completes it"]
+    assert (store.base / "data" / "gateway" / "jts.ini").read_text() == "restored"
+    assert not named(ask(Engine(), looks, lock=True), "step")
 
 
 def test_down_ends_the_gateway_first_and_is_recorded(store: Store, ask: Ask) -> None:

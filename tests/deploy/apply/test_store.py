@@ -553,3 +553,43 @@ def test_a_file_of_a_release_is_nothing_but_readable_writable_and_to_be_run(stor
     store.lock("me")
     store.unpack("r1", archive({"release.json": b"{}", "x": b"x"}, 0o6755), {}, {})
     assert stat.S_IMODE((store.release("r1") / "x").stat().st_mode) == 0o755
+
+
+# --- the power is cut -----------------------------------------------------------------------------
+def test_what_was_half_removed_is_never_called_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files go one after the other: a cut may leave a manifest, and not what it tells of."""
+    store.lock("me")
+    for number in range(KEEP_RELEASES + 2):
+        store.unpack(f"r{number}", archive(RELEASE), {}, {})
+        os.utime(store.release(f"r{number}"), (number, number))
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    assert store.prune() == ["r1", "r0"]
+    assert not store.has("r0")
+    assert "r0" not in store.kept()
+    monkeypatch.undo()
+    store.prune()
+    assert not list(store.base.glob("releases/.*")), "the next deploy removes the rest"
+
+
+def test_a_manifest_that_cannot_be_read_is_none(store: Store) -> None:
+    store.lock("me")
+    store.unpack("r1", archive(RELEASE), {}, {})
+    (store.release("r1") / "release.json").write_bytes(bytes(27))
+    assert not store.has("r1"), "it is sent again"
+    store.unpack("r1", archive(RELEASE), {}, {})
+    assert store.has("r1")
+    assert not list(store.base.glob("releases/.*"))
+
+
+def test_names_that_go_are_on_the_disk_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.lock("me")
+    store.unpack("r1", archive(RELEASE), {}, {})
+    synced: list[Path] = []
+    monkeypatch.setattr(module, "sync_folder", synced.append)
+    store.folders([DataFolder("bridge", 0o700)])
+    assert synced == [store.base / "data" / "bridge", store.base / "data"]
+    store.switch("r1")
+    store.switch(None)
+    assert synced[2:] == [store.base, store.base]

@@ -150,6 +150,20 @@ def test_started_last_with_a_key_of_its_own(store: Store, bridge: FakeBridge) ->
     assert file.stat().st_uid == (store.base / "data" / "bridge").stat().st_uid
 
 
+def test_its_key_is_on_the_disk_before_the_one_before_ends(
+    store: Store, bridge: FakeBridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it would come back from a power cut with one that the bridge does not take."""
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("trade"))
+    active: list[tuple[Path, dict[str, str]]] = []
+    monkeypatch.setattr(
+        workers_module, "sync_folder", lambda path: active.append((path, bridge.active()))
+    )
+    deploy(store, runtime, {"bot": "update"}, bot("read"))
+    assert active == [(folder(store), {"id1": "trade", "id2": "read"})]
+
+
 def test_no_backup_has_its_key() -> None:
     assert WORKERS not in FOLDERS
 
