@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up down test check format engine bench chaos reliability soak vm-power-cuts vm-test lock
+.PHONY: help setup setup-dev up down test check format engine bench chaos reliability soak power-cuts vm-power-cuts vm-test lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,
 
 vm-power-cuts: setup-dev  ## power cuts at random moments of `prepare` (WHAT=up), each booted: CUTS=30 MINUTES=240
 	@scripts/vm-power-cuts $(or $(WHAT),prepare) --cuts $(or $(CUTS),30) --minutes $(or $(MINUTES),240)
+
+power-cuts: setup-dev  ## Linux, root: power cuts at random moments of deploys, without a machine: WHAT=all CUTS=30 MINUTES=60
+	@scripts/power-cuts $(or $(WHAT),all) --cuts $(or $(CUTS),30) --minutes $(or $(MINUTES),60)
 
 vm-test: setup-dev  ## a 1 GB virtual machine: prepare, reboot, power loss, memory
 	@scripts/vm-test

@@ -9,6 +9,7 @@ import pytest
 
 from tests.engine.parts import engine_missing
 from tests.login.parts import controllers_missing
+from tests.vm.recorded_disk import disk_missing
 
 
 def _browser_missing() -> str | None:
@@ -34,6 +35,7 @@ _NEEDS: dict[str, Callable[[], str | None]] = {
     "browser": _browser_missing,
     "restic": _restic_missing,
     "vm": _vm_missing,
+    "disk": disk_missing,
     "controllers": controllers_missing,
     "shells": _shells_missing,
 }
