@@ -7,8 +7,8 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,22 +207,17 @@ class Program:
     def _status(self, request: requests.StatusRequest) -> Answer:
         found = serving(self._runtime.containers())
         bridge, key = None, self._store.bridge_key()
-        with ThreadPoolExecutor(1) as beside:
-            caddy = beside.submit(self._caddy, found.get("caddy"), request.caddy)
-            if "bridge" in found and found["bridge"].running:
-                address, port = probes.reach(found["bridge"], request.bridge_port)
-                _, bridge = probes.bridge(address, port, "/health", key)
-            logins = self._logins(found.get("gateway"), request.sessions)
+        caddy: list[str | None] = []
+        asked = (caddy, found.get("caddy"), request.caddy)
+        beside = threading.Thread(target=_ask_caddy, args=asked, daemon=True)
+        beside.start()
+        if "bridge" in found and found["bridge"].running:
+            address, port = probes.reach(found["bridge"], request.bridge_port)
+            _, bridge = probes.bridge(address, port, "/health", key)
+        logins = self._logins(found.get("gateway"), request.sessions)
         own = next((one for one in logins if one["session"] == request.session), logins[0])
-        return events.Status(own, logins, bridge, caddy.result())
-
-    def _caddy(self, container: Container | None, check: documents.Check | None) -> str | None:
-        """Why nobody outside reaches the bridge, however well it is; "" when they do."""
-        if container is None or not container.running or check is None:
-            return None
-        passed, reason = probes.caddy(check["address"], check["port"], check["name"])
-        waits = probes.waits_for_certificate(reason, public=check.get("public", False))
-        return "" if passed or waits else reason
+        beside.join()
+        return events.Status(own, logins, bridge, caddy[0] if caddy else "it cannot be asked")
 
     def _logins(
         self, gateway: Container | None, sessions: Sequence[str]
@@ -391,6 +386,18 @@ class Program:
         return halt.cancel_all(
             Store(request.base), request, lambda: choose(kind, base, project, ())
         )
+
+
+def _ask_caddy(
+    answer: list[str | None], container: Container | None, check: documents.Check | None
+) -> None:
+    """Adds why nobody outside reaches the bridge, however well it is; "" when they do."""
+    if container is None or not container.running or check is None:
+        answer.append(None)
+        return
+    passed, reason = probes.caddy(check["address"], check["port"], check["name"])
+    waits = probes.waits_for_certificate(reason, public=check.get("public", False))
+    answer.append("" if passed or waits else reason)
 
 
 def _as_wanted(found: dict[str, Container], wanted: requests.VerifyRequest) -> bool:
