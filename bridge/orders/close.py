@@ -20,10 +20,10 @@ from bridge.errors import BridgeError
 from bridge.model import Position
 from bridge.orders.errors import KeyReusedError, OrdersInTheWayError, PositionsMovingError
 from bridge.orders.exposure import Place, closable
+from bridge.orders.held_and_working import LOOK_SECONDS, SLACK, Standing, Standings, require_clear
 from bridge.orders.legs import legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ComboLegRequest, OrderRequest, Request
-from bridge.orders.standing import LOOK_SECONDS, SLACK, Standing, Standings, require_clear
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.rules.holdings import Holding

@@ -22,11 +22,11 @@ from bridge.auditing import Auditor, Caller
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.errors import OrderNotOpenError
 from bridge.orders.exposure import Place, largest_of_groups
+from bridge.orders.held_and_working import SLACK, Standings, places_of, require_clear
 from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import Leg, legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
-from bridge.orders.standing import SLACK, Standings, places_of, require_clear
 from bridge.orders.submit import OrderSubmitter, Placed
 from bridge.store.order_status import State
 

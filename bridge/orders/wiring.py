@@ -20,6 +20,7 @@ from bridge.orders.exercise import OptionExerciser
 from bridge.orders.flex_import import SERVICE, FlexImport, FlexService, fetch
 from bridge.orders.halt import HaltSwitch, TradingHalt
 from bridge.orders.health import OrderAlerts, described
+from bridge.orders.held_and_working import Standings
 from bridge.orders.journal import OrderJournal
 from bridge.orders.journal_service import JournalService
 from bridge.orders.modify import OrderModifier
@@ -31,7 +32,6 @@ from bridge.orders.rules import load
 from bridge.orders.sender import OrderSender
 from bridge.orders.service import OrderService
 from bridge.orders.silence import SilenceWatch
-from bridge.orders.standing import Standings
 from bridge.orders.submit import OrderSubmitter
 from bridge.orders.target import TargetPlacer
 from bridge.orders.views import OrderView, order_view

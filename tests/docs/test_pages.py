@@ -82,6 +82,7 @@ def sources() -> str:
         *(PROJECT / "infrastructure").rglob("*.py"),
         *(PROJECT / "tests").glob("*.py"),
         *(PROJECT / "tests/engine/parts").glob("*.py"),
+        *(PROJECT / "tests/engine/images/gateway/java").rglob("*.java"),
     ]
     return "\n".join(path.read_text(encoding="utf-8") for path in files)
 

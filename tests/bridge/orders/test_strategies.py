@@ -21,8 +21,8 @@ from bridge.orders.errors import (
     OrdersInTheWayError,
     PositionsMovingError,
 )
+from bridge.orders.held_and_working import Standings
 from bridge.orders.request import ChangeRequest, ComboLegRequest, OrderRequest
-from bridge.orders.standing import Standings
 from bridge.orders.submit import TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.orders.views import OrderView

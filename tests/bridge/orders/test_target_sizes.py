@@ -10,7 +10,7 @@ import pytest
 from bridge.model import Position
 from bridge.orders.errors import OrdersInTheWayError
 from bridge.orders.exposure import Working
-from bridge.orders.standing import Standing, require_clear
+from bridge.orders.held_and_working import Standing, require_clear
 from bridge.orders.submit import TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest, _any_size
 from bridge.orders.views import OrderView
