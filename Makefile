@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev up down test check format engine bench chaos reliability soak power-cuts vm-power-cuts vm-test lock
+.PHONY: help setup setup-dev up down test check format engine bench quarter chaos reliability soak power-cuts vm-power-cuts vm-test lock
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,8 +31,11 @@ format: setup-dev  ## rewrite in the project's format
 engine:  ## Debian/Ubuntu, root: install and start what the engine tests need
 	@scripts/engine
 
-bench: setup-dev  ## measure every figure beside its alternative, and write docs/performance.md
-	@.venv/bin/python -m bench --page docs/performance.md
+bench: setup-dev  ## measure every figure beside its alternative, and write docs/performance.md (SHARE=0.25: the bridge's there, too; root)
+	@.venv/bin/python -m bench $(if $(SHARE),--share $(SHARE)) --page docs/performance.md
+
+quarter: setup-dev  ## Debian/Ubuntu, root: every command on a quarter of a core, and docs/slow-machines.md (SHARE=0.25, TRADING=2)
+	@scripts/quarter --share $(or $(SHARE),0.25) --trading-minutes $(or $(TRADING),2) --page docs/slow-machines.md
 
 chaos: setup-dev  ## what fails below a stack on the engine, and its part of docs/reliability.md (FAULTS=all; needs make engine)
 	@GANGWAY_CHAOS=$(or $(FAULTS),all) GANGWAY_CHAOS_PAGE=docs/reliability.md GANGWAY_REQUIRE=engine \

@@ -11,6 +11,7 @@ class Figure:
 
     `bar` is the bound to keep: at most that much, or at least when `least` is set; None without
     one. `alternative` is the same measure of another way of doing it, named in `beside`.
+    `shared` is the value with the bridge held to a share of a core, where that was measured.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Figure:
     least: bool = False
     alternative: float | None = None
     beside: str = ""
+    shared: float | None = None
 
     @property
     def kept(self) -> bool | None:

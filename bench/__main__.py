@@ -1,17 +1,20 @@
-"""`python -m bench [--page FILE] [MODULE ...]`: measures, beside the alternatives.
+"""`python -m bench [--page FILE] [--share CORE] [MODULE ...]`: measures, beside the alternatives.
 
 It prints one table; with `--page` it writes a page, too, with the machine and its load. Each module
-of this folder that has a function `figures() -> list[Figure]` takes part.
+of this folder that has a function `figures() -> list[Figure]` takes part. With `--share 0.25` the
+bridge's figures are measured once more with the bridge alone held to a quarter of a core (root).
 Exit code 1 when a bar is not kept, 2 for a module that does not exist.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import platform
 import signal
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +23,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bench.rig.processes import limits
+from tests.soak.share import share_of_a_core
+
 if TYPE_CHECKING:
     from bench import Figure
 
+HEADS = ("bar", "kept", "alternative")
 WIDTH = 170
 """Characters in a line where there is no terminal."""
+SHARED = ("bridge",)
+"""Modules whose figures are measured on a share of a core, too."""
 NOT_MEASURED = ("figure", "__init__", "__main__")
 
 
@@ -44,16 +53,16 @@ def shown(value: float | None) -> str:
 def table(results: dict[str, list[Figure]]) -> Table:
     """All figures, a section for each module."""
     view = Table(box=box.SIMPLE)
-    for name in ("figure", "value", "bar", "kept", "alternative", "times better"):
+    for name in ("figure", "value", "on the share", "bar", "kept", "alternative", "times better"):
         view.add_column(
             name, no_wrap=True, justify="left" if name in ("figure", "alternative") else "right"
         )
     for module, figures in results.items():
         view.add_section()
         for each in figures:
-            name, value, bar, kept, beside = cells(each)
+            name, value, *shared, bar, kept, beside = cells(each, shared=True)
             kept = "[red]no[/red]" if kept == "no" else kept
-            view.add_row(f"{module}: {name}", value, bar, kept, beside, shown(each.ratio))
+            view.add_row(f"{module}: {name}", value, *shared, bar, kept, beside, shown(each.ratio))
     return view
 
 
@@ -76,23 +85,50 @@ def page(results: dict[str, list[Figure]], machine: str) -> str:
     for module, figures in results.items():
         purpose = (importlib.import_module(f"bench.{module}").__doc__ or "").partition("\n")[0]
         text += f"\n## {module}\n\n{purpose}\n\n"
-        text += "| figure | value | bar | kept | alternative |\n|---|---|---|---|---|\n"
+        shared = any(each.shared is not None for each in figures)
+        heads = ("figure", "value", *(["on the share"] if shared else []), *HEADS)
+        text += f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n"
         for each in figures:
-            text += "| " + " | ".join(cells(each)) + " |\n"
+            text += "| " + " | ".join(cells(each, shared=shared)) + " |\n"
     return text
 
 
-def cells(figure: Figure) -> tuple[str, str, str, str, str]:
-    """Name, value, bar, whether it is kept, alternative."""
+def cells(figure: Figure, *, shared: bool) -> tuple[str, ...]:
+    """Name, value, the value on a share of a core, bar, whether it is kept, alternative."""
     sign = "≥" if figure.least else "≤"
-    separator = "" if figure.unit.startswith("/") else " "
     return (
         figure.name,
-        f"{shown(figure.value)}{separator}{figure.unit}".strip(),
+        with_unit(figure.value, figure.unit),
+        *([with_unit(figure.shared, figure.unit)] if shared else []),
         f"{sign} {shown(figure.bar)}" if figure.bar is not None else "",
         {True: "yes", False: "no", None: ""}[figure.kept],
         f"{shown(figure.alternative)}{figure.beside}" if figure.alternative else "",
     )
+
+
+def with_unit(value: float | None, unit: str) -> str:
+    """`3.5 ms`, `800/s`; empty for a value that was not measured."""
+    if value is None:
+        return ""
+    return f"{shown(value)}{'' if unit.startswith('/') else ' '}{unit}".strip()
+
+
+def measured(name: str, share: float | None) -> list[Figure] | None:
+    """A module's figures, on a share of a core, too; None for one that has none."""
+    measure = getattr(importlib.import_module(f"bench.{name}"), "figures", None)
+    if measure is None:
+        return None
+    figures: list[Figure] = measure()
+    if share is None or name not in SHARED:
+        return figures
+    print(f"measuring {name} on {share:g} of a core ...", file=sys.stderr, flush=True)
+    with share_of_a_core(share) as group:
+        limits.append(group.before)
+        try:
+            values = {each.name: each.value for each in measure()}
+        finally:
+            limits.clear()
+    return [replace(each, shared=values.get(each.name)) for each in figures]
 
 
 def machine_now() -> str:
@@ -107,29 +143,29 @@ def machine_now() -> str:
 
 def main(arguments: list[str]) -> int:
     """Measure the wanted modules, or all of them."""
-    wanted, path = list(arguments), None
-    if wanted[:1] == ["--page"]:
-        if len(wanted) < 2:
-            print("error: --page wants the name of a file")
-            return 2
-        path, wanted = Path(wanted[1]), wanted[2:]
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--page", type=Path, help="a page of the documentation to write")
+    parser.add_argument("--share", type=float, help="of a core, for the bridge: one more column")
+    parser.add_argument("modules", nargs="*", metavar="MODULE")
+    asked = parser.parse_args(arguments)
     known, machine = modules(), machine_now()
-    unknown = [name for name in wanted if name not in known]
+    unknown = [name for name in asked.modules if name not in known]
     if unknown:
         print(f"error: no bench is called {unknown[0]}; there are {', '.join(known)}")
         return 2
     # As on a user's machine: whoever forbids to keep compiled modules measures the compiler.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its processes end with it
+    if asked.share is not None:
+        machine += f' "On the share": with the bridge alone held to {asked.share:g} of a core.'
     results: dict[str, list[Figure]] = {}
-    for name in wanted or known:
-        measure = getattr(importlib.import_module(f"bench.{name}"), "figures", None)
-        if measure is None:
-            continue
+    for name in asked.modules or known:
         print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        results[name] = measure()
-        if path is not None:  # a run that is ended leaves what it had measured
-            path.write_text(page(results, machine), encoding="utf-8")
+        found = measured(name, asked.share)
+        if found is not None:
+            results[name] = found
+        if asked.page is not None:  # a run that is ended leaves what it had measured
+            asked.page.write_text(page(results, machine), encoding="utf-8")
     terminal = sys.stdout.isatty()
     Console(width=None if terminal else WIDTH).print(table(results))
     figures = [each for group in results.values() for each in group]

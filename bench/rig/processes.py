@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "gwk_a-key-for-the-bench"
+limits: list[tuple[str, ...]] = []
+"""What is put before the command of each bridge, to hold it to a share of a core."""
 
 
 def free_port() -> int:
@@ -122,7 +124,8 @@ def bridge(
             "BRIDGE_LOG_LEVEL": "warning",
             **(environment or {}),
         }
-        with process([sys.executable, "-m", module], variables) as child:
+        before = [word for limit in limits for word in limit]
+        with process([*before, sys.executable, "-m", module], variables) as child:
             running = BridgeProcess(child.pid, port)
             if ready:
                 running.wait_until_ready()

@@ -159,8 +159,8 @@ async def watched(soak: Soak, minutes: float) -> None:
 @contextmanager
 def stack_of(folder: Path) -> Iterator[Stack]:
     """A gateway and a bridge, ended in any case."""
-    with share_of_a_core(SHARE) if SHARE < 1 else nullcontext(()) as before:
-        stack = Stack(folder, before)
+    with share_of_a_core(SHARE) if SHARE < 1 else nullcontext() as group:
+        stack = Stack(folder, group.before if group else ())
         try:
             stack.bridge.wait_for("ready", 60)
             yield stack

@@ -81,10 +81,12 @@ def start(
     environment: dict[str, str] | None = None,
     hidden: tuple[str, ...] = (),
     subsystem: str = "",
+    before: tuple[str, ...] = (),
 ) -> SshServer:
     """Starts sshd in the foreground mode; `environment` adds to what its commands see.
 
     `hidden` are files of this machine that they find unusable; `subsystem`: one that it offers.
+    `before` is put before the server's command, to limit it and what it starts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     host_key, client_key, port = make_key(folder / "host"), make_key(folder / "client"), free_port()
@@ -112,7 +114,7 @@ def start(
     command = [SSHD, "-D", "-E", str(folder / "sshd.log"), "-f", str(config)]
     if hidden:
         command = ["unshare", "--mount", "sh", "-c", HIDE, " ".join(hidden), *command]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen([*before, *command])
     _until_it_listens(port, folder)
     return SshServer(folder, port, host_key, client_key, process)
 

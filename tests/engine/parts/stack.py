@@ -51,13 +51,17 @@ class Run:
 
 @dataclass
 class Stack:
-    """One target on the test's host. `settings` is what stack.yaml says below the name."""
+    """One target on the test's host. `settings` is what stack.yaml says below the name.
+
+    `seconds`: how long a command may take.
+    """
 
     name: str
     folder: Path
     server: SshServer
     product: Path
     settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float = COMMAND_SECONDS
     home: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -131,7 +135,7 @@ class Stack:
             capture_output=True,
             text=True,
             cwd=self.folder,
-            timeout=COMMAND_SECONDS,
+            timeout=self.seconds,
             check=False,
         )
         return Run(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
@@ -151,7 +155,7 @@ class Stack:
         began = time.monotonic()
         process = self.start(*arguments, **variables)
         try:
-            out, err = process.communicate(timeout=COMMAND_SECONDS)
+            out, err = process.communicate(timeout=self.seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             out, err = process.communicate()
