@@ -1,305 +1,249 @@
-"""How a holding is closed, one step at a time. No I/O: what to do next, from what is known.
+"""Closes from the decision to the end: each step is written down, then done, then told.
 
-    decided ──> send (a limit at the middle, or a market order) ──> change the limit, step by step
-                  │                                                    │
-                  └── the order ended without filling: send again ─────┴──> over
-
-One order at a time: the next is sent only when the one before is known to have ended. An order is
-never larger than what is held less what works on the same side already, whoever placed it.
+What the next step is, says `bridge.rules.closing_steps`; how its orders go out,
+`bridge.rules.closing_orders`.
 """
 
 from __future__ import annotations
 
-import math
-from datetime import datetime
-from typing import Final, Literal
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from msgspec import Struct, structs
+import msgspec
+import structlog
+from msgspec import structs
 
-from bridge.rules.evaluation import Price
-from bridge.rules.model import Closing
+from bridge.clock import Clock
+from bridge.errors import BridgeError, Kind
+from bridge.orders.errors import OrderPendingError
+from bridge.orders.halt import HaltSwitch
+from bridge.rules.closing_orders import ClosingOrders
+from bridge.rules.closing_steps import (
+    Cancel,
+    Change,
+    Close,
+    Scene,
+    Send,
+    Step,
+    Wait,
+    following,
+)
+from bridge.rules.evaluation import Judgement, Price, price_of
+from bridge.rules.holdings import Holding
+from bridge.rules.journal import RuleJournal, forget, named
+from bridge.rules.model import Closing, Mode, Rule, RuleSet
+from bridge.rules.watch import HoldingWatch
+from bridge.store import rules as store
+from bridge.store.rules import RuleEvent
 
-MOST_ORDERS: Final = 20
-"""Of one close; after that a person has to look."""
-MOST_REFUSALS: Final = 3
-RETRY_SECONDS: Final = (5.0, 30.0, 120.0)
-"""After a refusal."""
+log = structlog.get_logger(__name__)
 
-Outcome = Literal["closed", "gone", "cancelled", "refused", "gave-up"]
-"""Filled by this close · somebody else closed it · somebody cancelled the order · the order was
-refused again and again · too many orders came to nothing."""
-
-
-class Attempt(Struct, frozen=True, kw_only=True):
-    """One order of a close, written down before it is sent, so that it is sent at most once.
-
-    `order_id` is empty until the answer came; `limit` None is a market order.
-    """
-
-    number: int
-    units: float
-    limit: float | None
-    at: datetime
-    order_id: str = ""
-    withdrawn: bool = False
-    """Whether it is us who cancelled it."""
-    refused: str = ""
-    """Why the bridge's own limits did not let it out."""
-
-
-class Close(Struct, frozen=True, kw_only=True):
-    """A close from its decision to its end, as the journal keeps it."""
-
-    id: str
-    rule: str
-    holding: str
-    trigger: str
-    reason: str
-    began_at: datetime
-    units: float
-    direction: int
-    anchor: float | None = None
-    """The middle at the first order: no limit goes further from it than `boundPercent`."""
-    step: int = 0
-    stepped_at: datetime | None = None
-    attempt: Attempt | None = None
-    attempts: int = 0
-    refusals: int = 0
-    refused: str = ""
-    """Why the last order was refused."""
-    filled: float = 0.0
-    """By the orders that have ended."""
-    outcome: Outcome | None = None
-    ended_at: datetime | None = None
-
-    @property
-    def action(self) -> Literal["BUY", "SELL"]:
-        """Of a single position: what makes it smaller."""
-        return "SELL" if self.direction > 0 else "BUY"
+PATIENCE_SECONDS: Final = 10.0
+"""After which people are told that a close cannot begin."""
 
 
-class Working(Struct, frozen=True, kw_only=True):
-    """What became of the order of the present attempt.
+@dataclass(kw_only=True, eq=False)
+class Closes:
+    """Those that have not ended. `pause` says why none may begin; `ended` is called at each end."""
 
-    `state`: open, filled, cancelled, refused, unsent (certainly never sent), or unknown.
-    """
+    journal: RuleJournal
+    orders: ClosingOrders
+    watch: HoldingWatch
+    halt: HaltSwitch
+    clock: Clock
+    pause: Callable[[], str | None]
+    ended: Callable[[], None]
+    running: dict[str, Close] = field(default_factory=dict)
+    _waiting: set[str] = field(default_factory=set)
 
-    state: Literal["open", "filled", "cancelled", "refused", "unsent", "unknown"]
-    filled: float = 0.0
-    limit: float | None = None
-    reason: str = ""
+    def take_over(self, kept: list[str]) -> None:
+        """What the last process has begun."""
+        for text in kept:
+            close = msgspec.json.decode(text, type=Close)
+            self.running[close.id] = close
 
+    def of(self, holding: str) -> Close | None:
+        """The close of this holding, if there is one."""
+        return next((each for each in self.running.values() if each.holding == holding), None)
 
-class Scene(Struct, frozen=True, kw_only=True):
-    """What a step is taken from.
-
-    `held`: units that are held now, 0 when the position is gone or has another side; None: not
-    known. `others`: units for which somebody else's order works on the same side. `expires`:
-    whether orders end by themselves now, because no session is running.
-    """
-
-    now: datetime
-    price: Price
-    price_bad: str | None
-    tick: float = 0.0
-    held: float | None
-    others: float = 0.0
-    order: Working | None = None
-    may_begin: bool = True
-    """Whether a new order may be sent at all now."""
-    may_change: bool = True
-    expires: bool = False
-    called_off: bool = False
-    """Whether a person has taken the rule away, or switched it off."""
-
-
-class Send(Struct, frozen=True):
-    """Send an order of this many units; a limit of None is a market order."""
-
-    units: float
-    limit: float | None
-
-
-class Change(Struct, frozen=True):
-    """Give the working order this limit, and for `units` this total quantity."""
-
-    limit: float | None = None
-    units: float | None = None
-
-
-class Cancel(Struct, frozen=True):
-    """Cancel the working order: the position is gone or smaller."""
-
-    reason: str
-
-
-class Wait(Struct, frozen=True):
-    """Nothing to do now."""
-
-    reason: str
-
-
-Step = Send | Change | Cancel | Wait
-
-
-def following(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
-    """The close as it is now, and what to do. With an outcome set, it is over."""
-    if close.outcome is not None:
-        return close, Wait("it is over")
-    if scene.held is None:
-        return close, Wait("the position is not known")
-    if close.attempt is not None:
-        close, step = _watch(close, terms, scene)
-        if step is not None:
-            return close, step
-    if close.outcome is not None:
-        return close, Wait("it is over")
-    return _begin(close, terms, scene)
-
-
-def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | None]:
-    """Looks after the order that was sent; None: it has ended, and another may follow."""
-    attempt, order = close.attempt, scene.order
-    if attempt is None:
-        return close, None
-    if attempt.refused:
-        order = Working(state="refused", reason=attempt.refused)
-    if order is None or order.state == "unknown":
-        return close, Wait("what became of the order is not known yet")
-    if order.state == "open":
-        return _steer(close, terms, scene, attempt, order)
-    close = structs.replace(close, attempt=None, filled=close.filled + order.filled)
-    if order.state in {"filled", "unsent"} or attempt.withdrawn:
-        return close, None
-    if order.state == "refused":
-        refusals = close.refusals + 1
-        close = structs.replace(
-            close, refusals=refusals, refused=order.reason, stepped_at=scene.now
+    async def begin(self, rule: Rule, mode: Mode, holding: Holding, judged: Judgement) -> None:
+        """Writes a decision down: from here on it is carried out, whatever restarts."""
+        decision = judged.decision
+        if decision is None:
+            return
+        now = self.clock.now()
+        close = Close(
+            id=decision.id,
+            rule=rule.id,
+            holding=holding.key,
+            trigger=decision.trigger,
+            reason=decision.reason,
+            began_at=now,
+            units=holding.units,
+            direction=holding.direction,
         )
-        if refusals >= MOST_REFUSALS:
-            return _over(close, "refused", scene), None
-        return close, Wait("the order was refused")
-    if _held(scene) <= 0:
-        return close, None
-    if scene.expires:
-        return close, Wait("the order ended with the session")
-    return _over(close, "cancelled", scene), None
+        event = RuleEvent(
+            at=now,
+            kind="decided" if mode == "trade" else "simulated",
+            rule=rule.id,
+            detail={
+                **named(holding),
+                "trigger": decision.trigger,
+                "reason": decision.reason,
+                "price": decision.price,
+                "profit": decision.profit,
+                "action": close.action,
+                "quantity": holding.units,
+                "order": rule.close.order,
+            },
+        )
+        place = (rule.id, holding.key)
+
+        def write(connection: sqlite3.Connection) -> RuleEvent:
+            store.remember(connection, *place, msgspec.json.encode(judged.memory))
+            if mode == "trade":
+                store.save_close(connection, close.id, msgspec.json.encode(close), ended=False)
+            return store.add_event(connection, event)
+
+        kept = await self.journal.database.write(write)
+        self.journal.noted(place, judged.memory)
+        if mode == "trade":
+            self.running[close.id] = close
+        self.journal.happened.emit(kept)
+
+    async def advance(self, close: Close, rules: RuleSet) -> None:
+        """The next step of a close; more than one when one leads to another at once."""
+        rule = next((each for each in rules.rules if each.id == close.rule), None)
+        called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
+        holding = self.watch.holding(close.holding)
+        scene = await self._scene(close, rule, holding, called_off=called_off)
+        after, step = following(close, rule.close if rule else Closing(), scene)
+        if isinstance(step, Change | Cancel) or after != close:
+            await self._keep(after, before=close)
+        if isinstance(step, Wait):
+            await self._told_to_wait(after, step)
+            return
+        await self._act(close, after, step, holding, rule)
+
+    async def _told_to_wait(self, close: Close, step: Wait) -> None:
+        """Once, when a close cannot begin for a while: somebody may have to act."""
+        begun = (self.clock.now() - close.began_at).total_seconds()
+        if close.attempt is None and begun > PATIENCE_SECONDS and close.id not in self._waiting:
+            self._waiting.add(close.id)
+            if close.outcome is None:
+                await self._tell(close, "waits", why=step.reason)
+
+    async def _scene(
+        self, close: Close, rule: Rule | None, holding: Holding | None, *, called_off: bool
+    ) -> Scene:
+        market = None if holding is None else self.watch.market(holding)
+        allowed = rule.allow_quotes if rule is not None else ()
+        price, bad = Price(), "no quote"
+        if holding is not None and market is not None:
+            price, bad_or_none = price_of(holding, market.prices, allowed)
+            bad = bad_or_none or ""
+        outside = rule is not None and rule.outside_rth
+        running = market is not None and (market.open or (outside and market.open_outside))
+        halt = self.halt.halt
+        return Scene(
+            now=self.clock.now(),
+            price=price,
+            price_bad=bad or None,
+            tick=0.0 if holding is None else self.watch.tick(holding),
+            held=0.0 if holding is None else holding.units,
+            others=0.0 if holding is None else await self.orders.others(holding, close),
+            order=await self.orders.state(close),
+            may_begin=self.pause() is None and running,
+            may_change=halt is None,
+            expires=not running,
+            called_off=called_off,
+        )
+
+    async def _act(
+        self,
+        before: Close,
+        after: Close,
+        step: Step,
+        holding: Holding | None,
+        rule: Rule | None,
+    ) -> None:
+        orders = self.orders
+        try:
+            if isinstance(step, Send) and holding is not None:
+                await orders.send(
+                    holding, after, step, outside=rule is not None and rule.outside_rth
+                )
+            elif isinstance(step, Change):
+                await orders.change(after, step)
+            elif isinstance(step, Cancel):
+                await orders.cancel(after)
+        except OrderPendingError:
+            return  # its fate is looked up at the next turn
+        except BridgeError as error:
+            await self._failed(before, after, step, error)
+            return
+        if isinstance(step, Send):
+            sent = {"action": after.action, "quantity": step.units, "limit": step.limit}
+            await self._tell(after, "order", **sent)
+
+    async def _failed(self, before: Close, after: Close, step: Step, error: BridgeError) -> None:
+        """What was not done is tried again; an order that was refused not at once."""
+        log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
+        if not isinstance(step, Send):
+            await self._keep(before, before=after)
+            return
+        attempt = after.attempt
+        state = await self.orders.state(after)
+        if attempt is None or state is None or state.state != "unsent" or not _lasting(error):
+            return
+        refused = structs.replace(after, attempt=structs.replace(attempt, refused=error.detail))
+        await self._keep(refused, before=after)
+
+    async def _keep(self, close: Close, *, before: Close) -> None:
+        over = close.outcome is not None
+        event = self._event(close, close.outcome or "", **_result(close)) if over else None
+        done = close.outcome in {"closed", "gone"}
+        over_for = [
+            place
+            for place, memory in self.journal.memories.items()
+            if done and place[1] == close.holding and (not memory.guard or memory.guard.anew)
+        ]
+
+        def write(connection: sqlite3.Connection) -> RuleEvent | None:
+            store.save_close(connection, close.id, msgspec.json.encode(close), ended=over)
+            forget(connection, over_for)
+            return None if event is None else store.add_event(connection, event)
+
+        if close == before:
+            return
+        kept = await self.journal.database.write(write)
+        self.journal.forgotten(over_for)
+        if over:
+            self._waiting.discard(close.id)
+            self.running.pop(close.id, None)
+            self.ended()
+        else:
+            self.running[close.id] = close
+        if kept is not None:
+            self.journal.happened.emit(kept)
+
+    async def _tell(self, close: Close, kind: str, **detail: Any) -> None:
+        await self.journal.tell(self._event(close, kind, **detail))
+
+    def _event(self, close: Close, kind: str, **detail: Any) -> RuleEvent:
+        holding = self.watch.holding(close.holding)
+        which = {"holding": close.holding} if holding is None else named(holding)
+        shown = {**which, "trigger": close.trigger, "reason": close.reason, **detail}
+        return RuleEvent(at=self.clock.now(), kind=kind, rule=close.rule, detail=shown)
 
 
-def _steer(
-    close: Close, terms: Closing, scene: Scene, attempt: Attempt, order: Working
-) -> tuple[Close, Step]:
-    """An order is working: it follows the position down, and the price step by step."""
-    if attempt.withdrawn:
-        return close, Wait("the order is being cancelled")
-    left = attempt.units - order.filled
-    allowed = max(0.0, _held(scene) - scene.others)
-    if left > allowed:
-        if allowed <= 0:
-            withdrawn = structs.replace(attempt, withdrawn=True)
-            return structs.replace(close, attempt=withdrawn), Cancel(
-                "the position is gone, or somebody else closes it"
-            )
-        smaller = structs.replace(attempt, units=order.filled + allowed)
-        return structs.replace(close, attempt=smaller), Change(units=smaller.units)
-    if scene.called_off:
-        withdrawn = structs.replace(attempt, withdrawn=True)
-        return structs.replace(close, attempt=withdrawn), Cancel("the rule was taken away")
-    if attempt.limit is None or not scene.may_change:
-        return close, Wait("the order is working")
-    if scene.price_bad is not None:
-        return close, Wait(f"the limit stays: {scene.price_bad}")
-    since = close.stepped_at or attempt.at
-    if (scene.now - since).total_seconds() < terms.step_seconds:
-        return close, Wait("the order is working")
-    close = structs.replace(close, step=min(close.step + 1, terms.steps), stepped_at=scene.now)
-    limit = limit_at(close, terms, scene.price, scene.tick)
-    if limit is None or (order.limit is not None and not _towards(close, order.limit, limit)):
-        return close, Wait("the order is working")
-    return close, Change(limit=limit)
+def _lasting(error: BridgeError) -> bool:
+    """Whether the same order would be refused again."""
+    return error.kind in {Kind.INVALID, Kind.REFUSED, Kind.FORBIDDEN, Kind.CONFLICT}
 
 
-def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
-    """No order is out: sends one when there is something to close, or ends."""
-    left = min(close.units - close.filled, _held(scene))
-    outcome = _ended(close, scene, left)
-    if outcome is not None:
-        return _over(close, outcome, scene), Wait("it is over")
-    units = min(left, _held(scene) - scene.others)
-    why = _held_up(close, terms, scene, units)
-    if why is not None:
-        return close, Wait(why)
-    if close.anchor is None and scene.price_bad is None:
-        close = structs.replace(close, anchor=_middle(scene.price))
-    limit = limit_at(close, terms, scene.price, scene.tick) if terms.order == "limit" else None
-    number = close.attempts + 1
-    attempt = Attempt(number=number, units=units, limit=limit, at=scene.now)
-    close = structs.replace(close, attempt=attempt, attempts=number, stepped_at=scene.now)
-    return close, Send(units, limit)
-
-
-def _ended(close: Close, scene: Scene, left: float) -> Outcome | None:
-    if left <= 0:
-        return "closed" if close.filled > 0 else "gone"
-    if scene.called_off:
-        return "cancelled"
-    return "gave-up" if close.attempts >= MOST_ORDERS else None
-
-
-def _held_up(close: Close, terms: Closing, scene: Scene, units: float) -> str | None:
-    """Why no order is sent now."""
-    if not scene.may_begin:
-        return "no order may be sent now"
-    if close.refusals and close.stepped_at is not None:
-        pause = RETRY_SECONDS[min(close.refusals, len(RETRY_SECONDS)) - 1]
-        if (scene.now - close.stepped_at).total_seconds() < pause:
-            return "the order was refused; it is sent again in a moment"
-    if units <= 0:
-        return "orders that work already close all that is held"
-    return scene.price_bad if terms.order == "limit" else None
-
-
-def limit_at(close: Close, terms: Closing, price: Price, tick: float = 0.0) -> float | None:
-    """The limit of this step: from the middle towards the other side, within the bound.
-
-    On the tick on the other side: half a tick is less than a step that changes nothing costs.
-    """
-    if price.bid is None or price.ask is None:
-        return None
-    down = close.direction > 0
-    middle, side = _middle(price), price.bid if down else price.ask
-    wanted = _on_tick(middle + (side - middle) * close.step / terms.steps, tick, down=down)
-    if close.anchor is None:
-        return wanted
-    bound = close.anchor - close.direction * abs(close.anchor) * terms.bound_percent / 100
-    bound = _on_tick(bound, tick, down=not down)
-    return max(wanted, bound) if down else min(wanted, bound)
-
-
-def _on_tick(price: float, tick: float, *, down: bool) -> float:
-    if tick <= 0:
-        return price
-    ticks = price / tick
-    return round((math.floor(ticks + 1e-6) if down else math.ceil(ticks - 1e-6)) * tick, 8)
-
-
-def _towards(close: Close, before: float, after: float) -> bool:
-    """Whether a limit goes on towards the other side; it never goes back."""
-    return (after < before) if close.direction > 0 else (after > before)
-
-
-def _middle(price: Price) -> float:
-    return ((price.bid or 0.0) + (price.ask or 0.0)) / 2
-
-
-def _held(scene: Scene) -> float:
-    return scene.held or 0.0
-
-
-def _over(close: Close, outcome: Outcome, scene: Scene) -> Close:
-    return structs.replace(close, outcome=outcome, ended_at=scene.now)
-
-
-def key_of(close: Close, attempt: Attempt) -> str:
-    """The `Idempotency-Key` of an order of a close: the same after any restart."""
-    return f"rule-{close.id}-{attempt.number}"
+def _result(close: Close) -> dict[str, Any]:
+    found: dict[str, Any] = {"action": close.action, "quantity": close.filled}
+    return found | ({"why": close.refused} if close.refused else {})

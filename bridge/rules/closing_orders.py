@@ -19,7 +19,7 @@ from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.orders.submit import OrderSubmitter
-from bridge.rules.closing import Change, Close, Send, Working, key_of
+from bridge.rules.closing_steps import Change, Close, Send, Working, key_of
 from bridge.rules.holdings import Holding
 from bridge.store import Database, orders
 from bridge.store.order_status import State, Status

@@ -26,7 +26,7 @@ from bridge.errors import BridgeError
 from bridge.model import OrderStatus, Position
 from bridge.orders.halt import HaltSwitch
 from bridge.restart_calendar import RestartCalendar
-from bridge.rules.closes import Closes
+from bridge.rules.closing import Closes
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.evaluation import (
     Judgement,

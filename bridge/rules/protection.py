@@ -20,8 +20,8 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import OpenOrder
 from bridge.orders.request import ChangeRequest, OrderRequest
-from bridge.rules.closing import Working
 from bridge.rules.closing_orders import ClosingOrders
+from bridge.rules.closing_steps import Working
 from bridge.rules.evaluation import Guard, Memory, stop_price
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import Place, RuleJournal, named

@@ -17,7 +17,7 @@ from bridge.clock import SystemClock
 from bridge.orders.modify import OrderModifier
 from bridge.orders.sender import OrderSender
 from bridge.orders.submit import OrderSubmitter
-from bridge.rules.closes import Closes
+from bridge.rules.closing import Closes
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.journal import RuleJournal
 from bridge.rules.protection import Protection

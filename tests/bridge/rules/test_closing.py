@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from bridge.rules.closing import (
+from bridge.rules.closing_steps import (
     Cancel,
     Change,
     Close,

@@ -1,0 +1,305 @@
+"""How a holding is closed, one step at a time. No I/O: what to do next, from what is known.
+
+    decided ──> send (a limit at the middle, or a market order) ──> change the limit, step by step
+                  │                                                    │
+                  └── the order ended without filling: send again ─────┴──> over
+
+One order at a time: the next is sent only when the one before is known to have ended. An order is
+never larger than what is held less what works on the same side already, whoever placed it.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Final, Literal
+
+from msgspec import Struct, structs
+
+from bridge.rules.evaluation import Price
+from bridge.rules.model import Closing
+
+MOST_ORDERS: Final = 20
+"""Of one close; after that a person has to look."""
+MOST_REFUSALS: Final = 3
+RETRY_SECONDS: Final = (5.0, 30.0, 120.0)
+"""After a refusal."""
+
+Outcome = Literal["closed", "gone", "cancelled", "refused", "gave-up"]
+"""Filled by this close · somebody else closed it · somebody cancelled the order · the order was
+refused again and again · too many orders came to nothing."""
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One order of a close, written down before it is sent, so that it is sent at most once.
+
+    `order_id` is empty until the answer came; `limit` None is a market order.
+    """
+
+    number: int
+    units: float
+    limit: float | None
+    at: datetime
+    order_id: str = ""
+    withdrawn: bool = False
+    """Whether it is us who cancelled it."""
+    refused: str = ""
+    """Why the bridge's own limits did not let it out."""
+
+
+class Close(Struct, frozen=True, kw_only=True):
+    """A close from its decision to its end, as the journal keeps it."""
+
+    id: str
+    rule: str
+    holding: str
+    trigger: str
+    reason: str
+    began_at: datetime
+    units: float
+    direction: int
+    anchor: float | None = None
+    """The middle at the first order: no limit goes further from it than `boundPercent`."""
+    step: int = 0
+    stepped_at: datetime | None = None
+    attempt: Attempt | None = None
+    attempts: int = 0
+    refusals: int = 0
+    refused: str = ""
+    """Why the last order was refused."""
+    filled: float = 0.0
+    """By the orders that have ended."""
+    outcome: Outcome | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def action(self) -> Literal["BUY", "SELL"]:
+        """Of a single position: what makes it smaller."""
+        return "SELL" if self.direction > 0 else "BUY"
+
+
+class Working(Struct, frozen=True, kw_only=True):
+    """What became of the order of the present attempt.
+
+    `state`: open, filled, cancelled, refused, unsent (certainly never sent), or unknown.
+    """
+
+    state: Literal["open", "filled", "cancelled", "refused", "unsent", "unknown"]
+    filled: float = 0.0
+    limit: float | None = None
+    reason: str = ""
+
+
+class Scene(Struct, frozen=True, kw_only=True):
+    """What a step is taken from.
+
+    `held`: units that are held now, 0 when the position is gone or has another side; None: not
+    known. `others`: units for which somebody else's order works on the same side. `expires`:
+    whether orders end by themselves now, because no session is running.
+    """
+
+    now: datetime
+    price: Price
+    price_bad: str | None
+    tick: float = 0.0
+    held: float | None
+    others: float = 0.0
+    order: Working | None = None
+    may_begin: bool = True
+    """Whether a new order may be sent at all now."""
+    may_change: bool = True
+    expires: bool = False
+    called_off: bool = False
+    """Whether a person has taken the rule away, or switched it off."""
+
+
+class Send(Struct, frozen=True):
+    """Send an order of this many units; a limit of None is a market order."""
+
+    units: float
+    limit: float | None
+
+
+class Change(Struct, frozen=True):
+    """Give the working order this limit, and for `units` this total quantity."""
+
+    limit: float | None = None
+    units: float | None = None
+
+
+class Cancel(Struct, frozen=True):
+    """Cancel the working order: the position is gone or smaller."""
+
+    reason: str
+
+
+class Wait(Struct, frozen=True):
+    """Nothing to do now."""
+
+    reason: str
+
+
+Step = Send | Change | Cancel | Wait
+
+
+def following(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
+    """The close as it is now, and what to do. With an outcome set, it is over."""
+    if close.outcome is not None:
+        return close, Wait("it is over")
+    if scene.held is None:
+        return close, Wait("the position is not known")
+    if close.attempt is not None:
+        close, step = _watch(close, terms, scene)
+        if step is not None:
+            return close, step
+    if close.outcome is not None:
+        return close, Wait("it is over")
+    return _begin(close, terms, scene)
+
+
+def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | None]:
+    """Looks after the order that was sent; None: it has ended, and another may follow."""
+    attempt, order = close.attempt, scene.order
+    if attempt is None:
+        return close, None
+    if attempt.refused:
+        order = Working(state="refused", reason=attempt.refused)
+    if order is None or order.state == "unknown":
+        return close, Wait("what became of the order is not known yet")
+    if order.state == "open":
+        return _steer(close, terms, scene, attempt, order)
+    close = structs.replace(close, attempt=None, filled=close.filled + order.filled)
+    if order.state in {"filled", "unsent"} or attempt.withdrawn:
+        return close, None
+    if order.state == "refused":
+        refusals = close.refusals + 1
+        close = structs.replace(
+            close, refusals=refusals, refused=order.reason, stepped_at=scene.now
+        )
+        if refusals >= MOST_REFUSALS:
+            return _over(close, "refused", scene), None
+        return close, Wait("the order was refused")
+    if _held(scene) <= 0:
+        return close, None
+    if scene.expires:
+        return close, Wait("the order ended with the session")
+    return _over(close, "cancelled", scene), None
+
+
+def _steer(
+    close: Close, terms: Closing, scene: Scene, attempt: Attempt, order: Working
+) -> tuple[Close, Step]:
+    """An order is working: it follows the position down, and the price step by step."""
+    if attempt.withdrawn:
+        return close, Wait("the order is being cancelled")
+    left = attempt.units - order.filled
+    allowed = max(0.0, _held(scene) - scene.others)
+    if left > allowed:
+        if allowed <= 0:
+            withdrawn = structs.replace(attempt, withdrawn=True)
+            return structs.replace(close, attempt=withdrawn), Cancel(
+                "the position is gone, or somebody else closes it"
+            )
+        smaller = structs.replace(attempt, units=order.filled + allowed)
+        return structs.replace(close, attempt=smaller), Change(units=smaller.units)
+    if scene.called_off:
+        withdrawn = structs.replace(attempt, withdrawn=True)
+        return structs.replace(close, attempt=withdrawn), Cancel("the rule was taken away")
+    if attempt.limit is None or not scene.may_change:
+        return close, Wait("the order is working")
+    if scene.price_bad is not None:
+        return close, Wait(f"the limit stays: {scene.price_bad}")
+    since = close.stepped_at or attempt.at
+    if (scene.now - since).total_seconds() < terms.step_seconds:
+        return close, Wait("the order is working")
+    close = structs.replace(close, step=min(close.step + 1, terms.steps), stepped_at=scene.now)
+    limit = limit_at(close, terms, scene.price, scene.tick)
+    if limit is None or (order.limit is not None and not _towards(close, order.limit, limit)):
+        return close, Wait("the order is working")
+    return close, Change(limit=limit)
+
+
+def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
+    """No order is out: sends one when there is something to close, or ends."""
+    left = min(close.units - close.filled, _held(scene))
+    outcome = _ended(close, scene, left)
+    if outcome is not None:
+        return _over(close, outcome, scene), Wait("it is over")
+    units = min(left, _held(scene) - scene.others)
+    why = _held_up(close, terms, scene, units)
+    if why is not None:
+        return close, Wait(why)
+    if close.anchor is None and scene.price_bad is None:
+        close = structs.replace(close, anchor=_middle(scene.price))
+    limit = limit_at(close, terms, scene.price, scene.tick) if terms.order == "limit" else None
+    number = close.attempts + 1
+    attempt = Attempt(number=number, units=units, limit=limit, at=scene.now)
+    close = structs.replace(close, attempt=attempt, attempts=number, stepped_at=scene.now)
+    return close, Send(units, limit)
+
+
+def _ended(close: Close, scene: Scene, left: float) -> Outcome | None:
+    if left <= 0:
+        return "closed" if close.filled > 0 else "gone"
+    if scene.called_off:
+        return "cancelled"
+    return "gave-up" if close.attempts >= MOST_ORDERS else None
+
+
+def _held_up(close: Close, terms: Closing, scene: Scene, units: float) -> str | None:
+    """Why no order is sent now."""
+    if not scene.may_begin:
+        return "no order may be sent now"
+    if close.refusals and close.stepped_at is not None:
+        pause = RETRY_SECONDS[min(close.refusals, len(RETRY_SECONDS)) - 1]
+        if (scene.now - close.stepped_at).total_seconds() < pause:
+            return "the order was refused; it is sent again in a moment"
+    if units <= 0:
+        return "orders that work already close all that is held"
+    return scene.price_bad if terms.order == "limit" else None
+
+
+def limit_at(close: Close, terms: Closing, price: Price, tick: float = 0.0) -> float | None:
+    """The limit of this step: from the middle towards the other side, within the bound.
+
+    On the tick on the other side: half a tick is less than a step that changes nothing costs.
+    """
+    if price.bid is None or price.ask is None:
+        return None
+    down = close.direction > 0
+    middle, side = _middle(price), price.bid if down else price.ask
+    wanted = _on_tick(middle + (side - middle) * close.step / terms.steps, tick, down=down)
+    if close.anchor is None:
+        return wanted
+    bound = close.anchor - close.direction * abs(close.anchor) * terms.bound_percent / 100
+    bound = _on_tick(bound, tick, down=not down)
+    return max(wanted, bound) if down else min(wanted, bound)
+
+
+def _on_tick(price: float, tick: float, *, down: bool) -> float:
+    if tick <= 0:
+        return price
+    ticks = price / tick
+    return round((math.floor(ticks + 1e-6) if down else math.ceil(ticks - 1e-6)) * tick, 8)
+
+
+def _towards(close: Close, before: float, after: float) -> bool:
+    """Whether a limit goes on towards the other side; it never goes back."""
+    return (after < before) if close.direction > 0 else (after > before)
+
+
+def _middle(price: Price) -> float:
+    return ((price.bid or 0.0) + (price.ask or 0.0)) / 2
+
+
+def _held(scene: Scene) -> float:
+    return scene.held or 0.0
+
+
+def _over(close: Close, outcome: Outcome, scene: Scene) -> Close:
+    return structs.replace(close, outcome=outcome, ended_at=scene.now)
+
+
+def key_of(close: Close, attempt: Attempt) -> str:
+    """The `Idempotency-Key` of an order of a close: the same after any restart."""
+    return f"rule-{close.id}-{attempt.number}"
