@@ -120,9 +120,10 @@ def test_the_screen_is_seen_and_used_in_one_tab_until_the_command_ends(stack: St
 
     try:
         seen = in_chromium(look)
+    except BaseException:
+        process.send_signal(signal.SIGINT)  # a second one, while it ends, would be another answer
+        raise
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
