@@ -26,7 +26,7 @@ from tests.engine.parts.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 TOOLS = PROJECT / ".venv-bench" / "bin"
 LIMIT = 900
 
