@@ -6,7 +6,7 @@ Every failure is a problem document.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -31,8 +31,6 @@ from bridge.services import Services
 log = structlog.get_logger(__name__)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 NOT_STORED: Final[Mapping[str, str]] = {"Cache-Control": "no-store"}
-
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def request_id_of(request: Request) -> str:

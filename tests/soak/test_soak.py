@@ -23,7 +23,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from tests.bridge.orders.crash import MIXED, Books, Clients, Flow, make_flows, settle
+from tests.bridge.orders.crash import Books, Clients, Flow, settle
 from tests.bridge.rig import ADMIN_KEY
 from tests.soak.faults import KINDS, Kind, Stack
 from tests.soak.outside import Listener, Look, Outside
@@ -66,16 +66,6 @@ class Soak:
     megabytes: float = 0.0
     files: int = 0
     excused: float = 0.0
-
-    async def trade(self) -> None:
-        """Orders of many kinds, about one a second, each repeated until it is settled."""
-        while True:
-            for flow in make_flows(1, self.chance, MIXED):
-                flow.number = len(self.flows) + 1
-                flow.key = f"soak-{flow.number}-{self.chance.random()}"
-                self.flows.append(flow)
-                self.under_way.append(asyncio.create_task(self.clients.carry_out(flow)))
-            await asyncio.sleep(self.chance.uniform(0.4, 1.6))
 
     async def read(self) -> None:
         """An app that looks at everything, twice a second."""
@@ -141,7 +131,12 @@ async def watched(soak: Soak, minutes: float) -> None:
     """All at once; an error in one of them ends the whole."""
     beside = [
         asyncio.create_task(each)
-        for each in (soak.outside.run(), soak.listener.run(), soak.trade(), soak.read())
+        for each in (
+            soak.outside.run(),
+            soak.listener.run(),
+            soak.clients.trade(soak.flows, soak.under_way, soak.chance, "soak"),
+            soak.read(),
+        )
     ]
     faults = asyncio.create_task(carry_out(soak, minutes))
     try:

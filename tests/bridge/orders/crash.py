@@ -192,6 +192,25 @@ class Clients:
     async def close(self) -> None:
         await self._http.aclose()
 
+    async def trade(
+        self,
+        flows: list[Flow],
+        under_way: list[asyncio.Task[None]],
+        chance: random.Random,
+        name: str,
+    ) -> None:
+        """Orders of many kinds, about one a second, each repeated until it is settled.
+
+        Without an end: they are added to `flows` and `under_way`; `name` begins their keys.
+        """
+        while True:
+            for flow in make_flows(1, chance, MIXED):
+                flow.number = len(flows) + 1
+                flow.key = f"{name}-{flow.number}-{chance.random()}"
+                flows.append(flow)
+                under_way.append(asyncio.create_task(self.carry_out(flow)))
+            await asyncio.sleep(chance.uniform(0.4, 1.6))
+
     async def carry_out(self, flow: Flow) -> None:
         async with self._turn:
             try:

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import httpx
 
-from tests.bridge.orders.crash import MIXED, Clients, Flow, make_flows
+from tests.bridge.orders.crash import Clients, Flow
 from tests.soak.outside import Listener, Outside
 
 READS: Final = ("/positions", "/account", "/orders", "/executions", "/quote/MSFT")
@@ -108,7 +108,12 @@ class World(threading.Thread):
         self.listener = Listener(self._url, key=self._key, tls=self._tls)
         # Cut off, a request is repeated soon: its key makes that safe.
         self.clients = Clients(self._url, 40, key=self._key, verify=self._tls, timeout=8, again=0.5)
-        around = (self.outside.run(), self.listener.run(), self._trade(), self._read())
+        around = (
+            self.outside.run(),
+            self.listener.run(),
+            self.clients.trade(self.flows, self._under_way, self._chance, "chaos"),
+            self._read(),
+        )
         self._around = [asyncio.create_task(each) for each in around]
 
     async def _finish(self) -> None:
@@ -125,16 +130,6 @@ class World(threading.Thread):
         for each in (*self._around, *self._under_way):
             if each.done() and not each.cancelled():
                 each.result()
-
-    async def _trade(self) -> None:
-        """Orders of many kinds, about one a second, each repeated until it is settled."""
-        while True:
-            for flow in make_flows(1, self._chance, MIXED):
-                flow.number = len(self.flows) + 1
-                flow.key = f"chaos-{flow.number}-{self._chance.random()}"
-                self.flows.append(flow)
-                self._under_way.append(asyncio.create_task(self.clients.carry_out(flow)))
-            await asyncio.sleep(self._chance.uniform(0.4, 1.6))
 
     async def _read(self) -> None:
         """An app that looks at everything, twice a second."""
