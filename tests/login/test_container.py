@@ -18,7 +18,7 @@ from infrastructure.config import Target, load
 from infrastructure.plan.forecast import of_login
 from tests.deploy.conftest import rendered
 from tests.login.parts.controllers import PROJECT
-from tests.login.parts.session import Session
+from tests.login.parts.session import Session, broker_clock
 
 Make = Callable[..., Session]
 pytestmark = [pytest.mark.controllers, pytest.mark.timeout(180)]
@@ -138,6 +138,14 @@ def test_a_transient_refusal_is_spaced_out_and_never_held(hooked: Make) -> None:
     time.sleep(3)
     login = seen(session)
     assert (login.state, login.held) == ("waiting-broker", False)
+    assert session.record("typed") == ["typed password"]
+
+
+def test_in_the_brokers_maintenance_the_next_attempt_waits_longer(hooked: Make) -> None:
+    session = hooked("failed", variables={"GANGWAY_NEW_YORK": broker_clock(1)})
+    session.start_ibc()
+    session.wait_for("(maintenance): attempts are spaced out")
+    assert seen(session).retry_at is not None
     assert session.record("typed") == ["typed password"]
 
 

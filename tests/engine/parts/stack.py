@@ -63,6 +63,7 @@ class Stack:
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = COMMAND_SECONDS
     home: Path = field(init=False)
+    begun: list[subprocess.Popen[str]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +142,8 @@ class Stack:
         return Run(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 
     def start(self, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        """A command that runs on; what a failed test leaves of it is ended by `remove`."""
+        process = subprocess.Popen(
             self.command(*arguments),
             env=self.environment() | variables,
             stdin=subprocess.DEVNULL,
@@ -150,6 +152,8 @@ class Stack:
             text=True,
             cwd=self.folder,
         )
+        self.begun.append(process)
+        return process
 
     def deploy(self, *arguments: str, **variables: str) -> Run:
         began = time.monotonic()
@@ -208,7 +212,10 @@ class Stack:
         return [json.loads(line) for line in lines]
 
     def remove(self) -> None:
-        """Every trace of the stack on the engine."""
+        """Every trace of the stack on the engine, and its commands."""
+        for process in self.begun:
+            process.kill()
+            process.communicate()
         mark = f"label=com.docker.compose.project={self.project}"
         if ids := docker("ps", "-aq", "--filter", mark).split():
             docker("rm", "-f", "-v", *ids)
