@@ -50,8 +50,12 @@ class Repository:
         self._password = password
         self._key, self._known_hosts = key, known_hosts
 
-    def prepare(self, target: str) -> None:
-        """Makes it, if it is not there; HostFailure when it is another's or not to be had."""
+    def prepare(self, target: str, *, make: bool = True) -> None:
+        """HostFailure when it is another's or not to be had; `make`: one that is not there is made.
+
+        What goes on by itself makes none: where a disk is not mounted, its empty folder lies on the
+        disk that the backups are for.
+        """
         done = self._run(*LIST, check=False)
         if done.returncode == 0:
             others = sorted({of(one) for one in listed(done.stdout)} - {target})
@@ -64,6 +68,10 @@ class Repository:
             return
         if "Is there a repository" not in done.stderr:
             raise self._failed(done.stderr)
+        if not make:
+            gone = f"there is no repository at {self._to} any more: is its disk mounted?"
+            hint = "if it is lost, the same `backup --to … --every …` once more makes a new one"
+            raise HostFailure("no-backup", gone, hint)
         if not self._to.startswith("sftp:"):
             Path(self._to).mkdir(parents=True, exist_ok=True, mode=0o700)
         self._run("init")

@@ -168,7 +168,9 @@ def keep_backups(
         folder = tempfile.TemporaryDirectory(prefix=".backup-", dir=_base(store))
         scratch = Path(parts.enter_context(folder))
         found = parts.enter_context(repository.opened(request.repository, scratch))
-        snapshot, manifest = _into(store, found, request.target, request.version, request.keep)
+        snapshot, manifest = _into(
+            store, found, request.target, request.version, request.keep, make=True
+        )
     if request.every:
         _begin(store, request, snapshot)
     return events.KeptBackup(snapshot, len(manifest["files"]), manifest["journal"])
@@ -229,7 +231,7 @@ def _run_backup(base: Path) -> None:
     found = repository.kept(settings["to"], base / "scheduled")
     target, version = settings["target"], settings["version"]
     try:
-        snapshot, manifest = _into(store, found, target, version, settings["keep"])
+        snapshot, manifest = _into(store, found, target, version, settings["keep"], make=False)
     except (HostFailure, OSError, sqlite3.Error) as error:
         failure = error if isinstance(error, HostFailure) else HostFailure("folder", str(error))
         _note(store, failedAt=time.time(), failure=failure.message)
@@ -239,12 +241,18 @@ def _run_backup(base: Path) -> None:
 
 
 def _into(
-    store: Store, found: repository.Repository, target: str, version: str, keep: int
+    store: Store,
+    found: repository.Repository,
+    target: str,
+    version: str,
+    keep: int,
+    *,
+    make: bool,
 ) -> tuple[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=_base(store)) as scratch:
         tree = Path(scratch) / "tree"
         manifest = backup.gather(store, tree, target, version)
-        found.prepare(target)
+        found.prepare(target, make=make)
         snapshot = found.add(tree, target)
     found.keep(keep, target)
     return snapshot, manifest

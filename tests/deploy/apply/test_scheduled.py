@@ -205,7 +205,18 @@ def test_the_schedule_runs_by_itself_and_ends(store: Store, tmp_path: Path, syst
     assert put_back(to, Store(str(tmp_path / "new" / "prod"))).journal["orders"] == 7
     assert BACKUP_STATE not in {path.name for path in (tmp_path / "new").rglob("*")}
 
-    shutil.rmtree(tmp_path / "backups")  # the disk is not mounted
+    disk = (tmp_path / "backups").rename(tmp_path / "disk")
+    (tmp_path / "backups").mkdir()  # it is not mounted
+    run = timer_fires(systemd, store)
+    assert (
+        run.stderr == f"error: there is no repository at {to.to} any more: is its disk mounted?\n"
+    )
+    assert not list((tmp_path / "backups").iterdir()), "nothing is put onto the host's own disk"
+    (tmp_path / "backups").rmdir()
+    disk.rename(tmp_path / "backups")
+    assert timer_fires(systemd, store).returncode == 0
+
+    shutil.rmtree(tmp_path / "backups")
     (tmp_path / "backups").write_text("")
     run = timer_fires(systemd, store)
     assert (run.returncode, "error:" in run.stderr) == (1, True)
