@@ -15,24 +15,30 @@ if TYPE_CHECKING:
 HEAD = Path(__file__).with_name("reliability.md.head")
 ENGINE_HEADING = "## A whole stack on an engine"
 """Begins the part of the page that `make chaos` writes; `make reliability` writes what is above."""
+POWER_HEADING = "## Power cuts"
+"""Begins the part that no run writes."""
 
 
 def put_processes(page: Path, part: str) -> None:
-    """Writes the first part of the page, and keeps the second."""
-    _, engine = _parts(page)
-    page.write_text(part.rstrip("\n") + "\n" + (f"\n{engine}" if engine else ""))
+    """Writes the first part of the page, and keeps the others."""
+    _write(page, part, *_parts(page)[1:])
 
 
 def put_engine(page: Path, part: str) -> None:
-    """Writes the second part of the page, which begins with its heading, and keeps the first."""
-    processes, _ = _parts(page)
-    page.write_text((f"{processes}\n" if processes else "") + part)
+    """Writes the second part of the page, which begins with its heading, and keeps the others."""
+    processes, _, power = _parts(page)
+    _write(page, processes, part, power)
 
 
-def _parts(page: Path) -> tuple[str, str]:
+def _parts(page: Path) -> tuple[str, str, str]:
     text = page.read_text() if page.exists() else ""
-    first, heading, second = text.partition(ENGINE_HEADING)
-    return first.rstrip("\n") + "\n" if first.strip() else "", heading + second
+    text, heading, power = text.partition(POWER_HEADING)
+    processes, of_it, engine = text.partition(ENGINE_HEADING)
+    return processes, of_it + engine, heading + power
+
+
+def _write(page: Path, *parts: str) -> None:
+    page.write_text("\n".join(part.strip("\n") + "\n" for part in parts if part.strip()))
 
 
 def written(by_kind: Mapping[str, Sequence[Passed]], figures: Mapping[str, Any]) -> str:

@@ -111,7 +111,10 @@ def record(home: Path, folder: Path, what: str) -> Record:
     machine = Machine(home, folder, raw=copy(start, folder / "run.raw"), log=folder / "log")
     log = folder / "log"
     machine.start()
-    machine.configure(**({} if what == "prepare" else {"read_only": True}))
+    if what == "prepare":
+        machine.configure()
+    else:
+        machine.configure(read_only=True)
     lengths, over = [], threading.Event()
 
     def watch() -> None:
@@ -260,7 +263,7 @@ def cuts(what: str, home: Path, given: argparse.Namespace) -> int:
             if time.monotonic() > ends:
                 print(json.dumps({"of": what, "stopped": "the time is up", "cuts": number}))
                 break
-            lost = disk.cut(recorded.lengths[moment], choice)
+            took = disk.cut(recorded.lengths[moment], choice)
             crashed = copy(follows, folder / "crashed.raw")
             disk.keep(crashed)
             found: dict[str, object] = {
@@ -268,7 +271,8 @@ def cuts(what: str, home: Path, given: argparse.Namespace) -> int:
                 "cut": number + 1,
                 "second": moment / 2,
                 "seconds": len(recorded.lengths) / 2,
-                "writesLost": len(lost),
+                "writesLost": len(took.lost),
+                "writesTorn": len(took.torn),
             }
             began = time.monotonic()
             complete = bool(given.complete_every) and number % given.complete_every == 0

@@ -14,6 +14,8 @@ from typing import BinaryIO, NamedTuple
 
 MAGIC, SECTOR = 0x6A736677736872, 512
 FLUSH, FUA, DISCARD = 1, 2, 4
+PIECES = (1, 8)
+"""Sectors that a disk writes whole or not at all: of 512 bytes, or of 4 KiB."""
 
 
 class Write(NamedTuple):
@@ -28,6 +30,23 @@ class Write(NamedTuple):
     def end(self) -> int:
         """Where in the log it ends."""
         return self.offset + (0 if self.flags & DISCARD else self.sectors * SECTOR)
+
+
+class Cut(NamedTuple):
+    """What a power cut took of the requests after the last flush: of some all, of some a part."""
+
+    lost: list[Write]
+    torn: list[Write]
+
+
+def pieces(one: Write, size: int) -> list[Write]:
+    """A request in parts of at most `size` sectors, as they lie on the disk."""
+    found, at = [], one.sector
+    while at < one.sector + one.sectors:
+        ends = min(one.sector + one.sectors, (at // size + 1) * size)
+        found.append(Write(at, ends - at, one.flags, one.offset + (at - one.sector) * SECTOR))
+        at = ends
+    return found
 
 
 def requests(log: BinaryIO, until: int) -> Iterator[Write]:
@@ -55,11 +74,12 @@ class Disk:
         self._log = log.open("rb")
         self._written = 0
 
-    def cut(self, until: int, choice: random.Random) -> list[Write]:
-        """Brings the disk to a power cut at this offset of the log; what was lost.
+    def cut(self, until: int, choice: random.Random) -> Cut:
+        """Brings the disk to a power cut at this offset of the log; what was lost and torn.
 
         Later cuts only. A disk's own cache may keep all, nothing or any part of what came after
-        the last flush: `choice` says which. What it kept is on the disk after `keep`.
+        the last flush, of each request all, nothing or any of its sectors: `choice` says which.
+        What it kept is on the disk after `keep`.
         """
         waiting: list[Write] = []
         for one in requests(self._log, until):
@@ -73,9 +93,23 @@ class Disk:
             if one.sectors and not one.flags & DISCARD:
                 waiting.append(one)
         self._disk.flush()
-        share = choice.choice((0.0, 0.5, 1.0))
-        self.kept = [one for one in waiting if one.flags & FUA or choice.random() < share]
-        return [one for one in waiting if one not in self.kept]
+        share, tears = choice.choice((0.0, 0.5, 1.0)), choice.choice((0.0, 0.3, 1.0))
+        size = choice.choice(PIECES)
+        self.kept = []
+        cut = Cut([], [])
+        for one in waiting:
+            parts = pieces(one, size)
+            if one.flags & FUA:
+                self.kept.append(one)
+            elif len(parts) > 1 and choice.random() < tears:
+                some = choice.sample(parts, choice.randrange(1, len(parts)))
+                self.kept += some
+                cut.torn.append(one)
+            elif choice.random() < share:
+                self.kept.append(one)
+            else:
+                cut.lost.append(one)
+        return cut
 
     def keep(self, copy: Path) -> None:
         """Writes onto a copy of the disk what its cache kept of the last seconds."""
