@@ -245,7 +245,12 @@ OWNED: dict[str, str] = {
     "TZ": "gateway.time_zone",
 }
 
-_KEPT = {"TWS_SETTINGS_PATH", "START_SCRIPTS", "HOME", "TWS_PATH", "IBC_INI", "IBC_INI_TMPL"}
+_KEPT = {
+    *("TWS_SETTINGS_PATH", "START_SCRIPTS", "HOME", "TWS_PATH", "IBC_INI", "IBC_INI_TMPL"),
+    # What the start hooks read: another value takes the spacing of logins, or a hold, away.
+    *("GANGWAY_FILES", "GANGWAY_STATE_PATH", "GANGWAY_REQUESTS_PATH", "GANGWAY_TOTP_FILE"),
+    *("GANGWAY_NEW_YORK", "GANGWAY_COMMAND_PORT", "GANGWAY_HEALTH_PORT"),
+}
 _SECRETS = ("TWS_PASSWORD", "VNC_SERVER_PASSWORD", "SSH_PASSPHRASE")
 
 

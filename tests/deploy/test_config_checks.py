@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -167,6 +169,17 @@ def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: s
     assert problem.hint
     assert problem.place is not None
     assert problem.place.path == f"gateway.environment.{name}"
+
+
+def test_what_the_start_hooks_read_is_refused() -> None:
+    """Else a variable could take away what spaces logins out, or move what is held."""
+    folder = Path(__file__).parents[2] / "templates" / "gateway"
+    read = set()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            read |= set(re.findall(r"GANGWAY_[A-Z_]+", file.read_text()))
+    assert "GANGWAY_NEW_YORK" in read
+    assert [name for name in sorted(read) if refusal(name) is None] == []
 
 
 @pytest.mark.parametrize("name", ["X_SCRIPTS", "IBC_SCRIPTS", "MY_OWN"])
