@@ -10,13 +10,17 @@ from __future__ import annotations
 import asyncio
 from asyncio.transports import BaseTransport
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.protocol import State
+
+from bridge.api.middleware import ALWAYS
+from bridge.api.turns import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +38,7 @@ KNOWN_FRAMES, KNOWN_FRAMES_A_SECOND = 240, 60
 MESSAGE_SECONDS: Final = 10.0
 """From a message's first frame to its last."""
 
+READS: Final = ("GET", "HEAD")
 _SLICE: Final = 4096
 POLICY_VIOLATION: Final = 1008
 KNOWN: Final = "gangway.known"
@@ -61,6 +66,7 @@ class Connections:
         self._unknown: dict[Connection, None] = {}
         self._known: set[Connection] = set()
         self.dropped = 0
+        self.turns = Turns()
 
     def __len__(self) -> int:
         return len(self._unknown) + len(self._known)
@@ -114,6 +120,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._head_bytes = 0
         self._in_head = True
+        self._hurries = False
         self._head_timer: asyncio.TimerHandle | None = self.loop.call_later(
             HEAD_SECONDS, self._give_up
         )
@@ -122,6 +129,7 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
         self._stop_timer()
+        self._calm()
         self.connected.ended(self)
         super().connection_lost(exc)
 
@@ -154,8 +162,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         scope = getattr(self, "scope", None)
         if scope is not None:
-            known = self.connected.known
-            scope.setdefault("extensions", {})[KNOWN] = lambda: known(self)
+            changes = scope["method"] not in READS
+            scope.setdefault("extensions", {})[KNOWN] = partial(self._key_shown, changes)
 
     def on_message_complete(self) -> None:
         """The body is whole: what comes next is another head."""
@@ -167,6 +175,35 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_timer()
         self.connected.ended(self)
         super().handle_websocket_upgrade()
+
+    def on_response_complete(self) -> None:
+        """Answered."""
+        self._calm()
+        super().on_response_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Orders, cancels and looks at the bridge's health at once; other reads in their turn."""
+        scope = cycle.scope
+        if scope["method"] not in READS or scope["path"] in ALWAYS:
+            super()._start_asgi_task(cycle, app)
+        else:
+            self.connected.turns.read(partial(self._begin, cycle, app))
+
+    def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not cycle.disconnected:  # else nobody waits for what it would read
+            super()._start_asgi_task(cycle, app)
+
+    def _key_shown(self, changes: bool) -> None:
+        """Reads of others are held back only for whom the bridge knows."""
+        self.connected.known(self)
+        if changes and not self._hurries:
+            self._hurries = True
+            self.connected.turns.hurry()
+
+    def _calm(self) -> None:
+        if self._hurries:
+            self._hurries = False
+            self.connected.turns.calm()
 
     def _give_up(self) -> None:
         self._head_timer = None
