@@ -11,19 +11,21 @@ Installer = Callable[[Services], None]
 
 
 def installers() -> tuple[Installer, ...]:
-    """The ``install`` function of each part's ``wiring``, in the order of their needs."""
-    from bridge.account import wiring as account
-    from bridge.alerts import wiring as alerts
+    """The ``install`` function of each part, in the order of their needs."""
+    from bridge.account import service as account
+    from bridge.alerts import watch as alerts
     from bridge.market import wiring as market
     from bridge.orders import wiring as orders
-    from bridge.portal import wiring as portal
+    from bridge.portal import service as portal
     from bridge.rules import wiring as rules
-    from bridge.settings import wiring as settings
+    from bridge.settings import probe as trial
+    from bridge.settings import service as settings
     from bridge.stream import wiring as stream
     from bridge.watchdog import install as watchdog
 
     return (
         settings.install,
+        trial.install,
         market.install,
         account.install,
         portal.install,

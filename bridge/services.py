@@ -1,7 +1,7 @@
 """What one running bridge is made of, found by type.
 
-Each part has a function ``install(services)`` in its ``wiring`` (called once, from
-``bridge.compose``), which builds its services from what earlier parts provided, and registers them:
+Each part has a function ``install(services)`` (called once, from ``bridge.compose``, which says
+where it is), which builds its services from what earlier parts provided, and registers them:
 
     def install(services: Services) -> None:
         orders = OrderService(services.gateway, services[OrderJournal], services.clock)

@@ -26,7 +26,10 @@ from bridge.broker_time import days_to_expiration, exchange_zone
 from bridge.callers import BRIDGE, Holder
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError, Kind
+from bridge.market.contracts import ContractService
+from bridge.market.quotes import QuoteService
 from bridge.model import AccountValue, Contract, PnL, Position
+from bridge.services import Services
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.gateway import LEDGER_TAGS, SUMMARY_TAGS, Gateway, Subscription
 
@@ -365,3 +368,13 @@ class _PnLLine:
 
 def _of(account: str | None, item: Position | AccountView | Unconfirmed) -> bool:
     return account in {None, item.account}
+
+
+def install(services: Services) -> None:
+    """Needs the contracts and the quotes. Provides positions, account values, profit and loss."""
+    greeks = PositionGreeks(services[QuoteService], services[ContractService], services.clock)
+    account = services.provide(
+        AccountService, AccountService(services.gateway, services.clock, greeks)
+    )
+    services.gateway.add_reconciler("account", account.begin)
+    services.on_stop(account.stop)

@@ -14,7 +14,7 @@ from starlette.types import Scope as ASGIScope
 from starlette.websockets import WebSocket
 
 from bridge import __version__
-from bridge.api import docs_page, openapi
+from bridge.api import openapi
 from bridge.api.dispatch import PathEndpoint, failed
 from bridge.api.metrics import HttpMetrics, SessionCollector
 from bridge.api.middleware import RequestMiddleware
@@ -136,7 +136,7 @@ def _documentation(tables: list[RouteTable], required: tuple[str, ...]) -> Route
     async def documentation(call: Call[None, None]) -> HTMLResponse:
         """This interface as a page for people."""
         found = openapi.document([*tables, table], __version__, required=required)
-        html = docs_page.page(found)
-        return HTMLResponse(html, headers={"Content-Security-Policy": docs_page.POLICY})
+        html = openapi.page(found)
+        return HTMLResponse(html, headers={"Content-Security-Policy": openapi.POLICY})
 
     return table

@@ -31,7 +31,7 @@ from bridge.model import (
 )
 from bridge.orders import lifecycle, order_ids
 from bridge.orders.lifecycle import Happening
-from bridge.store import audit, executions, order_events, orders, quarantine
+from bridge.store import audit, executions, orders, quarantine
 from bridge.store.audit import AuditEntry
 from bridge.store.database import may_heal
 from bridge.store.executions import ExecutionRow, Novelty
@@ -125,7 +125,7 @@ class MessageApplier:
                 self._advance(self._of_status(message), lifecycle.StatusReported(now, message))
             case OrderErrorMessage(number, code, text):
                 record = self._known(orders.by_broker_order, self._client_id, number)
-                changed = record is not None and order_events.happened_since(
+                changed = record is not None and orders.had_event_since(
                     self._connection, record.id, *_CHANGE_SENT, now - CHANGE_SETTLES
                 )
                 self._advance(record, lifecycle.BrokerError(now, code, text, changed))
@@ -174,7 +174,7 @@ class MessageApplier:
                 self._connection, record.id, self._now, after.notional - record.notional
             )
         kind = type(happening).__name__
-        order_events.add(self._connection, record.id, self._now, kind, _difference(record, after))
+        orders.add_event(self._connection, record.id, self._now, kind, _difference(record, after))
         self.result.orders[after.id] = after
 
     def finish(self) -> Applied:
@@ -251,7 +251,7 @@ class MessageApplier:
         self._present[record.id] = self._rows[record.id] = record
         self._names.clear()
         detail = {"orderRef": order.order_ref, "permId": order.perm_id}
-        order_events.add(self._connection, record.id, self._now, "Adopted", detail)
+        orders.add_event(self._connection, record.id, self._now, "Adopted", detail)
         self._note("order.adopted", record.id, detail, "adopted")
         self.result.orders[record.id] = record
         self.result.adopted += 1

@@ -32,8 +32,7 @@ from bridge.orders.journal import OrderJournal, Watch, require_reach
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent, Happening, Withdrawn
 from bridge.orders.views import OrderView, order_view
 from bridge.store import StoreBehindError
-from bridge.store.order_status import State, Status
-from bridge.store.orders import OrderRecord, PendingChange
+from bridge.store.orders import OrderRecord, PendingChange, State, Status
 from bridge.store.urgent import WAIT_SECONDS
 from bridge.tws.gateway import Gateway
 from bridge.tws.pacing import Lane

@@ -30,7 +30,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.model import CommissionReport, Contract, Execution
 from bridge.orders.journal import OrderJournal
 from bridge.store import Database, orders
-from bridge.store.order_status import State
+from bridge.store.orders import State
 
 SERVICE: Final = "https://ndcdyn.interactivebrokers.com/AccountManagement/FlexWebService"
 IN_PROGRESS: Final = frozenset(

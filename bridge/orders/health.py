@@ -18,8 +18,7 @@ from bridge.services import HealthOverlay, Need, Services
 from bridge.store import Database, orders
 from bridge.store.condition import JournalCondition
 from bridge.store.identity import ACCEPT
-from bridge.store.order_status import State
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import OrderRecord, State
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import READ_ONLY_ACTION
 from bridge.tws.events import Signal

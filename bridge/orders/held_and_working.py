@@ -24,8 +24,7 @@ from bridge.orders.journal import OrderJournal
 from bridge.orders.order_types import kind_of_type
 from bridge.orders.other_clients import OtherClientsOrders
 from bridge.store import Database, executions
-from bridge.store.order_status import State
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import OrderRecord, State
 from bridge.tws.gateway import Gateway
 
 _LOOKS: Final = 5

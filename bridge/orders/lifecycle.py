@@ -23,8 +23,15 @@ from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import order_ids
 from bridge.orders.legs import CHANGEABLE, same_moment, taken
 from bridge.orders.order_types import INSTRUCTIONS
-from bridge.store.order_status import ENDED, WORKING, State, Status, from_broker
-from bridge.store.orders import OrderRecord, PendingChange
+from bridge.store.orders import (
+    ENDED,
+    WORKING,
+    OrderRecord,
+    PendingChange,
+    State,
+    Status,
+    from_broker,
+)
 from bridge.tws.broker_codes import Effect, effect_of
 
 WITHDRAWN: Final = "cancelled before it was sent: the broker never got it"

@@ -34,8 +34,7 @@ from bridge.orders.request import ChangeRequest
 from bridge.orders.risk import violations
 from bridge.orders.views import OrderView, order_view
 from bridge.store import StoreBehindError, orders
-from bridge.store.order_status import State
-from bridge.store.orders import OrderRecord, PendingChange
+from bridge.store.orders import OrderRecord, PendingChange, State
 from bridge.tws.gateway import Gateway
 
 

@@ -29,8 +29,7 @@ from bridge.orders.errors import (
 from bridge.orders.journal import OrderJournal, require_reach
 from bridge.orders.order_types import kind_of_type
 from bridge.orders.views import OrderView, order_view
-from bridge.store.order_status import ENDED, State, Status, from_broker
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import ENDED, OrderRecord, State, Status, from_broker
 from bridge.tws.broker_codes import Effect, effect_of
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.gateway import Gateway

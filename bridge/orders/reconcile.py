@@ -42,8 +42,7 @@ from bridge.orders.order_types import INSTRUCTIONS
 from bridge.orders.rules import TradingRules
 from bridge.orders.sender import OrderSender
 from bridge.store import Database, orders
-from bridge.store.order_status import State, Status
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import OrderRecord, State, Status
 from bridge.tws.errors import ConnectionLostError, ReadOnlyGatewayError, RequestTimedOutError
 from bridge.tws.gateway import Gateway
 

@@ -46,7 +46,7 @@ from bridge.orders.lifecycle import NotSent, Sent, Withdrawn
 from bridge.orders.order_ids import OrderNumbers
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.risk import violations
-from bridge.store import Database, StoreError, idempotency, order_events, orders
+from bridge.store import Database, StoreError, idempotency, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord
 from bridge.tws.gateway import Gateway
@@ -357,7 +357,7 @@ class OrderSender:
                 raise OrderListedError(f"the broker lists {', '.join(listed)} already")
             for record in records:
                 orders.insert(connection, record)
-                order_events.add(connection, record.id, record.created_at, "Intention", {})
+                orders.add_event(connection, record.id, record.created_at, "Intention", {})
             trail.target = records[0].id
             note_sending(connection, self.auditor, trail)
             made.extend(record.id for record in records)

@@ -34,9 +34,9 @@ from bridge.orders.views import (
     order_view,
     what_if_members,
 )
-from bridge.store import Database, audit, executions, order_events, orders
+from bridge.store import Database, audit, executions, orders
 from bridge.store.audit import AuditEntry, Verification
-from bridge.store.order_status import State, Status
+from bridge.store.orders import State, Status
 
 _WHAT_IF_SECONDS: Final = 8.0
 _VERIFIED_AT_ONCE: Final = 1000
@@ -81,7 +81,7 @@ class OrderService:
         legs, history, filled = await self.database.read(
             lambda connection: (
                 orders.by_group(connection, record.group_id),
-                order_events.of_order(connection, record.id),
+                orders.events_of(connection, record.id),
                 executions.of_order(connection, record.id),
             )
         )

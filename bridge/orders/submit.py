@@ -45,8 +45,7 @@ from bridge.orders.sender import KeyTakenError, OrderSender, Sized, Submission
 from bridge.orders.views import OrderGroup, OrderView, order_view
 from bridge.store import DamagedRowError, Database, idempotency, orders
 from bridge.store.idempotency import KeyRecord
-from bridge.store.order_status import State, Status
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import OrderRecord, State, Status
 from bridge.store.rows import compact
 from bridge.tws.broker_codes import order_advice
 from bridge.tws.gateway import Gateway

@@ -28,7 +28,7 @@ from bridge.orders.legs import Leg, legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed
-from bridge.store.order_status import State
+from bridge.store.orders import State
 
 
 class TargetRequest(Request, frozen=True, kw_only=True):

@@ -11,9 +11,7 @@ from bridge.model import Contract, Order, OrderCondition, OrderState
 from bridge.orders.errors import Violation
 from bridge.orders.order_types import order_type
 from bridge.store.executions import ExecutionRow
-from bridge.store.order_events import OrderEvent
-from bridge.store.order_status import State, Status
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import OrderEvent, OrderRecord, State, Status
 from bridge.tws.broker_codes import order_advice
 
 

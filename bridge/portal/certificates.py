@@ -20,7 +20,8 @@ import structlog
 
 from bridge.clock import Clock
 from bridge.portal.errors import PortalCertificateError, PortalUnreachableError
-from bridge.store.portal_certificates import StoredCertificate
+from bridge.store import Database, settings
+from bridge.store.settings import StoredCertificate
 from bridge.tls import blind_context, fingerprint_of, normal_fingerprint, pinned_context
 
 HANDSHAKE_SECONDS = 8.0
@@ -35,6 +36,20 @@ class CertificateStore(Protocol):
         """What was stored for this origin."""
 
     async def save(self, stored: StoredCertificate) -> None: ...
+
+
+class JournalCertificates:
+    """Certificates of gateways, in the journal."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, origin: str) -> StoredCertificate | None:
+        """What was stored for this origin."""
+        return await self._database.read(lambda c: settings.certificate(c, origin))
+
+    async def save(self, stored: StoredCertificate) -> None:
+        await self._database.write(lambda c: settings.put_certificate(c, stored))
 
 
 class Certificates:

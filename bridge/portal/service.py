@@ -19,12 +19,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bridge.clock import Clock
 from bridge.portal import pass_through
-from bridge.portal.certificates import Certificates, CertificateStore
+from bridge.portal.certificates import Certificates, CertificateStore, JournalCertificates
 from bridge.portal.client import PortalClient, PortalPacer
 from bridge.portal.errors import PortalError, PortalOffError
 from bridge.portal.session import PortalSession
 from bridge.portal.state import NEXT_ACTIONS, UNTOLD_STATES, PortalState, Reading
-from bridge.store.portal_certificates import StoredCertificate
+from bridge.services import Need, Services
+from bridge.settings.profile import Profile
+from bridge.settings.repository import Secrets
+from bridge.settings.service import SettingsService
+from bridge.store import Database
+from bridge.store.settings import StoredCertificate
+from bridge.tws.session import TwsSession
 
 HOPELESS_AFTER = 3
 """Failed recoveries in a row after which a person is asked to log in again."""
@@ -294,3 +300,44 @@ class PortalService:
         credentials = (target.username, target.password) if target.username else None
         client = PortalClient(target.url, self._pacer, certificates, credentials)
         return PortalSession(client, self._clock, compete=target.compete)
+
+
+def target_of(profile: Profile, secrets: Secrets) -> PortalTarget:
+    """The part of the connection settings that the Client Portal needs."""
+    return PortalTarget(
+        url=profile.portal_url,
+        compete=profile.portal_compete,
+        fingerprint=profile.portal_fingerprint,
+        username=profile.portal_username,
+        password=secrets.get("portalPassword", ""),
+    )
+
+
+def install(services: Services) -> None:
+    """Provides the service, which follows the connection settings."""
+    history = services[TwsSession].context.diagnostics
+    reporter = PortalReporter(history, services.metrics)
+    service = PortalService(services.clock, JournalCertificates(services[Database]), reporter)
+    services.provide(PortalService, service)
+
+    async def follow(profile: Profile, secrets: Secrets) -> None:
+        await service.configure(target_of(profile, secrets))
+
+    services[SettingsService].on_apply(follow)
+    services.on_stop(service.stop)
+    services.needs.append(lambda: _need(service.last_seen()))
+
+
+def _need(seen: SessionView) -> Need | None:
+    """What only a person can do for the Client Portal."""
+    message = _FOR_A_PERSON.get(seen.state)
+    if message is None:
+        return None
+    return Need(code=f"portal-{seen.state.value}", message=message, next_step=seen.next_action)
+
+
+_FOR_A_PERSON = {
+    PortalState.LOGIN_REQUIRED: "The Client Portal wants a login",
+    PortalState.COMPETING: "Another login holds the Client Portal's session",
+    PortalState.CERTIFICATE_REFUSED: "The Client Portal shows another certificate",
+}

@@ -22,8 +22,7 @@ from bridge.orders.submit import OrderSubmitter
 from bridge.rules.closing_steps import Change, Close, Send, Working, key_of
 from bridge.rules.holdings import Holding
 from bridge.store import Database, orders
-from bridge.store.order_status import State, Status
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import OrderRecord, State, Status
 from bridge.tws.gateway import Gateway
 
 KEY_ID: Final = "rules"

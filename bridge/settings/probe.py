@@ -19,13 +19,14 @@ from msgspec import Struct
 from bridge.clock import TimerClock, within
 from bridge.errors import BridgeError
 from bridge.model import Contract, MarketDataType, PriceTick, Tick
+from bridge.services import Services
 from bridge.settings.profile import KINDS, Profile, merged
 from bridge.settings.service import SettingsService
 from bridge.tws.connection_context import Target
 from bridge.tws.connection_state import ConnectionState
-from bridge.tws.dial import DialError, greet
 from bridge.tws.errors import TwsError
 from bridge.tws.session import TwsSession
+from bridge.tws.wire import DialError, greet
 
 RESOLVE_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 5.0
@@ -282,3 +283,9 @@ class TrialService:
         taken = frozenset({self._settings.current.client_id})
         async with self._one:
             return await Probe(profile, self._clock, taken, symbol).run()
+
+
+def install(services: Services) -> None:
+    """Needs the settings and the session."""
+    clock = services[TwsSession].context.clock
+    services.provide(TrialService, TrialService(services[SettingsService], clock))

@@ -11,8 +11,8 @@ import msgspec
 from bridge.settings.cipher import Cipher, Sealed, new_key
 from bridge.settings.errors import DamagedSettingsError, UnknownProfileError
 from bridge.settings.profile import Profile
-from bridge.store import Database, connection_profiles
-from bridge.store.connection_profiles import StoredProfile
+from bridge.store import Database, settings
+from bridge.store.settings import StoredProfile
 
 Secrets = dict[str, str]
 
@@ -31,7 +31,7 @@ class Repository:
 
     async def all(self) -> list[StoredProfile]:
         """Every profile, by name, still sealed."""
-        return await self._database.read(connection_profiles.everything)
+        return await self._database.read(settings.profiles)
 
     async def get(self, name: str) -> StoredProfile:
         """One profile, still sealed.
@@ -39,7 +39,7 @@ class Repository:
         Raises:
             UnknownProfileError: there is none of that name.
         """
-        found = await self._database.read(lambda c: connection_profiles.get(c, name))
+        found = await self._database.read(lambda c: settings.profile(c, name))
         if found is None:
             raise UnknownProfileError(f"there is no profile {name!r}")
         return found
@@ -73,17 +73,17 @@ class Repository:
         document = msgspec.json.encode(profile).decode()
 
         def work(connection: sqlite3.Connection) -> None:
-            before = connection_profiles.get(connection, name)
-            connection_profiles.put(connection, name, document, _encoded(sealed), at)
+            before = settings.profile(connection, name)
+            settings.put_profile(connection, name, document, _encoded(sealed), at)
             if active:
-                connection_profiles.activate(connection, name)
+                settings.activate_profile(connection, name)
             elif active is False and before is not None and before.active:
-                connection_profiles.activate(connection, None)
+                settings.activate_profile(connection, None)
 
         await self._database.write(work)
 
     async def remove(self, name: str) -> None:
-        await self._database.write(lambda c: connection_profiles.remove(c, name))
+        await self._database.write(lambda c: settings.remove_profile(c, name))
 
     async def rotate(self) -> int:
         """Seals every secret with a new key and forgets the old ones; how many were sealed.
@@ -121,7 +121,7 @@ def _store_rotated(
 ) -> None:
     for name, each in sealed.items():
         tokens = {field: rotated[f"{name}/{field}"] for field in each}
-        connection_profiles.replace_secrets(connection, name, _encoded(tokens) or b"")
+        settings.replace_secrets(connection, name, _encoded(tokens) or b"")
 
 
 def sealed_of(stored: StoredProfile) -> Sealed:

@@ -17,14 +17,16 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bridge.clock import Clock
 from bridge.environment import Environment, EnvironmentProblem
 from bridge.errors import BridgeError
+from bridge.services import Services
 from bridge.settings.cipher import FILE_NAME, Cipher, KeyFile, Sealed
 from bridge.settings.errors import ActiveProfileError, InvalidSettingsError, SettingsError
 from bridge.settings.profile import (
+    KINDS,
     SECRET_FIELDS,
     MarketDataWord,
     Profile,
@@ -35,7 +37,9 @@ from bridge.settings.profile import (
 )
 from bridge.settings.repository import Repository, Secrets, profile_of, sealed_of
 from bridge.store import Database
-from bridge.store.connection_profiles import StoredProfile
+from bridge.store.settings import StoredProfile
+from bridge.tws.connection_context import Target
+from bridge.tws.session import TwsSession
 
 DEFAULT_NAME = "default"
 
@@ -234,6 +238,35 @@ def settings_of(environment: Environment, database: Database, clock: Clock) -> S
         ) from None
     repository = Repository(database, Cipher(key_file_of(environment)))
     return SettingsService(repository, profile, clock)
+
+
+def retargeted(target: Target, profile: Profile) -> Target:
+    """The session's settings with those of a profile; the rest stays."""
+    return structs.replace(
+        target,
+        host=profile.host,
+        port=profile.port,
+        client_id=profile.client_id,
+        start_seconds=profile.connect_timeout,
+        heartbeat_interval=profile.heartbeat_interval,
+        heartbeat_patience=profile.heartbeat_timeout,
+        quick_attempts=profile.retry_attempts,
+        market_data_type=KINDS[profile.market_data_type],
+    )
+
+
+def install(services: Services) -> None:
+    """Provides the settings; the session follows them from before it first dials."""
+    session = services[TwsSession]
+    own = session.context.target
+    settings = settings_of(services.environment, services[Database], services.clock)
+    services.provide(SettingsService, settings)
+
+    async def follow(profile: Profile, _: Secrets) -> None:
+        session.reconfigure(own if profile == settings.environment else retargeted(own, profile))
+
+    settings.on_apply(follow)
+    services.on_start(settings.start)
 
 
 class SettingsView(Struct, rename="camel", kw_only=True):

@@ -1,8 +1,8 @@
 """The bridge's journal: one SQLite file that survives crashes, restarts and releases.
 
-One module a table; each holds plain functions over a `sqlite3.Connection`, so several of them can
-share one transaction. `database.Database` is the only place that opens the file, and the only place
-that knows about threads.
+One module a subject; each holds plain functions over a `sqlite3.Connection`, so several of them
+can share one transaction. `database.Database` is the only place that opens the file, and the only
+place that knows about threads.
 
     await database.write(lambda connection: keys.add(connection, key))
     rows = await database.read(keys.active)

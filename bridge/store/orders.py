@@ -1,25 +1,79 @@
-"""The orders' journal: what was intended, what the broker said, where each order is now."""
+"""The orders' journal: what was intended, what the broker said, where each order is now.
+
+Of the statuses `PendingSubmit`, `PreSubmitted`, `Submitted`, `PendingCancel`, `Filled`, `Cancelled`
+and `Inactive` are the broker's words. `Rejected` is the broker's `Inactive` (or silence) after an
+error that ends the order; `NotSent` and `Unknown` are the bridge's own. The steps of each order's
+life (`OrderEvent`) are only ever added to.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
 from bridge.model import Contract, Order
-from bridge.store.order_status import OPEN_STATES, State, Status
 from bridge.store.rows import (
     compact,
+    detail,
     from_milliseconds,
     optional_from_milliseconds,
     readable,
     to_milliseconds,
     wanted,
 )
+
+
+class Status(StrEnum):
+    """Where an order is."""
+
+    PENDING_SUBMIT = "PendingSubmit"
+    PRE_SUBMITTED = "PreSubmitted"
+    SUBMITTED = "Submitted"
+    PENDING_CANCEL = "PendingCancel"
+    INACTIVE = "Inactive"
+    FILLED = "Filled"
+    CANCELLED = "Cancelled"
+    REJECTED = "Rejected"
+    NOT_SENT = "NotSent"
+    UNKNOWN = "Unknown"
+
+
+class State(StrEnum):
+    """How much of an order's way the journal is sure of."""
+
+    INTENTION = "intention"  # written down, perhaps not sent
+    SENT = "sent"  # on the wire, no answer yet
+    ACKNOWLEDGED = "acknowledged"  # the broker knows it
+    UNKNOWN = "unknown"  # it may or may not have reached the broker
+    TERMINAL = "terminal"  # nothing more will happen
+
+
+ENDED: Final = frozenset({Status.FILLED, Status.CANCELLED, Status.REJECTED, Status.NOT_SENT})
+WORKING: Final = frozenset({Status.PRE_SUBMITTED, Status.SUBMITTED})
+OPEN_STATES: Final = (State.INTENTION, State.SENT, State.ACKNOWLEDGED, State.UNKNOWN)
+
+_BROKER_WORDS: Final = {
+    "apipending": Status.PENDING_SUBMIT,
+    "pendingsubmit": Status.PENDING_SUBMIT,
+    "presubmitted": Status.PRE_SUBMITTED,
+    "submitted": Status.SUBMITTED,
+    "pendingcancel": Status.PENDING_CANCEL,
+    "apicancelled": Status.CANCELLED,
+    "cancelled": Status.CANCELLED,
+    "filled": Status.FILLED,
+    "inactive": Status.INACTIVE,
+}
+
+
+def from_broker(word: str) -> Status | None:
+    """The status behind a broker's word; None for a word nobody has documented."""
+    return _BROKER_WORDS.get(word.strip().lower())
 
 
 class PendingChange(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -323,3 +377,51 @@ def _many(rows: Iterable[sqlite3.Row]) -> list[OrderRecord]:
 def _every(rows: Iterable[sqlite3.Row]) -> list[OrderRecord]:
     """Where leaving one out would mean that it was never made."""
     return [wanted("orders", row, _record) for row in rows]
+
+
+class OrderEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One step: `kind` is a stable word, `detail` what was said."""
+
+    sequence: int
+    at: datetime
+    kind: str
+    detail: dict[str, Any]
+
+
+def add_event(
+    connection: sqlite3.Connection, order_id: str, at: datetime, kind: str, detail: dict[str, Any]
+) -> None:
+    """Appends a step."""
+    connection.execute(
+        "INSERT INTO order_events (order_id, at, kind, detail) VALUES (?, ?, ?, ?)",
+        (order_id, to_milliseconds(at), kind, msgspec.json.encode(detail).decode()),
+    )
+
+
+def events_of(connection: sqlite3.Connection, order_id: str) -> list[OrderEvent]:
+    """Every step of one order, oldest first."""
+    rows = connection.execute(
+        "SELECT * FROM order_events WHERE order_id = ? ORDER BY sequence", (order_id,)
+    )
+    return list(readable("order_events", rows, _event))
+
+
+def had_event_since(
+    connection: sqlite3.Connection, order_id: str, kind: str, said: str, since: datetime
+) -> bool:
+    """Whether the order has had such a step since then, with this in its detail."""
+    found = connection.execute(
+        "SELECT 1 FROM order_events WHERE order_id = ? AND kind = ? AND at >= ?"
+        " AND instr(detail, ?) LIMIT 1",
+        (order_id, kind, to_milliseconds(since), said),
+    )
+    return found.fetchone() is not None
+
+
+def _event(row: sqlite3.Row) -> OrderEvent:
+    return OrderEvent(
+        sequence=row["sequence"],
+        at=from_milliseconds(row["at"]),
+        kind=row["kind"],
+        detail=detail(row["detail"]),
+    )

@@ -18,11 +18,10 @@ import structlog
 from bridge.clock import settle, within
 from bridge.tws.connection_context import ConnectionContext, waiting_for_2fa
 from bridge.tws.connection_state import DialProblem, Socket, can_trade
-from bridge.tws.dial import DialError, greet
 from bridge.tws.errors import ConnectionLostError
 from bridge.tws.gateway import Reconciler
 from bridge.tws.heartbeat import Heartbeat, UpstreamProbe
-from bridge.tws.wire import CloseReason, Wire
+from bridge.tws.wire import CloseReason, DialError, Wire, greet
 
 HOOK_SECONDS = 20.0
 

@@ -10,8 +10,8 @@ from bridge.api.health import health, needs
 from bridge.environment import Environment
 from bridge.orders.health import _unknown_need as orders_need
 from bridge.portal.service import SessionView
+from bridge.portal.service import _need as portal_need
 from bridge.portal.state import PortalState
-from bridge.portal.wiring import _need as portal_need
 from bridge.services import Need, Services
 from bridge.tws.connection_context import Target
 from bridge.tws.connection_state import Socket

@@ -23,7 +23,7 @@ from bridge.orders.apply_messages import (
     apply_own,
 )
 from bridge.orders.lifecycle import ChangeSent, Sent
-from bridge.store import migrations, order_events, orders, quarantine
+from bridge.store import migrations, orders, quarantine
 from bridge.store.orders import OrderRecord, PendingChange
 from tests.bridge.orders.samples import AAPL, at, commission, execution, open_order, record, status
 
@@ -114,7 +114,7 @@ def test_an_order_under_our_reference_is_adopted(
     assert len(orders.open_orders(journal)) == is_adopted
     if is_adopted:
         (kept,) = orders.open_orders(journal)
-        kinds = [each.kind for each in order_events.of_order(journal, kept.id)]
+        kinds = [each.kind for each in orders.events_of(journal, kept.id)]
         assert kinds == ["Adopted", "Reported"]
 
 
@@ -149,7 +149,7 @@ def test_an_execution_of_somebody_else_is_kept_alone(journal: sqlite3.Connection
 def test_only_what_has_changed_is_written_to_an_orders_events(journal: sqlite3.Connection) -> None:
     before = keep(journal)
     take(journal, status("Submitted"), seconds=5)
-    (event,) = order_events.of_order(journal, before.id)
+    (event,) = orders.events_of(journal, before.id)
     assert event.kind == "StatusReported"
     assert {"status", "state"} <= set(event.detail)
     assert not {"updatedAt", "updated_at", "symbol", "terms", "account"} & set(event.detail)
@@ -159,7 +159,7 @@ def test_only_what_has_changed_is_written_to_an_orders_events(journal: sqlite3.C
     assert told == event.detail
     assert applying._difference(after, after) == {}
     take(journal, status("Submitted"), seconds=9)
-    assert len(order_events.of_order(journal, before.id)) == 1, "nothing new is no event"
+    assert len(orders.events_of(journal, before.id)) == 1, "nothing new is no event"
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,7 @@ from bridge.orders.errors import (
     OrderPendingError,
 )
 from bridge.orders.request import Bracket, ChangeRequest, StopLoss, TakeProfit
-from bridge.store.order_status import State, Status
-from bridge.store.orders import PendingChange
+from bridge.store.orders import PendingChange, State, Status
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
 from tests.bridge.orders.order_rig import CALLER, Rig, opened

@@ -9,8 +9,7 @@ import pytest
 
 from bridge.model import ComboLeg, Contract, Order
 from bridge.orders.exposure import Working, closable, of_order, opening, parts_of_order, reduces
-from bridge.store.order_status import State
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import OrderRecord, State
 
 SPREAD = Contract(
     symbol="SPY",

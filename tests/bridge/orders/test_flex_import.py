@@ -27,7 +27,7 @@ from bridge.orders.flex_import import (
     moment,
     read_statement,
 )
-from bridge.store.order_status import State
+from bridge.store.orders import State
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import NoonClock, Rig, opened
 from tests.bridge.orders.samples import NOON

@@ -33,10 +33,9 @@ from bridge.orders.lifecycle import (
     NotSent,
     Sent,
 )
-from bridge.store import executions, migrations, order_events, orders
+from bridge.store import executions, migrations, orders
 from bridge.store.executions import Query
-from bridge.store.order_status import State, Status
-from bridge.store.orders import PendingChange
+from bridge.store.orders import PendingChange, State, Status
 from tests.bridge.orders.samples import AAPL, at, record
 
 CLIENT = 17
@@ -131,7 +130,7 @@ class Journal(RuleBasedStateMachine):
         self.truths[number] = Truth(number, quantity, at_broker=fate != "unsent")
         terms = structs.replace(record().terms, order_id=number, quantity=quantity)
         orders.insert(self.connection, record(broker_order_id=number, terms=terms))
-        order_events.add(self.connection, f"o{number}", at(self.seconds), "Intention", {})
+        orders.add_event(self.connection, f"o{number}", at(self.seconds), "Intention", {})
         if fate == "sent":
             self._absorb(Own(f"o{number}", Sent(at(self.seconds))))
         return number

@@ -18,8 +18,7 @@ from bridge.orders.lifecycle import (
     StatusReported,
     apply,
 )
-from bridge.store.order_status import State, Status
-from bridge.store.orders import OrderRecord, PendingChange
+from bridge.store.orders import OrderRecord, PendingChange, State, Status
 from tests.bridge.orders.samples import at, open_order, record, status
 
 

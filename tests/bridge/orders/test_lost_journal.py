@@ -12,7 +12,7 @@ from msgspec import structs
 
 from bridge.orders.errors import JournalNotAcceptedError, OrderListedError, TradingHaltedError
 from bridge.orders.journal_service import JournalService
-from bridge.store.order_status import Status
+from bridge.store.orders import Status
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually

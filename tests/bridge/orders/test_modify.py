@@ -18,7 +18,7 @@ from bridge.orders.errors import (
 )
 from bridge.orders.request import ChangeRequest
 from bridge.orders.service import Settlement
-from bridge.store.order_status import Status
+from bridge.store.orders import Status
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
 from tests.bridge.orders.fake_broker import FakeBroker

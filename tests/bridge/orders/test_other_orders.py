@@ -19,7 +19,7 @@ from bridge.orders.errors import (
     UnknownOrderError,
 )
 from bridge.orders.other_clients import Other, OtherClientsOrders, _record, _view
-from bridge.store.order_status import State, Status
+from bridge.store.orders import State, Status
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
 from bridge.tws.gateway import Gateway
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker

@@ -17,8 +17,7 @@ from bridge.orders.rules import TradingRules
 from bridge.orders.service import Settlement
 from bridge.store import orders
 from bridge.store.executions import Query
-from bridge.store.order_status import State, Status
-from bridge.store.orders import OrderRecord, PendingChange
+from bridge.store.orders import OrderRecord, PendingChange, State, Status
 from bridge.tws.errors import NotConnectedError, RequestTimedOutError
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, Rig, opened

@@ -19,7 +19,7 @@ from bridge.model import Contract, Order, Position
 from bridge.orders.errors import TradingHaltedError
 from bridge.orders.halt import HaltSwitch
 from bridge.store import StoreError
-from bridge.store.order_status import Status
+from bridge.store.orders import Status
 from bridge.store.probe import Probe
 from bridge.store.urgent import Urgent
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker

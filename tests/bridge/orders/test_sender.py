@@ -14,7 +14,7 @@ from bridge.orders import sender
 from bridge.orders.errors import OrderRefusedByRulesError, TooManyOrdersError
 from bridge.orders.views import OrderView
 from bridge.store import orders
-from bridge.store.order_status import Status
+from bridge.store.orders import Status
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
 

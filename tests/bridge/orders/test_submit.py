@@ -24,7 +24,7 @@ from bridge.orders.order_ids import body_digest, key_digest
 from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
 from bridge.orders.views import OrderGroup, OrderView
 from bridge.store import idempotency, orders
-from bridge.store.order_status import State, Status
+from bridge.store.orders import State, Status
 from bridge.tws.broker_codes import order_advice
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ConnectionLostError, NotConnectedError

@@ -16,7 +16,7 @@ from simulator.portal import PortalServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from bridge.store.portal_certificates import StoredCertificate
+    from bridge.store.settings import StoredCertificate
 
 INIT = "/iserver/auth/ssodh/init"
 

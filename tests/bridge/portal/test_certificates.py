@@ -12,7 +12,7 @@ from bridge.portal.client import PortalClient, PortalPacer
 from bridge.portal.errors import PortalCertificateError
 from bridge.portal.session import PortalSession
 from bridge.portal.state import PortalState
-from bridge.store.portal_certificates import StoredCertificate
+from bridge.store.settings import StoredCertificate
 from bridge.tls import normal_fingerprint
 from simulator.portal import PortalServer
 from tests.bridge.portal.conftest import JumpingClock, MemoryCertificates

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.portal.client import PortalPacer
 from bridge.portal.errors import PortalLimitedError
-from bridge.portal.recovery import DELAYS, STABLE_SECONDS, RecoveryBackoff
+from bridge.portal.session import DELAYS, STABLE_SECONDS, RecoveryBackoff
 
 if TYPE_CHECKING:
     from bridge.portal.client import PortalClient

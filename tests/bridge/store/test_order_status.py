@@ -1,6 +1,6 @@
 import pytest
 
-from bridge.store.order_status import Status, from_broker
+from bridge.store.orders import Status, from_broker
 from bridge.tws.broker_codes import CATALOGUE, Effect, effect_of, order_advice
 
 

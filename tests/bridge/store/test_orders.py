@@ -6,10 +6,9 @@ import pytest
 from msgspec import structs
 
 from bridge.model import Order
-from bridge.store import audit, idempotency, migrations, order_events, orders
+from bridge.store import audit, idempotency, migrations, orders
 from bridge.store.audit import AuditEntry
-from bridge.store.order_status import State, Status
-from bridge.store.orders import PendingChange
+from bridge.store.orders import PendingChange, State, Status
 from tests.bridge.orders.samples import NOON, at, record
 
 
@@ -119,12 +118,12 @@ def test_an_unanswered_key_can_be_given_back(connection: sqlite3.Connection) -> 
 
 def test_the_life_of_an_order_is_kept(connection: sqlite3.Connection) -> None:
     orders.insert(connection, record())
-    order_events.add(connection, "o7", at(1), "sent", {})
-    order_events.add(connection, "o7", at(2), "status", {"status": "Submitted"})
-    kinds = [(event.at, event.kind) for event in order_events.of_order(connection, "o7")]
+    orders.add_event(connection, "o7", at(1), "sent", {})
+    orders.add_event(connection, "o7", at(2), "status", {"status": "Submitted"})
+    kinds = [(event.at, event.kind) for event in orders.events_of(connection, "o7")]
     assert kinds == [(at(1), "sent"), (at(2), "status")]
     with pytest.raises(sqlite3.IntegrityError):
-        order_events.add(connection, "nobody", at(1), "sent", {})
+        orders.add_event(connection, "nobody", at(1), "sent", {})
 
 
 def _entry(number: int) -> AuditEntry:

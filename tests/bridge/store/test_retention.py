@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.store import Database, executions, idempotency, order_events, orders
-from bridge.store.order_status import State, Status
+from bridge.store import Database, executions, idempotency, orders
+from bridge.store.orders import State, Status
 from bridge.store.retention import AT_ONCE, FOLDER, Retention
 from tests.bridge.orders.samples import NOON, commission, execution, record
 
@@ -41,8 +41,8 @@ def add(connection: sqlite3.Connection, number: int, at: Any = OLD, **changes: A
     idempotency.claim(connection, made.key_digest, "b" * 64, at)
     idempotency.answer(connection, made.key_digest, b'{"orderId":"x"}', at, accepted=True)
     orders.insert(connection, made)
-    order_events.add(connection, made.id, at, "Intention", {})
-    order_events.add(connection, made.id, at, "Filled", {"filled": 10})
+    orders.add_event(connection, made.id, at, "Intention", {})
+    orders.add_event(connection, made.id, at, "Filled", {"filled": 10})
     orders.add_money(connection, made.id, at, 5.0)
     fill = execution(number, time=at)
     executions.record(connection, fill, made.id)

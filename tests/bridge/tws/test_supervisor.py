@@ -14,13 +14,12 @@ from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.tws.client import frame
 from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import DialProblem, Socket
-from bridge.tws.dial import DialError
 from bridge.tws.errors import NotConnectedError, RequestTimedOutError, TwsError
 from bridge.tws.events import Signal
 from bridge.tws.heartbeat import LATE_SECONDS, PROBE_PAUSE, Heartbeat, UpstreamProbe
 from bridge.tws.session import TwsSession
 from bridge.tws.supervisor import Hook, Reconciliation, Starting, Supervisor
-from bridge.tws.wire import CloseReason, Wire
+from bridge.tws.wire import CloseReason, DialError, Wire
 from tests.bridge.tws.test_wire import Transport
 from tests.bridge.wound import WoundClock
 

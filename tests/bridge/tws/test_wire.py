@@ -17,8 +17,7 @@ from bridge.tws import client
 from bridge.tws.client import GREETING, Codec, frame
 from bridge.tws.connection_state import DialProblem
 from bridge.tws.convert import from_contract, from_order, to_contract, to_order
-from bridge.tws.dial import DialError, greet
-from bridge.tws.wire import Wire
+from bridge.tws.wire import DialError, Wire, greet
 from tests.bridge.wound import WoundClock
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
