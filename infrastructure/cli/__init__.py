@@ -1,7 +1,7 @@
 """The command line: parse, call, show. `run_and_exit()` is what deploy.py and `gangway` run.
 
 Each command is a module of `infrastructure.cli.commands`, imported only when it is called; the
-table in `table.py` is all that `--help` needs. Its text is kept in `help.txt` (scripts/reference
+table in `app.py` is all that `--help` needs. Its text is kept in `help.txt` (scripts/reference
 writes it, a test compares it), so that `--help` answers at once, without importing typer.
 """
 

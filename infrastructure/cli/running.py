@@ -1,4 +1,9 @@
-"""One command from its words to its exit code: signals, rights of new files, errors."""
+"""One command from its words to its exit code: signals, rights of new files, errors.
+
+`plan` and `status` are what people, scripts and monitors call all day. Typer takes longer to load
+than they take to answer, so their plain forms are read here. Everything else, and every word that
+is not exactly one of these, goes to typer: its parser has the last word, and all the messages.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,97 @@ import sys
 from typing import TYPE_CHECKING
 
 from infrastructure.cli import output
-from infrastructure.cli.words import hoist, plain_look
 from infrastructure.errors import GangwayError, Interrupted
 from infrastructure.program import COMPLETE_VARIABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from infrastructure.cli.settings import Settings
+
+_VALUE_OPTIONS = ("--config", "--target", "--trust-host-key")
+_FLAGS = ("--json", "-v", "--verbose", "-q", "--quiet")
+
+
+def hoist(arguments: list[str]) -> list[str]:
+    """Moves the global options to the front, so that `plan --json` works like `--json plan`."""
+    front: list[str] = []
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            return [*front, *rest, word, *queue]
+        if word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _VALUE_OPTIONS)):
+            front.append(word)
+        elif word in _VALUE_OPTIONS:
+            front += [word, *queue[:1]]
+            del queue[:1]
+        else:
+            rest.append(word)
+    return [*front, *rest]
+
+
+def plain_look(words: list[str]) -> Callable[[], None] | None:
+    """What a plain `plan [--check]` or `status` does; None when typer has to read the words.
+
+    `words`: with the global options in front, as `hoist` gives them.
+    """
+    queue = iter(words)
+    options: dict[str, str | None] = {}
+    command: list[str] = []
+    for word in queue:
+        if not word.startswith("-"):
+            command = [word, *queue]
+        elif not _option(word, queue, options):
+            return None
+    if command not in (["plan"], ["plan", "--check"], ["status"]):
+        return None
+    if "," in (options.get("--target") or ""):
+        return None  # several targets
+    check = command[-1] == "--check"
+    plan = command[0] == "plan"
+
+    def look() -> None:
+        from infrastructure import kept
+
+        with kept.used():
+            current = _settings(options)
+            if plan:
+                from infrastructure.cli.plan_view import show as show_plan
+
+                show_plan(current, check=check)
+            else:
+                from infrastructure.cli.status_view import show as show_status
+
+                show_status(current)
+
+    return look
+
+
+def _option(word: str, queue: Iterator[str], options: dict[str, str | None]) -> bool:
+    """Notes one global option; False for what is none, or has no plain value."""
+    name, equals, value = word.partition("=")
+    if name in _FLAGS and not equals:
+        options[name] = None
+        return True
+    if name not in _VALUE_OPTIONS:
+        return False
+    value = value if equals else next(queue, "")
+    options[name] = value
+    return bool(value) and not value.startswith("-")
+
+
+def _settings(options: dict[str, str | None]) -> Settings:
+    from infrastructure.cli.settings import Settings
+
+    current = Settings(options.get("--config"), options.get("--target"))
+    current.verbose = "-v" in options or "--verbose" in options
+    current.quiet = "-q" in options or "--quiet" in options
+    current.trust_host_key = options.get("--trust-host-key")
+    current.out.json = "--json" in options
+    return current
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:

@@ -76,7 +76,7 @@ def plan_or_status(current: Settings, names: Sequence[str]) -> int:
 
 def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     """Those without an approval at once, the others meanwhile one after the other."""
-    from infrastructure.cli.options import confirm
+    from infrastructure.cli.app import confirm
 
     quiet = [word for word in _options() if word not in ("--json", "--yes", "-y")]
     looked = _together(current, names, [*quiet, "plan", "--json"], aloud=False)
@@ -113,7 +113,7 @@ def _words() -> list[str]:
 
 def _options() -> list[str]:
     """Of these the options of the whole program: a file, how much to say."""
-    from infrastructure.cli.words import hoist
+    from infrastructure.cli.running import hoist
 
     front = hoist(_words())
     kept: list[str] = []

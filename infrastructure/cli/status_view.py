@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from infrastructure import kept
-from infrastructure.health.verdict import serves_orders
+from infrastructure.health.probes import serves_orders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.login import states
 from infrastructure.cli.output import megabytes
 from infrastructure.doctor.evidence import Evidence, Finding
-from infrastructure.health.verdict import serves_orders
+from infrastructure.health.probes import serves_orders
 from infrastructure.release_files import SERVICES
 from infrastructure.render.model import CONTAINER_UID
 

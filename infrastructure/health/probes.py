@@ -1,12 +1,17 @@
-"""Questions to the bridge and to Caddy, from the host. Standard library, Python 3.9.
+"""Questions to the JVM, the bridge and Caddy, from the host. Standard library, Python 3.9.
 
 HTTP/1.0 in a few lines of its own, because they are sent and loaded with every command:
 http.client and what it loads would take longer than all questions together.
+
+Whether the running JVM has the flags it was meant to have is seen in its command line. Nothing else
+tells: the image drops lines, its own heap edit can do nothing and still log success, and Java's
+errors go to /dev/null.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 LIMIT = 16 * 1024 * 1024
 SECONDS = 3.0
 BRIDGE_PORT = 8080
+_JAVA = re.compile(r"^\S*java(?=\s)")
+_MAIN = re.compile(r"ibcalpha\.ibc|standin\.Gateway")
 
 
 def get(stream: socket.socket, path: str, host: str) -> tuple[int, bytes]:
@@ -123,3 +130,43 @@ def caddy(address: str, port: int, name: str) -> tuple[bool, str]:
 def waits_for_certificate(reason: str, *, public: bool) -> bool:
     """Whether `caddy` said no only because a public name has no certificate yet."""
     return public and reason.startswith("no TLS")
+
+
+def serves_orders(health: Any) -> bool:
+    """Whether a bridge with this `/health` is as it should be: connected, or halted by a person.
+
+    A session that is ready is not enough: the journal may not be writable (`stalled`), the gateway
+    may refuse every order (`read-only`).
+    """
+    if not isinstance(health, dict) or not health.get("connected"):
+        return False
+    return health.get("state") not in ("stalled", "read-only")
+
+
+def java_flags(programs: list[str]) -> list[str] | None:
+    """The flags of the gateway's JVM among these command lines; None while it does not run."""
+    for line in programs:
+        if _JAVA.match(line) and _MAIN.search(line):
+            return [word for word in line.split()[1:] if word.startswith("-X")]
+    return None
+
+
+def missing_flags(wanted: list[str], found: list[str]) -> list[str]:
+    """Wanted flags that did not arrive, and ones that contradict them, in words."""
+    effective = {_flag_name(flag): flag for flag in found}
+    return [
+        f"{flag} (is {effective.get(_flag_name(flag), 'not set')})"
+        for flag in wanted
+        if effective.get(_flag_name(flag)) != flag
+    ]
+
+
+def _flag_name(flag: str) -> str:
+    """What a flag sets: the last one of a name wins, as in Java."""
+    collector = re.match(r"-XX:[+-]Use(Serial|G1|Parallel|Z|Shenandoah|Epsilon)GC$", flag)
+    if collector:
+        return "collector" if flag.startswith("-XX:+") else flag
+    short = re.match(r"-X(mx|ms|mn|ss)", flag)
+    if short:
+        return short[0]
+    return re.sub(r"^-XX:[+-]?", "", flag).partition("=")[0]

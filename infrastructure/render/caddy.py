@@ -7,8 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.render.layout import CADDY_HEALTH_PORT, bind, bracketed, compose_layout
-from infrastructure.render.model import RenderedFile
-from infrastructure.render.templates import TEMPLATES, render
+from infrastructure.render.model import TEMPLATES, RenderedFile, render
 
 if TYPE_CHECKING:
     from infrastructure.config.target import Target

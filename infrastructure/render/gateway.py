@@ -12,12 +12,7 @@ from infrastructure.config.schedule import image_time, schedule
 from infrastructure.config.secrets import USERNAME
 from infrastructure.errors import UsageError
 from infrastructure.program import PROJECT
-from infrastructure.release_files import (
-    HOOKS_FOLDER,
-    REQUESTS_FOLDER,
-    STATE_FOLDER,
-    TOTP_SEED,
-)
+from infrastructure.release_files import HOOKS_FOLDER, REQUESTS_FOLDER, STATE_FOLDER, TOTP_SEED
 from infrastructure.render.layout import (
     API_PORTS,
     COMMAND_PORTS,
@@ -28,8 +23,7 @@ from infrastructure.render.layout import (
     SETTINGS_PATH,
     bind,
 )
-from infrastructure.render.model import RenderedFile, secret_file
-from infrastructure.render.templates import TEMPLATES, render
+from infrastructure.render.model import TEMPLATES, RenderedFile, render, secret_file
 from infrastructure.runtime.containers import IBG_CONTROLLER
 
 if TYPE_CHECKING:

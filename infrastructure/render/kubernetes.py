@@ -20,8 +20,7 @@ from infrastructure.release_files import HOOKS_FOLDER
 from infrastructure.render import bridge, gateway
 from infrastructure.render.compose import text
 from infrastructure.render.layout import BRIDGE_PORT, compose_layout
-from infrastructure.render.model import LEFT_OUT, RenderedFile
-from infrastructure.render.templates import TEMPLATES
+from infrastructure.render.model import LEFT_OUT, TEMPLATES, RenderedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

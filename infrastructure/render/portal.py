@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.render.layout import JAVA_PROCESSES, MOUNTED_SECRETS, bind
-from infrastructure.render.model import RenderedFile, secret_file
-from infrastructure.render.templates import TEMPLATES
+from infrastructure.render.model import TEMPLATES, RenderedFile, secret_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

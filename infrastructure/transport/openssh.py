@@ -23,8 +23,7 @@ from typing import TYPE_CHECKING
 
 from infrastructure.config.terms import KNOWN_HOSTS
 from infrastructure.errors import GangwayError, HostKeyError, HostUnreachable
-from infrastructure.transport.base import SSH_PORT, Transport, lost, quote
-from infrastructure.transport.local import LocalProgram
+from infrastructure.transport.base import SSH_PORT, LocalProgram, Transport, lost, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

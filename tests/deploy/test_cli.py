@@ -20,9 +20,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infrastructure.cli import main
+from infrastructure.cli.app import ENTRIES
 from infrastructure.cli.reference import generated
-from infrastructure.cli.table import ENTRIES
-from infrastructure.cli.words import hoist, plain_look
+from infrastructure.cli.running import hoist, plain_look
 from infrastructure.config import load
 
 if TYPE_CHECKING:
@@ -220,12 +220,13 @@ def test_a_bundle_that_cannot_be_written_is_said_in_one_document(tmp_path: Path)
 def test_a_bug_of_ours_is_one_line_and_v_shows_more(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from infrastructure.cli import options, running
+    from infrastructure.cli import running
+    from infrastructure.cli.settings import Settings
 
     def broken(_self: object) -> None:
         raise RuntimeError("first line\nsecond")
 
-    monkeypatch.setattr(options.Settings, "target", broken)
+    monkeypatch.setattr(Settings, "target", broken)
     assert running._run(["config"]) == 1
     assert capsys.readouterr().err == (
         "error: unexpected RuntimeError: first line\nhint: run again with -v for the details\n"
@@ -398,12 +399,12 @@ def test_no_secret_in_any_output(gangway: Gangway, tmp_path: Path) -> None:
 def test_interrupted_is_130(
     gangway: Gangway, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    from infrastructure.cli import options
+    from infrastructure.cli.settings import Settings
 
     def interrupted(_self: object) -> None:
         raise error
 
-    monkeypatch.setattr(options.Settings, "target", interrupted)
+    monkeypatch.setattr(Settings, "target", interrupted)
     done = gangway("config", "--json")
     assert done.returncode == 130
     assert done.stderr.strip() == "error: interrupted"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infrastructure.render.gateway import jvm_options
-from infrastructure.render.templates import TEMPLATES
+from infrastructure.render.model import TEMPLATES
 from tests.deploy.conftest import rendered
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from infrastructure.render.templates import TEMPLATES
+from infrastructure.render.model import TEMPLATES
 
 Serve = Callable[[socket.socket], None]
 

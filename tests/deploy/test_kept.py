@@ -27,7 +27,7 @@ from infrastructure.config.models import Stack
 from infrastructure.config.secrets import needed, resolve
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.release_files import ADMIN_KEY
-from infrastructure.render import release, templates
+from infrastructure.render import model, release
 from tests.deploy.conftest import SECRET_VALUES, target_of
 from tests.docs.pages import PAGES, blocks
 from tests.hostile.test_configuration import FIELDS, PAYLOADS, shaped
@@ -591,11 +591,11 @@ def test_the_oldest_go() -> None:
 def test_a_template_that_changed_is_filled_in_anew(tmp_path: Path) -> None:
     template = tmp_path / "a.j2"
     template.write_text("a {{ name }}")
-    assert templates.render(template, name="x") == "a x"
-    assert templates.render(template, name="x") == "a x"
-    assert templates.render(template, name="y") == "a y"
+    assert model.render(template, name="x") == "a x"
+    assert model.render(template, name="x") == "a x"
+    assert model.render(template, name="y") == "a y"
     template.write_text("b {{ name }}")
-    assert templates.render(template, name="x") == "b x"
+    assert model.render(template, name="x") == "b x"
 
 
 def test_outside_a_look_nothing_is_kept(file: Path, tmp_path: Path) -> None:
@@ -603,7 +603,7 @@ def test_outside_a_look_nothing_is_kept(file: Path, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kept, "_made_by", None)
         (tmp_path / "a.j2").write_text("a {{ name }}")
-        assert templates.render(tmp_path / "a.j2", name="x") == "a x"
+        assert model.render(tmp_path / "a.j2", name="x") == "a x"
         with pytest.raises(RuntimeError, match="used"):
             kept.key("text")
     assert entries() == kept_before

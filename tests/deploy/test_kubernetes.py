@@ -18,7 +18,7 @@ from infrastructure.cli.commands.render import write
 from infrastructure.config import secrets
 from infrastructure.errors import UsageError
 from infrastructure.render.kubernetes import manifests
-from infrastructure.render.templates import TEMPLATES
+from infrastructure.render.model import TEMPLATES
 from tests.deploy.conftest import SECRET_VALUES
 
 if TYPE_CHECKING:

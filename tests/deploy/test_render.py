@@ -20,7 +20,7 @@ from infrastructure.config.schedule import calendar
 from infrastructure.program import files_below
 from infrastructure.release_files import RELEASE_FILE
 from infrastructure.render import compose, release
-from infrastructure.render.templates import quote, word
+from infrastructure.render.model import quote, word
 from tests.deploy.conftest import SECRET_VALUES, rendered
 
 if TYPE_CHECKING:

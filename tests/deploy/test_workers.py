@@ -15,10 +15,10 @@ from infrastructure.apply.protocol.events import Status
 from infrastructure.cli.app import app
 from infrastructure.cli.commands.completion import services, workers
 from infrastructure.cli.plan_view import lines
+from infrastructure.cli.reference import resolved, schema
 from infrastructure.cli.status_view import document
 from infrastructure.cli.status_view import lines as status_lines
 from infrastructure.config import secrets
-from infrastructure.config.reference import resolved, schema
 from infrastructure.config.worker_files import missing_folders
 from infrastructure.config.workers import OURS, RESERVED
 from infrastructure.errors import ConfigError, UsageError

@@ -14,7 +14,7 @@ import pytest
 import typer.main
 
 from infrastructure.cli.app import app
-from infrastructure.cli.words import hoist
+from infrastructure.cli.running import hoist
 from tests.docs.pages import PAGES, PROJECT, Block, blocks, name, spans
 
 if TYPE_CHECKING:

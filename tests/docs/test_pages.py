@@ -13,8 +13,7 @@ from pydantic import BaseModel
 
 from bridge import compose
 from bridge.api.app import document
-from infrastructure.config.explain import model_in
-from infrastructure.config.loading import load_text
+from infrastructure.config.loading import load_text, model_in
 from infrastructure.config.models import Stack
 from infrastructure.errors import ConfigError
 from simulator import scenario

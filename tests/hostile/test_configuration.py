@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from infrastructure.config import load
-from infrastructure.config.explain import model_in
+from infrastructure.config.loading import model_in
 from infrastructure.config.models import Stack
 from infrastructure.errors import ConfigError
 from infrastructure.render import release

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.apply.protocol import documents, encoding, events
-from infrastructure.health import jvm
+from infrastructure.health import probes
 from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
@@ -175,14 +175,14 @@ def gateway(
         return nothing
     processes = engine["services"].get("gateway", {}).get("processes", [])
     lines = [item["line"] for item in processes]
-    flags = jvm.java_flags(lines)
-    resident = [item["rss"] for item in processes if jvm.java_flags([item["line"]]) is not None]
+    flags = probes.java_flags(lines)
+    resident = [item["rss"] for item in processes if probes.java_flags([item["line"]]) is not None]
     passed, said = runtime.probe(container, 10)
     wanted = check.get("jvm", [])
     return {
         "browser": lacking(runtime.libraries(container)),
         "flags": flags,
-        "missing": jvm.missing_flags(wanted, flags) if flags is not None else [],
+        "missing": probes.missing_flags(wanted, flags) if flags is not None else [],
         "resident": sum(resident),
         "api": passed,
         "said": said,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bridge.login import states
 from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.protocol import documents, events
-from infrastructure.health import jvm, probes
+from infrastructure.health import probes
 from infrastructure.health.explain import KILLED, explaining, of_java, short_of_memory
 from infrastructure.health.login import Logins, excerpt, moment
 from infrastructure.health.pressure import Budget
@@ -231,10 +231,10 @@ class Gate:
         """Whether the JVM runs; HostFailure when it runs with other flags than it should."""
         if not check.get("jvm"):
             return True
-        found = jvm.java_flags(self._runtime.programs(self._containers[name]))
+        found = probes.java_flags(self._runtime.programs(self._containers[name]))
         if found is None:
             return False
-        wrong = jvm.missing_flags(check["jvm"], found)
+        wrong = probes.missing_flags(check["jvm"], found)
         if wrong:
             raise HostFailure(
                 "jvm-flags",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from infrastructure.cli.host import ask_bridge
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 
 app = typer.Typer(
     help="Messages to whoever has to act.",

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from infrastructure.cli.host import ask_bridge
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 
 app = typer.Typer(
     help="Create, list and revoke keys of the bridge's API.",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 
 
 def print_schema(schema: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ def config(
     """
     current = settings(context)
     if schema:
-        from infrastructure.config.reference import schema as json_schema
+        from infrastructure.cli.reference import schema as json_schema
 
         print_schema(json_schema())
         return
@@ -52,7 +52,7 @@ def config(
         warnings = [problem.as_json() for problem in (*target.warnings, *absent)]
         current.out.document({"target": target.name, "valid": True, "warnings": warnings})
         return
-    from infrastructure.config.reference import as_yaml, resolved
+    from infrastructure.cli.reference import as_yaml, resolved
 
     values = resolved(target)
     current.out.document(values)

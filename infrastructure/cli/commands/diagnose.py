@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 
 
 def diagnose(
@@ -34,8 +34,7 @@ def diagnose(
       ./deploy.py diagnose
       ./deploy.py --target prod diagnose --connect-once --api-key-file phone.key
     """
-    from infrastructure.diagnose.explain import conclusion
-    from infrastructure.diagnose.run import diagnose
+    from infrastructure.diagnose.run import conclusion, diagnose
 
     current = settings(context)
     target = current.target()

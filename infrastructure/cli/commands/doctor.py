@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.options import Settings, settings
+from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.doctor.evidence import Evidence, Finding

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from infrastructure.cli.options import Yes, confirm, settings
+from infrastructure.cli.app import Yes, confirm
+from infrastructure.cli.settings import settings
 
 
 def down(

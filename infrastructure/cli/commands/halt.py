@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli.options import Settings, Yes, confirm, settings
+from infrastructure.cli.app import Yes, confirm
+from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.events import Cancelled, Halted

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.program import worded
 
@@ -141,7 +141,7 @@ def _of(*path: str) -> Objection:
     """The objection of stack.yaml's own rules to a value at this path of a target."""
 
     def objection(answer: str) -> tuple[str, str] | None:
-        from infrastructure.config.explain import objection
+        from infrastructure.config.loading import objection
 
         return objection(path, answer)
 
@@ -220,7 +220,7 @@ def _write(path: Path, existing: str | None, answers: Answers) -> str:
 def _target_text(answers: Answers) -> str:
     """One target, indented to stand below `targets:`."""
     from infrastructure.config.host import Host
-    from infrastructure.render.templates import TEMPLATES, render
+    from infrastructure.render.model import TEMPLATES, render
 
     host = Host.model_validate(answers.host)
     return render(TEMPLATES / TEMPLATE_NAME, answers=answers, host=host)

@@ -6,8 +6,9 @@ from typing import Any
 
 import typer
 
+from infrastructure.cli.app import Yes, confirm
 from infrastructure.cli.host import ask_bridge
-from infrastructure.cli.options import Settings, Yes, confirm, settings
+from infrastructure.cli.settings import Settings, settings
 
 app = typer.Typer(
     help="The bridge's journal of orders.",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infrastructure.cli.commands.completion import services
-from infrastructure.cli.options import settings
 from infrastructure.cli.output import dumps, one_line
+from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.events import Line

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from infrastructure.cli.options import Settings, settings
+from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.config import Target

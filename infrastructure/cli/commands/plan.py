@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infrastructure.cli import several
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 from infrastructure.cli.several import All
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
     from infrastructure.cli.settings import Settings

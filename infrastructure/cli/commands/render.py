@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

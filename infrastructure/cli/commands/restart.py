@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from infrastructure.cli.app import Wait, Yes, confirm
 from infrastructure.cli.commands.completion import services
-from infrastructure.cli.options import Wait, Yes, confirm, settings
+from infrastructure.cli.settings import settings
 
 
 def restart(

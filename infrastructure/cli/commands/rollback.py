@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.options import Wait, Yes, confirm, settings
+from infrastructure.cli.app import Wait, Yes, confirm
+from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.documents import LedgerEntry

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from infrastructure.cli.options import settings
+from infrastructure.cli.settings import settings
 from infrastructure.errors import ConfigError, Problem, UsageError
 
 app = typer.Typer(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from infrastructure.cli import several
-from infrastructure.cli.options import Settings, settings
+from infrastructure.cli.settings import Settings, settings
 from infrastructure.cli.several import All
 from infrastructure.cli.status_view import lines, look, show
 

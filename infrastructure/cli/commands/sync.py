@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infrastructure.cli.commands.completion import workers
-from infrastructure.cli.options import Settings, settings
+from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.session import Outcome

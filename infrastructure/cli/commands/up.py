@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infrastructure.cli import several
+from infrastructure.cli.app import Wait, Yes, confirm
 from infrastructure.cli.commands.completion import services
-from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
+from infrastructure.cli.settings import Settings, settings
 from infrastructure.cli.several import All
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infrastructure.cli.app import Wait, Yes, confirm
 from infrastructure.cli.commands.completion import services
-from infrastructure.cli.options import Settings, Wait, Yes, confirm, settings
+from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.documents import ImageState, Newer

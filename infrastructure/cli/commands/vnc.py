@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infrastructure.cli.options import Settings, settings
+from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ from infrastructure.apply.session import Session
 from infrastructure.config import load
 from infrastructure.config.sandbox import sandbox
 from infrastructure.errors import DeployFailed, DeployLocked
-from infrastructure.transport.local import LocalTransport
+from infrastructure.transport.base import LocalTransport
 
 
 def event(code: str, details: str = "", *, restored: bool = False) -> events.Failed:

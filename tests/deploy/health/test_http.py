@@ -14,7 +14,7 @@ import pytest
 
 from infrastructure.health import probes
 from infrastructure.health.probes import LIMIT, get
-from infrastructure.runtime import engine_api
+from infrastructure.runtime import containers
 
 Answer = Callable[[bytes], bytes]
 
@@ -135,14 +135,14 @@ def test_containers_of_a_project(engine: socket.socket) -> None:
         return http(b'[{"Id": "a"}]' if b"/containers/json" in request else b'{"Id": "a"}')
 
     with answering(engine, answer) as asked:
-        assert json.loads(engine_api.inspect_project("gangway-prod") or "") == [{"Id": "a"}]
+        assert json.loads(containers.inspect_project("gangway-prod") or "") == [{"Id": "a"}]
     assert b"com.docker.compose.project%3Dgangway-prod" in asked[0]
 
 
 def test_command_lines(engine: socket.socket) -> None:
     body = json.dumps({"Processes": [["7", "java", "-Xmx256m"]]}).encode()
     with answering(engine, lambda _: http(body)):
-        assert engine_api.top("a") == ["java -Xmx256m"]
+        assert containers.top("a") == ["java -Xmx256m"]
 
 
 @pytest.mark.parametrize(
@@ -157,12 +157,12 @@ def test_otherwise_the_command_is_asked(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert engine_api.inspect_project("p") is None
+    assert containers.inspect_project("p") is None
 
 
 def test_an_error_of_the_engine_is_left_to_the_command(engine: socket.socket) -> None:
     with answering(engine, lambda _: http(b"{}", "500 Internal Server Error")):
-        assert engine_api.inspect_project("p") is None
+        assert containers.inspect_project("p") is None
 
 
 @contextmanager

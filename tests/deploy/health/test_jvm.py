@@ -1,6 +1,6 @@
 """Flags of the running JVM against the wanted ones."""
 
-from infrastructure.health.jvm import java_flags, missing_flags
+from infrastructure.health.probes import java_flags, missing_flags
 
 MAIN = "ibcalpha.ibc.IbcGateway /home/ibgateway/ibc/config.ini"
 

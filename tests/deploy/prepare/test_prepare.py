@@ -23,7 +23,7 @@ from infrastructure.prepare import (
     parse,
     script,
 )
-from infrastructure.transport.local import LocalTransport
+from infrastructure.transport.base import LocalTransport
 
 SETTINGS = HostSettings(swap_mb=1024, folder="/opt/gangway", ports=(80, 443), ssh_port=2222)
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")

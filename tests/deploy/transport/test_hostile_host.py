@@ -22,8 +22,7 @@ from infrastructure.apply.protocol import encoding
 from infrastructure.cli import main
 from infrastructure.cli.output import dumps, one_line, safe
 from infrastructure.errors import GangwayError, HostUnreachable
-from infrastructure.transport.base import LONGEST_LINE
-from infrastructure.transport.local import LocalTransport
+from infrastructure.transport.base import LONGEST_LINE, LocalTransport
 from tests.deploy.transport.server import PROJECT, new_key, server
 
 if TYPE_CHECKING:
