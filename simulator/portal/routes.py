@@ -2,22 +2,24 @@
 
 Paths are those below `/v1/api` (and its older alias `/v1/portal`).  The simulated login page lives
 where the real gateway has its own, `/sso/Login`, so that a link to it works in the sandbox.
+
+The JSON bodies have the shapes of the API's public documents. Names are its own, misspellings
+included (`collission`). Values that identify a machine or a user are made up.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.http import Request, Response
-from simulator.portal import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from simulator.portal.data import PortalData
-    from simulator.portal.session import PortalSession, RequestLimits
+    from simulator.portal.session import PortalSession, RequestLimits, Status
 
 PREFIXES = ("/v1/api", "/v1/portal")
 
@@ -39,6 +41,13 @@ JSON = {"Content-Type": "application/json; charset=utf-8"}
 PLAIN = {"Content-Type": "text/plain;charset=utf-8"}
 HTML = {"Content-Type": "text/html;charset=utf-8"}
 DENIED = Response(401, b"Access Denied", PLAIN)
+USER_ID = 123456789
+USER_NAME = "simuser"
+MAC = "02:00:5E:10:00:01"
+SERVER_INFO = {
+    "serverName": "JifN19053",
+    "serverVersion": "Build 10.37.1b, Jun 16, 2025 5:48:12 PM",
+}
 
 
 class PortalRoutes:
@@ -102,7 +111,7 @@ class PortalRoutes:
             return Response(200, b'{"error":"not logged in"}', JSON)
         if request.method == "POST" and "content-length" not in request.headers:
             # The real gateway refuses a POST that does not say how long it is.
-            return Response.json(shapes.error("Length Required", 411), 411)
+            return Response.json(error("Length Required", 411), 411)
         self.calls[endpoint] = self.calls.get(endpoint, 0) + 1
         if self.hanging:
             return Response(504, silent=True)
@@ -115,14 +124,14 @@ class PortalRoutes:
         if handler is None:
             known = any(path == endpoint for _, path in self._handlers)
             status, text = (405, "Method Not Allowed") if known else (404, "Resource not found")
-            return Response.json(shapes.error(text, status), status)
+            return Response.json(error(text, status), status)
         return handler(request)
 
     def _refusal(self, endpoint: str) -> Response | None:
         if self._limits.admit(endpoint):
-            return Response.json(shapes.error("Too Many Requests", 429), 429)
+            return Response.json(error("Too Many Requests", 429), 429)
         if self.failing:
-            body = shapes.error("Internal Server Error", 500)
+            body = error("Internal Server Error", 500)
             return Response.json(body, 500)
         return None if self._session.logged_in else DENIED
 
@@ -132,7 +141,7 @@ class PortalRoutes:
             return None
         self._session.touch()
         if endpoint.startswith("/iserver") and not self._session.peek().connected:
-            return Response.json(shapes.error("Bad Request: no bridge", 400), 400)
+            return Response.json(error("Bad Request: no bridge", 400), 400)
         status, body = answer
         return Response.json(body, status)
 
@@ -148,22 +157,22 @@ class PortalRoutes:
         if request.path == "/sso/Dispatcher" and request.method == "POST":
             self._session.login()
             return Response(200, b"Client login succeeds", PLAIN)
-        return Response.json(shapes.error("Resource not found", 404), 404)
+        return Response.json(error("Resource not found", 404), 404)
 
     def _status(self, _: Request) -> Response:
-        return Response.json(shapes.authentication_status(self._session.status()))
+        return Response.json(authentication_status(self._session.status()))
 
     def _tickle(self, _: Request) -> Response:
         self._session.touch()
         expires = self._session.sso_expires_milliseconds()
-        return Response.json(shapes.tickle(self._session.peek(), self._session_id(), expires))
+        return Response.json(tickle(self._session.peek(), self._session_id(), expires))
 
     def _initialise(self, request: Request) -> Response:
         fields = request.fields()
         if "publish" not in fields or "compete" not in fields:
-            return Response.json(shapes.error("Bad Request: missing publish or compete", 400), 400)
+            return Response.json(error("Bad Request: missing publish or compete", 400), 400)
         status = self._session.initialise(compete=fields["compete"] in (True, "true"))
-        return Response.json(shapes.initialised(status))
+        return Response.json(initialised(status))
 
     def _reauthenticate(self, _: Request) -> Response:
         self._session.initialise(compete=False)
@@ -171,7 +180,7 @@ class PortalRoutes:
 
     def _validate(self, _: Request) -> Response:
         expires = self._session.sso_expires_milliseconds()
-        body = shapes.sso_validation(self._session.authenticated_at, self._now(), expires)
+        body = sso_validation(self._session.authenticated_at, self._now(), expires)
         return Response.json(body)
 
     def _logout(self, _: Request) -> Response:
@@ -182,15 +191,15 @@ class PortalRoutes:
         self._session.touch()
         if not self._session.peek().connected:
             # What the real gateway says while the brokerage session is closed.
-            return Response.json(shapes.error("Bad Request: no bridge", 400), 400)
-        return Response.json(shapes.brokerage_accounts(self._accounts, self._session_id()))
+            return Response.json(error("Bad Request: no bridge", 400), 400)
+        return Response.json(brokerage_accounts(self._accounts, self._session_id()))
 
     def _portfolio_accounts(self, _: Request) -> Response:
         self._session.touch()
-        return Response.json(shapes.portfolio_accounts(self._accounts))
+        return Response.json(portfolio_accounts(self._accounts))
 
     def _session_id(self) -> str:
-        seed = f"{shapes.USER_NAME}-{self._session.authenticated_at}".encode()
+        seed = f"{USER_NAME}-{self._session.authenticated_at}".encode()
         return hashlib.sha256(seed).hexdigest()[:32]
 
 
@@ -199,3 +208,169 @@ def _endpoint(path: str) -> str | None:
         if path.startswith(prefix + "/"):
             return path.removeprefix(prefix).rstrip("/")
     return None
+
+
+def authentication_status(status: Status) -> dict[str, Any]:
+    """`/iserver/auth/status`: the flags at top level; no server is named while not connected."""
+    return {
+        "authenticated": status.authenticated,
+        "competing": status.competing,
+        "connected": status.connected,
+        "established": status.established,
+        "message": status.message,
+        "MAC": MAC,
+        "serverInfo": SERVER_INFO
+        if status.connected
+        else {"serverName": None, "serverVersion": None},
+        "hardware_info": "5c1b0a2e|02:00:5E:10:00:01",
+        "fail": "",
+    }
+
+
+def tickle(status: Status, session: str, expires_milliseconds: int) -> dict[str, Any]:
+    """`/tickle`: the flags nested under `iserver.authStatus`, beside the SSO session's expiry."""
+    return {
+        "session": session,
+        "ssoExpires": expires_milliseconds,
+        "collission": status.competing,
+        "userId": USER_ID,
+        "hmds": {"error": "no bridge"},
+        "iserver": {
+            "authStatus": {
+                "authenticated": status.authenticated,
+                "competing": status.competing,
+                "connected": status.connected,
+                "established": status.established,
+                "message": status.message,
+                "MAC": MAC,
+                "serverInfo": SERVER_INFO,
+            }
+        },
+    }
+
+
+def initialised(status: Status) -> dict[str, Any]:
+    """`/iserver/auth/ssodh/init`: the flags after the attempt; `passed` is the SSO's part."""
+    return {
+        "passed": status.authenticated,
+        "authenticated": status.authenticated and not status.competing,
+        "connected": status.connected,
+        "competing": status.competing,
+        "established": status.established,
+        "message": status.message,
+        "MAC": MAC,
+        "serverInfo": SERVER_INFO,
+        "hardware_info": "5c1b0a2e|02:00:5E:10:00:01",
+    }
+
+
+def sso_validation(
+    authenticated_at: float, now: float, expires_milliseconds: int
+) -> dict[str, Any]:
+    """`/sso/validate`: the SSO session alone; times in milliseconds since 1970."""
+    return {
+        "USER_ID": USER_ID,
+        "USER_NAME": USER_NAME,
+        "RESULT": True,
+        "AUTH_TIME": int(authenticated_at * 1000),
+        "SF_ENABLED": False,
+        "IS_FREE_TRIAL": False,
+        "CREDENTIAL": USER_NAME,
+        "IP": "127.0.0.1",
+        "EXPIRES": expires_milliseconds,
+        "QUALIFIED_FOR_MOBILE_AUTH": None,
+        "LANDING_APP": "UNIVERSAL",
+        "IS_MASTER": False,
+        "lastAccessed": int(now * 1000),
+        "LOGIN_TYPE": 2,
+        "PAPER_USER_NAME": USER_NAME,
+        "features": {"env": "PROD", "wlms": True, "realtime": True, "bond": True},
+        "region": "NJ",
+    }
+
+
+def brokerage_accounts(accounts: Sequence[str], session: str) -> dict[str, Any]:
+    """`/iserver/accounts`: the accounts that may trade, and the one selected."""
+    return {
+        "accounts": list(accounts),
+        "acctProps": {
+            account: {
+                "hasChildAccounts": False,
+                "supportsCashQty": True,
+                "supportsFractions": True,
+                "liteUnderPro": False,
+                "noFXConv": False,
+                "isProp": False,
+                "allowCustomerTime": False,
+            }
+            for account in accounts
+        },
+        "aliases": {account: account for account in accounts},
+        "allowFeatures": {
+            "showGFIS": True,
+            "showEUCostReport": False,
+            "allowFXConv": True,
+            "allowFinancialLens": False,
+            "allowMTA": True,
+            "allowTypeAhead": True,
+            "allowEventTrading": True,
+            "snapshotRefreshTimeout": 30,
+            "liteUser": False,
+            "showWebNews": True,
+            "research": True,
+            "debugPnl": True,
+            "showTaxOpt": True,
+            "showImpactDashboard": True,
+            "allowDynAccount": False,
+            "allowCrypto": False,
+            "allowedAssetTypes": "STK,CFD,OPT,FOP,WAR,FUT,BAG,CASH,IND,BOND,FUND",
+        },
+        "chartPeriods": {
+            "STK": ["*"],
+            "OPT": ["2h", "1d", "2d", "1w", "1m"],
+            "FUT": ["*"],
+            "CASH": ["*"],
+            "IND": ["*"],
+        },
+        "groups": [],
+        "profiles": [],
+        "selectedAccount": accounts[0] if accounts else "",
+        "serverInfo": SERVER_INFO,
+        "sessionId": session,
+        "isFT": False,
+        "isPaper": bool(accounts) and accounts[0].startswith("D"),
+    }
+
+
+def portfolio_accounts(accounts: Sequence[str]) -> list[dict[str, Any]]:
+    """`/portfolio/accounts`: needs the SSO session only."""
+    return [
+        {
+            "id": account,
+            "accountId": account,
+            "accountVan": account,
+            "accountTitle": "",
+            "displayName": account,
+            "accountAlias": None,
+            "accountStatus": 1689800400000,
+            "currency": "USD",
+            "type": "DEMO" if account.startswith("D") else "INDIVIDUAL",
+            "tradingType": "STKNOPT",
+            "faclient": False,
+            "clearingStatus": "O",
+            "parent": {
+                "mmc": [],
+                "accountId": "",
+                "isMParent": False,
+                "isMChild": False,
+                "isMultiplex": False,
+            },
+            "desc": account,
+        }
+        for account in accounts
+    ]
+
+
+def error(text: str, status_code: int) -> dict[str, Any]:
+    """The error body of the Web API."""
+    return {"error": text, "statusCode": status_code}

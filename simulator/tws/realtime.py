@@ -10,8 +10,8 @@ from simulator.market.calendar import Span
 from simulator.market.market import Phase
 from simulator.market.noise import mixed
 from simulator.tws.contracts import LETTERS, venue_of
+from simulator.tws.history import send_ticks
 from simulator.tws.history_request import ONLY_FOR, QUOTED, QUOTES
-from simulator.tws.history_ticks import send_ticks
 from simulator.tws.line import COMPETING
 from simulator.tws.market_data import entitlement, find_contract
 from simulator.tws.session import handles

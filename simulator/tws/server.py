@@ -2,24 +2,28 @@
 
 A fault that is an event (`fin`, `rst`, `upstream-restored`, `rate-exceeded`) strikes once; given
 seconds, `fin` and `rst` also strike whoever becomes ready within them.
+
+Also the register of all requests: the modules that answer them, and those that are always refused
+or empty.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.tws.connection import Connection
 from simulator.tws.line import COMPETING
-from simulator.tws.registry import load
-from simulator.tws.session import FARMS, greet
+from simulator.tws.session import FARMS, HANDLERS, Handler, Session, greet, handles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from simulator.clock import Timer
     from simulator.faults import Fault
+    from simulator.tws.wire import Reader
     from simulator.world import World
 
 RELAY = ("relay-closes", "waiting-2fa", "sunday-invalidation")
@@ -45,6 +49,8 @@ BROKEN_FARMS = (
 )
 INACTIVE = "Market data farm connection is inactive but should be available upon demand.usfarm.nj"
 TOO_FAST = "Max rate of messages per second has been exceeded:max=50 rec=51 (1)"
+MODULES = ("contracts", "market_data", "history", "realtime", "orders", "account")
+"""Modules of `simulator.tws` that register handlers."""
 
 
 class ConnectionFaults:
@@ -239,3 +245,117 @@ class TwsServer:
             lambda: Connection(self.world, self), self._listen, self.port, backlog=1024
         )
         self.port = self._server.sockets[0].getsockname()[1]
+
+
+def load() -> dict[int, Handler]:
+    """Import every module and give the complete register."""
+    for name in MODULES:
+        importlib.import_module(f"simulator.tws.{name}")
+    return HANDLERS
+
+
+SCANNER_PARAMETERS, DISPLAY_GROUPS, DISPLAY_GROUP = 19, 67, 68
+SOFT_DOLLAR_TIERS, FAMILY_CODES, NEWS_PROVIDERS, USER_INFO = 77, 78, 85, 107
+SCANNER_XML = (
+    '<?xml version="1.0" encoding="UTF-8"?><ScanParameterResponse><InstrumentList/>'
+    "<LocationTree/><ScanTypeList/><FilterList/></ScanParameterResponse>"
+)
+
+
+class Refusal(NamedTuple):
+    """An error for a request; `place` is where the request's id stands, None for none."""
+
+    code: int
+    text: str
+    place: int | None = 0
+
+
+ADVISORS_ONLY = Refusal(321, "FA data operations ignored for non FA customers.", None)
+VERIFY = Refusal(321, "Error validating request.-'bZ' : cause - Verification is not enabled", None)
+NO_NEWS = Refusal(10276, "News feed is not allowed.")
+REFUSALS: dict[int, Refusal] = {
+    18: ADVISORS_ONLY,
+    19: ADVISORS_ONLY,
+    22: Refusal(
+        162, "Historical Market Data Service error message:Scanner is not available for login"
+    ),
+    23: Refusal(365, "No scanner subscription found", 1),
+    52: Refusal(10358, "Fundamentals data is not allowed.", 1),
+    65: VERIFY,
+    66: VERIFY,
+    72: VERIFY,
+    73: VERIFY,
+    84: NO_NEWS,
+    86: NO_NEWS,
+    100: NO_NEWS,
+    102: NO_NEWS,
+}
+"""Request -> what it is refused with."""
+SILENT = (12, 13, 53, 69, 70, 101, 103)
+"""Requests that have no answer when there is nothing to report, and cancels of refused ones."""
+
+
+def _refuses(refusal: Refusal) -> Handler:
+    def refuse(session: Session, fields: Reader) -> None:
+        request_id = -1
+        if refusal.place is not None:
+            fields.skip(refusal.place)
+            request_id = fields.integer()
+        session.error(request_id, refusal.code, refusal.text)
+
+    return refuse
+
+
+def _accept(session: Session, fields: Reader) -> None:
+    """There is nothing to tell."""
+
+
+for _message, _refusal in REFUSALS.items():
+    handles(_message)(_refuses(_refusal))
+for _message in SILENT:
+    handles(_message)(_accept)
+
+
+@handles(24)
+def request_scanner_parameters(session: Session, fields: Reader) -> None:
+    """Send a document without any scan."""
+    session.send(SCANNER_PARAMETERS, 1, SCANNER_XML)
+
+
+@handles(67)
+def query_display_groups(session: Session, fields: Reader) -> None:
+    """A gateway has no windows, hence no groups."""
+    fields.skip(1)
+    session.send(DISPLAY_GROUPS, 1, fields.integer(), "")
+
+
+@handles(68)
+def subscribe_to_group_events(session: Session, fields: Reader) -> None:
+    """A gateway has no windows, hence nothing selected."""
+    fields.skip(1)
+    session.send(DISPLAY_GROUP, 1, fields.integer(), "none")
+
+
+@handles(79)
+def request_soft_dollar_tiers(session: Session, fields: Reader) -> None:
+    """There are none."""
+    session.send(SOFT_DOLLAR_TIERS, fields.integer(), 0)
+
+
+@handles(80)
+def request_family_codes(session: Session, fields: Reader) -> None:
+    """Each account, in no family."""
+    accounts = [part for account in session.world.accounts for part in (account, "")]
+    session.send(FAMILY_CODES, len(session.world.accounts), *accounts)
+
+
+@handles(85)
+def request_news_providers(session: Session, fields: Reader) -> None:
+    """There are none."""
+    session.send(NEWS_PROVIDERS, 0)
+
+
+@handles(104)
+def request_user_info(session: Session, fields: Reader) -> None:
+    """The login belongs to no white-branded broker."""
+    session.send(USER_INFO, fields.integer(), "")

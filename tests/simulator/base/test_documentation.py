@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from simulator.faults import NAMES
-from simulator.tws.registry import load
+from simulator.tws.server import load
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "simulator.md").read_text()
 

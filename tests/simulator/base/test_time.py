@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from simulator.clock import EASTERN, Clock
 from simulator.options import Options
 from simulator.state import Writer, read, restore
-from simulator.tws.registry import load
+from simulator.tws.server import load
 from simulator.tws.session import Session
 from simulator.world import World
 from tests.simulator.base.raw import FRIDAY_TEN, STOCK, framed, ready, simulated

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from simulator.app import Simulator
 from simulator.options import Options
-from simulator.portal import PortalServer, certificate
+from simulator.portal import PortalServer, server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,16 +88,16 @@ async def test_https_and_http_share_the_port(portal: PortalServer) -> None:
         assert (await client.get("/iserver/accounts")).status_code == 200
 
 
-@pytest.mark.parametrize("by", [certificate._by_openssl, certificate._by_package])
+@pytest.mark.parametrize("by", [server._by_openssl, server._by_package])
 def test_the_certificate_ran_out_in_2019_and_names_no_host(
     by: Callable[[Path, Path], str | None], tmp_path: Path
 ) -> None:
     key, pem = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    if by is certificate._by_openssl and not shutil.which("openssl"):
+    if by is server._by_openssl and not shutil.which("openssl"):
         pytest.skip("openssl is not here: apt-get install openssl")
     assert by(key, pem) is None
     made = x509.load_pem_x509_certificate(pem.read_bytes())
-    assert f"{made.not_valid_after_utc:%Y%m%d%H%M%SZ}" == certificate.END
+    assert f"{made.not_valid_after_utc:%Y%m%d%H%M%SZ}" == server.END
     assert made.subject == made.issuer
     assert "CN=Client Portal Web API" in made.subject.rfc4514_string()
     assert list(made.extensions) == []
