@@ -85,6 +85,10 @@ class Services:
         except KeyError:
             raise LookupError(f"{kind.__name__} is not provided; see bridge.compose") from None
 
+    def get(self, kind: type[T]) -> T | None:
+        """The instance of this type; None when its part is not installed, as in some tests."""
+        return cast("T | None", self._provided.get(kind))
+
     def __contains__(self, kind: type[Any]) -> bool:
         """Whether a part has provided this type."""
         return kind in self._provided

@@ -28,7 +28,7 @@ from bridge.orders.order_ids import NumberSequence, OrderNumbers
 from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.prepare import Preparer
 from bridge.orders.reconcile import Reconciler
-from bridge.orders.rules import load
+from bridge.orders.rules import TradingRules, load
 from bridge.orders.sender import OrderSender
 from bridge.orders.service import OrderService
 from bridge.orders.silence import SilenceWatch
@@ -50,60 +50,100 @@ from bridge.tws.session import ClientIds, TwsSession
 
 def install(services: Services) -> None:
     """Needs the journal, the contracts and the quotes."""
-    database, gateway, clock = services[Database], services.gateway, services.clock
-    auditor, urgent, condition = services[Auditor], services[Urgent], services.journal
-    condition.identity = database.identity
     rules = load(services.environment.trading_file)
-    live = TwsSession in services  # in tests of orders alone there is none
-    session = services[TwsSession] if live else None
-    accounts = services[AccountService] if AccountService in services else None  # noqa: SIM401
-    preparer = Preparer(
-        gateway,
-        services[ContractService],
-        services[QuoteService],
-        clock,
-        rules,
-        services.environment.trading_mode,
-        services.environment.restarts,
-        accounts,
+    _keep_journal(services)
+    _send(services, rules)
+    _place_and_change(services, rules)
+    _hold_positions(services)
+    _ask(services)
+    _watch(services, rules)
+    _reconcile(services, rules)
+    _start_and_stop(services)
+    _publish(services, services[OrderJournal])
+    _follow_settings(services, services[Preparer])
+
+
+def _keep_journal(services: Services) -> None:
+    """What is written down of orders, and whether it can be."""
+    database, clock, condition = services[Database], services.clock, services.journal
+    condition.identity = database.identity
+    journal = OrderJournal(database, services.gateway, clock, condition)
+    services.provide(OrderJournal, journal)
+    services.provide(Probe, Probe(database, condition, services[Urgent]))
+    days = timedelta(days=services.environment.journal_keep_days)
+    services.provide(Retention, Retention(database, days))
+    service = JournalService(database, condition, services[Auditor], clock)
+    services.provide(JournalService, service)
+    services.on_last_words(journal.give_up)
+    session = services.get(TwsSession)
+    if session is not None:
+        session.context.brakes.append(journal.behind)
+
+
+def _send(services: Services, rules: TradingRules) -> None:
+    """The way of every order to the broker, and what stops it: the halt and the cancel."""
+    database, gateway, clock = services[Database], services.gateway, services.clock
+    preparer = services.provide(
+        Preparer,
+        Preparer(
+            gateway,
+            services[ContractService],
+            services[QuoteService],
+            clock,
+            rules,
+            services.environment.trading_mode,
+            services.environment.restarts,
+            services.get(AccountService),
+        ),
     )
-    journal = services.provide(OrderJournal, OrderJournal(database, gateway, clock, condition))
-    halt = services.provide(HaltSwitch, HaltSwitch(database, clock, urgent))
-    canceller = OrderCanceller(
-        gateway=gateway,
-        journal=journal,
-        auditor=auditor,
-        clock=clock,
-        answer_seconds=rules.answer_within_seconds,
+    halt = services.provide(HaltSwitch, HaltSwitch(database, clock, services[Urgent]))
+    canceller = services.provide(
+        OrderCanceller,
+        OrderCanceller(
+            gateway=gateway,
+            journal=services[OrderJournal],
+            auditor=services[Auditor],
+            clock=clock,
+            answer_seconds=rules.answer_within_seconds,
+        ),
     )
-    numbers = OrderNumbers(gateway)
+    numbers = services.provide(OrderNumbers, OrderNumbers(gateway))
     sender = OrderSender(
         database=database,
         gateway=gateway,
         preparer=preparer,
-        journal=journal,
+        journal=services[OrderJournal],
         canceller=canceller,
         halt=halt,
-        auditor=auditor,
+        auditor=services[Auditor],
         clock=clock,
         numbers=numbers,
     )
+    services.provide(OrderSender, sender)
+    services.provide(TradingHalt, TradingHalt(halt, canceller, services[Auditor]))
+
+
+def _place_and_change(services: Services, rules: TradingRules) -> None:
+    """Single orders, the bridge's own and those of other clients."""
+    database, gateway, clock = services[Database], services.gateway, services.clock
+    journal, auditor = services[OrderJournal], services[Auditor]
+    session = services.get(TwsSession)
     submitter = OrderSubmitter(
         database=database,
         gateway=gateway,
-        preparer=preparer,
+        preparer=services[Preparer],
         journal=journal,
-        sender=sender,
-        canceller=canceller,
-        halt=halt,
+        sender=services[OrderSender],
+        canceller=services[OrderCanceller],
+        halt=services[HaltSwitch],
         auditor=auditor,
         clock=clock,
     )
     modifier = OrderModifier(
         gateway=gateway,
         journal=journal,
-        preparer=preparer,
-        halt=halt,
+        preparer=services[Preparer],
+        halt=services[HaltSwitch],
         auditor=auditor,
         clock=clock,
     )
@@ -119,23 +159,33 @@ def install(services: Services) -> None:
         database=database,
         journal=journal,
         submitter=submitter,
-        sender=sender,
+        sender=services[OrderSender],
         other_clients=other_clients,
         auditor=auditor,
         clock=clock,
     )
+    services.provide(OrderSubmitter, submitter)
+    services.provide(OrderModifier, modifier)
+    services.provide(OtherClientsOrders, other_clients)
+    services.provide(OrderService, service)
+
+
+def _hold_positions(services: Services) -> None:
+    """Orders that bring what is held somewhere: to a size, to nothing, to its exercise."""
+    database, gateway, journal = services[Database], services.gateway, services[OrderJournal]
+    preparer, submitter, auditor = services[Preparer], services[OrderSubmitter], services[Auditor]
     standings = Standings(
         database=database,
         gateway=gateway,
         journal=journal,
-        other_clients=other_clients,
-        accounts=accounts,
+        other_clients=services[OtherClientsOrders],
+        accounts=services.get(AccountService),
     )
     targets = TargetPlacer(
         preparer=preparer,
         journal=journal,
         submitter=submitter,
-        canceller=canceller,
+        canceller=services[OrderCanceller],
         standings=standings,
         auditor=auditor,
     )
@@ -149,91 +199,105 @@ def install(services: Services) -> None:
         standings=standings,
         history=history,
         auditor=auditor,
-        clock=clock,
+        clock=services.clock,
     )
     exerciser = OptionExerciser(
         preparer=preparer, submitter=submitter, targets=targets, auditor=auditor
     )
-    silence = SilenceWatch(
-        rules.cancel_when_silent,
-        services.environment.data_dir,
-        clock,
-        auditor,
-        lambda: canceller.cancel_open("opening"),
-        session.context.diagnostics.note if session else lambda _, **__: None,
-    )
-    sequence = NumberSequence(database, gateway, clock)
-    reconciler = Reconciler(
-        database, gateway, journal, sender, canceller, halt, sequence, rules, clock
-    )
-    alerts = services.provide(OrderAlerts, OrderAlerts(database, journal, services.metrics))
-    probe = services.provide(Probe, Probe(database, condition, urgent))
-    retention = Retention(database, timedelta(days=services.environment.journal_keep_days))
-    services.provide(OrderService, service)
-    services.provide(OrderSubmitter, submitter)
-    services.provide(OrderModifier, modifier)
+    services.provide(Standings, standings)
+    services.provide(TargetPlacer, targets)
+    services.provide(PositionCloser, closer)
+    services.provide(OptionExerciser, exerciser)
+
+
+def _ask(services: Services) -> None:
+    """What changes nothing at the broker: quotes of combinations, executions, their import."""
+    database, clock = services[Database], services.clock
     combinations = CombinationQuotes(
-        gateway=gateway,
+        gateway=services.gateway,
         contracts=services[ContractService],
         quotes=services[QuoteService],
         clock=clock,
     )
     services.provide(CombinationQuotes, combinations)
-    services.provide(Standings, standings)
-    services.provide(TargetPlacer, targets)
-    services.provide(PositionCloser, closer)
-    services.provide(OptionExerciser, exerciser)
-    services.provide(OrderCanceller, canceller)
-    services.provide(OtherClientsOrders, other_clients)
-    services.provide(TradingHalt, TradingHalt(halt, canceller, auditor))
-    services.provide(JournalService, JournalService(database, condition, auditor, clock))
     services.provide(ExecutionService, ExecutionService(database))
-    services.provide(SilenceWatch, silence)
-    flex = services.provide(
-        FlexImport,
-        FlexImport(
-            _flex_service(services), database, journal, clock, services.environment.time_zone
-        ),
+    zone = services.environment.time_zone
+    flex = FlexImport(_flex_service(services), database, services[OrderJournal], clock, zone)
+    services.provide(FlexImport, flex)
+
+
+def _watch(services: Services, rules: TradingRules) -> None:
+    """Who has to know of an order, and what happens when its client falls silent."""
+    database, journal = services[Database], services[OrderJournal]
+    session, canceller = services.get(TwsSession), services[OrderCanceller]
+    silence = SilenceWatch(
+        rules.cancel_when_silent,
+        services.environment.data_dir,
+        services.clock,
+        services[Auditor],
+        lambda: canceller.cancel_open("opening"),
+        session.context.diagnostics.note if session else lambda _, **__: None,
     )
-    probing: list[asyncio.Task[None]] = []
+    services.provide(SilenceWatch, silence)
+    alerts = services.provide(OrderAlerts, OrderAlerts(database, journal, services.metrics))
+    if session is not None:
+        diagnostics = session.context.diagnostics
+        alerts.order_unknown.listen(
+            lambda record: diagnostics.note("order-fate-unknown", **described(record))
+        )
+
+
+def _reconcile(services: Services, rules: TradingRules) -> None:
+    """After each connection, before an order may pass; and what `/health` says of all this."""
+    database, gateway, clock = services[Database], services.gateway, services.clock
+    reconciler = Reconciler(
+        database,
+        gateway,
+        services[OrderJournal],
+        services[OrderSender],
+        services[OrderCanceller],
+        services[HaltSwitch],
+        NumberSequence(database, gateway, clock),
+        rules,
+        clock,
+    )
+    services.provide(Reconciler, reconciler)
+    gateway.add_reconciler("orders", reconciler.reconcile, required=True)
+    gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
+    health.install(services, services[HaltSwitch], reconciler, services[OrderAlerts], rules)
+    services.needs.append(services[SilenceWatch].need)
+
+
+def _start_and_stop(services: Services) -> None:
+    """Begins and ends the work of all of them, in an order that matters."""
+    clock, session, probing = services.clock, services.get(TwsSession), list[asyncio.Task[None]]()
 
     async def start() -> None:
-        await halt.load()
-        await numbers.load(database)
-        await alerts.load()
-        await journal.start()
-        await reconciler.start()
-        silence.start()
-        flex.start(session.context.diagnostics.away_since() if session else None)
-        probing.append(asyncio.create_task(probe.run(clock), name="journal-probe"))
-        probing.append(asyncio.create_task(retention.run(clock), name="journal-retention"))
+        await services[HaltSwitch].load()
+        await services[OrderNumbers].load(services[Database])
+        await services[OrderAlerts].load()
+        await services[OrderJournal].start()
+        await services[Reconciler].start()
+        services[SilenceWatch].start()
+        away = session.context.diagnostics.away_since() if session else None
+        services[FlexImport].start(away)
+        probing.append(asyncio.create_task(services[Probe].run(clock), name="journal-probe"))
+        retention = services[Retention].run(clock)
+        probing.append(asyncio.create_task(retention, name="journal-retention"))
 
     async def stop() -> None:
         for task in probing:
             task.cancel()
         await asyncio.gather(*probing, return_exceptions=True)
-        await silence.stop()
-        await flex.stop()
-        await reconciler.stop()
-        await sender.settle_down()
-        await journal.stop()
-        await urgent.stop()
+        await services[SilenceWatch].stop()
+        await services[FlexImport].stop()
+        await services[Reconciler].stop()
+        await services[OrderSender].settle_down()
+        await services[OrderJournal].stop()
+        await services[Urgent].stop()
 
     services.on_start(start)
     services.on_stop(stop)
-    services.on_last_words(journal.give_up)
-    gateway.add_reconciler("orders", reconciler.reconcile, required=True)
-    gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
-    health.install(services, halt, reconciler, alerts, rules)
-    services.needs.append(silence.need)
-    _publish(services, journal)
-    _follow_settings(services, preparer)
-    if session is not None:
-        diagnostics = session.context.diagnostics
-        session.context.brakes.append(journal.behind)
-        alerts.order_unknown.listen(
-            lambda record: diagnostics.note("order-fate-unknown", **described(record))
-        )
 
 
 def _flex_service(services: Services) -> FlexService | None:
