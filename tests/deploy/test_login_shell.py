@@ -341,6 +341,8 @@ def test_what_only_a_person_can_mend_is_tried_once(
 ) -> None:
     gateway.java(*commands)
     process = gateway.launch()
+    assert process.stdout is not None
+    assert any(f"gangway: the login is held: {code}" in line for line in process.stdout)
     until(lambda: gateway.held.exists() and gateway.state() == "held")
     time.sleep(1.5)
     assert process.poll() is None, "the container stays up"
@@ -350,8 +352,6 @@ def test_what_only_a_person_can_mend_is_tried_once(
     process.send_signal(signal.SIGTERM)
     process.wait(10)
     assert time.monotonic() - began < 2, "a stop of a held login is quick"
-    output = process.communicate(timeout=5)[0]
-    assert f"gangway: the login is held: {code}" in output
 
 
 def test_what_keeps_an_account_from_being_locked_outlives_a_power_cut(
