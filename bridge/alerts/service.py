@@ -3,7 +3,8 @@
 A condition (`raised`, `cleared`) is told once when it begins and once when it has ended, whatever
 is reported in between; an event (`tell`) each time. However much happens, a kind is told about at
 most once in ten minutes (orders more often) and at most twenty messages go out in an hour; what
-was held back is counted in the next message. A message that a service did not take is tried three
+was held back is counted in the next message. What a person has answered counts no longer: the next
+approval that is asked for is told at once. A message that a service did not take is tried three
 more times, at that service only.
 """
 
@@ -34,6 +35,7 @@ FREQUENT: Final = {
     AlertKind.CLIENT_SILENT: 30.0,
     AlertKind.RULE: 0.0,
 }
+ANSWERED_BY_A_PERSON: Final = {AlertKind.WAITING_2FA, AlertKind.PORTAL_LOGIN}
 HOUR: Final = 3600.0
 MOST_IN_AN_HOUR: Final = 20
 MOST_RULES_IN_AN_HOUR: Final = 60
@@ -102,6 +104,8 @@ class AlertService:
     def cleared(self, kind: AlertKind) -> None:
         """A condition does not hold; told when its beginning was told."""
         if self._active.pop(kind, False):
+            if kind in ANSWERED_BY_A_PERSON:
+                self._last.pop(kind, None)
             message = Message(title=RESOLVED[kind], body="Nothing to do.", level="success")
             self._put(kind, message)
 

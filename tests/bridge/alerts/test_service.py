@@ -86,18 +86,36 @@ async def test_the_same_kind_again_has_to_wait_and_is_counted(clock: JumpingCloc
     sender = CountingSender()
     alerts = AlertService(sender, clock, CollectorRegistry())
     await alerts.start()
-    for _ in range(4):  # a gateway that keeps asking for approval
-        alerts.raised(AlertKind.WAITING_2FA, "again")
-        alerts.cleared(AlertKind.WAITING_2FA)
+    for _ in range(4):  # a gateway that comes and goes
+        alerts.raised(AlertKind.CONNECTION_LOST, "again")
+        alerts.cleared(AlertKind.CONNECTION_LOST)
     await drained(alerts)
     assert len(sender.sent) == 2  # the first, and that it ended
-    alerts.raised(AlertKind.WAITING_2FA, "still")
+    alerts.raised(AlertKind.CONNECTION_LOST, "still")
     clock.advance(SAME_KIND_SECONDS)
-    alerts.raised(AlertKind.WAITING_2FA, "still")
-    alerts.raised(AlertKind.WAITING_2FA, "still")
+    alerts.raised(AlertKind.CONNECTION_LOST, "still")
+    alerts.raised(AlertKind.CONNECTION_LOST, "still")
     await drained(alerts)
     assert len(sender.sent) == 3
     assert "4 earlier messages were held back" in sender.bodies[-1]
+    await alerts.stop()
+
+
+async def test_what_is_asked_again_after_an_answer_is_told_at_once(clock: JumpingClock) -> None:
+    """Two approvals within ten minutes, as in an `up` and a restart behind it."""
+    sender = CountingSender()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    for _ in range(2):
+        alerts.raised(AlertKind.WAITING_2FA, "Approve it on your phone")
+        alerts.cleared(AlertKind.WAITING_2FA)
+        await drained(alerts)
+    assert len(sender.sent) == 4
+    for _ in range(2):  # asked again and again, and nobody answers
+        alerts.raised(AlertKind.WAITING_2FA, "Approve it on your phone")
+        alerts.forgotten(AlertKind.WAITING_2FA)
+        await drained(alerts)
+    assert len(sender.sent) == 5
     await alerts.stop()
 
 
