@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, structs
 
 from bridge.account.service import AccountService
-from bridge.account.strategies import strategy_views
-from bridge.account.views import Accounts, Positions, ProfitAndLoss
+from bridge.account.views import Accounts, Positions, ProfitAndLoss, strategy_views
 from bridge.api.market import ConId
 from bridge.api.routing import Call, Params, RouteTable
 from bridge.rules.opening_history import OpeningHistory

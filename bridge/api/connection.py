@@ -10,8 +10,8 @@ from msgspec import Meta
 from bridge.api.health import Health, health
 from bridge.api.routing import Answer, Call, Params, RouteTable
 from bridge.callers import Scope
-from bridge.store.availability import Availability, availability
 from bridge.store.database import Database
+from bridge.store.diagnostics import Availability, availability
 from bridge.tws.session import TwsSession
 
 routes = RouteTable("connection", gateway=True)

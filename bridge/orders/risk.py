@@ -13,6 +13,7 @@ from bridge.model import ContractDetails
 from bridge.orders.combination import loss
 from bridge.orders.contradictions import exits_beside
 from bridge.orders.errors import Violation
+from bridge.orders.legs import increment_at, is_multiple, on_tick, to_tick
 from bridge.orders.order_types import (
     FIRST_TYPES,
     INSTRUCTIONS,
@@ -22,7 +23,6 @@ from bridge.orders.order_types import (
     order_type,
 )
 from bridge.orders.risk_context import RiskContext
-from bridge.orders.ticks import increment_at, is_multiple, on_tick, to_tick
 
 _WITH_A_LIMIT: Final = {
     "MKT": "use LMT with a limitPrice",

@@ -1,4 +1,4 @@
 """`doctor`: checks, each with its mend. A check is pure: evidence to findings.
 
-`evidence` collects, `host_checks` and `stack_checks` judge, `bundle` packs it for a bug report.
+`evidence` collects and packs for a bug report, `host_checks` and `stack_checks` judge.
 """

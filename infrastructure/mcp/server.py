@@ -19,8 +19,7 @@ from pydantic import BaseModel, Field
 from bridge import __version__
 from infrastructure.errors import GangwayError
 from infrastructure.mcp.bridge import BridgeClient
-from infrastructure.mcp.placing import Placing
-from infrastructure.mcp.previews import Previews
+from infrastructure.mcp.placing import Placing, Previews
 from infrastructure.mcp.tools import ReadTools, Scope, TradeTools, in_thread, lean, said
 
 INSTRUCTIONS: Final = (

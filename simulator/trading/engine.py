@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 from simulator.contracts.details import CASH_QUANTITY
 from simulator.trading import book
 from simulator.trading.book import Book
-from simulator.trading.checks import check_account, check_change, check_terms
 from simulator.trading.exercise import LAPSE, check, terms_of, worth
 from simulator.trading.matching import Matcher
 from simulator.trading.order import Order, Status
-from simulator.trading.terms import STOP_TYPES, TRAILING_TYPES, RefusedError
+from simulator.trading.terms import (
+    STOP_TYPES,
+    TRAILING_TYPES,
+    RefusedError,
+    check_account,
+    check_change,
+    check_terms,
+)
 from simulator.trading.timing import eastern, may_trade, moment, set_times
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 from simulator.contracts.contract import Query
 from simulator.trading import timing
 from simulator.trading.book import ExecutionFilter
-from simulator.trading.checks import INVALID
 from simulator.trading.combination import combine
 from simulator.trading.exercise import Instruction
-from simulator.trading.terms import FieldError, RefusedError, Terms, string
+from simulator.trading.terms import INVALID, FieldError, RefusedError, Terms, string
 from simulator.trading.timing import moment
 from simulator.tws import order_messages as messages
 from simulator.tws.contracts import NO_KIND, SEC_TYPES

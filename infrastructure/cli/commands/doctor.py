@@ -80,11 +80,11 @@ def run(evidence: Evidence) -> list[Finding]:
 def _bundle(
     current: Settings, evidence: Evidence, document: dict[str, object], file: Path
 ) -> list[str]:
-    from infrastructure.doctor.bundle import write
+    from infrastructure.doctor.evidence import write_bundle
     from infrastructure.errors import UsageError
 
     try:
-        return write(current, evidence, document, file)
+        return write_bundle(current, evidence, document, file)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 

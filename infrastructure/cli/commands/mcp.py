@@ -75,7 +75,7 @@ def _way(
 
 def _serve(target: Target, scope: Scope, way: Way) -> None:
     from infrastructure.mcp.bridge import BridgeClient
-    from infrastructure.mcp.previews import Previews
+    from infrastructure.mcp.placing import Previews
     from infrastructure.mcp.server import serve
 
     bridge = BridgeClient(way)

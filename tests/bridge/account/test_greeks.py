@@ -9,7 +9,7 @@ import pytest
 
 from bridge.account.greeks import TOUCH_SECONDS, PositionGreeks
 from bridge.account.service import AccountService
-from bridge.account.strategies import strategy_views
+from bridge.account.views import strategy_views
 from bridge.callers import ORDER_CHECKS, Holder, Scope
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService

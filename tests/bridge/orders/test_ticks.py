@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.model import PriceIncrement
-from bridge.orders.ticks import cautious, increment_at, is_multiple, on_tick, to_tick
+from bridge.orders.legs import cautious, increment_at, is_multiple, on_tick, to_tick
 
 PENNY_PILOT = (
     PriceIncrement(low_edge=0.0, increment=0.01),

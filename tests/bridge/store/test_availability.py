@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bridge.store import diagnostics, migrations
-from bridge.store.availability import NOT_RUNNING, StateSince, availability
+from bridge.store.diagnostics import NOT_RUNNING, StateSince, availability
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from bridge.orders.order_ids import key_digest, order_ref
 from infrastructure.mcp.bridge import Answer, BridgeClient, NoAnswerError
-from infrastructure.mcp.placing import Placing, Refused, sentence
-from infrastructure.mcp.previews import KEPT_SECONDS, Previews
+from infrastructure.mcp.placing import KEPT_SECONDS, Placing, Previews, Refused, sentence
 
 ORDER = {"symbol": "AAPL", "action": "BUY", "quantity": 3.0, "orderType": "MKT", "tif": "DAY"}
 

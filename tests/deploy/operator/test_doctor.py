@@ -14,8 +14,7 @@ from infrastructure.apply.protocol.events import Facts, Status
 from infrastructure.cli.commands.doctor import run
 from infrastructure.config import Target
 from infrastructure.config.sandbox import sandbox as make_target
-from infrastructure.doctor.bundle import Redactor
-from infrastructure.doctor.evidence import Evidence, Finding
+from infrastructure.doctor.evidence import Evidence, Finding, Redactor
 from infrastructure.doctor.host_checks import reach
 from infrastructure.errors import HostUnreachable
 from infrastructure.plan.observed import Observed
