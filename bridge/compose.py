@@ -14,13 +14,13 @@ def installers() -> tuple[Installer, ...]:
     """The ``install`` function of each part, in the order of their needs."""
     from bridge.account import service as account
     from bridge.alerts import watch as alerts
+    from bridge.api import stream
     from bridge.market import wiring as market
     from bridge.orders import wiring as orders
     from bridge.portal import service as portal
     from bridge.rules import wiring as rules
     from bridge.settings import probe as trial
     from bridge.settings import service as settings
-    from bridge.stream import wiring as stream
     from bridge.watchdog import install as watchdog
 
     return (

@@ -1,4 +1,7 @@
-"""The WebSocket `/stream`: who may come in, reading what clients say, writing what the hub has."""
+"""The WebSocket `/stream`: who may come in, reading what clients say, writing what the hub has.
+
+`install` says what the stream tells, whom it ends and what it counts.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,26 @@ from typing import Final
 
 import msgspec
 import structlog
+from prometheus_client import Gauge
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from bridge.account.service import AccountService
 from bridge.api import problems
-from bridge.api.auth import HEADER, address_of, authenticate_key, mark_known
+from bridge.api.auth import HEADER, KeyRing, address_of, authenticate_key, mark_known
 from bridge.api.connections import WRITE
+from bridge.api.health import health
 from bridge.api.problems import ForbiddenError, UnauthorizedError
 from bridge.api.routing import Principal, RouteTable
 from bridge.callers import Scope
 from bridge.errors import BridgeError, InvalidRequestError
+from bridge.market.contracts import ContractService
+from bridge.market.quotes import QuoteService
 from bridge.orders.silence import SilenceWatch
 from bridge.services import Services
-from bridge.stream.hub import Session
+from bridge.stream.hub import Hub, Session
 from bridge.stream.protocol import Authenticate, Heartbeat, Operation, Ping, Subscribe, decode
 from bridge.stream.service import StreamService
+from bridge.stream.subscriber import ACCOUNT, POSITIONS
 
 log = structlog.get_logger(__name__)
 routes = RouteTable("stream")
@@ -46,6 +55,8 @@ _CODES: Final = {
     "too many messages": TOO_MANY,
     "the message is too large": TOO_BIG,
 }
+KEY_CHECK_SECONDS: Final = 1.0
+"""For what ends by itself: an expiry, a key file that was exchanged."""
 
 
 class Unknown:
@@ -314,3 +325,67 @@ class _Connection:
         self._allowance = min(grown, MESSAGES_AT_ONCE) - 1
         self._allowed_at = now
         return self._allowance >= 0
+
+
+def install(services: Services) -> None:
+    """Provides the stream; its health channel says what `/health` says, ended keys end it."""
+    service = StreamService(
+        services.gateway,
+        services[QuoteService],
+        services[ContractService],
+        services.clock,
+        services.environment.max_streams,
+    )
+    service.health = lambda: health(services)
+    account = services[AccountService]
+
+    def positions() -> tuple[int, object | None]:
+        known = account.complete[0]
+        return account.positions_changed, account.positions_now() if known else None
+
+    def values() -> tuple[int, object | None]:
+        known = account.complete[1]
+        return account.values_changed, account.accounts_now() if known else None
+
+    service.states = {POSITIONS: positions, ACCOUNT: values}
+    services.provide(StreamService, service)
+    services.provide(Unknown, Unknown())
+    services.on_start(service.start)
+    services.on_stop(service.stop)
+    _count(services, service.hub)
+    _end_with_keys(services, service.hub)
+
+
+def _count(services: Services, hub: Hub) -> None:
+    for name, text, read in (
+        ("bridge_streams", "Streams with a client", lambda: hub.attached),
+        ("bridge_stream_events", "Events published since the start", lambda: hub.cursor),
+        ("bridge_streams_cut_off", "Clients cut off as too slow", lambda: hub.cut_off),
+        ("bridge_streams_conflated", "Times that clients were too slow", lambda: hub.conflations),
+    ):
+        Gauge(name, text, registry=services.metrics).set_function(read)
+
+
+def _end_with_keys(services: Services, hub: Hub) -> None:
+    """A stream ends with its key: at once when that is revoked, else within a second."""
+    ring, tasks = services[KeyRing], list[asyncio.Task[None]]()
+
+    def end() -> None:
+        hub.end(lambda holder: not ring.holds(holder), KEY_ENDED)
+
+    async def look() -> None:
+        while True:
+            await services.clock.sleep(KEY_CHECK_SECONDS)
+            end()
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(look(), name="stream-keys"))
+
+    async def stop() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    ring.on_ended(end)
+    services.on_start(start)
+    services.on_stop(stop)

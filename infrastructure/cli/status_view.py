@@ -88,8 +88,8 @@ def _certificate(text: str) -> Any:
 
 def document(target: Target, observed: Observed, answer: Status) -> dict[str, Any]:
     """The shape of the contract."""
-    from infrastructure.cli.addresses import public
     from infrastructure.release_files import SERVICES
+    from infrastructure.render.caddy import public
 
     services = [
         {

@@ -127,7 +127,7 @@ def read_key(target: Target, file: Path | None) -> str:
 
 def outside(target: Target, key: str, *, connect_once: bool, url: str | None) -> Way:
     """Through Caddy, as a client comes."""
-    from infrastructure.cli.addresses import public
+    from infrastructure.render.caddy import public
 
     address = url or public(target)
     way = Way("from outside", address)

@@ -74,6 +74,14 @@ def files(target: Target, layout: Layout) -> list[RenderedFile]:
     return [RenderedFile("caddy/Caddyfile", text.encode(), 0o644, services=("caddy",))]
 
 
+def public(target: Target) -> str:
+    """Where clients find Caddy, without a slash at the end."""
+    caddy = target.stack.caddy
+    named = caddy.domain or caddy.names or not target.local
+    port = "" if caddy.https_port == 443 else f":{caddy.https_port}"
+    return f"https://{names(target)[0] if named else 'localhost'}{port}"
+
+
 def names(target: Target) -> list[str]:
     """What the certificate is for: the domain, else the host's own names."""
     caddy = target.stack.caddy

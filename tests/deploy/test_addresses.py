@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.cli.addresses import links, public
+from infrastructure.cli.commands.up import links
 from infrastructure.config import load
+from infrastructure.render.caddy import public
 
 if TYPE_CHECKING:
     from collections.abc import Callable

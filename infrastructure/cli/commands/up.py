@@ -1,9 +1,14 @@
-"""`up [--only SERVICE] [--yes] [--wait SECONDS]`: deploy, and wait until it is really healthy."""
+"""`up [--only SERVICE] [--yes] [--wait SECONDS]`: deploy, and wait until it is really healthy.
+
+On the sandbox it ends with where the page and the API are, and lines to try them with.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,12 +18,14 @@ from infrastructure.cli.app import Wait, Yes, confirm
 from infrastructure.cli.commands.completion import services
 from infrastructure.cli.settings import Settings, settings
 from infrastructure.cli.several import All
+from infrastructure.program import INSTALLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from infrastructure.apply.session import Outcome
     from infrastructure.cli.host import Planned
+    from infrastructure.config import Target
     from infrastructure.plan.compute import Plan
 
 
@@ -85,9 +92,7 @@ def up(
     for line in ailing(outcome):
         current.out.say(line)
     if found.target.stack.runtime == "sandbox":
-        from infrastructure.cli import addresses
-
-        addresses.show(current, found.target)
+        show_addresses(current, found.target)
     return None
 
 
@@ -174,3 +179,66 @@ def closing(plan: Plan, outcome: Outcome) -> str:
     if not plan.changed:
         return f"healthy; nothing changed (release {outcome.release})"
     return f"healthy after {outcome.seconds:.0f} s (release {outcome.release})"
+
+
+def links(target: Target) -> dict[str, str]:
+    """The addresses of the sandbox, and its first key's file."""
+    from infrastructure.render.caddy import public
+
+    stack, base = target.stack, Path(target.base)
+    return {
+        "page": f"http://127.0.0.1:{stack.bridge.port}/",
+        "api": f"{public(target)}/",
+        "authority": str(base / "data/caddy/caddy/pki/authorities/local/root.crt"),
+        "keyFile": str(_key_file(target)),
+        "faults": f"http://127.0.0.1:{stack.simulated.control_port}/faults",
+    }
+
+
+def _key_file(target: Target) -> Path:
+    """Where the first key lies: in the store, else in the release, which always has it."""
+    from infrastructure.config import secrets
+    from infrastructure.release_files import ADMIN_KEY_FILE
+
+    reference = target.stack.bridge.admin_key
+    if not reference.command and (stored := secrets.path_of(target, reference)).is_file():
+        return stored
+    return Path(target.base) / "current" / ADMIN_KEY_FILE
+
+
+def curl_lines(target: Target) -> list[str]:
+    """Three requests that work when pasted into a shell, from this folder."""
+    found = links(target)
+    key = f'-H "X-API-KEY: $(cat {_short(found["keyFile"])})"'
+    secure = f"--cacert {_short(found['authority'])}"
+    return [
+        f"curl -s {found['page']}ping",
+        f"curl -s {key} {found['page']}health",
+        f"curl -s {secure} {key} {found['api']}quote/AAPL",
+    ]
+
+
+def show_addresses(current: Settings, target: Target) -> None:
+    """The table, the key and the lines, on stderr."""
+    found = links(target)
+    rows = {
+        "status page": found["page"],
+        "API key": Path(found["keyFile"]).read_text().strip(),
+        "API by TLS": found["api"],
+        "its authority": _short(found["authority"]),
+        "faults": f"{found['faults']}, or the buttons on the page",
+        "stop it": "make down"
+        if target.file is None and not INSTALLED
+        else f"./deploy.py --target {target.name} down",
+    }
+    for name, value in rows.items():  # plain lines: a key that a table cuts off is no use
+        current.out.say(f"{name:<13}  {value}")
+    current.out.say("try it:")
+    for line in curl_lines(target):
+        current.out.say(f"  {line}")
+
+
+def _short(path: str) -> str:
+    """Relative to the current folder when it lies below it."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from bridge.api import stream as stream_route
 from bridge.model import Contract, Order
-from bridge.stream import wiring as stream_wiring
 from tests.bridge.stream.served import KEY, Served, served
 
 if TYPE_CHECKING:
@@ -223,7 +223,7 @@ async def test_a_client_that_reads_nothing_harms_nobody(rig: Served) -> None:
 async def test_a_revoked_key_ends_its_streams(
     rig: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stream_wiring, "KEY_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(stream_route, "KEY_CHECK_SECONDS", 0.05)
     async with rig.stream() as client:
         await client.next()
         (tmp_path / "admin-key").write_text("another key")
