@@ -60,6 +60,15 @@ def test_files_that_are_named_exist(page: Path) -> None:
             assert (PROJECT / span).exists(), span
 
 
+def test_files_of_the_architecture_exist() -> None:
+    """Also in its drawings, and those that are named from their package on."""
+    text = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = [PROJECT / each for each in ("bridge", "infrastructure", "simulator")]
+    for file in set(re.findall(r"\w[\w/]*\.py", text)):
+        within = (each for package in packages for each in package.rglob(file))
+        assert (PROJECT / file).exists() or any(within), file
+
+
 @pages
 def test_variables_that_are_named_are_read(page: Path) -> None:
     for span in spans(page):
