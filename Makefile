@@ -41,8 +41,8 @@ chaos: setup-dev  ## what fails below a stack on the engine, and its part of doc
 	@GANGWAY_CHAOS=$(or $(FAULTS),all) GANGWAY_CHAOS_PAGE=docs/reliability.md GANGWAY_REQUIRE=engine \
 		.venv/bin/python -m pytest tests/engine/chaos -q -s
 
-reliability: setup-dev  ## an hour of faults of every kind, and docs/reliability.md from what was seen (MINUTES=60 SHARE=1)
-	@GANGWAY_SOAK_MINUTES=$(or $(MINUTES),60) GANGWAY_SOAK_SHARE=$(or $(SHARE),1) GANGWAY_RELIABILITY=docs/reliability.md \
+reliability: setup-dev  ## an hour of faults of every kind, and docs/reliability.md from what was seen (MINUTES=60 SHARE=1 CALM=1.25)
+	@GANGWAY_SOAK_MINUTES=$(or $(MINUTES),60) GANGWAY_SOAK_SHARE=$(or $(SHARE),1) GANGWAY_SOAK_CALM=$(or $(CALM),1.25) GANGWAY_RELIABILITY=docs/reliability.md \
 		.venv/bin/python -m pytest tests/soak -q -s
 
 soak: setup-dev  ## kill the bridge 500 times at named points, an agent's way 1,000 times, 20 trading weeks (KILLS=500 RULE_KILLS=500 MCP_KILLS=1000 WEEKS=20)

@@ -3,7 +3,8 @@
 Each kind comes once, in a random order, then at random until the time is over; in the end the
 broker's book, the journal and the clients must agree. Variables: `GANGWAY_SOAK_MINUTES`, how long
 (`make reliability`: 60); `GANGWAY_SOAK_SEED`, in which order; `GANGWAY_SOAK_SHARE`, on how much
-of a core both processes run together; `GANGWAY_RELIABILITY`, a file for the table of what was seen.
+of a core both processes run together; `GANGWAY_SOAK_CALM`, the mean seconds between two faults;
+`GANGWAY_RELIABILITY`, a file for the table of what was seen.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ MINUTES: Final = float(os.environ.get("GANGWAY_SOAK_MINUTES", "0"))
 SHARE: Final = float(os.environ.get("GANGWAY_SOAK_SHARE", "1"))
 SEED: Final = int(os.environ.get("GANGWAY_SOAK_SEED", "20261128"))
 READY_AGAIN_SECONDS: Final = 20.0
-CALM_SECONDS: Final = (0.5, 2.0)
+CALM: Final = float(os.environ.get("GANGWAY_SOAK_CALM", "1.25"))
+WEEK_SECONDS: Final = 7 * 86_400
 MOST_MEGABYTES: Final = 96.0
 MOST_FILES: Final = 80
 
@@ -65,7 +67,8 @@ class Soak:
     reads: int = 0
     megabytes: float = 0.0
     files: int = 0
-    excused: float = 0.0
+    away_by_gateway: float = 0.0
+    away_by_machine: float = 0.0
 
     async def read(self) -> None:
         """An app that looks at everything, twice a second."""
@@ -105,7 +108,9 @@ class Soak:
         back = next((look.at for look in looks if look.at >= end and look.ready), end)
         away = self.outside.away(begin, looks[-1].at)
         if kind.whose == "gateway":
-            self.excused += self.outside.away(begin, end)
+            self.away_by_gateway += self.outside.away(begin, end)
+        elif kind.whose == "machine":
+            self.away_by_machine += self.outside.away(begin, end)
         noticed = bad[0].at - begin if bad else None
         self.megabytes = max(self.megabytes, self.stack.bridge.resident_megabytes())
         self.files = max(self.files, self.stack.bridge.open_files())
@@ -123,7 +128,7 @@ async def carry_out(soak: Soak, minutes: float) -> None:
     """The faults, each followed by a calm moment."""
     begin, kinds = time.monotonic(), order_of_faults(soak.chance)
     while len(soak.passed) < len(KINDS) or time.monotonic() - begin < minutes * 60:
-        await asyncio.sleep(soak.chance.uniform(*CALM_SECONDS))
+        await asyncio.sleep(soak.chance.uniform(0.4 * CALM, 1.6 * CALM))
         await soak.live_through(next(kinds))
 
 
@@ -205,7 +210,9 @@ def tell(soak: Soak, seconds: float) -> None:
         "messages": soak.listener.messages,
         "connections": soak.listener.connections,
         "away": round(away),
-        "excused": round(soak.excused),
+        "by_gateway": round(soak.away_by_gateway),
+        "by_machine": round(soak.away_by_machine),
+        "week": f"{100 * (1 - (away - soak.away_by_gateway) / WEEK_SECONDS):.3f}",
         "megabytes": round(soak.megabytes),
         "files": soak.files,
     }
