@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec import structs
 
 from bridge import model
 from bridge.tws import convert, values
@@ -52,6 +53,7 @@ class Callbacks:
 
     MESSAGES = frozenset(MONEY)
     execution_time = ""  # as the broker wrote it, of the fill that is being told
+    opened_order: model.OpenOrder | None = None  # what the openOrder message was read as
 
     def __init__(
         self,
@@ -196,6 +198,17 @@ class Callbacks:
                 return  # the master client hears of others', under numbers that are not ours
             self._requests.finish(orderId, opened.state)
             return
+        self.opened_order = opened
+        self._opened(opened)
+
+    def open_order_again(self, opened: model.OpenOrder, status: str) -> None:
+        """The same as an earlier message, but for the status."""
+        if status != opened.state.status:
+            state = structs.replace(opened.state, status=status)
+            opened = structs.replace(opened, state=state)
+        self._opened(opened)
+
+    def _opened(self, opened: model.OpenOrder) -> None:
         self._requests.add(Key.OPEN_ORDERS, opened)
         self._events.open_order.emit(opened)
 

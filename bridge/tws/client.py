@@ -214,8 +214,51 @@ def frame(payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + payload
 
 
+OPEN_ORDER: Final = 5
 EXECUTION, _TIME = 11, 15
 """The message of a fill, and where in it the time is."""
+
+_REMEMBERED: Final = 64
+"""Orders whose last openOrder message is kept; one takes some 2 kB."""
+
+
+class SaidBefore:
+    """What openOrder messages said, by order: most say the same again, or only another status.
+
+    To read one takes a tenth of all the time that an order takes. One counts as read when every
+    byte but the status's own is what it was.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, tuple[bytes, bytes, Any]] = {}
+
+    def again(self, payload: bytes) -> tuple[Any, str] | None:
+        """What such a message was read as, and its status; None: it has to be read."""
+        kept = self._kept.get(_order_of(payload))
+        if kept is None:
+            return None
+        before, behind, opened = kept
+        status = payload[len(before) : len(payload) - len(behind)]
+        same = payload.startswith(before) and payload.endswith(behind) and status.isalpha()
+        return (opened, status.decode()) if same else None
+
+    def remember(self, payload: bytes, opened: Any) -> None:
+        """Keeps what it was read as, if it is clear where the status is."""
+        name = _order_of(payload)
+        self._kept.pop(name, None)
+        word = opened.state.status.encode()
+        before, found, behind = payload.partition(b"\0%b\0" % word)
+        if not word.isalpha() or not found or b"\0%b\0" % word in b"\0" + behind:
+            return
+        if len(self._kept) >= _REMEMBERED:
+            del self._kept[next(iter(self._kept))]
+        self._kept[name] = (before + b"\0", b"\0" + behind, opened)
+
+
+def _order_of(payload: bytes) -> bytes:
+    """The order's number, as the message has it behind its own."""
+    return payload[2 : payload.find(b"\0", 2)]
+
 
 GREETING = b"API\0" + frame(b"v%d..%d" % (MIN_VERSION, MAX_VERSION))
 
@@ -226,7 +269,9 @@ class Codec:
     ``send`` has a method for each request, named as in the broker's own client
     (``reqContractDetails`` ...). ``callbacks`` has methods named as in the broker's own wrapper;
     those that it lacks are not decoded. Before ``execDetails`` its ``execution_time`` is set to the
-    text of the fill's time, for the callback to read (``bridge.broker_time``).
+    text of the fill's time, for the callback to read (``bridge.broker_time``). What its
+    ``openOrder`` leaves in ``opened_order`` it is given again, as ``open_order_again``, for a
+    message that says the same.
     """
 
     def __init__(
@@ -249,9 +294,14 @@ class Codec:
         self._decoder = _Decoder(callbacks, version)
         self._not_understood = getattr(callbacks, "not_understood", lambda *_: None)
         self._kept = getattr(callbacks, "MESSAGES", ())
+        self._said_before = SaidBefore()
 
     def receive(self, payload: bytes) -> int:
         """Decodes one message and calls back; returns its message id. Never raises."""
+        opens = payload.startswith(b"5\0")
+        if opens and (again := self._said_before.again(payload)) is not None:
+            self._callbacks.open_order_again(*again)
+            return OPEN_ORDER
         fields = payload.decode(errors="backslashreplace").split("\0")
         fields.pop()
         try:
@@ -263,6 +313,8 @@ class Codec:
         kept = number in self._kept or number == EXECUTION
         said = list(fields) if kept else fields  # a handler may take some away
         _DecoderLog.failure = None
+        if opens:
+            self._callbacks.opened_order = None
         if number == EXECUTION and len(fields) > _TIME:
             # The library knows few forms of a time, reads one of them wrong, and drops the fill.
             self._callbacks.execution_time = said[_TIME]
@@ -275,4 +327,6 @@ class Codec:
         if _DecoderLog.failure is not None:
             self._not_understood(number, said, _DecoderLog.failure)
             return -1
+        if opens and self._callbacks.opened_order is not None:
+            self._said_before.remember(payload, self._callbacks.opened_order)
         return number
