@@ -61,7 +61,7 @@ vm-power-cuts: setup-dev  ## power cuts at random moments of `prepare` (WHAT=up)
 power-cuts: setup-dev  ## Linux, root: power cuts at random moments of deploys, without a machine: WHAT=all CUTS=30 MINUTES=60
 	@scripts/power-cuts $(or $(WHAT),all) --cuts $(or $(CUTS),30) --minutes $(or $(MINUTES),60)
 
-vm-test: setup-dev  ## a 1 GB virtual machine: prepare, reboot, power loss, memory
+vm-test: setup-dev  ## a 1 GB virtual machine: prepare, reboot, power loss, memory, timers
 	@scripts/vm-test
 
 lock: setup-dev  ## refresh the lock files

@@ -148,10 +148,11 @@ class Machine:
             env={**os.environ, "HOME": str(self.folder)},
         )
 
-    def configure(self, **gateway: object) -> None:
-        """Writes stack.yaml."""
-        (self.folder / "password").write_text("correct")
-        (self.folder / "password").chmod(0o600)
+    def configure(self, *, alerts: str = "", **gateway: object) -> None:
+        """Writes stack.yaml; `alerts`: an address for them."""
+        for name, content in (("password", "correct"), ("alerts", alerts)):
+            (self.folder / name).write_text(content)
+            (self.folder / name).chmod(0o600)
         target = {
             "host": {
                 "address": "127.0.0.1",
@@ -169,5 +170,6 @@ class Machine:
                 **gateway,
             },
             "caddy": {"names": ["vm.test"]},
+            **({"alerts": {"urls": [{"file": str(self.folder / "alerts")}]}} if alerts else {}),
         }
         (self.folder / "stack.yaml").write_text(yaml.safe_dump({"targets": {"vm": target}}))
