@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import time
 from collections.abc import Callable
 
 from bridge.login import states
@@ -144,7 +145,13 @@ class Login:
         """The state in one line, for a person."""
         if self.automatic:
             return states.TYPED
-        return states.told(self.state, self.kind, self.trouble, self.window)
+        text = states.told(self.state, self.kind, self.trouble, self.window)
+        if self.retry_at is None or self.state not in (states.STARTING, states.WAITING_BROKER):
+            return text
+        if self.trouble is None:
+            text = states.SPACED_OUT
+        moment = time.strftime("%H:%M", time.gmtime(self.retry_at))
+        return f"{text}; the next attempt is at {moment} UTC"
 
     @property
     def code(self) -> str | None:

@@ -4,6 +4,8 @@ IBC starts the gateway again at once, for ever; what protects an account is fewe
 out. A row is the launches since the last login that lasted: the second launch of a row comes 60 s
 after the first, then 120 s and so on up to 10 minutes; in the broker's maintenance one in 20
 minutes, or when the maintenance ends. Never more than nine in an hour, whatever happened between.
+A launch with the password whose Java ends within five seconds, and says nothing before, has asked
+the broker for nothing (wrong flags, no memory): the first such one does not count.
 What lies more than an hour ahead was written by a clock that has been set back since, and counts
 for nothing: it would hold up the login until then.
 """
@@ -20,8 +22,11 @@ LONGEST_PAUSE = 600
 MAINTENANCE_PAUSE = 1200
 LASTS = 120
 """A login that held for so many seconds ends a row."""
+STILLBORN = 5
+"""Seconds in which no Java has come to a login's window."""
 HOUR = 3600
 MOST_IN_AN_HOUR = 9
+_SAYS_NOTHING = {"start", "by", "boot", "parks", "no-token", "finished"}
 _DAY = 86_400
 _SECONDS = re.compile(r"[0-9]{1,11}")
 
@@ -33,20 +38,32 @@ class Launches:
     times: list[int] = field(default_factory=list)
     row: int = 0
     login: int | None = None
+    _alone: int | None = None
+    """When the last launch was, while nothing shows that it came to a login."""
+    _spared: bool = False
+    _before: tuple[list[int], int, int | None] = field(default=([], 0, None))
 
-    def note(self, event: str, at: float) -> None:
-        """Takes one event: only a beginning, a launch and a completed login count."""
+    def note(self, event: str, at: float, argument: str = "") -> None:
+        """Takes one event: a beginning, a launch, what shows that it lived, a completed login."""
         moment = int(at)
+        if event == "exit":
+            self._ended(moment)
+        elif event not in _SAYS_NOTHING:
+            self._alone = None
         if event == "begin":
-            self.times, self.row, self.login = [], 0, None
+            self.times, self.row, self.login, self._spared = [], 0, None, False
         elif event == "launch":
+            self._before = (self.times, self.row, self.login)
+            if argument.partition(" ")[0] == "password" and not self._spared:
+                self._alone = moment
             if self._lasted(moment):
                 self.row = 0
             self.row += 1
             self.login = None
             self.times = [*self.times, moment][-MOST_IN_AN_HOUR:]
-        elif event == "login" and self.login is None:
-            self.login = moment
+        elif event == "login":
+            self._spared = False
+            self.login = moment if self.login is None else self.login
 
     @classmethod
     def read(cls, text: str, now: float) -> Launches:
@@ -57,8 +74,14 @@ class Launches:
             if len(words) > 1 and _SECONDS.fullmatch(words[0]):
                 at = int(words[0])
                 if at <= int(now) + HOUR:
-                    found.note(words[1], at)
+                    found.note(words[1], at, words[2] if len(words) > 2 else "")
         return found
+
+    def _ended(self, moment: int) -> None:
+        if self._alone is not None and moment - self._alone <= STILLBORN:
+            self.times, self.row, self.login = self._before
+            self._spared = True
+        self._alone = None
 
     def _lasted(self, now: int) -> bool:
         return self.login is not None and now - self.login >= LASTS

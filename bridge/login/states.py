@@ -200,6 +200,7 @@ _ASKED = {
     PASSKEY: "waiting for 2FA: the gateway wants a passkey",
     None: "waiting for 2FA",
 }
+SPACED_OUT = "waiting: a row of login attempts could lock the account, so they are spaced out"
 _TOLD = {
     STARTING: "starting",
     LOGGING_IN: "logging in",

@@ -128,6 +128,8 @@ def of_login(login: Login, now: float | None = None) -> str:
             "The gateway has ended and is started again, unless it was stopped on purpose: then"
             " ./deploy.py up"
         )
+    if login.retry_at is not None and (now is None or now < login.retry_at + 60):
+        return f"Nothing: the gateway is {login.told}; a restart would not make it sooner"
     if now is not None and login.since is not None and now - login.since > _LOGIN_TAKES:
         minutes = (now - login.since) / 60
         if login.state == states.WAITING_BROKER:

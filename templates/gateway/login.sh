@@ -34,7 +34,7 @@ rests=300 # seconds that a parked container waits for the stop; then its gateway
 most_lines=600 kept_lines=300
 # The clock of the broker's maintenance; another one only where a test is not about the hour.
 new_york=${GANGWAY_NEW_YORK:-EST5EDT,M3.2.0,M11.1.0}
-first_pause=60 longest_pause=600 maintenance_pause=1200 lasts=120 hour=3600 most_in_an_hour=9
+first_pause=60 longest_pause=600 maintenance_pause=1200 lasts=120 stillborn=5 hour=3600 most_in_an_hour=9
 
 # On the disk from now on. Where that cannot be said, the kernel does it within seconds.
 keep() { sync "$1" 2>/dev/null || :; }
@@ -62,20 +62,31 @@ maintenance() {
 # an hour ahead was written by a clock that has been set back since: it would hold up the login.
 plan() {
     local now=$1 token=$2 at event rest row=0 login="" last pause until count
-    local times=()
+    local times=() alone="" spared="" row_before=0 login_before="" times_before=()
     while read -r at event rest; do
         [[ $at =~ ^[0-9]{1,11}$ ]] && ((10#$at <= now + hour)) || continue
         at=$((10#$at))
         case $event in
-        begin) times=() row=0 login="" ;;
+        begin) times=() row=0 login="" alone="" spared="" ;;
         launch)
+            row_before=$row login_before=$login times_before=("${times[@]}")
+            alone=""
+            [ -n "$spared" ] || [ "${rest%% *}" != password ] || alone=$at
             if [ -n "$login" ] && ((at - login >= lasts)); then row=0; fi
             row=$((row + 1)) login=""
             times+=("$at")
             count=${#times[@]}
             ((count <= most_in_an_hour)) || times=("${times[@]:count-most_in_an_hour}")
             ;;
-        login) login=${login:-$at} ;;
+        login) login=${login:-$at} alone="" spared="" ;;
+        exit) # a Java that could not start has asked the broker for nothing
+            if [ -n "$alone" ] && ((at - alone <= stillborn)); then
+                row=$row_before login=$login_before times=("${times_before[@]}") spared=yes
+            fi
+            alone=""
+            ;;
+        start | by | boot | parks | no-token | finished) ;;
+        *) alone="" ;;
         esac
     done
     if [ -n "$login" ] && { [ "$token" = yes ] || ((now - login >= lasts)); }; then row=0; fi

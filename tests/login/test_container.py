@@ -149,6 +149,20 @@ def test_in_the_brokers_maintenance_the_next_attempt_waits_longer(hooked: Make) 
     assert session.record("typed") == ["typed password"]
 
 
+def test_after_a_java_that_could_not_start_the_next_login_does_not_wait(hooked: Make) -> None:
+    """As in a deploy with wrong flags, in the maintenance: it has asked the broker for nothing."""
+    session = hooked("ok", variables={"GANGWAY_NEW_YORK": broker_clock(1)})
+    options = session.program / "ibgateway.vmoptions"
+    right = options.read_text()
+    options.write_text(right + "-XX:+NoSuchOption\n")
+    session.start_ibc()
+    assert session.ended() == 1
+    options.write_text(right)
+    session.start_ibc()
+    reaches(session, "logged-in")
+    assert " pause " not in (session.home / "state" / "login-paper").read_text()
+
+
 NAMED = {
     "passkey": "passkey-required",
     "multiple": "several-paper-users",

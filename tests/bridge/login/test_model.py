@@ -8,6 +8,7 @@ from bridge.login import states
 from bridge.login.lines import ROWS, events, source
 from bridge.login.model import HANDLERS, Login, replay
 from bridge.login.spacing import Launches
+from bridge.tws.advice import of_login
 
 IBC = "2026-11-21 03:14:39:375 IBC: "
 DIALOG = "detected dialog entitled: "
@@ -601,3 +602,16 @@ def test_the_last_lines_of_a_log_do_not_raise_what_is_parked() -> None:
     assert replay(told + "1763740900 login\n").state == "stopped"
     again = told + "1763741200 launch token\n1763741230 login\n"
     assert replay(again).state == "logged-in"
+
+
+def test_a_login_that_waits_its_turn_says_until_when() -> None:
+    """Not "starting" for twenty minutes, and no restart is advised."""
+    login = replay("1763740799 begin\n1763740800 boot\n1763740801 pause 1196\n")
+    assert login.state == "starting"
+    assert login.told.startswith("waiting: ")
+    assert login.told.endswith("the next attempt is at 16:19 UTC")
+    said = of_login(login, 1763740801 + 1100)
+    assert said.startswith("Nothing: the gateway is waiting: ")
+    assert said.endswith("a restart would not make it sooner")
+    login.note("launch", 1763741997, "password")
+    assert login.told == "starting"

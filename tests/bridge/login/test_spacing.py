@@ -91,6 +91,21 @@ def test_a_person_begins_afresh() -> None:
     assert history.next(110) == (110, "")
 
 
+def test_a_java_that_could_not_start_has_asked_the_broker_for_nothing() -> None:
+    """As after wrong flags: the release that comes back logs in at once, in the maintenance too."""
+    start = new_york("2026-11-24T00:20:00")
+    events = f"{start} begin\n{start} launch password\n{start} start\n{start + 1} exit 1\n"
+    later = start + 5
+    assert Launches.read(events, later).next(later) == (later, "")
+    for lived in ("attempt 1", "opened Login", "logging-in"):
+        text = events.replace("exit", f"{lived}\n{start + 1} exit")
+        assert Launches.read(text, later).next(later)[0] > later
+    slow = events.replace(f"{start + 1} exit", f"{start + 6} exit")
+    assert Launches.read(slow, later + 6).next(later + 6)[0] > later + 6
+    again = events + f"{later} launch password\n{later} exit 1\n"
+    assert Launches.read(again, later).next(later)[0] > later, "not for ever without a pause"
+
+
 def test_never_more_than_nine_an_hour_whatever_happens() -> None:
     history, now, found = Launches(), new_york("2026-11-24T10:00:00"), []
     for _ in range(100):
