@@ -186,21 +186,6 @@ def test_a_timer_ends_with_what_it_is_for(machine: Machine) -> None:
     assert not machine.ssh("ls /etc/systemd/system/gangway-vm-*", check=False).stdout
 
 
-def test_the_timers_of_the_days_upgrades_fire(machine: Machine) -> None:
-    before = {}
-    for job in timers.DAYS:
-        timers.armed(machine, f"{job}.timer")
-        before[job] = timers.last(machine, f"{job}.service")
-    try:
-        machine.ssh("systemctl stop systemd-timesyncd; date -s '2 days'")
-        for job in timers.DAYS:
-            timers.fires(machine, f"{job}.service", after=before[job])
-            timers.armed(machine, f"{job}.timer")
-    finally:
-        machine.ssh(f"date -s @{time.time():.0f}; systemctl start systemd-timesyncd")
-    assert not machine.ssh("systemctl --failed --plain --no-legend").stdout.strip()
-
-
 def test_a_power_loss_in_the_middle_of_up_is_completed_by_the_next(machine: Machine) -> None:
     machine.configure(read_only=True)
     began = subprocess.Popen(

@@ -38,8 +38,6 @@ ExecStart=/bin/false
 """
 WITHIN = 900.0
 """Seconds in which a job must have run, on an emulated machine that has just started."""
-DAYS = ("apt-daily", "apt-daily-upgrade")
-"""Debian's own, by the calendar: what is asked of them is `prepare`'s."""
 
 
 def unit(job: str, kind: str) -> str:
