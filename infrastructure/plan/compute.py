@@ -117,10 +117,12 @@ def _forecast(
     login = next((change for change in changes if change.fresh_login), None)
     if login is None:
         return KEPT
-    if login.action != "update":
-        return of_change(target, observed, login.action, {}, {})
-    before, after = causes.variables(login.service, old), causes.variables(login.service, new)
-    return of_change(target, observed, login.action, before, after)
+    before: Mapping[str, str] = {}
+    after: Mapping[str, str] = {}
+    if login.action == "update":
+        before, after = causes.variables(login.service, old), causes.variables(login.service, new)
+    forecast = of_change(target, observed, login.action, before, after)
+    return forecast if target.stack.runtime == "sandbox" else forecast.at(observed.time)
 
 
 def _change(name: str, action: Action, release: Release, observed: Observed) -> Change:

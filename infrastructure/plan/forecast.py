@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.login import states
+from bridge.login.spacing import maintenance_until
 from infrastructure.config.schedule import NEW_YORK
 from infrastructure.runtime.containers import IBG_CONTROLLER
 
@@ -21,18 +22,34 @@ EXCHANGED_WITHIN = 600
 
 
 class Forecast(NamedTuple):
-    """`token`: the saved session goes over to the new container."""
+    """`token`: the saved session goes over to the new container.
+
+    `maintenance`: until when the broker's own is under way, where it concerns a login (seconds
+    since 1970); else 0.
+    """
 
     expected: bool
     reason: str
     token: bool = False
+    maintenance: int = 0
 
     @property
     def line(self) -> str:
         if self.expected:
-            return f"2FA: approval expected: {self.reason}"
-        how = " (token)" if self.token else ""
-        return f"2FA: no approval expected{how}: {self.reason}"
+            text = f"2FA: approval expected: {self.reason}"
+        else:
+            text = f"2FA: no approval expected{' (token)' if self.token else ''}: {self.reason}"
+        if not self.maintenance:
+            return text
+        until = dt.datetime.fromtimestamp(self.maintenance, dt.UTC)
+        return (
+            f"{text}\nIBKR's maintenance is under way until {until:%H:%M} UTC: it may refuse the"
+            " login until then, and the next attempt is made twenty minutes later"
+        )
+
+    def at(self, now: float) -> Forecast:
+        """The same for a login at this moment."""
+        return self._replace(maintenance=maintenance_until(now))
 
 
 CODES_TOLERATE = 20.0

@@ -333,6 +333,22 @@ def test_a_token_is_not_counted_on_over_the_end_of_the_week(make: Callable[..., 
     ).forecast.token
 
 
+def test_a_login_in_the_brokers_maintenance_is_told_before_it_begins(
+    make: Callable[..., Target],
+) -> None:
+    """01:00 New York: it may be refused, and the next attempt comes twenty minutes later."""
+    after = make(gateway=LIVE)
+    found = with_login(make(gateway={"mode": "live"}))
+    night = dt.datetime.fromisoformat("2026-11-24T06:00:00Z").timestamp()
+    line = compute(after, rendered(after), dataclasses.replace(found, time=night)).forecast.line
+    assert "IBKR's maintenance is under way until 06:45 UTC" in line
+    for later in (night + 2700, night - 2701):
+        seen = dataclasses.replace(found, time=later)
+        assert "maintenance" not in compute(after, rendered(after), seen).forecast.line
+    nothing = dataclasses.replace(observe(rendered(after)), time=night)
+    assert "maintenance" not in compute(after, rendered(after), nothing).forecast.line
+
+
 @pytest.mark.parametrize(
     ("now", "began"),
     [

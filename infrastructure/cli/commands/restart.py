@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -46,7 +47,7 @@ def restart(
     target = current.target()
     if cold and service != "gateway":
         raise UsageError("--cold is for the gateway", hint=f"./deploy.py restart {service}")
-    forecast = of_login(target)
+    forecast = of_login(target).at(time.time())
     if cold and forecast.expected:
         current.out.say(forecast.line)
         confirm(current, yes=yes)
