@@ -23,7 +23,7 @@ AT_ONCE = 40
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_killed_at_random_moments_nothing_is_sent_twice_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
