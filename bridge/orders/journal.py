@@ -393,23 +393,27 @@ def _is_number(order_id: str) -> bool:
     return order_id.isascii() and order_id.isdigit() and len(order_id) < 11
 
 
-def is_listed(record: OrderRecord, listed: Iterable[OpenOrder]) -> bool:
-    """Whether the broker's open orders name this one."""
-    return any(
-        each.order.order_ref == record.order_ref
-        or (record.perm_id and each.order.perm_id == record.perm_id)
-        or _is_instruction(record, each)
-        for each in listed
-    )
+class Listed:
+    """The broker's open orders, to look for many of ours in: one step each, not one a pair."""
 
+    def __init__(self, listed: Iterable[OpenOrder]) -> None:
+        orders = list(listed)
+        self._references = {each.order.order_ref for each in orders}
+        self._permanent = {each.order.perm_id for each in orders}
+        # An instruction about an option carries no reference: its number stands for it.
+        self._numbers = {
+            (each.order.client_id, each.order_id) for each in orders if not each.order.order_ref
+        }
 
-def _is_instruction(record: OrderRecord, listed: OpenOrder) -> bool:
-    """An instruction about an option carries no reference: its number stands for it."""
-    return (
-        record.terms.order_type in INSTRUCTIONS.values()
-        and not listed.order.order_ref
-        and (listed.order.client_id, listed.order_id) == (record.client_id, record.broker_order_id)
-    )
+    def __contains__(self, record: OrderRecord) -> bool:
+        return (
+            record.order_ref in self._references
+            or bool(record.perm_id and record.perm_id in self._permanent)
+            or (
+                record.terms.order_type in INSTRUCTIONS.values()
+                and (record.client_id, record.broker_order_id) in self._numbers
+            )
+        )
 
 
 def require_reach(caller: Caller, order_id: str, account: str, symbol: str) -> None:

@@ -25,7 +25,7 @@ from bridge.orders.errors import (
     Violation,
 )
 from bridge.orders.halt import HaltSwitch, halted, stored
-from bridge.orders.journal import OrderJournal, Watch, is_listed, require_reach
+from bridge.orders.journal import Listed, OrderJournal, Watch, require_reach
 from bridge.orders.legs import CHANGEABLE, changed, named, taken
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent
 from bridge.orders.order_types import INSTRUCTIONS, kind_of_type, order_type
@@ -90,7 +90,7 @@ class OrderModifier:
         await self.journal.flush()
         record = await self.journal.find(record.id)
         self._require_changeable(record)
-        if not is_listed(record, listed):
+        if record not in Listed(listed):
             raise OrderPendingError(
                 f"the broker does not list order {record.id} at this moment: it was not changed",
                 next_step="Read the order, and repeat the change if it is still open",

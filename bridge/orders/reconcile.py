@@ -35,7 +35,7 @@ from bridge.errors import BridgeError
 from bridge.orders.apply_messages import Own
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.halt import Halt, HaltSwitch
-from bridge.orders.journal import OrderJournal, is_listed
+from bridge.orders.journal import Listed, OrderJournal
 from bridge.orders.lifecycle import ChangeUnanswered, Missing, NotSent
 from bridge.orders.order_ids import NumberSequence
 from bridge.orders.order_types import INSTRUCTIONS
@@ -197,9 +197,9 @@ class Reconciler:
         self._looked_at, self._looked_second = self._clock.now(), self._clock.monotonic()
         # Each comes as an event, in its place among all others. Noted here again it would take back
         # what the broker has said since: of a change, for one.
-        listed = await self._gateway.queries.all_open_orders()
+        listed = Listed(await self._gateway.queries.all_open_orders())
         await self._executions()
-        unlisted = not all(is_listed(record, listed) for record in suspects)
+        unlisted = not all(record in listed for record in suspects)
         if unlisted or not self._looked or "completed orders" in self.silent:
             asked = self._gateway.queries.completed_orders(timeout=LIST_SECONDS)
             completed = await self._answered("completed orders", asked)
@@ -211,7 +211,7 @@ class Reconciler:
         return [
             still[record.id]
             for record in suspects
-            if record.id in still and not is_listed(still[record.id], listed)
+            if record.id in still and still[record.id] not in listed
         ]
 
     async def _answered(self, name: str, asked: Awaitable[Answer]) -> Answer | None:
