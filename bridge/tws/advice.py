@@ -23,6 +23,8 @@ ALL_IS_WELL: Final = "Nothing: all is well"
 A_MOMENT: Final = 180.0
 """Seconds after which what should be over by itself no longer is nothing to do about."""
 _LOGIN_TAKES: Final = 900.0
+_LAUNCH_TAKES: Final = 60.0
+"""Seconds until a launch whose time has come shows in what the container writes down."""
 _BROKER_TAKES: Final = 600.0
 
 
@@ -128,7 +130,7 @@ def of_login(login: Login, now: float | None = None) -> str:
             "The gateway has ended and is started again, unless it was stopped on purpose: then"
             " ./deploy.py up"
         )
-    if login.retry_at is not None and (now is None or now < login.retry_at + 60):
+    if login.retry_at is not None and (now is None or now < login.retry_at + _LAUNCH_TAKES):
         return f"Nothing: the gateway is {login.told}; a restart would not make it sooner"
     if now is not None and login.since is not None and now - login.since > _LOGIN_TAKES:
         minutes = (now - login.since) / 60

@@ -216,13 +216,18 @@ async def test_an_order_is_begun_before_the_reads_that_came_with_it() -> None:
         server.close()
 
 
-async def test_only_who_has_shown_a_key_holds_reads_of_others_back() -> None:
-    served = Served()
-    server, clients = await served.open(2)
-    turns = served.connections.turns
+def holding(turns: Turns) -> list[str]:
+    """What comes to hold reads back, and to let them go, in its order."""
     held: list[str] = []
     turns.hurry = lambda: held.append("hurry")  # type: ignore[method-assign]
     turns.calm = lambda: held.append("calm")  # type: ignore[method-assign]
+    return held
+
+
+async def test_only_who_has_shown_a_key_holds_reads_of_others_back() -> None:
+    served = Served()
+    server, clients = await served.open(2)
+    held = holding(served.connections.turns)
     try:
         clients[0].sendall(request("POST", "/order", key="wrong"))
         clients[1].sendall(request("POST", "/order"))
@@ -243,10 +248,7 @@ async def test_only_who_has_shown_a_key_holds_reads_of_others_back() -> None:
 async def test_an_order_whose_client_hangs_up_holds_nothing_back_any_longer() -> None:
     served = Served()
     server, clients = await served.open(1)
-    turns = served.connections.turns
-    held: list[str] = []
-    turns.hurry = lambda: held.append("hurry")  # type: ignore[method-assign]
-    turns.calm = lambda: held.append("calm")  # type: ignore[method-assign]
+    held = holding(served.connections.turns)
     try:
         clients[0].sendall(request("POST", "/order"))
         async with asyncio.timeout(5):
