@@ -2,11 +2,8 @@
 # Start-up of the container, in the order of the image that this one stands in for.
 set -Eeo pipefail
 echo ".> Starting IBC/IB gateway"
-# It is noon at the broker whenever this starts, or the hour of GANGWAY_STANDIN_HOUR: what a test sees does not
-# hang on the hour of the night.
-sign='' behind=$((10#$(date -u +%H) * 60 + 10#$(date -u +%M) - 60 * ${GANGWAY_STANDIN_HOUR:-12}))
-if ((behind < 0)); then sign=- behind=$((-behind)); fi
-export GANGWAY_NEW_YORK=HERE$sign$((behind / 60)):$((behind % 60))
+# It is noon at the broker whenever this starts: what a test sees does not hang on the hour of the night.
+export GANGWAY_NEW_YORK=NOON$((10#$(date -u +%H) - 12))
 
 file_variable() {  # NAME from NAME_FILE; both at once are refused
     local name=$1 file=${1}_FILE
