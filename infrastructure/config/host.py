@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,24 @@ def in_short(value: str) -> dict[str, str]:
     text = value.strip()
     if text.lower().startswith("ssh://"):
         text = text[6:].rstrip("/")
+    if re.match(r"[^@/\s]*:[^/\s]*@", text):
+        raise ValueError("a password does not belong in an address: a key or an agent opens hosts")
+    named = re.fullmatch(rf"(?:({USER})@)?([^@]*:[^@]*)", text)
+    if named and _is_ipv6(named[2]):  # as `ssh` takes it, without brackets
+        return {"address": named[2]} | ({"user": named[1]} if named[1] else {})
     match = re.fullmatch(rf"(?:({USER})@)?(\[[^\]\s]+\]|[^:@/\s]+)(?::(\d+))?", text)
     if match is None:
         raise ValueError(f"'{value}' is not user@host:port")
     parts = {"user": match[1], "address": match[2].strip("[]"), "port": match[3]}
     return {key: part for key, part in parts.items() if part is not None}
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Host(Section):
@@ -64,7 +78,8 @@ class Host(Section):
     @field_validator("address")
     @classmethod
     def _address(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*|::[A-Za-z0-9:.%]*", value):
+        name = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.%-]*", value)
+        if not name and not _is_ipv6(value):
             raise ValueError("that is no name or address of a host")
         return value
 

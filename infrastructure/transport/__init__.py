@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from infrastructure.errors import HostUnreachable
-from infrastructure.transport.base import Completed, Program, Transport
+from infrastructure.errors import GangwayError, HostKeyError, HostUnreachable
+from infrastructure.transport.base import Completed, Program, Transport, identity
 
 if TYPE_CHECKING:
     from infrastructure.config import Target
@@ -42,6 +42,8 @@ def connect_host(
     """
     from infrastructure.transport.openssh import OpensshTransport, Resolving
 
+    if host.identity:
+        identity(host)
     trusted = trust_host_key or host.trust_host_key
     resolving = Resolving(host)  # answers while paramiko loads
     from infrastructure.transport.ssh import NotLetInError, SshTransport
@@ -58,3 +60,12 @@ def connect_host(
             return OpensshTransport(host, trusted)
         except HostUnreachable:
             raise refused from None
+    except HostKeyError as stranger:
+        # In known_hosts paramiko knows no pattern and no second key of a kind; a jump host's key
+        # `ssh` might ask a person about, so that is refused here.
+        if found is None or found.jump or trusted:
+            raise
+        try:
+            return OpensshTransport(host)
+        except GangwayError:
+            raise stranger from None

@@ -16,9 +16,10 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
-from infrastructure.errors import GangwayError, HostUnreachable
+from infrastructure.errors import GangwayError, HostUnreachable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -230,6 +231,18 @@ def _pump(source: Any, target: Any) -> None:
 
 
 SSH_PORT = 22
+
+
+def identity(host: Host) -> str:
+    """The private key that stack.yaml names."""
+    path = Path(host.identity or "").expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"there is no identity file {path}",
+            hint="host.identity in stack.yaml names the private key, such as ~/.ssh/id_ed25519",
+            code="identity-missing",
+        )
+    return str(path)
 
 
 class Dial:

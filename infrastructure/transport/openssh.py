@@ -41,7 +41,22 @@ BEYOND_PARAMIKO = {
     "identityagent": "IdentityAgent",
     "knownhostscommand": "KnownHostsCommand",
     "pkcs11provider": "PKCS11Provider",
+    "revokedhostkeys": "RevokedHostKeys",
+    "bindaddress": "BindAddress",
+    "bindinterface": "BindInterface",
+    "addressfamily": "AddressFamily",
 }
+USUAL = frozenset(("none", "", "ssh_auth_sock", "any"))
+"""Values of these that ask for nothing."""
+COMMANDS_OF_OURS = {
+    "ClearAllForwardings": "yes",
+    "RemoteCommand": "none",
+    "RequestTTY": "no",
+    "SessionType": "default",
+    "StdinNull": "no",
+    "ForkAfterAuthentication": "no",
+}
+"""What a person sets for a terminal of their own, such as `RemoteCommand tmux`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +82,26 @@ def program() -> str | None:
 
 def arguments(host: Host) -> list[str]:
     """The host as words for `ssh`, before the command: what stack.yaml says outranks its files."""
-    words = [*_own_home(), "-o", "ClearAllForwardings=yes"]
-    options = {
+    words = _own_home()
+    options: dict[str, object] = {
+        **COMMANDS_OF_OURS,
         "User": host.user,
         "Port": host.port,
-        "IdentityFile": host.identity,
+        "IdentityFile": host.identity and _path(host.identity),
         "ProxyJump": host.jump,
         "ConnectTimeout": max(1, round(host.connect_timeout)),
     }
     if host.known_hosts != KNOWN_HOSTS:
-        options["UserKnownHostsFile"] = host.known_hosts
+        options["UserKnownHostsFile"] = _path(host.known_hosts)
     for name, value in options.items():
         words += [] if value is None else ["-o", f"{name}={value}"]
     return [*words, "--", host.address]
+
+
+def _path(name: str) -> str:
+    """A file's name as ssh_config(5) has it: blanks within quotes, no tokens."""
+    plain = name.replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{plain}"'
 
 
 def _own_home() -> list[str]:
@@ -142,7 +164,9 @@ def resolved(text: str, host: Host) -> Resolved:
         value = found.get(name, [""])[0]
         return "" if value.lower() == "none" else value
 
-    identities = [str(Path(each).expanduser()) for each in found.get("identityfile", [])]
+    identities = [
+        str(Path(each.replace("%%", "%")).expanduser()) for each in found.get("identityfile", [])
+    ]
     known = [
         str(Path(path).expanduser())
         for name in ("globalknownhostsfile", "userknownhostsfile")
@@ -174,17 +198,20 @@ def _jump(named: str) -> Resolved | None:
 def _needs(found: dict[str, list[str]], identities: list[str], known: list[str]) -> str:
     for key, name in BEYOND_PARAMIKO.items():
         value = found.get(key, ["none"])[0]
-        if value.lower() not in ("none", "", "ssh_auth_sock"):
+        if value.lower() not in USUAL:
             return name
+    if any(re.search(r"%|\$\{", each.replace("%%", "")) for each in found.get("identityfile", [])):
+        return "a token in IdentityFile"
     for identity in identities:
         with contextlib.suppress(OSError):
-            if Path(identity + ".pub").read_text().startswith("sk-"):
+            if Path(identity + ".pub").read_text(errors="replace").startswith("sk-"):
                 return "a security key"
         if Path(identity + "-cert.pub").is_file():
             return "a certificate of the user"
     for path in known:
         with contextlib.suppress(OSError):
-            if re.search(r"^@(cert-authority|revoked)\s", Path(path).read_text(), re.MULTILINE):
+            text = Path(path).read_text(errors="replace")
+            if re.search(r"^@(cert-authority|revoked)\s", text, re.MULTILINE):
                 return "a host authority in known_hosts"
     return ""
 

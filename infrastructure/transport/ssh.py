@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from infrastructure.errors import HostKeyError, HostUnreachable, UsageError
-from infrastructure.transport.base import Collector, Transport, by_lines, lost, quote
+from infrastructure.errors import HostKeyError, HostUnreachable
+from infrastructure.transport.base import Collector, Transport, by_lines, identity, lost, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,6 +52,7 @@ with without_mocks():
     import paramiko
     from fabric import Config, Connection
     from paramiko import MissingHostKeyPolicy
+    from paramiko.hostkeys import InvalidHostKey
 
 CHUNK = 65_536
 KEEPALIVE = 15
@@ -160,7 +161,13 @@ def _connection(host: Host) -> Connection:
         options["key_filename"] = identity(host)
     extra: dict[str, Any] = {}
     if host.jump:
-        extra["gateway"] = Connection(host.jump, config=config.clone())
+        from infrastructure.config.host import in_short
+
+        to = in_short(host.jump)
+        port = int(to["port"]) if "port" in to else None
+        extra["gateway"] = Connection(
+            to["address"], user=to.get("user"), port=port, config=config.clone()
+        )
     return Connection(
         host.address,
         user=host.user,
@@ -175,22 +182,8 @@ def _connection(host: Host) -> Connection:
 OVERRIDES = {"run": {"hide": True}, "authentication": {"identities": []}}
 
 
-def identity(host: Host) -> str:
-    """The private key that stack.yaml names."""
-    path = Path(host.identity or "").expanduser()
-    if not path.is_file():
-        raise UsageError(
-            f"there is no identity file {path}",
-            hint="host.identity in stack.yaml names the private key, such as ~/.ssh/id_ed25519",
-            code="identity-missing",
-        )
-    return str(path)
-
-
 def _resolved(host: Host, found: Resolved) -> Connection:
     """Fabric's connection as `ssh -G` says; no file of ssh is read again."""
-    if host.identity:
-        identity(host)
     config = Config(overrides=OVERRIDES, ssh_config=paramiko.SSHConfig())
 
     def connection(to: Resolved) -> Connection:
@@ -243,10 +236,19 @@ def _open(connection: Connection, known_hosts: str, dial: Dial | None = None) ->
             f"there is no host named {connection.host}", hint="check host.address in stack.yaml"
         ) from error
     except (OSError, EOFError, paramiko.SSHException) as error:
+        if NOTHING_TO_OFFER in str(error):
+            raise NotLetInError(
+                f"there is no key to offer to {where}",
+                hint="host.identity in stack.yaml names one, or ssh-add gives it to your agent",
+            ) from error
         raise HostUnreachable(
             f"{where} cannot be reached: {_first_line(error)}",
             hint="is the machine running, and its firewall open for SSH?",
         ) from error
+
+
+NOTHING_TO_OFFER = "No authentication methods available"
+"""What paramiko says when it has neither a key nor a password."""
 
 
 def _first_line(error: Exception) -> str:
@@ -334,7 +336,8 @@ def verify(
             by_ssh = by_ssh.jump
         if own is None:
             for path in files:
-                with contextlib.suppress(OSError):
+                # What cannot be read as a key lists none: the host is then unknown.
+                with contextlib.suppress(OSError, UnicodeDecodeError, InvalidHostKey):
                     hop.client.load_system_host_keys(path)
         hop.client.set_missing_host_key_policy(Verify(named, own))
         hop, own = hop.gateway, None

@@ -19,7 +19,7 @@ import pytest
 from infrastructure.apply import bundle
 from infrastructure.apply.protocol import encoding, events, requests
 from infrastructure.config.host import Host
-from infrastructure.errors import HostKeyError, HostUnreachable
+from infrastructure.errors import HostKeyError, HostUnreachable, UsageError
 from infrastructure.prepare import AS_ROOT
 from infrastructure.transport import Transport, connect_host
 from infrastructure.transport.base import run
@@ -298,3 +298,83 @@ def test_plan_copes_with_a_login_that_prints(
     ):
         session.begin()
         assert session.observe().release is None
+
+
+def test_known_hosts_are_read_as_ssh_reads_them(sshd: ssh.SshServer, tmp_path: Path) -> None:
+    """Patterns, an older key of the same kind beside the right one, and lines that are none."""
+    ssh.make_key(tmp_path / "other")
+    older = " ".join((tmp_path / "other.pub").read_text().split()[:2])
+    name = f"[127.0.0.1]:{sshd.port}"
+    for known in (
+        f"[127.0.0.*]:{sshd.port} {key_line(sshd)}\n",
+        f"{name} {older}\n{name} {key_line(sshd)}\n",
+        f"vm ssh-ed25519 AAAA!!!x\n{name} {key_line(sshd)}\n",
+    ):
+        assert said(connect_host(configured(sshd, tmp_path, known=known))) == "it's $HOME\n", known
+    host = configured(sshd, tmp_path)
+    line = f"{name} {key_line(sshd)} of m\u00fcller\n"
+    (tmp_path / "known").write_bytes(line.encode("latin-1"))
+    assert said(connect_host(host)) == "it's $HOME\n"
+    for known, code in (
+        (f"[127.0.0.*]:{sshd.port} {older}\n", "host-key-unknown"),
+        (f"{name} {older}\n", "host-key-changed"),
+    ):
+        with pytest.raises(HostKeyError) as caught:
+            connect_host(configured(sshd, tmp_path, known=known))
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("line", "refusal"),
+    [
+        ("RevokedHostKeys {folder}/revoked", HostKeyError),
+        ("AddressFamily inet6", HostUnreachable),
+        ("BindAddress 192.0.2.1", HostUnreachable),
+    ],
+)
+def test_what_would_stop_ssh_stops_us(
+    line: str, refusal: type[Exception], sshd: ssh.SshServer, tmp_path: Path
+) -> None:
+    (tmp_path / "revoked").write_text(f"{key_line(sshd)}\n")
+    with pytest.raises(refusal):
+        connect_host(configured(sshd, tmp_path, line.format(folder=tmp_path)))
+
+
+def test_what_is_set_for_a_terminal_does_not_reach_our_programs(
+    sshd: ssh.SshServer, tmp_path: Path
+) -> None:
+    host = configured(
+        sshd,
+        tmp_path,
+        *("HostKeyAlias vm", "RemoteCommand tmux", "RequestTTY force", "StdinNull yes"),
+        *("LocalForward 9 localhost:9", "ForkAfterAuthentication yes", "SessionType none"),
+        known=f"vm {key_line(sshd)}\n",
+    )
+    transport = connect_host(host)
+    assert isinstance(transport, OpensshTransport)
+    assert said(transport) == "it's $HOME\n"
+
+
+@pytest.mark.parametrize("lines", [(), ("HostKeyAlias vm",)])
+@pytest.mark.parametrize("name", ["my keys", "100%", 'a"b'])
+def test_names_of_files_are_taken_as_they_are(
+    name: str, lines: tuple[str, ...], sshd: ssh.SshServer, tmp_path: Path
+) -> None:
+    (tmp_path / name).mkdir()
+    key, known = tmp_path / name / "id", tmp_path / name / "known"
+    shutil.copy(sshd.client_key, key)
+    sshd.client_key.unlink()
+    known.write_text(f"vm {key_line(sshd)}\n{sshd.known_hosts_line()}")
+    configured(sshd, tmp_path, *lines, known="")
+    host = Host(address="myvm", identity=str(key), known_hosts=str(known))
+    assert said(connect_host(host)) == "it's $HOME\n"
+    with pytest.raises(UsageError) as caught:
+        connect_host(Host(address="myvm", identity=f"{key}-gone"))
+    assert caught.value.code == "identity-missing"
+
+
+def test_a_key_that_is_named_by_tokens_is_offered(sshd: ssh.SshServer, tmp_path: Path) -> None:
+    shutil.copy(sshd.client_key, tmp_path / "key-of-root")
+    sshd.client_key.unlink()
+    host = configured(sshd, tmp_path, f"IdentityFile {tmp_path}/key-of-%r")
+    assert said(connect_host(host)) == "it's $HOME\n"

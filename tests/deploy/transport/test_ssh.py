@@ -132,6 +132,8 @@ def test_in_doubt_there_is_no_likely_host(tmp_path: Path, text: str) -> None:
         ("SSH://vm/", None, "vm", None),
         ("me@corp@vm", "me@corp", "vm", None),
         ("[2001:db8::1]:22", None, "2001:db8::1", 22),
+        ("me@2001:db8::1", "me", "2001:db8::1", None),
+        ("::1", None, "::1", None),
     ],
 )
 def test_a_host_in_short(text: str, user: str | None, address: str, port: int | None) -> None:
@@ -151,8 +153,17 @@ def test_a_host_in_short(text: str, user: str | None, address: str, port: int | 
         {"address": "vm", "user": "a b"},
         {"address": "vm", "jump": "-oProxyCommand=id"},
         {"address": "vm", "jump": "bastion,-J"},
+        {"address": "vm:22"},
+        {"address": "me@vm"},
     ],
 )
 def test_what_ssh_would_take_for_an_option_is_no_host(value: object) -> None:
     with pytest.raises(ValueError, match=r"user@host|name|address"):
         Host.model_validate(value)
+
+
+@pytest.mark.parametrize("text", ["ssh://me:s3cret@vm:22", "me:s3cret@vm"])
+def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(ValueError, match="a password does not belong") as caught:
+        Host.model_validate(text)
+    assert "s3cret" not in str(caught.value)
