@@ -5,6 +5,7 @@ Every rule is a function of the whole stack that yields problems (refused) or wa
 
 from __future__ import annotations
 
+import datetime as dt
 import ipaddress
 import re
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from infrastructure.config.schedule import (
     cold_restart_window,
     fits,
     quiet_time,
+    same_clock,
     schedule,
     trading_time,
 )
@@ -179,7 +181,8 @@ def _different_ports(stack: Stack, place: Placer) -> Iterator[Problem]:
 
 def _domain_can_be_reached(stack: Stack, place: Placer) -> Iterator[Problem]:
     caddy = stack.caddy
-    if caddy.domain and ipaddress.ip_address(caddy.listen).is_loopback:
+    address = ipaddress.ip_address(caddy.listen)
+    if caddy.domain and (getattr(address, "ipv4_mapped", None) or address).is_loopback:
         yield Problem(
             f"the certificate of {caddy.domain} needs ports that the world reaches,"
             f" but Caddy listens on {caddy.listen}",
@@ -272,39 +275,85 @@ def _domain_on_other_ports(stack: Stack, place: Placer) -> Iterator[Problem]:
             )
 
 
+UNSIGNED = {
+    *("local", "localhost", "internal", "lan", "home", "corp", "intranet", "private"),
+    *("test", "invalid", "example", "arpa", "onion"),
+}
+"""Ends of names that nobody owns or can prove to own."""
+
+
+def _domain_of_nobody(stack: Stack, place: Placer) -> Iterator[Problem]:
+    domain = stack.caddy.domain
+    if domain and domain.rpartition(".")[2] in UNSIGNED:
+        yield Problem(
+            f"no public authority signs {domain}: names that end in"
+            f" .{domain.rpartition('.')[2]} belong to nobody",
+            place("caddy", "domain"),
+            f"a name of your own; or leave domain out and set caddy.names: [{domain}]",
+        )
+
+
 EXCHANGES = {
     "America/New_York": ("09:30", "16:00"),
     "Europe/London": ("08:00", "16:30"),
     "Europe/Berlin": ("09:00", "17:30"),
     "Europe/Paris": ("09:00", "17:30"),
     "Europe/Zurich": ("09:00", "17:30"),
+    "Europe/Helsinki": ("10:00", "18:30"),
+    "Asia/Kolkata": ("09:15", "15:30"),
     "Asia/Tokyo": ("09:00", "15:30"),
     "Asia/Hong_Kong": ("09:30", "16:00"),
+    "Asia/Singapore": ("09:00", "17:00"),
     "Australia/Sydney": ("10:00", "16:00"),
+    "Pacific/Auckland": ("10:00", "16:45"),
 }
 """Trading hours of shares, by the exchange's zone."""
 
 
+def _exchange_of(zone: str) -> str | None:
+    """The exchange whose hours are those of a zone: its own, or one with the same clock."""
+    if zone in EXCHANGES:
+        return zone
+    return next((each for each in EXCHANGES if same_clock(zone, each)), None)
+
+
 def _restart_while_trading(stack: Stack, place: Placer) -> Iterator[Problem]:
     gateway = stack.gateway
-    for key, clock in (
-        ("auto_restart", gateway.auto_restart),
-        ("auto_logoff", gateway.auto_logoff),
-    ):
-        if clock in (None, "off"):
+    if stack.runtime == "sandbox":
+        return
+    restart, logoff, _ = schedule(gateway)
+    for key, clock in (("auto_restart", restart), ("auto_logoff", logoff)):
+        if clock is None:
             continue
-        for zone in dict.fromkeys(("America/New_York", gateway.time_zone)):
-            hours = EXCHANGES.get(zone)
-            there = hours and trading_time(str(clock), gateway.time_zone, zone, hours)
-            if hours and there:
+        for zone in dict.fromkeys(("America/New_York", _exchange_of(gateway.time_zone))):
+            if zone is None:
+                continue
+            hours = EXCHANGES[zone]
+            there = trading_time(clock, gateway.time_zone, zone, hours)
+            if there:
+                given = getattr(gateway, key) is not None
                 yield Problem(
                     f"{key} {clock} is {there} in {zone}, where shares trade from"
                     f" {hours[0]} to {hours[1]}",
-                    place("gateway", key),
-                    f"{quiet_time(gateway.time_zone)} is quiet in New York; nothing is ordered"
-                    " while the gateway restarts",
+                    place("gateway", key if given else "time_zone"),
+                    f"{_calm_time(gateway.time_zone, zone)} is quiet there and in New York;"
+                    " nothing is ordered while the gateway restarts",
                 )
                 break
+
+
+def _calm_time(zone: str, exchange: str) -> str:
+    """The last half hour before New York's night in which neither there nor here is traded."""
+    at = dt.datetime.combine(dt.date(2026, 7, 1), dt.time.fromisoformat(quiet_time(zone)))
+    for _ in range(48):
+        clock = at.strftime("%H:%M")
+        if not any(
+            trading_time(clock, zone, each, EXCHANGES[each])
+            for each in ("America/New_York", exchange)
+        ):
+            return clock
+        at -= dt.timedelta(minutes=30)
+    return quiet_time(zone)
 
 
 def _log_off_on_live(stack: Stack, place: Placer) -> Iterator[Problem]:
@@ -371,6 +420,7 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _session_hangs,
     _sunday,
     _domain_on_other_ports,
+    _domain_of_nobody,
     _restart_while_trading,
     _log_off_on_live,
     _orders_wait_for_a_click,

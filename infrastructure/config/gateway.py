@@ -217,7 +217,8 @@ DEAD: dict[str, str] = {
         "the image works it out from its own files and gateway.mode",
     ),
     **dict.fromkeys(
-        ("SCRIPT_PATH", "TWS_INI", "DISPLAY"), "the image's own scripts set it and depend on it"
+        ("SCRIPT_PATH", "TWS_INI", "TWS_INI_TMPL", "DISPLAY", "pid"),
+        "the image's own scripts set it and depend on it",
     ),
     "CUSTOM_CONFIG": "it switches off all that gangway sets, and the password files",
 }
@@ -243,6 +244,7 @@ OWNED: dict[str, str] = {
     "TWS_MASTER_CLIENT_ID": "gateway.master_client_id",
     "TIME_ZONE": "gateway.time_zone",
     "TZ": "gateway.time_zone",
+    "USE_IBG_CONTROLLER": "gateway.controller",
 }
 
 _KEPT = {
@@ -250,7 +252,14 @@ _KEPT = {
     # What the start hooks read: another value takes the spacing of logins, or a hold, away.
     *("GANGWAY_FILES", "GANGWAY_STATE_PATH", "GANGWAY_REQUESTS_PATH", "GANGWAY_TOTP_FILE"),
     *("GANGWAY_NEW_YORK", "GANGWAY_COMMAND_PORT", "GANGWAY_HEALTH_PORT"),
+    # Elsewhere than on the container's loopback it would take commands from the network.
+    *("CONTROLLER_COMMAND_SERVER_HOST", "CONTROLLER_COMMAND_SERVER_PORT"),
+    "CONTROLLER_COMMAND_SERVER_AUTH_TOKEN",
 }
+_SHELL = frozenset(
+    ("PATH", "BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT", "LD_PRELOAD")
+) | {"LD_LIBRARY_PATH"}
+"""What changes how bash runs the image's scripts; some would show the password in the log."""
 _SECRETS = ("TWS_PASSWORD", "VNC_SERVER_PASSWORD", "SSH_PASSPHRASE")
 
 
@@ -272,6 +281,8 @@ def refusal(name: str) -> tuple[str, str] | None:
     if name.startswith(_SECRETS):
         hint = "gateway.password is passed as a file; VNC has a password of its own per use"
         return f"{name} would show a secret in the container's environment", hint
+    if name in _SHELL:
+        return f"{name} changes how the image's scripts run", "set it in a start hook of your own"
     if name in _KEPT:
         return f"{name} is set by gangway", "settings and start hooks depend on it"
     return None

@@ -25,6 +25,14 @@ def _address(value: str) -> str:
         raise ValueError(f"'{value}' is no address such as 0.0.0.0 or 127.0.0.1") from None
 
 
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
 class Caddy(Section):
     """The only part that faces the internet: TLS, limits, headers."""
 
@@ -87,7 +95,10 @@ class Caddy(Section):
     @field_validator("domain")
     @classmethod
     def _domain(cls, value: str | None) -> str | None:
-        if value is not None and (":" in value or re.fullmatch(r"[0-9.]+", value)):
+        # By the web's rules a name whose last part is a number is an address, too.
+        if value is not None and (
+            _is_address(value) or re.search(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$", value)
+        ):
             raise ValueError(
                 f"'{value}' is an address: authorities sign names; caddy.names takes addresses"
             )

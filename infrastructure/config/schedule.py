@@ -75,17 +75,28 @@ def quiet_time(zone: str) -> str:
 
 @functools.cache
 def trading_time(clock: str, zone: str, exchange: str, hours: tuple[str, str]) -> str | None:
-    """What a clock in `zone` shows at the exchange on a weekday, if it is within its hours.
+    """What a clock in `zone` shows at the exchange on a weekday, if a restart then is in its hours.
 
     In any week of a year: daylight saving moves the two against each other.
     """
     for week in range(53):
         wednesday = date(2026, 1, 7) + timedelta(weeks=week)
         moment = datetime.combine(wednesday, time.fromisoformat(clock), ZoneInfo(zone))
-        there = moment.astimezone(ZoneInfo(exchange)).strftime("%H:%M")
-        if hours[0] <= there < hours[1]:
-            return there
+        there = moment.astimezone(ZoneInfo(exchange))
+        back = there + timedelta(minutes=LENGTHS["auto-restart"])
+        if there.strftime("%H:%M") < hours[1] and hours[0] < back.strftime("%H:%M"):
+            return there.strftime("%H:%M")
     return None
+
+
+@functools.cache
+def same_clock(zone: str, other: str) -> bool:
+    """Whether both zones show the same time all year."""
+    noons = [datetime(2026, 1, 7, 12, tzinfo=NEW_YORK) + timedelta(weeks=n) for n in range(53)]
+    return all(
+        noon.astimezone(ZoneInfo(zone)).utcoffset() == noon.astimezone(ZoneInfo(other)).utcoffset()
+        for noon in noons
+    )
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import pytest
 
 from infrastructure.config.gateway import DEAD, refusal
 from infrastructure.errors import ConfigError
+from infrastructure.render.gateway import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,14 @@ if TYPE_CHECKING:
         ({"gateway": {"username": "a b"}}, "a user name has only"),
         ({"caddy": {"domain": "203.0.113.7"}}, "caddy.names takes addresses"),
         ({"caddy": {"domain": "2001:db8::1"}}, "caddy.names takes addresses"),
+        ({"caddy": {"domain": "0x7f.0.0.1"}}, "caddy.names takes addresses"),
+        ({"caddy": {"domain": "trade.example.123"}}, "caddy.names takes addresses"),
+        ({"caddy": {"domain": "https://trade.example.org"}}, "is no domain name"),
+        ({"caddy": {"domain": "trade.example.org:8443"}}, "is no domain name"),
+        (
+            {"caddy": {"domain": "trade.example.org", "listen": "::ffff:127.0.0.1"}},
+            "needs ports that the world reaches",
+        ),
         (
             {"caddy": {"domain": "trade.example.org", "listen": "127.0.0.1"}},
             "needs ports that the world reaches",
@@ -128,6 +137,23 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
             {"gateway": {"time_zone": "Asia/Tokyo", "auto_logoff": "09:30"}},
             "is 09:30 in Asia/Tokyo",
         ),
+        ({"gateway": {"auto_logoff": "09:25"}}, "auto_logoff 09:25 is 09:25 in America/New_York"),
+        (
+            {"gateway": {"time_zone": "Europe/Madrid", "auto_logoff": "10:00"}},
+            "is 10:00 in Europe/Berlin",
+        ),
+        (
+            {"gateway": {"time_zone": "Asia/Seoul", "auto_logoff": "10:00"}},
+            "is 10:00 in Asia/Tokyo",
+        ),
+        # unset, it is 23:30 in New York
+        ({"gateway": {"time_zone": "Asia/Tokyo"}}, "auto_logoff 12:30 is 12:30 in Asia/Tokyo"),
+        (
+            {"gateway": {"mode": "live", "time_zone": "Asia/Hong_Kong"}},
+            "auto_restart 11:30 is 11:30 in Asia/Hong_Kong",
+        ),
+        ({"caddy": {"domain": "trade.local"}}, "no public authority signs trade.local"),
+        ({"caddy": {"domain": "trade.home.arpa"}}, "no public authority signs"),
         ({"gateway": {"mode": "live", "auto_logoff": "23:30"}}, "an approval every night"),
         ({"gateway": {"time_zone": "Etc/GMT+1"}}, "Etc/GMT+1 is UTC-1"),
         ({"gateway": {"bypass_order_warnings": False}}, "waits for a click on its screen"),
@@ -136,6 +162,18 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
 def test_warned(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:
     warnings = make(**sections).warnings
     assert any(message in warning.message for warning in warnings), warnings
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "Asia/Singapore", "Australia/Sydney", "UTC"])
+def test_the_time_that_a_warning_names_is_not_warned_of(
+    make: Callable[..., Target], zone: str
+) -> None:
+    """Held against the clock of an exchange that the zone has, and New York's."""
+    asked = {"time_zone": zone, "auto_logoff": "15:00" if zone == "UTC" else "11:00"}
+    (warning,) = make(gateway=asked).warnings
+    assert "shares trade" in warning.message
+    named = warning.hint.partition(" ")[0]
+    assert make(gateway={**asked, "auto_logoff": named}).warnings == ()
 
 
 def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
@@ -160,6 +198,12 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
         "1X",
         "SSH_TUNNEL",
         "SSH_OPTIONS",
+        "USE_IBG_CONTROLLER",
+        "CONTROLLER_COMMAND_SERVER_HOST",
+        "CONTROLLER_COMMAND_SERVER_AUTH_TOKEN",
+        "PATH",
+        "SHELLOPTS",
+        "LD_PRELOAD",
     ],
 )
 def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: str) -> None:
@@ -169,6 +213,24 @@ def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: s
     assert problem.hint
     assert problem.place is not None
     assert problem.place.path == f"gateway.environment.{name}"
+
+
+@pytest.mark.parametrize(
+    "gateway",
+    [
+        {"mode": "live", "two_factor": {"device": "IB Key"}},
+        {"mode": "both", "paper_username": "bob", "save_settings": "Every 30 mins"},
+        {
+            "controller": "ibg-controller",
+            "two_factor": {"totp": {"i_accept_one_factor": True}},
+        },
+    ],
+)
+def test_whatever_is_set_for_the_image_is_refused(
+    make: Callable[..., Target], gateway: dict[str, Any]
+) -> None:
+    set_by_us = environment(make(profile="standard", gateway=gateway), "alice")
+    assert [name for name in set_by_us if refusal(name) is None] == []
 
 
 def test_what_the_start_hooks_read_is_refused() -> None:
