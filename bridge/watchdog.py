@@ -19,6 +19,7 @@ both have, `SECONDS WORD`, and a script there passes it on (templates/gateway/lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from datetime import timedelta
@@ -173,17 +174,22 @@ class Watchdog:
         """Leaves the request; the time is kept first, so that it is never asked for twice."""
         assert self._folder is not None  # noqa: S101 - its only caller has looked
         seconds = self._clock.now().timestamp()
-        taken = {**self._taken, step: seconds}
+        before, taken = self._taken, {**self._taken, step: seconds}
         session = self._context.target.session or "paper"
         try:
-            replace_file(self._kept, json.dumps(taken).encode(), durable=True)
-            self._taken = taken
+            self._keep(taken)
             request = f"{seconds:.0f} {step}\n".encode()
             replace_file(self._folder / f"request-{session}", request, durable=False)
         except OSError as error:
             log.warning("watchdog-cannot-ask", error=str(error))
+            with contextlib.suppress(OSError):
+                self._keep(before)  # a person is not told of a step that was not taken
             return False
         return True
+
+    def _keep(self, taken: dict[str, float]) -> None:
+        replace_file(self._kept, json.dumps(taken).encode(), durable=True)
+        self._taken = taken
 
     def need(self) -> Need | None:
         """What a person has to know, once the gateway's own means have not helped."""

@@ -192,7 +192,11 @@ def test_without_a_container_to_ask_only_a_person_is_told(stand: Stand) -> None:
     stand.hang(Hang.SILENT)
     stand.wind(200)
     assert stand.asked() is None
-    assert stand.watchdog.need() is not None
+    for watchdog in (stand.watchdog, stand.again()):
+        watchdog.person = Hang.SILENT
+        need = watchdog.need()
+        assert need is not None
+        assert "although" not in need.message, "nothing was done"
 
 
 def test_one_farm_of_several_is_no_hang(stand: Stand) -> None:
