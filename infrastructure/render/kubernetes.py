@@ -59,12 +59,12 @@ def manifests(
     read = [*gateway.files(target, known), *bridge.files(target, known)]
     exposure = expose or ("ingress" if target.stack.caddy.domain else "none")
     overlay = {
-        "kustomization.yaml": _kustomization(target, image, read, exposure, secrets is not None),
+        "kustomization.yaml": _kustomization(target, image, read, exposure, secrets),
         "namespace.yaml": _namespace(target),
         "gateway.yaml": _gateway(target, gateway.username(target, known)),
         "bridge.yaml": _bridge(target, image),
         **_front(target, exposure),
-        **_alert_egress(target),
+        **_egress(target, values),
     }
     root = f"overlays/{target.name}"
     plain = [RenderedFile(f"base/{name}", (FOLDER / name).read_bytes()) for name in BASE]
@@ -115,7 +115,11 @@ def _layout(target: Target) -> Layout:
 
 
 def _kustomization(
-    target: Target, image: str, read: Iterable[RenderedFile], expose: Exposure, secrets: bool
+    target: Target,
+    image: str,
+    read: Iterable[RenderedFile],
+    expose: Exposure,
+    secrets: Mapping[str, bytes] | None,
 ) -> dict[str, Any]:
     files = list(read)
     document: dict[str, Any] = {
@@ -126,7 +130,7 @@ def _kustomization(
         "resources": [
             *("../../base", "namespace.yaml"),
             *_front(target, expose),
-            *_alert_egress(target),
+            *_egress(target, secrets or {}),
         ],
         "images": [
             {"name": "gateway", **_image(target.stack.gateway.image)},
@@ -139,7 +143,7 @@ def _kustomization(
             _generator("bridge-files", _of(files, "bridge", "files"), "files"),
         ],
     }
-    if secrets:
+    if secrets is not None:
         names = [file.path.rpartition("/")[2] for file in files if file.secret]
         own = [name for name in names if name in gateway.secret_names(target)]
         own += [USERNAME, *([f"{USERNAME}-paper"] if _paper_user(target) else [])]
@@ -239,8 +243,8 @@ def _paper_user(target: Target) -> str | None:
 
 
 def _environment(values: Mapping[str, str]) -> list[dict[str, Any]]:
-    """`$(NAME)` is a reference there; doubled it is a text."""
-    return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in values.items()]
+    """`$(NAME)` is a reference there; a `$` that is doubled is one, and never begins one."""
+    return [{"name": name, "value": value.replace("$", "$$")} for name, value in values.items()]
 
 
 def _bridge(target: Target, image: str) -> dict[str, Any]:
@@ -302,20 +306,44 @@ def _front(target: Target, expose: Exposure) -> dict[str, dict[str, Any]]:
     return {"route.yaml": {**kind, "metadata": {"name": "bridge"}, "spec": spec}}
 
 
-def _alert_egress(target: Target) -> dict[str, dict[str, Any]]:
-    """Alerts and an own portal lie outside: without them the bridge reaches the gateway alone."""
-    if not target.stack.alerts.urls and not target.stack.portal.url:
+ALERT_PORTS: Final = frozenset((443, 465, 587))
+PLAIN: Final = frozenset(("http", "json", "form", "xml", "ntfy", "gotify", "apprise", "mmost"))
+"""Schemes of Apprise that mean a server of one's own without TLS, on port 80 unless said."""
+
+
+def _egress(target: Target, secrets: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    """What the bridge reaches outside beside the gateway: alerts, Flex queries, an own portal."""
+    stack, ports = target.stack, set[int]()
+    if stack.alerts.urls:
+        ports |= ALERT_PORTS
+        for name, value in secrets.items():
+            if name.startswith("alert-url-"):
+                ports |= _ports(value.decode(errors="replace").strip())
+    if stack.portal.url:
+        ports |= _ports(stack.portal.url) or {443}
+    if stack.bridge.flex:
+        ports.add(443)
+    if not ports:
         return {}
     kind = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy"}
-    ports = {443, 465, 587} if target.stack.alerts.urls else set()
-    if target.stack.portal.url:
-        ports.add(urlsplit(target.stack.portal.url).port or 443)
     spec = {
         "podSelector": {"matchLabels": {"app.kubernetes.io/name": "bridge"}},
         "policyTypes": ["Egress"],
         "egress": [{"ports": [{"protocol": "TCP", "port": port} for port in sorted(ports)]}],
     }
     return {"egress.yaml": {**kind, "metadata": {"name": "bridge-outward"}, "spec": spec}}
+
+
+def _ports(address: str) -> set[int]:
+    """The port that an address names or means; none when it is the scheme's own."""
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return set()
+    if port is not None:
+        return {port}
+    return {80} if parts.scheme in PLAIN else set()
 
 
 def _secret_names(target: Target) -> list[str]:

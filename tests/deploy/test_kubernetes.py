@@ -17,6 +17,7 @@ import yaml
 from infrastructure.cli.commands.render import write
 from infrastructure.config import secrets
 from infrastructure.errors import UsageError
+from infrastructure.release_files import REQUESTS_FOLDER
 from infrastructure.render.kubernetes import manifests
 from infrastructure.render.model import TEMPLATES
 from tests.deploy.conftest import SECRET_VALUES
@@ -34,7 +35,7 @@ TARGETS: dict[str, dict[str, Any]] = {
         "gateway": {
             "mode": "live",
             "image": "ghcr.io/gnzsnz/ib-gateway@sha256:" + "a" * 64,
-            "environment": {"NOTE": "$(HOME) and $X"},
+            "environment": {"NOTE": "$(HOME), $$(HOME) and $X"},
         },
         "caddy": {"domain": "trade.example.org"},
         "alerts": {"urls": [{"stored": "alerts-address"}]},
@@ -140,7 +141,7 @@ def test_what_the_settings_say_arrives(make: Callable[..., Target], tmp_path: Pa
     assert gateway["startupProbe"]["exec"]["command"][-1] == "4001"
     known = {each["name"]: each for each in gateway["env"]}
     assert known["TRADING_MODE"]["value"] == "live"
-    assert known["NOTE"]["value"] == "$$(HOME) and $X"
+    assert known["NOTE"]["value"] == "$$(HOME), $$$$(HOME) and $$X"
     assert known["TWS_USERID"]["valueFrom"]["secretKeyRef"]["key"] == "tws-username"
     assert of(documents, "Ingress", "bridge")["spec"]["rules"][0]["host"] == "trade.example.org"
     assert of(documents, "NetworkPolicy", "bridge-outward")
@@ -154,6 +155,52 @@ def test_what_the_settings_say_arrives(make: Callable[..., Target], tmp_path: Pa
     assert of(documents, "Secret", "gateway-secrets")["data"].keys() == {
         *("tws-password", "tws-password-paper", "tws-username", "tws-username-paper"),
     }
+
+
+@pytest.mark.parametrize(
+    ("sections", "address", "ports"),
+    [
+        ({"alerts": {"urls": [{"stored": "a"}]}}, b"tgram://token/chat", [443, 465, 587]),
+        ({"alerts": {"urls": [{"stored": "a"}]}}, b"jsons://me:8443/x", [443, 465, 587, 8443]),
+        ({"alerts": {"urls": [{"stored": "a"}]}}, b"ntfy://mine/topic", [80, 443, 465, 587]),
+        ({"alerts": {"urls": [{"stored": "a"}]}}, b"mailto://a:b@mail:25", [25, 443, 465, 587]),
+        ({"bridge": {"flex": {"query": "123"}}}, b"", [443]),
+        ({"portal": {"url": "http://portal.example.org"}}, b"", [80]),
+        ({"portal": {"url": "https://portal.example.org"}}, b"", [443]),
+        ({"portal": {"url": "https://portal.example.org:5000"}}, b"", [5000]),
+    ],
+)
+def test_the_bridge_reaches_what_it_is_set_to(
+    make: Callable[..., Target], sections: dict[str, Any], address: bytes, ports: list[int]
+) -> None:
+    target = make(**sections)
+    given = {name: VALUES.get(name, b"x") for name in secrets.needed(target)}
+    made = manifests(target, given | ({"alert-url-1": address} if address else {}))
+    (file,) = [each for each in made if each.path.endswith("/egress.yaml")]
+    spec = yaml.safe_load(file.content)["spec"]
+    assert [each["port"] for each in spec["egress"][0]["ports"]] == ports
+    (overlay,) = [each for each in made if each.path == "overlays/prod/kustomization.yaml"]
+    assert "egress.yaml" in yaml.safe_load(overlay.content)["resources"]
+
+
+def test_what_the_bridge_is_told_of_is_mounted(make: Callable[..., Target], tmp_path: Path) -> None:
+    """What a variable names and no volume gives cannot be made: the file system is read-only."""
+    documents = built(make(**TARGETS["both"]), tmp_path / "out")
+    for service, writes in (("bridge", "BRIDGE_GATEWAY_REQUESTS"), ("gateway", "")):
+        (container,) = pod(documents, service)["containers"]
+        mounts = {each["mountPath"]: each for each in container["volumeMounts"]}
+        claims = {
+            each["name"]: each["persistentVolumeClaim"]["claimName"]
+            for each in pod(documents, service)["volumes"]
+            if "persistentVolumeClaim" in each
+        }
+        known = {each["name"]: each.get("value") or "" for each in container["env"]}
+        for name, value in known.items():
+            if service == "bridge" and value.startswith("/"):
+                assert any(Path(value).is_relative_to(mount) for mount in mounts), name
+        folder = known.get(writes, REQUESTS_FOLDER)
+        assert claims[mounts[folder]["name"]] == "gateway-requests"
+        assert bool(mounts[folder].get("readOnly")) is (service == "gateway")
 
 
 def test_a_route_instead_of_an_ingress(make: Callable[..., Target], tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ KEY = "a-first-key-of-the-tests"
 SECRETS = {"tws-username": b"demo", "tws-password": b"correct", "bridge-admin-key": KEY.encode()}
 PLAYED = {"ConfigMap", "Secret", "PersistentVolumeClaim", "Deployment"}
 ORDER = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "LMT", "limitPrice": 1.0}
+SHARED = {"gateway-state", "gateway-requests"}
 CONTAINER = {name: f"{name}-pod-{name}" for name in ("gateway", "bridge")}
 
 
@@ -55,7 +56,7 @@ class Cluster:
         for service in ("gateway", "bridge"):
             wanted = [each for each in documents if each["metadata"]["name"].startswith(service)]
             if service == "bridge":
-                wanted += [d for d in documents if d["metadata"]["name"] == "gateway-state"]
+                wanted += [d for d in documents if d["metadata"]["name"] in SHARED]
             if self.played.get(service) != wanted:
                 self.played[service] = copy.deepcopy(wanted)
                 publish = ["--publish", "127.0.0.1:8080:8080"] if service == "bridge" else []
