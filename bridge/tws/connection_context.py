@@ -104,7 +104,7 @@ class Target(Struct, frozen=True, kw_only=True):
     heartbeat_interval: float = 2.0
     heartbeat_patience: float = 2.5
     backoff_first: float = 0.25
-    backoff_cap: float = 1.5
+    backoff_cap: float = 0.6
     quick_attempts: int = 0  # in a row, after which there is only one every slow_pause; 0: no limit
     slow_pause: float = 60.0
     market_data_type: MarketDataType = MarketDataType.LIVE  # the best kind that lines ask for

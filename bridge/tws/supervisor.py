@@ -2,7 +2,8 @@
 
 Delays between attempts grow from ``backoff_first`` to ``backoff_cap`` with jitter, and start over
 when a port that was closed opens, or after a connection that lasted. The cap is small because an
-attempt at a closed port costs nothing and apps wait for the answer.
+attempt at a closed port costs nothing and apps wait for the answer. It is larger where the gateway
+itself says no, which costs it something each time, and when nothing has listened for minutes.
 """
 
 from __future__ import annotations
@@ -91,7 +92,11 @@ class Reconciliation:
 
 STABLE_SECONDS = 10.0
 LOGIN_SECONDS = 5.0  # a forwarder that closes for this long: the gateway behind it is at its login
+LATER, LATER_SECONDS = 2.5, 120.0
+"""So much larger is the cap, without a session for so long."""
 _CLOSED_PORT = (DialProblem.REFUSED, DialProblem.UNREACHABLE)
+_NOBODY_THERE = (*_CLOSED_PORT, DialProblem.CLOSED)
+"""Behind a forwarder a closed port looks like one that closes."""
 log = structlog.get_logger(__name__)
 
 
@@ -137,6 +142,7 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._watchers: list[asyncio.Future[str | None]] = []
         self._tries = 0
+        self._without_since = context.clock.monotonic()
         self._closing_since: float | None = None
 
     async def run(self) -> None:
@@ -150,6 +156,7 @@ class Supervisor:
                 wire.drop(CloseReason.LET_GO)
                 self._context.wire = None
             self._lost(reason)
+            self._without_since = self._context.clock.monotonic()
             if self._context.clock.monotonic() - connected_at >= STABLE_SECONDS:
                 self._tries = 0
             elif not self._wake.is_set():
@@ -285,13 +292,19 @@ class Supervisor:
 
     async def _pause(self) -> None:
         target = self._context.target
-        grown = min(target.backoff_cap, target.backoff_first * 2 ** min(self._tries, 20))
+        grown = min(self._longest_pause(), target.backoff_first * 2 ** min(self._tries, 20))
         if target.quick_attempts and self._tries >= target.quick_attempts:
             grown = target.slow_pause
         self._tries += 1
         delay = grown * self._context.random.uniform(0.7, 1.0)
         with suppress(TimeoutError):
             await within(self._context.clock, delay, self._wake.wait())
+
+    def _longest_pause(self) -> float:
+        cap = self._context.target.backoff_cap
+        without = self._context.clock.monotonic() - self._without_since
+        soon = self._context.status.facts.problem in _NOBODY_THERE and without < LATER_SECONDS
+        return cap if soon else cap * LATER
 
     # connected --------------------------------------------------------------------------------
 

@@ -64,12 +64,38 @@ async def pause_of(supervisor: Supervisor, clock: WoundClock) -> float:
 
 async def test_pauses_double_up_to_their_cap() -> None:
     supervisor, context, clock = supervised(backoff_first=0.5, backoff_cap=3.0)
+    context.status.update(problem=DialProblem.REFUSED)
     found = [await pause_of(supervisor, clock) for _ in range(5)]
     assert found == pytest.approx([0.5, 1.0, 2.0, 3.0, 3.0], abs=0.001)
     assert isinstance(context.random, Longest)
     assert context.random.bounds == {(0.7, 1.0)}
     supervisor._tries = 100_000
     assert await pause_of(supervisor, clock) == pytest.approx(3.0, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("problem", "first"),
+    [
+        (DialProblem.REFUSED, 0.6),
+        (DialProblem.UNREACHABLE, 0.6),
+        (DialProblem.CLOSED, 0.6),
+        (DialProblem.SILENT, 1.5),
+        (DialProblem.CLIENT_ID_TAKEN, 1.5),
+        (DialProblem.NOT_STARTED, 1.5),
+    ],
+)
+async def test_nobody_there_is_asked_more_often_at_first(
+    problem: DialProblem, first: float
+) -> None:
+    """A relay that is back in two minutes is found at once; a night is not full of attempts."""
+    supervisor, context, clock = supervised()
+    context.status.update(problem=problem)
+    supervisor._tries = 10
+    assert await pause_of(supervisor, clock) == pytest.approx(first, abs=0.001)
+    await clock.wind(119 - first)
+    assert await pause_of(supervisor, clock) == pytest.approx(first, abs=0.001)
+    await clock.wind(2)
+    assert await pause_of(supervisor, clock) == pytest.approx(1.5, abs=0.001)
 
 
 async def test_after_the_quick_attempts_there_is_one_a_minute() -> None:
