@@ -384,7 +384,7 @@ stay() {
         "./deploy.py restart gateway --cold, or up, begins afresh"
     # In steps, because a signal may come between the question and the wait.
     while [ -z "$stopping" ]; do
-        sleep 2 >/dev/null 2>&1 &
+        sleep 1 >/dev/null 2>&1 &
         wait "$!"
     done
 }
