@@ -1,8 +1,9 @@
 """`up`, `plan` and `status` of several targets: `--all`, or `--target a,b`.
 
 Each target is a command of its own, so that nothing of one reaches another: hosts in parallel,
-their lines apart by the target's name, one exit code. Second factors come one after the other,
-because a person has one phone: targets whose plan expects one are taken in the file's order.
+their lines apart by the target's name, one exit code. Stacks that share a host come up one after
+the other, because each is held against what runs there already. So do second factors, because a
+person has one phone: targets whose plan expects one are taken in the file's order.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +24,7 @@ from infrastructure.errors import UsageError
 from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from infrastructure.cli.settings import Settings
 
@@ -93,9 +97,10 @@ def up(current: Settings, names: Sequence[str], *, yes: bool) -> int:
     confirm(current, yes=yes)
     words = [*(word for word in _words() if word not in ("--yes", "-y")), "--yes"]
     free = [name for name in names if name not in asked]
+    turns = _turns(current)
     with ThreadPoolExecutor(1) as beside:
-        others = beside.submit(_together, current, free, words) if free else None
-        done = [_one(current, name, words, aloud=True) for name in asked]
+        others = beside.submit(_together, current, free, words, turns) if free else None
+        done = [_in_turn(current, name, words, turns) for name in asked]
         done += others.result() if others is not None else []
     return _told(current, sorted(done, key=lambda one: names.index(one.name)))
 
@@ -124,11 +129,39 @@ def _options() -> list[str]:
     return kept
 
 
+def _turns(current: Settings) -> dict[str, threading.Lock]:
+    """One for each host, by the names of its targets."""
+    from infrastructure.config import DEFAULT_FILE, load_all
+
+    hosts: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+    found = load_all(current.config or DEFAULT_FILE)
+    return {target.name: hosts[target.stack.host.address.lower()] for target in found}
+
+
 def _together(
-    current: Settings, names: Sequence[str], words: Sequence[str], *, aloud: bool = True
+    current: Settings,
+    names: Sequence[str],
+    words: Sequence[str],
+    turns: Mapping[str, threading.Lock] | None = None,
+    *,
+    aloud: bool = True,
 ) -> list[Ended]:
-    with ThreadPoolExecutor(min(AT_ONCE, max(1, len(names)))) as pool:
-        return list(pool.map(lambda name: _one(current, name, words, aloud=aloud), names))
+    with ThreadPoolExecutor(max(1, len(names) if turns else min(AT_ONCE, len(names)))) as pool:
+        return list(
+            pool.map(lambda name: _in_turn(current, name, words, turns or {}, aloud=aloud), names)
+        )
+
+
+def _in_turn(
+    current: Settings,
+    name: str,
+    words: Sequence[str],
+    turns: Mapping[str, threading.Lock],
+    *,
+    aloud: bool = True,
+) -> Ended:
+    with turns.get(name, nullcontext()):
+        return _one(current, name, words, aloud=aloud)
 
 
 def _one(current: Settings, name: str, words: Sequence[str], *, aloud: bool) -> Ended:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +13,7 @@ from infrastructure.apply.protocol.encoding import read
 from infrastructure.apply.protocol.events import Facts
 from infrastructure.cli import main
 from infrastructure.cli.backups import checked_address, interval, repository
+from infrastructure.cli.commands.backup import write_new
 from infrastructure.cli.settings import Settings
 from infrastructure.cli.status_view import backup_words
 from infrastructure.config import secrets
@@ -134,3 +137,24 @@ def test_status_says_when_the_last_one_was() -> None:
     assert backup_words(found()) == "last 2025-06-15 15:06Z, every 12 hours to /mnt/b"
     failed = backup_words(found(succeededAt=None, failedAt=1_750_003_600.0, failure="no disk"))
     assert failed == "none yet, every 12 hours to /mnt/b; failed 2025-06-15 16:06Z: no disk"
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of one would be taken for a whole, and its name be taken."""
+    file = tmp_path / "gangway.backup"
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_room)
+        with pytest.raises(UsageError, match="No space left"):
+            write_new(file, b"whole")
+    assert not file.exists()
+    write_new(file, b"whole")
+    assert file.read_bytes() == b"whole"
+    with pytest.raises(UsageError, match="File exists"):
+        write_new(file, b"another")
+    assert file.read_bytes() == b"whole"
+
+
+def no_room(descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

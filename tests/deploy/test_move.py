@@ -126,6 +126,19 @@ def test_a_stack_that_runs_there_already_stops_it_before_anything(played: Played
     assert played.steps == [f"open {NEW}"]
 
 
+@pytest.mark.parametrize("to", [OLD, f"me@{OLD}", f"ssh://root@{OLD}:22"])
+def test_where_it_is_already(played: Played, to: str) -> None:
+    """However one logs in there: a stack that is down would be put aside for its own backup."""
+    assert run("--to", to) == 2
+    assert played.steps == []
+
+
+def test_the_sandbox_stays_here(played: Played, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").unlink()
+    assert run("--to", f"me@{NEW}") == 2
+    assert played.steps == []
+
+
 def test_the_way_to_the_new_host(make: Callable[..., Target]) -> None:
     target = make(host={"address": OLD, "user": "me", "identity": "~/.ssh/id"})
     there = moved(target, f"you@{NEW}:2222").stack.host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -50,8 +51,12 @@ def run(
     monkeypatch.chdir(tmp_path)
 
     def run(plays: dict[str, Any], *words: str) -> tuple[int, str, str, list[Any]]:
-        one = {"host": "me@203.0.113.7", "gateway": {"username": "alice"}}
-        (tmp_path / "stack.yaml").write_text(yaml.safe_dump({"targets": dict.fromkeys(plays, one)}))
+        one = {"gateway": {"username": "alice"}}
+        targets = {
+            name: one | {"host": play.get("host", f"me@{name}.example.org")}
+            for name, play in plays.items()
+        }
+        (tmp_path / "stack.yaml").write_text(yaml.safe_dump({"targets": targets}))
         (tmp_path / "plays.json").write_text(json.dumps(plays))
         monkeypatch.setattr(sys, "argv", ["deploy.py", *words])
         with pytest.raises(SystemExit) as ended:
@@ -82,6 +87,18 @@ def test_second_factors_come_one_after_the_other_and_the_rest_at_once(run: Any) 
     assert "a: changes, and a second factor to approve" in err
     assert "c | looking at c" in err
     assert all("--yes" in words and "--all" not in words for c, *_, words in notes if c == "up")
+
+
+def test_stacks_of_one_host_come_one_after_the_other(run: Any) -> None:
+    """Each looks whether it fits beside what runs there: at once, neither would see the other."""
+    one = {"host": "me@vm.example.org"}
+    plays = {"a": one | {"factor": True}, "b": one, "c": {"host": "you@VM.example.org:22"}, "d": {}}
+    code, _, err, notes = run(plays, "up", "--all", "--yes")
+    assert code == 0, err
+    when = spans(notes, "up")
+    there = sorted(when[name] for name in "abc")
+    assert all(first[1] <= second[0] for first, second in itertools.pairwise(there))
+    assert when["d"][0] < there[0][1]
 
 
 @pytest.mark.parametrize(

@@ -244,8 +244,10 @@ def move(
 
     current = settings(context)
     target = current.target()
+    if target.stack.runtime == "sandbox":
+        raise UsageError("the sandbox does not leave this machine", hint="./deploy.py init")
     there = moved(target, to)
-    if there.stack.host == target.stack.host:
+    if _machine(there) == _machine(target):
         raise UsageError("that is where it is", hint="--to another machine")
     confirm(current, f"stop {target.name} and start it on {to}?", yes=yes)
     with connected(current, there) as new:  # reached, and free, before anything is stopped
@@ -271,6 +273,14 @@ def move(
     current.out.say("it is halted: compare with TWS, then ./deploy.py journal accept")
     if waiting is not None:
         raise waiting
+
+
+def _machine(target: Target) -> tuple[str, int]:
+    """Where it is, however a person logs in there."""
+    from infrastructure.transport.base import SSH_PORT
+
+    host = target.stack.host
+    return host.address.lower(), host.port or SSH_PORT
 
 
 def moved(target: Target, to: str) -> Target:
@@ -339,10 +349,19 @@ def write_new(file: Path, content: bytes) -> None:
 
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as to:
-            to.write(content)
-            to.flush()
-            os.fsync(to.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as to:
+                to.write(content)
+                to.flush()
+                os.fsync(to.fileno())
+        except BaseException:
+            file.unlink()  # half a backup is none, and its name is free again
+            raise
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 
