@@ -187,7 +187,8 @@ class BoundedHttp(HttpToolsProtocol):
         if scope["method"] not in READS or scope["path"] in ALWAYS:
             super()._start_asgi_task(cycle, app)
         else:
-            self.connected.turns.read(partial(self._begin, cycle, app))
+            kind = scope["path"].partition("/")[2].partition("/")[0]
+            self.connected.turns.read(partial(self._begin, cycle, app), kind)
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:  # else nobody waits for what it would read

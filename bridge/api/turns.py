@@ -2,7 +2,9 @@
 
 A read takes half a millisecond of the loop. Hundreds that came in one moment would all be begun in
 one pass, and whatever an order has to wait for (its journal, its turn) comes a pass later each
-time. So reads stand in line: a few are begun in a pass, fewer while an order is on its way.
+time. So reads stand in line: a few are begun in a pass, fewer while an order is on its way. Each
+kind of read has a line of its own, and the lines take turns: who looks at positions does not wait
+for hundreds of histories.
 
 Where a machine gives its processor in portions (a quarter of a core is 25 ms, then 75 without),
 readers that use up a portion make the next order wait for the following one. Two such standstills
@@ -94,13 +96,39 @@ class Pace:
         return share * FOR_READS
 
 
+class Lines:
+    """What waits, by kind; the kinds take turns."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, deque[Callable[[], None]]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kinds.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self._kinds)
+
+    def append(self, kind: str, begin: Callable[[], None]) -> None:
+        """To the end of its kind's line."""
+        self._kinds.setdefault(kind, deque()).append(begin)
+
+    def pop(self) -> Callable[[], None]:
+        """The first of the kind whose turn it is. Raises StopIteration when nothing waits."""
+        kind = next(iter(self._kinds))
+        line = self._kinds.pop(kind)
+        begin = line.popleft()
+        if line:
+            self._kinds[kind] = line
+        return begin
+
+
 class Turns:
-    """The line of one server's requests; all of it belongs to the event loop."""
+    """The lines of one server's requests; all of it belongs to the event loop."""
 
     def __init__(self, clock: TimerClock | None = None, pace: Pace | None = None) -> None:
         self._clock = clock or SystemClock()
         self._pace = pace or Pace()
-        self._line: deque[Callable[[], None]] = deque()
+        self._lines = Lines()
         self._begun = 0
         self._last = float("-inf")
         self._hurried = 0
@@ -109,13 +137,13 @@ class Turns:
         self._timer: Handle | None = None
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._lines)
 
-    def read(self, begin: Callable[[], None]) -> None:
-        """Begins a request that only reads: now, if it may, else in its turn."""
+    def read(self, begin: Callable[[], None], kind: str = "") -> None:
+        """Begins a request that only reads: now, if it may, else in the turn of its kind."""
         if self._next is None and self._timer is None:
             self._pace.look(self._clock.monotonic(), busy=False)
-        self._line.append(begin)
+        self._lines.append(kind, begin)
         if self._timer is None:
             self._go_on()
 
@@ -144,10 +172,10 @@ class Turns:
         """Begins what may be begun; the rest in the next pass, or when its time has come."""
         now = self._clock.monotonic()
         wait = 0.0
-        while self._line and self._begun < AT_ONCE and not (wait := self._wait(now)):
+        while self._lines and self._begun < AT_ONCE and not (wait := self._wait(now)):
             self._begun += 1
             self._last = now
-            self._line.popleft()()
+            self._lines.pop()()
         if wait and self._timer is None:
             self._timer = self._clock.call_later(wait, self._due)
         if self._begun and self._next is None:

@@ -70,6 +70,22 @@ async def test_a_few_reads_are_begun_in_a_pass_in_the_order_in_which_they_came()
     assert len(line.begun) == 4 * AT_ONCE - 1
 
 
+async def test_who_reads_something_else_does_not_wait_for_hundreds_of_one_kind() -> None:
+    line = Line()
+    line.ask(100)
+    positions: list[int] = []
+    for number in range(2):
+        line.turns.read(partial(positions.append, number), "positions")
+    before = len(line.begun)
+    await passes(1)
+    assert positions == [0, 1]
+    assert len(line.begun) == before + AT_ONCE - 2
+    assert len(line.turns) == 100 - len(line.begun)
+    await passes(100)
+    assert line.begun == list(range(100))
+    assert not line.turns
+
+
 async def test_reads_are_held_back_while_an_order_is_on_its_way_but_go_on() -> None:
     line = Line()
     line.ask(1)
