@@ -43,8 +43,13 @@ State = Literal["ok", "would-change", "changed", "failed"]
 
 WITHIN = 7200.0
 """Seconds that the steps of a preparation may take together."""
-AS_ROOT = ("sh", "-c", 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi')
-"""The script comes on standard input, so it is in nobody's argument list."""
+AS_ROOT = (
+    "sh",
+    "-c",
+    'if [ "$(id -u)" = 0 ]; then as=; else as="sudo -n"; fi; exec $as sh -s -- $SSH_CONNECTION',
+)
+"""The script comes on standard input, so it is in nobody's argument list; its fourth argument is
+the port that this session came in by, which `sudo` would not pass on as a variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ def script(wanted: HostSettings, *, dry_run: bool = False, steps: tuple[str, ...
         [
             "#!/bin/sh",
             settings,
+            'SESSION_PORT="${4:-}"\n',
             *parts,
             f"{{\n{calls}    exit $FAILED\n}} </dev/null\n",
         ]

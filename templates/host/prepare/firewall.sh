@@ -78,7 +78,8 @@ EOF
 
 # The ports that sshd really listens on, and the one that this very session came in by.
 firewall_ssh_ports() {
-    { sshd -T 2>/dev/null | awk '/^port /{ print $2 }'; echo "$SSH_PORT"; } | sort -un | tr '\n' ' ' | sed 's/ $//'
+    { sshd -T 2>/dev/null | awk '/^port /{ print $2 }'; echo "$SSH_PORT"; echo "$SESSION_PORT"; } |
+        grep -x '[1-9][0-9]*' | sort -un | tr '\n' ' ' | sed 's/ $//'
 }
 
 firewall_check() {

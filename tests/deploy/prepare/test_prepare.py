@@ -13,6 +13,7 @@ import yaml
 
 from infrastructure.errors import GangwayError
 from infrastructure.prepare import (
+    AS_ROOT,
     PROGRAM,
     SOURCES,
     STEPS,
@@ -23,7 +24,7 @@ from infrastructure.prepare import (
     parse,
     script,
 )
-from infrastructure.transport.base import LocalTransport
+from infrastructure.transport.base import LocalTransport, run
 
 SETTINGS = HostSettings(swap_mb=1024, folder="/opt/gangway", ports=(80, 443), ssh_port=2222)
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
@@ -108,6 +109,30 @@ def test_a_login_without_rights_is_told_what_it_lacks() -> None:
         list(carry_out(transport, script(SETTINGS, dry_run=True)))
     assert caught.value.code == "prepare-failed"
     assert "sudo" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("came_by", "stays"), [("", False), ("203.0.113.9 50000 10.0.0.4 4022", True)]
+)
+def test_the_port_that_the_session_came_in_by_stays_open(
+    came_by: str, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever sshd's own configuration says: `Port` of ~/.ssh/config is not in stack.yaml."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SSH_CONNECTION", came_by)
+    for name, said in (("id", "echo 1000"), ("sudo", SUDO)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{said}\n")
+        (tmp_path / name).chmod(0o755)
+    text = script(SETTINGS, steps=()).replace("    settled\n", "    firewall_ssh_ports\n")
+    text = text.replace("{\n    echo", (SOURCES / "firewall.sh").read_text() + "{\n    echo")
+    with LocalTransport() as transport:
+        done = run(transport, AS_ROOT, text.encode())
+    found = done.output.split()
+    assert b"2222" in found, done
+    assert (b"4022" in found) is stays, done
+
+
+SUDO = '[ "$1" = -n ] && shift && exec env -u SSH_CONNECTION "$@"'
 
 
 def test_only_reports_are_read_from_the_output() -> None:
