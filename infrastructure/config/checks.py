@@ -9,6 +9,7 @@ import datetime as dt
 import ipaddress
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from infrastructure.config import worker_checks
 from infrastructure.config.gateway import refusal
@@ -21,6 +22,7 @@ from infrastructure.config.schedule import (
     schedule,
     trading_time,
 )
+from infrastructure.config.terms import TWS_PORTS
 from infrastructure.errors import Problem
 
 if TYPE_CHECKING:
@@ -207,6 +209,16 @@ def _portal_has_its_own_user(stack: Stack, place: Placer) -> Iterator[Problem]:
             "portal.username is the gateway's: each login would end the other's session",
             place("portal", "username"),
             "add a second user at IBKR and use it here",
+        )
+
+
+def _portal_speaks_http(stack: Stack, place: Placer) -> Iterator[Problem]:
+    port = urlsplit(stack.portal.url).port if stack.portal.url else None
+    if port in TWS_PORTS:
+        yield Problem(
+            f"port {port} speaks the TWS API, not HTTP: no Client Portal gateway is there",
+            place("portal", "url"),
+            "it usually listens on 5000; the bridge speaks to the gateway without being told where",
         )
 
 
@@ -413,6 +425,7 @@ PROBLEMS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _different_ports,
     _domain_can_be_reached,
     _portal_has_its_own_user,
+    _portal_speaks_http,
     worker_checks.problems,
 ]
 WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [

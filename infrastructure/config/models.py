@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
@@ -23,6 +24,15 @@ def _address(value: str) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError:
         raise ValueError(f"'{value}' is no address such as 0.0.0.0 or 127.0.0.1") from None
+
+
+def _has_port(url: str) -> bool:
+    """Whether an address names a host, and a port that there can be, or none."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _is_address(value: str) -> bool:
@@ -146,7 +156,9 @@ class Portal(Section):
     @field_validator("url")
     @classmethod
     def _url(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+/?", value):
+        if value is not None and not (
+            re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+/?", value) and _has_port(value)
+        ):
             raise ValueError(f"'{value}' is no address of a Client Portal gateway")
         return value
 

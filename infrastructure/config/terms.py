@@ -12,6 +12,10 @@ KNOWN_HOSTS = "~/.ssh/known_hosts"
 """Where trusted host keys are unless the settings say so."""
 
 
+TWS_PORTS = (4001, 4002, 4003, 4004, 7496, 7497)
+"""Where gateways and TWS speak the TWS API, which is no HTTP."""
+
+
 class Budget(NamedTuple):
     """Memory limit of a container, and its limit of memory plus swap."""
 

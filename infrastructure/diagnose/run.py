@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from infrastructure.config.terms import TWS_PORTS
 from infrastructure.errors import GangwayError, UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +91,6 @@ class Diagnosis:
 
 
 PATIENCE = 10.0
-TWS_PORTS = (4001, 4002, 4003, 4004, 7496, 7497)
 CONNECT_PATIENCE = 40.0
 
 

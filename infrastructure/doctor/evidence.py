@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from infrastructure.apply.session import Session
     from infrastructure.cli.settings import Settings
     from infrastructure.config import Target
+    from infrastructure.config.host import Host
     from infrastructure.plan.compute import Plan
     from infrastructure.plan.observed import Observed
 
@@ -171,12 +172,26 @@ def _outside(evidence: Evidence, target: Target) -> None:
         evidence.reached = dict(zip(AUTHORITY, found, strict=True))
     if target.local:
         return
-    evidence.host_addresses = addresses(target.stack.host.address)
+    name = where(target.stack.host)
+    evidence.host_addresses = addresses(name)
+    if not evidence.host_addresses:
+        return
     if any(ipaddress.ip_address(one).is_loopback for one in evidence.host_addresses):
         return
     with ThreadPoolExecutor(len(CLOSED)) as pool:
-        answers = pool.map(lambda port: reachable(target.stack.host.address, port), CLOSED)
+        answers = pool.map(lambda port: reachable(name, port), CLOSED)
     evidence.open_ports = [port for port, is_open in zip(CLOSED, answers, strict=True) if is_open]
+
+
+def where(host: Host) -> str:
+    """The name or address that `ssh` connects to: stack.yaml may have an alias of its own."""
+    from infrastructure.transport.openssh import resolve
+
+    with contextlib.suppress(GangwayError):
+        found = resolve(host)
+        if found is not None:
+            return found.address
+    return host.address
 
 
 def addresses(name: str) -> list[str]:

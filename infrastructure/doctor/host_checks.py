@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from infrastructure.cli.output import megabytes
 from infrastructure.config.secrets import missing
+from infrastructure.config.terms import TWS_PORTS
 from infrastructure.doctor.evidence import Evidence, Finding
 
 if TYPE_CHECKING:
@@ -199,11 +200,14 @@ def dns(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.resolved:
         mend = f"make an A record for {domain} with the host's public address"
         yield Finding("dns", "fail", f"{domain} has no address", mend)
+    elif not evidence.host_addresses:
+        text = f"{domain} leads to {', '.join(evidence.resolved)}; where SSH goes has no address"
+        yield Finding("dns", "ok", text)
     elif set(evidence.resolved) & set(evidence.host_addresses):
         yield Finding("dns", "ok", f"{domain} leads to {', '.join(evidence.resolved)}")
     else:
         text = f"{domain} leads to {', '.join(evidence.resolved)}, "
-        text += f"SSH goes to {', '.join(evidence.host_addresses) or 'no address'}"
+        text += f"SSH goes to {', '.join(evidence.host_addresses)}"
         yield Finding("dns", "warn", text, "right if the host has another public address")
 
 
@@ -220,7 +224,7 @@ def reach(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("reach", "ok", f"{domain} answers on 80 and 443, tried from here")
         return
     shown = " and ".join(map(str, closed))
-    if not set(evidence.resolved) & set(evidence.host_addresses):
+    if evidence.host_addresses and not set(evidence.resolved) & set(evidence.host_addresses):
         mend = "DNS: the name does not lead to the host that SSH goes to"
     elif len(closed) == 1:
         mend = f"firewall: open port {shown} at the provider (./deploy.py prepare opens the host's)"
@@ -237,14 +241,30 @@ def ports(evidence: Evidence) -> Iterator[Finding]:
     tried = evidence.open_ports
     if tried:
         text = f"reachable from here: {', '.join(map(str, tried))}"
+        if set(tried) & set(TWS_PORTS):
+            text += "; 4001 to 4004 speak the TWS API without a password, and no HTTP"
         yield Finding("ports", "fail", text, CLOSE_PORTS)
     elif listening:
         text = f"something on the host listens on {', '.join(map(str, listening))} to the world"
         yield Finding("ports", "warn", text, CLOSE_PORTS)
     elif tried is None:
-        yield Finding("ports", "ok", "closed, as the host sees it (it is this machine)")
+        local = evidence.target is None or evidence.target.local or evidence.host_addresses
+        why = "it is this machine" if local else "it has no address that can be tried from here"
+        yield Finding("ports", "ok", f"closed, as the host sees it ({why})")
     else:
         yield Finding("ports", "ok", "4001-4004, 5900, 8080 are closed, tried from here")
+
+
+def api(evidence: Evidence) -> Iterator[Finding]:
+    """Where HTTP is spoken and where it is not: the first thing that clients get wrong."""
+    if evidence.target is None or evidence.sandbox:
+        return
+    from infrastructure.render.caddy import public
+
+    tws = evidence.target.stack.gateway.publish_api
+    text = f"HTTP is spoken at {public(evidence.target)} alone; "
+    text += f"{tws} on the host" if tws else "what ./deploy.py tunnel api opens"
+    yield Finding("api", "ok", f"{text} is the TWS API, which is no HTTP")
 
 
 HOST_CHECKS: tuple[Check, ...] = (
@@ -260,5 +280,6 @@ HOST_CHECKS: tuple[Check, ...] = (
     dns,
     reach,
     ports,
+    api,
 )
 """In the order in which they are shown."""

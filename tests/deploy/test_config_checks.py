@@ -93,6 +93,8 @@ if TYPE_CHECKING:
         ({"portal": {"enabled": True, "username": "alice"}}, "end the other's session"),
         ({"portal": {"enabled": True, "url": "https://h:5000"}}, "exclude each other"),
         ({"portal": {"url": "h:5000"}}, "no address of a Client Portal"),
+        ({"portal": {"url": "https://h:99999"}}, "no address of a Client Portal"),
+        ({"portal": {"url": "https://h:4002"}}, "port 4002 speaks the TWS API, not HTTP"),
     ],
 )
 def test_refused(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:

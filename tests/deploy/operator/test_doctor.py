@@ -3,6 +3,7 @@
 import base64
 import copy
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from infrastructure.apply.protocol.events import Facts, Status
 from infrastructure.cli.commands.doctor import run
 from infrastructure.config import Target
 from infrastructure.config.sandbox import sandbox as make_target
-from infrastructure.doctor.evidence import Evidence, Finding, Redactor
+from infrastructure.doctor.evidence import Evidence, Finding, Redactor, where
 from infrastructure.doctor.host_checks import reach
 from infrastructure.errors import HostUnreachable
 from infrastructure.plan.observed import Observed
@@ -164,6 +165,44 @@ def test_a_closed_door_is_told_from_a_wrong_name(
     found = with_domain(reached=reached, host_addresses=addresses)["reach"]
     assert found.state == state
     assert found.mend.startswith(mend)
+
+
+@pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
+def test_where_ssh_goes_is_looked_up_as_ssh_does(
+    make: Callable[..., Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias has no address of its own: to try its ports would find all of them closed."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Host myvm\n  HostName 127.0.0.1\n")
+    assert where(make(host="me@myvm").stack.host) == "127.0.0.1"
+    assert where(make(host="me@203.0.113.7").stack.host) == "203.0.113.7"
+
+
+def test_without_an_address_nothing_is_said_to_be_tried(make: Callable[..., Target]) -> None:
+    target = make(host="me@myvm", caddy={"domain": "trade.example.org"})
+    facts = Facts(**copy.deepcopy(GOOD))
+    evidence = Evidence(
+        target=target, facts=facts, resolved=["203.0.113.7"], reached={80: True, 443: False}
+    )
+    found = {finding.check: finding for finding in run(evidence)}
+    assert "tried from here" in found["ports"].text
+    assert "no address that can be" in found["ports"].text
+    assert found["dns"].state == "ok"
+    assert found["reach"].mend.startswith("firewall: open port 443")
+
+
+def test_http_is_told_from_the_tws_api(make: Callable[..., Target]) -> None:
+    def told(**sections: Any) -> str:
+        evidence = Evidence(target=make(**sections), facts=Facts(**copy.deepcopy(GOOD)))
+        evidence.open_ports = [4002]
+        found = {finding.check: finding for finding in run(evidence)}
+        assert "and no HTTP" in found["ports"].text
+        return found["api"].text
+
+    shown = told(host="me@vm", gateway={"publish_api": "127.0.0.1:4002"})
+    assert shown.startswith("HTTP is spoken at https://vm alone; 127.0.0.1:4002 on the host is")
+    assert "tunnel api" in told(host="me@vm")
 
 
 def test_what_fills_the_disk_is_named() -> None:
