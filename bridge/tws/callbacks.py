@@ -54,6 +54,7 @@ class Callbacks:
     MESSAGES = frozenset(MONEY)
     execution_time = ""  # as the broker wrote it, of the fill that is being told
     opened_order: model.OpenOrder | None = None  # what the openOrder message was read as
+    told_fill: model.Execution | None = None  # and the one of a fill
 
     def __init__(
         self,
@@ -270,7 +271,12 @@ class Callbacks:
         except RefusedError as error:
             self._refused("execution", execution.execId, error, contract, execution)
             return
-        self._requests.add(reqId, fill)
+        self.told_fill = fill
+        self.fill_again(reqId, fill)
+
+    def fill_again(self, request_id: int, fill: model.Execution) -> None:
+        """A fill; told before, it need not be read again."""
+        self._requests.add(request_id, fill)
         self._events.execution.emit(fill)
 
     def execDetailsEnd(self, reqId: int) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC
 from functools import cache
+from hashlib import blake2b
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -218,8 +219,10 @@ OPEN_ORDER: Final = 5
 EXECUTION, _TIME = 11, 15
 """The message of a fill, and where in it the time is."""
 
-_REMEMBERED: Final = 64
+_REMEMBERED: Final = 512
 """Orders whose last openOrder message is kept; one takes some 2 kB."""
+_REMEMBERED_FILLS: Final = 2048
+"""Some 1 kB each."""
 
 
 class SaidBefore:
@@ -260,6 +263,49 @@ def _order_of(payload: bytes) -> bytes:
     return payload[2 : payload.find(b"\0", 2)]
 
 
+class FillsToldBefore:
+    """What messages of fills were read as: a day's come again at each reconnect, and once a minute.
+
+    One counts as read when every byte but the number of the request that asked is what it was.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, Any] = {}
+
+    def again(self, payload: bytes) -> tuple[int, Any] | None:
+        """The request's number, and what such a message was read as; None: it has to be read."""
+        parts = payload.split(b"\0", 2)
+        fill = self._kept.get(_digest(parts[-1]))
+        try:
+            return None if fill is None else (int(parts[1]), fill)
+        except ValueError:
+            return None
+
+    def remember(self, payload: bytes, fill: Any) -> None:
+        """Keeps what it was read as."""
+        if len(self._kept) >= _REMEMBERED_FILLS:
+            del self._kept[next(iter(self._kept))]
+        self._kept[_digest(payload.split(b"\0", 2)[2])] = fill
+
+
+def _digest(said: bytes) -> bytes:
+    return blake2b(said, digest_size=16).digest()
+
+
+class Readings:
+    """What messages were read as before; outlives the connections to gateways of one version."""
+
+    def __init__(self) -> None:
+        self.orders = SaidBefore()
+        self.fills = FillsToldBefore()
+        self._by: tuple[object, ...] = ()
+
+    def begin(self, *by: object) -> None:
+        """A connection; `by`: what the reading depends on. What was read by something else goes."""
+        if by != self._by:
+            self.orders, self.fills, self._by = SaidBefore(), FillsToldBefore(), by
+
+
 GREETING = b"API\0" + frame(b"v%d..%d" % (MIN_VERSION, MAX_VERSION))
 
 
@@ -271,7 +317,8 @@ class Codec:
     those that it lacks are not decoded. Before ``execDetails`` its ``execution_time`` is set to the
     text of the fill's time, for the callback to read (``bridge.broker_time``). What its
     ``openOrder`` leaves in ``opened_order`` it is given again, as ``open_order_again``, for a
-    message that says the same.
+    message that says the same; so is what its ``execDetails`` leaves in ``told_fill``, as
+    ``fill_again``. ``readings`` keep both.
     """
 
     def __init__(
@@ -281,6 +328,7 @@ class Codec:
         *,
         version: int,
         client_id: int,
+        readings: Readings | None = None,
     ) -> None:
         encoder = _Encoder(write)
         encoder.connState = Client.CONNECTED
@@ -294,14 +342,17 @@ class Codec:
         self._decoder = _Decoder(callbacks, version)
         self._not_understood = getattr(callbacks, "not_understood", lambda *_: None)
         self._kept = getattr(callbacks, "MESSAGES", ())
-        self._said_before = SaidBefore()
+        self._readings = readings or Readings()
 
     def receive(self, payload: bytes) -> int:
         """Decodes one message and calls back; returns its message id. Never raises."""
-        opens = payload.startswith(b"5\0")
-        if opens and (again := self._said_before.again(payload)) is not None:
-            self._callbacks.open_order_again(*again)
+        opens, fills = payload.startswith(b"5\0"), payload.startswith(b"11\0")
+        if opens and (order := self._readings.orders.again(payload)) is not None:
+            self._callbacks.open_order_again(*order)
             return OPEN_ORDER
+        if fills and (fill := self._readings.fills.again(payload)) is not None:
+            self._callbacks.fill_again(*fill)
+            return EXECUTION
         fields = payload.decode(errors="backslashreplace").split("\0")
         fields.pop()
         try:
@@ -313,8 +364,8 @@ class Codec:
         kept = number in self._kept or number == EXECUTION
         said = list(fields) if kept else fields  # a handler may take some away
         _DecoderLog.failure = None
-        if opens:
-            self._callbacks.opened_order = None
+        if opens or fills:
+            self._callbacks.opened_order = self._callbacks.told_fill = None
         if number == EXECUTION and len(fields) > _TIME:
             # The library knows few forms of a time, reads one of them wrong, and drops the fill.
             self._callbacks.execution_time = said[_TIME]
@@ -328,5 +379,7 @@ class Codec:
             self._not_understood(number, said, _DecoderLog.failure)
             return -1
         if opens and self._callbacks.opened_order is not None:
-            self._said_before.remember(payload, self._callbacks.opened_order)
+            self._readings.orders.remember(payload, self._callbacks.opened_order)
+        if fills and self._callbacks.told_fill is not None:
+            self._readings.fills.remember(payload, self._callbacks.told_fill)
         return number

@@ -22,6 +22,7 @@ from bridge.restart_calendar import RestartCalendar
 from bridge.tws import advice
 from bridge.tws.breaker import Breakers
 from bridge.tws.broker_codes import CodeClass, VersionEnds, classify, version_ends
+from bridge.tws.client import Readings
 from bridge.tws.connection_state import (
     ConnectionState,
     ConnectionStatus,
@@ -148,6 +149,7 @@ class ConnectionContext:
         self.login_file = LoginFile(target.login_state_file, target.session)
         self.other_login_file = LoginFile(target.other_login_file, _OTHER.get(target.session or ""))
         self.wire: Wire | None = None
+        self.readings = Readings()
         self.brakes: list[Callable[[], bool]] = []
         """Those who keep what the broker says, and may need a moment for it."""
         self.server_version = 0

@@ -241,7 +241,9 @@ class Supervisor:
         context.version_ends = None  # a gateway that ends says so at each connect
         context.pacer.charge()
         wire.held_up, wire.on_size = self._context.held_up, self._context.requests.arriving
-        wire.start(self._callbacks(starting), client_id=context.target.client_id)
+        context.readings.begin(wire.version, context.target)
+        client_id = context.target.client_id
+        wire.start(self._callbacks(starting), client_id=client_id, readings=context.readings)
         ends: set[asyncio.Future[Any]] = {starting.done, wire.lost}
         waiting = asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         with suppress(TimeoutError):

@@ -26,7 +26,7 @@ from typing import Any, Final, cast
 import structlog
 
 from bridge.clock import TimerClock, settle, within
-from bridge.tws.client import GREETING, MIN_VERSION, Codec
+from bridge.tws.client import GREETING, MIN_VERSION, Codec, Readings
 from bridge.tws.connection_state import DialProblem
 
 MAX_MESSAGE = 16 * 1024 * 1024  # nothing that the gateway sends comes near
@@ -210,9 +210,12 @@ class Wire(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------
 
-    def start(self, callbacks: object, *, client_id: int) -> None:
+    def start(self, callbacks: object, *, client_id: int, readings: Readings | None = None) -> None:
         """Takes the client id: from here on the gateway knows this client."""
-        self.codec = Codec(self.write, callbacks, version=self.version, client_id=client_id)
+        version = self.version
+        self.codec = Codec(
+            self.write, callbacks, version=version, client_id=client_id, readings=readings
+        )
         self.send.startApi()
 
     def write(self, data: bytes) -> None:
