@@ -11,9 +11,13 @@ _JAVA = re.compile(
     r"Unrecognized (?:VM )?option|Invalid \w+ heap size|Invalid maximum|Missing \+/- setting"
     r"|Could not reserve enough space|insufficient memory for the Java|Conflicting collector"
     r"|heap size set to a larger|Improperly specified VM option|Could not find or load main class"
+    r"|Multiple garbage collectors selected|Too small \w+ heap|Unexpected \+/- setting"
+    r"|stack size specified is too small|Invalid -X\w+ option|Could not find agent library"
+    r"|VM option '\w+' is (?:exp|diag|dev|only)"
 )
 _JAVA_MEMORY = re.compile(r"Could not reserve enough space|insufficient memory for the Java")
 _JAVA_START = "Error occurred during initialization of VM"
+_JAVA_GAVE_UP = "Error: Could not create the Java Virtual Machine."
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)\b.*")
 _FILE = re.compile(r'File "([^"]+)", line (\d+)')
 _OURS = ("/bridge/", "/infrastructure/", "/simulator/")
@@ -51,6 +55,8 @@ def _of_java(lines: list[str]) -> str:
     for at, line in enumerate(lines[1:]):
         if lines[at].endswith(_JAVA_START):
             return line.strip()
+        if line.endswith(_JAVA_GAVE_UP):
+            return lines[at].strip()
     return ""
 
 

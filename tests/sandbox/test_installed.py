@@ -135,6 +135,7 @@ LINES = [
     ("resta", ["restart"]),
     ("up --on", ["up", "--only"]),
     ("--target pr", ["--target", "prod"]),
+    ("--target x,pr", ["--target", "x,prod"]),
     ("restart ga", ["restart", "gateway"]),
 ]
 

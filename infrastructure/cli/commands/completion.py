@@ -36,8 +36,10 @@ def shells(incomplete: str) -> list[str]:
 
 
 def targets(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Targets of the configuration that the line names, or of stack.yaml."""
-    return _starting(_targets(ctx), incomplete)
+    """Targets of the file that the line names, or of stack.yaml; also one more of several."""
+    before, comma, begun = incomplete.rpartition(",")
+    others = [name for name in _targets(ctx) if name not in before.split(",")]
+    return [f"{before}{comma}{name}" for name in _starting(others, begun)]
 
 
 def _targets(ctx: typer.Context) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infrastructure.health.explain import LONGEST, explaining
+from infrastructure.health.explain import LONGEST, explaining, of_java
 
 PYTHON = """
 {"event": "starting", "level": "info"}
@@ -23,6 +23,31 @@ BUILD = """
 failed to solve: process "/bin/sh -c pip install"
 """
 
+GAVE_UP = (
+    "Error: Could not create the Java Virtual Machine.\n"
+    "Error: A fatal exception has occurred. Program will exit.\n"
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Unrecognized option: -Xfoo",
+        "Multiple garbage collectors selected",
+        "Too small maximum heap",
+        "VM option 'UseZGCC' is experimental and must be enabled via -XX:+Unlock.",
+        "VM option 'PrintX' is diagnostic and must be enabled via -XX:+Unlock.",
+        "Initial heap size set to a larger value than the maximum heap size",
+        "Unexpected +/- setting in VM option 'MaxHeapSize=3'",
+        "The Java thread stack size specified is too small. Specify at least 136k",
+        "Invalid -Xlog option '-Xlog:nosuch', see error log for details.",
+    ],
+)
+def test_what_java_refuses_is_for_its_settings(line: str) -> None:
+    """Then the hint is gateway.jvm, and not to look into the log."""
+    assert of_java(line)
+    assert explaining(f"Error occurred during initialization of VM\n{line}\n{GAVE_UP}") == line
+
 
 @pytest.mark.parametrize(
     ("log", "line"),
@@ -32,6 +57,8 @@ failed to solve: process "/bin/sh -c pip install"
         ("Invalid maximum heap size: -Xmx512mm\nError: Could not", "-Xmx512mm"),
         ("Error occurred during initialization of VM\nToo small maximum heap\n", "Too small"),
         ("# There is insufficient memory for the Java Runtime\n# more", "There is insufficient"),
+        (f"VM option 'UseZ' is experimental and must be enabled.\n{GAVE_UP}", "'UseZ' is exper"),
+        (f"Words of a Java to come\n{GAVE_UP}", "Words of a Java to come"),
         (PYTHON, "ValueError: no (bridge/__main__.py, line 9)"),
         (BUILD, "ERROR: No matching distribution found for nothere==1"),
         ("error: the key file is not there\ndone", "error: the key file is not there"),
