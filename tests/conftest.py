@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.engine.parts import engine_missing
 from tests.login.parts import controllers_missing
 from tests.vm.recorded_disk import disk_missing
+
+# A first example may import half of the program, on a machine that does other things as well.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def _browser_missing() -> str | None:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ BUILD_TAIL = 25
 MOST_FACTS = 262_144
 PULLS = 3
 """Tries of one pull: what has arrived of it is kept by the engine."""
+PULL_PAUSE = 3.0
+_DECIDED = re.compile(
+    r"manifest unknown|name unknown|does not exist|denied|unauthorized|invalid reference"
+    r"|: not found$",
+    re.IGNORECASE,
+)
+"""A registry's answers that another try would only get again."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 """Docker's name of a machine, by `uname -m`."""
 CONTAINERD_STORE = "io.containerd.snapshotter"
@@ -176,13 +184,7 @@ class ComposeRuntime:
     def fetch(self, image: str, digest: str) -> dict[str, Any]:
         """Pulls it by digest, which moves no name; a pull that breaks off is tried again."""
         wanted = f"{repository_of(image)}@{digest}" if digest else image
-        for left in range(PULLS - 1, -1, -1):
-            try:
-                self._pull(wanted)
-                break
-            except HostFailure:
-                if not left:
-                    raise
+        self._pull(wanted)
         self._fits([wanted])
         return {**self.image(wanted, image), "name": image}
 
@@ -238,16 +240,21 @@ class ComposeRuntime:
             )
 
     def _pull(self, image: str) -> None:
-        done = self._try(commands.pull(image), VERY_SLOW)
-        if done.returncode:
+        """One that breaks off is tried again; what the registry has decided is not."""
+        for left in range(PULLS - 1, -1, -1):
+            done = self._try(commands.pull(image), VERY_SLOW)
+            if not done.returncode:
+                return
             if (known := _known(done.stderr)) is not None:
                 raise known
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise HostFailure(
-                "image-unavailable",
-                f"the image {image} cannot be pulled: {reason}",
-                _about_image(reason),
-            )
+            if not left or _DECIDED.search(reason):
+                raise HostFailure(
+                    "image-unavailable",
+                    f"the image {image} cannot be pulled: {reason}",
+                    _about_image(reason),
+                )
+            time.sleep(PULL_PAUSE)
 
     def create(self, release: str, services: Sequence[str]) -> list[Container]:
         before = self.containers()

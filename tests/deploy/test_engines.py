@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infrastructure.runtime import compose
 from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.compose import ComposeRuntime
 
@@ -73,3 +74,46 @@ def test_an_image_for_another_machine_is_refused(
         runtime.obtain("r1", services, lambda *_, **__: None)
     assert caught.value.code == "architecture"
     assert "is for arm64, and the host is amd64" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("reason", "fails", "tries"),
+    [
+        ("unexpected EOF", 2, 3),
+        ("net/http: TLS handshake timeout", 9, 3),
+        ("manifest unknown", 9, 1),
+        ("failed to resolve reference caddy:2: caddy:2: not found", 9, 1),
+        ("pull access denied for x, repository does not exist", 9, 1),
+        ("write /var/lib/docker: no space left on device", 9, 1),
+    ],
+)
+def test_a_pull_that_breaks_off_is_tried_again_by_every_command(
+    engine: Path, monkeypatch: pytest.MonkeyPatch, reason: str, fails: int, tries: int
+) -> None:
+    """`up` and `upgrade` alike; not what another try would only hear again."""
+    monkeypatch.setattr(compose, "PULL_PAUSE", 0.0)
+    runtime = there(engine)
+    count = engine.parent / "tries"
+    pull = f"""
+case " $* " in *" inspect "*) exit 1 ;; *" pull "*)
+    echo >>{count}
+    [ $(wc -l <{count}) -gt {fails} ] && exit 0
+    echo "Error response from daemon: {reason}" >&2
+    exit 1 ;;
+esac
+"""
+    engine.write_text(engine.read_text() + pull)
+    for way in (
+        lambda: runtime.obtain(
+            "r1", [{"name": "caddy", "image": "caddy:2", "builds": False}], lambda *_, **__: None
+        ),
+        lambda: runtime.fetch("caddy:2", "sha256:" + "a" * 64),
+    ):
+        count.write_text("")
+        if fails < tries:
+            way()
+        else:
+            with pytest.raises(HostFailure) as caught:
+                way()
+            assert caught.value.code in ("image-unavailable", "disk-full")
+        assert len(count.read_text()) == tries
