@@ -143,8 +143,18 @@ def _zone(value: str) -> str:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         known = False
     if not known:
-        raise ValueError(f"unknown time zone '{value}'")
+        raise ValueError(f"unknown time zone '{value}'{_as_named(value)}")
     return value
+
+
+def _as_named(value: str) -> str:
+    """How the zone database calls `UTC+1`, `GMT-5` or `+01:00`; nothing for another text."""
+    hours = re.fullmatch(r"(?:UTC|GMT)?([+-])0?([1-9]|1[0-4])(?::?00)?", value, re.IGNORECASE)
+    if hours is None or (hours[1] == "-" and int(hours[2]) > 12):
+        return ""
+    turned = "-" if hours[1] == "+" else "+"
+    named = f"UTC{hours[1]}{hours[2]} is called Etc/GMT{turned}{hours[2]}"
+    return f": {named}, with the sign turned around"
 
 
 def _clock(value: Any) -> Any:

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
             "needs ports that the world reaches",
         ),
         ({"gateway": {"time_zone": "EST5"}}, "unknown time zone"),
+        ({"gateway": {"time_zone": "UTC+1"}}, "UTC+1 is called Etc/GMT-1"),
+        ({"gateway": {"time_zone": "-05:00"}}, "UTC-5 is called Etc/GMT+5"),
         ({"gateway": {"save_settings": "sometimes"}}, "no schedule for saving"),
         ({"gateway": {"publish_api": "192.0.2.1:4001"}}, "never be on a public address"),
         ({"gateway": {"two_factor": {"timeout_action": "retry"}}}, "must be 'exit' or 'restart'"),
