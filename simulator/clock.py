@@ -197,7 +197,11 @@ class Clock:
             self._wake = asyncio.get_running_loop().call_later(wait, self._run_due)
 
     def _run_due(self) -> None:
-        self._wake = None
-        while self._heap and self._heap[0][0] <= self.time():
+        """What is due now; what becomes due meanwhile waits until the loop has looked elsewhere.
+
+        Else lines that take longer than their interval (a busy machine) would never let it.
+        """
+        self._wake, now = None, self.time()
+        while self._heap and self._heap[0][0] <= now:
             self._fire(heapq.heappop(self._heap)[2])
         self._arm()

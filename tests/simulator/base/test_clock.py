@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -80,3 +81,23 @@ async def test_a_timer_that_fails_does_not_stop_the_clock(
     assert fired == [2]
     assert "a timer failed" in caplog.text
     clock.close()
+
+
+async def test_rounds_that_take_longer_than_their_interval_leave_the_loop_its_turns() -> None:
+    """Else a busy machine with many market data lines hears neither a client nor a signal."""
+    clock, rounds = Clock(), 0
+
+    def slow() -> None:
+        nonlocal rounds
+        rounds += 1
+        assert rounds < 100, "the loop had no turn"
+        time.sleep(0.002)
+
+    for _ in range(3):
+        clock.every(0.001, slow)
+    turns = 0
+    while rounds < 30:
+        await asyncio.sleep(0.001)
+        turns += 1
+    clock.close()
+    assert turns >= 5
