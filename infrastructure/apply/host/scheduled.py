@@ -332,8 +332,13 @@ def watch_images(store: Store, request: requests.WatchImagesRequest) -> events.S
 
 
 def _look_at_images(base: Path) -> None:
-    """What the timer starts: tells people, by way of the bridge, what is newer than what runs."""
+    """What the timer starts: tells people, by way of the bridge, what is newer than what runs.
+
+    Also takes away what the gateway has left since: months may pass without a deploy, which does.
+    """
     store = Store(str(base))
+    if gone := store.prune_gateway():
+        print(f"removed {len(gone)} old logs and dumps of the gateway")
     noted = store.noted(store.current() or "")
     services = [one for one in noted.get("services", ()) if not one["builds"]]
     runtime = choose("compose", base, f"gangway-{base.name}", ())

@@ -352,6 +352,29 @@ def test_newer_images_are_told_weekly_and_refused_ones_are_not(
     assert [text.partition(".\n\n")[0] for text in told] == told_of
 
 
+def test_the_weekly_look_takes_away_what_the_gateway_leaves(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the registries say: nothing else would, in months without a deploy."""
+    settings = store.base / "data" / "gateway" / "paper"
+    settings.mkdir(parents=True)
+    for number in range(9):
+        (settings / f"launcher.{number}.log").touch()
+        (settings / f"hs_err_pid{number}.log").touch()
+    (settings / "launcher.log").touch()
+    monkeypatch.setattr(scheduled, "choose", lambda *_: FakeRuntime())
+    monkeypatch.setattr(sys, "argv", ["program", "images", str(store.base)])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with pytest.MonkeyPatch.context() as quiet:
+        quiet.setattr(sys, "stdout", out := io.TextIOWrapper(io.BytesIO()))
+        scheduled.main()
+        out.flush()
+    names = sorted(path.name for path in settings.iterdir())
+    assert len([name for name in names if name.startswith("launcher.")]) == 5 + 1
+    assert len([name for name in names if name.startswith("hs_err")]) == 2
+    assert b"removed 11 old logs and dumps" in out.buffer.getvalue()
+
+
 def test_the_weekly_look_is_begun_and_ended(store: Store, systemd: Path) -> None:
     begun = scheduled.watch_images(store, requests.WatchImagesRequest(True, "program"))
     assert begun.changed
