@@ -156,8 +156,8 @@ class Program:
         archive = self._wire.read(request.tar) if request.tar else b""
         self._wire.watch()
         if request.published:
-            running = self._runtime.neighbours()
-            require_room(self._project, self._store.base, request, running)
+            look = self._runtime.neighbours
+            require_room(self._project, self._store.base, request, look)
         if archive:
             self._store.unpack(request.release, archive, request.owners, request.reused)
         if archive or not self._store.noted(request.release):  # a power cut came between the two

@@ -9,13 +9,14 @@ name: a stack of the same name from another folder would take these containers f
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from infrastructure.apply.protocol.requests import ApplyRequest
     from infrastructure.runtime.base import Neighbour
@@ -25,10 +26,18 @@ OURS = "gangway-"
 ANY = ("0.0.0.0", "::", "")  # noqa: S104 - compared, not bound
 MEGABYTE = 1024 * 1024
 LISTENING = "0A"
+PROXY = "docker-proxy"
+"""The engine's program that listens on a published port."""
+LOOKS = 15
+"""Seconds in which a container comes up for which the engine listens already."""
 
 
 def require_room(
-    project: str, base: Path, request: ApplyRequest, found: Iterable[Neighbour]
+    project: str,
+    base: Path,
+    request: ApplyRequest,
+    look: Callable[[], Iterable[Neighbour]],
+    pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """HostFailure when what the request would start does not fit.
 
@@ -38,9 +47,23 @@ def require_room(
         project: its Compose project.
         base: its folder.
         request: what it publishes, and what its containers may take together.
-        found: every container that runs on the host, its own included.
+        look: every container that runs on the host, its own included.
+        pause: how it waits between two looks.
     """
-    everybody = list(found)
+    for left in range(LOOKS - 1, -1, -1):
+        try:
+            _require_room(project, base, request, list(look()))
+        except HostFailure as failure:
+            if failure.code != "port-held" or not left:
+                raise
+            pause(1.0)
+        else:
+            return
+
+
+def _require_room(
+    project: str, base: Path, request: ApplyRequest, everybody: list[Neighbour]
+) -> None:
     own = [one for one in everybody if one.project == project]
     others = [one for one in everybody if one.project != project]
     for one in own:
@@ -71,11 +94,38 @@ def _require_port(address: str, own: list[Neighbour], others: list[Neighbour]) -
     if any(meets(host, int(port), each) for one in own for each in one.ports):
         return  # ours already, and given up when its container is replaced
     if any(meets(host, int(port), each) for each in listening()):
-        raise _taken(address, "another program")
+        raise _held(address) if held_by_engine(int(port)) else _taken(address, "another program")
 
 
 def _taken(address: str, who: str) -> HostFailure:
     return HostFailure("port-taken", f"{address} is already in use by {who}", "see ss -ltnp")
+
+
+def _held(address: str) -> HostFailure:
+    """Moby 26 leaves a port behind whose container was being started when the power went."""
+    return HostFailure(
+        "port-held",
+        f"Docker keeps {address} for a container that does not run, as after a power cut",
+        "sudo systemctl restart docker on the host frees it (a prepared host's containers run on"
+        " meanwhile), then ./deploy.py up",
+    )
+
+
+def held_by_engine(port: int) -> bool:
+    """Whether it is the engine's proxy that listens there; False when that cannot be seen."""
+    sockets = {f"socket:[{inode}]" for number, inode in _listeners() if number == port}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text().strip() != PROXY:
+                continue
+            if any(str(each.readlink()) in sockets for each in (process / "fd").iterdir()):
+                return True
+    return False
+
+
+def _listeners() -> list[tuple[int, str]]:
+    """Ports that are listened on, each with its socket's number."""
+    return [(int(words[1].rpartition(":")[2], 16), words[9]) for words in _sockets()]
 
 
 def meets(host: str, port: int, other: tuple[str, int]) -> bool:
@@ -111,14 +161,17 @@ def machine_memory() -> int | None:
 
 def listening() -> list[tuple[str, int]]:
     """Where something on this host listens: address and port."""
+    pairs = [words[1].partition(":") for words in _sockets()]
+    return [(written(address), int(port, 16)) for address, _, port in pairs]
+
+
+def _sockets() -> list[list[str]]:
+    """The lines of /proc/net/tcp and tcp6 that listen."""
     found = []
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-                words = line.split()
-                if words[3] == LISTENING:
-                    address, _, port = words[1].partition(":")
-                    found.append((written(address), int(port, 16)))
+            lines = Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+            found += [words for line in lines if (words := line.split())[3] == LISTENING]
     return found
 
 

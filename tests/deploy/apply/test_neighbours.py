@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +23,7 @@ from infrastructure.runtime.base import HostFailure, Neighbour
 from infrastructure.runtime.containers import parse_neighbours
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from infrastructure.config import Target
 
@@ -57,7 +61,7 @@ def asked(target: Target, changes: dict[str, Any] | None = None, memory: int = 8
 def refused(target: Target, *found: Neighbour, **more: Any) -> Any:
     """The error as a person gets it."""
     with pytest.raises(HostFailure) as raised:
-        require_room(target.project, Path(target.base), asked(target, **more), found)
+        require_room(target.project, Path(target.base), asked(target, **more), lambda: found)
     return failure(events.Failed(**raised.value.as_event()), target)
 
 
@@ -93,21 +97,23 @@ def test_its_own_ports_are_its_own(
         Neighbour("b", ports=(("127.0.0.1", 8080),), memory=10_000 * MEGABYTE, **own),
         other(ports=(("127.0.0.1", 8081),)),
     ]
-    require_room(target.project, Path(target.base), asked(target), found)
+    require_room(target.project, Path(target.base), asked(target), lambda: found)
 
 
 def test_what_is_not_started_needs_no_port_and_no_memory(make: Callable[..., Target]) -> None:
     target = make()
     found = [other(ports=(("0.0.0.0", 443),), memory=1_900 * MEGABYTE)]
-    require_room(target.project, Path(target.base), asked(target, {"bridge": "update"}), found)
+    require_room(
+        target.project, Path(target.base), asked(target, {"bridge": "update"}), lambda: found
+    )
 
 
 def test_memory_is_counted_together(make: Callable[..., Target]) -> None:
     fits = [other(memory=640 * MEGABYTE), other("x", memory=496 * MEGABYTE)]
     target = make()
-    require_room(target.project, Path(target.base), asked(target), fits)
+    require_room(target.project, Path(target.base), asked(target), lambda: fits)
     stranger = Neighbour("database", memory=4_000 * MEGABYTE)  # no stack: not ours to judge
-    require_room(target.project, Path(target.base), asked(target), [*fits, stranger])
+    require_room(target.project, Path(target.base), asked(target), lambda: [*fits, stranger])
     error = refused(target, *fits, other("y", memory=MEGABYTE))
     assert error.code == "memory-short"
     assert "2000 MB; this stack may take 864 MB, and there is first 1137 MB" in error.message
@@ -117,7 +123,7 @@ def test_memory_is_counted_together(make: Callable[..., Target]) -> None:
 
 def test_a_machine_alone_may_take_more_than_there_is(make: Callable[..., Target]) -> None:
     target = make()
-    require_room(target.project, Path(target.base), asked(target, memory=9_000), [])
+    require_room(target.project, Path(target.base), asked(target, memory=9_000), list)
 
 
 def test_a_stack_of_the_same_name_from_another_folder_is_left_alone(
@@ -177,3 +183,59 @@ def test_who_listens_here_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         assert server.getsockname() in neighbours.listening()
     assert (neighbours.machine_memory() or 0) > 100
+
+
+# a port that the engine keeps
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The engine's proxy without a container: its name, and a port on which it listens."""
+    named = tmp_path / neighbours.PROXY
+    named.symlink_to(os.path.realpath(sys.executable))
+    listen = "import socket as s; l = s.create_server(('127.0.0.1', 0)); "
+    listen += "print(l.getsockname()[1], flush=True); input()"
+    command = [str(named), "-I", "-S", "-c", listen]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+        process.communicate("\n")
+
+
+def test_a_port_that_the_engine_keeps_is_told_from_another_program(
+    make: Callable[..., Target], proxy: tuple[Any, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    port = proxy[1]
+    target = make(bridge={"port": port})
+    pauses: list[float] = []
+    with pytest.raises(HostFailure) as raised:
+        require_room(
+            target.project,
+            Path(target.base),
+            asked(target, {"bridge": "update"}),
+            list,
+            pauses.append,
+        )
+    error = failure(events.Failed(**raised.value.as_event()), target)
+    assert error.code == "port-held"
+    assert error.message.startswith(f"Docker keeps 127.0.0.1:{port} for a container")
+    assert "systemctl restart docker" in error.hint
+    assert pauses == [1.0] * (neighbours.LOOKS - 1)
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        assert not neighbours.held_by_engine(plain.getsockname()[1])
+
+
+def test_a_container_that_is_coming_up_is_waited_for(
+    make: Callable[..., Target], proxy: tuple[Any, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a boot, or in a loop of restarts: the engine listens before the container runs."""
+    monkeypatch.undo()
+    target = make(bridge={"port": proxy[1]})
+    mine = other("bridge-1", project=target.project, folder=target.base)
+    mine = replace(mine, ports=(("127.0.0.1", proxy[1]),))
+    looks: list[list[Neighbour]] = [[], [], [mine]]
+    request = asked(target, {"bridge": "update"})
+    require_room(
+        target.project, Path(target.base), request, lambda: looks.pop(0), lambda seconds: None
+    )
+    assert not looks
