@@ -82,18 +82,22 @@ def test_a_fault_button_keeps_the_focus_and_tells_what_is_on(
     pressed("duplicate-status", "false")
 
 
+def answer_by_keyboard(page: Page) -> None:
+    """As a person does it, who sees the dialog before the next key."""
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+
 def test_the_halt_button_has_the_focus_again_after_its_dialog(
     status: Page, sandbox: Sandbox
 ) -> None:
     status.locator("#halt").focus()
-    status.keyboard.press("Enter")
-    status.keyboard.press("Tab")
-    status.keyboard.press("Enter")
+    answer_by_keyboard(status)
     wait_for_state(status, "halted")
     expect(status.locator("#halt")).to_be_focused()
-    status.keyboard.press("Enter")
-    status.keyboard.press("Tab")
-    status.keyboard.press("Enter")
+    answer_by_keyboard(status)
     wait_for_state(status, "ready")
     assert sandbox.get("/trading/halt")["halted"] is False
 
