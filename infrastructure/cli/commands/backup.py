@@ -345,6 +345,7 @@ def _tell(current: Settings, found: Restored) -> None:
 
 def write_new(file: Path, content: bytes) -> None:
     """A new file of its owner's, whole and on the disk."""
+    from infrastructure.apply.host.store import sync_folder
     from infrastructure.errors import UsageError
 
     try:
@@ -357,11 +358,7 @@ def write_new(file: Path, content: bytes) -> None:
         except BaseException:
             file.unlink()  # half a backup is none, and its name is free again
             raise
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(file.parent)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 
