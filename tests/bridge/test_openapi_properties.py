@@ -38,7 +38,6 @@ SESSION = requests.Session()  # one kept connection: most of a request is otherw
 schema = schemathesis.openapi.from_dict(document(route_tables()))
 BOUNDED = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     database=None,
     derandomize="GANGWAY_EXAMPLES" not in os.environ,
     phases=(Phase.explicit, Phase.generate),

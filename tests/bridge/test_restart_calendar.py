@@ -150,7 +150,7 @@ def test_health_advice_alerts_and_the_guard_of_orders_say_the_same_of_a_sunday()
     assert said.next_restart == LIVE.following(clock.now())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     st.floats(0, 0.999),

@@ -226,9 +226,7 @@ SAMPLES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(
     own=st.fixed_dictionaries({"host": HOSTS}, optional=SAMPLES),
     shared=st.fixed_dictionaries({}, optional=SAMPLES),

@@ -301,7 +301,7 @@ def rows(connection: sqlite3.Connection) -> list[Any]:
 ORDERS = "SELECT * FROM orders ORDER BY sequence"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sampled_from(SAID), max_size=12))
 def test_at_once_is_the_same_as_one_after_the_other(messages: list[Message]) -> None:
     found = []

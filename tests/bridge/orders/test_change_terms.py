@@ -122,7 +122,6 @@ def after(before: dict[str, Any], body: dict[str, Any]) -> dict[str, Any]:
 
 @settings(
     max_examples=12,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -359,6 +359,5 @@ TestJournal = Journal.TestCase
 TestJournal.settings = settings(
     max_examples=120,
     stateful_step_count=50,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -87,7 +87,7 @@ answers = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(answers)
 def test_no_answer_can_break_the_reader(answer: object) -> None:
     classify(reading_of(answer))

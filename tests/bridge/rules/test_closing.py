@@ -315,7 +315,7 @@ class World:
         self.session = running
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     units=st.integers(1, 500),
     direction=st.sampled_from([1, -1]),
@@ -353,7 +353,7 @@ def check_limits(manager: Manager) -> None:
         assert all((each - edge) * direction >= -1e-9 for each in manager.limits)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     path=st.lists(st.floats(1, 1000), min_size=1, max_size=80),
     quantity=st.integers(1, 400).map(lambda n: n - 200).filter(bool),

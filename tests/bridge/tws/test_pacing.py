@@ -77,7 +77,7 @@ def test_readers_leave_room_for_an_order_and_all_its_checks() -> None:
     assert gateway.sent[-len(checks) :] == [(begun, check) for check in checks]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from(list(Lane)), st.floats(0, 0.4), st.integers(1, 2)), max_size=200
@@ -163,7 +163,7 @@ def test_void_tickets_are_passed_over() -> None:
     assert len(gateway.sent) == BULK_LIMIT
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.floats(0, 20)), max_size=150))
 def test_the_history_rules_are_never_broken(asked: list[tuple[int, int, float]]) -> None:
     rules, now = HistoryRules(), 0.0

@@ -73,7 +73,7 @@ def same(whole: Bar, parts: list[Bar]) -> None:
 DAYS = st.dates(date(2025, 1, 1), date(2026, 12, 31))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(name=st.sampled_from(sorted(WORDS)), day=DAYS, seed=st.integers(1, 50), liquid=st.booleans())
 @example(name="SPY", day=HALF_DAY, seed=1, liquid=False)
 @example(name="SPY", day=HALF_DAY, seed=1, liquid=True)
@@ -104,7 +104,7 @@ def test_a_day_is_the_sum_of_its_hours_and_those_of_their_minutes(
             same(whole, [each for each in parts if whole.start <= each.start < whole.end])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(name=st.sampled_from(sorted(WORDS)), day=DAYS, minute=st.integers(0, 380))
 @example(name="SPXW P", day=date(2026, 12, 28), minute=5)  # it has expired, worthless
 def test_minutes_seconds_and_ticks_agree(name: str, day: date, minute: int) -> None:
@@ -137,7 +137,7 @@ def test_weeks_and_months_are_the_sum_of_their_days(
         same(whole, [each for each in daily if whole.start <= each.start < whole.end])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(name=st.sampled_from(sorted(WORDS)), step=st.integers(0, 4 * 86_400))
 def test_the_bar_that_is_not_finished_is_the_day_so_far(name: str, step: int) -> None:
     market, contract = Market(CATALOG, 3, "exchange"), found(name)

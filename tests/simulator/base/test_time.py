@@ -151,7 +151,7 @@ def act(client: Client, step: tuple[Any, ...]) -> None:
             client.ask(49, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(steps=[BOUGHT, ("wait", 41.0), BOUGHT, ("wait", 41.0)], hours="always")
 @example(steps=[("fault", "late-fills", 600.0), BOUGHT, ("wait", 3600.0)], hours="always")
 @example(steps=[("wait", DAY), BOUGHT, ("restart",), BOUGHT, ("wait", 41.0)], hours="always")
