@@ -8,6 +8,10 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 
 class Handle(Protocol):
     """Something that will happen, and may be called off."""
@@ -84,9 +88,21 @@ async def within(clock: TimerClock, seconds: float, awaitable: Awaitable[T]) -> 
         handle.cancel()
 
 
+CANCEL_AGAIN_SECONDS = 3.0
+
+
 async def settle(*tasks: asyncio.Task[object] | None) -> None:
-    """Cancels tasks and waits until they have ended, whatever they raise."""
-    live = [task for task in tasks if task is not None and not task.done()]
-    for task in live:
-        task.cancel()
-    await asyncio.gather(*live, return_exceptions=True)
+    """Cancels tasks and waits until they have ended, whatever they raise.
+
+    One that does not end is cancelled again: a library that loses a cancellation holds nobody up.
+    """
+    live = {task for task in tasks if task is not None and not task.done()}
+    while live:
+        for task in live:
+            task.cancel()
+        ended, live = await asyncio.wait(live, timeout=CANCEL_AGAIN_SECONDS)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # retrieved, so that nothing is said of it later
+        if live:
+            log.warning("task-not-ended", tasks=sorted(task.get_name() for task in live))

@@ -222,7 +222,8 @@ class ValuesBook:
             return
         patience = PATIENCE_SECONDS if self._complete else FIRST_SECONDS
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._arrived.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self._arrived.wait()
         if self._complete:
             return
         if self._error is not None:

@@ -347,7 +347,8 @@ class _PnLLine:
 
     async def wait(self, timeout: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._fresh.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._fresh.wait()
 
     def view(self) -> PnLView | None:
         last = self._last

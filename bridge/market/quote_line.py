@@ -364,7 +364,8 @@ class QuoteLine:
                     break
                 some = bool(self.slot.fresh_fields())
                 try:
-                    await asyncio.wait_for(woken.wait(), min(left, settle) if some else left)
+                    async with asyncio.timeout(min(left, settle) if some else left):
+                        await woken.wait()
                 except TimeoutError:
                     break
                 woken.clear()

@@ -121,7 +121,8 @@ class OrderCanceller:
         on_wire = self.journal.sending.get(record.id)
         if on_wire is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(on_wire.wait(), _SENT_SECONDS)
+                async with asyncio.timeout(_SENT_SECONDS):
+                    await on_wire.wait()
         self.journal.cancelled_at[record.id] = self.clock.now()
         await self.gateway.cancel_order(record.broker_order_id)
 

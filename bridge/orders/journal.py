@@ -294,7 +294,8 @@ class OrderJournal:
         reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(reached)
         try:
-            await asyncio.wait_for(reached, seconds)
+            async with asyncio.timeout(seconds):
+                await reached
         except TimeoutError:
             raise StoreBehindError(
                 f"what the broker says has waited {self.queue_age():.1f} s for the journal"

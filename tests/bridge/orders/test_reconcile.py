@@ -671,3 +671,19 @@ async def test_a_list_that_is_not_answered_is_named_since_the_first_time() -> No
     assert made.silent == {"executions": since}
     assert await made._answered("executions", answer()) == "listed"
     assert made.silent == {}
+
+
+async def test_who_is_cancelled_when_the_journal_is_done_is_cancelled(tmp_path: Path) -> None:
+    """Else a lost connection is never noticed: the look at the orders would go on without it."""
+    async with opened(tmp_path, FakeBroker()) as rig:
+        journal = rig.journal
+        told: list[Any] = []
+        put = journal._put
+        journal._put = told.append  # type: ignore[assignment, method-assign]
+        flushing = asyncio.create_task(journal.flush())
+        await asyncio.sleep(0)
+        journal._put = put  # type: ignore[method-assign]
+        told[0].set_result(None)
+        flushing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await flushing

@@ -136,7 +136,7 @@ async def test_one_that_is_refused_holds_nobody_up(tmp_path: Path) -> None:
     async with opened(tmp_path, broker, max_quantity=100) as rig:
         with slow_disk(rig) as disk:
             first = asyncio.create_task(rig.place(key="first"))
-            await until(lambda: rig.database._writing)
+            await until(lambda: disk.held)
             wrong = asyncio.create_task(rig.place(key="wrong", quantity=500))
             last = asyncio.create_task(rig.place(key="last"))
             await until(lambda: waiting(rig) == 2)
@@ -156,7 +156,7 @@ async def test_a_closing_order_counts_what_waits_for_the_disk_before_it(tmp_path
     async with opened(tmp_path, broker, answer_within_seconds=0.01) as rig:
         with slow_disk(rig) as disk:
             plain = asyncio.create_task(rig.place(key="plain", action="SELL"))
-            await until(lambda: rig.database._writing)
+            await until(lambda: disk.held)
             closing = asyncio.create_task(
                 rig.submitter.place(request(action="SELL"), "closing", CALLER, only_closing=True)
             )
