@@ -109,6 +109,7 @@ class Flow:
 
 def spreads(bridge: BridgeProcess) -> list[tuple[dict[str, Any], str, dict[str, Any]]]:
     """Combinations of two options: one that fills at once, and one that nobody meets."""
+    bridge.wait_for("ready", 60.0)
     chain = bridge.get("/options/chain", symbol="SPY").json()
     day = next(each["expiration"] for each in chain["expirations"] if each["dte"] > 20)
     middle = len(chain["strikes"]) // 2
