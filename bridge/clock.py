@@ -96,13 +96,13 @@ async def settle(*tasks: asyncio.Task[object] | None) -> None:
 
     One that does not end is cancelled again: a library that loses a cancellation holds nobody up.
     """
-    live = {task for task in tasks if task is not None and not task.done()}
-    while live:
+    given = [task for task in tasks if task is not None]
+    while live := [task for task in given if not task.done()]:
         for task in live:
             task.cancel()
-        ended, live = await asyncio.wait(live, timeout=CANCEL_AGAIN_SECONDS)
-        for task in ended:
-            if not task.cancelled():
-                task.exception()  # retrieved, so that nothing is said of it later
-        if live:
-            log.warning("task-not-ended", tasks=sorted(task.get_name() for task in live))
+        _, late = await asyncio.wait(live, timeout=CANCEL_AGAIN_SECONDS)
+        if late:
+            log.warning("task-not-ended", tasks=sorted(task.get_name() for task in late))
+    for task in given:
+        if not task.cancelled():
+            task.exception()  # retrieved, so that nothing is said of it later

@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.model import AccountValue, Execution, Position
 from bridge.tws.errors import RequestTimedOutError, TwsError, UnreadableAnswerError
 from bridge.tws.gateway import Gateway, Subscription
@@ -122,9 +122,7 @@ class PositionBook:
         self._listed.clear()
 
     async def stop(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        await settle(self._asking)
 
     async def _ask(self) -> None:
         with suppress(TwsError):  # the age tells that there was no answer

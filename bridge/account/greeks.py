@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from bridge.callers import Holder
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractService
 from bridge.market.quote_values import QuoteValue, Tag
@@ -73,9 +73,7 @@ class PositionGreeks:
 
     async def stop(self) -> None:
         """Asks no more; the lines close by themselves."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await settle(self._task)
 
     async def _ask(self, contracts: list[Contract], holder: Holder) -> None:
         for contract in contracts:

@@ -26,7 +26,7 @@ from bridge.alerts.messages import (
     Message,
     Sender,
 )
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.environment import Environment, EnvironmentProblem
 
 SAME_KIND_SECONDS: Final = 600.0
@@ -91,9 +91,7 @@ class AlertService:
 
     async def stop(self) -> None:
         """Ends; what is not sent by now is lost."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await settle(*self._tasks)
 
     def raised(self, kind: AlertKind, body: str) -> None:
         """A condition holds; told once, until it was cleared."""

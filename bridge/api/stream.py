@@ -24,6 +24,7 @@ from bridge.api.health import health
 from bridge.api.problems import ForbiddenError, UnauthorizedError
 from bridge.api.routing import Principal, RouteTable
 from bridge.callers import Scope
+from bridge.clock import settle
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
@@ -243,9 +244,9 @@ class _Connection:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._service.hub.detach(self._session, self._attachment)
+            await settle(*tasks)
             for task in tasks:
-                task.cancel()
-            for failure in await asyncio.gather(*tasks, return_exceptions=True):
+                failure = None if task.cancelled() else task.exception()
                 if isinstance(failure, Exception) and not isinstance(failure, WebSocketDisconnect):
                     log.info("stream-ended", error=type(failure).__name__)
         if self._reason:
@@ -382,9 +383,7 @@ def _end_with_keys(services: Services, hub: Hub) -> None:
         tasks.append(asyncio.create_task(look(), name="stream-keys"))
 
     async def stop() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await settle(*tasks)
 
     ring.on_ended(end)
     services.on_start(start)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from bridge.callers import BRIDGE, ORDER_CHECKS, Holder
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError, Kind
 from bridge.market.contracts import ContractService
 from bridge.market.errors import LinesExhaustedError, NoQuoteError
@@ -78,10 +78,8 @@ class QuoteService(LineWatcher):
 
     async def stop(self) -> None:
         """Gives every line back."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await settle(self._task)
+        self._task = None
         for line in self._lines.values():
             line.close()
         self._lines.clear()

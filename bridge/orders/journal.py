@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from bridge.auditing import Caller
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.model import Execution, OpenOrder, OrderStatus
 from bridge.orders import lifecycle, order_ids
 from bridge.orders.apply_messages import (
@@ -255,8 +255,7 @@ class OrderJournal:
             await self.flush(_LAST_FLUSH_SECONDS)
         except StoreBehindError:
             log.warning("messages-not-kept", count=len(self._queue))
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await settle(self._task)
         self._task = None
 
     def note(self, *messages: Message) -> None:

@@ -30,7 +30,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError
 from bridge.orders.apply_messages import Own
 from bridge.orders.cancel import OrderCanceller
@@ -102,9 +102,7 @@ class Reconciler:
             self._tasks.append(asyncio.create_task(work(), name=name))
 
     async def stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await settle(*self._tasks)
         self._tasks.clear()
 
     async def clear_up(self) -> None:

@@ -21,7 +21,7 @@ import structlog
 from msgspec import Struct
 
 from bridge.auditing import Auditor, Caller
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError, Kind
 from bridge.orders.cancel import CancelResult
 from bridge.services import Need
@@ -174,9 +174,7 @@ class SilenceWatch:
             self._task = asyncio.create_task(self._run(), name="silence-watch")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await settle(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import msgspec
 
 from bridge.account.service import AccountService
 from bridge.auditing import Auditor
+from bridge.clock import settle
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.orders import health
@@ -286,9 +287,7 @@ def _start_and_stop(services: Services) -> None:
         probing.append(asyncio.create_task(retention, name="journal-retention"))
 
     async def stop() -> None:
-        for task in probing:
-            task.cancel()
-        await asyncio.gather(*probing, return_exceptions=True)
+        await settle(*probing)
         await services[SilenceWatch].stop()
         await services[FlexImport].stop()
         await services[Reconciler].stop()

@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.portal.client import PortalClient
 from bridge.portal.errors import (
     CompetingSessionError,
@@ -95,10 +95,7 @@ class PortalSession:
 
     async def stop(self) -> None:
         """Ends the work in hand and closes the connections."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await settle(self._task)
         await self._running.cancel()
         await self.client.close()
 

@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 from msgspec import Struct, structs
 
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError
 from bridge.model import OrderStatus, Position
 from bridge.orders.halt import HaltSwitch
@@ -129,10 +129,8 @@ class PositionManager:
 
     async def stop(self) -> None:
         """Ends; what is working at the broker goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await settle(self._task)
+        self._task = None
         try:
             await self._journal.keep_changed()
         except BridgeError as error:

@@ -9,6 +9,7 @@ import msgspec
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService
 from bridge.auditing import Auditor
+from bridge.clock import settle
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.orders.cancel import OrderCanceller
@@ -74,9 +75,7 @@ def install(services: Services) -> None:
             tasks.append(asyncio.create_task(watching, name="rules-summary"))
 
     async def stop() -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await settle(*tasks)
         await manager.stop()
 
     services.on_start(start)

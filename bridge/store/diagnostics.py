@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from bridge.clock import settle
 from bridge.model import ConnectionEvent
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
@@ -67,9 +68,7 @@ class DiagnosticsJournal:
 
     async def stop(self) -> None:
         """Writes what is left."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await settle(self._task)
         await self._flush()
 
     async def _run(self) -> None:

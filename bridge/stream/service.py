@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError, InvalidRequestError, Kind, NotFoundError
 from bridge.market.contracts import ContractService
 from bridge.market.quote_line import LineWatcher, QuoteLine
@@ -82,10 +82,7 @@ class StreamService(LineWatcher):
         self._task = asyncio.create_task(self._beat(), name="stream-heartbeat")
 
     async def stop(self) -> None:
-        tasks = [*self._tasks, *([self._task] if self._task is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await settle(*self._tasks, self._task)
         if self._gathering is not None:
             self._gathering.cancel()
         for session in tuple(self.hub.sessions.values()):
