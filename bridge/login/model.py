@@ -25,6 +25,7 @@ PASSWORD, TOKEN = "password", "token"
 _SECOND_FACTOR = "Second Factor Authentication"
 _EXISTING = "Existing session detected"
 _WINDOWS_COUNT = (states.STARTING, states.LOGGING_IN, states.RESTARTING, states.LOGGED_IN)
+_SPACED_OUT = (states.STARTING, states.WAITING_BROKER)
 _OWN_MEANING = (
     _SECOND_FACTOR,
     _EXISTING,
@@ -99,7 +100,7 @@ class Login:
         self._answered = False
         self._next_kind: str | None = None
         self._open: dict[str, float] = {}
-        self._at = 0.0
+        self._at = self._next_launch = 0.0
 
     # --- in -----------------------------------------------------------------------------------
     def feed(self, line: str, at: float) -> str | None:
@@ -146,7 +147,7 @@ class Login:
         if self.automatic:
             return states.TYPED
         text = states.told(self.state, self.kind, self.trouble, self.window)
-        if self.retry_at is None or self.state not in (states.STARTING, states.WAITING_BROKER):
+        if self.retry_at is None or self.state not in _SPACED_OUT:
             return text
         if self.trouble is None:
             text = states.SPACED_OUT
@@ -212,6 +213,9 @@ class Login:
         code: str | None = None,
     ) -> None:
         self.state, self.kind, self.why, self.window = state, kind, why, window
+        if state in _SPACED_OUT and self._next_launch > self._at:
+            # What the log still says of the attempt before comes late on a busy machine.
+            retry_at = max(self._next_launch, retry_at or 0.0)
         self.until, self.retry_at = until, retry_at
         self.trouble = TROUBLES[code] if code else None
         if state != states.WAITING_2FA:
@@ -241,13 +245,14 @@ class Login:
     def _on_begin(self, _: str) -> None:
         self._parked = False
         self._token = self._completed = False
+        self._next_launch = 0.0
         self._open.clear()
         self._become(states.STARTING)
 
     def _on_boot(self, _: str) -> None:
         self._parked = False
         self.types = self.parks = False
-        if self.state not in (states.WAITING_BROKER, states.STARTING):
+        if self.state not in _SPACED_OUT:
             self._become(states.STARTING)
 
     def _on_launch(self, argument: str) -> None:
@@ -257,7 +262,7 @@ class Login:
         self.launches += 1
         self.began = TOKEN if self._token else PASSWORD
         self._token = self._completed = self._answered = self._typed = False
-        self._next_kind = None
+        self._next_kind, self._next_launch = None, 0.0
         self._open.clear()
         self._become(states.RESTARTING if resumed else states.STARTING)
         self._fresh = True
@@ -292,8 +297,8 @@ class Login:
             self._become(states.RESTARTING)
 
     def _on_pause(self, argument: str) -> None:
-        self.retry_at = self._at + _number(argument)
-        if self.state not in (states.WAITING_BROKER, states.STARTING):
+        self.retry_at = self._next_launch = self._at + _number(argument)
+        if self.state not in _SPACED_OUT:
             self._become(states.STARTING, code=self.code, retry_at=self.retry_at)
 
     def _on_held(self, argument: str) -> None:

@@ -604,6 +604,24 @@ def test_the_last_lines_of_a_log_do_not_raise_what_is_parked() -> None:
     assert replay(again).state == "logged-in"
 
 
+@pytest.mark.parametrize("late", ["failed", "no-answer", "exit 0", "exit 1", "restarting", ""])
+def test_what_the_log_says_late_does_not_take_the_next_attempt_back(late: str) -> None:
+    """On a busy machine: another process reads the log than the one that spaces attempts out."""
+    before = "1763740800 launch password\n1763740805 attempt\n"
+    login = replay(f"{before}1763740811 pause 49\n1763740812 {late}\n")
+    assert login.retry_at == 1763740860
+    assert login.told.endswith("the next attempt is at 16:01 UTC")
+    login.note("launch", 1763740860, "password")
+    assert login.shown()["retryAt"] is None
+    login.note("failed", 1763740870)
+    assert login.shown()["retryAt"] is None, "of the attempt after it"
+
+
+def test_a_broker_that_names_a_later_moment_is_believed() -> None:
+    login = replay("1763740800 attempt\n1763740811 pause 49\n1763740812 throttled 900\n")
+    assert login.retry_at == 1763741712
+
+
 def test_a_login_that_waits_its_turn_says_until_when() -> None:
     """Not "starting" for twenty minutes, and no restart is advised."""
     login = replay("1763740799 begin\n1763740800 boot\n1763740801 pause 1196\n")

@@ -172,20 +172,22 @@ async def test_a_closing_order_counts_what_waits_for_the_disk_before_it(tmp_path
 async def test_behind_one_that_does_not_go_nothing_is_sent_and_keys_stay_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "_TURN_SECONDS", 0.3)
-    broker = FakeBroker(hold=asyncio.Event())
+    hold = asyncio.Event()
+    broker = FakeBroker(hold=hold)
     async with opened(tmp_path, broker) as rig:
-        tasks = started(rig, MANY + 2)
-        told = await asyncio.gather(*tasks[1:], return_exceptions=True)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(sender, "_TURN_SECONDS", 1.0)
+            first = asyncio.create_task(rig.place(key="first"))
+            await until(lambda: hold._waiters)
+            told = await asyncio.gather(*started(rig, MANY + 1), return_exceptions=True)
         assert {type(each) for each in told} == {TooManyOrdersError}
         written, _ = await rig.database.read(
             lambda connection: orders.page(connection, only_open=False, before=None, limit=50)
         )
         assert len(written) == MANY  # the last two had not even been written down
-        assert broker.hold is not None
-        broker.hold.set()
-        assert (await tasks[0]).status is Status.SUBMITTED
+        hold.set()
+        assert (await first).status is Status.SUBMITTED
         assert len(broker.placed) == 1
-        again = await asyncio.gather(*started(rig, MANY + 2))
+        again = await asyncio.gather(*started(rig, MANY + 1))
         assert {each.status for each in again} == {Status.SUBMITTED}
         assert len(broker.placed) == MANY + 2
