@@ -24,6 +24,7 @@ def status(page: Page, sandbox: Sandbox) -> Page:
     sign_in(page, sandbox.key)
     wait_for_state(page, "ready")
     page.locator("body[data-freshness='live']").wait_for()
+    page.locator("#halt").wait_for()  # shown once the page has heard what the key may do
     return page
 
 
