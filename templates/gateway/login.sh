@@ -30,6 +30,8 @@ held=$folder/held-$mode
 parked=$folder/parked-$mode
 cold=$folder/cold-$mode
 child_file=$folder/.child-$mode
+heard=$folder/.heard-$mode
+asks="gangway: is everything read that was said?" # of the recorder alone; it is in no log
 rests=300 # seconds that a parked container waits for the stop; then its gateway comes up again
 most_lines=600 kept_lines=300
 # The clock of the broker's maintenance; another one only where a test is not about the hour.
@@ -207,6 +209,7 @@ each() {
     local line index argument launcher LC_ALL=C
     read_table
     while IFS= read -r -n 4096 line || [ -n "$line" ]; do
+        [ "$line" != "$asks" ] || : >"$heard"
         [[ $line =~ $relevant ]] || continue
         launcher=""
         [[ ! $line =~ ^[0-9-]{10}\ [0-9:]{8}\.[0-9]{3}\  ]] || launcher=yes
@@ -316,7 +319,7 @@ controller_state() {
 # --- around the start script -------------------------------------------------------------------------
 
 launch() {
-    local script=$1 code child="" tee records log stopping="" tries helpers
+    local script=$1 code child="" tee recorder records log stopping="" helpers
     shift
     rm -f "$cold" "$child_file" "$parked"
     note by ibc
@@ -324,21 +327,23 @@ launch() {
     note parks
     # The log goes on without the recorder: tee does not mind when it ends.
     exec {records}> >(exec bash "$here/login.sh" record >/dev/null 2>&1)
-    exec {log}> >(exec tee -p "/dev/fd/$records")
-    tee=$!
-    bash "$here/login.sh" watch >&"$records" 2>/dev/null {log}>&- &
-    bash "$here/login.sh" requests >&"$log" 2>/dev/null {log}>&- {records}>&- &
+    recorder=$!
+    bash "$here/login.sh" watch >&"$records" 2>/dev/null {records}>&- &
+    bash "$here/login.sh" requests 2>/dev/null {records}>&- &
     helpers=("$!")
     if [ -r "${GANGWAY_TOTP_FILE:-/run/secrets/totp-seed}" ]; then
         note totp
-        bash "$here/second-factor.sh" watch >&"$log" 2>/dev/null {log}>&- {records}>&- &
+        bash "$here/second-factor.sh" watch 2>/dev/null {records}>&- &
         helpers+=("$!")
     fi
-    exec {records}>&-
     trap 'stopping=yes; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM INT
     while :; do
-        "$script" "$@" >&"$log" {log}>&- &
+        # A tee of its own, which ends when all is passed on that the script has said.
+        exec {log}> >(exec tee -p "/dev/fd/$records")
+        tee=$!
+        "$script" "$@" >&"$log" {log}>&- {records}>&- &
         child=$!
+        exec {log}>&-
         echo "$child" >"$child_file"
         [ -z "$stopping" ] || kill -TERM "$child" 2>/dev/null
         # A signal ends a wait early; the script's own status is still to be had then.
@@ -357,23 +362,36 @@ launch() {
         stopping=yes code=143
     fi
     [ -z "$stopping" ] || note stopped
-    kill "${helpers[@]}" 2>/dev/null # they hold the log
-    exec {log}>&-
-    # Bounded: something that the script left behind may still hold the log.
-    for ((tries = 0; tries < 20; tries++)); do
-        kill -0 "$tee" 2>/dev/null || break
-        sleep 0.02
-    done
+    kill "${helpers[@]}" 2>/dev/null # they hold what the log goes to
+    ended 20 "$tee"
     exit "$code"
 }
 
-# Lets the recorder come to the end of what the script has said, so that it can still hold.
+# Waits until process $2 has ended, in at most $1 steps: something that the script left behind may
+# still hold the log.
+ended() {
+    local tries
+    for ((tries = 0; tries < $1; tries++)); do
+        kill -0 "$2" 2>/dev/null || return 0
+        sleep 0.02
+    done
+}
+
+# Lets the recorder come to the end of what the script has said, so that it can still hold, however
+# busy the machine is: what it has not read by then would be tried again.
 settle() {
+    local tries
     case $1 in
     77) hold bad-credentials ;;
     78) hold configuration ;;
     esac
-    sleep 0.2
+    ended 50 "$tee"
+    rm -f "$heard"
+    printf '\n%s\n' "$asks" >&"$records" 2>/dev/null & # beside us: the recorder may be gone, or hang
+    for ((tries = 0; tries < 500; tries++)); do
+        [ ! -e "$heard" ] && kill -0 "$recorder" 2>/dev/null || break
+        sleep 0.02
+    done
 }
 
 # Up, without a gateway: the engine would start an ended container again, and the next attempt with it.

@@ -152,7 +152,7 @@ class Gateway(Container):
                 except ProcessLookupError:
                     break
                 time.sleep(0.05)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def gateway(tmp_path: Path, make: Callable[..., Target]) -> Iterator[Gateway]:
     made.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come"
@@ -251,7 +251,7 @@ def test_a_clock_that_was_set_back_does_not_hold_up_a_launch(gateway: Gateway) -
     gateway.facts.write_text(f"{ahead} launch password\n{ahead + 1} failed\n" * 9)
     gateway.java("say Login attempt: 1", "rest")
     gateway.launch()
-    until(lambda: gateway.runs == 1, 5)
+    until(lambda: gateway.runs == 1)
     assert "pause" not in gateway.facts.read_text()
 
 
@@ -262,7 +262,7 @@ def test_the_log_passes_whole_and_the_exit_code_too(gateway: Gateway) -> None:
     image = gateway.launcher.with_name("ibcstart.image.sh")
     image.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\nexit 7\n')
     lines = [f"line {number} with \\backslash and  spaces" for number in range(2000)]
-    output, _ = gateway.launch(*lines).communicate(timeout=30)
+    output, _ = gateway.launch(*lines).communicate(timeout=60)
     assert output.splitlines() == lines
     assert gateway.running[0].returncode == 7
 
@@ -272,20 +272,20 @@ def test_the_log_goes_on_without_the_recorder(gateway: Gateway) -> None:
     image = gateway.launcher.with_name("ibcstart.image.sh")
     image.write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
     lines = [f"line {number}" for number in range(20_000)]
-    output, _ = gateway.launch(*lines).communicate(timeout=30)
+    output, _ = gateway.launch(*lines).communicate(timeout=60)
     assert output.splitlines() == lines
 
 
 def test_the_image_runs_without_the_hooks_folder(gateway: Gateway) -> None:
     (gateway.home / "gangway" / "login.sh").unlink()
     gateway.java("exit 5")
-    gateway.launch().communicate(timeout=20)
+    gateway.launch().communicate(timeout=60)
     assert gateway.running[0].returncode == 5
 
 
 def test_an_early_error_ends_as_without_the_hooks(gateway: Gateway) -> None:
     began = time.monotonic()
-    _, errors = gateway.launch(FAILS="1").communicate(timeout=20)
+    _, errors = gateway.launch(FAILS="1").communicate(timeout=60)
     assert gateway.running[0].returncode == 3
     assert errors.endswith("Error: not valid\n")
     assert time.monotonic() - began < 3
@@ -295,15 +295,30 @@ def test_an_early_error_ends_as_without_the_hooks(gateway: Gateway) -> None:
 def test_an_end_is_passed_on_at_once(gateway: Gateway, code: int) -> None:
     gateway.java(f"exit {code}")
     began = time.monotonic()
-    gateway.launch().communicate(timeout=20)
+    gateway.launch().communicate(timeout=60)
     assert gateway.running[0].returncode == code
     assert time.monotonic() - began < 3
 
 
 def test_something_left_behind_does_not_hold_up_the_end(gateway: Gateway) -> None:
-    gateway.java("sleep 30 & exit 4")
+    gateway.java("sleep 100 & exit 4")
     process = gateway.launch()
-    assert process.wait(5) == 4
+    assert process.wait(30) == 4
+
+
+def test_what_was_said_last_is_heard_before_the_end(gateway: Gateway) -> None:
+    """On a busy machine the recorder comes to it late: ended before, it would be tried again."""
+    script = gateway.home / "gangway" / "login.sh"
+    late = script.read_text().replace("\ntake() {\n", "\ntake() {\n    sleep 0.3\n")
+    assert late != script.read_text()
+    script.unlink()
+    script.write_text(late)
+    gateway.java("say Login attempt: 1", "say 'End this session (scenario 2)'", "exit 0")
+    process = gateway.launch()
+    assert process.stdout is not None
+    assert any("gangway: the login is held: session-taken" in line for line in process.stdout)
+    assert gateway.held.exists()
+    assert process.poll() is None
 
 
 def test_a_stop_is_quick_and_passed_on(gateway: Gateway) -> None:
@@ -312,8 +327,8 @@ def test_a_stop_is_quick_and_passed_on(gateway: Gateway) -> None:
     until(lambda: gateway.state() == "logging-in")
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-    assert time.monotonic() - began < 2
+    assert process.wait(60) == 0
+    assert time.monotonic() - began < 10
     assert gateway.state() == "stopped"
 
 
@@ -356,8 +371,8 @@ def test_what_only_a_person_can_mend_is_tried_once(
     assert gateway.code() == code
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.wait(10)
-    assert time.monotonic() - began < 2, "a stop of a held login is quick"
+    process.wait(60)
+    assert time.monotonic() - began < 10, "a stop of a held login is quick"
 
 
 def test_what_keeps_an_account_from_being_locked_outlives_a_power_cut(
@@ -382,19 +397,20 @@ def test_held_stays_held_until_a_person_begins_afresh(gateway: Gateway) -> None:
     process = gateway.launch()
     until(lambda: gateway.state() == "held")
     process.send_signal(signal.SIGTERM)
-    process.wait(10)
+    process.wait(60)
     gateway.start()  # the engine, after a reboot
     process = gateway.launch()
     time.sleep(1.5)
     assert gateway.runs == 1
     process.send_signal(signal.SIGTERM)
-    process.wait(10)
+    process.wait(60)
     (gateway.home / "state" / "afresh").touch()
     gateway.start()
     gateway.java("say Login attempt: 1", "say Login has completed", "rest")
     gateway.launch()
-    until(lambda: gateway.state() == "logged-in", 5)
+    until(lambda: gateway.state() == "logged-in")
     assert gateway.runs == 2
+    assert "pause" not in gateway.facts.read_text()
 
 
 def test_one_failed_login_is_not_held_and_the_next_is_spaced_out(gateway: Gateway) -> None:
@@ -410,14 +426,16 @@ def test_one_failed_login_is_not_held_and_the_next_is_spaced_out(gateway: Gatewa
     time.sleep(1.0)
     assert gateway.runs == 1
     assert not gateway.held.exists()
-    login = replay(gateway.facts.read_text())
+    facts = gateway.facts.read_text()
+    login = replay(facts)
     assert login.state == "waiting-broker"
     assert login.retry_at is not None
-    assert 50 < login.retry_at - time.time() <= 1260
+    launched = next(int(line.split()[0]) for line in facts.splitlines() if " launch " in line)
+    assert 60 <= login.retry_at - launched <= 1260
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.wait(10)
-    assert time.monotonic() - began < 2
+    process.wait(60)
+    assert time.monotonic() - began < 10
     # The engine starts it again: the pause is still kept.
     gateway.start()
     gateway.launch()
@@ -451,7 +469,9 @@ def test_a_planned_restart_waits_for_nothing(gateway: Gateway) -> None:
     gateway.java(
         "say Login attempt: 1",
         "say Login has completed",
-        "sleep 0.4",
+        # a recorder that is late, on a busy machine, has no part in it
+        'until [ "$(grep -c " login$" "$HOME/state/login-paper")" = "$(wc -l <"$HOME/runs")" ]; do',
+        "sleep 0.05; done",
         '[ "$(wc -l <"$HOME/runs")" -lt 3 ] || rest',
         'touch "$TWS_SETTINGS_PATH/x/autorestart"',
     )
@@ -467,14 +487,18 @@ def test_launcher_log_is_recorded_too(gateway: Gateway) -> None:
     gateway.java("say Login attempt: 1", "rest")
     gateway.launch()
     until(lambda: gateway.state() == "logging-in")
-    time.sleep(0.5)
-    with (gateway.settings / "launcher.log").open("a") as log:
-        for text in (
-            "NS_AUTH_START version=1 pwd=1 soft=0 token(s)=[5|SMS|] initialTokenType=PWD",
-            "Received CHALLENGE",
-        ):
-            log.write(f"2026-11-28 10:00:00.123 INFO  [JTS] - {text}\n")
-    until(lambda: gateway.state() == "waiting-2fa", 5)
+
+    def heard() -> bool:  # what it said before anyone listened is not recorded
+        with (gateway.settings / "launcher.log").open("a") as log:
+            for text in (
+                "NS_AUTH_START version=1 pwd=1 soft=0 token(s)=[5|SMS|] initialTokenType=PWD",
+                "Received CHALLENGE",
+            ):
+                log.write(f"2026-11-28 10:00:00.123 INFO  [JTS] - {text}\n")
+        time.sleep(0.5)
+        return gateway.state() == "waiting-2fa"
+
+    until(heard)
     assert replay(gateway.facts.read_text()).kind == "code"
 
 
@@ -589,10 +613,10 @@ def test_ibg_controllers_own_health_is_recorded(gateway: Gateway) -> None:
             text=True,
         )
         gateway.running.append(started)
-        assert started.wait(5) == 0, "the hook does not wait for what it began"
-        until(lambda: gateway.state() == "waiting-2fa", 5)
+        assert started.wait(30) == 0, "the hook does not wait for what it began"
+        until(lambda: gateway.state() == "waiting-2fa")
         word[0] = "MONITORING"
-        until(lambda: gateway.state() == "logged-in", 5)
+        until(lambda: gateway.state() == "logged-in")
         assert replay(gateway.facts.read_text()).controller == "ibg-controller"
         server.shutdown()
 
