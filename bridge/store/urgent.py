@@ -99,12 +99,13 @@ class Urgent:
         self,
         work: Work,
         kept: Kept | None = None,
-        seconds: float = WAIT_SECONDS,
+        seconds: float | None = None,
         *,
         durable: bool = True,
     ) -> bool:
         """Whether `work` is in the journal within `seconds`; if not it follows by itself.
 
+        Without `seconds` it gets `WAIT_SECONDS`.
         `kept` is called on the event loop when it is, sooner or later.
         """
         if not self._condition.writable or len(self._under_way) >= _MOST_UNDER_WAY:
@@ -113,7 +114,7 @@ class Urgent:
         task = asyncio.create_task(self._attempt(work, kept, durable), name="urgent-entry")
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        await asyncio.wait({task}, timeout=seconds)
+        await asyncio.wait({task}, timeout=WAIT_SECONDS if seconds is None else seconds)
         return task.done() and not task.cancelled() and task.result()
 
     async def again(self) -> None:

@@ -18,10 +18,11 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 ADMIN_KEY = "gwk_test-admin-key-of-the-suite"
 START_SECONDS = 40.0
+STOP_SECONDS = 30.0
 
 
 async def eventually(
-    check: Callable[[], Any], seconds: float = 15.0, *, every: float = 0.01
+    check: Callable[[], Any], seconds: float = 30.0, *, every: float = 0.01
 ) -> Any:
     """The first true value of `check` (plain or async); fails when there is none in time."""
     deadline = time.monotonic() + seconds
@@ -57,7 +58,7 @@ class Process:
     def pid(self) -> int:
         return self.process.pid
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
         """Sends a signal (if it still runs) and gives the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -114,7 +115,7 @@ class SimulatorProcess(Process):
         found: dict[str, Any] = self.control.get("/book").json()
         return found
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
         """Ends it."""
         self.control.close()
         return super().stop(number, seconds)
@@ -157,7 +158,8 @@ class BridgeProcess(Process):
 
     def events(self) -> list[dict[str, Any]]:
         """Its log lines so far."""
-        lines = self.log.read_bytes()[self._earlier :].decode().splitlines()
+        whole, _, _ = self.log.read_bytes()[self._earlier :].rpartition(b"\n")
+        lines = whole.decode().splitlines()
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
 
     def get(self, path: str, **params: Any) -> httpx.Response:
@@ -171,7 +173,7 @@ class BridgeProcess(Process):
         found: dict[str, Any] = answer.json()
         return found
 
-    def wait_for(self, state: str, seconds: float = 15.0) -> dict[str, Any]:
+    def wait_for(self, state: str, seconds: float = START_SECONDS) -> dict[str, Any]:
         """The health once it has that state."""
         deadline = time.monotonic() + seconds
         while (health := self.health())["state"] != state:
@@ -179,7 +181,7 @@ class BridgeProcess(Process):
             time.sleep(0.02)
         return health
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 10.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS) -> int:
         """Ends it."""
         self.client.close()
         return super().stop(number, seconds)

@@ -72,7 +72,7 @@ class Answers(Protocol):
     def get(self, path: str, **params: Any) -> httpx.Response:
         """One GET with the admin key."""
 
-    def wait_for(self, state: str, seconds: float = 15.0) -> dict[str, Any]:
+    def wait_for(self, state: str, seconds: float = 60.0) -> dict[str, Any]:
         """The health once it has that state."""
 
 
@@ -325,7 +325,8 @@ async def settle(bridge: Answers, simulator: Broker) -> None:
                 for each in all_executions(bridge)
                 if each["commission"] is None and each["secType"] != "BAG"
             ]
-            if not waiting and not without:
+            asked = "got no answer since" in bridge.get("/health").json()["nextAction"]
+            if not waiting and not without and not asked:
                 return
             await asyncio.sleep(0.2)
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
+from collections.abc import Collection
+from contextlib import ExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
+
+from msgspec import structs
 
 from bridge.auditing import Auditor, Caller
 from bridge.environment import Environment
@@ -29,6 +33,7 @@ from bridge.store import Database
 from bridge.store.probe import PROBE_SECONDS
 from bridge.store.urgent import Urgent
 from tests.bridge.orders.samples import NOON
+from tests.bridge.rig import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +44,17 @@ if TYPE_CHECKING:
 
 CALLER = Caller("phone", "request-1")
 
+JOURNAL_WAITS = (
+    "bridge.store.urgent.WAIT_SECONDS",
+    "bridge.orders.cancel.WAIT_SECONDS",
+    "bridge.auditing._ENTRY_SECONDS",
+)
+BROKER_WAITS = ("bridge.orders.cancel._POSITIONS_SECONDS", "bridge.orders.halt._CANCEL_SECONDS")
+MOMENTS = (*JOURNAL_WAITS, *BROKER_WAITS, "bridge.orders.halt.WAIT_SECONDS")
+"""How long a halt, a cancel and their entries wait for what may hold them up: tenths of a second,
+in which a busy machine may not even get a sound disk to answer."""
+PATIENT_SECONDS = 15.0
+
 
 class NoonClock:
     """The machine's clock, set to a quiet Friday noon; sleeping is cut short."""
@@ -46,6 +62,8 @@ class NoonClock:
     def __init__(self) -> None:
         self._begun = time.monotonic()
         self._ticks = asyncio.Semaphore(0)
+        self._rests = 0
+        self._resting = False
         self._wound = self._set_back = 0.0
 
     def now(self) -> datetime:
@@ -57,7 +75,9 @@ class NoonClock:
 
     async def sleep(self, seconds: float) -> None:
         if seconds == TICK_SECONDS:  # the reconciler's own look-out: only when a test says so
+            self._rests, self._resting = self._rests + 1, True
             await self._ticks.acquire()
+            self._resting = False
         elif seconds == PROBE_SECONDS:
             await asyncio.sleep(seconds)
         else:
@@ -72,6 +92,13 @@ class NoonClock:
 
     def tick(self) -> None:
         self._ticks.release()
+
+    async def look(self) -> None:
+        """One look-out of the reconciler, to its end."""
+        await eventually(lambda: self._resting)
+        rests = self._rests
+        self.tick()
+        await eventually(lambda: self._rests > rests)
 
 
 class Rig:
@@ -94,6 +121,15 @@ class Rig:
         placed = await self.submitter.place(request(**changes), key, CALLER)
         assert isinstance(placed.answer, OrderView)
         return placed.answer
+
+    def answers_within(self, seconds: float) -> None:
+        """So long the broker's answer is waited for from now on.
+
+        Shorter where none comes, and longer again where one has to.
+        """
+        preparer = self.submitter.preparer
+        assert self.modifier.preparer is preparer
+        preparer.rules = structs.replace(preparer.rules, answer_within_seconds=seconds)
 
     async def order(self) -> OrderView:
         """The newest order."""
@@ -118,9 +154,28 @@ def request(**changes: Any) -> OrderRequest:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, broker: FakeBroker, *, reconcile: bool = True, **rules: Any
+    folder: Path,
+    broker: FakeBroker,
+    *,
+    reconcile: bool = True,
+    hurried: Collection[str] = (),
+    **rules: Any,
 ) -> AsyncIterator[Rig]:
-    """The parts from start to stop; `rules` go into the trading file."""
+    """The parts from start to stop; `rules` go into the trading file.
+
+    What usually waits for a moment only is patient, but for the `hurried` ones of `MOMENTS`.
+    """
+    with ExitStack() as patient:
+        for name in set(MOMENTS) - set(hurried):
+            patient.enter_context(patch(name, PATIENT_SECONDS))
+        async with _opened(folder, broker, reconcile, rules) as rig:
+            yield rig
+
+
+@asynccontextmanager
+async def _opened(
+    folder: Path, broker: FakeBroker, reconcile: bool, rules: dict[str, Any]
+) -> AsyncIterator[Rig]:
     file = folder / "trading.json"
     file.write_text(json.dumps({"answer_within_seconds": 5} | rules))
     clock = NoonClock()

@@ -23,7 +23,7 @@ from bridge.orders.request import Bracket, ChangeRequest, StopLoss, TakeProfit
 from bridge.store.orders import PendingChange, State, Status
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.orders.fake_broker import BookedOrder, FakeBroker
-from tests.bridge.orders.order_rig import CALLER, Rig, opened
+from tests.bridge.orders.order_rig import BROKER_WAITS, CALLER, Rig, opened
 from tests.bridge.orders.samples import NOON, record
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ async def test_an_order_that_waits_for_its_slot_is_not_sent_any_more(tmp_path: P
     broker = FakeBroker()
     async with waiting(tmp_path, broker) as (rig, placing):
         (order_id,) = rig.journal.open
-        cancelled = await asyncio.wait_for(rig.canceller.cancel(order_id, CALLER), 1)
+        cancelled = await asyncio.wait_for(rig.canceller.cancel(order_id, CALLER), 20)
         assert (cancelled.status, cancelled.journaled) == ("Cancelled", True)
         assert broker.hold is not None
         broker.hold.set()
@@ -110,7 +110,7 @@ async def test_cancelling_everything_reaches_what_waits_too(tmp_path: Path) -> N
     broker = FakeBroker()
     async with waiting(tmp_path, broker) as (rig, placing):
         (order_id,) = rig.journal.open
-        result = await asyncio.wait_for(rig.canceller.cancel_open("own"), 1)
+        result = await asyncio.wait_for(rig.canceller.cancel_open("own"), 20)
         assert result.requested == (order_id,)
         assert broker.hold is not None
         broker.hold.set()
@@ -164,12 +164,12 @@ async def test_but_not_when_it_would_reach_an_order_of_somebody_else(tmp_path: P
 
 async def test_a_halt_does_not_wait_for_cancels_that_the_pace_holds_back(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as rig:
+    async with opened(tmp_path, broker, hurried=BROKER_WAITS) as rig:
         orders = [await rig.place(f"key-{number}") for number in range(3)]
         broker.hold_cancel = asyncio.Event()
         begun = time.monotonic()
         halted = await rig.halt.halt("", "own", CALLER)
-        assert time.monotonic() - begun < 0.6
+        assert time.monotonic() - begun < 10  # 0.3, and what a busy machine takes
         assert halted.cancelled is not None
         assert set(halted.cancelled.queued) == {each.order_id for each in orders}
         broker.hold_cancel.set()
@@ -183,7 +183,7 @@ async def test_nor_when_the_broker_does_not_say_whose_orders_there_are(
     tmp_path: Path, lists: str
 ) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker) as rig:
+    async with opened(tmp_path, broker, hurried=BROKER_WAITS) as rig:
         await _many(rig)
 
         async def listed(**_: object) -> tuple[OpenOrder, ...]:

@@ -236,9 +236,10 @@ async def test_a_change_the_broker_refuses_leaves_the_order_as_it_was(tmp_path: 
 
 async def test_a_change_without_an_answer_is_pending(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.2) as rig:
+    async with opened(tmp_path, broker) as rig:
         view = await rig.place()
         broker.quiet = True
+        rig.answers_within(0.2)
         with pytest.raises(OrderPendingError):
             await _modify(rig, view.order_id, limit_price=99.0)
         assert (await rig.order()).pending == "change"
@@ -344,7 +345,7 @@ async def test_many_changes_of_one_order_are_all_told_something_certain(tmp_path
 
 async def test_an_answered_change_is_not_pending_because_of_the_next(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=2) as rig:
+    async with opened(tmp_path, broker) as rig:
         view = await rig.place()
         reading = rig.journal.find
         next_change: list[asyncio.Task[Any]] = []
@@ -362,6 +363,8 @@ async def test_an_answered_change_is_not_pending_because_of_the_next(tmp_path: P
         rig.journal.find = read  # type: ignore[method-assign]
         after = await _modify(rig, view.order_id, limit_price=99.0)
         assert after.limit_price == 99.0
+        for each in next_change:
+            each.cancel()
         await asyncio.gather(*next_change, return_exceptions=True)
 
 
@@ -389,7 +392,7 @@ async def test_at_the_end_of_the_process_who_waits_is_told_that_it_is_pending(
         while not broker.placed:
             await asyncio.sleep(0)
         rig.journal.give_up()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             with pytest.raises(OrderPendingError):
                 await waiting
         with pytest.raises(OrderNotSentError, match="stopping"):
@@ -486,7 +489,7 @@ async def test_a_trailing_stop_is_put_elsewhere_and_goes_on(
 
 async def test_a_trailing_stop_that_stays_where_it_was_is_no_success(tmp_path: Path) -> None:
     broker = FakeBroker()
-    async with opened(tmp_path, broker, answer_within_seconds=0.2) as rig:
+    async with opened(tmp_path, broker) as rig:
         view = await rig.place(
             action="SELL", order_type="TRAIL", limit_price=None, trail_amount=10.0,
             trail_stop_price=90.0,

@@ -52,6 +52,11 @@ class SimulatedBridge:
     def has_status(self, order_id: str, status: str) -> bool:
         return bool(self.order(order_id)["status"] == status)
 
+    def paid(self, count: int, **params: Any) -> bool:
+        """Whether so many fills are there, and nothing is to come of any."""
+        found = self.executions(**params)
+        return len(found) >= count and all(each["commission"] is not None for each in found)
+
     def executions(self, **params: Any) -> list[Body]:
         answer = self.bridge.get("/executions", **params)
         assert answer.status_code == 200, answer.text
@@ -73,7 +78,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedBri
     simulator.stop()
 
 
-def soon(check: Callable[[], Any], seconds: float = 15.0) -> Any:
+def soon(check: Callable[[], Any], seconds: float = 30.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -96,6 +101,7 @@ def test_a_limit_buy_far_below_the_market_stays_submitted(simulated: SimulatedBr
     order = answer.json()
     assert order["status"] in {"PreSubmitted", "Submitted"}
     assert answer.headers["Location"] == f"/order/{order['orderId']}"
+    soon(partial(simulated.has_status, order["orderId"], "Submitted"))
     time.sleep(0.5)
     assert simulated.order(order["orderId"])["status"] == "Submitted"
     listed = simulated.bridge.get("/orders", open="true").json()["orders"]
@@ -281,7 +287,7 @@ def test_dry_run_and_preview_send_nothing(simulated: SimulatedBridge) -> None:
 
 def test_csv_by_parameter_and_by_accept(simulated: SimulatedBridge) -> None:
     order = simulated.placed(symbol="NVDA", action="BUY", quantity=1, orderType="MKT")
-    soon(lambda: simulated.executions(symbol="NVDA"))
+    soon(lambda: simulated.paid(1, symbol="NVDA"))
     plain = simulated.bridge.get("/executions", symbol="NVDA", format="csv")
     asked = simulated.client.get(
         "/executions", params={"symbol": "NVDA"}, headers={"Accept": "text/csv, */*"}
@@ -299,7 +305,7 @@ def test_csv_by_parameter_and_by_accept(simulated: SimulatedBridge) -> None:
 def test_pages_of_executions(simulated: SimulatedBridge) -> None:
     for _ in range(3):
         simulated.placed(symbol="SPY", action="BUY", quantity=1, orderType="MKT")
-    soon(lambda: len(simulated.executions(symbol="SPY")) >= 3)
+    soon(lambda: simulated.paid(3, symbol="SPY") and simulated.paid(3))
     seen: list[str] = []
     cursor = ""
     while True:
@@ -319,7 +325,8 @@ def test_the_kill_switch_over_http(simulated: SimulatedBridge) -> None:
         "/trading/halt", json={"reason": "test", "cancelOpenOrders": True}
     )
     assert halted.status_code == 200
-    assert order["orderId"] in halted.json()["cancelled"]["requested"]
+    told = halted.json()["cancelled"]  # what a busy machine has not sent yet follows by itself
+    assert order["orderId"] in [*told["requested"], *told["queued"]]
     try:
         refused = simulated.place(**RESTING)
         assert (refused.status_code, refused.json()["code"]) == (423, "trading-halted")
@@ -350,8 +357,13 @@ def test_scopes_of_the_order_routes(simulated: SimulatedBridge) -> None:
     assert status("trade", "POST", "/order", RESTING) == 201
     assert status("trade", "GET", "/audit") == 403
     assert status("trade", "DELETE", "/trading/halt") == 403
-    entries = simulated.bridge.get("/audit").json()["entries"]
-    assert (entries[0]["action"], entries[0]["result"]) == ("DELETE /trading/halt", "forbidden")
+
+    def audited() -> Any:  # an entry of what was refused may follow the answer
+        found = simulated.bridge.get("/audit").json()["entries"]
+        return found if found[0]["action"] == "DELETE /trading/halt" else None
+
+    entries = soon(audited)
+    assert entries[0]["result"] == "forbidden"
     assert entries[1]["action"] == "order.place"
     assert entries[1]["apiKeyId"] != "admin-key-file"
     text = json.dumps(entries)
@@ -364,6 +376,8 @@ def test_orders_and_executions_reach_the_stream(simulated: SimulatedBridge) -> N
     with connect(address, additional_headers=headers, proxy=None) as stream:
         for channel in ("orders", "executions"):
             stream.send(json.dumps({"op": "subscribe", "channel": channel}))
+            while json.loads(stream.recv(timeout=15))["type"] != "subscribed":
+                pass
         order = simulated.placed(symbol="AAPL", action="BUY", quantity=1, orderType="MKT")
         heard: set[str] = set()
         while heard != {"orders", "executions"}:
@@ -375,14 +389,18 @@ def test_orders_and_executions_reach_the_stream(simulated: SimulatedBridge) -> N
 
 def test_a_restart_keeps_halt_orders_and_answers(tmp_path: Path) -> None:
     simulator = SimulatorProcess(tmp_path / "simulator.log")
-    first = SimulatedBridge(tmp_path / "bridge", simulator)
-    answer = first.place("over the restart", **RESTING)
-    first.client.post("/trading/halt", json={})
-    assert first.bridge.stop() == 0
-    second = SimulatedBridge.__new__(SimulatedBridge)
-    second.simulator = simulator
-    second.bridge = BridgeProcess(tmp_path / "bridge", simulator.port)
-    second.client = second.bridge.client
+    try:
+        first = SimulatedBridge(tmp_path / "bridge", simulator)
+        answer = first.place("over the restart", **RESTING)
+        first.client.post("/trading/halt", json={})
+        assert first.bridge.stop() == 0
+        second = SimulatedBridge.__new__(SimulatedBridge)
+        second.simulator = simulator
+        second.bridge = BridgeProcess(tmp_path / "bridge", simulator.port)
+        second.client = second.bridge.client
+    except BaseException:
+        simulator.stop()
+        raise
     try:
         second.bridge.wait_for("halted")
         again = second.place("over the restart", **RESTING)
@@ -405,7 +423,7 @@ def test_a_gateway_that_is_read_only_is_read_and_not_ready_for_orders_unless_tha
     simulated = SimulatedBridge.__new__(SimulatedBridge)
     simulated.simulator, simulated.bridge, simulated.client = simulator, bridge, bridge.client
     try:
-        bridge.wait_for("ready" if wanted else "read-only", 8.0)
+        bridge.wait_for("ready" if wanted else "read-only")
         assert simulated.bridge.get("/quote/AAPL").status_code == 200
         ready = simulated.bridge.get("/ready")
         assert ready.status_code == (200 if wanted else 503)

@@ -22,7 +22,6 @@ from bridge.tws.errors import NotConnectedError, RequestTimedOutError
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
 from tests.bridge.orders.samples import NOON, record
-from tests.bridge.rig import eventually
 from tests.bridge.wound import START, WoundClock
 
 PATIENCE = {"answer_within_seconds": 0.1}
@@ -173,7 +172,9 @@ async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
 ) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        rig.answers_within(20)
         view = await rig.place()
+        rig.answers_within(0.1)
         broker.quiet = True
         booked = broker.book[view.broker_order_id]
         held = booked.order
@@ -216,7 +217,9 @@ async def test_a_change_that_was_taken_before_the_order_ended_shows(
     """The process died before it heard either; only the list of completed orders tells."""
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        rig.answers_within(20)
         order = await rig.place()
+        rig.answers_within(0.1)
         broker.quiet = True
         with pytest.raises(OrderPendingError):
             await rig.modifier.modify(order.order_id, ChangeRequest(limit_price=99.0), CALLER)
@@ -323,10 +326,8 @@ async def test_an_acknowledged_order_that_vanished_overnight_is_unknown(tmp_path
     async with opened(tmp_path, broker) as rig:
         assert (await rig.order()).state is State.ACKNOWLEDGED  # the gateway has just logged in
         rig.clock.wind(61)
-        rig.clock.tick()
-        async with asyncio.timeout(20):
-            while (await rig.order()).state is not State.UNKNOWN:
-                await asyncio.sleep(0.02)
+        await rig.clock.look()
+        assert (await rig.order()).state is State.UNKNOWN
         broker.book = booked
         await broker.reconnect()
         assert (await rig.order()).status is Status.SUBMITTED
@@ -345,21 +346,9 @@ async def test_an_order_that_vanishes_while_connected_is_unknown(
         for state in (State.ACKNOWLEDGED, State.UNKNOWN):
             rig.clock.wind(61)
             lists = broker.lists
-            rig.clock.tick()
-            await _looked(broker, lists)
-            await _until(rig, state)
-
-
-async def _looked(broker: FakeBroker, lists: int) -> None:
-    """Twice: what is missing once is looked for again."""
-    await eventually(lambda: broker.lists >= lists + 2)
-
-
-async def _until(rig: Rig, state: State) -> None:
-    async def reached() -> bool:
-        return (await rig.order()).state is state
-
-    await eventually(reached)
+            await rig.clock.look()
+            assert broker.lists == lists + 2, "what is missing once is looked for again"
+            assert (await rig.order()).state is state
 
 
 async def test_an_entry_that_was_held_back_and_is_gone_does_not_stay_open(tmp_path: Path) -> None:
@@ -386,9 +375,7 @@ async def test_an_entry_that_was_held_back_and_is_gone_does_not_stay_open(tmp_pa
         assert broker.cancelled == [entry]
         for _ in range(2):
             rig.clock.wind(61)
-            lists = broker.lists
-            rig.clock.tick()
-            await _looked(broker, lists)
+            await rig.clock.look()
         await rig.journal.flush()
         assert (await rig.view(entry_id)).state is State.UNKNOWN
         assert broker.cancelled == [entry]
@@ -496,10 +483,9 @@ async def test_a_look_that_a_loss_cuts_in_two_concludes_nothing(tmp_path: Path) 
             return await looking(**options)
 
         broker.completed_orders = lost_on_the_way  # type: ignore[method-assign]
-        async with asyncio.timeout(20):
-            while looks < 2:
-                rig.clock.tick()
-                await asyncio.sleep(0.02)
+        rig.clock.wind(6)
+        await rig.clock.look()
+        assert looks == 2
         assert (await rig.order()).state is State.SENT
         broker.quiet = False
         await broker.reconnect()
@@ -509,7 +495,9 @@ async def test_a_look_that_a_loss_cuts_in_two_concludes_nothing(tmp_path: Path) 
 async def test_what_was_unknown_is_not_sent_once_that_is_proved(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
+        rig.answers_within(20)
         await rig.place(key="first")
+        rig.answers_within(0.1)
         broker.quiet = True
         with pytest.raises(OrderPendingError):
             await rig.place()

@@ -14,7 +14,7 @@ import pytest
 from bridge.orders.cancel import CancelResult
 from bridge.orders.silence import FILE_NAME, LOOK_SECONDS, HeartbeatOffError, SilenceWatch
 from bridge.tws.errors import NotConnectedError
-from tests.bridge.rig import BridgeProcess, SimulatorProcess
+from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
 from tests.bridge.wound import WoundClock
 
 SECONDS = 10.0
@@ -58,6 +58,11 @@ class Watched:
             lambda kind, **_: self.told.append(kind),
         )
         self.watch.load()
+
+
+@pytest.fixture(autouse=True)
+def patient_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.orders.silence.KEEP_SECONDS", 20.0)
 
 
 @pytest.fixture
@@ -205,24 +210,25 @@ def test_over_http_and_after_a_kill(tmp_path: Path) -> None:
         book = simulator.control.get("/book").json()["orders"]
         return sum(each["status"] in {"Submitted", "PreSubmitted"} for each in book)
 
-    async def none_works() -> None:
-        async with asyncio.timeout(20):
-            while working():
-                await asyncio.sleep(0.1)
+    def first_need() -> list[str]:
+        return [each["code"] for each in bridge.get("/health").json()["needs"][:1]]
+
+    async def dealt_with() -> None:
+        await eventually(lambda: working() == 0, every=0.1)
+        await eventually(lambda: first_need() == ["client-silent"], every=0.1)
 
     bridge = start()
     try:
         price = round(bridge.get("/quote/AAPL").json()["bid"]["value"] * 0.95, 2)
         for key in ("1", "2"):
-            assert bridge.client.post("/trading/heartbeat").json()["armed"] is True
             body = {**order, "limitPrice": price}
             headers = {"Idempotency-Key": key}
             assert bridge.client.post("/order", json=body, headers=headers).status_code == 201
+            assert bridge.client.post("/trading/heartbeat").json()["armed"] is True
             if key == "2":
                 bridge.stop(signal.SIGKILL)
                 bridge = start()
-            asyncio.run(none_works())
-            assert bridge.get("/health").json()["needs"][0]["code"] == "client-silent"
+            asyncio.run(dealt_with())
         assert bridge.client.delete("/trading/heartbeat").json()["armed"] is False
         assert bridge.get("/health").json()["needs"] == []
     finally:

@@ -116,6 +116,7 @@ async def test_without_an_answer_the_client_gets_the_state_and_later_the_outcome
             await rig.place()
         assert raised.value.extra["order"]["state"] == "sent"
         (number,) = broker.placed
+        rig.answers_within(20)
         waiting = asyncio.create_task(rig.place())
         await asyncio.sleep(0.02)
         broker.say(number)
@@ -674,7 +675,7 @@ async def test_a_halt_does_not_wait_for_orders_that_queue(tmp_path: Path) -> Non
             await asyncio.sleep(0)
         begun = time.monotonic()
         await rig.halt.halt("", "own", CALLER)
-        assert time.monotonic() - begun < 0.4
+        assert time.monotonic() - begun < 5  # those that queue wait for ever
         assert view.broker_order_id in broker.cancelled
         broker.hold.set()
         told = await asyncio.gather(*queued, return_exceptions=True)

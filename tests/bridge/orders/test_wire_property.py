@@ -144,8 +144,9 @@ class Day:
                         break
 
     async def no_wrong_end(self) -> None:
+        ours = await self.ours()  # first: an order may end between the two looks
         book = {each["orderRef"]: each for each in (await self.control("GET", "/book"))["orders"]}
-        for order in await self.ours():
+        for order in ours:
             booked = book.get(order.order_ref)
             if order.status in ENDED and booked is not None:
                 assert booked["status"] in FINISHED, (order, booked)
@@ -221,7 +222,7 @@ async def started(folder: Path, seed: int) -> AsyncIterator[Day]:
             await database.close()
 
 
-async def until(happened: Any, seconds: float = 15.0) -> None:
+async def until(happened: Any, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not happened():
             await asyncio.sleep(0.02)
