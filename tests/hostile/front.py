@@ -29,20 +29,27 @@ def request(
     return ("\r\n".join(head) + "\r\n\r\n").encode()
 
 
-def send(port: int, data: bytes, name: str | None) -> bytes:
-    """The first part of the answer; with a name over TLS, with it as SNI."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as plain:
+def send(port: int, data: bytes, name: str | None, patience: float = 30.0) -> bytes:
+    """The first part of the answer; with a name over TLS, with it as SNI.
+
+    Args:
+        port: of this machine.
+        data: the request's bytes.
+        name: SNI; "" for TLS without it, None for no TLS.
+        patience: seconds that an answer may take.
+    """
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 30) as plain:
         if name is None:
-            return _exchange(plain, data)
+            return _exchange(plain, data, patience)
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with context.wrap_socket(plain, server_hostname=name or None) as secure:
-            return _exchange(secure, data)
+            return _exchange(secure, data, patience)
     return b""
 
 
-def _exchange(connection: socket.socket, data: bytes) -> bytes:
-    connection.settimeout(0.5)
+def _exchange(connection: socket.socket, data: bytes, patience: float) -> bytes:
+    connection.settimeout(patience)
     connection.sendall(data)
     with contextlib.suppress(TimeoutError):
         return connection.recv(65_536)
@@ -63,7 +70,7 @@ def caddy(target: Target, folder: Path, upstream: int) -> Iterator[Front]:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     front.process = process.pid
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with contextlib.suppress(httpx.HTTPError):
                 httpx.get(f"{front.url}/ping", verify=False, trust_env=False)
@@ -73,4 +80,4 @@ def caddy(target: Target, folder: Path, upstream: int) -> Iterator[Front]:
         yield front
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)

@@ -43,7 +43,7 @@ class Raw:
         self.socket = socket.socket()
         if small:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        self.socket.settimeout(5)
+        self.socket.settimeout(30)
         self.socket.connect((host, int(port)))
 
     def upgrade(self, key: str | None = None, *, wait: bool = True) -> bytes:
@@ -131,12 +131,14 @@ class Watched:
     def attacked(self, *attacks: Callable[[], Any], halt: bool = True) -> Iterator[None]:
         """Runs the attacks in threads, and meanwhile asks and measures."""
         threads = [threading.Thread(target=attack, daemon=True) for attack in attacks]
-        for thread in threads:
-            thread.start()
         with httpx.Client(
             base_url=self.bridge.url, headers={"X-API-KEY": ADMIN_KEY}, timeout=20, trust_env=False
         ) as client:
-            while any(thread.is_alive() for thread in threads):
+            for thread in threads:
+                thread.start()
+            attacked = True
+            while attacked:  # at least once, however late we come to it
+                attacked = any(thread.is_alive() for thread in threads)
                 self._timed("ping", lambda: client.get("/ping"))
                 if halt:
                     self._timed("halt", lambda: client.post("/trading/halt", json={}))

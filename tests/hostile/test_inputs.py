@@ -245,10 +245,10 @@ def test_a_stream_lives_on_what_cannot_be(rig: Rig, name: str) -> None:
         with connect(
             rig.stream_address, ssl=rig.context, additional_headers=headers, proxy=None
         ) as stream:
-            stream.recv(timeout=5)
+            stream.recv(timeout=9)
             try:  # what is too long may find the stream closed before its end is sent
                 stream.send(json.dumps(STREAMS[name](value)))
-                held = json.loads(stream.recv(timeout=5))["type"] in {"error", "pong", "subscribed"}
+                held = json.loads(stream.recv(timeout=9))["type"] in {"error", "pong", "subscribed"}
             except ConnectionClosed:
                 held = True
         tried(rig, f"stream-{name}", value, held=held)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from infrastructure.config import Target
 
 make = conftest.make
+UNANSWERED = 0.5
+"""Seconds for each way: some of them are never answered."""
 KEY = "gwk_Zx9-this-key-is-looked-for_7Qm"
 SPELLINGS = (
     *("key", "apiKey", "api-key", "api_key", "apikey", "APIKEY", "X-API-KEY", "x-api-key"),
@@ -137,16 +139,16 @@ def test_a_key_is_in_no_file_whatever_way_it_was_sent(
         bridge.wait_for("ready")
         with caddy(make(), tmp_path / "caddy", port) as front:
             for way, data in sent:
-                send(front.https, data, "localhost")
+                send(front.https, data, "localhost", UNANSWERED)
                 if way.startswith(("host", "header X", "query k", "userinfo", "path", "not")):
-                    send(front.http, data, None)
-                    send(front.https, data, "")
+                    send(front.http, data, None, UNANSWERED)
+                    send(front.https, data, "", UNANSWERED)
             send(front.https, request(), f"{KEY.replace('_', '-')}.example")
             bridge.stop()  # from now on the proxy has errors of its own to tell
             for _, data in sent[:40]:
-                send(front.https, data, "localhost")
+                send(front.https, data, "localhost", UNANSWERED)
             assert b" 502 " in send(front.https, request(), "localhost").partition(b"\r\n")[0]
-            entries = front.log()
+        entries = front.log()  # whole, now that it has ended
     finally:
         bridge.stop()
         simulator.stop()

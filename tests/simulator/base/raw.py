@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 FRIDAY_TEN = 1795186800.0
 """Friday, 20 November 2026, 10:00 in New York."""
-PATIENCE = 10.0
+PATIENCE = 40.0
 OPENED: list[Raw] = []
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from simulator.faults import WrongParameterError
-from tests.simulator.base.raw import Raw, ready, simulated
+from tests.simulator.base.raw import Raw, ready, simulated, until_true
 
 if TYPE_CHECKING:
     from simulator.app import Simulator
@@ -72,7 +71,7 @@ async def test_doubled_and_late() -> None:
         )
         assert await asked(client) == await client.until(NEXT_ID)
         client.send(IDS, 1, 1)
-        await asyncio.sleep(0.1)
+        await until_true(lambda: simulator.world.rewriting.matched()[1])
         simulator.world.clock.advance(31)
         assert await client.until(NEXT_ID)
 

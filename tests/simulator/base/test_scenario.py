@@ -101,11 +101,12 @@ async def started(*arguments: str) -> asyncio.subprocess.Process:
 async def test_the_command_prints_its_ports_and_stops_on_sigterm() -> None:
     process = await started("--accounts", "DU1,U2", "--fault", "accept-silent:5")
     assert process.stdout is not None
-    ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 20))
+    ready = json.loads(await asyncio.wait_for(process.stdout.readline(), 60))
     assert ready["ready"] is True
     assert all(ready[name] > 0 for name in ("port", "portalPort", "controlPort"))
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    await asyncio.wait_for(process.communicate(), 40)
+    assert process.returncode == 0
 
 
 async def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ async def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path) -> Non
     file.write_text("- {at: 1}")
     for wrong in (("--scenario", str(file)), ("--fault", "nonsense"), ("--fault", "fin:soon")):
         process = await started(*wrong)
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 2
         assert errors.decode().startswith("error: ")
         assert errors.count(b"\n") == 1
@@ -138,7 +139,7 @@ async def test_the_command_says_in_one_line_what_is_wrong(tmp_path: Path) -> Non
 )
 async def test_a_wrong_option_is_said_in_one_line(wrong: tuple[str, ...]) -> None:
     process = await started(*wrong)
-    output, errors = await asyncio.wait_for(process.communicate(), 20)
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
     assert output == b""
     assert process.returncode == 2
     assert errors.decode().startswith(f"error: argument {wrong[0]}: ")
@@ -149,7 +150,7 @@ async def test_a_taken_port_is_said_and_no_other_stays_open() -> None:
     async with simulated() as simulator:
         taken = simulator.ports["controlPort"]
         process = await started("--control-port", str(taken))
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        _, errors = await asyncio.wait_for(process.communicate(), 60)
         assert process.returncode == 1
         assert errors.decode().startswith("error: ")
         with pytest.raises(OSError, match="in use"):

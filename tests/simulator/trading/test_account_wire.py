@@ -37,7 +37,7 @@ async def test_a_fill_reaches_positions_portfolio_and_profit() -> None:
         market.quotes[STOCK.conId] = Quote(109.9, 110.1, 110.0)
         simulator.world.clock.advance(2)
         await until(lambda: pnl.dailyPnL == pytest.approx(998))
-        assert single.value == pytest.approx(11_000)
+        await until(lambda: single.value == pytest.approx(11_000))
 
 
 async def test_several_accounts_are_told_apart() -> None:

@@ -57,7 +57,7 @@ async def test_a_nightly_restart_keeps_the_orders() -> None:
             simulator.world.faults.start("nightly-restart", 5)
             await until(lambda: not ib.isConnected())
         simulator.world.clock.advance(6)
-        await asyncio.sleep(0.01)
+        await until(lambda: simulator.tws._server)
         async with client(simulator) as ib:
             await until(ib.openTrades)
 

@@ -20,7 +20,7 @@ STOCK = ib_async.Stock("AAPL", "SMART", "USD", conId=265598)
 
 
 async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(40):
         while not true():
             await asyncio.sleep(0.005)
 
@@ -30,7 +30,7 @@ async def client(simulator: Simulator, client_id: int = 1) -> AsyncIterator[Any]
     asyncio.set_event_loop(asyncio.get_running_loop())
     ib: Any = ib_async.IB()
     fetch = ib_async.StartupFetchNONE
-    await ib.connectAsync("127.0.0.1", simulator.tws.port, client_id, timeout=5, fetchFields=fetch)
+    await ib.connectAsync("127.0.0.1", simulator.tws.port, client_id, timeout=40, fetchFields=fetch)
     try:
         yield ib
     finally:

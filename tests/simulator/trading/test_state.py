@@ -232,14 +232,14 @@ async def test_two_simulators_never_share_a_file(tmp_path: Path) -> None:
     file = tmp_path / "account.json"
     async with simulated(state=str(file)):
         command = [sys.executable, "-m", "simulator", "--port", "0", "--state", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: {file} is in use by another simulator\n"
 
 
 def test_a_folder_in_its_place_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "simulator", "--port", "0", "--state", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 1
     assert done.stderr == f"error: {tmp_path}: Is a directory\n"
 
