@@ -13,7 +13,7 @@ from tests.sandbox.stack import Sandbox, running
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE = 20_000
+PATIENCE = 40_000
 """Milliseconds for anything to appear: the browser, the stack and the tests may share one core."""
 expect.set_options(timeout=PATIENCE)
 

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from websockets.asyncio.server import serve as serve_websocket
 
 from infrastructure.render.caddy import caddyfile
 from infrastructure.render.layout import compose_layout
+from tests.closed_port import closed_port, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -69,11 +69,6 @@ def test_caddy_accepts_it(
     warned = [line for line in log.splitlines() if '"level":"warn"' in line]
     # The redirects are our own, so that other hosts get 421 instead.
     assert not [line for line in warned if "listening only on the HTTP port" not in line]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Front:
@@ -131,7 +126,7 @@ async def running(
         )
     try:
         async with httpx.AsyncClient(verify=False) as client:
-            for _ in range(200):
+            for _ in range(1000):
                 with contextlib.suppress(httpx.HTTPError):
                     answer = await client.get(f"http://127.0.0.1:{front.health}/healthz")
                     # The certificate is there a moment after the server is: no 204 over TLS.
@@ -192,7 +187,7 @@ async def test_passes_answers_with_security_headers_and_logs_no_keys(
     async with (
         upstream() as port,
         running(make, tmp_path, port) as front,
-        httpx.AsyncClient(verify=False) as client,
+        httpx.AsyncClient(verify=False, timeout=20) as client,
     ):
         answer = await client.get(
             f"{front.url}/ok?token=hidden1&symbol=AAPL",
@@ -228,11 +223,12 @@ async def test_a_stalled_bridge_fails_fast(make: Callable[..., Target], tmp_path
 
 
 async def test_a_missing_bridge_is_502(make: Callable[..., Target], tmp_path: Path) -> None:
-    async with (
-        running(make, tmp_path, free_port()) as front,
-        httpx.AsyncClient(verify=False, timeout=20) as client,
-    ):
-        answer = await client.get(f"{front.url}/ok")
+    with closed_port() as nobody:
+        async with (
+            running(make, tmp_path, nobody) as front,
+            httpx.AsyncClient(verify=False, timeout=20) as client,
+        ):
+            answer = await client.get(f"{front.url}/ok")
     assert (answer.status_code, answer.json()["status"]) == (502, 502)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from infrastructure.render.model import TEMPLATES
+from tests.closed_port import closed_port
 
 Serve = Callable[[socket.socket], None]
 
@@ -33,8 +34,8 @@ def gateway(serve: Serve) -> Iterator[int]:
         thread.join(20)
 
 
-def check(*ports: int, deadline: str = "5") -> tuple[int, str]:
-    """Exit code and output; the deadline inside the script can be shortened."""
+def check(*ports: int, deadline: str = "60") -> tuple[int, str]:
+    """Exit code and output; the deadline inside the script is the test's."""
     script = (TEMPLATES / "gateway" / "healthcheck.sh").read_text()
     script = script.replace("timeout 5", f"timeout {deadline}")
     done = subprocess.run(
@@ -79,9 +80,8 @@ def test_an_answer_in_pieces() -> None:
 
 
 def test_refused() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert check(port) == (1, f"API on {port} refuses: not logged in yet")
+    with closed_port() as port:
+        assert check(port) == (1, f"API on {port} refuses: not logged in yet")
 
 
 def test_relay_that_accepts_and_closes() -> None:
@@ -99,7 +99,7 @@ def test_hung_gateway_is_given_up() -> None:
         done.wait(20)
 
     with gateway(serve) as port:
-        code, text = check(port, deadline="0.3")
+        code, text = check(port, deadline="1.5")
         done.set()
     assert (code, text) == (1, f"API on {port} accepts but does not answer within 5 s")
 
@@ -128,9 +128,7 @@ def test_both_sessions_must_answer() -> None:
         greeting(connection)
         connection.sendall(frame(b"178\x0020260102 10:11:12 EST\x00"))
 
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        closed = server.getsockname()[1]
-    with gateway(serve) as port:
+    with closed_port() as closed, gateway(serve) as port:
         code, text = check(port, closed)
     assert code == 1
     assert text.splitlines()[-1] == f"API on {closed} refuses: not logged in yet"

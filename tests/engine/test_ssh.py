@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.closed_port import free_port
 from tests.engine.parts import ssh
 from tests.engine.parts.relay import Relay
-from tests.engine.parts.ssh import fingerprint, free_port, make_key
+from tests.engine.parts.ssh import fingerprint, make_key
 from tests.engine.parts.stack import Stack
 
 

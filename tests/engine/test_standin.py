@@ -74,7 +74,7 @@ def test_a_wrong_flag_stops_java_silently(run: Run) -> None:
 
 
 def test_relay_and_api_port(run: Run) -> None:
-    name = run(TWS_USERID="slow-4")
+    name = run(TWS_USERID="slow-10")
     until(name, "Login attempt: 1")
     relay = ["exec", name, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/4004 && echo open"]
     assert docker(*relay).strip() == "open", "the relay accepts before the login"

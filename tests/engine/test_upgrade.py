@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.closed_port import free_port
 from tests.engine.parts.engine import docker
-from tests.engine.parts.ssh import free_port
 from tests.engine.parts.stack import Stack
 
 PROGRAM = "docker-registry"

@@ -57,7 +57,7 @@ def write(stack: Stack, version: str) -> None:
 
 
 def says(stack: Stack, line: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while line not in (log := stack.log("probe")):
         assert time.monotonic() < deadline, log
         time.sleep(0.3)

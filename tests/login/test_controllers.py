@@ -108,11 +108,15 @@ def test_an_approval_completes_the_login(make_session: Make) -> None:
     session = make_session("twofa", variables={"TRADING_MODE": "live"})
     session.start_ibc()
     session.wait_for("Second Factor Authentication initiated")
-    assert "Received CHALLENGE" in session.launcher
+    session.until(lambda: "Received CHALLENGE" in session.launcher, "not in launcher.log")
     session.approve()
     session.wait_for("IBC: Login has completed")
-    assert "tokenProtocol=5; authenticated=true" in session.launcher
-    assert "Switching to a new encrypted log" in session.launcher
+    session.until(
+        lambda: "tokenProtocol=5; authenticated=true" in session.launcher, "not in launcher.log"
+    )
+    session.until(
+        lambda: "Switching to a new encrypted log" in session.launcher, "not in launcher.log"
+    )
 
 
 def test_blanks_around_a_password_do_not_pass_ibc(make_session: Make) -> None:

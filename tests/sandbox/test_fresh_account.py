@@ -100,7 +100,7 @@ def test_both_commands_work_on_a_fresh_account(account: Path) -> None:
     down = run(account, "make", "down", folder=clone)
     assert down.returncode == 0, down.stderr
     assert not (clone / ".gangway" / "sandbox").exists()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while left := _running():
         assert time.monotonic() < deadline, left
         time.sleep(0.2)

@@ -18,7 +18,7 @@ from infrastructure.runtime.sandbox.runtime import SandboxRuntime
 from tests.sandbox.stack import Sandbox
 
 pytestmark = pytest.mark.timeout(120)
-SOON = 3.0 + 4.0
+SOON = 3.0 + 12.0
 """Seconds: the bridge's three, and what the command itself takes on a busy machine."""
 
 
@@ -104,7 +104,7 @@ def health(sandbox: Sandbox) -> dict[str, Any]:
     return found
 
 
-def until(condition: Any, seconds: float = 30) -> None:
+def until(condition: Any, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -146,7 +146,7 @@ def test_make_up_is_the_same_command() -> None:
 
 
 def _until(
-    sandbox: Sandbox, condition: Callable[[dict[str, Any]], bool], seconds: float = 20
+    sandbox: Sandbox, condition: Callable[[dict[str, Any]], bool], seconds: float = 60
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition(health := sandbox.get("/health")):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from tests.closed_port import free_port
 from tests.sandbox.stack import PROJECT
 
 if TYPE_CHECKING:
@@ -44,22 +43,13 @@ while True:
 """
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has, all different."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 class Box:
     """A target that runs as processes, with workers of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         names = ("tws_port", "portal_port", "control_port", "caddy_admin_port", "caddy_health_port")
-        bridge, http, https, *others = free_ports(3 + len(names))
+        bridge, http, https, *others = (free_port() for _ in range(3 + len(names)))
         self.settings: dict[str, Any] = {
             "host": "local",
             "profile": "standard",
@@ -116,7 +106,7 @@ class Box:
         until(lambda: line in self.deploy("logs", "scanner").stdout)
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

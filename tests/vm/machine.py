@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.engine.parts.ssh import free_port
+from tests.closed_port import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
 BOOTS_WITHIN = 1200

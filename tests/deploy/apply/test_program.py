@@ -104,7 +104,7 @@ def ask(store: Store, monkeypatch: pytest.MonkeyPatch) -> Ask:
             program._wire = wire = Wire(stream, target)
             program.serve()
             client.close()
-            wire.gone.wait(5 if wire._watching else 0)
+            wire.gone.wait(40 if wire._watching else 0)
         program._store.unlock()
         return [json.loads(line) for line in target.getvalue().splitlines()]
 

@@ -15,6 +15,7 @@ import pytest
 from infrastructure.health import probes
 from infrastructure.health.probes import LIMIT, get
 from infrastructure.runtime import containers
+from tests.closed_port import closed_port
 
 Answer = Callable[[bytes], bytes]
 
@@ -92,10 +93,8 @@ def test_something_can_be_sent_along(listener: socket.socket) -> None:
 
 
 def test_no_answer_is_zero() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert probes.bridge("127.0.0.1", port, "/ready") == (0, None)
+    with closed_port() as port:
+        assert probes.bridge("127.0.0.1", port, "/ready") == (0, None)
 
 
 def test_an_answer_that_is_no_json(listener: socket.socket) -> None:

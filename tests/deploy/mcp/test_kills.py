@@ -19,6 +19,7 @@ import pytest
 
 from tests.bridge.orders.crash import RULES
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
+from tests.closed_port import free_port
 from tests.deploy.mcp.clients import DiedError, Spoken, command
 
 KILLS = int(os.environ.get("GANGWAY_MCP_KILLS", "50"))
@@ -35,8 +36,8 @@ class Bridges:
         rules.write_text(json.dumps(RULES))
         self._folder, self._simulator = folder / "bridge", simulator
         self._env = {"BRIDGE_TRADING_FILE": str(rules), "BRIDGE_TRADING_MODE": "paper"}
+        self._env["BRIDGE_LISTEN"] = f"127.0.0.1:{free_port()}"
         self.bridge = BridgeProcess(self._folder, simulator.port, **self._env)
-        self._env["BRIDGE_LISTEN"] = self.bridge.url.removeprefix("http://")
         self.kills = 0
         self._lock = asyncio.Lock()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from infrastructure.runtime.sandbox.runtime import SandboxRuntime
+from tests.closed_port import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,14 +21,7 @@ if TYPE_CHECKING:
 RELEASE = "r1"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -116,7 +110,7 @@ def test_a_service_lives_from_creation_to_removal(
     until(lambda: one(runtime, "web-1").health == "healthy")
     assert runtime.probe(one(runtime, "web-1"), 2)[0]
     assert "http.server" in runtime.programs(one(runtime, "web-1"))[0]
-    assert "GET /hello.txt" in runtime.log(one(runtime, "web-1"), 50)
+    until(lambda: "GET /hello.txt" in runtime.log(one(runtime, "web-1"), 50))
 
     first = one(runtime, "web-1").since
     runtime.restart(one(runtime, "web-1"))
@@ -142,7 +136,7 @@ def test_a_second_process_of_a_service_stands_beside_the_first(runtime: SandboxR
 def test_a_crashing_program_is_given_up_and_its_log_is_kept(runtime: SandboxRuntime) -> None:
     (made,) = runtime.create(RELEASE, ["crash"])
     runtime.start([made])
-    until(lambda: one(runtime, "crash-1").state == "dead", 25)
+    until(lambda: one(runtime, "crash-1").state == "dead", 90)
     assert "boom 100%" in runtime.log(made, 5)
     assert (
         one(runtime, "crash-1").exit_code is None
@@ -180,7 +174,7 @@ def test_a_services_program_runs_once_beside_it(runtime: SandboxRuntime, tmp_pat
     known = json.loads(path.read_text())
     known["services"]["web"] = service(["{python}", "-c", script], environment={"SAID": "hi"})
     path.write_text(json.dumps(known))
-    assert runtime.aside("web", ["tell", "x"], "text\n0\n", 10) == (True, "hi ['tell', 'x'] text")
-    assert runtime.aside("web", [], "text\n3\n", 10) == (False, "hi [] text")
+    assert runtime.aside("web", ["tell", "x"], "text\n0\n", 60) == (True, "hi ['tell', 'x'] text")
+    assert runtime.aside("web", [], "text\n3\n", 60) == (False, "hi [] text")
     assert runtime.aside("told", [], "", 0.5) == (False, "TimeoutExpired")
     assert runtime.containers() == []

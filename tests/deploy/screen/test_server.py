@@ -49,12 +49,12 @@ def far() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def access(far: tuple[str, int]) -> Iterator[Access]:
-    with served(lambda: socket.create_connection(far, 5), TOLD) as found:
+    with served(lambda: socket.create_connection(far, 30), TOLD) as found:
         yield found
 
 
 def get(access: Access, path: str, **headers: str) -> tuple[int, bytes, http.client.HTTPMessage]:
-    connection = http.client.HTTPConnection("127.0.0.1", access.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", access.port, timeout=30)
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     connection.request("GET", path, headers=names)
     answer = connection.getresponse()
@@ -78,7 +78,7 @@ def opened(access: Access, key: str, origin: str | None = "") -> ClientConnectio
         f"ws://127.0.0.1:{access.port}/screen",
         subprotocols=[Subprotocol("binary"), Subprotocol(key)],
         origin=None if shown is None else Origin(shown),
-        open_timeout=10,
+        open_timeout=30,
     )
 
 
@@ -103,14 +103,14 @@ def test_bytes_go_both_ways_for_the_tab_that_brings_the_ticket(access: Access) -
     assert access.used
     with opened(access, key) as tab:
         assert tab.subprotocol == "binary"
-        assert tab.recv(5) == b"RFB 003.008\n"
+        assert tab.recv(30) == b"RFB 003.008\n"
         tab.send(b"hello")
-        assert tab.recv(5) == b"HELLO"
+        assert tab.recv(30) == b"HELLO"
         with opened(access, key) as reloaded:
-            assert reloaded.recv(5) == b"RFB 003.008\n"
+            assert reloaded.recv(30) == b"RFB 003.008\n"
         tab.send(b"bye")
         with pytest.raises(ConnectionClosed):
-            tab.recv(5)
+            tab.recv(30)
 
 
 def test_the_ticket_is_good_once_even_for_many_at_a_time(access: Access) -> None:
@@ -175,14 +175,14 @@ def test_no_socket_opens_without_the_key_or_before_it_was_handed_out(access: Acc
         with pytest.raises(InvalidStatus), opened(access, wrong):
             pass
     with opened(access, key) as tab:
-        assert tab.recv(5) == b"RFB 003.008\n"
+        assert tab.recv(30) == b"RFB 003.008\n"
 
 
 def test_another_user_of_the_machine_is_refused(
     far: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "our_users", lambda: frozenset({os.getuid() + 1}))
-    with served(lambda: socket.create_connection(far, 5), TOLD) as access:
+    with served(lambda: socket.create_connection(far, 30), TOLD) as access:
         for path in ("/", "/key"):
             status, body, _ = get(access, path, Authorization=f"Bearer {access.ticket}")
             assert (status, b"another user" in body) == (403, True)
@@ -203,16 +203,16 @@ def test_the_owner_of_a_connection_is_known() -> None:
 
 def test_the_end_closes_an_open_screen_soon_and_the_port(far: tuple[str, int]) -> None:
     with ExitStack() as open_things:
-        with served(lambda: socket.create_connection(far, 5), TOLD) as access:
+        with served(lambda: socket.create_connection(far, 30), TOLD) as access:
             here = ("127.0.0.1", access.port)
             tab = open_things.enter_context(opened(access, traded(access)))
-            assert tab.recv(5) == b"RFB 003.008\n"
+            assert tab.recv(30) == b"RFB 003.008\n"
             # As browsers open ahead.
             open_things.enter_context(socket.create_connection(here))
             ending = time.monotonic()
-        assert time.monotonic() - ending < 6
+        assert time.monotonic() - ending < 20
         with pytest.raises(ConnectionClosed):
-            tab.recv(5)
+            tab.recv(30)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", access.port))
 
@@ -226,7 +226,7 @@ def test_a_vnc_server_that_is_gone_ends_the_socket() -> None:
         opened(access, traded(access)) as tab,
         pytest.raises(ConnectionClosed),
     ):
-        tab.recv(5)
+        tab.recv(30)
 
 
 def test_a_port_that_is_taken_is_told() -> None:

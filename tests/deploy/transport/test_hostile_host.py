@@ -264,7 +264,7 @@ def test_what_never_becomes_our_program_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("infrastructure.apply.exchange.SILENCE", 2.0)
+    monkeypatch.setattr("infrastructure.apply.exchange.SILENCE", 4.0)
     (tmp_path / "says").write_bytes(f"{text}\n".encode("utf-8", "surrogatepass"))
     with server(tmp_path, f"cat '{tmp_path}/says'; cat >/dev/null") as machine:
         machine.known()

@@ -108,8 +108,7 @@ def test_a_host_authority_is_believed(sshd: ssh.SshServer, tmp_path: Path) -> No
     sshd.stop()
     config = sshd.folder / "sshd_config"
     config.write_text(config.read_text() + f"HostCertificate {sshd.host_key}-cert.pub\n")
-    sshd.process = subprocess.Popen([ssh.SSHD, "-D", "-f", str(config)])
-    time.sleep(0.5)
+    sshd.again()
     known = f"@cert-authority * {(tmp_path / 'authority.pub').read_text()}"
     transport = connect_host(configured(sshd, tmp_path, known=known))
     assert isinstance(transport, OpensshTransport)
@@ -139,13 +138,18 @@ while True:
 """
 
 
+def listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 def test_the_agent_that_the_configuration_names_is_asked(
     sshd: ssh.SshServer, tmp_path: Path
 ) -> None:
     """1Password's agent has a socket of its own."""
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")])
     try:
-        while not (tmp_path / "agent").exists():
+        while not listens(tmp_path / "agent"):
             time.sleep(0.05)
         environment = {**os.environ, "SSH_AUTH_SOCK": str(tmp_path / "agent")}
         subprocess.run(["ssh-add", "-q", str(sshd.client_key)], env=environment, check=True)
@@ -281,8 +285,7 @@ def test_plan_copes_with_a_login_that_prints(
         config.read_text()
         + f"ForceCommand printf 'Welcome!\\nno end'; exec {shell} -c \"$SSH_ORIGINAL_COMMAND\"\n"
     )
-    sshd.process = subprocess.Popen([ssh.SSHD, "-D", "-f", str(config)])
-    time.sleep(0.5)
+    sshd.again()
     heard: list[Any] = []
 
     class Listener:

@@ -9,16 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.closed_port import free_port
 from tests.engine.parts.engine import ENGINE_HOST
 
 SSHD = "/usr/sbin/sshd"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def make_key(path: Path) -> Path:
@@ -133,7 +127,7 @@ def _runs_sshd(pid: int) -> bool:
 
 
 def _until_it_listens(port: int, folder: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from tests.closed_port import free_port
 from tests.engine.parts.engine import docker
-from tests.engine.parts.ssh import SshServer, free_port
+from tests.engine.parts.ssh import SshServer
 
 PROJECT = Path(__file__).resolve().parents[3]
 COMMAND_SECONDS = 110
