@@ -82,13 +82,17 @@ def repository(
 
 def passphrase(file: Path) -> str:
     """The first line of a file; UsageError when it is short or cannot be read."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"cannot read {file}") from None
-    if not lines or len(lines[0]) < 8:
-        raise UsageError(f"the first line of {file} has fewer than 8 characters")
-    return lines[0]
+    from infrastructure.files import given_text
+
+    line = given_text(file).partition("\n")[0].rstrip("\r")
+    if len(line) < 8:
+        raise UsageError(
+            f"the first line of {file} has fewer than 8 characters",
+            hint="openssl rand -base64 32 makes a good one",
+        )
+    if "\0" in line:
+        raise UsageError(f"{file} is no text", hint="a passphrase is a line that can be typed")
+    return line
 
 
 def _password(current: Settings, target: Target, file: Path | None, *, make: bool) -> str:
@@ -107,9 +111,6 @@ def _password(current: Settings, target: Target, file: Path | None, *, make: boo
 
 
 def _text(file: Path | None) -> str:
-    if file is None:
-        return ""
-    try:
-        return file.expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"cannot read {file}") from None
+    from infrastructure.files import given_text
+
+    return "" if file is None else given_text(file)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator, model_validator
 
+from infrastructure import files
 from infrastructure.config.base import Port, Section
 from infrastructure.config.places import parse
 from infrastructure.config.terms import KNOWN_HOSTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USER = r"[A-Za-z0-9_][A-Za-z0-9_.+@$\\-]*"
 """No leading dash, which `ssh` would take for an option, and nothing that a shell would act on."""
@@ -111,7 +114,7 @@ def likely_host(file: str | Path, name: str | None) -> Host | None:
     It only lets a connection begin early: what counts is the host of the checked target.
     """
     try:
-        values = parse(Path(file).read_text(encoding="utf-8"), str(file)).values
+        values = parse(files.text(file, pipes=False), str(file)).values
         targets = values["targets"]
         own = targets[name or next(iter(targets))].get("host")
         shared = (values.get("defaults") or {}).get("host")

@@ -12,7 +12,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from infrastructure import kept
+from infrastructure import files, kept
 from infrastructure.config import plain
 from infrastructure.config.document import Document
 from infrastructure.config.target import Target
@@ -60,7 +60,7 @@ def question(file: str | Path | None, name: str | None) -> Question | None:
     """What has to be the same; None when only `loading.load` knows what to say."""
     path = Path(file or DEFAULT_FILE)
     try:
-        content, status = path.read_bytes(), path.stat()
+        content, status = files.content(path, pipes=False), path.stat()
     except FileNotFoundError:
         if file is not None or name not in {None, SANDBOX}:
             return None

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import copy
 import difflib
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from infrastructure import files
 from infrastructure.config.checks import check
 from infrastructure.config.models import Stack
 from infrastructure.config.places import parse
@@ -61,7 +63,7 @@ def load(file: str | Path | None = None, name: str | None = None) -> Target:
     Raises ConfigError with all problems, UsageError when the file or the target is not there.
     """
     path = Path(file or DEFAULT_FILE)
-    if not path.exists():
+    if not os.path.lexists(path):
         if file is None and name in {None, SANDBOX}:
             from infrastructure.config.sandbox import sandbox
 
@@ -122,17 +124,15 @@ def _read(path: Path) -> Document:
 def read_text(path: Path) -> str:
     """The file's text; raises UsageError when it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return files.text(path, encoding="utf-8-sig", pipes=False)  # it is read more than once
+    except FileNotFoundError:
+        raise UsageError(
+            f"there is no {path}", hint="./deploy.py init writes one", code="no-configuration"
+        ) from None
     except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror}", code="no-configuration"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"cannot read {path}: it is no UTF-8 text",
-            hint="save it as UTF-8; nothing but text belongs there",
-            code="no-configuration",
-        ) from error
+        hint = "a text file in UTF-8, such as ./deploy.py init writes"
+        message = f"cannot read {path}: {error.strerror}"
+        raise UsageError(message, hint=hint, code="no-configuration") from None
 
 
 def _checked(document: Document, path: Path) -> Document:

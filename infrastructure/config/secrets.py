@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infrastructure import files
 from infrastructure.config.plain import stored
 from infrastructure.config.worker_files import secret_file_name
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
@@ -144,7 +145,7 @@ def read(target: Target, reference: SecretRef) -> bytes:
         return _from_command(reference.command)
     path = path_of(target, reference)
     try:
-        value = path.read_bytes()
+        value = files.content(path)
     except FileNotFoundError:
         hint = f"./deploy.py --target {target.name} secrets set {reference.stored}"
         if reference.file:
@@ -152,7 +153,8 @@ def read(target: Target, reference: SecretRef) -> bytes:
         raise UsageError(f"{reference} is not there", hint=hint, code="missing-secret") from None
     except OSError as error:
         message = f"cannot read {reference}: {error.strerror}"
-        raise UsageError(message, code="missing-secret") from None
+        hint = "a file of yours with the value on one line, mode 0600"
+        raise UsageError(message, hint=hint, code="missing-secret") from None
     if path.stat().st_mode & 0o077:
         hint = f"chmod 600 {path}"
         raise UsageError(f"{reference} can be read by others", hint=hint, code="secret-mode")
@@ -184,7 +186,7 @@ def path_of(target: Target, reference: SecretRef) -> Path:
     """The file of a reference that is stored or a file."""
     if reference.stored:
         return folder(target) / reference.stored
-    path = Path(reference.file or "").expanduser()
+    path = files.expanded(reference.file or "")
     return path if path.is_absolute() or target.file is None else target.file.parent / path
 
 
@@ -192,7 +194,7 @@ def _to_be_made(target: Target, name: str, reference: SecretRef) -> bool:
     return (
         name in GENERATED
         and reference.stored is not None
-        and not path_of(target, reference).exists()
+        and not os.path.exists(path_of(target, reference))  # noqa: PTH110 - it raises nothing
     )
 
 

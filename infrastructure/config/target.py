@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from infrastructure.errors import Place
+from infrastructure.files import expanded
 
 if TYPE_CHECKING:
     from infrastructure.config.document import Document
@@ -43,7 +44,7 @@ class Target:
         """Where a worker is built from; None: from nothing."""
         if worker.build is None:
             return None
-        path = Path(worker.build).expanduser()
+        path = expanded(worker.build)
         return path if path.is_absolute() or self.file is None else self.file.parent / path
 
     def place(self, *path: str | int, key: bool = False) -> Place:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from infrastructure.config.terms import TWS_PORTS
-from infrastructure.errors import GangwayError, UsageError
+from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,10 +116,9 @@ def diagnose(
 def read_key(target: Target, file: Path | None) -> str:
     """The key of the file, else the first key from the store."""
     if file is not None:
-        try:
-            return file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from None
+        from infrastructure.files import given_text
+
+        return given_text(file).strip()
     from infrastructure.config import secrets
 
     return secrets.read(target, target.stack.bridge.admin_key).decode()

@@ -9,7 +9,6 @@ import contextlib
 import io
 import ipaddress
 import json
-import os
 import platform
 import re
 import shutil
@@ -288,12 +287,15 @@ def _json(value: object) -> str:
 
 
 def _archive(contents: dict[str, bytes], file: Path) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
+    from infrastructure.files import write_new
+
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, content in sorted(contents.items()):
             entry = tarfile.TarInfo(f"gangway-report/{name}")
             entry.size, entry.mode = len(content), 0o600
             tar.addfile(entry, io.BytesIO(content))
+    write_new(file, packed.getvalue())
 
 
 _PATTERNS = (

@@ -71,12 +71,9 @@ class Address:
 
 def read_key(file: Path) -> str:
     """The key in a file; UsageError when there is none."""
-    try:
-        key = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read the key in {file}: {getattr(error, 'strerror', None) or 'not text'}"
-        ) from None
+    from infrastructure.files import given_text
+
+    key = given_text(file).strip()
     if not key or not key.isascii() or not key.isprintable():
         raise UsageError(f"{file} holds no key", hint="./deploy.py apikey create agent > agent.key")
     return key

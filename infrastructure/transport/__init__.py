@@ -33,6 +33,22 @@ def connect(target: Target, trust_host_key: str | None = None) -> Transport:
     return connect_host(target.stack.host, trust_host_key)
 
 
+def refuse_pipe(known_hosts: str) -> None:
+    """UsageError for what `ssh` would read without an end."""
+    import contextlib
+
+    from infrastructure.errors import UsageError
+    from infrastructure.files import expanded
+
+    with contextlib.suppress(OSError):
+        if expanded(known_hosts).is_fifo():
+            raise UsageError(
+                f"the known hosts in {known_hosts} are a pipe, no file",
+                hint="host.known_hosts in stack.yaml, or UserKnownHostsFile in ~/.ssh/config",
+                code="ssh-config",
+            )
+
+
 def connect_host(
     host: Host, trust_host_key: str | None = None, dial: Dial | None = None
 ) -> Transport:
@@ -49,6 +65,8 @@ def connect_host(
     from infrastructure.transport.ssh import NotLetInError, SshTransport
 
     found = resolving.result()
+    for path in (host.known_hosts, *(found.known_hosts if found else ())):
+        refuse_pipe(path)
     if found is not None and found.needs:
         return OpensshTransport(host, trusted)
     try:

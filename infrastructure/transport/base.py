@@ -16,10 +16,10 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, Self, cast
 
 from infrastructure.errors import GangwayError, HostUnreachable, UsageError
+from infrastructure.files import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -235,7 +235,7 @@ SSH_PORT = 22
 
 def identity(host: Host) -> str:
     """The private key that stack.yaml names."""
-    path = Path(host.identity or "").expanduser()
+    path = expanded(host.identity or "")
     if not path.is_file():
         raise UsageError(
             f"there is no identity file {path}",
@@ -264,6 +264,8 @@ class Dial:
             self._socket = socket.create_connection(self._place, self._timeout)
         except OSError as error:
             self._error = error  # raised again by `take`
+        except UnicodeError:  # a part of the name is empty or longer than 63 letters
+            self._error = socket.gaierror(socket.EAI_NONAME, "no name of a host")
 
     def take(self, address: str, port: int) -> socket.socket | None:
         """The connected socket, once; None when it leads to another place.

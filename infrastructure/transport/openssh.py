@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from infrastructure.config.terms import KNOWN_HOSTS
 from infrastructure.errors import GangwayError, HostKeyError, HostUnreachable
+from infrastructure.files import content, expanded
 from infrastructure.transport.base import SSH_PORT, LocalProgram, Transport, lost, quote
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Resolving:
             stderr=subprocess.PIPE,
         )
 
-    def result(self) -> Resolved | None:
+    def result(self, passed: tuple[str, ...] = ()) -> Resolved | None:
         """None: there is no `ssh` here.
 
         Raises:
@@ -140,20 +141,25 @@ class Resolving:
             self._process.kill()
             output, errors = b"", b"it does not answer"
         if self._process.returncode != 0:
+            said = _first(errors.decode(errors="replace"))
             raise HostUnreachable(
-                f"ssh does not understand its configuration: {_first(errors.decode())}",
+                f"ssh does not understand its configuration: {said}",
                 hint=f"ssh -G {self._host.address} says the same; mend ~/.ssh/config",
                 code="ssh-config",
             )
-        return resolved(output.decode(errors="replace"), self._host)
+        return resolved(output.decode(errors="replace"), self._host, passed)
 
 
-def resolve(host: Host) -> Resolved | None:
-    """How `ssh` would reach it; None without an `ssh` here."""
-    return Resolving(host).result()
+def resolve(host: Host, passed: tuple[str, ...] = ()) -> Resolved | None:
+    """How `ssh` would reach it; None without an `ssh` here. `passed`: the way through jump hosts.
+
+    Raises:
+        HostUnreachable: its configuration is wrong, or the way leads in a circle.
+    """
+    return Resolving(host).result(passed)
 
 
-def resolved(text: str, host: Host) -> Resolved:
+def resolved(text: str, host: Host, passed: tuple[str, ...] = ()) -> Resolved:
     """What `ssh -G` printed."""
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -164,15 +170,13 @@ def resolved(text: str, host: Host) -> Resolved:
         value = found.get(name, [""])[0]
         return "" if value.lower() == "none" else value
 
-    identities = [
-        str(Path(each.replace("%%", "%")).expanduser()) for each in found.get("identityfile", [])
-    ]
+    identities = [str(expanded(each.replace("%%", "%"))) for each in found.get("identityfile", [])]
     known = [
-        str(Path(path).expanduser())
+        str(expanded(path))
         for name in ("globalknownhostsfile", "userknownhostsfile")
         for path in one(name).split()
     ]
-    jump, needs = _jump(one("proxyjump")), _needs(found, identities, known)
+    jump, needs = _jump(one("proxyjump"), passed), _needs(found, identities, known)
     return Resolved(
         address=one("hostname") or host.address,
         port=int(one("port") or SSH_PORT),
@@ -184,15 +188,27 @@ def resolved(text: str, host: Host) -> Resolved:
     )
 
 
-def _jump(named: str) -> Resolved | None:
-    """The jump host; of several only `ssh` itself knows the way."""
+def _jump(named: str, passed: tuple[str, ...]) -> Resolved | None:
+    """The jump host; of several only `ssh` itself knows the way. `passed`: those before it."""
     if not named:
         return None
+    if named in passed:
+        raise HostUnreachable(
+            f"the jump hosts of ~/.ssh/config lead in a circle: {' -> '.join((*passed, named))}",
+            hint=f"a block that holds for {named} too, such as Host *, gives it a ProxyJump; write"
+            f" Host * !{named}, or ProxyJump none for it",
+            code="ssh-config",
+        )
     if "," in named:
         return Resolved(named, SSH_PORT, "", needs="several jump hosts")
+    from pydantic import ValidationError
+
     from infrastructure.config.host import Host
 
-    return resolve(Host.model_validate(named))
+    try:
+        return resolve(Host.model_validate(named), (*passed, named))
+    except ValidationError:  # a name that `ssh` takes, and stack.yaml does not
+        return Resolved(named, SSH_PORT, "", needs="a jump host of an unusual name")
 
 
 def _needs(found: dict[str, list[str]], identities: list[str], known: list[str]) -> str:
@@ -204,13 +220,13 @@ def _needs(found: dict[str, list[str]], identities: list[str], known: list[str])
         return "a token in IdentityFile"
     for identity in identities:
         with contextlib.suppress(OSError):
-            if Path(identity + ".pub").read_text(errors="replace").startswith("sk-"):
+            if content(identity + ".pub", pipes=False).startswith(b"sk-"):
                 return "a security key"
         if Path(identity + "-cert.pub").is_file():
             return "a certificate of the user"
     for path in known:
         with contextlib.suppress(OSError):
-            text = Path(path).read_text(errors="replace")
+            text = content(path, pipes=False).decode(errors="replace")
             if re.search(r"^@(cert-authority|revoked)\s", text, re.MULTILINE):
                 return "a host authority in known_hosts"
     return ""

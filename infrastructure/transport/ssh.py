@@ -11,11 +11,11 @@ import hashlib
 import socket
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.errors import HostKeyError, HostUnreachable
+from infrastructure.files import content, expanded
 from infrastructure.transport.base import Collector, Transport, by_lines, identity, lost, quote
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _open(connection: Connection, known_hosts: str, dial: Dial | None = None) ->
             f"{where} does not let us in: {_first_line(error)}",
             hint="check host.user and host.identity in stack.yaml, or your agent (ssh-add -l)",
         ) from error
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # the latter: no name that there can be
         raise HostUnreachable(
             f"there is no host named {connection.host}", hint="check host.address in stack.yaml"
         ) from error
@@ -329,15 +329,16 @@ def verify(
     while hop is not None and not isinstance(hop, str):
         if by_ssh is None:
             named = hop.ssh_config.get("userknownhostsfile", known_hosts).split()[0]
-            files = [SYSTEM_KNOWN_HOSTS, str(Path(named).expanduser())]
+            files = [SYSTEM_KNOWN_HOSTS, str(expanded(named))]
         else:
-            own_file = str(Path(known_hosts).expanduser())  # ssh -G of a jump lacks it
+            own_file = str(expanded(known_hosts))  # ssh -G of a jump lacks it
             files, named = list(dict.fromkeys([*by_ssh.known_hosts, own_file])), known_hosts
             by_ssh = by_ssh.jump
         if own is None:
             for path in files:
                 # What cannot be read as a key lists none: the host is then unknown.
                 with contextlib.suppress(OSError, UnicodeDecodeError, InvalidHostKey):
+                    content(path, pipes=False)
                     hop.client.load_system_host_keys(path)
         hop.client.set_missing_host_key_policy(Verify(named, own))
         hop, own = hop.gateway, None

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import os
 from typing import TYPE_CHECKING, Any
 
+import pyrage
 import pytest
 
 from infrastructure.apply.protocol.documents import BackupFacts
 from infrastructure.apply.protocol.encoding import read
 from infrastructure.apply.protocol.events import Facts
 from infrastructure.cli import main
-from infrastructure.cli.backups import checked_address, interval, repository
-from infrastructure.cli.commands.backup import write_new
+from infrastructure.cli.backups import checked_address, interval, passphrase, repository
+from infrastructure.cli.commands.backup import opened
 from infrastructure.cli.settings import Settings
 from infrastructure.cli.status_view import backup_words
 from infrastructure.config import secrets
 from infrastructure.doctor.evidence import Evidence
 from infrastructure.doctor.host_checks import backups
 from infrastructure.errors import UsageError
+from infrastructure.files import write_new
 from tests.deploy.operator.test_doctor import GOOD
 
 if TYPE_CHECKING:
@@ -151,10 +154,78 @@ def test_a_backup_that_does_not_fit_leaves_nothing(
     assert not file.exists()
     write_new(file, b"whole")
     assert file.read_bytes() == b"whole"
-    with pytest.raises(UsageError, match="File exists"):
+    with pytest.raises(UsageError, match="is there already"):
         write_new(file, b"another")
     assert file.read_bytes() == b"whole"
 
 
 def no_room(descriptor: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+AGE_KEY = str(pyrage.x25519.Identity.generate())
+
+
+@pytest.fixture
+def kept_files(tmp_path: Path) -> dict[str, Path]:
+    """Backups and keys, good and bad, by name."""
+    key = pyrage.x25519.Identity.from_str(AGE_KEY).to_public()
+    sealed = pyrage.encrypt(b"the backup", [key])
+    body = base64.encodebytes(sealed).decode()
+    armoured = f"-----BEGIN AGE ENCRYPTED FILE-----\n{body}-----END AGE ENCRYPTED FILE-----\n"
+    contents = {
+        "plain": b"the backup",
+        "sealed": sealed,
+        "armoured": armoured.encode(),
+        "half": sealed[: len(sealed) - 8],
+        "half armoured": armoured.encode()[: len(armoured) // 2],
+        "key": f"# created: today\n{AGE_KEY}\n".encode(),
+        "another": str(pyrage.x25519.Identity.generate()).encode(),
+        "public": str(key).encode(),
+        "broken": b"AGE-SECRET-KEY-1XXXX\n",
+        "empty": b"",
+        "bytes": bytes(range(256)),
+        "nul": b"long enough\0\n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    return {name: tmp_path / name for name in (*contents, "folder", "missing")}
+
+
+@pytest.mark.parametrize("file", ["sealed", "armoured", "plain"])
+def test_a_backup_is_opened(kept_files: dict[str, Path], file: str) -> None:
+    """`age --armor` writes text, and mail and clouds keep it better."""
+    assert opened(kept_files[file], kept_files["key"], None) == b"the backup"
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "message"),
+    [
+        ("sealed", None, "is encrypted"),
+        ("armoured", None, "is encrypted"),
+        ("sealed", "another", "cannot be decrypted with that"),
+        ("half", "key", "cannot be decrypted with that"),
+        ("half armoured", "key", "is not whole|cannot be decrypted"),
+        ("sealed", "public", "has no secret key of age"),
+        ("sealed", "broken", "has no secret key of age"),
+        ("sealed", "empty", "has no secret key of age"),
+        ("sealed", "bytes", "cannot read .*bytes: it is no UTF-8 text"),
+        ("sealed", "folder", "cannot read .*folder: Is a directory"),
+        ("sealed", "missing", "cannot read .*missing: No such file"),
+        ("folder", "key", "cannot read .*folder: Is a directory"),
+    ],
+)
+def test_what_is_wrong_with_a_backup_or_its_key_is_said(
+    kept_files: dict[str, Path], file: str, key: str | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as refused:
+        opened(kept_files[file], kept_files[key] if key else None, None)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("file", ["empty", "nul", "bytes", "folder", "missing"])
+def test_a_passphrase_that_is_none(kept_files: dict[str, Path], file: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        passphrase(kept_files[file])
+    assert refused.value.hint

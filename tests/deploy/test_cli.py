@@ -213,8 +213,28 @@ def test_a_bundle_that_cannot_be_written_is_said_in_one_document(tmp_path: Path)
         env={**ENVIRONMENT, "GANGWAY_SANDBOX_DIR": str(tmp_path)},
     )
     assert done.returncode == 2
-    assert done.stderr == "error: cannot write no/x.tar.gz: No such file or directory\n"
+    assert done.stderr == (
+        "error: cannot write no/x.tar.gz: there is no folder no\nhint: make it\n"
+    )
     assert json.loads(done.stdout)["error"] == "usage"
+
+
+@pytest.mark.parametrize("words", [("doctor", "--bundle"), ("login", "--screenshot")])
+def test_what_a_command_writes_takes_no_other_files_place(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, str],
+) -> None:
+    """A slip of the hand cost the configuration: `doctor --bundle stack.yaml`."""
+    monkeypatch.chdir(tmp_path)
+    stack = "targets: {prod: {host: me@192.0.2.1, gateway: {username: alice}}}\n"
+    (tmp_path / "stack.yaml").write_text(stack)
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "stack.yaml"])
+    assert ended.value.code == 2
+    assert "error: stack.yaml is there already\nhint: choose" in capsys.readouterr().err
+    assert (tmp_path / "stack.yaml").read_text() == stack
 
 
 def test_a_bug_of_ours_is_one_line_and_v_shows_more(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,8 +19,11 @@ if TYPE_CHECKING:
 
 KEEP = 14
 """Of the newest backups in a repository, unless said otherwise."""
-AGE = b"age-encryption.org/v1"
-"""How a file that age has encrypted begins."""
+AGE, ARMOURED = b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----"
+"""How a file that age has encrypted begins: as it is, or as text."""
+DECRYPTS = "--passphrase-file FILE or --identity FILE"
+MOST_BYTES = 2 << 30
+"""Of a backup; the host takes no more."""
 Passphrase = Annotated[
     Path | None,
     typer.Option("--passphrase-file", metavar="FILE", help="Its first line encrypts or decrypts"),
@@ -102,11 +104,11 @@ def backup(
 
 def _to_file(current: Settings, file: Path, seal: Any) -> None:
     from infrastructure.cli.host import connected
-    from infrastructure.errors import UsageError
+    from infrastructure.files import refuse_existing, write_new
 
     to_stdout = str(file) == "-"
-    if file.exists() and not to_stdout:
-        raise UsageError(f"{file} is there already", hint="choose another name")
+    if not to_stdout:
+        refuse_existing(file)
     with connected(current, current.target()) as session:
         session.open()
         content, found = session.backup()
@@ -343,26 +345,6 @@ def _tell(current: Settings, found: Restored) -> None:
         current.out.say(f"what lay there is in {found.aside}")
 
 
-def write_new(file: Path, content: bytes) -> None:
-    """A new file of its owner's, whole and on the disk."""
-    from infrastructure.apply.host.store import sync_folder
-    from infrastructure.errors import UsageError
-
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as to:
-                to.write(content)
-                to.flush()
-                os.fsync(to.fileno())
-        except BaseException:
-            file.unlink()  # half a backup is none, and its name is free again
-            raise
-        sync_folder(file.parent)
-    except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}") from None
-
-
 def _sealing(encrypt_to: str | None, passphrase_file: Path | None) -> Any:
     from infrastructure.errors import UsageError
 
@@ -387,11 +369,13 @@ def _sealing(encrypt_to: str | None, passphrase_file: Path | None) -> Any:
 def opened(file: Path, identity: Path | None, passphrase_file: Path | None) -> bytes:
     """A backup's content, decrypted; UsageError when it cannot be had."""
     from infrastructure.errors import UsageError
+    from infrastructure.files import given
 
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    if identity is not None and passphrase_file is not None:
+        raise UsageError("--identity and --passphrase-file: one of the two", hint=DECRYPTS)
+    content = given(file, at_most=MOST_BYTES)
+    if content.lstrip()[: len(ARMOURED)] == ARMOURED:
+        content = _bare(file, content)
     if not content.startswith(AGE):
         return content
     import pyrage
@@ -399,13 +383,51 @@ def opened(file: Path, identity: Path | None, passphrase_file: Path | None) -> b
     from infrastructure.cli.backups import passphrase
 
     try:
+        if identity is not None:
+            return bytes(pyrage.decrypt(content, _identities(identity)))
         if passphrase_file is not None:
             return bytes(pyrage.passphrase.decrypt(content, passphrase(passphrase_file)))
-        if identity is not None:
-            lines = identity.read_text(encoding="utf-8").splitlines()
-            keys = [line for line in lines if line.startswith("AGE-SECRET-KEY-")]
-            found = [pyrage.x25519.Identity.from_str(key) for key in keys]
-            return bytes(pyrage.decrypt(content, found))
-    except (OSError, UnicodeDecodeError, pyrage.DecryptError, pyrage.IdentityError):
-        raise UsageError(f"{file} cannot be decrypted with that") from None
-    raise UsageError(f"{file} is encrypted", hint="--passphrase-file FILE or --identity FILE")
+    except pyrage.DecryptError:
+        raise UsageError(
+            f"{file} cannot be decrypted with that",
+            hint="the key or passphrase of when it was written; or the file is not whole",
+        ) from None
+    raise UsageError(f"{file} is encrypted", hint=DECRYPTS)
+
+
+def _bare(file: Path, content: bytes) -> bytes:
+    """What `age --armor` has wrapped, as age itself writes it."""
+    import base64
+
+    from infrastructure.errors import UsageError
+
+    lines = [line.strip() for line in content.split(b"\n")]
+    inner = b"".join(line for line in lines if not line.startswith(b"-----"))
+    try:
+        return base64.b64decode(inner, validate=True)
+    except ValueError:
+        raise UsageError(f"{file} is not whole", hint="another copy of the backup") from None
+
+
+def _identities(file: Path) -> list[Any]:
+    """The secret keys of age in a file."""
+    import pyrage
+
+    from infrastructure.errors import UsageError
+    from infrastructure.files import given_text
+
+    lines = [line.strip() for line in given_text(file).splitlines()]
+    try:
+        found = [
+            pyrage.x25519.Identity.from_str(line)
+            for line in lines
+            if line.startswith("AGE-SECRET-KEY-")
+        ]
+    except pyrage.IdentityError:
+        found = []
+    if not found:
+        raise UsageError(
+            f"{file} has no secret key of age",
+            hint="the file that age-keygen wrote, with AGE-SECRET-KEY-1…",
+        )
+    return found

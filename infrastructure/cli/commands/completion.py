@@ -45,10 +45,11 @@ def targets(ctx: typer.Context, incomplete: str) -> list[str]:
 def _targets(ctx: typer.Context) -> dict[str, Any]:
     """What stack.yaml says of each; nothing of a file that cannot be read: the command tells."""
     from infrastructure.config.places import parse
+    from infrastructure.files import text
 
     file = Path(ctx.find_root().params.get("config") or "stack.yaml")
     try:
-        found = parse(file.read_text(encoding="utf-8"), str(file)).values["targets"]
+        found = parse(text(file, pipes=False), str(file)).values["targets"]
         return {str(name): values for name, values in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, GangwayError):
         return {}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infrastructure.cli.settings import Settings, settings
+from infrastructure.cli.settings import settings
 
 if TYPE_CHECKING:
     from infrastructure.doctor.evidence import Evidence, Finding
@@ -31,9 +31,13 @@ def doctor(
       ./deploy.py doctor
       ./deploy.py --target prod doctor --bundle report.tar.gz
     """
-    from infrastructure.doctor.evidence import gather
+    from infrastructure.doctor.evidence import gather, write_bundle
 
     current = settings(context)
+    if bundle is not None:
+        from infrastructure.files import refuse_existing
+
+        refuse_existing(bundle)
     evidence = gather(current)
     findings = run(evidence)
     failed = any(finding.state == "fail" for finding in findings)
@@ -46,7 +50,7 @@ def doctor(
     ticks = _ticks(evidence)
     if ticks:
         document["checklist"] = list(ticks)
-    names = [] if bundle is None else _bundle(current, evidence, document, bundle)
+    names = [] if bundle is None else write_bundle(current, evidence, document, bundle)
     current.out.document(document)
     for line in lines(findings):
         current.out.row(line)
@@ -75,18 +79,6 @@ def run(evidence: Evidence) -> list[Finding]:
     from infrastructure.doctor.stack_checks import STACK_CHECKS
 
     return [one for check in (*HOST_CHECKS, *STACK_CHECKS) for one in check(evidence)]
-
-
-def _bundle(
-    current: Settings, evidence: Evidence, document: dict[str, object], file: Path
-) -> list[str]:
-    from infrastructure.doctor.evidence import write_bundle
-    from infrastructure.errors import UsageError
-
-    try:
-        return write_bundle(current, evidence, document, file)
-    except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}") from None
 
 
 def lines(findings: list[Finding]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
@@ -54,6 +53,10 @@ def login(
             hint="./deploy.py login --code - reads it from standard input",
         )
     target = current.target()
+    if screenshot is not None:
+        from infrastructure.files import refuse_existing
+
+        refuse_existing(screenshot)
     given = _given() if code else None
     with connected(current, target) as session:
         session.open()
@@ -123,12 +126,6 @@ def _typed(current: Settings, session: Session, found: LoginState, code: str) ->
 
 
 def _picture(session: Session, file: Path) -> None:
-    from infrastructure.errors import UsageError
+    from infrastructure.files import write_new
 
-    content = session.picture()
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-    except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}") from None
+    write_new(file, session.picture())

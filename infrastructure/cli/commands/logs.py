@@ -99,25 +99,34 @@ def explain_login(current: Settings, file: str, since: str) -> None:
         current.out.data(line)
 
 
+BIGGEST_LOG = 256 << 20
+"""Bytes; of a year's log."""
+
+
 def saved(current: Settings, file: str) -> dict[str, Any]:
     """The timeline of a file; no host and no stack.yaml are needed."""
     from contextlib import nullcontext
     from functools import partial
-    from pathlib import Path
+    from io import BytesIO, TextIOWrapper
 
     from infrastructure.diagnose.timeline import LONGEST, explain
     from infrastructure.errors import UsageError
+    from infrastructure.files import content, expanded
 
     try:
         opened = (
             nullcontext(sys.stdin)
             if file == "-"
-            else Path(file).expanduser().open(encoding="utf-8", errors="replace")
+            else TextIOWrapper(
+                BytesIO(content(expanded(file), at_most=BIGGEST_LOG)), "utf-8", "replace"
+            )
         )
         with opened as lines:
             timeline = explain(iter(partial(lines.readline, LONGEST), ""), time_zone(current))
     except OSError as error:
-        raise UsageError(f"--file: {file} cannot be read: {error.strerror}") from None
+        raise UsageError(
+            f"--file: {file} cannot be read: {error.strerror}", hint="- reads standard input"
+        ) from None
     if not timeline.known:
         raise UsageError(
             f"--file: {'standard input' if file == '-' else file} is no log of a gateway's login",

@@ -135,13 +135,9 @@ def _content(path: Path) -> Any:
 
 
 def _text(path: Path) -> str:
-    from infrastructure.errors import UsageError
+    from infrastructure.files import given_text
 
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-        raise UsageError(f"cannot read {path}: {reason}") from None
+    return given_text(path)
 
 
 def _rules_of(current: Settings, content: Any, file: Path) -> Any:

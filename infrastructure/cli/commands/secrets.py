@@ -66,10 +66,9 @@ def set_(
 
 def _value(name: str, file: Path | None) -> bytes:
     if file is not None:
-        try:
-            return file.read_bytes()
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from None
+        from infrastructure.files import given
+
+        return given(file)
     if sys.stdin.isatty():
         return str(typer.prompt(name, hide_input=True, confirmation_prompt=True, err=True)).encode()
     return sys.stdin.buffer.read()

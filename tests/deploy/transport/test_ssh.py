@@ -1,5 +1,6 @@
 """SSH without an engine: whose key is believed, and what a program's pipes carry."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import asyncssh
 import pytest
 
 from infrastructure.config.host import Host, likely_host
-from infrastructure.errors import HostKeyError, HostUnreachable
+from infrastructure.errors import HostKeyError, HostUnreachable, UsageError
 from infrastructure.transport import Transport, connect_host
 from infrastructure.transport.base import run
+from infrastructure.transport.openssh import program
 from tests.deploy.transport.server import Server, server
 
 
@@ -167,3 +169,74 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(text: str) -> None
     with pytest.raises(ValueError, match="a password does not belong") as caught:
         Host.model_validate(text)
     assert "s3cret" not in str(caught.value)
+
+
+def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, host: Host) -> str:
+    """What is said of a host that cannot be reached with this `~/.ssh/config`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / ".ssh").mkdir(mode=0o700, exist_ok=True)
+    (tmp_path / ".ssh/config").write_text(config)
+    with pytest.raises(HostUnreachable) as refused, connect_host(host):
+        pass
+    assert refused.value.hint
+    return refused.value.message
+
+
+NEXT = "  HostName 127.0.0.1\n  Port 1\n  ConnectTimeout 2\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "circle"),
+    [
+        (f"Host *\n  ProxyJump bastion\nHost bastion\n{NEXT}", "bastion -> bastion"),
+        (f"Host *\n  ProxyJump myvm\n{NEXT}", "myvm -> myvm"),
+        (
+            f"Host myvm\n{NEXT}  ProxyJump one\nHost one\n{NEXT}  ProxyJump two\n"
+            f"Host two\n{NEXT}  ProxyJump one\n",
+            "one -> two -> one",
+        ),
+    ],
+)
+@pytest.mark.skipif(program() is None, reason="needs ssh (apt-get install openssh-client)")
+def test_jump_hosts_in_a_circle_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, circle: str
+) -> None:
+    said = refusal(tmp_path, monkeypatch, config, Host(address="myvm"))
+    assert said == f"the jump hosts of ~/.ssh/config lead in a circle: {circle}"
+
+
+@pytest.mark.skipif(program() is None, reason="needs ssh (apt-get install openssh-client)")
+def test_names_of_the_configuration_that_we_would_not_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A jump host whose user has a strange name is `ssh`'s to reach; nobody's home is no file."""
+    begin = f"Host myvm\n{NEXT}"
+    for line in ("ProxyJump me!x@127.0.0.1:1", "IdentityFile ~nobody-of-this-name/key"):
+        said = refusal(tmp_path, monkeypatch, f"{begin}  {line}\n", Host(address="myvm"))
+        assert "myvm cannot be reached" in said or "127.0.0.1:1 cannot be reached" in said
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "a..b", "." * 2 + "x", "a." + "b" * 70 + ".c"])
+def test_a_name_that_no_host_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    host = Host.model_construct(
+        **{**Host(address="placeholder").model_dump(), "address": name, "port": 22}
+    )
+    assert refusal(tmp_path, monkeypatch, "", host) == f"there is no host named {name}"
+
+
+def test_known_hosts_that_are_a_pipe_or_a_folder(machine: Server, tmp_path: Path) -> None:
+    """A folder knows nobody; a pipe has no end, for `ssh` neither."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="are a pipe"), connect(machine, tmp_path / "pipe"):
+        pass
+    with pytest.raises(HostKeyError, match="is not known"), connect(machine, tmp_path):
+        pass
+
+
+def test_a_key_in_nobodys_home_is_not_there() -> None:
+    host = Host(address="127.0.0.1", port=1, identity="~nobody-of-this-name/key")
+    with pytest.raises(UsageError, match="there is no identity file"), connect_host(host):
+        pass
