@@ -256,7 +256,7 @@ async def _ended(*words: str, folder: Path) -> tuple[int, str]:
     ("words", "said"),
     [
         (["--url", "http://127.0.0.1:1"], "--url needs a key"),
-        (["--api-key-file", "missing"], "cannot read the key in missing"),
+        (["--api-key-file", "missing"], "cannot read missing"),
         (["--url", "ftp://x", "--api-key-file", "key"], "is no http or https address"),
         (["--scope", "admin"], "'admin' is not one of 'read', 'trade'"),
     ],
