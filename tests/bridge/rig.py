@@ -95,7 +95,7 @@ class SimulatorProcess(Process):
         ready = json.loads(line)
         self.port: int = ready["port"]
         self.portal_port: int = ready["portalPort"]
-        self.control = httpx.Client(base_url=f"http://127.0.0.1:{ready['controlPort']}", timeout=10)
+        self.control = httpx.Client(base_url=f"http://127.0.0.1:{ready['controlPort']}", timeout=30)
 
     def fault(self, name: str, seconds: float | None = None, **more: Any) -> None:
         """Begins a fault."""

@@ -43,7 +43,7 @@ async def test_results_and_values_come_and_stay_true_over_a_reconnect() -> None:
                     return view
                 await asyncio.sleep(0.05)
 
-        view = await asyncio.wait_for(valued(), 5)
+        view = await asyncio.wait_for(valued(), 20)
         assert abs(view.market_value - view.market_price * 3) < 0.01
         assert view.unrealized_pnl is not None
         assert view.daily_pnl is not None
@@ -71,6 +71,6 @@ async def test_after_the_broker_was_lost_values_are_asked_for_anew() -> None:
         setting.simulator.world.faults.clear()
         setting.fault("upstream-restored")
         await setting.ready()
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             assert (await setting.account.accounts()).age < 1.0
             assert (await setting.account.positions()).age < 1.0

@@ -134,7 +134,7 @@ async def test_a_broker_that_is_slow_holds_nobody_up_and_the_age_says_so() -> No
     await setting.service.accounts()
     setting.gateway.silent = asyncio.Event()
     setting.clock.advance(7)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         for _ in range(3):
             positions, accounts = (
                 await setting.service.positions(),
@@ -210,7 +210,10 @@ async def test_a_position_that_cannot_be_read_is_no_answer_until_a_whole_list_ca
     await setting.service.positions()
 
 
-async def test_results_come_from_the_broker_and_belong_to_the_quantity_held() -> None:
+async def test_results_come_from_the_broker_and_belong_to_the_quantity_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.account.service.FIRST_PNL_SECONDS", 20.0)
     setting = Setting()
     option = Contract(symbol="A", con_id=9, sec_type="OPT", multiplier="100", expiration="20260320")
     setting.gateway.held = (

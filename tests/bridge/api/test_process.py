@@ -5,17 +5,43 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from bridge.store import diagnostics
 from tests.bridge.conftest import StartBridge
-from tests.bridge.rig import ADMIN_KEY, ROOT, SimulatorProcess
+from tests.bridge.rig import ADMIN_KEY, ROOT, BridgeProcess, SimulatorProcess
+
+
+def soon(check: Callable[[], Any]) -> None:
+    """Waits until it is so."""
+    deadline = time.monotonic() + 30
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def kept(bridge: BridgeProcess) -> Any:
+    """How many connections the journal on the disk knows of."""
+    path = bridge.folder / "data" / "journal.sqlite3"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        connection.row_factory = sqlite3.Row
+        return diagnostics.load(connection).get("totalConnections")
+
+
+def newest(bridge: BridgeProcess) -> dict[str, Any]:
+    found: dict[str, Any] = bridge.get("/orders", limit=1).json()["orders"][0]
+    return found
 
 
 def run(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +76,7 @@ def test_starts_without_a_gateway_and_finds_it_later(
     assert (refused.status_code, refused.json()["state"]) == (503, "waiting-for-gateway")
     gateway = SimulatorProcess(tmp_path / "late.log", port=unused_tcp_port)
     try:
-        health = bridge.wait_for("ready", 10)
+        health = bridge.wait_for("ready")
         assert (health["status"], health["connected"]) == ("ok", True)
         assert bridge.get("/ready").json() == {"ready": True, "state": "ready"}
         assert httpx.get(f"{bridge.url}/ready").json() == {"ready": True}
@@ -68,7 +94,7 @@ def test_killed_and_restarted_it_keeps_its_diagnostics_and_its_client_id(
     first.wait_for("ready")
     first.client.post("/connection/reconnect").raise_for_status()
     before = first.wait_for("ready")
-    time.sleep(0.5)  # what was written last may be lost in a kill, no more than that
+    soon(lambda: kept(first) == before["metrics"]["totalConnections"])  # else a kill may lose it
     first.stop(signal.SIGKILL)
     second = start_bridge(simulator_process.port)
     after = second.wait_for("ready")
@@ -88,15 +114,22 @@ def test_sigterm_answers_what_is_pending_and_ends_with_0(
     simulator_process.fault("half-open")
     answers: list[int] = []
 
+    sent = threading.Event()
+
+    def trace(name: str, _: object) -> None:
+        if name == "http11.send_request_body.complete":
+            sent.set()
+
     def ask() -> None:
-        answers.append(bridge.get("/connection/time").status_code)
+        asked = bridge.client.get("/connection/time", extensions={"trace": trace})
+        answers.append(asked.status_code)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    time.sleep(0.3)
+    assert sent.wait(30)
     begun = time.monotonic()
     bridge.process.send_signal(signal.SIGTERM)
-    thread.join(8)
+    thread.join(20)
     code = bridge.stop()
     assert time.monotonic() - begun < 9.0  # five, and a machine that is busy
     assert answers == [503]
@@ -122,10 +155,10 @@ def test_an_order_without_an_answer_is_told_as_pending_when_the_process_ends(
     try:
         thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.5)
+        soon(lambda: newest(bridge)["state"] == "sent")
         bridge.process.send_signal(signal.SIGTERM)
-        thread.join(8)
-        assert bridge.process.wait(8) == 0
+        thread.join(20)
+        assert bridge.process.wait(20) == 0
     finally:
         simulator_process.process.send_signal(signal.SIGCONT)
     assert [each.status_code for each in answers] == [504], answers
@@ -147,10 +180,12 @@ def test_what_cannot_be_ended_is_told_that_the_process_ends(
 
         thread = threading.Thread(target=ask)
         thread.start()
-        time.sleep(0.5)
-        bridge.process.send_signal(signal.SIGTERM)
-        thread.join(9)
-        assert bridge.process.wait(8) == 0
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        with connection:
+            bridge.process.send_signal(signal.SIGTERM)
+            thread.join(20)
+            assert bridge.process.wait(20) == 0
     assert [(each.status_code, each.json()["code"]) for each in answers] == [(503, "stopping")]
 
 
@@ -172,10 +207,10 @@ def test_health_answers_whatever_is_stuck(
             begun = time.monotonic()
             assert bridge.get("/health").status_code == 200
             slowest = max(slowest, time.monotonic() - begun)
-        assert slowest < 2.0  # the bar of 25 ms is measured by `make bench`, on a quiet machine
+        assert slowest < 5.0  # the bar of 25 ms is measured by `make bench`, on a quiet machine
         simulator_process.clear()
         for thread in threads:
-            thread.join(20)
+            thread.join(40)
     bridge.wait_for("ready")
 
 
@@ -199,7 +234,7 @@ def test_no_descriptor_is_leaked_over_reconnects(
     for _ in range(10):
         bridge.client.post("/connection/reconnect").raise_for_status()
         bridge.wait_for("ready")
-    assert bridge.open_files() <= before + 1
+    soon(lambda: bridge.open_files() <= before + 1)
 
 
 def test_no_key_and_no_whole_account_is_logged(

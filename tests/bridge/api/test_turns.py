@@ -217,13 +217,13 @@ async def test_an_order_is_begun_before_the_reads_that_came_with_it() -> None:
             client.sendall(request("GET", "/history"))
         clients[-2].sendall(request("GET", "/ping"))
         clients[-1].sendall(request("POST", "/order"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while "POST /order" not in served.asked:
                 await asyncio.sleep(0)
         assert served.asked.index("POST /order") < 3 * AT_ONCE
         assert "GET /ping" in served.asked
         served.go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(served.asked) < 62:
                 await asyncio.sleep(0.001)
     finally:
@@ -247,12 +247,12 @@ async def test_only_who_has_shown_a_key_holds_reads_of_others_back() -> None:
     try:
         clients[0].sendall(request("POST", "/order", key="wrong"))
         clients[1].sendall(request("POST", "/order"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(served.asked) < 2:
                 await asyncio.sleep(0.001)
         assert held == ["hurry"]
         served.go_on.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while held != ["hurry", "calm"]:
                 await asyncio.sleep(0.001)
     finally:
@@ -267,11 +267,11 @@ async def test_an_order_whose_client_hangs_up_holds_nothing_back_any_longer() ->
     held = holding(served.connections.turns)
     try:
         clients[0].sendall(request("POST", "/order"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not held:
                 await asyncio.sleep(0.001)
         clients[0].close()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while held != ["hurry", "calm"]:
                 await asyncio.sleep(0.001)
     finally:

@@ -40,7 +40,7 @@ class Wired:
     def fault(self, name: str, seconds: float | None = None) -> None:
         self.simulator.world.faults.start(name, seconds)
 
-    async def until(self, happened: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, happened: Callable[[], bool], seconds: float = 30.0) -> None:
         async with asyncio.timeout(seconds):
             while not happened():
                 await asyncio.sleep(0.01)

@@ -86,7 +86,7 @@ async def test_a_slice_with_greeks_and_each_option_on_every_route(rig: Served) -
     )
     assert status == 200, history
     assert history["bars"]
-    async with asyncio.timeout(10), rig.stream() as client:
+    async with asyncio.timeout(30), rig.stream() as client:
         await client.say(op="subscribe", channel="quotes", contracts=[{"symbol": "ES", **named}])
         message = await client.next_of("quotes", "error")
         assert [each["conId"] for each in message["quotes"]] == [option["conId"]]

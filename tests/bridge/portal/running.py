@@ -34,7 +34,7 @@ class Running:
     async def ready(self) -> None:
         """Waits until the session is ready."""
         session = self.bridge.services[TwsSession]
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while session.state is not ConnectionState.READY:
                 await asyncio.sleep(0.01)
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("at_once")
 
 async def until(bridge: Running, state: str) -> dict[str, Any]:
     """What `GET /session` tells once it tells this state."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while (view := await bridge.get("/session"))["state"] != state:
             await asyncio.sleep(0.05)
     return dict(view)

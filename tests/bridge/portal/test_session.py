@@ -311,7 +311,7 @@ async def test_stopping_in_the_middle_of_a_recovery_ends_it(
     portal.begin_fault("portal-timeout")
     recovering = asyncio.create_task(session.recover())
     await asyncio.sleep(0.05)
-    await asyncio.wait_for(session.stop(), 5)
+    await asyncio.wait_for(session.stop(), 20)
     assert (await asyncio.gather(recovering, return_exceptions=True))[0] is not None
 
 

@@ -15,6 +15,7 @@ from bridge.tws.connection_state import ConnectionState
 from bridge.tws.session import TwsSession
 from simulator.app import Simulator
 from simulator.options import Options
+from tests.bridge.rig import eventually
 from tests.closed_port import closed_port
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def try_settings(simulator: Simulator, **fields: Any) -> ProbeReport:
 
 
 async def ready(session: TwsSession) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while session.state is not ConnectionState.READY:
             await asyncio.sleep(0.01)
 
@@ -69,8 +70,7 @@ async def test_the_running_session_is_not_disturbed_and_nothing_is_left_behind(
     assert report.client_id != 17
     assert running.state is ConnectionState.READY
     assert lost == []
-    await asyncio.sleep(0.05)
-    assert [session.client_id for session in simulator.world.sessions] == [17]
+    await eventually(lambda: [each.client_id for each in simulator.world.sessions] == [17])
     await running.stop()
 
 
@@ -107,12 +107,12 @@ async def test_a_running_session_moves_to_other_settings(simulator: Simulator) -
         await session.start()
         await ready(session)
         assert session.reconfigure(Target(port=other.ports["port"], client_id=18))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not other.world.sessions:
                 await asyncio.sleep(0.01)
         await ready(session)
         assert [each.client_id for each in other.world.sessions] == [18]
-        assert simulator.world.sessions == []
+        await eventually(lambda: simulator.world.sessions == [])
         assert not session.reconfigure(
             Target(port=other.ports["port"], client_id=18, heartbeat_interval=9)
         )

@@ -19,7 +19,7 @@ PASSWORD = "correct horse battery staple"
 
 async def moved(bridge: Running, port: int) -> None:
     session = bridge.bridge.services[TwsSession]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while session.context.target.port != port or not session.accounts:
             await asyncio.sleep(0.01)
     await bridge.ready()
@@ -137,7 +137,7 @@ async def test_the_kind_of_market_data_is_asked_for_anew_on_lines_that_are_open(
         assert (await bridge.get("/health"))["marketDataType"] == "live"
         body = {"marketDataType": "delayed-frozen"}
         assert (await bridge.client.put("/connection/settings", json=body)).status_code == 200
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await bridge.get("/health"))["marketDataType"] != "delayed-frozen":
                 await asyncio.sleep(0.05)
             while (await bridge.get("/quote/AAPL"))["bid"]["tag"] == "stale":

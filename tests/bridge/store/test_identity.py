@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 from bridge.store import Database, StoreError, migrations
 from bridge.store.audit import AuditEntry, add
 from bridge.store.identity import FILE_NAME, MARK_NAME
+from tests.bridge.rig import eventually
 
 FILES = ("journal.sqlite3", "journal.sqlite3-wal", "journal.sqlite3-shm")
 
@@ -185,11 +186,14 @@ async def test_one_file_holds_nearly_all_while_it_is_in_use(tmp_path: Path) -> N
         await database.write(lambda connection, number=number: add(connection, entry(number)))  # type: ignore[misc]
     log = tmp_path / "data" / FILES[1]
     assert log.stat().st_size < 1_000_000
-    await asyncio.sleep(1.3)
-    shutil.copyfile(tmp_path / "data" / FILES[0], tmp_path / "one")
-    copy = sqlite3.connect(tmp_path / "one")
-    assert copy.execute("SELECT count(*) FROM audit").fetchone()[0] == 300
-    copy.close()
+
+    def all_in_one() -> bool:
+        shutil.copyfile(tmp_path / "data" / FILES[0], tmp_path / "one")
+        with closing(sqlite3.connect(tmp_path / "one")) as copy, suppress(sqlite3.DatabaseError):
+            return bool(copy.execute("SELECT count(*) FROM audit").fetchone()[0] == 300)
+        return False  # copied in the middle of it
+
+    await eventually(all_in_one, every=0.1)
     await database.close()
 
 

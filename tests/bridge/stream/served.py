@@ -56,7 +56,7 @@ class Served:
         async with connect(address, additional_headers=headers, proxy=None) as connection:
             yield Client(connection)
 
-    async def until(self, happened: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, happened: Callable[[], bool], seconds: float = 30.0) -> None:
         async with asyncio.timeout(seconds):
             while not happened():
                 await asyncio.sleep(0.01)
@@ -76,7 +76,7 @@ class Client:
         await self.connection.send(json.dumps(message))
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             message: dict[str, Any] = json.loads(await self.connection.recv())
         self.seen.append(message)
         return message
@@ -141,7 +141,7 @@ async def _listening(bridge: Bridge) -> AsyncIterator[int]:
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server._serve(sockets=None))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not server.started:
                 await asyncio.sleep(0.01)
         yield server.servers[0].sockets[0].getsockname()[1]

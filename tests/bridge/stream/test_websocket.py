@@ -236,20 +236,22 @@ async def key_of(rig: Served, **asked: Any) -> dict[str, Any]:
     return made
 
 
-async def test_a_revoked_keys_stream_ends_at_once(rig: Served) -> None:
+async def test_a_revoked_keys_stream_ends_at_once(
+    rig: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not only when the keys are looked at again."""
+    monkeypatch.setattr(stream_route, "KEY_CHECK_SECONDS", 600.0)
     made = await key_of(rig)
     async with rig.stream(key=made["key"]) as client, rig.stream() as other:
         welcome = await client.next()
-        begun = asyncio.get_running_loop().time()
         await rig.http.delete(f"/keys/{made['id']}")
         assert await client.closed() == 4401
-        assert asyncio.get_running_loop().time() - begun < 0.5
         assert (await other.next())["type"] == "welcome"
     assert welcome["session"] not in rig.service.hub.sessions
 
 
 async def test_an_expired_keys_stream_ends(rig: Served) -> None:
-    soon = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
     made = await key_of(rig, expires=soon)
     async with rig.stream(key=made["key"]) as client:
         await client.next()
@@ -303,7 +305,7 @@ async def test_positions_and_account_are_shown_and_follow_a_fill(rig: Served) ->
         number = session.next_order_id()
         order = Order(order_id=number, action="BUY", quantity=3, order_type="MKT")
         await session.place_order(number, details.contract, order)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (held := (await client.next_of("positions"))["data"]["positions"]):
                 pass
         assert [(each["symbol"], each["quantity"]) for each in held] == [("AAPL", 3.0)]

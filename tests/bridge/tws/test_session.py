@@ -175,8 +175,8 @@ async def test_a_deadline_ends_a_request_and_poisons_none_after_it(
     connection.write = write  # type: ignore[method-assign]
     for data in held:
         connection.write(data)
-    assert await session.queries.positions(timeout=2) == ()
-    assert await session.queries.all_open_orders(timeout=2) == ()
+    assert await session.queries.positions(timeout=20) == ()
+    assert await session.queries.all_open_orders(timeout=20) == ()
     assert len(session.context.requests) == 0
 
 

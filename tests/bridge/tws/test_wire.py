@@ -161,7 +161,7 @@ async def test_messages_cut_anywhere_are_put_together(serve: Serve) -> None:
     wire = await greet("127.0.0.1", port, SystemClock())
     callbacks = Callbacks()
     wire.start(callbacks, client_id=17)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(callbacks.times) < 2:
             await asyncio.sleep(0.01)
     assert callbacks.times == [1772461800, 1772461801]
@@ -332,7 +332,7 @@ async def test_a_message_is_no_larger_than_its_kind_ever_is(kind: bytes, largest
 
 
 async def drained(wire: Wire) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while wire._again is not None:
             await asyncio.sleep(0)
 
