@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.closed_port import free_port
 from tests.engine.parts import engine_missing
 from tests.login.parts import controllers_missing
 from tests.vm.recorded_disk import disk_missing
@@ -15,6 +16,12 @@ from tests.vm.recorded_disk import disk_missing
 # A first example may import half of the program, on a machine that does other things as well.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Instead of pytest-asyncio's, which another connection may have before it is used."""
+    return free_port()
 
 
 def _browser_missing() -> str | None:

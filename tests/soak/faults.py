@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tests.bridge.orders.crash import RULES
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
+from tests.closed_port import free_port
 
 RESTARTS_AFTER: Final = 1.0
 """Seconds after which an ended process is started again, as a container engine does."""
@@ -35,14 +36,18 @@ class Stack:
         self._folder = folder
         self._gateway_log = folder / "simulator.log"
         self._options = ("--state", str(folder / "account.json"), "--rate-limit", "100")
-        self.gateway: SimulatorProcess = self._gateway_kind(self._gateway_log, *self._options)
+        self.gateway: SimulatorProcess = self._gateway_kind(
+            self._gateway_log, *self._options, port=free_port()
+        )
         limits = folder / "trading.json"
         limits.write_text(json.dumps(RULES))
-        self._env = {"BRIDGE_TRADING_FILE": str(limits)}
+        self._env = {
+            "BRIDGE_TRADING_FILE": str(limits),
+            "BRIDGE_LISTEN": f"127.0.0.1:{free_port()}",
+        }
         self.bridge: BridgeProcess = self._bridge_kind(
             folder / "bridge", self.gateway.port, **self._env
         )
-        self._env["BRIDGE_LISTEN"] = self.bridge.url.removeprefix("http://")
         self.url = self.bridge.url
 
     async def kill_bridge(self, _: float) -> None:

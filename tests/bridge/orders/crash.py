@@ -22,6 +22,7 @@ import httpx
 
 from bridge.orders.order_ids import key_digest, order_ref
 from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
+from tests.closed_port import free_port
 
 RULES = {
     "answer_within_seconds": 2,
@@ -275,10 +276,12 @@ class Killer:
         self._folder = folder
         self._simulator = simulator
         self._chance = chance
-        self._env = {"BRIDGE_TRADING_FILE": str(rules)}
+        self._env = {
+            "BRIDGE_TRADING_FILE": str(rules),
+            "BRIDGE_LISTEN": f"127.0.0.1:{free_port()}",
+        }
         self.kills = 0
         self.bridge = self._start()
-        self._env["BRIDGE_LISTEN"] = self.bridge.url.removeprefix("http://")
 
     def _start(self) -> BridgeProcess:
         return BridgeProcess(self._folder, self._simulator.port, **self._env)

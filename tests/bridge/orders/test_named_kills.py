@@ -34,6 +34,7 @@ from tests.bridge.orders.crash import (
     spreads,
 )
 from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
+from tests.closed_port import free_port
 
 # How many times at most a point is passed by before the bridge dies there.
 POINTS = {
@@ -108,10 +109,12 @@ class Lives:
     def __init__(self, folder: Path, simulator: SimulatorProcess, rules: Path) -> None:
         self._folder = folder
         self._simulator = simulator
-        self._env = {"BRIDGE_TRADING_FILE": str(rules)}
+        self._env = {
+            "BRIDGE_TRADING_FILE": str(rules),
+            "BRIDGE_LISTEN": f"127.0.0.1:{free_port()}",
+        }
         self.kills = Counter[str]()
         self.bridge = KilledBridge(folder, simulator.port, **self._env)
-        self._env["BRIDGE_LISTEN"] = self.bridge.url.removeprefix("http://")
 
     def begin(self, point: str = "", times: int = 1) -> None:
         """The next life, after an end in peace or by the point."""

@@ -104,7 +104,7 @@ def test_a_command_that_does_not_end_is_killed_on_any_machine(
         monkeypatch.setattr(pressure, "stalled", lambda counted=counted: dict(counted))
         with pytest.raises(subprocess.TimeoutExpired):
             completed(["sleep", "60"], "", 0.05)
-        endless = Streamed(["sh", "-c", "echo begun; exec sleep 60"], "", 0.2)
+        endless = Streamed(["sh", "-c", "echo begun; exec sleep 60"], "", 2.0)
         assert list(endless) == ["begun"]
         assert endless.code == -9
 
