@@ -140,6 +140,7 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
         known = "/" in value or value == "UTC"
+        known = known and not value.startswith(("posix/", "right/"))  # Java knows neither
     except (ZoneInfoNotFoundError, ValueError, OSError):
         known = False
     if not known:
@@ -163,7 +164,7 @@ def _clock(value: Any) -> Any:
         return "off"
     if not isinstance(value, str):
         raise ValueError("a time of day is written as '23:30' or '11:30 PM'")  # noqa: TRY004
-    match = re.fullmatch(r"\s*(\d{1,2}):(\d{2})\s*([aApP][mM])?\s*", value)
+    match = re.fullmatch(r"\s*([0-9]{1,2}):([0-9]{2})\s*([aApP][mM])?\s*", value)
     if match is None:
         raise ValueError(f"'{value}' is no time of day")
     hour, minute = int(match[1]), int(match[2])
@@ -179,7 +180,9 @@ def _clock(value: Any) -> Any:
 def check_image(value: str) -> str:
     """An image reference with a tag or a digest; ValueError for anything else."""
     digest, tag = r"@sha256:[0-9a-f]{64}", r":[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-    if not re.fullmatch(rf"[a-z0-9][a-z0-9._:/-]*?(?:{tag}(?:{digest})?|{digest})", value):
+    part = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+    registry = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"
+    if not re.fullmatch(rf"{registry}{part}(?:/{part})*(?:{tag}(?:{digest})?|{digest})", value):
         raise ValueError(f"'{value}' is no image with a tag or digest")
     return value
 

@@ -176,9 +176,36 @@ def _image_runs_hooks(stack: Stack, place: Placer) -> Iterator[Problem]:
 
 
 def _different_ports(stack: Stack, place: Placer) -> Iterator[Problem]:
-    if stack.caddy.http_port == stack.caddy.https_port:
-        at = place("caddy", "https_port")
-        yield Problem("http_port and https_port are the same", at, "give each its own")
+    taken: dict[tuple[str, str], tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]] = {}
+    for key, address, port in _published(stack):
+        for other, (there, theirs) in taken.items():
+            same = address.version == there.version and (
+                address == there or address.is_unspecified or there.is_unspecified
+            )
+            if port == theirs and same:
+                names = f"{key[1]} and {other[1]}"
+                if key[0] != other[0]:
+                    names = f"{'.'.join(key)} and {'.'.join(other)}"
+                yield Problem(f"{names} are the same: {port}", place(*key), "give each its own")
+                break
+        taken[key] = (address, port)
+
+
+def _published(
+    stack: Stack,
+) -> Iterator[tuple[tuple[str, str], ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
+    """Every port of the host's that the stack takes: its key, the address, the number."""
+    listen, own = ipaddress.ip_address(stack.caddy.listen), ipaddress.ip_address("127.0.0.1")
+    yield ("caddy", "http_port"), listen, stack.caddy.http_port
+    yield ("caddy", "https_port"), listen, stack.caddy.https_port
+    yield ("bridge", "port"), own, stack.bridge.port
+    if stack.runtime == "sandbox":
+        for name, port in stack.simulated.model_dump().items():
+            yield ("simulated", name), own, port
+    elif stack.gateway.publish_api:
+        address, _, number = stack.gateway.publish_api.rpartition(":")
+        where = ipaddress.ip_address(address.strip("[]"))
+        yield ("gateway", "publish_api"), where, int(number)
 
 
 def _domain_can_be_reached(stack: Stack, place: Placer) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ refused here, because the image reports most mistakes with one log line or not a
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Literal
 
@@ -56,6 +57,16 @@ class TwoFactor(Section):
     """Seconds that `up` waits for the approval before it ends with exit code 4."""
 
 
+_SIZES = {
+    "-Xmx": "heap",
+    "-XX:MaxHeapSize=": "heap",
+    "-Xms": "initial_heap",
+    "-XX:InitialHeapSize=": "initial_heap",
+    "-XX:MaxMetaspaceSize=": "metaspace",
+}
+"""Options that would take the place of a setting behind the back of what is checked."""
+
+
 class Jvm(Section):
     """The gateway's Java machine."""
 
@@ -82,6 +93,9 @@ class Jvm(Section):
                 raise ValueError(f"'{option}' would be dropped: the image deletes every -D line")
             if not re.fullmatch(r"-X[A-Za-z0-9:+=._/-]+", option):
                 raise ValueError(f"'{option}' is no single -X option")
+            for begin, key in _SIZES.items():
+                if option.startswith(begin):
+                    raise ValueError(f"'{option}' is gateway.jvm.{key}, which is held to the limit")
         return value
 
 
@@ -165,7 +179,7 @@ class Gateway(Section):
     @field_validator("save_settings")
     @classmethod
     def _save_settings(cls, value: str | None) -> str | None:
-        if value is None or re.fullmatch(r"Every( [0-9]{1,4})? (mins|hours)", value):
+        if value is None or re.fullmatch(r"Every( [1-9][0-9]{0,3})? (mins|hours)", value):
             return value
         clock = r"([01][0-9]|2[0-3]):[0-5][0-9]"
         if not re.fullmatch(rf"{clock}( {clock})*", value):
@@ -181,9 +195,13 @@ class Gateway(Section):
         match = re.fullmatch(r"([0-9.]+|\[[0-9a-fA-F:]+\]):([0-9]{1,5})", str(text))
         if match is None or not 1 <= int(match[2]) <= 65535:
             raise ValueError("write the address and the port")
-        if not (match[1].startswith("127.") or match[1] == "[::1]"):
+        try:
+            address = ipaddress.ip_address(match[1].strip("[]"))
+        except ValueError:
+            raise ValueError(f"'{match[1]}' is no address") from None
+        if not address.is_loopback:
             raise ValueError("the TWS API has no password: it must never be on a public address")
-        return text
+        return f"{f'[{address}]' if address.version == 6 else address}:{int(match[2])}"
 
     @field_validator("username", "paper_username")
     @classmethod
@@ -249,16 +267,14 @@ OWNED: dict[str, str] = {
 
 _KEPT = {
     *("TWS_SETTINGS_PATH", "START_SCRIPTS", "HOME", "TWS_PATH", "IBC_INI", "IBC_INI_TMPL"),
-    # What the start hooks read: another value takes the spacing of logins, or a hold, away.
-    *("GANGWAY_FILES", "GANGWAY_STATE_PATH", "GANGWAY_REQUESTS_PATH", "GANGWAY_TOTP_FILE"),
-    *("GANGWAY_NEW_YORK", "GANGWAY_COMMAND_PORT", "GANGWAY_HEALTH_PORT"),
-    # Elsewhere than on the container's loopback it would take commands from the network.
-    *("CONTROLLER_COMMAND_SERVER_HOST", "CONTROLLER_COMMAND_SERVER_PORT"),
-    "CONTROLLER_COMMAND_SERVER_AUTH_TOKEN",
+    # bash and glibc let nobody set them, or act on them before the first line of a script.
+    *("UID", "EUID", "PPID", "IFS", "GCONV_PATH"),
 }
-_SHELL = frozenset(
-    ("PATH", "BASH_ENV", "ENV", "SHELLOPTS", "BASHOPTS", "POSIXLY_CORRECT", "LD_PRELOAD")
-) | {"LD_LIBRARY_PATH"}
+# What the start hooks read: another value takes the spacing of logins, or a hold, away. And
+# elsewhere than on the container's loopback the controller would take commands from the network.
+_KEPT_BEGIN = ("GANGWAY_", "CONTROLLER_COMMAND_SERVER_")
+_SHELL_BEGIN = ("BASH", "LD_")
+_SHELL = frozenset(("PATH", "ENV", "SHELLOPTS", "POSIXLY_CORRECT"))
 """What changes how bash runs the image's scripts; some would show the password in the log."""
 _SECRETS = ("TWS_PASSWORD", "VNC_SERVER_PASSWORD", "SSH_PASSPHRASE")
 
@@ -281,8 +297,8 @@ def refusal(name: str) -> tuple[str, str] | None:
     if name.startswith(_SECRETS):
         hint = "gateway.password is passed as a file; VNC has a password of its own per use"
         return f"{name} would show a secret in the container's environment", hint
-    if name in _SHELL:
+    if name in _SHELL or name.startswith(_SHELL_BEGIN):
         return f"{name} changes how the image's scripts run", "set it in a start hook of your own"
-    if name in _KEPT:
+    if name in _KEPT or name.startswith(_KEPT_BEGIN):
         return f"{name} is set by gangway", "settings and start hooks depend on it"
     return None

@@ -21,9 +21,28 @@ ProfileName = Literal["e2-micro", "small", "standard"]
 
 def _address(value: str) -> str:
     try:
-        return str(ipaddress.ip_address(value))
+        address = ipaddress.ip_address(value)
     except ValueError:
         raise ValueError(f"'{value}' is no address such as 0.0.0.0 or 127.0.0.1") from None
+    if getattr(address, "scope_id", None) is not None:
+        raise ValueError(f"'{value}' holds for one network card alone; leave out what follows %")
+    if address.is_multicast or (address.is_reserved and address.version == 4):
+        raise ValueError(f"'{value}' is no machine's address")
+    return str(address)
+
+
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+"""One part of a name, between its dots."""
+LONGEST_NAME = 253
+
+
+def _is_name(value: str) -> bool:
+    return len(value) <= LONGEST_NAME and bool(re.fullmatch(rf"{LABEL}(?:\.{LABEL})*", value))
+
+
+def _ends_in_number(value: str) -> bool:
+    """By the web's rules a name whose last part is a number is an address, too."""
+    return re.search(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$", value) is not None
 
 
 def _has_port(url: str) -> bool:
@@ -77,9 +96,9 @@ class Caddy(Section):
     @classmethod
     def _names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if ":" in name:
+            if ":" in name or _ends_in_number(name):
                 _address(name)
-            elif not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", name):
+            elif not _is_name(name):
                 raise ValueError(f"'{name}' is no name or address")
         return value
 
@@ -105,15 +124,11 @@ class Caddy(Section):
     @field_validator("domain")
     @classmethod
     def _domain(cls, value: str | None) -> str | None:
-        # By the web's rules a name whose last part is a number is an address, too.
-        if value is not None and (
-            _is_address(value) or re.search(r"(?:^|\.)(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?$", value)
-        ):
+        if value is not None and (_is_address(value) or _ends_in_number(value)):
             raise ValueError(
                 f"'{value}' is an address: authorities sign names; caddy.names takes addresses"
             )
-        label = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-        if value is not None and not re.fullmatch(rf"{label}(?:\.{label})+", value.lower()):
+        if value is not None and not (_is_name(value) and "." in value):
             raise ValueError(f"'{value}' is no domain name")
         return value.lower() if value else value
 
@@ -122,14 +137,16 @@ class Caddy(Section):
     )
     @classmethod
     def _duration(cls, value: str) -> str:
-        if not re.fullmatch(r"(?:[0-9]{1,5}(?:ms|s|m|h)){1,4}", value):
+        if not re.fullmatch(r"(?:[0-9]{1,5}(?:ms|s|m|h)){1,4}", value) or not re.search(
+            "[1-9]", value
+        ):  # none at all would be without a limit
             raise ValueError(f"'{value}' is no duration")
         return value
 
     @field_validator("max_body")
     @classmethod
     def _size(cls, value: str) -> str:
-        if not re.fullmatch(r"[0-9]{1,9}(?:[KMG]i?B|B)", value):
+        if not re.fullmatch(r"[0-9]{1,9}(?:[KMG]i?B|B)", value) or not re.search("[1-9]", value):
             raise ValueError(f"'{value}' is no size")
         return value
 

@@ -86,8 +86,38 @@ if TYPE_CHECKING:
             "one user's codes",
         ),
         ({"caddy": {"http_port": 443}}, "are the same"),
+        ({"bridge": {"port": 443}}, "bridge.port and caddy.https_port are the same: 443"),
+        ({"gateway": {"publish_api": 8080}}, "gateway.publish_api and bridge.port are the same"),
+        ({"gateway": {"publish_api": 80}}, "gateway.publish_api and caddy.http_port are the same"),
+        (
+            {"runtime": "sandbox", "host": "local", "bridge": {"port": 4099}},
+            "simulated.control_port and bridge.port are the same: 4099",
+        ),
         ({"caddy": {"domain": "no dots"}}, "is no domain name"),
+        ({"caddy": {"domain": ".".join(["abcdefgh"] * 32)}}, "is no domain name"),
         ({"caddy": {"names": ["a b"]}}, "is no name or address"),
+        ({"caddy": {"names": ["a..b"]}}, "is no name or address"),
+        ({"caddy": {"names": ["a.-b"]}}, "is no name or address"),
+        ({"caddy": {"names": ["x" * 64]}}, "is no name or address"),
+        ({"caddy": {"names": ["256.1.1.1"]}}, "is no address such as"),
+        ({"caddy": {"names": ["fe80::1%eth0"]}}, "for one network card alone"),
+        ({"caddy": {"listen": "fe80::1%eth0"}}, "for one network card alone"),
+        ({"caddy": {"listen": "224.0.0.1"}}, "is no machine's address"),
+        ({"caddy": {"listen": "255.255.255.255"}}, "is no machine's address"),
+        ({"caddy": {"listen": "ff02::1"}}, "is no machine's address"),
+        ({"caddy": {"max_body": "0MB"}}, "is no size"),
+        ({"caddy": {"dial_timeout": "0s"}}, "is no duration"),
+        ({"caddy": {"stream_timeout": "0h0m"}}, "is no duration"),
+        ({"caddy": {"image": "a//b:2"}}, "is no image with a tag or digest"),
+        ({"caddy": {"image": "a:b:c"}}, "is no image with a tag or digest"),
+        ({"gateway": {"publish_api": "127.999.1.1:4001"}}, "'127.999.1.1' is no address"),
+        ({"gateway": {"publish_api": "127.:4001"}}, "'127.' is no address"),
+        ({"gateway": {"save_settings": "Every 0 mins"}}, "no schedule for saving"),
+        ({"gateway": {"auto_restart": "\u0662\u0663:30"}}, "is no time of day"),
+        ({"gateway": {"time_zone": "posix/America/New_York"}}, "unknown time zone"),
+        ({"gateway": {"time_zone": "right/Europe/Berlin"}}, "unknown time zone"),
+        ({"gateway": {"jvm": {"options": ["-Xmx1g"]}}}, "is gateway.jvm.heap"),
+        ({"gateway": {"jvm": {"options": ["-XX:MaxMetaspaceSize=1g"]}}}, "is gateway.jvm.metasp"),
         ({"bridge": {"admin_key": {"file": "a", "stored": "b"}}}, "exactly one of"),
         ({"host": {"address": "a", "trust_host_key": "MD5:ab"}}, "a fingerprint looks like"),
         ({"trading": {"max_quantity": 0}}, "greater than 0"),
@@ -131,7 +161,7 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
         ),
         ({"portal": {"enabled": True, "username": "second"}}, "a second Java machine"),
         ({"caddy": {"domain": "trade.example.org", "https_port": 8443}}, "on port 443"),
-        ({"caddy": {"domain": "trade.example.org", "http_port": 8080}}, "on port 80,"),
+        ({"caddy": {"domain": "trade.example.org", "http_port": 8090}}, "on port 80,"),
         ({"gateway": {"auto_logoff": "10:00"}}, "shares trade from 09:30 to 16:00"),
         (
             {"gateway": {"time_zone": "Europe/Berlin", "auto_logoff": "16:00"}},
@@ -208,6 +238,13 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
         "PATH",
         "SHELLOPTS",
         "LD_PRELOAD",
+        "LD_AUDIT",
+        "LD_DEBUG",
+        "BASH_XTRACEFD",
+        "UID",
+        "IFS",
+        "GANGWAY_ANYTHING",
+        "CONTROLLER_COMMAND_SERVER_ANYTHING",
     ],
 )
 def test_variables_that_are_refused_say_why(make: Callable[..., Target], name: str) -> None:
@@ -251,3 +288,19 @@ def test_what_the_start_hooks_read_is_refused() -> None:
 @pytest.mark.parametrize("name", ["X_SCRIPTS", "IBC_SCRIPTS", "MY_OWN"])
 def test_other_variables_pass(name: str) -> None:
     assert refusal(name) is None
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        # Another address, another family: the same number is no conflict.
+        {"caddy": {"listen": "192.0.2.7"}, "bridge": {"port": 443}},
+        {"gateway": {"publish_api": "[::1]:443"}},
+        {"caddy": {"image": "localhost:5000/a/b_c__d-e.f:2"}},
+        {"caddy": {"image": "Registry.example.org/caddy@sha256:" + "a" * 64}},
+        {"caddy": {"names": ["localhost", "192.0.2.7", "::1", "trade.lan"], "max_body": "10MB"}},
+        {"caddy": {"dial_timeout": "1m0s"}},
+    ],
+)
+def test_taken(make: Callable[..., Target], sections: dict[str, Any]) -> None:
+    assert make(**sections).stack
