@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
@@ -140,7 +142,7 @@ def symbol(rig: Rig) -> Iterator[str]:
     rig.put()
 
 
-def soon(check: Callable[[], Any], seconds: float = 20.0) -> Any:
+def soon(check: Callable[[], Any], seconds: float = 40.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := check()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -253,7 +255,7 @@ def test_a_position_that_a_person_closes_ends_the_rule(rig: Rig) -> None:
     rig.buy("SPY", 4, action="SELL", **option)
     soon(lambda: "gone" in rig.kinds("ends"))
     assert rig.held("SPY") == 0
-    assert not rig.bridge.get("/orders", open="true").json()["orders"]
+    soon(lambda: not rig.bridge.get("/orders", open="true").json()["orders"])
     rig.put()
 
 
@@ -264,13 +266,13 @@ def test_while_halted_nothing_is_begun_but_where_closing_is_allowed(rig: Rig, sy
     rig.put(
         {"id": "halted", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
     )
+    soon(lambda: rig.bridge.get("/rules").json()["waits"] == "trading is halted")
     time.sleep(1.5)
-    assert rig.bridge.get("/rules").json()["waits"] == "trading is halted"
     assert (rig.kinds("halted"), rig.held(symbol)) == ([], 15)
     assert rig.bridge.client.delete("/trading/halt").status_code == 200
     rig.bridge.client.post("/trading/halt", json=halt | {"allowClosing": True})
     try:
-        soon(lambda: "closed" in rig.kinds("halted"), 45)
+        soon(lambda: "closed" in rig.kinds("halted"))
         assert rig.held(symbol) == 0
     finally:
         rig.bridge.client.delete("/trading/halt")
@@ -301,7 +303,7 @@ def test_a_rule_that_is_taken_away_cancels_what_it_began(rig: Rig) -> None:
     resting(rig, "SPY")
     rig.put()
     soon(lambda: rig.kinds("away")[-1] == "cancelled")
-    assert not rig.bridge.get("/orders", open="true").json()["orders"]
+    soon(lambda: not rig.bridge.get("/orders", open="true").json()["orders"])
     rig.buy("SPY", 2, action="SELL", **rig.option())
 
 
@@ -310,6 +312,8 @@ def test_the_stream_carries_every_event(rig: Rig, symbol: str) -> None:
     address = rig.bridge.url.replace("http", "ws") + "/stream"
     with connect(address, additional_headers={"X-API-KEY": ADMIN_KEY}) as stream:
         stream.send(json.dumps({"op": "subscribe", "channel": "rules"}))
+        while json.loads(stream.recv(timeout=20))["type"] != "subscribed":
+            pass
         rig.put(
             {"id": "seen", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
         )
@@ -363,7 +367,7 @@ def test_rules_of_a_file_hold_and_high_water_marks_survive_a_restart(
             "/rules", json={"rules": [{"id": "filed", "match": {"symbol": "KO"}, "at": "15:00"}]}
         )
         assert (taken.status_code, taken.json()["code"]) == (422, "rules-invalid")
-        time.sleep(1.5)
+        soon(lambda: kept_level(made) >= stop)
         made.bridge.stop(9)
         made.bridge = ShiftedBridge(tmp_path / "b", simulator.port, **made.env)
         made.bridge.wait_for("ready")
@@ -377,6 +381,14 @@ def level(rig: Rig) -> float:
     standing = rig.bridge.get("/rules").json()["standing"]
     levels = [each["triggers"][0]["level"] or 0.0 for each in standing]
     return max(levels, default=0.0)
+
+
+def kept_level(rig: Rig) -> float:
+    """What a kill does not take away any more."""
+    path = rig.folder / "data" / "journal.sqlite3"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT content FROM rule_memories").fetchall()
+    return max((json.loads(text).get("stop") or 0.0 for (text,) in rows), default=0.0)
 
 
 def test_a_file_that_is_wrong_is_not_ignored(tmp_path: Path) -> None:
@@ -496,9 +508,9 @@ def test_a_stop_at_the_broker_follows_the_position_and_is_never_left_behind(rig:
     assert (stop["action"], stop["quantity"], stop["tif"]) == ("SELL", 30, "GTC")
     assert stop["stopPrice"] == pytest.approx(entry * 0.8, abs=0.02)
     rig.buy("KO", 10, action="SELL")
-    soon(lambda: stops(rig, "KO")[0]["quantity"] == 20)
+    soon(lambda: [each["quantity"] for each in stops(rig, "KO")] == [20])
     rig.put(rule | {"stopLoss": {"percent": 10}})
-    soon(lambda: stops(rig, "KO")[0]["stopPrice"] > stop["stopPrice"], 40)
+    soon(lambda: [each for each in stops(rig, "KO") if each["stopPrice"] > stop["stopPrice"]], 40)
     rig.put(rule | {"takeProfit": {"price": 0.01}})  # closes now
     soon(lambda: "closed" in rig.kinds("guarded"))
     assert (rig.held("KO"), stops(rig, "KO")) == (0, [])

@@ -37,6 +37,7 @@ from bridge.rules import manager
 from bridge.rules.manager import PositionManager
 from bridge.rules.model import RuleSet, read
 from bridge.rules.service import RulesService
+from bridge.store import Database
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.session import TwsSession
 from simulator.app import Simulator
@@ -164,10 +165,17 @@ class Week:
     # time ---------------------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """Until the sockets are silent and the manager rests; what it waits for, comes."""
-        session, quiet, read = self.part(TwsSession), 0, -1
-        for _ in range(6000):
+        """Until the sockets are silent and the manager rests; what it waits for, comes.
+
+        A disk that takes its time takes none of the week's.
+        """
+        session, quiet, read, looks = self.part(TwsSession), 0, -1, 0
+        database = self.part(Database)
+        while looks < 6000:
             await asyncio.sleep(0.0005)
+            if database._writing:
+                continue
+            looks += 1
             context = session.context
             now = context.wire.messages_read if context.wire else 0
             quiet = 0 if now != read else quiet + 1
