@@ -23,7 +23,7 @@ ALL_GROUPS = (
     *("session", "selftest", "contracts", "market", "history"),
     *("orders", "executions", "account", "others", "faults"),
 )
-SECONDS = 60
+SECONDS = 100
 MIDDAY = "--start=2026-11-24T11:00:00-05:00"
 """A moment at which everything is traded: at a weekend, a bar may not change for half an hour."""
 

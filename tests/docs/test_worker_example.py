@@ -33,7 +33,7 @@ def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
 @pytest.fixture
 def bridge(tmp_path: Path, simulator: SimulatorProcess) -> Iterator[BridgeProcess]:
     process = BridgeProcess(tmp_path / "bridge", simulator.port)
-    process.wait_for("ready", 30)
+    process.wait_for("ready")
     yield process
     process.stop()
 

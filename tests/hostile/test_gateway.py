@@ -71,7 +71,7 @@ def test_a_flood_of_the_gateways_is_held_up(
     """Invariants: RSS at most 96 MB, a ping at most 0.5 s, and afterwards it is ready again."""
     relay, bridge = between
     bridge.client.delete("/trading/halt")
-    bridge.wait_for("ready", 30)
+    bridge.wait_for("ready")
     watched = Watched(bridge)
     with watched.attacked(lambda: relay.pour(FLOODS[name], SECONDS), halt=False):
         pass

@@ -16,7 +16,7 @@ import urllib.request
 library = importlib.import_module(sys.argv[1])
 problems = []
 errors = []
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 class Problems(logging.Handler):
@@ -362,7 +362,7 @@ async def main():
     try:
         await ib.connectAsync("127.0.0.1", port, client_id, timeout=PATIENCE)
         for name in groups:
-            result[name] = await bounded(GROUPS[name](ib), name, 20.0)
+            result[name] = await bounded(GROUPS[name](ib), name, 60.0)
     except Exception as error:
         problems.append(repr(error))
     ib.disconnect()

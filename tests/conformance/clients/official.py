@@ -25,7 +25,7 @@ try:
 except ImportError:
     OrderCancel = None
 
-PATIENCE = 3.0
+PATIENCE = 20.0
 problems = []
 
 

@@ -9,7 +9,7 @@ const path = require("node:path");
 const [folder, port, clientId, groups] = process.argv.slice(2);
 const library = createRequire(path.resolve(folder, "package.json"))("@stoqey/ib");
 const { EventName, IBApi } = library;
-const PATIENCE = 5000;
+const PATIENCE = 20000;
 const UNKNOWN = 505;
 
 const problems = [];

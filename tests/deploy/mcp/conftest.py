@@ -47,7 +47,7 @@ def served(folder: Path, mode: str) -> Iterator[Served]:
         BRIDGE_TRADING_MODE=mode,
     )
     try:
-        bridge.wait_for("ready", 30)
+        bridge.wait_for("ready")
         yield Served(simulator, bridge, folder)
     finally:
         bridge.stop()

@@ -126,7 +126,7 @@ async def test_killed_and_repeated_no_order_is_placed_twice(tmp_path: Path) -> N
             await agent.carry_out(quantity)
 
     try:
-        bridges.bridge.wait_for("ready", 30)
+        bridges.bridge.wait_for("ready")
         await asyncio.gather(*(client.start() for client in clients))
         await asyncio.gather(*(work(agent) for agent in agents))
         await asyncio.gather(*(client.stop() for client in clients))
