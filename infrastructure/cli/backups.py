@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from infrastructure.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from infrastructure.apply.protocol.documents import RepositoryPart
@@ -32,8 +33,15 @@ def interval(text: str) -> float:
         raise UsageError(f"--every {text!r} is no interval", hint="daily, weekly, 12h, 2d or off")
     seconds = WORDS.get(text) or int(match[1]) * (HOUR if match[2] == "h" else DAY)  # type: ignore[index]
     if not HOUR <= seconds <= LONGEST:
-        raise UsageError(f"--every {text}: at least 1h, at most 31d")
+        raise UsageError(f"--every {text}: at least 1h, at most 31d", hint="such as 12h or daily")
     return seconds
+
+
+def without(given: Mapping[str, object], where: str) -> None:
+    """UsageError for an option that would change nothing; `given`: options, None where not used."""
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"{name} does nothing {where}", hint="leave it out")
 
 
 def checked_address(text: str) -> str:
@@ -49,10 +57,15 @@ def checked_address(text: str) -> str:
         try:
             parts(text)
         except HostFailure as failure:
-            raise UsageError(failure.message) from None
-    elif not re.fullmatch(r"/[^\x00-\x1f]+", text) or ".." in text.split("/"):
+            raise UsageError(failure.message, hint=failure.hint) from None
+    elif (
+        not re.fullmatch(r"/[^\x00-\x1f\x7f]+", text)
+        or ".." in text.split("/")
+        or not text.strip("/")
+    ):
         hint = "a folder of the host's such as /mnt/backups, or sftp://user@host/folder"
-        raise UsageError(f"'{text}' is no place for backups", hint=hint)
+        named = "that" if re.search(r":[^/@]*@", text) else f"'{text}'"  # it may be a password
+        raise UsageError(f"{named} is no place for backups", hint=hint)
     return text
 
 
@@ -75,7 +88,9 @@ def repository(
 
     address = checked_address(to)
     if (key or known_hosts) and not address.startswith("sftp://"):
-        raise UsageError("--sftp-key and --sftp-known-hosts are for sftp:// addresses")
+        raise UsageError(
+            "--sftp-key and --sftp-known-hosts are for sftp:// addresses", hint="leave them out"
+        )
     password = _password(current, target, passphrase_file, make=make)
     return RepositoryPart(address, password, _text(key), _text(known_hosts))
 

@@ -59,7 +59,7 @@ def chosen(current: Settings, every: bool) -> list[str]:
     if not every and len(named) < 2:
         return []
     if every and named:
-        raise UsageError("--all and --target: one of the two")
+        raise UsageError("--all and --target: one of the two", hint="leave --target out")
     from infrastructure.config import DEFAULT_FILE, load_all
 
     known = [target.name for target in load_all(current.config or DEFAULT_FILE)]

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from infrastructure import files
 from infrastructure.config.base import Port, Section
 from infrastructure.config.places import parse
-from infrastructure.config.terms import KNOWN_HOSTS
+from infrastructure.config.terms import FINGERPRINT, KNOWN_HOSTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +103,7 @@ class Host(Section):
     @field_validator("trust_host_key")
     @classmethod
     def _fingerprint(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", value):
+        if value is not None and not re.fullmatch(FINGERPRINT, value):
             raise ValueError("a fingerprint looks like SHA256: and 43 characters")
         return value
 

@@ -12,6 +12,8 @@ KNOWN_HOSTS = "~/.ssh/known_hosts"
 """Where trusted host keys are unless the settings say so."""
 
 
+FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}=?"
+"""A host key's, as OpenSSH prints it."""
 TWS_PORTS = (4001, 4002, 4003, 4004, 7496, 7497)
 """Where gateways and TWS speak the TWS API, which is no HTTP."""
 

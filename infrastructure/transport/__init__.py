@@ -6,9 +6,12 @@ cannot do goes over the user's own `ssh` (`openssh`).
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import TYPE_CHECKING
 
-from infrastructure.errors import GangwayError, HostKeyError, HostUnreachable
+from infrastructure.config.terms import FINGERPRINT
+from infrastructure.errors import GangwayError, HostKeyError, HostUnreachable, UsageError
 from infrastructure.transport.base import Completed, Program, Transport, identity
 
 if TYPE_CHECKING:
@@ -35,9 +38,6 @@ def connect(target: Target, trust_host_key: str | None = None) -> Transport:
 
 def refuse_pipe(known_hosts: str) -> None:
     """UsageError for what `ssh` would read without an end."""
-    import contextlib
-
-    from infrastructure.errors import UsageError
     from infrastructure.files import expanded
 
     with contextlib.suppress(OSError):
@@ -47,6 +47,15 @@ def refuse_pipe(known_hosts: str) -> None:
                 hint="host.known_hosts in stack.yaml, or UserKnownHostsFile in ~/.ssh/config",
                 code="ssh-config",
             )
+
+
+def _fingerprint(given: str | None) -> str | None:
+    if given is not None and not re.fullmatch(FINGERPRINT, given):
+        raise UsageError(
+            "--trust-host-key wants a fingerprint: SHA256: and 43 characters",
+            hint="ssh-keygen -lf FILE prints it",
+        )
+    return given
 
 
 def connect_host(
@@ -60,7 +69,7 @@ def connect_host(
 
     if host.identity:
         identity(host)
-    trusted = trust_host_key or host.trust_host_key
+    trusted = _fingerprint(trust_host_key) or host.trust_host_key
     resolving = Resolving(host)  # answers while paramiko loads
     from infrastructure.transport.ssh import NotLetInError, SshTransport
 

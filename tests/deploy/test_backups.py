@@ -52,7 +52,7 @@ def test_places(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["backups", "/mnt/../etc", "s3:bucket", "sftp://-oX/f", "/a\nb", "sftp://nas"]
+    "text", ["backups", "/mnt/../etc", "s3:bucket", "sftp://-oX/f", "/a\nb", "sftp://nas", "//"]
 )
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(UsageError):
@@ -70,6 +70,14 @@ def test_what_is_no_place(text: str) -> None:
         (["backup", "--to", "b"], "is no place for backups"),
         (["backup", "--to", "/b", "--sftp-key", "k"], "are for sftp:// addresses"),
         (["backup", "--to", "/b", "--encrypt-to", "age1x"], "always encrypted"),
+        (["backup", "a", "--every", "off"], "FILE does nothing with --every off"),
+        (["backup", "--every", "off", "--to", "/b"], "--to does nothing with --every off"),
+        (["backup", "a", "--keep", "3"], "--keep does nothing without --to"),
+        (["backup", "a", "--sftp-key", "k"], "--sftp-key does nothing without --to"),
+        (["backup", "a", "--encrypt-to", ""], "is no public key of age"),
+        (["restore", "a", "--snapshot", "1"], "--snapshot does nothing without --from"),
+        (["restore", "--from", "/b", "--identity", "i"], "--identity does nothing with --from"),
+        (["restore", "a", "--identity", "i", "--passphrase-file", "p"], "one of the two"),
         (["restore"], "FILE, or --from with a repository"),
         (["restore", "--from", "/b"], "backup-password"),
         (["upgrade", "bridge"], "is built here"),
@@ -229,3 +237,19 @@ def test_a_passphrase_that_is_none(kept_files: dict[str, Path], file: str) -> No
     with pytest.raises(UsageError) as refused:
         passphrase(kept_files[file])
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "text", ["sftp://h:0/x", "sftp://h:70000/x", "sftp://h/../x", "sftp://h//"]
+)
+def test_what_is_no_sftp_address(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        checked_address(text)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("text", ["sftp://me:s3cr3t@nas/b", "rest:https://me:s3cr3t@nas/b"])
+def test_a_password_in_an_address_is_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        checked_address(text)
+    assert "s3cr3t" not in refused.value.message + refused.value.hint

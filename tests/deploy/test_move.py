@@ -146,3 +146,6 @@ def test_the_way_to_the_new_host(make: Callable[..., Target]) -> None:
     assert there.identity == target.stack.host.identity
     with pytest.raises(UsageError, match="is no host"):
         moved(target, "a b")
+    with pytest.raises(UsageError, match="a password does not belong") as refused:
+        moved(target, "me:s3cr3t@host")
+    assert "s3cr3t" not in refused.value.message

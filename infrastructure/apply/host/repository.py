@@ -221,12 +221,20 @@ def parts(address: str) -> tuple[str, str, str, str]:
 
     What `ssh` would take for an option is none.
     """
+    hint = "such as sftp://me@nas.example:2222/srv/backups"
+    if re.match(r"sftp://[^@/]*:[^/]*@", address):
+        said = "a password does not belong in an address: a key opens the other machine"
+        raise HostFailure("repository-address", said, "--sftp-key FILE")
     name = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
     match = re.fullmatch(
-        rf"sftp://(?:({name})@)?([A-Za-z0-9_][A-Za-z0-9_.-]*)(?::([0-9]{{1,5}}))?(/.+)", address
+        rf"sftp://(?:({name})@)?([A-Za-z0-9_][A-Za-z0-9_.-]*)(?::([0-9]{{1,5}}))?"
+        r"(/[^\x00-\x1f\x7f]+)",
+        address,
     )
-    if match is None:
-        raise HostFailure("repository-address", f"'{address}' is not sftp://user@host/folder")
+    if match is None or ".." in match[4].split("/") or not match[4].strip("/"):
+        raise HostFailure("repository-address", f"'{address}' is not sftp://user@host/folder", hint)
+    if match[3] and not 1 <= int(match[3]) <= 65535:
+        raise HostFailure("repository-address", f"there is no port {match[3]}", hint)
     return match[1] or "", match[2], match[3] or "", match[4]
 
 

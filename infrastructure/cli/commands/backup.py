@@ -63,8 +63,11 @@ def backup(
         ),
     ] = None,
     keep: Annotated[
-        int, typer.Option("--keep", min=1, max=1000, help="With --to: how many of the newest stay")
-    ] = KEEP,
+        int | None,
+        typer.Option(
+            "--keep", min=1, max=1000, help=f"With --to: how many of the newest stay [{KEEP}]"
+        ),
+    ] = None,
     sftp_key: SftpKey = None,
     sftp_known_hosts: SftpKnownHosts = None,
 ) -> None:
@@ -81,25 +84,30 @@ def backup(
       ./deploy.py backup --to sftp://me@nas/backups/prod --every daily --keep 14
       ./deploy.py backup --every off
     """
-    from infrastructure.cli.backups import interval
+    from infrastructure.cli.backups import interval, without
     from infrastructure.errors import UsageError
 
     current = settings(context)
     seconds = None if every is None else interval(every)
+    sftp = {"--sftp-key": sftp_key, "--sftp-known-hosts": sftp_known_hosts}
+    secret = {"--passphrase-file": passphrase_file, "--encrypt-to": encrypt_to}
     if seconds == 0.0:
+        without({"FILE": file, "--to": to, "--keep": keep, **secret, **sftp}, "with --every off")
         _end_schedule(current)
         return
     if (file is None) == (to is None):
-        raise UsageError("FILE, or --to with a repository: one of the two")
+        hint = "./deploy.py backup gangway.backup, or --to /mnt/backups"
+        raise UsageError("FILE, or --to with a repository: one of the two", hint=hint)
     if to is None and seconds:
         raise UsageError("--every needs --to", hint="--to FOLDER or --to sftp://user@host/folder")
     if to is None and file is not None:
+        without({"--keep": keep, **sftp}, "without --to")
         _to_file(current, file, _sealing(encrypt_to, passphrase_file))
         return
-    if encrypt_to:
+    if encrypt_to is not None:
         raise UsageError("a repository is always encrypted", hint="without --encrypt-to")
     secrets = (passphrase_file, sftp_key, sftp_known_hosts)
-    _to_repository(current, to or "", secrets, every=seconds or 0.0, keep=keep)
+    _to_repository(current, to or "", secrets, every=seconds or 0.0, keep=keep or KEEP)
 
 
 def _to_file(current: Settings, file: Path, seal: Any) -> None:
@@ -186,8 +194,9 @@ def restore(
         ),
     ] = None,
     snapshot: Annotated[
-        str, typer.Option("--snapshot", metavar="ID", help="With --from: which of its backups")
-    ] = "latest",
+        str | None,
+        typer.Option("--snapshot", metavar="ID", help="With --from: which of its backups [latest]"),
+    ] = None,
     sftp_key: SftpKey = None,
     sftp_known_hosts: SftpKnownHosts = None,
     yes: Yes = False,
@@ -203,13 +212,19 @@ def restore(
       ./deploy.py --target new restore gangway.backup
       ./deploy.py restore --from sftp://me@nas/backups/prod
     """
-    from infrastructure.cli.backups import repository
+    from infrastructure.cli.backups import repository, without
     from infrastructure.cli.host import connected
     from infrastructure.errors import UsageError
 
     current = settings(context)
     if (file is None) == (from_repository is None):
-        raise UsageError("FILE, or --from with a repository: one of the two")
+        hint = "./deploy.py restore gangway.backup, or --from /mnt/backups"
+        raise UsageError("FILE, or --from with a repository: one of the two", hint=hint)
+    if file is not None:
+        sftp = {"--sftp-key": sftp_key, "--sftp-known-hosts": sftp_known_hosts}
+        without({"--snapshot": snapshot, **sftp}, "without --from")
+    else:
+        without({"--identity": identity}, "with --from")
     target = current.target()
     part, content = None, b""
     if from_repository is not None:
@@ -220,7 +235,9 @@ def restore(
     confirm(current, f"restore onto {target.name}?", yes=yes)
     with connected(current, target) as session:
         session.open(lock=True)
-        found = session.restore_from(part, snapshot) if part else session.restore(content)
+        found = (
+            session.restore_from(part, snapshot or "latest") if part else session.restore(content)
+        )
     _tell(current, found)
     current.out.say("./deploy.py up starts it, halted; compare with TWS, then journal accept")
 
@@ -295,7 +312,8 @@ def moved(target: Target, to: str) -> Target:
     try:
         host = Host.model_validate(to)
     except ValidationError as error:
-        raise UsageError(f"--to {to!r} is no host: {error.errors()[0]['msg']}") from None
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")  # it names no password
+        raise UsageError(f"--to is no host: {reason}", hint="such as ubuntu@203.0.113.9") from None
     kept = target.stack.host
     host = host.model_copy(update={"identity": kept.identity, "known_hosts": kept.known_hosts})
     stack = target.stack.model_copy(update={"host": host})
@@ -348,9 +366,9 @@ def _tell(current: Settings, found: Restored) -> None:
 def _sealing(encrypt_to: str | None, passphrase_file: Path | None) -> Any:
     from infrastructure.errors import UsageError
 
-    if encrypt_to and passphrase_file:
-        raise UsageError("--encrypt-to and --passphrase-file: one of the two")
-    if not encrypt_to and not passphrase_file:
+    if encrypt_to is not None and passphrase_file is not None:
+        raise UsageError("--encrypt-to and --passphrase-file: one of the two", hint="leave one out")
+    if encrypt_to is None and passphrase_file is None:
         return lambda content: content
     import pyrage
 

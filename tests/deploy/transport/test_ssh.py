@@ -240,3 +240,12 @@ def test_a_key_in_nobodys_home_is_not_there() -> None:
     host = Host(address="127.0.0.1", port=1, identity="~nobody-of-this-name/key")
     with pytest.raises(UsageError, match="there is no identity file"), connect_host(host):
         pass
+
+
+@pytest.mark.parametrize("mark", ["", "yes", "MD5:ab", "SHA256:short"])
+def test_a_fingerprint_that_is_none_is_not_passed_over(mark: str) -> None:
+    with (
+        pytest.raises(UsageError, match="wants a fingerprint"),
+        connect_host(Host(address="127.0.0.1", port=1), mark),
+    ):
+        pass
