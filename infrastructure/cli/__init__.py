@@ -23,6 +23,7 @@ def run_and_exit() -> NoReturn:
     # A command lives for a second or two and frees nothing: searching for garbage while hundreds
     # of modules load would only take time.
     gc.set_threshold(200_000, 50, 50)
+    _reopen_closed()
     code = 0
     try:
         main()
@@ -31,9 +32,22 @@ def run_and_exit() -> NoReturn:
     except KeyboardInterrupt:  # while modules were loading: nothing has begun
         sys.stderr.write("error: interrupted\n")
         code = 130
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # nobody reads it any more, or its disk is full; what was said was said before
+        code = code or 1
     os._exit(code)  # all is done: taking the interpreter apart would only take time
+
+
+def _reopen_closed() -> None:
+    """Without a standard stream (`>&-`) the next file that is opened would take its place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ is not exactly one of these, goes to typer: its parser has the last word, and al
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -138,6 +139,12 @@ def _run(words: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename:
+            return output.unexpected(error, **shown)
+        hint = "look at where standard output and error go, and at the disk behind it"
+        failed = GangwayError(f"cannot write what was found: {error.strerror}", hint=hint)
+        return output.failure(failed, as_json=False, verbose=shown["verbose"])
     except Exception as error:  # the last resort: one line, never a traceback
         return output.unexpected(error, **shown)
     return 0

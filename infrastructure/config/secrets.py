@@ -201,9 +201,16 @@ def _to_be_made(target: Target, name: str, reference: SecretRef) -> bool:
 def _one_line(value: bytes, what: str) -> bytes:
     text = value.rstrip(b"\r\n")
     if not text:
-        raise UsageError(f"{what} is empty", code="missing-secret")
+        hint = "./deploy.py secrets set stores one"
+        raise UsageError(f"{what} is empty", hint=hint, code="missing-secret")
     if b"\n" in text or b"\0" in text:
-        raise UsageError(f"{what} has more than one line", code="bad-secret")
+        hint = "one line, nothing else; printf '%s' VALUE writes one"
+        raise UsageError(f"{what} has more than one line", hint=hint, code="bad-secret")
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        hint = "save it as UTF-8, or give it by ./deploy.py secrets set"
+        raise UsageError(f"{what} is no UTF-8 text", hint=hint, code="bad-secret") from None
     return text
 
 

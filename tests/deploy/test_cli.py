@@ -657,3 +657,37 @@ def test_what_is_read_without_typer_means_the_same_to_typer(words: list[str]) ->
 )
 def test_which_lines_are_read_without_typer(words: str, quick: bool) -> None:
     assert (plain_look(hoist(words.split())) is not None) is quick
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        ("completion bash >&-", 0, ""),
+        ("completion bash >/dev/full", 1, "cannot write what was found: No space left"),
+        ("nonsense 2>&-", 2, ""),
+        ("completion bash <&-", 0, ""),
+        ("--help >&-", 0, ""),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_is_no_traceback(
+    tmp_path: Path, redirected: str, code: int, said: str
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{PROJECT}/deploy.py' {redirected}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "unexpected" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "a b", "BAD:1", "x", "x:1\nkind: Pod"])
+def test_a_name_of_the_bridges_image_that_is_none(gangway: Gangway, name: str) -> None:
+    done = gangway("render", "--format", "kubernetes", "--bridge-image", name)
+    assert done.returncode == 2
+    assert "is no image with a tag or digest" in done.stderr
+    assert "hint: " in done.stderr

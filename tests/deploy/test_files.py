@@ -93,6 +93,17 @@ def test_a_secret_behind_a_silent_pipe_or_nobodys_home(
         read(target, SecretRef(file="~nobody-of-this-name/x"))
 
 
+@pytest.mark.parametrize("value", [b"\xff\xfe\xfd", b"caf\xe9", b"a\nb", b"a\0b", b"\n"])
+def test_a_secret_that_is_no_line_of_text(
+    make: Callable[..., Target], tmp_path: Path, value: bytes
+) -> None:
+    (tmp_path / "value").write_bytes(value)
+    (tmp_path / "value").chmod(0o600)
+    with pytest.raises(UsageError) as refused:
+        read(make(), SecretRef(file=str(tmp_path / "value")))
+    assert refused.value.hint
+
+
 def test_nothing_is_written_over(tmp_path: Path) -> None:
     taken = tmp_path / "stack.yaml"
     taken.write_text("mine")

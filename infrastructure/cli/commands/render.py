@@ -58,11 +58,15 @@ def render(
     from infrastructure.render.model import LEFT_OUT
 
     current = settings(context)
+    if bridge_image is not None:
+        _check_image(bridge_image)
     if shape == "kubernetes":
         _kubernetes(current, out, secrets_too=not no_secrets, expose=expose, image=bridge_image)
         return
     if expose or bridge_image:
-        raise UsageError("--expose and --bridge-image are for --format kubernetes")
+        raise UsageError(
+            "--expose and --bridge-image are for --format kubernetes", hint="leave them out"
+        )
     target = current.target()
     if no_secrets or out is None:
         values = dict.fromkeys(secrets.needed(target), LEFT_OUT)
@@ -77,6 +81,17 @@ def render(
     )
     if out is None:
         _list(current, rendered.files)
+
+
+def _check_image(name: str) -> None:
+    from infrastructure.config.base import check_image
+    from infrastructure.errors import UsageError
+
+    try:
+        check_image(name)
+    except ValueError as error:
+        hint = "such as registry.example.org/bridge@sha256:…"
+        raise UsageError(f"--bridge-image: {error}", hint=hint) from None
 
 
 def _listing(files: Iterable[RenderedFile]) -> list[dict[str, object]]:
@@ -162,7 +177,7 @@ def write(files: Iterable[RenderedFile], out: Path, *, with_secrets: bool) -> No
         why = "a symbolic link or no folder is in the way" if error.errno in _IN_THE_WAY else None
         raise UsageError(
             f"cannot write {at}: {why or error.strerror}",
-            hint="choose an empty folder" if why else "",
+            hint="choose an empty folder",
         ) from error
     finally:
         os.umask(previous)
