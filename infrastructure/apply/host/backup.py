@@ -25,6 +25,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
+import zlib
 from operator import index
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ RESTORING, ASIDE = ".restoring", "aside"
 folder below `data/` for what lay there."""
 DAY = 86_400
 PIECE = 384 * 1024
+DAMAGE = (OSError, EOFError, tarfile.TarError, zlib.error)
+"""What reading a damaged archive may raise."""
 MOST_BYTES = 2 * 1024**3
 _MAGIC = b"SQLite format 3\0"
 
@@ -237,7 +240,7 @@ def _unpacked(archive: Path, to: Path) -> dict[str, Any]:
     try:
         with tarfile.open(archive, "r:gz") as tar:
             return _checked(tar.extractfile, to)
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except DAMAGE as error:
         raise _broken(type(error).__name__) from None
 
 
@@ -246,6 +249,8 @@ def _checked(opened: Callable[[str], IO[bytes] | None], to: Path) -> dict[str, A
     try:
         with opened(MANIFEST) or io.BytesIO() as head:
             manifest: dict[str, Any] = json.loads(head.read(MOST_BYTES))
+        if not isinstance(manifest, dict):
+            raise TypeError("no mapping")
         _require_known(manifest)
         # What is told of it is read before anything is put in its place.
         known = dict(manifest["journal"])
@@ -262,7 +267,15 @@ def _checked(opened: Callable[[str], IO[bytes] | None], to: Path) -> dict[str, A
             if left < 0 or hashlib.sha256(content).hexdigest() != digest:
                 raise _broken()
             path.write_bytes(content)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+        *DAMAGE,
+    ) as error:
         raise _broken(type(error).__name__) from None
     _check(to / "data" / JOURNAL, _broken())
     return manifest

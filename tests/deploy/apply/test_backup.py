@@ -13,6 +13,7 @@ import stat
 import tarfile
 import threading
 import time
+import zlib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,41 @@ def test_a_damaged_file_is_refused_whole(store: Store, at: int) -> None:
     assert refused.value.code in {"backup-damaged", "backup-unknown"}
     assert not (other.base / "data").exists()
     assert not list(other.base.glob(".restore-*"))
+
+
+def test_a_flipped_bit_anywhere_puts_back_nothing_else(store: Store) -> None:
+    """Gzip says of some of them what no other error says; what is put back is what was taken."""
+    journal(store, 30)
+    content = taken(store)
+    for bit in range(0, len(content) * 8, max(1, len(content) * 8 // 150)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        other = Store(str(store.base.parent / f"other{bit}"))
+        said = ""
+        try:
+            put_back(other, bytes(damaged))
+        except HostFailure as failure:
+            said = failure.code
+        if not said:
+            assert backup.counted(other.base / "data" / backup.JOURNAL)["orders"] == 30
+            continue
+        assert said in {"backup-damaged", "backup-unknown"}
+        assert not (other.base / "data").exists()
+
+
+def test_what_gzip_alone_raises_is_a_damaged_backup(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal(store, 1)
+    content = taken(store)
+
+    def fails(*_: object) -> None:
+        raise zlib.error("Error -3 while decompressing data: invalid distance too far back")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", fails)
+    with pytest.raises(HostFailure) as refused:
+        put_back(Store(str(store.base.parent / "other")), content)
+    assert refused.value.code == "backup-damaged"
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "/etc/x", "bridge/../../x", "elsewhere/x"])
@@ -354,6 +390,8 @@ def test_a_file_that_lacks_or_is_none_is_refused(store: Store) -> None:
         packed({"manifest.json": files["manifest.json"]}),
         packed({name: content for name, content in files.items() if name != "manifest.json"}),
         packed({**files, "manifest.json": b"{"}),
+        *(packed({**files, "manifest.json": each}) for each in (b"[]", b"null", b"1", b'"x"')),
+        packed({**files, "manifest.json": b"[" * 100_000}),
         b"",
         b"no archive",
     ):
