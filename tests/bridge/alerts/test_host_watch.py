@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -159,7 +160,11 @@ async def test_something_that_speaks_no_tls_shows_no_certificate() -> None:
             await asyncio.to_thread(look, "127.0.0.1", port, "gw.example")
 
 
-def test_a_disk_with_room_is_fine_and_a_full_one_is_told(tmp_path: Path) -> None:
+def test_a_disk_with_room_is_fine_and_a_full_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)  # others fill and empty it at the same time
+    monkeypatch.setattr("bridge.alerts.host_watch.shutil.disk_usage", lambda _: usage)
     host_watch = Watched(tmp_path)
     host_watch.watch.look_at_disk()
     assert host_watch.told.active == {}

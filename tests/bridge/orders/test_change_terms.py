@@ -59,7 +59,7 @@ class Rig:
         self.simulator = SimulatorProcess(folder / "simulator.log")
         env = {"BRIDGE_TRADING_FILE": str(rules)}
         self.bridge = BridgeProcess(folder / "bridge", self.simulator.port, **env)
-        self.bridge.wait_for("ready", 20.0)
+        self.bridge.wait_for("ready")
         self.keys = 0
 
     def place(self, **body: Any) -> Any:
@@ -93,7 +93,7 @@ class Rig:
 
     def clear(self) -> None:
         self.simulator.clear()
-        self.bridge.wait_for("ready", 20.0)
+        self.bridge.wait_for("ready")
 
 
 @pytest.fixture(scope="module")

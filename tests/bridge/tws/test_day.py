@@ -132,5 +132,4 @@ async def test_a_day_with_the_nightly_restart_and_the_sunday_reset() -> None:
             assert line.story.count("restored") >= 2
         finally:
             await session.stop()
-        await asyncio.sleep(0.05)
-        assert len(asyncio.all_tasks()) <= tasks
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
