@@ -28,6 +28,7 @@ from infrastructure.cli import output
 from infrastructure.errors import WaitingForPerson
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.compose import _known
+from tests.closed_port import free_port
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
 from tests.deploy.transport.server import new_key, server
 from tests.docs.pages import PROJECT
@@ -69,7 +70,12 @@ def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
 
     def run(stack: str, *, docker: str = "", code: int = 1, password: bool = True) -> str:
-        (tmp_path / "stack.yaml").write_text(textwrap.dedent(stack))
+        text = textwrap.dedent(stack)
+        if "address: local" in text and "port: " not in text:  # others may have the usual ones
+            http, https, own = free_port(), free_port(), free_port()
+            text += f"    caddy: {{http_port: {http}, https_port: {https}}}\n"
+            text += f"    bridge: {{port: {own}}}\n"
+        (tmp_path / "stack.yaml").write_text(text)
         if password:
             stored = tmp_path / ".gangway/secrets/prod/tws-password"
             stored.parent.mkdir(parents=True, mode=0o700)
