@@ -31,6 +31,8 @@ def _address(value: str) -> str:
     return str(address)
 
 
+SOME = "(?=.*[1-9])"
+"""Before a duration or a size: none at all would be without a limit."""
 LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 """One part of a name, between its dots."""
 LONGEST_NAME = 253
@@ -137,16 +139,14 @@ class Caddy(Section):
     )
     @classmethod
     def _duration(cls, value: str) -> str:
-        if not re.fullmatch(r"(?:[0-9]{1,5}(?:ms|s|m|h)){1,4}", value) or not re.search(
-            "[1-9]", value
-        ):  # none at all would be without a limit
+        if not re.fullmatch(rf"{SOME}(?:[0-9]{{1,5}}(?:ms|s|m|h)){{1,4}}", value):
             raise ValueError(f"'{value}' is no duration")
         return value
 
     @field_validator("max_body")
     @classmethod
     def _size(cls, value: str) -> str:
-        if not re.fullmatch(r"[0-9]{1,9}(?:[KMG]i?B|B)", value) or not re.search("[1-9]", value):
+        if not re.fullmatch(rf"{SOME}[0-9]{{1,9}}(?:[KMG]i?B|B)", value):
             raise ValueError(f"'{value}' is no size")
         return value
 

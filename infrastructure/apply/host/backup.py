@@ -267,15 +267,7 @@ def _checked(opened: Callable[[str], IO[bytes] | None], to: Path) -> dict[str, A
             if left < 0 or hashlib.sha256(content).hexdigest() != digest:
                 raise _broken()
             path.write_bytes(content)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-        RecursionError,
-        *DAMAGE,
-    ) as error:
+    except (*DAMAGE, ValueError, LookupError, TypeError, RecursionError) as error:
         raise _broken(type(error).__name__) from None
     _check(to / "data" / JOURNAL, _broken())
     return manifest

@@ -45,6 +45,7 @@ def login(
     """
     from infrastructure.cli.host import connected
     from infrastructure.errors import UsageError, WaitingForPerson
+    from infrastructure.files import refuse_existing, write_new
 
     current = settings(context)
     if code not in (None, "-"):
@@ -54,15 +55,13 @@ def login(
         )
     target = current.target()
     if screenshot is not None:
-        from infrastructure.files import refuse_existing
-
         refuse_existing(screenshot)
     given = _given() if code else None
     with connected(current, target) as session:
         session.open()
         found = session.status().login
         if screenshot is not None:
-            _picture(session, screenshot)
+            write_new(screenshot, session.picture())
             current.out.say(f"the gateway's window is in {screenshot}")
         if given is None and _asks(current, found):
             given = _checked(typer.prompt("code", hide_input=True, err=True))
@@ -123,9 +122,3 @@ def _typed(current: Settings, session: Session, found: LoginState, code: str) ->
         raise UsageError(f"no code is asked for: {told}", hint=hint, code="no-code-asked")
     current.out.say("typing the code into the gateway's window")
     return session.type_code(code, ENDS_WITHIN).login
-
-
-def _picture(session: Session, file: Path) -> None:
-    from infrastructure.files import write_new
-
-    write_new(file, session.picture())

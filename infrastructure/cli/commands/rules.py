@@ -96,13 +96,14 @@ def _tried(current: Settings, file: Path, prices: Path | None) -> Outcome:
     from bridge.errors import BridgeError
     from bridge.rules import model, trial
     from infrastructure.errors import UsageError
+    from infrastructure.files import given_text
 
     content = _content(file)
     beside: dict[str, Any] = {}
     moments: tuple[Moment, ...] | None = None
     try:
         if prices is not None and prices.suffix.lower() == ".csv":
-            moments = trial.moments_of_csv(_text(prices))
+            moments = trial.moments_of_csv(given_text(prices))
         elif prices is not None:
             found = _content(prices)
             beside = found if isinstance(found, dict) else {"prices": found}
@@ -126,18 +127,13 @@ def _tried(current: Settings, file: Path, prices: Path | None) -> Outcome:
 def _content(path: Path) -> Any:
     from infrastructure.config.places import parse
     from infrastructure.errors import ConfigError
+    from infrastructure.files import given_text
 
-    document = parse(_text(path), str(path))
+    document = parse(given_text(path), str(path))
     if document.problems:
         first = document.problems[0]
         raise ConfigError(first.message, place=first.place, found=tuple(document.problems))
     return document.values
-
-
-def _text(path: Path) -> str:
-    from infrastructure.files import given_text
-
-    return given_text(path)
 
 
 def _rules_of(current: Settings, content: Any, file: Path) -> Any:
