@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from bridge.api.page import assets
 from tests.browser.conftest import go, sign_in, wait_for_state
@@ -302,12 +302,51 @@ def test_a_position_shows_its_rules_and_how_far_they_are(signed_in: Page, sandbo
     standing = signed_in.locator("#standing tbody tr", has_text="AAPL")
     expect(standing).to_contain_text("take profit", timeout=60_000)  # judged every 30 s at least
     expect(standing).to_contain_text("simulate")
+    state = signed_in.locator("#rules tbody tr", has_text="take").locator("td[data-label='State']")
     signed_in.get_by_role("button", name="Switch off take").click()
-    expect(signed_in.locator("#rules tbody tr", has_text="take")).to_contain_text("off")
+    expect(state).to_have_text("off")
     assert sandbox.get("/rules")["rules"][0]["enabled"] is False
     signed_in.get_by_role("button", name="Switch on take").click()
     signed_in.get_by_role("dialog").get_by_role("button", name="Switch it on").click()
-    expect(signed_in.locator("#rules tbody tr", has_text="take")).to_contain_text("on")
+    expect(state).to_have_text("on")
+    sandbox.put("/rules", {"rules": []})
+
+
+def test_an_answer_from_before_a_change_is_not_shown_after_it(
+    signed_in: Page, sandbox: Sandbox
+) -> None:
+    """A reading of the rules that was on its way while one was switched off comes last."""
+    rule = {"id": "late", "match": {"symbol": "AAPL"}, "takeProfit": {"percent": 20}}
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "GET" and not held:
+            held.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    sandbox.put("/rules", {"rules": [{**rule, "mode": "simulate"}]})
+    go(signed_in, "positions")
+    signed_in.locator("#rules tbody tr", has_text="late").wait_for()
+    signed_in.route("**/rules", hold)
+    go(signed_in, "today")
+    go(signed_in, "positions")
+    while not held:
+        signed_in.wait_for_timeout(20)
+    signed_in.get_by_role("button", name="Switch off late").click()
+    pressed = signed_in.get_by_role("button", name="Switch on late")
+    pressed.evaluate(
+        """node => { window.said = [];
+        const told = () => window.said.push(node.textContent);
+        const all = { childList: true, characterData: true, subtree: true };
+        new MutationObserver(told).observe(node, all); }"""
+    )
+    route, before = held[0]
+    with signed_in.expect_response("**/rules"):
+        route.fulfill(response=before)
+    signed_in.wait_for_timeout(500)  # what it would be shown by
+    assert signed_in.evaluate("window.said") == []
+    assert pressed.is_visible()
     sandbox.put("/rules", {"rules": []})
 
 

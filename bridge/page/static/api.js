@@ -38,9 +38,17 @@ async function ask(method, path, body, headers) {
   });
 }
 
+let changes = 0; // calls that may have changed something, and have ended
+
 export async function call(method, path, { body, headers = {} } = {}) {
-  const answer = await ask(method, path, body, headers);
-  const text = await answer.text();
+  let answer;
+  let text;
+  try {
+    answer = await ask(method, path, body, headers);
+    text = await answer.text();
+  } finally {
+    if (method !== "GET") changes += 1;
+  }
   let content = null;
   try { content = text ? JSON.parse(text) : null; } catch { content = { detail: text.slice(0, 200) }; }
   if (!answer.ok) throw new Problem(answer.status, content ?? {});
@@ -55,6 +63,26 @@ export async function optional(path) {
     if (problem instanceof Problem && [403, 404].includes(problem.status)) return null;
     throw problem;
   }
+}
+
+// Answers come in any order. One that a newer reading overtook is dropped, and one that was asked for before a change
+// ended may not know of it: it is asked for again. Otherwise a button would say again what it said before it was pressed.
+// The function that is given back answers null for what was dropped.
+export function reader(read) {
+  let asked = 0;
+  let taken = 0;
+  const latest = async (...about) => {
+    for (;;) {
+      const [turn, before] = [++asked, changes];
+      const answer = await read(...about);
+      if (turn < taken) return null;
+      if (before !== changes) continue;
+      taken = turn;
+      return answer;
+    }
+  };
+  latest.overtake = () => { taken = ++asked; }; // what is under way is older than what is known by now
+  return latest;
 }
 
 // Saves an answer as a file of the reader's.

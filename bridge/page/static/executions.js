@@ -1,6 +1,6 @@
 // Executions by day, with their profit and loss, as a table and as CSV.
 
-import { call, download } from "./api.js";
+import { call, download, reader } from "./api.js";
 import { find, table, toast } from "./elements.js";
 import { contract, moment, number, signed } from "./format.js";
 import { gain } from "./today.js";
@@ -56,22 +56,30 @@ function address(format = "") {
 
 export async function loadExecutions() {
   if (query === null) return;
+  found = await readPages() ?? found;
+}
+
+const readPages = reader(async () => {
   const all = [];
+  const asked = address(); // the filter may change before the last page is here
   let cursor = "";
   do { // the page is as long as the journal's answer; a day of a private trader fits in one
-    const answer = await call("GET", cursor ? `${address()}&cursor=${encodeURIComponent(cursor)}` : address());
+    const answer = await call("GET", cursor ? `${asked}&cursor=${encodeURIComponent(cursor)}` : asked);
     all.push(...answer.executions);
     cursor = answer.nextCursor ?? "";
   } while (cursor && all.length < 5000);
-  found = all;
-}
+  return all;
+});
 
 function ask(wanted) {
   query = wanted;
   loadExecutions().then(() => document.dispatchEvent(new Event("redraw")), (problem) => toast(problem.message));
 }
 
-export function forgetExecutions() { [query, found] = [null, []]; }
+export function forgetExecutions() {
+  readPages.overtake();
+  [query, found] = [null, []];
+}
 
 export function prepareExecutions() {
   const form = find("executions-filter");

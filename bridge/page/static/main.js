@@ -1,6 +1,6 @@
 // Starts the page: sign in, one stream, the screens, and the buttons of every screen.
 
-import { call, key, optional, Problem } from "./api.js";
+import { call, key, optional, Problem, reader } from "./api.js";
 import { showConnection } from "./connection.js";
 import { confirmed, find, toast } from "./elements.js";
 import { forgetExecutions, loadExecutions, prepareExecutions, showExecutions, sinceToday } from "./executions.js";
@@ -90,16 +90,16 @@ async function load() {
 }
 
 // --- what is known ---------------------------------------------------------------------------
-let turn = 0;
-let shown = 0;
+const readAll = reader(() => Promise.all([
+  call("GET", "health"), optional("connection/events"), optional("session"), optional("trading/halt"),
+  optional("orders"), optional(sinceToday()),
+]));
+
 async function refresh() {
-  const [asked, by] = [++turn, stream];
-  const [health, events, session, halt, orders, executions] = await Promise.all([
-    call("GET", "health"), optional("connection/events"), optional("session"), optional("trading/halt"),
-    optional("orders"), optional(sinceToday()),
-  ]);
-  if (asked < shown || by !== stream) return; // overtaken by a newer answer, or signed out meanwhile
-  shown = asked;
+  const by = stream;
+  const answer = await readAll();
+  if (!answer || by !== stream) return; // overtaken by a newer answer, or signed out meanwhile
+  const [health, events, session, halt, orders, executions] = answer;
   const list = (answer, name) => (Array.isArray(answer) ? answer : answer?.[name] ?? []);
   Object.assign(known, { health, session, halt, events: list(events, "events"), executions: list(executions, "executions") });
   known.orders = list(orders, "orders").filter((order) => order.state !== "terminal");
@@ -108,12 +108,15 @@ async function refresh() {
 }
 
 // Money is asked for while somebody looks at it.
+const silent = () => null; // without the broker there is none to tell; the verdict says so already
+const readMoney = reader(() => Promise.all(["positions", "account", "pnl"].map((path) => optional(path).catch(silent))));
+
 async function refreshMoney() {
   const by = stream;
   if (!["today", "positions"].includes(screen) || !by) return;
-  const silent = () => null; // without the broker there is none to tell; the verdict says so already
-  const [positions, account, pnl] = await Promise.all(["positions", "account", "pnl"].map((path) => optional(path).catch(silent)));
-  if (by !== stream) return;
+  const answer = await readMoney();
+  if (!answer || by !== stream) return;
+  const [positions, account, pnl] = answer;
   Object.assign(known, { positions: positions?.positions ?? null, account, pnl });
   if (screen === "positions") await loadPositions();
   if (by === stream) draw();
@@ -134,7 +137,7 @@ function hear(message) {
   if (message.type === "pong" && message.milliseconds) known.beats = [...known.beats, message.milliseconds].slice(-BEATS);
   if (message.type === "health") {
     known.health = message.data;
-    shown = ++turn; // an answer that was asked for before this is older
+    readAll.overtake(); // an answer that was asked for before this is older
     noteState(message.data.state);
   }
   if (["health", "order", "execution", "resumed"].includes(message.type)) refreshSoon();
@@ -193,6 +196,7 @@ function signOut(reason = "") {
   forgetOperate();
   forgetRules();
   forgetGreeks();
+  for (const each of [readAll, readMoney, readFaults]) each.overtake();
   sessionStorage.clear();
   find("ticket").reset();
   find("ticket").dispatchEvent(new Event("input"));
@@ -237,15 +241,19 @@ async function toggleHalt() {
 }
 
 // Faults also begin and end elsewhere: by time, by the control port, by another tab.
+const readFaults = reader(async () => ({ answer: await optional("sandbox/faults") }));
+
 async function showFaults() {
   if (known.sandbox === false) return;
-  let answer;
+  let read;
   try {
-    answer = await optional("sandbox/faults");
+    read = await readFaults();
   } catch (problem) {
     find("fault-state").textContent = "Unknown: the simulator does not answer.";
     return;
   }
+  if (!read) return;
+  const { answer } = read;
   known.sandbox = answer !== null;
   fit();
   if (answer) drawFaults(answer, press);

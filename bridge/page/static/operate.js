@@ -1,18 +1,23 @@
 // For the owner: keys, connection settings, alerts, the audit.
 
-import { call, optional } from "./api.js";
+import { call, optional, reader } from "./api.js";
 import { button, confirmed, element, facts, find, table } from "./elements.js";
 import { moment, words, yes } from "./format.js";
 
 const seen = { keys: [], audit: [], settings: null };
 let act = null;
 
+const read = reader(() => Promise.all([optional("keys"), optional("audit?limit=50"), optional("connection/settings")]));
+
 export async function loadOperate() {
-  const [keys, audit, settings] = await Promise.all([optional("keys"), optional("audit?limit=50"), optional("connection/settings")]);
+  const answer = await read();
+  if (!answer) return;
+  const [keys, audit, settings] = answer;
   Object.assign(seen, { keys: keys?.keys ?? [], audit: audit?.entries ?? [], settings });
 }
 
 export function forgetOperate() {
+  read.overtake();
   Object.assign(seen, { keys: [], audit: [], settings: null });
   find("made-key").textContent = "";
   find("audit-told").textContent = "";

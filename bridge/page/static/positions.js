@@ -1,6 +1,6 @@
 // What is held and what it is worth, by underlying; cash by currency; the margin.
 
-import { optional } from "./api.js";
+import { optional, reader } from "./api.js";
 import { facts, find, table } from "./elements.js";
 import { contract, money, number, percent, signed } from "./format.js";
 import { gain } from "./today.js";
@@ -18,14 +18,17 @@ const FRESH = 20_000;
 let readAt = 0;
 let seen = new Map(); // conId: position
 
+const read = reader(() => optional("positions").catch(() => null));
+
 export async function loadGreeks(positions) {
   if (Date.now() - readAt < FRESH || !(positions ?? []).some((row) => ["OPT", "FOP"].includes(row.secType))) return;
   readAt = Date.now();
-  const found = await optional("positions").catch(() => null);
-  seen = new Map((found?.positions ?? []).map((row) => [row.conId, row]));
+  const found = await read();
+  if (found) seen = new Map((found?.positions ?? []).map((row) => [row.conId, row]));
 }
 
 export const forgetGreeks = () => {
+  read.overtake();
   readAt = 0;
   seen = new Map();
 };

@@ -1,6 +1,6 @@
 // The position manager: how far each trigger is, what would happen now, each rule's switch, and what was decided.
 
-import { call, optional } from "./api.js";
+import { call, optional, reader } from "./api.js";
 import { button, confirmed, find, table } from "./elements.js";
 import { moment, number, signed, words } from "./format.js";
 import { gain } from "./today.js";
@@ -10,12 +10,17 @@ let events = [];
 let act = null;
 let may = () => false;
 
+const read = reader(() => Promise.all([optional("rules").catch(() => null), optional("rules/events?limit=30").catch(() => null)]));
+
 export async function loadRules() {
-  const [rules, decided] = await Promise.all([optional("rules").catch(() => null), optional("rules/events?limit=30").catch(() => null)]);
-  [known, events] = [rules, decided?.events ?? []];
+  const answer = await read();
+  if (answer) [known, events] = [answer[0], answer[1]?.events ?? []];
 }
 
-export function forgetRules() { [known, events] = [null, []]; }
+export function forgetRules() {
+  read.overtake();
+  [known, events] = [null, []];
+}
 
 const distance = (trigger) => {
   const name = words(trigger.name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`));

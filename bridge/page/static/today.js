@@ -1,6 +1,6 @@
 // The first screen: the login, what is planned, the market's hours, the money, and how available the session was.
 
-import { optional } from "./api.js";
+import { optional, reader } from "./api.js";
 import { segments, timeline } from "./charts.js";
 import { facts, find } from "./elements.js";
 import { money, moment, percent, signed, span, words } from "./format.js";
@@ -12,9 +12,11 @@ let past = null; // {days, states}: what the bridge has recorded
 
 export async function loadToday() {
   if (hours === null) hours = await marketHours().catch(() => null);
-  const days = Number(find("timeline-days").value);
-  past = { days, answer: await optional(`connection/availability?days=${days}`).catch(() => null) };
+  const answer = await readPast(Number(find("timeline-days").value));
+  if (answer) past = answer;
 }
+
+const readPast = reader(async (days) => ({ days, answer: await optional(`connection/availability?days=${days}`).catch(() => null) }));
 
 async function marketHours() {
   const answer = await optional("contracts?symbol=SPY");
