@@ -1,9 +1,11 @@
 """The one task that owns the connection: dial, start, watch, lose, dial again; for ever.
 
 Delays between attempts grow from ``backoff_first`` to ``backoff_cap`` with jitter, and start over
-when a port that was closed opens, or after a connection that lasted. The cap is small because an
-attempt at a closed port costs nothing and apps wait for the answer. It is larger where the gateway
-itself says no, which costs it something each time, and when nothing has listened for minutes.
+when a port that was closed opens. After a connection that lasted there is none; after one that did
+not, they begin at how many in a row did not, whatever the attempts before it have cost. The cap is
+small because an attempt at a closed port costs nothing and apps wait for the answer. It is larger
+where the gateway itself says no, which costs it something each time, and when nothing has listened
+for minutes.
 """
 
 from __future__ import annotations
@@ -142,6 +144,8 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._watchers: list[asyncio.Future[str | None]] = []
         self._tries = 0
+        self._short = 0
+        """Connections in a row that did not last."""
         self._without_since = context.clock.monotonic()
         self._closing_since: float | None = None
 
@@ -158,8 +162,9 @@ class Supervisor:
             self._lost(reason)
             self._without_since = self._context.clock.monotonic()
             if self._context.clock.monotonic() - connected_at >= STABLE_SECONDS:
-                self._tries = 0
+                self._tries = self._short = 0
             elif not self._wake.is_set():
+                self._tries, self._short = self._short, self._short + 1
                 await self._pause()
 
     def reconnect(self, reason: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -126,11 +127,15 @@ async def test_a_pause_ends_when_somebody_hurries() -> None:
     assert supervisor._watchers == []
 
 
-@pytest.mark.parametrize(("lasted", "at_once"), [(9.99, False), (10.0, True), (3600.0, True)])
+@pytest.mark.parametrize(
+    ("lasted", "pauses"),
+    [(9.99, [5.0, 10.0, 20.0, 20.0]), (10.01, [0.0] * 4), (3600.0, [0.0] * 4)],
+)
 async def test_after_a_connection_that_lasted_it_dials_at_once(
-    monkeypatch: pytest.MonkeyPatch, lasted: float, at_once: bool
+    monkeypatch: pytest.MonkeyPatch, lasted: float, pauses: list[float]
 ) -> None:
-    supervisor, _, clock = supervised(backoff_first=5.0, backoff_cap=20.0)
+    """After one that did not it waits: longer after each in a row, however long the first took."""
+    supervisor, _, clock = supervised(backoff_first=5.0, backoff_cap=8.0)
     dialled: list[float] = []
 
     async def connect() -> Wire:
@@ -143,15 +148,13 @@ async def test_after_a_connection_that_lasted_it_dials_at_once(
 
     monkeypatch.setattr(supervisor, "_connect", connect)
     monkeypatch.setattr(supervisor, "_watch", watch)
-    supervisor._tries = 1
+    supervisor._tries = 9  # a night without a gateway, before the first
     task = await begun(clock, supervisor.run())
-    await clock.wind(lasted)
-    assert (len(dialled), supervisor._tries) == ((2, 0) if at_once else (1, 2))
-    await clock.wind(9.99 if not at_once else lasted)
-    if not at_once:
-        assert len(dialled) == 1
-        await clock.wind(0.02)
-        assert len(dialled) == 2
+    for pause in pauses:
+        await clock.wind(lasted + 0.001)
+        await clock.wind(pause + 0.001)
+    found = [after - before for before, after in pairwise(dialled)]
+    assert found == pytest.approx([lasted + pause for pause in pauses], abs=0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
