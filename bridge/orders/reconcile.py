@@ -42,7 +42,8 @@ from bridge.orders.order_types import INSTRUCTIONS
 from bridge.orders.rules import TradingRules
 from bridge.orders.sender import OrderSender
 from bridge.store import Database, orders
-from bridge.store.orders import OrderRecord, State, Status
+from bridge.store.database import Work
+from bridge.store.orders import OrderRecord, State, Status, open_orders
 from bridge.tws.errors import ConnectionLostError, ReadOnlyGatewayError, RequestTimedOutError
 from bridge.tws.gateway import Gateway
 
@@ -185,10 +186,10 @@ class Reconciler:
             if pending is not None and self._looked_at - pending.at > patience:
                 self._journal.note(Own(record.id, ChangeUnanswered(self._clock.now())))
 
-    async def _suspects(self) -> list[OrderRecord]:
+    async def _suspects(self, which: Work[list[OrderRecord]] = open_orders) -> list[OrderRecord]:
         """The journal's open orders, but for those that are being sent at this moment."""
-        open_orders = await self._database.read(orders.open_orders)
-        return [record for record in open_orders if record.id not in self._journal.sending]
+        found = await self._database.read(which)
+        return [record for record in found if record.id not in self._journal.sending]
 
     async def _look(self, suspects: list[OrderRecord]) -> list[OrderRecord]:
         """Applies all that the broker knows; which of these it does not know."""
@@ -205,7 +206,7 @@ class Reconciler:
                 self._journal.note(*completed)
                 self._looked = True  # a journal that has lost orders does not suspect any
         await self._journal.flush()
-        still = {each.id: each for each in await self._database.read(orders.open_orders)}
+        still = {each.id: each for each in await self._database.read(open_orders)}
         return [
             still[record.id]
             for record in suspects
@@ -287,7 +288,8 @@ class Reconciler:
         since_look = self._clock.monotonic() - self._looked_second
         if since_look < self._rules.answer_within_seconds:
             return
-        overdue = [each for each in await self._suspects() if self._overdue(each, now)]
+        waiting = await self._suspects(orders.unanswered)  # each second: the others are not read
+        overdue = [each for each in waiting if self._overdue(each, now)]
         if overdue or self._journal.missed or self.silent or since_look >= ROUTINE_SECONDS:
             self._journal.missed = False
             await self.reconcile()

@@ -262,6 +262,17 @@ def open_orders(connection: sqlite3.Connection) -> list[OrderRecord]:
     )
 
 
+def unanswered(connection: sqlite3.Connection) -> list[OrderRecord]:
+    """The open orders for which, or for a change of which, the broker's answer has not come."""
+    return _many(
+        connection.execute(
+            f"SELECT * FROM orders WHERE state IN ({_OPEN})"  # noqa: S608
+            " AND (state IN (?, ?) OR pending IS NOT NULL) ORDER BY sequence",
+            (State.INTENTION, State.SENT),
+        )
+    )
+
+
 def count_open(connection: sqlite3.Connection) -> int:
     """How many orders are not over."""
     query = f"SELECT count(*) FROM orders WHERE state IN ({_OPEN})"  # noqa: S608

@@ -59,6 +59,7 @@ async def everything(rig: Rig, broker: FakeBroker) -> None:
         await rig.database.read(lambda c: executions.by_time(c, query, after=(1, 1), limit=5))  # noqa: B023
         await rig.database.read(lambda c: executions.by_change(c, query, after=1, limit=5))  # noqa: B023
     await rig.database.read(lambda c: orders.count_of_key(c, "phone", NOON))
+    await rig.database.read(orders.unanswered)
     await rig.database.read(orders.highest_broker_order_id)
     await rig.database.read(lambda c: orders.highest_acknowledged(c, 1, 1))
     await rig.database.read(lambda c: orders.by_perm_id(c, 7))

@@ -532,7 +532,7 @@ def alone(*records: OrderRecord) -> tuple[Reconciler, WoundClock, list[float]]:
         compared.append(clock.monotonic())
         made._looked_second = clock.monotonic()
 
-    async def suspects() -> list[OrderRecord]:
+    async def suspects(which: object = None) -> list[OrderRecord]:
         return list(records)
 
     made.reconcile = compare  # type: ignore[method-assign]

@@ -83,6 +83,20 @@ def test_totals_leave_out_what_was_not_sent_and_what_is_older(
     assert [each.broker_order_id for each in orders.open_orders(connection)] == [0, 2]
 
 
+def test_unanswered_are_orders_and_changes_of_which_the_broker_has_said_nothing(
+    connection: sqlite3.Connection,
+) -> None:
+    change = PendingChange(at=NOON)
+    for state in State:
+        for pending in (None, change):
+            name = f"{state}{'' if pending is None else '-changed'}"
+            orders.insert(connection, record(id=name, order_ref=name, state=state, pending=pending))
+    assert {each.id for each in orders.unanswered(connection)} == {
+        "intention", "intention-changed", "sent", "sent-changed",
+        "acknowledged-changed", "unknown-changed",
+    }  # fmt: skip
+
+
 def test_pages_go_back_in_time(connection: sqlite3.Connection) -> None:
     for number in range(1, 8):
         state = State.TERMINAL if number % 2 else State.ACKNOWLEDGED
