@@ -14,7 +14,7 @@ ENVIRONMENT = PROJECT / ".venv-controllers"
 @cache
 def controllers_missing() -> str | None:
     """Why the tests with the real controllers cannot run here, with what would change it."""
-    for program in ("javac", "Xvfb", "envsubst"):
+    for program in ("javac", "Xvfb", "envsubst", "x11vnc", "socat"):
         if not shutil.which(program):
             return f"no {program} on this machine (make engine)"
     if not (ENVIRONMENT / ".gangway").exists():
