@@ -8,7 +8,8 @@
 #
 # The seed never leaves this program: nothing that it starts gets it as an argument or a variable. A
 # code is typed once, one at most in each half minute (also over a restart), three at most until a
-# login is complete or a person begins afresh: wrong codes could lock the account.
+# login is complete or a person begins afresh: wrong codes could lock the account. Therefore none is
+# typed that is good for less than ten seconds more: on a shared core typing it takes some of them.
 set -u
 seed_file=${GANGWAY_TOTP_FILE:-/run/secrets/totp-seed}
 folder=${GANGWAY_STATE_PATH:-$HOME/state}
@@ -16,7 +17,7 @@ folder=${GANGWAY_STATE_PATH:-$HOME/state}
 mode=${TRADING_MODE:-paper}
 facts=$folder/login-$mode
 used=$folder/.totp-$mode
-most=3 settles=5 leaves=4
+most=3 settles=5 leaves=10
 
 screen() {
     # Some versions of x11vnc do not end when they are left: its process group does.
