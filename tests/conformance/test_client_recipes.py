@@ -301,8 +301,10 @@ def wait_for_commissions(bridge: BridgeProcess) -> None:
     deadline = time.monotonic() + SECONDS
     while True:
         listed = bridge.get("/executions", limit=2000).json()["executions"]
-        filled = [one for one in bridge.get("/orders", limit=200).json()["orders"] if one["filled"]]
-        if len(listed) >= len(filled) and all(one["commission"] is not None for one in listed):
+        orders = bridge.get("/orders", limit=200).json()["orders"]
+        over = [one["filled"] == one["quantity"] for one in orders if one["orderType"] == "MKT"]
+        kept = len(listed) >= len(over) and all(one["commission"] is not None for one in listed)
+        if kept and all(over):
             return
         assert time.monotonic() < deadline, listed
         time.sleep(0.05)
