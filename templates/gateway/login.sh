@@ -133,9 +133,9 @@ gate() {
             plan "$now" "$token" < <(cat "$facts" 2>/dev/null)
             ((next > now)) || break
             [ -n "$said" ] || {
+                note pause $((next - now)) # before it is said: who reads the line may look
                 echo "gangway: the next login attempt is in $((next - now)) s ($why):" \
                     "attempts are spaced out, because a row of them can lock the account"
-                note pause $((next - now))
                 said=pause
             }
         fi
