@@ -45,7 +45,7 @@ def turn() -> None:
 
 def ensure_connected() -> None:
     if not ib.isConnected():
-        run(lambda: ib.connectAsync("127.0.0.1", gateway, clientId=1, timeout=4))
+        run(lambda: ib.connectAsync("127.0.0.1", gateway, clientId=902, timeout=4))
 
 
 @app.get("/ping")
