@@ -67,7 +67,7 @@ export async function optional(path) {
 
 // Answers come in any order. One that a newer reading overtook is dropped, and one that was asked for before a change
 // ended may not know of it: it is asked for again. Otherwise a button would say again what it said before it was pressed.
-// The function that is given back answers null for what was dropped.
+// The function that is given back answers undefined for what was dropped.
 export function reader(read) {
   let asked = 0;
   let taken = 0;
@@ -75,7 +75,7 @@ export function reader(read) {
     for (;;) {
       const [turn, before] = [++asked, changes];
       const answer = await read(...about);
-      if (turn < taken) return null;
+      if (turn < taken) return undefined;
       if (before !== changes) continue;
       taken = turn;
       return answer;

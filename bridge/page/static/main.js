@@ -241,19 +241,18 @@ async function toggleHalt() {
 }
 
 // Faults also begin and end elsewhere: by time, by the control port, by another tab.
-const readFaults = reader(async () => ({ answer: await optional("sandbox/faults") }));
+const readFaults = reader(() => optional("sandbox/faults"));
 
 async function showFaults() {
   if (known.sandbox === false) return;
-  let read;
+  let answer;
   try {
-    read = await readFaults();
+    answer = await readFaults();
   } catch (problem) {
     find("fault-state").textContent = "Unknown: the simulator does not answer.";
     return;
   }
-  if (!read) return;
-  const { answer } = read;
+  if (answer === undefined) return;
   known.sandbox = answer !== null;
   fit();
   if (answer) drawFaults(answer, press);

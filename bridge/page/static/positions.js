@@ -24,7 +24,7 @@ export async function loadGreeks(positions) {
   if (Date.now() - readAt < FRESH || !(positions ?? []).some((row) => ["OPT", "FOP"].includes(row.secType))) return;
   readAt = Date.now();
   const found = await read();
-  if (found) seen = new Map((found?.positions ?? []).map((row) => [row.conId, row]));
+  if (found !== undefined) seen = new Map((found?.positions ?? []).map((row) => [row.conId, row]));
 }
 
 export const forgetGreeks = () => {
