@@ -363,7 +363,7 @@ async def ready(call: Call[ReadyParams, None]) -> Ready:
         session = services[TwsSession]
         session.require_ready()
         over = overlay(services)
-        if over:
+        if over and over.state is not State.READY:
             raise NotConnectedError(
                 f"the session is ready, but {over.state.value}",
                 next_step=over.next_action,

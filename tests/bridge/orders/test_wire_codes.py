@@ -130,6 +130,7 @@ async def test_a_list_that_never_comes_costs_that_one_answer(
     health = wire.bridge.health()
     action = health["nextAction"]
     assert (health["state"], health["status"]) == ("ready", "degraded")
+    assert wire.bridge.client.get("/ready").json() == {"ready": True, "state": "ready"}
     for each in named:
         assert f"{each} got no answer since" in action
     again = wire.place("lost")
