@@ -268,6 +268,8 @@ class Connection(asyncio.Protocol):
         return ready and self.world.faults.active("frames-cut")
 
     def _drip(self) -> None:
+        if not self.world.faults.active("frames-dribbled"):
+            self._undribble()
         if self._dribble and not self.dead and not self.transport.is_closing():
             for place in range(min(DRIBBLE_BYTES, len(self._dribble))):
                 self.transport.write(self._dribble[place : place + 1])
@@ -277,6 +279,12 @@ class Connection(asyncio.Protocol):
         self._dribbling = False
         if self._closing:
             self.transport.close()
+
+    def _undribble(self) -> None:
+        """The fault is over: what has piled up goes out at once, or it would never catch up."""
+        if self._dribble and not self.dead and not self.transport.is_closing():
+            self.transport.write(bytes(self._dribble))
+        self._dribble.clear()
 
     def close(self) -> None:
         """Send what is queued, then FIN."""

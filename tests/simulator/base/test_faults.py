@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from simulator.tws.wire import frame
 from tests.simulator.base.raw import PATIENCE, STOCK, Raw, connected, ready, simulated, until_true
 
 if TYPE_CHECKING:
@@ -263,6 +264,19 @@ async def test_dribbled_frames_arrive_whole_in_the_end() -> None:
         simulator.world.faults.start("frames-dribbled")
         client = await ready(simulator)
         assert (await client.error(2158))[4].startswith("Sec-def")
+
+
+async def test_no_drop_is_left_dribbling_when_the_fault_is_over() -> None:
+    async with simulated() as simulator:
+        client = await ready(simulator)
+        await drained(client)
+        simulator.world.faults.start("frames-dribbled")
+        (connection,) = simulator.tws.connections
+        connection.write(frame([4, 2, -1, 2158, "x" * 200_000]))
+        await asyncio.sleep(0.05)
+        simulator.world.faults.clear("frames-dribbled")
+        async with asyncio.timeout(2):
+            assert len((await client.error(2158))[4]) == 200_000
 
 
 async def test_a_fault_ends_after_its_seconds() -> None:
