@@ -1,8 +1,9 @@
 """Finds out whether the journal can be written before an order needs it.
 
-Every two seconds a small real write, a small read, and a look at the file and at the room on its
-disk. What does not answer in time counts as broken; nobody waits for it, and it is not asked again
-before it has answered.
+Every two seconds (twice a second while something is wrong, so that trading is back soon after it
+is mended) a small real write, a small read, and a look at the file and at the room on its disk.
+What does not answer in time counts as broken; nobody waits for it, and it is not asked again before
+it has answered.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from bridge.store.errors import StoreError
 from bridge.store.urgent import Urgent, free_bytes
 
 PROBE_SECONDS: Final = 2.0
+_TROUBLED_SECONDS: Final = 0.5
 _ANSWER_SECONDS: Final = 1.5
 LEAST_FREE_BYTES: Final = 256 * 1024
 """Less room than this is no room for an order and all that follows from it."""
@@ -45,7 +47,8 @@ class Probe:
     async def run(self, clock: Clock) -> None:
         while True:
             await self.look()
-            await clock.sleep(PROBE_SECONDS)
+            troubled = self._condition.probed is not None
+            await clock.sleep(_TROUBLED_SECONDS if troubled else PROBE_SECONDS)
 
     async def look(self) -> None:
         """One look at everything; takes a second and a half at most, unless all is well."""

@@ -94,8 +94,9 @@ class Reconciliation:
 
 STABLE_SECONDS = 10.0
 LOGIN_SECONDS = 5.0  # a forwarder that closes for this long: the gateway behind it is at its login
-LATER, LATER_SECONDS = 2.5, 120.0
-"""So much larger is the cap, without a session for so long."""
+LATER, LATER_SECONDS, REFUSED_SECONDS = 2.5, 120.0, 15.0
+"""So much larger is the cap, without a session for so long; sooner where the gateway itself says
+no. Not at once: it may not have seen yet that our own last connection is over."""
 _CLOSED_PORT = (DialProblem.REFUSED, DialProblem.UNREACHABLE)
 _NOBODY_THERE = (*_CLOSED_PORT, DialProblem.CLOSED)
 """Behind a forwarder a closed port looks like one that closes."""
@@ -310,8 +311,11 @@ class Supervisor:
     def _longest_pause(self) -> float:
         cap = self._context.target.backoff_cap
         without = self._context.clock.monotonic() - self._without_since
-        soon = self._context.status.facts.problem in _NOBODY_THERE and without < LATER_SECONDS
-        return cap if soon else cap * LATER
+        problem = self._context.status.facts.problem
+        if problem is None:  # the last one was a session, which did not last
+            return cap * LATER
+        soon = LATER_SECONDS if problem in _NOBODY_THERE else REFUSED_SECONDS
+        return cap if without < soon else cap * LATER
 
     # connected --------------------------------------------------------------------------------
 

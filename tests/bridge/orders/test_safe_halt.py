@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bridge import halt_mark
+from bridge.clock import SystemClock
 from bridge.model import Contract, Order, Position
 from bridge.orders.errors import TradingHaltedError
 from bridge.orders.halt import HaltSwitch
@@ -316,6 +317,28 @@ async def test_a_probe_sees_a_journal_that_cannot_be_written_and_that_it_is_back
             return await looked(rig) is None
 
         await eventually(well)
+
+
+async def test_a_probe_looks_more_often_until_the_journal_is_mended(tmp_path: Path) -> None:
+    class EndedError(Exception):
+        """All looks of the test are done."""
+
+    class Noting(SystemClock):
+        def __init__(self) -> None:
+            self.pauses: list[float] = []
+
+        async def sleep(self, seconds: float) -> None:
+            self.pauses.append(seconds)
+            if len(self.pauses) == 2:
+                heal()
+            elif len(self.pauses) == 4:
+                raise EndedError
+
+    async with opened(tmp_path, FakeBroker()) as rig:
+        heal, clock = refuse(rig, sqlite3.SQLITE_FULL), Noting()
+        with pytest.raises(EndedError):
+            await rig.services[Probe].run(clock)
+        assert clock.pauses == [0.5, 0.5, 2.0, 2.0]
 
 
 async def test_a_probe_sees_a_write_that_does_not_end(tmp_path: Path) -> None:

@@ -75,27 +75,25 @@ async def test_pauses_double_up_to_their_cap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("problem", "first"),
+    ("problem", "soon"),
     [
-        (DialProblem.REFUSED, 0.6),
-        (DialProblem.UNREACHABLE, 0.6),
-        (DialProblem.CLOSED, 0.6),
-        (DialProblem.SILENT, 1.5),
-        (DialProblem.CLIENT_ID_TAKEN, 1.5),
-        (DialProblem.NOT_STARTED, 1.5),
+        (DialProblem.REFUSED, 120.0),
+        (DialProblem.UNREACHABLE, 120.0),
+        (DialProblem.CLOSED, 120.0),
+        (DialProblem.SILENT, 15.0),
+        (DialProblem.CLIENT_ID_TAKEN, 15.0),
+        (DialProblem.NOT_STARTED, 15.0),
     ],
 )
-async def test_nobody_there_is_asked_more_often_at_first(
-    problem: DialProblem, first: float
-) -> None:
+async def test_a_gateway_is_asked_more_often_at_first(problem: DialProblem, soon: float) -> None:
     """A relay that is back in two minutes is found at once; a night is not full of attempts."""
     supervisor, context, clock = supervised()
     context.status.update(problem=problem)
     supervisor._tries = 10
-    assert await pause_of(supervisor, clock) == pytest.approx(first, abs=0.001)
-    await clock.wind(119 - first)
-    assert await pause_of(supervisor, clock) == pytest.approx(first, abs=0.001)
-    await clock.wind(2)
+    assert await pause_of(supervisor, clock) == pytest.approx(0.6, abs=0.001)
+    await clock.wind(soon - 1.6)
+    assert await pause_of(supervisor, clock) == pytest.approx(0.6, abs=0.001)
+    await clock.wind(1)
     assert await pause_of(supervisor, clock) == pytest.approx(1.5, abs=0.001)
 
 
