@@ -104,8 +104,8 @@ class Target(Struct, frozen=True, kw_only=True):
     start_seconds: float = 45.0  # a slow login keeps the client id waiting
     heartbeat_interval: float = 2.0
     heartbeat_patience: float = 2.5
-    backoff_first: float = 0.25
-    backoff_cap: float = 0.6
+    backoff_first: float = 0.15
+    backoff_cap: float = 0.3
     quick_attempts: int = 0  # in a row, after which there is only one every slow_pause; 0: no limit
     slow_pause: float = 60.0
     market_data_type: MarketDataType = MarketDataType.LIVE  # the best kind that lines ask for

@@ -94,7 +94,7 @@ class Reconciliation:
 
 STABLE_SECONDS = 10.0
 LOGIN_SECONDS = 5.0  # a forwarder that closes for this long: the gateway behind it is at its login
-LATER, LATER_SECONDS, REFUSED_SECONDS = 2.5, 120.0, 15.0
+LATER, LATER_SECONDS, REFUSED_SECONDS = 5.0, 120.0, 15.0
 """So much larger is the cap, without a session for so long; sooner where the gateway itself says
 no. Not at once: it may not have seen yet that our own last connection is over."""
 _CLOSED_PORT = (DialProblem.REFUSED, DialProblem.UNREACHABLE)

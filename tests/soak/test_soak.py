@@ -194,6 +194,11 @@ async def test_nothing_is_lost_whatever_fails(tmp_path: Path) -> None:
             await clients.close()
 
 
+def of_a_week(away: float) -> str:
+    """The part of a week, in per cent, that is left without these seconds."""
+    return f"{100 * (1 - away / WEEK_SECONDS):.3f}"
+
+
 def tell(soak: Soak, seconds: float) -> None:
     """The figures on stderr, and the table where it is asked for."""
     by_kind: dict[str, list[Passed]] = defaultdict(list)
@@ -212,7 +217,8 @@ def tell(soak: Soak, seconds: float) -> None:
         "away": round(away),
         "by_gateway": round(soak.away_by_gateway),
         "by_machine": round(soak.away_by_machine),
-        "week": f"{100 * (1 - (away - soak.away_by_gateway) / WEEK_SECONDS):.3f}",
+        "week": of_a_week(away - soak.away_by_gateway),
+        "own": of_a_week(away - soak.away_by_gateway - soak.away_by_machine),
         "megabytes": round(soak.megabytes),
         "files": soak.files,
     }

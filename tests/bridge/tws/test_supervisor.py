@@ -90,9 +90,9 @@ async def test_a_gateway_is_asked_more_often_at_first(problem: DialProblem, soon
     supervisor, context, clock = supervised()
     context.status.update(problem=problem)
     supervisor._tries = 10
-    assert await pause_of(supervisor, clock) == pytest.approx(0.6, abs=0.001)
-    await clock.wind(soon - 1.6)
-    assert await pause_of(supervisor, clock) == pytest.approx(0.6, abs=0.001)
+    assert await pause_of(supervisor, clock) == pytest.approx(0.3, abs=0.001)
+    await clock.wind(soon - 1.3)
+    assert await pause_of(supervisor, clock) == pytest.approx(0.3, abs=0.001)
     await clock.wind(1)
     assert await pause_of(supervisor, clock) == pytest.approx(1.5, abs=0.001)
 
@@ -133,7 +133,7 @@ async def test_after_a_connection_that_lasted_it_dials_at_once(
     monkeypatch: pytest.MonkeyPatch, lasted: float, pauses: list[float]
 ) -> None:
     """After one that did not it waits: longer after each in a row, however long the first took."""
-    supervisor, _, clock = supervised(backoff_first=5.0, backoff_cap=8.0)
+    supervisor, _, clock = supervised(backoff_first=5.0, backoff_cap=4.0)
     dialled: list[float] = []
 
     async def connect() -> Wire:
