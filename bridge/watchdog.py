@@ -37,7 +37,7 @@ from bridge.login.spacing import maintenance_until
 from bridge.services import Need, Services
 from bridge.store.identity import replace_file
 from bridge.tws.connection_context import ConnectionContext
-from bridge.tws.connection_state import ConnectionState
+from bridge.tws.connection_state import ConnectionState, can_trade
 from bridge.tws.session import TwsSession
 
 LOOK_SECONDS: Final = 5.0
@@ -113,14 +113,23 @@ class Watchdog:
         hang = self.hang()
         if hang is None:
             self._since = self.person = None
-            if self.alerts is not None:
-                self.alerts.cleared(AlertKind.GATEWAY_HANGS)
+            self._tell_end()
             return
         if self._since is None or self._since[0] is not hang:
             self._since = (hang, now)
             self._next_at = now + PATIENCE[hang]
         if now >= self._next_at and self.person is None:
             self._step(hang, now)
+
+    def _tell_end(self) -> None:
+        """Good news only where all is known to work: a hang may only be explained by now."""
+        if self.alerts is None:
+            return
+        context = self._context
+        if can_trade(context.status.facts) and not _farms_are_dead(context.diagnostics.farms):
+            self.alerts.cleared(AlertKind.GATEWAY_HANGS)
+        else:
+            self.alerts.forgotten(AlertKind.GATEWAY_HANGS)
 
     def hang(self) -> Hang | None:
         """What hangs now, if that is known and nothing explains it."""

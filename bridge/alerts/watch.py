@@ -30,7 +30,7 @@ from bridge.store.orders import OrderRecord
 from bridge.store.quarantine import Entry
 from bridge.tws import advice
 from bridge.tws.connection_context import UPGRADE_STEP, ConnectionContext
-from bridge.tws.connection_state import ConnectionState, can_trade
+from bridge.tws.connection_state import ConnectionState, Socket, can_trade
 from bridge.tws.session import TwsSession
 
 PortalLook = Callable[[], SessionView]
@@ -144,12 +144,16 @@ class ConditionWatch:
                 self._alerts.forgotten(kind)
 
     def _look_without_file(self) -> None:
-        if self._context.status.state is ConnectionState.WAITING_FOR_2FA:
+        """What follows a wait tells whether it ended well; on the way to that nothing is told."""
+        status = self._context.status
+        if status.state is ConnectionState.WAITING_FOR_2FA:
             self._alerts.raised(
                 AlertKind.WAITING_2FA, advice.next_action(self._context.situation())
             )
-        else:
+        elif status.facts.socket is Socket.UP:
             self._alerts.cleared(AlertKind.WAITING_2FA)
+        elif status.state is ConnectionState.WAITING_FOR_GATEWAY:
+            self._alerts.forgotten(AlertKind.WAITING_2FA)
 
     def _look_at_portal(self, portal: SessionView) -> None:
         if portal.state is PortalState.LOGIN_REQUIRED:

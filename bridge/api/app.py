@@ -23,7 +23,6 @@ from bridge.callers import GuestBudget, Scope, Shares
 from bridge.errors import NotFoundError
 from bridge.orders.rules import load
 from bridge.services import Services
-from bridge.tws.session import TwsSession
 
 
 def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
@@ -31,7 +30,7 @@ def create_app(services: Services, tables: Iterable[RouteTable]) -> ASGIApp:
     tables = list(tables)
     key_needed = load(services.environment.trading_file).require_idempotency_key
     tables.append(_documentation(list(tables), (IDEMPOTENCY_KEY,) if key_needed else ()))
-    services.metrics.register(SessionCollector(services[TwsSession].context))
+    services.metrics.register(SessionCollector(services))
     environment = services.environment
     return RequestMiddleware(
         Router(services, tables),

@@ -65,7 +65,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "state": "The state of the session with the gateway",
     "since": "Since when; in a query: only what happened at this time or later (ISO 8601)",
     "until": "Until when it is expected to last; in a query: only what happened before this time",
-    "connected": "Whether orders could be placed now",
+    "connected": "Whether the session is complete; whether orders could be placed, too: /ready",
     "SessionView.connected": "Whether the Client Portal reaches the broker",
     "socketConnected": "Whether a connection to the gateway's API is open",
     "upstreamConnected": "Whether the gateway reaches the broker",

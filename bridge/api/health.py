@@ -20,9 +20,11 @@ from bridge.callers import Scope
 from bridge.errors import BridgeError, Kind
 from bridge.login import states
 from bridge.login.model import Login
+from bridge.readiness import Readiness, readiness
 from bridge.restart_calendar import PlannedRestart
-from bridge.services import HealthOverlay, Need, Services
+from bridge.services import Need, Services
 from bridge.tws import advice
+from bridge.tws.breaker import BreakerState
 from bridge.tws.connection_context import UPGRADE_STEP, ConnectionContext
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.connection_state import Socket, can_trade
@@ -33,9 +35,11 @@ from bridge.tws.session import TwsSession
 routes = RouteTable("health")
 
 BUSY_QUEUE = 100
+_OPEN = BreakerState.OPEN.value
 CONNECT_SECONDS = 5.0
 KEPT_SECONDS = 0.005
 """For so long `/health` gives its answer again, unless the state or a call changes something."""
+_FOR_A_PERSON = (states.HELD, states.BLOCKED, states.WAITING_2FA)
 _DEGRADED = (
     State.UPSTREAM_LOST,
     State.STALLED,
@@ -167,7 +171,7 @@ def needs(services: Services) -> tuple[Need, ...]:
 def _login_needs(services: Services) -> Iterator[Need]:
     context, now = services[TwsSession].context, services.clock.now()
     for login in (context.login(), context.other_login_file.read(now.timestamp())):
-        if login is not None and login.state in (states.HELD, states.BLOCKED, states.WAITING_2FA):
+        if login is not None and login.state in _FOR_A_PERSON and not login.automatic:
             trouble = states.TROUBLES.get(login.code or "")
             step = trouble.hint if trouble else "./deploy.py login says what it waits for"
             whose = f" ({login.session})" if login.session else ""
@@ -186,12 +190,6 @@ class HealthParams(Params, frozen=True):
     """``connect=true`` makes one connect attempt first, bounded to a few seconds."""
 
     connect: bool = False
-
-
-def overlay(services: Services) -> HealthOverlay | None:
-    """The first part that has something to say."""
-    found = (ask() for ask in services.health_overlays)
-    return next((each for each in found if each is not None), None)
 
 
 def login_view(login: Login | None, session: str | None) -> LoginView:
@@ -228,38 +226,24 @@ def health(services: Services) -> Health:
     session = services[TwsSession]
     context, record = session.context, session.context.diagnostics.record
     facts, now = context.status.facts, services.clock.now()
-    state, action, tradable = (
-        context.status.state,
-        advice.next_action(context.situation()),
-        can_trade(facts),
-    )
-    condition = services.journal
-    over = overlay(services) if tradable else None
-    if over:
-        state, action = over.state, over.next_action
-    elif condition.trouble:
-        action = f"{condition.trouble.what}: {condition.trouble.next_step}. {action}"
-    needed = needs(services)
-    if state is State.READY and needed and action == advice.ALL_IS_WELL:
-        more = f" (and {len(needed) - 1} more)" if len(needed) > 1 else ""
-        action = f"{needed[0].message}. {needed[0].next_step}{more}"
-    degraded = state is State.READY and (
-        condition.quarantined > 0 or context.clock_is_off or over is not None
+    found, needed, condition = readiness(services), needs(services), services.journal
+    degraded = found.state is State.READY and (
+        condition.quarantined > 0 or context.clock_is_off or found.over is not None
     )
     own = login_view(context.login() or _guessed(context), services.environment.trading_mode)
     other = context.other_login_file.read(now.timestamp())
     return Health(
-        status="degraded" if degraded else _status(session, state),
-        state=state.value,
+        status="degraded" if degraded else _status(session, found.state),
+        state=found.state.value,
         since=context.status.since,
-        connected=tradable,
+        connected=can_trade(facts),
         socket_connected=facts.socket is not Socket.NONE,
-        upstream_connected=facts.socket is Socket.UP and facts.upstream,
+        upstream_connected=facts.socket is Socket.UP and facts.upstream and facts.heartbeat,
         trading_mode=services.environment.trading_mode,
         server_version=session.server_version or None,
         client_id=session.client_id,
         market_data_type=session.market_data_type,
-        next_action=action,
+        next_action=_next_action(services, found, needed),
         needs=needed,
         last_disconnect_at=record.last_disconnect_at,
         last_disconnect_reason=record.last_disconnect_reason,
@@ -307,10 +291,32 @@ def health(services: Services) -> Health:
     )
 
 
+def _next_action(services: Services, found: Readiness, needed: tuple[Need, ...]) -> str:
+    context, over, trouble = services[TwsSession].context, found.over, services.journal.trouble
+    action = advice.next_action(context.situation())
+    if over is not None:
+        hides = over.state is not State.READY or action == advice.ALL_IS_WELL
+        return over.next_action if hides else f"{over.next_action}. {action}"
+    if trouble is not None:
+        return f"{trouble.what}: {trouble.next_step}. {action}"
+    if found.state is not State.READY or action != advice.ALL_IS_WELL:
+        return action
+    if needed:
+        more = f" (and {len(needed) - 1} more)" if len(needed) > 1 else ""
+        return f"{needed[0].message}. {needed[0].next_step}{more}"
+    silent = [kind for kind, word in context.breakers.shown().items() if word == _OPEN]
+    if silent:
+        return (
+            f"{', '.join(silent)}: the gateway has answered no such request lately, and the next"
+            " one is tried in seconds; all else goes on. Restart the gateway if it lasts"
+        )
+    return action
+
+
 def _status(session: TwsSession, state: State) -> str:
     context = session.context
     if state is State.READY:
-        if any(word == "open" for word in context.breakers.shown().values()):
+        if any(word == _OPEN for word in context.breakers.shown().values()):
             return "degraded"
         return "busy" if max(context.pacer.depth().values()) > BUSY_QUEUE else "ok"
     if state in _DEGRADED and context.status.facts.socket is Socket.UP:
@@ -362,12 +368,12 @@ async def ready(call: Call[ReadyParams, None]) -> Ready:
     try:
         session = services[TwsSession]
         session.require_ready()
-        over = overlay(services)
-        if over and over.state is not State.READY:
+        found = readiness(services)
+        if found.over is not None and not found.takes_orders:
             raise NotConnectedError(
-                f"the session is ready, but {over.state.value}",
-                next_step=over.next_action,
-                extra={"state": over.state.value},
+                f"the session is ready, but {found.state.value}",
+                next_step=found.over.next_action,
+                extra={"state": found.state.value},
             )
     except BridgeError:
         if known:

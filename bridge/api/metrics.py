@@ -8,9 +8,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bridge.readiness import readiness
+from bridge.services import Services
 from bridge.tws.breaker import BreakerState
 from bridge.tws.connection_context import ConnectionContext
-from bridge.tws.connection_state import ConnectionState, can_trade
+from bridge.tws.connection_state import ConnectionState
+from bridge.tws.session import TwsSession
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -49,18 +52,18 @@ class HttpMetrics:
 class SessionCollector(Collector):
     """Reads the session when it is scraped; keeps nothing."""
 
-    def __init__(self, context: ConnectionContext) -> None:
-        self._context = context
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._context: ConnectionContext = services[TwsSession].context
 
     def collect(self) -> Iterable[Metric]:
         """All figures of the session."""
         context, record = self._context, self._context.diagnostics.record
-        yield _gauge(
-            "gangway_ready", "Whether orders can be placed", can_trade(context.status.facts)
-        )
+        found = readiness(self._services)
+        yield _gauge("gangway_ready", "Whether orders can be placed", found.takes_orders)
         state = GaugeMetricFamily("gangway_state", "1 for the present state", labels=("state",))
         for each in ConnectionState:
-            state.add_metric((each.value,), float(each is context.status.state))
+            state.add_metric((each.value,), float(each is found.state))
         yield state
         yield _gauge("gangway_connections", "Sessions started", record.total_connections)
         yield _gauge("gangway_disconnections", "Sessions lost", record.total_disconnections)
@@ -78,7 +81,7 @@ class SessionCollector(Collector):
         yield queue
         circuits = GaugeMetricFamily("gangway_circuit_open", "1 while open", labels=("kind",))
         for kind, word in context.breakers.shown().items():
-            circuits.add_metric((kind,), float(word != BreakerState.CLOSED.value))
+            circuits.add_metric((kind,), float(word == BreakerState.OPEN.value))
         yield circuits
 
 

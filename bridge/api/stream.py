@@ -29,6 +29,7 @@ from bridge.errors import BridgeError, InvalidRequestError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.orders.silence import SilenceWatch
+from bridge.readiness import readiness
 from bridge.services import Services
 from bridge.stream.hub import Hub, Session
 from bridge.stream.protocol import Authenticate, Heartbeat, Operation, Ping, Subscribe, decode
@@ -338,6 +339,7 @@ def install(services: Services) -> None:
         services.environment.max_streams,
     )
     service.health = lambda: health(services)
+    service.state = lambda: readiness(services).state
     account = services[AccountService]
 
     def positions() -> tuple[int, object | None]:

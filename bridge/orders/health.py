@@ -37,15 +37,15 @@ def install(
     condition = services.journal
     services.metrics.register(JournalCollector(condition))
     services.health_overlays += [
+        lambda: _journal(condition, halt),
         lambda: _halted(halt, condition),
-        lambda: _journal(condition),
         lambda: _read_only(reconciler, rules),
         lambda: _unanswered(reconciler),
     ]
     services.needs += [
         lambda: _unknown_need(alerts.unknown),
         lambda: _as_need("halted", "Trading is halted", _halted(halt, condition)),
-        lambda: _as_need("journal", "The journal needs you", _journal(condition)),
+        lambda: _as_need("journal", "The journal needs you", _journal(condition, halt)),
         lambda: _quarantine_need(condition),
         lambda: _as_need("read-only", "The gateway refuses orders", _read_only(reconciler, rules)),
     ]
@@ -103,13 +103,13 @@ def _halted(halt: HaltSwitch, condition: JournalCondition) -> HealthOverlay | No
     return HealthOverlay(state=ConnectionState.HALTED, next_action=action)
 
 
-def _journal(condition: JournalCondition) -> HealthOverlay | None:
-    trouble = condition.trouble
+def _journal(condition: JournalCondition, halt: HaltSwitch) -> HealthOverlay | None:
+    """Before a halt: that is wanted, and this is not. What to do tells of both."""
+    trouble, halted = condition.trouble, _halted(halt, condition)
     if trouble is None:
         return None
-    return HealthOverlay(
-        state=ConnectionState.STALLED, next_action=f"{trouble.what}: {trouble.next_step}"
-    )
+    action = halted.next_action if halted else f"{trouble.what}: {trouble.next_step}"
+    return HealthOverlay(state=ConnectionState.STALLED, next_action=action)
 
 
 def _unanswered(reconciler: Reconciler) -> HealthOverlay | None:

@@ -55,6 +55,7 @@ class StreamService(LineWatcher):
         self.hub = Hub(clock, self.snapshot, most_sessions=most_streams)
         self.hub.forgotten = self._release_all
         self.health: Callable[[], object] = lambda: {"state": self._gateway.state}
+        self.state: Callable[[], ConnectionState] = lambda: self._gateway.state
         self.states: dict[str, Callable[[], tuple[int, object | None]]] = {}
         """By channel: which version there is, and what it is; None while it is not known."""
         self._shown: dict[str, int] = {}
@@ -99,7 +100,7 @@ class StreamService(LineWatcher):
             beats += 1
             if beats % HEARTBEAT_SECONDS:
                 continue
-            self.hub.tell_all("heartbeat", at=self._clock.now(), state=self._gateway.state)
+            self.hub.tell_all("heartbeat", at=self._clock.now(), state=self.state())
             self.hub.expire()
             for key in [key for key in self._stale if self._quotes.line(key) is None]:
                 del self._stale[key]
@@ -230,7 +231,7 @@ class StreamService(LineWatcher):
         session.subscriber.greet(
             session=session.subscriber.session,
             resumed=resumed,
-            state=self._gateway.state,
+            state=self.state(),
             heartbeatSeconds=HEARTBEAT_SECONDS,
             at=self._clock.now(),
         )

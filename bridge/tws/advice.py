@@ -17,6 +17,8 @@ from bridge.tws.errors import READ_ONLY_ACTION
 
 _FOR_A_PERSON = (states.HELD, states.BLOCKED, states.WAITING_2FA)
 _AWAY = (State.WAITING_FOR_GATEWAY, State.WAITING_FOR_2FA, State.CONNECTING, State.RECONNECTING)
+_MAY_LOG_IN = (*_AWAY, State.UPSTREAM_LOST, State.STALLED)
+"""States in which the login may be under way, the socket open or not."""
 
 
 ALL_IS_WELL: Final = "Nothing: all is well"
@@ -74,7 +76,7 @@ def next_action(situation: Situation) -> str:
     """A sentence for a person; says so when there is nothing to do."""
     state, login, restart = situation.state, situation.login, situation.restart
     if login is not None and (
-        login.state == states.BLOCKED or (state in _AWAY and login.state in _FOR_A_PERSON)
+        login.state == states.BLOCKED or (state in _MAY_LOG_IN and login.state in _FOR_A_PERSON)
     ):
         return of_login(login)
     if restart and state not in (State.READY, State.SESSION_CONFLICT):
@@ -148,9 +150,10 @@ def of_login(login: Login, now: float | None = None) -> str:
 
 
 def _planned(kind: str, until: str) -> str:
-    if kind == "cold":
+    if kind != "auto-restart":  # a log-off is followed by a full login, too
+        often = ", as every Sunday" if kind == "cold" else ""
         return (
-            "The gateway logs in anew, as every Sunday: approve the login on your phone when"
+            f"The gateway logs in anew{often}: approve the login on your phone when"
             f" asked (expected back by {until})"
         )
     return f"Nothing: the gateway's planned restart is under way (expected back by {until})"

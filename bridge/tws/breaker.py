@@ -49,6 +49,13 @@ class Breaker:
             retry_after=max(1.0, self._pause - waited),
         )
 
+    @property
+    def shown(self) -> BreakerState:
+        """Open only while it refuses: when the pause is over the next request decides."""
+        waited = self._clock.monotonic() - self._opened_at
+        over = self.state is BreakerState.OPEN and waited >= self._pause
+        return BreakerState.HALF_OPEN if over else self.state
+
     def answered(self) -> None:
         """The gateway answered, be it with a refusal."""
         self._failures = 0
@@ -89,4 +96,4 @@ class Breakers:
 
     def shown(self) -> dict[str, str]:
         """Kind -> state, for ``/health``."""
-        return {kind: breaker.state.value for kind, breaker in sorted(self._by_kind.items())}
+        return {kind: breaker.shown.value for kind, breaker in sorted(self._by_kind.items())}

@@ -255,11 +255,15 @@ class ConnectionContext:
     def login(self) -> Login | None:
         """The gateway's login as its container tells it; None where nothing tells.
 
-        A session that is up outranks it: whoever serves the API is logged in.
+        A session that is up outranks it: whoever serves the API is logged in. Not so what was
+        written since the gateway has stopped answering, or has lost the broker.
         """
-        now = self.clock.now().timestamp()
+        now, facts, since = self.clock.now().timestamp(), self.status.facts, self.status.since
         login = self.login_file.read(now)
-        if self.status.facts.socket is not Socket.UP:
+        if facts.socket is not Socket.UP:
+            return login
+        serves = facts.upstream and facts.heartbeat
+        if login is not None and not serves and (login.since or 0.0) > since.timestamp():
             return login
         if login is None or login.state not in (states.LOGGED_IN, states.BLOCKED):
             serving = Login(self.target.session, login.controller if login else None)

@@ -22,6 +22,8 @@ from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import NotConnectedError, TwsError
 from bridge.tws.wire import CloseReason, Wire
 
+ASK_SECONDS = 60.0
+"""So often it is asked whatever comes in: the answer also tells how far the clocks differ."""
 LATE_SECONDS = 0.1
 """What had come when this process was held up is read by then."""
 
@@ -37,10 +39,14 @@ class Heartbeat:
 
     async def run(self, wire: Wire) -> None:
         """Until the wire is dropped by this, or the task is cancelled."""
+        asked = self._context.clock.monotonic()
         while wire.alive:
             await self._context.clock.sleep(self._pause(wire))
-            if self._quiet(wire) < self._context.target.heartbeat_interval - 0.01:
+            now = self._context.clock.monotonic()
+            quiet = self._quiet(wire) >= self._context.target.heartbeat_interval - 0.01
+            if not quiet and now - asked < ASK_SECONDS:
                 continue
+            asked = now
             patience = self._context.target.heartbeat_patience
             if not await self._beat(wire, patience) and not await self._beat(wire, 2 * patience):
                 wire.drop(CloseReason.UNANSWERED)

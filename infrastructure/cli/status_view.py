@@ -160,6 +160,9 @@ def _details(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if bridge.get("state"):
         upstream = "up" if bridge.get("upstreamConnected") else "down"
         yield "connection", f"{bridge['status']}, {bridge['state']}; upstream {upstream}"
+    elif any(one["name"] == "bridge" for one in found["services"]):
+        said = " ".join(str(bridge[part]) for part in ("detail", "nextStep") if bridge.get(part))
+        yield "bridge", said or "does not answer: ./deploy.py logs bridge"
     if why := found.get("caddy", {}).get("said"):
         yield "Caddy", f"passes nothing on to the bridge: {why}; ./deploy.py logs caddy"
     for need in bridge.get("needs", ()):

@@ -31,6 +31,12 @@ STATES = {
     "halted": "trading is halted by a person, or because of a journal that is not accepted",
     "starting": "the bridge has just started",
 }
+NO_ORDERS = {
+    "halted": STATES["halted"],
+    "read-only": "the gateway refuses every order",
+    "stalled": "the bridge's journal cannot be used",
+}
+"""What keeps orders back although the session with the gateway is complete (`connected`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,8 +332,8 @@ def _bridge(way: Way) -> Conclusion:
     executions = way.step("executions")
     if executions is not None and not executions.fine:
         return Conclusion(False, f"Connected, but executions fail: {executions.text}.")
-    if body.get("state") == "halted":
-        return Conclusion(False, f"Connected, but {STATES['halted']}.")
+    if (kept := NO_ORDERS.get(body.get("state", ""))) is not None:
+        return Conclusion(False, f"Connected, but {kept}. {body.get('nextAction') or ''}".strip())
     ping = way.step("ping")
     took = f"{ping.seconds * 1000:.0f} ms" if ping else "?"
     mode = body.get("tradingMode")

@@ -102,6 +102,11 @@ def farthest(logins: Sequence[Login]) -> Login:
     return min(logins, key=lambda login: _WORST_FIRST.index(login.state))
 
 
+_STALE_SECONDS = 90.0
+"""So long a container may be called healthy after its API has gone: three checks, 15 s apart, each
+with its time to answer."""
+
+
 def of_container(
     container: Container | None,
     facts: Mapping[str, str],
@@ -110,7 +115,7 @@ def of_container(
 ) -> list[Login]:
     """Each session's login now, of a container that may be stopped or gone.
 
-    The API's answer (the health check) outranks what was written down.
+    The API's answer (the health check) outranks what was written down before it was asked last.
     """
     names = list(sessions) or ["paper"]
     logins = Logins(names)
@@ -124,7 +129,7 @@ def of_container(
     if not facts:
         for line in log:
             logins.feed(line, now)
-    return [_serving(login, container) for login in logins.all(now)]
+    return [_serving(login, container, now) for login in logins.all(now)]
 
 
 def _ended(container: Container | None, session: str) -> Login:
@@ -136,8 +141,10 @@ def _ended(container: Container | None, session: str) -> Login:
     return login
 
 
-def _serving(login: Login, container: Container) -> Login:
-    if container.health == "healthy" and login.state not in (states.LOGGED_IN, states.BLOCKED):
+def _serving(login: Login, container: Container, now: float) -> Login:
+    newer = login.since is not None and now - login.since < _STALE_SECONDS
+    logged_in = login.state in (states.LOGGED_IN, states.BLOCKED)
+    if container.health == "healthy" and not newer and not logged_in:
         login.note("login", moment(container.since))
     return login
 

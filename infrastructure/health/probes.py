@@ -133,7 +133,7 @@ def waits_for_certificate(reason: str, *, public: bool) -> bool:
 
 
 def serves_orders(health: Any) -> bool:
-    """Whether a bridge with this `/health` is as it should be: connected, or halted by a person.
+    """Whether a bridge with this `/health` is as it should be: ready, or halted by a person.
 
     A session that is ready is not enough: the journal may not be writable (`stalled`), the gateway
     may refuse every order (`read-only`).

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bridge.alerts.messages import AlertKind
 from bridge.restart_calendar import RestartCalendar, RestartRule
 from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import DialProblem, Socket
 from bridge.watchdog import LOOK_SECONDS, PATIENCE, RECONNECT_DATA, RESTART, Hang, Watchdog
+from tests.bridge.alerts.test_watch import Told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,6 +199,25 @@ def test_without_a_container_to_ask_only_a_person_is_told(stand: Stand) -> None:
         need = watchdog.need()
         assert need is not None
         assert "although" not in need.message, "nothing was done"
+
+
+@pytest.mark.parametrize("explained", ["held\n", "", "waiting-2fa\n"])
+def test_good_news_only_when_it_works_again(stand: Stand, explained: str) -> None:
+    """A login that is under way explains the hang; it does not end it."""
+    told = Told()
+    stand.watchdog.alerts = told  # type: ignore[assignment]
+    stand.hang(Hang.UPSTREAM)
+    stand.wind(7200)
+    assert list(told.active) == [AlertKind.GATEWAY_HANGS]
+    stand.login.write_text(explained)
+    stand.wind(60)
+    assert (told.active, told.resolved) == ({}, [])
+    stand.logged_in()
+    stand.wind(7200)
+    assert list(told.active) == [AlertKind.GATEWAY_HANGS]
+    stand.works()
+    stand.wind(60)
+    assert told.resolved == [AlertKind.GATEWAY_HANGS]
 
 
 def test_one_farm_of_several_is_no_hang(stand: Stand) -> None:

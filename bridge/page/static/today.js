@@ -4,7 +4,7 @@ import { optional, reader } from "./api.js";
 import { segments, timeline } from "./charts.js";
 import { facts, find } from "./elements.js";
 import { money, moment, percent, signed, span, words } from "./format.js";
-import { isHalted, stateTone } from "./verdict.js";
+import { isHalted, stateTone, takesOrders } from "./verdict.js";
 
 const DAY = 86_400_000;
 let hours = null; // of a share that trades in New York: {zone, sessions: [[from, to], …]} as the broker says
@@ -30,7 +30,7 @@ export function showToday(known, now) {
     ["State", words(health.state), stateTone(health)],
     ["Login", loginWords(health.login, now), health.login?.state === "logged-in" ? "up" : health.login?.code ? "person" : ""],
     ["Next planned restart", restartWords(health, now)],
-    ["Trading", isHalted(health) ? "halted" : health.connected ? "orders are accepted" : "no order can be placed now", isHalted(health) ? "person" : ""],
+    ["Trading", isHalted(health) ? "halted" : takesOrders(health) ? "orders are accepted" : "no order can be placed now", isHalted(health) ? "person" : ""],
     ["Market data", words(health.marketDataType), /delayed|frozen/.test(health.marketDataType) ? "person" : ""],
     ["US stocks", hoursWords(hours, now)],
   ]);

@@ -14,6 +14,10 @@ const VERDICTS = {
 // Halted or not is read here alone: the verdict and the button may never tell two things.
 export const isHalted = (health) => (health?.needs ?? []).some((need) => need.code === "halted");
 
+// What keeps orders back although the session with the gateway is complete.
+const NO_ORDERS = ["halted", "read-only", "stalled"];
+export const takesOrders = (health) => Boolean(health?.connected) && !NO_ORDERS.includes(health.state);
+
 export const stateTone = (health) => {
   const waits = health.state === "ready" && (health.needs ?? []).length > 0;
   return health.state === "halted" || waits ? "person" : tone(health.state);
@@ -33,7 +37,8 @@ export function showVerdict(health) {
   const needs = health.needs ?? [];
   verdict.dataset.tone = stateTone(health);
   verdict.dataset.state = health.state;
-  const title = health.state === "ready" && needs.length ? needs[0].message : VERDICTS[health.state] ?? words(health.state);
+  const ofNeed = needs.length && (health.state === "ready" || (health.connected && health.state !== "halted" && !takesOrders(health)));
+  const title = ofNeed ? (needs.find((need) => need.code !== "halted") ?? needs[0]).message : VERDICTS[health.state] ?? words(health.state);
   find("verdict-title").textContent = title;
   find("next-action").textContent = health.nextAction ?? "";
   showNeeds(needs, title);
@@ -52,7 +57,7 @@ function showNeeds(needs, title) {
 
 export function showHalt(halt, health) {
   const halted = isHalted(health);
-  const open = health?.connected ? "Orders are accepted." : "Not halted, but no order can be placed now.";
+  const open = takesOrders(health) ? "Orders are accepted." : "Not halted, but no order can be placed now.";
   const reason = halted && halt?.halted && halt.reason ? `: ${halt.reason}` : ".";
   find("halt-state").textContent = health ? (halted ? `Trading is halted${reason}` : open) : "";
   const button = find("halt");

@@ -167,7 +167,11 @@ class Gate:
                     " settings (./deploy.py vnc --web), or set trading.read_only: true",
                 )
             reason = f"/ready answers {status} {state}".rstrip() if status else "no answer"
-            self._pause("bridge", "the bridge does not connect to the gateway", reason)
+            late, hint = "the bridge does not connect to the gateway", ""
+            if state in _NOT_OF_TIME:
+                late, hint = "the bridge does not become ready", body.get("nextStep", "")
+                reason = f"{reason} ({body.get('detail', '')})"
+            self._pause("bridge", late, reason, hint=hint)
 
     def _caddy(self, check: documents.Check) -> None:
         """Passes requests on; with a public name, its certificate may still be on the way."""
@@ -342,7 +346,14 @@ class Gate:
         return login
 
     def _pause(
-        self, name: str, late: str, reason: str, *, charge: bool = True, login: Login | None = None
+        self,
+        name: str,
+        late: str,
+        reason: str,
+        *,
+        charge: bool = True,
+        login: Login | None = None,
+        hint: str = "",
     ) -> None:
         try:
             self._wire.check()
@@ -359,7 +370,9 @@ class Gate:
             raise HostFailure(
                 f"{name}-unhealthy",
                 text,
-                trouble.hint if trouble else "./deploy.py up --wait SECONDS gives it more time",
+                trouble.hint
+                if trouble
+                else hint or "./deploy.py up --wait SECONDS gives it more time",
                 excerpt(log) if login else log,
             )
         self._clock.sleep(POLL)
@@ -376,6 +389,8 @@ def _mend(name: str, code: int | None, line: str) -> str:
     return f"mend it (the end of {name}'s log is above), then ./deploy.py up"
 
 
+_NOT_OF_TIME = ("stalled", "session-conflict")
+"""States of the bridge that more time does not end: it says itself what does."""
 _ORDER = {"gateway": 0, "portal": 1, "bridge": 2, "caddy": 3}
 
 

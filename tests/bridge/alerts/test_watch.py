@@ -206,6 +206,22 @@ def test_waiting_for_an_approval() -> None:
     assert rig.look() == {}
 
 
+def test_a_gateway_that_dies_while_it_waits_is_no_good_news() -> None:
+    rig = Rig()
+    rig.context.status.update(started=True, logging_in=True)
+    rig.look()
+    rig.context.status.update(logging_in=False, problem=DialProblem.REFUSED)
+    assert rig.look() == {}
+    assert rig.told.resolved == []
+    rig.context.status.update(logging_in=True)
+    assert AlertKind.WAITING_2FA in rig.look(), "a new wait is told anew"
+    rig.context.status.update(logging_in=False, problem=None)
+    rig.look()
+    rig.ready()
+    assert rig.look() == {}
+    assert rig.told.resolved == [AlertKind.WAITING_2FA]
+
+
 def test_a_portal_that_needs_a_login() -> None:
     rig = Rig()
     rig.ready()

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from openapi_spec_validator import validate
+from websockets.sync.client import connect
 
 from tests.bridge.rig import ADMIN_KEY, ROOT, BridgeProcess, SimulatorProcess
 
@@ -288,6 +289,22 @@ def test_metrics_are_prometheus_text(bridge: BridgeProcess) -> None:
     assert "gangway_ready 1.0" in text
     assert 'gangway_state{state="ready"} 1.0' in text
     assert 'gangway_http_requests_total{method="GET",path="/health",status="200"}' in text
+
+
+def test_a_halt_is_told_alike_everywhere(bridge: BridgeProcess) -> None:
+    bridge.client.post(f"{bridge.url}/trading/halt", json={}).raise_for_status()
+    try:
+        text = bridge.get("/metrics").text
+        assert "gangway_ready 0.0" in text
+        assert 'gangway_state{state="halted"} 1.0' in text
+        assert 'gangway_state{state="ready"} 0.0' in text
+        assert bridge.client.get("/ready").json()["state"] == "halted"
+        assert bridge.health()["state"] == "halted"
+        address = bridge.url.replace("http", "ws", 1) + "/stream"
+        with connect(address, additional_headers={"X-API-KEY": ADMIN_KEY}, proxy=None) as stream:
+            assert json.loads(stream.recv(5))["state"] == "halted"
+    finally:
+        bridge.client.delete(f"{bridge.url}/trading/halt")
 
 
 def test_events_and_the_gateways_time(bridge: BridgeProcess) -> None:

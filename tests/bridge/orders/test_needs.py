@@ -69,8 +69,9 @@ def test_a_halt() -> None:
 
 
 def test_a_journal_in_trouble() -> None:
-    assert _journal(condition()) is None
-    overlay = _journal(condition(TROUBLE))
+    free: Any = SimpleNamespace(halt=None, survives_restart=True)
+    assert _journal(condition(), halt()) is None
+    overlay = _journal(condition(TROUBLE), free)
     assert overlay is not None
     assert overlay.state is ConnectionState.STALLED
     assert overlay.next_action == "The disk is full: Make room"
@@ -79,6 +80,10 @@ def test_a_journal_in_trouble() -> None:
     assert (need.code, need.message) == ("journal", "The journal needs you")
     assert need.next_step == "The disk is full: Make room"
     assert _as_need("journal", "x", None) is None
+    halted = _journal(condition(TROUBLE), halt(survives=False))
+    assert halted is not None
+    assert halted.state is ConnectionState.STALLED, "a halt does not hide it from a deploy"
+    assert "it would forget that trading is" in halted.next_action
 
 
 @pytest.mark.parametrize(

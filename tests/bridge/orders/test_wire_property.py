@@ -193,7 +193,7 @@ async def started(folder: Path, seed: int) -> AsyncIterator[Day]:
             simulator.tws.port,
             heartbeat_interval=300.0,
             heartbeat_patience=60.0,
-            backoff_cap=20.0,
+            backoff_cap=10.0,
         )
         session = TwsSession(target, clock)
         database = await Database.open(folder / "data")

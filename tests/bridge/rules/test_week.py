@@ -134,7 +134,7 @@ class Week:
             self.simulator.tws.port,
             heartbeat_interval=1800.0,
             heartbeat_patience=900.0,
-            backoff_cap=20.0,
+            backoff_cap=10.0,
             restarts=CALENDAR,
         )
         self.bridge = await self._life.enter_async_context(

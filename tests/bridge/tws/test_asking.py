@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from bridge.tws.requests import Kind
 from bridge.tws.session import TwsSession
 from bridge.tws.supervisor import Starting
 from bridge.tws.wire import Wire
+from tests.bridge.rig import eventually
 from tests.bridge.tws.test_wire import Transport
 from tests.bridge.wound import WoundClock
 
@@ -399,6 +401,27 @@ async def test_a_session_that_is_up_outranks_what_its_login_was(tmp_path: Path) 
     assert "Approve the login" in next_action(context.situation())
 
 
+@pytest.mark.parametrize("lost", [{"upstream": False}, {"heartbeat": False}])
+async def test_a_login_that_began_after_the_broker_was_lost_is_believed(
+    tmp_path: Path, lost: dict[str, bool]
+) -> None:
+    """The socket may stay open over a login inside the gateway."""
+    file = tmp_path / "login"
+    context = Scripted(login_state_file=file, session="paper").context
+    begun = context.clock.now().timestamp()
+    file.write_text("waiting-2fa")
+    os.utime(file, (begun - 60, begun - 60))
+    context.status.update(**lost)
+    login = context.login()
+    assert login is not None
+    assert login.state == "logged-in", "what was written before the loss was over by then"
+    os.utime(file, (begun + 60, begun + 60))
+    login = context.login()
+    assert login is not None
+    assert login.state == "waiting-2fa"
+    assert "Approve the login" in next_action(context.situation())
+
+
 @pytest.mark.parametrize(
     ("facts", "seconds", "first", "then"),
     [
@@ -436,7 +459,7 @@ async def test_messages_that_are_too_large_are_told_the_first_second_and_fourth_
     monkeypatch.setattr(wire_module, "LARGEST", 8)
     for _ in range(9):
         scripted.say(9, "x" * 10)
-    assert scripted.wire.skipped == 9
+    await eventually(lambda: scripted.wire.skipped == 9)
     assert told == [1, 2, 4, 8]
 
 

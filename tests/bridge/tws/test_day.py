@@ -74,7 +74,7 @@ async def test_a_day_with_the_nightly_restart_and_the_sunday_reset() -> None:
                 simulator.tws.port,
                 heartbeat_interval=HEARTBEAT,
                 heartbeat_patience=60.0,
-                backoff_cap=20.0,
+                backoff_cap=10.0,
                 restarts=RestartCalendar((RestartRule("auto-restart", "23:45", None, 6),)),
             ),
             clock,

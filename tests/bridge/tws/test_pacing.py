@@ -197,6 +197,21 @@ def state(breaker: Breaker) -> BreakerState:
     return breaker.state
 
 
+def test_a_breaker_is_shown_as_open_only_while_it_refuses() -> None:
+    clock = WoundClock()
+    breakers = Breakers(clock)
+    for _ in range(5):
+        breakers["history"].timed_out()
+    assert breakers.shown() == {"history": "open"}
+    clock.advance(9.9)
+    assert breakers.shown() == {"history": "open"}
+    clock.advance(0.11)
+    assert breakers.shown() == {"history": "half-open"}, "the next request decides"
+    breakers["history"].enter()
+    breakers["history"].timed_out()
+    assert breakers.shown() == {"history": "open"}
+
+
 def test_a_breaker_opens_probes_and_closes() -> None:
     clock = WoundClock()
     breaker = Breaker("history", clock)

@@ -448,6 +448,18 @@ async def test_a_byte_of_any_kind_is_a_sign_of_life() -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_its_clock_is_asked_for_once_a_minute_whatever_comes_in() -> None:
+    pulse = Pulse()
+    pulse.answer = pulse.answers
+    task = await begun(pulse.clock, pulse.heartbeat.run(pulse.wire))
+    for _ in range(130):
+        pulse.wire.last_read = pulse.clock.monotonic()
+        await pulse.clock.wind(1)
+    assert len(pulse.asked) == 2
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_gateway_that_answers_is_asked_when_it_is_quiet() -> None:
     pulse = Pulse()
     pulse.answer = pulse.answers
