@@ -77,14 +77,16 @@ class HostSettings:
 
 
 def host_settings(target: Target, *, firewall: bool = True) -> HostSettings:
-    """What a target's configuration asks of its host."""
+    """What a target's configuration asks of its host, those beside it considered."""
+    from infrastructure.config.loading import on_same_host
     from infrastructure.config.terms import PROFILES
 
     stack = target.stack
+    shared = (stack.caddy, *(other.stack.caddy for other in on_same_host(target)))
     return HostSettings(
         swap_mb=PROFILES[stack.profile].swap,
         folder=stack.folder,
-        ports=(stack.caddy.http_port, stack.caddy.https_port),
+        ports=tuple(sorted({p for caddy in shared for p in (caddy.http_port, caddy.https_port)})),
         ssh_port=stack.host.port or 22,
         firewall=firewall,
     )

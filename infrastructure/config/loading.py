@@ -5,6 +5,7 @@ What pydantic found is turned into sentences with a place, a hint and a suggesti
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import difflib
 import os
@@ -119,6 +120,19 @@ def load_all(file: str | Path) -> list[Target]:
     if problems:
         raise _error(path, problems)
     return targets
+
+
+def on_same_host(target: Target) -> list[Target]:
+    """The file's other targets on this target's host; those with problems are left out."""
+    if target.document is None or target.file is None:
+        return []
+    found = []
+    for name in _names(target.document):
+        with contextlib.suppress(ConfigError):
+            if name != target.name:
+                found.append(_target(target.document, target.file, name))
+    here = target.stack.host.address.lower()
+    return [other for other in found if other.stack.host.address.lower() == here]
 
 
 def _read(path: Path) -> Document:

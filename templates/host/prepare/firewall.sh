@@ -1,16 +1,25 @@
 # A firewall that also holds for published container ports: Docker's own rules come before INPUT's,
 # so the container part stands in DOCKER-USER, which Docker leaves to us and passes first.
 
-firewall_title() { echo "firewall: SSH, $FIREWALL_PORTS; all else closed, for containers too"; }
+firewall_title() { echo "firewall: SSH, $(firewall_ports); all else closed, for containers too"; }
 
-FIREWALL_PROGRAM=/usr/local/sbin/gangway-firewall
+FIREWALL_PROGRAM=${FIREWALL_PROGRAM:-/usr/local/sbin/gangway-firewall}
 FIREWALL_UNIT=/etc/systemd/system/gangway-firewall.service
+
+# Ours, and what is open already: a stack of another stack.yaml may need it, and who prepares one stack
+# must not cut another one off. Removing the program and preparing again forgets them.
+firewall_ports() {
+    {
+        printf '%s\n' $FIREWALL_PORTS
+        sed -n 's/^PORTS="\([0-9 ]*\)"$/\1/p' "$FIREWALL_PROGRAM" 2>/dev/null | tr ' ' '\n'
+    } | grep -x '[1-9][0-9]*' | sort -un | tr '\n' ' ' | sed 's/ $//'
+}
 
 firewall_program() {
     cat <<EOF
 #!/bin/sh
 # Written by gangway prepare. Run again at any time; \`gangway-firewall stop\` takes the rules away.
-PORTS="$FIREWALL_PORTS"
+PORTS="$(firewall_ports)"
 SSH_PORTS="$FIREWALL_SSH_PORTS"
 EOF
     cat <<'EOF'

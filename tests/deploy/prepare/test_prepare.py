@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infrastructure.config import load
 from infrastructure.errors import GangwayError
 from infrastructure.prepare import (
     AS_ROOT,
@@ -21,6 +22,7 @@ from infrastructure.prepare import (
     StepReport,
     carry_out,
     cloud_init,
+    host_settings,
     parse,
     script,
 )
@@ -150,10 +152,13 @@ def test_cloud_init_carries_the_same_script() -> None:
     assert document["runcmd"] == [[PROGRAM]]
 
 
+USED = ("swap", "daemon", "firewall")
+
+
 def shell(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs lines after the script's own functions, without any step."""
     program = script(SETTINGS, steps=()).rpartition("{\n")[0]
-    parts = [program, *((SOURCES / f"{name}.sh").read_text() for name in ("swap", "daemon"))]
+    parts = [program, *((SOURCES / f"{name}.sh").read_text() for name in USED)]
     return subprocess.run(
         ["sh", "-c", "\n".join([*parts, text])],
         capture_output=True,
@@ -161,6 +166,51 @@ def shell(text: str, **variables: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env={**os.environ, **variables},
     )
+
+
+SHARED = """\
+defaults: {host: me@Shared.example}
+targets:
+  prod: {}
+  paper:
+    host: other@shared.example
+    caddy: {http_port: 8081, https_port: 8444}
+  elsewhere:
+    host: me@192.0.2.9
+    caddy: {http_port: 8082, https_port: 8445}
+  broken: {caddy: {https_port: none}}
+"""
+
+
+@pytest.mark.parametrize("name", ["prod", "paper"])
+def test_the_ports_of_every_target_on_the_host_are_open(tmp_path: Path, name: str) -> None:
+    """Whichever is prepared last: each would close the other's else."""
+    file = tmp_path / "stack.yaml"
+    file.write_text(SHARED)
+    assert host_settings(load(file, name)).ports == (80, 443, 8081, 8444)
+    assert host_settings(load(file, "elsewhere")).ports == (8082, 8445)
+
+
+def test_a_port_that_is_open_for_another_file_stays_open(tmp_path: Path) -> None:
+    program = tmp_path / "gangway-firewall"
+    line = 'PORTS="80 443 8081 8444"\n'
+    for _ in range(2):  # once installed it is found as it should be
+        installed = shell('firewall_program | put "$FIREWALL_PROGRAM" 755', **of_program(program))
+        assert "PORTS" not in installed.stdout
+        program.write_text(program.read_text().replace('PORTS="80 443"', line.rstrip()))
+    assert line in program.read_text()
+    assert shell("firewall_title", **of_program(program)).stdout.startswith(
+        "firewall: SSH, 80 443 8081 8444; "
+    )
+    same = shell('firewall_program | same "$FIREWALL_PROGRAM"', **of_program(program))
+    assert same.returncode == 0, same
+    program.unlink()  # the way to forget them
+    shell('firewall_program | put "$FIREWALL_PROGRAM" 755', **of_program(program))
+    assert 'PORTS="80 443"\n' in program.read_text()
+
+
+def of_program(program: Path) -> dict[str, str]:
+    return {"FIREWALL_PROGRAM": str(program), "FIREWALL_SSH_PORTS": "22"}
 
 
 ROOT = "/dev/vda1 / ext4 defaults 0 1\n"
