@@ -219,6 +219,18 @@ def with_controller(target: Target, session: Session) -> Target:
     return dataclasses.replace(target, stack=stack)
 
 
+def decided(current: Settings, target: Target, session: Session) -> Target:
+    """The target with its controller known; what is odd only with that one is said now."""
+    if not undecided(target):
+        return target
+    from infrastructure.config.checks import cold_restart_of_nobody
+
+    target = with_controller(target, session)
+    for warning in cold_restart_of_nobody(target.stack, target.place):
+        current.out.warn(warning)
+    return target
+
+
 @contextmanager
 def planned(
     current: Settings,
@@ -251,7 +263,7 @@ def planned(
         from infrastructure.render import release
 
         if undecided(target):
-            target = with_controller(target, opening.result())
+            target = decided(current, target, opening.result())
         rendered = release(target, secrets)
         session = opening.result()
         observed = session.observe(rendered, verify=verify)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from infrastructure import kept
+from infrastructure.errors import UsageError
 from infrastructure.health.probes import serves_orders
 
 if TYPE_CHECKING:
@@ -40,8 +42,13 @@ def show(current: Settings) -> None:
 
 def look(target: Target, session: Session) -> dict[str, Any]:
     """One picture of the stack."""
+    from infrastructure.cli.host import undecided, with_controller
+
     observed = session.open()
     answer = session.status()
+    if undecided(target):  # the restarts are its
+        with contextlib.suppress(UsageError):  # it cannot be deployed; it can be looked at
+            target = with_controller(target, session)
     return {**document(target, observed, answer), **more(target, session.facts(), answer)}
 
 

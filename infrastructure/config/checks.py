@@ -18,6 +18,7 @@ from infrastructure.config.schedule import (
     cold_restart_window,
     fits,
     quiet_time,
+    restarts_cold,
     same_clock,
     schedule,
     trading_time,
@@ -276,7 +277,7 @@ def _session_hangs(stack: Stack, place: Placer) -> Iterator[Problem]:
 def _sunday(stack: Stack, place: Placer) -> Iterator[Problem]:
     gateway = stack.gateway
     restart, _, cold = schedule(gateway)
-    if restart is None:
+    if restart is None or not restarts_cold(gateway):
         return
     window = cold_restart_window(gateway.time_zone, restart)
     at = place("gateway", "cold_restart" if gateway.cold_restart else "auto_restart")
@@ -297,6 +298,19 @@ def _sunday(stack: Stack, place: Placer) -> Iterator[Problem]:
             f"the cold restart at {cold} is not between the session's end and {restart}",
             at,
             f"cold_restart: '{choose(window)}' is",
+        )
+
+
+def cold_restart_of_nobody(stack: Stack, place: Placer) -> Iterator[Problem]:
+    """Also asked once the host has said what `auto` is."""
+    gateway = stack.gateway
+    if gateway.cold_restart not in (None, "off") and not restarts_cold(gateway):
+        yield Problem(
+            f"nobody restarts the gateway at {gateway.cold_restart}: {gateway.controller} takes no"
+            " time for that",
+            place("gateway", "cold_restart"),
+            "leave it out: the broker ends the session on Sunday at 01:00 New York, and a full"
+            " login follows",
         )
 
 
@@ -459,6 +473,7 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _small_heap,
     _session_hangs,
     _sunday,
+    cold_restart_of_nobody,
     _domain_on_other_ports,
     _domain_of_nobody,
     _restart_while_trading,

@@ -133,7 +133,7 @@ class Gateway(Section):
     """Daily log-off and fresh login, or `off`. Unset: in paper mode."""
     cold_restart: Clock | None = None
     """Sunday's full restart (fresh login), or `off`. Unset: before the first restart after IBKR
-    ends the week's session, Sunday 01:00 New York."""
+    ends the week's session, Sunday 01:00 New York. ibg-controller has none."""
     allow_blind_trading: bool = False
     """Accept orders for instruments without market data."""
     bypass_order_warnings: bool = True

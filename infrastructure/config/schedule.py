@@ -55,11 +55,21 @@ def schedule(gateway: Gateway) -> Schedule:
         logoff = quiet_time(gateway.time_zone) if gateway.mode == "paper" else None
     restart = None if restart == "off" else restart
     logoff = None if logoff == "off" else logoff
+    if not restarts_cold(gateway):
+        return Schedule(restart, logoff, None)
     cold = gateway.cold_restart
     if cold is None and restart is not None:
         window = cold_restart_window(gateway.time_zone, restart)
         cold = choose(window) if window else None
     return Schedule(restart, logoff, None if cold == "off" else cold)
+
+
+def restarts_cold(gateway: Gateway) -> bool:
+    """Whether what logs in can be told a time for Sunday's full restart.
+
+    ibg-controller reads no time for it: a rule would announce a restart that nobody carries out.
+    """
+    return gateway.controller != "ibg-controller"
 
 
 @functools.cache

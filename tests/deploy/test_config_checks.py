@@ -159,6 +159,10 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
             },
             "no Sunday time in Pacific/Honolulu",
         ),
+        (
+            {"gateway": {"controller": "ibg-controller", "cold_restart": "09:00"}},
+            "nobody restarts the gateway at 09:00: ibg-controller",
+        ),
         ({"portal": {"enabled": True, "username": "second"}}, "a second Java machine"),
         ({"caddy": {"domain": "trade.example.org", "https_port": 8443}}, "on port 443"),
         ({"caddy": {"domain": "trade.example.org", "http_port": 8090}}, "on port 80,"),
@@ -216,6 +220,8 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
     assert make(gateway={"mode": "live"}, trading={"live": True}).warnings == ()
     reads = {"read_only": True, "bypass_order_warnings": False}
     assert make(gateway=reads).warnings == ()
+    other = {"controller": "ibg-controller", "cold_restart": "off"}
+    assert make(gateway={"mode": "live", **other}).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
 
-from infrastructure.cli.host import undecided, with_controller
+from bridge.restart_calendar import RestartCalendar
+from infrastructure.cli import status_view
+from infrastructure.cli.host import decided, undecided, with_controller
+from infrastructure.cli.settings import Settings
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.runtime.containers import controller_of
 from tests.deploy.conftest import rendered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from infrastructure.apply.session import Session
     from infrastructure.config import Target
@@ -51,6 +56,12 @@ class Host:
 
     def controller(self, image: str) -> str | None:
         return self._says
+
+    def open(self) -> None: ...
+
+    def status(self) -> None: ...
+
+    def facts(self) -> None: ...
 
 
 def asked(target: Target, says: str | None) -> str:
@@ -103,3 +114,47 @@ def test_auto_renders_as_ibc(make: Callable[..., Target]) -> None:
     gateway = service(make())
     assert "USE_IBG_CONTROLLER" not in gateway["environment"]
     assert gateway == service(make(gateway={"controller": "ibc"}))
+
+
+def resolved(target: Target, says: str) -> Target:
+    return with_controller(target, cast("Session", Host(says)))
+
+
+def test_no_sunday_restart_is_announced_that_nobody_carries_out(
+    make: Callable[..., Target], tmp_path: Path
+) -> None:
+    """The broker's own end of the week's session shows instead."""
+    target = make(gateway={"mode": "live", "image": OTHER, "cold_restart": "09:00"})
+    sunday = datetime(2026, 7, 5, 4, tzinfo=UTC)
+    for says, at in (("ibc", "2026-07-05 13:00"), ("ibg-controller", "2026-07-05 05:00")):
+        files = {one.path: one.content for one in rendered(resolved(target, says)).files}
+        file = tmp_path / says
+        file.write_bytes(files["bridge/restarts.json"])
+        due = RestartCalendar.load(file).following(sunday)
+        assert due is not None
+        assert (due.kind, f"{due.at:%Y-%m-%d %H:%M}") == ("cold", at)
+
+
+def test_status_takes_the_restarts_of_what_the_host_has(
+    make: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def more(target: Target, *_: object) -> dict[str, object]:
+        seen.append(target.stack.gateway.controller)
+        return {}
+
+    monkeypatch.setattr(status_view, "document", lambda *_: {})
+    monkeypatch.setattr(status_view, "more", more)
+    for says in ("ibc", "ibg-controller", "ibcontroller"):
+        status_view.look(make(gateway={"image": OTHER}), cast("Session", Host(says)))
+    assert seen == ["ibc", "ibg-controller", "auto"]
+
+
+def test_what_is_odd_with_the_hosts_controller_is_said(
+    make: Callable[..., Target], capfd: pytest.CaptureFixture[str]
+) -> None:
+    target = make(gateway={"image": OTHER, "cold_restart": "09:00"})
+    for says, said in (("ibc", False), ("ibg-controller", True)):
+        decided(Settings(), target, cast("Session", Host(says)))
+        assert ("nobody restarts the gateway" in capfd.readouterr().err) is said

@@ -324,7 +324,7 @@ def _put_and_up(
     current: Settings, target: Target, content: bytes, wait: float | None
 ) -> tuple[Restored, WaitingForPerson | None]:
     """What was put back; and the word of a login that waits for its person, if it does."""
-    from infrastructure.cli.host import connected, undecided, with_controller
+    from infrastructure.cli.host import connected, decided
     from infrastructure.config.secrets import resolve
     from infrastructure.errors import WaitingForPerson
     from infrastructure.plan.compute import compute
@@ -336,8 +336,7 @@ def _put_and_up(
         found = session.restore(content)
     with connected(current, target) as session:
         session.begin(lock=True)
-        if undecided(target):
-            target = with_controller(target, session)
+        target = decided(current, target, session)
         rendered = release(target, secrets)
         plan = compute(target, rendered, session.observe(rendered))
         try:
