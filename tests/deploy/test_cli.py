@@ -289,6 +289,76 @@ def test_init_adds_a_target_and_keeps_what_was_there(gangway: Gangway, tmp_path:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "targets:\n    prod:\n        host: a@192.0.2.1\n# the end\n",
+        '"targets":\n  prod:\n    host: a@192.0.2.1\n',
+        "targets:\n prod: {host: a@192.0.2.1}\ndefaults: {}\n",
+        "defaults: {profile: small}\n'targets' :\n   # of mine\n\n   prod: {host: a@192.0.2.1}\n",
+        "targets:\n  prod: {host: a@192.0.2.1}\n...\n",
+        "# nothing but words\n",
+    ],
+)
+def test_init_indents_like_the_targets_that_are_there(
+    gangway: Gangway, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "stack.yaml"
+    path.write_text(text)
+    done = gangway("init", "--name", "test", "--host", "box", "--yes")
+    assert done.returncode == 0, done.stderr
+    added = [line for line in path.read_text().splitlines() if line not in text.splitlines()]
+    assert set(text.splitlines()) <= set(path.read_text().splitlines())
+    assert "test:" in " ".join(added)
+    assert gangway("--target", "test", "config", "--check").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "targets: {prod: {host: a@192.0.2.1}}\n",
+        "targets: {\n  prod: {host: a@192.0.2.1}\n}\n",
+        "{targets: {prod: {host: a@192.0.2.1}}}\n",
+    ],
+)
+def test_init_says_what_to_write_where_it_cannot(
+    gangway: Gangway, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "stack.yaml"
+    path.write_text(text)
+    done = gangway("init", "--name", "test", "--host", "box", "--yes")
+    assert done.returncode == 2
+    assert "a target cannot be added to stack.yaml the way it is laid out" in done.stderr
+    assert "stack.yaml:1:" in done.stderr
+    assert "  test:\n    # The machine" in done.stderr
+    assert """    host: "box"\n""" in done.stderr
+    assert path.read_text() == text
+
+
+def test_init_names_the_place_of_what_was_wrong_before(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text("targets:\n  prod: {host: a}\n  prod: {host: b}\n")
+    done = gangway("init", "--name", "test", "--host", "box", "--yes")
+    assert done.returncode == 2
+    assert "'prod' is set twice" in done.stderr
+    assert "stack.yaml:3:3" in done.stderr
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_init_writes_to_where_a_link_leads(gangway: Gangway, tmp_path: Path, mode: int) -> None:
+    """The secrets are stored beside the file itself."""
+    real = tmp_path / "elsewhere" / "mine.yaml"
+    real.parent.mkdir()
+    real.write_text(GOOD)
+    real.chmod(mode)
+    link = tmp_path / "stack.yaml"
+    link.symlink_to("elsewhere/mine.yaml")
+    assert gangway("init", "--name", "test", "--host", "box", "--yes").returncode == 0
+    assert link.is_symlink()
+    assert "  test:\n" in real.read_text()
+    assert real.stat().st_mode & 0o777 == mode
+    assert [path.name for path in real.parent.iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
         ("--mode", "demo", "mode must be 'paper', 'live' or 'both'"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infrastructure.cli.settings import settings
 from infrastructure.errors import ConfigError, UsageError
 from infrastructure.program import worded
+
+if TYPE_CHECKING:
+    from infrastructure.config.document import Document
 
 TEMPLATE_NAME = "stack.yaml.j2"
 HEAD = """\
@@ -198,8 +202,7 @@ def _write(path: Path, existing: str | None, answers: Answers) -> str:
     from infrastructure.config.loading import load_text
 
     try:
-        content = _added(existing, answers) if existing else HEAD + _target_text(answers)
-        _refuse_twice(existing, path, answers.name)
+        content = _extended(path, existing, answers) if existing else HEAD + _target_text(answers)
         load_text(content, str(path), answers.name)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
@@ -208,13 +211,20 @@ def _write(path: Path, existing: str | None, answers: Answers) -> str:
         # The secrets are stored after this; they are not what is wrong.
         first = next(p for p in error.problems() if p.code != "missing-secret")
         raise UsageError(first.message, hint=first.hint, code=first.code) from None
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.write_text(worded(content), encoding="utf-8")
-        temporary.replace(path)
+        _put(path.resolve(), worded(content))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     return answers.name
+
+
+def _put(path: Path, content: str) -> None:
+    """Replaces the file at once; whoever could read it can read it still."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(content, encoding="utf-8")
+    if path.exists():
+        temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+    temporary.replace(path)
 
 
 def _target_text(answers: Answers) -> str:
@@ -226,27 +236,69 @@ def _target_text(answers: Answers) -> str:
     return render(TEMPLATES / TEMPLATE_NAME, answers=answers, host=host)
 
 
-def _added(existing: str, answers: Answers) -> str:
+def _extended(path: Path, existing: str, answers: Answers) -> str:
+    """The file with the new target; UsageError for one that cannot take it, such as flow style."""
+    from infrastructure.config.places import parse
+
+    before = parse(existing, str(path))
+    if before.problems:
+        first = before.problems[0]
+        raise UsageError(first.message, first.place, first.hint, first.code)
+    _refuse_twice(before, path, answers.name)
+    content = _added(existing, before, answers)
+    if not _only_adds(before, parse(content, str(path)), answers.name):
+        raise UsageError(
+            f"a target cannot be added to {path} the way it is laid out",
+            before.place(("targets",), key=True),
+            hint="write these lines below targets: yourself, indented like the targets there",
+            code="file-layout",
+            details=_target_text(answers),
+        )
+    return content
+
+
+def _only_adds(before: Document, after: Document, name: str) -> bool:
+    """Whether a file came out with all that it held, and the target."""
+    if after.problems or not isinstance(after.values, dict):
+        return False
+    old = before.values if isinstance(before.values, dict) else {}
+    targets = dict(after.values.get("targets") or {})
+    new = targets.pop(name, None)
+    return new is not None and {**after.values, "targets": targets} == {
+        **old,
+        "targets": old.get("targets") or {},
+    }
+
+
+def _added(existing: str, document: Document, answers: Answers) -> str:
     """An existing file with one more target; comments and order stay as they are."""
-    if "\ntargets:" not in f"\n{existing}":
+    key = ("targets",)
+    if key not in document.keys:
         return existing.rstrip("\n") + "\n\ntargets:\n" + _target_text(answers)
     lines = existing.rstrip("\n").split("\n")
-    start = next(i for i, line in enumerate(lines) if line.startswith("targets:"))
-    end = start + 1
+    start = end = document.keys[key][0]  # the line after that of the key
     while end < len(lines) and (not lines[end].strip() or lines[end][0] in " #\t"):
         end += 1
     while not lines[end - 1].strip():
         end -= 1
-    new = ["", *_target_text(answers).rstrip("\n").split("\n")]
-    return "\n".join([*lines[:end], *new, *lines[end:]]) + "\n"
+    siblings = [at for path, at in document.keys.items() if len(path) == 2 and path[:1] == key]
+    columns = [column for line, column in siblings if start < line <= end]
+    new = _indented(_target_text(answers), columns[0] - 1 if columns else len(INDENT))
+    return "\n".join([*lines[:end], "", *new, *lines[end:]]) + "\n"
 
 
-def _refuse_twice(existing: str | None, path: Path, name: str) -> None:
-    if existing is None:
-        return
-    from infrastructure.config.places import parse
+INDENT = "  "
+"""Of a target as it is rendered."""
 
-    values = parse(existing, str(path)).values
+
+def _indented(text: str, columns: int) -> list[str]:
+    """The lines of a target, as deep as those that stand there."""
+    lines = text.rstrip("\n").split("\n")
+    return [" " * columns + line.removeprefix(INDENT) if line else "" for line in lines]
+
+
+def _refuse_twice(document: Document, path: Path, name: str) -> None:
+    values = document.values
     if isinstance(values, dict) and name in (values.get("targets") or {}):
         raise UsageError(
             f"{path} already has a target '{name}'",
