@@ -19,7 +19,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from infrastructure.cli import main
+from infrastructure.cli import host, main
 from infrastructure.cli.app import ENTRIES
 from infrastructure.cli.reference import generated
 from infrastructure.cli.running import hoist, plain_look
@@ -389,6 +389,38 @@ def test_init_says_when_it_cannot_read_what_is_there(
     assert "unexpected" not in done.stderr
     if content is not None:
         assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        ([], 200),
+        (["--since", "1h"], 0),
+        (["--since", "1h", "--lines", "1"], 1),
+        (["--since", "1h", "--follow", "-n", "2"], 2),
+        (["--lines", "0"], 0),
+    ],
+)
+def test_logs_asks_for_as_many_lines_as_were_named(
+    gangway: Gangway,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    lines: int,
+) -> None:
+    asked: list[int] = []
+
+    class Session:
+        def open(self) -> None: ...
+
+        def logs(self, *_: object, lines: int, **__: object) -> list[object]:
+            asked.append(lines)
+            return []
+
+    monkeypatch.setattr(host, "connected", lambda *_: contextlib.nullcontext(Session()))
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    assert gangway("logs", "bridge", *words).returncode == 0
+    assert asked == [lines]
 
 
 def test_render_writes_what_is_pushed(gangway: Gangway, tmp_path: Path) -> None:

@@ -141,6 +141,8 @@ def test_a_saved_log_needs_no_stack_and_no_host(tmp_path: Path) -> None:
     [
         (["logs", "--file", "x"], "--file goes with --explain"),
         (["logs", "--explain", "-f"], "--explain shows what there is"),
+        (["logs", "--explain", "-n", "5"], "--explain takes all lines"),
+        (["logs", "--explain", "--file", "x", "--since", "1h"], "--since is for what runs"),
         (["logs", "bridge", "--explain"], "--explain is for the gateway"),
         (["logs", "--explain", "--file", "none"], "cannot be read"),
         (["logs", "--explain", "--file", "other.txt"], "is no log of a gateway's login"),

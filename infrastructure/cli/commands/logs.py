@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from infrastructure.cli.settings import Settings
 
 
+USUAL_LINES = 200
+"""Of each service, where nothing says how many or since when."""
+
+
 def logs(
     context: typer.Context,
     services: Annotated[
@@ -31,8 +35,13 @@ def logs(
         str, typer.Option("--since", metavar="WHEN", help="10m, 2h, 1d, or 2026-01-31T09:00:00Z")
     ] = "",
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, help="The last so many of each; 0: all")
-    ] = 200,
+        int | None,
+        typer.Option(
+            *("--lines", "-n"),
+            min=0,
+            help="The last so many of each; 0: all. Unset: 200, with --since all",
+        ),
+    ] = None,
     explain: Annotated[
         bool,
         typer.Option("--explain", help="The gateway's log as a timeline of its login, with advice"),
@@ -56,18 +65,20 @@ def logs(
       ./deploy.py logs gateway --explain --file launcher.log
     """
     from infrastructure.cli.host import connected
-    from infrastructure.errors import Interrupted
+    from infrastructure.errors import Interrupted, UsageError
 
     check_since(since)
     current = settings(context)
     if explain or file:
-        check_explain(list(services or ()), explain=explain, follow=follow)
+        check_explain(list(services or ()), explain=explain, follow=follow, lines=lines)
+        if file and since:
+            raise UsageError("--since is for what runs", hint="--file is explained as a whole")
         explain_login(current, file, since)
         return
     with connected(current, current.target()) as session:
         session.open()
         wanted = list(services or ())
-        limit = 0 if since else lines
+        limit = lines if lines is not None else 0 if since else USUAL_LINES
         try:
             for row in session.logs(wanted, since=since, lines=limit, follow=follow):
                 show(row, as_json=current.out.json, named=len(wanted) != 1)
@@ -77,7 +88,7 @@ def logs(
             raise typer.Exit(Interrupted.exit_code) from None  # how one leaves, not an error
 
 
-def check_explain(services: list[str], *, explain: bool, follow: bool) -> None:
+def check_explain(services: list[str], *, explain: bool, follow: bool, lines: int | None) -> None:
     """Raises UsageError for what does not go with --explain."""
     from infrastructure.errors import UsageError
 
@@ -85,6 +96,8 @@ def check_explain(services: list[str], *, explain: bool, follow: bool) -> None:
         raise UsageError("--file goes with --explain", hint="./deploy.py logs gateway --explain")
     if follow:
         raise UsageError("--explain shows what there is", hint="leave -f out, and ask again")
+    if lines is not None:
+        raise UsageError("--explain takes all lines", hint="leave --lines out; --since shortens")
     if services not in ([], ["gateway"]):
         raise UsageError("--explain is for the gateway", hint="./deploy.py logs gateway --explain")
 
