@@ -250,6 +250,8 @@ class Stack(StackTerms, Section):
     @field_validator("folder")
     @classmethod
     def _absolute(cls, value: str) -> str:
-        if not re.fullmatch(r"/[^\x00-\x1f]+", value) or ".." in value.split("/"):
+        if not re.fullmatch(r"/[^\x00-\x1f]*", value) or ".." in value.split("/"):
             raise ValueError("an absolute path is wanted here")
+        if not value.strip("/."):  # nothing would be left of it
+            raise ValueError("a folder below / is wanted here")
         return value.rstrip("/")

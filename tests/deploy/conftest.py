@@ -53,7 +53,7 @@ def make(tmp_path: Path) -> Callable[..., Target]:
     return partial(target_of, tmp_path)
 
 
-def target_of(folder: Path, **sections: Any) -> Target:
+def target_of(folder: Path, /, **sections: Any) -> Target:
     """The same, with its stack.yaml in a folder."""
     values: dict[str, Any] = {"host": "ubuntu@203.0.113.7", "gateway": {"username": "alice"}}
     for name, section in sections.items():

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
             {"gateway": {"auto_restart": "23:00", "auto_logoff": "23:30"}},
             "both set, and the gateway does only one",
         ),
+        *(({"folder": folder}, "a folder below / is wanted here") for folder in ("/", "//", "/.")),
+        ({"folder": "srv"}, "an absolute path is wanted here"),
         ({"gateway": {"jvm": {"heap": 600}}}, "a heap of 600 MB needs about 888 MB"),
         ({"gateway": {"jvm": {"initial_heap": 300}}}, "more than the heap"),
         ({"gateway": {"jvm": {"options": ["-Dfoo=1"]}}}, "deletes every -D line"),
@@ -306,6 +308,7 @@ def test_other_variables_pass(name: str) -> None:
         {"caddy": {"image": "Registry.example.org/caddy@sha256:" + "a" * 64}},
         {"caddy": {"names": ["localhost", "192.0.2.7", "::1", "trade.lan"], "max_body": "10MB"}},
         {"caddy": {"dial_timeout": "1m0s"}},
+        {"folder": "/srv//stacks/"},
     ],
 )
 def test_taken(make: Callable[..., Target], sections: dict[str, Any]) -> None:
