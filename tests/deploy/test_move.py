@@ -139,11 +139,44 @@ def test_the_sandbox_stays_here(played: Played, tmp_path: Path) -> None:
     assert played.steps == []
 
 
+@pytest.mark.parametrize(
+    ("host", "to", "said"),
+    [
+        (f"me@{OLD}", f"you@{NEW}", f"write the new host into stack.yaml: host: you@{NEW}"),
+        (
+            {"address": OLD, "user": "me", "identity": "~/.ssh/id"},
+            f"you@{NEW}",
+            f"change the host in stack.yaml: host.address: {NEW}, host.user: you",
+        ),
+        (
+            {"address": OLD, "user": "me", "port": 2222, "jump": "j", "sudo": False},
+            f"me@{NEW}",
+            f"change the host in stack.yaml: host.address: {NEW}, no host.port, no host.jump",
+        ),
+    ],
+)
+def test_what_to_change_in_stack_yaml(
+    played: Played, tmp_path: Path, capfd: pytest.CaptureFixture[str], host: Any, to: str, said: str
+) -> None:
+    """All that was written beside the address still holds, and is not to be lost."""
+    file = tmp_path / "stack.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["targets"]["prod"]["host"] = host
+    file.write_text(yaml.safe_dump(values))
+    assert run("--to", to) == 0
+    assert played.steps[-1].startswith("halt")
+    assert said in capfd.readouterr().err.splitlines()
+
+
 def test_the_way_to_the_new_host(make: Callable[..., Target]) -> None:
     target = make(host={"address": OLD, "user": "me", "identity": "~/.ssh/id"})
     there = moved(target, f"you@{NEW}:2222").stack.host
     assert (there.address, there.user, there.port) == (NEW, "you", 2222)
     assert there.identity == target.stack.host.identity
+    assert (there.sudo, there.connect_timeout) == (True, 10.0)
+    asked = {"address": OLD, "user": "me", "sudo": False, "connect_timeout": 60, "jump": "j"}
+    there = moved(make(host=asked), NEW).stack.host
+    assert (there.user, there.sudo, there.connect_timeout, there.jump) == (None, False, 60.0, None)
     with pytest.raises(UsageError, match="is no host"):
         moved(target, "a b")
     with pytest.raises(UsageError, match="a password does not belong") as refused:

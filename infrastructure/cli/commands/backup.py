@@ -15,6 +15,7 @@ from infrastructure.cli.settings import Settings, settings
 if TYPE_CHECKING:
     from infrastructure.apply.protocol.events import Restored
     from infrastructure.config import Target
+    from infrastructure.config.host import Host
     from infrastructure.errors import WaitingForPerson
 
 KEEP = 14
@@ -288,7 +289,7 @@ def move(
     with connected(current, target) as old:
         old.halt("none", f"moved to {to}")  # started there by mistake, it is halted
     _tell(current, found)
-    current.out.say(f"write the new host into stack.yaml: host: {to}")
+    current.out.say(_to_write(target.stack.host, there.stack.host, to))
     current.out.say("it is halted: compare with TWS, then ./deploy.py journal accept")
     if waiting is not None:
         raise waiting
@@ -302,8 +303,15 @@ def _machine(target: Target) -> tuple[str, int]:
     return host.address.lower(), host.port or SSH_PORT
 
 
+TAKEN_ALONG = ("identity", "known_hosts", "connect_timeout", "sudo")
+"""Keys of `host` that hold for another machine as well."""
+
+
 def moved(target: Target, to: str) -> Target:
-    """The target on another host, reached with the same identity."""
+    """The target on another host, reached with the same key and used in the same way.
+
+    What is of the old machine alone is not taken along: its host key, and the way to it (`jump`).
+    """
     from pydantic import ValidationError
 
     from infrastructure.config.host import Host
@@ -315,9 +323,27 @@ def moved(target: Target, to: str) -> Target:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")  # it names no password
         raise UsageError(f"--to is no host: {reason}", hint="such as ubuntu@203.0.113.9") from None
     kept = target.stack.host
-    host = host.model_copy(update={"identity": kept.identity, "known_hosts": kept.known_hosts})
+    host = host.model_copy(update={name: getattr(kept, name) for name in TAKEN_ALONG})
     stack = target.stack.model_copy(update={"host": host})
     return dataclasses.replace(target, stack=stack)
+
+
+def _to_write(before: Host, after: Host, to: str) -> str:
+    """What to change in stack.yaml; a host with keys of its own keeps those that still hold."""
+    in_short = all(
+        getattr(before, name) == field.default
+        for name, field in type(before).model_fields.items()
+        if name not in {"address", "user", "port"}
+    )
+    if in_short:
+        return f"write the new host into stack.yaml: host: {to}"
+    values = {name: getattr(after, name) for name in type(before).model_fields}
+    changes = ", ".join(
+        f"no host.{name}" if value is None else f"host.{name}: {value}"
+        for name, value in values.items()
+        if value != getattr(before, name)
+    )
+    return f"change the host in stack.yaml: {changes}"
 
 
 def _put_and_up(
