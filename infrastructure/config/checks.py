@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from infrastructure.config import worker_checks
+from infrastructure.config import in_vain, worker_checks
 from infrastructure.config.gateway import refusal
 from infrastructure.config.schedule import (
     choose,
@@ -481,5 +481,6 @@ WARNINGS: list[Callable[[Stack, Placer], Iterator[Problem]]] = [
     _orders_wait_for_a_click,
     _zone_of_hours,
     _portal_on_small,
+    in_vain.warnings,
     worker_checks.warnings,
 ]

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from infrastructure.config.document import Document, Path
 from infrastructure.errors import Place, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEEPEST = 40
 """Levels of nesting; libyaml would go on until the stack is full."""
@@ -141,7 +144,7 @@ class _Reader:
         own: set[str] = set()
         for key_node, value_node in node.value:
             if key_node.tag.endswith(":merge"):
-                for source in self._merged(value_node):
+                for source in self._merged(value_node, path):
                     merged = self.read(source, path)
                     values |= {key: merged[key] for key in merged if key not in own}
                 continue
@@ -161,10 +164,13 @@ class _Reader:
         self.document.positions[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
         return values
 
-    @staticmethod
-    def _merged(node: yaml.Node) -> list[yaml.MappingNode]:
-        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        return [item for item in nodes if isinstance(item, yaml.MappingNode)]
+    def _merged(self, node: yaml.Node, path: Path) -> Iterator[yaml.MappingNode]:
+        for item in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            if isinstance(item, yaml.MappingNode):
+                yield item
+            else:
+                hint = "<<: *NAME, where a mapping has &NAME; or a list of such"
+                self._refuse(item, path, "<< takes in mappings only", hint)
 
     def _duplicate(self, key_node: yaml.Node, path: Path) -> None:
         first = self.document.keys[path]

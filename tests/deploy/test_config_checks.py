@@ -197,6 +197,21 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
         ({"gateway": {"mode": "live", "auto_logoff": "23:30"}}, "an approval every night"),
         ({"gateway": {"time_zone": "Etc/GMT+1"}}, "Etc/GMT+1 is UTC-1"),
         ({"gateway": {"bypass_order_warnings": False}}, "waits for a click on its screen"),
+        ({"bridge": {"session": "live"}}, "bridge.session: live does nothing"),
+        ({"limits": {"gateway_swap": 100}}, "640 MB holds, without swap"),
+        ({"limits": {"gateway": 700, "gateway_swap": 699}}, "700 MB holds, without swap"),
+        ({"limits": {"portal": 300}}, "limits.portal does nothing"),
+        ({"alerts": {"events": ["disk-low"]}}, "alerts.events does nothing"),
+        ({"alerts": {"lost_minutes": 1}}, "alerts.lost_minutes does nothing"),
+        (
+            {"caddy": {"names": ["a.lan"], "domain": "trade.example.org"}},
+            "caddy.names does nothing",
+        ),
+        ({"caddy": {"email": "me@example.org"}}, "caddy.email does nothing"),
+        ({"gateway": {"paper_password": {"stored": "other"}}}, "gateway.paper_password does"),
+        ({"portal": {"username": "second"}}, "portal.username does nothing"),
+        ({"trading": {"undefined_loss": "allow"}}, "trading.undefined_loss does nothing"),
+        ({"simulated": {"tws_port": 4012}}, "simulated.tws_port does nothing"),
     ],
 )
 def test_warned(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:
@@ -222,6 +237,15 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
     assert make(gateway={"mode": "live"}, trading={"live": True}).warnings == ()
     reads = {"read_only": True, "bypass_order_warnings": False}
     assert make(gateway=reads).warnings == ()
+    used: dict[str, Any] = {
+        "bridge": {"session": "paper"},
+        "limits": {"gateway_swap": 640},
+        "alerts": {"events": [], "disk_megabytes": 500},
+        "caddy": {"names": [], "domain": "trade.example.org", "email": "me@example.org"},
+    }
+    assert make(**used).warnings == ()
+    told = {"urls": [{"stored": "alert-url"}], "lost_minutes": 1, "events": ["disk-low"]}
+    assert make(alerts=told, caddy={"names": ["a.lan"]}).warnings == ()
     other = {"controller": "ibg-controller", "cold_restart": "off"}
     assert make(gateway={"mode": "live", **other}).warnings == ()
 

@@ -112,9 +112,11 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("targets:\n  a: &a\n    <<: *a\n", "2:6 : an alias stands within what it stands for"),
         ("[" * 100_000, "1:41 : nested deeper than 40 levels"),
         ("targets: {a: {bridge: {port: 1" + "0" * 5_000 + "}}}", "1:30 targets.a.bridge.port: the"),
+        ("targets:\n  a:\n    <<: hello\n", "3:9 targets.a: << takes in mappings only"),
+        ("targets:\n  a:\n    <<: [{host: h}, 7]\n", "3:21 targets.a: << takes in mappings only"),
         ("targets: {[a, b]: 1}\n", "1:11 targets: a key must be a word"),
     ],
-    ids=["bomb", "self", "merge", "deep", "number", "key"],
+    ids=["bomb", "self", "merge", "deep", "number", "merged", "one-of", "key"],
 )
 def test_what_would_never_end_is_refused(
     write: Callable[[str], Path], text: str, expected: str
