@@ -128,9 +128,10 @@ class Gateway(Section):
     two_factor: TwoFactor = TwoFactor()
     """Second factor."""
     auto_restart: Clock | None = None
-    """Daily restart that keeps the session, or `off`. Unset: in live mode, at 23:30 New York."""
+    """Daily restart that keeps the session, or `off`. Unset: in live mode, at 23:30 New York; in
+    zones whose daylight saving differs an hour or two before that on some days."""
     auto_logoff: Clock | None = None
-    """Daily log-off and fresh login, or `off`. Unset: in paper mode."""
+    """Daily log-off and fresh login, or `off`. Unset: in paper mode, at the same time."""
     cold_restart: Clock | None = None
     """Sunday's full restart (fresh login), or `off`. Unset: before the first restart after IBKR
     ends the week's session, Sunday 01:00 New York. ibg-controller has none."""

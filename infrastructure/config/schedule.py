@@ -74,13 +74,19 @@ def restarts_cold(gateway: Gateway) -> bool:
 
 @functools.cache
 def quiet_time(zone: str) -> str:
-    """23:30 New York (markets closed, before IBKR's nightly reset) in another zone.
+    """The latest clock of another zone that is at 23:30 New York or before it on every day.
 
-    Taken from summer, so that a zone without daylight saving is at 22:30 in winter and never
-    inside the reset, which starts at 23:45.
+    Markets are closed then, and IBKR's nightly reset, from 23:45, has not begun. Two zones change
+    to daylight saving and back weeks apart: for 28 days of a year Berlin is an hour nearer to New
+    York, so that a clock of 23:30 on most days would be within the reset on those.
     """
-    moment = datetime(2026, 7, 1, 23, 30, tzinfo=NEW_YORK).astimezone(ZoneInfo(zone))
-    return moment.strftime("%H:%M")
+    local, first = ZoneInfo(zone), datetime(2026, 1, 1, 23, 30)  # noqa: DTZ001 - a clock
+    evenings = [first + timedelta(days=day) for day in range(365)]
+    ahead = (
+        evening.replace(tzinfo=NEW_YORK).astimezone(local).replace(tzinfo=None) - evening
+        for evening in evenings
+    )
+    return (first + min(ahead)).strftime("%H:%M")
 
 
 @functools.cache

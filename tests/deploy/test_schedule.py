@@ -91,7 +91,7 @@ def test_whatever_is_chosen_fits(zone: str, restart: str) -> None:
         ("America/New_York", "02:00", "01:40"),
         ("America/New_York", "00:30", "09:00"),
         ("America/Chicago", "22:30", "09:00"),
-        ("Europe/Berlin", "05:30", "09:00"),
+        ("Europe/Berlin", "04:30", "09:00"),
         ("Europe/Berlin", "08:00", "07:40"),
         ("Asia/Tokyo", "12:30", "15:15"),
     ],
@@ -102,13 +102,34 @@ def test_known_answers(zone: str, restart: str, cold: str) -> None:
     assert choose(window) == cold
 
 
-def test_quiet_time_is_never_in_the_nightly_reset() -> None:
-    for zone in ZONES[::7]:
-        for day in (date(2026, 1, 15), date(2026, 7, 15), date(2026, 3, 20), date(2026, 10, 28)):
-            at = datetime.combine(day, time.fromisoformat(quiet_time(zone)), ZoneInfo(zone))
-            shown = at.astimezone(ZoneInfo("America/New_York")).strftime("%H:%M")
-            if zone.split("/")[0] not in {"Africa", "Antarctica"}:
-                assert not "23:45" <= shown <= "23:59", (zone, day, shown)
+def shown_in_new_york(zone: str, clock: str) -> set[str]:
+    """What New York's clocks show at this clock of a zone, on every day of 2026."""
+    days = [date(2026, 1, 1) + timedelta(days=day) for day in range(365)]
+    moments = [datetime.combine(day, time.fromisoformat(clock), ZoneInfo(zone)) for day in days]
+    return {f"{each.astimezone(ZoneInfo('America/New_York')):%H:%M}" for each in moments}
+
+
+@pytest.mark.parametrize("zone", ZONES[::7])
+def test_quiet_time_is_before_the_nightly_reset_and_after_the_trading(zone: str) -> None:
+    """On every day: there are weeks in which only one of two zones has daylight saving."""
+    shown = shown_in_new_york(zone, quiet_time(zone))
+    assert min(shown) >= "20:00", shown
+    assert max(shown) == "23:30", shown
+
+
+@pytest.mark.parametrize(
+    ("zone", "clock"),
+    [
+        ("America/New_York", "23:30"),
+        ("Europe/Berlin", "04:30"),
+        ("Europe/London", "03:30"),
+        ("Asia/Tokyo", "12:30"),
+        ("Australia/Sydney", "13:30"),
+        ("Asia/Kolkata", "09:00"),
+    ],
+)
+def test_known_quiet_times(zone: str, clock: str) -> None:
+    assert quiet_time(zone) == clock
 
 
 @pytest.mark.parametrize(
