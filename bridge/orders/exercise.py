@@ -2,6 +2,9 @@
 
     once for a key, never for more than is held, with its own confirmation
 
+An exercise opens a position in the underlying, at the strike: it is held against the limits as an
+order for it would be, and no halt lets it pass. To let an option lapse only closes.
+
 The broker carries it out after the close, or at the end of the option; until then it is listed and
 can be cancelled like an order. It carries no reference: the broker's order number leads back to it.
 """
@@ -9,7 +12,7 @@ can be cancelled like an order. It carries no reference: the broker's order numb
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, structs
 
@@ -22,6 +25,8 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed
 from bridge.orders.target import TargetPlacer
+
+_OPENS: Final = "an exercise opens a position"
 
 
 class ExerciseRequest(Request, frozen=True, kw_only=True):
@@ -46,6 +51,11 @@ class ExerciseRequest(Request, frozen=True, kw_only=True):
     multiplier: str | int | float = ""
     trading_class: str = ""
     account: str = ""
+
+    @property
+    def opens(self) -> str:
+        """Why it can never pass a halt; empty: it only closes."""
+        return _OPENS if self.action == "exercise" else ""
 
     def named(self) -> OrderRequest:
         """The option, as an order for it would name it."""
@@ -72,7 +82,7 @@ class OptionExerciser:
             earlier = await self.submitter.repeated(claim, trail)
             if earlier is not None:
                 return Placed(earlier, replayed=True)
-            self.submitter.require_open_for_orders()
+            self.submitter.require_open_for_orders(request.opens)
             prepared = await self.preparer.prepare(request.named())
             if wrong := _problems(request, prepared):
                 raise OrderRefusedByRulesError(wrong)
@@ -80,7 +90,9 @@ class OptionExerciser:
             async def sized() -> list[Prepared]:
                 return await self._sized(request, prepared)
 
-            return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
+            return await self.submitter.place_sized(
+                claim, sized, trail, prepared.contract, opens=request.opens
+            )
 
     async def _sized(self, request: ExerciseRequest, prepared: Prepared) -> list[Prepared]:
         """The instruction, when what is held and not being sold already covers it."""
@@ -98,7 +110,13 @@ class OptionExerciser:
             account=account,
             override=request.override,
         )
-        return [structs.replace(prepared, legs=(Leg(role="single", order=order),), closes=True)]
+        instruction = structs.replace(
+            prepared,
+            legs=(Leg(role="single", order=order),),
+            closes=not request.opens,
+            reduces=False,  # that was of a sale of the option
+        )
+        return [instruction]
 
 
 def _problems(request: ExerciseRequest, prepared: Prepared) -> list[Violation]:

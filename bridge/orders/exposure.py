@@ -2,7 +2,8 @@
 
 An order only closes when it is on the other side of the position and, together with every other
 order that may fill beside it, is no larger. Of orders that end one another (an OCA group, the legs
-of one bracket) only the largest counts.
+of one bracket) only the largest counts. An exercise takes options as a sale does, and yet never
+only closes: it opens a position in their underlying.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from bridge.model import Contract, Order, Position
+from bridge.orders.order_types import INSTRUCTIONS
 from bridge.store.orders import OrderRecord
 from bridge.tws.gateway import Gateway
 
@@ -158,15 +160,16 @@ def opening(
     the closing legs of a bracket stay whose entry is over.
     """
     known = list(records)
+    may_close = [each for each in known if each.terms.order_type != INSTRUCTIONS["exercise"]]
     if positions is None:
         over = {each.id for each in known}
         stay = {
             each.id
-            for each in known
+            for each in may_close
             if each.role in _CLOSING_LEGS and each.parent_id and each.parent_id not in over
         }
     else:
-        stay = _staying(known, positions)
+        stay = _staying(may_close, positions)
     return [each for each in known if each.id not in stay], [
         each for each in known if each.id in stay
     ]

@@ -43,7 +43,8 @@ def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
     found: dict[Violation, None] = {}
     for context in contexts:
         for rule in ALWAYS if context.change else (*ALWAYS, *NEW_ONLY):
-            if not (context.closes and rule in FOR_OPENING):
+            exempt = context.closes and rule in FOR_OPENING
+            if not exempt and not (context.exercises and rule in OF_A_PRICE):
                 found.update(dict.fromkeys(rule(context)))
     return list(found)
 
@@ -545,6 +546,11 @@ FOR_OPENING: Final[frozenset[Rule]] = frozenset(
     }
 )
 """What an order is exempt from that was sized to close a position: getting out must not fail."""
+
+OF_A_PRICE: Final[frozenset[Rule]] = frozenset(
+    {market_order_on_option, max_loss, line, quote, band}
+)
+"""What is not asked of an exercise: it trades at the strike, whatever the option is quoted at."""
 
 ALWAYS: Final[tuple[Rule, ...]] = (
     read_only,

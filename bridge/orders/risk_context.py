@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
-from bridge.orders.order_types import kind_of_type
+from bridge.orders.order_types import INSTRUCTIONS, kind_of_type
 from bridge.orders.rules import TradingRules
 from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals
@@ -107,6 +107,11 @@ class RiskContext(Struct, frozen=True, kw_only=True):
         return kind_of_type(order.order_type).any_price and order.limit_price is None
 
     @property
+    def exercises(self) -> bool:
+        """Whether it exercises an option, and so trades the underlying at the strike."""
+        return self.order.order_type == INSTRUCTIONS["exercise"]
+
+    @property
     def market(self) -> float | None:
         """The quoted price that the order would meet; None: unknown."""
         return self.reference.for_action(self.order.action) if self.reference else None
@@ -120,6 +125,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     def price(self) -> float | None:
         """The worst price it may fill at, or the best guess of one."""
         order, market, stop = self.order, self.market, self.stop
+        if self.exercises:
+            return self.contract.strike or None
         if order.limit_price is not None:  # a sale below the market fills at the market
             sold_higher = order.action == "SELL" and market is not None
             return max(order.limit_price, market or 0.0) if sold_higher else order.limit_price
@@ -152,7 +159,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     def notional(self) -> float | None:
         """Quantity times price times multiplier, in the contract's currency.
 
-        Of a combination the money in all its legs. None without a price.
+        Of a combination the money in all its legs, of an exercise what the strike moves. None
+        without a price.
         """
         if self.legs:
             money = gross(self.legs, self.order.action)

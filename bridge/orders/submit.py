@@ -148,10 +148,19 @@ class OrderSubmitter:
         return await self._submitted(submission)
 
     async def place_sized(
-        self, claim: KeyRecord, sized: Sized, trail: Trail, contract: Contract
+        self,
+        claim: KeyRecord,
+        sized: Sized,
+        trail: Trail,
+        contract: Contract,
+        *,
+        opens: str = "",
     ) -> Placed:
-        """Places what `sized` works out in the sender's turn, if it is anything."""
-        closing = self.require_open_for_orders() is not None
+        """Places what `sized` works out in the sender's turn, if it is anything.
+
+        `opens`: as for `require_open_for_orders`.
+        """
+        closing = self.require_open_for_orders(opens) is not None
         submission = Submission(claim, [], trail, closing, sized)
         nothing = TargetReached(symbol=contract.symbol, con_id=contract.con_id)
         return await self._submitted(submission, nothing)
@@ -203,10 +212,15 @@ class OrderSubmitter:
             await self.canceller.cancel_each([each for each in present if each.open])
         return await self._final(digest, present, trail)
 
-    def require_open_for_orders(self) -> Halt | None:
-        """Raises when no order can be sent now; gives the halt that lets only closing ones pass."""
+    def require_open_for_orders(self, opens: str = "") -> Halt | None:
+        """Raises when no order can be sent now; gives the halt that lets only closing ones pass.
+
+        `opens` says why what is to be sent never only closes, so that every halt refuses it.
+        """
         halt = self.halt.halt
         if halt is not None:
+            if opens:
+                raise halted(halt, opens)
             self.halt.require_closing_allowed()
         self.gateway.require_ready()
         self.journal.require_current()

@@ -12,11 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
+from bridge.auditing import Caller
 from bridge.model import Position
-from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.errors import OrderRefusedByRulesError, TradingHaltedError
 from bridge.orders.exercise import ExerciseRequest, OptionExerciser
 from bridge.orders.submit import Placed
 from bridge.orders.views import OrderView
+from bridge.store.keys import KeyBounds
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.fake_broker import option as listed_option
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
@@ -135,15 +137,15 @@ def test_after_a_crash_it_is_found_again_and_not_sent_twice(
         after.bridge.stop()
 
 
-async def instruct(rig: Rig, key: str, **fields: Any) -> Placed:
+async def instruct(rig: Rig, key: str, caller: Caller = CALLER, **fields: Any) -> Placed:
     named: dict[str, Any] = {"symbol": "AAPL", "con_id": 777, "quantity": 1, "confirm": True}
     request = ExerciseRequest(**({"action": "exercise"} | named | fields))
-    return await rig.services[OptionExerciser].place(request, key, CALLER)
+    return await rig.services[OptionExerciser].place(request, key, caller)
 
 
-async def refused(rig: Rig, **fields: Any) -> list[str]:
+async def refused(rig: Rig, caller: Caller = CALLER, **fields: Any) -> list[str]:
     with pytest.raises(OrderRefusedByRulesError) as caught:
-        await instruct(rig, f"refused-{fields}", **fields)
+        await instruct(rig, f"refused-{fields}", caller, **fields)
     return [each.code for each in caught.value.violations]
 
 
@@ -190,6 +192,96 @@ async def test_no_more_is_instructed_than_is_held(
         else:
             assert await refused(rig, quantity=quantity) == ["exceeds-position"]
         assert len(broker.placed) == goes
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"max_notional": 39_999}, "max-notional"),
+        ({"max_notional_per_day": 39_999}, "max-notional-per-day"),
+        ({"max_contracts": 1}, "max-contracts"),
+    ],
+)
+async def test_an_exercise_counts_with_the_strike_and_a_lapse_does_not(
+    tmp_path: Path, limits: Body, code: str
+) -> None:
+    broker = holding(9.0)
+    async with opened(tmp_path, broker, **(RULES | limits)) as rig:
+        assert await refused(rig, quantity=2) == [code]
+        assert not broker.placed
+        assert not (await instruct(rig, "lapse", action="lapse", quantity=2)).replayed
+
+
+@pytest.mark.parametrize("limit", ["max_open_orders", "max_orders_per_day"])
+async def test_an_exercise_is_one_of_the_orders_that_are_counted(
+    tmp_path: Path, limit: str
+) -> None:
+    rules = RULES | {limit: 1}
+    async with opened(tmp_path, holding(9.0), **rules) as rig:
+        await instruct(rig, "first", quantity=1)
+        assert await refused(rig, quantity=1) == [limit.replace("_", "-")]
+        await instruct(rig, "lapse", action="lapse", quantity=1)
+
+
+async def test_what_is_exercised_today_is_money_of_the_day(tmp_path: Path) -> None:
+    rules = RULES | {"max_notional": 40_000, "max_notional_per_day": 60_000, "max_loss": 1}
+    async with opened(tmp_path, holding(9.0), **rules) as rig:
+        await instruct(rig, "two", quantity=2)
+        await instruct(rig, "lapse", action="lapse", quantity=2)
+        assert await refused(rig, quantity=2) == ["max-notional-per-day"]
+        await instruct(rig, "one", quantity=1)
+
+
+async def test_a_bound_key_exercises_no_more_than_it_may_order(tmp_path: Path) -> None:
+    broker = holding(9.0)
+    bounds = KeyBounds(symbols=("AAPL",), max_notional=20_000, max_orders_per_day=1)
+    bound = Caller("bound", "request-1", bounds=bounds)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        assert await refused(rig, bound, quantity=2) == ["key-max-notional"]
+        await instruct(rig, "one", bound, quantity=1)
+        assert await refused(rig, bound, quantity=1) == ["key-max-orders-per-day"]
+        assert len(broker.placed) == 1
+
+
+async def test_no_halt_lets_an_exercise_pass(tmp_path: Path) -> None:
+    broker = holding(9.0)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        await rig.halt.halt("", "none", CALLER, allow_closing=True)
+        with pytest.raises(TradingHaltedError, match="an exercise opens a position"):
+            await instruct(rig, "exercise", quantity=2)
+        assert not broker.placed
+        await instruct(rig, "lapse", action="lapse", quantity=2)
+
+
+async def test_a_halt_that_comes_while_an_exercise_is_prepared_refuses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = holding(9.0)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        exerciser = rig.services[OptionExerciser]
+        prepare = exerciser.preparer.prepare
+
+        async def halted_meanwhile(request: Any) -> Any:
+            await rig.halt.halt("", "none", CALLER, allow_closing=True)
+            return await prepare(request)
+
+        monkeypatch.setattr(exerciser.preparer, "prepare", halted_meanwhile)
+        with pytest.raises(TradingHaltedError):
+            await instruct(rig, "exercise", quantity=2)
+        assert not broker.placed
+
+
+async def test_a_halt_takes_back_an_exercise_that_waits(tmp_path: Path) -> None:
+    broker = holding(9.0)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        exercised = (await instruct(rig, "exercise", quantity=2)).answer
+        lapsing = (await instruct(rig, "lapse", action="lapse", quantity=2)).answer
+        assert isinstance(exercised, OrderView)
+        assert isinstance(lapsing, OrderView)
+        cancelled = (await rig.halt.halt("", "opening", CALLER)).cancelled
+        assert cancelled is not None
+        assert cancelled.requested == (exercised.order_id,)
+        assert cancelled.kept == (lapsing.order_id,)
 
 
 async def test_only_an_option_and_only_when_that_is_confirmed(tmp_path: Path) -> None:
