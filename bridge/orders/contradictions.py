@@ -10,7 +10,7 @@ from typing import Final
 
 from bridge.market.contracts import kind_of
 from bridge.orders.errors import Violation
-from bridge.orders.order_types import KINDS, OPTIONS
+from bridge.orders.order_types import KINDS, OPTIONS, better
 from bridge.orders.request import Bracket, ComboLegRequest, Condition, OrderRequest, StopLoss
 
 _DAY: Final = re.compile(r"\d{8}")
@@ -314,9 +314,11 @@ def _exit_prices(request: OrderRequest, bracket: Bracket) -> Iterator[Violation]
             yield _wrong(f"bracket.{name}", problem)
     if wrong:
         return
-    entry = request.limit_price if request.limit_price is not None else request.stop_price
-    if entry is not None:
-        yield from exits_beside(request.action, entry, gain, loss, "the entry price")
+    entries = [each for each in (request.limit_price, request.stop_price) if each is not None]
+    if entries:  # with both it may fill at either: a stop between them would be set off at once
+        yield from exits_beside(request.action, entries[0], gain, None, "the entry price")
+        near = better(request.action, *entries)
+        yield from exits_beside(request.action, near, None, loss, "the entry price")
     elif gain is not None and loss is not None:
         yield from exits_beside(request.action, loss, gain, None, "the stop")
 

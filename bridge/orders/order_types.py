@@ -26,6 +26,9 @@ class OrderKind(NamedTuple):
     """Whether nothing limits its price, unless it has a limit price."""
     only_day: bool = False
     """Whether it is for one close, so that no other time in force fits."""
+    touched: bool = False
+    """Whether its stop price is touched from its better side: a market that is there already, or
+    better, sets it off at once."""
 
     @property
     def waits(self) -> bool:
@@ -40,8 +43,8 @@ KINDS: Final[dict[str, OrderKind]] = {
     "STP_LMT": OrderKind("STP LMT", "STPLMT", limit_price="yes", stop_price="yes"),
     "TRAIL": OrderKind("TRAIL", "TRAIL", trail="yes", any_price=True),
     "TRAIL_LMT": OrderKind("TRAIL LIMIT", "TRAILLMT", trail="yes", limit_offset="yes"),
-    "MIT": OrderKind("MIT", "MIT", stop_price="yes", any_price=True),
-    "LIT": OrderKind("LIT", "LIT", limit_price="yes", stop_price="yes"),
+    "MIT": OrderKind("MIT", "MIT", stop_price="yes", any_price=True, touched=True),
+    "LIT": OrderKind("LIT", "LIT", limit_price="yes", stop_price="yes", touched=True),
     "MOC": OrderKind("MOC", "MOC", any_price=True, only_day=True),
     "LOC": OrderKind("LOC", "LOC", limit_price="yes", only_day=True),
     "MTL": OrderKind("MTL", "MTL", any_price=True),
@@ -57,6 +60,16 @@ INSTRUCTIONS: Final = {"exercise": "EXERCISE", "lapse": "LAPSE"}
 """What can be done with an option that is held, as the broker lists it among the orders."""
 OPTIONS: Final = frozenset({"OPT", "FOP"})
 _OURS: Final = {kind.broker: ours for ours, kind in KINDS.items()}
+
+
+def better(action: str, *prices: float) -> float:
+    """The best of some prices for an order of this side."""
+    return min(prices) if action == "BUY" else max(prices)
+
+
+def worse(action: str, *prices: float) -> float:
+    """The worst of some prices for an order of this side."""
+    return max(prices) if action == "BUY" else min(prices)
 
 
 def order_type(broker_word: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from bridge.broker_time import days_to_expiration, exchange_zone, is_open
-from bridge.model import ContractDetails
+from bridge.model import ContractDetails, Order
 from bridge.orders.combination import loss
 from bridge.orders.contradictions import exits_beside
 from bridge.orders.errors import Violation
@@ -19,8 +19,10 @@ from bridge.orders.order_types import (
     INSTRUCTIONS,
     KINDS,
     OPTIONS,
+    better,
     kind_of_type,
     order_type,
+    worse,
 )
 from bridge.orders.risk_context import RiskContext
 
@@ -459,12 +461,15 @@ def quote(context: RiskContext) -> Iterator[Violation]:
 
 
 def band(context: RiskContext) -> Iterator[Violation]:
-    """`price-band`: buying far above the market (or a stop's own trigger), or selling far below."""
+    """`price-band`: buying far above the market (or a stop's own trigger), or selling far below.
+
+    What waits to be touched is held against the market where that has touched it already.
+    """
     order, rules = context.order, context.rules
     option = context.contract.sec_type in {*OPTIONS, "BAG"}
     percent = rules.option_price_band_percent if option else rules.price_band_percent
     limit_price = order.limit_price
-    market = context.market if order.stop_price is None else order.stop_price
+    market = context.market_or_trigger
     scale = abs(market) if market is not None and not context.legs else context.price_scale
     if percent is None or limit_price is None or market is None or scale is None:
         return
@@ -483,15 +488,28 @@ def band(context: RiskContext) -> Iterator[Violation]:
 
 
 def exit_side(context: RiskContext) -> Iterator[Violation]:
-    """`invalid-field`: an exit of a bracket that would fill as soon as its market order does."""
+    """`invalid-field`: an exit of a bracket that would fill as soon as its entry does."""
     entry = context.entry
-    if entry is None or entry.order_type != "MKT" or context.reference is None:
+    if entry is None or context.reference is None:
         return
     market = context.reference.for_action(entry.action)
-    if market is not None:
+    price = None if market is None else _fills_at(entry, market)
+    if price is not None:
         stop = context.order.stop_price
         gain = context.order.limit_price if stop is None else None
-        yield from exits_beside(entry.action, market, gain, stop, "the market")
+        yield from exits_beside(entry.action, price, gain, stop, "the market")
+
+
+def _fills_at(entry: Order, market: float) -> float | None:
+    """Where an entry fills if the market stays; None: by then the market may be anywhere."""
+    kind, side = kind_of_type(entry.order_type), entry.action
+    waits = bool(entry.conditions or entry.good_after_time)
+    if kind.trail == "yes" or kind.only_day or (waits and entry.order_type != "MKT"):
+        return None
+    price, stop = market, entry.stop_price
+    if stop is not None:
+        price = better(side, market, stop) if kind.touched else worse(side, market, stop)
+    return price if entry.limit_price is None else better(side, price, entry.limit_price)
 
 
 # when ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
-from bridge.orders.order_types import INSTRUCTIONS, kind_of_type
+from bridge.orders.order_types import INSTRUCTIONS, better, kind_of_type
 from bridge.orders.rules import TradingRules
 from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals
@@ -115,6 +115,19 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     def market(self) -> float | None:
         """The quoted price that the order would meet; None: unknown."""
         return self.reference.for_action(self.order.action) if self.reference else None
+
+    @property
+    def market_or_trigger(self) -> float | None:
+        """What its limit is compared with: the market, or the stop price that sets it off.
+
+        Of one that is touched the better of both: the market may have set it off already.
+        """
+        order, market = self.order, self.market
+        if order.stop_price is None or market is None:
+            return market if order.stop_price is None else order.stop_price
+        if kind_of_type(order.order_type).touched:
+            return better(order.action, market, order.stop_price)
+        return order.stop_price
 
     @property
     def unchecked(self) -> bool:

@@ -302,6 +302,18 @@ def bracket(
             {**limit(100.0, order_type="STP_LMT", stop_price=120.0), **bracket(110.0)},
             [],
         ),
+        (
+            {**limit(105.0, order_type="STP_LMT", stop_price=100.0), **bracket(110.0, 100.0)},
+            invalid("bracket.stopLoss"),
+        ),
+        (
+            {**limit(105.0, order_type="LIT", stop_price=100.0), **bracket(110.0, 103.0)},
+            invalid("bracket.stopLoss"),
+        ),
+        (
+            {**limit(105.0, order_type="STP_LMT", stop_price=100.0), **bracket(110.0, 99.0)},
+            [],
+        ),
         (bracket(95.0), []),
         (bracket(90.0), invalid("bracket.takeProfit")),
         ({"action": "SELL", **bracket(80.0)}, []),

@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from bridge.broker_time import is_open
-from bridge.model import Contract, ContractDetails, Order, PriceIncrement
+from bridge.model import Contract, ContractDetails, Order, OrderCondition, PriceIncrement
 from bridge.orders.combination import loss
 from bridge.orders.risk import market_order_on_option, violations
 from bridge.orders.risk_context import Exchange, Reference, RiskContext
@@ -266,6 +266,75 @@ def test_exits_of_a_market_order_lie_around_the_market(exit_: dict[str, Any], wr
     entry = Order(action="BUY", quantity=10.0, order_type="MKT", account="DU1234567")
     leg = context({"action": "SELL"} | exit_, closing=True, entry=entry)
     assert ("invalid-field" in codes(leg)) is wrong
+
+
+TOUCHED = {"order_type": "LIT"}
+CONDITION = {"conditions": (OrderCondition(con_id=1, exchange="SMART", price=1.0),)}
+
+
+@pytest.mark.parametrize(
+    ("entry", "loss", "wrong"),
+    [
+        ({"limit_price": 105.0}, 103.0, True),
+        ({"limit_price": 105.0}, 100.1, True),
+        ({"limit_price": 105.0}, 100.0, False),
+        ({"limit_price": 99.0}, 98.0, False),
+        ({"order_type": "MTL"}, 103.0, True),
+        ({"order_type": "REL", "limit_price": 105.0}, 103.0, True),
+        ({"order_type": "MIT", "stop_price": 105.0}, 103.0, True),
+        ({"order_type": "MIT", "stop_price": 99.0}, 98.0, False),
+        (TOUCHED | {"stop_price": 105.0, "limit_price": 105.0}, 103.0, True),
+        ({"order_type": "STP", "stop_price": 105.0}, 103.0, False),
+        ({"order_type": "STP LMT", "stop_price": 105.0, "limit_price": 106.0}, 103.0, False),
+        ({"order_type": "STP LMT", "stop_price": 99.0, "limit_price": 106.0}, 103.0, True),
+        ({"limit_price": 105.0} | CONDITION, 103.0, False),
+        ({"limit_price": 105.0, "good_after_time": "20260214 10:00:00"}, 103.0, False),
+        ({"order_type": "LOC", "limit_price": 105.0}, 103.0, False),
+        ({"order_type": "TRAIL", "trail_amount": 5.0}, 103.0, False),
+        ({"action": "SELL", "limit_price": 95.0}, 97.0, True),
+        ({"action": "SELL", "limit_price": 95.0}, 99.95, False),
+        ({"action": "SELL", "limit_price": 101.0}, 102.0, False),
+    ],
+)
+def test_exits_lie_around_the_price_at_which_their_entry_fills(
+    entry: dict[str, Any], loss: float, wrong: bool
+) -> None:
+    terms: dict[str, Any] = {"action": "BUY", "quantity": 10.0, "order_type": "LMT"}
+    first = Order(**(terms | entry))
+    against = "SELL" if first.action == "BUY" else "BUY"
+    exit_ = {"action": against, "order_type": "STP", "limit_price": None, "stop_price": loss}
+    leg = context(exit_, closing=True, entry=first)
+    assert codes(leg) == ({"invalid-field"} if wrong else set())
+    assert codes(structs.replace(leg, reference=None)) == set()
+
+
+@pytest.mark.parametrize(
+    ("order", "refused"),
+    [
+        ({"stop_price": 500.0, "limit_price": 500.0}, True),
+        ({"stop_price": 500.0, "limit_price": 110.0}, False),
+        ({"stop_price": 80.0, "limit_price": 90.0}, True),
+        ({"stop_price": 80.0, "limit_price": 85.0}, False),
+        ({"action": "SELL", "stop_price": 1.0, "limit_price": 1.0}, True),
+        ({"action": "SELL", "stop_price": 1.0, "limit_price": 95.0}, False),
+        ({"action": "SELL", "stop_price": 120.0, "limit_price": 100.0}, True),
+        ({"action": "SELL", "stop_price": 120.0, "limit_price": 115.0}, False),
+    ],
+)
+@pytest.mark.parametrize("change", [False, True])
+def test_what_is_touched_already_is_held_against_the_market(
+    order: dict[str, Any], refused: bool, change: bool
+) -> None:
+    found = codes(context(TOUCHED | order, change=change))
+    assert found == ({"price-band"} if refused else set())
+
+
+def test_the_band_of_one_that_is_touched_without_a_quote_and_on_an_option() -> None:
+    far = TOUCHED | {"stop_price": 500.0, "limit_price": 500.0}
+    assert codes(context(far, reference=None)) == set()
+    option = far | {"quantity": 1.0}
+    cheap = Reference(bid=0.36, ask=0.37)
+    assert codes(context(option, contract=CALL, reference=cheap)) == {"price-band"}
 
 
 def test_an_option_without_a_limit_is_told_how_to_have_one() -> None:
