@@ -27,7 +27,7 @@ from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest
-from bridge.orders.risk import max_loss
+from bridge.orders.risk import max_loss, worth
 from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.restart_calendar import RestartCalendar
@@ -227,11 +227,12 @@ class Preparer:
     ) -> Prepared:
         """With whether it only makes a position smaller, beside what works, where that matters.
 
-        So where it could not be checked, or can lose more than it may. When nobody can tell, it
-        does not.
+        So where it could not be checked, can lose more than it may, or nobody knows its worth.
+        When nobody can tell, it does not.
         """
         judged = self._context(prepared, order, _NOTHING_BEFORE, closing=False)
-        if not judged.unchecked and not any(max_loss(judged)):
+        asked = judged.unchecked or any(max_loss(judged)) or any(worth(judged))
+        if not asked:
             return prepared
         wanted = parts_of_order("new", prepared.contract, order, order.quantity)
         try:

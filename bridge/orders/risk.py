@@ -253,6 +253,7 @@ def max_quantity(context: RiskContext) -> Iterator[Violation]:
     amount, rules = context.order.quantity, context.rules
     code, noun, limit = "max-quantity", "units", rules.max_quantity
     counted = [each.ratio for each in context.legs if each.details.contract.sec_type != "STK"]
+    yield from _shares_of_legs(context)
     amount *= max(counted, default=1)
     if context.contract.sec_type in _CONTRACTS:
         code, noun, limit = "max-contracts", "contracts", rules.max_contracts
@@ -264,6 +265,21 @@ def max_quantity(context: RiskContext) -> Iterator[Violation]:
             f"{amount:g} {noun}, trading.{code.replace('-', '_')} is {limit:g}",
             field="quantity",
             value=amount,
+            limit=limit,
+        )
+
+
+def _shares_of_legs(context: RiskContext) -> Iterator[Violation]:
+    """Shares in a combination count as in an order of their own."""
+    limit = context.rules.max_quantity
+    ratios = [each.ratio for each in context.legs if each.details.contract.sec_type == "STK"]
+    shares = context.order.quantity * max(ratios, default=0)
+    if limit is not None and shares > limit:
+        yield Violation(
+            "max-quantity",
+            f"{shares:g} shares in a leg, trading.max_quantity is {limit:g}",
+            field="quantity",
+            value=shares,
             limit=limit,
         )
 
@@ -306,6 +322,24 @@ def max_notional(context: RiskContext) -> Iterator[Violation]:
         value=round(amount, 2),
         limit=limit,
     )
+
+
+def worth(context: RiskContext) -> Iterator[Violation]:
+    """`no-quote`: money is limited, and nobody can tell how much the order is worth.
+
+    As of a combination where one leg has no quote: its limit price does not bound its legs.
+    """
+    rules = context.rules
+    limited = rules.max_notional is not None or rules.max_notional_per_day is not None
+    passes = context.closing or context.reduces or context.unchecked  # `line` tells of that
+    if limited and context.notional is None and not passes:
+        where = " in each leg" if context.legs else ""
+        yield Violation(
+            "no-quote",
+            f"there is no quote of {context.contract.symbol}{where} to tell what the order is"
+            " worth, and trading.max_notional or trading.max_notional_per_day limits that",
+            field="legs" if context.legs else "orderType",
+        )
 
 
 def max_loss(context: RiskContext) -> Iterator[Violation]:
@@ -451,6 +485,8 @@ def quote(context: RiskContext) -> Iterator[Violation]:
     """`no-quote`: nothing to judge an order by whose price nothing limits."""
     if context.closing or context.change or context.unchecked or context.market is not None:
         return
+    if any(worth(context)):
+        return  # it has told
     blind = context.price is None  # nothing in the order itself to judge it by
     if context.order.order_type == "MKT" or blind or context.rules.require_quote:
         yield Violation(
@@ -551,6 +587,7 @@ FOR_OPENING: Final[frozenset[Rule]] = frozenset(
         market_order_on_option,
         max_quantity,
         max_notional,
+        worth,
         max_loss,
         exchange_rate,
         line,
@@ -585,6 +622,7 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     max_quantity,
     quantity_step,
     max_notional,
+    worth,
     max_loss,
     exchange_rate,
     tick,

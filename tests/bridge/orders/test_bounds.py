@@ -12,13 +12,15 @@ from bridge.callers import ORDER_CHECKS, Holder, Scope
 from bridge.market.quotes import QuoteService
 from bridge.model import Position
 from bridge.orders.errors import KeyBoundError, OrderRefusedByRulesError
-from bridge.orders.request import ChangeRequest
+from bridge.orders.request import ChangeRequest, ComboLegRequest
 from bridge.store.keys import KeyBounds
-from tests.bridge.orders.fake_broker import FakeBroker, listed
+from tests.bridge.orders.fake_broker import FakeBroker, listed, option, quote_at
 from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.bridge.market.fake_gateway import FakeLine
 
 TWO = ("DU1234567", "DU7654321")
 READER = Holder("reader", "192.0.2.7", Scope.READ)
@@ -184,3 +186,55 @@ async def test_a_broker_without_a_quote_is_another_matter(tmp_path: Path) -> Non
     broker.on_open = lambda line: line.fail(101)  # the broker's own count of lines is used up
     async with opened(tmp_path, broker) as rig:
         assert await codes(rig, CALLER, limit_price=100.0) == ["no-line"]
+
+
+def half_quoted() -> FakeBroker:
+    """A broker with two options, of which the second has no quote."""
+    broker = FakeBroker()
+    broker.options = (option(701, strike=200.0), option(702, strike=210.0))
+    quote = quote_at(3.0)
+
+    def open_line(line: FakeLine) -> None:
+        if line.contract.con_id == 702:
+            line.fail(354)
+        else:
+            quote(line)
+
+    broker.on_open = open_line
+    return broker
+
+
+SPREAD: dict[str, Any] = {
+    "sec_type": "BAG",
+    "quantity": 3,
+    "limit_price": 2.0,
+    "legs": (
+        ComboLegRequest(con_id=701, action="BUY"),
+        ComboLegRequest(con_id=702, action="SELL"),
+    ),
+}
+
+
+async def test_a_combination_needs_a_quote_of_each_leg_to_be_worth_anything(
+    tmp_path: Path,
+) -> None:
+    broker = half_quoted()
+    async with opened(tmp_path, broker) as rig:
+        assert await codes(rig, CALLER, **SPREAD) == ["no-quote"]
+        assert not broker.placed
+    async with opened(tmp_path, broker, max_notional=None, max_notional_per_day=None) as rig:
+        await placed(rig, CALLER, **SPREAD)
+
+
+async def test_one_without_a_quote_passes_as_far_as_it_only_reduces(tmp_path: Path) -> None:
+    broker = half_quoted()
+    broker.held = tuple(
+        Position(account="DU1234567", contract=details.contract, quantity=held, average_cost=1.0)
+        for details, held in zip(broker.options, (-5, 5), strict=True)
+    )
+    async with opened(tmp_path, broker) as rig:
+        working = await placed(rig, CALLER, **SPREAD)
+        assert await codes(rig, CALLER, **SPREAD) == ["no-quote"]
+        await rig.modifier.modify(working, ChangeRequest(quantity=5), CALLER)
+        with pytest.raises(OrderRefusedByRulesError, match="no quote"):
+            await rig.modifier.modify(working, ChangeRequest(quantity=6), CALLER)

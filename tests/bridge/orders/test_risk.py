@@ -7,9 +7,9 @@ from msgspec import structs
 
 from bridge.broker_time import is_open
 from bridge.model import Contract, ContractDetails, Order, OrderCondition, PriceIncrement
-from bridge.orders.combination import loss
+from bridge.orders.combination import loss, net_reference
 from bridge.orders.risk import market_order_on_option, violations
-from bridge.orders.risk_context import Exchange, Reference, RiskContext
+from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
 from bridge.store.orders import DayTotals
 from tests.bridge.orders.samples import AAPL, NOON
@@ -335,6 +335,62 @@ def test_the_band_of_one_that_is_touched_without_a_quote_and_on_an_option() -> N
     option = far | {"quantity": 1.0}
     cheap = Reference(bid=0.36, ask=0.37)
     assert codes(context(option, contract=CALL, reference=cheap)) == {"price-band"}
+
+
+def combined(*quoted: bool, change: bool = False, **rules: Any) -> RiskContext:
+    """A thousand shares a unit against a call, at a limit far through any market."""
+    share, call = (
+        PricedLeg(
+            details=ContractDetails(contract=contract),
+            ratio=ratio,
+            sign=sign,
+            reference=QUOTE if known else None,
+        )
+        for contract, ratio, sign, known in zip(
+            (AAPL, CALL), (1000, 1), (1, -1), quoted, strict=True
+        )
+    )
+    bag = Contract(symbol="AAPL", sec_type="BAG", multiplier="100")
+    return context(
+        {"quantity": 3.0, "limit_price": 9000.0},
+        contract=bag,
+        legs=(share, call),
+        reference=net_reference(bag, (share, call)),
+        change=change,
+        rules=TradingRules(max_quantity=None, **rules),
+    )
+
+
+@pytest.mark.parametrize("change", [False, True])
+def test_a_combination_of_unknown_worth_is_refused_where_money_is_limited(change: bool) -> None:
+    for quoted in ((True, False), (False, True), (False, False)):
+        assert codes(combined(*quoted, change=change)) == {"no-quote"}
+    for limits in ({"max_notional": None}, {"max_notional_per_day": None}):
+        assert codes(combined(True, False, change=change, **limits)) == {"no-quote"}
+    unlimited: dict[str, Any] = {"max_notional": None, "max_notional_per_day": None}
+    assert codes(combined(True, False, change=change, **unlimited)) == set()
+    wanted = combined(True, False, change=change, **unlimited, require_quote=True)
+    assert codes(wanted) == (set() if change else {"no-quote"})
+    assert codes(combined(True, True, change=change)) == {"max-notional", "price-band"}
+    for passing in ("closing", "closes", "reduces"):
+        unknown = combined(True, False, change=change)
+        assert codes(structs.replace(unknown, **{passing: True})) == set()
+
+
+def test_a_finding_about_a_missing_quote_is_told_once() -> None:
+    [found] = violations([context(MARKET, reference=None)])
+    assert (found.code, found.field) == ("no-quote", "orderType")
+    [found] = violations([combined(True, False, require_quote=True)])
+    assert (found.code, found.field) == ("no-quote", "legs")
+
+
+def test_shares_in_a_combination_count_as_shares() -> None:
+    some: dict[str, Any] = {"max_notional": None, "option_price_band_percent": None}
+    bag = structs.replace(combined(True, True), rules=TradingRules(**some, max_quantity=3000))
+    assert codes(bag) == set()
+    fewer = structs.replace(bag, rules=TradingRules(**some, max_quantity=2999))
+    [found] = violations([fewer])
+    assert (found.code, found.value, found.limit) == ("max-quantity", 3000, 2999)
 
 
 def test_an_option_without_a_limit_is_told_how_to_have_one() -> None:
