@@ -51,7 +51,9 @@ targets:
 
 Unknown keys, wrong types, impossible times and unsafe combinations are refused before anything is
 touched: all at once, each with file:line:column and a hint, exit code 2. A section whose keys are
-all commented out keeps its defaults. Words such as `no` and times such as `23:30` need no quotes.
+all commented out keeps its defaults, and what `defaults:` says of it; only where the table says
+that unset is off (`two_factor.totp`, `bridge.flex`) an empty one switches off.
+Words such as `no` and times such as `23:30` need no quotes.
 For completion in an editor: `./deploy.py config --schema > stack.schema.json`.
 
 **Secrets** never stand in this file, only where they come from: `{stored: NAME}` (set with

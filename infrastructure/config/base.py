@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -71,7 +71,7 @@ class Section(BaseModel):
         return {
             key: inner
             for key, inner in value.items()
-            if inner is not None or not _is_section(cls.model_fields.get(key))
+            if inner is not None or not is_section(_annotation(cls.model_fields.get(key)))
         }
 
 
@@ -94,9 +94,16 @@ def _texts(value: Any) -> Iterator[str]:
         yield from (each for each in value if isinstance(each, str))
 
 
-def _is_section(field: FieldInfo | None) -> bool:
-    kind = field.annotation if field else None
-    return isinstance(kind, type) and issubclass(kind, Section)
+def _annotation(field: FieldInfo | None) -> Any:
+    return field.annotation if field else None
+
+
+def is_section(kind: Any) -> bool:
+    """Whether a type is a mapping that is always there, so that an empty one says nothing.
+
+    One that may be None is not: there null switches it off.
+    """
+    return get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, Section))
 
 
 class SecretRef(SecretTerms, Section):

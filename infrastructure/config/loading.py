@@ -11,11 +11,12 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from infrastructure import files
+from infrastructure.config.base import is_section
 from infrastructure.config.checks import check
 from infrastructure.config.models import Stack
 from infrastructure.config.places import parse
@@ -210,7 +211,7 @@ def _names(document: Document) -> list[str]:
 
 def _target(document: Document, path: Path, name: str) -> Target:
     own = document.values["targets"][name]
-    values = _merge(document.values.get("defaults") or {}, own if own is not None else {})
+    values = _merge(document.values.get("defaults") or {}, own)
     problems: list[Problem] = []
     stack: Stack | None = None
     for _ in range(2):
@@ -232,15 +233,27 @@ def _target(document: Document, path: Path, name: str) -> Target:
     return target
 
 
-def _merge(base: Any, over: Any) -> Any:
+def _merge(base: Any, over: Any, kind: Any = Stack) -> Any:
+    """Both, with what stands in `over` first; a section that is empty there takes nothing away."""
+    if over is None and is_section(kind):
+        return base
     if isinstance(base, dict) and isinstance(over, dict):
         return {
-            key: _merge(base[key], over[key])
+            key: _merge(base[key], over[key], _below(kind, key))
             if key in base and key in over
             else over.get(key, base.get(key))
             for key in [*base, *(key for key in over if key not in base)]
         }
     return over
+
+
+def _below(kind: Any, key: Any) -> Any:
+    """The type of what stands under this key of a section or mapping; None: nobody knows it."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    section = model_in(kind)
+    field = section.model_fields.get(str(key)) if section else None
+    return field.annotation if field else None
 
 
 def _without(values: Any, locations: list[tuple[int | str, ...]]) -> Any:

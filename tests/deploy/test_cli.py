@@ -288,6 +288,14 @@ def test_init_adds_a_target_and_keeps_what_was_there(gangway: Gangway, tmp_path:
     assert path.read_text() == text
 
 
+def test_a_target_of_init_keeps_what_all_targets_share(gangway: Gangway, tmp_path: Path) -> None:
+    path = tmp_path / "stack.yaml"
+    path.write_text("defaults: {caddy: {listen: 127.0.0.1}}\n" + GOOD.lstrip())
+    assert gangway("init", "--name", "paper", "--host", "u@192.0.2.2", "--yes").returncode == 0
+    shown = json.loads(gangway("--target", "paper", "config", "--json").stdout)
+    assert shown["caddy"]["listen"] == "127.0.0.1"
+
+
 @pytest.mark.parametrize(
     "text",
     [

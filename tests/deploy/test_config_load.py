@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from infrastructure.config import Target
+
 
 def problems(path: Path) -> list[str]:
     """Every problem as `line:column path: message | hint`."""
@@ -168,6 +170,95 @@ def test_defaults_are_shared_and_overridden(write: Callable[[str], Path]) -> Non
     assert str(live.place("gateway", "mode")) == f"{path}:8:21 gateway.mode"
     assert str(live.place("gateway", "jvm", "heap")) == f"{path}:3:42 gateway.jvm.heap"
     assert str(live.place("gateway", "time_zone")).startswith(f"{path}:8:5 ")
+
+
+SANDBOX = """\
+defaults:
+  {shared}
+targets:
+  a:
+    runtime: sandbox
+    {own}
+"""
+
+
+def at(target: Target, path: str) -> object:
+    """The value of a target at `gateway.jvm.heap`."""
+    value: object = target.stack
+    for part in path.split("."):
+        value = value[part] if isinstance(value, dict) else getattr(value, part)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "path", "expected"),
+    [
+        ("trading: {max_notional: 500}", "trading:", "trading.max_notional", 500),
+        ("caddy: {listen: 127.0.0.1}", "caddy:", "caddy.listen", "127.0.0.1"),
+        ("gateway: {jvm: {heap: 300}}", "gateway: {jvm: }", "gateway.jvm.heap", 300),
+        ("gateway: {two_factor: {asked: no}}", "gateway:", "gateway.two_factor.asked", False),
+        (
+            "gateway: {password: {command: pass x}}",
+            "gateway: {password: }",
+            "gateway.password.command",
+            ("pass", "x"),
+        ),
+        (
+            "gateway: {two_factor: {totp: {i_accept_one_factor: yes, seed: {command: pass x}}}}",
+            "gateway: {two_factor: {totp: {seed: }}}",
+            "gateway.two_factor.totp.seed.command",
+            ("pass", "x"),
+        ),
+        (
+            "gateway: {environment: {A: b}}",
+            "gateway: {environment: }",
+            "gateway.environment.A",
+            "b",
+        ),
+        ("workers: {w: {image: 'a:1', command: x}}", "workers:", "workers.w.image", "a:1"),
+        ("workers: {w: {image: 'a:1', command: x}}", "workers: {w: }", "workers.w.image", "a:1"),
+        ("host: local", "host:", "host.address", "local"),
+    ],
+)
+def test_an_empty_section_keeps_what_all_targets_share(
+    write: Callable[[str], Path], shared: str, own: str, path: str, expected: object
+) -> None:
+    """A limit was gone, without a word, where the keys below `trading:` were commented out."""
+    host = "" if shared.startswith("host") else "host: local"
+    file = write("x")
+    file.write_text(SANDBOX.format(shared=shared, own=f"{own}\n    {host}"))
+    assert at(load(file), path) == expected
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "path"),
+    [
+        ("bridge: {flex: {query: '12'}}", "bridge: {flex: }", "bridge.flex"),
+        ("trading: {max_notional: 500}", "trading: {max_notional: }", "trading.max_notional"),
+        (
+            "gateway: {two_factor: {totp: {i_accept_one_factor: yes}}}",
+            "gateway: {two_factor: {totp: }}",
+            "gateway.two_factor.totp",
+        ),
+    ],
+)
+def test_what_null_switches_off_is_switched_off(
+    write: Callable[[str], Path], shared: str, own: str, path: str
+) -> None:
+    file = write("x")
+    file.write_text(SANDBOX.format(shared=shared, own=f"host: local\n    {own}"))
+    assert at(load(file), path) is None
+
+
+@pytest.mark.parametrize("own", ["workers:", "gateway: {environment: }", "caddy:"])
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_empty_section_is_no_mistake(
+    write: Callable[[str], Path], own: str, *, shared: bool
+) -> None:
+    file = write("x")
+    parts = (own, "host: local") if shared else ("host: local", own)
+    file.write_text(SANDBOX.format(shared=parts[0], own=parts[1]))
+    assert load(file).local
 
 
 def test_a_mistake_in_the_defaults_is_placed_there(write: Callable[[str], Path]) -> None:
