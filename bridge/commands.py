@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import http.client
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -88,12 +89,14 @@ def _key_arguments(commands: Any) -> None:
     create.add_argument("--label", required=True)
     create.add_argument("--scope", choices=("history", "read", "trade", "admin"), default="read")
     create.add_argument("--days", type=int, default=None)
-    create.add_argument("--expires", default=None, metavar="DATE", help="a day, or a time, UTC")
-    create.add_argument("--account", action="append", default=[], help="trades only this one")
-    create.add_argument("--symbols", action="append", default=[], metavar="A,B")
+    ends = "a day, or a time, UTC"
+    create.add_argument("--expires", type=_given, default=None, metavar="DATE", help=ends)
+    bound = functools.partial(create.add_argument, action="append", default=[], type=_given)
+    bound("--account", help="trades only this one")
+    bound("--symbols", metavar="A,B")
+    bound("--from", metavar="CIDR", dest="networks")
     create.add_argument("--max-notional", type=float, default=None, help="money in one order")
     create.add_argument("--max-orders-per-day", type=int, default=None)
-    create.add_argument("--from", action="append", default=[], metavar="CIDR", dest="networks")
     commands.add_parser("list", help="all keys, without the keys themselves")
     revoke = commands.add_parser("revoke", help="end a key")
     revoke.add_argument("id")
@@ -128,6 +131,13 @@ def _new_key(given: argparse.Namespace) -> dict[str, Any]:
         "expires": given.expires,
         "bounds": {name: value for name, value in bounds.items() if value},
     }
+
+
+def _given(text: str) -> str:
+    """An empty one would be no bound at all, where a shell's variable was not set."""
+    if not text.strip(" ,"):
+        raise argparse.ArgumentTypeError("is empty; leave it out for no bound")
+    return text
 
 
 def _parts(texts: Iterable[str]) -> list[str]:

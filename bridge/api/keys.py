@@ -163,7 +163,7 @@ def _wrong(name: str, message: str) -> dict[str, str]:
 def end_of(days: int | None, expires: str | None, now: datetime) -> datetime | None:
     """When a key ends: the earlier one of both; None: never."""
     ends = [now + timedelta(days=days)] if days else []
-    if expires:
+    if expires is not None:
         ends.append(expiry(expires, now))
     return min(ends, default=None)
 

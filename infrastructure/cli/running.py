@@ -11,10 +11,11 @@ import errno
 import os
 import signal
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from infrastructure.cli import output
-from infrastructure.errors import GangwayError, Interrupted
+from infrastructure.errors import GangwayError, Interrupted, UsageError
 from infrastructure.program import COMPLETE_VARIABLE
 
 if TYPE_CHECKING:
@@ -44,6 +45,36 @@ def hoist(arguments: list[str]) -> list[str]:
         else:
             rest.append(word)
     return [*front, *rest]
+
+
+def refuse_empty(words: list[str]) -> None:
+    """Raises UsageError for an empty word: that is a shell variable which is not set.
+
+    It would be read as no bound, as the latest, or as every one. Only an answer to what `init` asks
+    may be empty.
+    """
+    looked = words[: words.index("init")] if _command(words) == "init" else words
+    for before, word in pairwise(["", *looked]):
+        option, equals, value = word.partition("=")
+        if option.startswith("--") and equals and not value.strip():
+            what = option
+        elif not word.strip():
+            what = f"what follows {before}" if before else "the first word"
+        else:
+            continue
+        hint = "leave it out if nothing is meant; a shell variable that is not set ends up so"
+        raise UsageError(f"{what} is empty", hint=hint)
+
+
+def _command(words: list[str]) -> str:
+    """The command's name; the options of the whole program stand before it."""
+    queue = iter(words)
+    for word in queue:
+        if word in _VALUE_OPTIONS:
+            next(queue, None)
+        elif not word.startswith("-"):
+            return word
+    return ""
 
 
 def plain_look(words: list[str]) -> Callable[[], None] | None:
@@ -128,6 +159,7 @@ def _run(words: list[str]) -> int:
     try:
         look = plain_look(words) if COMPLETE_VARIABLE not in os.environ else None
         if look is None:
+            refuse_empty(words)
             from infrastructure.cli import app
 
             return app.run(words, **shown)

@@ -196,6 +196,57 @@ def test_wrong_usage_is_exit_2_with_a_hint(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["apikey", "create", "etf", "--scope", "trade", "--symbols", ""],
+            "what follows --symbols",
+        ),
+        (
+            ["apikey", "create", "etf", "--scope", "trade", "--account", " "],
+            "what follows --account",
+        ),
+        (["apikey", "create", "etf", "--from=", "--symbols", "SPY"], "--from"),
+        (["apikey", "create", "etf", "--expires", ""], "what follows --expires"),
+        (["apikey", "create", "init", "--symbols", ""], "what follows --symbols"),
+        (["restore", "--from", "/mnt", "--snapshot", ""], "what follows --snapshot"),
+        (["rollback", ""], "what follows rollback"),
+        (["render", "--out", ""], "what follows --out"),
+        (["logs", "gateway", "--since", ""], "what follows --since"),
+        (["up", "--only", ""], "what follows --only"),
+        (["--config", "", "plan"], "what follows --config"),
+        (["plan", "--target="], "--target"),
+        (["init", "--config", "", "--yes"], "what follows --config"),
+        ([""], "the first word"),
+    ],
+)
+def test_a_variable_that_is_not_set_means_neither_all_nor_no_bound(
+    gangway: Gangway, tmp_path: Path, words: list[str], message: str
+) -> None:
+    """An empty `--symbols` made a key that trades everything, an empty id took the latest."""
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    done = gangway(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {message} is empty\n")
+    assert "hint: leave it out" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--account", "--symbols", "--from"])
+@pytest.mark.parametrize("none", [",", " , ,"])
+def test_a_bound_of_no_words_is_refused(
+    gangway: Gangway, monkeypatch: pytest.MonkeyPatch, option: str, none: str
+) -> None:
+    from infrastructure.cli.commands import apikey
+
+    asked: list[object] = []
+    monkeypatch.setattr(apikey, "ask_bridge", lambda *words: asked.append(words))
+    done = gangway("apikey", "create", "etf", "--scope", "trade", option, "A", option, none)
+    assert (done.returncode, asked) == (2, [])
+    assert done.stderr.startswith(f"error: {option} names none\n")
+    assert "hint: leave it out for no bound" in done.stderr
+
+
 @pytest.mark.parametrize("words", [["secrets"], ["apikey"], ["nonsense"], ["config", "extra"]])
 def test_with_json_a_mistake_is_one_document(gangway: Gangway, words: list[str]) -> None:
     done = gangway(*words, "--json")
@@ -795,7 +846,7 @@ def test_a_stream_that_is_closed_or_full_is_no_traceback(
     assert "unexpected" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["", "a b", "BAD:1", "x", "x:1\nkind: Pod"])
+@pytest.mark.parametrize("name", ["a b", "BAD:1", "x", "x:1\nkind: Pod"])
 def test_a_name_of_the_bridges_image_that_is_none(gangway: Gangway, name: str) -> None:
     done = gangway("render", "--format", "kubernetes", "--bridge-image", name)
     assert done.returncode == 2

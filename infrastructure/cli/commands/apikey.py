@@ -9,6 +9,7 @@ import typer
 
 from infrastructure.cli.host import ask_bridge
 from infrastructure.cli.settings import settings
+from infrastructure.errors import UsageError
 
 app = typer.Typer(
     help="Create, list and revoke keys of the bridge's API.",
@@ -64,11 +65,11 @@ def create(
     """
     current = settings(context)
     bounds = {
-        "accounts": _words(account),
-        "symbols": _words(symbols),
+        "accounts": _words("--account", account),
+        "symbols": _words("--symbols", symbols),
         "maxNotional": max_notional,
         "maxOrdersPerDay": max_orders_per_day,
-        "from": _words(networks),
+        "from": _words("--from", networks),
     }
     wanted: dict[str, Any] = {"label": label, "scope": scope, "days": days, "expires": expires}
     wanted["bounds"] = {name: value for name, value in bounds.items() if value}
@@ -116,8 +117,15 @@ def revoke(
     current.out.say(f"key {identity} is revoked" + (f" in {overlap} s" if overlap else ""))
 
 
-def _words(texts: list[str] | None) -> list[str]:
-    return [word.strip() for text in texts or () for word in text.split(",") if word.strip()]
+def _words(option: str, texts: list[str] | None) -> list[str]:
+    """The words of a bound. One of none, such as `,`, would make a key without that bound."""
+    words: list[str] = []
+    for text in texts or ():
+        found = [word.strip() for word in text.split(",") if word.strip()]
+        if not found:
+            raise UsageError(f"{option} names none", hint="leave it out for no bound")
+        words += found
+    return words
 
 
 def _shown(bounds: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def rollback(
     context: typer.Context,
     release: Annotated[
-        str, typer.Argument(help="Its id or the beginning of it; empty: the last healthy one")
+        str, typer.Argument(help="Its id or the beginning of it; unset: the last healthy one")
     ] = "",
     yes: Yes = False,
     wait: Wait = None,

@@ -286,6 +286,16 @@ def test_a_missing_admin_key_file_is_one_line_and_a_hint(tmp_path: Path) -> None
     assert done.stderr.startswith("error: BRIDGE_ADMIN_KEY_FILE: ")
 
 
+@pytest.mark.parametrize("option", ["--account", "--symbols", "--from", "--expires"])
+@pytest.mark.parametrize("empty", ["", " ", ","])
+def test_an_empty_bound_makes_no_key(option: str, empty: str, tmp_path: Path) -> None:
+    words = ["apikey", "create", "--label", "x", "--scope", "trade", option, empty]
+    done = run(words, BRIDGE_DATA_DIR=str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "is empty; leave it out for no bound" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "deployed"),
     [

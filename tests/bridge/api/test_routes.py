@@ -178,6 +178,7 @@ def test_a_bound_key_halts_but_does_not_cancel_what_protects_others(bridge: Brid
         ({"scope": "trade", "bounds": {"symbol": ["SPY"]}}, "bounds"),
         ({"scope": "trade", "expires": "2020-01-01"}, "expires"),
         ({"scope": "trade", "expires": "soon"}, "expires"),
+        ({"scope": "trade", "expires": ""}, "expires"),
         ({"scope": "trade", "expires": "9999-12-31"}, "expires"),
     ],
 )
