@@ -10,7 +10,6 @@ import io
 import ipaddress
 import json
 import platform
-import re
 import shutil
 import socket
 import subprocess
@@ -24,11 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bridge.login import states
+from infrastructure.doctor.redaction import masked, redactor
 from infrastructure.errors import GangwayError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
     from infrastructure.apply.protocol.documents import Newer
     from infrastructure.apply.protocol.events import Facts, Status
     from infrastructure.apply.session import Session
@@ -218,10 +216,10 @@ def write_bundle(
     texts = {"doctor.json": _json(document), "versions.json": _json(_versions(evidence))}
     target = evidence.target
     if target is not None:
-        texts["config.json"] = _json(target.stack.model_dump(mode="json"))
+        texts["config.json"] = _json(masked(target.stack.model_dump(mode="json")))
     if evidence.facts is not None:
-        texts["host.json"] = _json({**vars(evidence.facts), "certificate": None})
-        texts["status.json"] = _json(evidence.status and vars(evidence.status))
+        texts["host.json"] = _json(masked({**vars(evidence.facts), "certificate": None}))
+        texts["status.json"] = _json(evidence.status and masked(vars(evidence.status)))
     picture = b""
     if target is not None and evidence.observed is not None:
         logs, picture = _from_host(current, target)
@@ -232,32 +230,6 @@ def write_bundle(
         contents[WINDOW] = picture
     _archive(contents, file)
     return sorted(contents)
-
-
-def redactor(target: Target | None) -> Redactor:
-    """Knows the target's secrets, names and addresses."""
-    if target is None:
-        return Redactor((), {})
-    from infrastructure.config import secrets
-
-    values: list[str] = []
-    for reference, _ in secrets.needed(target).values():
-        if reference.command:
-            continue  # asking for it may need a person, and it is nowhere in what is collected
-        try:
-            values.append(secrets.read(target, reference).decode(errors="replace"))
-        except GangwayError:
-            continue
-    stack = target.stack
-    names = {
-        stack.host.address: "<host>",
-        stack.gateway.username or "": "<user>",
-        stack.gateway.paper_username or "": "<user>",
-        stack.caddy.domain or "": "<domain>",
-        stack.host.user or "": "<login>",
-    }
-    kept = {"root", "local", "127.0.0.1", "sandbox"}
-    return Redactor(values, {name: mark for name, mark in names.items() if name not in kept})
 
 
 def _from_host(current: Settings, target: Target) -> tuple[dict[str, str], bytes]:
@@ -275,7 +247,7 @@ def _from_host(current: Settings, target: Target) -> tuple[dict[str, str], bytes
         for row in session.logs([], since="", lines=LINES, follow=False):
             found.setdefault(row.service, []).append(f"{row.time} {row.text}")
     logs = {f"logs/{name}.log": "\n".join(rows) + "\n" for name, rows in found.items()}
-    return {"history.json": _json(vars(history)), **logs}, picture
+    return {"history.json": _json(masked(vars(history))), **logs}, picture
 
 
 def _versions(evidence: Evidence) -> dict[str, object]:
@@ -296,31 +268,3 @@ def _archive(contents: dict[str, bytes], file: Path) -> None:
             entry.size, entry.mode = len(content), 0o600
             tar.addfile(entry, io.BytesIO(content))
     write_new(file, packed.getvalue())
-
-
-_PATTERNS = (
-    (re.compile(r"\b[DF]?[UIF]\d{5,9}\b"), "<account>"),
-    (re.compile(r"(?i)\bsftp://[^/\s\"']+"), "sftp://<address>"),
-    (re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+"), "<address>"),
-    (re.compile(r"(?i)(x-api-key|authorization)([\"':\s=\[]+)[^\"'\s\],]+"), r"\1\2<secret>"),
-    (re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL), "<key>"),
-    (re.compile(r"\b(?!127\.)(?:\d{1,3}\.){3}\d{1,3}\b"), "<ip>"),
-)
-
-
-class Redactor:
-    """Replaces known secrets and names, then whatever looks like an account, address or key."""
-
-    def __init__(self, secrets: Iterable[str], names: Mapping[str, str]) -> None:
-        self._secrets = sorted({one for one in secrets if len(one) > 2}, key=len, reverse=True)
-        self._names = {name: mark for name, mark in names.items() if len(name) > 2}
-
-    def __call__(self, text: str) -> str:
-        """The text without them."""
-        for secret in self._secrets:
-            text = text.replace(secret, "<secret>")
-        for name, mark in self._names.items():
-            text = re.sub(rf"(?<![\w]){re.escape(name)}(?![\w])", mark, text)
-        for pattern, mark in _PATTERNS:
-            text = pattern.sub(mark, text)
-        return text

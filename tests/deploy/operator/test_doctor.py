@@ -3,7 +3,9 @@
 import base64
 import copy
 import dataclasses
+import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ import pytest
 from infrastructure.apply.host.facts import size
 from infrastructure.apply.protocol.events import Facts, Status
 from infrastructure.cli.commands.doctor import run
-from infrastructure.config import Target
+from infrastructure.cli.settings import Settings
+from infrastructure.config import Target, secrets
 from infrastructure.config.sandbox import sandbox as make_target
-from infrastructure.doctor.evidence import Evidence, Finding, Redactor, where
+from infrastructure.doctor.evidence import Evidence, Finding, where, write_bundle
 from infrastructure.doctor.host_checks import reach
+from infrastructure.doctor.redaction import Redactor, masked, redactor
 from infrastructure.errors import HostUnreachable
 from infrastructure.plan.observed import Observed
 
@@ -138,6 +142,96 @@ def test_redaction() -> None:
     assert clean('to "sftp://me@nas:22/srv/b"') == 'to "sftp://<address>/srv/b"'
     key = base64.b64encode(b"x").decode()
     assert clean(f"-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----") == "<key>"
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("from 2001:db8::7: reset by peer", "from <ip>: reset by peer"),
+        ("dial [2001:DB8::7]:8080.", "dial [<ip>]:8080."),
+        ("peer:2001:db8:1:2:3:4:5:6:443", "peer:<ip>:443"),
+        ("2001:db8::/32, fe80::1%eth0", "<ip>/32, <ip>"),
+        ("::ffff:203.0.113.9 is 203.0.113.9", "<ip> is <ip>"),
+        ("[::]:443, ::1, ::ffff:127.0.0.1", "[::]:443, ::1, ::ffff:127.0.0.1"),
+        ("12:34:56 2026-01-31T09:00:00Z", "12:34:56 2026-01-31T09:00:00Z"),
+        ("aa:bb:cc:dd:ee:ff std::bad :443", "aa:bb:cc:dd:ee:ff std::bad :443"),
+    ],
+)
+def test_addresses_of_both_kinds_are_taken_out_and_times_stay(said: str, left: str) -> None:
+    assert Redactor((), {})(said) == left
+
+
+def test_what_a_log_writes_otherwise_is_taken_out_as_well() -> None:
+    clean = Redactor(['pa\\ss"wörd'], {"alice": "<user>", "alice.example.net": "<host>"})
+    for text in ('pa\\ss"wörd', json.dumps('pa\\ss"wörd'), 'pa\\\\ss\\"wörd'):
+        assert clean(text).strip('"') == "<secret>"
+    assert (
+        clean("ALICE at Alice.Example.net, account DUK123456")
+        == "<user> at <host>, account <account>"
+    )
+
+
+PRIVATE = {
+    *("carol", "dave", "vm.example.net", "keeper", "door.example.net", "trade.lan", "me@example"),
+    *("bob", "erin", "px-4711", "on", "disc-0815", "--key=tok-1", "vault/x", "frank@laptop"),
+    *("2001:db8::5", "ABC-9", "judy", "old.example.net"),
+}
+
+
+def test_a_report_holds_nothing_that_it_promises_to_leave_out(
+    make: Callable[..., Target], tmp_path: Path
+) -> None:
+    target = make(
+        host={
+            "address": "vm.example.net",
+            "user": "dave",
+            "identity": "~/.ssh/id",
+            "jump": "keeper@door.example.net:22,judy@old.example.net",
+        },
+        gateway={
+            "username": "carol",
+            "password": {"command": "op read vault/x"},
+            "environment": {"PROXY_TOKEN": "px-4711", "SHORT": "on"},
+        },
+        caddy={"names": ["trade.lan", "2001:db8::5"], "email": "me@example.org"},
+        portal={"enabled": True, "username": "bob"},
+        trading={"allow_accounts": ["ABC-9"]},
+        profile="standard",
+        workers={
+            "one": {
+                "image": "scan:1",
+                "command": "scan --key=tok-1",
+                "environment": {"DISCORD_TOKEN": "disc-0815"},
+            }
+        },
+    )
+    said = (
+        "carol CAROL Bob dave vm.example.net door.example.net keeper judy old.example.net trade.lan"
+        " px-4711 disc-0815 ABC-9 2001:db8::5 me@example.org"
+    )
+    file = tmp_path / "report.tar.gz"
+    write_bundle(Settings(), Evidence(target=target), {"checks": [{"text": said}]}, file)
+    with tarfile.open(file) as tar:
+        found = {name: tar.extractfile(name) for name in tar.getnames()}
+        texts = {name: one.read().decode() for name, one in found.items() if one}
+    whole = "\n".join(texts.values())
+    assert [one for one in PRIVATE - {"on"} if one.lower() in whole.lower()] == []
+    shown = json.loads(texts["gangway-report/config.json"])
+    assert shown["gateway"]["environment"] == {"PROXY_TOKEN": "<value>", "SHORT": "<value>"}
+    assert shown["gateway"]["password"]["command"] == ["op", "<argument>", "<argument>"]
+    assert shown["workers"]["one"]["command"] == ["scan", "<argument>"]
+    assert shown["gateway"]["jvm"]["collector"] == "serial"  # what helps stays
+    assert masked({"entries": [{"by": "frank@laptop"}]}) == {"entries": [{"by": "<person>"}]}
+
+
+def test_a_stored_user_is_taken_out_in_either_case(make: Callable[..., Target]) -> None:
+    target = make(gateway={"username": "alice"})
+    stack = target.stack.model_copy(
+        update={"gateway": target.stack.gateway.model_copy(update={"username": None})}
+    )
+    stored = dataclasses.replace(target, stack=stack)
+    secrets.store(stored, "tws-username", b"zaphod77")
+    assert redactor(stored)("zaphod77 ZAPHOD77") == "<user> <user>"
 
 
 def with_domain(**more: Any) -> dict[str, Finding]:
