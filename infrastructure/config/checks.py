@@ -23,7 +23,7 @@ from infrastructure.config.schedule import (
     schedule,
     trading_time,
 )
-from infrastructure.config.terms import TWS_PORTS
+from infrastructure.config.terms import PORTAL_IS_THE_GATEWAY, TWS_PORTS, same_user
 from infrastructure.errors import Problem
 
 if TYPE_CHECKING:
@@ -232,12 +232,9 @@ def _portal_has_its_own_user(stack: Stack, place: Placer) -> Iterator[Problem]:
     if portal.username is None:
         at = place("portal", "username")
         yield Problem("'username' is missing", at, "a second IBKR user", code="missing-key")
-    elif portal.username in {gateway.username, gateway.paper_username}:
-        yield _unsafe(
-            "portal.username is the gateway's: each login would end the other's session",
-            place("portal", "username"),
-            "add a second user at IBKR and use it here",
-        )
+    elif same_user(portal.username, gateway.username, gateway.paper_username):
+        message, hint = PORTAL_IS_THE_GATEWAY
+        yield _unsafe(message, place("portal", "username"), hint)
 
 
 def _portal_speaks_http(stack: Stack, place: Placer) -> Iterator[Problem]:

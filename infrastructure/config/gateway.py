@@ -22,6 +22,7 @@ from infrastructure.config.base import (
     plain_text,
     stored,
 )
+from infrastructure.config.terms import user_name
 
 Mode = Literal["paper", "live", "both"]
 Controller = Literal["auto", "ibc", "ibg-controller"]
@@ -207,9 +208,7 @@ class Gateway(Section):
     @field_validator("username", "paper_username")
     @classmethod
     def _username(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z0-9._@-]{1,64}", value):
-            raise ValueError("a user name has only letters, digits, dot, dash, underscore and @")
-        return value
+        return value if value is None else user_name(value)
 
 
 # --- what gateway.environment may not hold ------------------------------------------------------

@@ -13,7 +13,7 @@ from infrastructure.config.base import Megabytes, Port, SecretRef, Section, chec
 from infrastructure.config.bridge import Alerts, Bridge, Journal, PositionRules, Trading
 from infrastructure.config.gateway import Gateway
 from infrastructure.config.host import Host  # noqa: TC001 - pydantic reads it
-from infrastructure.config.terms import StackTerms
+from infrastructure.config.terms import StackTerms, user_name
 from infrastructure.config.workers import Worker  # noqa: TC001 - pydantic reads it
 
 ProfileName = Literal["e2-micro", "small", "standard"]
@@ -169,6 +169,11 @@ class Portal(Section):
     @classmethod
     def _image(cls, value: str) -> str:
         return check_image(value)
+
+    @field_validator("username")
+    @classmethod
+    def _username(cls, value: str | None) -> str | None:
+        return value if value is None else user_name(value)
 
     @field_validator("url")
     @classmethod

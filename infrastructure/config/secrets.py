@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure import files
+from infrastructure.config import terms
 from infrastructure.config.plain import stored
 from infrastructure.config.worker_files import secret_file_name
 from infrastructure.errors import ConfigError, Place, Problem, UsageError
@@ -76,11 +77,9 @@ def resolve(target: Target, *, generate: bool = True) -> dict[str, bytes]:
         if generate and _to_be_made(target, name, reference):
             store(target, name, new_key())
         try:
-            values[name] = read(target, reference)
-            if name == ADMIN_KEY:
-                _require_strong(values[name])
+            values[name] = _settled(target, name, read(target, reference))
         except UsageError as error:
-            problems.append(Problem(error.message, place, error.hint, error.code))
+            problems.append(_problem(error, place))
     if problems:
         plural = "secret is" if len(problems) == 1 else "secrets are"
         raise ConfigError(f"{len(problems)} {plural} not available", found=tuple(problems))
@@ -99,6 +98,37 @@ def _require_strong(key: bytes) -> None:
     )
 
 
+def _settled(target: Target, name: str, value: bytes) -> bytes:
+    """The value as it is used; UsageError for one that cannot be right."""
+    if name == ADMIN_KEY:
+        _require_strong(value)
+    return user_name(target, value) if name == USERNAME else value
+
+
+def _problem(error: UsageError, place: Place) -> Problem:
+    return Problem(error.message, error.place or place, error.hint, error.code)
+
+
+def user_name(target: Target, value: bytes) -> bytes:
+    """The stored user name, without blanks around it, held to what one in stack.yaml is held to.
+
+    Raises:
+        UsageError: it is none, or the Client Portal's.
+    """
+    try:
+        name = terms.user_name(value.decode(errors="replace").strip())
+    except ValueError as error:
+        hint = f"./deploy.py secrets set {USERNAME}, with the name alone"
+        raise UsageError(
+            f"secret '{USERNAME}' cannot be used: {error}", hint=hint, code="bad-secret"
+        ) from None
+    portal = target.stack.portal
+    if portal.enabled and portal.username and terms.same_user(portal.username, name):
+        message, hint = terms.PORTAL_IS_THE_GATEWAY
+        raise UsageError(message, target.place("portal", "username"), hint, "unsafe")
+    return name.encode()
+
+
 def missing(target: Target) -> list[Problem]:
     """Needed secrets that are not there, found without running any command."""
     problems = []
@@ -106,9 +136,9 @@ def missing(target: Target) -> list[Problem]:
         if reference.command or name in GENERATED:
             continue
         try:
-            read(target, reference)
+            _settled(target, name, read(target, reference))
         except UsageError as error:
-            problems.append(Problem(error.message, place, error.hint, error.code))
+            problems.append(_problem(error, place))
     return problems
 
 
@@ -126,7 +156,7 @@ def state(target: Target, name: str) -> str:
     if _to_be_made(target, name, reference):
         return "generated"
     try:
-        read(target, reference)
+        _settled(target, name, read(target, reference))
     except UsageError as error:
         return "missing" if error.code == "missing-secret" else "unusable"
     return "set"

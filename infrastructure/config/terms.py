@@ -6,6 +6,7 @@ configuration was checked before (`config.plain`).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 KNOWN_HOSTS = "~/.ssh/known_hosts"
@@ -16,6 +17,25 @@ FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}=?"
 """A host key's, as OpenSSH prints it."""
 TWS_PORTS = (4001, 4002, 4003, 4004, 7496, 7497)
 """Where gateways and TWS speak the TWS API, which is no HTTP."""
+
+
+PORTAL_IS_THE_GATEWAY = (
+    "portal.username is the gateway's: each login would end the other's session",
+    "add a second user at IBKR and use it here",
+)
+"""What is wrong, and the hint."""
+
+
+def user_name(text: str) -> str:
+    """A user name of IBKR's, wherever it comes from; ValueError for what is none."""
+    if not re.fullmatch(r"[A-Za-z0-9._@-]{1,64}", text):
+        raise ValueError("a user name has only letters, digits, dot, dash, underscore and @")
+    return text
+
+
+def same_user(name: str, *others: str | None) -> bool:
+    """Whether it is one of the others: IBKR takes letters of either case."""
+    return name.lower() in {other.lower() for other in others if other is not None}
 
 
 class Budget(NamedTuple):

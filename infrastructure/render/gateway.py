@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from bridge.login.lines import shell_table
 from infrastructure.config.schedule import image_time, schedule
-from infrastructure.config.secrets import USERNAME
+from infrastructure.config.secrets import USERNAME, user_name
 from infrastructure.errors import UsageError
 from infrastructure.program import PROJECT
 from infrastructure.release_files import HOOKS_FOLDER, REQUESTS_FOLDER, STATE_FOLDER, TOTP_SEED
@@ -143,7 +143,7 @@ def ibc_settings(stack: Stack) -> str:
 
 def username(target: Target, secrets: Mapping[str, bytes]) -> str:
     """The user name: as set, else as stored."""
-    return target.stack.gateway.username or secrets[USERNAME].decode()
+    return target.stack.gateway.username or user_name(target, secrets[USERNAME]).decode()
 
 
 def environment(target: Target, user: str) -> dict[str, str]:

@@ -545,6 +545,59 @@ def test_secrets_check_says_what_is_wrong(
     assert "at: stack.yaml:4:42 gateway.password" in done.stderr
 
 
+STORED_USER = "targets: {prod: {host: box, gateway: {mode: paper}}}\n"
+
+
+@pytest.mark.parametrize("name", [b" alice smith $(x) \r\n", b"ali\xc3\xa7e", b"a" * 65, b" \n"])
+def test_a_stored_user_is_held_to_what_a_written_one_is_held_to(
+    gangway: Gangway, tmp_path: Path, name: bytes
+) -> None:
+    (tmp_path / "stack.yaml").write_text(STORED_USER)
+    done = gangway("secrets", "set", "tws-username", stdin=name)
+    assert done.returncode == 2
+    assert "secret 'tws-username' cannot be used: a user name has only letters" in done.stderr
+    path = tmp_path / ".gangway/secrets/prod/tws-username"
+    assert not path.exists()
+    gangway("secrets", "set", "tws-password", stdin=b"hunter2")
+    path.write_bytes(name)
+    path.chmod(0o600)
+    for words in (["secrets", "check"], ["render", "--out", "out"]):
+        done = gangway(*words)
+        assert done.returncode == 2, words
+        assert "tws-username" in done.stderr
+        assert "at: stack.yaml:1:" in done.stderr
+
+
+def test_blanks_around_a_stored_user_are_left_out(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(STORED_USER)
+    gangway("secrets", "set", "tws-password", stdin=b"hunter2")
+    path = tmp_path / ".gangway/secrets/prod/tws-username"
+    assert gangway("secrets", "set", "tws-username", stdin=b"  alice \r\n").returncode == 0
+    assert path.read_bytes() == b"alice"
+    path.write_bytes(b" bob \r\n")  # with an editor
+    assert gangway("secrets", "check").returncode == 0
+    assert gangway("render", "--out", "out").returncode == 0
+    assert "TWS_USERID: bob\n" in (tmp_path / "out/compose.yaml").read_text()
+
+
+def test_a_stored_user_may_not_be_the_portals(gangway: Gangway, tmp_path: Path) -> None:
+    portal = "portal: {enabled: yes, username: Alice}, profile: standard, host: box"
+    (tmp_path / "stack.yaml").write_text(STORED_USER.replace("host: box", portal))
+    for name in ("tws-password", "portal-password"):
+        gangway("secrets", "set", name, stdin=b"hunter2")
+    done = gangway("secrets", "set", "tws-username", stdin=b"alice")
+    assert done.returncode == 2
+    assert "each login would end the other's session" in done.stderr
+    assert gangway("secrets", "set", "tws-username", stdin=b"carol").returncode == 0
+    (tmp_path / ".gangway/secrets/prod/tws-username").write_bytes(b"alice")
+    done = gangway("secrets", "check")
+    assert done.returncode == 2
+    assert "each login would end the other's session" in done.stderr
+    assert "portal.username" in done.stderr
+    rows = json.loads(gangway("secrets", "list", "--json").stdout)["secrets"]
+    assert {row["name"]: row["state"] for row in rows}["tws-username"] == "unusable"
+
+
 def test_a_secret_that_others_can_read_is_refused(gangway: Gangway, tmp_path: Path) -> None:
     (tmp_path / "stack.yaml").write_text(GOOD.replace("alice", "alice, password: {file: pw}"))
     path = tmp_path / "pw"

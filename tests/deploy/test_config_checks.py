@@ -125,6 +125,8 @@ if TYPE_CHECKING:
         ({"trading": {"max_quantity": 0}}, "greater than 0"),
         ({"portal": {"enabled": True}}, "'username' is missing"),
         ({"portal": {"enabled": True, "username": "alice"}}, "end the other's session"),
+        ({"portal": {"enabled": True, "username": "Alice"}}, "end the other's session"),
+        ({"portal": {"enabled": True, "username": "a $(b)"}}, "a user name has only"),
         ({"portal": {"enabled": True, "url": "https://h:5000"}}, "exclude each other"),
         ({"portal": {"url": "h:5000"}}, "no address of a Client Portal"),
         ({"portal": {"url": "https://h:99999"}}, "no address of a Client Portal"),

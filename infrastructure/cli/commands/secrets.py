@@ -54,6 +54,8 @@ def set_(
             code="unknown-secret",
         )
     value = _value(name, file)
+    if name == secrets.USERNAME:
+        value = secrets.user_name(target, value)
     if name in alert_names(target):
         alert_address(value, name)
     totp = target.stack.gateway.two_factor.totp
