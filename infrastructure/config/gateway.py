@@ -58,14 +58,18 @@ class TwoFactor(Section):
     """Seconds that `up` waits for the approval before it ends with exit code 4."""
 
 
-_SIZES = {
-    "-Xmx": "heap",
-    "-XX:MaxHeapSize=": "heap",
-    "-Xms": "initial_heap",
-    "-XX:InitialHeapSize=": "initial_heap",
-    "-XX:MaxMetaspaceSize=": "metaspace",
-}
-"""Options that would take the place of a setting behind the back of what is checked."""
+_SET_BY = (
+    (r"-Xmx.*|-XX:MaxHeapSize=.*|-XX:[+-]AggressiveHeap", "heap"),
+    (r"-Xms.*|-XX:(Initial|Min)HeapSize=.*", "initial_heap"),
+    (r"-XX:MaxMetaspaceSize=.*", "metaspace"),
+    (r"-XX:[+-]Use(?!AdaptiveSizePolicy)\w+GC", "collector"),
+    (r"-XX:[+-]AlwaysPreTouch", "pretouch"),
+    (r"-XX:[+-]ExitOnOutOfMemoryError", "exit_on_out_of_memory"),
+)
+"""Options that would take the place of a setting behind the back of what is checked.
+
+With two collectors Java does not start at all.
+"""
 
 
 class Jvm(Section):
@@ -84,7 +88,8 @@ class Jvm(Section):
     exit_on_out_of_memory: bool = True
     """End instead of hanging when the heap is full (-XX:+ExitOnOutOfMemoryError)."""
     options: tuple[str, ...] = ()
-    """More options, one each, appended last. No spaces, no -D (the image drops those)."""
+    """More options, one each, appended last. No spaces, no -D (the image drops those), nothing that
+    a key above sets."""
 
     @field_validator("options")
     @classmethod
@@ -94,9 +99,9 @@ class Jvm(Section):
                 raise ValueError(f"'{option}' would be dropped: the image deletes every -D line")
             if not re.fullmatch(r"-X[A-Za-z0-9:+=._/-]+", option):
                 raise ValueError(f"'{option}' is no single -X option")
-            for begin, key in _SIZES.items():
-                if option.startswith(begin):
-                    raise ValueError(f"'{option}' is gateway.jvm.{key}, which is held to the limit")
+            for pattern, key in _SET_BY:
+                if re.fullmatch(pattern, option):
+                    raise ValueError(f"'{option}' is gateway.jvm.{key}: set it there")
         return value
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from infrastructure.config.gateway import DEAD, refusal
 from infrastructure.errors import ConfigError
-from infrastructure.render.gateway import environment
+from infrastructure.render.gateway import environment, jvm_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +140,48 @@ def test_refused(make: Callable[..., Target], sections: dict[str, Any], message:
     assert found, [problem.message for problem in caught.value.problems()]
     assert found[0].place is not None
     assert found[0].place.line > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        ("-XX:+UseG1GC", "collector"),
+        ("-XX:-UseSerialGC", "collector"),
+        ("-XX:+UseZGC", "collector"),
+        ("-XX:-AlwaysPreTouch", "pretouch"),
+        ("-XX:-ExitOnOutOfMemoryError", "exit_on_out_of_memory"),
+        ("-XX:+AggressiveHeap", "heap"),
+        ("-XX:MaxHeapSize=1g", "heap"),
+        ("-XX:MinHeapSize=64m", "initial_heap"),
+    ],
+)
+def test_an_option_that_a_key_sets_is_refused(
+    make: Callable[..., Target], option: str, key: str
+) -> None:
+    assert of_options(make, option) == [f"'{option}' is gateway.jvm.{key}: set it there"]
+
+
+def of_options(make: Callable[..., Target], option: str) -> list[str]:
+    """What is said of `gateway.jvm.options` with this one."""
+    with pytest.raises(ConfigError) as caught:
+        make(gateway={"jvm": {"options": [option]}})
+    found = caught.value.problems()
+    return [each.message for each in found if each.place and "jvm.options" in each.place.path]
+
+
+@pytest.mark.parametrize("collector", ["serial", "g1", "parallel"])
+def test_what_a_key_writes_no_option_may_say(make: Callable[..., Target], collector: str) -> None:
+    for option in jvm_options(make(gateway={"jvm": {"collector": collector}}).stack):
+        assert "is gateway.jvm." in of_options(make, option)[0]
+
+
+def test_other_options_are_passed_on(make: Callable[..., Target]) -> None:
+    options = (
+        *("-XX:+UseStringDeduplication", "-XX:-UseGCOverheadLimit", "-XX:G1HeapRegionSize=1m"),
+        *("-XX:+UseAdaptiveSizePolicyWithSystemGC", "-XX:MetaspaceSize=32m", "-Xss1m"),
+    )
+    target = make(gateway={"username": "alice", "jvm": {"options": list(options)}})
+    assert jvm_options(target.stack)[-6:] == options
 
 
 @pytest.mark.parametrize(
