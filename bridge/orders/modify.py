@@ -14,6 +14,7 @@ from bridge.auditing import Auditor, Caller, Trail, note_sending
 from bridge.clock import Clock
 from bridge.model import Order
 from bridge.orders.apply_messages import Message, Own
+from bridge.orders.bracket_changes import bracket_problems
 from bridge.orders.contradictions import amount_problem, number_problem, text_problem
 from bridge.orders.errors import (
     ChangeRejectedError,
@@ -124,7 +125,8 @@ class OrderModifier:
             self.preparer.change_context(prepared, terms, record, before),
             stop_named=request.trail_stop_price is not None,
         )
-        found = violations([context])
+        family = orders.by_group(connection, record.group_id)
+        found = [*bracket_problems(record, terms, family), *violations([context])]
         if found:
             raise OrderRefusedByRulesError(found)
         now = self.clock.now()

@@ -22,6 +22,7 @@ from bridge.market.quote_values import QuoteValue
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, Order, OrderCondition, PriceIncrement
 from bridge.orders import combination
+from bridge.orders.bracket_changes import enlarged
 from bridge.orders.contradictions import contradictions
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import only_reduce, parts_of_order
@@ -378,8 +379,12 @@ class Preparer:
     def change_context(
         self, prepared: Prepared, order: Order, record: OrderRecord, before: Surroundings
     ) -> RiskContext:
-        """The same about the new terms of an order."""
-        closing = record.parent_id is not None
+        """The same about the new terms of an order.
+
+        An exit of a bracket that is enlarged is judged as what opens: its entry had the limits'
+        consent to its own size only.
+        """
+        closing = record.parent_id is not None and not enlarged(record, order)
         context = self._context(prepared, order, before, closing=closing)
         return structs.replace(context, change=True, earlier_notional=record.notional)
 
