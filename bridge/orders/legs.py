@@ -22,6 +22,7 @@ from bridge.model import Action, Order, OrderCondition, PriceIncrement
 from bridge.orders.contradictions import CLOCK
 from bridge.orders.order_types import broker_type
 from bridge.orders.request import ChangeRequest, OrderRequest, StopLoss
+from bridge.store.orders import OrderRecord
 
 Role = Literal["single", "entry", "take-profit", "stop-loss", "oca"]
 
@@ -213,6 +214,15 @@ def changed(terms: Order, request: ChangeRequest, ladder: tuple[PriceIncrement, 
         asked["good_till_date"] = ""
     order = structs.replace(terms, **asked, transmit=True)
     return rounded(order, ladder) if request.round_to_tick else order
+
+
+def newest_terms(record: OrderRecord) -> Order:
+    """What the broker last said, with what the changes before this one have asked for since."""
+    pending = record.pending
+    if pending is None or pending.terms is None:
+        return record.terms
+    asked = {name: getattr(pending.terms, name) for name in pending.fields or CHANGEABLE}
+    return structs.replace(record.terms, **asked)
 
 
 def rounded(order: Order, ladder: tuple[PriceIncrement, ...]) -> Order:

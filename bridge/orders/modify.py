@@ -27,7 +27,7 @@ from bridge.orders.errors import (
 )
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import Listed, OrderJournal, Watch, require_reach
-from bridge.orders.legs import CHANGEABLE, changed, named, taken
+from bridge.orders.legs import CHANGEABLE, changed, named, newest_terms, taken
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent
 from bridge.orders.order_types import INSTRUCTIONS, kind_of_type, order_type
 from bridge.orders.prepare import Prepared, Preparer
@@ -119,14 +119,15 @@ class OrderModifier:
         found = _contradictions(record, request)
         if found:
             raise OrderRefusedByRulesError(found)
-        terms = changed(_newest_terms(record), request, prepared.ladder)
+        terms = changed(newest_terms(record), request, prepared.ladder)
         before = self.preparer.before(connection, trail.caller)
         context = structs.replace(
             self.preparer.change_context(prepared, terms, record, before),
             stop_named=request.trail_stop_price is not None,
         )
         family = orders.by_group(connection, record.group_id)
-        found = [*bracket_problems(record, terms, family), *violations([context])]
+        beside = bracket_problems(record, terms, family, prepared.reference)
+        found = [*beside, *violations([context])]
         if found:
             raise OrderRefusedByRulesError(found)
         now = self.clock.now()
@@ -219,15 +220,6 @@ def _present(connection: sqlite3.Connection, order_id: str) -> OrderRecord:
     return record
 
 
-def _newest_terms(record: OrderRecord) -> Order:
-    """What the broker last said, with what the changes before this one have asked for since."""
-    pending = record.pending
-    if pending is None or pending.terms is None:
-        return record.terms
-    asked = {name: getattr(pending.terms, name) for name in pending.fields or CHANGEABLE}
-    return structs.replace(record.terms, **asked)
-
-
 def _fields(record: OrderRecord, request: ChangeRequest) -> tuple[str, ...]:
     """What this change and those before it that have no answer yet are about."""
     asked = set(named(request))
@@ -299,7 +291,7 @@ def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
     name, date = "goodTillDate", request.good_till_date
     if date is not None and (problem := text_problem(date)):
         yield Violation("invalid-field", f"{name} {problem}", field=name)
-    held = _newest_terms(record)
+    held = newest_terms(record)
     tif = request.tif or held.tif
     if tif == "GTD" and not (held.good_till_date if date is None else date):
         yield Violation("missing-field", f"tif GTD needs {name}", field=name)

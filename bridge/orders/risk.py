@@ -10,6 +10,7 @@ from typing import Final
 
 from bridge.broker_time import days_to_expiration, exchange_zone, is_open
 from bridge.model import ContractDetails, Order
+from bridge.orders.bracket_changes import stop_of
 from bridge.orders.combination import loss
 from bridge.orders.contradictions import exits_beside
 from bridge.orders.errors import Violation
@@ -531,7 +532,7 @@ def exit_side(context: RiskContext) -> Iterator[Violation]:
     market = context.reference.for_action(entry.action)
     price = None if market is None else _fills_at(entry, market)
     if price is not None:
-        stop = context.order.stop_price
+        stop = stop_of(context.order)
         gain = context.order.limit_price if stop is None else None
         yield from exits_beside(entry.action, price, gain, stop, "the market")
 

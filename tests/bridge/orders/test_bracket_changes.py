@@ -7,6 +7,7 @@ from msgspec import structs
 from bridge.orders.bracket_changes import bracket_problems
 from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.request import Bracket, ChangeRequest, StopLoss, TakeProfit
+from bridge.orders.risk_context import Reference
 from bridge.orders.views import OrderView
 from bridge.store.keys import KeyBounds
 from bridge.store.orders import OrderRecord, State, Status
@@ -58,6 +59,7 @@ async def test_an_exit_shrinks_as_what_closes_and_grows_as_what_opens(tmp_path: 
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_notional_per_day=1500) as rig:
         view = await rig.place(bracket=BRACKET)
+        await _filled(rig, broker, view)
         gain = view.order_id + GAIN
         assert (await _modify(rig, gain, BOUND, quantity=4)).quantity == 4
         assert (await _modify(rig, gain, BOUND, limit_price=121.0)).limit_price == 121.0
@@ -104,8 +106,116 @@ def test_an_exit_grows_up_to_what_its_entry_leaves(
 
     def limits(quantity: float) -> list[float | str | None]:
         terms = structs.replace(small, quantity=quantity)
-        return [each.limit for each in bracket_problems(gain, terms, (head, gain, loss))]
+        return [each.limit for each in bracket_problems(gain, terms, (head, gain, loss), None)]
 
     assert limits(2.0) == limits(1.0) == []  # as it is, and smaller, it may always be
     assert limits(max(most, 2.0)) == []
     assert limits(max(most, 2.0) + 1) == [most]
+
+
+@pytest.mark.parametrize("quantity", [2, 20])
+async def test_an_entry_keeps_its_quantity_while_its_exits_are_open(
+    tmp_path: Path, quantity: int
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(bracket=BRACKET)
+        assert await _refused(rig, view.order_id, quantity=quantity) == {"entry-has-exits"}
+        broker.fill(view.broker_order_id, 1)
+        assert await _refused(rig, view.order_id, quantity=quantity) == {"entry-has-exits"}
+        same = await _modify(rig, view.order_id, quantity=10, limit_price=100.5)
+        assert (same.quantity, same.limit_price) == (10, 100.5)
+        for leg in (GAIN, LOSS):
+            await rig.canceller.cancel(view.order_id + leg, CALLER)
+        assert (await _modify(rig, view.order_id, quantity=quantity)).quantity == quantity
+
+
+async def test_an_entry_stays_between_its_exits(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker, price_band_percent=None) as rig:
+        view = await rig.place(bracket=BRACKET)
+        for beyond in (120.0, 125.0, 90.0, 85.0):
+            assert await _refused(rig, view.order_id, limit_price=beyond) == {"invalid-field"}
+        assert (await _modify(rig, view.order_id, limit_price=119.0)).limit_price == 119.0
+        await rig.canceller.cancel(view.order_id + GAIN, CALLER)
+        assert (await _modify(rig, view.order_id, limit_price=125.0)).limit_price == 125.0
+
+
+async def test_an_exit_stays_on_its_side_of_an_entry_that_waits(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(bracket=BRACKET, limit_price=95.0)
+        gain, loss = view.order_id + GAIN, view.order_id + LOSS
+        assert await _refused(rig, gain, limit_price=95.0) == {"invalid-field"}
+        assert await _refused(rig, loss, stop_price=95.0) == {"invalid-field"}
+        assert (await _modify(rig, gain, limit_price=96.0)).limit_price == 96.0
+        assert (await _modify(rig, loss, stop_price=94.0)).stop_price == 94.0
+
+
+async def test_a_short_ones_exits_are_on_the_other_sides(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    exits = Bracket(take_profit=TakeProfit(limit_price=90.0), stop_loss=StopLoss(stop_price=110.0))
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(bracket=exits, action="SELL")
+        assert await _refused(rig, view.order_id + LOSS, stop_price=99.0) == {"invalid-field"}
+        await _filled(rig, broker, view)
+        assert await _refused(rig, view.order_id + LOSS, stop_price=100.1) == {"invalid-field"}
+        assert (await _modify(rig, view.order_id + LOSS, stop_price=100.2)).stop_price == 100.2
+
+
+async def test_a_stop_stays_on_its_side_of_the_market_and_a_gain_may_be_taken(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(bracket=BRACKET)
+        await _filled(rig, broker, view)
+        gain, loss = view.order_id + GAIN, view.order_id + LOSS
+        for beyond in (99.9, 105.0):
+            assert await _refused(rig, loss, stop_price=beyond) == {"invalid-field"}
+        assert (await _modify(rig, loss, stop_price=99.8)).stop_price == 99.8
+        assert (await _modify(rig, gain, limit_price=99.5)).limit_price == 99.5
+
+
+def test_a_stop_that_the_market_has_passed_is_still_changed_in_other_things() -> None:
+    terms = structs.replace(
+        record().terms, action="SELL", order_type="STP LMT", stop_price=95.0, limit_price=94.0
+    )
+    filled = {**ENDED, "status": Status.FILLED}
+    head, stop = _family(filled, {"terms": terms, "role": "stop-loss"})
+    market = Reference(bid=80.0, ask=80.2)
+
+    def fields(**changes: Any) -> list[str]:
+        changed = structs.replace(terms, **changes)
+        return [each.field for each in bracket_problems(stop, changed, (head, stop), market)]
+
+    assert fields(quantity=5.0, limit_price=79.0) == []
+    assert fields(stop_price=94.0) == ["stopPrice"]
+    assert fields(stop_price=79.0) == []
+
+
+async def test_a_trailing_exit_is_not_put_beyond_the_market(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    trailing = Bracket(stop_loss=StopLoss(trail_amount=5.0, stop_price=95.0))
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(bracket=trailing)
+        loss = view.order_id + GAIN
+        assert await _refused(rig, loss, trail_stop_price=100.0) == {"invalid-field"}
+        await _filled(rig, broker, view)
+        assert await _refused(rig, loss, trail_stop_price=101.0) == {"invalid-field"}
+        assert (await _modify(rig, loss, trail_amount=4.0)).trail_amount == 4.0
+        assert (await _modify(rig, loss, trail_stop_price=96.0)).trail_stop_price == 96.0
+        beyond = Bracket(stop_loss=StopLoss(trail_amount=5.0, stop_price=101.0))
+        with pytest.raises(OrderRefusedByRulesError, match="must be below the market"):
+            await rig.place(key="2", order_type="MKT", limit_price=None, bracket=beyond)
+
+
+async def test_an_exit_of_a_market_order_that_waits_is_held_against_the_market(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(order_type="MKT", limit_price=None, bracket=BRACKET)
+        assert await _refused(rig, view.order_id + GAIN, limit_price=100.1) == {"invalid-field"}
+        assert await _refused(rig, view.order_id + LOSS, stop_price=100.1) == {"invalid-field"}
+        assert (await _modify(rig, view.order_id + LOSS, stop_price=99.0)).stop_price == 99.0
