@@ -384,9 +384,12 @@ class Preparer:
         An exit of a bracket that is enlarged is judged as what opens: its entry had the limits'
         consent to its own size only.
         """
-        closing = record.parent_id is not None and not enlarged(record, order)
+        enlarges = enlarged(record, order)
+        closing = record.parent_id is not None and not enlarges
         context = self._context(prepared, order, before, closing=closing)
-        return structs.replace(context, change=True, earlier_notional=record.notional)
+        return structs.replace(
+            context, change=True, enlarges=enlarges, earlier_notional=record.notional
+        )
 
     def _context(
         self, prepared: Prepared, order: Order, before: Surroundings, *, closing: bool

@@ -484,7 +484,8 @@ def line(context: RiskContext) -> Iterator[Violation]:
 
 def quote(context: RiskContext) -> Iterator[Violation]:
     """`no-quote`: nothing to judge an order by whose price nothing limits."""
-    if context.closing or context.change or context.unchecked or context.market is not None:
+    judged_before = context.change and not context.enlarges
+    if context.closing or judged_before or context.unchecked or context.market is not None:
         return
     if any(worth(context)):
         return  # it has told

@@ -64,6 +64,19 @@ async def test_a_change_is_held_against_the_same_rules(tmp_path: Path) -> None:
         assert len(broker.placed) == 1
 
 
+async def test_what_nobody_can_tell_the_worth_of_is_not_made_larger(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    market = {"order_type": "MKT", "limit_price": None}
+    async with opened(tmp_path, broker, max_notional=1500) as rig:
+        view = await rig.place(**market)
+    broker.on_open = lambda line: line.fail(354)
+    async with opened(tmp_path, broker, max_notional=1500) as rig:
+        with pytest.raises(OrderRefusedByRulesError) as raised:
+            await _modify(rig, view.order_id, quantity=1000)
+        assert {each.code for each in raised.value.violations} == {"no-quote"}
+        assert (await _modify(rig, view.order_id, quantity=5)).quantity == 5
+
+
 async def test_what_changes_add_counts_for_the_day(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with opened(tmp_path, broker, max_notional_per_day=3000) as rig:
