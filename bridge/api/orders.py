@@ -447,11 +447,11 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
     Cancels that cannot be sent now are sent when the gateway is back. It works whatever the
     journal's state: `journaled` and `survivesRestart` say what is written down.
     """
-    body, bounds = call.body, call.principal.bounds
-    if body.every_client and (bounds.accounts or bounds.symbols):
+    body, bounds, cancelling = call.body, call.principal.bounds, _cancelling(call.body)
+    if cancelling in {"own", "all"} and (bounds.accounts or bounds.symbols):
         raise KeyBoundError("a bound key does not cancel what protects other positions")
     return await call.services[TradingHalt].halt(
-        body.reason, _cancelling(body), _caller(call), allow_closing=body.allow_closing
+        body.reason, cancelling, _caller(call), allow_closing=body.allow_closing
     )
 
 

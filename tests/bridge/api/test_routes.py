@@ -161,8 +161,9 @@ def test_a_bound_key_halts_but_does_not_cancel_what_protects_others(bridge: Brid
     key = bridge.client.post("/keys", json=asked).json()["key"]
     headers = {"X-API-KEY": key}
     url = f"{bridge.url}/trading/halt"
-    refused = httpx.post(url, headers=headers, json={"everyClient": True})
-    assert (refused.status_code, refused.json()["code"]) == (403, "key-bound")
+    for member in ("everyClient", "cancelOpenOrders"):
+        refused = httpx.post(url, headers=headers, json={member: True})
+        assert (refused.status_code, refused.json()["code"]) == (403, "key-bound"), member
     assert bridge.get("/trading/halt").json()["halted"] is False
     assert httpx.post(url, headers=headers, json={}).json()["halted"] is True
     assert bridge.client.delete("/trading/halt").status_code == 200
