@@ -8,6 +8,7 @@ more than is held of each leg, less what works there already.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -24,6 +25,7 @@ from bridge.orders.held_and_working import LOOK_SECONDS, SLACK, Standing, Standi
 from bridge.orders.legs import legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ComboLegRequest, OrderRequest, Request
+from bridge.orders.room import Room
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.rules.holdings import Holding
@@ -85,6 +87,7 @@ class PositionCloser:
     preparer: Preparer
     submitter: OrderSubmitter
     targets: TargetPlacer
+    room: Room
     standings: Standings
     history: OpeningHistory
     auditor: Auditor
@@ -189,19 +192,30 @@ class PositionCloser:
                 order_type=request.order_type,
             )
             prepared = await self.preparer.prepare(order)
-            if request.cancel_orders:
-                await self.targets.cancel_at(_places(holding), caller)
+            places = _places(holding)
 
             async def sized() -> list[Prepared]:
-                return await self._sized(holding, order, prepared)
+                looked = await self.standings.with_positions(places)
+                return await self._sized(holding, order, prepared, *looked)
 
-            return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
+            if not request.cancel_orders:
+                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
+            standing, held = await self.standings.with_positions(places)
+            left = standing.without(self.room.in_the_way(places))
+            expected = await self._sized(holding, order, prepared, left, held)
+            await self.room.require_allowed(expected, left, caller)
+            async with self.room.made(places, caller):
+                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
 
     async def _sized(
-        self, holding: Holding, order: OrderRequest, prepared: Prepared
+        self,
+        holding: Holding,
+        order: OrderRequest,
+        prepared: Prepared,
+        standing: Standing,
+        held: Sequence[Position],
     ) -> list[Prepared]:
         """The order for as many units as are held and not being closed; empty for none."""
-        standing, held = await self.standings.with_positions(_places(holding))
         present = await self.history.holdings(held)
         still = next((each for each in present if each.key == holding.key), None)
         if still is None:

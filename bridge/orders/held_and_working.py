@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,6 +48,14 @@ class Standing(Struct, frozen=True):
             {place: self.positions.get(place, 0.0)},
             tuple(each for each in self.working if each.place == place),
             tuple(each for each in self.waiting if each.place == place),
+        )
+
+    def without(self, names: Collection[str]) -> Standing:
+        """The same when orders of these names are gone."""
+        return Standing(
+            self.positions,
+            tuple(each for each in self.working if each.name not in names),
+            tuple(each for each in self.waiting if each.name not in names),
         )
 
 

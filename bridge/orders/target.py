@@ -6,29 +6,24 @@ The difference is worked out while nobody else sends, from what the broker lists
 that two requests cannot both buy the same. Working orders count as filled, a combination in each of
 its legs. An order is never sent against others that work in the same contract, nor where protective
 orders would be larger than what is left: then the request is refused, or cancels them first
-(`cancelOrders`).
+(`cancelOrders`), after the order that is expected then was judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import structs
 
 from bridge.auditing import Auditor, Caller
-from bridge.orders.cancel import OrderCanceller
-from bridge.orders.errors import OrderNotOpenError
 from bridge.orders.exposure import Place, largest_of_groups
-from bridge.orders.held_and_working import SLACK, Standings, places_of, require_clear
-from bridge.orders.journal import OrderJournal
+from bridge.orders.held_and_working import SLACK, Standing, Standings, require_clear
 from bridge.orders.legs import Leg, legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
+from bridge.orders.room import Room
 from bridge.orders.submit import OrderSubmitter, Placed
-from bridge.store.orders import State
 
 
 class TargetRequest(Request, frozen=True, kw_only=True):
@@ -71,9 +66,8 @@ class TargetPlacer:
     """Places the order that a position lacks."""
 
     preparer: Preparer
-    journal: OrderJournal
     submitter: OrderSubmitter
-    canceller: OrderCanceller
+    room: Room
     standings: Standings
     auditor: Auditor
 
@@ -91,45 +85,21 @@ class TargetPlacer:
                 return Placed(earlier, replayed=True)
             self.submitter.require_open_for_orders()
             prepared = await self.preparer.prepare(request.order("BUY", _any_size(request)))
-            account = prepared.legs[0].order.account
-            if request.cancel_orders:
-                await self.cancel_at([(account, prepared.contract.con_id)], caller)
+            place = (prepared.legs[0].order.account, prepared.contract.con_id)
 
             async def sized() -> list[Prepared]:
-                return await self._sized(request, prepared, account)
+                return _difference(request, prepared, place, await self.standings.at([place]))
 
-            return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
-
-    async def cancel_at(self, places: Iterable[Place], caller: Caller) -> None:
-        """Cancels what works there, the entries of brackets before their exits."""
-        wanted = frozenset(places)
-        for record in [*self.journal.open.values()]:
-            there = not wanted.isdisjoint(places_of(record))
-            if there and record.id in self.journal.open and record.state is State.ACKNOWLEDGED:
-                with suppress(OrderNotOpenError):  # it has ended meanwhile, perhaps with its entry
-                    await self.canceller.cancel(record.id, caller)
+            if not request.cancel_orders:
+                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
+            standing = await self.standings.at([place])
+            left = standing.without(self.room.in_the_way([place]))
+            expected = _difference(request, prepared, place, left)
+            await self.room.require_allowed(expected, left, caller)
+            async with self.room.made([place], caller):
+                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
 
     # in the sender's turn -----------------------------------------------------------------------
-
-    async def _sized(
-        self, request: TargetRequest, prepared: Prepared, account: str
-    ) -> list[Prepared]:
-        """What is to be sent now; empty when nothing is."""
-        place = (account, prepared.contract.con_id)
-        standing = await self.standings.at([place])
-        position, target = standing.positions[place], request.target_quantity
-        coming = sum(
-            largest_of_groups(each for each in standing.working if each.action == action) * sign
-            for action, sign in (("BUY", 1), ("SELL", -1))
-        )
-        missing = target - position - coming
-        require_clear(standing, place, target, missing)
-        if abs(missing) <= SLACK:
-            return []
-        order = request.order("BUY" if missing > 0 else "SELL", round(abs(missing), 9))
-        made: tuple[Leg, ...] = legs(order, account, prepared.ladder)
-        closes = target * position >= 0 and abs(target) < abs(position)
-        return [structs.replace(prepared, legs=made, closes=closes)]
 
     async def free_to_close(self, account: str, con_id: int) -> float:
         """How much of a long position no order works on; in the sender's turn."""
@@ -142,3 +112,26 @@ class TargetPlacer:
 def _any_size(request: TargetRequest) -> float:
     """A quantity for looking the contract up, before the difference is known."""
     return abs(request.target_quantity) or 1.0
+
+
+def _difference(
+    request: TargetRequest, prepared: Prepared, place: Place, standing: Standing
+) -> list[Prepared]:
+    """What is to be sent where that is held and works; empty when nothing is.
+
+    Raises:
+        OrdersInTheWayError: what works goes against it.
+    """
+    position, target = standing.positions[place], request.target_quantity
+    coming = sum(
+        largest_of_groups(each for each in standing.working if each.action == action) * sign
+        for action, sign in (("BUY", 1), ("SELL", -1))
+    )
+    missing = target - position - coming
+    require_clear(standing, place, target, missing)
+    if abs(missing) <= SLACK:
+        return []
+    order = request.order("BUY" if missing > 0 else "SELL", round(abs(missing), 9))
+    made: tuple[Leg, ...] = legs(order, place[0], prepared.ladder)
+    closes = target * position >= 0 and abs(target) < abs(position)
+    return [structs.replace(prepared, legs=made, closes=closes)]

@@ -29,6 +29,7 @@ from bridge.orders.order_ids import NumberSequence, OrderNumbers
 from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.prepare import Preparer
 from bridge.orders.reconcile import Reconciler
+from bridge.orders.room import Room
 from bridge.orders.rules import TradingRules, load
 from bridge.orders.sender import OrderSender
 from bridge.orders.service import OrderService
@@ -182,11 +183,17 @@ def _hold_positions(services: Services) -> None:
         other_clients=services[OtherClientsOrders],
         accounts=services.get(AccountService),
     )
-    targets = TargetPlacer(
+    room = Room(
+        database=database,
         preparer=preparer,
         journal=journal,
         submitter=submitter,
         canceller=services[OrderCanceller],
+    )
+    targets = TargetPlacer(
+        preparer=preparer,
+        submitter=submitter,
+        room=room,
         standings=standings,
         auditor=auditor,
     )
@@ -197,6 +204,7 @@ def _hold_positions(services: Services) -> None:
         preparer=preparer,
         submitter=submitter,
         targets=targets,
+        room=room,
         standings=standings,
         history=history,
         auditor=auditor,
