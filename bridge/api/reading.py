@@ -13,6 +13,7 @@ import re
 import typing
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Any, Final
 
 import msgspec
@@ -80,8 +81,7 @@ class ParamsReader:
                 _, message = refused(field.encode_name, field.type, error)
                 problems.append(_problem(field.encode_name, message))
                 continue
-            if isinstance(values[field.name], float) and not math.isfinite(values[field.name]):
-                problems.append(_problem(field.encode_name, "must be a finite number"))
+            problems += _out_of_range(field.encode_name, values[field.name])
         problems += [
             _problem(name, f"is not a parameter of this route{guess(name, self._known)}", "unknown")
             for name in request.query_params
@@ -99,6 +99,16 @@ class ParamsReader:
         if field.encode_name in request.path_params:
             return request.path_params[field.encode_name]
         return _from_query(request.query_params, field, problems)
+
+
+def _out_of_range(name: str, value: Any) -> list[dict[str, str]]:
+    """What has the right form, and cannot be worked with."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return [_problem(name, "must be a finite number")]
+    if isinstance(value, datetime) and not MINYEAR < value.year < MAXYEAR:
+        # At either end the same moment has no name in other zones.
+        return [_problem(name, "must be a time of the years 2 to 9998")]
+    return []
 
 
 def _from_query(

@@ -24,7 +24,9 @@ from bridge.clock import Clock
 from bridge.store import Database, orders, settings
 from bridge.tws.gateway import Gateway
 
-_PERM_ID: Final = re.compile(r"perm-(\d{1,19})")
+_PERM_ID: Final = re.compile(r"perm-([0-9]{1,19})")
+_HIGHEST: Final = 2**63 - 1
+"""What the journal, and the broker, can hold of a number."""
 _REFERENCE_PREFIX: Final = "gw"
 _DIGEST_LENGTH: Final = 24  # 96 bits, and the reference stays well under the broker's 40 characters
 _OURS: Final = re.compile(
@@ -89,7 +91,8 @@ def digest_of(reference: str) -> str | None:
 def perm_id_of(order_id: str) -> int | None:
     """The broker's permanent id in a name such as `perm-1234`; None: another kind of name."""
     found = _PERM_ID.fullmatch(order_id)
-    return int(found[1]) if found else None
+    number = int(found[1]) if found else None
+    return None if number is None or number > _HIGHEST else number
 
 
 def beginning(digest: str) -> str:

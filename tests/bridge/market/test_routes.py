@@ -88,6 +88,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("/history", {"symbol": "AAPL", "whatToShow": "GOSSIP"}, "whatToShow"),
     ("/history", {"symbol": "AAPL", "useRth": "maybe"}, "useRth"),
     ("/history", {"symbol": "AAPL", "end": "2026-03-03T10:00:00"}, "end"),
+    ("/history", {"symbol": "AAPL", "end": "0001-01-01T00:00:00+14:00"}, "end"),
     ("/history", {"symbol": "EUR", "secType": "CASH", "whatToShow": "TRADES"}, "whatToShow"),
     ("/positions", {"account": "!"}, "account"),
     ("/pnl", {"conId": -1}, "conId"),

@@ -440,3 +440,16 @@ def test_a_gateway_that_is_read_only_is_read_and_not_ready_for_orders_unless_tha
     finally:
         simulated.bridge.stop()
         simulator.stop()
+
+
+@pytest.mark.parametrize("number", ["9" * 19, str(2**63), "9" * 20, "9" * 40])
+def test_a_number_that_no_order_can_have_is_no_order(
+    simulated: SimulatedBridge, number: str
+) -> None:
+    for name in (f"perm-{number}", number):
+        for answer in (
+            simulated.client.get(f"/order/{name}"),
+            simulated.client.delete(f"/order/{name}"),
+            simulated.client.patch(f"/order/{name}", json={"quantity": 1}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown-order")
