@@ -222,7 +222,11 @@ async def place_target(call: Call[KeyParams, TargetRequest]) -> Reply:
     recorded=("strategy", "symbol", "conId", "account", "all", "cancelOrders"),
     answer=ClosedPositions,
     scope=Scope.TRADE,
-    statuses=_CHANGING | {409: "the Idempotency-Key came with another body before"},
+    statuses=_CHANGING
+    | {
+        404: "nothing is held of what is named",
+        409: "the Idempotency-Key came with another body before",
+    },
 )
 async def close_positions(call: Call[KeyParams, CloseRequest]) -> ClosedPositions:
     """Closes one position (`conId`), a `strategy`, those of a `symbol`, or `all`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -17,9 +18,14 @@ from msgspec import Meta, Struct, structs
 
 from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, InvalidRequestError
 from bridge.model import Position
-from bridge.orders.errors import KeyReusedError, OrdersInTheWayError, PositionsMovingError
+from bridge.orders.errors import (
+    KeyReusedError,
+    NoPositionError,
+    OrdersInTheWayError,
+    PositionsMovingError,
+)
 from bridge.orders.exposure import Place, closable
 from bridge.orders.held_and_working import LOOK_SECONDS, SLACK, Standing, Standings, require_clear
 from bridge.orders.legs import legs
@@ -30,7 +36,7 @@ from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
-from bridge.store import Database, idempotency
+from bridge.store import Database, StoreError, idempotency
 from bridge.store.idempotency import KeyRecord
 from bridge.tws.gateway import Gateway
 
@@ -53,6 +59,22 @@ class CloseRequest(Request, frozen=True, kw_only=True):
     order_type: Literal["MKT", "LMT"] = "MKT"
     limit_price: float | None = None
     cancel_orders: bool = False
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing but `all` is said."""
+        return self.all and not self.named
+
+    @property
+    def named(self) -> str:
+        """What it is about, in words; empty when that is not said."""
+        words = {
+            "strategy": self.strategy,
+            "conId": str(self.con_id or ""),
+            "symbol": self.symbol.strip(),
+            "account": self.account,
+        }
+        return ", ".join(f"{name} {word}" for name, word in words.items() if word)
 
 
 class ClosedPosition(Struct, rename="camel", frozen=True, kw_only=True):
@@ -104,27 +126,40 @@ class PositionCloser:
                 raise KeyReusedError("this Idempotency-Key came with another body before")
             if known is not None and known.accepted:
                 return msgspec.json.decode(known.answer, type=ClosedPositions)
+            _require_named(request)
             self.gateway.require_ready()
             held = await self.gateway.queries.positions(timeout=LOOK_SECONDS)
-            if request.strategy:
-                found = [
-                    each
-                    for each in await self.history.holdings(held)
-                    if each.key == request.strategy and request.account in {"", each.account}
-                ]
-                closed = [
-                    await self._close_strategy(each, request, claim, caller) for each in found
-                ]
-            else:
-                chosen = [each for each in held if _chosen(each, request)]
-                closed = [await self._close(each, request, claim, caller) for each in chosen]
+            chosen = await self._chosen(held, request)
+            if not chosen and known is None and not request.everything:
+                raise NoPositionError(f"nothing is held of {request.named}")
+            closed = [await self._close(each, request, claim, caller) for each in chosen]
             done = all(each.problem is None for each in closed)
             answer = ClosedPositions(complete=done, positions=tuple(closed))
             if done and closed:
                 await self._keep(claim, answer)
+            elif any(_may_be_sent(each) for each in closed):
+                await self._begun(claim)
             return answer
 
+    async def _chosen(
+        self, held: Sequence[Position], request: CloseRequest
+    ) -> Sequence[Position | Holding]:
+        if not request.strategy:
+            return [each for each in held if _is_chosen(each, request)]
+        return [
+            each
+            for each in await self.history.holdings(held)
+            if each.key == request.strategy and request.account in {"", each.account}
+        ]
+
     async def _close(
+        self, chosen: Position | Holding, request: CloseRequest, claim: KeyRecord, caller: Caller
+    ) -> ClosedPosition:
+        if isinstance(chosen, Holding):
+            return await self._close_strategy(chosen, request, claim, caller)
+        return await self._close_position(chosen, request, claim, caller)
+
+    async def _close_position(
         self, held: Position, request: CloseRequest, claim: KeyRecord, caller: Caller
     ) -> ClosedPosition:
         contract = held.contract
@@ -226,6 +261,18 @@ class PositionCloser:
         made = legs(structs.replace(order, quantity=units), holding.account, prepared.ladder)
         return [structs.replace(prepared, legs=made, closes=True)]
 
+    async def _begun(self, claim: KeyRecord) -> None:
+        """Takes the key: what its next request does not find any more, this one has closed.
+
+        The answer is owed whether or not the journal takes that.
+        """
+
+        def write(connection: Any) -> None:
+            idempotency.claim(connection, claim.key_digest, claim.body_digest, claim.created_at)
+
+        with suppress(StoreError):
+            await self.database.write(write)
+
     async def _keep(self, claim: KeyRecord, answer: ClosedPositions) -> None:
         body, now = msgspec.json.encode(answer), self.clock.now()
 
@@ -311,6 +358,22 @@ def _places(holding: Holding) -> list[Place]:
     return [(holding.account, leg.contract.con_id) for leg in holding.legs]
 
 
+def _require_named(request: CloseRequest) -> None:
+    """Raises when nobody has said what to close."""
+    if not (request.all or request.strategy or request.con_id or request.symbol.strip()):
+        raise _invalid("all", "say what to close: a strategy, conId, symbol, or all: true")
+
+
+def _invalid(field: str, message: str) -> InvalidRequestError:
+    problem = {"field": field, "message": message, "code": "invalid"}
+    return InvalidRequestError(message, extra={"errors": [problem]})
+
+
+def _may_be_sent(closed: ClosedPosition) -> bool:
+    """Whether an order of it is known, be it without an answer yet."""
+    return closed.problem is None or "order" in closed.problem
+
+
 def _not_traded(shown: ClosedPosition, what: str) -> ClosedPosition:
     text = f"{what} is not traded through the bridge: close it in TWS"
     return structs.replace(shown, problem={"code": "sec-type-not-allowed", "detail": text})
@@ -326,7 +389,7 @@ def _with_order(shown: ClosedPosition, placed: Placed) -> ClosedPosition:
     return structs.replace(shown, order=msgspec.to_builtins(order))
 
 
-def _chosen(held: Position, request: CloseRequest) -> bool:
+def _is_chosen(held: Position, request: CloseRequest) -> bool:
     if not held.quantity or (request.account and held.account != request.account):
         return False
     if request.con_id:

@@ -19,6 +19,7 @@
     ├── OrderNotOpenError         order-not-open            nothing to change or cancel
     ├── OrdersInTheWayError       orders-in-the-way         a target that goes against them
     ├── PositionsMovingError      positions-moving          nothing was sent; a moment later
+    ├── NoPositionError           no-position               nothing is held of what is named
     └── UnknownOrderError         unknown-order
 
 An ambiguous or unknown contract is `bridge.market.errors.AmbiguousContractError` or
@@ -194,6 +195,14 @@ class PositionsMovingError(OrderError):
     code = "positions-moving"
     kind = Kind.UNAVAILABLE
     next_step = "Send it again, with the same key if you like, in a moment"
+
+
+class NoPositionError(OrderError):
+    """What shall be closed is not held: misspelt, in another account, or gone."""
+
+    code = "no-position"
+    kind = Kind.NOT_FOUND
+    next_step = "GET /positions shows what is held; nothing was sent to the broker"
 
 
 class TooManyOrdersError(OrderError):

@@ -1,7 +1,7 @@
 """Idempotency keys: which body came with each, and what the first answer was.
 
 Only digests of the keys are kept. A key without an answer belongs to an order that was written
-down and whose outcome nobody has been told yet.
+down and whose outcome nobody has been told yet, or to positions that were closed in part.
 """
 
 from __future__ import annotations

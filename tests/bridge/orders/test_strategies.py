@@ -17,6 +17,7 @@ from bridge.errors import BridgeError
 from bridge.model import Contract, Execution, Order, Position
 from bridge.orders.close import ClosedPositions, CloseRequest, PositionCloser
 from bridge.orders.errors import (
+    NoPositionError,
     OrderRefusedByRulesError,
     OrdersInTheWayError,
     PositionsMovingError,
@@ -284,9 +285,8 @@ async def test_a_strategy_is_closed_as_the_combination_that_it_is_once(tmp_path:
         again = await close(rig, "other-key", strategy=strategy)
         assert (again.complete, again.positions[0].order) == (True, None)
         broker.fill_part(broker.placed[-1], 3)
-        assert await close(rig, "third-key", strategy=strategy) == ClosedPositions(
-            complete=True, positions=()
-        )
+        with pytest.raises(NoPositionError):
+            await close(rig, "third-key", strategy=strategy)
         assert (broker.sizes, len(broker.placed)) == ({LOW: 0, HIGH: 0}, 2)
 
 
@@ -429,3 +429,18 @@ async def test_a_change_is_held_against_it_too(tmp_path: Path) -> None:
         assert refused.value.violations[0].code == "max-loss"
         changed = await rig.modifier.modify(order.order_id, ChangeRequest(quantity=5), CALLER)
         assert changed.quantity == 5
+
+
+async def test_a_key_that_has_begun_to_close_may_find_nothing_left(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES) as rig:
+        broker.quiet = True
+        rig.answers_within(0.1)
+        sent = await close(rig, con_id=LOW)
+        problem = sent.positions[0].problem
+        assert problem is not None
+        assert problem["code"] == "order-pending"
+        broker.sizes[LOW] = 0
+        assert await close(rig, con_id=LOW) == ClosedPositions(complete=True, positions=())
+        with pytest.raises(NoPositionError):
+            await close(rig, "other-key", con_id=LOW)

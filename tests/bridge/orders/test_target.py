@@ -144,7 +144,24 @@ def test_all_positions_are_closed_once(bridge: SimulatedBridge) -> None:
     reached(bridge, 5)
     assert close(bridge, "close-key", all=True).json() == first.json()
     assert held(bridge) == 5
-    assert close(bridge).json() == {"complete": True, "positions": []}
+    refused = close(bridge)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "all")
+    absent: list[Body] = [
+        {"symbol": "APPL"},
+        {"symbol": "AAPL", "account": "DU7"},
+        {"strategy": "gone"},
+        {"conId": 1},
+        {"all": True, "account": "DU7"},
+    ]
+    for named in [*absent, *(each | {"all": True} for each in absent)]:
+        missed = close(bridge, **named)
+        assert (missed.status_code, missed.json()["code"]) == (404, "no-position"), named
+    assert held(bridge) == 5
+    assert close(bridge, "last-key", symbol="AAPL").json()["complete"]
+    soon(lambda: held(bridge) == 0)
+    assert close(bridge, "last-key", symbol="AAPL").json()["positions"][0]["symbol"] == "AAPL"
+    assert close(bridge, symbol="AAPL").status_code == 404
+    assert close(bridge, all=True).json() == {"complete": True, "positions": []}
 
 
 def test_closing_is_bound_by_the_position_and_not_by_limits(bridge: SimulatedBridge) -> None:
