@@ -42,6 +42,7 @@ from bridge.tws.gateway import Gateway
 
 CLOSABLE: Final = frozenset({"STK", "OPT", "FUT", "FOP", "CASH"})
 _MOST_LEGS: Final = 4
+_ONE_PRICE: Final = "one price is for one position or strategy: name it by conId or strategy"
 
 
 class CloseRequest(Request, frozen=True, kw_only=True):
@@ -132,6 +133,8 @@ class PositionCloser:
             chosen = await self._chosen(held, request)
             if not chosen and known is None and not request.everything:
                 raise NoPositionError(f"nothing is held of {request.named}")
+            if request.limit_price is not None and len(chosen) > 1:
+                raise _invalid("limitPrice", _ONE_PRICE)
             closed = [await self._close(each, request, claim, caller) for each in chosen]
             done = all(each.problem is None for each in closed)
             answer = ClosedPositions(complete=done, positions=tuple(closed))
@@ -359,9 +362,12 @@ def _places(holding: Holding) -> list[Place]:
 
 
 def _require_named(request: CloseRequest) -> None:
-    """Raises when nobody has said what to close."""
-    if not (request.all or request.strategy or request.con_id or request.symbol.strip()):
+    """Raises when nobody has said what to close, or one price is for whatever is held."""
+    chosen = request.strategy or request.con_id or request.symbol.strip()
+    if not chosen and not request.all:
         raise _invalid("all", "say what to close: a strategy, conId, symbol, or all: true")
+    if not chosen and request.limit_price is not None:
+        raise _invalid("limitPrice", _ONE_PRICE)
 
 
 def _invalid(field: str, message: str) -> InvalidRequestError:

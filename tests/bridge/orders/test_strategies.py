@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from bridge.account.service import AccountService
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, InvalidRequestError
 from bridge.model import Contract, Execution, Order, Position
 from bridge.orders.close import ClosedPositions, CloseRequest, PositionCloser
 from bridge.orders.errors import (
@@ -444,3 +444,21 @@ async def test_a_key_that_has_begun_to_close_may_find_nothing_left(tmp_path: Pat
         assert await close(rig, con_id=LOW) == ClosedPositions(complete=True, positions=())
         with pytest.raises(NoPositionError):
             await close(rig, "other-key", con_id=LOW)
+
+
+@pytest.mark.parametrize("fields", [{"all": True}, {"symbol": "AAPL"}])
+async def test_one_price_is_not_put_on_several_positions(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5})
+    async with opened(tmp_path, broker, **RULES) as rig:
+        price: dict[str, Any] = {"order_type": "LMT", "limit_price": 2.0}
+        with pytest.raises(InvalidRequestError) as refused:
+            await close(rig, **fields, **price)
+        assert refused.value.extra["errors"][0]["field"] == "limitPrice"
+        assert not broker.placed
+        broker.sizes[HIGH] = 0
+        for account in ("", ACCOUNT):
+            with pytest.raises(InvalidRequestError):
+                await close(rig, all=True, account=account, **price)
+        assert (await close(rig, symbol="AAPL", **price)).complete
