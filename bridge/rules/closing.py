@@ -9,14 +9,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
 from msgspec import structs
 
 from bridge.clock import Clock
-from bridge.errors import BridgeError, Kind
+from bridge.errors import BridgeError
 from bridge.orders.errors import OrderPendingError
 from bridge.orders.halt import HaltSwitch
 from bridge.rules.closing_orders import ClosingOrders
@@ -34,19 +34,20 @@ from bridge.rules.evaluation import Judgement, Price, price_of
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
+from bridge.rules.trouble import PATIENCE_SECONDS, Troubles, lasting, reason
 from bridge.rules.watch import HoldingWatch
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_SECONDS: Final = 10.0
-"""After which people are told that a close cannot begin."""
-
 
 @dataclass(kw_only=True, eq=False)
 class Closes:
-    """Those that have not ended. `pause` says why none may begin; `ended` is called at each end."""
+    """Those that have not ended. `pause` says why none may begin; `ended` is called at each end.
+
+    What goes wrong with one concerns that one alone.
+    """
 
     journal: RuleJournal
     orders: ClosingOrders
@@ -57,6 +58,10 @@ class Closes:
     ended: Callable[[], None]
     running: dict[str, Close] = field(default_factory=dict)
     _waiting: set[str] = field(default_factory=set)
+    _troubles: Troubles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._troubles = Troubles(clock=self.clock)
 
     def take_over(self, kept: list[str]) -> None:
         """What the last process has begun."""
@@ -114,7 +119,29 @@ class Closes:
         self.journal.happened.emit(kept)
 
     async def advance(self, close: Close, rules: RuleSet) -> None:
-        """The next step of a close; more than one when one leads to another at once."""
+        """The next step of a close; when something goes wrong, the others do not wait for it."""
+        try:
+            await self._advance(close, rules)
+        except Exception as error:
+            if isinstance(error, BridgeError):
+                log.warning("rules-close-failed", close=close.id, reason=error.detail)
+            else:
+                log.exception("rules-close-failed", close=close.id)
+            if self._troubles.add(close.id, lasting=False):
+                await self._tell_of_trouble(close, reason(error))
+        else:
+            self._troubles.over(close.id)
+
+    async def _tell_of_trouble(self, close: Close, why: str) -> None:
+        try:
+            await self._tell(close, "waits", why=why)
+        except BridgeError as error:
+            log.warning("close-trouble-not-told", close=close.id, reason=error.detail)
+        else:
+            self._troubles.told(close.id)
+
+    async def _advance(self, close: Close, rules: RuleSet) -> None:
+        """More than one step when one leads to another at once."""
         rule = next((each for each in rules.rules if each.id == close.rule), None)
         called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
         holding = self.watch.holding(close.holding)
@@ -196,7 +223,7 @@ class Closes:
             return
         attempt = after.attempt
         state = await self.orders.state(after)
-        if attempt is None or state is None or state.state != "unsent" or not _lasting(error):
+        if attempt is None or state is None or state.state != "unsent" or not lasting(error):
             return
         refused = structs.replace(after, attempt=structs.replace(attempt, refused=error.detail))
         await self._keep(refused, before=after)
@@ -237,11 +264,6 @@ class Closes:
         which = {"holding": close.holding} if holding is None else named(holding)
         shown = {**which, "trigger": close.trigger, "reason": close.reason, **detail}
         return RuleEvent(at=self.clock.now(), kind=kind, rule=close.rule, detail=shown)
-
-
-def _lasting(error: BridgeError) -> bool:
-    """Whether the same order would be refused again."""
-    return error.kind in {Kind.INVALID, Kind.REFUSED, Kind.FORBIDDEN, Kind.CONFLICT}
 
 
 def _result(close: Close) -> dict[str, Any]:

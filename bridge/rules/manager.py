@@ -249,14 +249,24 @@ class PositionManager:
             await self._look()
         if self.waits is None:
             for holding in self._given.watch.holdings:
-                self._judge(holding)
+                self._judge_alone(holding)
         else:
             self._decided.clear()  # whatever it was, it is judged again when that is over
         await self._carry_through()
-        await self._protection.follow(self._wants_stop(), judging=self.waits is None)
+        unfollowed = await self._follow()
         for close in tuple(self._closes.running.values()):
             await self._closes.advance(close, self._terms.rules)
         await self._journal.keep_now_and_then()
+        self.waits = self.waits or unfollowed
+
+    async def _follow(self) -> str | None:
+        """Looks after the stops; why that was not possible. Closes do not wait for it."""
+        try:
+            await self._protection.follow(self._wants_stop(), judging=self.waits is None)
+        except BridgeError as error:
+            log.warning("stops-not-followed", reason=error.detail)
+            return error.detail
+        return None
 
     async def _look(self) -> None:
         """Asks for the positions; when that fails they are asked for again soon."""
@@ -314,7 +324,7 @@ class PositionManager:
             return
         for holding in watch.holdings:
             if any(self._touches(holding, con_id) for con_id in moved):
-                self._judge(holding)
+                self._judge_alone(holding)
         if self._decided:
             self._wake.set()
 
@@ -334,6 +344,13 @@ class PositionManager:
             return None
         memory = self._journal.memories.get((rule.id, holding.key))
         return judge(rule, holding, market, memory or remembered(holding, self._clock.now()))
+
+    def _judge_alone(self, holding: Holding) -> None:
+        """An error of the bridge about one holding keeps nobody from judging the others."""
+        try:
+            self._judge(holding)
+        except Exception:
+            log.exception("rules-judgement-failed", holding=holding.key)
 
     def _judge(self, holding: Holding) -> None:
         """Remembers and decides; a holding that is being closed is judged by nobody."""
@@ -369,8 +386,14 @@ class PositionManager:
         for rule, holding, judged in decided:
             held = self._given.watch.holding(holding.key) is not None
             if held and self._closes.of(holding.key) is None:
-                mode = self._terms.rules.mode_of(rule)
-                await self._closes.begin(rule, mode, holding, judged)
+                await self._begin(rule, holding, judged)
+
+    async def _begin(self, rule: Rule, holding: Holding, judged: Judgement) -> None:
+        """What cannot be begun is decided again at the next turn; the others go on."""
+        try:
+            await self._closes.begin(rule, self._terms.rules.mode_of(rule), holding, judged)
+        except BridgeError as error:
+            log.warning("close-not-begun", rule=rule.id, reason=error.detail)
 
     def _wants_stop(self) -> dict[Place, tuple[Rule, Holding]]:
         """Where a stop belongs: not where a close has begun, or has ended without one."""

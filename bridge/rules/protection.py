@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from bridge.rules.evaluation import Guard, Memory, stop_price
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import Place, RuleJournal, named
 from bridge.rules.model import Rule
+from bridge.rules.trouble import Troubles, lasting, reason
 from bridge.rules.watch import HoldingWatch
 from bridge.store.rules import RuleEvent
 
@@ -39,21 +40,29 @@ MOVE_PERCENT: Final = 0.1
 
 @dataclass(frozen=True)
 class Tended:
-    """The memory with its stop as it is now; `event` and `detail` are to be told."""
+    """The memory with its stop as it is now; `event` and `detail` are to be told.
+
+    `unsure`: nobody knows yet what the stop is.
+    """
 
     memory: Memory
     event: str = ""
     detail: dict[str, Any] | None = None
+    unsure: bool = False
 
 
 @dataclass(kw_only=True, eq=False)
 class Protection:
-    """Keeps stops at the broker."""
+    """Keeps stops at the broker. What goes wrong with one concerns its holding alone."""
 
     orders: ClosingOrders
     journal: RuleJournal
     watch: HoldingWatch
     clock: Clock
+    _troubles: Troubles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._troubles = Troubles(clock=self.clock)
 
     async def follow(self, wanted: Mapping[Place, tuple[Rule, Holding]], *, judging: bool) -> None:
         """A stop for each holding whose rule wants one; the others' are taken away.
@@ -61,7 +70,12 @@ class Protection:
         Args:
             wanted: where a stop belongs.
             judging: whether anything is judged now; else none is sent or moved.
+
+        Raises:
+            TwsError: the broker does not say what is open; none is sent or moved.
         """
+        for key in set(self._troubles.of()) - wanted.keys():
+            self._troubles.over(key)
         for place in [each for each, memory in self.journal.memories.items() if memory.guard]:
             if place not in wanted:
                 await self.take_away(place)
@@ -69,7 +83,35 @@ class Protection:
             return
         listed = await self.orders.listed()  # once for all of them
         for place, (rule, holding) in wanted.items():
+            if not self._troubles.rests(place):
+                await self._guarded(place, rule, holding, listed)
+
+    async def _guarded(
+        self, place: Place, rule: Rule, holding: Holding, listed: tuple[OpenOrder, ...]
+    ) -> None:
+        """One stop; when something goes wrong, the others and the closes do not wait for it."""
+        try:
             await self._look_after(place, rule, holding, listed)
+        except Exception as error:
+            if isinstance(error, BridgeError):
+                log.warning("stop-not-changed", rule=place[0], reason=error.detail)
+            else:
+                log.exception("stop-not-changed", rule=place[0])
+            if self._troubles.add(place, lasting=lasting(error)):
+                await self._tell_of_trouble(place, holding, reason(error))
+
+    async def _tell_of_trouble(self, place: Place, holding: Holding, why: str) -> None:
+        memory = self.journal.memories.get(place)
+        guard = None if memory is None else memory.guard
+        detail: dict[str, Any] = {"why": why, "held": holding.units}
+        if guard is not None and not guard.ended and not guard.anew:
+            detail |= {"stop": guard.stop, "covered": guard.units}
+        try:
+            await self._tell(place, holding, "unprotected", detail)
+        except BridgeError as error:
+            log.warning("stop-trouble-not-told", rule=place[0], reason=error.detail)
+        else:
+            self._troubles.told(place)
 
     async def _look_after(
         self, place: Place, rule: Rule, holding: Holding, listed: tuple[OpenOrder, ...]
@@ -82,9 +124,27 @@ class Protection:
         else:
             tended = await self.tend(rule, holding, memory, now, listed)
         await self._tended(place, holding, tended)
+        if not tended.unsure and self._troubles.over(place) and not tended.event:
+            await self._tell_well(place, holding)
+
+    async def _tell_well(self, place: Place, holding: Holding) -> None:
+        """People were told that it could not follow, and it stands where it should."""
+        guard = self.journal.memories[place].guard
+        if guard is not None and not guard.ended and not guard.anew:
+            detail = {"stop": guard.stop, "quantity": guard.units}
+            await self._tell(place, holding, "protected", detail)
 
     async def take_away(self, place: Place) -> None:
-        """Cancels the stop of this memory; it is `anew` once it has certainly ended."""
+        """Cancels the stop of this memory, or tries to: each turn does so again."""
+        try:
+            await self._take_away(place)
+        except BridgeError as error:
+            log.warning("stop-not-taken-away", rule=place[0], reason=error.detail)
+        except Exception:
+            log.exception("stop-not-taken-away", rule=place[0])
+
+    async def _take_away(self, place: Place) -> None:
+        """It is `anew` once it has certainly ended."""
         memory = self.journal.memories[place]
         guard = memory.guard
         if guard is None or guard.anew:
@@ -103,12 +163,16 @@ class Protection:
         if tended.memory != self.journal.memories.get(place):
             await self.journal.keep(place, tended.memory)
         if tended.event:
-            which = {"holding": place[1]} if holding is None else named(holding)
-            detail = {**which, **(tended.detail or {})}
-            now = self.clock.now()
-            await self.journal.tell(
-                RuleEvent(at=now, kind=tended.event, rule=place[0], detail=detail)
-            )
+            await self._tell(place, holding, tended.event, tended.detail or {})
+
+    async def _tell(
+        self, place: Place, holding: Holding | None, kind: str, detail: dict[str, Any]
+    ) -> None:
+        which = {"holding": place[1]} if holding is None else named(holding)
+        now = self.clock.now()
+        await self.journal.tell(
+            RuleEvent(at=now, kind=kind, rule=place[0], detail={**which, **detail})
+        )
 
     async def planned(
         self, rule: Rule, holding: Holding, memory: Memory, now: datetime
@@ -153,7 +217,7 @@ class Protection:
         except BridgeError as error:
             state = await self._state(memory)
             if state.state not in {"unsent", "refused"}:
-                return Tended(memory)  # looked at again at the next turn
+                return Tended(memory, unsure=True)  # looked at again at the next turn
             ended = structs.replace(memory, guard=structs.replace(guard, ended=True))
             return Tended(ended, "unprotected", {"why": error.detail})
         return Tended(memory, "protected", {"stop": guard.stop, "quantity": guard.units})
@@ -178,7 +242,7 @@ class Protection:
             why = state.reason or f"the stop at the broker is {state.state}"
             return Tended(ended, "unprotected", {"why": why})
         if state.state != "open":
-            return Tended(memory)
+            return Tended(memory, unsure=True)
         units = holding.units - await self.orders.working(holding, guard.key, listed)
         wanted = stop_price(rule, holding, memory)
         moved = wanted if wanted is not None and _nearer(guard, wanted, holding, now) else None

@@ -299,7 +299,11 @@ def described(event: RuleEvent) -> str:
     what = detail.get("name") or detail.get("holding") or ""
     amount = detail.get("quantity")
     size = "" if amount is None else f"{amount:g} "
-    parts = [f"{event.rule} {_SAID.get(event.kind, event.kind)} {size}{what}"]
+    said = _SAID.get(event.kind, event.kind)
+    if "covered" in detail:
+        said = f"has a stop at the broker for {detail['covered']:g} that cannot follow: held are"
+        size = f"{detail['held']:g} "
+    parts = [f"{event.rule} {said} {size}{what}"]
     if event.kind in {"decided", "simulated"}:
         price, profit = detail.get("price"), detail.get("profit")
         parts.append(str(detail.get("reason", "")))

@@ -278,6 +278,39 @@ def test_while_halted_nothing_is_begun_but_where_closing_is_allowed(rig: Rig, sy
         rig.bridge.client.delete("/trading/halt")
 
 
+def test_a_stop_that_cannot_be_changed_keeps_no_other_rule_from_closing(rig: Rig) -> None:
+    """While halted with `allowClosing` no order may be changed, and closes go on."""
+    guarded, closed = "PEP", "DIS"
+    rig.buy(guarded, 40)
+    rig.buy(closed, 20)
+    price = rig.bridge.get(f"/quote/{guarded}").json()["last"]["value"]
+    own = rig.bridge.client.post(
+        "/order",
+        json={"symbol": guarded, "action": "SELL", "quantity": 10, "orderType": "LMT",
+              "limitPrice": round(price * 1.5, 2)},
+        headers={"Idempotency-Key": str(uuid.uuid4())},
+    ).json()  # fmt: skip
+    first = {"id": "stuck", "mode": "trade", "match": {"symbol": guarded},
+             "stopLoss": {"percent": 50}, "protect": "broker"}  # fmt: skip
+    second = {"id": "free", "mode": "trade", "match": {"symbol": closed},
+              "stopLoss": {"price": 0.01}}  # fmt: skip
+    rig.put(first, second)
+    soon(lambda: [each["quantity"] for each in stops(rig, guarded)] == [30])
+    halt = {"reason": "test", "keepOrders": True, "allowClosing": True}
+    assert rig.bridge.client.post("/trading/halt", json=halt).status_code == 200
+    try:
+        rig.bridge.client.delete(f"/order/{own['orderId']}")
+        rig.put(first, second | {"stopLoss": {"price": 1e6}})
+        soon(lambda: "closed" in rig.kinds("free"))
+        soon(lambda: rig.kinds("stuck")[-1] == "unprotected")
+        detail = rig.events("stuck")[-1]["detail"]
+        assert (detail["covered"], detail["held"]) == (30, 40)
+    finally:
+        rig.bridge.client.delete("/trading/halt")
+    soon(lambda: [each["quantity"] for each in stops(rig, guarded)] == [40])
+    rig.put()
+
+
 def test_an_order_that_a_person_cancels_is_not_sent_again(rig: Rig) -> None:
     rig.buy("SPY", 3, **rig.option())
     rig.put(

@@ -1,0 +1,66 @@
+"""What one holding has trouble with: it concerns that holding alone, and people are told once."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Final
+
+from bridge.clock import Clock
+from bridge.errors import BridgeError, Kind
+
+PATIENCE_SECONDS: Final = 10.0
+"""After which people are told of what may pass by itself."""
+REST_SECONDS: Final = 10.0
+"""How long what was refused is left alone: it would be refused again at once."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Troubles:
+    """Since when there is trouble with what, and whether somebody was told."""
+
+    clock: Clock
+    _began: dict[Hashable, float] = field(default_factory=dict)
+    _again: dict[Hashable, float] = field(default_factory=dict)
+    _told: set[Hashable] = field(default_factory=set)
+
+    def add(self, key: Hashable, *, lasting: bool) -> bool:
+        """There is trouble with this; whether people are to be told of it now."""
+        now = self.clock.monotonic()
+        began = self._began.setdefault(key, now)
+        if lasting:
+            self._again[key] = now + REST_SECONDS
+        return key not in self._told and (lasting or now - began >= PATIENCE_SECONDS)
+
+    def told(self, key: Hashable) -> None:
+        """People know of it."""
+        self._told.add(key)
+
+    def rests(self, key: Hashable) -> bool:
+        """Whether it is too early to try that again."""
+        return self.clock.monotonic() < self._again.get(key, 0.0)
+
+    def over(self, key: Hashable) -> bool:
+        """It is well again; whether people were told that it is not."""
+        self._began.pop(key, None)
+        self._again.pop(key, None)
+        known = key in self._told
+        self._told.discard(key)
+        return known
+
+    def of(self) -> tuple[Hashable, ...]:
+        """With what there is trouble."""
+        return tuple(self._began)
+
+
+def lasting(error: Exception) -> bool:
+    """Whether the same would be refused again."""
+    kinds = {Kind.INVALID, Kind.REFUSED, Kind.FORBIDDEN, Kind.CONFLICT}
+    return not isinstance(error, BridgeError) or error.kind in kinds
+
+
+def reason(error: Exception) -> str:
+    """Why, for people."""
+    if isinstance(error, BridgeError):
+        return error.detail
+    return "an error of the bridge; see its log"
