@@ -34,6 +34,7 @@ from bridge.orders.request import ComboLegRequest, OrderRequest, Request
 from bridge.orders.room import Room
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
+from bridge.quantity import exact
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
 from bridge.store import Database, StoreError, idempotency
@@ -334,7 +335,7 @@ def free_units(holding: Holding, standing: Standing) -> float:
         names = dict.fromkeys(each.name for each in standing.working)
         text = "orders work that close some of its legs and not the others"
         raise OrdersInTheWayError(list(names), text)
-    left = holding.units - covered[0]
+    left = exact(holding.units - covered[0])
     if holding.combination:
         left = float(math.floor(left + SLACK))
     if left <= SLACK:

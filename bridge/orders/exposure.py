@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 
 from bridge.model import Contract, Order, Position
 from bridge.orders.order_types import INSTRUCTIONS
+from bridge.quantity import exact
 from bridge.store.orders import OrderRecord
 from bridge.tws.gateway import Gateway
 
@@ -97,7 +98,7 @@ def closable(
     position = positions.get(place, 0.0)
     most = max(0.0, position if action == "SELL" else -position)
     there = [each for each in working if each.place == place and each.action == action]
-    return max(0.0, most - sum(_by_group(there).values()))
+    return max(0.0, exact(most - sum(_by_group(there).values())))
 
 
 def reduces(

@@ -23,6 +23,7 @@ from bridge.orders.exposure import held as held_at
 from bridge.orders.journal import OrderJournal
 from bridge.orders.order_types import kind_of_type
 from bridge.orders.other_clients import OtherClientsOrders
+from bridge.quantity import exact
 from bridge.store import Database, executions
 from bridge.store.orders import OrderRecord, State
 from bridge.tws.gateway import Gateway
@@ -174,7 +175,7 @@ def _still(part: Working, record: OrderRecord, filled: dict[tuple[str, int], flo
         return part
     ratio = next(leg.ratio for leg in record.contract.legs if leg.con_id == part.con_id)
     left = record.terms.quantity * ratio - filled.get((record.id, part.con_id), 0.0)
-    return structs.replace(part, quantity=max(0.0, min(part.quantity, left)))
+    return structs.replace(part, quantity=max(0.0, min(part.quantity, exact(left))))
 
 
 def _waits(record: OrderRecord) -> bool:

@@ -24,6 +24,7 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
 from bridge.orders.room import Room
 from bridge.orders.submit import OrderSubmitter, Placed
+from bridge.quantity import exact
 
 
 class TargetRequest(Request, frozen=True, kw_only=True):
@@ -106,7 +107,7 @@ class TargetPlacer:
         place = (account, con_id)
         standing = await self.standings.at([place])
         sold = (each for each in (*standing.working, *standing.waiting) if each.action == "SELL")
-        return max(0.0, standing.positions[place] - largest_of_groups(sold))
+        return max(0.0, exact(standing.positions[place] - largest_of_groups(sold)))
 
 
 def _any_size(request: TargetRequest) -> float:
@@ -131,7 +132,7 @@ def _difference(
     require_clear(standing, place, target, missing)
     if abs(missing) <= SLACK:
         return []
-    order = request.order("BUY" if missing > 0 else "SELL", round(abs(missing), 9))
+    order = request.order("BUY" if missing > 0 else "SELL", exact(abs(missing)))
     made: tuple[Leg, ...] = legs(order, place[0], prepared.ladder)
     closes = target * position >= 0 and abs(target) < abs(position)
     return [structs.replace(prepared, legs=made, closes=closes)]

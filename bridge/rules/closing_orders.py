@@ -19,6 +19,7 @@ from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.orders.submit import OrderSubmitter
+from bridge.quantity import exact
 from bridge.rules.closing_steps import Change, Close, Send, Working, key_of
 from bridge.rules.holdings import Holding
 from bridge.store import Database, orders
@@ -106,7 +107,7 @@ class ClosingOrders:
             size = leg.ratio * holding.units
             action = "SELL" if leg.ratio > 0 else "BUY"
             allowed = closable(place, action, {place: size}, working)
-            most = max(most, (abs(size) - allowed) / abs(leg.ratio))
+            most = max(most, exact((abs(size) - allowed) / abs(leg.ratio)))
         return most
 
     async def send(self, holding: Holding, close: Close, step: Send, *, outside: bool) -> None:

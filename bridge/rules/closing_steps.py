@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, structs
 
+from bridge.quantity import exact
 from bridge.rules.evaluation import Price
 from bridge.rules.model import Closing
 
@@ -168,7 +169,7 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
         return close, Wait("what became of the order is not known yet")
     if order.state == "open":
         return _steer(close, terms, scene, attempt, order)
-    close = structs.replace(close, attempt=None, filled=close.filled + order.filled)
+    close = structs.replace(close, attempt=None, filled=exact(close.filled + order.filled))
     if order.state in {"filled", "unsent"} or attempt.withdrawn:
         return close, None
     if order.state == "refused":
@@ -192,15 +193,15 @@ def _steer(
     """An order is working: it follows the position down, and the price step by step."""
     if attempt.withdrawn:
         return close, Wait("the order is being cancelled")
-    left = attempt.units - order.filled
-    allowed = max(0.0, _held(scene) - scene.others)
+    left = exact(attempt.units - order.filled)
+    allowed = max(0.0, exact(_held(scene) - scene.others))
     if left > allowed:
         if allowed <= 0:
             withdrawn = structs.replace(attempt, withdrawn=True)
             return structs.replace(close, attempt=withdrawn), Cancel(
                 "the position is gone, or somebody else closes it"
             )
-        smaller = structs.replace(attempt, units=order.filled + allowed)
+        smaller = structs.replace(attempt, units=exact(order.filled + allowed))
         return structs.replace(close, attempt=smaller), Change(units=smaller.units)
     if scene.called_off:
         withdrawn = structs.replace(attempt, withdrawn=True)
@@ -221,11 +222,11 @@ def _steer(
 
 def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
     """No order is out: sends one when there is something to close, or ends."""
-    left = min(close.units - close.filled, _held(scene))
+    left = min(exact(close.units - close.filled), _held(scene))
     outcome = _ended(close, scene, left)
     if outcome is not None:
         return _over(close, outcome, scene), Wait("it is over")
-    units = min(left, _held(scene) - scene.others)
+    units = min(left, exact(_held(scene) - scene.others))
     why = _held_up(close, terms, scene, units)
     if why is not None:
         return close, Wait(why)

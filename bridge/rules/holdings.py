@@ -17,6 +17,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from bridge.model import Contract, Position
+from bridge.quantity import exact
 from bridge.rules.model import LegMatch, Match, RuleSet
 
 _SLACK: Final = 1e-9
@@ -172,7 +173,7 @@ def _combined(
         )
         for place, ratio in places.items():
             each = left[place]
-            left[place] = structs.replace(each, quantity=each.quantity - ratio * units)
+            left[place] = structs.replace(each, quantity=exact(each.quantity - ratio * units))
         made = Holding(
             account=opening.account,
             legs=legs,

@@ -20,6 +20,7 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import OpenOrder
 from bridge.orders.request import ChangeRequest, OrderRequest
+from bridge.quantity import exact
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import Working
 from bridge.rules.evaluation import Guard, Memory, stop_price
@@ -187,7 +188,7 @@ class Protection:
             if guard.ended or state.state != "unsent":
                 return None
         stop = stop_price(rule, holding, memory)
-        units = holding.units - await self.orders.working(holding)
+        units = exact(holding.units - await self.orders.working(holding))
         if stop is None or units <= 0:
             return None
         number = 1 if guard is None else guard.number + 1
@@ -243,12 +244,13 @@ class Protection:
             return Tended(ended, "unprotected", {"why": why})
         if state.state != "open":
             return Tended(memory, unsure=True)
-        units = holding.units - await self.orders.working(holding, guard.key, listed)
+        units = exact(holding.units - await self.orders.working(holding, guard.key, listed))
         wanted = stop_price(rule, holding, memory)
         moved = wanted if wanted is not None and _nearer(guard, wanted, holding, now) else None
-        if units <= 0 or (moved is None and abs(units + state.filled - guard.units) < 1e-9):
+        whole = exact(units + state.filled)
+        size = None if abs(whole - guard.units) < 1e-9 else whole
+        if units <= 0 or (moved is None and size is None):
             return Tended(memory)
-        size = None if abs(units + state.filled - guard.units) < 1e-9 else units + state.filled
         change = ChangeRequest(quantity=size, stop_price=moved, round_to_tick=True)
         await self.orders.change_order(guard.key, change)
         after = structs.replace(

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from bridge.model import Contract, Order
+from bridge.quantity import exact
 from bridge.store.rows import (
     compact,
     detail,
@@ -136,7 +137,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     @property
     def remaining(self) -> float:
         """What is still to be filled."""
-        return max(0.0, self.terms.quantity - self.filled)
+        return max(0.0, exact(self.terms.quantity - self.filled))
 
 
 class DayTotals(msgspec.Struct, frozen=True):

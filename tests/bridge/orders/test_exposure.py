@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from bridge.model import ComboLeg, Contract, Order
 from bridge.orders.exposure import Working, closable, of_order, opening, parts_of_order, reduces
@@ -111,3 +112,11 @@ def test_how_much_only_closes(
     position: float, action: str, working: list[Working], free: float
 ) -> None:
     assert closable(("DU1", 11), action, {("DU1", 11): position}, working) == free
+
+
+def test_what_is_left_has_no_residue_of_subtracting() -> None:
+    euro = Contract(con_id=13, symbol="EUR", sec_type="CASH")
+    working = parts_of_order("resting", euro, order("SELL", 5000.0), 5000.0)
+    assert closable(("DU1", 13), "SELL", {("DU1", 13): 7250.77}, working) == 2250.77
+    partly = structs.replace(record("part", euro, order("SELL", 7250.77)), filled=5000.0)
+    assert partly.remaining == 2250.77

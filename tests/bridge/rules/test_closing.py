@@ -388,3 +388,15 @@ def test_limits_of_a_combination_below_zero_keep_their_bound(direction: int) -> 
     close = structs.replace(begun(direction=direction), anchor=-2.0, step=4)
     limit = limit_at(close, TERMS, Price(bid=-5.0, ask=1.0))
     assert limit == pytest.approx(-2.2 if direction > 0 else -1.8)
+
+
+def test_quantities_have_no_residue_of_subtracting() -> None:
+    """7250.77 - 5000 is 2250.7700000000004 to a computer, and no multiple of any step."""
+    manager = Manager(Broker(7250.77), begun(7250.77))
+    assert manager.turn(QUOTE, others=5000.0) == Send(2250.77, 100.0)
+    order = manager.broker.orders["rule-d-1"]
+    order["filled"], manager.broker.position = 0.67, 7250.10
+    assert manager.turn(QUOTE, others=5000.33) == Change(units=2250.44)
+    order["state"], order["filled"], manager.broker.position = "filled", 2250.44, 5000.33
+    assert manager.turn(QUOTE) == Send(5000.33, 100.0)
+    assert manager.close.filled == 2250.44

@@ -173,6 +173,19 @@ async def test_a_stop_that_is_as_large_as_it_should_be_again_is_told() -> None:
     assert ("protected", "r0") in told
 
 
+async def test_a_stop_has_no_residue_of_subtracting() -> None:
+    """Neither a new one nor one that follows: an order for it would be refused."""
+    stand = Stand()
+    stand.orders.other = 5000.0
+    for place, (rule, holding) in stand.wanted.items():
+        stand.wanted[place] = (rule, structs.replace(holding, units=7250.77))
+    fresh = next(iter(stand.wanted))
+    stand.journal.memories[fresh] = structs.replace(stand.journal.memories[fresh], guard=None)
+    await stand.turn()
+    assert [each.quantity for each in stand.orders.placed] == [2250.77]
+    assert stand.orders.changes == [("r1", 2250.77)]
+
+
 def test_trouble_is_told_once_until_it_is_over() -> None:
     clock = HandClock()
     troubles = Troubles(clock=clock)

@@ -1,0 +1,16 @@
+"""Quantities as numbers: adding and subtracting them leaves residues that no contract knows."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_DIGITS: Final = 9
+"""No contract's step is finer."""
+
+
+def exact(quantity: float) -> float:
+    """A quantity without a residue: 7250.77 less 5000 is 2250.77, not 2250.7700000000004.
+
+    An order for the latter is refused: it is no multiple of the contract's step.
+    """
+    return round(quantity, _DIGITS)
