@@ -6,12 +6,14 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 from msgspec import structs
 
 from bridge.auditing import Auditor, Caller, Trail, note_sending
 from bridge.clock import Clock
+from bridge.errors import BridgeError
 from bridge.model import Order
 from bridge.orders.apply_messages import Message, Own
 from bridge.orders.bracket_changes import bracket_problems
@@ -25,6 +27,7 @@ from bridge.orders.errors import (
     OrderRefusedByRulesError,
     Violation,
 )
+from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import Listed, OrderJournal, Watch, require_reach
 from bridge.orders.legs import CHANGEABLE, changed, named, newest_terms, taken
@@ -34,9 +37,12 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ChangeRequest
 from bridge.orders.risk import violations
 from bridge.orders.views import OrderView, order_view
+from bridge.quantity import exact
 from bridge.store import StoreBehindError, orders
 from bridge.store.orders import OrderRecord, PendingChange, State
 from bridge.tws.gateway import Gateway
+
+_HELD_SECONDS: Final = 2.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -52,8 +58,19 @@ class OrderModifier:
     _newest: dict[str, object] = field(default_factory=dict, init=False)
     """By order: the change that was noted last."""
 
-    async def modify(self, order_id: str, request: ChangeRequest, caller: Caller) -> OrderView:
-        """Changes a working order and waits for the broker's word."""
+    async def modify(
+        self,
+        order_id: str,
+        request: ChangeRequest,
+        caller: Caller,
+        *,
+        only_closing: bool = False,
+    ) -> OrderView:
+        """Changes a working order and waits for the broker's word.
+
+        `only_closing`: of a rule, which closes; no limit binds it as far as it only reduces what
+        is held.
+        """
         async with self.auditor.trail(caller, "order.modify", request) as trail:
             record = await self.journal.find(order_id)
             trail.target = record.id
@@ -65,10 +82,12 @@ class OrderModifier:
             record = await self._as_the_broker_has_it(record)
             wanted = changed(record.terms, structs.replace(request, round_to_tick=False), ())
             prepared = await self.preparer.prepare_change(record.contract, wanted)
+            if only_closing:
+                prepared = await self._closing(prepared, record, wanted)
             with self.journal.watch([record.id]) as watch:
                 change, terms = await self.journal.decide(
                     lambda connection: self._reserve(
-                        connection, record.id, request, prepared, trail
+                        connection, record.id, request, prepared, trail, wanted.quantity
                     )
                 )
                 turn = self._newest[record.id] = object()
@@ -77,6 +96,19 @@ class OrderModifier:
             if not replaced:
                 del self._newest[record.id]
             return _modified(record, after, terms, request, replaced=replaced)
+
+    async def _closing(self, prepared: Prepared, record: OrderRecord, wanted: Order) -> Prepared:
+        """With whether the changed order only reduces what is held, beside all that works."""
+        left = exact(wanted.quantity - record.filled)
+        parts = parts_of_order(record.id, record.contract, wanted, left)
+        own = [each for each in self.journal.open.values() if each.id != record.id]
+        try:
+            closes = await only_reduce(
+                self.gateway, parts, own, replaced=record.order_ref, seconds=_HELD_SECONDS
+            )
+        except BridgeError:
+            closes = False  # nobody can tell: it is held against the limits as any change
+        return structs.replace(prepared, closes=closes, unattended=True)
 
     async def _as_the_broker_has_it(self, record: OrderRecord) -> OrderRecord:
         """The order with the terms that the broker has now: a change carries all of them.
@@ -106,10 +138,12 @@ class OrderModifier:
         request: ChangeRequest,
         prepared: Prepared,
         trail: Trail,
+        most: float,
     ) -> tuple[tuple[PendingChange, Order], list[Message]]:
         """Judges the change and writes it down, in one transaction.
 
-        So changes (and new orders) of the same moment cannot pass a limit together.
+        So changes (and new orders) of the same moment cannot pass a limit together. `most` is the
+        quantity that was found to only close.
         """
         halt = stored(connection)
         if halt is not None:
@@ -120,6 +154,8 @@ class OrderModifier:
         if found:
             raise OrderRefusedByRulesError(found)
         terms = changed(newest_terms(record), request, prepared.ladder)
+        if terms.quantity > most:  # somebody else has made it larger since
+            prepared = structs.replace(prepared, closes=False)
         before = self.preparer.before(connection, trail.caller)
         context = structs.replace(
             self.preparer.change_context(prepared, terms, record, before),

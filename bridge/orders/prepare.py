@@ -61,6 +61,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     exchange: Exchange | None = None
     closes: bool = False
     """It makes a position smaller, as the broker had it in the sender's turn."""
+    unattended: bool = False
+    """A rule closes, and nobody looks at the price."""
 
     @property
     def contract(self) -> Contract:
@@ -403,6 +405,7 @@ class Preparer:
             reference=prepared.reference,
             reduces=prepared.reduces,
             closes=prepared.closes,
+            unattended=prepared.unattended,
             exchange=prepared.exchange,
             legs=prepared.parts,
             order=order,

@@ -46,10 +46,18 @@ def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
     found: dict[Violation, None] = {}
     for context in contexts:
         for rule in ALWAYS if context.change else (*ALWAYS, *NEW_ONLY):
-            exempt = context.closes and rule in FOR_OPENING
-            if not exempt and not (context.exercises and rule in OF_A_PRICE):
+            if not _exempt(rule, context):
                 found.update(dict.fromkeys(rule(context)))
     return list(found)
+
+
+def _exempt(rule: Rule, context: RiskContext) -> bool:
+    """What closes is bound by the position instead; a rule may not pay any price for an option."""
+    if context.exercises and rule in OF_A_PRICE:
+        return True
+    if context.unattended and rule is market_order_on_option:
+        return False
+    return context.closes and rule in FOR_OPENING
 
 
 # whether orders may go out at all, and for this account ------------------------------------------

@@ -67,8 +67,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
 
     `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened,
     `reduces` an order that only makes a position smaller (looked up when it matters), `closes` one
-    that was sized to do so, and so is bound by the position instead of by limits.
-    `enlarges`: the change makes the quantity larger.
+    that was sized to do so, and so is bound by the position instead of by limits; `unattended` one
+    of a rule, with nobody who looks at the price. `enlarges`: the change makes the quantity larger.
     `stop_named`: the change says where a trailing stop shall stand, which else is the broker's.
     `bounds` and `orders_of_key` (today) are those of the key that it came with.
     `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
@@ -90,6 +90,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     closing: bool = False
     reduces: bool = False
     closes: bool = False
+    unattended: bool = False
     exchange: Exchange | None = None
     entry: Order | None = None
     change: bool = False

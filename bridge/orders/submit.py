@@ -143,6 +143,9 @@ class OrderSubmitter:
         if closing and any(request.bracket is not None for request in requests):
             raise halted(closing, "a bracket opens a position")
         prepared = await self._prepare(requests, oca_type)
+        if only_closing:
+            # Safe because the sender refuses, in its turn, whatever could open or enlarge.
+            prepared = [structs.replace(each, closes=True, unattended=True) for each in prepared]
         reduces = closing is not None or only_closing
         submission = Submission(claim, prepared, trail, reduces, only_closing=only_closing)
         return await self._submitted(submission)

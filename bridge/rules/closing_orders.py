@@ -136,7 +136,8 @@ class ClosingOrders:
         """Changes the order with this key. Raises BridgeError: it goes on as it was."""
         record = await self.record(key)
         if record is not None:
-            await self.modifier.modify(record.id, change, Caller(KEY_ID, key[:64]))
+            caller = Caller(KEY_ID, key[:64])
+            await self.modifier.modify(record.id, change, caller, only_closing=True)
 
     async def cancel(self, close: Close) -> None:
         """Cancels the present attempt's order. Raises BridgeError."""

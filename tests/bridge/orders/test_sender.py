@@ -12,10 +12,11 @@ import pytest
 from bridge.model import Contract, Position
 from bridge.orders import sender
 from bridge.orders.errors import OrderRefusedByRulesError, TooManyOrdersError
+from bridge.orders.request import ChangeRequest
 from bridge.orders.views import OrderView
 from bridge.store import orders
 from bridge.store.orders import Status
-from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.fake_broker import FakeBroker, option
 from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
 
 if TYPE_CHECKING:
@@ -191,3 +192,91 @@ async def test_behind_one_that_does_not_go_nothing_is_sent_and_keys_stay_free(
         again = await asyncio.gather(*started(rig, MANY + 1))
         assert {each.status for each in again} == {Status.SUBMITTED}
         assert len(broker.placed) == MANY + 2
+
+
+LIMITED: dict[str, Any] = {
+    "max_quantity": 5,
+    "max_notional": 500,
+    "max_notional_per_day": 500,
+    "max_orders_per_day": 1,
+    "max_open_orders": 1,
+    "price_band_percent": 1,
+}
+
+
+def holding(quantity: float, contract: Contract | None = None) -> FakeBroker:
+    broker = FakeBroker()
+    held = contract or Contract(symbol="AAPL", con_id=265598)
+    broker.held = (
+        Position(account="DU1234567", contract=held, quantity=quantity, average_cost=1.0),
+    )
+    return broker
+
+
+async def test_what_a_rule_closes_is_bound_by_the_position_and_not_by_limits(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path, holding(10), **LIMITED) as rig:
+        sell = request(action="SELL", quantity=10, limit_price=90.0)
+        with pytest.raises(OrderRefusedByRulesError, match="max_quantity"):
+            await rig.submitter.place(sell, "person", CALLER)
+        placed = (await rig.submitter.place(sell, "rule", CALLER, only_closing=True)).answer
+        assert isinstance(placed, OrderView)
+        assert placed.status is Status.SUBMITTED
+        lower = ChangeRequest(limit_price=80.0)
+        with pytest.raises(OrderRefusedByRulesError, match="max_"):
+            await rig.modifier.modify(placed.order_id, lower, CALLER)
+        after = await rig.modifier.modify(placed.order_id, lower, CALLER, only_closing=True)
+        assert after.limit_price == 80.0
+
+
+@pytest.mark.parametrize(
+    ("held", "changes"),
+    [
+        (10, {"action": "SELL", "quantity": 11}),  # would turn it round
+        (10, {"action": "BUY", "quantity": 1}),  # would enlarge it
+        (0, {"action": "SELL", "quantity": 1}),  # would open one
+        (-10, {"action": "BUY", "quantity": 11}),
+        (-10, {"action": "SELL", "quantity": 1}),
+    ],
+)
+async def test_what_a_rule_sends_never_opens_enlarges_or_turns_a_position(
+    tmp_path: Path, held: float, changes: dict[str, Any]
+) -> None:
+    broker = holding(held)
+    async with opened(tmp_path, broker) as rig:
+        with pytest.raises(OrderRefusedByRulesError) as told:
+            await rig.submitter.place(request(**changes), "rule", CALLER, only_closing=True)
+        assert [each.code for each in told.value.violations] == ["not-closing"]
+        assert broker.placed == []
+
+
+async def test_a_rule_s_change_beyond_what_is_held_is_held_against_the_limits(
+    tmp_path: Path,
+) -> None:
+    broker = holding(10)
+    async with opened(tmp_path, broker, max_quantity=5) as rig:
+        sell = request(action="SELL", quantity=8)
+        placed = (await rig.submitter.place(sell, "rule", CALLER, only_closing=True)).answer
+        assert isinstance(placed, OrderView)
+        for quantity, passes in ((10, True), (11, False)):
+            change = ChangeRequest(quantity=quantity)
+            if passes:
+                await rig.modifier.modify(placed.order_id, change, CALLER, only_closing=True)
+                continue
+            with pytest.raises(OrderRefusedByRulesError, match="max_quantity"):
+                await rig.modifier.modify(placed.order_id, change, CALLER, only_closing=True)
+        assert broker.book[placed.broker_order_id].order.quantity == 10
+
+
+async def test_a_rule_pays_no_price_whatever_for_an_option(tmp_path: Path) -> None:
+    """What a person may close at the market, nobody looks at here."""
+    contract = option().contract
+    async with opened(tmp_path, holding(2, contract)) as rig:
+        sell = request(
+            symbol=contract.symbol, con_id=contract.con_id, action="SELL", quantity=1,
+            order_type="MKT", limit_price=None,
+        )  # fmt: skip
+        with pytest.raises(OrderRefusedByRulesError) as told:
+            await rig.submitter.place(sell, "rule", CALLER, only_closing=True)
+        assert [each.code for each in told.value.violations] == ["market-order-on-option"]
