@@ -39,6 +39,8 @@ _WITH_A_LIMIT: Final = {
 _FIRST_WORDS: Final = frozenset(KINDS[each].announced for each in FIRST_TYPES)
 _CONTRACTS: Final = frozenset({"OPT", "FUT", "FOP", "BAG"})
 """Kinds that are counted in contracts."""
+_NEGATIVE: Final = frozenset({"FUT", "BAG"})
+"""Kinds whose price may be below zero."""
 
 
 def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
@@ -558,6 +560,23 @@ def _fills_at(entry: Order, market: float) -> float | None:
     return price if entry.limit_price is None else better(side, price, entry.limit_price)
 
 
+def trail_in_reach(context: RiskContext) -> Iterator[Violation]:
+    """`invalid-field`: a trailing stop below zero, which no price of this contract reaches."""
+    order, market, stop = context.order, context.market, context.stop
+    below = stop is not None and stop <= 0
+    if order.trail_amount is None or market is None or not below:
+        return
+    if context.contract.sec_type not in _NEGATIVE:
+        yield Violation(
+            "invalid-field",
+            f"trailAmount {order.trail_amount:g} is as much as the price ({market:g}) or more:"
+            " no price gets to the stop",
+            field="trailAmount",
+            value=order.trail_amount,
+            limit=market,
+        )
+
+
 # when ---------------------------------------------------------------------------------------------
 
 
@@ -648,4 +667,5 @@ NEW_ONLY: Final[tuple[Rule, ...]] = (
     market_closed,
     restart_window,
     exit_side,
+    trail_in_reach,
 )

@@ -307,7 +307,21 @@ def _stop(trailing: Trailing, holding: Holding, best: float) -> float | None:
 
 
 def stop_price(rule: Rule, holding: Holding, memory: Memory) -> float | None:
-    """The price at which the rule would stop: the nearer of its loss and its trailing stop."""
+    """The price at which the rule would stop: the nearer of its loss and its trailing stop.
+
+    None: it has none, or one that no price reaches (see `stop_beyond_reach`).
+    """
+    nearest = _nearest_stop(rule, holding, memory)
+    return None if nearest is None or nearest <= 0 else nearest
+
+
+def stop_beyond_reach(rule: Rule, holding: Holding, memory: Memory) -> float | None:
+    """Where the rule would stop when that is at zero or below: no stop can stand there."""
+    nearest = _nearest_stop(rule, holding, memory)
+    return None if nearest is None or nearest > 0 else nearest
+
+
+def _nearest_stop(rule: Rule, holding: Holding, memory: Memory) -> float | None:
     found = [] if memory.stop is None or rule.trailing is None else [memory.stop]
     threshold, entry = rule.stop_loss, holding.entry
     if threshold is not None and threshold.price is not None:
@@ -319,8 +333,7 @@ def stop_price(rule: Rule, holding: Holding, memory: Memory) -> float | None:
             found.append(value / holding.multiplier)
     if not found:
         return None
-    nearest = max(found) if holding.direction > 0 else min(found)
-    return nearest if nearest > 0 else None
+    return max(found) if holding.direction > 0 else min(found)
 
 
 def _profit(holding: Holding, price: float | None) -> float | None:

@@ -23,7 +23,7 @@ from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.quantity import exact
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import Working
-from bridge.rules.evaluation import Guard, Memory, stop_price
+from bridge.rules.evaluation import Guard, Memory, stop_beyond_reach, stop_price
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import Place, RuleJournal, named
 from bridge.rules.model import Rule
@@ -118,6 +118,12 @@ class Protection:
         self, place: Place, rule: Rule, holding: Holding, listed: tuple[OpenOrder, ...]
     ) -> None:
         memory, now = self.journal.memories[place], self.clock.now()
+        beyond = stop_beyond_reach(rule, holding, memory)
+        if beyond is not None and (memory.guard is None or memory.guard.anew):
+            why = f"its stop would stand at {beyond:.6g}: no price gets there"
+            if self._troubles.add(place, lasting=True):
+                await self._tell_of_trouble(place, holding, why)
+            return
         planned = await self.planned(rule, holding, memory, now)
         if planned is not None:
             await self.journal.keep(place, planned)

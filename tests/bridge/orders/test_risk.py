@@ -472,3 +472,18 @@ def test_what_closes_is_no_loss_and_shares_have_their_own_limit() -> None:
     for closing in ({"closes": True}, {"reduces": True}, {"closing": True}):
         assert codes(option_order("SELL", "C", 4.0, rules=limit, **closing)) == set()
     assert codes(context({}, rules=TradingRules(max_loss=1.0))) == set()
+
+
+def test_a_trailing_stop_that_no_price_reaches_is_refused() -> None:
+    trail = {"order_type": "TRAIL", "limit_price": None, "action": "SELL", "trail_amount": 1771.0}
+    (found,) = violations([context(trail)])
+    assert (found.code, found.field, found.value) == ("invalid-field", "trailAmount", 1771.0)
+    assert "invalid-field" in codes(context(trail, closing=True))  # the exit of a bracket
+    for sound in (
+        context(trail | {"trail_amount": 50.0}),
+        context(trail | {"trail_stop_price": 90.0}),
+        context(trail | {"action": "BUY", "quantity": 1.0}),
+        context(trail, reference=None),
+        context(trail, change=True),  # the price may have fallen since: it must stay changeable
+    ):
+        assert "invalid-field" not in codes(sound)

@@ -14,6 +14,7 @@ from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import Working
 from bridge.rules.evaluation import Guard, remembered
 from bridge.rules.journal import RuleJournal
+from bridge.rules.model import Threshold
 from bridge.rules.protection import Protection
 from bridge.rules.service import described
 from bridge.rules.trouble import Troubles
@@ -184,6 +185,26 @@ async def test_a_stop_has_no_residue_of_subtracting() -> None:
     await stand.turn()
     assert [each.quantity for each in stand.orders.placed] == [2250.77]
     assert stand.orders.changes == [("r1", 2250.77)]
+
+
+async def test_a_stop_that_no_price_reaches_is_told_once() -> None:
+    """100 shares of 100 each cannot lose 20,000."""
+    stand = Stand()
+    for place, (rule, holding) in stand.wanted.items():
+        amount = Threshold(amount=200.0 * holding.units)
+        stand.wanted[place] = (structs.replace(rule, stop_loss=amount), holding)
+        memory = stand.journal.memories[place]
+        stand.journal.memories[place] = structs.replace(memory, guard=None)
+    assert await stand.turn() == [("unprotected", "r0"), ("unprotected", "r1")]
+    why = stand.journal.told[0].detail["why"]
+    assert why == "its stop would stand at -100: no price gets there"
+    for _ in range(20):
+        assert await stand.turn() == []
+    assert stand.orders.placed == []
+    for place, (rule, holding) in stand.wanted.items():
+        stand.wanted[place] = (structs.replace(rule, stop_loss=Threshold(percent=30)), holding)
+    assert await stand.turn(11) == [("protected", "r0"), ("protected", "r1")]
+    assert len(stand.orders.placed) == 2
 
 
 def test_trouble_is_told_once_until_it_is_over() -> None:
