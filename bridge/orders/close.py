@@ -20,6 +20,7 @@ from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.model import Position
+from bridge.orders.cancel_before import CancelBefore
 from bridge.orders.errors import (
     KeyReusedError,
     NoPositionError,
@@ -31,7 +32,6 @@ from bridge.orders.held_and_working import LOOK_SECONDS, SLACK, Standing, Standi
 from bridge.orders.legs import legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ComboLegRequest, OrderRequest, Request
-from bridge.orders.room import Room
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.quantity import exact
@@ -111,7 +111,7 @@ class PositionCloser:
     preparer: Preparer
     submitter: OrderSubmitter
     targets: TargetPlacer
-    room: Room
+    cancel_before: CancelBefore
     standings: Standings
     history: OpeningHistory
     auditor: Auditor
@@ -240,10 +240,10 @@ class PositionCloser:
             if not request.cancel_orders:
                 return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
             standing, held = await self.standings.with_positions(places)
-            left = standing.without(self.room.in_the_way(places))
+            left = standing.without(self.cancel_before.in_the_way(places))
             expected = await self._sized(holding, order, prepared, left, held)
-            await self.room.require_allowed(expected, left, caller)
-            async with self.room.made(places, caller):
+            await self.cancel_before.require_allowed(expected, left, caller)
+            async with self.cancel_before.made(places, caller):
                 return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
 
     async def _sized(

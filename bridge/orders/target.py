@@ -17,12 +17,12 @@ from typing import Literal
 from msgspec import structs
 
 from bridge.auditing import Auditor, Caller
+from bridge.orders.cancel_before import CancelBefore
 from bridge.orders.exposure import Place, largest_of_groups
 from bridge.orders.held_and_working import SLACK, Standing, Standings, require_clear
 from bridge.orders.legs import Leg, legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
-from bridge.orders.room import Room
 from bridge.orders.submit import OrderSubmitter, Placed
 from bridge.quantity import exact
 
@@ -68,7 +68,7 @@ class TargetPlacer:
 
     preparer: Preparer
     submitter: OrderSubmitter
-    room: Room
+    cancel_before: CancelBefore
     standings: Standings
     auditor: Auditor
 
@@ -94,10 +94,10 @@ class TargetPlacer:
             if not request.cancel_orders:
                 return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
             standing = await self.standings.at([place])
-            left = standing.without(self.room.in_the_way([place]))
+            left = standing.without(self.cancel_before.in_the_way([place]))
             expected = _difference(request, prepared, place, left)
-            await self.room.require_allowed(expected, left, caller)
-            async with self.room.made([place], caller):
+            await self.cancel_before.require_allowed(expected, left, caller)
+            async with self.cancel_before.made([place], caller):
                 return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
 
     # in the sender's turn -----------------------------------------------------------------------

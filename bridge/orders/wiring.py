@@ -14,6 +14,7 @@ from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.orders import health
 from bridge.orders.cancel import OrderCanceller
+from bridge.orders.cancel_before import CancelBefore
 from bridge.orders.close import PositionCloser
 from bridge.orders.combination_quote import CombinationQuotes
 from bridge.orders.executions import ExecutionService, ExecutionView, execution_view
@@ -29,7 +30,6 @@ from bridge.orders.order_ids import NumberSequence, OrderNumbers
 from bridge.orders.other_clients import OtherClientsOrders
 from bridge.orders.prepare import Preparer
 from bridge.orders.reconcile import Reconciler
-from bridge.orders.room import Room
 from bridge.orders.rules import TradingRules, load
 from bridge.orders.sender import OrderSender
 from bridge.orders.service import OrderService
@@ -183,7 +183,7 @@ def _hold_positions(services: Services) -> None:
         other_clients=services[OtherClientsOrders],
         accounts=services.get(AccountService),
     )
-    room = Room(
+    cancel_before = CancelBefore(
         database=database,
         preparer=preparer,
         journal=journal,
@@ -193,7 +193,7 @@ def _hold_positions(services: Services) -> None:
     targets = TargetPlacer(
         preparer=preparer,
         submitter=submitter,
-        room=room,
+        cancel_before=cancel_before,
         standings=standings,
         auditor=auditor,
     )
@@ -204,7 +204,7 @@ def _hold_positions(services: Services) -> None:
         preparer=preparer,
         submitter=submitter,
         targets=targets,
-        room=room,
+        cancel_before=cancel_before,
         standings=standings,
         history=history,
         auditor=auditor,

@@ -36,8 +36,8 @@ from bridge.store.orders import OrderRecord, State
 
 
 @dataclass(kw_only=True, eq=False)
-class Room:
-    """Makes room for orders at places."""
+class CancelBefore:
+    """Cancels what works at places before an order there."""
 
     database: Database
     preparer: Preparer
