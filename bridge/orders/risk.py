@@ -338,11 +338,13 @@ def max_notional(context: RiskContext) -> Iterator[Violation]:
 def worth(context: RiskContext) -> Iterator[Violation]:
     """`no-quote`: money is limited, and nobody can tell how much the order is worth.
 
-    As of a combination where one leg has no quote: its limit price does not bound its legs.
+    As of a combination where one leg has no quote: its limit price does not bound its legs. A
+    change is asked only what it adds, so that an order can be made smaller in any market.
     """
     rules = context.rules
     limited = rules.max_notional is not None or rules.max_notional_per_day is not None
     passes = context.closing or context.reduces or context.unchecked  # `line` tells of that
+    passes = passes or (context.change and not context.enlarges)
     if limited and context.notional is None and not passes:
         where = " in each leg" if context.legs else ""
         yield Violation(

@@ -357,6 +357,7 @@ def combined(*quoted: bool, change: bool = False, **rules: Any) -> RiskContext:
         legs=(share, call),
         reference=net_reference(bag, (share, call)),
         change=change,
+        enlarges=change,
         rules=TradingRules(max_quantity=None, **rules),
     )
 
@@ -370,7 +371,9 @@ def test_a_combination_of_unknown_worth_is_refused_where_money_is_limited(change
     unlimited: dict[str, Any] = {"max_notional": None, "max_notional_per_day": None}
     assert codes(combined(True, False, change=change, **unlimited)) == set()
     wanted = combined(True, False, change=change, **unlimited, require_quote=True)
-    assert codes(wanted) == (set() if change else {"no-quote"})
+    assert codes(wanted) == {"no-quote"}
+    smaller = structs.replace(combined(True, False, change=True), enlarges=False)
+    assert codes(smaller) == set()
     assert codes(combined(True, True, change=change)) == {"max-notional", "price-band"}
     for passing in ("closing", "closes", "reduces"):
         unknown = combined(True, False, change=change)
