@@ -8,6 +8,7 @@ two sessions in it cannot tell them apart. Both are judged by `bridge.login`.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import time
 from typing import TYPE_CHECKING
@@ -126,10 +127,11 @@ def of_container(
         return [one if one.held else _ended(container, one.session or "") for one in known] or [
             _ended(container, name) for name in names
         ]
-    if not facts:
-        for line in log:
-            logins.feed(line, now)
-    return [_serving(login, container, now) for login in logins.all(now)]
+    if facts:
+        return [_serving(login, container, now - _STALE_SECONDS) for login in logins.all(now)]
+    for line in log:  # it has no times that could be compared
+        logins.feed(line, now)
+    return [_serving(login, container, math.inf) for login in logins.all(now)]
 
 
 def _ended(container: Container | None, session: str) -> Login:
@@ -141,8 +143,8 @@ def _ended(container: Container | None, session: str) -> Login:
     return login
 
 
-def _serving(login: Login, container: Container, now: float) -> Login:
-    newer = login.since is not None and now - login.since < _STALE_SECONDS
+def _serving(login: Login, container: Container, checked: float) -> Login:
+    newer = login.since is not None and login.since > checked
     logged_in = login.state in (states.LOGGED_IN, states.BLOCKED)
     if container.health == "healthy" and not newer and not logged_in:
         login.note("login", moment(container.since))

@@ -72,6 +72,15 @@ def test_the_login_of_a_container(
     assert (found.state, found.code) == (state, code)
 
 
+def test_a_login_that_began_since_the_last_check_is_believed() -> None:
+    """The gateway has restarted inside its container, which is still called healthy."""
+    again = ("exit 0", "launch password", "attempt 1", "push")
+    for ago, state in ((60, "waiting-2fa"), (120, "logged-in")):
+        text = LOGGED_IN + facts(*again, at=int(time.time()) - ago)
+        (found,) = of_container(gateway(health="healthy"), {"paper": text}, [], ("paper",))
+        assert found.state == state, ago
+
+
 def test_what_an_earlier_container_wrote_down_does_not_count() -> None:
     logins = Logins(("paper",), AT)
     logins.read({"paper": facts("launch password", "refused", "held bad-credentials", at=AT - 60)})
