@@ -246,6 +246,10 @@ def test_an_open_order_is_changed_and_cancelled(signed_in: Page, sandbox: Sandbo
     go(signed_in, "orders")
     row = signed_in.locator("#orders tbody tr", has_text="IBM")
     row.get_by_role("button", name="Change").click()
+    signed_in.get_by_role("dialog").get_by_label("Quantity").fill("5,000")
+    signed_in.get_by_role("dialog").get_by_role("button", name="Change").click()
+    expect(signed_in.locator("#toast")).to_contain_text("the quantity is no number")
+    row.get_by_role("button", name="Change").click()
     signed_in.get_by_role("dialog").get_by_label("Quantity").fill("5")
     signed_in.get_by_role("dialog").get_by_role("button", name="Change").click()
     expect(row.locator("td").nth(2)).to_have_text("5")
@@ -428,6 +432,27 @@ def test_a_key_is_made_shown_once_and_revoked(signed_in: Page, sandbox: Sandbox)
     row.get_by_role("button", name="Revoke").click()
     signed_in.get_by_role("dialog").get_by_role("button", name="Revoke the key").click()
     expect(row).to_contain_text("revoked")
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [("maxNotional", "1,000"), ("maxOrdersPerDay", "ten"), ("maxNotional", "0"), ("symbols", ",")],
+)
+def test_a_bound_that_cannot_be_read_makes_no_key(
+    signed_in: Page, sandbox: Sandbox, field: str, text: str
+) -> None:
+    """It would be good for anything."""
+    name = f"phone {uuid.uuid4().hex[:6]}"
+    go(signed_in, "operate")
+    signed_in.locator("#new-key [name=label]").fill(name)
+    signed_in.locator(f"#new-key [name={field}]").fill(text)
+    signed_in.get_by_role("button", name="Make a key").click()
+    said = signed_in.locator(f"#new-key [name={field}]")
+    assert "no bound" in said.evaluate("field => field.validationMessage")
+    assert name not in json.dumps(sandbox.get("/keys"))
+    said.fill("")
+    signed_in.get_by_role("button", name="Make a key").click()
+    expect(signed_in.locator("#keys tbody tr", has_text=name)).to_be_visible()
 
 
 def test_the_audit_is_checked_and_the_connection_tried(signed_in: Page) -> None:

@@ -68,7 +68,24 @@ async function revoke(key, pressed) {
 const list = (text) => text.split(/[\s,]+/).filter(Boolean);
 const asNumber = (text) => (text.trim() === "" ? null : Number(text));
 
+const LISTS = ["accounts", "symbols", "from"];
+const NUMBERS = ["maxNotional", "maxOrdersPerDay"];
+
+// A bound that cannot be read must not become none: the key would be good for anything.
+function unread(form) {
+  const empty = (name) => form[name].value.trim() !== "" && list(form[name].value).length === 0;
+  const noNumber = (name) => form[name].value.trim() !== "" && !(Number(form[name].value) > 0);
+  const name = LISTS.find(empty) ?? NUMBERS.find(noNumber);
+  if (!name) return false;
+  const field = form[name];
+  field.setCustomValidity(NUMBERS.includes(name) ? "A number above 0, such as 1000 or 0.5; empty: no bound" : "Words, with commas between them; empty: no bound");
+  field.addEventListener("input", () => field.setCustomValidity(""), { once: true });
+  field.reportValidity();
+  return true;
+}
+
 async function make(form) {
+  if (unread(form)) return;
   const body = { label: form.label.value.trim(), scope: form.scope.value, bounds: {
     accounts: list(form.accounts.value), symbols: list(form.symbols.value.toUpperCase()), from: list(form.from.value),
     maxNotional: asNumber(form.maxNotional.value), maxOrdersPerDay: asNumber(form.maxOrdersPerDay.value),

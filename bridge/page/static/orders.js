@@ -1,6 +1,6 @@
 // Open orders: change, cancel, and say what became of one whose fate is unknown.
 
-import { call } from "./api.js";
+import { call, Problem } from "./api.js";
 import { asked, button, confirmed, find, table } from "./elements.js";
 import { contract, number, words } from "./format.js";
 
@@ -60,6 +60,14 @@ async function cancelOrder(order, pressed) {
   if (answer.agreed) await act(pressed, () => call("DELETE", address(order)), "Cancelled");
 }
 
+const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
+const FIELD_NAMES = { quantity: "the quantity", limitPrice: "the limit", stopPrice: "the stop" };
+
+// Sent as it is, it would change nothing, and the page would say that it had.
+function refuse(name) {
+  throw new Problem(0, { detail: `Nothing is changed: ${FIELD_NAMES[name]} is no number`, nextStep: "Digits with a point, such as 1000.5" });
+}
+
 async function changeOrder(order, pressed) {
   find("change-text").textContent = described(order);
   const fields = { quantity: "change-quantity", limitPrice: "change-limit", stopPrice: "change-stop" };
@@ -67,6 +75,8 @@ async function changeOrder(order, pressed) {
   find("change-limit-label").hidden = order.limitPrice === null;
   find("change-stop-label").hidden = order.stopPrice === null;
   if (!await asked(find("change"))) return;
+  const unread = Object.keys(fields).find((name) => order[name] !== null && !isNumber(find(fields[name]).value));
+  if (unread) return void await act(pressed, () => refuse(unread), "");
   const body = {};
   for (const [name, id] of Object.entries(fields)) {
     const value = Number(find(id).value);
