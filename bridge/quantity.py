@@ -6,6 +6,8 @@ from typing import Final
 
 _DIGITS: Final = 9
 """No contract's step is finer."""
+SLACK: Final = 1e-9
+"""Quantities that differ by no more are the same."""
 
 
 def exact(quantity: float) -> float:

@@ -39,7 +39,6 @@ _OPEN = BreakerState.OPEN.value
 CONNECT_SECONDS = 5.0
 KEPT_SECONDS = 0.005
 """For so long `/health` gives its answer again, unless the state or a call changes something."""
-_FOR_A_PERSON = (states.HELD, states.BLOCKED, states.WAITING_2FA)
 _DEGRADED = (
     State.UPSTREAM_LOST,
     State.STALLED,
@@ -171,7 +170,7 @@ def needs(services: Services) -> tuple[Need, ...]:
 def _login_needs(services: Services) -> Iterator[Need]:
     context, now = services[TwsSession].context, services.clock.now()
     for login in (context.login(), context.other_login_file.read(now.timestamp())):
-        if login is not None and login.state in _FOR_A_PERSON and not login.automatic:
+        if login is not None and login.state in states.FOR_A_PERSON and not login.automatic:
             trouble = states.TROUBLES.get(login.code or "")
             step = trouble.hint if trouble else "./deploy.py login says what it waits for"
             whose = f" ({login.session})" if login.session else ""

@@ -26,6 +26,8 @@ STATES = (
     STOPPED,
     UNKNOWN,
 )
+FOR_A_PERSON = (HELD, BLOCKED, WAITING_2FA)
+"""States in which nothing goes on before somebody acts."""
 
 PUSH, CODE, DEVICE, PASSKEY = "push", "code", "device", "passkey"
 MAINTENANCE, NO_ANSWER, THROTTLED = "maintenance", "no-answer", "throttled"

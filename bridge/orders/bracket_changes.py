@@ -13,9 +13,9 @@ from bridge.orders.errors import Violation
 from bridge.orders.legs import newest_terms
 from bridge.orders.order_types import kind_of_type
 from bridge.orders.risk_context import Reference
+from bridge.quantity import SLACK
 from bridge.store.orders import OrderRecord, Status
 
-_SLACK: Final = 1e-9
 _MARKET: Final = "the market"
 _ENTRY_PRICE: Final = "the entry price"
 
@@ -39,7 +39,7 @@ def bracket_problems(
 
 def enlarged(record: OrderRecord, terms: Order) -> bool:
     """Whether the new terms are for more than the broker has."""
-    return terms.quantity > record.terms.quantity + _SLACK
+    return terms.quantity > record.terms.quantity + SLACK
 
 
 def stop_of(order: Order) -> float | None:
@@ -55,7 +55,7 @@ def _entry_quantity(
     record: OrderRecord, terms: Order, exits: Sequence[OrderRecord]
 ) -> Iterator[Violation]:
     """`entry-has-exits`: they keep their size, so they would close too much, or too little."""
-    if abs(terms.quantity - record.terms.quantity) > _SLACK:
+    if abs(terms.quantity - record.terms.quantity) > SLACK:
         largest = max(each.terms.quantity for each in exits)
         yield Violation(
             "entry-has-exits",
@@ -91,7 +91,7 @@ def _exit_price(
     gain, loss = _gain_and_loss(record, terms)
     if (gain, loss) == _gain_and_loss(record, record.terms):
         return
-    entry = next((each for each in family if each.id == record.parent_id), None)
+    entry = _entry_of(record, family)
     if entry is not None and entry.open and not entry.filled:
         price, what = _awaited(newest_terms(entry), reference)
     else:  # a gain may be taken at the market then: that is a way out
@@ -103,6 +103,10 @@ def _exit_price(
     field = "limitPrice" if loss is None else "trailStopPrice" if _trails(terms) else "stopPrice"
     for found in exits_beside(opens, price, gain, loss, what):
         yield structs.replace(found, field=field, value=gain if loss is None else loss)
+
+
+def _entry_of(record: OrderRecord, family: Sequence[OrderRecord]) -> OrderRecord | None:
+    return next((each for each in family if each.id == record.parent_id), None)
 
 
 def _awaited(entry: Order, reference: Reference | None) -> tuple[float | None, str]:
@@ -131,7 +135,7 @@ def _exit_quantity(
 ) -> Iterator[Violation]:
     """`exit-exceeds-entry`: what is more than the entry opens would open the opposite position."""
     limit = max(0.0, _opened(record, family))
-    if enlarged(record, terms) and terms.quantity > limit + _SLACK:
+    if enlarged(record, terms) and terms.quantity > limit + SLACK:
         yield Violation(
             "exit-exceeds-entry",
             f"an exit closes what its entry opens: at most {limit:g}",
@@ -143,7 +147,7 @@ def _exit_quantity(
 
 def _opened(record: OrderRecord, family: Sequence[OrderRecord]) -> float:
     """The most that is there for an exit: its entry's, without what the other exit has closed."""
-    entry = next((each for each in family if each.id == record.parent_id), None)
+    entry = _entry_of(record, family)
     if entry is None:
         return 0.0
     whole = entry.open or entry.status is Status.FILLED

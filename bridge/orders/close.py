@@ -28,13 +28,13 @@ from bridge.orders.errors import (
     PositionsMovingError,
 )
 from bridge.orders.exposure import Place, closable
-from bridge.orders.held_and_working import LOOK_SECONDS, SLACK, Standing, Standings, require_clear
+from bridge.orders.held_and_working import LOOK_SECONDS, Standing, Standings, require_clear
 from bridge.orders.legs import legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ComboLegRequest, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
-from bridge.quantity import exact
+from bridge.quantity import SLACK, exact
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
 from bridge.store import Database, StoreError, idempotency

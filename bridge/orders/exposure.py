@@ -16,11 +16,10 @@ from msgspec import Struct, structs
 
 from bridge.model import Contract, Order, Position
 from bridge.orders.order_types import INSTRUCTIONS
-from bridge.quantity import exact
+from bridge.quantity import SLACK, exact
 from bridge.store.orders import OrderRecord
 from bridge.tws.gateway import Gateway
 
-_SLACK: Final = 1e-9
 _CLOSING_LEGS: Final = ("stop-loss", "take-profit")
 _REDUCING_OCA: Final = 3
 """Without overfill protection every member of the group may fill."""
@@ -110,7 +109,7 @@ def reduces(
         wanted[each.place, each.action].append(each)
     known = list(working)
     return all(
-        sum(_by_group(group).values()) <= closable(place, action, positions, known) + _SLACK
+        sum(_by_group(group).values()) <= closable(place, action, positions, known) + SLACK
         for (place, action), group in wanted.items()
     )
 
@@ -190,7 +189,7 @@ def _staying(records: list[OrderRecord], positions: Mapping[Place, float]) -> se
         }
         for place, action in sides:
             left.setdefault((place, action), closable(place, action, positions, ()))
-        if all(largest <= left[side] + _SLACK for side, largest in wanted.items()):
+        if all(largest <= left[side] + SLACK for side, largest in wanted.items()):
             for side, largest in wanted.items():
                 left[side] -= largest
             stay.update(parts[0].name for parts in group)

@@ -23,14 +23,13 @@ from bridge.orders.exposure import held as held_at
 from bridge.orders.journal import OrderJournal
 from bridge.orders.order_types import kind_of_type
 from bridge.orders.other_clients import OtherClientsOrders
-from bridge.quantity import exact
+from bridge.quantity import SLACK, exact
 from bridge.store import Database, executions
 from bridge.store.orders import OrderRecord, State
 from bridge.tws.gateway import Gateway
 
 _LOOKS: Final = 5
 LOOK_SECONDS: Final = 2.0
-SLACK: Final = 1e-9
 _CLOSING_ROLES: Final = frozenset({"take-profit", "stop-loss"})
 
 

@@ -23,6 +23,7 @@ from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import order_ids
 from bridge.orders.legs import CHANGEABLE, same_moment, taken
 from bridge.orders.order_types import INSTRUCTIONS
+from bridge.quantity import SLACK
 from bridge.store.orders import (
     ENDED,
     WORKING,
@@ -37,7 +38,6 @@ from bridge.tws.broker_codes import Effect, effect_of
 WITHDRAWN: Final = "cancelled before it was sent: the broker never got it"
 _INSTRUCTION_REFUSED: Final = 322
 """What a gateway says that does not carry out an instruction about an option."""
-_QUANTITY_SLACK: Final = 1e-9
 
 
 class Sent(Struct, frozen=True):
@@ -396,7 +396,7 @@ def _executed(
     record: OrderRecord, at: datetime, quantity: float, average_price: float
 ) -> OrderRecord:
     record = _fill_level(record, quantity, average_price)
-    if average_price and abs(quantity - record.filled) <= _QUANTITY_SLACK:
+    if average_price and abs(quantity - record.filled) <= SLACK:
         record = structs.replace(record, average_price=average_price)  # a corrected price, too
     if record.filled > 0 and record.state is not State.TERMINAL:
         record = _acknowledged(record, at)
@@ -448,7 +448,7 @@ def _end(record: OrderRecord, at: datetime, status: Status) -> OrderRecord:
 
 
 def _fill_level(record: OrderRecord, filled: float, average_price: float) -> OrderRecord:
-    if filled <= record.filled + _QUANTITY_SLACK:
+    if filled <= record.filled + SLACK:
         return record
     return structs.replace(
         record, filled=filled, average_price=average_price or record.average_price
@@ -459,4 +459,4 @@ def _full(record: OrderRecord) -> bool:
     quantity = record.terms.quantity
     if record.pending and record.pending.terms:  # perhaps the broker has taken the change already
         quantity = max(quantity, record.pending.terms.quantity)
-    return record.filled >= quantity - _QUANTITY_SLACK
+    return record.filled >= quantity - SLACK

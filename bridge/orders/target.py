@@ -19,12 +19,12 @@ from msgspec import structs
 from bridge.auditing import Auditor, Caller
 from bridge.orders.cancel_before import CancelBefore
 from bridge.orders.exposure import Place, largest_of_groups
-from bridge.orders.held_and_working import SLACK, Standing, Standings, require_clear
+from bridge.orders.held_and_working import Standing, Standings, require_clear
 from bridge.orders.legs import Leg, legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed
-from bridge.quantity import exact
+from bridge.quantity import SLACK, exact
 
 
 class TargetRequest(Request, frozen=True, kw_only=True):

@@ -12,15 +12,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Final
 
 from msgspec import Struct, structs
 
 from bridge.model import Contract, Position
-from bridge.quantity import exact
+from bridge.quantity import SLACK, exact
 from bridge.rules.model import LegMatch, Match, RuleSet
-
-_SLACK: Final = 1e-9
 
 
 class Leg(Struct, frozen=True):
@@ -140,7 +137,7 @@ def holdings(
     }
     found = list(_combined(left, [*_named(left, rules), *openings]))
     for place, each in left.items():
-        if abs(each.quantity) <= _SLACK:
+        if abs(each.quantity) <= SLACK:
             continue
         leg = Leg(each.contract, 1.0 if each.quantity > 0 else -1.0, _entry(each))
         found.append(
@@ -166,7 +163,7 @@ def _combined(
         units = min([opening.units, *held])
         if units < 1:
             continue
-        units = float(int(units + _SLACK))
+        units = float(int(units + SLACK))
         legs = tuple(
             Leg(left[place].contract, ratio, _entry(left[place]))
             for place, ratio in sorted(places.items())
@@ -302,7 +299,7 @@ def _entry(position: Position) -> float | None:
 def _units(position: Position | None, ratio: float) -> float:
     if position is None or position.quantity * ratio <= 0:
         return 0.0
-    return position.quantity / ratio + _SLACK
+    return position.quantity / ratio + SLACK
 
 
 def _first(one: datetime | None, other: datetime | None) -> datetime | None:
@@ -332,7 +329,7 @@ def opened_together(fills: Iterable[Fill]) -> list[Opening]:
         totals: dict[int, float] = defaultdict(float)
         for fill in group:
             totals[fill.con_id] += fill.quantity
-        net = {con_id: total for con_id, total in totals.items() if abs(total) > _SLACK}
+        net = {con_id: total for con_id, total in totals.items() if abs(total) > SLACK}
         if len(net) < 2:
             continue
         units = _common(net.values())
@@ -369,11 +366,11 @@ def opened_by(
     for fill in fills:
         place = (fill.account, fill.con_id)
         before, held[place] = held[place], held[place] + fill.quantity
-        if abs(held[place]) <= _SLACK:
+        if abs(held[place]) <= SLACK:
             labels.pop(place, None)
             since.pop(place, None)
             continue
-        if abs(before) <= _SLACK or before * held[place] < 0:
+        if abs(before) <= SLACK or before * held[place] < 0:
             labels[place], since[place] = set(), fill.at
         alone = len(contracts[fill.account, fill.order]) == 1
         if alone and fill.quantity * held[place] > 0:
@@ -388,6 +385,6 @@ def opened_by(
 def _common(quantities: Iterable[float]) -> float:
     """The largest whole number that divides all of them; 1 where they are not whole."""
     values = [abs(each) for each in quantities]
-    if any(abs(each - round(each)) > _SLACK for each in values):
+    if any(abs(each - round(each)) > SLACK for each in values):
         return 1.0
     return float(math.gcd(*(round(each) for each in values)))

@@ -20,7 +20,7 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import OpenOrder
 from bridge.orders.request import ChangeRequest, OrderRequest
-from bridge.quantity import exact
+from bridge.quantity import SLACK, exact
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import Working
 from bridge.rules.evaluation import Guard, Memory, stop_beyond_reach, stop_price
@@ -254,7 +254,7 @@ class Protection:
         wanted = stop_price(rule, holding, memory)
         moved = wanted if wanted is not None and _nearer(guard, wanted, holding, now) else None
         whole = exact(units + state.filled)
-        size = None if abs(whole - guard.units) < 1e-9 else whole
+        size = None if abs(whole - guard.units) < SLACK else whole
         if units <= 0 or (moved is None and size is None):
             return Tended(memory)
         change = ChangeRequest(quantity=size, stop_price=moved, round_to_tick=True)

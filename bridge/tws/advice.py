@@ -15,7 +15,6 @@ from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.connection_state import DialProblem
 from bridge.tws.errors import READ_ONLY_ACTION
 
-_FOR_A_PERSON = (states.HELD, states.BLOCKED, states.WAITING_2FA)
 _AWAY = (State.WAITING_FOR_GATEWAY, State.WAITING_FOR_2FA, State.CONNECTING, State.RECONNECTING)
 _MAY_LOG_IN = (*_AWAY, State.UPSTREAM_LOST, State.STALLED)
 """States in which the login may be under way, the socket open or not."""
@@ -76,7 +75,8 @@ def next_action(situation: Situation) -> str:
     """A sentence for a person; says so when there is nothing to do."""
     state, login, restart = situation.state, situation.login, situation.restart
     if login is not None and (
-        login.state == states.BLOCKED or (state in _MAY_LOG_IN and login.state in _FOR_A_PERSON)
+        login.state == states.BLOCKED
+        or (state in _MAY_LOG_IN and login.state in states.FOR_A_PERSON)
     ):
         return of_login(login)
     if restart and state not in (State.READY, State.SESSION_CONFLICT):

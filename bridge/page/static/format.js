@@ -50,6 +50,9 @@ export function percent(share) {
 const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 6 });
 const MONEY = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
+// Of a field: an empty one is Number("") === 0 and says nothing.
+export const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
+
 export const number = (value) => (typeof value === "number" ? NUMBER.format(value) : "");
 
 export const money = (value, currency = "") => (typeof value === "number" ? `${MONEY.format(value)} ${currency ?? ""}`.trim() : "not known");

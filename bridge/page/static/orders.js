@@ -2,7 +2,7 @@
 
 import { call, Problem } from "./api.js";
 import { asked, button, confirmed, find, table } from "./elements.js";
-import { contract, number, words } from "./format.js";
+import { contract, isNumber, number, words } from "./format.js";
 
 const described = (order) =>
   `${order.action} ${number(order.quantity)} ${contract(order)} ${words(order.orderType)} ${number(order.limitPrice ?? order.stopPrice)}`.trim();
@@ -60,7 +60,6 @@ async function cancelOrder(order, pressed) {
   if (answer.agreed) await act(pressed, () => call("DELETE", address(order)), "Cancelled");
 }
 
-const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
 const FIELD_NAMES = { quantity: "the quantity", limitPrice: "the limit", stopPrice: "the stop" };
 
 // Sent as it is, it would change nothing, and the page would say that it had.

@@ -3,7 +3,7 @@
 
 import { call, Problem } from "./api.js";
 import { confirmed, element, facts, find } from "./elements.js";
-import { money, number } from "./format.js";
+import { isNumber, money, number } from "./format.js";
 
 const KEPT = "gangway-ticket";
 const TIFS = { DAY: "for the day", GTC: "until cancelled", IOC: "at once or never" };
@@ -64,9 +64,8 @@ function legsOf(symbol) {
 }
 
 function numberIn(name, text) {
-  const value = Number(text);
-  if (text === "" || !Number.isFinite(value)) throw new Error(`${name} is not a number: ${text}`);
-  return value;
+  if (!isNumber(text)) throw new Error(`${name} is not a number: ${text}`);
+  return Number(text);
 }
 
 function changed() {
