@@ -33,6 +33,17 @@ class HostFailure(Exception):  # noqa: N818 - it reads as what happened
             "restored": self.restored,
         }
 
+    @classmethod
+    def of(cls, error: Exception) -> HostFailure:
+        """What went wrong as one of these; what nobody expected has its traceback as details."""
+        if isinstance(error, cls):
+            return error
+        import traceback
+
+        details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = f"unexpected {type(error).__name__}: {error}"
+        return cls("unexpected", text, details=details)
+
 
 @dataclass
 class Container:

@@ -249,9 +249,10 @@ def inspect_project(project: str) -> str | None:
 def top(container: str) -> list[str] | None:
     """The command lines in a container; None when they cannot be had."""
     found = _ask(f"/containers/{container}/top?ps_args=-eo%20pid,args")
-    if found is None:
+    if not isinstance(found, dict):
         return None
-    return [" ".join(row[1:]) for row in found["Processes"]]
+    # Of a container that is just ending the engine says that it has none: `null`, not a list.
+    return [" ".join(row[1:]) for row in found.get("Processes") or ()]
 
 
 def _quoted(text: str) -> str:

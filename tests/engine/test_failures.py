@@ -59,7 +59,7 @@ def test_wrong_jvm_flags_end_the_deploy_and_the_old_gateway_returns(stack: Stack
     before = stack.started()
     stack.settings["gateway"]["jvm"] = {"options": ["-XX:+NoSuchOption"]}
     done = stack.up("--json", code=1)
-    assert done.document["restored"] is True
+    assert done.document["restored"] is True, done.err
     assert stack.started()["gateway"][0] == before["gateway"][0]
     assert stack.container("gateway")["State"]["Running"]
     assert stack.deploy("up", "--yes").code == 1, "the same mistake fails the same way"

@@ -109,25 +109,26 @@ class Deploy:
             wanted = self._request.checks if gate is None else gate
             self._gate(wanted, self._request.wait, self._request.stretch)
         except WaitingForPerson as waiting:
-            self._commit(swap)
+            self._settle(swap)
             troubles = self._workers(0)
             outcome = self._outcome("waiting-2fa", healthy=False, workers=troubles)
             outcome.told, outcome.hint = waiting.told, waiting.hint
             return outcome
         except Cancelled:
             stop = HostFailure("interrupted", "interrupted")
-            stop.restored = self._restore(swap, "")
+            stop.restored = self._put_back(swap, "")
             self._outcome("interrupted", healthy=False, restored=stop.restored)
             raise stop from None
-        except HostFailure as failure:
-            failure.restored = self._restore(swap, failure.code)
+        except Exception as error:  # also a bug of ours: what served before has to serve again
+            failure = HostFailure.of(error)
+            failure.restored = self._put_back(swap, failure.code)
             self._refuse(failure)
             self._outcome(
                 "failed", healthy=False, restored=failure.restored, reason=failure.message
             )
             self._told(failure)
-            raise
-        self._commit(swap)
+            raise failure from None
+        self._settle(swap)
         troubles = self._workers(self._request.wait)
         self._pin()
         return self._outcome("healthy", healthy=True, workers=troubles)
@@ -139,7 +140,8 @@ class Deploy:
         workers = Workers(self._store, self._runtime, self._wire, request.services, port)
         try:
             return workers.exchange(self._release, request.changes, wait)
-        except (HostFailure, OSError) as failure:
+        except Exception as error:
+            failure = HostFailure.of(error)
             self._say(f"the workers were not all exchanged: {failure}")
             mine = [name for name in request.changes if is_worker(name)]
             return dict.fromkeys(mine, str(failure))
@@ -214,8 +216,16 @@ class Deploy:
             stretch=stretch,
         ).run()
 
+    def _settle(self, swap: Swap) -> None:
+        """The new release serves, also where what it replaced cannot be removed."""
+        try:
+            self._commit(swap)
+        except Exception as error:
+            what = "not all that it replaced could be removed"
+            self._say(f"{what}, the next deploy tries again: {HostFailure.of(error)}")
+
     def _commit(self, swap: Swap) -> None:
-        """The new release serves: what it replaced goes."""
+        """What the new release replaced goes."""
         names = {*swap.removed, *(container.service for container in swap.fresh)}
         self._runtime.remove([old for name, old in swap.before.items() if name in names])
         self._prune()
@@ -225,7 +235,8 @@ class Deploy:
 
     def _refuse(self, failure: HostFailure) -> None:
         """An upgrade that failed is not offered again by itself."""
-        if self._request.command == "upgrade" and failure.code not in LOGIN_TROUBLES:
+        says_nothing = {*LOGIN_TROUBLES, "unexpected"}  # of the image itself
+        if self._request.command == "upgrade" and failure.code not in says_nothing:
             with contextlib.suppress(HostFailure, OSError):
                 for digest in self._taken:
                     self._store.refuse(digest, failure.message[:200])
@@ -264,6 +275,16 @@ class Deploy:
         for repository in sorted(repositories):
             with contextlib.suppress(HostFailure):
                 self._runtime.prune_images(repository, kept)
+
+    def _put_back(self, swap: Swap, code: str) -> bool:
+        """Whether the previous release serves again; what fails on the way is told and recorded."""
+        try:
+            return self._restore(swap, code)
+        except Exception as error:
+            failure = HostFailure.of(error)
+            self._say(f"the previous release could not be put back: {failure}")
+            self._then = f"{NOT_RESTORED} ({failure})"
+            return False
 
     def _restore(self, swap: Swap, code: str) -> bool:
         """Puts the previous release back, and says whether it serves again as before."""

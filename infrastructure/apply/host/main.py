@@ -69,13 +69,8 @@ class Program:
         operation: Callable[[Any], Answer] = getattr(self, f"_{encoding.name_of(type(request))}")
         try:
             return operation(request)
-        except HostFailure as failure:
-            return events.Failed(**failure.as_event())
-        except Exception as error:  # a bug of ours: still an answer, never silence
-            import traceback
-
-            text = f"unexpected {type(error).__name__}: {error}"
-            return events.Failed("unexpected", text, "", traceback.format_exc(), restored=False)
+        except Exception as error:  # also of a bug of ours: still an answer, never silence
+            return events.Failed(**HostFailure.of(error).as_event())
 
     # --- requests -----------------------------------------------------------------------------
     def _open(self, request: requests.OpenRequest) -> None:

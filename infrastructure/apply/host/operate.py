@@ -75,7 +75,7 @@ class Operator:
                 parking.end(self._runtime, self._wire, container, check, keep=False)
                 self._runtime.begin_afresh(container, cold=request.cold)
             self._runtime.restart(container)
-        result, told, hint = "healthy", "", ""
+        result, told, hint = "failed: it was not seen to become healthy", "", ""
         alarm = Alarm(self._store, self._runtime, self._wire, request.checks)
         try:
             Gate(
@@ -88,15 +88,17 @@ class Operator:
                 self._store.bridge_key,
                 stretch=request.stretch,
             ).run()
+            result = "healthy"
         except WaitingForPerson as person:
             result, told, hint = "waiting-2fa", person.told, person.hint
         except Cancelled:
             result = "interrupted"
             raise HostFailure("interrupted", f"interrupted; {service} goes on starting") from None
-        except HostFailure as failure:
+        except Exception as error:
+            failure = HostFailure.of(error)
             result = f"failed: {failure.message}"
             alarm.failed(f"`restart {service}`", request.by, failure, "It was not put back.")
-            raise
+            raise failure from None
         finally:
             self._record(f"restart {service}", result, request.by, began)
         return events.Done(
@@ -120,8 +122,8 @@ class Operator:
             Workers(self._store, self._runtime, self._wire, of_release(note), port).restart(
                 container
             )
-        except HostFailure as failure:
-            result = f"failed: {failure.message}"
+        except Exception as error:
+            result = f"failed: {HostFailure.of(error).message}"
             raise
         finally:
             self._record(f"restart {container.service}", result, by, began)

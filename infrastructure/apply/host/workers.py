@@ -116,8 +116,8 @@ class Workers:
                 started.append(name)
             except Cancelled:
                 troubles[name] = f"interrupted before it was exchanged; {LATER}"
-            except HostFailure as failure:
-                troubles[name] = failure.message
+            except Exception as error:
+                troubles[name] = HostFailure.of(error).message
         untouched = set(troubles)
         troubles.update(self.settle(started))
         troubles.update(self.tidy(but=untouched))
@@ -146,7 +146,7 @@ class Workers:
                 self._runtime.stop([old])
             self._say(f"starting {name}")
             self._runtime.start(fresh)
-        except HostFailure:
+        except Exception:
             self._runtime.remove(fresh)
             if key is not None:
                 self._point(name, key)

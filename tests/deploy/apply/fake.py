@@ -26,7 +26,7 @@ class FakeRuntime:
     def __init__(self, *existing: Container) -> None:
         self.existing = list(existing)
         self.done: list[str] = []
-        self.fails: dict[str, HostFailure] = {}
+        self.fails: dict[str, Exception] = {}
         self.healthy: dict[str, bool] = {}
         self.logs: dict[str, list[str]] = {}
         self.new_hash = "new"

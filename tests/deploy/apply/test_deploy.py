@@ -112,6 +112,45 @@ def test_failure_puts_the_old_containers_back(store: Store) -> None:
     assert store.ledger()[-1] | {"restored": True, "result": "failed"} == store.ledger()[-1]
 
 
+def test_also_what_nobody_expected_puts_the_old_containers_back(store: Store) -> None:
+    """A bug of ours, or an answer of the engine's that nobody knew, in the middle of an update."""
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.fails["start bridge-2"] = TypeError("'NoneType' object is not iterable")
+    with pytest.raises(HostFailure, match="unexpected TypeError: 'NoneType'") as caught:
+        deploy(store, runtime, {"bridge": "update"}, command="upgrade")
+    assert caught.value.code == "unexpected"
+    assert "Traceback" in caught.value.details
+    assert caught.value.restored
+    assert runtime.done[-1] == "remove bridge-2"
+    assert (store.current(), store.pending(), store.refused()) == ("old", None, {})
+    assert store.ledger()[-1]["restored"] is True
+
+
+@pytest.mark.parametrize("problem", [HostFailure("docker-failed", "no disk"), KeyError("Health")])
+def test_a_restore_that_fails_is_recorded_with_the_first_reason(
+    store: Store, problem: Exception
+) -> None:
+    runtime, wire = FakeRuntime(*map(running, NAMES)), FakeWire()
+    runtime.healthy["bridge-2"] = False
+    runtime.fails["start bridge-1"] = problem
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"}, wire)
+    assert (caught.value.code, caught.value.restored) == ("bridge-unhealthy", False)
+    assert "the previous release could not be put back" in " ".join(wire.told())
+    last = store.ledger()[-1]
+    assert (last["result"], last["restored"]) == ("failed", False)
+    assert store.pending() is None
+
+
+@pytest.mark.parametrize("problem", [HostFailure("docker-failed", "no disk"), KeyError("Id")])
+def test_what_cannot_be_tidied_up_is_no_failure(store: Store, problem: Exception) -> None:
+    runtime, wire = FakeRuntime(*map(running, NAMES)), FakeWire()
+    runtime.fails["remove bridge-1"] = problem
+    assert deploy(store, runtime, {"bridge": "update"}, wire).healthy
+    assert "could be removed, the next deploy tries again" in " ".join(wire.told())
+    assert store.current() == "new"
+
+
 def test_a_restore_that_is_not_what_it_was_is_not_called_restored(store: Store) -> None:
     runtime = FakeRuntime(*map(running, NAMES))
     runtime.healthy["bridge-2"] = False

@@ -324,6 +324,32 @@ def test_a_restart_says_how_it_went_and_how_long_it_took(
     assert runtime.afresh == [], "only the gateway has a login"
 
 
+def test_a_restart_that_nobody_saw_succeed_is_not_recorded_as_one(store: Store) -> None:
+    runtime = FakeRuntime(Container("bridge", "bridge-1", state="running", health="healthy"))
+    runtime.fails["restart bridge-1"] = TypeError("unknown")
+    request = RestartRequest("bridge", False, [], {"bridge": {}}, wait=30, by="me")
+    with pytest.raises(TypeError):
+        Operator(store, runtime, FakeWire()).restart(request)
+    assert store.ledger() == []
+
+
+class Unreadable(FakeRuntime):
+    """An engine whose answers nobody knows, once the container has been restarted."""
+
+    def containers(self) -> list[Container]:
+        if "restart bridge-1" in self.done:
+            raise TypeError("'NoneType' object is not iterable")
+        return super().containers()
+
+
+def test_a_restart_whose_end_cannot_be_seen_is_recorded_as_failed(store: Store) -> None:
+    runtime = Unreadable(Container("bridge", "bridge-1", state="running", health="healthy"))
+    request = RestartRequest("bridge", False, [], {"bridge": {}}, wait=30, by="me")
+    with pytest.raises(HostFailure, match="unexpected TypeError"):
+        Operator(store, runtime, FakeWire()).restart(request)
+    assert store.ledger()[-1]["result"] == "failed"
+
+
 STAMPS = {"strftime": time.strftime, "gmtime": time.gmtime}
 
 

@@ -392,14 +392,22 @@ def test_a_failed_deploy_does_not_touch_workers(store: Store, bridge: FakeBridge
     assert bridge.active() == {}
 
 
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (HostFailure("docker-failed", "no such command"), "no such command"),
+        (TypeError("of a kind that nobody expected"), "unexpected TypeError: of a kind"),
+    ],
+)
 def test_one_that_cannot_be_started_leaves_the_old_one_with_its_key(
-    store: Store, bridge: FakeBridge
+    store: Store, bridge: FakeBridge, problem: Exception, said: str
 ) -> None:
     runtime = FakeRuntime(*map(running, OWN))
     deploy(store, runtime, {"bot": "create"}, bot("read"))
-    runtime.fails["start bot-2"] = HostFailure("docker-failed", "no such command")
+    runtime.fails["start bot-2"] = problem
     done = deploy(store, runtime, {"bot": "update"}, bot("trade"))
-    assert done.workers == {"bot": "no such command"}
+    assert list(done.workers) == ["bot"]
+    assert done.workers["bot"].startswith(said)
     assert [one.id for one in runtime.existing if one.service == "bot" and one.running] == ["bot-1"]
     assert key_of(store) == "gwk_id1"
     assert bridge.active() == {"id1": "read"}

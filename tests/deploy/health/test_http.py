@@ -138,10 +138,20 @@ def test_containers_of_a_project(engine: socket.socket) -> None:
     assert b"com.docker.compose.project%3Dgangway-prod" in asked[0]
 
 
-def test_command_lines(engine: socket.socket) -> None:
-    body = json.dumps({"Processes": [["7", "java", "-Xmx256m"]]}).encode()
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [
+        ([["7", "java", "-Xmx256m"]], ["java -Xmx256m"]),
+        ([], []),
+        (None, []),  # Docker 20.10, of a container that is just ending
+    ],
+)
+def test_command_lines(
+    engine: socket.socket, rows: list[list[str]] | None, lines: list[str]
+) -> None:
+    body = json.dumps({"Processes": rows, "Titles": ["PID", "COMMAND"]}).encode()
     with answering(engine, lambda _: http(body)):
-        assert containers.top("a") == ["java -Xmx256m"]
+        assert containers.top("a") == lines
 
 
 @pytest.mark.parametrize(
