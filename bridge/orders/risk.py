@@ -513,27 +513,38 @@ def quote(context: RiskContext) -> Iterator[Violation]:
 def band(context: RiskContext) -> Iterator[Violation]:
     """`price-band`: buying far above the market (or a stop's own trigger), or selling far below.
 
-    What waits to be touched is held against the market where that has touched it already.
+    What waits to be touched is held against the market where that has touched it already, what
+    trails against where its stop stands at first.
     """
     order, rules = context.order, context.rules
     option = context.contract.sec_type in {*OPTIONS, "BAG"}
     percent = rules.option_price_band_percent if option else rules.price_band_percent
-    limit_price = order.limit_price
-    market = context.market_or_trigger
+    offset = order.limit_offset if order.order_type == KINDS["TRAIL_LMT"].broker else None
+    market = context.market_or_trigger if offset is None else context.stop
     scale = abs(market) if market is not None and not context.legs else context.price_scale
-    if percent is None or limit_price is None or market is None or scale is None:
+    if percent is None or market is None or scale is None:
         return
-    buys = order.action == "BUY"
-    bound = market + scale * percent / 100 * (1 if buys else -1)
-    if limit_price > bound if buys else limit_price < bound:
-        where = "above" if buys else "below"
+    sign = 1 if order.action == "BUY" else -1
+    limit_price = order.limit_price if offset is None else market + sign * offset
+    bound = market + sign * scale * percent / 100
+    if limit_price is None or (limit_price - bound) * sign <= 0:
+        return
+    where = f"more than {percent:g} % {'above' if sign > 0 else 'below'}"
+    if offset is None:
         yield Violation(
             "price-band",
-            f"limitPrice {limit_price:g} is more than {percent:g} % {where} the market "
-            f"({market:g})",
+            f"limitPrice {limit_price:g} is {where} the market ({market:g})",
             field="limitPrice",
             value=limit_price,
             limit=round(bound, 6),
+        )
+    else:
+        yield Violation(
+            "price-band",
+            f"limitOffset {offset:g} lets it fill {where} its stop ({market:g})",
+            field="limitOffset",
+            value=offset,
+            limit=round(abs(bound - market), 6),
         )
 
 

@@ -163,7 +163,11 @@ trim() {
     local lines
     lines=$(wc -l <"$facts")
     ((lines > most_lines)) || return 0
-    tail -n "$kept_lines" "$facts" >"$facts.new" && mv "$facts.new" "$facts"
+    # Another part of us may write a line meanwhile: it comes after those that are kept.
+    ln -f "$facts" "$facts.old" || return 0
+    head -n "$lines" "$facts.old" | tail -n "$kept_lines" >"$facts.new" && mv "$facts.new" "$facts" &&
+        tail -n "+$((lines + 1))" "$facts.old" >>"$facts"
+    rm -f "$facts.old"
 }
 
 # --- recording -------------------------------------------------------------------------------------

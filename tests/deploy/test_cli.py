@@ -339,6 +339,43 @@ def test_init_adds_a_target_and_keeps_what_was_there(gangway: Gangway, tmp_path:
     assert path.read_text() == text
 
 
+SHARED = """
+defaults:
+  profile: small
+  gateway: {mode: live, time_zone: Europe/Berlin, image: "ghcr.io/gnzsnz/ib-gateway:latest"}
+  trading: {max_notional: 5000}
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "differs"),
+    [
+        ((), {}),
+        (("--profile", "standard"), {"profile": "standard"}),
+        (("--mode", "paper"), {"mode": "paper"}),
+        (("--image-tag", "stable"), {"image": "ghcr.io/gnzsnz/ib-gateway:stable"}),
+    ],
+)
+def test_a_target_of_init_takes_what_defaults_say(
+    gangway: Gangway, tmp_path: Path, flags: tuple[str, ...], differs: dict[str, str]
+) -> None:
+    """Above all a limit of money that was made for every target."""
+    (tmp_path / "stack.yaml").write_text(SHARED + GOOD)
+    assert gangway("init", "--name", "paper", "--host", "box", "--yes", *flags).returncode == 0
+    shown = json.loads(gangway("--target", "paper", "config", "--json").stdout)
+    expected = {
+        "profile": "small",
+        "mode": "live",
+        "time_zone": "Europe/Berlin",
+        "image": "ghcr.io/gnzsnz/ib-gateway:latest",
+        **differs,
+    }
+    found = {key: shown.get(key) or shown["gateway"].get(key) for key in expected}
+    assert found == expected
+    assert shown["trading"]["max_notional"] == 5000
+    assert "# as defaults say: max_notional: 5000" in (tmp_path / "stack.yaml").read_text()
+
+
 def test_a_target_of_init_keeps_what_all_targets_share(gangway: Gangway, tmp_path: Path) -> None:
     path = tmp_path / "stack.yaml"
     path.write_text("defaults: {caddy: {listen: 127.0.0.1}}\n" + GOOD.lstrip())

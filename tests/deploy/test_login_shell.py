@@ -657,3 +657,26 @@ def test_what_the_bridge_asks_for_is_told_to_the_controller_once(gateway: Gatewa
         assert said == ["RECONNECTDATA"]
         assert gateway.state() == "logged-in"
         server.shutdown()
+
+
+def test_no_event_is_lost_while_old_ones_are_dropped(gateway: Gateway) -> None:
+    """Another part of the script writes a line at the worst moment."""
+    gateway.facts.parent.mkdir(exist_ok=True)
+    gateway.facts.write_text("".join(f"{number} by ibc\n" for number in range(1, 1001)))
+    slow = gateway.home / "slow"
+    slow.mkdir()
+    (slow / "mv").write_text('#!/bin/bash\necho "2000 launch token" >>"$2"\nexec /bin/mv "$@"\n')
+    (slow / "mv").chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(gateway.home / "gangway" / "login.sh"), "gate"],
+        env=gateway.environment(PATH=f"{slow}:{os.environ['PATH']}"),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=110,
+    )
+    lines = gateway.facts.read_text().splitlines()
+    assert done.stderr == ""
+    assert lines[:-1] == [*(f"{number} by ibc" for number in range(701, 1001)), "2000 launch token"]
+    assert lines[-1].endswith(" launch password")
+    assert not list(gateway.facts.parent.glob("*.old"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import stat
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +40,8 @@ class Answers:
     domain: str | None = None
     image_tag: str = "stable"
     profile: str = "e2-micro"
+    inherited: Mapping[str, str] = field(default_factory=dict)
+    """What the file's `defaults` say for every target, by dotted key: not said again."""
 
     @property
     def image(self) -> str:
@@ -63,8 +65,11 @@ def init(
         str | None, typer.Option(metavar="NAME", help="Public name, for a real certificate")
     ] = None,
     image_tag: Annotated[
-        str, typer.Option(metavar="TAG", help="The gateway image's tag or sha256:… digest")
-    ] = "stable",
+        str | None,
+        typer.Option(
+            metavar="TAG", help="The gateway image's tag or sha256:… digest", show_default="stable"
+        ),
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(metavar="SIZE", help="e2-micro, small or standard")
     ] = None,
@@ -81,24 +86,29 @@ def init(
     """
     from infrastructure.config.loading import DEFAULT_FILE, read_text
 
-    if not image_tag.strip():
+    if image_tag is not None and not image_tag.strip():
         raise UsageError("--image-tag is empty", hint="such as stable, latest or 10.45.1j")
     current = settings(context)
     path = Path(current.config or DEFAULT_FILE)
     ask = _Asker(silent=yes)
     existing = read_text(path) if path.exists() else None
+    shared = _shared(path, existing)
+    mode_of_all, profile_of_all = shared.get("gateway.mode"), shared.get("profile")
     answers = Answers(
         name=ask("Target name", name or current.target_name, "prod", _name_objection),
         host=ask("Host (user@host:port)", host, None, _of("host")),
         identity=ask(_identity_question(), identity, "", _identity_objection) or None,
-        mode=ask("Mode (paper or live)", mode, "paper", _of("gateway", "mode")),
+        mode=ask("Mode (paper or live)", mode, mode_of_all or "paper", _of("gateway", "mode")),
         username=ask("IBKR user name (empty: store it later)", username, "", _of(*_USERNAME))
         or None,
         asked=ask.yes("Does this user approve logins on a phone (2FA)?", default=True),
         domain=ask("Domain (empty: none)", domain, "", _of("caddy", "domain")) or None,
-        image_tag=image_tag,
-        profile=ask("Size (e2-micro, small, standard)", profile, "e2-micro", _of("profile")),
+        image_tag=image_tag or "stable",
+        profile=ask(_SIZE, profile, profile_of_all or "e2-micro", _of("profile")),
     )
+    said = {"profile": answers.profile, "gateway.mode": answers.mode, "gateway.image": image_tag}
+    inherited = {key: value for key, value in shared.items() if (said.get(key) or value) == value}
+    answers = replace(answers, inherited=inherited)
     target = _write(path, existing, answers)
     done = "added to" if existing else "written:"
     current.out.say(f"target {target} {done} {path}")
@@ -109,9 +119,28 @@ def init(
     current.out.document({"file": str(path), "target": target})
 
 
+def _shared(path: Path, existing: str | None) -> dict[str, str]:
+    """What `defaults` of the file say, by dotted key; nothing of a file that cannot be read."""
+    if existing is None:
+        return {}
+    from infrastructure.config.places import parse
+
+    values = parse(existing, str(path)).values
+    return dict(_flat(values.get("defaults") if isinstance(values, dict) else None))
+
+
+def _flat(section: object, *above: str) -> Iterator[tuple[str, str]]:
+    if isinstance(section, dict):
+        for key, value in section.items():
+            yield from _flat(value, *above, str(key))
+    elif section is not None and above:
+        yield ".".join(above), str(section)
+
+
 Objection = Callable[[str], tuple[str, str] | None]
 """What is wrong with an answer, and a hint; None: it will do."""
 _USERNAME = ("gateway", "username")
+_SIZE = "Size (e2-micro, small, standard)"
 
 
 class _Asker:

@@ -337,6 +337,43 @@ def test_the_band_of_one_that_is_touched_without_a_quote_and_on_an_option() -> N
     assert codes(context(option, contract=CALL, reference=cheap)) == {"price-band"}
 
 
+TRAILING = {"order_type": "TRAIL LIMIT", "limit_price": None, "trail_amount": 5.0}
+
+
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+@pytest.mark.parametrize("closing", [False, True])
+@pytest.mark.parametrize("change", [False, True])
+@pytest.mark.parametrize(
+    ("terms", "most"),
+    [({}, 9.5), ({"trail_stop_price": 80.0}, 8.0), ({"trail_percent": 10.0}, 9.0)],
+)
+def test_what_trails_may_not_fill_far_beyond_its_stop(
+    side: str, closing: bool, change: bool, terms: dict[str, Any], most: float
+) -> None:
+    """A huge offset is an order at any price in disguise."""
+    if side == "BUY" and "trail_stop_price" not in terms:
+        most += 1.0 if "trail_percent" not in terms else 2.0
+    order = TRAILING | {"action": side} | terms
+    order = order | ({"trail_amount": None} if "trail_percent" in terms else {})
+    even = Reference(bid=100.0, ask=100.0, last=100.0)
+    for offset, refused in ((most, False), (most + 0.01, True), (1e6, True)):
+        found = context(
+            order | {"limit_offset": offset}, reference=even, closing=closing, change=change,
+            rules=TradingRules(max_notional=None, max_notional_per_day=None),
+        )  # fmt: skip
+        assert codes(found) == ({"price-band"} if refused else set()), offset
+    wrong = violations([found])[0]
+    assert wrong.field == "limitOffset"
+    assert wrong.limit == pytest.approx(most)
+
+
+def test_an_offset_without_a_quote_is_not_judged() -> None:
+    sale = TRAILING | {"action": "SELL", "limit_offset": 1e6}
+    assert codes(context(sale, reference=None, closing=True)) == set()
+    assert codes(context(sale, reference=None)) == {"no-quote"}
+    assert codes(context(sale, rules=TradingRules(price_band_percent=None))) == set()
+
+
 def combined(*quoted: bool, change: bool = False, **rules: Any) -> RiskContext:
     """A thousand shares a unit against a call, at a limit far through any market."""
     share, call = (
