@@ -188,10 +188,11 @@ async def _measured() -> list[Figure]:
     async with simulator("--rate-limit", "0") as (port, pid, seconds):
         handshake = await handshakes(port)
         idle = resident(pid)
+        streaming = await lines(port, pid)
         spent = processor_seconds(pid)
         details = [await contract_details(port) for _ in range(ROUNDS)]
         spent = processor_seconds(pid) - spent
-        streaming = await lines(port, pid)
+        answered = resident(pid)
     return [
         Figure("ready for a client from start", seconds, "s", 1.0),
         Figure("handshake to ready, p50", handshake, "ms", 5.0),
@@ -208,6 +209,7 @@ async def _measured() -> list[Figure]:
         Figure("ticks encoded", ticks_encoded(), "/s", 50_000, least=True),
         Figure("resident after 200 clients", idle, "MB", 45),
         Figure("resident with 100 lines", streaming, "MB", 45),
+        Figure("resident after all those answers", answered, "MB"),
     ]
 
 
