@@ -226,7 +226,7 @@ def failure(event: events.Failed, target: Target) -> GangwayError:
     if event.code == "locked":
         return DeployLocked(message, hint=hint)
     if event.code == "interrupted":
-        return Interrupted(message + _afterwards(event))
+        return Interrupted(message + _afterwards(event), hint=hint)
     return DeployFailed(
         message + _explained(event) + _afterwards(event),
         hint=hint or "./deploy.py doctor looks at the host and at what runs there",

@@ -7,6 +7,7 @@ gateway stops before the new one starts; its container is kept, stopped, until a
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,9 +20,11 @@ from infrastructure.apply.host.wire import Cancelled
 from infrastructure.apply.host.workers import Workers, is_worker
 from infrastructure.apply.protocol import documents, events
 from infrastructure.runtime.base import Container, HostFailure
-from infrastructure.runtime.containers import leftovers, mounted_releases, serving
+from infrastructure.runtime.containers import mounted_releases, serving
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from infrastructure.apply.host.store import Store
     from infrastructure.apply.host.wire import Wire
     from infrastructure.apply.protocol.documents import Checks
@@ -37,22 +40,41 @@ RESTORED_WITHIN, RESTORE_STRETCH = 120.0, 5.0
 """Seconds until what served before answers again, and how far a busy machine stretches them."""
 RESTORED = "The previous release serves again."
 NOT_RESTORED = "Nothing could be put back: ./deploy.py status shows what runs."
+NOTHING_BEFORE = "There was no release before it: ./deploy.py status shows what was left running."
+STOPPABLE = ("running", "restarting", "paused")
 
 
 @dataclass
 class Swap:
-    """Which containers a deploy replaces, and by what."""
+    """Which containers a deploy replaces, and by what.
+
+    `before` serve now; `back` are what has to serve again when the deploy fails: the same, but
+    after a deploy that was killed, where they are those of the release before that one. `held` are
+    the ones of `back` that do not serve now; they stay until the new release serves.
+    """
 
     before: dict[str, Container]
     replaced: list[str]
     restarted: list[str]
     removed: list[str]
+    back: dict[str, Container] = field(default_factory=dict)
+    held: list[Container] = field(default_factory=list)
     fresh: list[Container] = field(default_factory=list)
     stopped: list[Container] = field(default_factory=list)
 
     @classmethod
-    def plan(cls, before: dict[str, Container], changes: dict[str, Action]) -> Swap:
-        """From `{service: action}` of the plan; workers are exchanged when all of it serves."""
+    def plan(
+        cls,
+        before: dict[str, Container],
+        changes: dict[str, Action],
+        back: dict[str, Container] | None = None,
+    ) -> Swap:
+        """From `{service: action}` of the plan; workers are exchanged when all of it serves.
+
+        `back`: what serves again when it fails, where that is not what serves now.
+        """
+        served = {one.id for one in before.values()}
+        held = [one for one in (back or {}).values() if one.id not in served]
         own = [name for name in changes if not is_worker(name)]
         ordered = sorted(own, key=lambda name: START_ORDER[name])
         return cls(
@@ -60,7 +82,15 @@ class Swap:
             [name for name in ordered if changes[name] in ("create", "update")],
             [name for name in ordered if changes[name] == "restart"],
             [name for name in ordered if changes[name] == "remove"],
+            back or dict(before),
+            held,
         )
+
+    def to_start(self) -> list[Container]:
+        """Of what has to serve again, what does not run any more, or not since a killed deploy."""
+        idle = {one.id for one in (*self.stopped, *self.held)}
+        found = [one for name, one in self.back.items() if one.id in idle and not is_worker(name)]
+        return sorted(found, key=lambda one: START_ORDER[one.service])
 
 
 class Deploy:
@@ -73,8 +103,11 @@ class Deploy:
         self._request = request
         self._release = request.release
         self._began = time.monotonic()
-        self._previous = store.current()
+        self._previous = self._serves = store.current()
+        """Which release is put back when it fails, and from which the containers run."""
         self._then = NOT_RESTORED
+        self._amiss: list[str] = []
+        """What failed on the way back: the marker of a deploy under way stays then."""
         self._taken: list[str] = []
         self._alarm = Alarm(store, runtime, wire, request.checks)
 
@@ -95,12 +128,13 @@ class Deploy:
                     f"the image that {name} stood for is no longer on the host ({image_id[:19]})",
                     "./deploy.py up takes what the name stands for now",
                 )
-        swap = Swap.plan(self._tidy(), changes)
+        swap = self._tidied(changes)
         self._store.begin(release=self._release, previous=self._previous, by=self._request.by)
         try:
             return self._swap_and_wait(swap)
         finally:
-            self._store.end()
+            if not self._amiss:
+                self._end_marker()
 
     def _swap_and_wait(self, swap: Swap) -> events.Done:
         try:
@@ -115,10 +149,7 @@ class Deploy:
             outcome.told, outcome.hint = waiting.told, waiting.hint
             return outcome
         except Cancelled:
-            stop = HostFailure("interrupted", "interrupted")
-            stop.restored = self._put_back(swap, "")
-            self._outcome("interrupted", healthy=False, restored=stop.restored)
-            raise stop from None
+            raise self._interrupted(swap) from None
         except Exception as error:  # also a bug of ours: what served before has to serve again
             failure = HostFailure.of(error)
             failure.restored = self._put_back(swap, failure.code)
@@ -132,6 +163,18 @@ class Deploy:
         troubles = self._workers(self._request.wait)
         self._pin()
         return self._outcome("healthy", healthy=True, workers=troubles)
+
+    def _interrupted(self, swap: Swap) -> HostFailure:
+        """Somebody asked to stop; who is told what, where the way back failed."""
+        stop = HostFailure("interrupted", "interrupted")
+        stop.restored = self._put_back(swap, "")
+        self._outcome("interrupted", healthy=False, restored=stop.restored)
+        if not stop.restored:
+            stop.hint = self._then
+            if self._then != NOTHING_BEFORE:
+                stop.message += "; not all is as it was before"
+                self._told(stop)
+        return stop
 
     def _workers(self, wait: float) -> dict[str, str]:
         """Exchanges the workers; whatever becomes of one, what serves goes on."""
@@ -155,17 +198,41 @@ class Deploy:
 
     def _pin(self) -> None:
         """A name can move: the release keeps which images it was healthy with."""
-        with contextlib.suppress(HostFailure, OSError):
+        with contextlib.suppress(Exception):
             serves = serving(self._runtime.containers())
             images = {one.image: one.image_id for one in serves.values() if one.image_id}
             self._store.pin(self._release, images)
 
     # --- steps --------------------------------------------------------------------------------
-    def _tidy(self) -> dict[str, Container]:
-        """One container a service: what a killed deploy left beside it is removed."""
+    def _tidied(self, changes: dict[str, Action]) -> Swap:
+        """One container a service, but for those to which a failure of this deploy goes back.
+
+        A deploy that was killed may have left a release that never was healthy, and the one before
+        it stopped: that one is kept until the new one serves.
+        """
         found = self._runtime.containers()
-        self._runtime.remove(leftovers(found))
-        return serving(found)
+        before, back = serving(found), self._before_a_killed_one(found)
+        if back:
+            back |= {name: one for name, one in before.items() if is_worker(name)}
+        kept = {one.id for one in (*before.values(), *back.values())}
+        discard(self._runtime, self._wire, [one for one in found if one.id not in kept])
+        return Swap.plan(before, changes, back)
+
+    def _before_a_killed_one(self, found: list[Container]) -> dict[str, Container]:
+        """The containers of the release before a deploy that was killed, if all are there still."""
+        previous = (self._store.pending() or {}).get("previous")
+        wanted = self._store.manifest(previous).get("services", {})
+        own = {name: mark for name, mark in wanted.items() if not is_worker(name)}
+        if not previous or not own:
+            return {}
+        back: dict[str, Container] = {}
+        for one in sorted(found, key=lambda one: one.number):
+            if own.get(one.service) == one.hash:
+                back.setdefault(one.service, one)
+        if back.keys() != own.keys():
+            return {}
+        self._previous = previous
+        return back
 
     def _swap(self, swap: Swap) -> None:
         self._store.touch(self._release)
@@ -191,14 +258,14 @@ class Deploy:
             self._runtime.restart(swap.before[name])
 
     def _stop(self, swap: Swap, name: str) -> None:
-        old = swap.before.get(name)
-        if old is None or old.state not in ("running", "restarting", "paused"):
-            return
-        if name == "gateway":
-            self._end(old, self._store.noted(self._previous or "").get("checks", {}))
-        self._say(f"stopping {name}")
-        swap.stopped.append(old)
-        self._runtime.stop([old])
+        for old in (swap.before.get(name), *(one for one in swap.held if one.service == name)):
+            if old is None or old.state not in STOPPABLE:
+                continue
+            if name == "gateway":
+                self._end(old, self._store.noted(self._serves or "").get("checks", {}))
+            self._say(f"stopping {name}")
+            swap.stopped.append(old)
+            self._runtime.stop([old])
 
     def _end(self, gateway: Container, checks: documents.Checks) -> None:
         """The gateway ends as the release says that it runs from, whose checks these are."""
@@ -218,6 +285,7 @@ class Deploy:
 
     def _settle(self, swap: Swap) -> None:
         """The new release serves, also where what it replaced cannot be removed."""
+        self._end_marker()  # first: a deploy that is killed from here on has nothing to go back to
         try:
             self._commit(swap)
         except Exception as error:
@@ -227,27 +295,28 @@ class Deploy:
     def _commit(self, swap: Swap) -> None:
         """What the new release replaced goes."""
         names = {*swap.removed, *(container.service for container in swap.fresh)}
-        self._runtime.remove([old for name, old in swap.before.items() if name in names])
+        replaced = [old for name, old in swap.before.items() if name in names]
+        self._runtime.remove([*replaced, *swap.held])
         self._prune()
         with contextlib.suppress(HostFailure):
-            if rebuilt := self._rebuilt(swap):
+            if rebuilt := self._rebuilt(swap.before, swap.fresh):
                 self._runtime.drop_unnamed([one.image_id for one in rebuilt])
 
     def _refuse(self, failure: HostFailure) -> None:
         """An upgrade that failed is not offered again by itself."""
         says_nothing = {*LOGIN_TROUBLES, "unexpected"}  # of the image itself
         if self._request.command == "upgrade" and failure.code not in says_nothing:
-            with contextlib.suppress(HostFailure, OSError):
+            with contextlib.suppress(Exception):
                 for digest in self._taken:
                     self._store.refuse(digest, failure.message[:200])
 
-    def _rebuilt(self, swap: Swap) -> list[Container]:
+    def _rebuilt(self, before: dict[str, Container], made: Sequence[Container]) -> list[Container]:
         """The old containers whose image lost its name to one that was built afresh."""
         builds = {one.name for one in self._request.services if one.builds}
-        fresh = {one.service: one for one in swap.fresh if one.service in builds}
+        fresh = {one.service: one for one in made if one.service in builds}
         return [
             old
-            for name, old in swap.before.items()
+            for name, old in before.items()
             if name in fresh
             and old.image == fresh[name].image
             and old.image_id != fresh[name].image_id
@@ -276,49 +345,120 @@ class Deploy:
             with contextlib.suppress(HostFailure):
                 self._runtime.prune_images(repository, kept)
 
+    # --- the way back ---------------------------------------------------------------------------
     def _put_back(self, swap: Swap, code: str) -> bool:
         """Whether the previous release serves again; what fails on the way is told and recorded."""
         try:
-            return self._restore(swap, code)
+            restored = self._restore(swap, code)
         except Exception as error:
-            failure = HostFailure.of(error)
-            self._say(f"the previous release could not be put back: {failure}")
-            self._then = f"{NOT_RESTORED} ({failure})"
-            return False
+            self._amiss.append(str(HostFailure.of(error)))
+            restored = False
+        if self._amiss:
+            why = "; ".join(self._amiss)
+            self._say(f"the previous release could not be put back: {why}")
+            self._then = f"Not all could be put back ({why}): ./deploy.py status shows what runs."
+        return restored
 
     def _restore(self, swap: Swap, code: str) -> bool:
-        """Puts the previous release back, and says whether it serves again as before."""
+        """Puts the previous release back, and says whether it serves again as before.
+
+        Each step on its own: whichever fails, all else of the release is tried.
+        """
         self._say("restoring the previous release" if self._previous else "stopping")
-        if self._previous is None and not swap.before:
+        if self._previous is None and not swap.back:
             return self._abandon(swap, code)
-        kept = {one.id for one in swap.before.values()}
-        fresh = [one for one in self._runtime.containers() if one.id not in kept]
-        for one in fresh:
-            if one.service == "gateway" and not _harmful(one, code):
-                self._end(one, self._request.checks)
-        self._runtime.stop(fresh)
-        self._store.switch(self._previous)
-        old = [one for one in swap.stopped if not _harmful(one, code)]
-        old.sort(key=lambda one: START_ORDER[one.service])
-        self._runtime.start(old)
-        self._runtime.remove(fresh)
-        self._put_names_back(swap, fresh)
-        return self._verify(swap, code)
+        fresh = self._not_of(swap)
+        still = [one for one in fresh if not self._stopped(one, code)]
+        self._link_back([one for one in fresh if one not in still])
+        failed = self._start_again(swap, code, still)
+        self._remove([one for one in fresh if one.service not in failed and one not in still])
+        self._wire.attempt(
+            "an image has not its name back", lambda: self._put_names_back(swap, fresh)
+        )
+        return not self._amiss and self._verify(swap, code)
+
+    def _not_of(self, swap: Swap) -> list[Container]:
+        """All containers that are not to serve again; those that we know where the engine fails."""
+        found = [*swap.before.values(), *swap.fresh]
+        try:
+            found = self._runtime.containers()
+        except Exception as error:
+            self._say(f"the containers cannot be listed: {HostFailure.of(error)}")
+        kept = {one.id for one in swap.back.values()}
+        return [one for one in found if one.id not in kept and not is_worker(one.service)]
+
+    def _stopped(self, one: Container, code: str) -> bool:
+        """Stops a container; whether it is certain that it does not run any more."""
+        if one.service == "gateway" and not _harmful(one, code):
+            checks = self._request.checks
+            self._wire.attempt("the gateway is only stopped", lambda: self._end(one, checks))
+        try:
+            self._runtime.stop([one])
+        except Exception as error:
+            if not self._gone(one, error):
+                self._amiss.append(f"{one.service} did not stop: {HostFailure.of(error)}")
+                return False
+        return True
+
+    def _gone(self, one: Container, error: Exception) -> bool:
+        """Whether a container that could not be stopped does not run all the same."""
+        if "no such container" in str(error).lower():
+            return True
+        try:
+            now = {found.id: found for found in self._runtime.containers()}
+        except Exception:
+            return False
+        return one.id not in now or now[one.id].state not in STOPPABLE
+
+    def _link_back(self, stopped: list[Container]) -> None:
+        """`current` names the previous release again; a full disk gets some room first."""
+        try:
+            self._store.switch(self._previous)
+        except Exception:
+            self._remove(stopped)
+            self._try("`current`", lambda: self._store.switch(self._previous))
+
+    def _start_again(self, swap: Swap, code: str, still: list[Container]) -> set[str]:
+        """Starts what served before, each on its own; the services that did not start."""
+        failed = set()
+        for one in swap.to_start():
+            if _harmful(one, code):
+                continue
+            if one.service == "gateway" and any(other.service == "gateway" for other in still):
+                self._amiss.append("gateway not started, as the new one may run: one login")
+                failed.add(one.service)
+            elif not self._try(one.service, functools.partial(self._runtime.start, [one])):
+                failed.add(one.service)
+        return failed
+
+    def _remove(self, containers: list[Container]) -> None:
+        for one in containers:
+            remove = functools.partial(self._runtime.remove, [one])
+            self._wire.attempt(f"{one.service} could not be removed", remove)
+
+    def _try(self, what: str, step: Callable[[], object]) -> bool:
+        """One step of the way back; what fails is kept, for the next one to be tried."""
+        try:
+            step()
+        except Exception as error:
+            self._amiss.append(f"{what}: {HostFailure.of(error)}")
+            return False
+        return True
 
     def _put_names_back(self, swap: Swap, fresh: list[Container]) -> None:
         """A rebuild gave the old image's name to one that failed: nothing may start from that."""
-        rebuilt = self._rebuilt(swap)
-        with contextlib.suppress(HostFailure):
-            for one in rebuilt:
+        rebuilt = self._rebuilt(swap.back, fresh)
+        for one in rebuilt:
+            self._runtime.rename_image(one.image_id, one.image)
+        if rebuilt:
+            self._runtime.drop_unnamed([one.image_id for one in fresh])
+        for one in swap.back.values():
+            if one.image in self._request.images:
                 self._runtime.rename_image(one.image_id, one.image)
-            if rebuilt:
-                self._runtime.drop_unnamed([one.image_id for one in fresh])
-            for one in swap.before.values():
-                if one.image in self._request.images:
-                    self._runtime.rename_image(one.image_id, one.image)
 
     def _abandon(self, swap: Swap, code: str) -> bool:
         """There was nothing before: what runs is left for a look, but for a harmful gateway."""
+        self._then = NOTHING_BEFORE
         if not self._runtime.login_facts():  # else the container itself tries nothing any more
             self._runtime.stop([one for one in swap.fresh if _harmful(one, code)])
         return False
@@ -326,15 +466,17 @@ class Deploy:
     def _verify(self, swap: Swap, code: str) -> bool:
         """The same images and the same configuration run as before, and answer."""
         now = serving(self._runtime.containers())
-        for name, was in swap.before.items():
+        for name, was in swap.back.items():
             found = now.get(name)
             if found is None or (found.image_id, found.hash) != (was.image_id, was.hash):
                 self._say(f"{name} is not what it was before")
                 return False
-        if any(_harmful(one, code) for one in swap.stopped):
+        again = swap.to_start()
+        if any(_harmful(one, code) for one in again):
             self._then = "The previous release was put back, but for its gateway, which is stopped."
             return False
-        running = [name for name, was in swap.before.items() if was.running and not is_worker(name)]
+        ran = {one.id for one in swap.back.values() if one.running} | {one.id for one in again}
+        running = [name for name, was in swap.back.items() if was.id in ran and not is_worker(name)]
         checks: Checks = {name: {} for name in running if name != "gateway"}
         try:
             self._gate(checks, RESTORED_WITHIN, RESTORE_STRETCH)
@@ -349,8 +491,8 @@ class Deploy:
     def _verify_login(self, swap: Swap) -> None:
         """A gateway that was stopped has to log in anew, which may need a person."""
         sessions = self._request.checks.get("gateway", {}).get("sessions", [])
-        touched = any(one.service == "gateway" for one in swap.stopped)
-        if touched or swap.before["gateway"].health == "healthy":
+        touched = any(one.service == "gateway" for one in swap.to_start())
+        if touched or swap.back["gateway"].health == "healthy":
             wanted: Checks = {"gateway": {"twoFactorWait": 0, "sessions": sessions}}
             self._gate(wanted, RESTORED_WITHIN, RESTORE_STRETCH)
 
@@ -360,6 +502,9 @@ class Deploy:
         then = RESTORED if failure.restored else self._then
         what = f"`{self._request.command}` of release {self._release}"
         self._alarm.failed(what, self._request.by, failure, then)
+
+    def _end_marker(self) -> None:
+        self._wire.attempt("the deploy stays marked as under way", self._store.end)
 
     def _say(self, text: str) -> None:
         self._wire.emit(events.Step(text))
@@ -374,8 +519,9 @@ class Deploy:
         workers: dict[str, str] | None = None,
     ) -> events.Done:
         seconds = round(time.monotonic() - self._began, 1)
-        with contextlib.suppress(HostFailure):  # a full disk must not hide the outcome itself
-            self._store.record(
+        self._wire.attempt(  # a full disk must not hide the outcome itself
+            "it is not in the history",
+            lambda: self._store.record(
                 command=self._request.command,
                 release=self._release,
                 previous=self._previous,
@@ -385,7 +531,8 @@ class Deploy:
                 by=self._request.by,
                 seconds=seconds,
                 changes=self._request.changes,
-            )
+            ),
+        )
         return events.Done(
             *(result, self._release, healthy, restored, seconds), workers=workers or {}
         )
@@ -393,3 +540,18 @@ class Deploy:
 
 def _harmful(container: Container, code: str) -> bool:
     return container.service == "gateway" and code in LOGIN_TROUBLES
+
+
+def discard(runtime: Runtime, wire: Wire, containers: Sequence[Container]) -> None:
+    """Removes what a killed deploy left; what stays is told, and stops nobody.
+
+    Only a gateway that runs on is one too many: it and the next one would share a login.
+    """
+    for one in containers:
+        try:
+            runtime.remove([one])
+        except Exception as error:
+            if one.service == "gateway" and one.state in STOPPABLE:
+                raise
+            failure = HostFailure.of(error)
+            wire.emit(events.Step(f"an old container of {one.service} stays: {failure}"))

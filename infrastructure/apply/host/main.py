@@ -178,10 +178,8 @@ class Program:
         )
         try:
             gate.run(serving(self._found))
-            if self._store.pending():
-                self._runtime.remove(leftovers(self._runtime.containers()))
-                self._store.sweep()
-                self._store.end()
+            if self._store.pending() or leftovers(self._found):
+                self._complete()
         except WaitingForPerson as waiting:
             return events.Done(
                 *("waiting-2fa", release, False, False, 0), told=waiting.told, hint=waiting.hint
@@ -189,6 +187,17 @@ class Program:
         except Cancelled:
             raise HostFailure("interrupted", "interrupted; nothing was changed") from None
         return events.Done(*("healthy", release, True, False, 0), workers=self._workers_of(release))
+
+    def _complete(self) -> None:
+        """It serves: what a deploy that was killed has left beside it goes."""
+        from infrastructure.apply.host.deploy import discard
+
+        def tidy() -> None:
+            discard(self._runtime, self._wire, leftovers(self._runtime.containers()))
+            self._store.sweep()
+            self._store.end()
+
+        self._wire.attempt("not all that a deploy has left is tidied up", tidy)
 
     def _workers_of(self, release: str | None) -> dict[str, str]:
         """Their keys are put in order; those that do not run as they should, and why."""

@@ -10,10 +10,13 @@ import os
 import queue
 import sys
 import threading
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from infrastructure.apply.protocol import encoding, events, requests
 from infrastructure.runtime.base import HostFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HEARTBEAT = 5.0
 CANCEL = encoding.encode(requests.CancelRequest())
@@ -50,6 +53,15 @@ class Wire:
     def tell(self, event: str, **fields: Any) -> None:
         """The same by the event's name, for runtimes (`runtime.base.Tell`)."""
         self.emit(encoding.EVENTS[event](**fields))
+
+    def attempt(self, what: str, step: Callable[[], object]) -> bool:
+        """Does what must not hide an outcome: whether it went well; if not, `what` is said."""
+        try:
+            step()
+        except Exception as error:
+            self.emit(events.Step(f"{what}: {HostFailure.of(error)}"))
+            return False
+        return True
 
     def _drop(self) -> None:
         """Later writes by anyone (a traceback, a child) must not fail either."""

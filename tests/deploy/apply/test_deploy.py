@@ -21,6 +21,7 @@ from infrastructure.apply.host.store import NOTE, Store
 from infrastructure.apply.protocol.documents import Check, Checks, ServiceImage
 from infrastructure.apply.protocol.events import Done
 from infrastructure.apply.protocol.requests import ApplyRequest, RollBackRequest
+from infrastructure.release_files import ALERTS_FILE
 from infrastructure.runtime.base import Container, HostFailure
 from infrastructure.runtime.containers import Action
 from tests.deploy.apply.fake import FakeRuntime, FakeWire
@@ -139,7 +140,7 @@ def test_a_restore_that_fails_is_recorded_with_the_first_reason(
     assert "the previous release could not be put back" in " ".join(wire.told())
     last = store.ledger()[-1]
     assert (last["result"], last["restored"]) == ("failed", False)
-    assert store.pending() is None
+    assert store.pending() == {"release": "new", "previous": "old", "by": "me"}
 
 
 @pytest.mark.parametrize("problem", [HostFailure("docker-failed", "no disk"), KeyError("Id")])
@@ -149,6 +150,170 @@ def test_what_cannot_be_tidied_up_is_no_failure(store: Store, problem: Exception
     assert deploy(store, runtime, {"bridge": "update"}, wire).healthy
     assert "could be removed, the next deploy tries again" in " ".join(wire.told())
     assert store.current() == "new"
+
+
+def states(runtime: FakeRuntime, service: str = "") -> dict[str, str]:
+    return {one.id: one.state for one in runtime.existing if service in ("", one.service)}
+
+
+@pytest.mark.parametrize("step", ["stop caddy-2", "stop gateway-2", "stop bridge-2"])
+def test_a_new_container_that_has_gone_by_itself_hinders_no_restore(
+    store: Store, step: str
+) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["bridge-2"] = False
+    runtime.fails[step] = HostFailure("docker-failed", "docker stop: No such container: 2")
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, dict.fromkeys(NAMES, "update"))
+    assert caught.value.restored
+    assert states(runtime) == dict.fromkeys(("gateway-1", "bridge-1", "caddy-1"), "running")
+    assert (store.current(), store.pending()) == ("old", None)
+
+
+@pytest.mark.parametrize("error", [HostFailure("docker-stuck", "did not end"), OSError(12, "none")])
+@pytest.mark.parametrize("what", ["stop", "start"])
+@pytest.mark.parametrize("name", NAMES)
+def test_whichever_step_of_the_way_back_fails_all_else_serves_again(
+    store: Store, name: str, what: str, error: Exception
+) -> None:
+    runtime, wire = FakeRuntime(*map(running, NAMES)), FakeWire()
+    runtime.healthy["bridge-2"] = False
+    runtime.fails[f"{what} {name}-{2 if what == 'stop' else 1}"] = error
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, dict.fromkeys(NAMES, "update"), wire)
+    assert (caught.value.code, caught.value.restored) == ("bridge-unhealthy", False)
+    lost = {f"{name}-1"} if what == "start" or name == "gateway" else set()
+    serves = {one for one, state in states(runtime).items() if state == "running"}
+    assert {"gateway-1", "bridge-1", "caddy-1"} - serves == lost
+    assert store.current() == "old"
+    assert store.pending() is not None, "the next deploy still knows what served"
+    assert name in wire.told()[-1]
+
+
+def test_an_old_gateway_is_not_started_while_the_new_one_may_run(store: Store) -> None:
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["gateway-2"] = False
+    runtime.fails["stop gateway-2"] = HostFailure("docker-stuck", "did not end within 400 s")
+    with pytest.raises(HostFailure):
+        deploy(store, runtime, {"gateway": "update", "bridge": "update"})
+    assert "start gateway-1" not in runtime.done
+    assert states(runtime, "gateway") == {"gateway-1": "exited", "gateway-2": "running"}
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_on_a_full_disk_the_old_containers_are_started_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    """Removing the new ones may make the room that the link needs."""
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["bridge-2"] = False
+    switch = store.switch
+
+    def full(name: str | None) -> None:
+        if name == "old" and not (room and "remove bridge-2" in runtime.done):
+            raise HostFailure("disk-full", "the host's disk is full")
+        switch(name)
+
+    monkeypatch.setattr(store, "switch", full)
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"})
+    assert caught.value.restored is room
+    assert states(runtime, "bridge")["bridge-1"] == "running"
+    assert (store.pending() is None) is room
+
+
+def test_what_serves_again_is_restored_whatever_cannot_be_tidied_up(store: Store) -> None:
+    runtime = FakeRuntime(*(running(name, image="i:1") for name in NAMES))
+    runtime.new_image = ("i:1", "fresh")
+    runtime.healthy["bridge-2"] = False
+    runtime.fails["rename i i:1"] = OSError(12, "Cannot allocate memory")
+    runtime.fails["remove bridge-2"] = HostFailure("docker-failed", "it is busy")
+    wire = FakeWire()
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"}, wire, builds=True)
+    assert caught.value.restored
+    assert "an image has not its name back" in " ".join(wire.told())
+
+
+class Killed:
+    """`old` -> `new` was killed: the healthy bridge of `old` is stopped, that of `new` starts."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(deploy_module, "RESTORED_WITHIN", 0.2)
+        hashes = {"old": "old", "killed": "half", "new": "new"}
+        for name, mark in hashes.items():
+            store.release(name).mkdir(exist_ok=True)
+            services = {**dict.fromkeys(NAMES, "old"), "bridge": mark}
+            (store.release(name) / "release.json").write_text(json.dumps({"services": services}))
+        store.begin(release="killed", previous="old", by="me")
+        store.switch("killed")
+        stopped = dataclasses.replace(running("bridge"), state="exited")
+        half = Container("bridge", "bridge-2", 2, state="running", health="starting", hash="half")
+        self.runtime = FakeRuntime(running("gateway"), stopped, half, running("caddy"))
+        self.runtime.healthy["bridge-2"] = False
+
+
+def test_after_a_killed_deploy_a_failure_goes_back_to_what_was_healthy(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Killed(store, monkeypatch).runtime
+    runtime.healthy["bridge-3"] = False
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"})
+    assert caught.value.restored
+    assert states(runtime, "bridge") == {"bridge-1": "running"}
+    assert (store.current(), store.pending()) == ("old", None)
+    assert store.ledger()[-1]["previous"] == "old"
+
+
+def test_after_a_killed_deploy_the_old_ones_go_when_the_new_one_serves(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Killed(store, monkeypatch).runtime
+    assert deploy(store, runtime, {"bridge": "update"}).healthy
+    assert states(runtime, "bridge") == {"bridge-3": "running"}
+    assert runtime.done.index("start bridge-3") < runtime.done.index("remove bridge-1")
+
+
+def test_of_a_killed_deploy_that_kept_nothing_of_before_what_runs_is_put_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Killed(store, monkeypatch).runtime
+    runtime.existing = [one for one in runtime.existing if one.id != "bridge-1"]
+    runtime.healthy |= {"bridge-2": True, "bridge-3": False}
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"})
+    assert caught.value.restored
+    assert states(runtime, "bridge") == {"bridge-2": "running"}
+    assert store.current() == "killed"
+
+
+def test_a_killed_deploy_s_gateway_ends_before_another_one_starts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Killed(store, monkeypatch).runtime
+    runtime.existing[0].state = "exited"
+    half = Container("gateway", "gateway-2", 2, state="running", health="healthy", hash="half")
+    runtime.existing.append(half)
+    runtime.healthy["bridge-3"] = False
+    with pytest.raises(HostFailure):
+        deploy(store, runtime, {"bridge": "update"})
+    order = [did for did in runtime.done if did in ("stop gateway-2", "start gateway-1")]
+    assert order == ["stop gateway-2", "start gateway-1"]
+    assert states(runtime, "gateway") == {"gateway-1": "running"}
+
+
+def test_the_marker_goes_before_what_was_replaced(store: Store) -> None:
+    """Killed from here on, there is nothing to go back to: the new release was seen healthy."""
+    marked: list[object] = []
+
+    class Looking(FakeRuntime):
+        def remove(self, containers: Sequence[Container]) -> None:
+            marked.append(store.pending())
+            super().remove(containers)
+
+    deploy(store, Looking(*map(running, NAMES)), {"bridge": "update"})
+    assert marked == [None]
 
 
 def test_a_restore_that_is_not_what_it_was_is_not_called_restored(store: Store) -> None:
@@ -246,6 +411,37 @@ def test_cancelling_restores(store: Store) -> None:
     assert store.ledger()[-1]["result"] == "interrupted"
 
 
+def test_cancelling_that_puts_nothing_back_says_so(store: Store) -> None:
+    runtime, wire = FakeRuntime(*map(running, NAMES)), FakeWire(cancel_at="starting bridge")
+    runtime.fails["start bridge-1"] = HostFailure("docker-failed", "docker start: no space left")
+    with_alerts(store)
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update", "caddy": "update"}, wire)
+    assert (caught.value.code, caught.value.restored) == ("interrupted", False)
+    assert "not all is as it was" in caught.value.message
+    assert "no space left" in caught.value.hint
+    assert "aside bridge alerts tell deploy-failed" in runtime.done
+
+
+def with_alerts(store: Store) -> None:
+    for name in ("old", "new"):
+        (store.release(name) / ALERTS_FILE).parent.mkdir(parents=True, exist_ok=True)
+        (store.release(name) / ALERTS_FILE).write_text("ntfy://x")
+
+
+def test_a_first_deploy_that_is_cancelled_tells_nobody_else(store: Store) -> None:
+    store.switch(None)
+    runtime, wire = FakeRuntime(), FakeWire(cancel_at="starting bridge")
+    runtime.healthy["bridge-1"] = False
+    with_alerts(store)
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, dict.fromkeys(NAMES, "create"), wire)
+    assert caught.value.message == "interrupted"
+    assert "no release before it" in caught.value.hint
+    assert not [did for did in runtime.done if did.startswith("aside")]
+    assert store.pending() is None
+
+
 def test_a_first_deploy_that_fails_leaves_what_runs(store: Store) -> None:
     store.switch(None)
     runtime = FakeRuntime()
@@ -281,6 +477,24 @@ def test_what_a_killed_deploy_left_is_removed_first(store: Store) -> None:
     deploy(store, runtime, {"bridge": "update"})
     assert "remove caddy-2" in runtime.done
     assert runtime.done.index("remove caddy-2") < runtime.done.index("create bridge")
+
+
+@pytest.mark.parametrize("problem", [HostFailure("docker-failed", "it is busy"), OSError(5, "I/O")])
+def test_what_cannot_be_removed_hinders_no_later_deploy(store: Store, problem: Exception) -> None:
+    left = Container("caddy", "caddy-0", 0, state="exited", hash="half")
+    runtime, wire = FakeRuntime(left, *map(running, NAMES)), FakeWire()
+    runtime.fails["remove caddy-0"] = problem
+    assert deploy(store, runtime, {"bridge": "update"}, wire).healthy
+    assert "an old container of caddy stays" in wire.told()[0]
+
+
+def test_a_second_gateway_that_runs_on_does(store: Store) -> None:
+    left = Container("gateway", "gateway-0", 0, state="running", hash="half")
+    runtime = FakeRuntime(left, *map(running, NAMES))
+    runtime.fails["remove gateway-0"] = HostFailure("docker-failed", "it is busy")
+    with pytest.raises(HostFailure, match="busy"):
+        deploy(store, runtime, {"bridge": "update"})
+    assert runtime.done == ["check", "obtain", "remove gateway-0"]
 
 
 def test_removed_services_go_last(store: Store) -> None:

@@ -198,6 +198,19 @@ def test_a_deploy_that_was_killed_is_completed_by_a_healthy_look(store: Store, a
     assert runtime.done == ["remove old"]
 
 
+def test_what_was_left_without_a_marker_goes_too_and_stops_no_look(store: Store, ask: Ask) -> None:
+    runtime = Engine(
+        Container("bridge", "old", 1, state="exited", hash="h0"),
+        Container("bridge", "new", 2, state="running", hash="h", health="healthy"),
+    )
+    runtime.fails["remove old"] = HostFailure("docker-failed", "it is busy")
+    *_, step, done = ask(runtime, verify({}))
+    assert (step["text"], done["result"]) == ("an old container of bridge stays: it is busy", "healthy")
+    runtime.fails.clear()
+    ask(runtime, verify({}))
+    assert [one.id for one in runtime.existing] == ["new"]
+
+
 def facts(**story: str) -> dict[str, str]:
     """What a container has written down of its login, a second apart, until now."""
     now = int(time.time()) - 5
