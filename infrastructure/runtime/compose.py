@@ -9,7 +9,6 @@ import os
 import re
 import subprocess
 import tarfile
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,14 +23,22 @@ from infrastructure.runtime.containers import (
     parse_top,
 )
 from infrastructure.runtime.rfb import Viewer
-from infrastructure.runtime.streamed import BuildLog, FollowedLog, Screen, Streamed, completed
+from infrastructure.runtime.streamed import (
+    PREPARE,
+    BuildLog,
+    FollowedLog,
+    Screen,
+    Streamed,
+    completed,
+    not_started,
+    scratch,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from infrastructure.runtime.base import Tell
 
-PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
 BUILD_TAIL = 25
 MOST_FACTS = 262_144
 PULLS = 3
@@ -82,11 +89,11 @@ class ComposeRuntime:
             seconds = SLOW
         try:
             return completed(command, text, seconds, self._inherited)
-        except FileNotFoundError:
-            raise HostFailure("docker-missing", "there is no Docker on the host", PREPARE) from None
         except subprocess.TimeoutExpired:
             text = f"{' '.join(command[:3])} did not end within {seconds:.0f} s"
             raise HostFailure("docker-stuck", text, "is the host short of memory?") from None
+        except OSError as error:
+            raise not_started(command, error) from error
 
     def _run(self, command: Sequence[str], seconds: float = SLOW) -> str:
         done = self._try(command, seconds)
@@ -203,15 +210,25 @@ class ComposeRuntime:
 
     def load(self, pieces: Iterable[bytes]) -> None:
         """Takes in an image; its bytes go through, they are never held whole."""
-        with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(
-                commands.load(), stdin=subprocess.PIPE, stdout=said, stderr=said, cwd="/"
-            )
+        with scratch() as said:
+            try:
+                process = subprocess.Popen(
+                    commands.load(), stdin=subprocess.PIPE, stdout=said, stderr=said, cwd="/"
+                )
+            except OSError as error:
+                raise not_started(commands.load(), error) from error
             if process.stdin is not None:
                 with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
                     for piece in pieces:
                         pipe.write(piece)
-            if process.wait(VERY_SLOW):
+            try:
+                code = process.wait(VERY_SLOW)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                text = f"docker load did not end within {VERY_SLOW:.0f} s"
+                raise HostFailure("docker-stuck", text, "is the host short of memory?") from None
+            if code:
                 said.seek(0)
                 text = said.read().decode(errors="replace")
                 raise _known(text) or HostFailure(

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, cast
 from zlib import crc32
 
 from infrastructure.runtime.base import HostFailure
+from infrastructure.runtime.streamed import not_started
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +31,15 @@ class Viewer:
     """One look at a screen, as a context; HostFailure when it cannot be had within `SECONDS`."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            raise not_started(command, error) from error
         self._input = cast("IO[bytes]", self._process.stdin)
         self._output = cast("IO[bytes]", self._process.stdout)
         self._limit = threading.Timer(SECONDS, self._process.kill)

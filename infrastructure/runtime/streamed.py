@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import threading
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _BUILDKIT = re.compile(r"#\d+ \[(?P<stage>[^\]]*?) ?(?P<step>\d+)/(?P<steps>\d+)\] (?P<text>.+)")
 _CLASSIC = re.compile(r"Step (?P<step>\d+)/(?P<steps>\d+) : (?P<text>.+)")
+PREPARE = "./deploy.py prepare makes a bare Debian or Ubuntu machine ready"
 LONGEST = 100
 ENDED_WITHIN = 10.0
 
@@ -41,20 +44,23 @@ class Streamed:
 
     def __iter__(self) -> Iterator[str]:
         """Its lines, without their ends."""
-        with tempfile.TemporaryFile() as given:
-            given.write(self._text.encode())
-            given.seek(0)
-            with subprocess.Popen(
-                self._command,
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                pass_fds=self._descriptors,
-                cwd="/",
-                env={**os.environ, "BUILDKIT_PROGRESS": "plain"},
-            ) as process:
+        with scratch(self._text.encode()) as given:
+            try:
+                process = subprocess.Popen(
+                    self._command,
+                    stdin=given,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    encoding="utf-8",
+                    errors="replace",
+                    pass_fds=self._descriptors,
+                    cwd="/",
+                    env={**os.environ, "BUILDKIT_PROGRESS": "plain"},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise not_started(self._command, error) from error
+            with process:
                 ended = threading.Event()
                 limit = (process, Budget(self._seconds), ended)
                 threading.Thread(target=_kill_after, args=limit, daemon=True).start()
@@ -70,7 +76,35 @@ def _kill_after(process: subprocess.Popen[str], budget: Budget, ended: threading
     while (left := budget.left) > 0:
         if ended.wait(left):
             return
-    process.kill()
+    # With all that it has started: a child that holds the pipe would keep the reader waiting.
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def scratch(content: bytes = b"") -> IO[bytes]:
+    """A file without a name that begins with this; HostFailure where there is no room for it."""
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+        file.write(content)
+        file.seek(0)
+    except OSError as error:
+        raise HostFailure(
+            "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "folder",
+            f"the host has no room for a temporary file: {error.strerror}",
+            "./deploy.py doctor says what fills it",
+        ) from error
+    return file
+
+
+def not_started(command: Sequence[str], error: OSError) -> HostFailure:
+    """Why a command could not even be begun, as where memory is short."""
+    if isinstance(error, FileNotFoundError):
+        return HostFailure("docker-missing", "there is no Docker on the host", PREPARE)
+    return HostFailure(
+        "docker-failed",
+        f"{' '.join(command[:2])} cannot be started: {error.strerror or error}",
+        "./deploy.py doctor looks at the host and its Docker",
+    )
 
 
 def completed(
@@ -140,14 +174,17 @@ class BuildLog:
 
 def _started(command: Sequence[str], stdin: int) -> subprocess.Popen[str]:
     """A command whose output and errors are one stream of text."""
-    return subprocess.Popen(
-        command,
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    )
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    except OSError as error:
+        raise not_started(command, error) from error
 
 
 class FollowedLog:

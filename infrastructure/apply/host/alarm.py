@@ -7,7 +7,6 @@ answers, its program is run once beside it, with the same addresses.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -87,7 +86,7 @@ class Alarm:
         """The status; 0 when no bridge answers."""
         try:
             container = serving(self._runtime.containers()).get("bridge")
-        except HostFailure:
+        except Exception:
             return 0
         if container is None or not container.running:
             return 0
@@ -98,10 +97,12 @@ class Alarm:
     def _aside(self, event: str, text: str) -> None:
         """Says so when it fails; an operation never fails for it."""
         sent, said = False, ""
-        with contextlib.suppress(HostFailure):
+        try:
             sent, said = self._runtime.aside(
                 "bridge", ["alerts", "tell", event], text, ASIDE_SECONDS
             )
+        except Exception as error:
+            said = str(HostFailure.of(error))
         if not sent:
             lines = said.strip().splitlines()
             reason = f": {lines[-1]}" if lines else ""

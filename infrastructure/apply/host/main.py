@@ -271,12 +271,17 @@ class Program:
         if gateway is not None:
             from infrastructure.apply.host import parking
 
-            parking.end(self._runtime, self._wire, gateway, {"ends": request.ends}, keep=False)
+            ends: documents.Check = {"ends": request.ends}
+            self._wire.attempt(
+                "the gateway is only stopped",
+                lambda: parking.end(self._runtime, self._wire, gateway, ends, keep=False),
+            )
         self._wire.emit(events.Step("stopping every service"))
         self._runtime.down()
-        self._store.end()
+        self._wire.attempt("a deploy stays marked as under way", self._store.end)
         if release is not None:
-            self._store.record(command="down", release=release, result="down", by=request.by)
+            entry = {"command": "down", "release": release, "result": "down", "by": request.by}
+            self._wire.attempt("it is not in the history", lambda: self._store.record(**entry))
         return events.Ended(release)
 
     def _history(self, _: requests.HistoryRequest) -> Answer:

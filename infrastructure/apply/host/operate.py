@@ -145,13 +145,16 @@ class Operator:
 
     def _record(self, command: str, result: str, by: str, began: float) -> None:
         word, _, reason = result.partition(": ")
-        self._store.record(
-            command=command,
-            release=self._store.current(),
-            result=word,
-            reason=reason,
-            by=by,
-            seconds=round(time.monotonic() - began, 1),
+        self._wire.attempt(
+            "it is not in the history",
+            lambda: self._store.record(
+                command=command,
+                release=self._store.current(),
+                result=word,
+                reason=reason,
+                by=by,
+                seconds=round(time.monotonic() - began, 1),
+            ),
         )
 
     # --- logs ---------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Store:
 
         Another's is waited for so many seconds; `waiting` hears of whom, now and then.
         """
-        with self._writing():
+        with self._writing(untouched=True):
             self.base.mkdir(parents=True, exist_ok=True)
             self.base.chmod(0o700)
             descriptor = os.open(self.base / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -154,7 +154,7 @@ class Store:
         import tarfile
 
         partial = self.base / "releases" / f".{name}.partial"
-        with self._writing(partial):
+        with self._writing(partial, untouched=True):
             if shutil.disk_usage(self.base).free < 2 * len(archive) + SPARE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             shutil.rmtree(partial, ignore_errors=True)
@@ -194,7 +194,7 @@ class Store:
 
     def folders(self, wanted: list[DataFolder]) -> None:
         """Makes the data folders that services need, with their owners."""
-        with self._writing():
+        with self._writing(untouched=True):
             (self.base / "data").mkdir(exist_ok=True)
             for item in wanted:
                 path = self.base / "data" / item.path
@@ -208,12 +208,11 @@ class Store:
     def switch(self, name: str | None) -> None:
         """Points `current` to a release, atomically; None removes it."""
         link = self.base / "current"
-        if name is None:
-            if link.is_symlink():
-                link.unlink()
-                sync_folder(self.base)
-            return
         with self._writing():
+            if name is None:
+                link.unlink(missing_ok=True)
+                sync_folder(self.base)
+                return
             fresh = self.base / ".current"
             if fresh.is_symlink():
                 fresh.unlink()
@@ -270,7 +269,7 @@ class Store:
             "services": [{**vars(one), "fresh": False} for one in request.services],
             "checks": request.checks,
         }
-        with self._writing():
+        with self._writing(untouched=True):
             write_whole(self.release(request.release) / NOTE, json.dumps(kept))
 
     def noted(self, name: str) -> dict[str, Any]:
@@ -357,22 +356,26 @@ class Store:
 
     def begin(self, **entry: Any) -> None:
         """Notes what is about to happen, before anything is touched."""
-        with self._writing():
+        with self._writing(untouched=True):
             write_whole(self.base / "pending.json", json.dumps(entry))
 
     def end(self) -> None:
         """The deploy has ended, one way or the other."""
-        (self.base / "pending.json").unlink(missing_ok=True)
-        sync_folder(self.base)
+        with self._writing():
+            (self.base / "pending.json").unlink(missing_ok=True)
+            sync_folder(self.base)
 
     @contextmanager
-    def _writing(self, partial: Path | None = None) -> Iterator[None]:
+    def _writing(self, partial: Path | None = None, *, untouched: bool = False) -> Iterator[None]:
+        """`untouched`: nothing of the stack was changed yet, which is said with the failure."""
         try:
             yield
         except OSError as error:
             if partial is not None:
                 shutil.rmtree(partial, ignore_errors=True)
-            raise _explain(error, self.base) from error
+            failure = _explain(error, self.base)
+            failure.message += "; nothing was changed" if untouched else ""
+            raise failure from error
 
 
 def _holder(descriptor: int) -> str:
@@ -421,9 +424,15 @@ def _age(path: Path) -> float:
 
 def _explain(error: OSError, base: Path) -> HostFailure:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        text = f"the host's disk is full ({base}); nothing was changed"
+        text = f"the host's disk is full ({base})"
         return HostFailure("disk-full", text, "./deploy.py doctor says what fills it")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno == errno.EROFS:
+        return HostFailure(
+            "disk-read-only",
+            f"the host's disk can only be read ({base})",
+            "a disk with faults becomes so: journalctl -k on the host says why",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
         return HostFailure(
             "folder-denied",
             f"the login may not write to {base}",

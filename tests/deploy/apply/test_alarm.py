@@ -72,6 +72,20 @@ def store(tmp_path: Path) -> Store:
     return found
 
 
+@pytest.mark.parametrize("problem", [OSError(12, "Cannot allocate memory"), KeyError("State")])
+def test_an_alarm_that_cannot_be_sent_is_said_and_hides_nothing(
+    store: Store, problem: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, wire = running("exited"), FakeWire()
+    runtime.fails["aside bridge alerts tell deploy-failed"] = problem
+    alarm(store, runtime, 1, wire).failed("`up`", "me", FAILURE, "It serves again.")
+    (said,) = wire.told()
+    assert said.startswith("nobody could be told of it: ")
+    monkeypatch.setattr(runtime, "containers", lambda: 1 // 0)
+    alarm(store, runtime, 1, wire).failed("`up`", "me", FAILURE, "It serves again.")
+    assert len(wire.told()) == 2
+
+
 def running(state: str = "running") -> FakeRuntime:
     return FakeRuntime(Container("bridge", "bridge-1", state=state))
 
@@ -112,7 +126,7 @@ def test_that_nobody_could_be_told_is_said_and_is_no_failure(store: Store) -> No
     assert wire.told() == ["nobody could be told of it: error: no address"]
     runtime.fails["aside bridge alerts tell deploy-failed"] = HostFailure("docker-stuck", "stuck")
     alarm(store, runtime, 9, wire).failed("`up`", "me", FAILURE, "")
-    assert wire.told()[1:] == ["nobody could be told of it"]
+    assert wire.told()[1:] == ["nobody could be told of it: stuck"]
 
 
 def test_without_addresses_nobody_is_asked(store: Store, bridge: Bridge) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import time
@@ -314,6 +315,25 @@ def test_the_marker_goes_before_what_was_replaced(store: Store) -> None:
 
     deploy(store, Looking(*map(running, NAMES)), {"bridge": "update"})
     assert marked == [None]
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+@pytest.mark.parametrize("what", ["end", "record", "pin", "prune"])
+def test_what_comes_after_the_outcome_does_not_hide_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, what: str, healthy: bool
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(store, what, fails)
+    runtime = FakeRuntime(*map(running, NAMES))
+    runtime.healthy["bridge-2"] = healthy
+    if healthy:
+        assert deploy(store, runtime, {"bridge": "update"}).healthy
+        return
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"})
+    assert (caught.value.code, caught.value.restored) == ("bridge-unhealthy", True)
 
 
 def test_a_restore_that_is_not_what_it_was_is_not_called_restored(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import os
@@ -205,7 +206,10 @@ def test_what_was_left_without_a_marker_goes_too_and_stops_no_look(store: Store,
     )
     runtime.fails["remove old"] = HostFailure("docker-failed", "it is busy")
     *_, step, done = ask(runtime, verify({}))
-    assert (step["text"], done["result"]) == ("an old container of bridge stays: it is busy", "healthy")
+    assert (step["text"], done["result"]) == (
+        "an old container of bridge stays: it is busy",
+        "healthy",
+    )
     runtime.fails.clear()
     ask(runtime, verify({}))
     assert [one.id for one in runtime.existing] == ["new"]
@@ -393,6 +397,32 @@ def test_down_ends_the_gateway_first_and_is_recorded(store: Store, ask: Ask) -> 
     store.switch(None)
     assert ask(Engine(), request)[-1]["release"] is None
     assert len(store.ledger()) == 1, "of what was not there nothing is recorded"
+
+
+@pytest.mark.parametrize("what", ["end", "record"])
+def test_what_comes_after_the_outcome_does_not_hide_it(
+    store: Store, ask: Ask, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, what, fails)
+    runtime = Engine(Container("bridge", "b", state="running", health="healthy"))
+    again = requests.RestartRequest("bridge", False, [], {"bridge": {}}, wait=30, by="me")
+    assert ask(runtime, again)[-1]["result"] == "healthy"
+    *_, step, ended = ask(runtime, requests.DownRequest("me", {}))
+    assert (ended["event"], runtime.existing) == ("ended", [])
+    assert "No space left" in step["text"]
+
+
+def test_a_gateway_that_cannot_be_asked_is_stopped_by_down(ask: Ask) -> None:
+    class Silent(Engine):
+        def login_facts(self) -> dict[str, str]:
+            raise OSError(errno.EIO, "Input/output error")
+
+    runtime = Silent(Container(**GATEWAY))
+    *_, ended = ask(runtime, requests.DownRequest("me", {"paper": "14004 STOP"}))
+    assert (ended["event"], runtime.done) == ("ended", ["down"])
 
 
 def test_small_questions(store: Store, ask: Ask) -> None:

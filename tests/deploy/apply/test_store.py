@@ -501,10 +501,10 @@ def test_an_odd_note_of_what_is_pending_is_none(store: Store) -> None:
     ("number", "code", "said"),
     [
         (errno.ENOSPC, "disk-full", "the host's disk is full"),
-        (errno.EDQUOT, "disk-full", "nothing was changed"),
+        (errno.EDQUOT, "disk-full", "the host's disk is full"),
         (errno.EACCES, "folder-denied", "may not write to"),
         (errno.EPERM, "folder-denied", "may not write to"),
-        (errno.EROFS, "folder-denied", "may not write to"),
+        (errno.EROFS, "disk-read-only", "can only be read"),
         (errno.EIO, "folder", "Input/output error: "),
     ],
 )
@@ -527,6 +527,8 @@ def test_why_nothing_can_be_written_is_told(
         with pytest.raises(HostFailure, match=said) as refused:
             write()
         assert refused.value.code == code
+        untouched = write in (writes[0], writes[3])
+        assert ("nothing was changed" in refused.value.message) is untouched
 
 
 def test_a_release_is_brought_to_the_disk_also_where_only_everything_can(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,16 @@ def test_a_command_that_does_not_end_is_killed_on_any_machine(
         endless = Streamed(["sh", "-c", "echo begun; exec sleep 60"], "", 2.0)
         assert list(endless) == ["begun"]
         assert endless.code == -9
+
+
+def test_a_build_that_has_no_end_is_killed_with_what_it_has_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pressure, "stalled", dict)
+    began = time.monotonic()
+    build = Streamed(["sh", "-c", "sleep 40 & echo begun; wait"], "", 0.5)
+    assert (list(build), build.code) == (["begun"], -9)
+    assert time.monotonic() - began < 20, "a child that holds the pipe is no reason to wait"
 
 
 def test_a_build_has_longer_where_programs_wait(monkeypatch: pytest.MonkeyPatch) -> None:
