@@ -73,6 +73,8 @@ class GangwayError(Exception):
     exit_code = 1
     reported = False
     """Whether the command has already printed its JSON document."""
+    trace = ""
+    """Where in the host's program it came from; shown with `-v`."""
 
     def __post_init__(self) -> None:
         super().__init__(self.message)

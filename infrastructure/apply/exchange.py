@@ -146,7 +146,9 @@ class Exchange:
 
     def _raise(self, event: events.Event) -> None:
         if isinstance(event, events.Failed):
-            raise failure(event, self._target)
+            told = failure(event, self._target)
+            told.trace = event.trace
+            raise told
 
     def _read(self) -> Iterator[events.Event]:
         """The events; what a login script prints before our program speaks is passed over."""

@@ -77,6 +77,8 @@ def megabytes(kilobytes: int) -> str:
     )
 
 
+TRACEBACK = "Traceback (most recent call last)"
+"""How Python tells where in a program: of no use to who has not written it."""
 QUIET_ZONE = 2
 """Empty modules around a QR code: half of what the standard asks for, so that it fits 60 columns;
 cameras read it."""
@@ -184,8 +186,9 @@ def failure(error: GangwayError, *, as_json: bool, verbose: bool) -> int:
     if verbose:
         _trace(error)
     problems = error.problems()
-    if error.details:
-        sys.stderr.write(worded(safe(error.details.rstrip("\n"))) + "\n")
+    for text in (error.details, error.trace):
+        if text and (verbose or TRACEBACK not in text):
+            sys.stderr.write(worded(safe(text.rstrip("\n"))) + "\n")
     for problem in problems:
         for line in problem_lines(problem):
             sys.stderr.write(paint(line) + "\n")

@@ -23,6 +23,8 @@ class HostFailure(Exception):  # noqa: N818 - it reads as what happened
         self.hint = hint
         self.details = details
         self.restored = False
+        self.trace = ""
+        """Where in the program nobody expected it, for `-v`."""
 
     def as_event(self) -> dict[str, Any]:
         return {
@@ -31,18 +33,20 @@ class HostFailure(Exception):  # noqa: N818 - it reads as what happened
             "hint": self.hint,
             "details": self.details,
             "restored": self.restored,
+            "trace": self.trace,
         }
 
     @classmethod
     def of(cls, error: Exception) -> HostFailure:
-        """What went wrong as one of these; what nobody expected has its traceback as details."""
+        """What went wrong as one of these; what nobody expected has its traceback as `trace`."""
         if isinstance(error, cls):
             return error
         import traceback
 
-        details = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        text = f"unexpected {type(error).__name__}: {error}"
-        return cls("unexpected", text, details=details)
+        failure = cls("unexpected", f"unexpected {type(error).__name__}: {error}")
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        failure.trace = "".join(lines)
+        return failure
 
 
 @dataclass

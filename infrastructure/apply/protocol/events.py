@@ -137,13 +137,17 @@ class Fetched(Event):
 
 
 class Failed(Event):
-    """The request failed; `restored`: what served before serves again."""
+    """The request failed; `restored`: what served before serves again.
+
+    `trace`: where in the program, of what nobody expected.
+    """
 
     code: str
     message: str
     hint: str
     details: str
     restored: bool
+    trace: str = ""
 
 
 class Done(Event):

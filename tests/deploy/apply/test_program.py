@@ -461,7 +461,8 @@ def test_a_fault_of_ours_is_an_answer(ask: Ask, monkeypatch: pytest.MonkeyPatch)
     failed, history = ask(runtime, requests.ControllerRequest("x"), requests.HistoryRequest())
     assert failed["code"] == "unexpected"
     assert failed["message"] == "unexpected ZeroDivisionError: division by zero"
-    assert "Traceback" in failed["details"]
+    assert "Traceback" in failed["trace"]
+    assert failed["details"] == ""
     assert failed["restored"] is False
     assert history["event"] == "history"
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from infrastructure.apply.exchange import failure, unanswered
+from infrastructure.apply.exchange import Exchange, failure, unanswered
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.protocol import events
 from infrastructure.apply.session import Session
+from infrastructure.cli import output
 from infrastructure.config import load
 from infrastructure.config.sandbox import sandbox
 from infrastructure.errors import DeployFailed, DeployLocked
@@ -71,6 +72,35 @@ def test_silence_is_explained(code: int, errors: str, expected: str) -> None:
     error = unanswered("vm", code, errors)
     assert error.code == expected
     assert "Traceback" not in error.message
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_where_in_a_program_is_shown_only_where_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], verbose: bool
+) -> None:
+    errors = 'Traceback (most recent call last):\n  File "<gangway>"\nSyntaxError: x\n'
+    ended = unanswered("vm", 1, errors)
+    unexpected = failure(event("unexpected"), sandbox())
+    unexpected.trace = errors
+    for error in (ended, unexpected):
+        output.failure(error, as_json=False, verbose=verbose)
+        said = capsys.readouterr().err
+        assert ('File "<gangway>"' in said) is verbose
+        assert "error: " in said
+    output.failure(
+        failure(event("x", details="a log's tail"), sandbox()), as_json=False, verbose=False
+    )
+    assert "a log's tail" in capsys.readouterr().err
+
+
+def test_where_in_the_host_s_program_comes_with_its_answer() -> None:
+    exchange = Exchange.__new__(Exchange)
+    exchange._target = sandbox()
+    failed = event("unexpected")
+    failed.trace = "Traceback"
+    with pytest.raises(DeployFailed) as caught:
+        exchange._raise(failed)
+    assert caught.value.trace == "Traceback"
 
 
 class Deaf:
