@@ -15,6 +15,7 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 FOLDER_LABEL = "com.docker.compose.project.working_dir"
 NUMBER_LABEL = "com.docker.compose.container-number"
+ONE_OFF_LABEL = "com.docker.compose.oneoff"
 
 TELL_IBC = """
 exec 3<>/dev/tcp/127.0.0.1/$1 || exit 1
@@ -65,10 +66,15 @@ def compose_version() -> Command:
     return ["docker", "compose", "version", "--short"]
 
 
+def marks(project: str) -> list[str]:
+    """The labels of a project's containers, without those that are made for one command."""
+    return [f"{PROJECT_LABEL}={project}", f"{ONE_OFF_LABEL}=False"]
+
+
 def list_containers(project: str) -> Command:
-    """Ids of all containers of the project, also stopped ones."""
-    mark = f"label={PROJECT_LABEL}={project}"
-    return ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", mark]
+    """Ids of all containers of the project's services, also stopped ones."""
+    filters = [part for mark in marks(project) for part in ("--filter", f"label={mark}")]
+    return ["docker", "ps", "--all", "--quiet", "--no-trunc", *filters]
 
 
 def list_running() -> Command:

@@ -123,10 +123,10 @@ class ComposeRuntime:
 
     def containers(self) -> list[Container]:
         quick = containers.inspect_project(self._project)
-        if quick is not None:
-            return parse_inspect(quick)
-        ids = self._run(commands.list_containers(self._project), QUICK).split()
-        return parse_inspect(self._run(commands.inspect(ids), QUICK)) if ids else []
+        if quick is None:
+            ids = self._run(commands.list_containers(self._project), QUICK).split()
+            quick = self._run(commands.inspect(ids), QUICK) if ids else ""
+        return parse_inspect(quick, self._base)
 
     def neighbours(self) -> list[Neighbour]:
         ids = self._run(commands.list_running(), QUICK).split()
@@ -298,6 +298,7 @@ class ComposeRuntime:
             self._run(commands.remove([container.id for container in containers]))
 
     def down(self) -> None:
+        self.containers()  # Compose itself would take another stack's of this name
         file = self._base / "current" / COMPOSE_FILE
         if file.exists():
             self._run(self._compose(file, file.parent, "down", "--remove-orphans"), 400)

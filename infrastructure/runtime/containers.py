@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from infrastructure.release_files import HASH_LABEL
-from infrastructure.runtime.base import Container, Neighbour
-from infrastructure.runtime.commands import FOLDER_LABEL, NUMBER_LABEL, PROJECT_LABEL, SERVICE_LABEL
+from infrastructure.runtime.base import Container, HostFailure, Neighbour
+from infrastructure.runtime.commands import (
+    FOLDER_LABEL,
+    NUMBER_LABEL,
+    ONE_OFF_LABEL,
+    PROJECT_LABEL,
+    SERVICE_LABEL,
+    marks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,10 +49,39 @@ class Runs(Protocol):
     def hash(self) -> str: ...
 
 
-def parse_inspect(text: str) -> list[Container]:
-    """The containers that `docker inspect` describes, ordered by service and number."""
-    found = [_container(item) for item in json.loads(text or "[]")]
+def parse_inspect(text: str, base: Path | None = None) -> list[Container]:
+    """The containers that `docker inspect` describes, ordered by service and number.
+
+    Without those that Compose has made for one command: they serve nothing, and end by themselves.
+
+    Raises:
+        HostFailure: one was made from another folder than `base`: it is another stack's, of the
+            same name, and nothing of it is ours to stop or to look at.
+    """
+    items = json.loads(text or "[]")
+    for item in items if base is not None else ():
+        require_own((item["Config"].get("Labels") or {}).get(FOLDER_LABEL, ""), base)
+    found = [_container(item) for item in items if not _one_off(item)]
     return sorted(found, key=lambda container: (container.service, container.number))
+
+
+def _one_off(item: dict[str, Any]) -> bool:
+    labels = item["Config"].get("Labels") or {}
+    return str(labels.get(ONE_OFF_LABEL, "")).lower() == "true"
+
+
+def require_own(folder: str, base: Path) -> None:
+    """HostFailure when containers of our stack's name were made from another folder."""
+    if folder and not _within(Path(folder), base):
+        raise HostFailure(
+            "name-taken",
+            f"another stack of this name runs here, from {folder}",
+            "give the target another name, or set `folder` to where it lies",
+        )
+
+
+def _within(place: Path, base: Path) -> bool:
+    return base in (place, *place.parents) or base.resolve() in (place, *place.resolve().parents)
 
 
 def parse_neighbours(text: str) -> list[Neighbour]:
@@ -238,7 +274,7 @@ def _asked(path: str, seconds: float) -> tuple[int, Any]:
 
 def inspect_project(project: str) -> str | None:
     """What `docker inspect` prints for all containers of a project; None when it cannot be had."""
-    label = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]}, separators=(",", ":"))
+    label = json.dumps({"label": marks(project)}, separators=(",", ":"))
     listed = _ask(f"/containers/json?all=1&filters={_quoted(label)}")
     if listed is None:
         return None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.runtime.base import HostFailure
+from infrastructure.runtime.containers import require_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,22 +68,12 @@ def _require_room(
     own = [one for one in everybody if one.project == project]
     others = [one for one in everybody if one.project != project]
     for one in own:
-        if one.folder and not _within(one.folder, base):
-            raise HostFailure(
-                "name-taken",
-                f"another stack of this name runs here, from {one.folder}",
-                "give the target another name, or set `folder` to where it lies",
-            )
+        require_own(one.folder, base)
     for setting, address in request.published.items():
         if request.changes.get(setting.partition(".")[0]) in ("create", "update"):
             _require_port(address, own, others)
     if "create" in request.changes.values():
         _require_memory(request.memory, others)
-
-
-def _within(folder: str, base: Path) -> bool:
-    place = Path(folder)
-    return base in (place, *place.parents) or base.resolve() in (place, *place.resolve().parents)
 
 
 def _require_port(address: str, own: list[Neighbour], others: list[Neighbour]) -> None:

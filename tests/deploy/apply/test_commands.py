@@ -22,6 +22,7 @@ def test_containers_are_found_by_project() -> None:
     assert commands.list_containers("gangway-prod") == [
         *("docker", "ps", "--all", "--quiet", "--no-trunc"),
         *("--filter", "label=com.docker.compose.project=gangway-prod"),
+        *("--filter", "label=com.docker.compose.oneoff=False"),
     ]
 
 

@@ -1,8 +1,13 @@
 """`docker inspect` to facts."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from infrastructure.runtime.base import HostFailure
+from infrastructure.runtime.commands import marks
 from infrastructure.runtime.containers import leftovers, parse_inspect, parse_top, serving
 
 
@@ -73,6 +78,33 @@ def test_the_one_that_runs_serves_else_the_newest() -> None:
     found = parse_inspect(json.dumps(pair))
     assert {name: one.id for name, one in serving(found).items()} == {"a": "a-1", "b": "b-2"}
     assert [one.id for one in leftovers(found)] == ["a-2", "b-1"]
+
+
+def test_what_was_made_for_one_command_serves_nothing() -> None:
+    one_off, real = inspected("a", 1), inspected("a", 5, "exited")
+    one_off["Config"]["Labels"]["com.docker.compose.oneoff"] = "True"
+    real["Config"]["Labels"]["com.docker.compose.oneoff"] = "False"
+    found = parse_inspect(json.dumps([real, one_off]))
+    assert [one.id for one in found] == ["a-5"]
+    assert leftovers(found) == []
+    assert marks("p") == ["com.docker.compose.project=p", "com.docker.compose.oneoff=False"]
+
+
+def test_containers_from_another_folder_are_another_stack_s(tmp_path: Path) -> None:
+    (tmp_path / "prod/releases/r1").mkdir(parents=True)
+    (tmp_path / "prod/current").symlink_to("releases/r1")
+    (tmp_path / "link").symlink_to("prod")
+    item = inspected("a")
+    labels = item["Config"]["Labels"]
+    for own in ("prod/current", "prod/releases/r1", "link/current", "prod"):
+        labels["com.docker.compose.project.working_dir"] = str(tmp_path / own)
+        for base in ("prod", "link"):
+            assert parse_inspect(json.dumps([item]), tmp_path / base)
+    labels["com.docker.compose.project.working_dir"] = "/srv/else/prod/current"
+    assert parse_inspect(json.dumps([item])), "who asks for any"
+    with pytest.raises(HostFailure, match="from /srv/else/prod/current") as caught:
+        parse_inspect(json.dumps([item]), tmp_path / "prod")
+    assert caught.value.code == "name-taken"
 
 
 def test_command_lines_of_top() -> None:
