@@ -27,7 +27,7 @@ from infrastructure.runtime.base import HostFailure
 from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from infrastructure.apply.host.health_gate import Clock
@@ -147,17 +147,28 @@ class Workers:
             self._say(f"starting {name}")
             self._runtime.start(fresh)
         except Exception:
-            self._runtime.remove(fresh)
-            if key is not None:
-                self._point(name, key)
-            if old is not None and ran:
-                self._runtime.start([old])
+            self._put_back(name, fresh, key, old if ran else None)
             raise
         if old is not None:
-            self._runtime.remove([old])
+            gone = [old]
+            self._attempt(name, "its old container stays", lambda: self._runtime.remove(gone))
             if wanted.builds and old.image == wanted.image:  # it lost its name to one built afresh
                 with contextlib.suppress(HostFailure):
                     self._runtime.drop_unnamed([old.image_id])
+
+    def _put_back(
+        self, name: str, fresh: list[Container], key: Kept | None, old: Container | None
+    ) -> None:
+        """The one before goes on, with its key; each step on its own, whichever fails."""
+        self._attempt(name, "the new one does not stop", lambda: self._runtime.stop(fresh))
+        if key is not None:
+            self._attempt(name, "its key is not back", lambda: self._point(name, key))
+        if old is not None:
+            self._attempt(name, "it does not start again", lambda: self._runtime.start([old]))
+        self._attempt(name, "the new one stays", lambda: self._runtime.remove(fresh))
+
+    def _attempt(self, name: str, what: str, step: Callable[[], object]) -> bool:
+        return self._wire.attempt(f"worker {name}: {what}", step)
 
     def _wait_for(self, wanted: documents.ServiceImage, wait: float) -> None:
         """Until there is what the worker needs; HostFailure when there is not."""
@@ -225,15 +236,36 @@ class Workers:
         """Restarts it, with a new key; HostFailure when it does not stay up."""
         name = container.service
         wanted = self._wanted.get(name)
-        if wanted is not None and wanted.api_key:
-            self.renew(name, wanted.api_key)
+        scope = wanted.api_key if wanted is not None else ""
         self._say(f"restarting {name}")
-        self._runtime.restart(container)
+        self._restart_with(container, scope)
         ended = self.settle([name])
         self.tidy()
         if name in ended:
             log = self._runtime.log(container, TAIL)
             raise HostFailure("worker-ends", f"worker {name} {ended[name]}", "", log)
+
+    def _restart_with(self, container: Container, scope: str) -> None:
+        """Restarts it with a new key; the one before is its own again where that fails."""
+        name = container.service
+        key = self._kept(name)
+        if scope:
+            self.renew(name, scope)
+        try:
+            self._runtime.restart(container)
+        except Exception:
+            if scope and not self._runs_anew(container):
+                self._attempt(name, "its key is not back", lambda: self._point(name, key))
+            raise
+
+    def _runs_anew(self, container: Container) -> bool:
+        """Whether it has restarted, whatever the engine said of it."""
+        try:
+            now = {one.id: one for one in self._runtime.containers()}
+        except Exception:
+            return False
+        found = now.get(container.id, container)
+        return found.running and found.since != container.since
 
     # --- keys ---------------------------------------------------------------------------------
     def renew(self, name: str, scope: str) -> None:
@@ -269,9 +301,8 @@ class Workers:
             gone = [name for name in held if name not in keyed]
             return dict.fromkeys(gone, f"its key is not ended yet, the bridge is silent; {LATER}")
         active = {one["id"]: one["label"] for one in listed["keys"] if one["active"]}
-        self._mend(active, but)
+        left = self._mend(active, but)
         current = {kept.id for name in keyed if (kept := self._kept(name)) is not None}
-        left: dict[str, str] = {}
         for identity, label in active.items():
             if label.startswith(LABEL) and identity not in current:
                 name = label[len(LABEL) :]
@@ -280,8 +311,12 @@ class Workers:
                     left[name] = f"its key is not ended yet; {LATER}"
         return {**left, **self._drop([name for name in folders if name not in left])}
 
-    def _mend(self, active: Mapping[str, str], but: Collection[str]) -> None:
-        """A worker whose key the bridge does not take any more gets another, and is restarted."""
+    def _mend(self, active: Mapping[str, str], but: Collection[str]) -> dict[str, str]:
+        """A worker whose key the bridge does not take any more gets another, and is restarted.
+
+        Those that go on with a key that is none, and why.
+        """
+        left: dict[str, str] = {}
         running = serving(self._runtime.containers())
         for name, wanted in self._wanted.items():
             one, kept = running.get(name), self._kept(name)
@@ -289,9 +324,11 @@ class Workers:
                 continue
             if kept is None or kept.id not in active:
                 self._say(f"{name} gets another key: the bridge does not know its own any more")
-                with contextlib.suppress(HostFailure):
-                    self.renew(name, wanted.api_key)
-                    self._runtime.restart(one)
+                try:
+                    self._restart_with(one, wanted.api_key)
+                except Exception as error:
+                    left[name] = f"it has no key that counts: {HostFailure.of(error)}; {LATER}"
+        return left
 
     def _drop(self, names: Iterable[str]) -> dict[str, str]:
         """Removes key files that are none any more, and folders of workers that have gone."""
@@ -318,11 +355,15 @@ class Workers:
         scope, _, identity = named[len(KEY) :].partition("-")
         return Kept(scope, identity)
 
-    def _point(self, name: str, kept: Kept) -> None:
+    def _point(self, name: str, kept: Kept | None) -> None:
+        """Makes a key the worker's; None: it has none."""
         fresh = self._folder / name / f".{LINK}"
         fresh.unlink(missing_ok=True)
-        fresh.symlink_to(kept.file)
-        fresh.replace(self._folder / name / LINK)
+        if kept is None:
+            (self._folder / name / LINK).unlink(missing_ok=True)
+        else:
+            fresh.symlink_to(kept.file)
+            fresh.replace(self._folder / name / LINK)
         sync_folder(self._folder / name)  # before the bridge forgets the key of before
 
     def _own_folder(self, name: str) -> Path:

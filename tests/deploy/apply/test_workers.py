@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -411,6 +412,79 @@ def test_one_that_cannot_be_started_leaves_the_old_one_with_its_key(
     assert [one.id for one in runtime.existing if one.service == "bot" and one.running] == ["bot-1"]
     assert key_of(store) == "gwk_id1"
     assert bridge.active() == {"id1": "read"}
+
+
+@pytest.mark.parametrize("also", ["stop bot-2", "start bot-1", "remove bot-2"])
+def test_whichever_step_back_fails_the_old_one_goes_on_with_its_key(
+    store: Store, bridge: FakeBridge, also: str
+) -> None:
+    runtime, wire = FakeRuntime(*map(running, OWN)), FakeWire()
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    runtime.fails["start bot-2"] = HostFailure("docker-failed", "no such command")
+    runtime.fails[also] = OSError(12, "Cannot allocate memory")
+    done = deploy(store, runtime, {"bot": "update"}, bot("read"), wire=wire)
+    assert done.workers == {"bot": "no such command"}
+    assert (folder(store) / "api-key").readlink() == Path("key-read-id1")
+    assert "start bot-1" in runtime.done
+    old = next(one for one in runtime.existing if one.id == "bot-1")
+    assert old.running is (also != "start bot-1")
+    assert "worker bot: " in " ".join(wire.told())
+
+
+def test_an_old_one_that_cannot_be_removed_is_no_trouble_of_the_new_one(
+    store: Store, bridge: FakeBridge
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    runtime.fails["remove bot-1"] = HostFailure("docker-failed", "it is busy")
+    assert deploy(store, runtime, {"bot": "update"}, bot("read")).workers == {}
+
+
+def test_one_that_could_not_be_restarted_keeps_the_key_that_it_runs_with(
+    store: Store, bridge: FakeBridge
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    one = next(found for found in runtime.existing if found.id == "bot-1")
+    runtime.fails["restart bot-1"] = HostFailure("docker-stuck", "did not end within 400 s")
+    workers = Workers(store, runtime, FakeWire(), [bot("read")], 1)
+    with pytest.raises(HostFailure, match="400 s"):
+        workers.restart(one)
+    assert (folder(store) / "api-key").readlink() == Path("key-read-id1")
+    assert workers.tidy() == {}
+    assert bridge.active() == {"id1": "read"}
+
+
+def test_one_that_restarted_all_the_same_keeps_the_new_key(
+    store: Store, bridge: FakeBridge
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    runtime.existing = [replace(one, since="now") for one in runtime.existing]
+    runtime.fails["restart bot-1"] = HostFailure("docker-stuck", "did not end within 400 s")
+    with pytest.raises(HostFailure):
+        Workers(store, runtime, FakeWire(), [bot("read")], 1).restart(running("bot"))
+    assert (folder(store) / "api-key").readlink() == Path("key-read-id2")
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_a_dead_key_is_told_and_mended_by_the_next_look(
+    store: Store, bridge: FakeBridge, had: bool
+) -> None:
+    runtime = FakeRuntime(*map(running, OWN))
+    deploy(store, runtime, {"bot": "create"}, bot("read"))
+    bridge.keys = {f"x{at}": {"id": f"x{at}", "label": "o", "active": True} for at in range(4)}
+    if not had:
+        (folder(store) / "api-key").unlink()
+    runtime.fails["restart bot-1"] = HostFailure("docker-stuck", "did not end within 400 s")
+    workers = Workers(store, runtime, FakeWire(), [bot("read")], 1)
+    assert "did not end within 400 s" in workers.tidy()["bot"]
+    runtime.fails.clear()
+    runtime.done.clear()
+    assert workers.tidy() == {}
+    assert runtime.done == ["restart bot-1"]
+    (link,) = [(folder(store) / "api-key").readlink().name]
+    assert bridge.keys[link.rpartition("-")[2]]["active"]
 
 
 def test_a_bridge_that_makes_no_key(store: Store, bridge: FakeBridge) -> None:
