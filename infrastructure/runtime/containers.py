@@ -229,7 +229,8 @@ def mounted_releases(processes: Iterable[int], proc: Path = Path("/proc")) -> se
     found: set[str] = set()
     for process in processes:
         try:
-            found |= mounted((proc / str(process) / "mountinfo").read_text(encoding="utf-8"))
+            content = (proc / str(process) / "mountinfo").read_bytes()
+            found |= mounted(content.decode(errors="replace"))
         except FileNotFoundError:  # it has ended
             continue
         except OSError:

@@ -54,6 +54,7 @@ class Program:
 
     def serve(self) -> None:
         """Answers requests until the client closes."""
+        self._wire.beat()
         while request := self._wire.receive():
             if isinstance(request, requests.CloseRequest):
                 return

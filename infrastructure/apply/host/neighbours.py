@@ -107,7 +107,7 @@ def held_by_engine(port: int) -> bool:
     sockets = {f"socket:[{inode}]" for number, inode in _listeners() if number == port}
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if (process / "comm").read_text().strip() != PROXY:
+            if (process / "comm").read_bytes().strip() != PROXY.encode():
                 continue
             if any(str(each.readlink()) in sockets for each in (process / "fd").iterdir()):
                 return True

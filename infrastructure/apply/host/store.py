@@ -20,7 +20,7 @@ import shutil
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from infrastructure.release_files import ADMIN_KEY_FILE, RELEASE_FILE
 from infrastructure.runtime.base import HostFailure
@@ -108,8 +108,9 @@ class Store:
                 "wait until it ends; a lock is freed by itself when its deploy ends or is killed",
             )
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{by}, since {since}\n".encode(), 0)
+        with suppress(OSError):  # the words are for others; a full disk must not forbid `down`
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{by}, since {since}\n".encode(), 0)
 
     def bridge_key(self) -> str:
         """The first key of the bridge that serves now; empty when there is none to be read."""
@@ -137,12 +138,7 @@ class Store:
 
     def manifest(self, name: str | None) -> dict[str, Any]:
         """`{"id", "files": {path: sha256}, "services": {name: hash}}`; empty when not there."""
-        try:
-            text = (self.release(name or "-") / RELEASE_FILE).read_text(encoding="utf-8")
-            found: dict[str, Any] = json.loads(text)
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return _object(self.release(name or "-") / RELEASE_FILE)
 
     def unpack(
         self, name: str, archive: bytes, owners: dict[str, int], reused: dict[str, int]
@@ -274,11 +270,7 @@ class Store:
 
     def noted(self, name: str) -> dict[str, Any]:
         """`{"services", "checks"}` of a release; empty when it was not noted."""
-        try:
-            found: dict[str, Any] = json.loads((self.release(name) / NOTE).read_text())
-        except (OSError, ValueError):
-            return {}
-        return found
+        return _object(self.release(name) / NOTE)
 
     def kept(self) -> list[str]:
         """The whole releases that lie here, newest use first."""
@@ -336,23 +328,19 @@ class Store:
         """Every entry, oldest first; a line that was cut is left out."""
         entries = []
         try:
-            lines = (self.base / "ledger.jsonl").read_text(encoding="utf-8").splitlines()
+            content = (self.base / "ledger.jsonl").read_bytes()
         except OSError:
             return []
-        for line in lines:
-            try:
-                entries.append(json.loads(line.strip("\0")))  # a power loss leaves holes
-            except ValueError:
-                continue
+        for line in content.decode(errors="replace").split("\n"):
+            with suppress(ValueError, RecursionError):
+                entry = json.loads(line.strip("\0"))  # a power loss leaves holes
+                if isinstance(entry, dict):
+                    entries.append(cast("LedgerEntry", entry))
         return entries
 
     def pending(self) -> dict[str, Any] | None:
         """What a deploy that did not end was about."""
-        try:
-            found: dict[str, Any] = json.loads((self.base / "pending.json").read_text())
-        except (OSError, ValueError):
-            return None
-        return found
+        return _object(self.base / "pending.json") or None
 
     def begin(self, **entry: Any) -> None:
         """Notes what is about to happen, before anything is touched."""
@@ -380,6 +368,14 @@ class Store:
 
 def _holder(descriptor: int) -> str:
     return os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none that can be read."""
+    with suppress(OSError, ValueError, RecursionError):
+        found = json.loads(path.read_bytes())
+        return found if isinstance(found, dict) else {}
+    return {}
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -35,7 +35,7 @@ class Wire:
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
         self._later: queue.Queue[bytes] = queue.Queue()
-        self._watching = False
+        self._watching = self._beating = False
         self.gone = threading.Event()
 
     def emit(self, event: events.Event) -> None:
@@ -86,11 +86,16 @@ class Wire:
 
     def watch(self) -> None:
         """Notices from now on, while work goes on, that the client cancels or leaves."""
-        if self._watching:
-            return
-        self._watching = True
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._beat, daemon=True).start()
+        self.beat()
+        if not self._watching:
+            self._watching = True
+            threading.Thread(target=self._listen, daemon=True).start()
+
+    def beat(self) -> None:
+        """Says from now on that something goes on: a silent host counts as lost."""
+        if not self._beating:
+            self._beating = True
+            threading.Thread(target=self._beat, daemon=True).start()
 
     def _listen(self) -> None:
         for line in self._source:

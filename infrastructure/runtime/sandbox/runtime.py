@@ -353,11 +353,12 @@ def timed(line: str) -> str:
 def resident(pid: int) -> list[dict[str, Any]]:
     """Resident memory in KB and command line of a process; empty when it does not run."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except OSError:
         return []
     rss = [row.split()[1] for row in status.splitlines() if row.startswith("VmRSS:")]
+    line = command.replace("\0", " ").strip()
     return [{"rss": int(rss[0]) if rss else 0, "line": line}]
 
 

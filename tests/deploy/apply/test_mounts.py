@@ -20,5 +20,8 @@ def test_processes_that_ended_or_cannot_be_seen(tmp_path: Path) -> None:
     (tmp_path / "5").mkdir()
     (tmp_path / "5/mountinfo").write_text(MOUNTINFO)
     assert mounted_releases([4, 5], tmp_path) == {"1f2e", "77aa"}
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/mountinfo").write_bytes(MOUNTINFO.encode() + b"9 9 8:1 /\xff /x rw - x x rw\n")
+    assert mounted_releases([7], tmp_path) == {"1f2e", "77aa"}
     (tmp_path / "6/mountinfo").mkdir(parents=True)  # reading it is an OSError
     assert mounted_releases([5, 6], tmp_path) is None

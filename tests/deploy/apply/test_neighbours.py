@@ -185,6 +185,18 @@ def test_who_listens_here_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert (neighbours.machine_memory() or 0) > 100
 
 
+def test_a_process_whose_name_is_no_text_hides_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    own = Path("/proc/self/comm")
+    before = own.read_bytes()
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        try:
+            own.write_bytes("Überwachungsdié".encode()[:15])  # cut in a letter, by the kernel
+            assert neighbours.held_by_engine(server.getsockname()[1]) is False
+        finally:
+            own.write_bytes(before.strip())
+
+
 # a port that the engine keeps
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:

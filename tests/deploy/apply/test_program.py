@@ -935,6 +935,54 @@ class FileNumber:
         return self.number
 
 
+@pytest.mark.parametrize("work", ["down", "newer", "load", "facts"])
+def test_whatever_takes_long_is_heard_of(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    monkeypatch.setattr(wire_module, "HEARTBEAT", 0.02)
+    answers: list[bool] = []
+
+    class Slow(Engine):
+        def _waits(self) -> None:
+            until = time.monotonic() + 20
+            while not beats.is_set() and time.monotonic() < until:
+                time.sleep(0.01)
+            answers.append(beats.is_set())
+
+        def down(self) -> None:
+            self._waits()
+
+        def at_registry(self, image: str) -> tuple[str, str]:
+            self._waits()
+            return "", "no answer"
+
+        def load(self, pieces: Iterable[bytes]) -> None:
+            super().load(pieces)
+            self._waits()
+
+        def facts(self) -> dict[str, Any]:
+            self._waits()
+            return {"engine": "", "compose": "", "services": {}}
+
+    beats = threading.Event()
+    emit = Wire.emit
+
+    def heard(wire: Wire, event: events.Event) -> None:
+        if isinstance(event, events.Alive):
+            beats.set()
+        emit(wire, event)
+
+    monkeypatch.setattr(Wire, "emit", heard)
+    asked: dict[str, list[requests.Request | bytes]] = {
+        "down": [requests.DownRequest("me", {})],
+        "newer": [requests.NewerRequest({"gateway": "g"})],
+        "load": [requests.LoadRequest(3, partial=False), b"abc"],
+        "facts": [requests.FactsRequest({})],
+    }
+    ask(Slow(), *asked[work])
+    assert answers == [True]
+
+
 def test_what_is_cut_is_not_taken_for_whole() -> None:
     wire = Wire(io.BytesIO(b"12345"), io.BytesIO())
     assert wire.read(3) == b"123"

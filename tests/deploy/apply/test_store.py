@@ -462,6 +462,28 @@ def test_images_that_did_not_become_healthy_are_remembered_so_many(store: Store)
 
 
 # --- records --------------------------------------------------------------------------------------
+def test_a_byte_that_is_no_text_costs_the_ledger_nothing(store: Store) -> None:
+    store.lock("me")
+    store.record(release="a", result="healthy")
+    with (store.base / "ledger.jsonl").open("ab") as file:
+        file.write(b'{"release": "b", "by": "\xff\xfe"}\n[1]\n"x"\n')
+    store.record(release="c", result="healthy")
+    assert [entry["release"] for entry in store.ledger()] == ["a", "b", "c"]
+    (store.base / "pending.json").write_bytes(b'["\xff"]')
+    assert store.pending() is None
+
+
+def test_a_full_disk_forbids_no_lock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    store.lock("me")
+    with pytest.raises(HostFailure) as refused:
+        Store(str(store.base)).lock("you")
+    assert refused.value.code == "locked"
+
+
 def test_the_ledger_is_for_its_owner_and_has_a_line_for_each_entry(store: Store) -> None:
     store.lock("me")
     assert store.ledger() == []
