@@ -105,6 +105,8 @@ class Deploy:
         self._began = time.monotonic()
         self._previous = self._serves = store.current()
         """Which release is put back when it fails, and from which the containers run."""
+        self._goes_on = store.proven(but=None) == self._serves
+        """Whether what a part of the stack is exchanged in was seen to be healthy as a whole."""
         self._then = NOT_RESTORED
         self._amiss: list[str] = []
         """What failed on the way back: the marker of a deploy under way stays then."""
@@ -161,7 +163,7 @@ class Deploy:
             raise failure from None
         self._settle(swap)
         troubles = self._workers(self._request.wait)
-        self._pin()
+        pin(self._store, self._runtime, self._release)
         return self._outcome("healthy", healthy=True, workers=troubles)
 
     def _interrupted(self, swap: Swap) -> HostFailure:
@@ -196,12 +198,11 @@ class Deploy:
             self._runtime.rename_image(image_id, name)
             self._taken.append(self._runtime.image(name).get("digest") or digest or image_id)
 
-    def _pin(self) -> None:
-        """A name can move: the release keeps which images it was healthy with."""
-        with contextlib.suppress(Exception):
-            serves = serving(self._runtime.containers())
-            images = {one.image: one.image_id for one in serves.values() if one.image_id}
-            self._store.pin(self._release, images)
+    @property
+    def _whole(self) -> bool:
+        """Whether the gate says of all of the stack that it is healthy, not only of a part."""
+        gate = self._request.gate
+        return gate is None or bool(gate.get("bridge")) or self._goes_on
 
     # --- steps --------------------------------------------------------------------------------
     def _tidied(self, changes: dict[str, Action]) -> Swap:
@@ -531,6 +532,7 @@ class Deploy:
                 by=self._request.by,
                 seconds=seconds,
                 changes=self._request.changes,
+                whole=self._whole,
             ),
         )
         return events.Done(
@@ -555,3 +557,11 @@ def discard(runtime: Runtime, wire: Wire, containers: Sequence[Container]) -> No
                 raise
             failure = HostFailure.of(error)
             wire.emit(events.Step(f"an old container of {one.service} stays: {failure}"))
+
+
+def pin(store: Store, runtime: Runtime, release: str) -> None:
+    """A name can move: the release keeps which images it was healthy with."""
+    with contextlib.suppress(Exception):
+        serves = serving(runtime.containers())
+        images = {one.image: one.image_id for one in serves.values() if one.image_id}
+        store.pin(release, images)

@@ -43,7 +43,7 @@ class Program:
         self._store = Store("/nonexistent")
         self._chosen: Runtime | None = None
         self._found: list[Container] = []
-        self._project = ""
+        self._project = self._by = ""
 
     @property
     def _runtime(self) -> Runtime:
@@ -76,6 +76,7 @@ class Program:
     # --- requests -----------------------------------------------------------------------------
     def _open(self, request: requests.OpenRequest) -> None:
         self._store, self._project = Store(request.base), request.project
+        self._by = request.by
         inherited = (self._locked(request),) if request.lock else ()
         self._chosen = choose(request.runtime, Path(request.base), request.project, inherited)
         self._found = self._runtime.containers()
@@ -181,6 +182,7 @@ class Program:
             gate.run(serving(self._found))
             if self._store.pending() or leftovers(self._found):
                 self._complete()
+            self._wire.attempt("it is not in the history", lambda: self._proven(request.checks))
         except WaitingForPerson as waiting:
             return events.Done(
                 *("waiting-2fa", release, False, False, 0), told=waiting.told, hint=waiting.hint
@@ -188,6 +190,19 @@ class Program:
         except Cancelled:
             raise HostFailure("interrupted", "interrupted; nothing was changed") from None
         return events.Done(*("healthy", release, True, False, 0), workers=self._workers_of(release))
+
+    def _proven(self, checks: documents.Checks) -> None:
+        """Records the release as healthy when that was not known: `rollback` goes back to it."""
+        release = self._store.current()
+        known = self._store.noted(release or "").get("checks", {})
+        whole = all(name in checks and (checks[name] or not one) for name, one in known.items())
+        if release is None or not known or not whole or self._store.proven(but=None) == release:
+            return
+        from infrastructure.apply.host.deploy import pin
+
+        pin(self._store, self._runtime, release)
+        entry = {"command": "up", "release": release, "result": "healthy", "by": self._by}
+        self._store.record(**entry, whole=True)
 
     def _complete(self) -> None:
         """It serves: what a deploy that was killed has left beside it goes."""

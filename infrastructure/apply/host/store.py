@@ -252,10 +252,14 @@ class Store:
         return gone
 
     def proven(self, *, but: str | None) -> str | None:
-        """The release other than `but` that was the last to become healthy and still lies here."""
+        """The release other than `but` that was the last to become healthy and still lies here.
+
+        A restart of one service says nothing of the others, nor does a deploy that looked at a part
+        of a stack of which the rest was not healthy.
+        """
         for entry in reversed(self.ledger()):
             name = entry.get("release")
-            if entry.get("result") == "healthy" and name != but and name and self.has(name):
+            if _proves(entry) and name != but and name and self.has(name):
                 return str(name)
         return None
 
@@ -368,6 +372,12 @@ class Store:
 
 def _holder(descriptor: int) -> str:
     return os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
+
+
+def _proves(entry: LedgerEntry) -> bool:
+    """Whether the entry says of a whole stack that it was healthy."""
+    whole = entry.get("whole", not str(entry.get("command", "")).startswith("restart"))
+    return entry.get("result") == "healthy" and whole
 
 
 def _object(path: Path) -> dict[str, Any]:

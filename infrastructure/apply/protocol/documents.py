@@ -93,7 +93,7 @@ class _Written(TypedDict):
 
 
 class LedgerEntry(_Written, total=False):
-    """A line of the ledger."""
+    """A line of the ledger; `whole`: of all of the stack it was seen how it is."""
 
     command: str
     previous: Optional[str]
@@ -102,6 +102,7 @@ class LedgerEntry(_Written, total=False):
     by: str
     seconds: float
     changes: dict[str, str]
+    whole: bool
 
 
 class Amount(TypedDict, total=False):

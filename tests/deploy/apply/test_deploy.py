@@ -16,7 +16,7 @@ from infrastructure.apply.host import deploy as deploy_module
 from infrastructure.apply.host import health_gate as gate_module
 from infrastructure.apply.host import parking
 from infrastructure.apply.host.deploy import LOGIN_TROUBLES, Deploy, _harmful
-from infrastructure.apply.host.health_gate import WaitingForPerson
+from infrastructure.apply.host.health_gate import Gate, WaitingForPerson
 from infrastructure.apply.host.operate import Operator
 from infrastructure.apply.host.store import NOTE, Store
 from infrastructure.apply.protocol.documents import Check, Checks, ServiceImage
@@ -743,6 +743,29 @@ class Clock:
     def monotonic(self) -> float:
         self.now += 2.04
         return self.now
+
+
+@pytest.mark.parametrize(
+    ("gate", "before", "whole"),
+    [
+        (None, False, True),
+        ({"bridge": {"port": 1}}, False, True),
+        ({"bridge": {}}, False, False),
+        ({}, False, False),
+        ({}, True, True),
+    ],
+)
+def test_what_was_looked_at_in_part_is_as_good_as_what_it_was_exchanged_in(
+    store: Store, monkeypatch: pytest.MonkeyPatch, gate: Any, before: bool, whole: bool
+) -> None:
+    monkeypatch.setattr(Gate, "run", lambda *_: None)
+    if before:
+        store.record(release="old", command="up", result="healthy", whole=True)
+    runtime = FakeRuntime(*map(running, NAMES))
+    request = ApplyRequest("new", [], {}, {}, wait=0.2, by="me", gate=gate)
+    assert Deploy(store, runtime, FakeWire(), request).run().healthy
+    assert store.ledger()[-1]["whole"] is whole
+    assert (store.proven(but=None) == "new") is whole
 
 
 def test_how_long_it_took_is_told_and_recorded(

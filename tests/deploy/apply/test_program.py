@@ -215,6 +215,39 @@ def test_what_was_left_without_a_marker_goes_too_and_stops_no_look(store: Store,
     assert [one.id for one in runtime.existing] == ["new"]
 
 
+def noted_with_checks(store: Store) -> None:
+    note = {"services": [], "checks": {"caddy": {"port": 1}, "portal": {}}}
+    (store.release("r1") / "deploy.json").write_text(json.dumps(note))
+
+
+def test_a_release_that_became_healthy_later_is_recorded_once(store: Store, ask: Ask) -> None:
+    """As after an approval that `up` did not wait for: `rollback` goes back to it."""
+    noted_with_checks(store)
+    store.record(release="r1", command="up", result="waiting-2fa")
+    runtime = Engine(Container("portal", "p", state="running", image="p:1", image_id="sha256:p"))
+    passes: Any = {"portal": {}, "caddy": {"port": 1}}
+    runtime.existing.append(Container("caddy", "c", state="running"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infrastructure.apply.host.health_gate.Gate.run", lambda *_: None)
+        for _ in range(2):
+            assert ask(runtime, requests.VerifyRequest(passes, 1))[-1]["result"] == "healthy"
+    waiting, proven = store.ledger()
+    assert (proven["command"], proven["release"], proven["by"]) == ("up", "r1", "me")
+    assert store.proven(but=None) == "r1"
+    assert store.noted("r1")["images"] == {"p:1": "sha256:p"}
+    assert waiting["result"] == "waiting-2fa"
+
+
+@pytest.mark.parametrize("checks", [{"portal": {}}, {"portal": {}, "caddy": {}}])
+def test_a_look_at_a_part_proves_nothing(store: Store, ask: Ask, checks: Any) -> None:
+    noted_with_checks(store)
+    runtime = Engine(
+        Container("portal", "p", state="running"), Container("caddy", "c", state="running")
+    )
+    assert ask(runtime, requests.VerifyRequest(checks, 1))[-1]["result"] == "healthy"
+    assert store.ledger() == []
+
+
 def facts(**story: str) -> dict[str, str]:
     """What a container has written down of its login, a second apart, until now."""
     now = int(time.time()) - 5

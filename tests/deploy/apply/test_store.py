@@ -462,6 +462,20 @@ def test_images_that_did_not_become_healthy_are_remembered_so_many(store: Store)
 
 
 # --- records --------------------------------------------------------------------------------------
+def test_only_a_whole_stack_that_was_healthy_proves_a_release(store: Store) -> None:
+    store.lock("me")
+    for name in ("r1", "r2"):
+        store.release(name).mkdir(parents=True)
+        (store.release(name) / "release.json").write_text("{}")
+    store.record(release="r1", command="up", result="healthy", whole=True)
+    store.record(release="r2", command="up", result="waiting-2fa", whole=True)
+    store.record(release="r2", command="restart caddy", result="healthy")
+    store.record(release="r2", command="sync", result="healthy", whole=False)
+    assert store.proven(but=None) == "r1"
+    store.record(release="r2", command="sync", result="healthy")  # as before there was `whole`
+    assert store.proven(but=None) == "r2"
+
+
 def test_a_byte_that_is_no_text_costs_the_ledger_nothing(store: Store) -> None:
     store.lock("me")
     store.record(release="a", result="healthy")
