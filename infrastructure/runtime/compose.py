@@ -50,6 +50,7 @@ _DECIDED = re.compile(
     re.IGNORECASE,
 )
 """A registry's answers that another try would only get again."""
+_CONTEXT = re.compile(r"""^( +context: ).*/current/([\w./-]+)["']?$""", re.MULTILINE)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 """Docker's name of a machine, by `uname -m`."""
 CONTAINERD_STORE = "io.containerd.snapshotter"
@@ -237,8 +238,8 @@ class ComposeRuntime:
 
     def _build(self, folder: Path, name: str, tell: Tell, *, fresh: bool) -> None:
         """Builds from the release itself: `current` still points to the one that serves."""
-        text = (folder / COMPOSE_FILE).read_text(encoding="utf-8")
-        text = text.replace(f"{self._base}/current/", f"{folder}/")
+        text = built_from((folder / COMPOSE_FILE).read_text(encoding="utf-8"), folder)
+        text = text.replace(f"{self._base}/current/", f"{folder}/")  # what a build does not need
         command = commands.compose(self._project, "-", str(folder), "build")
         command += ["--no-cache", name] if fresh else [name]
         log, last = BuildLog(), [""]
@@ -452,6 +453,22 @@ class ComposeRuntime:
     def screen(self, container: Container) -> Screen:
         """Starts a VNC server on the gateway's display; it ends with this program."""
         return Screen(commands.interactive(container.id, ["bash", "-c", commands.SHOW_SCREEN]))
+
+
+def built_from(definition: str, folder: Path) -> str:
+    """A release's compose.yaml whose images are built from that release, not from `current`.
+
+    A build context is a line of its own, however the folder before it had to be quoted.
+    """
+
+    def own(found: re.Match[str]) -> str:
+        place = f"{folder}/{found[2]}".replace("$", "$$")
+        return found[1] + json.dumps(place, ensure_ascii=False)
+
+    text, count = _CONTEXT.subn(own, definition)
+    if not count:
+        raise HostFailure("bad-release", "the release does not say what its images are built from")
+    return text
 
 
 def repository_of(image: str) -> str:

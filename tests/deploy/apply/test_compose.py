@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from infrastructure.runtime.base import Container, HostFailure
-from infrastructure.runtime.compose import ComposeRuntime
+from infrastructure.runtime.compose import ComposeRuntime, built_from
 from tests.deploy.apply.test_containers import inspected
+from tests.deploy.conftest import rendered, target_of
 
 GATEWAY = Container("gateway", "gateway-1", state="running")
 
@@ -62,7 +64,7 @@ def test_a_command_that_cannot_be_started_is_a_failure_with_a_code(
     monkeypatch.setattr("infrastructure.runtime.containers.top", lambda _: None)
     release = runtime._base / "releases" / "r1"
     release.mkdir(parents=True)
-    (release / "compose.yaml").write_text("{}")
+    (release / "compose.yaml").write_text("    context: /x/current/image\n")
     uses: list[Any] = [
         lambda: runtime.stop([GATEWAY]),
         lambda: runtime.load([b"x"]),
@@ -75,6 +77,40 @@ def test_a_command_that_cannot_be_started_is_a_failure_with_a_code(
         with pytest.raises(HostFailure) as caught:
             use()
         assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "/opt/gangway",
+        "/srv/bö se",
+        "/srv/it's: #1",
+        "/srv/a$b",
+        '/srv/a\\b"c',
+        "/srv/\U0001f600",
+        "/1e5",
+    ],
+)
+def test_images_are_built_from_the_release_that_is_deployed(tmp_path: Path, folder: str) -> None:
+    """Wherever it lies: else a release would be built from the sources of the one before it."""
+    (tmp_path / "bot").mkdir()
+    (tmp_path / "bot/Dockerfile").write_text("FROM x\n")
+    target = target_of(tmp_path, folder=folder, workers={"bot": {"build": "bot"}})
+    release = rendered(target)
+    place = Path(target.base) / "releases" / release.id
+    text = built_from(release.file("compose.yaml").content.decode(), place)
+    services = yaml.safe_load(text)["services"]
+    found = {name: one["build"]["context"] for name, one in services.items() if "build" in one}
+    assert found == {
+        "bridge": f"{place}/image".replace("$", "$$"),
+        "bot": f"{place}/workers/bot".replace("$", "$$"),
+    }
+
+
+def test_what_names_no_source_is_not_built(tmp_path: Path) -> None:
+    with pytest.raises(HostFailure) as caught:
+        built_from("services: {}\n", tmp_path)
+    assert caught.value.code == "bad-release"
 
 
 def test_where_no_temporary_file_can_be_made_nothing_is_loaded(
