@@ -377,20 +377,35 @@ class ComposeRuntime:
             return False
 
     def soft_restart(self, container: Container, ports: Sequence[int]) -> bool:
-        """Tells IBC's command server inside the container to restart; the session is kept."""
-        for port in ports:
-            command = commands.execute(
-                container.id, ["bash", "-c", commands.TELL_IBC, "tell", str(port)]
+        """Tells IBC's command server inside the container to restart; the session is kept.
+
+        Every session is told, whatever another one answers: a refusal names what restarts.
+        """
+        refused = {port: why for port in ports if (why := self._tell_ibc(container, port))}
+        if not refused:
+            return True
+        hint = "./deploy.py restart gateway --cold restarts the container, with a new login"
+        if len(refused) < len(ports):
+            port, why = next(iter(refused.items()))
+            raise HostFailure(
+                "soft-restart-refused",
+                f"IBC on port {port} does not take the restart: {why}; the other session restarts",
+                f"./deploy.py status shows both; {hint} for each",
             )
-            done = self._try(command, QUICK)
-            if done.returncode or not done.stdout.startswith("OK"):
-                reason = (done.stdout or done.stderr).strip().splitlines()
-                raise HostFailure(
-                    "soft-restart-refused",
-                    f"IBC does not take the restart: {reason[-1] if reason else 'no answer'}",
-                    "./deploy.py restart gateway --cold restarts the container, with a new login",
-                )
-        return True
+        why = next(iter(refused.values()))
+        raise HostFailure("soft-restart-refused", f"IBC does not take the restart: {why}", hint)
+
+    def _tell_ibc(self, container: Container, port: int) -> str:
+        """Why a session does not restart itself; empty when it does."""
+        tell = ["bash", "-c", commands.TELL_IBC, "tell", str(port)]
+        try:
+            done = self._try(commands.execute(container.id, tell), QUICK)
+        except HostFailure as failure:
+            return failure.message
+        if done.returncode or not done.stdout.startswith("OK"):
+            reason = (done.stdout or done.stderr).strip().splitlines()
+            return reason[-1] if reason else "no answer"
+        return ""
 
     def prune_images(self, repository: str, kept: Sequence[str]) -> list[str]:
         found = self._try(commands.images(repository), QUICK).stdout.split()

@@ -63,21 +63,11 @@ class Operator:
         container = self.find(service)
         if is_worker(service):
             return self._restart_worker(container, request.by, began)
-        since = stamp(time.time())
-        kept = False
-        if service == "gateway" and not request.cold:
-            sessions = request.checks.get("gateway", {}).get("sessions", ())
-            kept = self._softly(container, request.command_ports, sessions)
-        if not kept:
-            self._say(f"restarting {service}")
-            if service == "gateway":
-                check = request.checks.get("gateway", {})
-                parking.end(self._runtime, self._wire, container, check, keep=False)
-                self._runtime.begin_afresh(container, cold=request.cold)
-            self._runtime.restart(container)
+        since, kept = stamp(time.time()), False
         result, told, hint = "failed: it was not seen to become healthy", "", ""
         alarm = Alarm(self._store, self._runtime, self._wire, request.checks)
         try:
+            kept = self._begin_again(container, request)
             Gate(
                 self._runtime,
                 self._wire,
@@ -97,7 +87,8 @@ class Operator:
         except Exception as error:
             failure = HostFailure.of(error)
             result = f"failed: {failure.message}"
-            alarm.failed(f"`restart {service}`", request.by, failure, "It was not put back.")
+            if failure.code != "soft-restart-refused":  # the gateway goes on, and a person is here
+                alarm.failed(f"`restart {service}`", request.by, failure, "It was not put back.")
             raise failure from None
         finally:
             self._record(f"restart {service}", result, request.by, began)
@@ -111,6 +102,23 @@ class Operator:
             hint=hint,
             kept=kept,
         )
+
+    def _begin_again(self, container: Container, request: requests.RestartRequest) -> bool:
+        """Restarts the service; whether it is a gateway that keeps its session."""
+        service, check = request.service, request.checks.get("gateway", {})
+        if service == "gateway" and not request.cold:
+            sessions = check.get("sessions", ())
+            if self._softly(container, request.command_ports, sessions):
+                return True
+        self._say(f"restarting {service}")
+        if service == "gateway":
+            self._wire.attempt(
+                "the gateway is only stopped",
+                lambda: parking.end(self._runtime, self._wire, container, check, keep=False),
+            )
+            self._runtime.begin_afresh(container, cold=request.cold)
+        self._runtime.restart(container)
+        return False
 
     def _restart_worker(self, container: Container, by: str, began: float) -> events.Done:
         """At once, with a new key, whatever it needs: a person asked for it."""

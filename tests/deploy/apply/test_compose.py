@@ -113,6 +113,30 @@ def test_what_names_no_source_is_not_built(tmp_path: Path) -> None:
     assert caught.value.code == "bad-release"
 
 
+@pytest.mark.parametrize("answers", ["OK OK", "OK no", "no OK", "no no", "stuck OK"])
+def test_every_session_is_told_to_restart_whatever_another_says(
+    runtime: ComposeRuntime, monkeypatch: pytest.MonkeyPatch, answers: str
+) -> None:
+    words, told = answers.split(), []
+
+    def tell(command: list[str], *_: object) -> subprocess.CompletedProcess[str]:
+        told.append(command[-1])
+        word = words[len(told) - 1]
+        if word == "stuck":
+            raise HostFailure("docker-stuck", "did not end")
+        return subprocess.CompletedProcess(command, 0, f"{word}\n", "")
+
+    monkeypatch.setattr(runtime, "_try", tell)
+    if answers == "OK OK":
+        assert runtime.soft_restart(GATEWAY, [7462, 7463])
+    else:
+        with pytest.raises(HostFailure) as caught:
+            runtime.soft_restart(GATEWAY, [7462, 7463])
+        assert caught.value.code == "soft-restart-refused"
+        assert ("the other session restarts" in caught.value.message) is ("OK" in words)
+    assert told == ["7462", "7463"]
+
+
 def test_where_no_temporary_file_can_be_made_nothing_is_loaded(
     runtime: ComposeRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -328,9 +328,9 @@ def test_a_restart_that_nobody_saw_succeed_is_not_recorded_as_one(store: Store) 
     runtime = FakeRuntime(Container("bridge", "bridge-1", state="running", health="healthy"))
     runtime.fails["restart bridge-1"] = TypeError("unknown")
     request = RestartRequest("bridge", False, [], {"bridge": {}}, wait=30, by="me")
-    with pytest.raises(TypeError):
+    with pytest.raises(HostFailure, match="unexpected TypeError"):
         Operator(store, runtime, FakeWire()).restart(request)
-    assert store.ledger() == []
+    assert [entry["result"] for entry in store.ledger()] == ["failed"]
 
 
 class Unreadable(FakeRuntime):
@@ -364,6 +364,21 @@ def test_only_a_gateway_is_asked_to_restart_inside(
     assert (runtime.done, runtime.afresh) == ([f"restart {service}-1"], [])
 
 
+def test_a_gateway_that_takes_no_restart_goes_on_and_is_recorded(
+    store: Store, clock: Clock
+) -> None:
+    class Refuses(Gateway):
+        def soft_restart(self, container: Container, ports: Any) -> bool:
+            raise HostFailure("soft-restart-refused", "IBC does not take the restart: no")
+
+    runtime = Refuses(clock, begun(at2="login"))
+    runtime.began -= 10
+    with pytest.raises(HostFailure, match="does not take"):
+        restart(store, runtime, cold=False)
+    assert runtime.done == []
+    assert store.ledger()[-1]["result"] == "failed"
+
+
 class Starts(Gateway):
     """One that is not healthy at once."""
 
@@ -385,6 +400,7 @@ def test_a_restart_that_fails_is_recorded_and_told(store: Store, clock: Clock) -
     request = RestartRequest("bridge", False, [], {"bridge": {}}, wait=30, by="me")
     with pytest.raises(HostFailure):
         Operator(store, runtime, FakeWire()).restart(request)
+    assert store.ledger()[-1]["reason"] == "stuck"
     runtime.fails.clear()
     runtime.healthy["bridge-1"] = False
     secrets = store.release("old") / "secrets"
