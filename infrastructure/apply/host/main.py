@@ -102,7 +102,7 @@ class Program:
                 time=time.time(),
                 logins=self._keeping(request.sessions),
                 release=current,
-                files=self._files(current, request.files),
+                files=self._files(current, request.files, as_listed=current == request.release),
                 services={
                     name: documents.ServiceState(**one.as_json()) for name, one in found.items()
                 },
@@ -114,10 +114,16 @@ class Program:
         return self._verify(wanted) if wanted is not None and same else None
 
     def _files(
-        self, current: str | None, desired: dict[str, str]
+        self, current: str | None, desired: dict[str, str], *, as_listed: bool
     ) -> dict[str, documents.FileState]:
-        """Digests of the current release's files, and the text of those that will differ."""
+        """Digests of the current release's files, and the text of those that will differ.
+
+        `as_listed`: as its list has them. Else what lies there: the next release takes over what is
+        the same, and nothing that somebody has changed on the host.
+        """
         listed: dict[str, str] = self._store.manifest(current).get("files", {})
+        if not as_listed:
+            listed = self._store.digests(current or "", listed)
         found = {path: documents.FileState(digest) for path, digest in listed.items()}
         for path, file in found.items():
             if desired.get(path) == file.digest or path.startswith(("secrets/", "image/")):

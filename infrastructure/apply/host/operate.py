@@ -225,7 +225,10 @@ class Operator:
         kept = self._store.kept()
         if not name:
             raise HostFailure("no-release", "there is no earlier release that was healthy")
-        matches = [one for one in kept if one.startswith(name)]
+        matches = [name] if name in kept else [one for one in kept if one.startswith(name)]
+        if len(matches) > 1:
+            text = f"'{name}' begins {len(matches)} releases: {', '.join(matches)}"
+            raise HostFailure("no-release", text, "name one with more of its letters")
         if len(matches) != 1 or not self._store.noted(matches[0]):
             hint = f"kept are {', '.join(kept)}" if kept else "nothing is deployed"
             raise HostFailure("no-release", f"there is no release '{name}' on the host", hint)

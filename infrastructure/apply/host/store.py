@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
-from infrastructure.release_files import ADMIN_KEY_FILE, RELEASE_FILE
+from infrastructure.release_files import ADMIN_KEY_FILE, RELEASE_FILE, SECRETS
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
@@ -140,6 +141,18 @@ class Store:
         """`{"id", "files": {path: sha256}, "services": {name: hash}}`; empty when not there."""
         return _object(self.release(name or "-") / RELEASE_FILE)
 
+    def digests(self, name: str, listed: dict[str, str]) -> dict[str, str]:
+        """The digests that a release's files have now, of those that are listed.
+
+        What cannot be read is left out. A secret's is slow on purpose: it is taken as listed.
+        """
+        found = {}
+        for path, digest in listed.items():
+            with suppress(OSError):
+                content = (self.release(name) / path).read_bytes()
+                found[path] = digest if _is_secret(path) else hashlib.sha256(content).hexdigest()
+        return found
+
     def unpack(
         self, name: str, archive: bytes, owners: dict[str, int], reused: dict[str, int]
     ) -> None:
@@ -158,8 +171,9 @@ class Store:
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 for member in tar:
                     _extract(tar, member, partial)
+            listed = _object(partial / RELEASE_FILE).get("files", {})
             for path, mode in reused.items():
-                _reuse(self.base / "current" / path, partial, path, mode)
+                _reuse(self.base / "current" / path, partial, path, mode, listed.get(path))
             for path, owner in owners.items():
                 self._own(partial / path, owner)
             self._set_aside(name)
@@ -459,12 +473,27 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> Non
         os.fchmod(file.fileno(), member.mode & 0o777)
 
 
-def _reuse(source: Path, folder: Path, name: str, mode: int) -> None:
-    """A copy of a file of the current release."""
+def _is_secret(path: str) -> bool:
+    return path.startswith(f"{SECRETS}/")
+
+
+def _reuse(source: Path, folder: Path, name: str, mode: int, digest: str | None) -> None:
+    """A copy of a file of the current release, which has to be what the new one's list says."""
     target = _place(folder, name)
+    try:
+        content = source.read_bytes()
+    except FileNotFoundError:
+        content = None
+    known = digest is None or _is_secret(name)
+    if content is None or not (known or digest == hashlib.sha256(content).hexdigest()):
+        raise HostFailure(
+            "bad-release",
+            f"{name} was changed on the host, in the release that serves; nothing was changed",
+            "./deploy.py up again sends it anew",
+        )
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode & 0o777)
-    with os.fdopen(descriptor, "wb") as file, source.open("rb") as old:
-        shutil.copyfileobj(old, file)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
         os.fchmod(file.fileno(), mode & 0o777)
 
 

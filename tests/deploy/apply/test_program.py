@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import hashlib
 import io
 import json
 import os
@@ -134,18 +135,27 @@ def test_what_is_there_with_the_text_of_what_will_differ(store: Store, ask: Ask)
         "too-long": b"x" * (BIGGEST_DIFF + 1),
     }
     release(store, "r1", files)
-    manifest = {"files": {**{path: f"sum-{path}" for path in files}, "gone": "sum-gone"}}
+    sums = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+    sums["secrets/key"] = "a slow one"
+    manifest = {"files": {**sums, "gone": "sum-gone"}}
     (store.release("r1") / "release.json").write_text(json.dumps(manifest))
     store.begin(release="r2")
     runtime = Engine(Container("bridge", "b", state="running", hash="h", image="i", exit_code=None))
-    (found,) = ask(runtime, observe(files={"same": "sum-same", "other": "new"}))
+    (found,) = ask(runtime, observe(files={"same": sums["same"], "other": "new"}))
     assert found["event"] == "observed"
     assert (found["release"], found["has"], found["pending"]) == ("r1", False, {"release": "r2"})
     assert (found["logins"], found["verifying"]) == ([], False)
     assert found["services"]["bridge"]["hash"] == "h"
     shown = {path for path, file in found["files"].items() if file["content"] is not None}
     assert shown == {"other", "longest"}
-    assert found["files"].keys() == {*files, "gone"}
+    assert found["files"].keys() == files.keys(), "what was deleted by hand is sent anew"
+    (store.release("r1") / "other").write_text("edited by hand")
+    (found,) = ask(runtime, observe(files={"other": sums["other"]}))
+    assert base64.b64decode(found["files"]["other"]["content"]) == b"edited by hand"
+    (found,) = ask(runtime, observe("r1", files={"other": sums["other"]}))
+    assert found["files"]["other"] == {"digest": sums["other"], "content": None}
+    (store.release("r1") / "other").write_text("text")
+    (found,) = ask(runtime, observe(files={"same": sums["same"], "other": "new"}))
     assert base64.b64decode(found["files"]["other"]["content"]) == b"text"
     assert abs(found["time"] - time.time()) < 60
 
@@ -861,7 +871,11 @@ def test_the_definition_of_the_services_comes_along(earlier: Store, ask: Ask) ->
 def test_a_rollback_needs_one_release_that_was_noted(earlier: Store, ask: Ask) -> None:
     release(earlier, "r0-other", {})
     (failed,) = ask(Engine(), requests.GoingBackRequest("r0"))
-    assert failed["message"] == "there is no release 'r0' on the host"
+    assert failed["code"] == "no-release"
+    assert failed["message"].startswith("'r0' begins 2 releases: ")
+    assert "r0-other" in failed["message"]
+    (failed,) = ask(Engine(), requests.GoingBackRequest("4f"))
+    assert failed["message"] == "there is no release '4f' on the host"
     assert failed["hint"].startswith("kept are ")
     assert ask(Engine(), requests.GoingBackRequest("r0-other"))[0]["code"] == "no-release"
     assert ask(Engine(), requests.GoingBackRequest("x"))[0]["code"] == "no-release"

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import io
 import json
 import os
@@ -321,7 +322,24 @@ def test_what_did_not_change_comes_from_the_current_release(store: Store) -> Non
         store.unpack("r3", archive({}), {}, {"../x": 0o600})
     with pytest.raises(HostFailure) as refused:
         store.unpack("r3", archive({}), {}, {"not/there": 0o600})
-    assert refused.value.code == "folder"
+    assert refused.value.code == "bad-release"
+
+
+def test_what_was_changed_on_the_host_is_not_taken_over(store: Store) -> None:
+    store.lock("me")
+    store.unpack("r1", archive({**RELEASE, "secrets/key": b"s"}), {}, {})
+    store.switch("r1")
+    digest = hashlib.sha256(b"x").hexdigest()
+    listing = json.dumps({"files": {"gateway/x.sh": digest, "secrets/key": "slow"}}).encode()
+    listed = {"gateway/x.sh": "other", "secrets/key": "slow", "secrets/gone": "s", "not/there": "n"}
+    assert store.digests("r1", listed) == {"gateway/x.sh": digest, "secrets/key": "slow"}
+    both = {"gateway/x.sh": 0o755, "secrets/key": 0o400}
+    store.unpack("r2", archive({"release.json": listing}), {}, both)
+    (store.release("r1") / "gateway/x.sh").write_text("edited by hand")
+    with pytest.raises(HostFailure, match="was changed on the host") as refused:
+        store.unpack("r3", archive({"release.json": listing}), {}, {"gateway/x.sh": 0o755})
+    assert refused.value.code == "bad-release"
+    assert not store.has("r3")
 
 
 def test_a_release_leaves_room_for_logs_and_the_ledger(
