@@ -59,8 +59,9 @@ def parse_inspect(text: str, base: Path | None = None) -> list[Container]:
             same name, and nothing of it is ours to stop or to look at.
     """
     items = json.loads(text or "[]")
-    for item in items if base is not None else ():
-        require_own((item["Config"].get("Labels") or {}).get(FOLDER_LABEL, ""), base)
+    if base is not None:
+        for item in items:
+            require_own((item["Config"].get("Labels") or {}).get(FOLDER_LABEL, ""), base)
     found = [_container(item) for item in items if not _one_off(item)]
     return sorted(found, key=lambda container: (container.service, container.number))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.apply.host.store import Store
-from infrastructure.apply.host.wire import Cancelled, Wire
+from infrastructure.apply.host.wire import PATIENCE, Cancelled, Wire
 from infrastructure.apply.protocol import documents, encoding, events, requests
 from infrastructure.health import login, probes
 from infrastructure.runtime import choose
@@ -86,6 +86,7 @@ class Program:
             self._wire.emit(events.Step(f"waiting for another deploy: {holder}"))
 
         descriptor = self._store.lock(request.by, request.lock_wait, waiting)
+        self._wire.patience = PATIENCE
         if self._store.scratches():
             from infrastructure.apply.host import backup
 

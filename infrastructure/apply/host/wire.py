@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import sys
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HEARTBEAT = 5.0
+PATIENCE = 60.0
 CANCEL = encoding.encode(requests.CancelRequest())
 
 
@@ -37,6 +39,11 @@ class Wire:
         self._later: queue.Queue[bytes] = queue.Queue()
         self._watching = self._beating = False
         self.gone = threading.Event()
+        self.patience: float | None = None
+        """Seconds for which a client may take nothing before it counts as gone; None: for ever.
+
+        While the lock is held and services are stopped nobody can be waited for.
+        """
 
     def emit(self, event: events.Event) -> None:
         """Sends one event; a client that is gone is no error."""
@@ -45,10 +52,28 @@ class Wire:
             if self.gone.is_set():
                 return
             try:
-                self._target.write(line)
-                self._target.flush()
+                self._write(line)
             except OSError:
                 self._drop()
+
+    def _write(self, line: bytes) -> None:
+        step = len(line) if self.patience is None else select.PIPE_BUF
+        for at in range(0, len(line), step):
+            if not self._takes_more():
+                raise TimeoutError
+            self._target.write(line[at : at + step])
+            self._target.flush()
+
+    def _takes_more(self) -> bool:
+        """Whether a piece can be written without waiting for the client for too long."""
+        if self.patience is None:
+            return True
+        try:
+            waits = select.poll()
+            waits.register(self._target.fileno(), select.POLLOUT)
+        except (OSError, ValueError):  # no file of the system's
+            return True
+        return bool(waits.poll(self.patience * 1000))
 
     def tell(self, event: str, **fields: Any) -> None:
         """The same by the event's name, for runtimes (`runtime.base.Tell`)."""

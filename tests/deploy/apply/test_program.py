@@ -972,6 +972,53 @@ def test_a_client_that_has_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> 
     assert redirected == [("/dev/null", 101), ("/dev/null", 102)]
 
 
+@pytest.mark.parametrize("patience", [0.05, 20])
+def test_a_client_that_takes_nothing_counts_as_gone_where_the_lock_is_held(
+    monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    monkeypatch.setattr(os, "dup2", lambda *_: None)
+    numbers = SimpleNamespace(stdout=FileNumber(101), stderr=FileNumber(102))
+    monkeypatch.setattr(wire_module, "sys", numbers)
+    reader, writer = os.pipe()
+    taken: list[bytes] = []
+    with os.fdopen(reader, "rb") as source, os.fdopen(writer, "wb", 0) as target:
+        wire = Wire(io.BytesIO(), target)
+        wire.patience = patience
+        reads = threading.Thread(target=lambda: taken.extend(source), daemon=True)
+        if patience > 1:
+            reads.start()
+        for _ in range(40):
+            wire.emit(events.Step("x" * 9000))
+        assert wire.gone.is_set() is (patience < 1)
+        target.close()
+        if patience > 1:
+            reads.join(20)
+    assert [len(line) for line in taken] == ([len(taken[0])] * 40 if taken else [])
+    assert bool(taken) is (patience > 1)
+
+
+def test_only_who_holds_the_lock_cannot_wait_for_a_client(ask: Ask, store: Store) -> None:
+    seen: list[float | None] = []
+
+    class Looking(Engine):
+        def controller(self, image: str) -> str | None:
+            seen.append(wires[-1].patience)
+            return None
+
+    wires: list[Wire] = []
+    made = Wire.beat
+
+    def kept(wire: Wire) -> None:
+        wires.append(wire)
+        made(wire)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Wire, "beat", kept)
+        for lock in (False, True):
+            ask(Looking(), requests.ControllerRequest("g:1"), lock=lock)
+    assert seen == [None, wire_module.PATIENCE]
+
+
 class FileNumber:
     """A stream of which only the descriptor is asked."""
 
