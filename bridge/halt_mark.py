@@ -13,8 +13,10 @@ only: a deploy writes and removes the same file on the host when the bridge does
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -23,17 +25,42 @@ NAME: Final = "trading.halt"
 _MOST_BYTES: Final = 8192
 
 
-def write(folder: Path, said: dict[str, Any]) -> None:
+def write(folder: Path, said: dict[str, Any], owner: tuple[int, int] | None = None) -> None:
     """Leaves the mark, whole or not at all; a restart of the process finds it from here on.
+
+    `owner`: user and group that it is given. Root leaves it in a folder that the bridge's user owns
+    and may have links in: none is followed.
 
     Raises:
         OSError: it cannot be left; an earlier mark stays.
     """
+    _leave(folder, json.dumps(said).encode(), owner)
+
+
+def leave_empty(folder: Path, owner: tuple[int, int] | None = None) -> None:
+    """Leaves a mark without a word: it needs no room for one. Raises OSError.
+
+    An earlier mark stays. What only has its name, such as a link that leads nowhere, halts nobody:
+    a mark takes its place.
+    """
+    with suppress(FileNotFoundError):
+        if stat.S_ISREG((folder / NAME).lstat().st_mode):
+            return
+    _leave(folder, b"", owner)
+
+
+def _leave(folder: Path, content: bytes, owner: tuple[int, int] | None) -> None:
     partial = folder / f"{NAME}.new"
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with suppress(FileNotFoundError):
+        partial.unlink()
+    descriptor = os.open(partial, flags, 0o600)
     try:
         try:
-            os.write(descriptor, json.dumps(said).encode())
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial))
+            if owner is not None:
+                os.fchown(descriptor, *owner)
         finally:
             os.close(descriptor)
         partial.rename(folder / NAME)
@@ -43,16 +70,10 @@ def write(folder: Path, said: dict[str, Any]) -> None:
         raise
 
 
-def leave_empty(folder: Path) -> None:
-    """Leaves a mark without a word: it needs no room for one. Raises OSError."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
-    os.close(os.open(folder / NAME, flags, 0o600))
-
-
 def sync(folder: Path) -> None:
     """Brings the mark to the disk, so that it outlives a power cut. Raises OSError."""
     for path in (folder / NAME, folder):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
@@ -62,8 +83,12 @@ def sync(folder: Path) -> None:
 def read(folder: Path) -> dict[str, Any] | None:
     """What the mark says, nothing when it cannot be read; None: there is no mark."""
     try:
-        with (folder / NAME).open("rb") as file:
-            said = json.loads(file.read(_MOST_BYTES))
+        # A pipe of this name halts as well, and nobody waits for what it may say.
+        descriptor = os.open(folder / NAME, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            said = json.loads(os.read(descriptor, _MOST_BYTES))
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infrastructure.release_files import COMPOSE_FILE, STATE_FOLDER
-from infrastructure.runtime import commands, containers
+from infrastructure.runtime import commands, containers, plain_files
 from infrastructure.runtime.base import Container, HostFailure, Neighbour
 from infrastructure.runtime.containers import (
     controller_of,
@@ -347,10 +347,9 @@ class ComposeRuntime:
         """The files in the data folder that the gateway's hook appends to."""
         found = {}
         for session in ("live", "paper"):
-            path = self._base / "data" / "state" / f"login-{session}"
-            with contextlib.suppress(OSError), path.open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_FACTS))
-                found[session] = file.read().decode("utf-8", "replace")
+            with contextlib.suppress(OSError):
+                folder = self._base / "data" / "state"
+                found[session] = plain_files.end_of(folder, f"login-{session}", MOST_FACTS)
         return found
 
     def begin_afresh(self, container: Container, *, cold: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from infrastructure.apply.protocol import documents, encoding, events
 from infrastructure.health import probes
+from infrastructure.runtime import plain_files
 from infrastructure.runtime.containers import serving
 
 if TYPE_CHECKING:
@@ -223,5 +224,8 @@ def settings(base: Path) -> documents.SettingsFacts:
     with contextlib.suppress(OSError):
         found["owner"] = folder.stat().st_uid
         for path in sorted(folder.glob("*/jts.ini")):
-            found["files"][path.parent.name] = path.read_text(errors="replace")[:20_000]
+            name = path.parent.name
+            with contextlib.suppress(FileNotFoundError):  # the container's own: perhaps a link
+                text = plain_files.beginning_of(folder, f"{name}/jts.ini", 20_000)
+                found["files"][name] = text
     return found

@@ -111,15 +111,15 @@ def _leave(base: Path, request: HaltRequest) -> str:
         "cancel": request.cancel,
     }
     try:
-        owner = folder.stat()
+        found = folder.stat()
+        # The bridge must be able to read what root leaves.
+        owner = (found.st_uid, found.st_gid) if os.geteuid() == 0 else None
         try:
-            halt_mark.write(folder, said)
+            halt_mark.write(folder, said, owner)
             left = "left"
         except OSError:
-            halt_mark.leave_empty(folder)
+            halt_mark.leave_empty(folder, owner)
             left = "empty"
-        if os.geteuid() == 0:  # the bridge must be able to read it
-            os.chown(folder / halt_mark.NAME, owner.st_uid, owner.st_gid)
     except OSError as error:
         return error.strerror or str(error)
     with contextlib.suppress(OSError):

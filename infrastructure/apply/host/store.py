@@ -256,6 +256,8 @@ class Store:
         """
         gone = []
         for folder in (self.base / "data" / "gateway").glob("*/"):
+            if folder.is_symlink():  # the container's own: it leads elsewhere on the host
+                continue
             for pattern, kept in LEFTOVERS.items():
                 with suppress(OSError):
                     found = sorted(folder.glob(pattern), key=_age, reverse=True)

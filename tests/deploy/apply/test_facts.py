@@ -327,3 +327,12 @@ def test_the_gateways_settings(tmp_path: Path) -> None:
     (folder / "launcher.log").write_text("no settings")
     found = facts.settings(tmp_path)
     assert found == {"owner": os.getuid(), "files": {"paper": "[Logon]\n", "live": "x" * 20_000}}
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "jts.ini").write_text("of the host's")
+    (folder / "linked").symlink_to(secret)
+    for name in ("file", "pipe"):
+        (folder / name).mkdir()
+    (folder / "file/jts.ini").symlink_to(secret / "jts.ini")
+    os.mkfifo(folder / "pipe/jts.ini")
+    assert facts.settings(tmp_path) == found, "the container's links lead nowhere, nor do its pipes"

@@ -166,13 +166,56 @@ def test_the_mark_belongs_to_the_bridge(
     store: Store, monkeypatch: pytest.MonkeyPatch, user: int, closed: int
 ) -> None:
     folder = store.base / "data/bridge"
-    given: list[tuple[Path, int, int]] = []
+    given: list[tuple[int, int, int]] = []
     monkeypatch.setattr(os, "geteuid", lambda: user)
-    monkeypatch.setattr(os, "chown", lambda *all: given.append(all))
+
+    def give(descriptor: int, owner: int, group: int) -> None:
+        given.append((os.fstat(descriptor).st_ino, owner, group))
+
+    monkeypatch.setattr(os, "fchown", give)
     assert halted(store, closed).mark == "left"
     owner = folder.stat()
-    mark = folder / halt_mark.NAME
+    mark = (folder / halt_mark.NAME).stat().st_ino
     assert given == ([(mark, owner.st_uid, owner.st_gid)] if user == 0 else [])
+
+
+@pytest.mark.parametrize("name", [halt_mark.NAME, f"{halt_mark.NAME}.new"])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_link_of_the_bridges_container_leads_the_mark_nowhere(
+    store: Store, monkeypatch: pytest.MonkeyPatch, closed: int, name: str, full: bool
+) -> None:
+    """Root leaves it in a folder of another user's, who would have it write to any file."""
+    victim, folder = store.base.parent / "victim", store.base / "data/bridge"
+    victim.write_text("of the host's")
+    (folder / name).symlink_to(victim)
+    if full:
+        monkeypatch.setattr(halt_mark, "write", no_room)
+    assert halted(store, closed).mark == ("empty" if full else "left")
+    assert victim.read_text() == "of the host's"
+    mark = folder / halt_mark.NAME
+    assert stat.S_ISREG(mark.lstat().st_mode)
+    assert list(folder.iterdir()) == [mark]
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_the_marks_place_holds_up_nobody(store: Store, closed: int) -> None:
+    folder = store.base / "data/bridge"
+    os.mkfifo(folder / halt_mark.NAME)
+    assert halt_mark.read(folder) == {}
+    os.mkfifo(folder / f"{halt_mark.NAME}.new")
+    assert halted(store, closed).mark == "left"
+
+
+def test_half_a_mark_is_none(store: Store, monkeypatch: pytest.MonkeyPatch, closed: int) -> None:
+    """A disk that takes a part of it: what it says would cancel nothing."""
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda to, content: real(to, content[:7]))
+    assert halted(store, closed).mark == "empty"
+    assert halt_mark.read(store.base / "data/bridge") == {}
 
 
 def marked(store: Store) -> bool:

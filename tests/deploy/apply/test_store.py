@@ -228,6 +228,17 @@ def test_what_java_leaves_in_the_gateways_settings_has_a_bound(store: Store) -> 
     assert store.prune_gateway() == []
 
 
+def test_a_link_in_the_gateways_folder_has_nothing_removed_elsewhere(store: Store) -> None:
+    elsewhere = store.base.parent / "elsewhere"
+    elsewhere.mkdir(parents=True)
+    for number in range(3):
+        (elsewhere / f"core.{number}").write_text("of another program's")
+    (store.base / "data" / "gateway").mkdir(parents=True)
+    (store.base / "data" / "gateway" / "paper").symlink_to(elsewhere)
+    assert store.prune_gateway() == []
+    assert len(list(elsewhere.iterdir())) == 3
+
+
 # --- the lock -------------------------------------------------------------------------------------
 def test_who_holds_the_lock_is_written_in_it_alone(store: Store) -> None:
     store.lock("a-very-long-name-of-somebody@and-of-a-machine")
