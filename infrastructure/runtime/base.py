@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,12 +42,35 @@ class HostFailure(Exception):  # noqa: N818 - it reads as what happened
         """What went wrong as one of these; what nobody expected has its traceback as `trace`."""
         if isinstance(error, cls):
             return error
+        if isinstance(error, OSError) and (known := _of_system(error)) is not None:
+            return known
         import traceback
 
         failure = cls("unexpected", f"unexpected {type(error).__name__}: {error}")
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         failure.trace = "".join(lines)
         return failure
+
+
+def _of_system(error: OSError) -> HostFailure | None:
+    """What the system itself refuses about a file or a disk; None: that is nobody's daily trouble.
+
+    Whether anything was changed only those know who tried.
+    """
+    at = f": {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text, hint = "the host's disk is full", "./deploy.py doctor says what fills it"
+        return HostFailure("disk-full", f"{text}{at}", hint)
+    if error.errno in (errno.EROFS, errno.EIO):
+        text = f"the host's disk fails: {error.strerror}"
+        return HostFailure("folder", f"{text}{at}", "`dmesg` on the host says why")
+    if isinstance(error, ConnectionError) or not error.filename:
+        return None
+    if error.errno in (errno.EACCES, errno.EPERM):
+        hint = "allow `sudo -n` for the login (host.sudo), or set a folder of its own (folder:)"
+        return HostFailure("folder-denied", f"the login may not use {error.filename}", hint)
+    hint = "look at it on the host; ./deploy.py doctor looks at the rest"
+    return HostFailure("folder", f"{error.strerror}{at}", hint)
 
 
 @dataclass
