@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import fnmatch
 import hashlib
 import io
@@ -31,9 +32,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
 from infrastructure.apply.host import repository
-from infrastructure.apply.host.store import sync_file_system, sync_folder
+from infrastructure.apply.host.store import SPARE_BYTES, sync_file_system, sync_folder
 from infrastructure.apply.protocol import events, requests
 from infrastructure.release_files import BACKUP_STATE
+from infrastructure.runtime import plain_files
 from infrastructure.runtime.base import HostFailure
 
 if TYPE_CHECKING:
@@ -53,12 +55,15 @@ logs and dumps. A held login is for the place where it was refused."""
 JOURNAL, MANIFEST = "bridge/journal.sqlite3", "manifest.json"
 RESTORING, ASIDE = ".restoring", "aside"
 """What is restored, whole and on the disk, until all of it is in its place; in it the name of the
-folder below `data/` for what lay there."""
+folder below `data/` for what lay there. It lies in `data/`, which may be a disk of its own: only on
+one and the same does a folder take another's place at once."""
 DAY = 86_400
 PIECE = 384 * 1024
 DAMAGE = (OSError, EOFError, tarfile.TarError, zlib.error)
 """What reading a damaged archive may raise."""
 MOST_BYTES = 2 * 1024**3
+"""Of a backup as one file: laptops hold it in memory. A repository has no such bound."""
+MOST_MANIFEST = 64 * 1024**2
 _MAGIC = b"SQLite format 3\0"
 
 
@@ -69,6 +74,7 @@ def take(store: Store, wire: Wire, request: requests.BackupRequest) -> events.Ba
         manifest = gather(store, tree, request.target, request.version)
         archive = Path(scratch) / "backup.tar.gz"
         _pack(archive, tree, manifest)
+        _require_small(archive)
         with archive.open("rb") as source:
             while piece := source.read(PIECE):
                 wire.emit(events.Piece(base64.b64encode(piece).decode()))
@@ -76,27 +82,58 @@ def take(store: Store, wire: Wire, request: requests.BackupRequest) -> events.Ba
     return events.Backup(size, len(manifest["files"]), manifest["journal"])
 
 
+def _require_small(archive: Path) -> None:
+    """What could not be restored is no backup."""
+    size = archive.stat().st_size
+    if size > MOST_BYTES:
+        raise HostFailure(
+            "backup-too-large",
+            f"the backup is of {size / 1e9:.1f} GB, and one file may have {MOST_BYTES / 1e9:.1f}",
+            "./deploy.py backup --to a repository takes any size",
+        )
+
+
 def _there(store: Store) -> Path:
+    if _restoring(store.base):
+        raise _halfway()
     if not (store.base / "data" / JOURNAL).is_file():
         raise HostFailure("nothing-to-back-up", "there is no journal on the host yet")
     return store.base
+
+
+def _halfway() -> HostFailure:
+    return HostFailure(
+        "restore-unfinished",
+        "a restore is under way on the host, or was cut off: what lies there is of two moments",
+        "when it has ended, again; ./deploy.py up completes one that was cut off",
+    )
+
+
+def _which(data: Path) -> int | None:
+    """What tells one journal's folder from another that has taken its place."""
+    with contextlib.suppress(OSError):
+        return (data / JOURNAL).parent.stat().st_ino
+    return None
 
 
 def gather(store: Store, tree: Path, target: str, version: str) -> dict[str, Any]:
     """Copies all of one moment to `tree`, which is not there yet; the manifest, also a file there.
 
     Raises:
-        HostFailure: there is no journal yet, or it is damaged.
+        HostFailure: there is no journal yet, it is damaged, or a restore is under way.
     """
     data, copy = _there(store) / "data", tree / "data"
+    journal = _which(data)
     tree.mkdir(mode=0o700)
     damaged = HostFailure("journal-damaged", "the journal is damaged")
     try:
-        files = {name: _copied(data / name, copy / name) for name in _names(data)}
-    except sqlite3.OperationalError:  # it could not be read or written for now
-        raise
+        files = dict(_copies(data, copy))
+    except sqlite3.OperationalError as error:  # it could not be read or written for now
+        raise _not_now(error) from None
     except sqlite3.DatabaseError as error:
         raise HostFailure(damaged.code, f"{damaged.message}: {error}") from None
+    if _restoring(store.base) or _which(data) != journal:
+        raise _halfway()
     _check(copy / JOURNAL, damaged)
     manifest = {
         "version": VERSION,
@@ -111,25 +148,56 @@ def gather(store: Store, tree: Path, target: str, version: str) -> dict[str, Any
     return manifest
 
 
+def _not_now(error: sqlite3.OperationalError) -> HostFailure:
+    if "disk is full" in str(error):
+        full = "the host's disk is full; no backup was made"
+        return HostFailure("disk-full", full, "./deploy.py doctor says what fills it")
+    hint = "again in a while; ./deploy.py doctor looks at the host"
+    return HostFailure("journal-busy", f"the journal cannot be copied just now: {error}", hint)
+
+
+def _copies(data: Path, copy: Path) -> Iterator[tuple[str, str]]:
+    """Copies what belongs in a backup; name and digest of each.
+
+    What a service has removed since it was listed is left out. The journal is never removed: a
+    backup without it is none.
+    """
+    for name in _names(data):
+        try:
+            yield name, _copied(data, name, copy / name)
+        except FileNotFoundError:
+            if name == JOURNAL:
+                raise
+
+
 def _names(data: Path) -> Iterator[str]:
     for folder in FOLDERS:
-        for path in sorted((data / folder).rglob("*")):
+        found = []
+        for place, _, files in os.walk(data / folder):
+            paths = [Path(place) / file for file in files]
+            found += [path for path in paths if path.is_file() and not path.is_symlink()]
+        for path in sorted(found):
             name = path.relative_to(data)
-            if path.is_symlink() or not path.is_file():
-                continue
             if not any(fnmatch.fnmatch(part, out) for part in name.parts for out in LEFT_OUT):
                 yield name.as_posix()
 
 
-def _copied(source: Path, to: Path) -> str:
-    """Copies a file as it is at one moment; its digest."""
+def _copied(data: Path, name: str, to: Path) -> str:
+    """Copies a file below `data` as it is at one moment; its digest.
+
+    The first folder of its name is ours, and may be a link to another disk. All below belongs to
+    the containers: no link of theirs is followed.
+    """
     to.parent.mkdir(parents=True, exist_ok=True)
-    with source.open("rb") as file:
+    folder, _, rest = name.partition("/")
+    with plain_files.opened(data / folder, rest) as file:
         database = file.read(len(_MAGIC)) == _MAGIC
+        if not database:
+            file.seek(0)
+            with to.open("wb") as copy:
+                shutil.copyfileobj(file, copy, PIECE)
     if database:
-        _copy_database(source, to)
-    else:
-        shutil.copyfile(source, to)
+        _copy_database(data / name, to)
     return _digest(to)
 
 
@@ -150,9 +218,10 @@ def _copy_database(source: Path, to: Path) -> None:
 def _copy_still_database(source: Path, to: Path) -> None:
     with tempfile.TemporaryDirectory(dir=to.parent) as aside:
         beside = Path(aside) / source.name
-        for ending in ("", "-wal"):
-            if (part := source.with_name(source.name + ending)).exists():
-                shutil.copyfile(part, beside.with_name(beside.name + ending))
+        shutil.copyfile(source, beside)  # without it SQLite would make an empty one
+        with contextlib.suppress(FileNotFoundError):
+            log = source.with_name(f"{source.name}-wal")
+            shutil.copyfile(log, beside.with_name(f"{beside.name}-wal"))
         with contextlib.closing(sqlite3.connect(beside)) as still:
             still.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         shutil.copyfile(beside, to)
@@ -202,8 +271,17 @@ def put_back(store: Store, wire: Wire, request: requests.RestoreRequest) -> even
     """
     store.base.mkdir(parents=True, exist_ok=True)
     store.base.chmod(0o700)
-    with tempfile.TemporaryDirectory(prefix=".restore-", dir=store.base) as scratch:
-        fresh = Path(scratch) / "unpacked"
+    if _restoring(store.base):
+        raise _halfway()
+    data = store.base / "data"
+    with contextlib.ExitStack() as parts:
+        # Beside what it will replace: `data/` may be a disk of its own.
+        near = data if data.is_dir() else store.base
+        places = [
+            parts.enter_context(tempfile.TemporaryDirectory(prefix=".restore-", dir=place))
+            for place in (store.base, near)
+        ]
+        scratch, fresh = places[0], Path(places[1]) / "unpacked"
         if request.repository is not None:
             found = Path(scratch) / "found"
             repository.fetch(request.repository, request.snapshot, Path(scratch), found)
@@ -216,7 +294,8 @@ def put_back(store: Store, wire: Wire, request: requests.RestoreRequest) -> even
             manifest = _unpacked(archive, fresh)
         if request.running:
             raise HostFailure("stack-runs", "the stack runs here", "./deploy.py down, then restore")
-        _require_older(store.base / "data" / JOURNAL, manifest["journal"])
+        _require_older(data / JOURNAL, manifest["journal"])
+        _require_movable(data)
         aside = _swap(store.base, fresh / "data", request.owner)
     return events.Restored(
         aside, len(manifest["files"]), manifest["journal"], manifest["at"], manifest["target"]
@@ -248,7 +327,7 @@ def _checked(opened: Callable[[str], IO[bytes] | None], to: Path) -> dict[str, A
     """The manifest, once every file is what it says; nothing outside `to` is written."""
     try:
         with opened(MANIFEST) or io.BytesIO() as head:
-            manifest: dict[str, Any] = json.loads(head.read(MOST_BYTES))
+            manifest: dict[str, Any] = json.loads(head.read(MOST_MANIFEST))
         if not isinstance(manifest, dict):
             raise TypeError("no mapping")
         _require_known(manifest)
@@ -256,21 +335,48 @@ def _checked(opened: Callable[[str], IO[bytes] | None], to: Path) -> dict[str, A
         known = dict(manifest["journal"])
         manifest["journal"] = {str(name): index(count) for name, count in known.items()}
         manifest["at"], manifest["target"] = float(manifest["at"]), str(manifest["target"])
-        left = MOST_BYTES
+        room = shutil.disk_usage(to.parent).free - SPARE_BYTES
         for name, digest in manifest["files"].items():
             _require_inside(name)
-            path = to / "data" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
             with opened(f"data/{name}") or io.BytesIO() as source:
-                content = source.read(left + 1)
-            left -= len(content)
-            if left < 0 or hashlib.sha256(content).hexdigest() != digest:
+                size, found = _written(source, to / "data" / name, room)
+            if found != digest:
                 raise _broken()
-            path.write_bytes(content)
+            room -= size
     except (*DAMAGE, ValueError, LookupError, TypeError, RecursionError) as error:
         raise _broken(type(error).__name__) from None
     _check(to / "data" / JOURNAL, _broken())
     return manifest
+
+
+def _written(source: IO[bytes], path: Path, room: int) -> tuple[int, str]:
+    """Writes a file piece by piece: it may be larger than the memory. Its size and its digest.
+
+    What reading raises says something of the backup; what writing raises, of the host's disk.
+    """
+    size, digest = 0, hashlib.sha256()
+    with _on_disk():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb", buffering=0)
+    with file:
+        while piece := source.read(PIECE):
+            size += len(piece)
+            if size > room:
+                raise HostFailure.of(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+            digest.update(piece)
+            with _on_disk():
+                left = memoryview(piece)
+                while left:
+                    left = left[file.write(left) :]
+    return size, digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostFailure.of(error) from None
 
 
 def _require_known(manifest: dict[str, Any]) -> None:
@@ -297,7 +403,7 @@ def _require_older(present: Path, wanted: dict[str, Any]) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=".look-", dir=present.parents[2]) as scratch:
             copy = Path(scratch) / present.name
-            _copied(present, copy)
+            _copied(present.parents[1], JOURNAL, copy)
             known = counted(copy)
     except (OSError, sqlite3.DatabaseError) as error:
         raise HostFailure(
@@ -315,6 +421,25 @@ def _require_older(present: Path, wanted: dict[str, Any]) -> None:
         )
 
 
+def _require_movable(data: Path) -> None:
+    """Refuses, before anything moves, what cannot be put aside: a mount has its name for itself."""
+    for folder in FOLDERS:
+        path = data / folder
+        if os.path.ismount(path) or os.path.realpath(path) in _mounts():
+            raise HostFailure(
+                "folder",
+                f"{path} is a mount of its own, so what lies in it cannot be put aside",
+                "unmount it, restore, then move the folder onto that disk; or mount at data/",
+            )
+
+
+def _mounts() -> set[str]:
+    with contextlib.suppress(OSError):
+        text = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+        return {words[4] for line in text.splitlines() if len(words := line.split()) > 4}
+    return set()
+
+
 def _swap(base: Path, fresh: Path, owner: int | None) -> str:
     """Puts each folder in its place, the old one beside; where the old ones are.
 
@@ -327,41 +452,103 @@ def _swap(base: Path, fresh: Path, owner: int | None) -> str:
             os.chown(path, owner, owner)
     (fresh / ASIDE).write_text(f"before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     sync_file_system(fresh)
-    fresh.rename(base / RESTORING)
-    sync_folder(base)
-    return _put_in_place(base)
+    data = base / "data"
+    if not data.is_dir():
+        data.mkdir()
+        sync_folder(base)
+    fresh.rename(data / RESTORING)
+    sync_folder(data)
+    try:
+        return _put_in_place(base)
+    except OSError as error:
+        raise _stuck(data, error) from None
+
+
+def _stuck(data: Path, error: Exception) -> HostFailure:
+    return HostFailure(
+        "restore-unfinished",
+        f"a restore cannot be completed: {HostFailure.of(error).message}",
+        f"mend that on the host, then the same again. Nothing is lost: what is restored lies in"
+        f" {data}/{RESTORING}, what lay there before in {data}/before-…",
+    )
 
 
 def _put_in_place(base: Path) -> str:
     """Each folder of `.restoring` that is not in its place yet."""
-    data, fresh = base / "data", base / RESTORING
+    data = base / "data"
+    fresh = data / RESTORING
     aside = data / PurePosixPath((fresh / ASIDE).read_text()).name
-    data.mkdir(exist_ok=True)
     for folder in FOLDERS:
         if not (fresh / folder).exists():
             continue
-        if (data / folder).exists():
+        if os.path.lexists(data / folder):
             aside.mkdir(exist_ok=True, mode=0o700)
             (data / folder).rename(aside / folder)
         (fresh / folder).rename(data / folder)
     sync_folder(aside)
     sync_folder(data)
-    gone = base / ".restore-done"
-    fresh.rename(gone)
-    sync_folder(base)
-    shutil.rmtree(gone, ignore_errors=True)
+    _remove_at_once(fresh)
     return str(aside) if aside.exists() else ""
 
 
-def complete(store: Store, wire: Wire) -> None:
+def _remove_at_once(folder: Path) -> None:
+    """Takes its name away first: half of it must not be taken for the whole.
+
+    What was removed before and could not be emptied is not in the way.
+    """
+    gone = Path(tempfile.mkdtemp(prefix=".restore-done-", dir=folder.parent))
+    folder.rename(gone)
+    sync_folder(folder.parent)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _restoring(base: Path) -> bool:
+    """Whether a restore has begun to put things in their place, and has not ended."""
+    return (base / "data" / RESTORING).exists() or (base / RESTORING).exists()
+
+
+def complete(store: Store, wire: Wire) -> HostFailure | None:
     """What a power cut has left: a restore goes on to its end, copies of it and of backups go.
 
     For whoever holds the lock. A backup needs none: only its copies of yesterday are nobody's.
+    What keeps a restore from its end comes back: nothing may start from what lies there.
     """
-    if (store.base / RESTORING).exists():
+    failure = None
+    if _restoring(store.base):
         wire.emit(events.Step("an earlier restore did not end; this completes it"))
-        _put_in_place(store.base)
+        try:
+            _bring_near(store.base)
+            _put_in_place(store.base)
+        except OSError as error:
+            failure = _stuck(store.base / "data", error)
     for path in store.scratches():
         with contextlib.suppress(OSError):
-            if not path.name.startswith(".backup-") or time.time() - path.stat().st_mtime > DAY:
+            young = time.time() - path.stat().st_mtime <= DAY
+            if path.name != RESTORING and not (path.name.startswith(".backup-") and young):
                 shutil.rmtree(path)
+    return failure
+
+
+def _bring_near(base: Path) -> None:
+    """An earlier release has left it beside `data/`, from where it may not come onto its disk."""
+    far, near = base / RESTORING, base / "data" / RESTORING
+    if not far.exists():
+        return
+    near.parent.mkdir(exist_ok=True)
+    if not near.exists():
+        try:
+            far.rename(near)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return
+        copy = Path(tempfile.mkdtemp(prefix=".restore-", dir=near.parent)) / "copy"
+        shutil.copytree(far, copy)
+        for path in far.rglob("*"):
+            owner = path.stat()
+            os.chown(copy / path.relative_to(far), owner.st_uid, owner.st_gid)
+        sync_file_system(copy)
+        copy.rename(near)
+        sync_folder(near.parent)
+    _remove_at_once(far)

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 BIGGEST_DIFF = 65_536
 PIECE = 1_048_576
 LIVELY = ("running", "restarting")
+STARTING = (
+    *(requests.ApplyRequest, requests.VerifyRequest, requests.RestartRequest),
+    *(requests.RollBackRequest, requests.RestoreRequest),
+)
+"""What lets services write below `data/`, or puts another journal there."""
 LAST = (events.Done, events.Ended, events.Failed)
 """After these nothing goes on: the lock is free before the client hears of it."""
 
@@ -44,6 +49,7 @@ class Program:
         self._chosen: Runtime | None = None
         self._found: list[Container] = []
         self._project = self._by = ""
+        self._unfinished: HostFailure | None = None
 
     @property
     def _runtime(self) -> Runtime:
@@ -69,6 +75,8 @@ class Program:
     def _answer(self, request: requests.Request) -> Answer:
         operation: Callable[[Any], Answer] = getattr(self, f"_{encoding.name_of(type(request))}")
         try:
+            if self._unfinished is not None and isinstance(request, STARTING):
+                raise self._unfinished
             return operation(request)
         except Exception as error:  # also of a bug of ours: still an answer, never silence
             return events.Failed(**HostFailure.of(error).as_event())
@@ -90,7 +98,7 @@ class Program:
         if self._store.scratches():
             from infrastructure.apply.host import backup
 
-            backup.complete(self._store, self._wire)
+            self._unfinished = backup.complete(self._store, self._wire)
         return descriptor
 
     def _observe(self, request: requests.ObserveRequest) -> Answer:
@@ -98,6 +106,7 @@ class Program:
         current, found = self._store.current(), serving(self._found)
         wanted = request.verify
         same = wanted is not None and current == request.release and _as_wanted(found, wanted)
+        same = same and self._unfinished is None
         self._wire.emit(
             events.Observed(
                 time=time.time(),

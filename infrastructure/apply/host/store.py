@@ -36,8 +36,11 @@ if TYPE_CHECKING:
 NOTE = "deploy.json"
 """In every release: its services and checks as the deploy gave them, for `rollback`."""
 KEEP_RELEASES = 5
-SCRATCHES = (".restoring", ".restore-*", ".look-*", ".backup-*")
-"""Folders beside `data/`: `.restoring` is put into its place yet, the others are copies."""
+SCRATCHES = (
+    *(".restoring", ".restore-*", ".look-*", ".backup-*"),
+    *("data/.restoring", "data/.restore-*"),
+)
+"""Folders beside or in `data/`: `.restoring` is put into its place yet, the others are copies."""
 REFUSED = "refused.json"
 LEFTOVERS = {
     "launcher.*.log": 5,

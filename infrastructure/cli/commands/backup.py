@@ -23,8 +23,8 @@ KEEP = 14
 AGE, ARMOURED = b"age-encryption.org/v1", b"-----BEGIN AGE ENCRYPTED FILE-----"
 """How a file that age has encrypted begins: as it is, or as text."""
 DECRYPTS = "--passphrase-file FILE or --identity FILE"
-MOST_BYTES = 2 << 30
-"""Of a backup; the host takes no more."""
+MOST_BYTES = 3 << 30
+"""Of a file; the host makes none of more than 2 GiB, age and its armour add a third at most."""
 Passphrase = Annotated[
     Path | None,
     typer.Option("--passphrase-file", metavar="FILE", help="Its first line encrypts or decrypts"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import tarfile
@@ -16,6 +18,7 @@ import time
 import zlib
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +28,7 @@ from infrastructure.apply.host import store as store_module
 from infrastructure.apply.host.store import Store
 from infrastructure.apply.host.wire import Wire
 from infrastructure.apply.protocol import events, requests
+from infrastructure.cli.commands.backup import MOST_BYTES as RESTORABLE
 from infrastructure.runtime.base import HostFailure
 
 
@@ -410,20 +414,130 @@ def test_a_file_that_lacks_or_is_none_is_refused(store: Store) -> None:
     assert refused.value.code == "backup-damaged"
 
 
-def test_what_unpacks_to_more_than_anybody_has_is_refused(
+def free(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
+
+
+def test_what_unpacks_to_more_than_the_disk_has_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large: a journal of years must come back, and no disk be filled for it."""
+    journal(store, 1)
+    content = taken(store)
+    size = sum(len(each) for name, each in unpacked(content).items() if name != "manifest.json")
+    monkeypatch.setattr(backup, "PIECE", 100)
+    other = Store(str(store.base.parent / "other"))
+    free(monkeypatch, size - 1 + store_module.SPARE_BYTES)
+    with pytest.raises(HostFailure) as refused:
+        put_back(other, content)
+    assert refused.value.code == "disk-full"
+    assert not (other.base / "data").exists()
+    free(monkeypatch, size + store_module.SPARE_BYTES)
+    assert put_back(other, content).files == 1
+
+
+def test_a_full_disk_is_no_damage_of_the_backup(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal(store, 1)
     content = taken(store)
-    size = sum(len(each) for name, each in unpacked(content).items() if name != "manifest.json")
-    assert backup.MOST_BYTES == 2 << 30
-    monkeypatch.setattr(backup, "MOST_BYTES", size - 1)
-    other = Store(str(store.base.parent / "other"))
+    real: Any = Path.open
+
+    def full(path: Path, *mode: Any, **more: Any) -> Any:
+        if path.name == "journal.sqlite3" and "wb" in mode:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, *mode, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(HostFailure, match="disk is full") as refused:
+        put_back(Store(str(store.base.parent / "other")), content)
+    assert refused.value.code == "disk-full"
+
+
+def test_a_file_that_could_not_be_restored_is_not_made(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal(store, 1)
+    assert backup.MOST_BYTES == 2 << 30 <= RESTORABLE
+    monkeypatch.setattr(backup, "MOST_BYTES", 100)
+    wire = Kept()
     with pytest.raises(HostFailure) as refused:
-        put_back(other, content)
-    assert refused.value.code == "backup-damaged"
-    monkeypatch.setattr(backup, "MOST_BYTES", size)
-    assert put_back(other, content).files == 1
+        backup.take(store, wire, requests.BackupRequest("prod", "0.1.0"))
+    assert (refused.value.code, wire.events) == ("backup-too-large", [])
+
+
+def vanishing(monkeypatch: pytest.MonkeyPatch, gone: Path) -> None:
+    """A file that is there when they are listed, and no more when it is copied."""
+    real = backup._names
+
+    def names(data: Path) -> Any:
+        found = list(real(data))
+        gone.unlink()
+        return iter(found)
+
+    monkeypatch.setattr(backup, "_names", names)
+
+
+def test_what_goes_while_it_is_copied_is_left_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Caddy removes its locks, the gateway its settings of yesterday, at any moment."""
+    journal(store, 1)
+    for name in ("one", "two"):
+        (store.base / "data/caddy").mkdir(exist_ok=True)
+        (store.base / "data/caddy" / name).write_text("x")
+    vanishing(monkeypatch, store.base / "data/caddy/one")
+    kept = {"manifest.json", "data/bridge/journal.sqlite3", "data/caddy/two"}
+    assert names(taken(store)) == kept
+
+
+def test_without_its_journal_there_is_no_backup(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = journal(store, 1)
+    (path.with_name("settings.key")).write_text("x")
+    vanishing(monkeypatch, path)
+    with pytest.raises(FileNotFoundError):
+        taken(store)
+
+
+@pytest.mark.timeout(20)
+def test_a_link_and_a_pipe_of_a_container_are_left_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when they take a file's place after it was looked at."""
+    journal(store, 1)
+    folder, secret = store.base / "data/gateway/tws", store.base.parent / "secret"
+    folder.mkdir(parents=True)
+    (store.base.parent / "folder").mkdir()
+    for path in (secret, store.base.parent / "folder/inner"):
+        path.write_text("x")
+    os.mkfifo(folder / "pipe")
+    (folder / "link").symlink_to(secret)
+    (folder.with_name("away")).symlink_to(store.base.parent / "folder")
+    listed = ["bridge/journal.sqlite3"]
+    listed += [f"gateway/{name}" for name in ("tws/pipe", "tws/link", "away/inner")]
+    monkeypatch.setattr(backup, "_names", lambda _: iter(listed))
+    assert names(taken(store)) == {"manifest.json", "data/bridge/journal.sqlite3"}
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("database or disk is full", "disk-full"), ("database is locked", "journal-busy")],
+)
+def test_a_journal_that_cannot_be_copied_now_is_not_called_damaged(
+    store: Store, monkeypatch: pytest.MonkeyPatch, said: str, code: str
+) -> None:
+    journal(store, 1)
+
+    def refuses(*_: object) -> None:
+        raise sqlite3.OperationalError(said)
+
+    monkeypatch.setattr(backup, "_copy_database", refuses)
+    with pytest.raises(HostFailure) as refused:
+        taken(store)
+    assert refused.value.code == code
+    assert refused.value.hint
 
 
 def test_only_what_the_journal_knows_counts_and_not_its_shape(store: Store) -> None:
@@ -517,9 +631,10 @@ def test_what_is_put_back_is_on_the_disk_before_anything_moves(
     monkeypatch.setattr(backup, "sync_folder", synced)
     put_back(Store(str(store.base.parent / "other")), content)
     moved = [each for each in done if not each.startswith("before-")]
+    assert moved.pop(6).startswith(".restore-done-")
     assert moved == [
-        *("all synced", ".restoring named", "other synced"),
-        *("bridge named", "data synced", ".restore-done named", "other synced"),
+        *("all synced", "other synced", ".restoring named", "data synced"),
+        *("bridge named", "data synced", "data synced"),
     ]
 
 
@@ -560,3 +675,118 @@ def test_a_restore_that_was_cut_is_completed_and_no_journal_is_forgotten(
         [aside] = (store.base / "data").glob("before-*")
         assert (aside / "gateway" / "jts.ini").read_text() == "of today"
     assert [path.name for path in store.scratches()] == [".backup-now"]
+
+
+def another_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`data/` is a disk of its own: nothing gets its name there from outside."""
+    rename = Path.rename
+
+    def renamed(source: Path, to: Path) -> Path:
+        if ("data" in source.parts) != ("data" in to.parts):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+        return rename(source, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+
+
+def test_onto_a_disk_of_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal(store, 2)
+    content = taken(store)
+    another_disk(monkeypatch)
+    found = put_back(store, content)
+    assert Path(found.aside, backup.JOURNAL).exists()
+    assert backup.counted(store.base / "data" / backup.JOURNAL)["orders"] == 2
+    assert not store.scratches()
+
+
+def test_what_an_earlier_release_could_not_bring_onto_its_disk_is_completed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = journal(store, 2)
+    path.parent.rename(store.base / "data" / "before-now")
+    (store.base / ".restoring/bridge").mkdir(parents=True)
+    (store.base / ".restoring/aside").write_text("before-now")
+    (store.base / ".restoring/bridge/settings.key").write_text("restored")
+    another_disk(monkeypatch)
+    assert backup.complete(store, Kept()) is None
+    assert (path.parent / "settings.key").read_text() == "restored"
+    assert (store.base / "data/before-now/journal.sqlite3").exists()
+    assert not store.scratches()
+
+
+def cut(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restore that cannot go on after its first folder has gone aside."""
+    journal(store, 2)
+    content = taken(store)
+    rename = Path.rename
+
+    def renamed(source: Path, to: Path) -> Path:
+        if source.parent.name == backup.RESTORING:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(source))
+        return rename(source, to)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    with pytest.raises(HostFailure) as refused:
+        put_back(store, content)
+    assert refused.value.code == "restore-unfinished"
+    assert ".restoring" in refused.value.hint
+
+
+def test_what_cannot_be_completed_says_why_and_loses_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        cut(store, broken)
+        failure = backup.complete(store, Kept())
+        assert failure is not None
+        assert failure.code == "restore-unfinished"
+        with pytest.raises(HostFailure) as refused:  # of two moments, or of none
+            taken(store)
+        assert refused.value.code == "restore-unfinished"
+    assert (store.base / "data/.restoring" / backup.JOURNAL).exists()
+    assert backup.complete(store, Kept()) is None
+    assert backup.counted(store.base / "data" / backup.JOURNAL)["orders"] == 2
+
+
+def test_a_backup_that_a_restore_overtakes_is_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = journal(store, 1)
+    content, real = taken(store), backup._names
+
+    def restored(data: Path) -> Any:
+        found = list(real(data))
+        with monkeypatch.context() as as_before:
+            as_before.setattr(backup, "_names", real)
+            put_back(store, content)
+        return iter(found)
+
+    monkeypatch.setattr(backup, "_names", restored)
+    with pytest.raises(HostFailure, match="of two moments"):
+        taken(store)
+    assert path.exists()
+
+
+def test_a_mount_is_refused_before_anything_moves(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = journal(store, 1)
+    content = taken(store)
+    monkeypatch.setattr(backup, "_mounts", lambda: {os.path.realpath(path.parent)})
+    with pytest.raises(HostFailure, match="mount of its own"):
+        put_back(store, content)
+    assert path.exists()
+    assert not store.scratches()
+
+
+def test_what_cannot_be_emptied_is_in_no_restores_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal(store, 1)
+    content = taken(store)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    for _ in range(2):
+        (store.base / "data/before-now").mkdir(exist_ok=True)
+        assert put_back(store, content).files == 1
+        for aside in (store.base / "data").glob("before-*"):
+            aside.rename(aside.with_name(f"of-{aside.stat().st_ino}"))

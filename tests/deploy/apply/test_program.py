@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
+from infrastructure.apply.host import backup, operate
 from infrastructure.apply.host import main as program_module
-from infrastructure.apply.host import operate
 from infrastructure.apply.host import wire as wire_module
 from infrastructure.apply.host.deploy import Deploy
 from infrastructure.apply.host.main import BIGGEST_DIFF, PIECE, Program
@@ -423,6 +423,20 @@ def test_what_a_cut_restore_left_is_seen_to_by_whoever_deploys_next(store: Store
     assert [one["text"] for one in told] == ["an earlier restore did not end; this completes it"]
     assert (store.base / "data" / "gateway" / "jts.ini").read_text() == "restored"
     assert not named(ask(Engine(), looks, lock=True), "step")
+
+
+def test_a_restore_that_cannot_end_keeps_nobody_from_stopping(
+    store: Store, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only from starting: a bridge would begin an empty journal beside the one that waits."""
+    failure = HostFailure("restore-unfinished", "a restore cannot be completed: Device busy")
+    monkeypatch.setattr(backup, "complete", lambda *_: failure)
+    (store.base / "data" / ".restoring").mkdir(parents=True)
+    runtime = Engine(Container(**GATEWAY))
+    up = requests.ApplyRequest("r2", [], {}, {}, 1, "me")
+    assert ask(runtime, up, lock=True)[-1]["code"] == "restore-unfinished"
+    assert ask(runtime, requests.DownRequest("me", {}), lock=True)[-1]["event"] == "ended"
+    assert runtime.done[-1] == "down"
 
 
 def test_down_ends_the_gateway_first_and_is_recorded(store: Store, ask: Ask) -> None:
