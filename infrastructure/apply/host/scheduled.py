@@ -17,11 +17,11 @@ import contextlib
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ SYSTEMD = Path("/run/systemd/system")
 SETTINGS, STATE, PROGRAM = "backup.json", "backup-state.json", "program"
 PYTHON = "/usr/bin/python3"
 INSTALL_WITHIN = 900.0
+SYSTEMCTL_WITHIN = 120.0
 
 SERVICE = """\
 [Unit]
@@ -135,9 +136,17 @@ def disable(job: str, base: Path) -> bool:
 
 
 def _systemctl(*arguments: str) -> None:
-    done = subprocess.run(
-        ["systemctl", *arguments], capture_output=True, text=True, timeout=120, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["systemctl", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=SYSTEMCTL_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        stuck = f"systemctl {arguments[0]} did not end within {SYSTEMCTL_WITHIN:g} s"
+        raise HostFailure("systemd", stuck) from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         reason = said[-1] if said else f"exit code {done.returncode}"
@@ -195,15 +204,20 @@ def _begin(store: Store, request: requests.KeepBackupsRequest, snapshot: str) ->
 
 def end_backups(store: Store) -> bool:
     """Ends the schedule and forgets the repository's secrets; what is in it stays."""
-    folder = store.base / "scheduled"
     ended = disable("backup", store.base)
+    return _forget(store) or ended
+
+
+def _forget(store: Store) -> bool:
+    """Removes what is known of the schedule here and told to the bridge; whether there was any."""
+    found = False
     for name in (SETTINGS, STATE, *repository.FILES.values()):
         with contextlib.suppress(FileNotFoundError):
-            (folder / name).unlink()
-            ended = True
+            (store.base / "scheduled" / name).unlink()
+            found = True
     with contextlib.suppress(OSError):
         (store.base / "data" / "bridge" / BACKUP_STATE).unlink()
-    return ended
+    return found
 
 
 def facts(base: Path) -> documents.BackupFacts | None:
@@ -232,12 +246,13 @@ def _run_backup(base: Path) -> None:
     target, version = settings["target"], settings["version"]
     try:
         snapshot, manifest = _into(store, found, target, version, settings["keep"], make=False)
-    except (HostFailure, OSError, sqlite3.Error) as error:
-        failure = error if isinstance(error, HostFailure) else HostFailure("folder", str(error))
-        _note(store, failedAt=time.time(), failure=failure.message)
-        raise failure from None
-    _note(store, succeededAt=time.time(), snapshot=snapshot, failedAt=None, failure=None)
+    except Exception as error:
+        failure = HostFailure.of(error)
+        with contextlib.suppress(OSError):  # a full disk, perhaps: why it failed comes first
+            _note(store, failedAt=time.time(), failure=failure.message)
+        raise
     print(f"backup {snapshot}: {len(manifest['files'])} files")
+    _note(store, succeededAt=time.time(), snapshot=snapshot, failedAt=None, failure=None)
 
 
 def _into(
@@ -265,14 +280,20 @@ def _base(store: Store) -> Path:
 
 
 def _note(store: Store, **found: Any) -> None:
-    """Keeps how it goes, for us, and for the bridge, which tells people."""
+    """Keeps how it goes, for us, and for the bridge, which tells people.
+
+    Of a schedule that was ended while its last run went on nothing is kept: the bridge would miss
+    its next one for ever.
+    """
     folder = store.base / "scheduled"
+    settings = _read(store.base, SETTINGS)
+    if not settings:
+        return
     state = {**_read(store.base, STATE), **found}
     write_whole(folder / STATE, json.dumps(state))
-    settings = _read(store.base, SETTINGS)
     told = {
-        "every": settings["every"],
-        "since": settings["since"],
+        "every": settings.get("every"),
+        "since": settings.get("since"),
         "succeededAt": state.get("succeededAt"),
         "failure": state.get("failure"),
     }
@@ -282,6 +303,8 @@ def _note(store: Store, **found: Any) -> None:
     beside.chmod(0o644)
     with contextlib.suppress(OSError):
         beside.replace(store.base / "data" / "bridge" / BACKUP_STATE)
+    if not _read(store.base, SETTINGS):
+        _forget(store)
 
 
 def _read(base: Path, name: str) -> dict[str, Any]:
@@ -356,7 +379,7 @@ def _look_at_images(base: Path) -> None:
             )
     if texts:
         hint = "./deploy.py upgrade --check shows more; ./deploy.py upgrade takes it."
-        Alarm(store, runtime, wire, noted["checks"]).newer(f"{'; '.join(texts)}.\n\n{hint}")
+        Alarm(store, runtime, wire, noted.get("checks", {})).newer(f"{'; '.join(texts)}.\n\n{hint}")
     print("; ".join(texts) or "nothing newer")
 
 
@@ -366,7 +389,10 @@ def main() -> None:
     job, base = sys.argv[1], Path(sys.argv[2])
     try:
         JOBS[job](base)
-    except HostFailure as failure:
+    except Exception as error:  # also of a bug of ours: one line in the host's own journal
+        failure = HostFailure.of(error)
+        if failure.code == "unexpected":
+            traceback.print_exc()
         print(f"error: {failure.message}", file=sys.stderr)
         sys.exit(1)
 

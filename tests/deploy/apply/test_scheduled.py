@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
 import os
@@ -295,6 +297,74 @@ def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
     )
     said = [one for one in done.stderr.splitlines() if "gangway-" in one]
     assert (done.returncode, said) == (0, []), done.stderr
+
+
+def scheduled_stack(store: Store) -> None:
+    settings = {"to": "/mnt/b", "keep": 3, "target": "prod", "version": "1"}
+    (store.base / "scheduled").mkdir()
+    (store.base / "scheduled/backup.json").write_text(
+        json.dumps({**settings, "every": 3600.0, "since": 1.0})
+    )
+
+
+def fires(store: Store, monkeypatch: pytest.MonkeyPatch) -> int:
+    """What the timer starts, in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["program", "backup", str(store.base)])
+    monkeypatch.setattr(os, "umask", lambda _: 0)
+    with contextlib.suppress(SystemExit):
+        scheduled.main()
+        return 0
+    return 1
+
+
+def test_a_schedule_that_ends_while_it_runs_leaves_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the bridge would wait for its next backup, and tell people that none comes."""
+    scheduled_stack(store)
+
+    def into(*_: object, **__: object) -> tuple[str, dict[str, Any]]:
+        scheduled._forget(store)
+        return "ab12", {"files": {}}
+
+    monkeypatch.setattr(scheduled, "_into", into)
+    assert fires(store, monkeypatch) == 0
+    assert capsys.readouterr().out == "backup ab12: 0 files\n"
+    assert not list((store.base / "scheduled").iterdir())
+    assert not (store.base / "data/bridge" / BACKUP_STATE).exists()
+
+
+@pytest.mark.parametrize("error", [HostFailure("repository", "no disk"), OSError(28, "no disk")])
+def test_a_disk_that_is_full_hides_not_why_it_failed(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    scheduled_stack(store)
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(scheduled, "_into", full)
+    monkeypatch.setattr(scheduled, "write_whole", full if isinstance(error, OSError) else no_room)
+    assert fires(store, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert said in ("error: no disk\n", "error: the host's disk is full\n")
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_systemctl_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(command: list[str], **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, 1)
+
+    monkeypatch.setattr(subprocess, "run", stuck)
+    with pytest.raises(HostFailure, match="systemctl enable did not end") as refused:
+        scheduled._systemctl("enable", "x.timer")
+    assert refused.value.code == "systemd"
 
 
 # --- images ---------------------------------------------------------------------------------------
