@@ -53,6 +53,14 @@ class Outcome:
     """Workers that do not run as they should, and why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Schedules:
+    """What a host does by itself: backups, and the weekly look at images."""
+
+    backups: documents.BackupFacts | None
+    weekly: bool
+
+
 class Session:
     """A host's program for the length of one command."""
 
@@ -417,9 +425,18 @@ class Session:
         self._exchange.send(request)
         return self._exchange.until(events.Restored, WORK_WITHIN)
 
-    def down(self) -> str | None:
-        """Stops and removes every service; the release that served."""
-        self._exchange.send(requests.DownRequest(person(), ends(self._target.stack)))
+    def end_schedules(self) -> Schedules:
+        """Ends all that the host does by itself for the stack; what that was."""
+        backups = self._exchange.ask(events.Scheduled, requests.EndBackupsRequest())
+        weekly = self.watch_images(wanted=False)
+        return Schedules(backups.backups, weekly=weekly)
+
+    def down(self, *, hold: bool = False) -> str | None:
+        """Stops and removes every service; the release that served.
+
+        `hold`: nobody may start it again before the session ends.
+        """
+        self._exchange.send(requests.DownRequest(person(), ends(self._target.stack), hold))
         return self._exchange.until(events.Ended, WORK_WITHIN).release
 
     def _allow(self, wait: float) -> None:

@@ -41,6 +41,14 @@ class Planned:
 @contextmanager
 def reached(current: Settings, target: Target) -> Iterator[tuple[Session, Transport]]:
     """A session on the target's host, its events shown, and the connection for tunnels over it."""
+    with _reached(current, target) as (session, transport, _):
+        yield session, transport
+
+
+@contextmanager
+def _reached(
+    current: Settings, target: Target
+) -> Iterator[tuple[Session, Transport, Callable[[], None]]]:
     from infrastructure.apply.session import Session
     from infrastructure.transport import connect
 
@@ -49,7 +57,7 @@ def reached(current: Settings, target: Target) -> Iterator[tuple[Session, Transp
         connect(target, current.trust_host_key) as transport,
         Session(transport, target, progress) as session,
     ):
-        yield session, transport
+        yield session, transport, progress.rest
 
 
 @contextmanager
@@ -57,6 +65,13 @@ def connected(current: Settings, target: Target) -> Iterator[Session]:
     """A session on the target's host, with its events shown."""
     with reached(current, target) as (session, _):
         yield session
+
+
+@contextmanager
+def held(current: Settings, target: Target) -> Iterator[tuple[Session, Callable[[], None]]]:
+    """A session that stays while another host is worked with; the second part ends what moves."""
+    with _reached(current, target) as (session, _, rest):
+        yield session, rest
 
 
 def ask_bridge(current: Settings, method: str, path: str, body: Any = None) -> Any:

@@ -164,6 +164,10 @@ class Progress:
         if self._moving is not None:
             self._moving.update(self._moving.task_ids[0], **fields)
 
+    def rest(self) -> None:
+        """Nothing moves until the next event: only one of two hosts' lines can."""
+        self._still()
+
     def _still(self, but: str = "") -> None:
         """Takes away what moves, as it was last."""
         if self._moving is not None and self._moves[:1] != (but,):

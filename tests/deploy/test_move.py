@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from infrastructure.apply.protocol.documents import BackupFacts
+from infrastructure.apply.protocol.encoding import read
 from infrastructure.apply.protocol.events import Backup, Restored
+from infrastructure.apply.session import Schedules
 from infrastructure.cli import host, main
 from infrastructure.cli.commands.backup import moved
-from infrastructure.errors import DeployFailed, GangwayError, UsageError, WaitingForPerson
+from infrastructure.errors import (
+    DeployFailed,
+    GangwayError,
+    HostUnreachable,
+    UsageError,
+    WaitingForPerson,
+)
 from infrastructure.plan import compute as computing
 
 if TYPE_CHECKING:
@@ -25,13 +34,15 @@ OLD, NEW = "203.0.113.7", "203.0.113.9"
 STEPS = [
     f"open {NEW}",
     f"open {OLD} locked",
-    f"down {OLD}",
+    f"backup {OLD}",
+    f"down {OLD} held",
     f"backup {OLD}",
     f"open {NEW} locked",
     f"restore {NEW}",
     f"begin {NEW} locked",
     f"apply {NEW}",
 ]
+RETIRED = [f"halt {OLD} none: moved to me@{NEW}", f"end {OLD}"]
 
 
 class Played:
@@ -40,9 +51,14 @@ class Played:
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.fails: dict[str, GangwayError] = {}
+        self.fails_later = ""
         self.there: list[str] = []
+        self.ended = Schedules(None, weekly=False)
+        self.mark = "left"
 
     def note(self, step: str) -> Any:
+        if step == self.fails_later and step in self.steps:
+            self.fails[step] = DeployFailed("the journal is damaged")
         self.steps.append(step)
         if step in self.fails:
             raise self.fails[step]
@@ -54,12 +70,22 @@ class Played:
             open=lambda *_, lock=False: self._open(at, lock),
             begin=lambda *, lock=False: self.note(f"begin {at}" + " locked" * lock),
             observe=lambda _: None,
-            down=lambda: self.note(f"down {at}"),
+            down=lambda *, hold: self.note(f"down {at}" + " held" * hold),
             backup=lambda: self.note(f"backup {at}") or (b"content", Backup(7, 1, {})),
             restore=lambda _: self.note(f"restore {at}") or Restored("", 1, {}, 0.0, "prod"),
             apply=lambda *_, **__: self.note(f"apply {at}"),
-            halt=lambda cancel, reason: self.note(f"halt {at} {cancel}: {reason}"),
+            halt=lambda cancel, reason: self._halt(f"halt {at} {cancel}: {reason}"),
+            end_schedules=lambda: self.note(f"end {at}") or self.ended,
         )
+
+    @contextmanager
+    def held(self, current: Any, target: Target) -> Iterator[Any]:
+        with self.connected(current, target) as session:
+            yield session, lambda: None
+
+    def _halt(self, step: str) -> Any:
+        self.note(step)
+        return SimpleNamespace(mark=self.mark)
 
     def _open(self, at: str, lock: bool) -> Any:
         self.note(f"open {at}" + " locked" * lock)
@@ -70,6 +96,7 @@ class Played:
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
     hosts = Played()
     monkeypatch.setattr(host, "connected", hosts.connected)
+    monkeypatch.setattr(host, "held", hosts.held)
     monkeypatch.setattr(computing, "compute", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     one = {
@@ -93,14 +120,67 @@ def test_one_gateway_at_a_time_and_the_old_one_gets_a_halt(
     played: Played, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--to", f"me@{NEW}") == 0
-    assert played.steps == [*STEPS, f"halt {OLD} none: moved to me@{NEW}"]
+    assert played.steps == [*STEPS, *RETIRED]
     assert "journal accept" in capfd.readouterr().err
 
 
 def test_a_login_that_waits_is_no_failure(played: Played) -> None:
     played.fails[f"apply {NEW}"] = WaitingForPerson("not approved in time")
     assert run("--to", f"me@{NEW}") == 4
-    assert played.steps[-1].startswith(f"halt {OLD}")
+    assert played.steps[-2:] == RETIRED
+
+
+def test_what_the_old_one_did_by_itself_ends_and_is_named(
+    played: Played, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its timer would put the journal of then over that of now, day by day."""
+    known = {"to": "/mnt/b", "every": 86_400.0, "keep": 7, "since": 1.0, "succeededAt": None}
+    backups = read(BackupFacts, {**known, "snapshot": None, "failedAt": None, "failure": None})
+    played.ended = Schedules(backups, weekly=True)
+    assert run("--to", f"me@{NEW}") == 0
+    told = capfd.readouterr().err
+    assert "./deploy.py backup --to /mnt/b --every 1d --keep 7" in told
+    assert "./deploy.py upgrade --weekly" in told
+
+
+@pytest.mark.parametrize("step", RETIRED)
+def test_an_old_one_that_is_away_makes_no_failure_of_it(
+    played: Played, capfd: pytest.CaptureFixture[str], step: str
+) -> None:
+    played.fails[step] = HostUnreachable("the old one cannot be reached")
+    assert run("--to", f"me@{NEW}") == 0
+    assert played.steps[len(STEPS) :].count(step) == 2, "once more, by another connection"
+    told = capfd.readouterr().err
+    assert "it runs on" in told
+    assert "cannot be reached" in told
+    assert "gangway-prod-backup.timer" in told
+
+
+def test_an_old_one_that_cannot_be_halted_is_told(
+    played: Played, capfd: pytest.CaptureFixture[str]
+) -> None:
+    played.mark = "Read-only file system"
+    assert run("--to", f"me@{NEW}") == 0
+    assert "could not be halted: Read-only" in capfd.readouterr().err
+
+
+def test_a_secret_that_cannot_be_had_stops_nothing(
+    played: Played, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "word").unlink()
+    assert run("--to", f"me@{NEW}") == 2
+    assert played.steps == []
+
+
+def test_what_cannot_be_copied_after_the_stop_says_how_to_go_back(
+    played: Played, capfd: pytest.CaptureFixture[str]
+) -> None:
+    played.fails_later = f"backup {OLD}"
+    assert run("--to", f"me@{NEW}") == 1
+    assert played.steps[-1] == f"backup {OLD}"
+    told = capfd.readouterr().err
+    assert "nothing was sent" in told
+    assert "./deploy.py up starts it again" in told
 
 
 @pytest.mark.parametrize("step", [f"restore {NEW}", f"apply {NEW}"])
@@ -113,7 +193,7 @@ def test_when_it_fails_there_the_old_one_may_start_again(
     assert "make sure that nothing runs there" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("step", [f"open {NEW}", f"down {OLD}"])
+@pytest.mark.parametrize("step", [f"open {NEW}", f"backup {OLD}", f"down {OLD} held"])
 def test_nothing_is_copied_before_the_old_one_is_down(played: Played, step: str) -> None:
     played.fails[step] = DeployFailed("no")
     assert run("--to", f"me@{NEW}") == 1
@@ -164,7 +244,7 @@ def test_what_to_change_in_stack_yaml(
     values["targets"]["prod"]["host"] = host
     file.write_text(yaml.safe_dump(values))
     assert run("--to", to) == 0
-    assert played.steps[-1].startswith("halt")
+    assert played.steps[-1] == f"end {OLD}"
     assert said in capfd.readouterr().err.splitlines()
 
 

@@ -65,7 +65,7 @@ class Program:
             if isinstance(request, requests.CloseRequest):
                 return
             answer = self._answer(request)
-            if isinstance(answer, LAST):
+            if isinstance(answer, LAST) and not getattr(request, "hold", False):
                 self._store.unlock()
             if answer is not None:
                 self._wire.emit(answer)
@@ -402,7 +402,8 @@ class Program:
     def _end_backups(self, _: requests.EndBackupsRequest) -> Answer:
         from infrastructure.apply.host import scheduled
 
-        return events.Scheduled(scheduled.end_backups(self._store))
+        known = scheduled.facts(self._store.base)
+        return events.Scheduled(scheduled.end_backups(self._store), known)
 
     def _watch_images(self, request: requests.WatchImagesRequest) -> Answer:
         from infrastructure.apply.host import scheduled

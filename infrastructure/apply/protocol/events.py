@@ -264,9 +264,10 @@ class KeptBackup(Event):
 
 
 class Scheduled(Event):
-    """Whether something was begun or ended."""
+    """Whether something was begun or ended; `backups`: the schedule that was ended."""
 
     changed: bool
+    backups: Optional[BackupFacts] = None
 
 
 class Restored(Event):

@@ -141,10 +141,14 @@ class LoginFactsRequest(Request):
 
 
 class DownRequest(Request):
-    """Stops and removes every service; `ends` as in `Check`."""
+    """Stops and removes every service; `ends` as in `Check`.
+
+    `hold`: nobody may start it again before the client closes.
+    """
 
     by: str
     ends: dict[str, str]
+    hold: bool = False
 
 
 class RestartRequest(Request):

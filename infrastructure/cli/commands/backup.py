@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infrastructure.cli.app import Wait, Yes, confirm
+from infrastructure.cli.commands.halt import HALTING
 from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infrastructure.apply.protocol.events import Restored
+    from infrastructure.apply.session import Schedules, Session
     from infrastructure.config import Target
     from infrastructure.config.host import Host
     from infrastructure.errors import WaitingForPerson
+    from infrastructure.render.model import Release
 
 KEEP = 14
 """Of the newest backups in a repository, unless said otherwise."""
@@ -259,8 +264,10 @@ def move(
     Examples:
       ./deploy.py move --to ubuntu@203.0.113.9
     """
-    from infrastructure.cli.host import connected
+    from infrastructure.cli.host import connected, decided, held
+    from infrastructure.config.secrets import resolve
     from infrastructure.errors import UsageError
+    from infrastructure.render import release
 
     current = settings(context)
     target = current.target()
@@ -270,29 +277,111 @@ def move(
     if _machine(there) == _machine(target):
         raise UsageError("that is where it is", hint="--to another machine")
     confirm(current, f"stop {target.name} and start it on {to}?", yes=yes)
-    with connected(current, there) as new:  # reached, and free, before anything is stopped
+    # Whatever can be known to fail fails before anything is stopped.
+    secrets = resolve(there)
+    with connected(current, there) as new:
         if new.open().services:
             raise UsageError(f"a stack of this name runs on {to} already")
-    with connected(current, target) as old:
+        there = decided(current, there, new)
+    rendered = release(there, secrets)
+    with held(current, target) as (old, rest):  # its lock, too: nobody starts it meanwhile
         old.open(lock=True)
-        old.down()
-        current.out.say("stopped")
-        content, _ = old.backup()
-    try:
-        found, waiting = _put_and_up(current, there, content, wait)
-    except BaseException:
-        current.out.say(
-            f"stopped here; {to} has no healthy stack. Before ./deploy.py up starts it here again,"
-            f" make sure that nothing runs there"
-        )
-        raise
-    with connected(current, target) as old:
-        old.halt("none", f"moved to {to}")  # started there by mistake, it is halted
-    _tell(current, found)
+        old.backup()
+        found, waiting = _carry(current, old, rest, _Moved(there, rendered, to, wait))
+        current.out.say(f"it runs on {to} now" if waiting is None else f"it starts on {to} now")
+        rest()
+        ended = _retired(current, target, old, to)
+    _tell(current, found, ended)
     current.out.say(_to_write(target.stack.host, there.stack.host, to))
+    for line in _to_begin(ended):
+        current.out.say(line)
     current.out.say("it is halted: compare with TWS, then ./deploy.py journal accept")
     if waiting is not None:
         raise waiting
+
+
+@dataclasses.dataclass(frozen=True)
+class _Moved:
+    """What is started on the new machine."""
+
+    target: Target
+    release: Release
+    to: str
+    wait: float | None
+
+
+def _carry(
+    current: Settings, old: Session, rest: Callable[[], None], moving: _Moved
+) -> tuple[Restored, WaitingForPerson | None]:
+    """Stops it here, copies it, starts it there; says how it stands when that fails."""
+    stands = "it may be stopped: ./deploy.py status shows it, ./deploy.py up starts it again"
+    try:
+        old.down(hold=True)
+        current.out.say("stopped")
+        stands = f"stopped, and nothing was sent to {moving.to}: ./deploy.py up starts it again"
+        content, _ = old.backup()
+        rest()
+        stands = (
+            f"stopped here; {moving.to} has no healthy stack. Before ./deploy.py up starts it here"
+            f" again, make sure that nothing runs there"
+        )
+        return _put_and_up(current, moving, content)
+    except BaseException:
+        current.out.say(stands)
+        raise
+
+
+def _retired(current: Settings, target: Target, old: Session, to: str) -> Schedules | None:
+    """The old machine is halted, and does nothing by itself any more; None: that is not known.
+
+    The stack serves on the new one, whatever becomes of this. By a second connection, should the
+    first not have lasted.
+    """
+    from infrastructure.cli.host import connected
+    from infrastructure.errors import GangwayError, Problem
+
+    try:
+        try:
+            return _retire(current, old, to)
+        except GangwayError:
+            with connected(current, target) as again:
+                again.open()
+                return _retire(current, again, to)
+    except GangwayError as error:
+        stack = f"gangway-{Path(target.base).name}"
+        current.out.warn(
+            Problem(
+                f"the old machine could not be told: {error.message}",
+                hint="do not start it there; it may go on to back up what is old: on it,"
+                f" systemctl disable --now {stack}-backup.timer {stack}-images.timer",
+            )
+        )
+        return None
+
+
+def _retire(current: Settings, session: Session, to: str) -> Schedules:
+    from infrastructure.errors import Problem
+
+    left = session.halt("none", f"moved to {to}").mark  # started there by mistake, it is halted
+    if left not in HALTING:
+        text = f"the old stack could not be halted: {left}"
+        current.out.warn(Problem(text, hint="do not start it there"))
+    return session.end_schedules()
+
+
+def _to_begin(ended: Schedules | None) -> list[str]:
+    """How what the old machine did by itself begins on the new one."""
+    lines = []
+    if ended is not None and ended.backups is not None:
+        hours, keep = ended.backups["every"] / 3600, ended.backups["keep"]
+        every = f"{hours / 24:g}d" if hours % 24 == 0 else f"{hours:g}h"
+        lines.append("the old machine's backups on a schedule have ended; then begin them here:")
+        lines.append(
+            f"  ./deploy.py backup --to {ended.backups['to']} --every {every} --keep {keep}"
+        )
+    if ended is not None and ended.weekly:
+        lines.append("so has its weekly look at images: ./deploy.py upgrade --weekly")
+    return lines
 
 
 def _machine(target: Target) -> tuple[str, int]:
@@ -347,32 +436,28 @@ def _to_write(before: Host, after: Host, to: str) -> str:
 
 
 def _put_and_up(
-    current: Settings, target: Target, content: bytes, wait: float | None
+    current: Settings, moving: _Moved, content: bytes
 ) -> tuple[Restored, WaitingForPerson | None]:
     """What was put back; and the word of a login that waits for its person, if it does."""
-    from infrastructure.cli.host import connected, decided
-    from infrastructure.config.secrets import resolve
+    from infrastructure.cli.host import connected
     from infrastructure.errors import WaitingForPerson
     from infrastructure.plan.compute import compute
-    from infrastructure.render import release
 
-    secrets = resolve(target)
+    target, rendered = moving.target, moving.release
     with connected(current, target) as session:
         session.open(lock=True)
         found = session.restore(content)
     with connected(current, target) as session:
         session.begin(lock=True)
-        target = decided(current, target, session)
-        rendered = release(target, secrets)
         plan = compute(target, rendered, session.observe(rendered))
         try:
-            session.apply(plan, rendered, wait=wait, command="move")
+            session.apply(plan, rendered, wait=moving.wait, command="move")
         except WaitingForPerson as waiting:  # nothing is torn down: the move goes on
             return found, waiting
     return found, None
 
 
-def _tell(current: Settings, found: Restored) -> None:
+def _tell(current: Settings, found: Restored, ended: Schedules | None = None) -> None:
     at = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(found.at))
     current.out.document(
         {
@@ -381,6 +466,7 @@ def _tell(current: Settings, found: Restored) -> None:
             "files": found.files,
             "journal": found.journal,
             "aside": found.aside,
+            **({} if ended is None else {"ended": dataclasses.asdict(ended)}),
         }
     )
     current.out.say(f"put back: {found.files} files of {found.target}, from {at}")

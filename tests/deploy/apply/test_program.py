@@ -425,6 +425,33 @@ def test_what_a_cut_restore_left_is_seen_to_by_whoever_deploys_next(store: Store
     assert not named(ask(Engine(), looks, lock=True), "step")
 
 
+@pytest.mark.parametrize("hold", [False, True])
+def test_what_is_moved_away_is_held_until_its_client_goes(
+    store: Store, ask: Ask, monkeypatch: pytest.MonkeyPatch, hold: bool
+) -> None:
+    freed: list[str] = []
+    monkeypatch.setattr(Store, "unlock", lambda _: freed.append("unlock"))
+
+    def ledger(_: Store) -> list[documents.LedgerEntry]:
+        freed.append("history")
+        return []
+
+    monkeypatch.setattr(Store, "ledger", ledger)
+    ask(Engine(), requests.DownRequest("me", {}, hold), requests.HistoryRequest(), lock=True)
+    assert freed[0] == ("history" if hold else "unlock")
+
+
+def test_the_schedule_that_ends_is_told(store: Store, ask: Ask) -> None:
+    settings = {"to": "/mnt/b", "every": 3600.0, "keep": 3, "since": 1.0}
+    (store.base / "scheduled").mkdir()
+    (store.base / "scheduled/backup.json").write_text(json.dumps(settings))
+    (ended,) = ask(Engine(), requests.EndBackupsRequest())
+    assert ended["changed"] is True
+    assert {name: ended["backups"][name] for name in settings} == settings
+    (again,) = ask(Engine(), requests.EndBackupsRequest())
+    assert (again["changed"], again.get("backups")) == (False, None)
+
+
 def test_a_restore_that_cannot_end_keeps_nobody_from_stopping(
     store: Store, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
