@@ -66,6 +66,32 @@ def refuse_empty(words: list[str]) -> None:
         raise UsageError(f"{what} is empty", hint=hint)
 
 
+COMMENT = "--reason"
+"""Of the kill switch, which never refuses for its comment."""
+_HALT_OPTIONS = ("--keep-orders", "--all", "--help")
+
+
+def without_empty_comment(words: list[str]) -> list[str]:
+    """The words of `halt` without a reason that is empty or is the next option: no variable is set.
+
+    Quoted, `$REASON` leaves an empty word; unquoted none, and what follows would be the reason.
+    """
+    if _command(words) != "halt":
+        return words
+    kept: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if word.startswith(f"{COMMENT}="):
+            kept += [word] if word.partition("=")[2].strip() else []
+        elif word != COMMENT:
+            kept.append(word)
+        elif queue and queue[0] not in _HALT_OPTIONS:
+            reason = queue.pop(0)
+            kept += [word, reason] if reason.strip() else []
+    return kept
+
+
 def _command(words: list[str]) -> str:
     """The command's name; the options of the whole program stand before it."""
     queue = iter(words)
@@ -159,6 +185,7 @@ def _run(words: list[str]) -> int:
     try:
         look = plain_look(words) if COMPLETE_VARIABLE not in os.environ else None
         if look is None:
+            words = without_empty_comment(words)
             refuse_empty(words)
             from infrastructure.cli import app
 

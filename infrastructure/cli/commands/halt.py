@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 HALTING = {"left", "empty"}
 """What became of the mark, where it halts."""
+LONGEST = 500
+"""Characters of a reason that the bridge takes; of a longer one the beginning is kept."""
 UNASKED = 4
 """Exit code: halted, but a person has to say whether everything is cancelled."""
 
@@ -45,12 +47,10 @@ def halt(
 
     if keep_orders and every:
         raise UsageError("--keep-orders cancels nothing, --all everything", hint="choose one")
-    if len(reason) > 500:
-        raise UsageError("--reason has more than 500 characters")
     current = settings(context)
     cancel = "none" if keep_orders else "all" if every else "opening"
     with connected(current, current.target()) as session:
-        found = session.halt(cancel, reason)
+        found = session.halt(cancel, recorded(reason))
         if found.way == "bridge":
             current.out.document(_document(found, None))
             _tell_bridge(current, found.answer)
@@ -60,6 +60,15 @@ def halt(
         straight = session.cancel_all() if wanted else None
     current.out.document(_document(found, straight))
     _end(current, found, straight, unasked=cancel == "opening" and not wanted)
+
+
+def recorded(reason: str) -> str:
+    """The reason as records take it: a kill switch never refuses for its comment.
+
+    Bytes of another encoding came as lone surrogates, which no bridge reads.
+    """
+    text = reason.encode("utf-8", "replace").decode()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _document(found: Halted, straight: Cancelled | None) -> dict[str, Any]:
