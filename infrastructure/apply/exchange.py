@@ -291,7 +291,7 @@ def unanswered(name: str, code: int, errors: str) -> GangwayError:
         )
     return DeployFailed(
         f"the program on {name} ended without an answer: {last}",
-        hint="./deploy.py status shows what runs; up again completes what was begun",
+        hint="./deploy.py status shows what runs; then the same command again",
         details=errors if len(lines) > 1 else "",
         code="host-program-ended",
     )

@@ -368,7 +368,8 @@ class Session:
                 return True
             return False
 
-        found = self._exchange.until(events.Backup, WORK_WITHIN, taken)
+        with _when_interrupted("no backup was written"):
+            found = self._exchange.until(events.Backup, WORK_WITHIN, taken)
         content = b"".join(pieces)
         if len(content) != found.size:
             raise GangwayError("the backup is not whole", code="protocol")
@@ -381,9 +382,11 @@ class Session:
             DeployFailed: the stack runs, its journal knows more, or this is no whole backup.
         """
         owner = None if self._sandbox else CONTAINER_UID
-        self._exchange.send(requests.RestoreRequest(len(content), owner))
-        self._exchange.pour("the backup", io.BytesIO(content), len(content))
-        return self._exchange.until(events.Restored, WORK_WITHIN)
+        with _when_interrupted("nothing was put back"):
+            self._exchange.send(requests.RestoreRequest(len(content), owner))
+            self._exchange.pour("the backup", io.BytesIO(content), len(content))
+        with _when_interrupted(*GOES_ON_RESTORING):
+            return self._exchange.until(events.Restored, WORK_WITHIN)
 
     def keep_backups(
         self, to: documents.RepositoryPart, *, keep: int, every: float = 0.0
@@ -400,7 +403,8 @@ class Session:
         self._exchange.send(
             requests.KeepBackupsRequest(to, self._target.name, __version__, keep, every, program)
         )
-        return self._exchange.until(events.KeptBackup, WORK_WITHIN)
+        with _when_interrupted("the host goes on with the backup", "the same again does no harm"):
+            return self._exchange.until(events.KeptBackup, WORK_WITHIN)
 
     def end_backups(self) -> bool:
         """Ends the schedule; whether there was one."""
@@ -423,7 +427,8 @@ class Session:
         owner = None if self._sandbox else CONTAINER_UID
         request = requests.RestoreRequest(0, owner, repository=repository, snapshot=snapshot)
         self._exchange.send(request)
-        return self._exchange.until(events.Restored, WORK_WITHIN)
+        with _when_interrupted(*GOES_ON_RESTORING):
+            return self._exchange.until(events.Restored, WORK_WITHIN)
 
     def end_schedules(self) -> Schedules:
         """Ends all that the host does by itself for the stack; what that was."""
@@ -437,7 +442,9 @@ class Session:
         `hold`: nobody may start it again before the session ends.
         """
         self._exchange.send(requests.DownRequest(person(), ends(self._target.stack), hold))
-        return self._exchange.until(events.Ended, WORK_WITHIN).release
+        hint = "./deploy.py status shows when nothing runs any more"
+        with _when_interrupted("the host goes on stopping every service", hint):
+            return self._exchange.until(events.Ended, WORK_WITHIN).release
 
     def _allow(self, wait: float) -> None:
         """Sets how long work may take, with a person's approval; once more for the way back."""
@@ -538,6 +545,21 @@ class Session:
         if self._sandbox:
             request.tws_address, request.tws_port = "127.0.0.1", stack.simulated.tws_port
         return self._exchange.ask(events.Cancelled, request)
+
+
+GOES_ON_RESTORING = (
+    "the host goes on putting the backup in its place",
+    "when it has ended, restore again says whether anything is missing: it does no harm",
+)
+
+
+@contextmanager
+def _when_interrupted(what: str, hint: str = "") -> Iterator[None]:
+    """Ctrl-C in work that the host does not break off: what becomes of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {what}", hint=hint) from None
 
 
 def published(target: Target) -> dict[str, str]:

@@ -32,7 +32,7 @@ def rollback(
       ./deploy.py rollback
       ./deploy.py rollback 4f2a91 --yes
     """
-    from infrastructure.cli.commands.up import ending, failing
+    from infrastructure.cli.commands.up import ending, failing, worth_asking
     from infrastructure.cli.host import connected
     from infrastructure.plan.compute import back_to
 
@@ -49,7 +49,7 @@ def rollback(
             current.out.document({**document, "healthy": True, "restored": False, "seconds": 0})
             current.out.say(f"release {plan.release} serves already")
             return
-        if plan.forecast.expected:
+        if plan.forecast.expected or worth_asking(plan):
             confirm(current, yes=yes)
         with failing(current, document):
             outcome = session.roll_back(plan.release, keep=plan.forecast.token, wait=wait)

@@ -1,6 +1,7 @@
 """How the host's answers become errors with exit codes."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from infrastructure.apply.session import Session
 from infrastructure.cli import output
 from infrastructure.config import load
 from infrastructure.config.sandbox import sandbox
-from infrastructure.errors import DeployFailed, DeployLocked
+from infrastructure.errors import DeployFailed, DeployLocked, Interrupted
 from infrastructure.transport.base import LocalTransport
 
 
@@ -72,6 +73,50 @@ def test_silence_is_explained(code: int, errors: str, expected: str) -> None:
     error = unanswered("vm", code, errors)
     assert error.code == expected
     assert "Traceback" not in error.message
+    assert "up again" not in error.hint, "after a `down` that would start what was to stop"
+
+
+class Interrupting:
+    """A host's stream in which Ctrl-C comes while it sends, or waits for an answer."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def send(self, request: object) -> None:
+        """Nothing goes anywhere."""
+
+    def pour(self, *_: object) -> None:
+        if self._at == "pour":
+            raise KeyboardInterrupt
+
+    def until(self, *_: object) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("at", "work", "said"),
+    [
+        ("until", lambda session: session.down(), "the host goes on stopping"),
+        ("until", lambda session: session.restore(b"x"), "the host goes on putting"),
+        ("pour", lambda session: session.restore(b"x"), "nothing was put back"),
+        ("until", lambda session: session.backup(), "no backup was written"),
+    ],
+)
+def test_ctrl_c_says_what_the_host_goes_on_with(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    work: Callable[[Session], object],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANGWAY_SANDBOX_DIR", str(tmp_path))
+    session = Session.__new__(Session)
+    monkeypatch.setattr(session, "_exchange", Interrupting(at), raising=False)
+    monkeypatch.setattr(session, "_target", load(), raising=False)
+    monkeypatch.setattr(session, "_sandbox", 1, raising=False)
+    with pytest.raises(Interrupted, match=said):
+        work(session)
 
 
 @pytest.mark.parametrize("verbose", [True, False])
