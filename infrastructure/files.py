@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import stat
+import tempfile
 from pathlib import Path
 
 from infrastructure.errors import UsageError
@@ -102,6 +103,27 @@ def refuse_existing(path: Path) -> None:
         )
     if not os.path.isdir(path.parent):  # noqa: PTH112 - it raises nothing
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}", hint="make it")
+
+
+def write_over(path: Path, written: bytes) -> None:
+    """A file of its owner's alone, whole and on the disk; until then an earlier one stays.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from infrastructure.apply.host.store import sync_folder
+
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(written)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(fresh).replace(path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def write_new(path: Path, written: bytes) -> None:

@@ -199,7 +199,9 @@ def _run(words: list[str]) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename:
+        if error.filename:
+            return output.failure(_local(error), **shown)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             return output.unexpected(error, **shown)
         hint = "look at where standard output and error go, and at the disk behind it"
         failed = GangwayError(f"cannot write what was found: {error.strerror}", hint=hint)
@@ -207,3 +209,14 @@ def _run(words: list[str]) -> int:
     except Exception as error:  # the last resort: one line, never a traceback
         return output.unexpected(error, **shown)
     return 0
+
+
+def _local(error: OSError) -> GangwayError:
+    """What this machine itself refuses about a file of its own."""
+    failed = GangwayError(
+        f"{error.filename} cannot be used: {error.strerror}",
+        hint="look at its owner and mode, at each folder above it, and at the disk",
+        code="local-file",
+    )
+    failed.__cause__ = error
+    return failed

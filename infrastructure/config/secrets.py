@@ -10,6 +10,7 @@ import logging
 import os
 import subprocess
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,7 +193,14 @@ def read(target: Target, reference: SecretRef) -> bytes:
 
 
 def store(target: Target, name: str, value: bytes) -> Path:
-    """Writes a value to the store, atomically, 0600; returns its path."""
+    """Writes a value to the store, whole and on the disk, 0600; returns its path.
+
+    Some are made up here and held nowhere else: the backups' password must outlive a power cut.
+
+    Raises:
+        OSError: it cannot be written; an earlier value stays.
+    """
+    from infrastructure.apply.host.store import sync_folder
     from infrastructure.config.base import SecretRef
 
     place = folder(target)
@@ -203,10 +211,10 @@ def store(target: Target, name: str, value: bytes) -> Path:
         if ignore is not None and not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
         path = place / str(SecretRef(stored=name).stored)
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_bytes(_one_line(value, f"secret '{name}'"))
-        temporary.chmod(0o600)
-        temporary.replace(path)
+        files.write_over(path, _one_line(value, f"secret '{name}'"))
+        for above in place.parents[:3]:  # their names, too, if they were just made
+            with suppress(OSError):
+                sync_folder(above)
     finally:
         os.umask(previous)
     return path

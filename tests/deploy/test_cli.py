@@ -560,6 +560,50 @@ def test_secrets_from_stdin_file_and_command(gangway: Gangway, tmp_path: Path) -
     assert gangway("secrets", "check").returncode == 0
 
 
+def test_a_store_that_cannot_be_made_is_told_in_one_line(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    (tmp_path / ".gangway").write_text("no folder")
+    done = gangway("--json", "secrets", "set", "tws-password", stdin=b"hunter2")
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (1, "local-file")
+    assert done.stderr.startswith("error: ")
+    assert ".gangway" in done.stderr
+    assert "cannot be used: Not a directory" in done.stderr
+
+
+def test_a_secret_is_on_the_disk_before_it_is_called_stored(
+    gangway: Gangway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some are made up here and held nowhere else."""
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    real, synced = os.fsync, list[int]()
+
+    def sync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    assert gangway("secrets", "set", "tws-password", stdin=b"hunter2").returncode == 0
+    (value,) = (tmp_path / ".gangway/secrets").glob("*/tws-password")
+    wanted = [value, value.parent, value.parents[1], value.parents[2], tmp_path]
+    assert {path.stat().st_ino for path in wanted} <= set(synced)
+    assert list(value.parent.iterdir()) == [value]
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device", "x")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert gangway("secrets", "set", "tws-password", stdin=b"another").returncode == 1
+    assert value.read_text() == "hunter2"
+    assert list(value.parent.iterdir()) == [value]
+
+
+def test_a_code_that_is_no_text_is_no_code(gangway: Gangway, tmp_path: Path) -> None:
+    (tmp_path / "stack.yaml").write_text(GOOD)
+    done = gangway("login", "--code", "-", stdin=b"123\xe9456\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: that is no code\n")
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -100,7 +100,10 @@ def _asks(current: Settings, found: LoginState) -> bool:
 
 def _given() -> str:
     """The code on standard input."""
-    return _checked(sys.stdin.readline())
+    try:
+        return _checked(sys.stdin.readline())
+    except UnicodeDecodeError:
+        return _checked("")
 
 
 def _checked(text: str) -> str:
