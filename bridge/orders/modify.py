@@ -16,7 +16,7 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.model import Order
 from bridge.orders.apply_messages import Message, Own
-from bridge.orders.bracket_changes import bracket_problems
+from bridge.orders.bracket_changes import bracket_problems, enlarged
 from bridge.orders.contradictions import amount_problem, number_problem, text_problem
 from bridge.orders.errors import (
     ChangeRejectedError,
@@ -36,6 +36,7 @@ from bridge.orders.order_types import INSTRUCTIONS, kind_of_type, order_type
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ChangeRequest
 from bridge.orders.risk import violations
+from bridge.orders.sender import OrderSender
 from bridge.orders.views import OrderView, order_view
 from bridge.quantity import exact
 from bridge.store import StoreBehindError, orders
@@ -51,6 +52,7 @@ class OrderModifier:
 
     gateway: Gateway
     journal: OrderJournal
+    sender: OrderSender
     preparer: Preparer
     halt: HaltSwitch
     auditor: Auditor
@@ -83,13 +85,9 @@ class OrderModifier:
             wanted = changed(record.terms, structs.replace(request, round_to_tick=False), ())
             prepared = await self.preparer.prepare_change(record.contract, wanted)
             if only_closing:
-                prepared = await self._closing(prepared, record, wanted)
+                prepared = structs.replace(prepared, closes=True, unattended=True)
             with self.journal.watch([record.id]) as watch:
-                change, terms = await self.journal.decide(
-                    lambda connection: self._reserve(
-                        connection, record.id, request, prepared, trail, wanted.quantity
-                    )
-                )
+                change, terms = await self._noted(record, request, prepared, trail, wanted)
                 turn = self._newest[record.id] = object()
                 after = await self._carry_out(record, change, terms, watch)
             replaced = self._newest.get(record.id) is not turn
@@ -97,18 +95,48 @@ class OrderModifier:
                 del self._newest[record.id]
             return _modified(record, after, terms, request, replaced=replaced)
 
-    async def _closing(self, prepared: Prepared, record: OrderRecord, wanted: Order) -> Prepared:
+    async def _noted(
+        self,
+        record: OrderRecord,
+        request: ChangeRequest,
+        prepared: Prepared,
+        trail: Trail,
+        wanted: Order,
+    ) -> tuple[PendingChange, Order]:
+        """Judges the change and writes it down.
+
+        What passes a limit because it only reduces what is held is looked at in the sender's turn,
+        which is kept until it is written down: of two of one moment each finds the other. So one
+        that makes an order larger keeps to the turn as well.
+        """
+        looked_at = prepared.closes or self.preparer.may_pass_by_reducing(prepared, wanted)
+
+        async def decided(judged: Prepared) -> tuple[PendingChange, Order]:
+            return await self.journal.decide(
+                lambda connection: self._reserve(
+                    connection, record.id, request, judged, trail, wanted.quantity
+                )
+            )
+
+        if not looked_at and not enlarged(record, wanted):
+            return await decided(prepared)
+        async with self.sender.turn(alone=looked_at):
+            if looked_at:
+                prepared = await self._looked_at(prepared, record, wanted)
+            return await decided(prepared)
+
+    async def _looked_at(self, prepared: Prepared, record: OrderRecord, wanted: Order) -> Prepared:
         """With whether the changed order only reduces what is held, beside all that works."""
         left = exact(wanted.quantity - record.filled)
         parts = parts_of_order(record.id, record.contract, wanted, left)
         own = [each for each in self.journal.open.values() if each.id != record.id]
         try:
-            closes = await only_reduce(
+            reduces = await only_reduce(
                 self.gateway, parts, own, replaced=record.order_ref, seconds=_HELD_SECONDS
             )
         except BridgeError:
-            closes = False  # nobody can tell: it is held against the limits as any change
-        return structs.replace(prepared, closes=closes, unattended=True)
+            reduces = False  # nobody can tell: it is held against the limits as any change
+        return structs.replace(prepared, reduces=reduces, closes=prepared.closes and reduces)
 
     async def _as_the_broker_has_it(self, record: OrderRecord) -> OrderRecord:
         """The order with the terms that the broker has now: a change carries all of them.
@@ -143,7 +171,7 @@ class OrderModifier:
         """Judges the change and writes it down, in one transaction.
 
         So changes (and new orders) of the same moment cannot pass a limit together. `most` is the
-        quantity that was found to only close.
+        quantity that was looked at.
         """
         halt = stored(connection)
         if halt is not None:
@@ -155,7 +183,7 @@ class OrderModifier:
             raise OrderRefusedByRulesError(found)
         terms = changed(newest_terms(record), request, prepared.ladder)
         if terms.quantity > most:  # somebody else has made it larger since
-            prepared = structs.replace(prepared, closes=False)
+            prepared = structs.replace(prepared, closes=False, reduces=False)
         before = self.preparer.before(connection, trail.caller)
         context = structs.replace(
             self.preparer.change_context(prepared, terms, record, before),

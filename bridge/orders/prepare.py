@@ -225,42 +225,44 @@ class Preparer:
             close=_number(quote.close),
         )
 
-    async def _reducing(
-        self, prepared: Prepared, order: Order, replaced: str | None = None
-    ) -> Prepared:
-        """With whether it only makes a position smaller, beside what works, where that matters.
+    def may_pass_by_reducing(self, prepared: Prepared, order: Order) -> bool:
+        """Whether it matters if the order only makes a position smaller.
 
         So where it could not be checked, can lose more than it may, or nobody knows its worth.
-        When nobody can tell, it does not.
         """
         judged = self._context(prepared, order, _NOTHING_BEFORE, closing=False)
-        asked = judged.unchecked or any(max_loss(judged)) or any(worth(judged))
-        if not asked:
+        return judged.unchecked or any(max_loss(judged)) or any(worth(judged))
+
+    async def _reducing(self, prepared: Prepared, order: Order) -> Prepared:
+        """With whether it only makes a position smaller, beside what works, where that matters.
+
+        When nobody can tell, it does not.
+        """
+        if not self.may_pass_by_reducing(prepared, order):
             return prepared
         wanted = parts_of_order("new", prepared.contract, order, order.quantity)
         try:
-            reduces = await only_reduce(
-                self._gateway, wanted, replaced=replaced, seconds=_POSITIONS_SECONDS
-            )
+            reduces = await only_reduce(self._gateway, wanted, seconds=_POSITIONS_SECONDS)
         except BridgeError:
             reduces = False
         return structs.replace(prepared, reduces=reduces)
 
     async def prepare_change(self, contract: Contract, order: Order) -> Prepared:
-        """The same for a change of an order, to `order`, whose contract was qualified before."""
+        """The same for a change of an order, to `order`, whose contract was qualified before.
+
+        Whether it only reduces what is held is not looked up: that is for the sender's turn.
+        """
         if contract.legs:
-            prepared = await self._prepare_combination_change(contract, order.account)
-            return await self._reducing(prepared, order, order.order_ref)
+            return await self._prepare_combination_change(contract, order.account)
         details = await self._details_of(contract)
         ladder, reference = await self._surroundings_of(details)
-        prepared = Prepared(
+        return Prepared(
             details=details,
             ladder=ladder,
             reference=reference,
             legs=(),
             exchange=await self._exchange(contract, order.account),
         )
-        return await self._reducing(prepared, order, order.order_ref)
 
     async def _prepare_combination_change(self, contract: Contract, account: str) -> Prepared:
         found = await asyncio.gather(

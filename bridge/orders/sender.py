@@ -202,6 +202,16 @@ class OrderSender:
         finally:
             self._turn.release()
 
+    @asynccontextmanager
+    async def turn(self, *, alone: bool) -> AsyncIterator[None]:
+        """While this is held no new order is numbered; `alone`: all before it are on the wire.
+
+        Raises:
+            TooManyOrdersError: it did not come in time.
+        """
+        async with self._in_turn(None if alone else 0):
+            yield
+
     async def _room(self, orders: int) -> None:
         while self._procession:
             first = self._procession[0]

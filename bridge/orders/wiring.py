@@ -144,6 +144,7 @@ def _place_and_change(services: Services, rules: TradingRules) -> None:
     modifier = OrderModifier(
         gateway=gateway,
         journal=journal,
+        sender=services[OrderSender],
         preparer=services[Preparer],
         halt=services[HaltSwitch],
         auditor=auditor,

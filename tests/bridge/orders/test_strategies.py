@@ -462,3 +462,32 @@ async def test_one_price_is_not_put_on_several_positions(
             with pytest.raises(InvalidRequestError):
                 await close(rig, all=True, account=account, **price)
         assert (await close(rig, symbol="AAPL", **price)).complete
+
+
+async def test_changes_at_once_do_not_both_pass_as_reducing(tmp_path: Path) -> None:
+    """5 calls are held: each alone may be sold as 3 of them, the two together may not."""
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as rig:
+        sold = OrderRequest(
+            symbol="AAPL", con_id=LOW, action="SELL", quantity=2, order_type="LMT", limit_price=9.0
+        )
+        names = [(await placed(rig, sold, key)).order_id for key in "ab"]
+        changes = (rig.modifier.modify(name, ChangeRequest(quantity=3), CALLER) for name in names)
+        results = await asyncio.gather(*changes, return_exceptions=True)
+        [refused] = [each for each in results if isinstance(each, OrderRefusedByRulesError)]
+        assert [each.code for each in refused.violations] == ["max-loss-undefined"]
+        sizes = [(await rig.view(name)).quantity for name in names]
+        assert sorted(sizes) == [2, 3]
+
+
+async def test_one_that_is_filled_in_part_still_reduces(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES, max_loss=1_000) as rig:
+        sold = OrderRequest(
+            symbol="AAPL", con_id=LOW, action="SELL", quantity=5, order_type="LMT", limit_price=9.0
+        )
+        order = await placed(rig, sold, "sold")
+        broker.fill_part(order.broker_order_id, 3)
+        await rig.journal.flush()
+        changed = await rig.modifier.modify(order.order_id, ChangeRequest(limit_price=8.0), CALLER)
+        assert changed.limit_price == 8.0
