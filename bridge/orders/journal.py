@@ -218,6 +218,12 @@ class OrderJournal:
             raise UnknownOrderError(f"there is no order {order_id}")
         return found
 
+    async def was_sized_to_close(self, order_id: str) -> bool:
+        """Whether an order was made to close what is held, so that the position is its limit."""
+        return await self._database.read(
+            lambda connection: orders.was_sized_to_close(connection, order_id)
+        )
+
     async def knows(self, order_id: str) -> bool:
         """Whether the journal has an order of this name."""
         try:

@@ -84,8 +84,8 @@ class OrderModifier:
             record = await self._as_the_broker_has_it(record)
             wanted = changed(record.terms, structs.replace(request, round_to_tick=False), ())
             prepared = await self.preparer.prepare_change(record.contract, wanted)
-            if only_closing:
-                prepared = structs.replace(prepared, closes=True, unattended=True)
+            closes = only_closing or await self.journal.was_sized_to_close(record.id)
+            prepared = structs.replace(prepared, closes=closes, unattended=only_closing)
             with self.journal.watch([record.id]) as watch:
                 change, terms = await self._noted(record, request, prepared, trail, wanted)
                 turn = self._newest[record.id] = object()
@@ -105,9 +105,9 @@ class OrderModifier:
     ) -> tuple[PendingChange, Order]:
         """Judges the change and writes it down.
 
-        What passes a limit because it only reduces what is held is looked at in the sender's turn,
-        which is kept until it is written down: of two of one moment each finds the other. So one
-        that makes an order larger keeps to the turn as well.
+        What was sized to close, or passes a limit only because it reduces what is held, is looked
+        at in the sender's turn, which is kept until it is written down: of two of one moment each
+        finds the other. So one that makes an order larger keeps to the turn as well.
         """
         looked_at = prepared.closes or self.preparer.may_pass_by_reducing(prepared, wanted)
 

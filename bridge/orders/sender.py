@@ -48,7 +48,7 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.risk import violations
 from bridge.store import Database, StoreError, idempotency, orders
 from bridge.store.idempotency import KeyRecord
-from bridge.store.orders import OrderRecord
+from bridge.store.orders import CLOSES, INTENTION, OrderRecord
 from bridge.tws.gateway import Gateway
 from bridge.tws.pacing import PORTION
 
@@ -365,9 +365,10 @@ class OrderSender:
             listed = [each.order_ref for each in records if each.order_ref in self.journal.listed]
             if listed:
                 raise OrderListedError(f"the broker lists {', '.join(listed)} already")
-            for record in records:
+            for record, context in zip(records, contexts, strict=True):
                 orders.insert(connection, record)
-                orders.add_event(connection, record.id, record.created_at, "Intention", {})
+                said = {CLOSES: True} if context.closes and not context.unattended else {}
+                orders.add_event(connection, record.id, record.created_at, INTENTION, said)
             trail.target = records[0].id
             note_sending(connection, self.auditor, trail)
             made.extend(record.id for record in records)

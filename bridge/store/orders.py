@@ -57,6 +57,10 @@ class State(StrEnum):
 
 ENDED: Final = frozenset({Status.FILLED, Status.CANCELLED, Status.REJECTED, Status.NOT_SENT})
 WORKING: Final = frozenset({Status.PRE_SUBMITTED, Status.SUBMITTED})
+INTENTION: Final = "Intention"
+"""The first step of an order that the bridge has made."""
+CLOSES: Final = "closes"
+"""In that step: somebody had it sized to close a position, which binds it instead of limits."""
 OPEN_STATES: Final = (State.INTENTION, State.SENT, State.ACKNOWLEDGED, State.UNKNOWN)
 
 _BROKER_WORDS: Final = {
@@ -416,6 +420,14 @@ def events_of(connection: sqlite3.Connection, order_id: str) -> list[OrderEvent]
         "SELECT * FROM order_events WHERE order_id = ? ORDER BY sequence", (order_id,)
     )
     return list(readable("order_events", rows, _event))
+
+
+def was_sized_to_close(connection: sqlite3.Connection, order_id: str) -> bool:
+    """Whether the order was written down as one that only closes what is held."""
+    rows = connection.execute(
+        "SELECT * FROM order_events WHERE order_id = ? AND kind = ? LIMIT 1", (order_id, INTENTION)
+    )
+    return any(each.detail.get(CLOSES) for each in readable("order_events", rows, _event))
 
 
 def had_event_since(

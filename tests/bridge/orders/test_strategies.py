@@ -491,3 +491,33 @@ async def test_one_that_is_filled_in_part_still_reduces(tmp_path: Path) -> None:
         await rig.journal.flush()
         changed = await rig.modifier.modify(order.order_id, ChangeRequest(limit_price=8.0), CALLER)
         assert changed.limit_price == 8.0
+
+
+async def test_a_closing_order_larger_than_a_limit_is_moved_nearer(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 60})
+    async with opened(tmp_path, broker, max_contracts=50) as rig:
+        closed = await close(rig, con_id=LOW, order_type="LMT", limit_price=9.0)
+        [position] = closed.positions
+        assert position.order is not None
+        name = position.order["orderId"]
+        moved = await rig.modifier.modify(name, ChangeRequest(limit_price=0.5), CALLER)
+        assert moved.limit_price == 0.5
+        with pytest.raises(OrderRefusedByRulesError):  # it would sell what is not held
+            await rig.modifier.modify(name, ChangeRequest(quantity=61), CALLER)
+        plain = OrderRequest(
+            symbol="AAPL", con_id=HIGH, action="BUY", quantity=50, order_type="LMT", limit_price=1.0
+        )
+        opening = await placed(rig, plain, "plain")
+        with pytest.raises(OrderRefusedByRulesError):
+            await rig.modifier.modify(opening.order_id, ChangeRequest(quantity=51), CALLER)
+
+
+async def test_what_was_no_closing_order_is_not_exempt_by_a_change(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 60})
+    async with opened(tmp_path, broker, max_contracts=50, **RULES) as rig:
+        sold = OrderRequest(
+            symbol="AAPL", con_id=LOW, action="SELL", quantity=50, order_type="LMT", limit_price=9.0
+        )
+        order = await placed(rig, sold, "sold")
+        with pytest.raises(OrderRefusedByRulesError):
+            await rig.modifier.modify(order.order_id, ChangeRequest(quantity=60), CALLER)
