@@ -338,8 +338,9 @@ def max_notional(context: RiskContext) -> Iterator[Violation]:
 def worth(context: RiskContext) -> Iterator[Violation]:
     """`no-quote`: money is limited, and nobody can tell how much the order is worth.
 
-    As of a combination where one leg has no quote: its limit price does not bound its legs. A
-    change is asked only what it adds, so that an order can be made smaller in any market.
+    As of a sale without a quote, of which a limit says only the least that it brings, or of a
+    combination where one leg has none: its limit price does not bound its legs. A change is asked
+    only what it adds, so that an order can be made smaller in any market.
     """
     rules = context.rules
     limited = rules.max_notional is not None or rules.max_notional_per_day is not None
@@ -501,7 +502,7 @@ def quote(context: RiskContext) -> Iterator[Violation]:
         return
     if any(worth(context)):
         return  # it has told
-    blind = context.price is None  # nothing in the order itself to judge it by
+    blind = context.order.limit_price is None and context.stop is None  # no price of its own
     if context.order.order_type == "MKT" or blind or context.rules.require_quote:
         yield Violation(
             "no-quote",

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
-from bridge.orders.order_types import INSTRUCTIONS, better, kind_of_type
+from bridge.orders.order_types import INSTRUCTIONS, KINDS, better, kind_of_type
 from bridge.orders.rules import TradingRules
 from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals
@@ -139,18 +139,31 @@ class RiskContext(Struct, frozen=True, kw_only=True):
 
     @property
     def price(self) -> float | None:
-        """The worst price it may fill at, or the best guess of one."""
-        order, market, stop = self.order, self.market, self.stop
+        """What it is counted with: the most that it may pay, or bring, by the best guess.
+
+        A limit bounds what a buyer pays, never what a seller gets. None: nobody knows.
+        """
         if self.exercises:
             return self.contract.strike or None
-        if order.limit_price is not None:  # a sale below the market fills at the market
-            sold_higher = order.action == "SELL" and market is not None
-            return max(order.limit_price, market or 0.0) if sold_higher else order.limit_price
-        if stop is None:
-            return market
-        if order.order_type == "TRAIL LIMIT" and order.action == "BUY":
+        return self._paid if self.order.action == "BUY" else self._brought
+
+    @property
+    def _paid(self) -> float | None:
+        order, stop = self.order, self.stop
+        if order.limit_price is not None:
+            return order.limit_price
+        if stop is not None and order.order_type == KINDS["TRAIL_LMT"].broker:
             stop += order.limit_offset or 0.0
-        return stop if market is None else max(market, stop)
+        return max((each for each in (self.market, stop) if each is not None), default=None)
+
+    @property
+    def _brought(self) -> float | None:
+        """Without a quote only a stop says it: the market is there, or below, when it sells."""
+        order, kind = self.order, kind_of_type(self.order.order_type)
+        if self.market is None and (order.stop_price is None or kind.touched):
+            return None
+        known = (self.market, order.limit_price, self.stop)
+        return max((each for each in known if each is not None), default=None)
 
     @property
     def stop(self) -> float | None:

@@ -11,6 +11,7 @@ from bridge.orders.combination import loss, net_reference
 from bridge.orders.risk import market_order_on_option, violations
 from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
 from bridge.orders.rules import TradingRules
+from bridge.store.keys import KeyBounds
 from bridge.store.orders import DayTotals
 from tests.bridge.orders.samples import AAPL, NOON
 
@@ -415,6 +416,29 @@ def test_a_combination_of_unknown_worth_is_refused_where_money_is_limited(change
     for passing in ("closing", "closes", "reduces"):
         unknown = combined(True, False, change=change)
         assert codes(structs.replace(unknown, **{passing: True})) == set()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"limit_price": 0.01},
+        {"order_type": "LIT", "stop_price": 0.01, "limit_price": 0.01},
+        {"order_type": "LOC", "limit_price": 0.01},
+        {"order_type": "MIT", "stop_price": 0.01, "limit_price": None},
+        {"order_type": "TRAIL", "limit_price": None, "trail_amount": 1, "trail_stop_price": 0.01},
+    ],
+)
+def test_what_a_sale_brings_is_unknown_without_a_quote(order: dict[str, Any]) -> None:
+    """Its limit says only the least."""
+    sale = context(order | {"action": "SELL"}, reference=None)
+    assert codes(sale) == {"no-quote"}
+    for passing in ({"reduces": True}, {"closes": True}, {"closing": True}, {"change": True}):
+        assert codes(structs.replace(sale, **passing)) == set()
+    assert codes(structs.replace(sale, reference=Reference(bid=1.0))) <= {"price-band"}
+    unlimited = TradingRules(max_notional=None, max_notional_per_day=None)
+    assert codes(structs.replace(sale, rules=unlimited)) == set()
+    bound = structs.replace(sale, rules=unlimited, bounds=KeyBounds(max_notional=1e6))
+    assert codes(bound) == {"key-max-notional"}
 
 
 def test_a_finding_about_a_missing_quote_is_told_once() -> None:
