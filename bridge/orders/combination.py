@@ -115,10 +115,13 @@ def most_lost(legs: Sequence[PricedLeg], action: str, price: float, units: float
 def loss(context: RiskContext) -> float | None:
     """The most that an order of options can lose until they expire, in the contract's currency.
 
-    From its limit, or the price that it would meet. None: no options, no bound, or no price.
+    From its limit, or the worst price that it would fill at. None: no options, no bound, no price,
+    or a combination of which some legs may be filled without the others.
     """
     order, details, whole = context.order, context.details, context.legs
-    price = context.price if order.limit_price is None else order.limit_price
+    price = context.worst_fill
+    if whole and order.non_guaranteed:
+        return None
     if price is None or not (whole or context.contract.sec_type in OPTIONS):
         return None
     legs = whole or (PricedLeg(details=details, ratio=1, sign=1),)

@@ -188,6 +188,7 @@ class OrderModifier:
         context = structs.replace(
             self.preparer.change_context(prepared, terms, record, before),
             stop_named=request.trail_stop_price is not None,
+            trail_named=(request.trail_amount, request.trail_percent) != (None, None),
         )
         family = orders.by_group(connection, record.group_id)
         beside = bracket_problems(record, terms, family, prepared.reference)

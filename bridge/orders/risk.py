@@ -515,13 +515,13 @@ def band(context: RiskContext) -> Iterator[Violation]:
     """`price-band`: buying far above the market (or a stop's own trigger), or selling far below.
 
     What waits to be touched is held against the market where that has touched it already, what
-    trails against where its stop stands at first.
+    trails against its stop, where that stands at first or follows the market, what is nearer.
     """
     order, rules = context.order, context.rules
     option = context.contract.sec_type in {*OPTIONS, "BAG"}
     percent = rules.option_price_band_percent if option else rules.price_band_percent
     offset = order.limit_offset if order.order_type == KINDS["TRAIL_LMT"].broker else None
-    market = context.market_or_trigger if offset is None else context.stop
+    market = context.market_or_trigger if offset is None else context.nearest_stop
     scale = abs(market) if market is not None and not context.legs else context.price_scale
     if percent is None or market is None or scale is None:
         return
@@ -578,6 +578,8 @@ def trail_in_reach(context: RiskContext) -> Iterator[Violation]:
     """`invalid-field`: a trailing stop below zero, which no price of this contract reaches."""
     order, market, stop = context.order, context.market, context.stop
     below = stop is not None and stop <= 0
+    if context.change and not context.trail_named:
+        return  # the price may have fallen since: it stays changeable
     if order.trail_amount is None or market is None or not below:
         return
     if context.contract.sec_type not in _NEGATIVE:
@@ -672,6 +674,7 @@ ALWAYS: Final[tuple[Rule, ...]] = (
     line,
     quote,
     band,
+    trail_in_reach,
     notional_of_the_day,
 )
 NEW_ONLY: Final[tuple[Rule, ...]] = (
@@ -681,5 +684,4 @@ NEW_ONLY: Final[tuple[Rule, ...]] = (
     market_closed,
     restart_window,
     exit_side,
-    trail_in_reach,
 )

@@ -8,7 +8,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
-from bridge.orders.order_types import INSTRUCTIONS, KINDS, better, kind_of_type
+from bridge.orders.order_types import INSTRUCTIONS, KINDS, better, kind_of_type, worse
 from bridge.orders.rules import TradingRules
 from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals
@@ -69,7 +69,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     `reduces` an order that only makes a position smaller (looked up when it matters), `closes` one
     that was sized to do so, and so is bound by the position instead of by limits; `unattended` one
     of a rule, with nobody who looks at the price. `enlarges`: the change makes the quantity larger.
-    `stop_named`: the change says where a trailing stop shall stand, which else is the broker's.
+    `stop_named`: the change says where a trailing stop shall stand, which else is the broker's,
+    `trail_named` by how much it shall trail.
     `bounds` and `orders_of_key` (today) are those of the key that it came with.
     `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
     `seconds_to_restart` is the time to the gateway's next planned restart; None: none is planned.
@@ -96,6 +97,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     change: bool = False
     enlarges: bool = False
     stop_named: bool = False
+    trail_named: bool = False
     earlier_notional: float = 0.0
     request_notional: float = 0.0
     open_orders: int = 0
@@ -149,30 +151,90 @@ class RiskContext(Struct, frozen=True, kw_only=True):
 
     @property
     def _paid(self) -> float | None:
-        order, stop = self.order, self.stop
+        order, market = self.order, self._market_then(highest=True)
+        stop = self._stop_from(market)
         if order.limit_price is not None:
             return order.limit_price
         if stop is not None and order.order_type == KINDS["TRAIL_LMT"].broker:
             stop += order.limit_offset or 0.0
-        return max((each for each in (self.market, stop) if each is not None), default=None)
+        return max((each for each in (market, stop) if each is not None), default=None)
 
     @property
     def _brought(self) -> float | None:
         """Without a quote only a stop says it: the market is there, or below, when it sells."""
-        order, kind = self.order, kind_of_type(self.order.order_type)
-        if self.market is None and (order.stop_price is None or kind.touched):
+        order, market = self.order, self._market_then(highest=True)
+        if market is None and (order.stop_price is None or kind_of_type(order.order_type).touched):
             return None
-        known = (self.market, order.limit_price, self.stop)
+        known = (market, order.limit_price, self._stop_from(market))
         return max((each for each in known if each is not None), default=None)
 
     @property
-    def stop(self) -> float | None:
-        """Where its stop stands at first; None: it has none, or nobody knows."""
+    def worst_fill(self) -> float | None:
+        """What it pays at the most, or brings at the least, by the best guess: for what it loses.
+
+        None: nobody knows.
+        """
+        order = self.order
+        if order.action == "BUY" or order.limit_price is not None or self.exercises:
+            return self.price if order.limit_price is None else order.limit_price
+        market = self._market_then(highest=False)
+        stop = self._stop_from(market)
+        if market is None or stop is None:
+            return market if stop is None else self._below(stop)
+        if kind_of_type(order.order_type).touched:
+            return max(market, stop)
+        return self._below(min(market, stop))
+
+    def _below(self, stop: float) -> float:
+        """The limit of a sale that trails, behind its stop; else the stop."""
+        offset = self.order.limit_offset
+        limited = offset is not None and self.order.order_type == KINDS["TRAIL_LMT"].broker
+        return max(0.0, stop - (offset or 0.0)) if limited else stop
+
+    def _market_then(self, *, highest: bool) -> float | None:
+        """The market when it begins to work: perhaps at the price of its own that it waits for."""
         order, market = self.order, self.market
+        if market is None or order.conditions_cancel:
+            return market
+        awaited = [
+            each.price
+            for each in order.conditions
+            if each.price is not None
+            and each.con_id == self.contract.con_id
+            and each.above is highest
+        ]
+        return max((market, *awaited)) if highest else min((market, *awaited))
+
+    @property
+    def stop(self) -> float | None:
+        """Where its stop stands at first; None: it has none, or nobody knows.
+
+        When a change says by how much it trails, nobody knows whether the broker leaves the stop
+        where it is: then the one that is further from the market counts.
+        """
+        return self._stop_from(self.market)
+
+    @property
+    def nearest_stop(self) -> float | None:
+        """Where a stop that trails may stand: at first, or where it follows the market."""
+        known = (self.stop, self._trailed(self.market))
+        return min((each for each in known if each is not None), key=abs, default=None)
+
+    def _stop_from(self, market: float | None) -> float | None:
+        order, trailed = self.order, self._trailed(market)
         if order.trail_amount is None and order.trail_percent is None:
             return order.stop_price
-        if order.trail_stop_price is not None or market is None:
-            return order.trail_stop_price
+        if order.trail_stop_price is None or trailed is None:
+            return trailed if order.trail_stop_price is None else order.trail_stop_price
+        moved = self.change and self.trail_named and not self.stop_named
+        named = order.trail_stop_price
+        return worse(order.action, named, trailed) if moved else named
+
+    def _trailed(self, market: float | None) -> float | None:
+        """The stop that trails the market as far as the order says."""
+        order = self.order
+        if market is None or (order.trail_amount is None and order.trail_percent is None):
+            return None
         distance = order.trail_amount or market * (order.trail_percent or 0.0) / 100
         return market + distance if order.action == "BUY" else market - distance
 

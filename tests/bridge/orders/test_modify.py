@@ -521,3 +521,15 @@ async def test_a_trailing_stop_that_stays_where_it_was_is_no_success(tmp_path: P
         with pytest.raises(OrderRefusedByRulesError) as raised:
             await _modify(rig, view.order_id, trail_stop_price=80.001)
         assert raised.value.violations[0].field == "trailStopPrice"
+
+
+async def test_a_distance_that_no_price_gets_to_is_refused_in_a_change_too(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(
+            action="SELL", order_type="TRAIL", limit_price=None, trail_amount=5.0,
+            trail_stop_price=95.0,
+        )  # fmt: skip
+        with pytest.raises(OrderRefusedByRulesError, match="no price gets to the stop"):
+            await _modify(rig, view.order_id, trail_amount=1e6)
+        assert (await _modify(rig, view.order_id, trail_amount=50.0)).trail_amount == 50.0

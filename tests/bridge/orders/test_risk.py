@@ -368,6 +368,16 @@ def test_what_trails_may_not_fill_far_beyond_its_stop(
     assert wrong.limit == pytest.approx(most)
 
 
+@pytest.mark.parametrize("change", [False, True])
+@pytest.mark.parametrize("side", ["BUY", "SELL"])
+def test_a_stop_that_was_made_up_far_away_excuses_no_offset(side: str, change: bool) -> None:
+    far = TRAILING | {"action": side, "trail_amount": 1.0, "trail_stop_price": 10_000.0}
+    unlimited = TradingRules(max_notional=None, max_notional_per_day=None)
+    for offset, refused in ((1000.0, True), (9.0, False)):
+        found = context(far | {"limit_offset": offset}, rules=unlimited, change=change)
+        assert codes(found) == ({"price-band"} if refused else set())
+
+
 def test_an_offset_without_a_quote_is_not_judged() -> None:
     sale = TRAILING | {"action": "SELL", "limit_offset": 1e6}
     assert codes(context(sale, reference=None, closing=True)) == set()
@@ -531,6 +541,25 @@ def test_a_loss_is_limited_in_the_currency_of_the_account() -> None:
     assert codes(unknown) == {"no-exchange-rate"}
 
 
+def test_a_sold_option_that_trails_brings_what_its_limit_says() -> None:
+    """At the market it would bring 4."""
+    trail = {"order_type": "TRAIL LIMIT", "trail_amount": 3.5, "limit_offset": 0.2}
+    sold = option_order("SELL", "P", None, rules={"max_loss": 39_500})
+    sold = structs.replace(sold, order=structs.replace(sold.order, **trail))
+    assert loss(sold) == pytest.approx(2 * (200 - 0.3) * 100)
+    assert codes(sold) == {"max-loss"}
+
+
+def test_what_may_be_filled_leg_by_leg_can_lose_nobody_knows_what() -> None:
+    whole = combined(True, True, max_notional=None, option_price_band_percent=None)
+    assert loss(whole) is not None
+    apart = structs.replace(whole, order=structs.replace(whole.order, non_guaranteed=True))
+    assert loss(apart) is None
+    limited = structs.replace(apart.rules, max_loss=1e9)
+    assert codes(structs.replace(apart, rules=limited)) == {"max-loss-undefined"}
+    assert codes(structs.replace(apart, rules=limited, reduces=True)) == set()
+
+
 def test_what_closes_is_no_loss_and_shares_have_their_own_limit() -> None:
     limit = {"max_loss": 1.0}
     for closing in ({"closes": True}, {"reduces": True}, {"closing": True}):
@@ -543,6 +572,7 @@ def test_a_trailing_stop_that_no_price_reaches_is_refused() -> None:
     (found,) = violations([context(trail)])
     assert (found.code, found.field, found.value) == ("invalid-field", "trailAmount", 1771.0)
     assert "invalid-field" in codes(context(trail, closing=True))  # the exit of a bracket
+    assert "invalid-field" in codes(context(trail, change=True, trail_named=True))
     for sound in (
         context(trail | {"trail_amount": 50.0}),
         context(trail | {"trail_stop_price": 90.0}),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from bridge.model import Contract, ContractDetails
+from bridge.model import Contract, ContractDetails, OrderCondition
 from bridge.orders.risk_context import Exchange, PricedLeg, Reference, gross, multiplier
+from tests.bridge.orders.samples import AAPL
 from tests.bridge.orders.test_risk import CALL, MARKET, context
 
 QUOTE = Reference(bid=90.0, ask=110.0, last=100.0, close=95.0)
@@ -145,3 +147,60 @@ def test_whether_the_market_could_be_looked_up() -> None:
     assert context(reference=None).unchecked is False
     assert context(MARKET).fills_at_any_price is True
     assert context().fills_at_any_price is False
+
+
+def waiting(price: float, *, above: bool, con_id: int = AAPL.con_id) -> OrderCondition:
+    return OrderCondition(con_id=con_id, exchange="SMART", price=price, above=above)
+
+
+@pytest.mark.parametrize(
+    ("order", "price"),
+    [
+        (MARKET | {"conditions": (waiting(1000.0, above=True),)}, 1000.0),
+        (MARKET | {"conditions": (waiting(1000.0, above=True),), "action": "SELL"}, 1000.0),
+        (MARKET | {"conditions": (waiting(50.0, above=False),)}, 110.0),
+        (MARKET | {"conditions": (waiting(1000.0, above=True, con_id=1),)}, 110.0),
+        (
+            MARKET | {"conditions": (waiting(1000.0, above=True),), "conditions_cancel": True},
+            110.0,
+        ),
+        (stopped() | {"conditions": (waiting(1000.0, above=True),)}, 1000.0),
+        (trailing(trail_amount=5.0) | {"conditions": (waiting(1000.0, above=True),)}, 1005.0),
+        ({"limit_price": 50.0, "conditions": (waiting(1000.0, above=True),)}, 50.0),
+    ],
+)
+def test_a_condition_on_its_own_price_says_where_it_fills(
+    order: dict[str, Any], price: float
+) -> None:
+    assert context(order, reference=QUOTE).price == price
+
+
+@pytest.mark.parametrize(
+    ("order", "price"),
+    [
+        (trailing(trail_amount=5.0, order_type="TRAIL LIMIT", limit_offset=2.0), 83.0),
+        (trailing(trail_amount=89.0, order_type="TRAIL LIMIT", limit_offset=2.0), 0.0),
+        (trailing(trail_amount=5.0), 85.0),
+        (trailing(trail_amount=5.0, trail_stop_price=60.0), 60.0),
+        (stopped(stop_price=80.0), 80.0),
+        (stopped(stop_price=120.0), 90.0),
+        (stopped(order_type="MIT"), 120.0),
+        (stopped(order_type="MIT", stop_price=80.0), 90.0),
+        ({"limit_price": 50.0}, 50.0),
+        (MARKET, 90.0),
+        (MARKET | {"conditions": (waiting(70.0, above=False),)}, 70.0),
+        (trailing(trail_amount=5.0) | {"conditions": (waiting(70.0, above=False),)}, 65.0),
+    ],
+)
+def test_what_a_sale_brings_at_the_least(order: dict[str, Any], price: float) -> None:
+    assert context(order | {"action": "SELL"}, reference=QUOTE).worst_fill == price
+
+
+def test_a_new_distance_moves_the_stop_of_a_change() -> None:
+    """Where the broker has it, or where it follows the market: what is further away."""
+    for action, stop in (("BUY", 150.0), ("SELL", 50.0)):
+        order = trailing(trail_amount=40.0, trail_stop_price=101.0, action=action)
+        named = context(order, reference=QUOTE, change=True, trail_named=True)
+        assert named.stop == stop
+        assert structs.replace(named, stop_named=True).stop == 101.0
+        assert structs.replace(named, trail_named=False).stop == 101.0
