@@ -628,7 +628,6 @@ Rule = Callable[[RiskContext], Iterator[Violation]]
 
 FOR_OPENING: Final[frozenset[Rule]] = frozenset(
     {
-        key_notional,
         market_order_on_option,
         max_quantity,
         max_notional,
@@ -641,11 +640,13 @@ FOR_OPENING: Final[frozenset[Rule]] = frozenset(
         notional_of_the_day,
         open_orders,
         orders_of_the_day,
-        key_orders_of_the_day,
         restart_window,
     }
 )
-"""What an order is exempt from that was sized to close a position: getting out must not fail."""
+"""What an order is exempt from that was sized to close a position: getting out must not fail.
+
+What the key is bound to is not among it: that is what the key's worst day is measured by.
+"""
 
 OF_A_PRICE: Final[frozenset[Rule]] = frozenset(
     {market_order_on_option, max_loss, line, quote, band}

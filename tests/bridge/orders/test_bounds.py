@@ -13,6 +13,7 @@ from bridge.market.quotes import QuoteService
 from bridge.model import Position
 from bridge.orders.errors import KeyBoundError, OrderRefusedByRulesError
 from bridge.orders.request import ChangeRequest, ComboLegRequest
+from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.store.keys import KeyBounds
 from tests.bridge.orders.fake_broker import FakeBroker, listed, option, quote_at
 from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
@@ -238,3 +239,39 @@ async def test_one_without_a_quote_passes_as_far_as_it_only_reduces(tmp_path: Pa
         await rig.modifier.modify(working, ChangeRequest(quantity=5), CALLER)
         with pytest.raises(OrderRefusedByRulesError, match="no quote"):
             await rig.modifier.modify(working, ChangeRequest(quantity=6), CALLER)
+
+
+async def test_what_a_key_is_bound_to_holds_when_it_closes(tmp_path: Path) -> None:
+    """As many orders, and as much in each, as it may send; whoever is not bound closes at once."""
+    broker = FakeBroker()
+    (aapl,) = broker.details["AAPL"]
+
+    def hold(quantity: float) -> None:
+        broker.held = (
+            Position(
+                account="DU1234567", contract=aapl.contract, quantity=quantity, average_cost=90.0
+            ),
+        )
+
+    async with opened(tmp_path, broker, max_orders_per_day=1, max_notional=1.0) as rig:
+        targets = rig.services[TargetPlacer]
+
+        async def size(caller: Caller, key: str, quantity: float) -> list[str]:
+            try:
+                await targets.place(
+                    TargetRequest(symbol="AAPL", target_quantity=quantity), key, caller
+                )
+            except OrderRefusedByRulesError as refused:
+                return [each.code for each in refused.violations]
+            broker.fill(broker.placed[-1], 10)
+            await rig.journal.flush()
+            hold(quantity)
+            return []
+
+        hold(50)
+        caller = bound(max_notional=2000.0, max_orders_per_day=2)
+        assert await size(caller, "all", 0) == ["key-max-notional"]
+        assert await size(caller, "some", 40) == []
+        assert await size(caller, "more", 30) == []
+        assert await size(caller, "most", 20) == ["key-max-orders-per-day"]
+        assert await size(CALLER, "rest", 0) == []
