@@ -76,6 +76,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     day: DayTotals
     bounds: KeyBounds = UNBOUND
     orders_of_key: int = 0
+    members: tuple[OrderRecord, ...] = ()
+    """The open orders of the OCA groups that the new ones join."""
 
 
 _NOTHING_BEFORE: Final = Surroundings(open_orders=0, day=DayTotals(0, 0.0))
@@ -349,14 +351,24 @@ class Preparer:
             return self._ladders[rule_id]
         return (PriceIncrement(low_edge=0.0, increment=details.min_tick),)
 
-    def before(self, connection: sqlite3.Connection, caller: Caller) -> Surroundings:
-        """What is open now, what was ordered since midnight, and how far the caller reaches."""
+    def before(
+        self,
+        connection: sqlite3.Connection,
+        caller: Caller,
+        prepared: Iterable[Prepared] = (),
+    ) -> Surroundings:
+        """What is open now, what was ordered since midnight, and how far the caller reaches.
+
+        `prepared` are the new orders: which group of orders they join is looked up too.
+        """
+        groups = {leg.order.oca_group for each in prepared for leg in each.legs} - {""}
         since, counted = self.day_start(), caller.bounds.max_orders_per_day is not None
         return Surroundings(
             open_orders=orders.count_open(connection),
             day=orders.totals_since(connection, since),
             bounds=caller.bounds,
             orders_of_key=orders.count_of_key(connection, caller.key_id, since) if counted else 0,
+            members=orders.open_in_groups(connection, groups),
         )
 
     def day_start(self) -> datetime:
@@ -416,6 +428,7 @@ class Preparer:
             accounts=self._gateway.accounts,
             bounds=before.bounds,
             orders_of_key=before.orders_of_key,
+            members=before.members,
             open_orders=before.open_orders,
             day=before.day,
             now=now,

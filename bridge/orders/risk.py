@@ -161,6 +161,30 @@ def key_orders_of_the_day(context: RiskContext) -> Iterator[Violation]:
         )
 
 
+def oca_group(context: RiskContext) -> Iterator[Violation]:
+    """`key-oca-group`, `invalid-field`: a group whose orders its own fill may not end, or not so.
+
+    A fill of one order ends, or reduces, every other one of its OCA group.
+    """
+    name, kind = context.order.oca_group, context.order.oca_type
+    members = [each for each in context.members if name and each.terms.oca_group == name]
+    if any(not context.bounds.reaches(each.account, each.symbol) for each in members):
+        yield Violation(
+            "key-oca-group",
+            "orders of this ocaGroup are beyond what this key reaches, and a fill would end them",
+            field="ocaGroup",
+            value=name,
+        )
+    other = next((each.terms.oca_type for each in members if each.terms.oca_type != kind), None)
+    if other is not None:
+        yield Violation(
+            "invalid-field",
+            f"orders of ocaGroup {name} work with ocaType {other}, this one would with {kind}",
+            field="ocaGroup",
+            value=name,
+        )
+
+
 # whether this instrument may be traded, and in this way -------------------------------------------
 
 
@@ -682,6 +706,7 @@ NEW_ONLY: Final[tuple[Rule, ...]] = (
     open_orders,
     orders_of_the_day,
     key_orders_of_the_day,
+    oca_group,
     market_closed,
     restart_window,
     exit_side,

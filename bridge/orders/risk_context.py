@@ -11,7 +11,7 @@ from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.order_types import INSTRUCTIONS, KINDS, better, kind_of_type, worse
 from bridge.orders.rules import TradingRules
 from bridge.store.keys import UNBOUND, KeyBounds
-from bridge.store.orders import DayTotals
+from bridge.store.orders import DayTotals, OrderRecord
 
 
 class Reference(Struct, frozen=True, kw_only=True):
@@ -71,7 +71,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     of a rule, with nobody who looks at the price. `enlarges`: the change makes the quantity larger.
     `stop_named`: the change says where a trailing stop shall stand, which else is the broker's,
     `trail_named` by how much it shall trail.
-    `bounds` and `orders_of_key` (today) are those of the key that it came with.
+    `bounds` and `orders_of_key` (today) are those of the key that it came with, `members` the open
+    orders of OCA groups that new orders join.
     `open_orders` and `day` are what there was before this request, `new_orders` what it would add.
     `seconds_to_restart` is the time to the gateway's next planned restart; None: none is planned.
     """
@@ -88,6 +89,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     legs: tuple[PricedLeg, ...] = ()
     bounds: KeyBounds = UNBOUND
     orders_of_key: int = 0
+    members: tuple[OrderRecord, ...] = ()
     closing: bool = False
     reduces: bool = False
     closes: bool = False

@@ -353,9 +353,9 @@ class OrderSender:
             halt = stored(connection)
             if halt is not None and not (submission.closing and halt.allow_closing):
                 raise halted(halt)
-            contexts = self.preparer.contexts(
-                submission.prepared, self.preparer.before(connection, trail.caller)
-            )
+            prepared = submission.prepared
+            before = self.preparer.before(connection, trail.caller, prepared)
+            contexts = self.preparer.contexts(prepared, before)
             found = violations(contexts)
             if found:
                 raise OrderRefusedByRulesError(found)

@@ -121,7 +121,7 @@ class OrderSubmitter:
         self.gateway.require_ready()
         prepared = await self._prepare(requests, None)
         before = await self.database.read(
-            lambda connection: self.preparer.before(connection, caller)
+            lambda connection: self.preparer.before(connection, caller, prepared)
         )
         return prepared, self.preparer.contexts(prepared, before)
 

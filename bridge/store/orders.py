@@ -9,7 +9,7 @@ life (`OrderEvent`) are only ever added to.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -265,6 +265,15 @@ def open_orders(connection: sqlite3.Connection) -> list[OrderRecord]:
     return _many(
         connection.execute(f"SELECT * FROM orders WHERE state IN ({_OPEN}) ORDER BY sequence")  # noqa: S608
     )
+
+
+def open_in_groups(
+    connection: sqlite3.Connection, names: Collection[str]
+) -> tuple[OrderRecord, ...]:
+    """The orders of these OCA groups that are not over."""
+    if not names:
+        return ()
+    return tuple(each for each in open_orders(connection) if each.terms.oca_group in names)
 
 
 def unanswered(connection: sqlite3.Connection) -> list[OrderRecord]:

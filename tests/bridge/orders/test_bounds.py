@@ -12,7 +12,7 @@ from bridge.callers import ORDER_CHECKS, Holder, Scope
 from bridge.market.quotes import QuoteService
 from bridge.model import Position
 from bridge.orders.errors import KeyBoundError, OrderRefusedByRulesError
-from bridge.orders.request import ChangeRequest, ComboLegRequest
+from bridge.orders.request import ChangeRequest, ComboLegRequest, OcaRequest
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.store.keys import KeyBounds
 from tests.bridge.orders.fake_broker import FakeBroker, listed, option, quote_at
@@ -275,3 +275,28 @@ async def test_what_a_key_is_bound_to_holds_when_it_closes(tmp_path: Path) -> No
         assert await size(caller, "more", 30) == []
         assert await size(caller, "most", 20) == ["key-max-orders-per-day"]
         assert await size(CALLER, "rest", 0) == []
+
+
+async def test_a_key_ends_no_orders_beyond_its_reach_by_a_group(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        stop: dict[str, Any] = {"action": "SELL", "order_type": "STP", "limit_price": None}
+        group: dict[str, Any] = {"oca_group": "protect-msft"}
+        foreign = await placed(
+            rig, CALLER, "foreign", symbol="MSFT", stop_price=90.0, **stop, **group
+        )
+        caller = bound(symbols=("AAPL",))
+        assert await codes(rig, caller, **group) == ["key-oca-group"]
+        await placed(rig, caller, "own", oca_group="own")
+        await placed(rig, caller, "own too", oca_group="own")
+        await placed(rig, CALLER, "free", **group)
+        await rig.canceller.cancel(foreign, CALLER)
+        await placed(rig, caller, "later", **group)
+
+
+async def test_one_group_has_one_kind(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        members = OcaRequest(orders=(request(), request(limit_price=99.0)), oca_type=3)
+        group = (await rig.submitter.place_group(members, "group", CALLER)).answer
+        name = group.orders[0].oca_group  # type: ignore[union-attr]
+        assert await codes(rig, CALLER, oca_group=name) == ["invalid-field"]
