@@ -8,16 +8,15 @@ from typing import Final
 from msgspec import structs
 
 from bridge.model import Order
-from bridge.orders.contradictions import exits_beside
+from bridge.orders.contradictions import exits_beside, exits_beside_entry
 from bridge.orders.errors import Violation
 from bridge.orders.legs import newest_terms
-from bridge.orders.order_types import kind_of_type
+from bridge.orders.order_types import better, kind_of_type, worse
 from bridge.orders.risk_context import Reference
 from bridge.quantity import SLACK
 from bridge.store.orders import OrderRecord, Status
 
 _MARKET: Final = "the market"
-_ENTRY_PRICE: Final = "the entry price"
 
 
 def bracket_problems(
@@ -34,7 +33,7 @@ def bracket_problems(
     exits = [each for each in family if each.parent_id == record.id and each.open]
     if exits:
         yield from _entry_quantity(record, terms, exits)
-        yield from _entry_price(record, terms, exits)
+        yield from _entry_price(record, terms, exits, reference)
 
 
 def enlarged(record: OrderRecord, terms: Order) -> bool:
@@ -45,6 +44,18 @@ def enlarged(record: OrderRecord, terms: Order) -> bool:
 def stop_of(order: Order) -> float | None:
     """Where its stop stands, one that trails too; None: it has none, or nobody has said."""
     return order.trail_stop_price if _trails(order) else order.stop_price
+
+
+def fills_at(entry: Order, market: float) -> float | None:
+    """Where an entry fills if the market stays; None: by then the market may be anywhere."""
+    kind, side = kind_of_type(entry.order_type), entry.action
+    waits = bool(entry.conditions or entry.good_after_time)
+    if kind.trail == "yes" or kind.only_day or (waits and entry.order_type != "MKT"):
+        return None
+    price, stop = market, entry.stop_price
+    if stop is not None:
+        price = better(side, market, stop) if kind.touched else worse(side, market, stop)
+    return price if entry.limit_price is None else better(side, price, entry.limit_price)
 
 
 def _trails(order: Order) -> bool:
@@ -68,17 +79,41 @@ def _entry_quantity(
 
 
 def _entry_price(
-    record: OrderRecord, terms: Order, exits: Sequence[OrderRecord]
+    record: OrderRecord,
+    terms: Order,
+    exits: Sequence[OrderRecord],
+    reference: Reference | None,
 ) -> Iterator[Violation]:
     """`invalid-field`: an entry that would fill beyond its exits, which then fill at once."""
-    price = _own_price(terms)
-    if price is None or price == _own_price(record.terms):
+    changed = [
+        (field, price)
+        for field, price, before in (
+            ("limitPrice", terms.limit_price, record.terms.limit_price),
+            ("stopPrice", terms.stop_price, record.terms.stop_price),
+        )
+        if price is not None and price != before
+    ]
+    if not changed:
         return
-    field = "stopPrice" if terms.limit_price is None else "limitPrice"
+    field, value = changed[0]
     for each in exits:
         gain, loss = _gain_and_loss(each, newest_terms(each))
-        for found in exits_beside(terms.action, price, gain, loss, _ENTRY_PRICE):
-            yield structs.replace(found, field=field, value=price)
+        for found in _around(terms, gain, loss, reference):
+            yield structs.replace(found, field=field, value=value)
+
+
+def _around(
+    entry: Order, gain: float | None, loss: float | None, reference: Reference | None
+) -> Iterator[Violation]:
+    """The exits of a bracket that are on the wrong side of where their entry fills."""
+    if _trails(entry):
+        return  # its stop is the broker's
+    found = list(exits_beside_entry(entry.action, entry.limit_price, entry.stop_price, gain, loss))
+    market = reference.for_action(entry.action) if reference else None
+    price = None if market is None else fills_at(entry, market)
+    if not found and price is not None:
+        found = list(exits_beside(entry.action, price, gain, loss, _MARKET))
+    yield from found
 
 
 def _exit_price(
@@ -91,29 +126,31 @@ def _exit_price(
     gain, loss = _gain_and_loss(record, terms)
     if (gain, loss) == _gain_and_loss(record, record.terms):
         return
+    field = "limitPrice" if loss is None else "trailStopPrice" if _trails(terms) else "stopPrice"
+    for found in _beside_exit(record, terms, family, reference, gain, loss):
+        yield structs.replace(found, field=field, value=gain if loss is None else loss)
+
+
+def _beside_exit(
+    record: OrderRecord,
+    terms: Order,
+    family: Sequence[OrderRecord],
+    reference: Reference | None,
+    gain: float | None,
+    loss: float | None,
+) -> Iterator[Violation]:
     entry = _entry_of(record, family)
     if entry is not None and entry.open and not entry.filled:
-        price, what = _awaited(newest_terms(entry), reference)
-    else:  # a gain may be taken at the market then: that is a way out
-        gain, what = None, _MARKET
-        price = reference.for_action(terms.action) if reference else None
-    if price is None:
+        yield from _around(newest_terms(entry), gain, loss, reference)
         return
-    opens = "SELL" if terms.action == "BUY" else "BUY"
-    field = "limitPrice" if loss is None else "trailStopPrice" if _trails(terms) else "stopPrice"
-    for found in exits_beside(opens, price, gain, loss, what):
-        yield structs.replace(found, field=field, value=gain if loss is None else loss)
+    price = reference.for_action(terms.action) if reference else None
+    if price is not None:  # a gain may be taken at the market then: that is a way out
+        opens = "SELL" if terms.action == "BUY" else "BUY"
+        yield from exits_beside(opens, price, None, loss, _MARKET)
 
 
 def _entry_of(record: OrderRecord, family: Sequence[OrderRecord]) -> OrderRecord | None:
     return next((each for each in family if each.id == record.parent_id), None)
-
-
-def _awaited(entry: Order, reference: Reference | None) -> tuple[float | None, str]:
-    """The price that an entry is going to fill at, and what it is; None: nobody knows."""
-    if entry.order_type == "MKT":
-        return (reference.for_action(entry.action) if reference else None), _MARKET
-    return _own_price(entry), _ENTRY_PRICE
 
 
 def _gain_and_loss(record: OrderRecord, terms: Order) -> tuple[float | None, float | None]:
@@ -121,13 +158,6 @@ def _gain_and_loss(record: OrderRecord, terms: Order) -> tuple[float | None, flo
     if record.role == "take-profit":
         return terms.limit_price, None
     return None, stop_of(terms)
-
-
-def _own_price(entry: Order) -> float | None:
-    """The price that an entry names for itself; a stop that trails is the broker's."""
-    if _trails(entry):
-        return None
-    return entry.stop_price if entry.limit_price is None else entry.limit_price
 
 
 def _exit_quantity(

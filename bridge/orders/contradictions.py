@@ -31,6 +31,7 @@ _TEXTS: Final = (
     "oca_group",
 )
 
+_ENTRY_PRICE: Final = "the entry price"
 LARGEST_NUMBER: Final = 1e12  # more is a slip of the finger in every currency
 LARGEST_CON_ID: Final = 2**31 - 1
 LONGEST_TEXT: Final = 64
@@ -314,11 +315,9 @@ def _exit_prices(request: OrderRequest, bracket: Bracket) -> Iterator[Violation]
             yield _wrong(f"bracket.{name}", problem)
     if wrong:
         return
-    entries = [each for each in (request.limit_price, request.stop_price) if each is not None]
-    if entries:  # with both it may fill at either: a stop between them would be set off at once
-        yield from exits_beside(request.action, entries[0], gain, None, "the entry price")
-        near = better(request.action, *entries)
-        yield from exits_beside(request.action, near, None, loss, "the entry price")
+    limit, stop = request.limit_price, request.stop_price
+    if limit is not None or stop is not None:
+        yield from exits_beside_entry(request.action, limit, stop, gain, loss)
     elif gain is not None and loss is not None:
         yield from exits_beside(request.action, loss, gain, None, "the stop")
 
@@ -338,6 +337,23 @@ def _stop_loss(stop: StopLoss) -> Iterator[Violation]:
         value = getattr(stop, name)
         if value is not None and (problem := amount_problem(name, value)):
             yield _wrong(f"{place}.{_camel(name)}", problem)
+
+
+def exits_beside_entry(
+    action: str,
+    limit: float | None,
+    stop: float | None,
+    gain: float | None,
+    loss: float | None,
+) -> Iterator[Violation]:
+    """A bracket's exits that are on the wrong side of the prices which its entry names.
+
+    With both it may fill at either: a stop between them would be set off at once.
+    """
+    named = [each for each in (limit, stop) if each is not None]
+    if named:
+        yield from exits_beside(action, named[0], gain, None, _ENTRY_PRICE)
+        yield from exits_beside(action, better(action, *named), None, loss, _ENTRY_PRICE)
 
 
 def exits_beside(

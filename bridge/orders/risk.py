@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from bridge.broker_time import days_to_expiration, exchange_zone, is_open
-from bridge.model import ContractDetails, Order
-from bridge.orders.bracket_changes import stop_of
+from bridge.model import ContractDetails
+from bridge.orders.bracket_changes import fills_at, stop_of
 from bridge.orders.combination import loss
 from bridge.orders.contradictions import exits_beside
 from bridge.orders.errors import Violation
@@ -20,10 +20,8 @@ from bridge.orders.order_types import (
     INSTRUCTIONS,
     KINDS,
     OPTIONS,
-    better,
     kind_of_type,
     order_type,
-    worse,
 )
 from bridge.orders.risk_context import RiskContext
 
@@ -579,23 +577,11 @@ def exit_side(context: RiskContext) -> Iterator[Violation]:
     if entry is None or context.reference is None:
         return
     market = context.reference.for_action(entry.action)
-    price = None if market is None else _fills_at(entry, market)
+    price = None if market is None else fills_at(entry, market)
     if price is not None:
         stop = stop_of(context.order)
         gain = context.order.limit_price if stop is None else None
         yield from exits_beside(entry.action, price, gain, stop, "the market")
-
-
-def _fills_at(entry: Order, market: float) -> float | None:
-    """Where an entry fills if the market stays; None: by then the market may be anywhere."""
-    kind, side = kind_of_type(entry.order_type), entry.action
-    waits = bool(entry.conditions or entry.good_after_time)
-    if kind.trail == "yes" or kind.only_day or (waits and entry.order_type != "MKT"):
-        return None
-    price, stop = market, entry.stop_price
-    if stop is not None:
-        price = better(side, market, stop) if kind.touched else worse(side, market, stop)
-    return price if entry.limit_price is None else better(side, price, entry.limit_price)
 
 
 def trail_in_reach(context: RiskContext) -> Iterator[Violation]:

@@ -219,3 +219,34 @@ async def test_an_exit_of_a_market_order_that_waits_is_held_against_the_market(
         assert await _refused(rig, view.order_id + GAIN, limit_price=100.1) == {"invalid-field"}
         assert await _refused(rig, view.order_id + LOSS, stop_price=100.1) == {"invalid-field"}
         assert (await _modify(rig, view.order_id + LOSS, stop_price=99.0)).stop_price == 99.0
+
+
+@pytest.mark.parametrize("kind", ["STP_LMT", "LIT"])
+async def test_a_stop_stays_clear_of_both_prices_of_an_entry_that_has_two(
+    tmp_path: Path, kind: str
+) -> None:
+    """It may fill at either, in a change as in a new bracket."""
+    near, far = (104.0, 106.0) if kind == "STP_LMT" else (95.0, 97.0)
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        bracket = Bracket(stop_loss=StopLoss(stop_price=near - 2))
+        prices: dict[str, Any] = {"stop_price": near, "limit_price": far}
+        view = await rig.place(order_type=kind, bracket=bracket, **prices)
+        nearer = await _refused(rig, view.order_id, stop_price=near - 3)
+        assert nearer == {"invalid-field"}
+        assert await _refused(rig, view.order_id + "-1", stop_price=near + 1) == {"invalid-field"}
+        assert (await _modify(rig, view.order_id, stop_price=near - 1)).stop_price == near - 1
+        assert (await _modify(rig, view.order_id + "-1", stop_price=90.0)).stop_price == 90.0
+
+
+async def test_an_entry_that_would_fill_at_the_market_stays_clear_of_its_stop(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        bracket = Bracket(stop_loss=StopLoss(stop_price=98.5))
+        view = await rig.place(limit_price=99.0, bracket=bracket)
+        assert (await _modify(rig, view.order_id, limit_price=105.0)).limit_price == 105.0
+        stop = view.order_id + "-1"  # below the limit, and above where it fills
+        assert await _refused(rig, stop, stop_price=103.0) == {"invalid-field"}
+        assert (await _modify(rig, stop, stop_price=99.0)).stop_price == 99.0
