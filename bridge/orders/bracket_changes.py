@@ -8,7 +8,11 @@ from typing import Final
 from msgspec import structs
 
 from bridge.model import Order
-from bridge.orders.contradictions import exits_beside, exits_beside_entry
+from bridge.orders.contradictions import (
+    bracket_tif_problems,
+    exits_beside,
+    exits_beside_entry,
+)
 from bridge.orders.errors import Violation
 from bridge.orders.legs import newest_terms
 from bridge.orders.order_types import better, kind_of_type, worse
@@ -34,6 +38,8 @@ def bracket_problems(
     if exits:
         yield from _entry_quantity(record, terms, exits)
         yield from _entry_price(record, terms, exits, reference)
+        if terms.tif != record.terms.tif:
+            yield from bracket_tif_problems(terms.tif)
 
 
 def enlarged(record: OrderRecord, terms: Order) -> bool:

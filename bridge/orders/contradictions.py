@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final
 
 from bridge.market.contracts import kind_of
@@ -13,8 +13,9 @@ from bridge.orders.errors import Violation
 from bridge.orders.order_types import KINDS, OPTIONS, better
 from bridge.orders.request import Bracket, ComboLegRequest, Condition, OrderRequest, StopLoss
 
-_DAY: Final = re.compile(r"\d{8}")
-CLOCK: Final = re.compile(r"(\d{8})([ -])(\d\d:\d\d:\d\d)(?: (\S+))?")
+_DAY: Final = re.compile(r"[0-9]{8}")
+_MONTH: Final = re.compile(r"[0-9]{6}")
+CLOCK: Final = re.compile(r"([0-9]{8})([ -])([0-9]{2}:[0-9]{2}:[0-9]{2})(?: (\S+))?")
 """A time of an order, as the broker takes it."""
 _TIME_FORM: Final = "must be a time as YYYYMMDD HH:MM:SS, with a zone behind it if any"
 _TEXTS: Final = (
@@ -25,8 +26,6 @@ _TEXTS: Final = (
     "expiration",
     "multiplier",
     "trading_class",
-    "good_till_date",
-    "good_after_time",
     "account",
     "oca_group",
 )
@@ -64,6 +63,31 @@ def text_problem(text: str) -> str | None:
     if len(text) > LONGEST_TEXT:
         return f"must have at most {LONGEST_TEXT} characters"
     return None if text.isprintable() else "must have printable characters only"
+
+
+def time_problem(text: str) -> str | None:
+    """What is wrong with a time of an order; None: nothing. Its zone is the broker's to know."""
+    clock = CLOCK.fullmatch(text)
+    if clock is None or text_problem(text):
+        return _TIME_FORM
+    try:
+        datetime.strptime(f"{clock[1]} {clock[3]}", "%Y%m%d %H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        return "is no time of the calendar"
+    return None
+
+
+def date_problem(text: str) -> str | None:
+    """The same of a goodTillDate, which may be a day alone."""
+    return _day_problem(text) if _DAY.fullmatch(text) else time_problem(text)
+
+
+def _day_problem(text: str) -> str | None:
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return "is not a day of the calendar"
+    return None
 
 
 def _may_be_negative(request: OrderRequest) -> bool:
@@ -165,39 +189,52 @@ def _option_fields(request: OrderRequest) -> Iterator[Violation]:
 
 def _expiration(request: OrderRequest) -> Iterator[Violation]:
     text = request.expiration
-    if not text or (request.sec_type == "FUT" and re.fullmatch(r"\d{6}", text)):
+    if not text or (request.sec_type == "FUT" and _MONTH.fullmatch(text)):
         return
     if not _DAY.fullmatch(text):
         yield _wrong("expiration", "must be a day as YYYYMMDD")
-        return
-    try:
-        date(int(text[:4]), int(text[4:6]), int(text[6:]))
-    except ValueError:
-        yield _wrong("expiration", "is not a day of the calendar")
+    elif problem := _day_problem(text):
+        yield _wrong("expiration", problem)
 
 
 def _time_in_force(request: OrderRequest) -> Iterator[Violation]:
     dated = request.tif == "GTD"
     if dated != bool(request.good_till_date):
         yield _needed("good_till_date", dated, f"tif {request.tif}")
-    if request.good_after_time and not CLOCK.fullmatch(request.good_after_time):
-        yield _wrong("good_after_time", _TIME_FORM)
-    kind = request.order_type
-    if KINDS[kind].only_day and request.tif != "DAY":
+    if request.good_after_time and (problem := time_problem(request.good_after_time)):
+        yield _wrong("good_after_time", problem)
+    if request.good_till_date and (problem := date_problem(request.good_till_date)):
+        yield _wrong("good_till_date", problem)
+    yield from tif_problems(request.tif, request.order_type, request.exchange)
+
+
+def tif_problems(tif: str, kind: str, exchange: str) -> Iterator[Violation]:
+    """Whether a type of order takes this time in force where it goes, new or changed."""
+    if KINDS[kind].only_day and tif != "DAY":
         yield _wrong("tif", f"must be DAY with orderType {kind}")
-    if request.tif == "OPG" and kind not in {"MKT", "LMT"}:
+    if tif == "OPG" and kind not in {"MKT", "LMT"}:
         yield _wrong("tif", f"OPG is for MKT and LMT, not for {kind}")
+    if tif != "DAY" and _is_of_the_night(exchange):
+        yield _wrong("tif", "must be DAY at the exchange OVERNIGHT: until the end of the night")
+
+
+def bracket_tif_problems(tif: str) -> Iterator[Violation]:
+    """Whether the entry of a bracket, new or changed, takes this time in force."""
+    if tif in {"IOC", "FOK", "OPG"}:
+        yield _wrong("tif", f"{tif} cannot carry a bracket")
+
+
+def _is_of_the_night(exchange: str) -> bool:
+    return exchange.strip().upper() == "OVERNIGHT"
 
 
 def _overnight(request: OrderRequest) -> Iterator[Violation]:
-    if request.exchange.strip().upper() != "OVERNIGHT":
+    if not _is_of_the_night(request.exchange):
         return
     if kind_of(request) not in {"STK", ""}:
         yield _wrong("sec_type", "must be STK at the exchange OVERNIGHT")
     if request.order_type != "LMT":
         yield _wrong("order_type", "must be LMT at the exchange OVERNIGHT")
-    if request.tif != "DAY":
-        yield _wrong("tif", "must be DAY at the exchange OVERNIGHT: until the end of the night")
 
 
 def _algorithm(request: OrderRequest) -> Iterator[Violation]:
@@ -235,8 +272,8 @@ def _condition(condition: Condition) -> Iterator[str]:
     yield from (problem for text in texts if (problem := text_problem(text)))
     named = bool(condition.symbol.strip() or condition.con_id)
     if condition.on_time:
-        if not CLOCK.fullmatch(condition.after or condition.before):
-            yield _TIME_FORM
+        if problem := time_problem(condition.after or condition.before):
+            yield problem
         if named:
             yield "is about the time, and names an instrument"
         return
@@ -290,8 +327,7 @@ def _bracket(request: OrderRequest) -> Iterator[Violation]:
         yield _wrong("bracket", "needs takeProfit, stopLoss or both")
     if request.oca_group:  # the entry's own fill would cancel its exits
         yield _needed("oca_group", False, "a bracket")
-    if request.tif in {"IOC", "FOK", "OPG"}:
-        yield _wrong("tif", f"{request.tif} cannot carry a bracket")
+    yield from bracket_tif_problems(request.tif)
     yield from _exit_prices(request, bracket)
 
 

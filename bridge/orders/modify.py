@@ -17,7 +17,12 @@ from bridge.errors import BridgeError
 from bridge.model import Order
 from bridge.orders.apply_messages import Message, Own
 from bridge.orders.bracket_changes import bracket_problems, enlarged
-from bridge.orders.contradictions import amount_problem, number_problem, text_problem
+from bridge.orders.contradictions import (
+    amount_problem,
+    date_problem,
+    number_problem,
+    tif_problems,
+)
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
@@ -32,7 +37,7 @@ from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import Listed, OrderJournal, Watch, require_reach
 from bridge.orders.legs import CHANGEABLE, changed, named, newest_terms, taken
 from bridge.orders.lifecycle import ChangeDropped, ChangeSent
-from bridge.orders.order_types import INSTRUCTIONS, kind_of_type, order_type
+from bridge.orders.order_types import INSTRUCTIONS, KINDS, kind_of_type, order_type
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ChangeRequest
 from bridge.orders.risk import violations
@@ -354,7 +359,7 @@ def _values(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
 
 def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
     name, date = "goodTillDate", request.good_till_date
-    if date is not None and (problem := text_problem(date)):
+    if date and (problem := date_problem(date)):
         yield Violation("invalid-field", f"{name} {problem}", field=name)
     held = newest_terms(record)
     tif = request.tif or held.tif
@@ -362,3 +367,6 @@ def _dates(record: OrderRecord, request: ChangeRequest) -> Iterator[Violation]:
         yield Violation("missing-field", f"tif GTD needs {name}", field=name)
     if tif != "GTD" and date:
         yield Violation("unexpected-field", f"tif {tif} takes no {name}", field=name)
+    kind = order_type(record.terms.order_type)
+    if request.tif is not None and kind in KINDS:
+        yield from tif_problems(request.tif, kind, record.contract.exchange)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from bridge.model import Order
+from bridge.model import Contract, Order
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
@@ -16,12 +16,12 @@ from bridge.orders.errors import (
     TradingHaltedError,
     UnknownOrderError,
 )
-from bridge.orders.request import ChangeRequest
+from bridge.orders.request import Bracket, ChangeRequest, StopLoss
 from bridge.orders.service import Settlement
 from bridge.store.orders import Status
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
-from tests.bridge.orders.fake_broker import FakeBroker
+from tests.bridge.orders.fake_broker import FakeBroker, listed
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
 
 
@@ -56,6 +56,7 @@ async def test_a_change_is_held_against_the_same_rules(tmp_path: Path) -> None:
             ({"tif": "GTD"}, "missing-field"),
             ({"good_till_date": "20260619 16:00:00"}, "unexpected-field"),
             ({"tif": "GTD", "good_till_date": "2026\0"}, "invalid-field"),
+            ({"tif": "GTD", "good_till_date": "20260631 16:00:00"}, "invalid-field"),
             ({}, "missing-field"),
         ):
             with pytest.raises(OrderRefusedByRulesError) as raised:
@@ -533,3 +534,39 @@ async def test_a_distance_that_no_price_gets_to_is_refused_in_a_change_too(tmp_p
         with pytest.raises(OrderRefusedByRulesError, match="no price gets to the stop"):
             await _modify(rig, view.order_id, trail_amount=1e6)
         assert (await _modify(rig, view.order_id, trail_amount=50.0)).trail_amount == 50.0
+
+
+@pytest.mark.parametrize(
+    ("order", "tif"),
+    [
+        ({"order_type": "MOC", "limit_price": None}, "GTC"),
+        ({"order_type": "LOC"}, "IOC"),
+        ({"order_type": "STP", "limit_price": None, "stop_price": 105.0}, "OPG"),
+        ({"bracket": Bracket(stop_loss=StopLoss(stop_price=90.0))}, "IOC"),
+        ({"bracket": Bracket(stop_loss=StopLoss(stop_price=90.0))}, "OPG"),
+    ],
+)
+async def test_a_time_in_force_that_a_new_order_may_not_have(
+    tmp_path: Path, order: dict[str, Any], tif: str
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(**order)
+        with pytest.raises(OrderRefusedByRulesError) as raised:
+            await _modify(rig, view.order_id, tif=tif)
+        assert [each.field for each in raised.value.violations] == ["tif"]
+        assert (await _modify(rig, view.order_id, quantity=10, tif="DAY")).tif == "DAY"
+
+
+async def test_an_order_of_the_night_stays_for_the_night(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    night = listed(
+        contract=Contract(symbol="AAPL", con_id=265598, exchange="OVERNIGHT"),
+        valid_exchanges=("OVERNIGHT",),
+        market_rule_ids=(26,),
+    )
+    broker.details["AAPL"] = (night,)
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place(exchange="OVERNIGHT")
+        with pytest.raises(OrderRefusedByRulesError, match="OVERNIGHT"):
+            await _modify(rig, view.order_id, tif="GTC")
