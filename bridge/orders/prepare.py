@@ -29,7 +29,13 @@ from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest
 from bridge.orders.risk import max_loss, worth
-from bridge.orders.risk_context import Exchange, PricedLeg, Reference, RiskContext
+from bridge.orders.risk_context import (
+    UNKNOWN_BASE,
+    Exchange,
+    PricedLeg,
+    Reference,
+    RiskContext,
+)
 from bridge.orders.rules import TradingRules
 from bridge.restart_calendar import RestartCalendar
 from bridge.store import orders
@@ -43,6 +49,7 @@ _TOO_MANY_LINES: Final = 101  # the broker's own count is used up, perhaps by TW
 _LADDER_SECONDS: Final = 3.0
 _MOST_LADDERS: Final = 500
 _POSITIONS_SECONDS: Final = 3.0
+_VALUES_SECONDS: Final = 3.0
 PAIRS_EXCHANGE: Final = "IDEALPRO"
 _METHODS: Final = {"last": 0, "bidAsk": 4, "middle": 8}
 """The broker's numbers of the prices that a condition can watch."""
@@ -292,11 +299,22 @@ class Preparer:
         )
 
     async def _exchange(self, contract: Contract, account: str) -> Exchange | None:
-        """The account's own rate, or where its ledger has none that of the pair's quote."""
-        known = self._accounts.exchange_rate(account, contract.currency) if self._accounts else None
-        if known is None:
+        """The account's own rate, or where its ledger has none that of the pair's quote.
+
+        Just after the start the account's values may still be on their way: they are waited for a
+        moment, and without them no limit can be held against money.
+        """
+        if self._accounts is None or account not in self._gateway.accounts:
             return None
-        base, rate = known
+        known = self._accounts.exchange_rate(account, contract.currency)
+        if known is None:
+            with suppress(BridgeError, TimeoutError):
+                async with asyncio.timeout(_VALUES_SECONDS):
+                    await self._accounts.accounts(account)
+            known = self._accounts.exchange_rate(account, contract.currency)
+        base, rate = known or (UNKNOWN_BASE, None)
+        if not base:
+            return Exchange(base=base)
         if rate is None:
             rate = await self._quoted(contract.currency, base)
         return Exchange(base=base, rate=rate)

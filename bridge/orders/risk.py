@@ -23,7 +23,7 @@ from bridge.orders.order_types import (
     kind_of_type,
     order_type,
 )
-from bridge.orders.risk_context import RiskContext
+from bridge.orders.risk_context import UNKNOWN_BASE, RiskContext
 
 _WITH_A_LIMIT: Final = {
     "MKT": "use LMT with a limitPrice",
@@ -446,10 +446,15 @@ def exchange_rate(context: RiskContext) -> Iterator[Violation]:
     if exchange is None or exchange.rate is not None or context.closing:
         return
     if any(limit is not None for limit in limits):
+        text = (
+            f"nobody says what {context.contract.currency} is worth in {exchange.base}, "
+            "the currency of the limits"
+        )
+        if exchange.base == UNKNOWN_BASE:
+            text = "the account's values have not come yet: nobody says what the limits are in"
         yield Violation(
             "no-exchange-rate",
-            f"nobody says what {context.contract.currency} is worth in {exchange.base}, "
-            "the currency of the limits",
+            text,
             field="currency",
             value=context.contract.currency,
         )

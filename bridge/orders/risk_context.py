@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct
 
@@ -53,6 +54,10 @@ class PricedLeg(Struct, frozen=True, kw_only=True):
         """What it trades at when the combination is bought (`BUY`) or sold."""
         bought = (action == "BUY") == (self.sign > 0)
         return self.reference.for_action("BUY" if bought else "SELL") if self.reference else None
+
+
+UNKNOWN_BASE: Final = ""
+"""The currency of an account whose values have not come yet."""
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
@@ -272,7 +277,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     def base_notional(self) -> float | None:
         """The same in the account's own currency, which the limits are in.
 
-        Where the account's currency is not known yet, as it is. None: no price, or no rate.
+        Where nobody keeps account values, as it is. None: no price, or no rate.
         """
         amount, exchange = self.notional, self.exchange
         if amount is None or exchange is None:
@@ -282,7 +287,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     @property
     def money(self) -> str:
         """The currency of the limits."""
-        return self.exchange.base if self.exchange else self.contract.currency
+        base = self.exchange.base if self.exchange else UNKNOWN_BASE
+        return base or self.contract.currency
 
 
 def gross(legs: Sequence[PricedLeg], action: str) -> float | None:

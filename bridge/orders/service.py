@@ -187,7 +187,7 @@ def _preview(context: RiskContext, found: tuple[Any, ...]) -> Preview:
         reference_price=context.market,
         notional=context.notional,
         base_notional=context.base_notional if context.exchange else None,
-        base_currency=context.exchange.base if context.exchange else None,
+        base_currency=(context.exchange.base or None) if context.exchange else None,
         net=net,
         max_loss=None if lost is None else round(lost, 2),
         combo_legs=combo_leg_views(contract),

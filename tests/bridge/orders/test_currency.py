@@ -61,5 +61,7 @@ def test_what_nobody_can_convert_is_refused() -> None:
     unknown = context(exchange=Exchange(base="USD"))
     assert [each.code for each in risk.exchange_rate(unknown)] == ["no-exchange-rate"]
     assert not list(risk.exchange_rate(context(exchange=Exchange(base="USD", rate=1.1))))
-    assert not list(risk.exchange_rate(context(exchange=None)))
+    assert not list(risk.exchange_rate(context(exchange=None)))  # nobody keeps account values
+    [unnamed] = risk.exchange_rate(context(exchange=Exchange(base="")))
+    assert "have not come" in unnamed.message
     assert not list(risk.exchange_rate(context(exchange=Exchange(base="USD"), closing=True)))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bridge.market.quote_values import QuoteValue
 from bridge.model import Contract, Order, PriceIncrement
 from bridge.orders import prepare
+from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.risk_context import Reference
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.orders.fake_broker import FakeBroker, listed
-from tests.bridge.orders.order_rig import Rig, opened
+from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
 
 QUOTE = Reference(bid=1.9, ask=2.0)
 
@@ -111,3 +112,39 @@ async def test_the_account_is_the_one_named_the_usual_one_or_the_only_one(tmp_pa
         assert (account(), account(account="DU2")) == ("", "DU2")
         preparer.adopt(read_only=False, account="DU1")
         assert (account(), account(account="DU2")) == ("DU1", "DU2")
+
+
+class Values:
+    """An account service whose values come when they are waited for, or never."""
+
+    def __init__(self, *, come: bool) -> None:
+        self.waited, self._come = 0, come
+
+    def exchange_rate(self, account: str, currency: str) -> tuple[str, float | None] | None:
+        return ("USD", 1.0) if self.waited and self._come else None
+
+    async def accounts(self, account: str) -> None:
+        self.waited += 1
+        if not self._come:
+            raise NotConnectedError("no values came")
+
+
+async def test_just_after_the_start_the_accounts_currency_is_waited_for(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        rig.submitter.preparer._accounts = values = cast("Any", Values(come=True))
+        for key in ("first", "second"):
+            assert (await rig.place(key)).status == "Submitted"
+        assert values.waited == 1
+
+
+async def test_without_it_no_limit_on_money_is_held_against_a_guess(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        rig.submitter.preparer._accounts = cast("Any", Values(come=False))
+        with pytest.raises(OrderRefusedByRulesError) as refused:
+            await rig.place()
+        assert [each.code for each in refused.value.violations] == ["no-exchange-rate"]
+        preview = await rig.service.preview(request(), CALLER)
+        assert (preview.base_notional, preview.base_currency) == (None, None)
+    async with opened(tmp_path, FakeBroker(), max_notional=None, max_notional_per_day=None) as rig:
+        rig.submitter.preparer._accounts = cast("Any", Values(come=False))
+        assert (await rig.place("free")).status == "Submitted"
