@@ -86,6 +86,9 @@ class OptionExerciser:
             prepared = await self.preparer.prepare(request.named())
             if wrong := _problems(request, prepared):
                 raise OrderRefusedByRulesError(wrong)
+            if request.opens:
+                delivers = await self.preparer.delivered(prepared.details)
+                prepared = structs.replace(prepared, delivers=delivers)
 
             async def sized() -> list[Prepared]:
                 return await self._sized(request, prepared)

@@ -70,6 +70,8 @@ class Prepared(Struct, frozen=True, kw_only=True):
     """It makes a position smaller, as the broker had it in the sender's turn."""
     unattended: bool = False
     """A rule closes, and nobody looks at the price."""
+    delivers: str = ""
+    """The kind of what an exercise opens a position in; empty: it is no exercise."""
 
     @property
     def contract(self) -> Contract:
@@ -256,6 +258,18 @@ class Preparer:
             reduces = False
         return structs.replace(prepared, reduces=reduces)
 
+    async def delivered(self, details: ContractDetails) -> str:
+        """The kind of what an option is on. Where nobody says, what is usual for such options."""
+        usual = "FUT" if details.contract.sec_type == "FOP" else "STK"
+        if not details.under_con_id:
+            return usual
+        underlying = Contract(con_id=details.under_con_id, sec_type="", exchange="", currency="")
+        try:
+            found = await self._contracts.resolve(underlying, Lane.ORDER)
+        except BridgeError:
+            return usual
+        return found.contract.sec_type or usual
+
     async def prepare_change(self, contract: Contract, order: Order) -> Prepared:
         """The same for a change of an order, to `order`, whose contract was qualified before.
 
@@ -438,6 +452,7 @@ class Preparer:
             reduces=prepared.reduces,
             closes=prepared.closes,
             unattended=prepared.unattended,
+            delivers=prepared.delivers,
             exchange=prepared.exchange,
             legs=prepared.parts,
             order=order,

@@ -23,7 +23,7 @@ from bridge.orders.order_types import (
     kind_of_type,
     order_type,
 )
-from bridge.orders.risk_context import UNKNOWN_BASE, RiskContext
+from bridge.orders.risk_context import UNKNOWN_BASE, RiskContext, multiplier
 
 _WITH_A_LIMIT: Final = {
     "MKT": "use LMT with a limitPrice",
@@ -37,6 +37,8 @@ _WITH_A_LIMIT: Final = {
 _FIRST_WORDS: Final = frozenset(KINDS[each].announced for each in FIRST_TYPES)
 _CONTRACTS: Final = frozenset({"OPT", "FUT", "FOP", "BAG"})
 """Kinds that are counted in contracts."""
+_SETTLED_IN_CASH: Final = "IND"
+"""What an option on it brings is money: no position in it is opened."""
 _NEGATIVE: Final = frozenset({"FUT", "BAG"})
 """Kinds whose price may be below zero."""
 
@@ -189,8 +191,8 @@ def oca_group(context: RiskContext) -> Iterator[Violation]:
 def security_type(context: RiskContext) -> Iterator[Violation]:
     """`sec-type-not-allowed`."""
     kinds = (context.contract.sec_type, *(each.details.contract.sec_type for each in context.legs))
-    for kind in dict.fromkeys(kinds):
-        if kind in context.rules.allow_sec_types:
+    for kind in dict.fromkeys((*kinds, context.delivers)):
+        if not kind or kind == _SETTLED_IN_CASH or kind in context.rules.allow_sec_types:
             continue
         yield Violation(
             "sec-type-not-allowed",
@@ -287,6 +289,7 @@ def max_quantity(context: RiskContext) -> Iterator[Violation]:
     code, noun, limit = "max-quantity", "units", rules.max_quantity
     counted = [each.ratio for each in context.legs if each.details.contract.sec_type != "STK"]
     yield from _shares_of_legs(context)
+    yield from _shares_delivered(context)
     amount *= max(counted, default=1)
     if context.contract.sec_type in _CONTRACTS:
         code, noun, limit = "max-contracts", "contracts", rules.max_contracts
@@ -311,6 +314,20 @@ def _shares_of_legs(context: RiskContext) -> Iterator[Violation]:
         yield Violation(
             "max-quantity",
             f"{shares:g} shares in a leg, trading.max_quantity is {limit:g}",
+            field="quantity",
+            value=shares,
+            limit=limit,
+        )
+
+
+def _shares_delivered(context: RiskContext) -> Iterator[Violation]:
+    """Shares that an exercise brings, or takes, count as in an order of their own."""
+    limit, units = context.rules.max_quantity, multiplier(context.contract)
+    shares = context.order.quantity * units
+    if context.delivers == "STK" and limit is not None and shares > limit:
+        yield Violation(
+            "max-quantity",
+            f"the exercise moves {shares:g} shares, trading.max_quantity is {limit:g}",
             field="quantity",
             value=shares,
             limit=limit,

@@ -73,7 +73,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     `closing` marks the legs of a bracket that only close what its first leg, `entry`, has opened,
     `reduces` an order that only makes a position smaller (looked up when it matters), `closes` one
     that was sized to do so, and so is bound by the position instead of by limits; `unattended` one
-    of a rule, with nobody who looks at the price. `enlarges`: the change makes the quantity larger.
+    of a rule, with nobody who looks at the price; `delivers` is the kind of what an exercise opens
+    a position in. `enlarges`: the change makes the quantity larger.
     `stop_named`: the change says where a trailing stop shall stand, which else is the broker's,
     `trail_named` by how much it shall trail.
     `bounds` and `orders_of_key` (today) are those of the key that it came with, `members` the open
@@ -99,6 +100,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     reduces: bool = False
     closes: bool = False
     unattended: bool = False
+    delivers: str = ""
     exchange: Exchange | None = None
     entry: Order | None = None
     change: bool = False

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 
 from bridge.auditing import Caller
-from bridge.model import Position
+from bridge.model import Contract, ContractDetails, Position
 from bridge.orders.errors import OrderRefusedByRulesError, TradingHaltedError
 from bridge.orders.exercise import ExerciseRequest, OptionExerciser
 from bridge.orders.submit import Placed
@@ -210,6 +211,28 @@ async def test_an_exercise_counts_with_the_strike_and_a_lapse_does_not(
         assert await refused(rig, quantity=2) == [code]
         assert not broker.placed
         assert not (await instruct(rig, "lapse", action="lapse", quantity=2)).replayed
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        ({"max_quantity": 199}, "max-quantity"),
+        ({"allow_sec_types": ["OPT"]}, "sec-type-not-allowed"),
+    ],
+)
+async def test_what_an_exercise_delivers_is_held_against_the_limits_of_shares(
+    tmp_path: Path, limits: Body, code: str
+) -> None:
+    async with opened(tmp_path, holding(9.0), **(RULES | limits)) as rig:
+        assert await refused(rig, quantity=2) == [code]
+        await instruct(rig, "lapse", action="lapse", quantity=2)
+        rig.broker.options = tuple(
+            structs.replace(each, under_con_id=416904) for each in rig.broker.options
+        )
+        index = Contract(symbol="AAPL", con_id=416904, sec_type="IND")
+        rig.broker.details["416904"] = (ContractDetails(contract=index),)
+    async with opened(tmp_path, rig.broker, **(RULES | limits)) as again:
+        await instruct(again, "in cash", quantity=2)
 
 
 @pytest.mark.parametrize("limit", ["max_open_orders", "max_orders_per_day"])
