@@ -1,7 +1,11 @@
-"""Quantities as numbers: adding and subtracting them leaves residues that no contract knows."""
+"""Quantities and prices as numbers.
+
+Adding and subtracting them leaves residues that no contract knows.
+"""
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Final
 
 _DIGITS: Final = 9
@@ -16,3 +20,8 @@ def exact(quantity: float) -> float:
     An order for the latter is refused: it is no multiple of the contract's step.
     """
     return round(quantity, _DIGITS)
+
+
+def plain(number: float) -> str:
+    """A quantity or a price as a person writes it: every digit, no exponent, no residue."""
+    return f"{Decimal(repr(exact(number))).normalize():f}"

@@ -10,6 +10,7 @@ from bridge.clock import Clock
 from bridge.market.errors import AmbiguousContractError, ContractMismatchError
 from bridge.market.views import ContractView
 from bridge.model import Contract, ContractDetails, ContractMatch
+from bridge.quantity import plain
 from bridge.single_flight import SingleFlight
 from bridge.tws.gateway import Gateway
 from bridge.tws.pacing import Lane
@@ -74,15 +75,22 @@ def contract_of(named: Named) -> Contract:
 
     Beside a number every part stays as it was said, for `require_same`.
     """
-    kind, multiplier = kind_of(named), getattr(named, "multiplier", "")
+    kind = kind_of(named)
     said = {name: getattr(named, name) for name in PARTS if hasattr(named, name)}
     said["exchange"] = said["exchange"].upper() or (default_exchange(kind) if kind else "")
     said["currency"] = said["currency"].upper() or ("" if named.con_id else "USD")
     said["symbol"] = said["symbol"].strip().upper()
     if "primary_exchange" in said:
         said["primary_exchange"] = said["primary_exchange"].upper()
-    text = multiplier if isinstance(multiplier, str) else f"{multiplier:g}"
+    text = multiplier_text(getattr(named, "multiplier", ""))
     return Contract(con_id=named.con_id, sec_type=kind, multiplier=text, **said)
+
+
+def multiplier_text(multiplier: str | float) -> str:
+    """A multiplier as the broker writes it, never with an exponent."""
+    if isinstance(multiplier, float):
+        return plain(multiplier)
+    return str(multiplier)
 
 
 def underlying_of(named: NamedUnderlying) -> Contract:

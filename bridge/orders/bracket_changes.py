@@ -17,7 +17,7 @@ from bridge.orders.errors import Violation
 from bridge.orders.legs import newest_terms
 from bridge.orders.order_types import better, kind_of_type, worse
 from bridge.orders.risk_context import Reference
-from bridge.quantity import SLACK
+from bridge.quantity import SLACK, plain
 from bridge.store.orders import OrderRecord, Status
 
 _MARKET: Final = "the market"
@@ -76,8 +76,8 @@ def _entry_quantity(
         largest = max(each.terms.quantity for each in exits)
         yield Violation(
             "entry-has-exits",
-            f"its exits would stay at {largest:g}: cancel the order and place it anew with its "
-            "bracket, or cancel the exits first",
+            f"its exits would stay at {plain(largest)}: cancel the order and place it anew with"
+            " its bracket, or cancel the exits first",
             field="quantity",
             value=terms.quantity,
             limit=record.terms.quantity,
@@ -174,7 +174,7 @@ def _exit_quantity(
     if enlarged(record, terms) and terms.quantity > limit + SLACK:
         yield Violation(
             "exit-exceeds-entry",
-            f"an exit closes what its entry opens: at most {limit:g}",
+            f"an exit closes what its entry opens: at most {plain(limit)}",
             field="quantity",
             value=terms.quantity,
             limit=limit,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import Final
 
-from bridge.market.contracts import kind_of
+from bridge.market.contracts import kind_of, multiplier_text
 from bridge.orders.errors import Violation
 from bridge.orders.order_types import KINDS, OPTIONS, better
 from bridge.orders.request import Bracket, ComboLegRequest, Condition, OrderRequest, StopLoss
+from bridge.quantity import plain
 
 _DAY: Final = re.compile(r"[0-9]{8}")
 _MONTH: Final = re.compile(r"[0-9]{6}")
@@ -122,7 +123,9 @@ def _numbers(request: OrderRequest) -> Iterator[Violation]:
 
 def _texts(request: OrderRequest) -> Iterator[Violation]:
     for name in _TEXTS:
-        if problem := text_problem(str(getattr(request, name))):
+        value = getattr(request, name)
+        text = multiplier_text(value) if name == "multiplier" else value
+        if problem := text_problem(text):
             yield _wrong(name, problem)
 
 
@@ -306,7 +309,8 @@ def _combination(request: OrderRequest) -> Iterator[Violation]:
 
 
 def _combo_leg(leg: ComboLegRequest) -> Iterator[str]:
-    texts = (leg.symbol, leg.exchange, leg.currency, leg.expiration, leg.trading_class)
+    units = multiplier_text(leg.multiplier)
+    texts = (leg.symbol, leg.exchange, leg.currency, leg.expiration, leg.trading_class, units)
     yield from (problem for text in texts if (problem := text_problem(text)))
     if not leg.symbol.strip() and not 0 < leg.con_id <= LARGEST_CON_ID:
         yield "needs its symbol or its conId"
@@ -400,7 +404,7 @@ def exits_beside(
     for name, price, side in (("takeProfit", gain, sign), ("stopLoss", loss, -sign)):
         if price is not None and (price - entry) * side <= 0:
             where = "above" if side > 0 else "below"
-            yield _wrong(f"bracket.{name}", f"must be {where} {what} {entry:g}")
+            yield _wrong(f"bracket.{name}", f"must be {where} {what} {plain(entry)}")
 
 
 _CHECKS: tuple[Callable[[OrderRequest], Iterator[Violation]], ...] = (

@@ -25,6 +25,7 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed
 from bridge.orders.target import TargetPlacer
+from bridge.quantity import plain
 
 _OPENS: Final = "an exercise opens a position"
 
@@ -102,7 +103,7 @@ class OptionExerciser:
         account, contract = prepared.legs[0].order.account, prepared.contract
         free = await self.targets.free_to_close(account, contract.con_id)
         if request.quantity > free:
-            text = f"{request.quantity} to {request.action}, and {free:g} are held and free for it"
+            text = f"{request.quantity} to {request.action}, and {plain(free)} are held and free"
             violation = Violation("exceeds-position", text, field="quantity", limit=free)
             raise OrderRefusedByRulesError([violation])
         order = Order(

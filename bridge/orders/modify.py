@@ -43,7 +43,7 @@ from bridge.orders.request import ChangeRequest
 from bridge.orders.risk import violations
 from bridge.orders.sender import OrderSender
 from bridge.orders.views import OrderView, order_view
-from bridge.quantity import exact
+from bridge.quantity import exact, plain
 from bridge.store import StoreBehindError, orders
 from bridge.store.orders import OrderRecord, PendingChange, State
 from bridge.tws.gateway import Gateway
@@ -311,7 +311,7 @@ def _contradictions(record: OrderRecord, request: ChangeRequest) -> list[Violati
         found.append(
             Violation(
                 "quantity-filled",
-                f"{record.filled:g} are filled already: cancel the order instead",
+                f"{plain(record.filled)} are filled already: cancel the order instead",
                 field="quantity",
                 value=request.quantity,
                 limit=record.filled,

@@ -24,6 +24,7 @@ from bridge.orders.order_types import (
     order_type,
 )
 from bridge.orders.risk_context import UNKNOWN_BASE, RiskContext, multiplier
+from bridge.quantity import plain
 
 _WITH_A_LIMIT: Final = {
     "MKT": "use LMT with a limitPrice",
@@ -298,7 +299,7 @@ def max_quantity(context: RiskContext) -> Iterator[Violation]:
     if limit is not None and amount > limit:
         yield Violation(
             code,
-            f"{amount:g} {noun}, trading.{code.replace('-', '_')} is {limit:g}",
+            f"{plain(amount)} {noun}, trading.{code.replace('-', '_')} is {plain(limit)}",
             field="quantity",
             value=amount,
             limit=limit,
@@ -313,7 +314,7 @@ def _shares_of_legs(context: RiskContext) -> Iterator[Violation]:
     if limit is not None and shares > limit:
         yield Violation(
             "max-quantity",
-            f"{shares:g} shares in a leg, trading.max_quantity is {limit:g}",
+            f"{plain(shares)} shares in a leg, trading.max_quantity is {plain(limit)}",
             field="quantity",
             value=shares,
             limit=limit,
@@ -327,7 +328,7 @@ def _shares_delivered(context: RiskContext) -> Iterator[Violation]:
     if context.delivers == "STK" and limit is not None and shares > limit:
         yield Violation(
             "max-quantity",
-            f"the exercise moves {shares:g} shares, trading.max_quantity is {limit:g}",
+            f"the exercise moves {plain(shares)} shares, trading.max_quantity is {plain(limit)}",
             field="quantity",
             value=shares,
             limit=limit,
@@ -344,7 +345,7 @@ def quantity_step(context: RiskContext) -> Iterator[Violation]:
     if not is_multiple(amount, size):
         yield Violation(
             "quantity-step",
-            f"quantity {amount:g} is no multiple of {size:g}",
+            f"quantity {plain(amount)} is no multiple of {plain(size)}",
             field="quantity",
             value=amount,
             limit=size,
@@ -352,7 +353,8 @@ def quantity_step(context: RiskContext) -> Iterator[Violation]:
     if details.min_size is not None and amount < details.min_size:
         yield Violation(
             "quantity-minimum",
-            f"quantity {amount:g} is less than the contract's minimum {details.min_size:g}",
+            f"quantity {plain(amount)} is less than the contract's minimum"
+            f" {plain(details.min_size)}",
             field="quantity",
             value=amount,
             limit=details.min_size,
@@ -520,11 +522,11 @@ def tick(context: RiskContext) -> Iterator[Violation]:
         below, above = to_tick(price, ladder, "down"), to_tick(price, ladder, "up")
         yield Violation(
             "price-off-tick",
-            f"{field} {price:g} is not on the tick of {increment_at(price, ladder)}: "
-            f"{below:g} or {above:g} is, and roundToTick rounds by itself",
+            f"{field} {plain(price)} is not on the tick of {increment_at(price, ladder)}: "
+            f"{plain(below)} or {plain(above)} is, and roundToTick rounds by itself",
             field=field,
             value=price,
-            limit=f"{below:g} {above:g}",
+            limit=f"{plain(below)} {plain(above)}",
         )
 
 
@@ -578,7 +580,7 @@ def band(context: RiskContext) -> Iterator[Violation]:
     if offset is None:
         yield Violation(
             "price-band",
-            f"limitPrice {limit_price:g} is {where} the market ({market:g})",
+            f"limitPrice {plain(limit_price)} is {where} the market ({plain(market)})",
             field="limitPrice",
             value=limit_price,
             limit=round(bound, 6),
@@ -586,7 +588,7 @@ def band(context: RiskContext) -> Iterator[Violation]:
     else:
         yield Violation(
             "price-band",
-            f"limitOffset {offset:g} lets it fill {where} its stop ({market:g})",
+            f"limitOffset {plain(offset)} lets it fill {where} its stop ({plain(market)})",
             field="limitOffset",
             value=offset,
             limit=round(abs(bound - market), 6),
@@ -617,8 +619,8 @@ def trail_in_reach(context: RiskContext) -> Iterator[Violation]:
     if context.contract.sec_type not in _NEGATIVE:
         yield Violation(
             "invalid-field",
-            f"trailAmount {order.trail_amount:g} is as much as the price ({market:g}) or more:"
-            " no price gets to the stop",
+            f"trailAmount {plain(order.trail_amount)} is as much as the price ({plain(market)}) or"
+            " more: no price gets to the stop",
             field="trailAmount",
             value=order.trail_amount,
             limit=market,

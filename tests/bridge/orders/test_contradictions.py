@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridge.market.contracts import contract_of
 from bridge.orders.contradictions import contradictions, number_problem, text_problem
 from bridge.orders.request import (
     Algo,
@@ -88,6 +89,12 @@ def combo(*legs: dict[str, Any], **more: Any) -> dict[str, Any]:
 )
 def test_numbers(value: float, positive: bool, problem: str | None) -> None:
     assert number_problem(value, positive=positive) == problem
+
+
+def test_multipliers_are_written_without_an_exponent() -> None:
+    for named, text in ((1e6, "1000000"), (2_500_000, "2500000"), (0.1, "0.1"), ("1E2", "1E2")):
+        assert contract_of(_request(multiplier=named)).multiplier == text
+    assert said(multiplier=10**400) == invalid("multiplier")
 
 
 def test_texts() -> None:
@@ -283,6 +290,8 @@ def test_how_many_conditions(count: int) -> None:
         (combo({"sec_type": "STK", "expiration": "", "strike": None, "right": None}, {}), []),
         (combo({"strike": 0.0}, {}), invalid("legs[0]")),
         (combo({"trading_class": "x\0"}, {"exchange": "y\0"}), invalid("legs[0]", "legs[1]")),
+        (combo({"multiplier": 10**400}, {"multiplier": "1\0"}), invalid("legs[0]", "legs[1]")),
+        (combo({"multiplier": 100}, {"multiplier": "100"}), []),
         (combo({"symbol": "S\0"}, {"currency": "y\0"}), invalid("legs[0]", "legs[1]")),
     ],
 )

@@ -160,6 +160,20 @@ def test_everything_is_found_at_once() -> None:
     }
 
 
+def test_prices_are_told_with_every_digit() -> None:
+    quarters = (PriceIncrement(low_edge=0.0, increment=0.25),)
+    near = Reference(bid=25_123.0, ask=25_123.5)
+    order = {"limit_price": 25_123.3, "quantity": 1.0}
+    [found] = violations([context(order, ladder=quarters, reference=near)])
+    assert "25123.3 is not on the tick of 0.25: 25123.25 or 25123.5 is" in found.message
+    assert found.limit == "25123.25 25123.5"
+    dear = {"limit_price": 1_234_567.89, "quantity": 1.0}
+    free = TradingRules(max_notional=None, max_notional_per_day=None)
+    [found] = violations([context(dear, reference=Reference(ask=1_000_000.5), rules=free)])
+    assert "limitPrice 1234567.89 is" in found.message
+    assert "the market (1000000.5)" in found.message
+
+
 def test_a_finding_that_several_legs_share_is_listed_once() -> None:
     assert len(violations([ruled(read_only=True), ruled(read_only=True)])) == 1
 
