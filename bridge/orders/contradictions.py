@@ -29,6 +29,7 @@ _TEXTS: Final = (
     "trading_class",
     "account",
     "oca_group",
+    "label",  # its pattern lets a newline pass at the end
 )
 
 _ENTRY_PRICE: Final = "the entry price"

@@ -103,6 +103,8 @@ def test_texts() -> None:
     assert text_problem("a\tb") == "must have printable characters only"
     for name, field in (("primary_exchange", "primaryExchange"), ("trading_class", "tradingClass")):
         assert said(**{name: "a\0b"}) == invalid(field)
+    assert said(label="spx\n") == invalid("label")
+    assert said(label="s" * 64) == []
     assert said(symbol="x" * 32) == []
     assert said(symbol="x" * 33) == invalid("symbol")
     assert said(good_till_date="x\n", tif="GTD") == invalid("goodTillDate")
