@@ -38,7 +38,7 @@ routes = RouteTable("orders", gateway=True)
 _KEY = {"idempotency_key": IDEMPOTENCY_KEY}
 _PLACING = {
     200: "a dry run: nothing was sent",
-    409: "the Idempotency-Key came with another body before",
+    409: "the Idempotency-Key came with another body before, or a part of a group was not taken",
     422: "the contract is unknown or ambiguous, rules are broken, or the broker rejected the order",
     423: "trading is halted",
     503: "not connected: nothing was sent",

@@ -10,6 +10,7 @@
     ├── KeyBoundError             key-bound                 other accounts or symbols
     ├── KeyReusedError            idempotency-key-reused    the same key with another body
     ├── OrderRejectedError        order-rejected            the broker said no
+    ├── GroupIncompleteError      group-incomplete          a part works, or has traded
     ├── ChangeRejectedError       change-rejected           the order goes on as it was
     ├── ChangeReplacedError       change-replaced           by a later change
     ├── OrderNotSentError         order-not-sent            certainly not sent; repeat it
@@ -134,6 +135,17 @@ class OrderRejectedError(OrderError):
     code = "order-rejected"
     kind = Kind.REFUSED
     next_step = "Read brokerText; nothing of this order is working at the broker"
+
+
+class GroupIncompleteError(OrderError):
+    """A part of a bracket or a group was not taken, and the rest has traded, works, or may.
+
+    Each order of it is in `order`; `cancelFailed` names those whose cancel could not be sent.
+    """
+
+    code = "group-incomplete"
+    kind = Kind.CONFLICT
+    next_step = "Read each order of it: what has traded or works would be there twice"
 
 
 class ChangeRejectedError(OrderError):

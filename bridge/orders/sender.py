@@ -40,6 +40,7 @@ from bridge.orders.errors import (
 )
 from bridge.orders.exposure import only_reduce, parts_of_order
 from bridge.orders.halt import HaltSwitch, halted, stored
+from bridge.orders.incomplete import SentInPartError
 from bridge.orders.journal import OrderJournal
 from bridge.orders.legs import Leg
 from bridge.orders.lifecycle import NotSent, Sent, Withdrawn
@@ -165,6 +166,7 @@ class OrderSender:
             KeyTakenError: the key is not free.
             OrderRefusedByRulesError, TradingHaltedError: nothing was written down.
             TwsError: nothing was sent, and the key is free again.
+            SentInPartError: of several orders some are on the wire; the key stays theirs.
             OrderNotSentError: the process is about to end; nothing was written down.
         """
         if self.journal.given_up:
@@ -466,26 +468,21 @@ class OrderSender:
                 now = self.clock.now()
                 self.journal.note(*(Own(record.id, Withdrawn(now)) for record in records))
                 return
-            await self._not_sent(submission.claim.key_digest, records[len(sent) :], sent, error)
+            unsent = records[len(sent) :]
+            reason = error.detail if isinstance(error, BridgeError) else repr(error)
+            self._note_not_sent(unsent, reason)
+            if sent:
+                cancels = await self.canceller.cancel_each(sent)
+                raise SentInPartError(records, reason, cancels.failed) from error
+            await self._release(submission.claim.key_digest)
+            if isinstance(error, BridgeError):
+                error.extra.setdefault("orderId", unsent[0].group_id)
             raise
 
-    async def _not_sent(
-        self,
-        digest: str,
-        unsent: list[OrderRecord],
-        sent: list[OrderRecord],
-        error: Exception,
-    ) -> None:
-        """What `place_order` raises for is certainly not on the wire: the key is free again."""
-        reason = error.detail if isinstance(error, BridgeError) else repr(error)
+    def _note_not_sent(self, unsent: list[OrderRecord], reason: str) -> None:
+        """What `place_order` raises for is certainly not on the wire."""
         now = self.clock.now()
         self.journal.note(*(Own(record.id, NotSent(now, reason)) for record in unsent))
-        if sent:
-            await self.canceller.cancel_each(sent)
-        else:
-            await self._release(digest)
-        if isinstance(error, BridgeError):
-            error.extra.setdefault("orderId", unsent[0].group_id)
 
     async def _release(self, digest: str) -> None:
         """Without the journal the key stays taken; a repetition clears that up."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,6 +37,12 @@ from bridge.orders.errors import (
     Violation,
 )
 from bridge.orders.halt import Halt, HaltSwitch, halted
+from bridge.orders.incomplete import (
+    SentInPartError,
+    incomplete,
+    is_without_trace,
+    to_call_off,
+)
 from bridge.orders.journal import OrderJournal, Watch
 from bridge.orders.legs import one_cancels_all
 from bridge.orders.prepare import Prepared, Preparer
@@ -172,7 +179,7 @@ class OrderSubmitter:
         self, submission: Submission, nothing: TargetReached | None = None
     ) -> Placed:
         """`nothing` is the answer when there was nothing to send."""
-        claim = submission.claim
+        claim, part = submission.claim, None
         try:
             records = await self.sender.commit(submission)
             if not records and nothing is not None:
@@ -183,7 +190,9 @@ class OrderSubmitter:
             if earlier is None:
                 raise OrderNotSentError("the order with this key was not sent") from None
             return Placed(earlier, replayed=True)
-        answer = await self._answered(claim.key_digest, records, submission.trail)
+        except SentInPartError as error:
+            records, part = error.records, error
+        answer = await self._answered(claim.key_digest, records, submission.trail, part)
         return Placed(answer, replayed=False)
 
     def claim(self, key: str | None, body: tuple[str, Any]) -> KeyRecord:
@@ -209,11 +218,54 @@ class OrderSubmitter:
 
         await self.database.write(write)
 
-    async def _answered(self, digest: str, records: list[OrderRecord], trail: Trail) -> Answer:
+    async def _answered(
+        self,
+        digest: str,
+        records: list[OrderRecord],
+        trail: Trail,
+        part: SentInPartError | None = None,
+    ) -> Answer:
         present = await self._waited_for(records)
-        if any(each.status is Status.REJECTED for each in present) and len(present) > 1:
-            await self.canceller.cancel_each([each for each in present if each.open])
-        return await self._final(digest, present, trail)
+        if part is not None:
+            sent = {each.id for each in present if each.status is not Status.NOT_SENT}
+            present = await self._over(present, sent.difference(part.failed))
+            raise incomplete(present, _told(present), part.reason, part.failed)
+        failed: tuple[str, ...] = ()
+        if any(each.status is Status.REJECTED for each in present):
+            present, failed = await self._called_off(present)
+        return await self._final(digest, present, trail, failed)
+
+    async def _called_off(
+        self, present: list[OrderRecord]
+    ) -> tuple[list[OrderRecord], tuple[str, ...]]:
+        """Cancels the rest of a group that was refused in part, as far as that strips nothing.
+
+        Gives what the group is then, and the orders whose cancel could not be sent.
+        """
+        failed: tuple[str, ...] = ()
+        asked: set[str] = set()
+        while chosen := [each for each in to_call_off(present) if each.id not in asked]:
+            asked |= {each.id for each in chosen}
+            failed += (await self.canceller.cancel_each(chosen)).failed
+            present = await self._over(present, asked.difference(failed))
+        return present, failed
+
+    async def _over(
+        self, records: list[OrderRecord], cancelled: Collection[str]
+    ) -> list[OrderRecord]:
+        """The same orders when those that were cancelled have ended, or that takes too long."""
+        names = [each.id for each in records]
+        with self.journal.watch(names) as watch:
+            await self._begin(watch, records)
+            ended = await watch.until(
+                lambda: all(not watch.records[each].open for each in cancelled),
+                self.preparer.rules.answer_within_seconds,
+            )
+            if ended:  # the exits of a bracket end a moment behind their entry
+                await watch.until(
+                    lambda: all(not watch.records[each].open for each in names), _REASON_SECONDS
+                )
+            return [watch.records[each] for each in names]
 
     def require_open_for_orders(self, opens: str = "") -> Halt | None:
         """Raises when no order can be sent now; gives the halt that lets only closing ones pass.
@@ -313,7 +365,13 @@ class OrderSubmitter:
         for record in fresh:
             watch.records.setdefault(record.id, record)
 
-    async def _final(self, digest: str, records: list[OrderRecord], trail: Trail) -> Answer:
+    async def _final(
+        self,
+        digest: str,
+        records: list[OrderRecord],
+        trail: Trail,
+        cancel_failed: tuple[str, ...] = (),
+    ) -> Answer:
         """The answer, kept for repetitions unless a later one may say more.
 
         Together with the last entry of `trail`, whose outcome it is.
@@ -321,7 +379,7 @@ class OrderSubmitter:
         now = self.clock.now()
         refused: OrderRejectedError | None = None
         try:
-            answer = _answer_of(records)
+            answer = _answer_of(records, cancel_failed)
             body = compact(answer).encode()
         except OrderRejectedError as error:
             refused = error
@@ -390,19 +448,22 @@ def _explained(record: OrderRecord) -> bool:
     return not ended or record.reject_code is not None or bool(record.warning)
 
 
-def _answer_of(records: list[OrderRecord]) -> Answer:
+def _answer_of(records: list[OrderRecord], cancel_failed: tuple[str, ...] = ()) -> Answer:
     """The answer in words of success.
 
     Raises:
-        OrderRejectedError: the broker refused a leg.
+        OrderRejectedError: the broker refused a leg, and nothing of the others works or has traded.
+        GroupIncompleteError: a part was refused or never sent, and the rest has traded, or may.
         OrderFateUnknownError: nobody knows about a leg.
         OrderPendingError: the broker has not answered yet.
+        OrderNotSentError: the gateway has never seen it.
     """
-    answer = _shown(records)
-    shown = {"order": msgspec.to_builtins(answer)}
-    for record in records:
-        if record.status is Status.REJECTED:
-            raise _rejection(record, shown)
+    answer, shown = _shown(records), _told(records)
+    rejected = next((each for each in records if each.status is Status.REJECTED), None)
+    if rejected is not None and all(map(is_without_trace, records)):
+        raise _rejection(rejected, shown)
+    if rejected is not None:
+        raise incomplete(records, shown, failed=cancel_failed)
     if any(record.state is State.UNKNOWN for record in records):
         raise OrderFateUnknownError(
             f"order {records[0].id} may or may not have reached the broker", extra=shown
@@ -411,7 +472,17 @@ def _answer_of(records: list[OrderRecord]) -> Answer:
         raise OrderPendingError(
             f"order {records[0].id} is sent, the gateway has not answered in time", extra=shown
         )
+    unsent = [each for each in records if each.status is Status.NOT_SENT]
+    if len(unsent) == len(records):
+        raise OrderNotSentError(f"order {records[0].id} was not sent", extra=shown)
+    if unsent:
+        raise incomplete(records, shown)
     return answer
+
+
+def _told(records: list[OrderRecord]) -> dict[str, Any]:
+    """The orders as a member of a problem."""
+    return {"order": msgspec.to_builtins(_shown(records))}
 
 
 def _shown(records: list[OrderRecord]) -> Answer:

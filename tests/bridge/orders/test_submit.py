@@ -11,9 +11,11 @@ from bridge.market.errors import ContractMismatchError
 from bridge.model import Contract, Order, OrderState
 from bridge.orders import submit
 from bridge.orders.errors import (
+    GroupIncompleteError,
     KeyRequiredError,
     KeyReusedError,
     OrderFateUnknownError,
+    OrderNotSentError,
     OrderPendingError,
     OrderRefusedByRulesError,
     OrderRejectedError,
@@ -159,6 +161,8 @@ async def test_a_rejection_comes_with_the_brokers_text_and_is_the_answer_for_eve
 
 WORKS: dict[str, Any] = {"state": State.ACKNOWLEDGED, "status": Status.SUBMITTED}
 REFUSED: dict[str, Any] = {"state": State.TERMINAL, "status": Status.REJECTED}
+ENDED: dict[str, Any] = {"state": State.TERMINAL, "status": Status.CANCELLED}
+UNSENT: dict[str, Any] = {"state": State.TERMINAL, "status": Status.NOT_SENT}
 LOST: dict[str, Any] = {"state": State.UNKNOWN, "status": Status.UNKNOWN}
 ON_WIRE: dict[str, Any] = {"state": State.SENT, "status": Status.PENDING_SUBMIT}
 WRITTEN: dict[str, Any] = {"state": State.INTENTION, "status": Status.PENDING_SUBMIT}
@@ -168,8 +172,15 @@ WRITTEN: dict[str, Any] = {"state": State.INTENTION, "status": Status.PENDING_SU
     ("entry", "leg", "error"),
     [
         (WORKS, WORKS, None),
-        (WORKS, REFUSED, OrderRejectedError),
-        (LOST, REFUSED, OrderRejectedError),
+        (WORKS, REFUSED, GroupIncompleteError),
+        (LOST, REFUSED, GroupIncompleteError),
+        (REFUSED, ENDED, OrderRejectedError),
+        (ENDED, REFUSED, OrderRejectedError),
+        (ENDED | {"filled": 3.0}, REFUSED, GroupIncompleteError),
+        (ENDED, UNSENT, GroupIncompleteError),
+        (WORKS, UNSENT, GroupIncompleteError),
+        (LOST, UNSENT, OrderFateUnknownError),
+        (UNSENT, UNSENT, OrderNotSentError),
         (WORKS, LOST, OrderFateUnknownError),
         (ON_WIRE, LOST, OrderFateUnknownError),
         (WORKS, ON_WIRE, OrderPendingError),
@@ -371,7 +382,7 @@ async def test_a_bracket_that_breaks_off_is_taken_back(tmp_path: Path) -> None:
 
     broker.on_place = break_off
     async with opened(tmp_path, broker) as rig:
-        with pytest.raises(NotConnectedError):
+        with pytest.raises(GroupIncompleteError, match="lost"):
             await rig.place(bracket=BRACKET)
         await rig.journal.flush()
         page = await rig.service.orders(only_open=False, cursor="", limit=10)
