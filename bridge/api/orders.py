@@ -30,7 +30,15 @@ from bridge.orders.service import OrderService, Settlement
 from bridge.orders.silence import HeartbeatView, SilenceWatch
 from bridge.orders.submit import OrderSubmitter, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
-from bridge.orders.views import DryRun, OrderDetail, OrderGroup, OrdersPage, OrderView, Preview
+from bridge.orders.views import (
+    DryRun,
+    OrderDetail,
+    OrderGroup,
+    OrdersPage,
+    OrderView,
+    Preview,
+    TargetOrder,
+)
 from bridge.store.executions import Query
 
 routes = RouteTable("orders", gateway=True)
@@ -194,7 +202,7 @@ _TARGET = _PLACING | {
     body=TargetRequest,
     headers=_KEY,
     recorded=("symbol", "targetQuantity", "orderType", "account", "cancelOrders"),
-    answer=OrderView | TargetReached,
+    answer=TargetOrder | TargetReached,
     scope=Scope.TRADE,
     status=201,
     statuses=_TARGET,
@@ -203,8 +211,8 @@ async def place_target(call: Call[KeyParams, TargetRequest]) -> Reply:
     """Buys or sells what a position lacks of `targetQuantity`; 0 closes it.
 
     Orders that work in the contract count as filled, stops and the exits of brackets do not. What
-    works is never traded against: then it is refused, or cancelled first with `cancelOrders`. The
-    same key and body again never send a second order.
+    works is never traded against: then it is refused, or cancelled first with `cancelOrders`, which
+    `cancelled` names. The same key and body again never send a second order.
     """
     key = call.params.idempotency_key
     placed = await call.services[TargetPlacer].place(call.body, key, _caller(call))

@@ -9,7 +9,7 @@ has moved, the broker says no), the failure names what was cancelled for it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -23,6 +23,8 @@ from bridge.orders.errors import (
     OrderNotOpenError,
     OrderPendingError,
     OrderRefusedByRulesError,
+    OrdersInTheWayError,
+    name_cancelled,
 )
 from bridge.orders.exposure import Place, parts_of_order, reduces
 from bridge.orders.halt import halted
@@ -33,6 +35,9 @@ from bridge.orders.risk import violations
 from bridge.orders.submit import OrderSubmitter
 from bridge.store import Database
 from bridge.store.orders import OrderRecord, State
+
+Expected = Callable[[Standing], Awaitable[Sequence[Prepared]]]
+"""What is to be sent where that is held and works."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,15 +50,36 @@ class CancelBefore:
     submitter: OrderSubmitter
     canceller: OrderCanceller
 
-    def in_the_way(self, places: Iterable[Place]) -> frozenset[str]:
-        """What `made` cancels there now."""
-        return frozenset(record.id for record in self._cancelled_for(places))
+    async def chosen(
+        self, standing: Standing, expected: Expected, key_digest: str, caller: Caller
+    ) -> list[OrderRecord]:
+        """What is to be cancelled before the order that is `expected` then: as little as will do.
 
-    async def require_allowed(
-        self, expected: Sequence[Prepared], left: Standing, caller: Caller
+        What fills by itself always is; stops and exits only where they would be in its way. Orders
+        of the request's own key (`key_digest`) never are.
+
+        Raises:
+            OrdersInTheWayError: what is not ours to cancel is in the way.
+            OrderRefusedByRulesError, TradingHaltedError: what the order would be refused for.
+        """
+        own = self._own(standing.positions, key_digest)
+        chosen = _filling(own, standing)
+        left = standing.without({each.id for each in chosen})
+        try:
+            wanted = await expected(left)
+        except OrdersInTheWayError:
+            chosen, left = own, standing.without({each.id for each in own})
+            wanted = await expected(left)
+        await self._require_allowed(wanted, left, chosen, caller)
+        return chosen
+
+    async def _require_allowed(
+        self,
+        expected: Sequence[Prepared],
+        left: Standing,
+        leaving: Sequence[OrderRecord],
+        caller: Caller,
     ) -> None:
-        """Raises what these orders would be refused for where only that is `left`."""
-        leaving = self._cancelled_for(left.positions)
         for record in leaving:
             require_reach(caller, record.id, record.account, record.symbol)
         reducing = _only_reduce(expected, left)
@@ -70,25 +96,28 @@ class CancelBefore:
             raise OrderRefusedByRulesError(found)
 
     @asynccontextmanager
-    async def made(self, places: Iterable[Place], caller: Caller) -> AsyncIterator[None]:
-        """Cancels what works there first; a failure from then on names what was cancelled."""
+    async def made(
+        self, chosen: Sequence[OrderRecord], caller: Caller
+    ) -> AsyncIterator[tuple[str, ...]]:
+        """Cancels these first and gives their names; a failure from then on names them, too."""
         cancelled: list[str] = []
         try:
-            for record in self._cancelled_for(places):
+            for record in chosen:
                 await self._cancel(record, cancelled, caller)
-            yield
+            yield tuple(cancelled)
         except BridgeError as error:
-            if cancelled:
-                _name(error, cancelled)
+            name_cancelled(error, cancelled)
             raise
 
-    def _cancelled_for(self, places: Iterable[Place]) -> list[OrderRecord]:
+    def _own(self, places: Iterable[Place], key_digest: str) -> list[OrderRecord]:
         """The oldest first, so that the entries of brackets come before their exits."""
         wanted = frozenset(places)
         return [
             record
             for record in self.journal.open.values()
-            if record.state is State.ACKNOWLEDGED and not wanted.isdisjoint(places_of(record))
+            if record.state is State.ACKNOWLEDGED
+            and record.key_digest != key_digest
+            and not wanted.isdisjoint(places_of(record))
         ]
 
     async def _cancel(self, record: OrderRecord, cancelled: list[str], caller: Caller) -> None:
@@ -106,6 +135,12 @@ class CancelBefore:
         cancelled.append(record.id)
 
 
+def _filling(own: Sequence[OrderRecord], standing: Standing) -> list[OrderRecord]:
+    """Those that fill by themselves, with the exits that end with them."""
+    names = {each.name for each in standing.working}
+    return [each for each in own if each.id in names or each.parent_id in names]
+
+
 def _only_reduce(expected: Sequence[Prepared], left: Standing) -> bool:
     wanted = [
         part
@@ -114,13 +149,3 @@ def _only_reduce(expected: Sequence[Prepared], left: Standing) -> bool:
         for part in parts_of_order(f"new {number}", each.contract, leg.order, leg.order.quantity)
     ]
     return reduces(wanted, left.positions, (*left.working, *left.waiting))
-
-
-def _name(error: BridgeError, cancelled: list[str]) -> None:
-    names = ", ".join(cancelled)
-    error.extra["cancelled"] = cancelled
-    error.detail = f"{error.detail} (cancelled before, and not working any more: {names})"
-    error.next_step = (
-        f"Look whether the position needs protection: {names} gives none any more."
-        f" Of the order itself: {error.next_step}"
-    )

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct, structs
 
-from bridge.auditing import Auditor, Caller
+from bridge.auditing import Auditor, Caller, Trail
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.model import Position
@@ -34,6 +34,7 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ComboLegRequest, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
+from bridge.orders.views import TargetOrder
 from bridge.quantity import SLACK, exact
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
@@ -82,7 +83,8 @@ class CloseRequest(Request, frozen=True, kw_only=True):
 class ClosedPosition(Struct, rename="camel", frozen=True, kw_only=True):
     """What became of closing one position or strategy: an order, or the problem that there was.
 
-    `position` is its size; of a strategy the units of it.
+    `position` is its size; of a strategy the units of it. `cancelled` are the orders that were
+    cancelled first; where there is an order or a problem, that names them, too.
     """
 
     account: str
@@ -93,6 +95,7 @@ class ClosedPosition(Struct, rename="camel", frozen=True, kw_only=True):
     strategy: str | None = None
     order: Any = None
     problem: dict[str, Any] | None = None
+    cancelled: tuple[str, ...] = ()
 
 
 class ClosedPositions(Struct, rename="camel", frozen=True, kw_only=True):
@@ -222,29 +225,38 @@ class PositionCloser:
         """One order for the whole, once for a key; sized when it is its turn."""
         async with self.auditor.trail(caller, "strategy.close", request) as trail:
             claim = self.submitter.claim(key, ("strategy", request))
-            earlier = await self.submitter.repeated(claim, trail)
-            if earlier is not None:
-                return Placed(earlier, replayed=True)
-            self.submitter.require_open_for_orders()
-            order = structs.replace(
-                closing_order(holding, holding.units, request.limit_price),
-                order_type=request.order_type,
-            )
-            prepared = await self.preparer.prepare(order)
-            places = _places(holding)
+            async with self.submitter.alone_with(claim):
+                earlier = await self.submitter.repeated(claim, trail)
+                if earlier is not None:
+                    return Placed(earlier, replayed=True)
+                self.submitter.require_open_for_orders()
+                return await self._place_once(holding, request, claim, trail)
 
-            async def sized() -> list[Prepared]:
-                looked = await self.standings.with_positions(places)
-                return await self._sized(holding, order, prepared, *looked)
+    async def _place_once(
+        self, holding: Holding, request: CloseRequest, claim: KeyRecord, trail: Trail
+    ) -> Placed:
+        order = structs.replace(
+            closing_order(holding, holding.units, request.limit_price),
+            order_type=request.order_type,
+        )
+        prepared = await self.preparer.prepare(order)
+        places = _places(holding)
 
-            if not request.cancel_orders:
-                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
-            standing, held = await self.standings.with_positions(places)
-            left = standing.without(self.cancel_before.in_the_way(places))
-            expected = await self._sized(holding, order, prepared, left, held)
-            await self.cancel_before.require_allowed(expected, left, caller)
-            async with self.cancel_before.made(places, caller):
-                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
+        async def sized() -> list[Prepared]:
+            looked = await self.standings.with_positions(places)
+            return await self._sized(holding, order, prepared, *looked)
+
+        submitter, contract, caller = self.submitter, prepared.contract, trail.caller
+        if not request.cancel_orders:
+            return await submitter.place_sized(claim, sized, trail, contract)
+        standing, held = await self.standings.with_positions(places)
+
+        async def expected(left: Standing) -> list[Prepared]:
+            return await self._sized(holding, order, prepared, left, held)
+
+        chosen = await self.cancel_before.chosen(standing, expected, claim.key_digest, caller)
+        async with self.cancel_before.made(chosen, caller) as cancelled:
+            return await submitter.place_sized(claim, sized, trail, contract, cancelled=cancelled)
 
     async def _sized(
         self,
@@ -387,13 +399,21 @@ def _not_traded(shown: ClosedPosition, what: str) -> ClosedPosition:
 
 
 def _with_problem(shown: ClosedPosition, error: BridgeError) -> ClosedPosition:
-    problem = {"code": error.code, "detail": error.detail, **error.extra}
-    return structs.replace(shown, problem=problem)
+    problem = {
+        "code": error.code,
+        "detail": error.detail,
+        "nextStep": error.next_step,
+        **error.extra,
+    }
+    cancelled = tuple(error.extra.get("cancelled", ()))
+    return structs.replace(shown, problem=problem, cancelled=cancelled)
 
 
 def _with_order(shown: ClosedPosition, placed: Placed) -> ClosedPosition:
-    order = None if isinstance(placed.answer, TargetReached) else placed.answer
-    return structs.replace(shown, order=msgspec.to_builtins(order))
+    answer = placed.answer
+    order = None if isinstance(answer, TargetReached) else msgspec.to_builtins(answer)
+    cancelled = answer.cancelled if isinstance(answer, TargetOrder | TargetReached) else ()
+    return structs.replace(shown, order=order, cancelled=cancelled)
 
 
 def _is_chosen(held: Position, request: CloseRequest) -> bool:

@@ -29,6 +29,7 @@ An ambiguous or unknown contract is `bridge.market.errors.AmbiguousContractError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -239,3 +240,16 @@ class UnknownOrderError(OrderError):
     code = "unknown-order"
     kind = Kind.NOT_FOUND
     next_step = "GET /orders lists the orders and their ids"
+
+
+def name_cancelled(error: BridgeError, cancelled: Sequence[str]) -> None:
+    """Adds to an error which orders were cancelled for the one that failed; once."""
+    if not cancelled or "cancelled" in error.extra:
+        return
+    names = ", ".join(cancelled)
+    error.extra["cancelled"] = list(cancelled)
+    error.detail = f"{error.detail} (cancelled before, and not working any more: {names})"
+    error.next_step = (
+        f"Look whether the position needs protection: {names} gives none any more."
+        f" Of the order itself: {error.next_step}"
+    )

@@ -68,6 +68,8 @@ _Wanted = tuple[Contract, Leg]
 _Numbered = tuple[int, Contract, Leg]
 
 
+CANCELLED_BEFORE: Final = "cancelledBefore"
+"""In an order's first event: the orders that were cancelled for it."""
 _NOT_CLOSING: Final = Violation(
     code="not-closing",
     message="beside what works already, the order could open or enlarge a position",
@@ -129,6 +131,8 @@ class Submission(Struct, frozen=True):
     """Works out what is to be sent, while nobody else sends; nothing: nothing is."""
     only_closing: bool = False
     """Nothing but closing is meant, whether or not trading is halted."""
+    cancelled: tuple[str, ...] = ()
+    """Orders that were cancelled for these; written down with them, for later answers."""
 
     @property
     def alone(self) -> bool:
@@ -367,9 +371,11 @@ class OrderSender:
             listed = [each.order_ref for each in records if each.order_ref in self.journal.listed]
             if listed:
                 raise OrderListedError(f"the broker lists {', '.join(listed)} already")
+            before = {CANCELLED_BEFORE: submission.cancelled} if submission.cancelled else {}
             for record, context in zip(records, contexts, strict=True):
                 orders.insert(connection, record)
-                said = {CLOSES: True} if context.closes and not context.unattended else {}
+                closes = context.closes and not context.unattended
+                said = before | ({CLOSES: True} if closes else {})
                 orders.add_event(connection, record.id, record.created_at, INTENTION, said)
             trail.target = records[0].id
             note_sending(connection, self.auditor, trail)

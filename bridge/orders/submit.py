@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct, structs
@@ -29,12 +31,14 @@ from bridge.orders.cancel import OrderCanceller
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
+    OrderError,
     OrderFateUnknownError,
     OrderNotSentError,
     OrderPendingError,
     OrderRefusedByRulesError,
     OrderRejectedError,
     Violation,
+    name_cancelled,
 )
 from bridge.orders.halt import Halt, HaltSwitch, halted
 from bridge.orders.incomplete import (
@@ -48,8 +52,14 @@ from bridge.orders.legs import one_cancels_all
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import OcaRequest, OrderRequest
 from bridge.orders.risk_context import RiskContext
-from bridge.orders.sender import KeyTakenError, OrderSender, Sized, Submission
-from bridge.orders.views import OrderGroup, OrderView, order_view
+from bridge.orders.sender import (
+    CANCELLED_BEFORE,
+    KeyTakenError,
+    OrderSender,
+    Sized,
+    Submission,
+)
+from bridge.orders.views import OrderGroup, OrderView, TargetOrder, order_view
 from bridge.store import DamagedRowError, Database, idempotency, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord, State, Status
@@ -62,11 +72,15 @@ _REASON_SECONDS: Final = 0.25
 
 
 class TargetReached(Struct, rename="camel", frozen=True, kw_only=True):
-    """The position has the wanted size, or will have it with what works: nothing was sent."""
+    """The position has the wanted size, or will have it with what works: nothing was sent.
+
+    `cancelled` are the orders that were in the way of that, and are gone.
+    """
 
     reached: bool = True
     symbol: str
     con_id: int
+    cancelled: tuple[str, ...] = ()
 
 
 Answer = OrderView | OrderGroup | TargetReached
@@ -100,6 +114,9 @@ class OrderSubmitter:
     halt: HaltSwitch
     auditor: Auditor
     clock: Clock
+    _keys: WeakValueDictionary[str, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary, init=False
+    )
 
     async def place(
         self,
@@ -165,14 +182,15 @@ class OrderSubmitter:
         contract: Contract,
         *,
         opens: str = "",
+        cancelled: tuple[str, ...] = (),
     ) -> Placed:
         """Places what `sized` works out in the sender's turn, if it is anything.
 
-        `opens`: as for `require_open_for_orders`.
+        `opens`: as for `require_open_for_orders`; `cancelled` is told in every answer.
         """
         closing = self.require_open_for_orders(opens) is not None
-        submission = Submission(claim, [], trail, closing, sized)
-        nothing = TargetReached(symbol=contract.symbol, con_id=contract.con_id)
+        submission = Submission(claim, [], trail, closing, sized, cancelled=cancelled)
+        nothing = TargetReached(symbol=contract.symbol, con_id=contract.con_id, cancelled=cancelled)
         return await self._submitted(submission, nothing)
 
     async def _submitted(
@@ -192,8 +210,18 @@ class OrderSubmitter:
             return Placed(earlier, replayed=True)
         except SentInPartError as error:
             records, part = error.records, error
-        answer = await self._answered(claim.key_digest, records, submission.trail, part)
+        answer = await self._answered(submission, records, part)
         return Placed(answer, replayed=False)
+
+    @asynccontextmanager
+    async def alone_with(self, claim: KeyRecord) -> AsyncIterator[None]:
+        """Lets one request with this key on at a time: another then finds what the first has done.
+
+        For what cancels before it sends, as the key is only taken when an order is written down.
+        """
+        lock = self._keys.setdefault(claim.key_digest, asyncio.Lock())
+        async with lock:
+            yield
 
     def claim(self, key: str | None, body: tuple[str, Any]) -> KeyRecord:
         """The key of a request with the digest of its body, not written down yet."""
@@ -219,11 +247,7 @@ class OrderSubmitter:
         await self.database.write(write)
 
     async def _answered(
-        self,
-        digest: str,
-        records: list[OrderRecord],
-        trail: Trail,
-        part: SentInPartError | None = None,
+        self, submission: Submission, records: list[OrderRecord], part: SentInPartError | None
     ) -> Answer:
         present = await self._waited_for(records)
         if part is not None:
@@ -233,7 +257,8 @@ class OrderSubmitter:
         failed: tuple[str, ...] = ()
         if any(each.status is Status.REJECTED for each in present):
             present, failed = await self._called_off(present)
-        return await self._final(digest, present, trail, failed)
+        digest, cancelled = submission.claim.key_digest, submission.cancelled
+        return await self._final(digest, present, submission.trail, cancelled, failed)
 
     async def _called_off(
         self, present: list[OrderRecord]
@@ -340,7 +365,13 @@ class OrderSubmitter:
         if all(each.status is Status.NOT_SENT for each in newest):
             await self.database.write(lambda connection: idempotency.release(connection, digest))
             return None
-        return await self._final(digest, newest, trail)
+        cancelled = await self._cancelled_before(newest[0])
+        return await self._final(digest, newest, trail, cancelled)
+
+    async def _cancelled_before(self, record: OrderRecord) -> tuple[str, ...]:
+        """What was cancelled for an order, as it was written down with it."""
+        events = await self.database.read(lambda c: orders.events_of(c, record.id))
+        return tuple(events[0].detail.get(CANCELLED_BEFORE, ())) if events else ()
 
     async def _waited_for(self, records: list[OrderRecord]) -> list[OrderRecord]:
         order_ids = [each.id for each in records]
@@ -370,6 +401,7 @@ class OrderSubmitter:
         digest: str,
         records: list[OrderRecord],
         trail: Trail,
+        cancelled: tuple[str, ...],
         cancel_failed: tuple[str, ...] = (),
     ) -> Answer:
         """The answer, kept for repetitions unless a later one may say more.
@@ -379,9 +411,12 @@ class OrderSubmitter:
         now = self.clock.now()
         refused: OrderRejectedError | None = None
         try:
-            answer = _answer_of(records, cancel_failed)
+            answer = _with_cancelled(_answer_of(records, cancel_failed), cancelled)
             body = compact(answer).encode()
-        except OrderRejectedError as error:
+        except OrderError as error:
+            name_cancelled(error, cancelled)
+            if not isinstance(error, OrderRejectedError):
+                raise
             refused = error
             body = msgspec.json.encode(Problem(error.detail, error.next_step, error.extra))
 
@@ -519,7 +554,16 @@ def _replay(known: KeyRecord) -> Answer:
     raise OrderRejectedError(problem.detail, next_step=problem.next_step, extra=problem.extra)
 
 
+def _with_cancelled(answer: Answer, cancelled: tuple[str, ...]) -> Answer:
+    if not cancelled or not isinstance(answer, OrderView):
+        return answer
+    members = {name: getattr(answer, name) for name in OrderView.__struct_fields__}
+    return TargetOrder(**members, cancelled=cancelled)
+
+
 def _either(body: bytes) -> type[OrderView] | type[OrderGroup] | type[TargetReached]:
     if body.startswith(b'{"reached"'):
         return TargetReached
+    if b'"cancelled":[' in body:  # no text has such quotation marks
+        return TargetOrder
     return OrderGroup if body.startswith(b'{"groupId"') else OrderView

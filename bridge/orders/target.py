@@ -16,7 +16,7 @@ from typing import Literal
 
 from msgspec import structs
 
-from bridge.auditing import Auditor, Caller
+from bridge.auditing import Auditor, Caller, Trail
 from bridge.orders.cancel_before import CancelBefore
 from bridge.orders.exposure import Place, largest_of_groups
 from bridge.orders.held_and_working import Standing, Standings, require_clear
@@ -25,13 +25,14 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import Label, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed
 from bridge.quantity import SLACK, exact
+from bridge.store.idempotency import KeyRecord
 
 
 class TargetRequest(Request, frozen=True, kw_only=True):
     """The size that a position shall have; below zero a short one, 0 closes it.
 
     The instrument is named as in an order. `cancelOrders` first cancels what this bridge has
-    working in it.
+    working in it, and its stops and exits there only where they are in the way.
     """
 
     symbol: str
@@ -81,24 +82,30 @@ class TargetPlacer:
         """
         async with self.auditor.trail(caller, "order.target", request) as trail:
             claim = self.submitter.claim(key, ("target", request))
-            earlier = await self.submitter.repeated(claim, trail)
-            if earlier is not None:
-                return Placed(earlier, replayed=True)
-            self.submitter.require_open_for_orders()
-            prepared = await self.preparer.prepare(request.order("BUY", _any_size(request)))
-            place = (prepared.legs[0].order.account, prepared.contract.con_id)
+            async with self.submitter.alone_with(claim):
+                earlier = await self.submitter.repeated(claim, trail)
+                if earlier is not None:
+                    return Placed(earlier, replayed=True)
+                self.submitter.require_open_for_orders()
+                return await self._place(request, claim, trail)
 
-            async def sized() -> list[Prepared]:
-                return _difference(request, prepared, place, await self.standings.at([place]))
+    async def _place(self, request: TargetRequest, claim: KeyRecord, trail: Trail) -> Placed:
+        prepared = await self.preparer.prepare(request.order("BUY", _any_size(request)))
+        place = (prepared.legs[0].order.account, prepared.contract.con_id)
 
-            if not request.cancel_orders:
-                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
-            standing = await self.standings.at([place])
-            left = standing.without(self.cancel_before.in_the_way([place]))
-            expected = _difference(request, prepared, place, left)
-            await self.cancel_before.require_allowed(expected, left, caller)
-            async with self.cancel_before.made([place], caller):
-                return await self.submitter.place_sized(claim, sized, trail, prepared.contract)
+        async def expected(standing: Standing) -> list[Prepared]:
+            return _difference(request, prepared, place, standing)
+
+        async def sized() -> list[Prepared]:
+            return await expected(await self.standings.at([place]))
+
+        submitter, contract = self.submitter, prepared.contract
+        if not request.cancel_orders:
+            return await submitter.place_sized(claim, sized, trail, contract)
+        standing, caller = await self.standings.at([place]), trail.caller
+        chosen = await self.cancel_before.chosen(standing, expected, claim.key_digest, caller)
+        async with self.cancel_before.made(chosen, caller) as cancelled:
+            return await submitter.place_sized(claim, sized, trail, contract, cancelled=cancelled)
 
     # in the sender's turn -----------------------------------------------------------------------
 

@@ -130,6 +130,12 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     legs: tuple[OrderView, ...] = ()
 
 
+class TargetOrder(OrderView, frozen=True, kw_only=True, rename="camel"):
+    """An order that a position lacked, and those that were cancelled for it before."""
+
+    cancelled: tuple[str, ...] = ()
+
+
 class OrderDetail(OrderView, frozen=True, kw_only=True, rename="camel"):
     """One order with its history, and what was filled by contract."""
 
