@@ -40,13 +40,15 @@ MARK: Final = "mark"
 _STRENGTH: Final[tuple[Cancelling, ...]] = ("none", "opening", "own", "all")
 _CANCEL_SECONDS: Final = 0.3
 """How long the answer to a halt waits for its cancels to be on the wire."""
+_LIFT: Final = "DELETE /trading/halt lets orders through again"
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Halt(Struct, frozen=True, kw_only=True, rename="camel"):
     """Why nothing is sent. `cancel`: which open orders are to be cancelled while it holds.
 
-    `allow_closing`: orders that only reduce a position pass.
+    `allow_closing`: orders that only reduce a position pass. `not_accepted`: the journal has to be
+    accepted first, whatever else holds; false in what is kept, because it is found out each time.
     """
 
     since: datetime
@@ -54,6 +56,32 @@ class Halt(Struct, frozen=True, kw_only=True, rename="camel"):
     reason: str = ""
     cancel: Cancelling = "none"
     allow_closing: bool = False
+    not_accepted: bool = False
+
+    @property
+    def next_step(self) -> str:
+        """What lets orders through again."""
+        if not self.not_accepted:
+            return _LIFT
+        return ACCEPT if self.by == JOURNAL else f"{ACCEPT}; then {_LIFT}"
+
+
+def _together(first: Halt | None, second: Halt | None) -> Halt | None:
+    """Two halts that hold at once, in the words of the first."""
+    if first is None or second is None:
+        return first or second
+    reasons = dict.fromkeys(each.reason for each in (first, second) if each.reason)
+    return msgspec.structs.replace(
+        first,
+        reason="; ".join(reasons),
+        cancel=max(first.cancel, second.cancel, key=_STRENGTH.index),
+        allow_closing=first.allow_closing and second.allow_closing,
+        not_accepted=first.not_accepted or second.not_accepted,
+    )
+
+
+def _is_stronger(halt: Halt, other: Halt) -> bool:
+    return _STRENGTH.index(halt.cancel) > _STRENGTH.index(other.cancel)
 
 
 class HaltSwitch:
@@ -83,14 +111,15 @@ class HaltSwitch:
 
     @property
     def halt(self) -> Halt | None:
-        """The halt that holds now: a person's, the mark's, else the journal's."""
-        self._look()
-        if self._halt is not None or self._marked is not None:
-            return self._halt or self._marked
+        """What holds now of a person's halt, the mark's and the journal's, taken together.
+
+        Each keeps what it holds back: closing orders pass when every one of them lets them.
+        """
+        asked = self._asked()
         why = self._database.identity.why
-        if why is not None:
-            return Halt(since=self._begun, by=JOURNAL, reason=why)
-        return None
+        if why is None:
+            return asked
+        return _together(asked, Halt(since=self._begun, by=JOURNAL, reason=why, not_accepted=True))
 
     @property
     def journaled(self) -> bool:
@@ -104,9 +133,11 @@ class HaltSwitch:
         return not asked or self._journaled or self._mark is not None or self._mark_left
 
     def found_mark(self) -> Halt | None:
-        """The halt of a mark that somebody else has left, once for each mark."""
+        """The halt of a mark that asks for more than the halt that is on, once for each mark."""
         self._look()
-        if self._halt is not None or self._marked is None or self._mark == self._mark_found:
+        if self._marked is None or self._mark == self._mark_found:
+            return None
+        if self._halt is not None and not _is_stronger(self._marked, self._halt):
             return None
         self._mark_found = self._mark
         return self._marked
@@ -144,8 +175,7 @@ class HaltSwitch:
             cancel=cancel,
             allow_closing=allow_closing,
         )
-        self._look()
-        earlier = self._halt or self._marked
+        earlier = self._asked()
         if earlier is not None:
             halt = msgspec.structs.replace(
                 halt,
@@ -205,6 +235,11 @@ class HaltSwitch:
             settings.remove(connection, _NAME)
         else:
             settings.put(connection, _NAME, msgspec.json.encode(self._halt), self._clock.now())
+
+    def _asked(self) -> Halt | None:
+        """What somebody has asked for, here or by a mark."""
+        self._look()
+        return _together(self._halt, self._marked)
 
     def _look(self) -> None:
         """At the mark; it is read only when it is another than before."""
@@ -312,7 +347,7 @@ class TradingHalt:
         halt = switch.halt
         if halt is None:
             return HaltView(halted=False, cancelled=cancelled)
-        step = ACCEPT if halt.by == JOURNAL else "DELETE /trading/halt lets orders through again"
+        step = halt.next_step
         if not switch.survives_restart:
             step = f"Do not restart the bridge: it would forget this halt. {step}"
         if cancelled is not None and cancelled.failed:
@@ -349,6 +384,6 @@ def halted(halt: Halt, more: str = "") -> TradingHaltedError:
     why = "".join(f": {each}" for each in (halt.reason, more) if each)
     return TradingHaltedError(
         f"trading is halted since {halt.since:%Y-%m-%d %H:%M:%S} UTC{why}",
-        next_step=ACCEPT if halt.by == JOURNAL else None,
+        next_step=halt.next_step if halt.not_accepted else None,
         extra={"since": halt.since, "reason": halt.reason},
     )

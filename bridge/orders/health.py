@@ -10,14 +10,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bridge.orders.halt import JOURNAL, HaltSwitch
+from bridge.orders.halt import HaltSwitch
 from bridge.orders.journal import OrderJournal
 from bridge.orders.reconcile import Reconciler
 from bridge.orders.rules import TradingRules
 from bridge.services import HealthOverlay, Need, Services
 from bridge.store import Database, orders
 from bridge.store.condition import JournalCondition
-from bridge.store.identity import ACCEPT
 from bridge.store.orders import OrderRecord, State
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import READ_ONLY_ACTION
@@ -92,8 +91,8 @@ def _read_only(reconciler: Reconciler, rules: TradingRules) -> HealthOverlay | N
 def _halted(halt: HaltSwitch, condition: JournalCondition) -> HealthOverlay | None:
     if halt.halt is None:
         return None
-    if halt.halt.by == JOURNAL:
-        action = f"Trading is halted, because {halt.halt.reason}. {ACCEPT}"
+    if halt.halt.not_accepted:
+        action = f"Trading is halted, because {halt.halt.reason}. {halt.halt.next_step}"
     else:
         action = "Trading is halted on purpose; DELETE /trading/halt lets orders through again"
     if not halt.survives_restart:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from bridge import halt_mark
-from bridge.orders.halt import HaltSwitch
+from bridge.orders.errors import TradingHaltedError
+from bridge.orders.halt import HaltSwitch, stored
 from tests.bridge.orders.fake_broker import FakeBroker
-from tests.bridge.orders.order_rig import opened
+from tests.bridge.orders.order_rig import CALLER, opened
 
 
 async def test_it_is_read_once_for_each_mark(
@@ -65,3 +66,58 @@ async def test_what_the_journal_knows_of_the_halt_that_holds(tmp_path: Path) -> 
         assert stands(switch) == (True, True, True)
         assert await switch.turn_off() is True
         assert await switch.turn_off() is False
+
+
+STRICT: dict[str, Any] = {"by": "host", "reason": "stop everything", "cancel": "all"}
+
+
+async def test_a_mark_that_is_stricter_than_the_halt_counts(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        switch = rig.services[HaltSwitch]
+        await rig.halt.halt("lunch", "none", CALLER, allow_closing=True)
+        switch.require_closing_allowed()
+        assert switch.found_mark() is None, "its own"
+        halt_mark.write(tmp_path / "data", STRICT)
+        with pytest.raises(TradingHaltedError, match="lunch; stop everything"):
+            switch.require_closing_allowed()
+        halt = switch.halt
+        assert halt is not None
+        assert (halt.by, halt.cancel, halt.allow_closing) == (CALLER.key_id, "all", False)
+        found = switch.found_mark()
+        assert found is not None
+        assert (found.cancel, switch.found_mark()) == ("all", None)
+
+
+async def test_a_milder_mark_adds_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        switch = rig.services[HaltSwitch]
+        await rig.halt.halt("lunch", "own", CALLER, allow_closing=True)
+        milder = {"by": "host", "cancel": "opening", "allowClosing": True}
+        halt_mark.write(tmp_path / "data", milder)
+        switch.require_closing_allowed()
+        assert switch.found_mark() is None
+        halt = switch.halt
+        assert halt is not None
+        assert (halt.reason, halt.cancel) == ("lunch", "own")
+
+
+@pytest.mark.parametrize("marked", [True, False])
+async def test_a_journal_that_is_not_accepted_lets_no_halt_open_it(
+    tmp_path: Path, marked: bool
+) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        switch = rig.services[HaltSwitch]
+        rig.database.identity.why = "the journal was replaced"
+        if marked:
+            halt_mark.write(tmp_path / "data", {"by": "host", "allowClosing": True})
+        else:
+            await rig.halt.halt("lunch", "none", CALLER, allow_closing=True)
+        with pytest.raises(TradingHaltedError, match="the journal was replaced") as refused:
+            switch.require_closing_allowed()
+        for text in (refused.value.next_step, rig.halt.view().next_step or ""):
+            assert "journal accept" in text
+            assert "DELETE /trading/halt" in text
+        kept = await rig.database.read(stored)
+        assert kept is None or not kept.not_accepted
+        rig.database.identity.why = None
+        switch.require_closing_allowed()
