@@ -128,7 +128,7 @@ async def only_reduce(
     an order that is changed. What works is asked before what is held: a fill between the two counts
     twice, which refuses too much rather than too little.
     """
-    working = {each.order_ref: _working(each) for each in own}
+    working = {each.order_ref: parts_of_record(each) for each in own}
     listed = await gateway.queries.all_open_orders(timeout=seconds)
     others = [
         part
@@ -143,12 +143,17 @@ async def only_reduce(
     return reduces(wanted, positions, [*own_parts, *others])
 
 
-def _working(record: OrderRecord) -> tuple[Working, ...]:
-    """As much as may still fill, a change on its way counted."""
+def may_fill(record: OrderRecord) -> float:
+    """How much of an order may still fill, a change on its way counted: the broker may have it."""
     remaining = record.remaining
     if record.pending is not None and record.pending.terms is not None:
-        remaining = max(remaining, record.pending.terms.quantity - record.filled)
-    return parts_of_order(record.id, record.contract, record.terms, remaining)
+        remaining = max(remaining, exact(record.pending.terms.quantity - record.filled))
+    return remaining
+
+
+def parts_of_record(record: OrderRecord) -> tuple[Working, ...]:
+    """An order of the journal as it counts here, with as much as may still fill."""
+    return parts_of_order(record.id, record.contract, record.terms, may_fill(record))
 
 
 def opening(
@@ -178,7 +183,7 @@ def opening(
 def _staying(records: list[OrderRecord], positions: Mapping[Place, float]) -> set[str]:
     groups: dict[tuple[tuple[_Side, ...], str], list[tuple[Working, ...]]] = defaultdict(list)
     for record in records:
-        parts = parts_of_order(record.id, record.contract, record.terms, record.remaining)
+        parts = parts_of_record(record)
         groups[tuple((each.place, each.action) for each in parts), parts[0].together].append(parts)
     left: dict[_Side, float] = {}
     stay: set[str] = set()

@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from bridge.account.service import AccountService
 from bridge.model import Position
 from bridge.orders.errors import OrdersInTheWayError, PositionsMovingError
-from bridge.orders.exposure import Place, Working, largest_of_groups, parts_of_order
+from bridge.orders.exposure import Place, Working, largest_of_groups, parts_of_record
 from bridge.orders.exposure import held as held_at
 from bridge.orders.journal import OrderJournal
 from bridge.orders.order_types import kind_of_type
@@ -115,7 +115,7 @@ class Standings:
             change = record.pending.terms if record.pending is not None else None
             if change is not None and change.quantity != record.terms.quantity:
                 raise PositionsMovingError(f"the size of order {record.id} is being changed")
-            parts = [_still(each, record, filled) for each in _parts(record)]
+            parts = [_still(each, record, filled) for each in parts_of_record(record)]
             (waiting if _waits(record) else working).extend(parts)
         for record in others:
             if not places_of(record) & places:
@@ -124,7 +124,7 @@ class Standings:
                 raise OrdersInTheWayError(
                     [record.id], "nobody knows which legs of another client's combination are done"
                 )
-            (waiting if _waits(record) else working).extend(_parts(record))
+            (waiting if _waits(record) else working).extend(parts_of_record(record))
         positions = held_at(held)
         standing = Standing(
             {place: positions.get(place, 0.0) for place in sorted(places)},
@@ -159,10 +159,6 @@ def places_of(record: OrderRecord) -> frozenset[Place]:
     """Where an order changes what is held: of a combination at each of its legs."""
     numbers = [leg.con_id for leg in record.contract.legs] or [record.contract.con_id]
     return frozenset((record.account, con_id) for con_id in numbers)
-
-
-def _parts(record: OrderRecord) -> tuple[Working, ...]:
-    return parts_of_order(record.id, record.contract, record.terms, record.remaining)
 
 
 def _still(part: Working, record: OrderRecord, filled: dict[tuple[str, int], float]) -> Working:

@@ -9,8 +9,16 @@ import pytest
 from msgspec import structs
 
 from bridge.model import ComboLeg, Contract, Order
-from bridge.orders.exposure import Working, closable, of_order, opening, parts_of_order, reduces
-from bridge.store.orders import OrderRecord, State
+from bridge.orders.exposure import (
+    Working,
+    closable,
+    may_fill,
+    of_order,
+    opening,
+    parts_of_order,
+    reduces,
+)
+from bridge.store.orders import OrderRecord, PendingChange, State
 
 SPREAD = Contract(
     symbol="SPY",
@@ -61,6 +69,26 @@ def test_a_halt_leaves_a_combination_that_closes_and_cancels_one_that_opens() ->
     cancelled, kept = opening([closes, opens, too_large], HELD)
     assert [each.id for each in kept] == ["closes"]
     assert [each.id for each in cancelled] == ["opens", "too-large"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "may", "stays"),
+    [(None, 5, True), (3, 5, True), (5, 5, True), (50, 50, False)],
+)
+def test_a_change_on_its_way_counts_as_taken(asked: float | None, may: float, stays: bool) -> None:
+    one = record("closes", Contract(con_id=12), order("SELL", 5))
+    if asked is not None:
+        change = PendingChange(at=one.created_at, terms=order("SELL", asked), fields=("quantity",))
+        one = structs.replace(one, pending=change)
+    assert may_fill(one) == may
+    _, kept = opening([one], {("DU1", 12): 5.0})
+    assert (kept == [one]) is stays
+
+
+def test_a_cancel_on_its_way_changes_nothing() -> None:
+    one = record("closes", Contract(con_id=12), order("SELL", 5))
+    pending = PendingChange(at=one.created_at)
+    assert may_fill(structs.replace(one, filled=2.0, pending=pending)) == 3.0
 
 
 @pytest.mark.parametrize(
