@@ -148,4 +148,4 @@ def _only_reduce(expected: Sequence[Prepared], left: Standing) -> bool:
         for leg in each.legs
         for part in parts_of_order(f"new {number}", each.contract, leg.order, leg.order.quantity)
     ]
-    return reduces(wanted, left.positions, (*left.working, *left.waiting))
+    return reduces(wanted, left.positions, (*left.working, *left.waiting, *left.unknown))

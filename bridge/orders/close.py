@@ -28,7 +28,13 @@ from bridge.orders.errors import (
     PositionsMovingError,
 )
 from bridge.orders.exposure import Place, closable
-from bridge.orders.held_and_working import LOOK_SECONDS, Standing, Standings, require_clear
+from bridge.orders.held_and_working import (
+    LOOK_SECONDS,
+    Standing,
+    Standings,
+    require_clear,
+    require_known,
+)
 from bridge.orders.legs import legs
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ComboLegRequest, OrderRequest, Request
@@ -336,8 +342,10 @@ def free_units(holding: Holding, standing: Standing) -> float:
 
     Raises:
         OrdersInTheWayError: orders work there that go the other way, close some legs and not the
-            others, or (stops) would be left with nothing to close.
+            others, or (stops) would be left with nothing to close; or may have closed some.
     """
+    closes = {(place, action) for place, _, _, action in _sides(holding)}
+    require_known(each for each in standing.unknown if (each.place, each.action) in closes)
     covered = [
         max(0.0, abs(size) - closable(place, action, standing.positions, standing.working))
         / abs(ratio)

@@ -198,8 +198,26 @@ class OrdersInTheWayError(OrderError):
     kind = Kind.CONFLICT
     next_step = "Cancel or change them first, or let cancelOrders: true cancel this bridge's own"
 
-    def __init__(self, orders: list[str], what: str) -> None:
-        super().__init__(f"{what}: {', '.join(orders)}", extra={"orders": orders})
+    def __init__(self, orders: list[str], what: str, *, next_step: str | None = None) -> None:
+        super().__init__(
+            f"{what}: {', '.join(orders)}",
+            next_step=next_step or _clearing(orders),
+            extra={"orders": orders},
+        )
+
+
+def _clearing(orders: Sequence[str]) -> str | None:
+    """What gets orders of others out of the way, which `cancelOrders` leaves alone."""
+    foreign = [each for each in orders if each.startswith("perm-")]
+    if not foreign:
+        return None
+    theirs = (
+        f"{', '.join(foreign)} is not this bridge's, and cancelOrders leaves it alone: cancel it"
+        " where it was placed, or with DELETE /order/{id} (scope admin)"
+    )
+    if len(foreign) == len(orders):
+        return theirs
+    return f"{OrdersInTheWayError.next_step}. {theirs}"
 
 
 class PositionsMovingError(OrderError):

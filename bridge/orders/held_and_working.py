@@ -30,6 +30,10 @@ from bridge.tws.gateway import Gateway
 
 _LOOKS: Final = 5
 LOOK_SECONDS: Final = 2.0
+SETTLE: Final = (
+    "Look in TWS or the Client Portal what became of them, then settle each with POST"
+    " /order/{id}/settle (scope admin); cancelOrders does not reach what nobody knows"
+)
 _CLOSING_ROLES: Final = frozenset({"take-profit", "stop-loss"})
 
 
@@ -41,6 +45,8 @@ class Standing(Struct, frozen=True):
     """What fills by itself."""
     waiting: tuple[Working, ...]
     """What waits for a price, a time or another order: stops, exits of brackets."""
+    unknown: tuple[Working, ...] = ()
+    """What may have filled, may still fill, or never reached the broker: nobody knows."""
 
     def at(self, place: Place) -> Standing:
         """The same of one place alone."""
@@ -48,6 +54,7 @@ class Standing(Struct, frozen=True):
             {place: self.positions.get(place, 0.0)},
             tuple(each for each in self.working if each.place == place),
             tuple(each for each in self.waiting if each.place == place),
+            tuple(each for each in self.unknown if each.place == place),
         )
 
     def without(self, names: Collection[str]) -> Standing:
@@ -56,6 +63,7 @@ class Standing(Struct, frozen=True):
             self.positions,
             tuple(each for each in self.working if each.name not in names),
             tuple(each for each in self.waiting if each.name not in names),
+            self.unknown,
         )
 
 
@@ -81,7 +89,7 @@ class Standings:
 
         Raises:
             PositionsMovingError: orders fill at this moment, or one is being changed.
-            OrdersInTheWayError: nobody knows what an order there has done or will do.
+            OrdersInTheWayError: nobody knows what another client's order there has done.
         """
         return (await self._settled(frozenset(places))).standing
 
@@ -109,9 +117,11 @@ class Standings:
         filled = await self._filled_by_leg([each for each in own if each.contract.legs])
         working: list[Working] = []
         waiting: list[Working] = []
+        unknown: list[Working] = []
         for record in own:
             if record.state is State.UNKNOWN:
-                raise OrdersInTheWayError([record.id], "nobody knows the fate of an order")
+                unknown.extend(parts_of_record(record))
+                continue
             change = record.pending.terms if record.pending is not None else None
             if change is not None and change.quantity != record.terms.quantity:
                 raise PositionsMovingError(f"the size of order {record.id} is being changed")
@@ -130,6 +140,7 @@ class Standings:
             {place: positions.get(place, 0.0) for place in sorted(places)},
             tuple(each for each in working if each.place in places),
             tuple(each for each in waiting if each.place in places),
+            tuple(each for each in unknown if each.place in places),
         )
         confirmed = self.accounts is None or all(
             self.accounts.is_confirmed(place) for place in places
@@ -179,6 +190,24 @@ def _waits(record: OrderRecord) -> bool:
     return record.role in _CLOSING_ROLES or held_back or kind_of_type(terms.order_type).waits
 
 
+def _require_known(there: Standing, position: float, missing: float) -> None:
+    """Refuses where an order of unknown fate could make what is sent wrong.
+
+    What only reduces goes by what is held, so there only one on its own side could: both could
+    fill. Closing must not wait for a person for any other.
+    """
+    reduces = missing * position < 0 and abs(missing) <= abs(position) + SLACK
+    side = "BUY" if missing > 0 else "SELL"
+    require_known(each for each in there.unknown if not reduces or each.action == side)
+
+
+def require_known(unknown: Iterable[Working]) -> None:
+    """Raises OrdersInTheWayError for orders of unknown fate, if there are any."""
+    names = list(dict.fromkeys(each.name for each in unknown))
+    if names:
+        raise OrdersInTheWayError(names, "nobody knows the fate of orders", next_step=SETTLE)
+
+
 def require_clear(standing: Standing, place: Place, target: float, missing: float) -> None:
     """Refuses what would go against orders that work, or leave protective ones too large.
 
@@ -190,6 +219,7 @@ def require_clear(standing: Standing, place: Place, target: float, missing: floa
     """
     there = standing.at(place)
     position = there.positions[place]
+    _require_known(there, position, missing)
     against = "SELL" if missing > 0 else "BUY"
     crossing = [each for each in there.working if each.action == against and each.quantity > SLACK]
     if abs(missing) > SLACK and crossing:

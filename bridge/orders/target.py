@@ -113,7 +113,8 @@ class TargetPlacer:
         """How much of a long position no order works on; in the sender's turn."""
         place = (account, con_id)
         standing = await self.standings.at([place])
-        sold = (each for each in (*standing.working, *standing.waiting) if each.action == "SELL")
+        working = (*standing.working, *standing.waiting, *standing.unknown)
+        sold = (each for each in working if each.action == "SELL")
         return max(0.0, exact(standing.positions[place] - largest_of_groups(sold)))
 
 
