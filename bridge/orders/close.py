@@ -19,13 +19,16 @@ from msgspec import Meta, Struct, structs
 from bridge.auditing import Auditor, Caller, Trail
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError
-from bridge.model import Position
+from bridge.model import Contract, Position
 from bridge.orders.cancel_before import CancelBefore
 from bridge.orders.errors import (
     KeyReusedError,
     NoPositionError,
+    OrderEndedError,
+    OrderRejectedError,
     OrdersInTheWayError,
     PositionsMovingError,
+    name_cancelled,
 )
 from bridge.orders.exposure import Place, closable
 from bridge.orders.held_and_working import (
@@ -40,12 +43,13 @@ from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.request import ComboLegRequest, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
-from bridge.orders.views import TargetOrder
+from bridge.orders.views import OrderView, TargetOrder, order_view
 from bridge.quantity import SLACK, exact
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
-from bridge.store import Database, StoreError, idempotency
+from bridge.store import Database, StoreError, idempotency, orders
 from bridge.store.idempotency import KeyRecord
+from bridge.store.orders import ENDED, Status
 from bridge.tws.gateway import Gateway
 
 CLOSABLE: Final = frozenset({"STK", "OPT", "FUT", "FOP", "CASH"})
@@ -55,6 +59,8 @@ _ONE_PRICE: Final = "one price is for one position or strategy: name it by conId
 
 class CloseRequest(Request, frozen=True, kw_only=True):
     """Which positions to close: a `strategy`, one by its `conId`, all of a `symbol`, or `all`.
+
+    Where several of them are said, what fits all of them.
 
     Market orders, unless one position or strategy has a `limitPrice`: of a strategy the net price
     of a unit, for which the whole is sold (`SELL`) or, if it was opened for a credit, bought back.
@@ -105,7 +111,10 @@ class ClosedPosition(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class ClosedPositions(Struct, rename="camel", frozen=True, kw_only=True):
-    """What became of closing each; `complete` when every one has its order, or needs none."""
+    """What became of closing each; `complete` when every one has its order, or needs none.
+
+    An order that has ended and has not closed its position is no order here, but a problem.
+    """
 
     complete: bool
     positions: tuple[ClosedPosition, ...]
@@ -159,11 +168,7 @@ class PositionCloser:
     ) -> Sequence[Position | Holding]:
         if not request.strategy:
             return [each for each in held if _is_chosen(each, request)]
-        return [
-            each
-            for each in await self.history.holdings(held)
-            if each.key == request.strategy and request.account in {"", each.account}
-        ]
+        return [each for each in await self.history.holdings(held) if _is_named(each, request)]
 
     async def _close(
         self, chosen: Position | Holding, request: CloseRequest, claim: KeyRecord, caller: Caller
@@ -198,7 +203,8 @@ class PositionCloser:
         )
         own_key = f"{claim.key_digest}/{held.account}/{contract.con_id}"
         try:
-            return _with_order(shown, await self.targets.place(target, own_key, caller))
+            placed = await self.targets.place(target, own_key, caller)
+            return await self._with_order(shown, placed)
         except BridgeError as error:
             return _with_problem(shown, error)
 
@@ -221,9 +227,9 @@ class PositionCloser:
             placed = await self._place(
                 holding, request, f"{claim.key_digest}/{holding.key}", caller
             )
+            return await self._with_order(shown, placed)
         except BridgeError as error:
             return _with_problem(shown, error)
-        return _with_order(shown, placed)
 
     async def _place(
         self, holding: Holding, request: CloseRequest, key: str, caller: Caller
@@ -282,6 +288,32 @@ class PositionCloser:
             return []
         made = legs(structs.replace(order, quantity=units), holding.account, prepared.ladder)
         return [structs.replace(prepared, legs=made, closes=True)]
+
+    async def _with_order(self, shown: ClosedPosition, placed: Placed) -> ClosedPosition:
+        """With the order that it has, unless that is over by now and has not closed it."""
+        answer = placed.answer
+        if isinstance(answer, TargetReached):
+            return structs.replace(shown, cancelled=answer.cancelled)
+        cancelled = answer.cancelled if isinstance(answer, TargetOrder) else ()
+        shown = structs.replace(shown, order=msgspec.to_builtins(answer), cancelled=cancelled)
+        if not isinstance(answer, OrderView):
+            return shown
+        present = await self._present(answer) if placed.replayed else answer
+        if present.status not in ENDED or present.status is Status.FILLED:
+            return shown
+        order = msgspec.to_builtins(present)
+        ended = OrderEndedError(
+            f"order {present.order_id} ended as {present.status},"
+            f" {present.filled:g} of {present.quantity:g} filled",
+            extra={"order": order},
+        )
+        name_cancelled(ended, cancelled)
+        return _with_problem(structs.replace(shown, order=order), ended)
+
+    async def _present(self, answer: OrderView) -> OrderView:
+        """What has become of the order of an answer that is repeated; it may be archived."""
+        record = await self.database.read(lambda c: orders.get(c, answer.order_id))
+        return answer if record is None else order_view(record)
 
     async def _begun(self, claim: KeyRecord) -> None:
         """Takes the key: what its next request does not find any more, this one has closed.
@@ -407,27 +439,40 @@ def _not_traded(shown: ClosedPosition, what: str) -> ClosedPosition:
 
 
 def _with_problem(shown: ClosedPosition, error: BridgeError) -> ClosedPosition:
+    step = error.next_step
+    if isinstance(error, OrderRejectedError):
+        step = f"{step}. Close it again with a new Idempotency-Key: this one keeps that answer"
     problem = {
         "code": error.code,
         "detail": error.detail,
-        "nextStep": error.next_step,
+        "nextStep": step,
         **error.extra,
     }
     cancelled = tuple(error.extra.get("cancelled", ()))
     return structs.replace(shown, problem=problem, cancelled=cancelled)
 
 
-def _with_order(shown: ClosedPosition, placed: Placed) -> ClosedPosition:
-    answer = placed.answer
-    order = None if isinstance(answer, TargetReached) else msgspec.to_builtins(answer)
-    cancelled = answer.cancelled if isinstance(answer, TargetOrder | TargetReached) else ()
-    return structs.replace(shown, order=order, cancelled=cancelled)
-
-
 def _is_chosen(held: Position, request: CloseRequest) -> bool:
-    if not held.quantity or (request.account and held.account != request.account):
-        return False
-    if request.con_id:
-        return held.contract.con_id == request.con_id
-    wanted = request.symbol.strip().upper()
-    return held.contract.symbol.upper() == wanted if wanted else request.all
+    """Whether all that the request says fits it."""
+    some = request.con_id or request.symbol.strip() or request.all
+    return bool(
+        some
+        and held.quantity
+        and request.account in {"", held.account}
+        and request.con_id in {0, held.contract.con_id}
+        and _is_of(held.contract, request)
+    )
+
+
+def _is_named(holding: Holding, request: CloseRequest) -> bool:
+    contracts = [leg.contract for leg in holding.legs]
+    return (
+        holding.key == request.strategy
+        and request.account in {"", holding.account}
+        and request.con_id in {0, *(each.con_id for each in contracts)}
+        and all(_is_of(each, request) for each in contracts)
+    )
+
+
+def _is_of(contract: Contract, request: CloseRequest) -> bool:
+    return request.symbol.strip().upper() in {"", contract.symbol.upper()}

@@ -18,6 +18,7 @@
     ├── OrderFateUnknownError     order-fate-unknown        a person must look
     ├── TooManyOrdersError        too-many-orders           nothing was sent; a moment later
     ├── OrderNotOpenError         order-not-open            nothing to change or cancel
+    ├── OrderEndedError           order-ended               a closing order that was not filled
     ├── OrdersInTheWayError       orders-in-the-way         a target that goes against them
     ├── PositionsMovingError      positions-moving          nothing was sent; a moment later
     ├── NoPositionError           no-position               nothing is held of what is named
@@ -250,6 +251,17 @@ class OrderNotOpenError(OrderError):
     code = "order-not-open"
     kind = Kind.CONFLICT
     next_step = "Read the order: it is filled, cancelled or rejected already"
+
+
+class OrderEndedError(OrderError):
+    """The order that was to close a position has ended, and not all of it is filled."""
+
+    code = "order-ended"
+    kind = Kind.CONFLICT
+    next_step = (
+        "Read why in the order, then close what is left with a new Idempotency-Key: under this one"
+        " nothing more is sent for it"
+    )
 
 
 class UnknownOrderError(OrderError):

@@ -1,0 +1,93 @@
+"""What closing answers: complete only when it is, true advice, and nothing but what is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.orders.errors import NoPositionError
+from tests.bridge.orders.order_rig import CALLER, opened
+from tests.bridge.orders.test_strategies import HIGH, LOW, RULES, LegBroker, bought, close
+
+
+async def test_an_order_that_ended_at_once_closes_nothing(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES) as rig:
+        broker.reject = (202, "cancelled by the exchange")
+        for _ in range(2):
+            closed = await close(rig, con_id=LOW)
+            (position,) = closed.positions
+            assert not closed.complete
+            assert position.problem is not None
+            assert position.problem["code"] == "order-ended"
+            assert "0 of 5 filled" in position.problem["detail"]
+            assert "new Idempotency-Key" in position.problem["nextStep"]
+            assert position.order["status"] == position.problem["order"]["status"] == "Cancelled"
+        assert len(broker.placed) == 1
+        broker.reject = None
+        assert (await close(rig, "new", con_id=LOW)).complete
+
+
+async def test_an_order_that_has_ended_since_is_told_under_its_key(tmp_path: Path) -> None:
+    """Another position keeps the whole from being complete, and the first order ends meanwhile."""
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5})
+    async with opened(tmp_path, broker, **RULES) as rig:
+        stop: dict[str, Any] = {"order_type": "STP_LMT", "stop_price": 9.0, "limit_price": 9.5}
+        await rig.place("stop", con_id=HIGH, action="BUY", quantity=5, **stop)
+        first = await close(rig, symbol="AAPL")
+        assert [each.problem is None for each in first.positions] == [True, False]
+        await rig.canceller.cancel(first.positions[0].order["orderId"], CALLER)
+        again = await close(rig, symbol="AAPL")
+        assert [each.problem["code"] for each in again.positions if each.problem] == [
+            "order-ended",
+            "orders-in-the-way",
+        ]
+        assert again.positions[0].order["status"] == "Cancelled"
+
+
+async def test_one_that_fills_is_complete(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5}, fill_at_once=True)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        closed = await close(rig, con_id=LOW)
+        assert (closed.complete, closed.positions[0].problem) == (True, None)
+
+
+async def test_a_rejection_says_that_its_key_is_used_up(tmp_path: Path) -> None:
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES) as rig:
+        broker.reject = (201, "margin")
+        for _ in range(2):
+            problem = (await close(rig, con_id=LOW)).positions[0].problem
+            broker.reject = None
+            assert problem is not None
+            assert problem["code"] == "order-rejected"
+            assert "new Idempotency-Key" in problem["nextStep"]
+        assert len(broker.placed) == 1
+        assert (await close(rig, "new", con_id=LOW)).complete
+
+
+@pytest.mark.parametrize(
+    ("strategy", "fields"),
+    [
+        (True, {"symbol": "MSFT"}),
+        (True, {"con_id": 999}),
+        (False, {"symbol": "MSFT", "con_id": LOW}),
+        (False, {"symbol": "AAPL", "con_id": 999}),
+    ],
+)
+async def test_what_is_said_twice_has_to_fit_twice(
+    tmp_path: Path, strategy: bool, fields: dict[str, Any]
+) -> None:
+    broker = LegBroker()
+    async with opened(tmp_path, broker, **RULES) as rig:
+        name = await bought(rig, broker, 5)
+        before = len(broker.placed)
+        chosen: dict[str, Any] = {"strategy": name} if strategy else {}
+        with pytest.raises(NoPositionError):
+            await close(rig, **chosen, **fields)
+        assert len(broker.placed) == before
+        closed = await close(rig, "fits", **chosen, symbol="aapl", con_id=LOW)
+        assert [each.con_id for each in closed.positions] == [0 if strategy else LOW]
+        assert closed.complete
