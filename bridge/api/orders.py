@@ -276,7 +276,11 @@ async def exercise_option(call: Call[KeyParams, ExerciseRequest]) -> Reply:
     body=OrderRequest,
     answer=Preview,
     scope=Scope.TRADE,
-    statuses={422: "the contract is unknown or ambiguous", 503: "not connected"},
+    statuses={
+        422: "the contract is unknown or ambiguous",
+        423: "trading is halted",
+        503: "not connected, or the journal cannot be written",
+    },
 )
 async def preview_order(call: Call[None, OrderRequest]) -> Preview:
     """Margin, commission and broken rules of an order that is not placed."""

@@ -239,7 +239,7 @@ class OrderSender:
         if submission.alone:
             async with self._in_turn():
                 return await self._commit_alone(submission)
-        legs = _legs(submission)
+        legs = _legs(submission.prepared)
         async with self._in_turn(len(legs)):
             place, numbered = self._numbered(legs)
         return await self._deliver(submission, place, numbered)
@@ -249,9 +249,10 @@ class OrderSender:
             submission = structs.replace(submission, prepared=await _sized(submission.sized))
             if not submission.prepared:
                 return []
-        legs = _legs(submission)
+        legs = _legs(submission.prepared)
         if submission.closing:
-            await self._require_reducing(submission, legs)
+            only_closing = submission.only_closing
+            await self.require_reducing(submission.prepared, only_closing=only_closing)
         else:
             submission = await self._still_reducing(submission, legs)
         place, numbered = self._numbered(legs)
@@ -282,14 +283,23 @@ class OrderSender:
                 on_wire.set()
             self.journal.withdrawn.discard(order_id)
 
-    async def _require_reducing(self, submission: Submission, legs: list[_Wanted]) -> None:
-        """Refuses what could open or enlarge a position; nothing else is sent meanwhile."""
-        if await self._only_reduce(legs):
+    async def require_reducing(
+        self, prepared: Iterable[Prepared], *, only_closing: bool = False
+    ) -> None:
+        """Refuses what could open or enlarge a position, as it is at this moment.
+
+        In the sender's turn, where nothing else is sent meanwhile, that holds for what is sent.
+
+        Raises:
+            TradingHaltedError: a halt lets only what reduces pass.
+            OrderRefusedByRulesError: nothing else is meant (`only_closing`).
+        """
+        if await self._only_reduce(_legs(prepared)):
             return
         halt = self.halt.halt
         if halt is not None:
             raise halted(halt, "only orders that reduce a position pass")
-        if submission.only_closing:
+        if only_closing:
             raise OrderRefusedByRulesError([_NOT_CLOSING])
 
     async def _only_reduce(self, legs: list[_Wanted]) -> bool:
@@ -499,8 +509,8 @@ class OrderSender:
             log.warning("key-not-released", error=error.detail)
 
 
-def _legs(submission: Submission) -> list[_Wanted]:
-    return [(each.contract, leg) for each in submission.prepared for leg in each.legs]
+def _legs(prepared: Iterable[Prepared]) -> list[_Wanted]:
+    return [(each.contract, leg) for each in prepared for leg in each.legs]
 
 
 async def _sized(sized: Sized) -> list[Prepared]:

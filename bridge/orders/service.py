@@ -132,8 +132,10 @@ class OrderService:
         """Every check of a real order; raises what a real order would raise."""
         if isinstance(request, OcaRequest):
             check_group(request)
-        requests = request.orders if isinstance(request, OcaRequest) else (request,)
-        _, contexts = await self.submitter.judge(requests, caller)
+            judging = self.submitter.judge(request.orders, caller, request.oca_type)
+        else:
+            judging = self.submitter.judge((request,), caller)
+        _, contexts = await judging
         found = violations(contexts)
         if found:
             raise OrderRefusedByRulesError(found)

@@ -138,12 +138,16 @@ class OrderSubmitter:
             return await self._place(request.orders, request.oca_type, key, ("oca", request), trail)
 
     async def judge(
-        self, requests: tuple[OrderRequest, ...], caller: Caller
+        self, requests: tuple[OrderRequest, ...], caller: Caller, oca_type: int | None = None
     ) -> tuple[list[Prepared], list[RiskContext]]:
-        """Everything short of writing down: what would be sent, and the contexts of the rules."""
-        self.halt.require_off()
-        self.gateway.require_ready()
-        prepared = await self._prepare(requests, None)
+        """Everything short of writing down: what would be sent, and the contexts of the rules.
+
+        Raises what placing would raise, while trading is halted or the journal is behind, too.
+        """
+        closing = self._require_open_for(requests)
+        prepared = await self._prepare(requests, oca_type)
+        if closing is not None:
+            await self.sender.require_reducing(prepared)
         before = await self.database.read(
             lambda connection: self.preparer.before(connection, caller, prepared)
         )
@@ -163,9 +167,7 @@ class OrderSubmitter:
         earlier = await self.repeated(claim, trail)
         if earlier is not None:
             return Placed(earlier, replayed=True)
-        closing = self.require_open_for_orders()
-        if closing and any(request.bracket is not None for request in requests):
-            raise halted(closing, "a bracket opens a position")
+        closing = self._require_open_for(requests)
         prepared = await self._prepare(requests, oca_type)
         if only_closing:
             # Safe because the sender refuses, in its turn, whatever could open or enlarge.
@@ -291,6 +293,12 @@ class OrderSubmitter:
                     lambda: all(not watch.records[each].open for each in names), _REASON_SECONDS
                 )
             return [watch.records[each] for each in names]
+
+    def _require_open_for(self, requests: tuple[OrderRequest, ...]) -> Halt | None:
+        closing = self.require_open_for_orders()
+        if closing and any(request.bracket is not None for request in requests):
+            raise halted(closing, "a bracket opens a position")
+        return closing
 
     def require_open_for_orders(self, opens: str = "") -> Halt | None:
         """Raises when no order can be sent now; gives the halt that lets only closing ones pass.

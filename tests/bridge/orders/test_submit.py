@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import BridgeError
 from bridge.market.errors import ContractMismatchError
-from bridge.model import Contract, Order, OrderState
+from bridge.model import Contract, Order, OrderState, Position
 from bridge.orders import submit
 from bridge.orders.errors import (
     GroupIncompleteError,
@@ -25,7 +25,7 @@ from bridge.orders.halt import HaltSwitch
 from bridge.orders.order_ids import body_digest, key_digest
 from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, TakeProfit
 from bridge.orders.views import OrderGroup, OrderView
-from bridge.store import idempotency, orders
+from bridge.store import StoreBehindError, idempotency, orders
 from bridge.store.orders import State, Status
 from bridge.tws.broker_codes import order_advice
 from bridge.tws.connection_state import ConnectionState
@@ -422,6 +422,35 @@ async def test_what_is_no_oca_group(tmp_path: Path, asked: OcaRequest) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
         with pytest.raises(OrderRefusedByRulesError):
             await rig.submitter.place_group(asked, "key", CALLER)
+
+
+async def test_a_dry_run_passes_a_halt_as_the_order_would(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    aapl = Contract(con_id=265598, symbol="AAPL", sec_type="STK")
+    broker.held = (Position(account="DU1234567", contract=aapl, quantity=10.0, average_cost=100.0),)
+    closes, opens = request(action="SELL"), request()
+    both = OcaRequest(orders=(closes, request(action="SELL", limit_price=101.0)))
+    async with opened(tmp_path, broker) as rig:
+        await rig.halt.halt("lunch", "none", CALLER, allow_closing=True)
+        assert (await rig.service.dry_run(closes, CALLER)).dry_run
+        assert len((await rig.service.dry_run(both, CALLER)).orders) == 2, "one ends the other"
+        assert (await rig.service.preview(closes, CALLER)).accepted
+        for wanted in (opens, request(action="SELL", quantity=11), request(bracket=BRACKET)):
+            with pytest.raises(TradingHaltedError):
+                await rig.service.dry_run(wanted, CALLER)
+            with pytest.raises(TradingHaltedError):
+                await rig.submitter.place(wanted, "opens", CALLER)
+        assert broker.placed == []
+        placed = await rig.submitter.place_group(both, "closes", CALLER)
+        assert isinstance(placed.answer, OrderGroup)
+
+
+async def test_a_dry_run_needs_a_journal_as_the_order_would(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        rig.journal.condition.writable = False
+        with pytest.raises(StoreBehindError):
+            await rig.service.dry_run(request(), CALLER)
+        rig.journal.condition.writable = True
 
 
 async def test_a_dry_run_finds_what_a_real_order_would_and_does_nothing(tmp_path: Path) -> None:
