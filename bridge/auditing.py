@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bridge import logs
 from bridge.clock import Clock
@@ -198,7 +198,27 @@ class _Budget:
 def _said(detail: Any) -> dict[str, Any]:
     """What the caller said, without the members left at nothing."""
     members: dict[str, Any] = msgspec.to_builtins(detail) if detail is not None else {}
+    if isinstance(detail, Struct):
+        unsaid = left_at_nothing(detail)
+        return {name: value for name, value in members.items() if name not in unsaid}
     return {name: value for name, value in members.items() if value not in (None, "", False, 0)}
+
+
+def left_at_nothing(said: Struct) -> frozenset[str]:
+    """The members, as they are called outside, that say nothing.
+
+    A 0 says something unless it is what is meant when nothing is said: a `targetQuantity` of 0
+    closes a position.
+    """
+    return frozenset(
+        field.encode_name
+        for field in structs.fields(said)
+        if _says_nothing(getattr(said, field.name), field.default)
+    )
+
+
+def _says_nothing(value: Any, default: Any) -> bool:
+    return value is None or value in ("", (), [], {}) or (not value and value == default)
 
 
 def note_sending(connection: sqlite3.Connection, auditor: Auditor, trail: Trail) -> None:

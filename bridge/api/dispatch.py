@@ -22,7 +22,7 @@ from bridge.api.middleware import is_always
 from bridge.api.problems import MethodNotAllowedError, StoppingError, TooManyPendingError
 from bridge.api.reading import ParamsReader, read_body
 from bridge.api.routing import ANONYMOUS, Call, Principal, Reply, Route
-from bridge.auditing import Auditor, Caller
+from bridge.auditing import Auditor, Caller, left_at_nothing
 from bridge.callers import GUEST, SHORTEST, GuestBudget, Scope, Shares
 from bridge.errors import BridgeError
 from bridge.logs import without_keys
@@ -194,9 +194,11 @@ def recorded_detail(recorded: tuple[str, ...], *given: Any) -> dict[str, Any]:
     detail: dict[str, Any] = {}
     others: list[str] = []
     for each in given:
-        members = msgspec.to_builtins(each) if isinstance(each, msgspec.Struct) else {}
-        for name, value in members.items() if isinstance(members, dict) else ():
-            if value in (None, "", False) or value == {} or value == []:
+        if not isinstance(each, msgspec.Struct):
+            continue
+        unsaid = left_at_nothing(each)
+        for name, value in msgspec.to_builtins(each).items():
+            if name in unsaid:
                 continue
             if name in recorded:
                 detail[name] = value
