@@ -62,6 +62,16 @@ class SystemClock:
 T = TypeVar("T")
 
 
+def passed(since: datetime, now: datetime, seconds: float) -> bool:
+    """Whether so many seconds of the wall clock lie between two moments.
+
+    A clock that was set back says nothing about how long it was: then they have passed, because
+    whoever waits would else wait for as long as the clock was wrong.
+    """
+    between = (now - since).total_seconds()
+    return between < 0 or between >= seconds
+
+
 async def within(clock: TimerClock, seconds: float, awaitable: Awaitable[T]) -> T:
     """The result, or ``TimeoutError`` after so many seconds of the clock.
 

@@ -34,7 +34,7 @@ from bridge.rules.evaluation import Judgement, Price, price_of
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
-from bridge.rules.trouble import PATIENCE_SECONDS, Troubles, lasting, reason
+from bridge.rules.trouble import Troubles, lasting, reason
 from bridge.rules.watch import HoldingWatch
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
@@ -57,7 +57,8 @@ class Closes:
     pause: Callable[[], str | None]
     ended: Callable[[], None]
     running: dict[str, Close] = field(default_factory=dict)
-    _waiting: set[str] = field(default_factory=set)
+    _said: set[tuple[str, str]] = field(default_factory=set)
+    """Of which close people know why it waits: each reason is told once."""
     _troubles: Troubles = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,27 +122,31 @@ class Closes:
     async def advance(self, close: Close, rules: RuleSet) -> None:
         """The next step of a close; when something goes wrong, the others do not wait for it."""
         try:
-            await self._advance(close, rules)
+            why = await self._advance(close, rules)
         except Exception as error:
             if isinstance(error, BridgeError):
                 log.warning("rules-close-failed", close=close.id, reason=error.detail)
             else:
                 log.exception("rules-close-failed", close=close.id)
-            if self._troubles.add(close.id, lasting=False):
-                await self._tell_of_trouble(close, reason(error))
-        else:
+            why = reason(error)
+        if not why:
             self._troubles.over(close.id)
+        elif self._troubles.add(close.id, lasting=False):
+            await self._tell_of_trouble(close, why)
 
     async def _tell_of_trouble(self, close: Close, why: str) -> None:
+        if (close.id, why) in self._said:
+            return
         try:
             await self._tell(close, "waits", why=why)
         except BridgeError as error:
             log.warning("close-trouble-not-told", close=close.id, reason=error.detail)
         else:
             self._troubles.told(close.id)
+            self._said.add((close.id, why))
 
-    async def _advance(self, close: Close, rules: RuleSet) -> None:
-        """More than one step when one leads to another at once."""
+    async def _advance(self, close: Close, rules: RuleSet) -> str:
+        """The next step; why it does not get on, empty when it does."""
         rule = next((each for each in rules.rules if each.id == close.rule), None)
         called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
         holding = self.watch.holding(close.holding)
@@ -150,17 +155,8 @@ class Closes:
         if isinstance(step, Change | Cancel) or after != close:
             await self._keep(after, before=close)
         if isinstance(step, Wait):
-            await self._told_to_wait(after, step)
-            return
-        await self._act(close, after, step, holding, rule)
-
-    async def _told_to_wait(self, close: Close, step: Wait) -> None:
-        """Once, when a close cannot begin for a while: somebody may have to act."""
-        begun = (self.clock.now() - close.began_at).total_seconds()
-        if close.attempt is None and begun > PATIENCE_SECONDS and close.id not in self._waiting:
-            self._waiting.add(close.id)
-            if close.outcome is None:
-                await self._tell(close, "waits", why=step.reason)
+            return step.reason if step.stuck and after.outcome is None else ""
+        return await self._act(close, after, step, holding, rule)
 
     async def _scene(
         self, close: Close, rule: Rule | None, holding: Holding | None, *, called_off: bool
@@ -195,7 +191,8 @@ class Closes:
         step: Step,
         holding: Holding | None,
         rule: Rule | None,
-    ) -> None:
+    ) -> str:
+        """Does it; why that did not work, empty when it did."""
         orders = self.orders
         try:
             if isinstance(step, Send) and holding is not None:
@@ -206,20 +203,22 @@ class Closes:
                 await orders.change(after, step)
             elif isinstance(step, Cancel):
                 await orders.cancel(after)
-        except OrderPendingError:
-            return  # its fate is looked up at the next turn
+        except OrderPendingError as error:
+            return error.detail  # its fate is looked up at the next turn
         except BridgeError as error:
             await self._failed(before, after, step, error)
-            return
+            return error.detail
         if isinstance(step, Send):
             sent = {"action": after.action, "quantity": step.units, "limit": step.limit}
             await self._tell(after, "order", **sent)
+        return ""
 
     async def _failed(self, before: Close, after: Close, step: Step, error: BridgeError) -> None:
         """What was not done is tried again; an order that was refused not at once."""
         log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
-        if not isinstance(step, Send):
+        if isinstance(step, Change):
             await self._keep(before, before=after)
+        if not isinstance(step, Send):
             return
         attempt = after.attempt
         state = await self.orders.state(after)
@@ -248,7 +247,7 @@ class Closes:
         kept = await self.journal.database.write(write)
         self.journal.forgotten(over_for)
         if over:
-            self._waiting.discard(close.id)
+            self._said = {each for each in self._said if each[0] != close.id}
             self.running.pop(close.id, None)
             self.ended()
         else:

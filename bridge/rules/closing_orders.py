@@ -61,6 +61,7 @@ class ClosingOrders:
             return Working(state="unsent")
         return Working(
             state=_state_of(record),
+            quantity=record.terms.quantity,
             filled=record.filled,
             limit=record.terms.limit_price,
             reason=record.reject_text or record.warning or "",

@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, structs
 
+from bridge.clock import passed
 from bridge.quantity import exact
 from bridge.rules.evaluation import Price
 from bridge.rules.model import Closing
@@ -23,6 +24,8 @@ from bridge.rules.model import Closing
 MOST_ORDERS: Final = 20
 """Of one close; after that a person has to look."""
 MOST_REFUSALS: Final = 3
+CANCEL_SECONDS: Final = 5.0
+"""After which an order that is still open is cancelled again."""
 RETRY_SECONDS: Final = (5.0, 30.0, 120.0)
 """After a refusal."""
 
@@ -43,7 +46,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     at: datetime
     order_id: str = ""
     withdrawn: bool = False
-    """Whether it is us who cancelled it."""
+    """Whether it is us who cancelled it, or mean to."""
+    withdrawn_at: datetime | None = None
+    """When that was tried last."""
     refused: str = ""
     """Why the bridge's own limits did not let it out."""
 
@@ -86,6 +91,8 @@ class Working(Struct, frozen=True, kw_only=True):
     """
 
     state: Literal["open", "filled", "cancelled", "refused", "unsent", "unknown"]
+    quantity: float | None = None
+    """In all, as the broker has it; None: as it was sent."""
     filled: float = 0.0
     limit: float | None = None
     reason: str = ""
@@ -129,15 +136,16 @@ class Change(Struct, frozen=True):
 
 
 class Cancel(Struct, frozen=True):
-    """Cancel the working order: the position is gone or smaller."""
+    """Cancel the working order: the position is gone or smaller. Done again until it has ended."""
 
     reason: str
 
 
 class Wait(Struct, frozen=True):
-    """Nothing to do now."""
+    """Nothing to do now. `stuck`: when that stays so, somebody may have to act."""
 
     reason: str
+    stuck: bool = False
 
 
 Step = Send | Change | Cancel | Wait
@@ -148,7 +156,7 @@ def following(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
     if close.outcome is not None:
         return close, Wait("it is over")
     if scene.held is None:
-        return close, Wait("the position is not known")
+        return close, Wait("the position is not known", stuck=True)
     if close.attempt is not None:
         close, step = _watch(close, terms, scene)
         if step is not None:
@@ -166,7 +174,7 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
     if attempt.refused:
         order = Working(state="refused", reason=attempt.refused)
     if order is None or order.state == "unknown":
-        return close, Wait("what became of the order is not known yet")
+        return close, Wait("what became of the order is not known yet", stuck=True)
     if order.state == "open":
         return _steer(close, terms, scene, attempt, order)
     close = structs.replace(close, attempt=None, filled=exact(close.filled + order.filled))
@@ -179,11 +187,11 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
         )
         if refusals >= MOST_REFUSALS:
             return _over(close, "refused", scene), None
-        return close, Wait("the order was refused")
+        return close, Wait("the order was refused", stuck=True)
     if _held(scene) <= 0:
         return close, None
     if scene.expires:
-        return close, Wait("the order ended with the session")
+        return close, Wait("the order ended with the session", stuck=True)
     return _over(close, "cancelled", scene), None
 
 
@@ -192,32 +200,42 @@ def _steer(
 ) -> tuple[Close, Step]:
     """An order is working: it follows the position down, and the price step by step."""
     if attempt.withdrawn:
-        return close, Wait("the order is being cancelled")
-    left = exact(attempt.units - order.filled)
+        return _withdraw(close, attempt, scene, "it was to be cancelled")
+    # What the broker has counts, not what was intended: a change may never have got there.
+    quantity = attempt.units if order.quantity is None else order.quantity
     allowed = max(0.0, exact(_held(scene) - scene.others))
-    if left > allowed:
+    if exact(quantity - order.filled) > allowed:
         if allowed <= 0:
-            withdrawn = structs.replace(attempt, withdrawn=True)
-            return structs.replace(close, attempt=withdrawn), Cancel(
-                "the position is gone, or somebody else closes it"
-            )
-        smaller = structs.replace(attempt, units=exact(order.filled + allowed))
-        return structs.replace(close, attempt=smaller), Change(units=smaller.units)
+            why = "the position is gone, or somebody else closes it"
+            return _withdraw(close, attempt, scene, why)
+        return close, Change(units=exact(order.filled + allowed))
     if scene.called_off:
-        withdrawn = structs.replace(attempt, withdrawn=True)
-        return structs.replace(close, attempt=withdrawn), Cancel("the rule was taken away")
+        return _withdraw(close, attempt, scene, "the rule was taken away")
     if attempt.limit is None or not scene.may_change:
         return close, Wait("the order is working")
     if scene.price_bad is not None:
         return close, Wait(f"the limit stays: {scene.price_bad}")
     since = close.stepped_at or attempt.at
-    if (scene.now - since).total_seconds() < terms.step_seconds:
+    if not passed(since, scene.now, terms.step_seconds):
         return close, Wait("the order is working")
     close = structs.replace(close, step=min(close.step + 1, terms.steps), stepped_at=scene.now)
     limit = limit_at(close, terms, scene.price, scene.tick)
     if limit is None or (order.limit is not None and not _towards(close, order.limit, limit)):
         return close, Wait("the order is working")
     return close, Change(limit=limit)
+
+
+def _withdraw(close: Close, attempt: Attempt, scene: Scene, why: str) -> tuple[Close, Step]:
+    """Cancels the order, and again while it is still open: the first time may have come to nothing.
+
+    That it is us is written down first, so that its end is known for our own.
+    """
+    if attempt.withdrawn_at is not None and not passed(
+        attempt.withdrawn_at, scene.now, CANCEL_SECONDS
+    ):
+        return close, Wait("the order is being cancelled", stuck=True)
+    withdrawn = structs.replace(attempt, withdrawn=True, withdrawn_at=scene.now)
+    return structs.replace(close, attempt=withdrawn), Cancel(why)
 
 
 def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
@@ -229,7 +247,7 @@ def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
     units = min(left, exact(_held(scene) - scene.others))
     why = _held_up(close, terms, scene, units)
     if why is not None:
-        return close, Wait(why)
+        return close, Wait(why, stuck=True)
     if close.anchor is None and scene.price_bad is None:
         close = structs.replace(close, anchor=_middle(scene.price))
     limit = limit_at(close, terms, scene.price, scene.tick) if terms.order == "limit" else None
@@ -253,7 +271,7 @@ def _held_up(close: Close, terms: Closing, scene: Scene, units: float) -> str | 
         return "no order may be sent now"
     if close.refusals and close.stepped_at is not None:
         pause = RETRY_SECONDS[min(close.refusals, len(RETRY_SECONDS)) - 1]
-        if (scene.now - close.stepped_at).total_seconds() < pause:
+        if not passed(close.stepped_at, scene.now, pause):
             return "the order was refused; it is sent again in a moment"
     if units <= 0:
         return "orders that work already close all that is held"

@@ -61,7 +61,10 @@ class Broker:
             return None
         if order is None:
             return Working(state="unsent")
-        return Working(state=order["state"], filled=order["filled"], limit=order["limit"])
+        return Working(
+            state=order["state"], quantity=order["units"], filled=order["filled"],
+            limit=order["limit"],
+        )  # fmt: skip
 
     def fill(self, share: float) -> None:
         for order in self.orders.values():
@@ -194,6 +197,59 @@ def test_a_person_s_fill_makes_the_order_smaller_and_then_takes_it_away() -> Non
     assert isinstance(manager.turn(QUOTE), Cancel)
     manager.turn(QUOTE)
     assert manager.close.outcome == "gone"
+
+
+def test_a_smaller_size_that_did_not_arrive_is_asked_for_until_it_has() -> None:
+    """Lost between journal and wire, or not answered: the order is what the broker says."""
+    manager = Manager(Broker(100), begun())
+    manager.turn(QUOTE)
+    manager.broker.position = 30
+    for _ in range(3):
+        manager.now += timedelta(seconds=1)
+        manager.turn(QUOTE, lose="before-wire")
+        assert manager.broker.orders["rule-d-1"]["units"] == 100
+    assert manager.turn(QUOTE) == Change(units=30)
+    manager.now += timedelta(seconds=1)
+    assert isinstance(manager.turn(QUOTE), Wait)
+    manager.broker.orders["rule-d-1"]["units"] = 80  # a person has made it larger than is held
+    assert manager.turn(QUOTE) == Change(units=30)
+
+
+def test_a_cancel_that_did_not_arrive_is_sent_again() -> None:
+    manager = Manager(Broker(100), begun())
+    manager.turn(QUOTE)
+    manager.broker.position = 0
+    manager.turn(QUOTE, lose="before-wire")
+    waits = manager.turn(QUOTE)
+    assert isinstance(waits, Wait)
+    assert waits.stuck
+    manager.now += timedelta(seconds=5)
+    assert isinstance(manager.turn(QUOTE), Cancel)
+    manager.turn(QUOTE)
+    assert manager.close.outcome == "gone"
+
+
+def test_an_older_journal_s_cancel_is_sent_again() -> None:
+    text = msgspec.json.encode(begun()).replace(
+        b'"attempt":null',
+        b'"attempt":{"number":1,"units":100.0,"limit":100.0,"at":"2026-06-01T15:00:00Z",'
+        b'"order_id":"","withdrawn":true,"refused":""}',
+    )
+    close = msgspec.json.decode(text, type=Close)
+    scene = Scene(
+        now=NOON, price=QUOTE, price_bad=None, held=0, order=Working(state="open", limit=100.0)
+    )
+    assert isinstance(following(close, TERMS, scene)[1], Cancel)
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_walk() -> None:
+    manager = Manager(Broker(100), begun())
+    manager.turn(QUOTE)
+    manager.now -= timedelta(hours=1)
+    assert manager.turn(QUOTE) == Change(limit=99.75)
+    assert isinstance(manager.turn(QUOTE), Wait)
+    manager.now += timedelta(seconds=5)
+    assert manager.turn(QUOTE) == Change(limit=99.5)
 
 
 def test_an_order_that_somebody_cancels_is_not_sent_again() -> None:

@@ -1,0 +1,166 @@
+"""The acts of a close, over orders that are played: what is lost, repeated, and told."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec import structs
+
+from bridge.clock import SystemClock
+from bridge.orders.errors import OrderPendingError
+from bridge.rules.closing import Closes
+from bridge.rules.closing_steps import Attempt, Close, Working
+from tests.bridge.rules.made import NOON, market, only, rules, stock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.orders.halt import HaltSwitch
+    from bridge.rules.closing_orders import ClosingOrders
+    from bridge.rules.closing_steps import Change, Send
+    from bridge.rules.evaluation import Market
+    from bridge.rules.holdings import Holding
+    from bridge.rules.journal import RuleJournal
+    from bridge.rules.watch import HoldingWatch
+    from bridge.store.rules import RuleEvent
+
+RULES = rules({"match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}, "mode": "trade"})
+LATE = OrderPendingError("sent, and not answered")
+
+
+class HandClock(SystemClock):
+    passed = 0.0
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
+class PlayedOrders:
+    """One order as the broker has it; `fails` is what the bridge hears of each act."""
+
+    def __init__(self) -> None:
+        self.state_now: Working | None = Working(state="open", quantity=100, limit=99.0)
+        self.fails: Exception | None = None
+        self.acts: list[Any] = []
+
+    async def others(self, *_: object) -> float:
+        return 0.0
+
+    async def state(self, close: Close) -> Working | None:
+        return None if close.attempt is None else self.state_now
+
+    async def send(self, _: object, __: Close, step: Send, *, outside: bool) -> None:
+        self._do(step)
+
+    async def change(self, _: Close, step: Change) -> None:
+        self._do(step)
+
+    async def cancel(self, _: Close) -> None:
+        self._do("cancel")
+
+    def _do(self, act: object) -> None:
+        self.acts.append(act)
+        if self.fails is not None:
+            raise self.fails
+
+
+class PlayedDatabase:
+    async def write(self, *_: object, **__: object) -> None:
+        return None
+
+
+class PlayedJournal:
+    def __init__(self) -> None:
+        self.memories: dict[tuple[str, str], Any] = {}
+        self.database = PlayedDatabase()
+        self.told: list[RuleEvent] = []
+
+    async def tell(self, event: RuleEvent) -> None:
+        self.told.append(event)
+
+    def forgotten(self, _: object) -> None:
+        pass
+
+
+class PlayedWatch:
+    def __init__(self, held: Holding | None) -> None:
+        self.held = held
+        self.prices: tuple[int, float, float] = (1, 99.0, 101.0)
+
+    def holding(self, _: str) -> Holding | None:
+        return self.held
+
+    def market(self, _: Holding) -> Market:
+        return market(self.prices)
+
+    def tick(self, _: Holding) -> float:
+        return 0.01
+
+
+class PlayedHalt:
+    halt = None
+
+
+class Stand:
+    """A close of 100 AAPL with one order for all of it, at the end of its walk."""
+
+    def __init__(self, held: float = 100, **changes: Any) -> None:
+        self.clock, self.orders, self.journal = HandClock(), PlayedOrders(), PlayedJournal()
+        self.watch = PlayedWatch(only(stock(held)) if held else None)
+        attempt = Attempt(number=1, units=100.0, limit=99.0, at=NOON)
+        close = Close(
+            id="d", rule="r0", holding="DU1/1:+1", trigger="stopLoss", reason="", began_at=NOON,
+            units=100.0, direction=1, anchor=100.0, attempts=1, step=5, stepped_at=NOON,
+            attempt=attempt,
+        )  # fmt: skip
+        self.close = structs.replace(close, **changes)
+        self.rules = RULES
+        self.closes = Closes(
+            journal=cast("RuleJournal", self.journal),
+            orders=cast("ClosingOrders", self.orders),
+            watch=cast("HoldingWatch", self.watch),
+            halt=cast("HaltSwitch", PlayedHalt()),
+            clock=self.clock,
+            pause=lambda: None,
+            ended=lambda: None,
+        )
+        self.closes.running["d"] = self.close
+
+    async def turns(self, count: int, seconds: float, between: Callable[[], object] = int) -> None:
+        """So many, and what happens after each."""
+        for _ in range(count):
+            self.clock.passed += seconds
+            await self.closes.advance(self.closes.running.get("d", self.close), self.rules)
+            between()
+
+    def told(self) -> list[tuple[str, Any]]:
+        return [(each.kind, each.detail.get("why")) for each in self.journal.told]
+
+
+async def test_a_size_that_the_broker_never_took_is_asked_for_again_and_told() -> None:
+    stand = Stand(held=30)
+    stand.orders.fails = LATE
+    await stand.turns(14, 1)
+    assert [each.units for each in stand.orders.acts] == [30] * 14
+    assert stand.told() == [("waits", LATE.detail)]
+
+
+async def test_a_cancel_that_came_to_nothing_is_repeated_and_told() -> None:
+    stand = Stand(held=0)
+    stand.orders.fails = LATE
+    await stand.turns(20, 1)
+    assert stand.orders.acts == ["cancel"] * 4
+    assert [kind for kind, _ in stand.told()] == ["waits"]
+
+
+async def test_an_order_of_unknown_fate_is_told() -> None:
+    stand = Stand()
+    stand.orders.state_now = Working(state="unknown")
+    await stand.turns(9, 1)
+    assert stand.told() == []
+    await stand.turns(600, 1)
+    assert stand.told() == [("waits", "what became of the order is not known yet")]
