@@ -9,12 +9,13 @@ only closes: it opens a position in their underlying.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec import Struct, structs
 
-from bridge.model import Contract, Order, Position
+from bridge.model import Contract, OpenOrder, Order, OrderStatus, Position
+from bridge.orders.errors import PositionsMovingError, Violation
 from bridge.orders.order_types import INSTRUCTIONS
 from bridge.quantity import SLACK, exact
 from bridge.store.orders import OrderRecord
@@ -23,6 +24,12 @@ from bridge.tws.gateway import Gateway
 _CLOSING_LEGS: Final = ("stop-loss", "take-profit")
 _REDUCING_OCA: Final = 3
 """Without overfill protection every member of the group may fill."""
+
+NOT_CLOSING: Final = Violation(
+    code="not-closing",
+    message="beside what works already, the order could open or enlarge a position",
+    field="quantity",
+)
 
 Place = tuple[str, int]
 """An account and a contract's number."""
@@ -114,31 +121,74 @@ def reduces(
     )
 
 
+async def open_orders(gateway: Gateway, seconds: float) -> tuple[OpenOrder, ...]:
+    """What all clients have open, with what is filled of each: the status beside it says so.
+
+    Raises:
+        TwsError: the broker does not say.
+    """
+    statuses: dict[int, OrderStatus] = {}
+    forget = gateway.events.order_status.listen(
+        lambda status: statuses.__setitem__(status.perm_id, status)
+    )
+    try:
+        listed = await gateway.queries.all_open_orders(timeout=seconds)
+    finally:
+        forget()
+    return tuple(_with_fills(each, statuses.get(each.order.perm_id)) for each in listed)
+
+
+def _with_fills(listed: OpenOrder, last: OrderStatus | None) -> OpenOrder:
+    if last is None or not last.perm_id:
+        return listed
+    filled = max(last.filled, listed.order.filled_quantity or 0.0)
+    return structs.replace(listed, order=structs.replace(listed.order, filled_quantity=filled))
+
+
+def remaining(listed: OpenOrder) -> float:
+    """What may still be filled of an order that the broker lists; all of it where it says nothing.
+
+    A person's order of 60 of which one is left can sell one.
+    """
+    return max(0.0, exact(listed.order.quantity - (listed.order.filled_quantity or 0.0)))
+
+
+def _nothing_is_late(_: Place) -> bool:
+    return True
+
+
 async def only_reduce(
     gateway: Gateway,
     wanted: Iterable[Working],
     own: Iterable[OrderRecord] = (),
     *,
     replaced: str | None = None,
+    confirmed: Callable[[Place], bool] = _nothing_is_late,
     seconds: float,
 ) -> bool:
     """Whether new orders only reduce what is held, as the broker lists it all at this moment.
 
     `own` is what the journal knows to work, perhaps not listed yet; `replaced` the reference of
     an order that is changed. What works is asked before what is held: a fill between the two counts
-    twice, which refuses too much rather than too little.
+    twice, which refuses too much rather than too little. `confirmed` says whether the broker has
+    sent a position since its last fill.
+
+    Raises:
+        TwsError: the broker does not say.
+        PositionsMovingError: a fill is known that what is held does not show yet.
     """
+    wanted = tuple(wanted)
     working = {each.order_ref: parts_of_record(each) for each in own}
-    listed = await gateway.queries.all_open_orders(timeout=seconds)
+    listed = await open_orders(gateway, seconds)
     others = [
         part
         for index, each in enumerate(listed)
         if each.order.order_ref not in working and each.order.order_ref != replaced
-        for part in parts_of_order(
-            f"listed {index}", each.contract, each.order, each.order.quantity
-        )
+        for part in parts_of_order(f"listed {index}", each.contract, each.order, remaining(each))
     ]
     positions = held(await gateway.queries.positions(timeout=seconds))
+    if not all(confirmed(each.place) for each in wanted):
+        raise PositionsMovingError("a fill is not among the positions yet: nothing was sent")
     own_parts = [part for parts in working.values() for part in parts]
     return reduces(wanted, positions, [*own_parts, *others])
 

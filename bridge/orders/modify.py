@@ -32,7 +32,7 @@ from bridge.orders.errors import (
     OrderRefusedByRulesError,
     Violation,
 )
-from bridge.orders.exposure import only_reduce, parts_of_order
+from bridge.orders.exposure import NOT_CLOSING, only_reduce, parts_of_order
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.journal import Listed, OrderJournal, Watch, require_reach
 from bridge.orders.legs import CHANGEABLE, changed, named, newest_terms, taken
@@ -75,8 +75,8 @@ class OrderModifier:
     ) -> OrderView:
         """Changes a working order and waits for the broker's word.
 
-        `only_closing`: of a rule, which closes; no limit binds it as far as it only reduces what
-        is held.
+        `only_closing`: of a rule, which closes; no limit binds it, because it is sent only where it
+        reduces what is held, or where it makes the order smaller and nothing else.
         """
         async with self.auditor.trail(caller, "order.modify", request) as trail:
             record = await self.journal.find(order_id)
@@ -112,9 +112,12 @@ class OrderModifier:
 
         What was sized to close, or passes a limit only because it reduces what is held, is looked
         at in the sender's turn, which is kept until it is written down: of two of one moment each
-        finds the other. So one that makes an order larger keeps to the turn as well.
+        finds the other. So one that makes an order larger keeps to the turn as well. What makes a
+        rule's order smaller always closes more surely than before.
         """
-        looked_at = prepared.closes or self.preparer.may_pass_by_reducing(prepared, wanted)
+        smaller = prepared.unattended and _only_smaller(record, request)
+        may_pass = prepared.closes or self.preparer.may_pass_by_reducing(prepared, wanted)
+        looked_at = may_pass and not smaller
 
         async def decided(judged: Prepared) -> tuple[PendingChange, Order]:
             return await self.journal.decide(
@@ -131,16 +134,30 @@ class OrderModifier:
             return await decided(prepared)
 
     async def _looked_at(self, prepared: Prepared, record: OrderRecord, wanted: Order) -> Prepared:
-        """With whether the changed order only reduces what is held, beside all that works."""
+        """With whether the changed order only reduces what is held, beside all that works.
+
+        Raises:
+            OrderRefusedByRulesError: a rule's order could open a position.
+            TwsError, PositionsMovingError: nobody can tell whether a rule's order could.
+        """
         left = exact(wanted.quantity - record.filled)
         parts = parts_of_order(record.id, record.contract, wanted, left)
         own = [each for each in self.journal.open.values() if each.id != record.id]
         try:
             reduces = await only_reduce(
-                self.gateway, parts, own, replaced=record.order_ref, seconds=_HELD_SECONDS
+                self.gateway,
+                parts,
+                own,
+                replaced=record.order_ref,
+                confirmed=self.preparer.is_confirmed,
+                seconds=_HELD_SECONDS,
             )
         except BridgeError:
+            if prepared.unattended:
+                raise
             reduces = False  # nobody can tell: it is held against the limits as any change
+        if prepared.unattended and not reduces:
+            raise OrderRefusedByRulesError([NOT_CLOSING])
         return structs.replace(prepared, reduces=reduces, closes=prepared.closes and reduces)
 
     async def _as_the_broker_has_it(self, record: OrderRecord) -> OrderRecord:
@@ -188,6 +205,8 @@ class OrderModifier:
             raise OrderRefusedByRulesError(found)
         terms = changed(newest_terms(record), request, prepared.ladder)
         if terms.quantity > most:  # somebody else has made it larger since
+            if prepared.unattended:
+                raise OrderRefusedByRulesError([NOT_CLOSING])
             prepared = structs.replace(prepared, closes=False, reduces=False)
         before = self.preparer.before(connection, trail.caller)
         context = structs.replace(
@@ -282,6 +301,12 @@ def _modified(
         f"the broker refused the change: {after.warning or 'no reason given'}",
         extra={"brokerText": after.warning, **shown},
     )
+
+
+def _only_smaller(record: OrderRecord, request: ChangeRequest) -> bool:
+    """Whether a change makes the order smaller and nothing else."""
+    quantity, held = request.quantity, newest_terms(record).quantity
+    return named(request) == ("quantity",) and quantity is not None and quantity <= held
 
 
 def _present(connection: sqlite3.Connection, order_id: str) -> OrderRecord:

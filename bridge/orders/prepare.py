@@ -25,7 +25,7 @@ from bridge.orders import combination
 from bridge.orders.bracket_changes import enlarged
 from bridge.orders.contradictions import contradictions
 from bridge.orders.errors import OrderRefusedByRulesError
-from bridge.orders.exposure import only_reduce, parts_of_order
+from bridge.orders.exposure import Place, only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest
 from bridge.orders.risk import max_loss, worth
@@ -236,6 +236,10 @@ class Preparer:
             close=_number(quote.close),
         )
 
+    def is_confirmed(self, place: Place) -> bool:
+        """Whether the broker has sent this position since its last fill, as far as that is seen."""
+        return self._accounts is None or self._accounts.is_confirmed(place)
+
     def may_pass_by_reducing(self, prepared: Prepared, order: Order) -> bool:
         """Whether it matters if the order only makes a position smaller.
 
@@ -253,7 +257,9 @@ class Preparer:
             return prepared
         wanted = parts_of_order("new", prepared.contract, order, order.quantity)
         try:
-            reduces = await only_reduce(self._gateway, wanted, seconds=_POSITIONS_SECONDS)
+            reduces = await only_reduce(
+                self._gateway, wanted, confirmed=self.is_confirmed, seconds=_POSITIONS_SECONDS
+            )
         except BridgeError:
             reduces = False
         return structs.replace(prepared, reduces=reduces)

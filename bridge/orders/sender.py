@@ -36,9 +36,8 @@ from bridge.orders.errors import (
     PositionsMovingError,
     TooManyOrdersError,
     TradingHaltedError,
-    Violation,
 )
-from bridge.orders.exposure import only_reduce, parts_of_order
+from bridge.orders.exposure import NOT_CLOSING, only_reduce, parts_of_order
 from bridge.orders.halt import HaltSwitch, halted, stored
 from bridge.orders.incomplete import SentInPartError
 from bridge.orders.journal import OrderJournal
@@ -70,11 +69,6 @@ _Numbered = tuple[int, Contract, Leg]
 
 CANCELLED_BEFORE: Final = "cancelledBefore"
 """In an order's first event: the orders that were cancelled for it."""
-_NOT_CLOSING: Final = Violation(
-    code="not-closing",
-    message="beside what works already, the order could open or enlarge a position",
-    field="quantity",
-)
 
 
 class KeyTakenError(Exception):
@@ -300,7 +294,7 @@ class OrderSender:
         if halt is not None:
             raise halted(halt, "only orders that reduce a position pass")
         if only_closing:
-            raise OrderRefusedByRulesError([_NOT_CLOSING])
+            raise OrderRefusedByRulesError([NOT_CLOSING])
 
     async def _only_reduce(self, legs: list[_Wanted]) -> bool:
         wanted = [
@@ -309,7 +303,13 @@ class OrderSender:
             for part in parts_of_order(f"new {index}", contract, leg.order, leg.order.quantity)
         ]
         own = self.journal.open.values()
-        return await only_reduce(self.gateway, wanted, own, seconds=_HELD_SECONDS)
+        return await only_reduce(
+            self.gateway,
+            wanted,
+            own,
+            confirmed=self.preparer.is_confirmed,
+            seconds=_HELD_SECONDS,
+        )
 
     async def _still_reducing(self, submission: Submission, legs: list[_Wanted]) -> Submission:
         """What passes a limit because it only reduces a position does so now, too.

@@ -14,7 +14,7 @@ from bridge.model import OpenOrder
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.close import closing_order
-from bridge.orders.exposure import closable, parts_of_order
+from bridge.orders.exposure import closable, open_orders, parts_of_order, remaining
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest, OrderRequest
@@ -77,8 +77,8 @@ class ClosingOrders:
         return await self.working(holding, key)
 
     async def listed(self) -> tuple[OpenOrder, ...]:
-        """What the broker has open now, of all clients. Raises TwsError."""
-        return await self.gateway.queries.all_open_orders(timeout=_LIST_SECONDS)
+        """What the broker has open now, of all clients, with what is filled. Raises TwsError."""
+        return await open_orders(self.gateway, _LIST_SECONDS)
 
     async def working(
         self, holding: Holding, but: str = "", listed: tuple[OpenOrder, ...] | None = None
@@ -96,7 +96,7 @@ class ClosingOrders:
         own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
         known = {each.order_ref for each in self.journal.open.values()}
         orders_of = [(each.id, each.contract, each.terms, each.remaining) for each in own] + [
-            (f"listed {number}", each.contract, each.order, each.order.quantity)
+            (f"listed {number}", each.contract, each.order, remaining(each))
             for number, each in enumerate(listed)
             if each.order.order_ref not in known
             and (ours is None or each.order.order_ref != ours.order_ref)

@@ -8,6 +8,8 @@ from typing import Final
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError, Kind
+from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.exposure import NOT_CLOSING
 
 PATIENCE_SECONDS: Final = 10.0
 """After which people are told of what may pass by itself."""
@@ -54,7 +56,12 @@ class Troubles:
 
 
 def lasting(error: Exception) -> bool:
-    """Whether the same would be refused again."""
+    """Whether the same would be refused again.
+
+    What is held and works may be another in a moment: that an order would not close passes.
+    """
+    if isinstance(error, OrderRefusedByRulesError) and error.violations == [NOT_CLOSING]:
+        return False
     kinds = {Kind.INVALID, Kind.REFUSED, Kind.FORBIDDEN, Kind.CONFLICT}
     return not isinstance(error, BridgeError) or error.kind in kinds
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from msgspec import structs
 
-from bridge.model import ComboLeg, Contract, Order
+from bridge.model import ComboLeg, Contract, OpenOrder, Order, OrderState, OrderStatus, Position
 from bridge.orders.exposure import (
     Working,
     closable,
     may_fill,
     of_order,
+    only_reduce,
+    open_orders,
     opening,
     parts_of_order,
     reduces,
+    remaining,
 )
 from bridge.store.orders import OrderRecord, PendingChange, State
+from bridge.tws.events import Signal
+
+if TYPE_CHECKING:
+    from bridge.tws.gateway import Gateway
 
 SPREAD = Contract(
     symbol="SPY",
@@ -148,3 +156,33 @@ def test_what_is_left_has_no_residue_of_subtracting() -> None:
     assert closable(("DU1", 13), "SELL", {("DU1", 13): 7250.77}, working) == 2250.77
     partly = structs.replace(record("part", euro, order("SELL", 7250.77)), filled=5000.0)
     assert partly.remaining == 2250.77
+
+
+class Lister:
+    """A gateway with another client's order of 60, of which `left` are left."""
+
+    def __init__(self, left: float, held: float) -> None:
+        self.left, self.held = left, held
+        self.events = SimpleNamespace(order_status=Signal[[OrderStatus]]("order-status"))
+        self.queries = self
+
+    async def all_open_orders(self, **_: object) -> tuple[OpenOrder, ...]:
+        theirs = Order(action="SELL", quantity=60.0, account="DU1", perm_id=9, order_ref="tws")
+        status = OrderStatus(
+            order_id=0, status="Submitted", filled=60 - self.left, remaining=self.left, perm_id=9
+        )
+        self.events.order_status.emit(status)
+        contract, state = Contract(con_id=11), OrderState(status="Submitted")
+        return (OpenOrder(order_id=0, contract=contract, order=theirs, state=state),)
+
+    async def positions(self, **_: object) -> tuple[Position, ...]:
+        contract = Contract(con_id=11)
+        return (Position(account="DU1", contract=contract, quantity=self.held, average_cost=1.0),)
+
+
+async def test_of_an_order_that_is_listed_what_is_left_counts() -> None:
+    gateway = cast("Gateway", Lister(left=1, held=41))
+    assert [remaining(each) for each in await open_orders(gateway, 1)] == [1]
+    for quantity, closes in ((40.0, True), (41.0, False)):
+        wanted = parts_of_order("new", Contract(con_id=11), order("SELL", quantity), quantity)
+        assert await only_reduce(gateway, wanted, seconds=1) is closes

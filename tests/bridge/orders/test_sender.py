@@ -11,12 +11,17 @@ import pytest
 
 from bridge.model import Contract, Position
 from bridge.orders import sender
-from bridge.orders.errors import OrderRefusedByRulesError, TooManyOrdersError
+from bridge.orders.errors import (
+    OrderRefusedByRulesError,
+    PositionsMovingError,
+    TooManyOrdersError,
+)
 from bridge.orders.request import ChangeRequest
 from bridge.orders.views import OrderView
 from bridge.store import orders
 from bridge.store.orders import Status
-from tests.bridge.orders.fake_broker import FakeBroker, option
+from bridge.tws.errors import ConnectionLostError
+from tests.bridge.orders.fake_broker import FakeBroker, lost, option
 from tests.bridge.orders.order_rig import CALLER, Rig, opened, request
 
 if TYPE_CHECKING:
@@ -251,11 +256,10 @@ async def test_what_a_rule_sends_never_opens_enlarges_or_turns_a_position(
         assert broker.placed == []
 
 
-async def test_a_rule_s_change_beyond_what_is_held_is_held_against_the_limits(
-    tmp_path: Path,
-) -> None:
+async def test_a_rule_s_change_beyond_what_is_held_is_not_sent(tmp_path: Path) -> None:
+    """Also not within the limits: an order of 100 of which 40 are filled, 60 are held."""
     broker = holding(10)
-    async with opened(tmp_path, broker, max_quantity=5) as rig:
+    async with opened(tmp_path, broker) as rig:
         sell = request(action="SELL", quantity=8)
         placed = (await rig.submitter.place(sell, "rule", CALLER, only_closing=True)).answer
         assert isinstance(placed, OrderView)
@@ -264,9 +268,58 @@ async def test_a_rule_s_change_beyond_what_is_held_is_held_against_the_limits(
             if passes:
                 await rig.modifier.modify(placed.order_id, change, CALLER, only_closing=True)
                 continue
-            with pytest.raises(OrderRefusedByRulesError, match="max_quantity"):
+            with pytest.raises(OrderRefusedByRulesError, match="enlarge a position"):
                 await rig.modifier.modify(placed.order_id, change, CALLER, only_closing=True)
         assert broker.book[placed.broker_order_id].order.quantity == 10
+        broker.fill(placed.broker_order_id, 4)
+        broker.held = holding(3).held
+        nearer = ChangeRequest(limit_price=80.0)
+        with pytest.raises(OrderRefusedByRulesError, match="enlarge a position"):
+            await rig.modifier.modify(placed.order_id, nearer, CALLER, only_closing=True)
+
+
+async def test_a_rule_s_order_gets_smaller_whatever_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No limit and no lost list of positions keeps it as large as it was."""
+    broker = holding(10)
+    async with opened(tmp_path, broker, **LIMITED) as rig:
+        sell = request(action="SELL", quantity=10, limit_price=90.0)
+        placed = (await rig.submitter.place(sell, "rule", CALLER, only_closing=True)).answer
+        assert isinstance(placed, OrderView)
+
+        async def silent(**_: object) -> None:
+            raise lost()
+
+        monkeypatch.setattr(broker, "positions", silent)
+        with pytest.raises(ConnectionLostError):
+            await rig.modifier.modify(
+                placed.order_id, ChangeRequest(limit_price=80.0), CALLER, only_closing=True
+            )
+        smaller = ChangeRequest(quantity=7)
+        after = await rig.modifier.modify(placed.order_id, smaller, CALLER, only_closing=True)
+        assert (after.quantity, after.limit_price) == (7, 90.0)
+
+
+async def test_nothing_is_said_to_close_after_a_fill_that_the_positions_do_not_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has closed it; the list of a moment before still shows all."""
+    broker = holding(10)
+    async with opened(tmp_path, broker) as rig:
+        sell = request(action="SELL", quantity=5, limit_price=90.0)
+        placed = (await rig.submitter.place(sell, "first", CALLER, only_closing=True)).answer
+        assert isinstance(placed, OrderView)
+        late = {("DU1234567", 265598)}
+        monkeypatch.setattr(rig.submitter.preparer, "is_confirmed", lambda place: place not in late)
+        with pytest.raises(PositionsMovingError):
+            await rig.submitter.place(sell, "second", CALLER, only_closing=True)
+        nearer = ChangeRequest(limit_price=80.0)
+        with pytest.raises(PositionsMovingError):
+            await rig.modifier.modify(placed.order_id, nearer, CALLER, only_closing=True)
+        late.clear()
+        await rig.modifier.modify(placed.order_id, nearer, CALLER, only_closing=True)
+        assert len(broker.book) == 1
 
 
 async def test_a_rule_pays_no_price_whatever_for_an_option(tmp_path: Path) -> None:

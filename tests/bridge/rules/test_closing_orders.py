@@ -1,0 +1,29 @@
+"""What of others' orders counts for a close, and what stands of our own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from bridge.rules.closing_orders import ClosingOrders
+from tests.bridge.orders.test_exposure import Lister
+from tests.bridge.rules.made import only, stock
+
+
+def orders_beside(left: float, held: float) -> ClosingOrders:
+    nothing: Any = None
+    return ClosingOrders(
+        database=nothing,
+        gateway=cast("Any", Lister(left, held)),
+        journal=cast("Any", SimpleNamespace(open={})),
+        submitter=nothing,
+        modifier=nothing,
+        canceller=nothing,
+    )
+
+
+async def test_of_another_client_s_order_what_is_left_counts() -> None:
+    """Of their 60, 59 are filled: the last one alone can still be sold by them."""
+    for left, held in ((1.0, 41.0), (30.0, 70.0)):
+        holding = only(stock(held, con_id=11))
+        assert await orders_beside(left, held).working(holding) == left
