@@ -363,6 +363,17 @@ def session_end(hours: str, zone: ZoneInfo, now: datetime) -> datetime | None:
     )
 
 
+def day_end(hours: str, zone: ZoneInfo, now: datetime) -> datetime | None:
+    """When the last of the sessions ends that end on the same day as the running one.
+
+    A lunch break ends no day order. None: no session is running.
+    """
+    running = session_end(hours, zone, now)
+    if running is None:
+        return None
+    return max(end for _, end in _sessions(hours, zone) if end.date() == running.date())
+
+
 def _sessions(hours: str, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
     for day in hours.split(";"):
         date = day[:8]

@@ -181,6 +181,7 @@ class Closes:
             may_begin=self.pause() is None and running,
             may_change=halt is None,
             expires=not running,
+            ends_at=None if holding is None else self.watch.day_end(holding, outside=outside),
             called_off=called_off,
         )
 
@@ -214,7 +215,7 @@ class Closes:
         return ""
 
     async def _failed(self, before: Close, after: Close, step: Step, error: BridgeError) -> None:
-        """What was not done is tried again; an order that was refused not at once."""
+        """What was not done is tried again; an order that was refused or not sent a bit later."""
         log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
         if isinstance(step, Change):
             await self._keep(before, before=after)
@@ -222,10 +223,11 @@ class Closes:
             return
         attempt = after.attempt
         state = await self.orders.state(after)
-        if attempt is None or state is None or state.state != "unsent" or not lasting(error):
+        if attempt is None or state is None or state.state != "unsent":
             return
-        refused = structs.replace(after, attempt=structs.replace(attempt, refused=error.detail))
-        await self._keep(refused, before=after)
+        why = "refused" if lasting(error) else "unsent"
+        noted = structs.replace(attempt, **{why: error.detail})
+        await self._keep(structs.replace(after, attempt=noted), before=after)
 
     async def _keep(self, close: Close, *, before: Close) -> None:
         over = close.outcome is not None

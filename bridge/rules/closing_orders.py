@@ -65,6 +65,7 @@ class ClosingOrders:
             filled=record.filled,
             limit=record.terms.limit_price,
             reason=record.reject_text or record.warning or "",
+            ended_at=record.ended_at,
         )
 
     async def state(self, close: Close) -> Working | None:

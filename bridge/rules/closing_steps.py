@@ -28,10 +28,12 @@ CANCEL_SECONDS: Final = 5.0
 """After which an order that is still open is cancelled again."""
 RETRY_SECONDS: Final = (5.0, 30.0, 120.0)
 """After a refusal."""
+UNSENT_SECONDS: Final = (0.0, 2.0, 5.0, 10.0, 30.0)
+"""After the first, second … order in a row that never went out; then each time as the last says."""
 
 Outcome = Literal["closed", "gone", "cancelled", "refused", "gave-up"]
 """Filled by this close · somebody else closed it · somebody cancelled the order · the order was
-refused again and again · too many orders came to nothing."""
+refused again and again · too many orders that went out came to nothing."""
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -51,6 +53,10 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """When that was tried last."""
     refused: str = ""
     """Why the bridge's own limits did not let it out."""
+    unsent: str = ""
+    """Why it did not go out, where that may pass."""
+    ends_at: datetime | None = None
+    """When it ends by itself, with the session; None: not known."""
 
 
 class Close(Struct, frozen=True, kw_only=True):
@@ -70,6 +76,11 @@ class Close(Struct, frozen=True, kw_only=True):
     stepped_at: datetime | None = None
     attempt: Attempt | None = None
     attempts: int = 0
+    unsent: int = 0
+    """How many of the attempts never went out: they say nothing against the next."""
+    unsent_in_a_row: int = 0
+    hindrance: str = ""
+    """Why the last of them did not go out."""
     refusals: int = 0
     refused: str = ""
     """Why the last order was refused."""
@@ -96,6 +107,8 @@ class Working(Struct, frozen=True, kw_only=True):
     filled: float = 0.0
     limit: float | None = None
     reason: str = ""
+    ended_at: datetime | None = None
+    """When it was heard of that it is over."""
 
 
 class Scene(Struct, frozen=True, kw_only=True):
@@ -103,7 +116,8 @@ class Scene(Struct, frozen=True, kw_only=True):
 
     `held`: units that are held now, 0 when the position is gone or has another side; None: not
     known. `others`: units for which somebody else's order works on the same side. `expires`:
-    whether orders end by themselves now, because no session is running.
+    whether orders end by themselves now, because no session is running. `ends_at`: when those end
+    that are sent now.
     """
 
     now: datetime
@@ -117,6 +131,7 @@ class Scene(Struct, frozen=True, kw_only=True):
     """Whether a new order may be sent at all now."""
     may_change: bool = True
     expires: bool = False
+    ends_at: datetime | None = None
     called_off: bool = False
     """Whether a person has taken the rule away, or switched it off."""
 
@@ -176,23 +191,49 @@ def _watch(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step | No
     if order is None or order.state == "unknown":
         return close, Wait("what became of the order is not known yet", stuck=True)
     if order.state == "open":
-        return _steer(close, terms, scene, attempt, order)
+        return _steer(_went_out(close), terms, scene, attempt, order)
     close = structs.replace(close, attempt=None, filled=exact(close.filled + order.filled))
-    if order.state in {"filled", "unsent"} or attempt.withdrawn:
+    if order.state == "unsent":
+        return _never_went_out(close, attempt.unsent or order.reason), None
+    close = _went_out(close)
+    if order.state == "filled" or attempt.withdrawn:
         return close, None
     if order.state == "refused":
-        refusals = close.refusals + 1
-        close = structs.replace(
-            close, refusals=refusals, refused=order.reason, stepped_at=scene.now
-        )
-        if refusals >= MOST_REFUSALS:
-            return _over(close, "refused", scene), None
-        return close, Wait("the order was refused", stuck=True)
-    if _held(scene) <= 0:
+        return _refused(close, order, scene)
+    if _held(scene) <= 0 or _outlived(attempt, order, scene):
         return close, None
     if scene.expires:
         return close, Wait("the order ended with the session", stuck=True)
     return _over(close, "cancelled", scene), None
+
+
+def _refused(close: Close, order: Working, scene: Scene) -> tuple[Close, Step | None]:
+    refusals = close.refusals + 1
+    close = structs.replace(close, refusals=refusals, refused=order.reason, stepped_at=scene.now)
+    if refusals >= MOST_REFUSALS:
+        return _over(close, "refused", scene), None
+    return close, Wait("the order was refused", stuck=True)
+
+
+def _outlived(attempt: Attempt, order: Working, scene: Scene) -> bool:
+    """Whether the session that the order was for has ended before it did.
+
+    Nobody may have looked since: the next session may be running already.
+    """
+    return attempt.ends_at is not None and (order.ended_at or scene.now) >= attempt.ends_at
+
+
+def _went_out(close: Close) -> Close:
+    return structs.replace(close, unsent_in_a_row=0, hindrance="")
+
+
+def _never_went_out(close: Close, why: str) -> Close:
+    return structs.replace(
+        close,
+        unsent=close.unsent + 1,
+        unsent_in_a_row=close.unsent_in_a_row + 1,
+        hindrance=why,
+    )
 
 
 def _steer(
@@ -252,7 +293,7 @@ def _begin(close: Close, terms: Closing, scene: Scene) -> tuple[Close, Step]:
         close = structs.replace(close, anchor=_middle(scene.price))
     limit = limit_at(close, terms, scene.price, scene.tick) if terms.order == "limit" else None
     number = close.attempts + 1
-    attempt = Attempt(number=number, units=units, limit=limit, at=scene.now)
+    attempt = Attempt(number=number, units=units, limit=limit, at=scene.now, ends_at=scene.ends_at)
     close = structs.replace(close, attempt=attempt, attempts=number, stepped_at=scene.now)
     return close, Send(units, limit)
 
@@ -262,7 +303,7 @@ def _ended(close: Close, scene: Scene, left: float) -> Outcome | None:
         return "closed" if close.filled > 0 else "gone"
     if scene.called_off:
         return "cancelled"
-    return "gave-up" if close.attempts >= MOST_ORDERS else None
+    return "gave-up" if close.attempts - close.unsent >= MOST_ORDERS else None
 
 
 def _held_up(close: Close, terms: Closing, scene: Scene, units: float) -> str | None:
@@ -273,6 +314,10 @@ def _held_up(close: Close, terms: Closing, scene: Scene, units: float) -> str | 
         pause = RETRY_SECONDS[min(close.refusals, len(RETRY_SECONDS)) - 1]
         if not passed(close.stepped_at, scene.now, pause):
             return "the order was refused; it is sent again in a moment"
+    if close.unsent_in_a_row and close.stepped_at is not None:
+        pause = UNSENT_SECONDS[min(close.unsent_in_a_row, len(UNSENT_SECONDS)) - 1]
+        if not passed(close.stepped_at, scene.now, pause):
+            return f"no order could be sent: {close.hindrance or 'it did not get out'}"
     if units <= 0:
         return "orders that work already close all that is held"
     return scene.price_bad if terms.order == "limit" else None

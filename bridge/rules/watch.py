@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from msgspec import Struct
 
-from bridge.broker_time import exchange_zone, is_open, session_end
+from bridge.broker_time import day_end, exchange_zone, is_open, session_end
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractService
@@ -158,6 +158,21 @@ class HoldingWatch(LineWatcher):
             closes_at=min((end for end in ends if end is not None), default=None),
         )
         return found
+
+    def day_end(self, holding: Holding, *, outside: bool) -> datetime | None:
+        """When a day order of it that is sent now ends by itself; None: not known.
+
+        `outside`: whether it also works outside the regular hours.
+        """
+        now, ends = self._clock.now(), []
+        for leg in holding.legs:
+            known = self._known(leg.contract.con_id)
+            if known is None:
+                return None
+            regular, longer = known.liquid_hours, known.trading_hours
+            hours = (longer or regular) if outside else (regular or longer)
+            ends.append(day_end(hours, exchange_zone(known.time_zone, known.contract), now))
+        return min((end for end in ends if end is not None), default=None)
 
     def price(self, con_id: int) -> Price | None:
         """What the contract's open line says; the tag is that of the worse of bid and ask."""

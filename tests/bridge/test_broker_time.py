@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import broker_time
-from bridge.broker_time import days_to_expiration, exchange_day, exchange_zone, parse_day
+from bridge.broker_time import day_end, days_to_expiration, exchange_day, exchange_zone, parse_day
 from bridge.model import Contract
 
 SUMMER = "20250710 10:30:00"
@@ -188,3 +189,22 @@ def test_what_is_not_a_day(text: str) -> None:
 
 def test_a_day_with_a_time_after_it() -> None:
     assert parse_day("20260320 15:00:00 US/Central") == date(2026, 3, 20)
+
+
+@pytest.mark.parametrize(
+    ("hours", "moment", "end"),
+    [
+        ("20260213:0930-20260213:1600;20260214:0930-20260214:1600", (13, 10), (13, 16)),
+        ("20260213:0900-20260213:1130;20260213:1230-20260213:1530", (13, 11), (13, 15)),
+        ("20260213:0900-20260213:1130;20260213:1230-20260213:1530", (13, 12), None),
+        ("20260212:1700-20260213:1500;20260213:1515-20260213:1600", (12, 18), (13, 16)),
+        ("20260212:1700-20260213:1600;20260213:1700-20260214:1600", (13, 17), (14, 16)),
+        ("", (13, 12), None),
+    ],
+)
+def test_when_a_day_order_ends(
+    hours: str, moment: tuple[int, int], end: tuple[int, int] | None
+) -> None:
+    zone = ZoneInfo("Asia/Tokyo")
+    found = day_end(hours, zone, datetime(2026, 2, *moment, tzinfo=zone))
+    assert (None if found is None else (found.day, found.hour)) == end

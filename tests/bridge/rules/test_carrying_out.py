@@ -5,17 +5,21 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+import pytest
 from msgspec import structs
 
 from bridge.clock import SystemClock
-from bridge.orders.errors import OrderPendingError
+from bridge.orders.errors import OrderPendingError, OrderRefusedByRulesError
+from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
 from bridge.rules.closing_steps import Attempt, Close, Working
+from tests.bridge.orders.fake_broker import lost
 from tests.bridge.rules.made import NOON, market, only, rules, stock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bridge.errors import BridgeError
     from bridge.orders.halt import HaltSwitch
     from bridge.rules.closing_orders import ClosingOrders
     from bridge.rules.closing_steps import Change, Send
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from bridge.store.rules import RuleEvent
 
 RULES = rules({"match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}, "mode": "trade"})
+OPEN = Working(state="open", quantity=100, limit=99.0)
 LATE = OrderPendingError("sent, and not answered")
 
 
@@ -43,7 +48,7 @@ class PlayedOrders:
     """One order as the broker has it; `fails` is what the bridge hears of each act."""
 
     def __init__(self) -> None:
-        self.state_now: Working | None = Working(state="open", quantity=100, limit=99.0)
+        self.state_now: Working | None = OPEN
         self.fails: Exception | None = None
         self.acts: list[Any] = []
 
@@ -96,6 +101,9 @@ class PlayedWatch:
 
     def market(self, _: Holding) -> Market:
         return market(self.prices)
+
+    def day_end(self, _: Holding, *, outside: bool) -> datetime:
+        return NOON + timedelta(hours=9 if outside else 4)
 
     def tick(self, _: Holding) -> float:
         return 0.01
@@ -155,6 +163,18 @@ async def test_a_cancel_that_came_to_nothing_is_repeated_and_told() -> None:
     await stand.turns(20, 1)
     assert stand.orders.acts == ["cancel"] * 4
     assert [kind for kind, _ in stand.told()] == ["waits"]
+
+
+@pytest.mark.parametrize("error", [OrderRefusedByRulesError([NOT_CLOSING]), lost()])
+async def test_trouble_that_passes_gives_no_close_up(error: BridgeError) -> None:
+    stand = Stand(attempt=None, attempts=0, step=0, stepped_at=None)
+    stand.orders.fails, stand.orders.state_now = error, Working(state="unsent")
+    await stand.turns(300, 1)
+    assert stand.told() == [("waits", f"no order could be sent: {error.detail}")]
+    assert 10 < len(stand.orders.acts) < 20
+    stand.orders.fails = None
+    await stand.turns(40, 1, lambda: setattr(stand.orders, "state_now", OPEN))
+    assert stand.told()[1:] == [("order", None)]
 
 
 async def test_an_order_of_unknown_fate_is_told() -> None:

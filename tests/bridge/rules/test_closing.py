@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from bridge.rules.closing_steps import (
+    Attempt,
     Cancel,
     Change,
     Close,
@@ -271,6 +272,29 @@ def test_an_order_that_ended_with_the_session_is_sent_again_for_the_rest() -> No
     assert len(manager.broker.orders) == 2
 
 
+def test_an_order_that_ended_with_a_session_nobody_saw_the_end_of_is_sent_again() -> None:
+    """The bridge was away from 15:58 to the next morning; the broker says "cancelled"."""
+    manager = Manager(Broker(100), begun())
+    end = NOON + timedelta(minutes=2)
+    manager.turn(QUOTE, ends_at=end)
+    manager.broker.end("cancelled")
+    manager.now += timedelta(hours=17)
+    assert manager.turn(QUOTE, ends_at=end + timedelta(days=1)) == Send(100, 100.0)
+    manager.broker.end("cancelled")  # in the middle of the session: by a person
+    manager.turn(QUOTE)
+    assert manager.close.outcome == "cancelled"
+
+
+def test_what_a_person_cancelled_before_the_session_ended_stays_so() -> None:
+    """Heard of in time, and looked at the next morning."""
+    end = NOON + timedelta(minutes=2)
+    attempt = Attempt(number=1, units=100, limit=100.0, at=NOON, ends_at=end)
+    close = structs.replace(begun(), attempt=attempt, attempts=1)
+    over = Working(state="cancelled", ended_at=NOON + timedelta(minutes=1))
+    scene = Scene(now=NOON + timedelta(hours=17), price=QUOTE, price_bad=None, held=100, order=over)
+    assert following(close, TERMS, scene)[0].outcome == "cancelled"
+
+
 def test_a_refusal_is_tried_again_later_and_not_for_ever() -> None:
     manager = Manager(Broker(100), begun())
     times = []
@@ -281,6 +305,36 @@ def test_a_refusal_is_tried_again_later_and_not_for_ever() -> None:
             manager.broker.end("refused")
     assert times == [0, 6, 37]
     assert manager.close.outcome == "refused"
+
+
+def test_an_order_that_cannot_get_out_is_tried_for_as_long_as_it_takes() -> None:
+    """Passing trouble gives no close up: a stop-loss of an hour later is better than none."""
+    manager = Manager(Broker(100), begun())
+    times = []
+    for second in range(3600):
+        manager.now = NOON + timedelta(seconds=second)
+        if isinstance(manager.turn(QUOTE, lose=""), Send):
+            times.append(second)
+            manager.broker.orders.clear()
+    assert times[:7] == [0, 1, 3, 8, 18, 48, 78]
+    assert manager.close.outcome is None
+    manager.now += timedelta(seconds=30)
+    assert manager.turn(QUOTE) == Send(100, 100.0)
+    manager.turn(QUOTE)
+    assert (manager.close.unsent_in_a_row, manager.close.unsent) == (0, len(times))
+    manager.broker.fill(1)
+    manager.turn(QUOTE)
+    assert manager.close.outcome == "closed"
+
+
+def test_twenty_orders_that_went_out_and_came_to_nothing_are_enough() -> None:
+    manager = Manager(Broker(100), begun())
+    for _ in range(60):
+        manager.turn(QUOTE)
+        manager.broker.end("cancelled")
+        manager.turn(QUOTE, expires=True, may_begin=False)
+    assert manager.close.outcome == "gave-up"
+    assert len(manager.broker.orders) == 20
 
 
 def test_what_is_not_known_sends_nothing() -> None:
