@@ -31,7 +31,7 @@ from bridge.rules.closing_steps import (
     following,
 )
 from bridge.rules.evaluation import Judgement, Price, price_of
-from bridge.rules.holdings import Holding
+from bridge.rules.holdings import Holding, fits
 from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
 from bridge.rules.trouble import Troubles, lasting, reason
@@ -148,8 +148,10 @@ class Closes:
     async def _advance(self, close: Close, rules: RuleSet) -> str:
         """The next step; why it does not get on, empty when it does."""
         rule = next((each for each in rules.rules if each.id == close.rule), None)
-        called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
         holding = self.watch.holding(close.holding)
+        called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
+        if rule is not None and holding is not None:  # another rule may have got its name
+            called_off = called_off or not fits(rule.match, holding)
         scene = await self._scene(close, rule, holding, called_off=called_off)
         after, step = following(close, rule.close if rule else Closing(), scene)
         if isinstance(step, Change | Cancel) or after != close:

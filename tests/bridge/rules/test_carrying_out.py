@@ -177,6 +177,16 @@ async def test_trouble_that_passes_gives_no_close_up(error: BridgeError) -> None
     assert stand.told()[1:] == [("order", None)]
 
 
+async def test_another_rule_of_the_same_name_does_not_go_on_with_a_close() -> None:
+    stand = Stand()
+    stand.rules = rules({"match": {"symbol": "MSFT"}, "stopLoss": {"percent": 5}, "mode": "trade"})
+    await stand.turns(1, 1)
+    assert stand.orders.acts == ["cancel"]
+    stand.orders.state_now = Working(state="cancelled")
+    await stand.turns(1, 1)
+    assert stand.closes.running == {}
+
+
 async def test_an_order_of_unknown_fate_is_told() -> None:
     stand = Stand()
     stand.orders.state_now = Working(state="unknown")
