@@ -5,7 +5,6 @@ Adding and subtracting them leaves residues that no contract knows.
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Final
 
 _DIGITS: Final = 9
@@ -24,4 +23,10 @@ def exact(quantity: float) -> float:
 
 def plain(number: float) -> str:
     """A quantity or a price as a person writes it: every digit, no exponent, no residue."""
-    return f"{Decimal(repr(exact(number))).normalize():f}"
+    text = f"{exact(number) + 0.0:.{_DIGITS}f}"  # minus zero is zero
+    return text.rstrip("0").rstrip(".")
+
+
+def figure(value: float) -> str:
+    """A price or money for people: six digits, or all that are before the point."""
+    return f"{value:.6g}" if abs(value) < 999_999 else f"{value:.0f}"

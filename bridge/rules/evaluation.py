@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
-from typing import Final
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
 
+from bridge.quantity import figure
 from bridge.rules.holdings import Holding
 from bridge.rules.model import Rule, Threshold, Trailing
 
@@ -68,6 +69,12 @@ class Guard(Struct, frozen=True, kw_only=True):
     at: datetime
     ended: bool = False
     anew: bool = False
+    withdrawn: bool = False
+    """Whether it is us who cancelled it, or mean to."""
+    terms: str = ""
+    """Of the rules that it stands for; empty: kept by an earlier release."""
+    named: dict[str, Any] = {}
+    """How events say which holding it is for, when that is gone."""
 
 
 class Memory(Struct, frozen=True, kw_only=True):
@@ -248,7 +255,7 @@ def reason_of(trigger: Trigger) -> str:
 
 
 def _spoken(value: float | str | None) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else str(value)
+    return figure(value) if isinstance(value, int | float) else str(value)
 
 
 # the memory -------------------------------------------------------------------------------------

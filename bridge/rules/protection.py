@@ -1,26 +1,30 @@
 """A stop at the broker beside a rule, for the time that nobody here can act.
 
-It stands where the rule itself would close, is as large as what is held less what works already,
-moves only towards the price, and is cancelled before the rule closes, when the position is gone and
-when the rule is taken away. Its order is written down in the rule's memory before it is sent.
+There is one for each holding: where the nearest of its rules would close, as large as what is held
+less what works already. Prices move it only nearer. It is cancelled before a rule closes, when the
+position is gone and when the rules are taken away. Its order is written down in a rule's memory
+before it is sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 import structlog
 from msgspec import structs
 
-from bridge.clock import Clock
+from bridge.clock import Clock, passed
 from bridge.errors import BridgeError
 from bridge.model import OpenOrder
 from bridge.orders.request import ChangeRequest, OrderRequest
-from bridge.quantity import SLACK, exact
+from bridge.quantity import SLACK, exact, figure, plain
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import Working
 from bridge.rules.evaluation import Guard, Memory, stop_beyond_reach, stop_price
@@ -37,6 +41,9 @@ MOVE_SECONDS: Final = 10.0
 """A stop that follows a price is moved at most so often."""
 MOVE_PERCENT: Final = 0.1
 """And only when it gets nearer by so much of the price."""
+SETTLING_SECONDS: Final = 3.0
+"""After a stop has filled, the position that it closed is there for a moment still."""
+_ALL_CLOSED: Final = "orders that work already close all that is held"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,19 @@ class Tended:
     event: str = ""
     detail: dict[str, Any] | None = None
     unsure: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the rules want of a holding's stop: `stop` is where, None nowhere now.
+
+    `beyond`: where it would stand, when no price gets there. `terms` is another when the rules are.
+    """
+
+    holding: Holding
+    stop: float | None
+    beyond: float | None
+    terms: str
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,47 +86,74 @@ class Protection:
         self._troubles = Troubles(clock=self.clock)
 
     async def follow(self, wanted: Mapping[Place, tuple[Rule, Holding]], *, judging: bool) -> None:
-        """A stop for each holding whose rule wants one; the others' are taken away.
+        """One stop for each holding that rules want one for; all others are taken away.
 
         Args:
-            wanted: where a stop belongs.
+            wanted: which rules want one for which holding.
             judging: whether anything is judged now; else none is sent or moved.
 
         Raises:
             TwsError: the broker does not say what is open; none is sent or moved.
         """
-        for key in set(self._troubles.of()) - wanted.keys():
+        chosen = self._chosen(wanted)
+        for key in set(self._troubles.of()) - chosen.keys():
             self._troubles.over(key)
         for place in [each for each, memory in self.journal.memories.items() if memory.guard]:
-            if place not in wanted:
+            if place not in chosen:
                 await self.take_away(place)
-        if not wanted or not judging:
+        if not chosen or not judging:
             return
         listed = await self.orders.listed()  # once for all of them
-        for place, (rule, holding) in wanted.items():
+        for place, wish in chosen.items():
             if not self._troubles.rests(place):
-                await self._guarded(place, rule, holding, listed)
+                await self._guarded(place, wish, listed)
 
-    async def _guarded(
-        self, place: Place, rule: Rule, holding: Holding, listed: tuple[OpenOrder, ...]
-    ) -> None:
+    def _chosen(self, wanted: Mapping[Place, tuple[Rule, Holding]]) -> dict[Place, Wish]:
+        """Which rule keeps the stop of each holding: the one that has it already goes on.
+
+        It stands for all of them, at the nearest level. One that somebody cancelled, or that was
+        refused, is replaced by none of the others'.
+        """
+        by_holding: dict[str, list[Place]] = defaultdict(list)
+        for place in wanted:
+            by_holding[place[1]].append(place)
+        chosen = {}
+        for places in by_holding.values():
+            memories = self.journal.memories
+            levels = [(wanted[each][0], memories[each]) for each in places]
+            wish = _wish(wanted[places[0]][1], levels)
+
+            def rank(place: Place, direction: int = wish.holding.direction) -> tuple[int, float]:
+                guard = self.journal.memories[place].guard
+                if guard is None or guard.anew:
+                    return (2, 0.0)
+                return (1 if guard.ended else 0, -direction * guard.stop)
+
+            chosen[min(places, key=rank)] = wish
+        return chosen
+
+    async def _guarded(self, place: Place, wish: Wish, listed: tuple[OpenOrder, ...]) -> None:
         """One stop; when something goes wrong, the others and the closes do not wait for it."""
         try:
-            await self._look_after(place, rule, holding, listed)
+            await self._look_after(place, wish, listed)
         except Exception as error:
             if isinstance(error, BridgeError):
                 log.warning("stop-not-changed", rule=place[0], reason=error.detail)
             else:
                 log.exception("stop-not-changed", rule=place[0])
-            if self._troubles.add(place, lasting=lasting(error)):
-                await self._tell_of_trouble(place, holding, reason(error))
+            await self._in_trouble(place, wish.holding, reason(error), lasting=lasting(error))
 
-    async def _tell_of_trouble(self, place: Place, holding: Holding, why: str) -> None:
-        memory = self.journal.memories.get(place)
-        guard = None if memory is None else memory.guard
+    async def _in_trouble(self, place: Place, holding: Holding, why: str, *, lasting: bool) -> None:
+        """Tells people when it is time to."""
+        if not self._troubles.add(place, lasting=lasting):
+            return
         detail: dict[str, Any] = {"why": why, "held": holding.units}
-        if guard is not None and not guard.ended and not guard.anew:
-            detail |= {"stop": guard.stop, "covered": guard.units}
+        memory = self.journal.memories.get(place)
+        if memory is not None and memory.guard is not None and not memory.guard.anew:
+            state = await self._state(memory)
+            if state.state in {"open", "unknown"}:  # else there is none, and it covers nothing
+                covered = exact(_whole(memory.guard, state) - state.filled)
+                detail |= {"stop": memory.guard.stop, "covered": covered}
         try:
             await self._tell(place, holding, "unprotected", detail)
         except BridgeError as error:
@@ -114,25 +161,47 @@ class Protection:
         else:
             self._troubles.told(place)
 
-    async def _look_after(
-        self, place: Place, rule: Rule, holding: Holding, listed: tuple[OpenOrder, ...]
-    ) -> None:
-        memory, now = self.journal.memories[place], self.clock.now()
-        beyond = stop_beyond_reach(rule, holding, memory)
-        if beyond is not None and (memory.guard is None or memory.guard.anew):
-            why = f"its stop would stand at {beyond:.6g}: no price gets there"
-            if self._troubles.add(place, lasting=True):
-                await self._tell_of_trouble(place, holding, why)
+    async def _look_after(self, place: Place, wish: Wish, listed: tuple[OpenOrder, ...]) -> None:
+        tended = await self._looked_after(place, wish, listed)
+        if tended is None:
             return
-        planned = await self.planned(rule, holding, memory, now)
-        if planned is not None:
-            await self.journal.keep(place, planned)
-            tended = await self.send(holding, planned)
-        else:
-            tended = await self.tend(rule, holding, memory, now, listed)
-        await self._tended(place, holding, tended)
+        await self._tended(place, wish.holding, tended)
         if not tended.unsure and self._troubles.over(place) and not tended.event:
-            await self._tell_well(place, holding)
+            await self._tell_well(place, wish.holding)
+
+    async def _looked_after(
+        self, place: Place, wish: Wish, listed: tuple[OpenOrder, ...]
+    ) -> Tended | None:
+        """None: there can be none now, and people are told why."""
+        memory = self.journal.memories[place]
+        guard = memory.guard
+        if guard is not None and guard.ended and not guard.anew:
+            return Tended(memory)  # a person's word: it is not replaced for this holding
+        if guard is not None and guard.withdrawn and not guard.anew:
+            return await self._without(place)
+        none = guard is None or guard.anew
+        state = Working(state="unsent") if none else await self._state(memory)
+        if state.state != "unsent":
+            return await self.tend(place, wish, state, listed)
+        if wish.stop is None and wish.beyond is not None:
+            why = f"its stop would stand at {figure(wish.beyond)}: no price gets there"
+            await self._in_trouble(place, wish.holding, why, lasting=True)
+            return None
+        if wish.stop is None:
+            return Tended(memory)
+        units = exact(wish.holding.units - await self.orders.working(wish.holding))
+        if units <= 0:
+            await self._in_trouble(place, wish.holding, _ALL_CLOSED, lasting=False)
+            return None
+        planned = self._planned(place, wish, wish.stop, units)
+        await self.journal.keep(place, planned)
+        return await self.send(place, wish.holding, planned)
+
+    async def _without(self, place: Place) -> Tended:
+        """Takes the stop away, to make another when it has certainly ended."""
+        await self._take_away(place)
+        self.journal.soon()
+        return Tended(self.journal.memories[place], unsure=True)
 
     async def _tell_well(self, place: Place, holding: Holding) -> None:
         """People were told that it could not follow, and it stands where it should."""
@@ -151,11 +220,18 @@ class Protection:
             log.exception("stop-not-taken-away", rule=place[0])
 
     async def _take_away(self, place: Place) -> None:
-        """It is `anew` once it has certainly ended."""
+        """It is `anew` once it has certainly ended.
+
+        That it is us who cancel is written down first: its end is nobody else's word then.
+        """
         memory = self.journal.memories[place]
         guard = memory.guard
         if guard is None or guard.anew:
             return
+        if not guard.withdrawn and not guard.ended:
+            guard = structs.replace(guard, withdrawn=True)
+            memory = structs.replace(memory, guard=guard)
+            await self.journal.keep(place, memory)
         state = await self.withdraw(memory)
         if state.state in {"open", "unknown"}:
             return
@@ -175,35 +251,35 @@ class Protection:
     async def _tell(
         self, place: Place, holding: Holding | None, kind: str, detail: dict[str, Any]
     ) -> None:
-        which = {"holding": place[1]} if holding is None else named(holding)
+        memory = self.journal.memories.get(place)
+        known = memory.guard.named if memory is not None and memory.guard is not None else {}
+        which = (known or {"holding": place[1]}) if holding is None else named(holding)
         now = self.clock.now()
         await self.journal.tell(
             RuleEvent(at=now, kind=kind, rule=place[0], detail={**which, **detail})
         )
 
-    async def planned(
-        self, rule: Rule, holding: Holding, memory: Memory, now: datetime
-    ) -> Memory | None:
-        """The memory with a new stop that is to be sent; to be kept first. None: nothing is new.
-
-        One that somebody cancelled, or that was refused, is not replaced for this holding.
-        """
-        guard = memory.guard
-        if guard is not None and not guard.anew:
-            state = await self._state(memory)
-            if guard.ended or state.state != "unsent":
-                return None
-        stop = stop_price(rule, holding, memory)
-        units = exact(holding.units - await self.orders.working(holding))
-        if stop is None or units <= 0:
-            return None
-        number = 1 if guard is None else guard.number + 1
-        key = f"rule-{_digest(rule, holding, memory)}-stop-{number}"
-        made = Guard(number=number, key=key, stop=stop, units=units, at=now)
+    def _planned(self, place: Place, wish: Wish, stop: float, units: float) -> Memory:
+        """The memory with a new stop that is to be sent; to be kept first."""
+        memory = self.journal.memories[place]
+        number = 1 if memory.guard is None else memory.guard.number + 1
+        made = Guard(
+            number=number,
+            key=f"rule-{_digest(place, memory)}-stop-{number}",
+            stop=stop,
+            units=units,
+            at=self.clock.now(),
+            terms=wish.terms,
+            named=named(wish.holding),
+        )
         return structs.replace(memory, guard=made)
 
-    async def send(self, holding: Holding, memory: Memory) -> Tended:
-        """Sends the stop that the memory has; it was kept before."""
+    async def send(self, place: Place, holding: Holding, memory: Memory) -> Tended:
+        """Sends the stop that the memory has; it was kept before.
+
+        Raises:
+            BridgeError: it did not get out, and may at another time.
+        """
         guard = memory.guard
         if guard is None:
             return Tended(memory)
@@ -225,48 +301,79 @@ class Protection:
             state = await self._state(memory)
             if state.state not in {"unsent", "refused"}:
                 return Tended(memory, unsure=True)  # looked at again at the next turn
+            if state.state == "unsent" and not lasting(error):
+                self._troubles.rest(place)
+                raise
             ended = structs.replace(memory, guard=structs.replace(guard, ended=True))
             return Tended(ended, "unprotected", {"why": error.detail})
         return Tended(memory, "protected", {"stop": guard.stop, "quantity": guard.units})
 
     async def tend(
-        self,
-        rule: Rule,
-        holding: Holding,
-        memory: Memory,
-        now: datetime,
-        listed: tuple[OpenOrder, ...],
+        self, place: Place, wish: Wish, state: Working, listed: tuple[OpenOrder, ...]
     ) -> Tended:
-        """Looks after a stop that is out: its size follows the position, its price the rule."""
+        """Looks after a stop that is out: its size follows the position, its price the rules.
+
+        Raises:
+            BridgeError: it goes on as it was.
+        """
+        memory = self.journal.memories[place]
         guard = memory.guard
-        if guard is None or guard.ended or guard.anew:
+        if guard is None:
             return Tended(memory)
-        state = await self._state(memory)
         if state.state == "filled":
-            return Tended(memory)  # the position will be gone in a moment
+            return self._filled(memory, guard, wish.holding, state)
         if state.state in {"cancelled", "refused"}:
             ended = structs.replace(memory, guard=structs.replace(guard, ended=True))
             why = state.reason or f"the stop at the broker is {state.state}"
             return Tended(ended, "unprotected", {"why": why})
         if state.state != "open":
             return Tended(memory, unsure=True)
-        units = exact(holding.units - await self.orders.working(holding, guard.key, listed))
-        wanted = stop_price(rule, holding, memory)
-        moved = wanted if wanted is not None and _nearer(guard, wanted, holding, now) else None
-        whole = exact(units + state.filled)
-        size = None if abs(whole - guard.units) < SLACK else whole
-        if units <= 0 or (moved is None and size is None):
-            return Tended(memory)
-        change = ChangeRequest(quantity=size, stop_price=moved, round_to_tick=True)
-        await self.orders.change_order(guard.key, change)
+        others = await self.orders.working(wish.holding, guard.key, listed)
+        units = exact(wish.holding.units - others)
+        if units <= 0:  # beside them it would be larger than what is held
+            await self._in_trouble(place, wish.holding, _ALL_CLOSED, lasting=False)
+            return await self._without(place)
+        if wish.stop is None and _changed(guard, wish):
+            return await self._without(place)
+        return await self._moved(memory, guard, wish, state, units)
+
+    async def _moved(
+        self, memory: Memory, guard: Guard, wish: Wish, state: Working, units: float
+    ) -> Tended:
+        """What the broker has counts, not what was intended: a change may not have got there."""
+        size, whole = _size(guard, state, units), _whole(guard, state)
+        stop = _level(guard, wish, self.clock.now())
         after = structs.replace(
             guard,
-            stop=guard.stop if moved is None else moved,
-            units=guard.units if size is None else size,
-            at=now,
+            stop=guard.stop if stop is None else stop,
+            units=whole if size is None else size,
+            at=guard.at if stop is None and size is None else self.clock.now(),
+            terms=wish.terms,
+            named=named(wish.holding),
         )
-        detail = {"stop": after.stop, "quantity": after.units}
-        return Tended(structs.replace(memory, guard=after), "protected", detail)
+        kept = structs.replace(memory, guard=after)
+        if stop is None and size is None:
+            return Tended(kept)
+        change = ChangeRequest(quantity=size, stop_price=stop, round_to_tick=True)
+        await self.orders.change_order(guard.key, change)
+        return Tended(kept, "protected", {"stop": after.stop, "quantity": after.units})
+
+    def _filled(self, memory: Memory, guard: Guard, holding: Holding, state: Working) -> Tended:
+        """The position will be gone in a moment; what is held still then gets another stop."""
+        ended_at = state.ended_at
+        if ended_at is not None and not passed(ended_at, self.clock.now(), SETTLING_SECONDS):
+            loop = asyncio.get_running_loop()
+            loop.call_later(SETTLING_SECONDS + 0.1, self.journal.soon)
+            return Tended(memory, unsure=True)
+        self.journal.soon()
+        anew = structs.replace(memory, guard=structs.replace(guard, anew=True))
+        detail = {
+            "reason": "the stop at the broker",
+            "quantity": state.filled,
+            "held": holding.units,
+            "why": f"{plain(holding.units)} are held still",
+        }
+        return Tended(anew, "closed", detail)
 
     async def withdraw(self, memory: Memory) -> Working:
         """Takes a stop away; what is known of its order then."""
@@ -287,13 +394,56 @@ class Protection:
         return await self.orders.state_of(memory.guard.key)
 
 
-def _digest(rule: Rule, holding: Holding, memory: Memory) -> str:
+def _wish(holding: Holding, levels: list[tuple[Rule, Memory]]) -> Wish:
+    """What all these rules together want of the one stop: the nearest of their levels."""
+    nearest = max if holding.direction > 0 else min
+    stops = [stop_price(rule, holding, memory) for rule, memory in levels]
+    beyond = [stop_beyond_reach(rule, holding, memory) for rule, memory in levels]
+    said = sorted((rule.id, rule.stop_loss, rule.trailing) for rule, _ in levels)
+    return Wish(
+        holding=holding,
+        stop=nearest((each for each in stops if each is not None), default=None),
+        beyond=nearest((each for each in beyond if each is not None), default=None),
+        terms=hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:16],
+    )
+
+
+def _digest(place: Place, memory: Memory) -> str:
     begun = (memory.made_at or memory.first_seen).isoformat()
-    text = f"{rule.id}|{holding.key}|{begun}"
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return hashlib.sha256(f"{place[0]}|{place[1]}|{begun}".encode()).hexdigest()[:24]
 
 
-def _nearer(guard: Guard, wanted: float, holding: Holding, now: datetime) -> bool:
-    gain = (wanted - guard.stop) * holding.direction
-    waited = (now - guard.at).total_seconds() >= MOVE_SECONDS
-    return waited and gain > abs(guard.stop) * MOVE_PERCENT / 100
+def _changed(guard: Guard, wish: Wish) -> bool:
+    """Whether the rules say something else than when it was put there."""
+    return bool(guard.terms) and guard.terms != wish.terms
+
+
+def _whole(guard: Guard, state: Working) -> float:
+    return guard.units if state.quantity is None else state.quantity
+
+
+def _size(guard: Guard, state: Working, units: float) -> float | None:
+    """The order's new quantity, to be left for so many units; None: it stays.
+
+    One that has begun to fill only gets smaller: what is held may be of before the fill. The rest
+    gets a stop of its own when this one is filled.
+    """
+    wanted, present = exact(units + state.filled), _whole(guard, state)
+    if abs(wanted - present) < SLACK or (wanted > present and state.filled > 0):
+        return None
+    return wanted
+
+
+def _level(guard: Guard, wish: Wish, now: datetime) -> float | None:
+    """Where it is to stand; None: it stays.
+
+    A price moves it only nearer, and not at every tick; a person who writes the rules anew may also
+    loosen them.
+    """
+    if wish.stop is None:
+        return None
+    gain = (wish.stop - guard.stop) * wish.holding.direction
+    if _changed(guard, wish):
+        return wish.stop if abs(gain) > SLACK else None
+    enough = gain > abs(guard.stop) * MOVE_PERCENT / 100
+    return wish.stop if enough and passed(guard.at, now, MOVE_SECONDS) else None

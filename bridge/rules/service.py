@@ -17,6 +17,7 @@ from bridge.auditing import Auditor, Caller
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError, Kind
 from bridge.orders.errors import KeyBoundError
+from bridge.quantity import figure, plain
 from bridge.rules.evaluation import Standing
 from bridge.rules.manager import PositionManager, Terms
 from bridge.rules.model import Mode, Rule, RuleSet, RulesInvalidError, check, read
@@ -298,16 +299,17 @@ def described(event: RuleEvent) -> str:
     detail = event.detail
     what = detail.get("name") or detail.get("holding") or ""
     amount = detail.get("quantity")
-    size = "" if amount is None else f"{amount:g} "
+    size = "" if amount is None else f"{plain(amount)} "
     said = _SAID.get(event.kind, event.kind)
     if "covered" in detail:
-        said = f"has a stop at the broker for {detail['covered']:g} that cannot follow: held are"
-        size = f"{detail['held']:g} "
+        covered = plain(detail["covered"])
+        said = f"has a stop at the broker for {covered} that cannot follow: held are"
+        size = f"{plain(detail['held'])} "
     parts = [f"{event.rule} {said} {size}{what}"]
     if event.kind in {"decided", "simulated"}:
         price, profit = detail.get("price"), detail.get("profit")
         parts.append(str(detail.get("reason", "")))
-        parts += [] if price is None else [f"price {price:.6g}"]
+        parts += [] if price is None else [f"price {figure(price)}"]
         parts += [] if profit is None else [f"profit {profit:+.2f}"]
     if detail.get("why"):
         parts.append(str(detail["why"]))

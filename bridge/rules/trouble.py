@@ -31,8 +31,12 @@ class Troubles:
         now = self.clock.monotonic()
         began = self._began.setdefault(key, now)
         if lasting:
-            self._again[key] = now + REST_SECONDS
+            self.rest(key)
         return key not in self._told and (lasting or now - began >= PATIENCE_SECONDS)
+
+    def rest(self, key: Hashable) -> None:
+        """Leaves this alone for a while."""
+        self._again[key] = self.clock.monotonic() + REST_SECONDS
 
     def told(self, key: Hashable) -> None:
         """People know of it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -14,11 +16,12 @@ from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import Working
 from bridge.rules.evaluation import Guard, remembered
 from bridge.rules.journal import RuleJournal
-from bridge.rules.model import Threshold
+from bridge.rules.model import Threshold, Trailing
 from bridge.rules.protection import Protection
 from bridge.rules.service import described
 from bridge.rules.trouble import Troubles
 from bridge.rules.watch import HoldingWatch
+from tests.bridge.orders.fake_broker import lost
 from tests.bridge.rules.made import NOON, only, rules, stock
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from bridge.store.rules import RuleEvent
 
 Place = tuple[str, str]
+OPEN = Working(state="open")
 REFUSED = OrderRefusedByRulesError([Violation("max-notional", "too much money")])
 
 
@@ -37,6 +41,9 @@ class HandClock(SystemClock):
 
     def monotonic(self) -> float:
         return self.passed
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.passed)
 
 
 @dataclass
@@ -47,6 +54,9 @@ class PlayedOrders:
     changes: list[tuple[str, float | None]] = field(default_factory=list)
     placed: list[OrderRequest] = field(default_factory=list)
     other: float = 0.0
+    state: Working = OPEN
+    cancelled: list[str] = field(default_factory=list)
+    stops: list[float | None] = field(default_factory=list)
 
     async def listed(self) -> tuple[()]:
         return ()
@@ -55,21 +65,31 @@ class PlayedOrders:
         return self.other
 
     async def state_of(self, _: str) -> Working:
-        return Working(state="open")
+        return self.state
 
-    async def place(self, _: str, request: OrderRequest) -> None:
+    async def place(self, key: str, request: OrderRequest) -> None:
+        if key.split("-")[-2] in self.refuses:
+            raise self.refuses["stop"]
         self.placed.append(request)
+
+    async def cancel_order(self, key: str) -> None:
+        self.cancelled.append(key)
+        self.state = Working(state="cancelled")
 
     async def change_order(self, key: str, change: ChangeRequest) -> None:
         if key in self.refuses:
             raise self.refuses[key]
         self.changes.append((key, change.quantity))
+        self.stops.append(change.stop_price)
 
 
 @dataclass
 class PlayedJournal:
     memories: dict[Place, Memory]
     told: list[RuleEvent] = field(default_factory=list)
+
+    def soon(self) -> None:
+        pass
 
     async def keep(self, place: Place, memory: Memory) -> None:
         self.memories[place] = memory
@@ -102,9 +122,32 @@ class Stand:
         self.protection = Protection(
             orders=cast("ClosingOrders", self.orders),
             journal=cast("RuleJournal", self.journal),
-            watch=cast("HoldingWatch", None),
+            watch=cast("HoldingWatch", SimpleNamespace(holding=lambda _: None)),
             clock=self.clock,
         )
+
+    @classmethod
+    def of_one(cls, held: float, **guard: Any) -> Stand:
+        """One holding; without members of a stop it has none."""
+        stand = cls()
+        (place, (rule, _)), _ = stand.wanted.items()
+        holding = only(stock(held))
+        made = Guard(number=1, key="g", at=NOON, **guard) if guard else None
+        stand.wanted = {place: (rule, holding)}
+        stand.journal.memories = {place: structs.replace(remembered(holding, NOON), guard=made)}
+        return stand
+
+    def says(self, **threshold: float) -> None:
+        """The rule's stop-loss is another."""
+        ((place, (rule, holding)),) = self.wanted.items()
+        rule = structs.replace(rule, stop_loss=Threshold(**threshold))
+        self.wanted = {place: (rule, holding)}
+
+    @property
+    def guard(self) -> Guard:
+        (memory,) = self.journal.memories.values()
+        assert memory.guard is not None
+        return memory.guard
 
     async def turn(self, seconds: float = 1.0) -> list[tuple[str, str]]:
         """What is told in it."""
@@ -221,3 +264,151 @@ def test_trouble_is_told_once_until_it_is_over() -> None:
     assert not troubles.rests("a")
     assert not troubles.add("a", lasting=False)
     assert troubles.of() == ("a",)
+
+
+async def test_a_stop_that_has_begun_to_fill_only_gets_smaller() -> None:
+    """Of 100, 40 are filled; the position that was looked at is of before that."""
+    stand = Stand.of_one(100, stop=70.0, units=100)
+    stand.orders.state = Working(state="open", quantity=100, filled=40)
+    assert await stand.turn() == []
+    assert stand.orders.changes == []
+    stand.orders.other = 70  # a person sells more
+    assert await stand.turn() == [("protected", "r0")]
+    assert stand.orders.changes == [("g", 70)]
+
+
+async def test_a_stop_is_as_large_as_the_broker_has_it() -> None:
+    """Its change went out, and the process died before it was kept."""
+    stand = Stand.of_one(100, stop=70.0, units=100)
+    stand.orders.state = Working(state="open", quantity=200)
+    assert await stand.turn() == [("protected", "r0")]
+    assert stand.orders.changes == [("g", 100)]
+
+
+async def test_what_is_held_after_a_stop_has_filled_gets_another_one() -> None:
+    stand = Stand.of_one(540, stop=70.0, units=60)
+    now = stand.clock.now()
+    stand.orders.state = Working(state="filled", quantity=60, filled=60, ended_at=now)
+    assert await stand.turn() == []  # the position may be of before the fill
+    assert await stand.turn(2) == [("closed", "r0")]
+    assert described(stand.journal.told[0]) == "r0 has closed 60 AAPL; 540 are held still"
+    assert await stand.turn() == [("protected", "r0")]
+    assert [each.quantity for each in stand.orders.placed] == [540]
+    assert stand.guard.number == 2
+
+
+async def test_a_rule_that_is_written_anew_moves_its_stop_also_away_from_the_price() -> None:
+    stand = Stand.of_one(600)
+    stand.says(percent=5)
+    assert await stand.turn() == [("protected", "r0")]
+    stand.orders.state = Working(state="open", quantity=600)
+    assert await stand.turn(60) == []
+    stand.says(percent=30)
+    assert await stand.turn() == [("protected", "r0")]
+    assert (stand.orders.stops, stand.guard.stop) == ([70.0], 70.0)
+    assert await stand.turn() == []
+    ((place, (rule, holding)),) = stand.wanted.items()
+    trails = structs.replace(rule, stop_loss=None, trailing=Trailing(percent=5))
+    stand.wanted = {place: (trails, holding)}
+    await stand.turn()  # it is not armed: there is nowhere for a stop to stand
+    assert len(stand.orders.cancelled) == 1
+    assert stand.guard.anew
+
+
+async def test_a_price_moves_a_stop_only_nearer() -> None:
+    """More was bought at a lower cost: the level of the same rule is further away."""
+    stand = Stand.of_one(600)
+    await stand.turn()
+    stand.orders.state = Working(state="open", quantity=600)
+    ((place, (rule, _)),) = stand.wanted.items()
+    for cost, stop in ((90.0, 70.0), (110.0, 77.0)):
+        stand.wanted = {place: (rule, only(stock(600, cost=cost)))}
+        await stand.turn(60)
+        assert stand.guard.stop == pytest.approx(stop)
+
+
+async def test_a_clock_that_is_set_back_does_not_hold_a_stop_back() -> None:
+    stand = Stand.of_one(600)
+    await stand.turn(3600)
+    stand.orders.state = Working(state="open", quantity=600)
+    ((place, (rule, _)),) = stand.wanted.items()
+    stand.wanted = {place: (rule, only(stock(600, cost=110.0)))}
+    await stand.turn(-1800)
+    assert stand.guard.stop == pytest.approx(77.0)
+
+
+async def test_two_rules_of_one_position_have_one_stop_at_the_nearer_level() -> None:
+    stand = Stand()
+    (far, (rule, holding)), (other, (nearer, _)) = stand.wanted.items()
+    near = (other[0], far[1])
+    nearer = structs.replace(nearer, stop_loss=Threshold(percent=3))
+    stand.wanted = {far: (rule, holding), near: (nearer, holding)}
+    fresh = remembered(holding, NOON)
+    stand.journal.memories = {far: fresh, near: fresh}
+    assert await stand.turn() == [("protected", "r0")]
+    assert [(each.quantity, each.stop_price) for each in stand.orders.placed] == [(600, 97.0)]
+    stand.orders.state = Working(state="open", quantity=600)
+    assert await stand.turn(60) == []
+    del stand.wanted[near]
+    assert await stand.turn(1) == [("protected", "r0")]
+    assert stand.orders.stops == [70.0]
+
+
+async def test_of_two_stops_that_an_earlier_release_left_the_nearer_stays() -> None:
+    stand = Stand()
+    (far, (rule, holding)), (other, _) = stand.wanted.items()
+    near = (other[0], far[1])
+    stand.wanted = {far: (rule, holding), near: (rule, holding)}
+    memory = stand.journal.memories[far]
+    guard = Guard(number=1, key="near", stop=97.0, units=200, at=NOON)
+    stand.journal.memories = {far: memory, near: structs.replace(memory, guard=guard)}
+    stand.orders.state = Working(state="open", quantity=400)
+    await stand.protection.follow(stand.wanted, judging=False)
+    assert stand.orders.cancelled == ["r0"]
+
+
+async def test_where_own_orders_close_all_there_is_no_stop_and_that_is_told() -> None:
+    stand = Stand.of_one(600)
+    stand.orders.other = 600
+    assert await stand.turn() == []
+    assert await stand.turn(11) == [("unprotected", "r0")]
+    assert described(stand.journal.told[0]) == (
+        "r0 has NO stop at the broker for AAPL; orders that work already close all that is held"
+    )
+    assert await stand.turn(60) == []
+    stand.orders.other = 0
+    assert await stand.turn() == [("protected", "r0")]
+
+
+async def test_a_stop_beside_orders_that_close_all_is_taken_away() -> None:
+    stand = Stand.of_one(600, stop=70.0, units=600)
+    stand.orders.other = 600
+    assert await stand.turn() == []
+    assert stand.orders.cancelled == ["g"]
+    assert stand.guard.anew  # our own cancel is nobody else's word
+    assert await stand.turn(11) == [("unprotected", "r0")]
+
+
+async def test_a_stop_that_does_not_get_out_is_tried_again() -> None:
+    stand = Stand.of_one(600)
+    stand.orders.refuses = {"stop": lost()}
+    stand.orders.state = Working(state="unsent")
+    for _ in range(5):
+        assert await stand.turn() == []
+    assert stand.guard.number == 1  # not at every turn
+    assert await stand.turn(11) == [("unprotected", "r0")]
+    assert "covered" not in stand.journal.told[0].detail
+    stand.orders.refuses.clear()
+    assert await stand.turn(11) == [("protected", "r0")]
+    assert not stand.guard.ended
+
+
+async def test_a_stop_that_filled_after_all_names_what_it_closed() -> None:
+    stand = Stand.of_one(600)
+    await stand.turn()
+    stand.orders.state = Working(state="filled", quantity=600, filled=600)
+    (place,) = stand.wanted
+    stand.journal.told.clear()
+    await stand.protection.take_away(place)
+    assert described(stand.journal.told[0]) == "r0 has closed 600 AAPL"
+    assert stand.journal.told[0].detail["account"] == "DU1"

@@ -10,11 +10,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from bridge.quantity import plain
+from bridge.rules.evaluation import Trigger, reason_of
 from bridge.rules.model import RuleSet
-from bridge.rules.service import RulesService
+from bridge.rules.service import RulesService, described
 from bridge.store import Database, settings
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
+from tests.bridge.rules.made import NOON
 
 ZONE = ZoneInfo("America/New_York")
 
@@ -95,3 +98,12 @@ async def test_a_day_that_an_earlier_release_kept_is_taken_over(day: Day) -> Non
     told = await day.told(5, 17)
     assert told is not None
     assert "Since Thursday 17:00: 1 closed." in told
+
+
+def test_sizes_and_money_of_a_million_are_written_out() -> None:
+    detail = {"name": "EUR.USD", "quantity": 1234567.5}
+    closed = RuleEvent(at=NOON, kind="closed", rule="fx", detail=detail)
+    assert described(closed) == "fx has closed 1234567.5 EUR.USD"
+    gain = Trigger(name="takeProfit", value=1234567.0, level=1_000_000.0)
+    assert reason_of(gain) == "takeProfit: 1234567 has reached 1000000"
+    assert (plain(0.0), plain(-1e-12), plain(100.0)) == ("0", "0", "100")
