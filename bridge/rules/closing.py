@@ -19,11 +19,13 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.orders.errors import OrderPendingError
 from bridge.orders.halt import HaltSwitch
+from bridge.quantity import SLACK, exact, plain
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import (
     Cancel,
     Change,
     Close,
+    ClosedLeg,
     Scene,
     Send,
     Step,
@@ -31,7 +33,7 @@ from bridge.rules.closing_steps import (
     following,
 )
 from bridge.rules.evaluation import Judgement, Price, price_of
-from bridge.rules.holdings import Holding, fits
+from bridge.rules.holdings import Holding, fits, spoken_contract
 from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
 from bridge.rules.trouble import Troubles, lasting, reason
@@ -60,9 +62,11 @@ class Closes:
     _said: set[tuple[str, str]] = field(default_factory=set)
     """Of which close people know why it waits: each reason is told once."""
     _troubles: Troubles = field(init=False)
+    _leftovers: Troubles = field(init=False)
 
     def __post_init__(self) -> None:
         self._troubles = Troubles(clock=self.clock)
+        self._leftovers = Troubles(clock=self.clock)
 
     def take_over(self, kept: list[str]) -> None:
         """What the last process has begun."""
@@ -89,6 +93,8 @@ class Closes:
             began_at=now,
             units=holding.units,
             direction=holding.direction,
+            named=named(holding),
+            legs=self._legs(holding),
         )
         event = RuleEvent(
             at=now,
@@ -118,6 +124,34 @@ class Closes:
         if mode == "trade":
             self.running[close.id] = close
         self.journal.happened.emit(kept)
+
+    def _legs(self, holding: Holding) -> tuple[ClosedLeg, ...]:
+        """Those of a combination, with what is held beside it."""
+        if not holding.combination:
+            return ()
+        return tuple(
+            ClosedLeg(
+                con_id=leg.contract.con_id,
+                name=spoken_contract(leg.contract),
+                ratio=leg.ratio,
+                beside=exact(
+                    self.watch.size(holding.account, leg.contract.con_id)
+                    - leg.ratio * holding.units
+                ),
+            )
+            for leg in holding.legs
+        )
+
+    def _left(self, close: Close) -> str:
+        """What is held still of a combination that is not there any more as a whole."""
+        if close.outcome not in {"closed", "gone"} or close.filled >= close.units - SLACK:
+            return ""
+        account, found = close.named.get("account", ""), []
+        for leg in close.legs:
+            size = exact(self.watch.size(account, leg.con_id) - leg.beside)
+            if size * leg.ratio > 0:
+                found.append(f"{'-' if size < 0 else '+'}{plain(abs(size))} {leg.name}")
+        return ", ".join(found)
 
     async def advance(self, close: Close, rules: RuleSet) -> None:
         """The next step of a close; when something goes wrong, the others do not wait for it."""
@@ -154,11 +188,20 @@ class Closes:
             called_off = called_off or not fits(rule.match, holding)
         scene = await self._scene(close, rule, holding, called_off=called_off)
         after, step = following(close, rule.close if rule else Closing(), scene)
+        if self._may_be_whole(after):
+            return ""
         if isinstance(step, Change | Cancel) or after != close:
             await self._keep(after, before=close)
         if isinstance(step, Wait):
             return step.reason if step.stuck and after.outcome is None else ""
         return await self._act(close, after, step, holding, rule)
+
+    def _may_be_whole(self, close: Close) -> bool:
+        """Whether a leg is held still, and may go in a moment: legs are told of one by one."""
+        if self._left(close):
+            return not self._leftovers.add(close.id, lasting=False)
+        self._leftovers.over(close.id)
+        return False
 
     async def _scene(
         self, close: Close, rule: Rule | None, holding: Holding | None, *, called_off: bool
@@ -233,7 +276,9 @@ class Closes:
 
     async def _keep(self, close: Close, *, before: Close) -> None:
         over = close.outcome is not None
-        event = self._event(close, close.outcome or "", **_result(close)) if over else None
+        left = self._left(close)
+        result = _result(close) | ({"left": left} if left else {})
+        event = self._event(close, close.outcome or "", **result) if over else None
         done = close.outcome in {"closed", "gone"}
         over_for = [
             place
@@ -251,6 +296,7 @@ class Closes:
         kept = await self.journal.database.write(write)
         self.journal.forgotten(over_for)
         if over:
+            self._leftovers.over(close.id)
             self._said = {each for each in self._said if each[0] != close.id}
             self.running.pop(close.id, None)
             self.ended()
@@ -264,7 +310,8 @@ class Closes:
 
     def _event(self, close: Close, kind: str, **detail: Any) -> RuleEvent:
         holding = self.watch.holding(close.holding)
-        which = {"holding": close.holding} if holding is None else named(holding)
+        known = close.named or {"holding": close.holding}
+        which = known if holding is None else named(holding)
         shown = {**which, "trigger": close.trigger, "reason": close.reason, **detail}
         return RuleEvent(at=self.clock.now(), kind=kind, rule=close.rule, detail=shown)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct, structs
 
@@ -59,6 +59,15 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """When it ends by itself, with the session; None: not known."""
 
 
+class ClosedLeg(Struct, frozen=True, kw_only=True):
+    """A contract of a combination; `beside` is what was held of it apart from that, signed."""
+
+    con_id: int
+    name: str
+    ratio: float
+    beside: float
+
+
 class Close(Struct, frozen=True, kw_only=True):
     """A close from its decision to its end, as the journal keeps it."""
 
@@ -88,6 +97,10 @@ class Close(Struct, frozen=True, kw_only=True):
     """By the orders that have ended."""
     outcome: Outcome | None = None
     ended_at: datetime | None = None
+    named: dict[str, Any] = {}
+    """How events say which holding it is, when that is gone."""
+    legs: tuple[ClosedLeg, ...] = ()
+    """Of a combination; empty: a single position, or begun by an earlier release."""
 
     @property
     def action(self) -> Literal["BUY", "SELL"]:

@@ -63,7 +63,7 @@ class Holding(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        names = [leg.contract.local_symbol or _spoken(leg.contract) for leg in self.legs]
+        names = [leg.contract.local_symbol or spoken_contract(leg.contract) for leg in self.legs]
         if len(names) == 1:
             return names[0].strip()
         parts = (
@@ -113,7 +113,8 @@ def multiplier_of(contract: Contract) -> float:
         return 1.0
 
 
-def _spoken(contract: Contract) -> str:
+def spoken_contract(contract: Contract) -> str:
+    """Its name for people, where the broker gives none."""
     parts = [contract.symbol, contract.expiration, contract.right or ""]
     if contract.strike is not None and contract.right:
         parts.append(f"{contract.strike:g}")

@@ -289,7 +289,8 @@ def level_of(event: RuleEvent) -> str:
     """How a message about it is marked."""
     return (
         "failure"
-        if event.kind in {"cancelled", "refused", "gave-up", "unprotected", "waits"}
+        if "left" in event.detail
+        or event.kind in {"cancelled", "refused", "gave-up", "unprotected", "waits"}
         else "info"
     )
 
@@ -299,7 +300,7 @@ def described(event: RuleEvent) -> str:
     detail = event.detail
     what = detail.get("name") or detail.get("holding") or ""
     amount = detail.get("quantity")
-    size = "" if amount is None else f"{plain(amount)} "
+    size = f"{plain(amount)} " if amount else ""
     said = _SAID.get(event.kind, event.kind)
     if "covered" in detail:
         covered = plain(detail["covered"])
@@ -311,6 +312,8 @@ def described(event: RuleEvent) -> str:
         parts.append(str(detail.get("reason", "")))
         parts += [] if price is None else [f"price {figure(price)}"]
         parts += [] if profit is None else [f"profit {profit:+.2f}"]
+    if detail.get("left"):
+        parts.append(f"STILL HELD are {detail['left']}, which no rule for combinations sees now")
     if detail.get("why"):
         parts.append(str(detail["why"]))
     return "; ".join(part for part in parts if part)

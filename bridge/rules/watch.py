@@ -99,6 +99,10 @@ class HoldingWatch(LineWatcher):
         place = (position.account, position.contract.con_id)
         return self._known_sizes.get(place, 0.0) != position.quantity
 
+    def size(self, account: str, con_id: int) -> float:
+        """How much of a contract was held at the last look, signed."""
+        return self._known_sizes.get((account, con_id), 0.0)
+
     def age(self) -> float:
         """Seconds since the positions were asked for."""
         if self.looked_at is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 from msgspec import structs
@@ -12,7 +13,8 @@ from bridge.clock import SystemClock
 from bridge.orders.errors import OrderPendingError, OrderRefusedByRulesError
 from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
-from bridge.rules.closing_steps import Attempt, Close, Working
+from bridge.rules.closing_steps import Attempt, Close, ClosedLeg, Working
+from bridge.rules.service import described, level_of
 from tests.bridge.orders.fake_broker import lost
 from tests.bridge.rules.made import NOON, market, only, rules, stock
 
@@ -74,8 +76,10 @@ class PlayedOrders:
 
 
 class PlayedDatabase:
-    async def write(self, *_: object, **__: object) -> None:
-        return None
+    """Keeps nothing."""
+
+    async def write(self, write: Callable[[Any], Any], **_: object) -> Any:
+        return write(MagicMock())
 
 
 class PlayedJournal:
@@ -83,6 +87,12 @@ class PlayedJournal:
         self.memories: dict[tuple[str, str], Any] = {}
         self.database = PlayedDatabase()
         self.told: list[RuleEvent] = []
+        self.happened = self
+        self.kept: list[RuleEvent] = []
+        """Events of ends, which are kept with them."""
+
+    def emit(self, event: RuleEvent) -> None:
+        self.kept.append(event)
 
     async def tell(self, event: RuleEvent) -> None:
         self.told.append(event)
@@ -95,6 +105,7 @@ class PlayedWatch:
     def __init__(self, held: Holding | None) -> None:
         self.held = held
         self.prices: tuple[int, float, float] = (1, 99.0, 101.0)
+        self.sizes: dict[int, float] = {}
 
     def holding(self, _: str) -> Holding | None:
         return self.held
@@ -104,6 +115,9 @@ class PlayedWatch:
 
     def day_end(self, _: Holding, *, outside: bool) -> datetime:
         return NOON + timedelta(hours=9 if outside else 4)
+
+    def size(self, _: str, con_id: int) -> float:
+        return self.sizes.get(con_id, 0.0)
 
     def tick(self, _: Holding) -> float:
         return 0.01
@@ -185,6 +199,52 @@ async def test_another_rule_of_the_same_name_does_not_go_on_with_a_close() -> No
     stand.orders.state_now = Working(state="cancelled")
     await stand.turns(1, 1)
     assert stand.closes.running == {}
+
+
+async def test_what_has_closed_is_named_when_the_position_is_gone() -> None:
+    labelled = {"holding": "DU1/1:+1", "name": "AAPL", "account": "DU1", "labels": ["swing"]}
+    stand = Stand(held=0, named=labelled)
+    stand.orders.state_now = Working(state="filled", quantity=100, filled=100)
+    await stand.turns(1, 1)
+    (event,) = stand.journal.kept
+    assert event.kind == "closed"
+    assert labelled.items() <= event.detail.items()
+    assert described(event) == "r0 has closed 100 AAPL"
+
+
+COMBINED = {
+    "holding": "DU1/11:-1/12:+1",
+    "units": 2.0,
+    "attempt": None,
+    "named": {"name": "SPY (-1, +1)", "account": "DU1"},
+    "legs": (
+        ClosedLeg(con_id=11, name="SPY 500 P", ratio=-1, beside=0),
+        ClosedLeg(con_id=12, name="SPY 490 P", ratio=1, beside=3),
+    ),
+}
+
+
+async def test_legs_that_are_left_of_a_combination_are_told() -> None:
+    stand = Stand(held=0, **COMBINED)
+    stand.watch.sizes = {11: -2, 12: 3}  # of the long ones only those that were held beside it
+    await stand.turns(10, 1)
+    assert stand.journal.kept == []  # the other leg may be told of in a moment
+    await stand.turns(1, 1)
+    (event,) = stand.journal.kept
+    assert level_of(event) == "failure"
+    assert described(event) == (
+        "r0 ends, somebody else has closed SPY (-1, +1); STILL HELD are -2 SPY 500 P,"
+        " which no rule for combinations sees now"
+    )
+
+
+async def test_legs_that_go_one_after_the_other_are_closed_as_one() -> None:
+    stand = Stand(held=0, **COMBINED)
+    stand.watch.sizes = {11: -2, 12: 3}
+    await stand.turns(3, 1)
+    stand.watch.sizes = {12: 3}
+    await stand.turns(1, 1)
+    assert [each.detail.get("left") for each in stand.journal.kept] == [None]
 
 
 async def test_an_order_of_unknown_fate_is_told() -> None:
