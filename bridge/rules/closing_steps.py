@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, structs
 
 from bridge.clock import passed
-from bridge.quantity import exact
+from bridge.quantity import exact, figure
 from bridge.rules.evaluation import Price
 from bridge.rules.model import Closing
 
@@ -271,12 +271,28 @@ def _steer(
         return close, Wait(f"the limit stays: {scene.price_bad}")
     since = close.stepped_at or attempt.at
     if not passed(since, scene.now, terms.step_seconds):
-        return close, Wait("the order is working")
+        return close, _resting(close, terms, scene, order)
     close = structs.replace(close, step=min(close.step + 1, terms.steps), stepped_at=scene.now)
     limit = limit_at(close, terms, scene.price, scene.tick)
     if limit is None or (order.limit is not None and not _towards(close, order.limit, limit)):
-        return close, Wait("the order is working")
+        return close, _resting(close, terms, scene, order)
     return close, Change(limit=limit)
+
+
+def _resting(close: Close, terms: Closing, scene: Scene, order: Working) -> Wait:
+    """The order works; people are told when the market has gone further than the limit may."""
+    bound = bound_of(close, terms, scene.tick)
+    side = scene.price.bid if close.direction > 0 else scene.price.ask
+    if bound is None or side is None or order.limit is None:
+        return Wait("the order is working")
+    if _towards(close, bound, side) and not _towards(close, order.limit, bound):
+        return Wait(
+            f"the limit rests at {figure(order.limit)}: boundPercent {terms.bound_percent:g} from"
+            f" {figure(close.anchor or 0.0)} lets it go no further, and the market's other side is"
+            " beyond",
+            stuck=True,
+        )
+    return Wait("the order is working")
 
 
 def _withdraw(close: Close, attempt: Attempt, scene: Scene, why: str) -> tuple[Close, Step]:
@@ -346,11 +362,18 @@ def limit_at(close: Close, terms: Closing, price: Price, tick: float = 0.0) -> f
     down = close.direction > 0
     middle, side = _middle(price), price.bid if down else price.ask
     wanted = _on_tick(middle + (side - middle) * close.step / terms.steps, tick, down=down)
-    if close.anchor is None:
+    bound = bound_of(close, terms, tick)
+    if bound is None:
         return wanted
-    bound = close.anchor - close.direction * abs(close.anchor) * terms.bound_percent / 100
-    bound = _on_tick(bound, tick, down=not down)
     return max(wanted, bound) if down else min(wanted, bound)
+
+
+def bound_of(close: Close, terms: Closing, tick: float = 0.0) -> float | None:
+    """Where the limit goes no further, on the tick before it; None: not known yet."""
+    if close.anchor is None:
+        return None
+    bound = close.anchor - close.direction * abs(close.anchor) * terms.bound_percent / 100
+    return _on_tick(bound, tick, down=close.direction < 0)
 
 
 def _on_tick(price: float, tick: float, *, down: bool) -> float:

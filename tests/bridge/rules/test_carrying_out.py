@@ -247,6 +247,14 @@ async def test_legs_that_go_one_after_the_other_are_closed_as_one() -> None:
     assert [each.detail.get("left") for each in stand.journal.kept] == [None]
 
 
+async def test_a_limit_at_its_bound_is_told_once() -> None:
+    stand = Stand()
+    stand.watch.prices = (1, 79.0, 79.1)
+    stand.orders.state_now = Working(state="open", quantity=100, limit=90.0)
+    await stand.turns(300, 1)
+    assert [kind for kind, _ in stand.told()] == ["waits"]
+
+
 async def test_an_order_of_unknown_fate_is_told() -> None:
     stand = Stand()
     stand.orders.state_now = Working(state="unknown")

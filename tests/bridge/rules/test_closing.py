@@ -165,6 +165,31 @@ def test_a_limit_stops_at_the_bound_and_never_goes_back() -> None:
     assert manager.limits[-1] == 90.0
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_limit_that_the_market_has_left_behind_says_so(direction: int) -> None:
+    """After a night the market is a fifth away; the bound is a tenth, and stays the person's."""
+    manager = Manager(Broker(100, direction), begun(direction=direction))
+    manager.turn(QUOTE)
+    away = 100 - 21 * direction
+    gap = Price(bid=away - 0.1, ask=away + 0.1)
+    manager.now += timedelta(hours=17)
+    assert manager.turn(gap) == Change(limit=100 - 10 * direction)
+    for _ in range(3):
+        manager.now += timedelta(seconds=2)
+        rests = manager.turn(gap)
+        assert rests == Wait(
+            f"the limit rests at {100 - 10 * direction}: boundPercent 10 from 100 lets it go no"
+            " further, and the market's other side is beyond", stuck=True,
+        )  # fmt: skip
+    back = manager.turn(Price(bid=99 - 10 * direction, ask=101 - 10 * direction))
+    assert isinstance(back, Wait)
+    assert back.stuck  # it rests on the other side of the market still
+    assert manager.turn(QUOTE) == Wait("the order is working")
+    manager.terms = structs.replace(TERMS, bound_percent=30)
+    manager.now += timedelta(seconds=5)
+    assert isinstance(manager.turn(gap), Change)
+
+
 def test_limits_are_on_ticks_and_reach_the_other_side_of_a_narrow_market_at_once() -> None:
     close = structs.replace(begun(), anchor=259.71)
     narrow = Price(bid=259.70, ask=259.72)
