@@ -16,6 +16,7 @@ allowed), the gateway is about to restart, or the journal cannot be written.
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -376,8 +377,7 @@ class PositionManager:
             self._journal.note(place, remembered(holding, now))
             asyncio.get_running_loop().call_later(SETTLING_SECONDS + 0.1, self.look_again)
             return True
-        made = memory.made_at
-        return made is not None and 0 <= (now - made).total_seconds() < SETTLING_SECONDS
+        return _settles(memory, now)
 
     # deciding -----------------------------------------------------------------------------------
 
@@ -396,7 +396,10 @@ class PositionManager:
             log.warning("close-not-begun", rule=rule.id, reason=error.detail)
 
     def _wants_stop(self) -> dict[Place, tuple[Rule, Holding]]:
-        """Where a stop belongs: not where a close has begun, or has ended without one."""
+        """Where a stop belongs: not where a close has begun, or has ended without one.
+
+        Nor at what has just appeared: it may be a leg of something, or gone already.
+        """
         found = {}
         for holding in self._given.watch.holdings:
             if self._closes.of(holding.key) is not None:
@@ -404,7 +407,9 @@ class PositionManager:
             for rule in self._rules_for(holding):
                 memory = self._journal.memories.get((rule.id, holding.key))
                 trades = self._terms.rules.mode_of(rule) == "trade"
-                if rule.protect == "broker" and trades and memory and not memory.decided:
+                if rule.protect != "broker" or not trades:
+                    continue
+                if memory and not memory.decided and not _settles(memory, self._clock.now()):
                     found[rule.id, holding.key] = (rule, holding)
         return found
 
@@ -424,6 +429,12 @@ class PositionManager:
 def _still(market: Market | None) -> Market | None:
     """The same, but no price in it moves a high-water mark."""
     return None if market is None else structs.replace(market, followed=False)
+
+
+def _settles(memory: Memory, now: datetime) -> bool:
+    """Whether it began so lately that what it is about is looked at again first."""
+    made = memory.made_at
+    return made is not None and 0 <= (now - made).total_seconds() < SETTLING_SECONDS
 
 
 def _begun_anew(memory: Memory) -> Memory:

@@ -1,0 +1,165 @@
+"""The manager's turns over a watch, closes and stops that are played: what leads to what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+from msgspec import structs
+
+from bridge.clock import SystemClock
+from bridge.errors import BridgeError
+from bridge.rules.evaluation import Market, Memory, remembered
+from bridge.rules.holdings import Holding
+from bridge.rules.journal import Place
+from bridge.rules.manager import Circumstances, PositionManager, Terms
+from bridge.rules.model import RuleSet
+from tests.bridge.rules.made import NOON, market, only, rules, stock
+
+STOP = {"match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}, "mode": "trade"}
+
+
+class HandClock(SystemClock):
+    passed = 0.0
+
+    def now(self) -> Any:
+        return NOON + timedelta(seconds=self.passed)
+
+    def monotonic(self) -> float:
+        return self.passed
+
+
+@dataclass
+class PlayedWatch:
+    holdings: tuple[Holding, ...]
+    price: float
+    age_seconds: float = 0.0
+    fails: BridgeError | None = None
+    moved: Any = None
+    direction_of: Any = None
+
+    def market(self, holding: Holding) -> Market:
+        prices = ((leg.contract.con_id, self.price, self.price) for leg in holding.legs)
+        return market(*prices, now=NOON)
+
+    def holding(self, key: str) -> Holding | None:
+        return next((each for each in self.holdings if each.key == key), None)
+
+    def age(self) -> float:
+        return self.age_seconds
+
+    def underlying(self, _: int) -> int:
+        return 0
+
+    async def look(self, *_: object) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+
+@dataclass
+class PlayedJournal:
+    memories: dict[Place, Memory] = field(default_factory=dict)
+
+    async def load(self) -> list[str]:
+        return []
+
+    def note(self, place: Place, memory: Memory) -> None:
+        self.memories[place] = memory
+
+    async def keep_now_and_then(self) -> None:
+        """Nothing is kept."""
+
+    async def forget(self, places: list[Place]) -> None:
+        for place in places:
+            self.memories.pop(place, None)
+
+
+@dataclass
+class PlayedCloses:
+    running: dict[str, Any] = field(default_factory=dict)
+    begun: list[tuple[str, str]] = field(default_factory=list)
+
+    def of(self, key: str) -> Any:
+        return next((each for each in self.running.values() if each.holding == key), None)
+
+    def take_over(self, _: object) -> None:
+        """Nothing was left."""
+
+    async def begin(self, rule: Any, mode: str, _: Holding, judged: Any) -> None:
+        self.begun.append((mode, judged.decision.reason))
+
+
+@dataclass
+class PlayedStops:
+    wanted: set[Place] = field(default_factory=set)
+
+    async def follow(self, wanted: Mapping[Place, Any], *, judging: bool) -> None:
+        self.wanted = set(wanted) if judging else set()
+
+    async def take_away(self, _: Place) -> None:
+        """There is none."""
+
+
+class Stand:
+    """A manager with one holding; its clock is wound by hand."""
+
+    def __init__(self, wanted: RuleSet, holding: Holding, price: float) -> None:
+        self.clock = HandClock()
+        self.watch = PlayedWatch((holding,), price)
+        self.lost: BridgeError | None = None
+        heard = SimpleNamespace(listen=lambda _: None)
+        names = ("ready", "position", "execution", "order_status")
+        gateway = SimpleNamespace(
+            require_ready=self._require_ready,
+            events=SimpleNamespace(**dict.fromkeys(names, heard)),
+        )
+        restarts = SimpleNamespace(seconds_left=lambda _: None, active=lambda _: None)
+        given = {
+            "database": None, "gateway": gateway, "clock": self.clock, "watch": self.watch,
+            "orders": None, "halt": SimpleNamespace(halt=None), "restarts": restarts,
+            "condition": SimpleNamespace(writable=True), "guard_seconds": 120.0,
+        }  # fmt: skip
+        self.manager = PositionManager(Circumstances(**cast("Any", given)))
+        self.journal, self.closes, self.stops = PlayedJournal(), PlayedCloses(), PlayedStops()
+        for name, part in (("journal", self.journal), ("closes", self.closes)):
+            setattr(self.manager, f"_{name}", part)
+        self.manager._protection = cast("Any", self.stops)
+        self.manager._terms = Terms(rules=wanted)
+
+    def _require_ready(self) -> None:
+        if self.lost is not None:
+            raise self.lost
+
+    @property
+    def holding(self) -> Holding:
+        return self.watch.holdings[0]
+
+    def remembers(self, rule: str = "r0", **members: Any) -> None:
+        """That the holding is known since a day."""
+        memory = remembered(self.holding, NOON - timedelta(days=1))
+        self.journal.memories[rule, self.holding.key] = structs.replace(memory, **members)
+
+    async def turn(self, seconds: float = 1.0, price: float | None = None) -> None:
+        self.clock.passed += seconds
+        self.watch.price = self.watch.price if price is None else price
+        await self.manager.turn()
+
+    async def ticks(self) -> None:
+        """A price has moved, and is judged before the next turn."""
+        self.manager._price_moved(1)
+        await asyncio.sleep(0.1)
+
+
+async def test_no_stop_is_sent_before_a_holding_has_settled() -> None:
+    """It may be a leg of a combination, or a position that is gone already."""
+    stand = Stand(rules(STOP | {"protect": "broker"}), only(stock(100)), 100.0)
+    await stand.turn()
+    assert stand.stops.wanted == set()
+    await stand.turn(2)
+    assert stand.stops.wanted == set()
+    await stand.turn(2)
+    assert stand.stops.wanted == {("r0", stand.holding.key)}
