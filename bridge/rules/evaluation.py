@@ -19,6 +19,7 @@ from bridge.rules.holdings import Holding
 from bridge.rules.model import Rule, Threshold, Trailing
 
 _SLACK: Final = 1e-9
+_CLOCKS: Final = timedelta(minutes=1)
 _NARROW: Final = 0.10
 """A spread of this much is never wide: cheap options have no finer market."""
 
@@ -96,6 +97,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     round: int = 0
     """How often a person has let the rule begin anew for this holding."""
     guard: Guard | None = None
+    opened: datetime | None = None
+    """Since when the position is certainly held; None: not known, or kept by an earlier release."""
 
 
 class Trigger(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -173,8 +176,26 @@ def standing_of(judged: Judgement, holding: Holding, mode: str) -> Standing:
 def remembered(holding: Holding, now: datetime) -> Memory:
     """The memory of a holding that is seen for the first time."""
     return Memory(
-        first_seen=holding.opened_at or now, made_at=now, units=holding.units, entry=holding.entry
+        first_seen=holding.opened_at or now,
+        made_at=now,
+        units=holding.units,
+        entry=holding.entry,
+        opened=holding.begun_at,
     )
+
+
+def is_of_earlier(memory: Memory, holding: Holding) -> bool:
+    """Whether the position was closed and opened again since: then the memory is another's.
+
+    Where the memory does not say when its position was opened, a minute is for clocks that differ:
+    executions have the broker's time.
+    """
+    begun = holding.begun_at
+    if begun is None:
+        return False
+    if memory.opened is not None:
+        return begun > memory.opened
+    return begun > (memory.made_at or memory.first_seen) + _CLOCKS
 
 
 def price_of(
@@ -276,7 +297,8 @@ def _adjusted(memory: Memory, holding: Holding) -> Memory:
                 best=None if memory.best is None else memory.best * factor,
                 stop=None if memory.stop is None else memory.stop * factor,
             )
-    return structs.replace(memory, units=holding.units, entry=entry)
+    opened = holding.begun_at or memory.opened
+    return structs.replace(memory, units=holding.units, entry=entry, opened=opened)
 
 
 def _followed(rule: Rule, holding: Holding, memory: Memory, price: float) -> Memory:

@@ -54,6 +54,8 @@ class Holding(Struct, frozen=True, kw_only=True):
     units: float
     labels: frozenset[str] = frozenset()
     opened_at: datetime | None = None
+    begun_at: datetime | None = None
+    """Since when all its legs are certainly held: what was remembered before is another's."""
 
     @property
     def key(self) -> str:
@@ -127,16 +129,19 @@ def holdings(
     openings: Iterable[Opening] = (),
     labels: Mapping[tuple[str, int], frozenset[str]] = {},
     opened: Mapping[tuple[str, int], datetime] = {},
+    begun: Mapping[tuple[str, int], datetime] = {},
 ) -> list[Holding]:
     """Positions as they are judged: combinations first, single positions with what is left.
 
     `openings` are those of the past, the newest first; one whose legs are no longer all held is
-    over. `labels` and `opened` are of single positions, by account and contract.
+    over. `labels` and `opened` are of single positions, by account and contract; `begun` those of
+    `opened` that are certain.
     """
     left = {
         (each.account, each.contract.con_id): each for each in positions if abs(each.quantity) > 0
     }
-    found = list(_combined(left, [*_named(left, rules), *openings]))
+    combined = _combined(left, [*_named(left, rules), *openings])
+    found = [structs.replace(each, begun_at=_begun(each, begun)) for each in combined]
     for place, each in left.items():
         if abs(each.quantity) <= SLACK:
             continue
@@ -148,6 +153,7 @@ def holdings(
                 units=abs(each.quantity),
                 labels=labels.get(place, frozenset()),
                 opened_at=opened.get(place),
+                begun_at=begun.get(place),
             )
         )
     return sorted(found, key=lambda each: each.key)
@@ -189,6 +195,11 @@ def _combined(
             )
         merged[made.key] = made
     yield from merged.values()
+
+
+def _begun(holding: Holding, begun: Mapping[tuple[str, int], datetime]) -> datetime | None:
+    places = [(holding.account, leg.contract.con_id) for leg in holding.legs]
+    return max((begun[place] for place in places if place in begun), default=None)
 
 
 def _named(left: Mapping[tuple[str, int], Position], rules: RuleSet) -> Iterator[Opening]:
@@ -346,9 +357,19 @@ def opened_together(fills: Iterable[Fill]) -> list[Opening]:
     return sorted(found, key=lambda each: each.at or datetime.max, reverse=True)  # noqa: DTZ901
 
 
-def opened_by(
-    fills: Iterable[Fill], positions: Iterable[Position]
-) -> tuple[dict[tuple[str, int], frozenset[str]], dict[tuple[str, int], datetime]]:
+class Opened(Struct, frozen=True, kw_only=True):
+    """How single positions were opened, by account and contract.
+
+    `certain` is `since` where the fills account for all that is held: none of them is missing, so
+    there was nothing before.
+    """
+
+    labels: dict[tuple[str, int], frozenset[str]] = {}
+    since: dict[tuple[str, int], datetime] = {}
+    certain: dict[tuple[str, int], datetime] = {}
+
+
+def opened_by(fills: Iterable[Fill], positions: Iterable[Position]) -> Opened:
     """Of each single position: the labels of the orders that opened it, and since when it is held.
 
     `fills` are the oldest first. What happened before the position was last closed does not count,
@@ -377,9 +398,12 @@ def opened_by(
         if alone and fill.quantity * held[place] > 0:
             labels[place] |= fill.labels
     known = [place for place in since if sizes.get(place, 0.0) * held[place] > 0]
-    return (
-        {place: frozenset(labels[place]) for place in known},
-        {place: since[place] for place in known},
+    return Opened(
+        labels={place: frozenset(labels[place]) for place in known},
+        since={place: since[place] for place in known},
+        certain={
+            place: since[place] for place in known if abs(sizes[place] - held[place]) <= SLACK
+        },
     )
 
 

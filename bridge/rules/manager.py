@@ -34,6 +34,7 @@ from bridge.rules.evaluation import (
     Market,
     Memory,
     Standing,
+    is_of_earlier,
     judge,
     remembered,
     standing_of,
@@ -188,7 +189,7 @@ class PositionManager:
             waits, market = self.waits or by, self._given.watch.market(holding)
             for rule in self._rules_for(holding):
                 place = (rule.id, holding.key)
-                followed = waits is None and place in self._journal.memories
+                followed = waits is None and self._memory(place, holding) is not None
                 judged = self._judged(rule, holding, market if followed else _still(market))
                 if judged is not None:
                     if followed:  # a price between two turns may have moved what is shown
@@ -343,8 +344,13 @@ class PositionManager:
     def _judged(self, rule: Rule, holding: Holding, market: Market | None) -> Judgement | None:
         if market is None:
             return None
-        memory = self._journal.memories.get((rule.id, holding.key))
+        memory = self._memory((rule.id, holding.key), holding)
         return judge(rule, holding, market, memory or remembered(holding, self._clock.now()))
+
+    def _memory(self, place: Place, holding: Holding) -> Memory | None:
+        """What is remembered of this position; None: nothing, or that of one held before it."""
+        memory = self._journal.memories.get(place)
+        return None if memory is None or is_of_earlier(memory, holding) else memory
 
     def _judge_alone(self, holding: Holding) -> None:
         """An error of the bridge about one holding keeps nobody from judging the others."""
@@ -371,9 +377,14 @@ class PositionManager:
             self._journal.note((rule.id, holding.key), judged.memory)
 
     def _is_new(self, place: Place, holding: Holding) -> bool:
-        """A position that has just appeared may be a part of something: it is looked at again."""
-        memory, now = self._journal.memories.get(place), self._clock.now()
+        """A position that has just appeared may be a part of something: it is looked at again.
+
+        Nor is one judged that was opened again while the stop of the one before it is out.
+        """
+        memory, now = self._memory(place, holding), self._clock.now()
         if memory is None:
+            if _guarded(self._journal.memories.get(place)):
+                return True
             self._journal.note(place, remembered(holding, now))
             asyncio.get_running_loop().call_later(SETTLING_SECONDS + 0.1, self.look_again)
             return True
@@ -384,8 +395,10 @@ class PositionManager:
     async def _carry_through(self) -> None:
         decided, self._decided = self._decided, []
         for rule, holding, judged in decided:
-            held = self._given.watch.holding(holding.key) is not None
-            if held and self._closes.of(holding.key) is None:
+            held = self._given.watch.holding(holding.key)
+            if held is None or is_of_earlier(judged.memory, held):
+                continue
+            if self._closes.of(holding.key) is None:
                 await self._begin(rule, holding, judged)
 
     async def _begin(self, rule: Rule, holding: Holding, judged: Judgement) -> None:
@@ -405,7 +418,7 @@ class PositionManager:
             if self._closes.of(holding.key) is not None:
                 continue
             for rule in self._rules_for(holding):
-                memory = self._journal.memories.get((rule.id, holding.key))
+                memory = self._memory((rule.id, holding.key), holding)
                 trades = self._terms.rules.mode_of(rule) == "trade"
                 if rule.protect != "broker" or not trades:
                     continue
@@ -421,7 +434,7 @@ class PositionManager:
         gone = [
             place
             for place, memory in self._journal.memories.items()
-            if place[1] not in kept and (memory.guard is None or memory.guard.anew)
+            if place[1] not in kept and not _guarded(memory)
         ]
         await self._journal.forget(gone)
 
@@ -429,6 +442,11 @@ class PositionManager:
 def _still(market: Market | None) -> Market | None:
     """The same, but no price in it moves a high-water mark."""
     return None if market is None else structs.replace(market, followed=False)
+
+
+def _guarded(memory: Memory | None) -> bool:
+    """Whether its stop may still be out."""
+    return memory is not None and memory.guard is not None and not memory.guard.anew
 
 
 def _settles(memory: Memory, now: datetime) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
-from datetime import datetime
 
 from msgspec import Struct, structs
 
@@ -13,6 +12,7 @@ from bridge.orders.journal import OrderJournal
 from bridge.rules.holdings import (
     Fill,
     Holding,
+    Opened,
     Opening,
     holdings,
     opened_by,
@@ -32,8 +32,7 @@ class _Past(Struct, frozen=True):
     """Those for which the day's executions were asked for."""
     change: int
     openings: list[Opening]
-    labels: dict[tuple[str, int], frozenset[str]]
-    opened: dict[tuple[str, int], datetime]
+    opened: Opened
 
 
 class OpeningHistory:
@@ -62,7 +61,10 @@ class OpeningHistory:
         held = [each for each in positions if each.quantity]
         past = await self._past_of(held, ask=ask)
         named = self.rules() if rules is None else rules
-        return holdings(held, named, past.openings, past.labels, past.opened)
+        opened = past.opened
+        return holdings(
+            held, named, past.openings, opened.labels, opened.since, begun=opened.certain
+        )
 
     async def _past_of(self, positions: list[Position], *, ask: bool) -> _Past:
         """Where positions have changed, the day's executions are asked for, whoever traded.
@@ -83,8 +85,8 @@ class OpeningHistory:
         if known is not None and fills is None:
             past = structs.replace(known, asked_for=asked_for)
         else:
-            labels, opened = opened_by(fills or [], positions)
-            past = _Past(held, asked_for, change, opened_together(fills or []), labels, opened)
+            opened = opened_by(fills or [], positions)
+            past = _Past(held, asked_for, change, opened_together(fills or []), opened)
         self._known = past
         return past
 

@@ -2,7 +2,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from bridge.rules.holdings import Fill, Opening, fits, holdings, opened_by, opened_together
+from bridge.rules.holdings import (
+    Fill,
+    Opened,
+    Opening,
+    fits,
+    holdings,
+    opened_by,
+    opened_together,
+)
 from bridge.rules.model import RuleSet
 from tests.bridge.rules.made import option, rules, stock
 
@@ -106,22 +114,28 @@ def test_a_position_that_was_closed_has_no_past_until_it_is_opened_again() -> No
         return Fill("DU1", label, 1, quantity, at, frozenset({label}))
 
     place, long, short = ("DU1", 1), [stock(7)], [stock(-2)]
-    labels, since = opened_by([fill(5, 0, "first"), fill(5, 1, "more"), fill(-3, 2, "part")], long)
-    assert (labels[place], since[place]) == (frozenset({"first", "more"}), MORNING)
+    found = opened_by([fill(5, 0, "first"), fill(5, 1, "more"), fill(-3, 2, "part")], long)
+    assert (found.labels[place], found.since[place]) == (frozenset({"first", "more"}), MORNING)
+    assert found.certain == found.since
     closed = [fill(5, 0, "first"), fill(-5, 1, "out")]
-    assert opened_by(closed, long) == ({}, {})
-    labels, since = opened_by([*closed, fill(-2, 9, "short")], short)
-    assert (labels[place], since[place]) == (frozenset({"short"}), MORNING + timedelta(minutes=9))
-    labels, since = opened_by([fill(5, 0, "first"), fill(-8, 4, "flip")], short)
-    assert (labels[place], since[place]) == (frozenset({"flip"}), MORNING + timedelta(minutes=4))
+    assert opened_by(closed, long) == Opened()
+    for fills, label, minute in (
+        ([*closed, fill(-2, 9, "short")], "short", 9),
+        ([fill(5, 0, "first"), fill(-8, 4, "flip")], "flip", 4),
+    ):
+        found = opened_by(fills, short)
+        assert found.labels[place] == {label}
+        assert found.since[place] == MORNING + timedelta(minutes=minute)
 
 
 def test_fills_that_lead_to_the_other_side_say_nothing_of_who_opened_it() -> None:
     """The journal begins after the position: it knows of the part that was sold, and no more."""
     sold = [Fill("DU1", "7", 1, -30, MORNING, frozenset({"part"}))]
-    assert opened_by(sold, [stock(70)]) == ({}, {})
+    assert opened_by(sold, [stock(70)]) == Opened()
     bought = [*sold, Fill("DU1", "8", 1, 50, MORNING, frozenset({"more"}))]
-    assert opened_by(bought, [stock(120)])[0] == {("DU1", 1): frozenset({"more"})}
+    found = opened_by(bought, [stock(120)])
+    assert found.labels == {("DU1", 1): frozenset({"more"})}
+    assert found.certain == {}  # it was held before
 
 
 def test_what_is_left_beside_a_combination_has_not_its_label() -> None:
@@ -130,8 +144,9 @@ def test_what_is_left_beside_a_combination_has_not_its_label() -> None:
 
     fills = [fill("condor", 11, -1), fill("condor", 12, 1), fill("naked", 11, -1)]
     positions = [option(-2, 250, 11), option(1, 100, 12, strike=490)]
-    labels, since = opened_by(fills, positions)
-    found = holdings(positions, RuleSet(), opened_together(fills), labels, since)
+    opened = opened_by(fills, positions)
+    together = opened_together(fills)
+    found = holdings(positions, RuleSet(), together, opened.labels, opened.since)
     assert [(each.key, each.labels) for each in found] == [
         ("DU1/11:-1", frozenset({"naked"})),
         ("DU1/11:-1/12:+1", frozenset({"condor"})),

@@ -9,11 +9,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from msgspec import structs
 
 from bridge.clock import SystemClock
 from bridge.errors import BridgeError
-from bridge.rules.evaluation import Market, Memory, remembered
+from bridge.rules.evaluation import Guard, Market, Memory, remembered
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import Place
 from bridge.rules.manager import Circumstances, PositionManager, Terms
@@ -54,6 +55,12 @@ class PlayedWatch:
 
     def underlying(self, _: int) -> int:
         return 0
+
+    def reopened(self, days: float) -> None:
+        """So many days after noon, or before."""
+        (holding,) = self.holdings
+        begun = NOON + timedelta(days=days)
+        self.holdings = (structs.replace(holding, opened_at=begun, begun_at=begun),)
 
     async def look(self, *_: object) -> None:
         if self.fails is not None:
@@ -163,3 +170,61 @@ async def test_no_stop_is_sent_before_a_holding_has_settled() -> None:
     assert stand.stops.wanted == set()
     await stand.turn(2)
     assert stand.stops.wanted == {("r0", stand.holding.key)}
+
+
+@pytest.mark.parametrize("opened", [None, NOON - timedelta(days=9)])
+async def test_a_position_that_was_closed_and_opened_again_begins_anew(opened: Any) -> None:
+    """Between two looks nobody saw that it was gone."""
+    trailing = {"match": {"symbol": "AAPL"}, "trailing": {"percent": 5}, "mode": "trade"}
+    stand = Stand(rules(trailing | {"maxHoldingDays": 3}), only(stock(100)), 90.0)
+    old = NOON - timedelta(days=9)
+    stand.remembers(first_seen=old, made_at=old, opened=opened, stop=114.0, best=120.0)
+    stand.watch.reopened(-0.01)
+    await stand.turn()
+    await stand.turn(4)
+    await stand.turn()
+    assert stand.closes.begun == []
+    memory = stand.journal.memories["r0", stand.holding.key]
+    assert (memory.opened, memory.best) == (stand.holding.begun_at, 90.0)
+    await stand.turn(price=85.0)
+    assert stand.closes.begun == [("trade", "trailing: 85 has reached 85.5")]
+
+
+async def test_what_was_decided_of_an_earlier_position_binds_no_later_one() -> None:
+    stand = Stand(rules(STOP), only(stock(100)), 90.0)
+    stand.remembers(decided=True)
+    await stand.turn()
+    assert stand.closes.begun == []
+    stand.watch.reopened(-0.01)
+    await stand.turn()
+    await stand.turn(4)
+    assert len(stand.closes.begun) == 1
+
+
+async def test_the_stop_of_an_earlier_position_is_taken_away_first() -> None:
+    stand = Stand(rules(STOP | {"protect": "broker"}), only(stock(100)), 100.0)
+    guard = Guard(number=1, key="old", stop=95.0, units=100, at=NOON)
+    stand.remembers(guard=guard)
+    stand.watch.reopened(-0.01)
+    for _ in range(3):
+        await stand.turn(4)
+        assert stand.stops.wanted == set()
+        assert not stand.closes.begun
+    place = ("r0", stand.holding.key)
+    ended = structs.replace(guard, anew=True)
+    stand.journal.memories[place] = structs.replace(stand.journal.memories[place], guard=ended)
+    await stand.turn()
+    await stand.turn(4)
+    assert stand.journal.memories[place].guard is None
+    assert stand.stops.wanted == {place}
+
+
+@pytest.mark.parametrize("seconds", [0, 30])
+async def test_what_is_known_since_it_was_opened_is_no_earlier_position(seconds: float) -> None:
+    """Nor by an earlier release, which did not keep when, on a clock that is a little late."""
+    stand = Stand(rules(STOP), only(stock(100)), 100.0)
+    stand.remembers(best=120.0)
+    stand.watch.reopened(-1 + seconds / 86400)
+    await stand.turn()
+    memory = stand.journal.memories["r0", stand.holding.key]
+    assert (memory.best, memory.opened) == (120.0, stand.holding.begun_at)
