@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from bridge.errors import InvalidRequestError
 from bridge.model import Right
@@ -152,6 +152,13 @@ class RuleSet(_Part, frozen=True, kw_only=True):
         if self.mode == "simulate":
             return "simulate"
         return rule.mode or self.mode or "simulate"
+
+
+def together(*sets: RuleSet) -> RuleSet:
+    """Several sets as one: each rule's mode is that of its own set, but for `simulate` of any."""
+    rules = (structs.replace(each, mode=one.mode_of(each)) for one in sets for each in one.rules)
+    simulate = any(one.mode == "simulate" for one in sets)
+    return RuleSet(rules=tuple(rules), mode="simulate" if simulate else None)
 
 
 def read(content: Any) -> RuleSet:

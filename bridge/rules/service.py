@@ -20,7 +20,7 @@ from bridge.orders.errors import KeyBoundError
 from bridge.quantity import figure, plain
 from bridge.rules.evaluation import Standing
 from bridge.rules.manager import PositionManager, Terms
-from bridge.rules.model import Mode, Rule, RuleSet, RulesInvalidError, check, read
+from bridge.rules.model import Mode, Rule, RuleSet, RulesInvalidError, check, read, together
 from bridge.store import Database, settings
 from bridge.store import rules as store
 from bridge.store.keys import UNBOUND
@@ -194,11 +194,9 @@ class RulesService:
         )
 
     def _terms(self) -> Terms:
-        """Both together: `simulate` of either holds for all."""
-        modes = (self._file.mode, self._own.mode)
-        mode: Mode | None = "simulate" if "simulate" in modes else modes[0] or modes[1]
+        """Both together: `simulate` of either holds for all, `trade` for its own rules alone."""
         own = tuple(each for each in self._own.rules if each.id not in self._names())
-        return Terms(rules=RuleSet(rules=(*self._file.rules, *own), mode=mode))
+        return Terms(rules=together(self._file, RuleSet(rules=own, mode=self._own.mode)))
 
     def _names(self) -> set[str]:
         return {rule.id for rule in self._file.rules}

@@ -239,8 +239,8 @@ class Stack(StackTerms, Section):
     rules: PositionRules = ()
     """Rules that watch positions and close them; each as `docs/position-manager.md` has it."""
     rules_mode: Literal["simulate", "trade"] | None = None
-    """For all rules: `simulate` orders nothing, `trade` holds for rules that say no mode of
-    their own. Unset: each rule's own, else `simulate`."""
+    """For all rules: `simulate` orders nothing, `trade` holds for rules of this file
+    that say no mode of their own. Unset: each rule's own, else `simulate`."""
     journal: Journal = Journal()
     """The journal of orders."""
     alerts: Alerts = Alerts()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bridge.rules.model import RuleSet, RulesInvalidError, read
+from bridge.rules.model import RuleSet, RulesInvalidError, read, together
 
 GOOD = {"id": "stop", "match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}}
 
@@ -74,6 +74,26 @@ def test_nothing_trades_unless_somebody_says_so(
 ) -> None:
     found = read({"rules": [GOOD | {"mode": own}], "mode": for_all})
     assert found.mode_of(found.rules[0]) == mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "modes"),
+    [
+        ((None, None), ("simulate", "simulate", "trade")),
+        ((None, "trade"), ("simulate", "trade", "trade")),
+        (("trade", None), ("trade", "simulate", "trade")),
+        (("trade", "simulate"), ("simulate", "simulate", "simulate")),
+        (("simulate", "trade"), ("simulate", "simulate", "simulate")),
+    ],
+)
+def test_a_set_makes_no_rule_of_another_set_trade(
+    mode: tuple[str | None, str | None], modes: tuple[str, ...]
+) -> None:
+    filed = read({"rules": [GOOD | {"id": "filed"}], "mode": mode[0]})
+    trading = GOOD | {"id": "trading", "mode": "trade"}
+    own = read({"rules": [GOOD | {"id": "own"}, trading], "mode": mode[1]})
+    found = together(filed, own)
+    assert tuple(found.mode_of(each) for each in found.rules) == modes
 
 
 def test_nothing_is_nothing() -> None:
