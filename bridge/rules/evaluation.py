@@ -99,6 +99,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     guard: Guard | None = None
     opened: datetime | None = None
     """Since when the position is certainly held; None: not known, or kept by an earlier release."""
+    direction: int = 0
+    """That of the holding, from first sight to the end; 0: as `opened`."""
 
 
 class Trigger(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -181,6 +183,7 @@ def remembered(holding: Holding, now: datetime) -> Memory:
         units=holding.units,
         entry=holding.entry,
         opened=holding.begun_at,
+        direction=holding.direction if holding.direction_known else 0,
     )
 
 
@@ -202,6 +205,8 @@ def price_of(
     holding: Holding, prices: Mapping[int, Price], allowed: tuple[str, ...] = ()
 ) -> tuple[Price, str | None]:
     """Bid and ask of the whole, in its own direction, and why they are not to be used."""
+    if not holding.direction_known:
+        return Price(), "no average cost"
     bid = ask = 0.0
     for leg in holding.legs:
         found = prices.get(leg.contract.con_id)
@@ -220,6 +225,7 @@ def price_of(
 
 def judge(rule: Rule, holding: Holding, market: Market, memory: Memory) -> Judgement:
     """What the rule says now. Nothing is decided twice: see `Memory.decided`."""
+    holding = holding.facing(memory.direction)
     waits = None if _may_trade(rule, market) else "the market is closed"
     whole, bad = price_of(holding, market.prices, rule.allow_quotes)
     middle = None if bad else ((whole.bid or 0.0) + (whole.ask or 0.0)) / 2
@@ -297,8 +303,13 @@ def _adjusted(memory: Memory, holding: Holding) -> Memory:
                 best=None if memory.best is None else memory.best * factor,
                 stop=None if memory.stop is None else memory.stop * factor,
             )
-    opened = holding.begun_at or memory.opened
-    return structs.replace(memory, units=holding.units, entry=entry, opened=opened)
+    return structs.replace(
+        memory,
+        units=holding.units,
+        entry=entry,
+        opened=holding.begun_at or memory.opened,
+        direction=holding.direction if holding.direction_known else 0,
+    )
 
 
 def _followed(rule: Rule, holding: Holding, memory: Memory, price: float) -> Memory:

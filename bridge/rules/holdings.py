@@ -56,6 +56,8 @@ class Holding(Struct, frozen=True, kw_only=True):
     opened_at: datetime | None = None
     begun_at: datetime | None = None
     """Since when all its legs are certainly held: what was remembered before is another's."""
+    faces: int = 0
+    """The direction that it was first seen with, if that is known: it holds to the end."""
 
     @property
     def key(self) -> str:
@@ -90,10 +92,25 @@ class Holding(Struct, frozen=True, kw_only=True):
 
     @property
     def direction(self) -> int:
-        """+1 when a higher price is a gain, -1 when it is a loss."""
+        """+1 when a higher price is a gain, -1 when it is a loss.
+
+        Which of both a combination is, is a matter of words: by what it has cost, unless that was
+        said before. Its cost may cross zero while it is held, its price must not turn with that.
+        """
         if not self.combination:
             return 1 if self.legs[0].ratio > 0 else -1
-        return -1 if (self.entry or 0.0) < 0 else 1
+        return self.faces or (-1 if (self.entry or 0.0) < 0 else 1)
+
+    @property
+    def direction_known(self) -> bool:
+        """Whether anything tells it."""
+        return not self.combination or self.faces != 0 or self.entry is not None
+
+    def facing(self, direction: int) -> Holding:
+        """The same with the direction that it was first seen with; 0: that is not known."""
+        if not self.combination or self.faces or not direction:
+            return self
+        return structs.replace(self, faces=direction)
 
     @property
     def multiplier(self) -> float:
@@ -252,6 +269,8 @@ def fits(match: Match, holding: Holding) -> bool:
     elif not _legs_fit(match.combination, match, holding):
         return False
     side = "long" if holding.direction > 0 else "short"
+    if match.side is not None and not holding.direction_known:
+        return False
     return (
         match.account in {None, holding.account}
         and match.side in {None, side}

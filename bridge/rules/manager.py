@@ -116,6 +116,7 @@ class PositionManager:
             ended=self.look_again,
         )
         given.watch.moved = self._price_moved
+        given.watch.direction_of = self._direction_of
         given.gateway.events.ready.listen(self.look_again)
         given.gateway.events.position.listen(self._position_changed)
         given.gateway.events.execution.listen(lambda _: self.look_again())
@@ -351,6 +352,18 @@ class PositionManager:
         """What is remembered of this position; None: nothing, or that of one held before it."""
         memory = self._journal.memories.get(place)
         return None if memory is None or is_of_earlier(memory, holding) else memory
+
+    def _direction_of(self, holding: Holding) -> int:
+        """The direction that it has as it was kept: by its close, or in any rule's memory."""
+        close = self._closes.of(holding.key)
+        if close is not None:
+            return close.direction
+        kept = (
+            memory.direction
+            for place, memory in self._journal.memories.items()
+            if place[1] == holding.key and not is_of_earlier(memory, holding)
+        )
+        return next((each for each in kept if each), 0)
 
     def _judge_alone(self, holding: Holding) -> None:
         """An error of the bridge about one holding keeps nobody from judging the others."""

@@ -46,7 +46,8 @@ class _Hours(Struct, frozen=True, kw_only=True):
 class HoldingWatch(LineWatcher):
     """The holdings that some rule is for, with open lines for their quotes.
 
-    `moved` is called with a contract's number when its price is another.
+    `moved` is called with a contract's number when its price is another. `direction_of` says the
+    direction that a holding was first seen with; 0: not known.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class HoldingWatch(LineWatcher):
         self.holdings: tuple[Holding, ...] = ()
         self.looked_at: float | None = None
         self.moved: Callable[[int], None] = _nobody
+        self.direction_of: Callable[[Holding], int] = _new
         self._gateway = gateway
         self._contracts = contracts
         self._quotes = quotes
@@ -82,7 +84,10 @@ class HoldingWatch(LineWatcher):
         self._known_sizes = {
             (each.account, each.contract.con_id): each.quantity for each in positions
         }
-        found = await self._history.holdings(positions, rules)
+        found = [
+            each.facing(self.direction_of(each))
+            for each in await self._history.holdings(positions, rules)
+        ]
         wanted = [
             each
             for each in found
@@ -271,3 +276,7 @@ class HoldingWatch(LineWatcher):
 
 def _nobody(_: int) -> None:
     pass
+
+
+def _new(_: Holding) -> int:
+    return 0

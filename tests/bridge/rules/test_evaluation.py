@@ -349,3 +349,38 @@ def test_the_stop_at_the_broker_stands_where_the_rule_would_stop(
     holding = only(position)
     found = stop_price(rule(**terms), holding, Memory(first_seen=NOON, **memory))
     assert found == (stop if stop is None else pytest.approx(stop))
+
+
+def put_spread(short: float | None, long: float, units: int = 1) -> Holding:
+    """With these costs of a unit's legs."""
+    positions = [option(-units, short or 0, 11), option(units, long, 12, strike=490)]
+    positions[0] = structs.replace(positions[0], average_cost=short)
+    opening = Opening("DU1", {11: -1.0, 12: 1.0}, 3.0)
+    (found,) = holdings(positions, RuleSet(), [opening])
+    return found
+
+
+@pytest.mark.parametrize("later", [put_spread(100, 102.5, 2), put_spread(None, 100)])
+def test_a_combination_keeps_its_direction_when_its_cost_crosses_zero(later: Holding) -> None:
+    """It was opened for a credit of 5; a unit was added at a debit, or a cost is not told."""
+    wanted = rule(match={"symbol": "SPY", "combination": True}, trailing={"percent": 20})
+    quotes, begun = market((11, 1.05, 1.05), (12, 1.0, 1.0)), put_spread(105, 100)
+    kept = first(wanted, begun, quotes).memory
+    assert (begun.key, begun.direction) == (later.key, -1)
+    found = judge(wanted, later, quotes, kept)
+    assert found.decision is None
+    assert found.price == pytest.approx(0.05)
+    assert (found.memory.stop, found.memory.direction) == (pytest.approx(0.06), -1)
+
+
+def test_a_combination_of_which_no_cost_was_ever_known_has_no_price() -> None:
+    """What it costs is not known to be a debit."""
+    wanted = rule(match={"symbol": "SPY", "combination": True}, stopLoss={"price": 2.0}, at="09:31")
+    unknown, quotes = put_spread(None, 100), market((11, 3.0, 3.0), (12, 1.0, 1.0))
+    found = first(wanted, unknown, quotes)
+    assert found.triggers[0].unknown == "no average cost"
+    assert found.decision is not None
+    assert found.decision.trigger == "at"
+    known = judge(wanted, put_spread(250, 100), quotes, found.memory)
+    assert known.price == 2.0
+    assert known.memory.direction == -1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from bridge.orders.close import closing_order
 from bridge.rules.holdings import (
     Fill,
     Opened,
@@ -12,7 +13,7 @@ from bridge.rules.holdings import (
     opened_together,
 )
 from bridge.rules.model import RuleSet
-from tests.bridge.rules.made import option, rules, stock
+from tests.bridge.rules.made import only, option, rules, stock
 
 MORNING = datetime(2026, 6, 1, 14, tzinfo=UTC)
 
@@ -151,3 +152,15 @@ def test_what_is_left_beside_a_combination_has_not_its_label() -> None:
         ("DU1/11:-1", frozenset({"naked"})),
         ("DU1/11:-1/12:+1", frozenset({"condor"})),
     ]
+
+
+def test_an_order_follows_the_direction_that_a_combination_was_first_seen_with() -> None:
+    debit = [option(-1, 100, 11), option(1, 102.5, 12, strike=490)]
+    (found,) = holdings(debit, RuleSet(), [spread()])
+    credit = found.facing(-1)
+    assert (found.direction, credit.direction, credit.facing(1).direction) == (1, -1, -1)
+    assert closing_order(credit, 1, 0.05).action == "BUY"
+    assert only(stock(5)).facing(-1).direction == 1
+    short = rules({"match": {"symbol": "SPY", "combination": True, "side": "short"}, "at": "15:00"})
+    assert fits(short.rules[0].match, credit)
+    assert not fits(short.rules[0].match, found)

@@ -228,3 +228,13 @@ async def test_what_is_known_since_it_was_opened_is_no_earlier_position(seconds:
     await stand.turn()
     memory = stand.journal.memories["r0", stand.holding.key]
     assert (memory.best, memory.opened) == (120.0, stand.holding.begun_at)
+
+
+def test_a_holding_is_told_its_direction_by_what_was_kept() -> None:
+    stand = Stand(rules(STOP), only(stock(100)), 100.0)
+    assert stand.manager._direction_of(stand.holding) == 0
+    stand.remembers("other", direction=0)
+    stand.remembers(direction=-1)
+    assert stand.manager._direction_of(stand.holding) == -1
+    stand.closes.running["d"] = SimpleNamespace(holding=stand.holding.key, direction=1)
+    assert stand.manager._direction_of(stand.holding) == 1
