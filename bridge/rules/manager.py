@@ -145,6 +145,7 @@ class PositionManager:
         old = self._terms.rules
         before = {rule.id: (rule, old.mode_of(rule)) for rule in old.rules}
         self._terms = terms
+        self._decided.clear()
         for rule in terms.rules.rules:
             if before.get(rule.id) == (rule, terms.rules.mode_of(rule)):
                 continue
@@ -246,6 +247,7 @@ class PositionManager:
         """One look at everything."""
         self.waits = self._pause()
         if self._nothing_to_do() or self._away() is not None:
+            self._decided.clear()  # it holds for the prices of then, whenever this is over
             await self._journal.keep_now_and_then()
             return
         if self._stale or self._closes.running or self._given.watch.age() >= LOOK_SECONDS:
@@ -277,10 +279,11 @@ class PositionManager:
         try:
             closing = frozenset(each.holding for each in self._closes.running.values())
             await self._given.watch.look(self._terms.rules, closing)
+            await self._forget_what_is_gone()
         except BaseException:
             self._stale = True
+            self._decided.clear()
             raise
-        await self._forget_what_is_gone()
 
     def _nothing_to_do(self) -> bool:
         kept = self._closes.running or self._journal.memories
@@ -412,7 +415,15 @@ class PositionManager:
             if held is None or is_of_earlier(judged.memory, held):
                 continue
             if self._closes.of(holding.key) is None:
-                await self._begin(rule, holding, judged)
+                await self._begin(rule, holding, self._with_guard(judged))
+
+    def _with_guard(self, judged: Judgement) -> Judgement:
+        """With the stop as it is now: one may have gone out since a tick has decided."""
+        kept = self._journal.memories.get((judged.rule, judged.holding))
+        if kept is None:
+            return judged
+        memory = structs.replace(judged.memory, guard=kept.guard)
+        return structs.replace(judged, memory=memory)
 
     async def _begin(self, rule: Rule, holding: Holding, judged: Judgement) -> None:
         """What cannot be begun is decided again at the next turn; the others go on."""

@@ -89,6 +89,7 @@ class PlayedJournal:
 class PlayedCloses:
     running: dict[str, Any] = field(default_factory=dict)
     begun: list[tuple[str, str]] = field(default_factory=list)
+    kept: list[Memory] = field(default_factory=list)
 
     def of(self, key: str) -> Any:
         return next((each for each in self.running.values() if each.holding == key), None)
@@ -98,6 +99,7 @@ class PlayedCloses:
 
     async def begin(self, rule: Any, mode: str, _: Holding, judged: Any) -> None:
         self.begun.append((mode, judged.decision.reason))
+        self.kept.append(judged.memory)
 
 
 @dataclass
@@ -156,7 +158,8 @@ class Stand:
         await self.manager.turn()
 
     async def ticks(self) -> None:
-        """A price has moved, and is judged before the next turn."""
+        """A price has moved, and is judged before the next turn, which will look again."""
+        self.manager._stale, self.watch.age_seconds = False, 31.0
         self.manager._price_moved(1)
         await asyncio.sleep(0.1)
 
@@ -238,3 +241,37 @@ def test_a_holding_is_told_its_direction_by_what_was_kept() -> None:
     assert stand.manager._direction_of(stand.holding) == -1
     stand.closes.running["d"] = SimpleNamespace(holding=stand.holding.key, direction=1)
     assert stand.manager._direction_of(stand.holding) == 1
+
+
+LOST = BridgeError("the session is lost")
+
+
+@pytest.mark.parametrize("how", ["away", "no-positions", "other-rules"])
+async def test_what_ticks_have_decided_is_not_carried_out_after_an_absence(how: str) -> None:
+    stand = Stand(rules(STOP), only(stock(100)), 94.0)
+    stand.remembers()
+    await stand.ticks()
+    assert len(stand.manager._decided) == 1
+    if how == "away":
+        stand.lost = LOST
+        await stand.turn()
+    elif how == "no-positions":
+        stand.watch.fails = LOST
+        with pytest.raises(BridgeError):
+            await stand.turn()
+    else:
+        stand.manager.adopt(Terms(rules=rules(STOP | {"stopLoss": {"percent": 50}})))
+    stand.lost = stand.watch.fails = None
+    await stand.turn(16 * 3600, price=110.0)
+    assert stand.closes.begun == []
+
+
+async def test_a_stop_that_went_out_after_a_tick_decided_is_not_forgotten() -> None:
+    """Else nobody would cancel it before the close."""
+    stand = Stand(rules(STOP), only(stock(100)), 94.0)
+    stand.remembers()
+    await stand.ticks()
+    guard = Guard(number=1, key="new", stop=95.0, units=100, at=NOON)
+    stand.remembers(guard=guard)
+    await stand.turn()
+    assert [each.guard for each in stand.closes.kept] == [guard]
