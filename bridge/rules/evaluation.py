@@ -101,6 +101,8 @@ class Memory(Struct, frozen=True, kw_only=True):
     """Since when the position is certainly held; None: not known, or kept by an earlier release."""
     direction: int = 0
     """That of the holding, from first sight to the end; 0: as `opened`."""
+    wording: str = ""
+    """Of the rule and its mode when it was last judged; empty: kept by an earlier release."""
 
 
 class Trigger(Struct, frozen=True, kw_only=True, rename="camel"):

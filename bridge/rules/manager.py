@@ -41,7 +41,7 @@ from bridge.rules.evaluation import (
 )
 from bridge.rules.holdings import Holding, fits
 from bridge.rules.journal import Place, RuleJournal
-from bridge.rules.model import Rule, RuleSet
+from bridge.rules.model import Rule, RuleSet, wording
 from bridge.rules.protection import Protection
 from bridge.rules.watch import HoldingWatch
 from bridge.store import Database
@@ -94,6 +94,7 @@ class PositionManager:
         self._given = given
         self._clock = given.clock
         self._terms = Terms()
+        self._wordings: dict[str, str] = {}
         self._decided: list[tuple[Rule, Holding, Judgement]] = []
         self._moved: set[int] = set()
         self._gathering: asyncio.TimerHandle | None = None
@@ -126,8 +127,12 @@ class PositionManager:
 
     async def start(self, terms: Terms) -> None:
         """Takes over what the last process left, and begins."""
-        self._terms = terms
+        self._take(terms)
         self._closes.take_over(await self._journal.load())
+        for place, memory in tuple(self._journal.memories.items()):
+            now = self._wordings.get(place[0])
+            if memory.wording and now and memory.wording != now:
+                self._changed(place, memory)
         self._task = asyncio.create_task(self._run(), name="position-manager")
 
     async def stop(self) -> None:
@@ -144,16 +149,25 @@ class PositionManager:
         """Goes on with other rules. One that is another than before may decide anew."""
         old = self._terms.rules
         before = {rule.id: (rule, old.mode_of(rule)) for rule in old.rules}
-        self._terms = terms
+        self._take(terms)
         self._decided.clear()
         for rule in terms.rules.rules:
             if before.get(rule.id) == (rule, terms.rules.mode_of(rule)):
                 continue
             for place, memory in tuple(self._journal.memories.items()):
-                if place[0] != rule.id or self._closes.of(place[1]):
-                    continue
-                self._journal.note(place, _begun_anew(memory))
+                if place[0] == rule.id:
+                    self._changed(place, memory)
         self.look_again()
+
+    def _take(self, terms: Terms) -> None:
+        rules = terms.rules
+        self._terms = terms
+        self._wordings = {each.id: wording(each, rules.mode_of(each)) for each in rules.rules}
+
+    def _changed(self, place: Place, memory: Memory) -> None:
+        """The rule is another than before: it may act once more, but not beside its own close."""
+        again = memory if self._closes.of(place[1]) else _begun_anew(memory)
+        self._journal.note(place, structs.replace(again, wording=self._wordings[place[0]]))
 
     def look_again(self) -> None:
         """Something may have changed the positions."""
@@ -349,7 +363,9 @@ class PositionManager:
         if market is None:
             return None
         memory = self._memory((rule.id, holding.key), holding)
-        return judge(rule, holding, market, memory or remembered(holding, self._clock.now()))
+        memory = memory or remembered(holding, self._clock.now())
+        known = structs.replace(memory, wording=self._wordings[rule.id])
+        return judge(rule, holding, market, known)
 
     def _memory(self, place: Place, holding: Holding) -> Memory | None:
         """What is remembered of this position; None: nothing, or that of one held before it."""
@@ -401,7 +417,8 @@ class PositionManager:
         if memory is None:
             if _guarded(self._journal.memories.get(place)):
                 return True
-            self._journal.note(place, remembered(holding, now))
+            first = structs.replace(remembered(holding, now), wording=self._wordings[place[0]])
+            self._journal.note(place, first)
             asyncio.get_running_loop().call_later(SETTLING_SECONDS + 0.1, self.look_again)
             return True
         return _settles(memory, now)

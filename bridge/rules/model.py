@@ -8,6 +8,7 @@ was paid or, for a position that was opened for a credit, of that credit.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
@@ -159,6 +160,25 @@ def together(*sets: RuleSet) -> RuleSet:
     rules = (structs.replace(each, mode=one.mode_of(each)) for one in sets for each in one.rules)
     simulate = any(one.mode == "simulate" for one in sets)
     return RuleSet(rules=tuple(rules), mode="simulate" if simulate else None)
+
+
+def wording(rule: Rule, mode: Mode) -> str:
+    """A digest of all that a rule says and does: the same as long as nobody changes it.
+
+    What is left at its default is no part of it, so a member that a later release adds changes
+    nothing.
+    """
+    text = msgspec.json.encode(
+        [mode, _words(structs.replace(rule, mode=None))], order="deterministic"
+    )
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _words(value: Any) -> Any:
+    if isinstance(value, Struct):
+        given = ((each.name, getattr(value, each.name), each) for each in structs.fields(value))
+        return {name: _words(member) for name, member, each in given if member != each.default}
+    return [_words(each) for each in value] if isinstance(value, tuple) else value
 
 
 def read(content: Any) -> RuleSet:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
-from bridge.clock import SystemClock
+from bridge.clock import SystemClock, settle
 from bridge.errors import BridgeError
 from bridge.rules.evaluation import Guard, Market, Memory, remembered
 from bridge.rules.holdings import Holding
@@ -137,7 +137,7 @@ class Stand:
         for name, part in (("journal", self.journal), ("closes", self.closes)):
             setattr(self.manager, f"_{name}", part)
         self.manager._protection = cast("Any", self.stops)
-        self.manager._terms = Terms(rules=wanted)
+        self.manager._take(Terms(rules=wanted))
 
     def _require_ready(self) -> None:
         if self.lost is not None:
@@ -275,3 +275,47 @@ async def test_a_stop_that_went_out_after_a_tick_decided_is_not_forgotten() -> N
     stand.remembers(guard=guard)
     await stand.turn()
     assert [each.guard for each in stand.closes.kept] == [guard]
+
+
+async def restarted(stand: Stand, wanted: RuleSet) -> None:
+    """The bridge begins again over what was kept, perhaps with another stack.yaml."""
+    await stand.manager.start(Terms(rules=wanted))
+    await settle(stand.manager._task)
+    stand.closes.begun.clear()
+    await stand.turn(4)
+
+
+async def test_a_rule_of_stack_yaml_that_was_changed_begins_anew_at_the_start() -> None:
+    """It changes by a restart alone: what was simulated, refused or cancelled is over."""
+    simulated = STOP | {"mode": "simulate"}
+    stand = Stand(rules(simulated), only(stock(100)), 94.0)
+    await stand.turn()
+    await stand.turn(4)
+    assert [mode for mode, _ in stand.closes.begun] == ["simulate"]
+    (place,) = stand.journal.memories
+    stand.journal.memories[place] = stand.closes.kept[0]
+    assert stand.journal.memories[place].decided
+    await restarted(stand, rules(simulated))
+    assert stand.closes.begun == []
+    await restarted(stand, rules(STOP))
+    assert [mode for mode, _ in stand.closes.begun] == ["trade"]
+
+
+async def test_an_update_of_the_bridge_is_no_change_of_the_rules() -> None:
+    stand = Stand(RuleSet(), only(stock(100)), 94.0)
+    stand.remembers(decided=True)  # an earlier release kept no wording
+    await restarted(stand, rules(STOP))
+    await stand.turn()
+    assert stand.closes.begun == []
+    (memory,) = stand.journal.memories.values()
+    assert memory.wording
+
+
+async def test_a_rule_that_is_changed_while_it_closes_does_not_begin_anew_at_the_start() -> None:
+    stand = Stand(rules(STOP), only(stock(100)), 94.0)
+    stand.remembers(decided=True, wording="before")
+    stand.closes.running["d"] = SimpleNamespace(holding=stand.holding.key, direction=1, rule="r0")
+    stand.manager.adopt(Terms(rules=rules(STOP | {"close": {"steps": 9}})))
+    (memory,) = stand.journal.memories.values()
+    assert (memory.decided, memory.round) == (True, 0)
+    assert memory.wording != "before"

@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from bridge.rules.model import RuleSet, RulesInvalidError, read, together
+from bridge.rules.model import RuleSet, RulesInvalidError, read, together, wording
 
 GOOD = {"id": "stop", "match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}}
 
@@ -94,6 +95,18 @@ def test_a_set_makes_no_rule_of_another_set_trade(
     own = read({"rules": [GOOD | {"id": "own"}, trading], "mode": mode[1]})
     found = together(filed, own)
     assert tuple(found.mode_of(each) for each in found.rules) == modes
+
+
+def test_the_wording_of_a_rule_is_what_is_said_and_done() -> None:
+    legs = [{"side": "short", "strike": 500}, {"side": "long", "strike": 490}]
+    plain = read([GOOD | {"match": {"symbol": "SPY", "combination": legs}}]).rules[0]
+    spelled = read([{"id": "stop", "match": {"symbol": "SPY", "combination": legs},
+                     "stop_loss": {"percent": 5.0}, "enabled": True}]).rules[0]  # fmt: skip
+    kept = "b7fe4e4a81c4bc49"  # journals have it: were it another, all rules would begin anew
+    assert wording(plain, "trade") == wording(spelled, "trade") == kept
+    others = [structs.replace(plain, outside_rth=True), read([GOOD]).rules[0]]
+    found = {wording(each, "trade") for each in others} | {wording(plain, "simulate")}
+    assert len(found - {wording(plain, "trade")}) == 3
 
 
 def test_nothing_is_nothing() -> None:
