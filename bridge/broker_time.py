@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from bridge.model import Contract
@@ -355,23 +355,31 @@ def is_open(hours: str, zone: ZoneInfo, now: datetime) -> bool:
     return any(opens <= here < closes for opens, closes in _sessions(hours, zone))
 
 
-def session_end(hours: str, zone: ZoneInfo, now: datetime) -> datetime | None:
-    """When the running one of the broker's sessions ends; None: none is running."""
-    here = now.astimezone(zone)
-    return next(
-        (closes for opens, closes in _sessions(hours, zone) if opens <= here < closes), None
-    )
+class Session(NamedTuple):
+    """A day of trading at an exchange, from its beginning (perhaps the day before) to its end."""
+
+    opens: datetime
+    closes: datetime
 
 
-def day_end(hours: str, zone: ZoneInfo, now: datetime) -> datetime | None:
-    """When the last of the sessions ends that end on the same day as the running one.
+def session_of(hours: str, zone: ZoneInfo, now: datetime) -> Session | None:
+    """The session that is running, with the parts around its breaks; None: none is.
 
-    A lunch break ends no day order. None: no session is running.
+    Parts that end on the same day are one session: a lunch break does not end it, and what begins
+    in the evening belongs to the next day.
     """
-    running = session_end(hours, zone, now)
+    here = now.astimezone(zone)
+    parts = [Session(*each) for each in _sessions(hours, zone)]
+    running = next((each for each in parts if each.opens <= here < each.closes), None)
     if running is None:
         return None
-    return max(end for _, end in _sessions(hours, zone) if end.date() == running.date())
+    same = [each for each in parts if _last_day(each) == _last_day(running)]
+    return Session(min(each.opens for each in same), max(each.closes for each in same))
+
+
+def _last_day(session: Session) -> date:
+    """A session that ends at midnight belongs to the day before."""
+    return (session.closes - timedelta(microseconds=1)).date()
 
 
 def _sessions(hours: str, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct, structs
 
+from bridge.broker_time import Session
 from bridge.quantity import figure
 from bridge.rules.holdings import Holding
 from bridge.rules.model import Rule, Threshold, Trailing
@@ -43,14 +44,15 @@ class Price(Struct, frozen=True, kw_only=True):
 class Market(Struct, frozen=True, kw_only=True):
     """All that is looked at beside the holding. Prices by the contract's number.
 
-    `closes_at`: the end of the running regular session; None: none is running.
+    `session`: the regular one that is running, `longer` that of the trading hours; None: none is.
     """
 
     now: datetime
     zone: ZoneInfo
     open: bool = True
     open_outside: bool = True
-    closes_at: datetime | None = None
+    session: Session | None = None
+    longer: Session | None = None
     prices: Mapping[int, Price] = {}
     underlying: Price | None = None
     followed: bool = True
@@ -501,18 +503,32 @@ def _max_holding_days(facts: _Facts) -> Trigger:
 def _at(facts: _Facts) -> Trigger:
     if not _may_trade(facts.rule, facts.market):
         return Trigger(name="at", level=facts.rule.at, unknown="no session is running")
-    here = facts.market.now.astimezone(facts.market.zone)
-    moment = time.fromisoformat(facts.rule.at or "00:00")
-    left = datetime.combine(here.date(), moment, facts.market.zone) - here
-    return _timed("at", facts.rule.at or "", here, left)
+    level, market = facts.rule.at or "", facts.market
+    here = market.now.astimezone(market.zone)
+    session = market.longer if facts.rule.outside_rth else market.session
+    moment = _moment(time.fromisoformat(level), here, session)
+    if session is not None and moment >= session.closes:
+        ends = f"{session.closes.astimezone(market.zone):%H:%M}"
+        return Trigger(name="at", level=level, unknown=f"the session ends at {ends}, before that")
+    return _timed("at", level, here, moment - here)
+
+
+def _moment(clock: time, here: datetime, session: Session | None) -> datetime:
+    """When the clock says so in the session, which may have begun on the day before."""
+    zone = here.tzinfo
+    last = here if session is None else session.closes.astimezone(zone) - timedelta(microseconds=1)
+    before = datetime.combine(last.date() - timedelta(days=1), clock, zone)
+    if session is not None and before >= session.opens:
+        return before
+    return datetime.combine(last.date(), clock, zone)
 
 
 def _minutes_before_close(facts: _Facts) -> Trigger:
-    name, end = "minutesBeforeClose", facts.market.closes_at
-    if end is None:
+    name, session = "minutesBeforeClose", facts.market.session
+    if session is None:
         return Trigger(name=name, unknown="no session is running")
     here = facts.market.now.astimezone(facts.market.zone)
-    moment = end.astimezone(facts.market.zone) - timedelta(
+    moment = session.closes.astimezone(facts.market.zone) - timedelta(
         minutes=facts.rule.minutes_before_close or 0
     )
     return _timed(name, f"{moment:%H:%M}", here, moment - here)

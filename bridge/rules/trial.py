@@ -14,13 +14,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from bridge.broker_time import Session
 from bridge.model import Contract, Position, Right
 from bridge.rules.evaluation import (
     Judgement,
@@ -276,13 +277,16 @@ def _holdings(
 def _market(moment: Moment, zone: ZoneInfo, prices: dict[int, Price], holding: Holding) -> Market:
     here = moment.at.astimezone(zone)
     session = here.weekday() < 5 and _OPENS <= here.time() < _CLOSES
-    closes = here.replace(hour=_CLOSES.hour, minute=_CLOSES.minute, second=0, microsecond=0)
+    today, later = here.date(), here.date() + timedelta(days=1)
+    regular = Session(*(datetime.combine(today, each, zone) for each in (_OPENS, _CLOSES)))
+    longer = Session(*(datetime.combine(each, time(), zone) for each in (today, later)))
     return Market(
         now=moment.at,
         zone=zone,
         open=session,
         open_outside=here.weekday() < 5,
-        closes_at=closes if session else None,
+        session=regular if session else None,
+        longer=longer if here.weekday() < 5 else None,
         prices=prices,
         underlying=moment.prices.get(holding.legs[0].contract.symbol),
     )

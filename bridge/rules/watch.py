@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from msgspec import Struct
 
-from bridge.broker_time import day_end, exchange_zone, is_open, session_end
+from bridge.broker_time import Session, exchange_zone, is_open, session_of
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractService
@@ -40,7 +40,8 @@ class _Hours(Struct, frozen=True, kw_only=True):
     zone: ZoneInfo
     open: bool
     open_outside: bool
-    closes_at: datetime | None
+    session: Session | None
+    longer: Session | None
 
 
 class HoldingWatch(LineWatcher):
@@ -137,7 +138,8 @@ class HoldingWatch(LineWatcher):
             zone=hours.zone,
             open=hours.open,
             open_outside=hours.open_outside,
-            closes_at=hours.closes_at,
+            session=hours.session,
+            longer=hours.longer,
             prices={
                 leg.contract.con_id: price
                 for leg in holding.legs
@@ -158,13 +160,13 @@ class HoldingWatch(LineWatcher):
         zone = exchange_zone(first.time_zone, first.contract)
         regular = [each.liquid_hours or each.trading_hours for each in details]
         longer = [each.trading_hours or each.liquid_hours for each in details]
-        ends = [session_end(hours, zone, now) for hours in regular if hours]
         found = self._hours[holding.key] = _Hours(
             minute=minute,
             zone=zone,
             open=all(is_open(hours, zone, now) for hours in regular if hours),
             open_outside=all(is_open(hours, zone, now) for hours in longer if hours),
-            closes_at=min((end for end in ends if end is not None), default=None),
+            session=_common(regular, zone, now),
+            longer=_common(longer, zone, now),
         )
         return found
 
@@ -180,8 +182,10 @@ class HoldingWatch(LineWatcher):
                 return None
             regular, longer = known.liquid_hours, known.trading_hours
             hours = (longer or regular) if outside else (regular or longer)
-            ends.append(day_end(hours, exchange_zone(known.time_zone, known.contract), now))
-        return min((end for end in ends if end is not None), default=None)
+            running = session_of(hours, exchange_zone(known.time_zone, known.contract), now)
+            if running is not None:
+                ends.append(running.closes)
+        return min(ends, default=None)
 
     def price(self, con_id: int) -> Price | None:
         """What the contract's open line says; the tag is that of the worse of bid and ask."""
@@ -272,6 +276,15 @@ class HoldingWatch(LineWatcher):
             return None if known is None else known[1]
         self._details[contract.con_id] = (now, details)
         return details
+
+
+def _common(hours: Iterable[str], zone: ZoneInfo, now: datetime) -> Session | None:
+    """The session that all legs have; None: one of them has none, or hours that are not known."""
+    found = [session_of(each, zone, now) for each in hours]
+    running = [each for each in found if each is not None]
+    if not running or len(running) < len(found):
+        return None
+    return Session(max(each.opens for each in running), min(each.closes for each in running))
 
 
 def _nobody(_: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge import broker_time
-from bridge.broker_time import day_end, days_to_expiration, exchange_day, exchange_zone, parse_day
+from bridge.broker_time import (
+    days_to_expiration,
+    exchange_day,
+    exchange_zone,
+    parse_day,
+    session_of,
+)
 from bridge.model import Contract
 
 SUMMER = "20250710 10:30:00"
@@ -192,19 +198,24 @@ def test_a_day_with_a_time_after_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "moment", "end"),
+    ("hours", "hour", "first", "last"),
     [
-        ("20260213:0930-20260213:1600;20260214:0930-20260214:1600", (13, 10), (13, 16)),
-        ("20260213:0900-20260213:1130;20260213:1230-20260213:1530", (13, 11), (13, 15)),
-        ("20260213:0900-20260213:1130;20260213:1230-20260213:1530", (13, 12), None),
-        ("20260212:1700-20260213:1500;20260213:1515-20260213:1600", (12, 18), (13, 16)),
-        ("20260212:1700-20260213:1600;20260213:1700-20260214:1600", (13, 17), (14, 16)),
-        ("", (13, 12), None),
+        ("20260601:0930-20260601:1600", 12, (1, 9, 30), (1, 16, 0)),
+        ("20260601:0900-1130,1230-1530", 10, (1, 9, 0), (1, 15, 30)),
+        ("20260601:0000-20260601:2400;20260602:0000-20260602:2400", 12, (1, 0, 0), (2, 0, 0)),
+        ("20260531:1700-20260601:1515;20260601:1530-20260601:1600", 2, (0, 17, 0), (1, 16, 0)),
+        ("20260601:0915-20260601:1630;20260601:1715-20260602:0300", 18, (1, 17, 15), (2, 3, 0)),
     ],
 )
-def test_when_a_day_order_ends(
-    hours: str, moment: tuple[int, int], end: tuple[int, int] | None
+def test_a_session_is_a_day_with_its_breaks(
+    hours: str, hour: int, first: tuple[int, int, int], last: tuple[int, int, int]
 ) -> None:
-    zone = ZoneInfo("Asia/Tokyo")
-    found = day_end(hours, zone, datetime(2026, 2, *moment, tzinfo=zone))
-    assert (None if found is None else (found.day, found.hour)) == end
+    zone = ZoneInfo("America/Chicago")
+    found = session_of(hours, zone, datetime(2026, 6, 1, hour, tzinfo=zone))
+    midnight = datetime(2026, 5, 31, tzinfo=zone)
+    begins, ends = (
+        midnight + timedelta(days=day, hours=clock, minutes=minute)
+        for day, clock, minute in (first, last)
+    )
+    assert found == (begins, ends)
+    assert session_of(hours, zone, midnight + timedelta(days=9)) is None

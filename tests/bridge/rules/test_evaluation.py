@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from msgspec import structs
 
+from bridge.broker_time import Session, session_of
 from bridge.model import Position
 from bridge.rules.evaluation import (
     Judgement,
@@ -19,7 +21,7 @@ from bridge.rules.evaluation import (
 )
 from bridge.rules.holdings import Holding, Opening, holdings
 from bridge.rules.model import Rule, RuleSet
-from tests.bridge.rules.made import NOON, market, only, option, rule, stock
+from tests.bridge.rules.made import NEW_YORK, NOON, market, only, option, rule, stock
 
 
 def first(judged_rule: Rule, holding: Holding, at: Market) -> Judgement:
@@ -199,7 +201,7 @@ def test_while_nothing_is_judged_no_price_moves_what_is_shown() -> None:
 )
 def test_times_are_the_exchange_s(terms: dict[str, Any], later: timedelta, met: bool) -> None:
     holding, now = only(stock(50)), NOON + later
-    at = market(now=now, closes_at=NOON.replace(hour=20))
+    at = market(now=now, session=Session(NOON.replace(hour=13, minute=30), NOON.replace(hour=20)))
     found = judge(rule(**terms), holding, at, remembered(holding, NOON))
     assert (found.decision is not None) is met, found.triggers
 
@@ -384,3 +386,56 @@ def test_a_combination_of_which_no_cost_was_ever_known_has_no_price() -> None:
     known = judge(wanted, put_spread(250, 100), quotes, found.memory)
     assert known.price == 2.0
     assert known.memory.direction == -1
+
+
+NIGHT = "20260601:1700-20260602:1600;20260602:1700-20260603:1600"
+TOKYO = "20260601:0900-20260601:1130;20260601:1230-20260601:1530"
+DAY = "20260601:0930-20260601:1600"
+
+
+@pytest.mark.parametrize(
+    ("clock", "day", "hour", "minute", "said"),
+    [
+        ("15:30", 2, 17, 5, -1),  # of the session of the 3rd
+        ("15:30", 3, 15, 29, -1),
+        ("15:30", 3, 15, 30, 0),
+        ("02:00", 2, 17, 5, -1),
+        ("02:00", 3, 2, 0, 0),
+        ("17:30", 2, 17, 29, -1),
+        ("17:30", 2, 17, 30, 0),
+        ("17:30", 3, 9, 0, 0),
+        ("16:30", 3, 15, 59, None),  # in the break between the sessions
+    ],
+)
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_time_of_day_is_one_of_the_session_that_runs(
+    clock: str, day: int, hour: int, minute: int, said: int | None, outside: bool
+) -> None:
+    zone = ZoneInfo("America/Chicago")
+    now = datetime(2026, 6, day, hour, minute, tzinfo=zone)
+    running = session_of(NIGHT, zone, now)
+    times = {"longer": running, "open": False} if outside else {"session": running}
+    at = structs.replace(market(now=now, **times), zone=zone)
+    (found,) = first(rule(at=clock, outsideRth=outside), only(stock(1)), at).triggers
+    assert found.met is (said == 0)
+    assert (found.unknown is None) is (said is not None)
+
+
+def test_a_time_that_the_session_never_reaches_is_told() -> None:
+    now = datetime(2026, 6, 1, 15, 59, tzinfo=NEW_YORK)
+    at = market(now=now, session=session_of(DAY, NEW_YORK, now))
+    (found,) = first(rule(at="16:00"), only(stock(1)), at).triggers
+    assert found.unknown == "the session ends at 16:00, before that"
+    (early,) = first(rule(at="09:00"), only(stock(1)), at).triggers
+    assert early.met  # before the beginning: from the beginning on
+
+
+@pytest.mark.parametrize(
+    ("hour", "minute", "met"), [(11, 15, False), (15, 9, False), (15, 10, True)]
+)
+def test_a_lunch_break_is_no_close(hour: int, minute: int, met: bool) -> None:
+    zone = ZoneInfo("Asia/Tokyo")
+    now = datetime(2026, 6, 1, hour, minute, tzinfo=zone)
+    at = structs.replace(market(now=now, session=session_of(TOKYO, zone, now)), zone=zone)
+    (found,) = first(rule(minutesBeforeClose=20), only(stock(1)), at).triggers
+    assert (found.met, found.level) == (met, "15:10")
