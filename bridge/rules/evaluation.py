@@ -366,6 +366,8 @@ def stop_beyond_reach(rule: Rule, holding: Holding, memory: Memory) -> float | N
 
 
 def _nearest_stop(rule: Rule, holding: Holding, memory: Memory) -> float | None:
+    if not holding.priced:
+        return None
     found = [] if memory.stop is None or rule.trailing is None else [memory.stop]
     threshold, entry = rule.stop_loss, holding.entry
     if threshold is not None and threshold.price is not None:

@@ -24,16 +24,18 @@ class Leg(Struct, frozen=True):
     """One contract of a holding. `ratio` is signed, in contracts or shares for each unit.
 
     `entry`: the price at which it was opened, without the multiplier; None: the broker sent none.
+    `magnifier`: prices are in that fraction of the currency (100: cents).
     """
 
     contract: Contract
     ratio: float
     entry: float | None
+    magnifier: int = 1
 
     @property
     def multiplier(self) -> float:
-        """What a price counts for."""
-        return multiplier_of(self.contract)
+        """What a price counts for, in money."""
+        return multiplier_of(self.contract) / self.magnifier
 
 
 class Opening(Struct, frozen=True):
@@ -56,6 +58,8 @@ class Holding(Struct, frozen=True, kw_only=True):
     opened_at: datetime | None = None
     begun_at: datetime | None = None
     """Since when all its legs are certainly held: what was remembered before is another's."""
+    priced: bool = True
+    """Whether it is known what a price of its legs counts for."""
     faces: int = 0
     """The direction that it was first seen with, if that is known: it holds to the end."""
 
@@ -112,9 +116,19 @@ class Holding(Struct, frozen=True, kw_only=True):
             return self
         return structs.replace(self, faces=direction)
 
+    def magnified(self, magnifiers: Mapping[int, int]) -> Holding:
+        """The same with what its contracts' details say; a leg that is missing has no price."""
+        legs = tuple(
+            structs.replace(leg, magnifier=by, entry=None if leg.entry is None else leg.entry * by)
+            for leg in self.legs
+            for by in [magnifiers.get(leg.contract.con_id, 1)]
+        )
+        priced = all(leg.contract.con_id in magnifiers for leg in legs)
+        return structs.replace(self, legs=legs, priced=priced)
+
     @property
     def multiplier(self) -> float:
-        """What a price of the whole counts for."""
+        """What a price of the whole counts for, in money."""
         return max(leg.multiplier for leg in self.legs)
 
     @property

@@ -96,7 +96,11 @@ class HoldingWatch(LineWatcher):
             or any(rule.enabled and fits(rule.match, each) for rule in rules.rules)
         ]
         await self._look_at(wanted, rules)
-        self.holdings = tuple(wanted)
+        magnifiers = {
+            con_id: max(1, details.price_magnifier)
+            for con_id, (_, details) in self._details.items()
+        }
+        self.holdings = tuple(each.magnified(magnifiers) for each in wanted)
         self._hours = {}
         self.looked_at = self._clock.monotonic()
 
@@ -129,7 +133,7 @@ class HoldingWatch(LineWatcher):
         """All that a rule looks at; None: the contracts' details are not known."""
         details = [self._known(leg.contract.con_id) for leg in holding.legs]
         first = details[0]
-        if first is None or any(each is None for each in details):
+        if not holding.priced or first is None or any(each is None for each in details):
             return None
         hours = self._hours_of(holding, first, [each for each in details if each is not None])
         under = first.under_con_id or first.contract.con_id

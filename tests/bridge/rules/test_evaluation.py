@@ -9,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from bridge.broker_time import Session, session_of
-from bridge.model import Position
+from bridge.model import Contract, Position
 from bridge.rules.evaluation import (
     Judgement,
     Market,
@@ -17,6 +17,7 @@ from bridge.rules.evaluation import (
     Price,
     judge,
     remembered,
+    stop_beyond_reach,
     stop_price,
 )
 from bridge.rules.holdings import Holding, Opening, holdings
@@ -439,3 +440,40 @@ def test_a_lunch_break_is_no_close(hour: int, minute: int, met: bool) -> None:
     at = structs.replace(market(now=now, session=session_of(TOKYO, zone, now)), zone=zone)
     (found,) = first(rule(minutesBeforeClose=20), only(stock(1)), at).triggers
     assert (found.met, found.level) == (met, "15:10")
+
+
+def corn(magnifiers: dict[int, int]) -> Holding:
+    """One future on 5000 bushels at 4.50, quoted in cents."""
+    contract = Contract(con_id=7, symbol="ZC", sec_type="FUT", multiplier="5000")
+    held = Position(account="DU1", contract=contract, quantity=1.0, average_cost=22500.0)
+    return only(held).magnified(magnifiers)
+
+
+@pytest.mark.parametrize(
+    ("terms", "price", "met", "stop"),
+    [
+        ({"takeProfit": {"percent": 20}}, 450.0, False, None),
+        ({"takeProfit": {"percent": 20}}, 540.0, True, None),
+        ({"stopLoss": {"percent": 20}}, 360.5, False, 360.0),
+        ({"stopLoss": {"percent": 20}}, 360.0, True, 360.0),
+        ({"stopLoss": {"amount": 500}}, 440.0, True, 440.0),
+        ({"stopLoss": {"price": 430}}, 430.5, False, 430.0),
+        ({"trailing": {"amount": 500}}, 450.0, False, 440.0),
+    ],
+)
+def test_a_price_in_cents_counts_cents(
+    terms: dict[str, Any], price: float, met: bool, stop: float | None
+) -> None:
+    holding = corn({7: 100})
+    found = first(rule(**terms), holding, market((7, price, price)))
+    assert found.profit == pytest.approx((price - 450) * 50)
+    assert (found.decision is not None) is met
+    assert stop_price(rule(**terms), holding, found.memory) == stop
+
+
+def test_no_stop_stands_where_nobody_knows_what_a_price_counts_for() -> None:
+    unknown = corn({})
+    wanted, memory = rule(stopLoss={"percent": 20}), remembered(unknown, NOON)
+    assert not unknown.priced
+    assert stop_price(wanted, unknown, memory) is None
+    assert stop_beyond_reach(wanted, unknown, memory) is None
