@@ -11,6 +11,7 @@ import fnmatch
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from msgspec import Struct, structs
@@ -364,30 +365,102 @@ class Fill(Struct, frozen=True):
     """The order's reference at the broker, and the label that its client gave it."""
 
 
-def opened_together(fills: Iterable[Fill]) -> list[Opening]:
-    """The orders of which several contracts were filled, the newest first."""
+@dataclass
+class _Lot:
+    """What one order of several legs has opened: by contract, what of it is still held."""
+
+    account: str
+    ratios: dict[int, float]
+    labels: frozenset[str]
+    at: datetime
+    left: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def units(self) -> float:
+        return max(0.0, min(self.left.get(each, 0.0) / by for each, by in self.ratios.items()))
+
+    def lose(self, con_id: int, quantity: float) -> None:
+        """Of one leg: as much of the others is held singly from now on."""
+        self.left[con_id] = exact(self.left[con_id] - quantity)
+        units = self.units
+        self.left = {each: self.ratios[each] * units for each in self.left}
+
+
+def opened_together(fills: Iterable[Fill], positions: Iterable[Position] = ()) -> list[Opening]:
+    """The orders of which several contracts were filled, the newest first, as far as still held.
+
+    What was closed since is opened by nobody any more, whoever holds the same contracts later. A
+    fill takes first from what is held singly. Where the fills do not lead to `positions` (older or
+    newer ones are missing), an order keeps what it may still have opened.
+    """
+    fills = sorted(fills, key=lambda each: each.at)
+    sizes = {(each.account, each.contract.con_id): each.quantity for each in positions}
+    lots = _lots(fills)
+    told: dict[tuple[str, int], float] = defaultdict(float)
+    for fill in fills:
+        told[fill.account, fill.con_id] += fill.quantity
+    held = {place: [0.0, sizes.get(place, total) - total] for place, total in told.items()}
+    of_place: dict[tuple[str, int], list[_Lot]] = defaultdict(list)
+    for lot in lots.values():
+        for con_id in lot.ratios:
+            of_place[lot.account, con_id].append(lot)
+    for fill in fills:
+        place, own = (fill.account, fill.con_id), lots.get((fill.account, fill.order))
+        before = held[place]
+        after = held[place] = [exact(each + fill.quantity) for each in before]
+        if own is not None and fill.con_id in own.ratios:
+            pairs = zip(before, after, strict=True)
+            opened = max((_opened(*each, fill.quantity) for each in pairs), key=abs)
+            own.left[fill.con_id] = own.left.get(fill.con_id, 0.0) + opened
+        mirrored = None if own is None else {each: -by for each, by in own.ratios.items()}
+        claiming = of_place.get(place, [])
+        claiming.sort(key=lambda each: (each.ratios != mirrored, each.at))
+        for side in (1, -1):
+            _release(claiming, fill.con_id, side, max(0.0, *(each * side for each in after)))
+    found = [
+        Opening(each.account, each.ratios, each.units, each.labels, each.at)
+        for each in lots.values()
+        if each.units > SLACK
+    ]
+    return sorted(found, key=lambda each: each.at or datetime.max, reverse=True)  # noqa: DTZ901
+
+
+def _lots(fills: Iterable[Fill]) -> dict[tuple[str, str], _Lot]:
+    """By account and order; those of several contracts."""
     orders: dict[tuple[str, str], list[Fill]] = defaultdict(list)
     for fill in fills:
         orders[fill.account, fill.order].append(fill)
-    found = []
-    for (account, _), group in orders.items():
+    found = {}
+    for order, group in orders.items():
         totals: dict[int, float] = defaultdict(float)
         for fill in group:
             totals[fill.con_id] += fill.quantity
         net = {con_id: total for con_id, total in totals.items() if abs(total) > SLACK}
-        if len(net) < 2:
-            continue
-        units = _common(net.values())
-        found.append(
-            Opening(
-                account,
-                {con_id: total / units for con_id, total in net.items()},
-                units,
-                frozenset().union(*(fill.labels for fill in group)),
-                min(fill.at for fill in group),
-            )
-        )
-    return sorted(found, key=lambda each: each.at or datetime.max, reverse=True)  # noqa: DTZ901
+        if len(net) > 1:
+            units = _common(net.values())
+            ratios = {con_id: total / units for con_id, total in net.items()}
+            labels = frozenset[str]().union(*(fill.labels for fill in group))
+            found[order] = _Lot(order[0], ratios, labels, min(fill.at for fill in group))
+    return found
+
+
+def _opened(before: float, after: float, quantity: float) -> float:
+    """What of a fill has opened, signed: the rest has closed what was held."""
+    if before * quantity >= 0:
+        return quantity
+    return after if after * quantity > 0 else 0.0
+
+
+def _release(lots: Iterable[_Lot], con_id: int, side: int, most: float) -> None:
+    """No more of a leg on this side was opened by these than is held; the first lose first."""
+    claims = [each for each in lots if each.left.get(con_id, 0.0) * side > SLACK]
+    excess = sum(abs(each.left[con_id]) for each in claims) - most
+    for each in claims:
+        if excess <= SLACK:
+            return
+        lost = min(excess, abs(each.left[con_id]))
+        excess -= lost
+        each.lose(con_id, side * lost)
 
 
 class Opened(Struct, frozen=True, kw_only=True):

@@ -86,7 +86,7 @@ class OpeningHistory:
             past = structs.replace(known, asked_for=asked_for)
         else:
             opened = opened_by(fills or [], positions)
-            past = _Past(held, asked_for, change, opened_together(fills or []), opened)
+            past = _Past(held, asked_for, change, opened_together(fills or [], positions), opened)
         self._known = past
         return past
 

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from bridge.model import Position
 from bridge.orders.close import closing_order
 from bridge.rules.holdings import (
     Fill,
@@ -164,3 +167,54 @@ def test_an_order_follows_the_direction_that_a_combination_was_first_seen_with()
     short = rules({"match": {"symbol": "SPY", "combination": True, "side": "short"}, "at": "15:00"})
     assert fits(short.rules[0].match, credit)
     assert not fits(short.rules[0].match, found)
+
+
+def fill_of(order: str, con_id: int, quantity: float, day: int) -> Fill:
+    at = MORNING + timedelta(days=day)
+    return Fill("DU1", order, con_id, quantity, at, frozenset({order}))
+
+
+CONDOR = [fill_of("condor", 11, -1, 0), fill_of("condor", 12, 1, 0)]
+OUT = [fill_of("out", 11, 1, 3), fill_of("out", 12, -1, 3)]
+LEGS = [option(-1, 250, 11), option(1, 100, 12, strike=490)]
+
+
+@pytest.mark.parametrize(
+    ("fills", "positions", "found"),
+    [
+        (CONDOR, LEGS, {"condor": 1}),
+        # closed, and the same contracts opened singly later
+        ([*CONDOR, *OUT, fill_of("put", 11, -1, 30), fill_of("hedge", 12, 1, 31)], LEGS, {}),
+        # one leg was closed: the other is held singly from then on
+        ([*CONDOR, fill_of("leg", 11, 1, 3), fill_of("put", 11, -1, 30)], LEGS, {}),
+        # closed and opened again as one
+        ([*CONDOR, *OUT, fill_of("new", 11, -1, 9), fill_of("new", 12, 1, 9)], LEGS, {"new": 1}),
+        # an order that closes one of two
+        (
+            [*CONDOR, fill_of("two", 11, -1, 1), fill_of("two", 12, 1, 1), *OUT],
+            LEGS,
+            {"two": 1},
+        ),
+        # what is held singly is closed first
+        (
+            [*CONDOR, fill_of("put", 11, -2, 1), fill_of("back", 11, 2, 2)],
+            LEGS,
+            {"condor": 1},
+        ),
+        # held singly since before the journal begins
+        (
+            [*CONDOR, fill_of("back", 11, 3, 2)],
+            [option(-2, 250, 11), LEGS[1]],
+            {"condor": 1},
+        ),
+        # executions that the list of positions does not have yet
+        ([*CONDOR, fill_of("put", 11, -1, 1)], LEGS, {"condor": 1}),
+        # a roll: the legs that it closes were opened by another
+        ([*CONDOR, fill_of("roll", 11, 1, 5), fill_of("roll", 13, -1, 5)], LEGS[1:], {}),
+    ],
+)
+def test_what_was_closed_since_was_not_opened_together(
+    fills: list[Fill], positions: list[Position], found: dict[str, float]
+) -> None:
+    openings = opened_together(fills, positions)
+    assert {label: each.units for each in openings for label in each.labels} == found
