@@ -61,6 +61,8 @@ class Holding(Struct, frozen=True, kw_only=True):
     """Since when all its legs are certainly held: what was remembered before is another's."""
     priced: bool = True
     """Whether it is known what a price of its legs counts for."""
+    unclear: str = ""
+    """The rule that may name it as a leg, where several positions fit what that says."""
     faces: int = 0
     """The direction that it was first seen with, if that is known: it holds to the end."""
 
@@ -172,8 +174,9 @@ def holdings(
     left = {
         (each.account, each.contract.con_id): each for each in positions if abs(each.quantity) > 0
     }
-    combined = _combined(left, [*_named(left, rules), *openings])
+    combined = _combined(left, _claims(left, rules, list(openings)))
     found = [structs.replace(each, begun_at=_begun(each, begun)) for each in combined]
+    unclear = _unclear(left, rules)
     for place, each in left.items():
         if abs(each.quantity) <= SLACK:
             continue
@@ -186,6 +189,7 @@ def holdings(
                 labels=labels.get(place, frozenset()),
                 opened_at=opened.get(place),
                 begun_at=begun.get(place),
+                unclear=unclear.get(place, ""),
             )
         )
     return sorted(found, key=lambda each: each.key)
@@ -234,29 +238,71 @@ def _begun(holding: Holding, begun: Mapping[tuple[str, int], datetime]) -> datet
     return max((begun[place] for place in places if place in begun), default=None)
 
 
+def _claims(
+    left: Mapping[tuple[str, int], Position], rules: RuleSet, openings: list[Opening]
+) -> Iterator[Opening]:
+    """What is to be taken out of `left`, in turn: each is told from what is left by then.
+
+    What was opened as one stays so, with its label and its age; unless a rule names more legs,
+    of which it is a part.
+    """
+    wider = [(each.account, each.ratios.keys()) for each in _named(left, rules)]
+    parts = [
+        each
+        for each in openings
+        if any(each.account == of and each.ratios.keys() < legs for of, legs in wider)
+    ]
+    yield from (each for each in openings if each not in parts)
+    yield from _named(left, rules)
+    yield from parts
+
+
 def _named(left: Mapping[tuple[str, int], Position], rules: RuleSet) -> Iterator[Opening]:
     """The combinations that rules name leg by leg, as far as exactly one position fits each."""
+    for _, account, fitting in _namings(left, rules):
+        ratios = {
+            each.contract.con_id: math.copysign(leg.ratio, each.quantity)
+            for leg, (each, *others) in fitting
+            if not others
+        }
+        if len(ratios) == len(fitting):
+            yield Opening(account, ratios, float("inf"))
+
+
+def _unclear(
+    left: Mapping[tuple[str, int], Position], rules: RuleSet
+) -> dict[tuple[str, int], str]:
+    """Which positions may be legs that a rule names, where nobody can tell which of them are."""
+    return {
+        (account, each.contract.con_id): rule
+        for rule, account, fitting in _namings(left, rules)
+        if any(len(found) > 1 for _, found in fitting)
+        for _, found in fitting
+        for each in found
+    }
+
+
+def _namings(
+    left: Mapping[tuple[str, int], Position], rules: RuleSet
+) -> Iterator[tuple[str, str, list[tuple[LegMatch, list[Position]]]]]:
+    """The rules that name legs, by account, with the positions that fit each leg; none may lack."""
     for rule in rules.rules:
         wanted = rule.match.combination
-        if isinstance(wanted, bool):
+        if isinstance(wanted, bool) or not rule.enabled:
             continue
         for account in sorted({account for account, _ in left}):
             if rule.match.account not in {None, account}:
                 continue
-            ratios: dict[int, float] = {}
-            for leg in wanted:
-                fitting = [
-                    each
-                    for each in left.values()
-                    if each.account == account and _leg_fits(leg, rule.match, each)
-                ]
-                if len(fitting) != 1:
-                    break
-                sign = 1.0 if leg.side == "long" else -1.0
-                ratios[fitting[0].contract.con_id] = sign * leg.ratio
-            else:
-                if len(ratios) == len(wanted):
-                    yield Opening(account, ratios, float("inf"))
+            held = [
+                each
+                for each in left.values()
+                if each.account == account and abs(each.quantity) > SLACK
+            ]
+            fitting = [
+                (leg, [each for each in held if _leg_fits(leg, rule.match, each)]) for leg in wanted
+            ]
+            if all(found for _, found in fitting):
+                yield rule.id, account, fitting
 
 
 def _leg_fits(leg: LegMatch, match: Match, position: Position) -> bool:
@@ -279,7 +325,7 @@ def _leg_fits(leg: LegMatch, match: Match, position: Position) -> bool:
 def fits(match: Match, holding: Holding) -> bool:
     """Whether a rule is for this holding."""
     if isinstance(match.combination, bool):
-        if match.combination != holding.combination:
+        if match.combination != holding.combination or holding.unclear:
             return False
     elif not _legs_fit(match.combination, match, holding):
         return False

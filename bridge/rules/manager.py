@@ -40,12 +40,14 @@ from bridge.rules.evaluation import (
     standing_of,
 )
 from bridge.rules.holdings import Holding, fits
-from bridge.rules.journal import Place, RuleJournal
+from bridge.rules.journal import Place, RuleJournal, named
 from bridge.rules.model import Rule, RuleSet, wording
 from bridge.rules.protection import Protection
+from bridge.rules.trouble import Troubles
 from bridge.rules.watch import HoldingWatch
 from bridge.store import Database
 from bridge.store.condition import JournalCondition
+from bridge.store.rules import RuleEvent
 from bridge.tws.gateway import Gateway
 
 log = structlog.get_logger(__name__)
@@ -61,6 +63,10 @@ SETTLING_SECONDS: Final = 3.0
 """How long a position is there before it is judged: its executions come a moment after it."""
 GATHER_SECONDS: Final = 0.05
 """Ticks of one moment are judged together."""
+_UNCLEAR: Final = (
+    "several positions fit the legs that it names, and no rule is for any of them: say the"
+    " expiration or the conId of each leg"
+)
 MOST_STATUSES: Final = 5000
 """Of the latest orders is remembered what the broker said of them."""
 
@@ -102,6 +108,7 @@ class PositionManager:
         self._stale = True
         self._statuses: dict[tuple[int, int, int], tuple[str, float, float]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._troubles = Troubles(clock=given.clock)
         self._journal = RuleJournal(database=given.database, clock=given.clock, soon=self._wake.set)
         self.happened = self._journal.happened
         self._protection = Protection(
@@ -273,6 +280,7 @@ class PositionManager:
             self._decided.clear()  # whatever it was, it is judged again when that is over
         await self._carry_through()
         unfollowed = await self._follow()
+        await self._tell_of_unclear()
         for close in tuple(self._closes.running.values()):
             await self._closes.advance(close, self._terms.rules)
         await self._journal.keep_now_and_then()
@@ -286,6 +294,26 @@ class PositionManager:
             log.warning("stops-not-followed", reason=error.detail)
             return error.detail
         return None
+
+    async def _tell_of_unclear(self) -> None:
+        """Once, when a rule names legs that several positions fit: it does nothing for them."""
+        by_rule: dict[tuple[str, str], list[Holding]] = {}
+        for each in self._given.watch.unclear:
+            by_rule.setdefault((each.unclear, each.account), []).append(each)
+        for key in set(self._troubles.of()) - by_rule.keys():
+            self._troubles.over(key)
+        for key, found in by_rule.items():
+            if not self._troubles.add(key, lasting=False):
+                continue
+            names = ", ".join(each.name for each in found)
+            detail = {**named(found[0]), "name": names, "why": _UNCLEAR}
+            event = RuleEvent(at=self._clock.now(), kind="waits", rule=key[0], detail=detail)
+            try:
+                await self._journal.tell(event)
+            except BridgeError as error:
+                log.warning("unclear-legs-not-told", rule=key[0], reason=error.detail)
+            else:
+                self._troubles.told(key)
 
     async def _look(self) -> None:
         """Asks for the positions; when that fails they are asked for again soon."""

@@ -47,8 +47,9 @@ class _Hours(Struct, frozen=True, kw_only=True):
 class HoldingWatch(LineWatcher):
     """The holdings that some rule is for, with open lines for their quotes.
 
-    `moved` is called with a contract's number when its price is another. `direction_of` says the
-    direction that a holding was first seen with; 0: not known.
+    `unclear` are those of which nobody can tell whether they are legs that a rule names. `moved` is
+    called with a contract's number when its price is another. `direction_of` says the direction
+    that a holding was first seen with; 0: not known.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class HoldingWatch(LineWatcher):
         clock: Clock,
     ) -> None:
         self.holdings: tuple[Holding, ...] = ()
+        self.unclear: tuple[Holding, ...] = ()
         self.looked_at: float | None = None
         self.moved: Callable[[int], None] = _nobody
         self.direction_of: Callable[[Holding], int] = _new
@@ -95,6 +97,7 @@ class HoldingWatch(LineWatcher):
             if each.key in closing
             or any(rule.enabled and fits(rule.match, each) for rule in rules.rules)
         ]
+        self.unclear = tuple(each for each in found if each.unclear)
         await self._look_at(wanted, rules)
         magnifiers = {
             con_id: max(1, details.price_magnifier)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from bridge.model import Position
 from bridge.orders.close import closing_order
@@ -218,3 +220,58 @@ def test_what_was_closed_since_was_not_opened_together(
 ) -> None:
     openings = opened_together(fills, positions)
     assert {label: each.units for each in openings for label in each.labels} == found
+
+
+NAMING: dict[str, Any] = {
+    "match": {
+        "symbol": "SPY",
+        "combination": [
+            {"side": "short", "right": "P", "strike": 500},
+            {"side": "long", "right": "P", "strike": 490},
+        ],
+    },
+    "at": "15:00",
+}
+SINGLE = {"match": {"symbol": "SPY", "secType": "OPT"}, "at": "15:00"}
+LATER = [
+    structs.replace(
+        each,
+        contract=structs.replace(
+            each.contract, con_id=each.contract.con_id + 10, expiration="20260717"
+        ),
+    )
+    for each in LEGS
+]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_what_was_opened_as_one_keeps_its_label_whoever_names_its_legs(enabled: bool) -> None:
+    (found,) = holdings(LEGS, rules(NAMING | {"enabled": enabled}), [spread()])
+    assert (found.labels, found.opened_at) == ({"spread"}, MORNING)
+    singly = holdings(LEGS, rules(NAMING | {"enabled": enabled}))
+    assert [each.combination for each in singly] == [True] if enabled else [False, False]
+
+
+def test_legs_that_several_positions_fit_are_nobody_s() -> None:
+    """Else a rule for single positions would close the legs of two spreads one by one."""
+    ruleset = rules(NAMING, SINGLE)
+    found = holdings([*LEGS, *LATER], ruleset)
+    assert [each.unclear for each in found] == ["r0"] * 4
+    assert not any(fits(each.match, holding) for each in ruleset.rules for holding in found)
+    opened = [structs.replace(spread(), ratios={21: -1.0, 22: 1.0}), spread()]
+    assert all(each.combination for each in holdings([*LEGS, *LATER], ruleset, opened))
+    one = holdings([*LEGS, *LATER], ruleset, opened[:1])
+    assert [fits(ruleset.rules[0].match, each) for each in one] == [True, True]
+    beside = holdings([*LEGS, LATER[0], stock(5)], ruleset)
+    assert [each.unclear for each in beside] == ["r0", "r0", "", "r0"]
+
+
+def test_a_rule_may_name_the_legs_of_two_orders_as_one() -> None:
+    calls = [option(-1, 200, 13, "C", 520), option(1, 90, 14, "C", 530)]
+    four = [*NAMING["match"]["combination"], {"side": "short", "right": "C"},
+            {"side": "long", "right": "C"}]  # fmt: skip
+    whole = rules({"match": {"symbol": "SPY", "combination": four}, "at": "15:00"})
+    openings = [spread(), Opening("DU1", {13: -1.0, 14: 1.0}, 1.0)]
+    (condor,) = holdings([*LEGS, *calls], whole, openings)
+    assert len(condor.legs) == 4
+    assert len(holdings([*LEGS, *calls], RuleSet(), openings)) == 2

@@ -19,6 +19,8 @@ from bridge.rules.holdings import Holding
 from bridge.rules.journal import Place
 from bridge.rules.manager import Circumstances, PositionManager, Terms
 from bridge.rules.model import RuleSet
+from bridge.rules.service import described
+from bridge.store.rules import RuleEvent
 from tests.bridge.rules.made import NOON, market, only, rules, stock
 
 STOP = {"match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}, "mode": "trade"}
@@ -42,6 +44,7 @@ class PlayedWatch:
     fails: BridgeError | None = None
     moved: Any = None
     direction_of: Any = None
+    unclear: tuple[Holding, ...] = ()
 
     def market(self, holding: Holding) -> Market:
         prices = ((leg.contract.con_id, self.price, self.price) for leg in holding.legs)
@@ -70,6 +73,10 @@ class PlayedWatch:
 @dataclass
 class PlayedJournal:
     memories: dict[Place, Memory] = field(default_factory=dict)
+    told: list[RuleEvent] = field(default_factory=list)
+
+    async def tell(self, event: RuleEvent) -> None:
+        self.told.append(event)
 
     async def load(self) -> list[str]:
         return []
@@ -319,3 +326,17 @@ async def test_a_rule_that_is_changed_while_it_closes_does_not_begin_anew_at_the
     (memory,) = stand.journal.memories.values()
     assert (memory.decided, memory.round) == (True, 0)
     assert memory.wording != "before"
+
+
+async def test_that_legs_are_not_clear_is_told_once_when_it_stays() -> None:
+    stand = Stand(rules(STOP), only(stock(100)), 100.0)
+    unclear = structs.replace(stand.holding, unclear="whole")
+    stand.watch.unclear = (unclear, unclear)
+    await stand.turn()
+    assert stand.journal.told == []
+    for _ in range(3):
+        await stand.turn(11)
+    assert [described(each) for each in stand.journal.told] == [
+        "whole cannot close yet AAPL, AAPL; several positions fit the legs that it names, and no "
+        "rule is for any of them: say the expiration or the conId of each leg"
+    ]
