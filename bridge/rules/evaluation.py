@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from bridge.broker_time import Session
 from bridge.quantity import figure
-from bridge.rules.holdings import Holding
+from bridge.rules.holdings import Holding, Leg
 from bridge.rules.model import Rule, Threshold, Trailing
 
 _SLACK: Final = 1e-9
@@ -26,17 +26,24 @@ _NARROW: Final = 0.10
 
 
 class Price(Struct, frozen=True, kw_only=True):
-    """What is known of one contract's price. `tag`: live, delayed, frozen or stale."""
+    """What is known of one contract's price. `tag`: live, delayed, frozen or stale.
+
+    `no_bid`: the broker says that nobody bids. `signed`: zero and below are prices, too.
+    """
 
     bid: float | None = None
     ask: float | None = None
     last: float | None = None
     tag: str = "live"
+    no_bid: bool = False
+    signed: bool = False
 
     @property
     def middle(self) -> float | None:
         """Between bid and ask; None without both, or when they are crossed."""
-        if self.bid is None or self.ask is None or self.ask < self.bid or self.ask <= 0:
+        if self.bid is None or self.ask is None or self.ask < self.bid:
+            return None
+        if self.ask <= 0 and not self.signed:
             return None
         return (self.bid + self.ask) / 2
 
@@ -218,6 +225,7 @@ def price_of(
             return Price(), "no quote"
         if found.tag != "live" and found.tag not in allowed:
             return Price(), f"the quote is {found.tag}"
+        found = _with_bid(found, leg, holding)
         if found.middle is None or found.bid is None or found.ask is None:
             return Price(), "bid and ask are not both there"
         weight = leg.ratio * leg.multiplier / holding.multiplier * holding.direction
@@ -225,6 +233,18 @@ def price_of(
         bid += weight * near
         ask += weight * far
     return Price(bid=bid, ask=ask), None
+
+
+def _with_bid(found: Price, leg: Leg, holding: Holding) -> Price:
+    """What nobody bids for is worth no less than nothing, if it is an option.
+
+    One that is held alone is not: there is nobody whom it could be sold to.
+    """
+    option = leg.contract.sec_type in {"OPT", "FOP"}
+    sold_alone = not holding.combination and holding.direction > 0
+    if not option or not found.no_bid or sold_alone:
+        return found
+    return structs.replace(found, bid=0.0)
 
 
 def judge(rule: Rule, holding: Holding, market: Market, memory: Memory) -> Judgement:

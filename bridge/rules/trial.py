@@ -214,7 +214,11 @@ def run(
     for moment in moments:
         count += 1
         standing = []
-        prices = {numbers[name]: price for name, price in moment.prices.items() if name in numbers}
+        prices = {
+            numbers[name]: structs.replace(price, signed=contracts[numbers[name]].sec_type == "FUT")
+            for name, price in moment.prices.items()
+            if name in numbers
+        }
         for holding in _holdings(held, positions, rules):
             for rule in rules.rules:
                 if not rule.enabled or not fits(rule.match, holding):

@@ -23,6 +23,7 @@ from bridge.rules.model import RuleSet
 from bridge.rules.opening_history import OpeningHistory
 from bridge.tws.errors import TwsError
 from bridge.tws.gateway import Gateway
+from bridge.tws.values import NEGATIVE_PRICES
 
 log = structlog.get_logger(__name__)
 
@@ -208,7 +209,12 @@ class HoldingWatch(LineWatcher):
                 tags.append(each.tag)
         if not tags:
             return None
-        return Price(**numbers, tag=max(tags, key=_TAGS.index))
+        return Price(
+            **numbers,
+            tag=max(tags, key=_TAGS.index),
+            no_bid="bid" in numbers and numbers["bid"] is None,
+            signed=line.contract.sec_type in NEGATIVE_PRICES,
+        )
 
     def tick(self, holding: Holding) -> float:
         """The smallest step of its price; the coarsest of its legs'; 0: not known."""

@@ -477,3 +477,42 @@ def test_no_stop_stands_where_nobody_knows_what_a_price_counts_for() -> None:
     assert not unknown.priced
     assert stop_price(wanted, unknown, memory) is None
     assert stop_beyond_reach(wanted, unknown, memory) is None
+
+
+NO_BID = Price(ask=0.05, no_bid=True)
+
+
+def test_a_worthless_leg_without_a_bid_blinds_nobody() -> None:
+    wanted = rule(match={"symbol": "SPY", "combination": True}, stopLoss={"ofCredit": 2})
+    quotes = {11: Price(bid=20.0, ask=20.2), 12: NO_BID}
+    found = first(wanted, spread_for_credit(), structs.replace(market(), prices=quotes))
+    assert found.decision is not None
+    assert found.price == pytest.approx(20.075)
+    unheard = {11: quotes[11], 12: Price(ask=0.05)}  # it may come in a moment
+    found = first(wanted, spread_for_credit(), structs.replace(market(), prices=unheard))
+    assert found.triggers[0].unknown == "bid and ask are not both there"
+
+
+@pytest.mark.parametrize(
+    ("position", "met"), [(option(-1, 250, 11), True), (option(1, 250, 11), None)]
+)
+def test_what_nobody_bids_for_can_be_bought_back_and_not_sold(
+    position: Position, met: bool | None
+) -> None:
+    at = structs.replace(market(), prices={11: NO_BID})
+    terms = {"takeProfit": {"percent": 90}} if met else {"stopLoss": {"percent": 50}}
+    (found,) = first(rule(**terms), only(position), at).triggers
+    assert (found.met or None) is met
+    assert (found.unknown is None) is bool(met)
+
+
+def test_a_price_below_zero_is_one_where_such_prices_are_traded() -> None:
+    below = Price(bid=-37.1, ask=-37.0, signed=True)
+    contract = Contract(con_id=1, symbol="CL", sec_type="FUT", multiplier="1000")
+    oil = only(Position(account="DU1", contract=contract, quantity=1.0, average_cost=20000.0))
+    at = structs.replace(market(), prices={1: below})
+    found = first(rule(stopLoss={"percent": 20}), oil, at)
+    assert found.decision is not None
+    assert found.profit == pytest.approx(-57050)
+    never = structs.replace(market(), prices={1: structs.replace(below, signed=False)})
+    assert first(rule(stopLoss={"percent": 20}), oil, never).decision is None
