@@ -383,7 +383,7 @@ def _labelled(pattern: str, labels: Iterable[str]) -> bool:
 
 
 def _entry(position: Position) -> float | None:
-    if position.average_cost is None:
+    if not position.average_cost:  # zero is what the broker says of what came without a purchase
         return None
     return position.average_cost / multiplier_of(position.contract)
 

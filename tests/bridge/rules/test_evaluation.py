@@ -131,9 +131,12 @@ def test_half_a_quote_decides_nothing(price: Price) -> None:
     assert found.triggers[0].unknown
 
 
-def test_no_average_cost_decides_nothing_but_what_needs_none() -> None:
-    holding = only(structs.replace(stock(50), average_cost=None))
+@pytest.mark.parametrize("cost", [None, 0.0])
+def test_no_average_cost_decides_nothing_but_what_needs_none(cost: float | None) -> None:
+    """Of what was transferred or given it is zero; the whole price is no profit."""
+    holding = only(structs.replace(stock(50), average_cost=cost))
     at = market((1, 80.0, 80.0))
+    assert first(rule(takeProfit={"amount": 500}), holding, at).decision is None
     assert first(rule(stopLoss={"percent": 5}), holding, at).triggers[0].unknown
     assert first(rule(stopLoss={"price": 90}), holding, at).decision is not None
 
