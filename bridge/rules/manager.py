@@ -125,6 +125,7 @@ class PositionManager:
         )
         given.watch.moved = self._price_moved
         given.watch.direction_of = self._direction_of
+        given.watch.answered = self.look_again
         given.gateway.events.ready.listen(self.look_again)
         given.gateway.events.position.listen(self._position_changed)
         given.gateway.events.execution.listen(lambda _: self.look_again())

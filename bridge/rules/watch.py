@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
@@ -11,7 +12,7 @@ import structlog
 from msgspec import Struct
 
 from bridge.broker_time import Session, exchange_zone, is_open, session_of
-from bridge.clock import Clock
+from bridge.clock import Clock, settle
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractService
 from bridge.market.quote_line import LineWatcher, QuoteLine
@@ -29,6 +30,10 @@ log = structlog.get_logger(__name__)
 
 DETAILS_SECONDS: Final = 6 * 3600.0
 """The broker's hours are those of the next days."""
+ANSWER_SECONDS: Final = 1.0
+"""So long a look waits for details; what comes later is of the next one."""
+RETRY_SECONDS: Final = 60.0
+"""After which details that could not be had are asked for again."""
 _PRICES: Final = frozenset({"bid", "ask", "last"})
 _TAGS: Final = ("live", "frozen", "delayed", "stale")
 """From the best to the worst."""
@@ -49,8 +54,8 @@ class HoldingWatch(LineWatcher):
     """The holdings that some rule is for, with open lines for their quotes.
 
     `unclear` are those of which nobody can tell whether they are legs that a rule names. `moved` is
-    called with a contract's number when its price is another. `direction_of` says the direction
-    that a holding was first seen with; 0: not known.
+    called with a contract's number when its price is another, `answered` when details came late.
+    `direction_of` says the direction that a holding was first seen with; 0: not known.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class HoldingWatch(LineWatcher):
         self.unclear: tuple[Holding, ...] = ()
         self.looked_at: float | None = None
         self.moved: Callable[[int], None] = _nobody
+        self.answered: Callable[[], None] = _nothing
         self.direction_of: Callable[[Holding], int] = _new
         self._gateway = gateway
         self._contracts = contracts
@@ -72,6 +78,8 @@ class HoldingWatch(LineWatcher):
         self._history = history
         self._clock = clock
         self._details: dict[int, tuple[float, ContractDetails]] = {}
+        self._asking: dict[int, asyncio.Task[None]] = {}
+        self._rests: dict[int, float] = {}
         self._lines: dict[int, QuoteLine] = {}
         self._hours: dict[str, _Hours] = {}
         self._known_sizes: dict[tuple[str, int], float] = {}
@@ -81,9 +89,8 @@ class HoldingWatch(LineWatcher):
         """Asks for the positions, and for quotes of what rules are for or what is being closed.
 
         Raises:
-            TwsError: the broker does not say; what was known before is not shown as if it were new.
+            TwsError: the broker does not say; what is known is as old as before.
         """
-        self.looked_at = None
         positions = [each for each in await self._gateway.queries.positions() if each.quantity]
         self._known_sizes = {
             (each.account, each.contract.con_id): each.quantity for each in positions
@@ -129,6 +136,7 @@ class HoldingWatch(LineWatcher):
 
     async def stop(self) -> None:
         """Gives every line back."""
+        await settle(*self._asking.values())
         for line in self._lines.values():
             self._quotes.give(line)
         self._lines.clear()
@@ -242,21 +250,15 @@ class HoldingWatch(LineWatcher):
         self._drop(line.contract.con_id)
 
     async def _look_at(self, wanted: Iterable[Holding], rules: RuleSet) -> None:
-        needed: dict[int, Contract] = {}
-        underlyings = any(
+        legs = [leg.contract for holding in wanted for leg in holding.legs]
+        found = await self._learned(legs)
+        if any(
             rule.underlying_above is not None or rule.underlying_below is not None
             for rule in rules.rules
-        )
-        for holding in wanted:
-            for leg in holding.legs:
-                details = await self._detail(leg.contract)
-                if details is None:
-                    continue
-                needed[details.contract.con_id] = details.contract
-                if underlyings and details.under_con_id:
-                    under = await self._detail(Contract(con_id=details.under_con_id, sec_type=""))
-                    if under is not None:
-                        needed[under.contract.con_id] = under.contract
+        ):
+            under = {each.under_con_id for each in found if each.under_con_id}
+            found += await self._learned([Contract(con_id=each, sec_type="") for each in under])
+        needed = {each.contract.con_id: each.contract for each in found}
         for con_id in self._lines.keys() - needed.keys():
             self._drop(con_id)
         for con_id, contract in needed.items():
@@ -275,20 +277,43 @@ class HoldingWatch(LineWatcher):
         found = self._details.get(con_id)
         return None if found is None else found[1]
 
-    async def _detail(self, contract: Contract) -> ContractDetails | None:
-        now, known = self._clock.monotonic(), self._details.get(contract.con_id)
-        if known is not None and now - known[0] < DETAILS_SECONDS:
-            return known[1]
-        named = Contract(
-            con_id=contract.con_id, sec_type=contract.sec_type, exchange="", currency=""
-        )
+    async def _learned(self, contracts: Iterable[Contract]) -> list[ContractDetails]:
+        """The details that are known once all were asked for; a silent one holds a look up once."""
+        asked = set()
+        for each in contracts:
+            if self._to_ask(each.con_id):
+                task = asyncio.create_task(self._ask(each), name="rules-details")
+                self._asking[each.con_id] = task
+                asked.add(task)
+        if asked:
+            _, late = await asyncio.wait(asked, timeout=ANSWER_SECONDS)
+            for task in late:
+                task.add_done_callback(lambda _: self.answered())
+        known = (self._known(each.con_id) for each in contracts)
+        return [each for each in known if each is not None]
+
+    def _to_ask(self, con_id: int) -> bool:
+        now, known = self._clock.monotonic(), self._details.get(con_id)
+        if con_id in self._asking or now < self._rests.get(con_id, 0.0):
+            return False
+        return known is None or now - known[0] >= DETAILS_SECONDS
+
+    async def _ask(self, contract: Contract) -> None:
+        con_id = contract.con_id
+        named = Contract(con_id=con_id, sec_type=contract.sec_type, exchange="", currency="")
         try:
             details = await self._contracts.named(named)
-        except BridgeError as error:
-            log.warning("rules-without-details", conId=contract.con_id, reason=error.detail)
-            return None if known is None else known[1]
-        self._details[contract.con_id] = (now, details)
-        return details
+        except Exception as error:
+            self._rests[con_id] = self._clock.monotonic() + RETRY_SECONDS
+            if isinstance(error, BridgeError):
+                log.warning("rules-without-details", conId=con_id, reason=error.detail)
+            else:
+                log.exception("rules-without-details", conId=con_id)
+        else:
+            self._rests.pop(con_id, None)
+            self._details[con_id] = (self._clock.monotonic(), details)
+        finally:
+            self._asking.pop(con_id, None)
 
 
 def _common(hours: Iterable[str], zone: ZoneInfo, now: datetime) -> Session | None:
@@ -301,6 +326,10 @@ def _common(hours: Iterable[str], zone: ZoneInfo, now: datetime) -> Session | No
 
 
 def _nobody(_: int) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass
 
 

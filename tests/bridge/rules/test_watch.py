@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from bridge.clock import SystemClock
 from bridge.errors import BridgeError
 from bridge.market.quote_values import QuoteSlot
 from bridge.model import Contract, ContractDetails, Position, PriceTick
+from bridge.rules import watch
 from bridge.rules.holdings import Holding, holdings
 from bridge.rules.model import RuleSet
 from bridge.rules.watch import HoldingWatch
@@ -29,15 +33,15 @@ class HandClock(SystemClock):
 
 
 class Stand:
-    """A watch; `silent` are contracts of which the broker says nothing for ten seconds."""
+    """A watch; `silent` are contracts of which the broker says nothing before `ends`."""
 
     def __init__(self, *positions: Position) -> None:
         self.clock = HandClock()
         self.held = {each.contract.con_id: each for each in positions}
         self.silent: set[int] = set()
+        self.ends = asyncio.Event()
         self.asked: list[int] = []
         self.magnifier = 1
-        self.ages: list[float] = []
         queries = SimpleNamespace(positions=self._positions)
         parts: list[Any] = [SimpleNamespace(queries=queries), self, self, self, self.clock]
         self.watch_ = HoldingWatch(*parts)
@@ -50,9 +54,8 @@ class Stand:
 
     async def named(self, contract: Contract) -> ContractDetails:
         self.asked.append(contract.con_id)
-        self.ages.append(self.watch_.age())
         if contract.con_id in self.silent:
-            self.clock.passed += 10
+            await self.ends.wait()
             raise BridgeError("no answer in time")
         known = self.held[contract.con_id].contract
         return ContractDetails(contract=known, price_magnifier=self.magnifier)
@@ -92,3 +95,46 @@ async def test_the_magnifier_of_a_contract_is_that_of_its_holding() -> None:
     (holding,) = stand.watch_.holdings
     assert (holding.multiplier, holding.legs[0].entry, holding.entry) == (0.01, 450.0, 4.5)
     assert holding.priced
+
+
+async def test_a_contract_without_an_answer_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "ANSWER_SECONDS", 0.01)
+    stand = Stand(stock(100), stock(5, con_id=2, symbol="DEAD"))
+    stand.silent, answers = {2}, []
+    stand.watch_.answered = lambda: answers.append(stand.clock.passed)
+    await stand.watch_.look(ALL)
+    good, dead = stand.watch_.holdings
+    assert stand.watch_.market(good) is not None
+    assert stand.watch_.market(dead) is None
+    stand.clock.passed = 30
+    await stand.watch_.look(ALL)
+    assert (stand.asked, stand.watch_.age()) == ([1, 2], 0.0)
+    stand.ends.set()
+    await asyncio.sleep(0.01)
+    assert answers == [30]
+    stand.clock.passed = 60
+    await stand.watch_.look(ALL)
+    assert stand.asked == [1, 2]
+    stand.silent.clear()
+    stand.clock.passed = 91
+    await stand.watch_.look(ALL)
+    assert stand.asked == [1, 2, 2]
+    assert all(stand.watch_.market(each) for each in stand.watch_.holdings)
+
+
+async def test_what_is_known_is_as_old_as_before_until_the_next_look_stands() -> None:
+    stand = Stand(stock(100))
+    await stand.watch_.look(ALL)
+    stand.clock.passed = 20
+    refused = BridgeError("no answer in time")
+
+    async def failing() -> list[Position]:
+        assert stand.watch_.age() == 20
+        raise refused
+
+    stand.watch_._gateway.queries.positions = failing  # type: ignore[method-assign,assignment]
+    with pytest.raises(BridgeError):
+        await stand.watch_.look(ALL)
+    assert stand.watch_.age() == 20
