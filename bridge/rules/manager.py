@@ -206,21 +206,29 @@ class PositionManager:
 
     def standing(self) -> list[Standing]:
         """How each rule stands to each holding at this moment; a level once shown never loosens."""
-        found = []
+        found: list[Standing] = []
         for holding in self._given.watch.holdings:
-            closing = self._closes.of(holding.key)
-            by = None if closing is None else f"rule {closing.rule} closes it"
-            waits, market = self.waits or by, self._given.watch.market(holding)
-            for rule in self._rules_for(holding):
-                place = (rule.id, holding.key)
-                followed = waits is None and self._memory(place, holding) is not None
-                judged = self._judged(rule, holding, market if followed else _still(market))
-                if judged is not None:
-                    if followed:  # a price between two turns may have moved what is shown
-                        mark = structs.replace(judged.memory, decided=self._decided_of(place))
-                        self._journal.note(place, mark)
-                    shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
-                    found.append(structs.replace(shown, waits=waits or shown.waits))
+            try:
+                found += self._standing_of(holding)
+            except Exception:  # of this one; the others are shown
+                log.exception("rules-standing-failed", holding=holding.key)
+        return found
+
+    def _standing_of(self, holding: Holding) -> list[Standing]:
+        found = []
+        closing = self._closes.of(holding.key)
+        by = None if closing is None else f"rule {closing.rule} closes it"
+        waits, market = self.waits or by, self._given.watch.market(holding)
+        for rule in self._rules_for(holding):
+            place = (rule.id, holding.key)
+            followed = waits is None and self._memory(place, holding) is not None
+            judged = self._judged(rule, holding, market if followed else _still(market))
+            if judged is not None:
+                if followed:  # a price between two turns may have moved what is shown
+                    mark = structs.replace(judged.memory, decided=self._decided_of(place))
+                    self._journal.note(place, mark)
+                shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
+                found.append(structs.replace(shown, waits=waits or shown.waits))
         return found
 
     def _decided_of(self, place: Place) -> bool:

@@ -340,3 +340,19 @@ async def test_that_legs_are_not_clear_is_told_once_when_it_stays() -> None:
         "whole cannot close yet AAPL, AAPL; several positions fit the legs that it names, and no "
         "rule is for any of them: say the expiration or the conId of each leg"
     ]
+
+
+async def test_what_cannot_be_shown_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(rules({"match": {"account": "DU1"}, "at": "15:00"}), only(stock(100)), 100.0)
+    broken = only(stock(5, con_id=2))
+    stand.watch.holdings += (broken,)
+    market_of = stand.watch.market
+
+    def failing(holding: Holding) -> Market:
+        if holding.key == broken.key:
+            raise ZeroDivisionError
+        return market_of(holding)
+
+    monkeypatch.setattr(stand.watch, "market", failing)
+    await stand.turn()
+    assert [each.holding for each in stand.manager.standing()] == [stand.watch.holdings[0].key]
