@@ -535,6 +535,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "RuleSet.mode": "`simulate`: none of them orders anything, whatever it says itself",
     "fromFile": "The rules of stack.yaml, which are changed there",
     "waits": "Why nothing is judged now",
+    "overridden": "Rules that were written here and do nothing: stack.yaml has one of the name",
     "holdings": "How many positions and combinations some rule is for",
     "standing": "How each rule stands to each position now: what would happen",
     "Rule.id": "Its name, in events and messages",

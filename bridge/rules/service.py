@@ -11,6 +11,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from bridge.auditing import Auditor, Caller
@@ -26,6 +27,12 @@ from bridge.store import rules as store
 from bridge.store.keys import UNBOUND
 from bridge.store.rules import RuleEvent
 
+log = structlog.get_logger(__name__)
+
+_OVERRIDDEN: Final = {
+    "overridden": True,
+    "why": "stack.yaml has a rule of the same name, and that one holds: give yours another",
+}
 _SUMMARY: Final = "rules.summary"
 _SUMMARY_ZONE: Final = ZoneInfo("America/New_York")
 _SUMMARY_HOUR: Final = 17
@@ -62,7 +69,8 @@ class RulesFileError(BridgeError):
 class RulesView(Struct, rename="camel", frozen=True, kw_only=True):
     """The rules that were written here, with their version, and those of stack.yaml.
 
-    `waits`: why nothing is judged now.
+    `waits`: why nothing is judged now. `overridden`: names of rules that were written here and do
+    nothing, because stack.yaml has one of the same name.
     """
 
     rules: tuple[Rule, ...]
@@ -70,6 +78,7 @@ class RulesView(Struct, rename="camel", frozen=True, kw_only=True):
     version: int
     from_file: RuleSet
     waits: str | None
+    overridden: tuple[str, ...] = ()
     holdings: int
     standing: tuple[Standing, ...]
 
@@ -126,6 +135,23 @@ class RulesService:
             self._version = kept[0]
             self._own = msgspec.json.decode(kept[1], type=RuleSet)
         await self.manager.start(self._terms())
+        for name in self._overridden():
+            await self._tell_of_overridden(name)
+
+    async def _tell_of_overridden(self, name: str) -> None:
+        event = RuleEvent(at=self._clock.now(), kind="waits", rule=name, detail=_OVERRIDDEN)
+        try:
+            kept = await self._database.write(
+                lambda connection: store.add_event(connection, event), durable=False
+            )
+        except BridgeError as error:
+            log.warning("overridden-rule-not-told", rule=name, reason=error.detail)
+        else:
+            self.manager.happened.emit(kept)
+
+    def _overridden(self) -> tuple[str, ...]:
+        """Taken by stack.yaml since they were written here."""
+        return tuple(each.id for each in self._own.rules if each.id in self._names())
 
     def view(self) -> RulesView:
         """The rules as they are, and how they stand to what is held."""
@@ -135,6 +161,7 @@ class RulesService:
             version=self._version,
             from_file=self._file,
             waits=self.manager.waits,
+            overridden=self._overridden(),
             holdings=self.manager.holdings,
             standing=tuple(self.manager.standing()),
         )
@@ -211,6 +238,9 @@ class RulesService:
                 text = await self.summary()
             except BridgeError:
                 continue  # the journal's trouble is told by itself
+            except Exception:
+                log.exception("rules-summary-failed")  # the next look may be better
+                continue
             if text is not None:
                 tell(text)
 
@@ -304,7 +334,9 @@ def described(event: RuleEvent) -> str:
         covered = plain(detail["covered"])
         said = f"has a stop at the broker for {covered} that cannot follow: held are"
         size = f"{plain(detail['held'])} "
-    parts = [f"{event.rule} {said} {size}{what}"]
+    if "overridden" in detail:
+        said = "as it was written through the API does nothing"
+    parts = [f"{event.rule} {said} {size}{what}".rstrip()]
     if event.kind in {"decided", "simulated"}:
         price, profit = detail.get("price"), detail.get("profit")
         parts.append(str(detail.get("reason", "")))

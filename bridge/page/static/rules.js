@@ -44,19 +44,24 @@ const STANDING = [
   { name: "Now", read: nowWords },
 ];
 
-// As the bridge has it: `simulate` for all, in stack.yaml or here, holds whatever a rule says.
+// As the bridge has it: `simulate` for all, in stack.yaml or here, holds whatever a rule says; `trade` for the rules beside it.
 const modeOf = (rule) => {
   const all = [known?.fromFile?.mode, known?.mode];
-  return all.includes("simulate") ? "simulate" : rule.mode ?? all[0] ?? all[1] ?? "simulate";
+  return all.includes("simulate") ? "simulate" : rule.mode ?? (rule.file ? all[0] : all[1]) ?? "simulate";
 };
 
 const matchWords = (match) => Object.entries(match).filter(([, value]) => value !== null && value !== false && !(Array.isArray(value) && !value.length))
   .map(([name, value]) => (name === "symbol" ? [value].flat().join(", ") : `${words(name)} ${typeof value === "object" ? JSON.stringify(value) : value}`)).join(", ");
 
+const stateWords = (rule) => {
+  if (!rule.file && known?.overridden?.includes(rule.id)) return "does nothing: stack.yaml has a rule of this name";
+  return `${rule.enabled ? "on" : "off"}${rule.file ? ", from stack.yaml" : ""}`;
+};
+
 const RULES = [
   { name: "Rule", read: (rule) => rule.id }, { name: "For", read: (rule) => matchWords(rule.match) },
   { name: "Mode", read: modeOf },
-  { name: "State", read: (rule) => `${rule.enabled ? "on" : "off"}${rule.file ? ", from stack.yaml" : ""}` },
+  { name: "State", read: stateWords },
   {
     name: "Actions",
     make: (rule) => button("Switch off", (pressed) => toggle(rule(), pressed)),

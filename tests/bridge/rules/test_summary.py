@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from bridge.quantity import plain
 from bridge.rules.evaluation import Trigger, reason_of
-from bridge.rules.model import RuleSet
+from bridge.rules.manager import Terms
+from bridge.rules.model import RuleSet, read
 from bridge.rules.service import RulesService, described
 from bridge.store import Database, settings
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
+from bridge.tws.events import Signal
 from tests.bridge.rules.made import NOON
 
 ZONE = ZoneInfo("America/New_York")
@@ -27,6 +31,16 @@ class Manager:
 
     holdings = 2
     waits: str | None = None
+    acts: tuple[tuple[str, Any], ...] | list[tuple[str, Any]] = ()
+
+    def __init__(self) -> None:
+        self.happened: Signal[[RuleEvent]] = Signal("rule-event")
+
+    async def start(self, terms: Terms) -> None:
+        self.acts = [(each.id, each.match.symbol) for each in terms.rules.rules]
+
+    def standing(self) -> tuple[()]:
+        return ()
 
 
 class Day:
@@ -107,3 +121,42 @@ def test_sizes_and_money_of_a_million_are_written_out() -> None:
     gain = Trigger(name="takeProfit", value=1234567.0, level=1_000_000.0)
     assert reason_of(gain) == "takeProfit: 1234567 has reached 1000000"
     assert (plain(0.0), plain(-1e-12), plain(100.0)) == ("0", "0", "100")
+
+
+async def test_an_error_ends_no_summaries(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    found = iter([ZeroDivisionError(), "the day's"])
+
+    async def summary() -> str | None:
+        each = next(found, None)
+        if isinstance(each, Exception):
+            raise each
+        return each
+
+    async def sleep(_: float) -> None:
+        if told:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(day.service, "summary", summary)
+    monkeypatch.setattr(day, "sleep", sleep, raising=False)
+    with pytest.raises(asyncio.CancelledError):
+        await day.service.watch_day(told.append)
+    assert told == ["the day's"]
+
+
+async def test_a_rule_whose_name_stack_yaml_takes_is_told_and_marked(day: Day) -> None:
+    """It was written before; the one of stack.yaml may be for something else."""
+    own = read({"rules": [{"id": "stop", "match": {"symbol": "AAPL"}, "at": "15:00"},
+                          {"id": "mine", "match": {"symbol": "AAPL"}, "at": "15:00"}]})  # fmt: skip
+    day.service._file = read([{"id": "stop", "match": {"symbol": "KO"}, "at": "15:00"}])
+    content = msgspec.json.encode(own)
+    await day.database.write(lambda connection: store.put_rules(connection, content, day.at, ""))
+    told: list[RuleEvent] = []
+    day.manager.happened.listen(told.append)
+    await day.service.start()
+    assert day.manager.acts == [("stop", "KO"), ("mine", "AAPL")]
+    assert day.service.view().overridden == ("stop",)
+    assert [described(each) for each in told] == [
+        "stop as it was written through the API does nothing; stack.yaml has a rule of the same"
+        " name, and that one holds: give yours another"
+    ]
