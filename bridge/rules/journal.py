@@ -9,16 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.orders import order_ids
+from bridge.rules.closing_steps import Close
 from bridge.rules.evaluation import Memory
 from bridge.rules.holdings import Holding
 from bridge.store import Database
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
 from bridge.tws.events import Signal
+
+log = structlog.get_logger(__name__)
 
 KEEP_SECONDS: Final = 1.0
 """High-water marks are kept so often; each decision at once."""
@@ -39,17 +43,40 @@ class RuleJournal:
     soon: Callable[[], None]
     happened: Signal[[RuleEvent]] = field(default_factory=lambda: Signal("rule-event"))
     memories: dict[Place, Memory] = field(default_factory=dict)
+    damaged: list[RuleEvent] = field(default_factory=list)
+    """What `load` could not read, to be told."""
     _changed: set[Place] = field(default_factory=set)
     _kept_at: float = 0.0
 
     async def load(self) -> list[str]:
-        """Takes over what the last process kept; the closes that have not ended, as JSON."""
+        """Takes over what the last process kept; the closes that have not ended, as JSON.
+
+        What is damaged is left out: one row keeps no bridge from starting, and no other rule from
+        acting.
+        """
         memories, closes = await self.database.read(
             lambda connection: (store.memories(connection), store.open_closes(connection))
         )
         for place, text in memories.items():
-            self.memories[place] = msgspec.json.decode(text, type=Memory)
-        return closes
+            try:
+                self.memories[place] = msgspec.json.decode(text, type=Memory)
+            except ValueError as error:
+                self._note_damage(*place, "the rule begins anew for it", error)
+        return [each for each in closes if self._is_readable(each)]
+
+    def _is_readable(self, close: str) -> bool:
+        try:
+            msgspec.json.decode(close, type=Close)
+        except ValueError as error:
+            self._note_damage("a rule", "a close", "nobody goes on with it", error)
+            return False
+        return True
+
+    def _note_damage(self, rule: str, what: str, follows: str, error: Exception) -> None:
+        log.error("rule-memory-damaged", rule=rule, what=what, error=str(error)[:200])
+        why = f"a row of the journal is damaged, and {follows}; look for open orders of it"
+        detail = {"damaged": True, "holding": what, "why": why}
+        self.damaged.append(RuleEvent(at=self.clock.now(), kind="waits", rule=rule, detail=detail))
 
     def note(self, place: Place, memory: Memory) -> None:
         """Remembers; the journal has it within a second."""

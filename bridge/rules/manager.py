@@ -141,6 +141,11 @@ class PositionManager:
             now = self._wordings.get(place[0])
             if memory.wording and now and memory.wording != now:
                 self._changed(place, memory)
+        for event in self._journal.damaged:
+            try:
+                await self._journal.tell(event)
+            except BridgeError as error:
+                log.warning("damage-not-told", rule=event.rule, reason=error.detail)
         self._task = asyncio.create_task(self._run(), name="position-manager")
 
     async def stop(self) -> None:

@@ -334,6 +334,8 @@ def described(event: RuleEvent) -> str:
         covered = plain(detail["covered"])
         said = f"has a stop at the broker for {covered} that cannot follow: held are"
         size = f"{plain(detail['held'])} "
+    if "damaged" in detail:
+        said = "has lost what it knew of"
     if "overridden" in detail:
         said = "as it was written through the API does nothing"
     parts = [f"{event.rule} {said} {size}{what}".rstrip()]

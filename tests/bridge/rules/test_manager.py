@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 from msgspec import structs
 
@@ -16,10 +19,12 @@ from bridge.clock import SystemClock, settle
 from bridge.errors import BridgeError
 from bridge.rules.evaluation import Guard, Market, Memory, remembered
 from bridge.rules.holdings import Holding
-from bridge.rules.journal import Place
+from bridge.rules.journal import Place, RuleJournal
 from bridge.rules.manager import Circumstances, PositionManager, Terms
 from bridge.rules.model import RuleSet
 from bridge.rules.service import described
+from bridge.store import Database
+from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
 from tests.bridge.rules.made import NOON, market, only, rules, stock
 
@@ -74,6 +79,7 @@ class PlayedWatch:
 class PlayedJournal:
     memories: dict[Place, Memory] = field(default_factory=dict)
     told: list[RuleEvent] = field(default_factory=list)
+    damaged: list[RuleEvent] = field(default_factory=list)
 
     async def tell(self, event: RuleEvent) -> None:
         self.told.append(event)
@@ -356,3 +362,28 @@ async def test_what_cannot_be_shown_hides_no_other(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(stand.watch, "market", failing)
     await stand.turn()
     assert [each.holding for each in stand.manager.standing()] == [stand.watch.holdings[0].key]
+
+
+async def test_a_damaged_row_keeps_no_bridge_from_starting(tmp_path: Path) -> None:
+    good, database = remembered(only(stock(5)), NOON), await Database.open(tmp_path)
+
+    def write(connection: sqlite3.Connection) -> None:
+        store.remember(connection, "r0", "DU1/1:+1", b'{"first_seen":"2026')
+        store.remember(connection, "r1", "DU1/1:+1", msgspec.json.encode(good))
+        store.save_close(connection, "d", b"{}", ended=False)
+
+    await database.write(write)
+    stand = Stand(rules(STOP), only(stock(100)), 100.0)
+    journal = RuleJournal(database=database, clock=stand.clock, soon=lambda: None)
+    assert await journal.load() == []
+    assert journal.memories == {("r1", "DU1/1:+1"): good}
+    stand.journal.damaged = journal.damaged
+    await stand.manager.start(Terms(rules=rules(STOP)))
+    await settle(stand.manager._task)
+    assert [described(each) for each in stand.journal.told] == [
+        "r0 has lost what it knew of DU1/1:+1; a row of the journal is damaged, and the rule "
+        "begins anew for it; look for open orders of it",
+        "a rule has lost what it knew of a close; a row of the journal is damaged, and nobody "
+        "goes on with it; look for open orders of it",
+    ]
+    await database.close()
