@@ -9,6 +9,7 @@ was paid or, for a position that was opened for a credit, of that credit.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
@@ -221,6 +222,8 @@ def check(found: RuleSet) -> None:
 def _problems(rule: Rule) -> Iterator[str]:
     if rule.match == Match():
         yield "match names nothing; say at least one of symbol, secType, account, …"
+    yield from _match_problems(rule.match)
+    yield from (f"{name} is no finite number" for name in _endless(rule))
     if all(getattr(rule, name) is None for name in TRIGGERS):
         yield "it has no trigger such as takeProfit or daysToExpiration"
     for name, threshold in (("takeProfit", rule.take_profit), ("stopLoss", rule.stop_loss)):
@@ -231,6 +234,29 @@ def _problems(rule: Rule) -> Iterator[str]:
     ):
         yield "trailing takes one of percent, amount"
     yield from _protection_problems(rule)
+
+
+def _match_problems(match: Match) -> Iterator[str]:
+    """What no position ever fits, so that the rule would do nothing in silence."""
+    legs = () if isinstance(match.combination, bool) else match.combination
+    for part in (match, *legs):
+        for name in structs.fields(part):
+            if getattr(part, name.name) in {"", ()}:
+                yield f"match.{name.encode_name} is empty"
+        if part.sec_type is not None and part.sec_type != part.sec_type.upper():
+            yield f"secType is written in capitals: {part.sec_type.upper()}"
+    for leg in legs:
+        if leg.expiration is not None and not re.fullmatch(r"\d{8}", leg.expiration):
+            yield f"expiration {leg.expiration} is no day such as 20260619"
+
+
+def _endless(value: Any, name: str = "") -> Iterator[str]:
+    """The names of numbers that are none (.nan, .inf): nothing ever reaches them."""
+    if isinstance(value, Struct):
+        for each in structs.fields(value):
+            yield from _endless(getattr(value, each.name), each.encode_name)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield name
 
 
 def _protection_problems(rule: Rule) -> Iterator[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final
@@ -104,9 +105,14 @@ def positions_of(content: Any) -> tuple[TrialPosition, ...]:
         RulesInvalidError: they cannot be used.
     """
     try:
-        return msgspec.convert(_texts(camel(content or ())), tuple[TrialPosition, ...])
+        found = msgspec.convert(_texts(camel(content or ())), tuple[TrialPosition, ...])
     except msgspec.ValidationError as error:
         raise RulesInvalidError(f"positions: {error}") from None
+    for each in found:
+        numbers = (each.quantity, each.average_cost, each.strike, each.multiplier)
+        if not all(math.isfinite(number) for number in numbers if number is not None):
+            raise RulesInvalidError(f"positions: {each.label}: a number is not finite")
+    return found
 
 
 def _texts(content: Any) -> Any:
@@ -145,7 +151,7 @@ def moments_of_csv(text: str) -> tuple[Moment, ...]:
     found: dict[datetime, dict[str, Price]] = {}
     for number, row in enumerate(rows, 2):
         try:
-            price = Price(bid=float(row["bid"]), ask=float(row["ask"]))
+            price = _finite(float(row["bid"]), float(row["ask"]))
         except (TypeError, ValueError):
             raise RulesInvalidError(f"prices, line {number}: bid and ask are numbers") from None
         found.setdefault(_time(row["at"], f"line {number}"), {})[row["name"]] = price
@@ -175,7 +181,16 @@ def _price(value: Any, where: str) -> Price:
         isinstance(each, bool) or not isinstance(each, int | float) for each in pair
     ):
         raise RulesInvalidError(f"prices, {where}: give [BID, ASK] or one number")
-    return Price(bid=float(pair[0]), ask=float(pair[1]))
+    try:
+        return _finite(float(pair[0]), float(pair[1]))
+    except (ValueError, OverflowError):
+        raise RulesInvalidError(f"prices, {where}: a price is a finite number") from None
+
+
+def _finite(bid: float, ask: float) -> Price:
+    if not (math.isfinite(bid) and math.isfinite(ask)):
+        raise ValueError("no finite number")
+    return Price(bid=bid, ask=ask)
 
 
 def _time(value: Any, where: str) -> datetime:
@@ -197,7 +212,9 @@ def run(
 ) -> Outcome:
     """Judges every rule at every moment. The hours are those of US stocks, holidays aside."""
     contracts = {number: _contract(number, each) for number, each in enumerate(positions, 1)}
-    numbers = {each.label: number for number, each in enumerate(positions, 1)}
+    numbers: dict[str, list[int]] = {}
+    for number, each in enumerate(positions, 1):
+        numbers.setdefault(each.label, []).append(number)
     held = {
         number: Position(
             account=each.account,
@@ -215,9 +232,9 @@ def run(
         count += 1
         standing = []
         prices = {
-            numbers[name]: structs.replace(price, signed=contracts[numbers[name]].sec_type == "FUT")
+            number: structs.replace(price, signed=contracts[number].sec_type == "FUT")
             for name, price in moment.prices.items()
-            if name in numbers
+            for number in numbers.get(name, ())
         }
         for holding in _holdings(held, positions, rules):
             for rule in rules.rules:

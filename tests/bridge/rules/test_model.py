@@ -47,6 +47,23 @@ def test_the_names_of_the_api_and_of_stack_yaml_mean_the_same() -> None:
         ({"close": {"steps": 0}}, "rule stop: close.steps: "),
         ({"protect": "broker", "stopLoss": None, "at": "15:45"}, "needs stopLoss or trailing"),
         ({"protect": "broker", "match": {"combination": True}}, "no stop on a combination"),
+        ({"match": {"symbol": []}}, "match.symbol is empty"),
+        ({"match": {"account": ""}}, "match.account is empty"),
+        ({"match": {"symbol": "AAPL", "secType": "stk"}}, "in capitals: STK"),
+        (
+            {"match": {"combination": [{"side": "long", "secType": "opt"}, {"side": "short"}]}},
+            "in capitals: OPT",
+        ),
+        (
+            {
+                "match": {
+                    "combination": [{"side": "long", "expiration": "2026-06-19"}, {"side": "short"}]
+                }
+            },
+            "is no day such as",
+        ),
+        ({"stopLoss": {"price": float("nan")}}, "price is no finite number"),
+        ({"stopLoss": {"amount": float("inf")}}, "amount is no finite number"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(changes: dict[str, Any], said: str) -> None:
