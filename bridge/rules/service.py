@@ -251,6 +251,8 @@ class RulesService:
             return None
         kept = await self._database.read(lambda connection: settings.get(connection, _SUMMARY))
         last = _last_summary(kept)
+        if last is not None and last.date() > here.date():
+            last = None  # the clock was ahead then
         if last is not None and last.date() >= here.date():
             return None
         begun = here.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -535,3 +535,9 @@ def test_quantities_have_no_residue_of_subtracting() -> None:
     order["state"], order["filled"], manager.broker.position = "filled", 2250.44, 5000.33
     assert manager.turn(QUOTE) == Send(5000.33, 100.0)
     assert manager.close.filled == 2250.44
+
+
+def test_a_clock_that_is_set_back_does_not_hold_up_what_was_refused() -> None:
+    close = structs.replace(begun(), refusals=1, stepped_at=NOON + timedelta(hours=1))
+    now = Scene(now=NOON, price=Price(bid=99.0, ask=101.0), price_bad=None, held=100.0)
+    assert isinstance(following(close, TERMS, now)[1], Send)

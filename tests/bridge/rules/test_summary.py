@@ -160,3 +160,10 @@ async def test_a_rule_whose_name_stack_yaml_takes_is_told_and_marked(day: Day) -
         "stop as it was written through the API does nothing; stack.yaml has a rule of the same"
         " name, and that one holds: give yours another"
     ]
+
+
+async def test_a_clock_that_was_ahead_once_ends_no_summaries(day: Day) -> None:
+    assert await day.told(12, 17) is not None
+    assert await day.told(5, 17) is not None
+    assert await day.told(5, 18) is None
+    assert await day.told(8, 17) is not None
