@@ -13,12 +13,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from msgspec import Struct, structs
 
 from bridge.model import Contract, Position
 from bridge.quantity import SLACK, exact
 from bridge.rules.model import LegMatch, Match, RuleSet
+
+_COMMISSION: Final = 2.0
+"""For a contract at most: the average cost has it, the price of a fill does not."""
 
 
 class Leg(Struct, frozen=True):
@@ -409,6 +413,7 @@ class Fill(Struct, frozen=True):
     at: datetime
     labels: frozenset[str] = frozenset()
     """The order's reference at the broker, and the label that its client gave it."""
+    price: float = 0.0
 
 
 @dataclass
@@ -437,9 +442,11 @@ def opened_together(fills: Iterable[Fill], positions: Iterable[Position] = ()) -
 
     What was closed since is opened by nobody any more, whoever holds the same contracts later. A
     fill takes first from what is held singly. Where the fills do not lead to `positions` (older or
-    newer ones are missing), an order keeps what it may still have opened.
+    newer ones are missing), an order keeps what it may still have opened. After a split it has
+    opened so many more: see `_splits`.
     """
-    fills = sorted(fills, key=lambda each: each.at)
+    fills, positions = sorted(fills, key=lambda each: each.at), list(positions)
+    splits = _splits(fills, positions)
     sizes = {(each.account, each.contract.con_id): each.quantity for each in positions}
     lots = _lots(fills)
     told: dict[tuple[str, int], float] = defaultdict(float)
@@ -464,11 +471,39 @@ def opened_together(fills: Iterable[Fill], positions: Iterable[Position] = ()) -
         for side in (1, -1):
             _release(claiming, fill.con_id, side, max(0.0, *(each * side for each in after)))
     found = [
-        Opening(each.account, each.ratios, each.units, each.labels, each.at)
+        Opening(each.account, each.ratios, each.units * factor, each.labels, each.at)
         for each in lots.values()
         if each.units > SLACK
+        for factor in [_common_split(each, splits)]
     ]
     return sorted(found, key=lambda each: each.at or datetime.max, reverse=True)  # noqa: DTZ901
+
+
+def _splits(fills: Iterable[Fill], positions: Iterable[Position]) -> dict[tuple[str, int], float]:
+    """By what factor positions have grown without a fill, for the same money: they were split.
+
+    What was bought elsewhere has cost something. Only for what was never closed in part.
+    """
+    groups: dict[tuple[str, int], list[Fill]] = defaultdict(list)
+    for fill in fills:
+        groups[fill.account, fill.con_id].append(fill)
+    found = {}
+    for each in positions:
+        group = groups.get((each.account, each.contract.con_id), [])
+        if not group or any(fill.quantity * each.quantity <= 0 for fill in group):
+            continue
+        size = sum(fill.quantity for fill in group)
+        unit = multiplier_of(each.contract)
+        cost = sum(fill.quantity * fill.price for fill in group) * unit
+        off = abs(each.quantity * (each.average_cost or 0.0) - cost)
+        if abs(each.quantity - size) > SLACK and off <= abs(cost) / 10 + abs(size) * _COMMISSION:
+            found[each.account, each.contract.con_id] = each.quantity / size
+    return found
+
+
+def _common_split(lot: _Lot, splits: Mapping[tuple[str, int], float]) -> float:
+    factors = [splits.get((lot.account, con_id), 1.0) for con_id in lot.ratios]
+    return factors[0] if max(factors) - min(factors) <= SLACK else 1.0
 
 
 def _lots(fills: Iterable[Fill]) -> dict[tuple[str, str], _Lot]:

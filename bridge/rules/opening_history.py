@@ -106,6 +106,7 @@ def _fills(
             quantity=each.quantity if each.side == "BOT" else -each.quantity,
             at=each.time,
             labels=frozenset({label, each.order_ref} - {""}),
+            price=each.price,
         )
         for each, label in executions.of_contracts(connection, con_ids)
     ]

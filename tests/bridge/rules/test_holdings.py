@@ -275,3 +275,28 @@ def test_a_rule_may_name_the_legs_of_two_orders_as_one() -> None:
     (condor,) = holdings([*LEGS, *calls], whole, openings)
     assert len(condor.legs) == 4
     assert len(holdings([*LEGS, *calls], RuleSet(), openings)) == 2
+
+
+def split_legs(short: float, long: float, costs: tuple[float, float]) -> list[Position]:
+    return [option(-short, costs[0], 11), option(long, costs[1], 12, strike=490)]
+
+
+@pytest.mark.parametrize(
+    ("positions", "units"),
+    [
+        (split_legs(1, 1, (251, 101)), 1),
+        (split_legs(2, 2, (125.5, 50.5)), 2),
+        (split_legs(3, 3, (83.7, 33.7)), 3),
+        # held twice since before the journal begins, or bought elsewhere
+        (split_legs(2, 2, (251, 101)), 1),
+        (split_legs(2, 2, (151, 76)), 1),
+        # one leg alone has grown
+        (split_legs(2, 1, (125.5, 101)), 1),
+    ],
+)
+def test_a_split_leaves_a_combination_whole(positions: list[Position], units: float) -> None:
+    fills = [
+        structs.replace(each, price=price) for each, price in zip(CONDOR, (2.5, 1.0), strict=True)
+    ]
+    (found,) = opened_together(fills, positions)
+    assert found.units == units
