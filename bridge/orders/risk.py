@@ -342,7 +342,7 @@ def quantity_step(context: RiskContext) -> Iterator[Violation]:
         return  # the broker works it out
     whole = 1.0 if context.contract.sec_type in _CONTRACTS else None
     size = details.size_increment or whole
-    if not is_multiple(amount, size):
+    if size is not None and not is_multiple(amount, size):
         yield Violation(
             "quantity-step",
             f"quantity {plain(amount)} is no multiple of {plain(size)}",

@@ -381,11 +381,11 @@ class OrderSender:
             listed = [each.order_ref for each in records if each.order_ref in self.journal.listed]
             if listed:
                 raise OrderListedError(f"the broker lists {', '.join(listed)} already")
-            before = {CANCELLED_BEFORE: submission.cancelled} if submission.cancelled else {}
+            cancels = {CANCELLED_BEFORE: submission.cancelled} if submission.cancelled else {}
             for record, context in zip(records, contexts, strict=True):
                 orders.insert(connection, record)
                 closes = context.closes and not context.unattended
-                said = before | ({CLOSES: True} if closes else {})
+                said: dict[str, object] = {**cancels, **({CLOSES: True} if closes else {})}
                 orders.add_event(connection, record.id, record.created_at, INTENTION, said)
             trail.target = records[0].id
             note_sending(connection, self.auditor, trail)

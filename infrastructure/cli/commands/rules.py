@@ -45,9 +45,9 @@ def list_rules(context: typer.Context) -> None:
     for where, rules in (("stack.yaml", found["fromFile"]["rules"]), ("API", found["rules"])):
         for rule in rules:
             state = "on" if rule["enabled"] else "off"
-            if where == "API" and rule["id"] in found.get("overridden", ()):
-                where += ", does nothing: stack.yaml has a rule of this name"
-            current.out.row(f"{rule['id']:<24} {state:<4} {where}")
+            hidden = where == "API" and rule["id"] in found.get("overridden", ())
+            note = ", does nothing: stack.yaml has a rule of this name" if hidden else ""
+            current.out.row(f"{rule['id']:<24} {state:<4} {where}{note}")
     for each in found["standing"]:
         for trigger in each["triggers"]:
             state = trigger["unknown"] or f"{trigger['value']} of {trigger['level']}"
