@@ -59,11 +59,14 @@ def _of_system(error: OSError) -> HostFailure | None:
     """
     at = f": {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        text, hint = "the host's disk is full", "./deploy.py doctor says what fills it"
-        return HostFailure("disk-full", f"{text}{at}", hint)
+        text = f"the host's disk is full: {error.strerror}"  # or a quota, which says so
+        return HostFailure("disk-full", f"{text}{at}", "./deploy.py doctor says what fills it")
     if error.errno in (errno.EROFS, errno.EIO):
-        text = f"the host's disk fails: {error.strerror}"
-        return HostFailure("folder", f"{text}{at}", "`dmesg` on the host says why")
+        code, text = "folder", f"the host's disk fails: {error.strerror}"
+        if error.errno == errno.EROFS:
+            code, text = "disk-read-only", "the host's disk can only be read"
+        hint = "a disk with faults becomes so: journalctl -k on the host says why"
+        return HostFailure(code, f"{text}{at}", hint)
     if isinstance(error, ConnectionError) or not error.filename:
         return None
     if error.errno in (errno.EACCES, errno.EPERM):

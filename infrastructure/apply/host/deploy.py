@@ -305,7 +305,8 @@ class Deploy:
 
     def _refuse(self, failure: HostFailure) -> None:
         """An upgrade that failed is not offered again by itself."""
-        says_nothing = {*LOGIN_TROUBLES, "unexpected"}  # of the image itself
+        of_the_host = ("disk-full", "disk-read-only", "folder", "folder-denied", "unexpected")
+        says_nothing = {*LOGIN_TROUBLES, *of_the_host}  # of the image itself
         if self._request.command == "upgrade" and failure.code not in says_nothing:
             with contextlib.suppress(Exception):
                 for digest in self._taken:

@@ -45,11 +45,12 @@ class Program:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self._unfinished: HostFailure | None = None
+        """What keeps a restore from its end, for whoever holds the lock (`backup.complete`)."""
         self._store = Store("/nonexistent")
         self._chosen: Runtime | None = None
         self._found: list[Container] = []
         self._project = self._by = ""
-        self._unfinished: HostFailure | None = None
 
     @property
     def _runtime(self) -> Runtime:

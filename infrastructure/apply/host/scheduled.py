@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -247,10 +248,11 @@ def _run_backup(base: Path) -> None:
     try:
         snapshot, manifest = _into(store, found, target, version, settings["keep"], make=False)
     except Exception as error:
-        failure = HostFailure.of(error)
+        busy = isinstance(error, sqlite3.Error)
+        failure = HostFailure("journal-busy", str(error)) if busy else HostFailure.of(error)
         with contextlib.suppress(OSError):  # a full disk, perhaps: why it failed comes first
             _note(store, failedAt=time.time(), failure=failure.message)
-        raise
+        raise failure from error
     print(f"backup {snapshot}: {len(manifest['files'])} files")
     _note(store, succeededAt=time.time(), snapshot=snapshot, failedAt=None, failure=None)
 

@@ -286,6 +286,7 @@ def move(
     rendered = release(there, secrets)
     with held(current, target) as (old, rest):  # its lock, too: nobody starts it meanwhile
         old.open(lock=True)
+        current.out.say("a first copy, for trial, while it runs")
         old.backup()
         found, waiting = _carry(current, old, rest, _Moved(there, rendered, to, wait))
         current.out.say(f"it runs on {to} now" if waiting is None else f"it starts on {to} now")
@@ -376,9 +377,9 @@ def _to_begin(ended: Schedules | None) -> list[str]:
         hours, keep = ended.backups["every"] / 3600, ended.backups["keep"]
         every = f"{hours / 24:g}d" if hours % 24 == 0 else f"{hours:g}h"
         lines.append("the old machine's backups on a schedule have ended; then begin them here:")
-        lines.append(
-            f"  ./deploy.py backup --to {ended.backups['to']} --every {every} --keep {keep}"
-        )
+        to = ended.backups["to"]
+        key = " [--sftp-key FILE --sftp-known-hosts FILE]" if to.startswith("sftp:") else ""
+        lines.append(f"  ./deploy.py backup --to {to} --every {every} --keep {keep}{key}")
     if ended is not None and ended.weekly:
         lines.append("so has its weekly look at images: ./deploy.py upgrade --weekly")
     return lines

@@ -665,6 +665,15 @@ def with_images() -> FakeRuntime:
     return runtime
 
 
+def test_a_full_disk_says_nothing_of_the_image(store: Store) -> None:
+    runtime = with_images()
+    runtime.fails["start gateway-2"] = OSError(errno.ENOSPC, "No space left on device")
+    newer = {"gateway:stable": "gateway-two"}
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"gateway": "update"}, images=newer, command="upgrade")
+    assert (caught.value.code, store.refused()) == ("disk-full", {})
+
+
 def test_an_upgrade_moves_the_name_and_pins_what_serves(store: Store) -> None:
     runtime = with_images()
     newer = {"gateway:stable": "gateway-two"}

@@ -350,7 +350,7 @@ def test_a_disk_that_is_full_hides_not_why_it_failed(
     monkeypatch.setattr(scheduled, "write_whole", full if isinstance(error, OSError) else no_room)
     assert fires(store, monkeypatch) == 1
     said = capsys.readouterr().err
-    assert said in ("error: no disk\n", "error: the host's disk is full\n")
+    assert said in ("error: no disk\n", "error: the host's disk is full: no disk\n")
 
 
 def no_room(*_: object) -> None:
@@ -705,9 +705,16 @@ def test_the_program_as_one_file_runs_with_the_systems_python_alone(tmp_path: Pa
     ), done
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left"), sqlite3.OperationalError("busy")])
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (OSError(28, "No space left"), "the host's disk is full: No space left"),
+        (sqlite3.OperationalError("busy"), "busy"),
+        (KeyError("x"), "unexpected KeyError: 'x'"),
+    ],
+)
 def test_whatever_a_run_fails_on_is_told(
-    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception, failure: str
 ) -> None:
     folder = scheduled.install_program(store.base, "program")
     settings = {"to": "/b", "every": 1, "keep": 1, "target": "prod", "version": "1", "since": 1.0}
@@ -719,4 +726,4 @@ def test_whatever_a_run_fails_on_is_told(
     monkeypatch.setattr(backup, "gather", gather)
     with pytest.raises(HostFailure):
         scheduled.JOBS["backup"](store.base)
-    assert told(store)["failure"] == str(error)
+    assert told(store)["failure"] == failure
