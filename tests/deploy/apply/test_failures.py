@@ -19,7 +19,7 @@ def refused(number: int, *where: str) -> HostFailure:
     [
         (errno.ENOSPC, (), "disk-full"),
         (errno.EDQUOT, ("/opt/x",), "disk-full"),
-        (errno.EROFS, ("/opt/x",), "folder"),
+        (errno.EROFS, ("/opt/x",), "disk-read-only"),
         (errno.EIO, (), "folder"),
         (errno.EACCES, ("/opt/x",), "folder-denied"),
         (errno.ENOTDIR, ("/opt/x",), "folder"),
