@@ -246,7 +246,10 @@ class Operator:
         }
 
     def _changes(self, release: str) -> dict[str, Action]:
-        wanted: dict[str, str] = self._store.manifest(release)["services"]
+        wanted: dict[str, str] | None = self._store.manifest(release).get("services")
+        if wanted is None:
+            text = f"the list of release '{release}' is damaged on the host"
+            raise HostFailure("no-release", text, "./deploy.py history names others")
         running = serving(self._runtime.containers())
         found = actions(wanted, running)
         pinned = self._store.noted(release).get("images", {})

@@ -920,6 +920,9 @@ def test_a_rollback_needs_one_release_that_was_noted(earlier: Store, ask: Ask) -
     assert failed["hint"].startswith("kept are ")
     assert ask(Engine(), requests.GoingBackRequest("r0-other"))[0]["code"] == "no-release"
     assert ask(Engine(), requests.GoingBackRequest("x"))[0]["code"] == "no-release"
+    (earlier.release("r0-old") / "release.json").write_text("{}")
+    (failed,) = ask(Engine(), requests.GoingBackRequest("r0-old"))
+    assert failed["message"] == "the list of release 'r0-old' is damaged on the host"
     (earlier.base / "ledger.jsonl").unlink()
     (failed,) = ask(Engine(), requests.GoingBackRequest(""))
     assert failed["message"] == "there is no earlier release that was healthy"
