@@ -116,8 +116,8 @@ class OrderModifier:
         rule's order smaller always closes more surely than before.
         """
         smaller = prepared.unattended and _only_smaller(record, request)
-        may_pass = prepared.closes or self.preparer.may_pass_by_reducing(prepared, wanted)
-        looked_at = may_pass and not smaller
+        may_pass = self.preparer.may_pass_by_reducing(prepared, wanted, record)
+        looked_at = (prepared.closes or may_pass) and not smaller
 
         async def decided(judged: Prepared) -> tuple[PendingChange, Order]:
             return await self.journal.decide(

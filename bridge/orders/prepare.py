@@ -28,7 +28,7 @@ from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import Place, only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest
-from bridge.orders.risk import max_loss, worth
+from bridge.orders.risk import line, max_loss, worth
 from bridge.orders.risk_context import (
     UNKNOWN_BASE,
     Exchange,
@@ -240,13 +240,19 @@ class Preparer:
         """Whether the broker has sent this position since its last fill, as far as that is seen."""
         return self._accounts is None or self._accounts.is_confirmed(place)
 
-    def may_pass_by_reducing(self, prepared: Prepared, order: Order) -> bool:
+    def may_pass_by_reducing(
+        self, prepared: Prepared, order: Order, changed: OrderRecord | None = None
+    ) -> bool:
         """Whether it matters if the order only makes a position smaller.
 
         So where it could not be checked, can lose more than it may, or nobody knows its worth.
+        `changed` is the order whose new terms these are.
         """
-        judged = self._context(prepared, order, _NOTHING_BEFORE, closing=False)
-        return judged.unchecked or any(max_loss(judged)) or any(worth(judged))
+        if changed is None:
+            judged = self._context(prepared, order, _NOTHING_BEFORE, closing=False)
+        else:
+            judged = self.change_context(prepared, order, changed, _NOTHING_BEFORE)
+        return any(found for rule in (line, max_loss, worth) for found in rule(judged))
 
     async def _reducing(self, prepared: Prepared, order: Order) -> Prepared:
         """With whether it only makes a position smaller, beside what works, where that matters.

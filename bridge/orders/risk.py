@@ -561,7 +561,7 @@ def band(context: RiskContext) -> Iterator[Violation]:
     """`price-band`: buying far above the market (or a stop's own trigger), or selling far below.
 
     What waits to be touched is held against the market where that has touched it already, what
-    trails against its stop, where that stands at first or follows the market, what is nearer.
+    trails against its stop, where that stands at first or comes to by itself.
     """
     order, rules = context.order, context.rules
     option = context.contract.sec_type in {*OPTIONS, "BAG"}

@@ -225,9 +225,18 @@ class RiskContext(Struct, frozen=True, kw_only=True):
 
     @property
     def nearest_stop(self) -> float | None:
-        """Where a stop that trails may stand: at first, or where it follows the market."""
-        known = (self.stop, self._trailed(self.market))
-        return min((each for each in known if each is not None), key=abs, default=None)
+        """Where a stop that trails stands at first, or where it comes to by itself.
+
+        One of a buyer follows the market down. One of a seller only rises; above the market the
+        broker may put it where it follows.
+        """
+        stop, market = self.stop, self.market
+        trailed = self._trailed(market)
+        if stop is None or market is None or trailed is None:
+            return stop
+        if self.order.action == "BUY":
+            return min(stop, trailed)
+        return trailed if stop > market else stop
 
     def _stop_from(self, market: float | None) -> float | None:
         order, trailed = self.order, self._trailed(market)

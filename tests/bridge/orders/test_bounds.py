@@ -300,3 +300,22 @@ async def test_one_group_has_one_kind(tmp_path: Path) -> None:
         group = (await rig.submitter.place_group(members, "group", CALLER)).answer
         name = group.orders[0].oca_group  # type: ignore[union-attr]
         assert await codes(rig, CALLER, oca_group=name) == ["invalid-field"]
+
+
+async def test_a_sale_without_a_quote_reduces_or_is_refused(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    broker.on_open = lambda line: line.fail(354)
+    (aapl,) = broker.details["AAPL"]
+    broker.held = (
+        Position(account="DU1234567", contract=aapl.contract, quantity=10, average_cost=90.0),
+    )
+    async with opened(tmp_path, broker) as rig:
+        sale: dict[str, Any] = {"action": "SELL", "limit_price": 0.01}
+        assert await codes(rig, CALLER, **sale, quantity=11) == ["no-quote"]
+        order = await placed(rig, CALLER, **sale, quantity=10)
+        assert await codes(rig, CALLER, **sale, quantity=1) == ["no-quote"]
+        lists = broker.lists
+        moved = await rig.modifier.modify(order, ChangeRequest(limit_price=90.0), CALLER)
+        assert (moved.limit_price, broker.lists) == (90.0, lists + 1)  # no look is needed
+        with pytest.raises(OrderRefusedByRulesError):
+            await rig.modifier.modify(order, ChangeRequest(quantity=11), CALLER)

@@ -392,6 +392,13 @@ def test_a_stop_that_was_made_up_far_away_excuses_no_offset(side: str, change: b
         assert codes(found) == ({"price-band"} if refused else set())
 
 
+def test_a_wide_trail_of_a_seller_is_held_against_the_stop_that_it_names() -> None:
+    """The stop only rises from there."""
+    wide = TRAILING | {"action": "SELL", "trail_amount": 50.0, "trail_stop_price": 90.0}
+    assert codes(context(wide | {"limit_offset": 8.9})) == set()
+    assert codes(context(wide | {"limit_offset": 9.1})) == {"price-band"}
+
+
 def test_an_offset_without_a_quote_is_not_judged() -> None:
     sale = TRAILING | {"action": "SELL", "limit_offset": 1e6}
     assert codes(context(sale, reference=None, closing=True)) == set()
