@@ -26,6 +26,8 @@ LIMITS = {"max_quantity": 10_000, "max_notional": None, "max_notional_per_day": 
           "max_contracts": 500, "market_orders_on_options": True, "price_band_percent": None,
           "option_price_band_percent": None}  # fmt: skip
 QUICK = {"steps": 1, "stepSeconds": 1}
+MARKET = {"order": "market"}
+"""Where no order may be changed, a limit rests where it is, and the market may go away from it."""
 SYMBOLS = iter(["AAPL", "MSFT", "NVDA", "AMZN", "TSLA", "GOOGL", "META", "AMD", "INTC", "JPM",
                 "XOM"])  # fmt: skip
 
@@ -264,8 +266,9 @@ def test_while_halted_nothing_is_begun_but_where_closing_is_allowed(rig: Rig, sy
     halt = {"reason": "test", "keepOrders": True}
     assert rig.bridge.client.post("/trading/halt", json=halt).status_code == 200
     rig.put(
-        {"id": "halted", "mode": "trade", "match": {"symbol": symbol}, "stopLoss": {"price": 1e6}}
-    )
+        {"id": "halted", "mode": "trade", "match": {"symbol": symbol},
+         "stopLoss": {"price": 1e6}, "close": MARKET}
+    )  # fmt: skip
     soon(lambda: rig.bridge.get("/rules").json()["waits"] == "trading is halted")
     time.sleep(1.5)
     assert (rig.kinds("halted"), rig.held(symbol)) == ([], 15)
@@ -293,7 +296,7 @@ def test_a_stop_that_cannot_be_changed_keeps_no_other_rule_from_closing(rig: Rig
     first = {"id": "stuck", "mode": "trade", "match": {"symbol": guarded},
              "stopLoss": {"percent": 50}, "protect": "broker"}  # fmt: skip
     second = {"id": "free", "mode": "trade", "match": {"symbol": closed},
-              "stopLoss": {"price": 0.01}}  # fmt: skip
+              "stopLoss": {"price": 0.01}, "close": MARKET}  # fmt: skip
     rig.put(first, second)
     soon(lambda: [each["quantity"] for each in stops(rig, guarded)] == [30])
     halt = {"reason": "test", "keepOrders": True, "allowClosing": True}
