@@ -26,7 +26,7 @@ from bridge.model import OpenOrder
 from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.quantity import SLACK, exact, figure, plain
 from bridge.rules.closing_orders import ClosingOrders
-from bridge.rules.closing_steps import Working
+from bridge.rules.closing_steps import CANCEL_SECONDS, Working
 from bridge.rules.evaluation import Guard, Memory, stop_beyond_reach, stop_price
 from bridge.rules.holdings import Holding
 from bridge.rules.journal import Place, RuleJournal, named
@@ -81,9 +81,11 @@ class Protection:
     watch: HoldingWatch
     clock: Clock
     _troubles: Troubles = field(init=False)
+    _cancels: Troubles = field(init=False)
 
     def __post_init__(self) -> None:
         self._troubles = Troubles(clock=self.clock)
+        self._cancels = Troubles(clock=self.clock)
 
     async def follow(self, wanted: Mapping[Place, tuple[Rule, Holding]], *, judging: bool) -> None:
         """One stop for each holding that rules want one for; all others are taken away.
@@ -175,11 +177,11 @@ class Protection:
         """None: there can be none now, and people are told why."""
         memory = self.journal.memories[place]
         guard = memory.guard
-        if guard is not None and guard.ended and not guard.anew:
-            return Tended(memory)  # a person's word: it is not replaced for this holding
-        if guard is not None and guard.withdrawn and not guard.anew:
+        none = guard is None or guard.anew or (guard.ended and _changed(guard, wish))
+        if guard is not None and not none and guard.ended:
+            return Tended(memory)  # a person's word: not replaced until the rules are others
+        if guard is not None and not none and guard.withdrawn:
             return await self._without(place)
-        none = guard is None or guard.anew
         state = Working(state="unsent") if none else await self._state(memory)
         if state.state != "unsent":
             return await self.tend(place, wish, state, listed)
@@ -200,8 +202,10 @@ class Protection:
     async def _without(self, place: Place) -> Tended:
         """Takes the stop away, to make another when it has certainly ended."""
         await self._take_away(place)
-        self.journal.soon()
-        return Tended(self.journal.memories[place], unsure=True)
+        memory = self.journal.memories[place]
+        if memory.guard is not None and memory.guard.anew:
+            self.journal.soon()
+        return Tended(memory, unsure=True)
 
     async def _tell_well(self, place: Place, holding: Holding) -> None:
         """People were told that it could not follow, and it stands where it should."""
@@ -379,12 +383,13 @@ class Protection:
         """Takes a stop away; what is known of its order then."""
         if memory.guard is None:
             return Working(state="unsent")
-        state = await self._state(memory)
-        if state.state == "open":
+        state, key = await self._state(memory), memory.guard.key
+        if state.state == "open" and not self._cancels.rests(key):
             try:
-                await self.orders.cancel_order(memory.guard.key)
+                await self.orders.cancel_order(key)
             except BridgeError as error:
-                log.warning("stop-not-cancelled", key=memory.guard.key, reason=error.detail)
+                log.warning("stop-not-cancelled", key=key, reason=error.detail)
+                self._cancels.rest(key, CANCEL_SECONDS)
             state = await self._state(memory)
         return state
 

@@ -34,9 +34,9 @@ class Troubles:
             self.rest(key)
         return key not in self._told and (lasting or now - began >= PATIENCE_SECONDS)
 
-    def rest(self, key: Hashable) -> None:
+    def rest(self, key: Hashable, seconds: float = REST_SECONDS) -> None:
         """Leaves this alone for a while."""
-        self._again[key] = self.clock.monotonic() + REST_SECONDS
+        self._again[key] = self.clock.monotonic() + seconds
 
     def told(self, key: Hashable) -> None:
         """People know of it."""

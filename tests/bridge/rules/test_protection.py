@@ -74,6 +74,8 @@ class PlayedOrders:
 
     async def cancel_order(self, key: str) -> None:
         self.cancelled.append(key)
+        if "cancel" in self.refuses:
+            raise self.refuses["cancel"]
         self.state = Working(state="cancelled")
 
     async def change_order(self, key: str, change: ChangeRequest) -> None:
@@ -412,3 +414,28 @@ async def test_a_stop_that_filled_after_all_names_what_it_closed() -> None:
     await stand.protection.take_away(place)
     assert described(stand.journal.told[0]) == "r0 has closed 600 AAPL"
     assert stand.journal.told[0].detail["account"] == "DU1"
+
+
+async def test_a_stop_that_somebody_cancelled_is_replaced_when_the_rules_are_others() -> None:
+    stand = Stand.of_one(600)
+    await stand.turn()
+    stand.orders.state = Working(state="cancelled")
+    assert await stand.turn() == [("unprotected", "r0")]
+    for _ in range(3):
+        assert await stand.turn(60) == []
+    stand.says(percent=20)
+    assert await stand.turn() == [("protected", "r0")]
+    assert [each.stop_price for each in stand.orders.placed] == [70.0, 80.0]
+
+
+async def test_a_cancel_that_the_broker_refuses_is_not_sent_at_every_turn() -> None:
+    """Its refusal wakes the next turn at once."""
+    stand = Stand.of_one(600, stop=70.0, units=600)
+    stand.wanted.clear()
+    stand.orders.refuses = {"cancel": REFUSED}
+    for _ in range(11):
+        await stand.turn()
+    assert stand.orders.cancelled == ["g"] * 3
+    stand.orders.refuses.clear()
+    await stand.turn(5)
+    assert stand.guard.anew
