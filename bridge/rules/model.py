@@ -239,7 +239,8 @@ def _problems(rule: Rule) -> Iterator[str]:
 def _match_problems(match: Match) -> Iterator[str]:
     """What no position ever fits, so that the rule would do nothing in silence."""
     legs = () if isinstance(match.combination, bool) else match.combination
-    for part in (match, *legs):
+    parts: tuple[Match | LegMatch, ...] = (match, *legs)
+    for part in parts:
         for name in structs.fields(part):
             if getattr(part, name.name) in {"", ()}:
                 yield f"match.{name.encode_name} is empty"

@@ -60,7 +60,7 @@ class RulesChangedError(BridgeError):
 
 
 class RulesFileError(BridgeError):
-    """The file with the rules of stack.yaml cannot be used, so the bridge does not start."""
+    """The rules of stack.yaml or of the API cannot be used, so the bridge does not start."""
 
     code = "rules-file-invalid"
     next_step = "mend the rules: section; docs/position-manager.md lists every name"
@@ -133,7 +133,12 @@ class RulesService:
         kept = await self._database.read(store.newest_rules)
         if kept is not None:
             self._version = kept[0]
-            self._own = msgspec.json.decode(kept[1], type=RuleSet)
+            try:
+                self._own = msgspec.json.decode(kept[1], type=RuleSet)
+            except ValueError as error:  # of a later release; never ignored, as a file is not
+                text = f"those written through the API, version {kept[0]}: {error}"
+                next_step = "start the release again that wrote them"
+                raise RulesFileError(text, next_step=next_step) from None
         await self.manager.start(self._terms())
         for name in self._overridden():
             await self._tell_of_overridden(name)

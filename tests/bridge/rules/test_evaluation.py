@@ -376,7 +376,8 @@ def test_a_combination_keeps_its_direction_when_its_cost_crosses_zero(later: Hol
     found = judge(wanted, later, quotes, kept)
     assert found.decision is None
     assert found.price == pytest.approx(0.05)
-    assert (found.memory.stop, found.memory.direction) == (pytest.approx(0.06), -1)
+    assert found.memory.stop == pytest.approx(0.06)
+    assert found.memory.direction == -1
 
 
 def test_a_combination_of_which_no_cost_was_ever_known_has_no_price() -> None:

@@ -247,7 +247,7 @@ LATER = [
 @pytest.mark.parametrize("enabled", [True, False])
 def test_what_was_opened_as_one_keeps_its_label_whoever_names_its_legs(enabled: bool) -> None:
     (found,) = holdings(LEGS, rules(NAMING | {"enabled": enabled}), [spread()])
-    assert (found.labels, found.opened_at) == ({"spread"}, MORNING)
+    assert (found.labels, found.opened_at) == (frozenset({"spread"}), MORNING)
     singly = holdings(LEGS, rules(NAMING | {"enabled": enabled}))
     assert [each.combination for each in singly] == [True] if enabled else [False, False]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,7 @@ from bridge.quantity import plain
 from bridge.rules.evaluation import Trigger, reason_of
 from bridge.rules.manager import Terms
 from bridge.rules.model import RuleSet, read
-from bridge.rules.service import RulesService, described
+from bridge.rules.service import RulesFileError, RulesService, described
 from bridge.store import Database, settings
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
@@ -125,7 +125,7 @@ def test_sizes_and_money_of_a_million_are_written_out() -> None:
 
 async def test_an_error_ends_no_summaries(day: Day, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    found = iter([ZeroDivisionError(), "the day's"])
+    found: Iterator[Exception | str] = iter([ZeroDivisionError(), "the day's"])
 
     async def summary() -> str | None:
         each = next(found, None)
@@ -167,3 +167,10 @@ async def test_a_clock_that_was_ahead_once_ends_no_summaries(day: Day) -> None:
     assert await day.told(5, 17) is not None
     assert await day.told(5, 18) is None
     assert await day.told(8, 17) is not None
+
+
+async def test_rules_of_a_later_release_are_told_and_not_ignored(day: Day) -> None:
+    content = b'{"rules":[{"id":"stop","match":{"symbol":"KO"},"at":"15:00","news":1}]}'
+    await day.database.write(lambda connection: store.put_rules(connection, content, day.at, ""))
+    with pytest.raises(RulesFileError, match=r"through the API, version 1: .*unknown field `news`"):
+        await day.service.start()
