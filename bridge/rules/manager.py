@@ -233,7 +233,8 @@ class PositionManager:
                     mark = structs.replace(judged.memory, decided=self._decided_of(place))
                     self._journal.note(place, mark)
                 shown = standing_of(judged, holding, self._terms.rules.mode_of(rule))
-                found.append(structs.replace(shown, waits=waits or shown.waits))
+                before = self._stop_of_earlier(place, holding)
+                found.append(structs.replace(shown, waits=waits or before or shown.waits))
         return found
 
     def _decided_of(self, place: Place) -> bool:
@@ -457,13 +458,20 @@ class PositionManager:
         """
         memory, now = self._memory(place, holding), self._clock.now()
         if memory is None:
-            if _guarded(self._journal.memories.get(place)):
+            if self._stop_of_earlier(place, holding) is not None:
                 return True
             first = structs.replace(remembered(holding, now), wording=self._wordings[place[0]])
             self._journal.note(place, first)
             asyncio.get_running_loop().call_later(SETTLING_SECONDS + 0.1, self.look_again)
             return True
         return _settles(memory, now)
+
+    def _stop_of_earlier(self, place: Place, holding: Holding) -> str | None:
+        """Why a position that was opened again is not judged yet, if that is why."""
+        memory = self._journal.memories.get(place)
+        if not _guarded(memory) or self._memory(place, holding) is not None:
+            return None
+        return "the stop of the position before it is being cancelled"
 
     # deciding -----------------------------------------------------------------------------------
 

@@ -226,6 +226,8 @@ async def test_the_stop_of_an_earlier_position_is_taken_away_first() -> None:
         await stand.turn(4)
         assert stand.stops.wanted == set()
         assert not stand.closes.begun
+        (shown,) = stand.manager.standing()
+        assert shown.waits == "the stop of the position before it is being cancelled"
     place = ("r0", stand.holding.key)
     ended = structs.replace(guard, anew=True)
     stand.journal.memories[place] = structs.replace(stand.journal.memories[place], guard=ended)
