@@ -136,9 +136,13 @@ class CancelBefore:
 
 
 def _filling(own: Sequence[OrderRecord], standing: Standing) -> list[OrderRecord]:
-    """Those that fill by themselves, with the exits that end with them."""
+    """Those that fill by themselves, with the exits that end with them.
+
+    Exits of an entry that has filled in part are no such: they protect what it has filled.
+    """
     names = {each.name for each in standing.working}
-    return [each for each in own if each.id in names or each.parent_id in names]
+    unfilled = {each.id for each in own if each.id in names and not each.filled}
+    return [each for each in own if each.id in names or each.parent_id in unfilled]
 
 
 def _only_reduce(expected: Sequence[Prepared], left: Standing) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from bridge.orders.errors import GroupIncompleteError
+from bridge.quantity import plain
 from bridge.store.orders import OrderRecord, Status
 
 _ONCE: Final = "Send it again only under a new Idempotency-Key"
@@ -71,7 +72,7 @@ def incomplete(
 
 def _described(record: OrderRecord) -> str:
     name = record.id if record.role == "oca" else record.role
-    traded = f", {record.filled:g} filled" if record.filled else ""
+    traded = f" {plain(record.filled)} of {plain(record.terms.quantity)}" if record.filled else ""
     return f"{name} {record.status}{traded}"
 
 

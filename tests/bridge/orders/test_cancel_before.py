@@ -18,7 +18,7 @@ from bridge.orders.errors import (
     OrdersInTheWayError,
     TradingHaltedError,
 )
-from bridge.orders.request import OrderRequest
+from bridge.orders.request import Bracket, OrderRequest, StopLoss
 from bridge.orders.submit import Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.orders.views import OrderView, TargetOrder
@@ -193,6 +193,26 @@ async def test_what_leads_away_from_the_size_is_cancelled_alone(tmp_path: Path) 
             assert isinstance(answer, TargetReached)
             assert answer.cancelled == (bought,)
         assert (await rig.view(stop)).status in {"PreSubmitted", "Submitted"}
+
+
+@pytest.mark.parametrize("filled", [0, 2])
+async def test_exits_go_with_an_entry_that_has_filled_nothing(tmp_path: Path, filled: int) -> None:
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES) as rig:
+        loss = StopLoss(stop_price=1.0, limit_price=0.9)
+        terms: dict[str, Any] = {"action": "BUY", "order_type": "LMT", "limit_price": 2.0}
+        order = OrderRequest(
+            symbol="AAPL", con_id=LOW, quantity=4, bracket=Bracket(stop_loss=loss), **terms
+        )
+        entry, stop = broker.next_id, broker.next_id + 1
+        await rig.submitter.place(order, "bracket", CALLER)
+        if filled:
+            broker.fill_part(entry, filled)
+            await rig.journal.flush()
+        answer = (await target(rig, 5 + filled)).answer
+        assert isinstance(answer, TargetReached)
+        assert broker.cancelled == ([entry] if filled else [entry, stop])
+        assert len(answer.cancelled) == len(broker.cancelled)
 
 
 async def test_every_answer_names_what_was_cancelled(tmp_path: Path) -> None:

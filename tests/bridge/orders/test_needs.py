@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.orders.halt import JOURNAL
+from bridge.orders.halt import JOURNAL, Halt
 from bridge.orders.health import (
     _as_need,
     _halted,
@@ -25,9 +25,8 @@ TROUBLE = SimpleNamespace(what="The disk is full", next_step="Make room")
 
 
 def halt(by: str = "person", *, survives: bool = True) -> Any:
-    return SimpleNamespace(
-        halt=SimpleNamespace(by=by, reason="it was put back"), survives_restart=survives
-    )
+    held = Halt(since=NOON, by=by, reason="it was put back", not_accepted=by == JOURNAL)
+    return SimpleNamespace(halt=held, survives_restart=survives)
 
 
 def condition(trouble: Any = None, quarantined: int = 0) -> Any:

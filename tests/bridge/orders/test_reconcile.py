@@ -8,7 +8,7 @@ import pytest
 from msgspec import structs
 
 from bridge.model import Order
-from bridge.orders.errors import OrderFateUnknownError, OrderPendingError
+from bridge.orders.errors import GroupIncompleteError, OrderFateUnknownError, OrderPendingError
 from bridge.orders.health import OrderAlerts
 from bridge.orders.order_types import INSTRUCTIONS
 from bridge.orders.reconcile import Reconciler
@@ -248,7 +248,8 @@ async def test_an_entry_whose_bracket_was_never_complete_is_taken_back(tmp_path:
         page = await rig.service.orders(only_open=False, cursor="", limit=10)
         assert [each.status for each in page.orders][:2] == [Status.NOT_SENT, Status.CANCELLED]
         assert broker.cancelled == [entry]
-        assert (await rig.place(bracket=bracket)).status is Status.CANCELLED
+        with pytest.raises(GroupIncompleteError, match="entry Cancelled, take-profit NotSent"):
+            await rig.place(bracket=bracket)
         assert len(broker.placed) == 3
 
 
