@@ -14,7 +14,7 @@ from bridge.model import OpenOrder
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.close import closing_order
-from bridge.orders.exposure import closable, open_orders, parts_of_order, remaining
+from bridge.orders.exposure import closable, may_fill, open_orders, parts_of_order, remaining
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest, OrderRequest
@@ -96,7 +96,7 @@ class ClosingOrders:
             listed = await self.listed()
         own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
         known = {each.order_ref for each in self.journal.open.values()}
-        orders_of = [(each.id, each.contract, each.terms, each.remaining) for each in own] + [
+        orders_of = [(each.id, each.contract, each.terms, may_fill(each)) for each in own] + [
             (f"listed {number}", each.contract, each.order, remaining(each))
             for number, each in enumerate(listed)
             if each.order.order_ref not in known

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from bridge.clock import Clock
 from bridge.errors import BridgeError
@@ -92,10 +93,17 @@ class RuleJournal:
         self._changed.discard(place)
 
     async def keep(self, place: Place, memory: Memory) -> None:
-        """Before something is sent on the strength of it."""
-        content = msgspec.json.encode(memory)
+        """Before something is sent on the strength of it.
+
+        What a tick notes meanwhile goes on: only the stop of it is what was kept.
+        """
+        before, content = self.memories.get(place), msgspec.json.encode(memory)
         await self.database.write(lambda connection: store.remember(connection, *place, content))
-        self.noted(place, memory)
+        since = self.memories.get(place)
+        if since is None or since == before:
+            self.noted(place, memory)
+        else:
+            self.note(place, structs.replace(since, guard=memory.guard))
 
     async def tell(self, event: RuleEvent) -> None:
         """Keeps an event that nothing depends on, and tells of it."""

@@ -247,8 +247,10 @@ class Protection:
         await self._tended(place, holding, Tended(anew, event, detail))
 
     async def _tended(self, place: Place, holding: Holding | None, tended: Tended) -> None:
-        if tended.memory != self.journal.memories.get(place):
-            await self.journal.keep(place, tended.memory)
+        now = self.journal.memories.get(place, tended.memory)
+        memory = structs.replace(now, guard=tended.memory.guard)  # a tick may have seen more since
+        if memory != self.journal.memories.get(place):
+            await self.journal.keep(place, memory)
         if tended.event:
             await self._tell(place, holding, tended.event, tended.detail or {})
 

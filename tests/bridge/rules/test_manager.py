@@ -389,3 +389,23 @@ async def test_a_damaged_row_keeps_no_bridge_from_starting(tmp_path: Path) -> No
         "goes on with it; look for open orders of it",
     ]
     await database.close()
+
+
+async def test_what_a_tick_sees_while_a_stop_is_kept_is_not_lost(tmp_path: Path) -> None:
+    """A trailing stop would loosen: its best price went back to that of before the write."""
+    place, first = ("r0", "DU1/1:+1"), remembered(only(stock(5)), NOON)
+    database = await Database.open(tmp_path)
+    stand = Stand(rules(STOP), only(stock(100)), 100.0)
+    journal = RuleJournal(database=database, clock=stand.clock, soon=lambda: None)
+    journal.noted(place, first)
+    guard = Guard(number=1, key="k", stop=90.0, units=5.0, at=NOON)
+    keeping = asyncio.create_task(journal.keep(place, structs.replace(first, guard=guard)))
+    await asyncio.sleep(0)
+    journal.note(place, structs.replace(first, best=123.0))
+    await keeping
+    assert journal.memories[place] == structs.replace(first, best=123.0, guard=guard)
+    await journal.keep_changed()
+    again = RuleJournal(database=database, clock=stand.clock, soon=lambda: None)
+    await again.load()
+    assert again.memories == journal.memories
+    await database.close()
