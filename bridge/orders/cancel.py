@@ -176,15 +176,15 @@ class OrderCanceller:
         def in_journal() -> bool:
             return kept and order_id in watch.records and _answered(watch.records[order_id])
 
-        def plain() -> bool:
+        def spoken() -> bool:
             return watch.heard is not None and not _waits(watch.heard)
 
-        await watch.until(lambda: in_journal() or plain(), self.answer_seconds)
-        if kept and plain():
+        await watch.until(lambda: in_journal() or spoken(), self.answer_seconds)
+        if kept and spoken():
             await watch.until(in_journal, WAIT_SECONDS)
         if in_journal():
             return watch.records[order_id]
-        if kept and not plain():
+        if kept and not spoken():
             with suppress(StoreBehindError):
                 await self.journal.flush()
             return await self.journal.find(order_id)

@@ -38,8 +38,8 @@ VALUES = {"SECONDS": "60", "…": "x"}
 @pytest.mark.parametrize(("at", "text"), DEPLOY)
 def test_deploy_understands(at: str, text: str) -> None:
     """Command, arguments and options are what the parser takes; nothing is carried out."""
-    plain = re.split(r" [|>] ", text.partition("./deploy.py ")[2])[0]
-    words = hoist([VALUES.get(word, word) for word in shlex.split(plain, comments=True)])
+    spoken = re.split(r" [|>] ", text.partition("./deploy.py ")[2])[0]
+    words = hoist([VALUES.get(word, word) for word in shlex.split(spoken, comments=True)])
     command: Any = typer.main.get_command(app)
     while words and words[0].startswith("-"):
         words = words[1:] if words[0] in {"--json", "-v", "--help"} else words[2:]

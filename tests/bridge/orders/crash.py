@@ -419,6 +419,8 @@ class Books:
                 never = flow.answer.get("status") == "NotSent"
                 if order is None or (order["orderRef"] not in theirs) is not never:
                     found.append(f"flow {flow.number} was told of an order that is not there")
+            elif flow.answer.get("code") == "group-incomplete":
+                found += self._in_part(flow)
             elif flow.status != 422:
                 found.append(f"flow {flow.number} ended with {flow.status}: {flow.answer}")
             elif any(_leg(ref)[0] == key_digest(flow.key)[:24] for ref in theirs):
@@ -430,6 +432,18 @@ class Books:
             }:
                 found.append(f"flow {flow.number} cancelled an order that still works")
         return found
+
+    def _in_part(self, flow: Flow) -> list[str]:
+        """A group that a kill has cut: said that nothing of it works, when that is so."""
+        legs = [
+            each for each in self.orders if flow.order_id in (each["orderId"], each["parentId"])
+        ]
+        over = {"Cancelled", "NotSent", "Rejected"}
+        works = [each["orderRef"] for each in legs if each["status"] not in over or each["filled"]]
+        said = str(flow.answer.get("nextStep")).startswith("Nothing of it has traded")
+        if legs and said is not bool(works):
+            return []
+        return [f"flow {flow.number} was told {flow.answer}, of it are there {works} of {legs}"]
 
     def _executions(self) -> list[str]:
         ours = {each["execId"]: each for each in self.executions}

@@ -71,7 +71,7 @@ class Spoken:
             {
                 "protocolVersion": PROTOCOL,
                 "capabilities": capabilities,
-                "clientInfo": {"name": "plain", "version": "1"},
+                "clientInfo": {"name": "spoken", "version": "1"},
             },
         )
         self._write({"jsonrpc": "2.0", "method": "notifications/initialized"})

@@ -65,7 +65,7 @@ async def sdk(
         yield found[0]
 
 
-FAMILIES = ["sdk", "sdk-legacy", "plain"]
+FAMILIES = ["sdk", "sdk-legacy", "spoken"]
 
 
 @asynccontextmanager
@@ -73,7 +73,7 @@ async def family(
     kind: str, served: Served, scope: str, person: Any = None
 ) -> AsyncIterator[Sdk | Spoken]:
     words = command(served.bridge.url, served.key(scope), scope)
-    if kind == "plain":
+    if kind == "spoken":
         async with Spoken(words, served.folder, person) as client:
             yield client
     else:
@@ -139,7 +139,7 @@ async def test_each_client_places_in_two_steps_and_a_repetition_is_no_second_ord
 
 async def test_a_token_is_bound_to_its_order(paper: Served) -> None:
     before = len(paper.orders())
-    async with family("plain", paper, "trade") as agent:
+    async with family("spoken", paper, "trade") as agent:
         _, one = await agent.call("preview_order", **RESTING)
         _, other = await agent.call("preview_order", **{**RESTING, "quantity": 2})
         fine, text = await agent.call("place_order", token=one["token"], order=other["order"])
@@ -152,7 +152,7 @@ async def test_a_token_is_bound_to_its_order(paper: Served) -> None:
 
 
 async def test_what_the_rules_refuse_has_no_token(paper: Served) -> None:
-    async with family("plain", paper, "trade") as agent:
+    async with family("spoken", paper, "trade") as agent:
         fine, preview = await agent.call("preview_order", **{**RESTING, "quantity": 1e9})
         assert fine
         assert preview["accepted"] is False
@@ -205,14 +205,14 @@ async def test_without_a_person_nothing_is_placed_on_a_live_account(
 
 
 async def test_the_tools_of_each_scope_are_short(paper: Served) -> None:
-    async with family("plain", paper, "read") as agent:
+    async with family("spoken", paper, "read") as agent:
         assert isinstance(agent, Spoken)
         listed = (await agent.request("tools/list", {}))["tools"]
         assert {tool["name"] for tool in listed} == READ
         # no tokenizer makes more tokens of a text than it has bytes
         whole = json.dumps([agent.welcome["instructions"], listed]).encode()
         assert len(whole) < 8000
-    async with family("plain", paper, "trade") as agent:
+    async with family("spoken", paper, "trade") as agent:
         assert isinstance(agent, Spoken)
         listed = (await agent.request("tools/list", {}))["tools"]
         assert {tool["name"] for tool in listed} == READ | TRADE

@@ -295,7 +295,7 @@ def test_http_is_told_from_the_tws_api(make: Callable[..., Target]) -> None:
         return found["api"].text
 
     shown = told(host="me@vm", gateway={"publish_api": "127.0.0.1:4002"})
-    assert shown.startswith("HTTP is plain at https://vm alone; 127.0.0.1:4002 on the host is")
+    assert shown.startswith("HTTP is spoken at https://vm alone; 127.0.0.1:4002 on the host is")
     assert "tunnel api" in told(host="me@vm")
 
 

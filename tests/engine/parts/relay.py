@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Relay:
-    """Listens on `port`. A client turn is a burst from the client after the server had plain."""
+    """Listens on `port`. A client turn is a burst from the client after the server had spoken."""
 
     target: int
     delay: float = 0.0
@@ -64,10 +64,10 @@ class Relay:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, far_writer}
         self.turns += 1
-        plain = [False]
+        spoken = [False]
         await asyncio.gather(
-            self._pump(reader, far_writer, plain, client=True),
-            self._pump(far_reader, writer, plain, client=False),
+            self._pump(reader, far_writer, spoken, client=True),
+            self._pump(far_reader, writer, spoken, client=False),
             return_exceptions=True,
         )
 
@@ -75,7 +75,7 @@ class Relay:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        plain: list[bool],
+        spoken: list[bool],
         *,
         client: bool,
     ) -> None:
@@ -84,9 +84,9 @@ class Relay:
         sender = asyncio.ensure_future(self._send(pending, writer))
         with contextlib.suppress(OSError):
             while chunk := await reader.read(1 << 16):
-                if client and plain[0]:
+                if client and spoken[0]:
                     self.turns += 1
-                plain[0] = not client
+                spoken[0] = not client
                 pending.put_nowait((time.monotonic() + self.delay, chunk))
         pending.put_nowait((time.monotonic() + self.delay, b""))
         await sender

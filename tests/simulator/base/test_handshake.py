@@ -7,11 +7,11 @@ import pytest
 from tests.simulator.base.raw import connected, ready, simulated
 
 
-@pytest.mark.parametrize(("highest", "plain"), [(100, 100), (157, 157), (178, 178), (215, 178)])
-async def test_speaks_the_highest_version_that_both_know(highest: int, plain: int) -> None:
+@pytest.mark.parametrize(("highest", "spoken"), [(100, 100), (157, 157), (178, 178), (215, 178)])
+async def test_speaks_the_highest_version_that_both_know(highest: int, spoken: int) -> None:
     async with simulated() as simulator:
         client = await ready(simulator, highest=highest)
-        assert client.version == plain
+        assert client.version == spoken
 
 
 async def test_a_client_older_than_100_is_told_so_and_let_go() -> None:
