@@ -32,7 +32,7 @@ from bridge.rules.closing_steps import (
     Wait,
     following,
 )
-from bridge.rules.evaluation import Judgement, Price, price_of
+from bridge.rules.evaluation import Judgement, Price, is_reopened, price_of
 from bridge.rules.holdings import Holding, fits, spoken_contract
 from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
@@ -95,6 +95,7 @@ class Closes:
             direction=holding.direction,
             named=named(holding),
             legs=self._legs(holding),
+            opened=holding.begun_at,
         )
         event = RuleEvent(
             at=now,
@@ -182,7 +183,7 @@ class Closes:
     async def _advance(self, close: Close, rules: RuleSet) -> str:
         """The next step; why it does not get on, empty when it does."""
         rule = next((each for each in rules.rules if each.id == close.rule), None)
-        holding = self.watch.holding(close.holding)
+        holding = self._holding(close)
         called_off = rule is None or not rule.enabled or rules.mode_of(rule) == "simulate"
         if rule is not None and holding is not None:  # another rule may have got its name
             called_off = called_off or not fits(rule.match, holding)
@@ -195,6 +196,13 @@ class Closes:
         if isinstance(step, Wait):
             return step.reason if step.stuck and after.outcome is None else ""
         return await self._act(close, after, step, holding, rule)
+
+    def _holding(self, close: Close) -> Holding | None:
+        """What is to be closed; None: it is gone, whatever was opened in its place since."""
+        found = self.watch.holding(close.holding)
+        if found is not None and is_reopened(found, close.opened, close.began_at):
+            return None
+        return found
 
     def _may_be_whole(self, close: Close) -> bool:
         """Whether a leg is held still, and may go in a moment: legs are told of one by one."""

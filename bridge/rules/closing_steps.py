@@ -101,6 +101,8 @@ class Close(Struct, frozen=True, kw_only=True):
     """How events say which holding it is, when that is gone."""
     legs: tuple[ClosedLeg, ...] = ()
     """Of a combination; empty: a single position, or begun by an earlier release."""
+    opened: datetime | None = None
+    """When its position was opened; None: not known."""
 
     @property
     def action(self) -> Literal["BUY", "SELL"]:

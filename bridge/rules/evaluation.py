@@ -204,12 +204,15 @@ def is_of_earlier(memory: Memory, holding: Holding) -> bool:
     Where the memory does not say when its position was opened, a minute is for clocks that differ:
     executions have the broker's time.
     """
+    return is_reopened(holding, memory.opened, memory.made_at or memory.first_seen)
+
+
+def is_reopened(holding: Holding, opened: datetime | None, seen: datetime) -> bool:
+    """Whether it is not the position any more that was `opened` then, and there when `seen`."""
     begun = holding.begun_at
     if begun is None:
         return False
-    if memory.opened is not None:
-        return begun > memory.opened
-    return begun > (memory.made_at or memory.first_seen) + _CLOCKS
+    return begun > opened if opened is not None else begun > seen + _CLOCKS
 
 
 def price_of(

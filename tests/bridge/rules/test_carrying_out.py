@@ -262,3 +262,19 @@ async def test_an_order_of_unknown_fate_is_told() -> None:
     assert stand.told() == []
     await stand.turns(600, 1)
     assert stand.told() == [("waits", "what became of the order is not known yet")]
+
+
+@pytest.mark.parametrize("opened", [None, NOON - timedelta(hours=1)])
+@pytest.mark.parametrize(("later", "ends"), [(120, True), (-7200, False), (None, False)])
+async def test_a_close_does_not_go_on_against_a_position_that_was_opened_since(
+    opened: datetime | None, later: int | None, ends: bool
+) -> None:
+    """Somebody has closed it and opened another one, which nobody has decided about."""
+    stand = Stand(opened=opened)
+    begun = None if later is None else NOON + timedelta(seconds=later)
+    stand.watch.held = structs.replace(only(stock(100)), begun_at=begun)
+    await stand.turns(1, 1)
+    assert (stand.orders.acts == ["cancel"]) is ends
+    stand.orders.state_now = Working(state="cancelled")
+    await stand.turns(1, 1)
+    assert [each.kind for each in stand.journal.kept] == (["gone"] if ends else ["cancelled"])
