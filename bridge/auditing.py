@@ -6,6 +6,7 @@ something, and every one that was refused on its way there, is noted by `bridge.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -211,10 +212,16 @@ def left_at_nothing(said: Struct) -> frozenset[str]:
     closes a position.
     """
     return frozenset(
-        field.encode_name
-        for field in structs.fields(said)
-        if _says_nothing(getattr(said, field.name), field.default)
+        outside
+        for name, outside, default in _members(type(said))
+        if _says_nothing(getattr(said, name), default)
     )
+
+
+@functools.cache
+def _members(kind: type[Struct]) -> tuple[tuple[str, str, Any], ...]:
+    """Name, name outside and default of each; `structs.fields` reads the annotations each time."""
+    return tuple((each.name, each.encode_name, each.default) for each in structs.fields(kind))
 
 
 def _says_nothing(value: Any, default: Any) -> bool:
