@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from bridge.auditing import Caller
+from bridge.auditing import Caller, Trail
 from bridge.errors import BridgeError
+from bridge.model import Contract
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.errors import (
     OrderFateUnknownError,
@@ -32,8 +33,9 @@ from bridge.orders.held_and_working import Standing, places_of
 from bridge.orders.journal import OrderJournal, require_reach
 from bridge.orders.prepare import Prepared, Preparer
 from bridge.orders.risk import violations
-from bridge.orders.submit import OrderSubmitter
+from bridge.orders.submit import OrderSubmitter, Placed
 from bridge.store import Database
+from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import OrderRecord, State
 
 Expected = Callable[[Standing], Awaitable[Sequence[Prepared]]]
@@ -49,6 +51,22 @@ class CancelBefore:
     journal: OrderJournal
     submitter: OrderSubmitter
     canceller: OrderCanceller
+
+    async def place(
+        self,
+        claim: KeyRecord,
+        standing: Standing,
+        expected: Expected,
+        sized: Callable[[], Awaitable[list[Prepared]]],
+        trail: Trail,
+        contract: Contract,
+    ) -> Placed:
+        """Cancels what is in the way of the order that is `expected`, and places it as `sized`."""
+        chosen = await self.chosen(standing, expected, claim.key_digest, trail.caller)
+        async with self.made(chosen, trail.caller) as cancelled:
+            return await self.submitter.place_sized(
+                claim, sized, trail, contract, cancelled=cancelled
+            )
 
     async def chosen(
         self, standing: Standing, expected: Expected, key_digest: str, caller: Caller

@@ -258,17 +258,15 @@ class PositionCloser:
             looked = await self.standings.with_positions(places)
             return await self._sized(holding, order, prepared, *looked)
 
-        submitter, contract, caller = self.submitter, prepared.contract, trail.caller
+        contract = prepared.contract
         if not request.cancel_orders:
-            return await submitter.place_sized(claim, sized, trail, contract)
+            return await self.submitter.place_sized(claim, sized, trail, contract)
         standing, held = await self.standings.with_positions(places)
 
         async def expected(left: Standing) -> list[Prepared]:
             return await self._sized(holding, order, prepared, left, held)
 
-        chosen = await self.cancel_before.chosen(standing, expected, claim.key_digest, caller)
-        async with self.cancel_before.made(chosen, caller) as cancelled:
-            return await submitter.place_sized(claim, sized, trail, contract, cancelled=cancelled)
+        return await self.cancel_before.place(claim, standing, expected, sized, trail, contract)
 
     async def _sized(
         self,

@@ -99,13 +99,11 @@ class TargetPlacer:
         async def sized() -> list[Prepared]:
             return await expected(await self.standings.at([place]))
 
-        submitter, contract = self.submitter, prepared.contract
+        contract = prepared.contract
         if not request.cancel_orders:
-            return await submitter.place_sized(claim, sized, trail, contract)
-        standing, caller = await self.standings.at([place]), trail.caller
-        chosen = await self.cancel_before.chosen(standing, expected, claim.key_digest, caller)
-        async with self.cancel_before.made(chosen, caller) as cancelled:
-            return await submitter.place_sized(claim, sized, trail, contract, cancelled=cancelled)
+            return await self.submitter.place_sized(claim, sized, trail, contract)
+        standing = await self.standings.at([place])
+        return await self.cancel_before.place(claim, standing, expected, sized, trail, contract)
 
     # in the sender's turn -----------------------------------------------------------------------
 

@@ -14,7 +14,13 @@ from bridge.model import OpenOrder
 from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.close import closing_order
-from bridge.orders.exposure import closable, may_fill, open_orders, parts_of_order, remaining
+from bridge.orders.exposure import (
+    closable,
+    open_orders,
+    parts_of_order,
+    parts_of_record,
+    remaining,
+)
 from bridge.orders.journal import OrderJournal
 from bridge.orders.modify import OrderModifier
 from bridge.orders.request import ChangeRequest, OrderRequest
@@ -96,13 +102,13 @@ class ClosingOrders:
             listed = await self.listed()
         own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
         known = {each.order_ref for each in self.journal.open.values()}
-        orders_of = [(each.id, each.contract, each.terms, may_fill(each)) for each in own] + [
-            (f"listed {number}", each.contract, each.order, remaining(each))
-            for number, each in enumerate(listed)
-            if each.order.order_ref not in known
-            and (ours is None or each.order.order_ref != ours.order_ref)
-        ]
-        working = [part for each in orders_of for part in parts_of_order(*each)]
+        working = [part for each in own for part in parts_of_record(each)]
+        for number, each in enumerate(listed):
+            ref = each.order.order_ref
+            if ref not in known and (ours is None or ref != ours.order_ref):
+                working += parts_of_order(
+                    f"listed {number}", each.contract, each.order, remaining(each)
+                )
         most = 0.0
         for leg in holding.legs:
             place = (holding.account, leg.contract.con_id)
