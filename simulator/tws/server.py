@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import math
+from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from simulator.tws.connection import Connection
@@ -157,7 +158,10 @@ class ConnectionFaults:
 LARGEST = 4096
 """Connections at a time; further ones are reset."""
 REOPEN_SECONDS = 0.2
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
+POLLS = 3
+"""How far back the moment lies before which all that came was read: the loop may poll before it
+reads in this turn, and may have been held up before it polled in the last one."""
 
 
 class TwsServer:
@@ -175,6 +179,7 @@ class TwsServer:
         self.polled = math.inf
         """When the loop was last known to read what has come; what it reads now came after that.
         Only kept while messages above the rate limit are refused."""
+        self._polls: deque[float] = deque(maxlen=POLLS)
         ConnectionFaults(self)
 
     async def start(self, listen: str, port: int) -> None:
@@ -228,7 +233,8 @@ class TwsServer:
 
     def _poll(self) -> None:
         loop = asyncio.get_running_loop()
-        self.polled = loop.time()
+        self._polls.append(loop.time())
+        self.polled = self._polls[0]
         self._poller = loop.call_later(POLL_SECONDS, self._poll)
 
     async def _keep_opening(self) -> None:

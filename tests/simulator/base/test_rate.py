@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections import Counter
+from unittest.mock import patch
 
 from tests.simulator.base.raw import Raw, ready, simulated, until_true
 
@@ -90,6 +91,23 @@ async def test_45_messages_a_second_are_never_refused_though_the_loop_is_held_up
         client = await ready(simulator)
         await asyncio.sleep(1.1)
         await asyncio.gather(asyncio.to_thread(_steady, client), _hold_up())
+        for _ in range(SENT):
+            assert (await answer(client, 9))[0] == "9"
+
+
+async def test_45_a_second_are_not_refused_where_each_poll_comes_after_a_hold_up() -> None:
+    """A pause of the machine just before the poll: what came within it came before the poll."""
+    async with simulated(pacing="reject") as simulator:
+        poll = simulator.tws._poll
+
+        def late() -> None:
+            time.sleep(0.6)
+            poll()
+
+        client = await ready(simulator)
+        await asyncio.sleep(1.1)
+        with patch.object(simulator.tws, "_poll", late):
+            await asyncio.to_thread(_steady, client)
         for _ in range(SENT):
             assert (await answer(client, 9))[0] == "9"
 
