@@ -45,10 +45,10 @@ TURN_SECONDS: Final = 0.005
 HELD_UP_SECONDS: Final = 0.02
 LONGEST_HELD_UP: Final = 2.0  # longer, and a heartbeat's answer would be taken for lost
 log = structlog.get_logger(__name__)
-STAGGER = 1.5
+STAGGER = 1.0
 PATIENCE = 10.0  # a machine that swaps may take this long to greet
 TCP_SECONDS = 3.0
-SILENT_ATTEMPTS = 2  # unanswered at once: then it is worth saying so
+SILENT_ATTEMPTS = 3  # unanswered at once: then it is worth saying so
 MOST_KNOWN = 8
 _known: dict[tuple[str, int], str] = {}  # where a name was reached last
 
