@@ -24,6 +24,7 @@ from bridge.orders.journal import OrderJournal
 from bridge.orders.silence import SilenceWatch
 from bridge.portal.service import PortalService, SessionView
 from bridge.portal.state import PortalState
+from bridge.quantity import plain
 from bridge.services import Services
 from bridge.store.condition import JournalCondition
 from bridge.store.orders import OrderRecord
@@ -177,7 +178,7 @@ def order_text(record: OrderRecord) -> str:
     """What a person needs to find the order."""
     terms = record.terms
     return (
-        f"{terms.action} {terms.quantity:g} {record.symbol} (id {record.id}, reference"
+        f"{terms.action} {plain(terms.quantity)} {record.symbol} (id {record.id}, reference"
         f" {record.order_ref}). Look for it in TWS or the Client Portal before you order again."
     )
 

@@ -44,7 +44,7 @@ from bridge.orders.request import ComboLegRequest, OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed, TargetReached
 from bridge.orders.target import TargetPlacer, TargetRequest
 from bridge.orders.views import OrderView, TargetOrder, order_view
-from bridge.quantity import SLACK, exact
+from bridge.quantity import SLACK, exact, plain
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
 from bridge.store import Database, StoreError, idempotency, orders
@@ -237,12 +237,9 @@ class PositionCloser:
         """One order for the whole, once for a key; sized when it is its turn."""
         async with self.auditor.trail(caller, "strategy.close", request) as trail:
             claim = self.submitter.claim(key, ("strategy", request))
-            async with self.submitter.alone_with(claim):
-                earlier = await self.submitter.repeated(claim, trail)
-                if earlier is not None:
-                    return Placed(earlier, replayed=True)
-                self.submitter.require_open_for_orders()
-                return await self._place_once(holding, request, claim, trail)
+            return await self.submitter.once(
+                claim, trail, lambda: self._place_once(holding, request, claim, trail)
+            )
 
     async def _place_once(
         self, holding: Holding, request: CloseRequest, claim: KeyRecord, trail: Trail
@@ -302,7 +299,7 @@ class PositionCloser:
         order = msgspec.to_builtins(present)
         ended = OrderEndedError(
             f"order {present.order_id} ended as {present.status},"
-            f" {present.filled:g} of {present.quantity:g} filled",
+            f" {plain(present.filled)} of {plain(present.quantity)} filled",
             extra={"order": order},
         )
         name_cancelled(ended, cancelled)

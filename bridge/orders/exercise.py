@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, structs
 
-from bridge.auditing import Auditor, Caller
+from bridge.auditing import Auditor, Caller, Trail
 from bridge.model import Order
 from bridge.orders.errors import OrderRefusedByRulesError, Violation
 from bridge.orders.legs import Leg
@@ -26,6 +26,7 @@ from bridge.orders.request import OrderRequest, Request
 from bridge.orders.submit import OrderSubmitter, Placed
 from bridge.orders.target import TargetPlacer
 from bridge.quantity import plain
+from bridge.store.idempotency import KeyRecord
 
 _OPENS: Final = "an exercise opens a position"
 
@@ -80,23 +81,24 @@ class OptionExerciser:
         """Sends the instruction, once for a key."""
         async with self.auditor.trail(caller, "option.exercise", request) as trail:
             claim = self.submitter.claim(key, ("exercise", request))
-            earlier = await self.submitter.repeated(claim, trail)
-            if earlier is not None:
-                return Placed(earlier, replayed=True)
-            self.submitter.require_open_for_orders(request.opens)
-            prepared = await self.preparer.prepare(request.named())
-            if wrong := _problems(request, prepared):
-                raise OrderRefusedByRulesError(wrong)
-            if request.opens:
-                delivers = await self.preparer.delivered(prepared.details)
-                prepared = structs.replace(prepared, delivers=delivers)
-
-            async def sized() -> list[Prepared]:
-                return await self._sized(request, prepared)
-
-            return await self.submitter.place_sized(
-                claim, sized, trail, prepared.contract, opens=request.opens
+            return await self.submitter.once(
+                claim, trail, lambda: self._place(request, claim, trail), opens=request.opens
             )
+
+    async def _place(self, request: ExerciseRequest, claim: KeyRecord, trail: Trail) -> Placed:
+        prepared = await self.preparer.prepare(request.named())
+        if wrong := _problems(request, prepared):
+            raise OrderRefusedByRulesError(wrong)
+        if request.opens:
+            delivers = await self.preparer.delivered(prepared.details)
+            prepared = structs.replace(prepared, delivers=delivers)
+
+        async def sized() -> list[Prepared]:
+            return await self._sized(request, prepared)
+
+        return await self.submitter.place_sized(
+            claim, sized, trail, prepared.contract, opens=request.opens
+        )
 
     async def _sized(self, request: ExerciseRequest, prepared: Prepared) -> list[Prepared]:
         """The instruction, when what is held and not being sold already covers it."""

@@ -23,7 +23,7 @@ from bridge.orders.exposure import held as held_at
 from bridge.orders.journal import OrderJournal
 from bridge.orders.order_types import kind_of_type
 from bridge.orders.other_clients import OtherClientsOrders
-from bridge.quantity import SLACK, exact
+from bridge.quantity import SLACK, exact, plain
 from bridge.store import Database, executions
 from bridge.store.orders import OrderRecord, State
 from bridge.tws.gateway import Gateway
@@ -233,5 +233,5 @@ def require_clear(standing: Standing, place: Place, target: float, missing: floa
         if reducing and abs(missing) > SLACK and largest_of_groups(waiting) > covered + SLACK:
             raise OrdersInTheWayError(
                 [each.name for each in waiting],
-                f"stops or exits of more than the {abs(target):g} that will be left",
+                f"stops or exits of more than the {plain(abs(target))} that will be left",
             )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -224,6 +224,25 @@ class OrderSubmitter:
         lock = self._keys.setdefault(claim.key_digest, asyncio.Lock())
         async with lock:
             yield
+
+    async def once(
+        self,
+        claim: KeyRecord,
+        trail: Trail,
+        place: Callable[[], Awaitable[Placed]],
+        *,
+        opens: str = "",
+    ) -> Placed:
+        """What `place` gives, alone with this key; or what the key was answered before.
+
+        `opens`: as for `require_open_for_orders`.
+        """
+        async with self.alone_with(claim):
+            earlier = await self.repeated(claim, trail)
+            if earlier is not None:
+                return Placed(earlier, replayed=True)
+            self.require_open_for_orders(opens)
+            return await place()
 
     def claim(self, key: str | None, body: tuple[str, Any]) -> KeyRecord:
         """The key of a request with the digest of its body, not written down yet."""

@@ -82,12 +82,9 @@ class TargetPlacer:
         """
         async with self.auditor.trail(caller, "order.target", request) as trail:
             claim = self.submitter.claim(key, ("target", request))
-            async with self.submitter.alone_with(claim):
-                earlier = await self.submitter.repeated(claim, trail)
-                if earlier is not None:
-                    return Placed(earlier, replayed=True)
-                self.submitter.require_open_for_orders()
-                return await self._place(request, claim, trail)
+            return await self.submitter.once(
+                claim, trail, lambda: self._place(request, claim, trail)
+            )
 
     async def _place(self, request: TargetRequest, claim: KeyRecord, trail: Trail) -> Placed:
         prepared = await self.preparer.prepare(request.order("BUY", _any_size(request)))

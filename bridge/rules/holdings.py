@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from bridge.model import Contract, Position
-from bridge.quantity import SLACK, exact
+from bridge.quantity import SLACK, exact, plain
 from bridge.rules.model import LegMatch, Match, RuleSet
 
 _COMMISSION: Final = 2.0
@@ -157,7 +157,7 @@ def spoken_contract(contract: Contract) -> str:
     """Its name for people, where the broker gives none."""
     parts = [contract.symbol, contract.expiration, contract.right or ""]
     if contract.strike is not None and contract.right:
-        parts.append(f"{contract.strike:g}")
+        parts.append(plain(contract.strike))
     return " ".join(part for part in parts if part)
 
 

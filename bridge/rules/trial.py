@@ -24,6 +24,7 @@ from msgspec import Meta, Struct, structs
 
 from bridge.broker_time import Session
 from bridge.model import Contract, Position, Right
+from bridge.quantity import plain
 from bridge.rules.evaluation import (
     Judgement,
     Market,
@@ -63,7 +64,7 @@ class TrialPosition(Struct, rename="camel", frozen=True, kw_only=True, forbid_un
         """What its prices go by."""
         if self.name or self.strike is None:
             return self.name or self.symbol
-        return f"{self.symbol} {self.expiration} {self.strike:g}{self.right or ''}"
+        return f"{self.symbol} {self.expiration} {plain(self.strike)}{self.right or ''}"
 
 
 class Moment(Struct, frozen=True):
@@ -268,7 +269,7 @@ def _contract(number: int, position: TrialPosition) -> Contract:
         expiration=position.expiration,
         strike=position.strike,
         right=position.right,
-        multiplier="" if multiplier is None else f"{multiplier:g}",
+        multiplier="" if multiplier is None else plain(multiplier),
         local_symbol=position.name,
     )
 

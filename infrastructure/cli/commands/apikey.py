@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from bridge.quantity import plain
 from infrastructure.cli.host import ask_bridge
 from infrastructure.cli.settings import settings
 from infrastructure.errors import UsageError
@@ -133,7 +134,7 @@ def _shown(bounds: dict[str, Any]) -> str:
     parts = [
         *(["account " + ",".join(bounds["accounts"])] if bounds.get("accounts") else []),
         *(["symbols " + ",".join(bounds["symbols"])] if bounds.get("symbols") else []),
-        *([f"max-notional {bounds['maxNotional']:g}"] if bounds.get("maxNotional") else []),
+        *([f"max-notional {plain(bounds['maxNotional'])}"] if bounds.get("maxNotional") else []),
         *(
             [f"max-orders-per-day {bounds['maxOrdersPerDay']}"]
             if bounds.get("maxOrdersPerDay")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bridge.quantity import plain
 from infrastructure.cli.settings import Settings, settings
 
 if TYPE_CHECKING:
@@ -174,8 +175,8 @@ def _posted(current: Settings, outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _line(each: Happening) -> str:
-    price = "at the market" if each.limit is None else f"at {each.limit:g}"
-    order = f"{each.action} {each.quantity:g} {each.holding} {price}"
+    price = "at the market" if each.limit is None else f"at {plain(each.limit)}"
+    order = f"{each.action} {plain(each.quantity)} {each.holding} {price}"
     profit = "" if each.profit is None else f", profit {each.profit:+.2f}"
     would = "would " if each.mode == "trade" else "would (simulate) "
     return f"{each.at:%Y-%m-%d %H:%M:%S}Z {each.rule} {would}{order}: {each.reason}{profit}"
