@@ -14,9 +14,10 @@ The entry of a bracket whose last leg was never sent is held back by the gateway
 list it as open: it is cancelled as soon as orders may be sent again. What is nowhere a minute after
 that is unknown as well.
 
-Orders may be sent as soon as the open orders are listed. Executions or completed orders that get no
-answer are named (`silent`) and asked for again; until they have answered, an order that is nowhere
-is unknown, and none is called never sent.
+Orders may be sent as soon as the open orders are listed. Where all of the journal's are among them,
+the day's executions (there may be thousands) decide nothing, and are asked for right after that.
+Executions or completed orders that get no answer are named (`silent`) and asked for again; until
+they have answered, an order that is nowhere is unknown, and none is called never sent.
 
 While connected the same look is taken at orders whose answer is overdue, and once a minute at all.
 """
@@ -90,6 +91,8 @@ class Reconciler:
         self._looked_at = clock.now()
         self._looked_second = clock.monotonic()  # the wall clock may be set meanwhile
         self._looked = False
+        self._executions_later = False
+        """Whether they may wait until orders may be sent."""
         self._absent: dict[str, float] = {}
         """Since which second an open order is in none of the broker's lists."""
         self._held_back: dict[str, OrderRecord] = {}
@@ -107,7 +110,10 @@ class Reconciler:
         self._tasks.clear()
 
     async def clear_up(self) -> None:
-        """After every (re)connect: cancels what a halt asked for, and what is held back."""
+        """After every (re)connect: cancels what a halt asked for, and what is held back.
+
+        Then takes in the day's executions, if they could wait.
+        """
         halt = self._halt.halt
         if halt is not None:
             await self._cancel_for(halt)
@@ -115,6 +121,9 @@ class Reconciler:
         for record in held_back.values():
             log.warning("incomplete-bracket-cancelled", order=record.id)
             await self._gateway.cancel_order(record.broker_order_id)
+        if self._executions_later:
+            self._executions_later = False
+            await self._executions()
 
     async def _watch_mark(self) -> None:
         """Cancels what a mark asks for that was found since; once, and again at each connect.
@@ -130,6 +139,11 @@ class Reconciler:
             except Exception:
                 log.exception("halt-mark-watch-failed")
             await self._clock.sleep(MARK_SECONDS)
+
+    async def compare(self) -> None:
+        """After every (re)connect, before orders may be sent: the comparison, and no more."""
+        self._executions_later = self._looked and not self.silent
+        await self.reconcile()
 
     async def reconcile(self) -> None:
         """One whole comparison; what is nowhere in two looks is settled or called unknown.
@@ -197,8 +211,10 @@ class Reconciler:
         # Each comes as an event, in its place among all others. Noted here again it would take back
         # what the broker has said since: of a change, for one.
         listed = Listed(await self._gateway.queries.all_open_orders())
-        await self._executions()
         unlisted = not all(record in listed for record in suspects)
+        self._executions_later &= not unlisted
+        if not self._executions_later:
+            await self._executions()
         if unlisted or not self._looked or "completed orders" in self.silent:
             asked = self._gateway.queries.completed_orders(timeout=LIST_SECONDS)
             completed = await self._answered("completed orders", asked)
@@ -291,7 +307,7 @@ class Reconciler:
         waiting = await self._suspects(orders.unanswered)  # each second: the others are not read
         overdue = [each for each in waiting if self._overdue(each, now)]
         if overdue or self._journal.missed or self.silent or since_look >= ROUTINE_SECONDS:
-            self._journal.missed = False
+            self._journal.missed = self._executions_later = False
             await self.reconcile()
 
     def _overdue(self, record: OrderRecord, now: datetime) -> bool:

@@ -272,7 +272,7 @@ def _reconcile(services: Services, rules: TradingRules) -> None:
         clock,
     )
     services.provide(Reconciler, reconciler)
-    gateway.add_reconciler("orders", reconciler.reconcile, required=True)
+    gateway.add_reconciler("orders", reconciler.compare, required=True)
     gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
     health.install(services, services[HaltSwitch], reconciler, services[OrderAlerts], rules)
     services.needs.append(services[SilenceWatch].need)

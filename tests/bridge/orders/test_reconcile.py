@@ -63,6 +63,32 @@ async def test_an_order_that_filled_meanwhile_is_filled_with_its_execution(tmp_p
         assert len(await _executions(rig)) == 1
 
 
+async def test_the_days_executions_come_after_ready_where_every_open_order_is_listed(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
+        broker.fill(broker.placed[0], 4, say=False)
+        await broker.reconnect(only_required=True)
+        assert (await rig.order()).status is Status.SUBMITTED
+        assert await _executions(rig) == []
+        await broker.reconnect()
+        assert len(await _executions(rig)) == 1
+
+
+async def test_the_days_executions_come_before_ready_where_an_open_order_is_not_listed(
+    tmp_path: Path,
+) -> None:
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        await rig.place()
+        broker.fill(broker.placed[0], say=False)
+        await broker.reconnect(only_required=True)
+        assert (await rig.order()).status is Status.FILLED
+        assert len(await _executions(rig)) == 1
+
+
 @pytest.mark.parametrize(
     ("word", "completed", "status"),
     [
