@@ -60,7 +60,7 @@ def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
         content = (TEMPLATES / "gateway" / path).read_bytes()
         rendered.append(RenderedFile(f"gateway/{path}", content, 0o755, services=_SERVICE))
     for name in secret_names(target):
-        content = usable(name)(secrets[name], name)
+        content = usable(target, name)(secrets[name], name)
         rendered.append(secret_file(name, content, "gateway"))
     return rendered
 
@@ -106,9 +106,12 @@ def secret_names(target: Target) -> tuple[str, ...]:
     return (PASSWORD, *([PAPER_PASSWORD] if both else []), *([TOTP_SEED] if totp else []))
 
 
-def usable(name: str) -> Callable[[bytes, str], bytes]:
+def usable(target: Target, name: str) -> Callable[[bytes, str], bytes]:
     """What gives a secret as its file must hold it, or says why it cannot be used."""
-    return totp_seed if name == TOTP_SEED else ibc_password
+    if name == TOTP_SEED:
+        return totp_seed
+    own = target.stack.gateway.controller == IBG_CONTROLLER
+    return plain_password if own else ibc_password
 
 
 def jts_ini(target: Target) -> str:
@@ -219,13 +222,33 @@ def _word(value: bool) -> str:
 # --- passwords, on their way through a shell, envsubst and a Java properties file -----------------
 # The image reads the file with `$(<file)`, puts it into config.ini with envsubst (which does not
 # look at `$` inside a value), and IBC reads config.ini as Java properties: there a backslash starts
-# an escape, bytes are Latin-1, and blanks at both ends are cut off.
+# an escape, bytes are Latin-1, and blanks at both ends are cut off. ibg-controller reads no file of
+# properties: what stands in the file is what it types.
 def ibc_password(value: bytes, name: str) -> bytes:
     """The password as the file must hold it, so that IBC types what was meant.
 
     UsageError (which names the secret, never shows it) for what cannot arrive: not UTF-8, outside
     Latin-1, control characters, blanks at either end, or nothing at all.
     """
+    text = _password(value, name)
+    if any(ord(letter) > 255 for letter in text):
+        hint = "IBC reads Latin-1 only; change the password at IBKR"
+        raise _bad(name, "holds a character outside Latin-1", hint)
+    if text != text.strip(" "):
+        hint = "IBC cuts blanks off both ends of every value; change the password at IBKR"
+        raise _bad(name, "begins or ends with a blank, which cannot arrive", hint)
+    return java_property(text).encode("ascii")
+
+
+def plain_password(value: bytes, name: str) -> bytes:
+    """The password as ibg-controller reads it: as it is. UsageError for what cannot be typed."""
+    text = _password(value, name)
+    if not text.isprintable():
+        raise _bad(name, "holds a character that cannot be seen", "store one line of plain text")
+    return text.encode()
+
+
+def _password(value: bytes, name: str) -> str:
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
@@ -234,13 +257,7 @@ def ibc_password(value: bytes, name: str) -> bytes:
         raise _bad(name, "is empty", f"./deploy.py secrets set {name}")
     if any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in text):
         raise _bad(name, "holds a line break or control character", "store one line of text")
-    if any(ord(letter) > 255 for letter in text):
-        hint = "IBC reads Latin-1 only; change the password at IBKR"
-        raise _bad(name, "holds a character outside Latin-1", hint)
-    if text != text.strip(" "):
-        hint = "IBC cuts blanks off both ends of every value; change the password at IBKR"
-        raise _bad(name, "begins or ends with a blank, which cannot arrive", hint)
-    return java_property(text).encode("ascii")
+    return text
 
 
 def totp_seed(value: bytes, name: str) -> bytes:

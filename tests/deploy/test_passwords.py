@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infrastructure.errors import UsageError
-from infrastructure.render.gateway import ibc_password, totp_seed
+from infrastructure.render.gateway import ibc_password, plain_password, totp_seed
 
 
 def java_properties_value(line: bytes) -> str:
@@ -59,6 +59,19 @@ def test_what_cannot_arrive_is_refused_without_being_shown(password: bytes) -> N
     shown = f"{caught.value.message} {caught.value.hint} {caught.value!r}"
     assert not password.strip() or password.decode("latin-1") not in shown
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("password", [rb"pa\ss$1", "\u00e9\u20acuro".encode(), b" x "])
+def test_ibg_controller_reads_what_was_meant(password: bytes) -> None:
+    assert plain_password(password, "p") == password
+
+
+@pytest.mark.parametrize(
+    "password", [b"", b"a\tb", b"\xff\xfe", "\ufeffx".encode(), "a\u200bb".encode()]
+)
+def test_ibg_controller_gets_nothing_that_cannot_be_typed(password: bytes) -> None:
+    with pytest.raises(UsageError, match="tws-password"):
+        plain_password(password, "tws-password")
 
 
 SEED = b"JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"

@@ -331,6 +331,14 @@ def test_ibg_controller_types_the_codes_itself(make: Callable[..., Target]) -> N
     assert environment["TWOFACTOR_CODE_FILE"] == "/run/secrets/totp-seed"
 
 
+def test_ibg_controller_gets_the_password_as_it_is(make: Callable[..., Target]) -> None:
+    """It reads no Java properties: an escaped one would be refused, and lock the account."""
+    escaped = rendered(make()).file("secrets/tws-password").content
+    assert escaped == SECRET_VALUES["tws-password"].replace(b"\\", b"\\\\")
+    plain = rendered(make(gateway={"controller": "ibg-controller"}))
+    assert plain.file("secrets/tws-password").content == SECRET_VALUES["tws-password"]
+
+
 def test_without_the_opt_in_there_is_no_seed(target: Target) -> None:
     assert "secrets/totp-seed" not in {file.path for file in rendered(target).files}
 

@@ -106,7 +106,7 @@ def check(context: typer.Context) -> None:
     target = current.target()
     values = secrets.resolve(target)
     problems = []
-    checks = [(name, usable(name)) for name in secret_names(target)]
+    checks = [(name, usable(target, name)) for name in secret_names(target)]
     checks += [(name, alert_address) for name in values if name.startswith("alert-url-")]
     for name, check_it in checks:
         try:
