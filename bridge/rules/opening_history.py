@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct, structs
 
-from bridge.model import Position
+from bridge.model import Execution, Position
 from bridge.orders.journal import OrderJournal
 from bridge.rules.holdings import (
     Fill,
@@ -101,7 +101,7 @@ def _fills(
     return change, [
         Fill(
             account=each.account,
-            order=str(each.perm_id or f"{each.client_id}/{each.order_id}"),
+            order=_order_of(each),
             con_id=each.contract.con_id,
             quantity=each.quantity if each.side == "BOT" else -each.quantity,
             at=each.time,
@@ -110,3 +110,12 @@ def _fills(
         )
         for each, label in executions.of_contracts(connection, con_ids)
     ]
+
+
+def _order_of(execution: Execution) -> str:
+    """A name of its order. What has none, as a booking or a statement without orders, is alone."""
+    if execution.perm_id:
+        return str(execution.perm_id)
+    if execution.order_id:
+        return f"{execution.client_id}/{execution.order_id}"
+    return execution.exec_id
