@@ -225,7 +225,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     partial = path.with_name(f"{path.name}.new")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, content)
+        write_all(descriptor, content)
         if durable:
             os.fsync(descriptor)
     finally:
@@ -233,6 +233,17 @@ def replace_file(path: Path, content: bytes, *, durable: bool) -> None:
     partial.rename(path)
     if durable:
         sync(path.parent)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Writes all of it: a disk that is nearly full takes a part, and is no error yet.
+
+    Raises:
+        OSError: it cannot be written; a part of it may be.
+    """
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def sync(path: Path) -> None:

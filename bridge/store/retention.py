@@ -26,6 +26,7 @@ from bridge.clock import Clock
 from bridge.store import orders
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
+from bridge.store.identity import sync, write_all
 from bridge.store.rows import from_milliseconds, to_milliseconds
 
 log = structlog.get_logger(__name__)
@@ -153,15 +154,28 @@ def _month(moment: int) -> str:
 
 def _append(folder: Path, lines: dict[str, list[dict[str, Any]]]) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     for month, found in lines.items():
         text = b"".join(msgspec.json.encode(line) + b"\n" for line in found)
-        descriptor = os.open(folder / f"orders-{month}.jsonl", flags, 0o600)
+        _append_whole(folder / f"orders-{month}.jsonl", text)
+    sync(folder)
+    sync(folder.parent)
+
+
+def _append_whole(path: Path, text: bytes) -> None:
+    """On the disk when this returns; when it cannot be written the file is as before."""
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            text = b"\n" + text  # behind what a process that was killed has left
         try:
-            os.write(descriptor, text)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            write_all(descriptor, text)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _take_out(connection: sqlite3.Connection, old: Old) -> None:

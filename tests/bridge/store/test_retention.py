@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import sqlite3
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bridge.store import Database, executions, idempotency, orders
+from bridge.store.identity import sync
 from bridge.store.orders import State, Status
 from bridge.store.retention import AT_ONCE, FOLDER, Retention
 from tests.bridge.orders.samples import NOON, commission, execution, record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 KEEP = timedelta(days=730)
 OLD = NOON - timedelta(days=800)
@@ -59,6 +63,12 @@ def counted(connection: sqlite3.Connection) -> dict[str, int]:
 def lines(database: Database) -> list[dict[str, Any]]:
     files = sorted((database.path.parent / FOLDER).glob("*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+async def two(database: Database) -> None:
+    """An order that is to be moved, and the newest, which stays."""
+    await database.write(lambda c: add(c, 1))
+    await database.write(lambda c: add(c, 2, NOON))
 
 
 async def moved(database: Database) -> int:
@@ -188,6 +198,67 @@ async def test_a_crash_between_file_and_journal_loses_nothing(
     await moved(database)
     assert [line["order"]["id"] for line in lines(database)] == ["o1", "o1"]
     assert (await database.read(counted))["orders"] == 1
+
+
+async def test_a_disk_that_takes_only_a_part_is_asked_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write to a disk that is nearly full takes what there is room for, and says so."""
+    await two(database)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, bytes(data)[:100]))
+    assert await moved(database) == 1
+    assert [line["order"]["id"] for line in lines(database)] == ["o1"]
+
+
+async def test_a_disk_that_fills_up_within_a_line_leaves_the_file_as_it_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two(database)
+    write = os.write
+
+    def full(file: int, data: Any) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(file, bytes(data)[: len(data) - 99])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            await moved(database)
+    assert (await database.read(counted))["orders"] == 2
+    assert lines(database) == []
+    await moved(database)
+    assert [line["order"]["id"] for line in lines(database)] == ["o1"]
+
+
+async def test_half_a_line_of_a_killed_process_spoils_no_other(database: Database) -> None:
+    await two(database)
+    folder = database.path.parent / FOLDER
+    folder.mkdir()
+    file = folder / f"orders-{OLD:%Y-%m}.jsonl"
+    file.write_text('{"order": {"id": "o')
+    await moved(database)
+    left, whole = file.read_text().splitlines()
+    assert left == '{"order": {"id": "o'
+    assert json.loads(whole)["order"]["id"] == "o1"
+
+
+async def test_the_files_name_is_on_the_disk_before_anything_is_taken_out(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new file without its name in the folder is lost in a power cut."""
+    await two(database)
+    folder, synced = database.path.parent / FOLDER, list[tuple[Path, int]]()
+
+    def seen(path: Path) -> None:
+        with closing(sqlite3.connect(database.path)) as connection:
+            synced.append((path, counted(connection)["orders"]))
+        sync(path)
+
+    monkeypatch.setattr("bridge.store.retention.sync", seen)
+    await moved(database)
+    assert synced[:2] == [(folder, 2), (folder.parent, 2)]
 
 
 async def test_without_a_file_nothing_is_taken_out(database: Database) -> None:
