@@ -171,6 +171,8 @@ def _copies(data: Path, copy: Path) -> Iterator[tuple[str, str]]:
 
 
 def _names(data: Path) -> Iterator[str]:
+    """The journal before all: what is moved out of it meanwhile is in the archive that follows."""
+    yield JOURNAL
     for folder in FOLDERS:
         found = []
         for place, _, files in os.walk(data / folder):
@@ -178,7 +180,9 @@ def _names(data: Path) -> Iterator[str]:
             found += [path for path in paths if path.is_file() and not path.is_symlink()]
         for path in sorted(found):
             name = path.relative_to(data)
-            if not any(fnmatch.fnmatch(part, out) for part in name.parts for out in LEFT_OUT):
+            if name.as_posix() != JOURNAL and not any(
+                fnmatch.fnmatch(part, out) for part in name.parts for out in LEFT_OUT
+            ):
                 yield name.as_posix()
 
 
@@ -238,13 +242,32 @@ def _check(database: Path, failure: HostFailure) -> None:
 
 
 def counted(database: Path) -> dict[str, int]:
-    """How far a journal has come: rows of the tables that only grow, its schema and its name."""
-    found: dict[str, int] = {}
+    """What is in a journal: the rows of its tables, and its schema."""
     with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as one:
-        for table in ("orders", "order_events", "executions", "audit"):
-            with contextlib.suppress(sqlite3.OperationalError):
-                found[table] = one.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+        found = _rows(one)
         found["schema"] = one.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def _rows(journal: sqlite3.Connection) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for table in ("orders", "order_events", "executions", "audit"):
+        with contextlib.suppress(sqlite3.OperationalError):
+            found[table] = journal.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+    return found
+
+
+def reached(copy: Path) -> dict[str, int]:
+    """How far a journal has come: the numbers of its rows, also of those that were archived.
+
+    Of a copy that nobody has open, and beside which nothing is left.
+    """
+    with contextlib.closing(sqlite3.connect(f"{copy.as_uri()}?immutable=1", uri=True)) as one:
+        found = _rows(one)
+        with contextlib.suppress(sqlite3.OperationalError):  # nothing is numbered there
+            for table, number in one.execute("SELECT name, seq FROM sqlite_sequence"):
+                if table in found:
+                    found[table] = max(found[table], int(number))
     return found
 
 
@@ -294,7 +317,7 @@ def put_back(store: Store, wire: Wire, request: requests.RestoreRequest) -> even
             manifest = _unpacked(archive, fresh)
         if request.running:
             raise HostFailure("stack-runs", "the stack runs here", "./deploy.py down, then restore")
-        _require_older(data / JOURNAL, manifest["journal"])
+        _require_older(data / JOURNAL, reached(fresh / "data" / JOURNAL))
         _require_movable(data)
         aside = _swap(store.base, fresh / "data", request.owner)
     return events.Restored(
@@ -396,7 +419,7 @@ def _require_inside(name: str) -> None:
         raise HostFailure("backup-damaged", f"a name in the backup leads elsewhere: {name[:80]!r}")
 
 
-def _require_older(present: Path, wanted: dict[str, Any]) -> None:
+def _require_older(present: Path, wanted: dict[str, int]) -> None:
     """What would be lost is refused: a journal here that knows more than the backup."""
     if not present.exists():
         return
@@ -404,7 +427,7 @@ def _require_older(present: Path, wanted: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory(prefix=".look-", dir=present.parents[2]) as scratch:
             copy = Path(scratch) / present.name
             _copied(present.parents[1], JOURNAL, copy)
-            known = counted(copy)
+            known = reached(copy)
     except (OSError, sqlite3.DatabaseError) as error:
         raise HostFailure(
             "newer-history",
@@ -412,7 +435,6 @@ def _require_older(present: Path, wanted: dict[str, Any]) -> None:
             "move data/bridge aside yourself if it may really be forgotten",
         ) from None
     newer = [name for name, count in known.items() if count > wanted.get(name, 0)]
-    newer = [name for name in newer if name != "schema"]
     if newer:
         raise HostFailure(
             "newer-history",

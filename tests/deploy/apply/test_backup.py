@@ -555,6 +555,70 @@ def test_only_what_the_journal_knows_counts_and_not_its_shape(store: Store) -> N
         put_back(store, content)
 
 
+def archive(store: Store, orders: int) -> Path:
+    """Moves the oldest orders of the journal into a file, as the bridge does once a day."""
+    path = store.base / "data" / backup.JOURNAL
+    file = path.parent / "archive" / "orders-2024-01.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        old = connection.execute("SELECT id FROM orders ORDER BY id LIMIT ?", (orders,)).fetchall()
+        with file.open("a") as lines:
+            lines.writelines(f'{{"order": {{"id": {number}}}}}\n' for (number,) in old)
+        connection.executemany("DELETE FROM orders WHERE id = ?", old)
+    return file
+
+
+def numbered(store: Store, orders: int) -> Path:
+    """A journal whose orders are numbered once and for all, as the bridge's are."""
+    path = store.base / "data" / backup.JOURNAL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = "CREATE TABLE IF NOT EXISTS orders (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT)"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(table)
+        connection.executemany("INSERT INTO orders (text) VALUES (?)", [("x",)] * orders)
+    return path
+
+
+def test_a_journal_that_has_archived_orders_is_as_new_as_it_was(store: Store) -> None:
+    """Rows leave it: there are fewer in a newer one, and more in an older one."""
+    numbered(store, 6)
+    older = taken(store)
+    archive(store, 4)
+    numbered(store, 2)
+    newer = taken(store)
+    with pytest.raises(HostFailure, match=r"more than the backup: orders$"):
+        put_back(store, older)
+    other = Store(str(store.base.parent / "other"))
+    put_back(other, older)
+    assert put_back(other, newer).journal["orders"] == 4
+    left = {each.name for each in (other.base / "data" / "bridge").iterdir()}
+    assert left == {"journal.sqlite3", "archive"}
+
+
+def test_what_is_archived_meanwhile_is_in_the_copy(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbered(store, 3)
+    archive(store, 1)
+    copied, done = backup._copied, list[str]()
+
+    def slowly(data: Path, name: str, to: Path) -> str:
+        found = copied(data, name, to)
+        done.append(name)
+        if len(done) == 1:
+            archive(store, 1)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "_copied", slowly)
+        content = taken(store)
+    other = Store(str(store.base.parent / "other"))
+    assert put_back(other, content).journal["orders"] == 2
+    lines = (other.base / "data/bridge/archive/orders-2024-01.jsonl").read_text().splitlines()
+    assert len(lines) == 2, "in both, rather than in neither"
+
+
 def test_one_row_that_the_backup_does_not_count_is_more(store: Store) -> None:
     present = journal(store, 1)
     backup._require_older(present, {"orders": 1})
