@@ -174,13 +174,8 @@ class Availability(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def availability(connection: sqlite3.Connection, now: datetime, days: int) -> Availability:
     """The last `days` days, up to `now`; what the journal does not hold is not told."""
     start = now - timedelta(days=days)
-    before = connection.execute(
-        "SELECT sequence FROM connection_events WHERE at < ? AND kind = 'state'"
-        " ORDER BY sequence DESC LIMIT 1",
-        (to_milliseconds(start),),
-    ).fetchone()
-    first = before["sequence"] if before else 0
-    states = _states(events_from(connection, first))
+    events = events_from(connection, _first(connection, start))
+    states = _states(_in_order(events, start, now))
     ends = [*(state.at for state in states[1:]), now]
     shown = tuple(
         msgspec.structs.replace(state, at=max(state.at, start))
@@ -193,6 +188,37 @@ def availability(connection: sqlite3.Connection, now: datetime, days: int) -> Av
         availability=_share(shown, now),
         states=shown,
     )
+
+
+def _first(connection: sqlite3.Connection, start: datetime) -> int:
+    """The last state before the first event of the asked time; by their numbers, not their times.
+
+    A machine without a clock of its own writes an old time into its first events of each boot.
+    """
+    row = connection.execute(
+        "SELECT max(sequence) FROM connection_events WHERE kind = 'state' AND sequence <"
+        " coalesce((SELECT min(sequence) FROM connection_events WHERE at >= ?), ?)",
+        (to_milliseconds(start), 1 << 62),
+    ).fetchone()
+    return int(row[0] or 0)
+
+
+def _in_order(
+    events: list[ConnectionEvent], start: datetime, now: datetime
+) -> list[ConnectionEvent]:
+    """With times that never go back: that a clock was set is no time that has passed.
+
+    What is older than all that is asked for, and came in the middle of it, has the time of what
+    came before, or of the last sign of life; what was ahead of its time that of what came next.
+    """
+    times: list[datetime] = []
+    for event in events:
+        old = bool(times) and event.at < start <= times[-1]
+        times.append(max(times[-1], _alive_before(event)) if old else event.at)
+    latest = now
+    for place in reversed(range(len(times))):
+        latest = times[place] = min(times[place], latest)
+    return [msgspec.structs.replace(event, at=at) for event, at in zip(events, times, strict=True)]
 
 
 def _states(events: list[ConnectionEvent]) -> list[StateSince]:
@@ -224,10 +250,13 @@ def _away(found: list[StateSince], event: ConnectionEvent) -> list[StateSince]:
     """From the last sign of life of the process before to the start of this one."""
     if not found:
         return []
-    alive = _moment(event.detail.get("aliveUntil")) or event.at
-    return [
-        StateSince(at=max(found[-1].at, min(alive, event.at)), state=STOPPED, cause=NOT_RUNNING)
-    ]
+    alive = min(_alive_before(event), event.at)
+    return [StateSince(at=max(found[-1].at, alive), state=STOPPED, cause=NOT_RUNNING)]
+
+
+def _alive_before(event: ConnectionEvent) -> datetime:
+    """When the process before this start was last alive; the event's own time where none tells."""
+    return _moment(event.detail.get("aliveUntil")) or event.at
 
 
 def _moment(value: Any) -> datetime | None:

@@ -85,3 +85,35 @@ def test_without_a_sign_of_life_the_start_is_the_end(
     diagnostics.add(connection, ago(2), "bridge-started", {"aliveUntil": alive})
     state(connection, 1, "ready")
     assert [each.at for each in availability(connection, NOW, 1).states] == [ago(8), ago(2), ago(1)]
+
+
+def test_a_clock_that_was_ahead_is_no_time_that_has_passed(connection: sqlite3.Connection) -> None:
+    state(connection, 10, "ready")
+    state(connection, 4, "upstream-lost")  # an hour ahead, until the clock is set
+    state(connection, 5, "ready")
+    found = availability(connection, NOW, 1)
+    assert found.availability == 1.0
+    assert [each.at for each in found.states] == [ago(10), ago(5), ago(5)]
+    state(connection, -3, "reconnecting")  # ahead of now
+    assert availability(connection, NOW, 1).availability == 1.0
+
+
+@pytest.mark.parametrize("days", [1, 7])
+def test_a_machine_that_boots_with_an_old_clock_loses_no_days(
+    connection: sqlite3.Connection, days: int
+) -> None:
+    """Without a clock of its own it has the time of its last image until the network tells."""
+    state(connection, 20, "ready")
+    alive = ago(8).isoformat()
+    detail = {"library": "", "aliveUntil": alive}
+    diagnostics.add(connection, ago(24 * 300), "bridge-started", detail)
+    state(connection, 24 * 300, "starting")
+    state(connection, 6, "ready")
+    found = availability(connection, NOW, days)
+    assert [(each.at, each.state) for each in found.states] == [
+        (ago(20), "ready"),
+        (ago(8), "stopped"),
+        (ago(8), "starting"),
+        (ago(6), "ready"),
+    ]
+    assert found.availability == 0.9
