@@ -56,6 +56,11 @@ HELP: Final = {
 }
 _REASONS: Final = {"A": "assignment", "Ex": "exercise", "Ep": "expiry"}
 _SEC_TYPES: Final = {"STK", "OPT", "FUT", "FOP", "CASH", "BOND", "CFD", "FUND", "WAR"}
+STATEMENT_ZONE: Final = "America/New_York"
+_TIME: Final = re.compile(
+    r"(\d{4})[-/]?(\d{2})[-/]?(\d{2})[;,T ]*(\d{2}):?(\d{2}):?(\d{2})(?: *([A-Za-z+-].*))?",
+    re.ASCII,
+)
 log = structlog.get_logger(__name__)
 
 
@@ -206,15 +211,15 @@ async def fetch(address: str, parameters: dict[str, str]) -> bytes:
 
 
 # --- reading a statement -----------------------------------------------------------------------
-def read_statement(content: bytes, zone: str) -> Statement:
-    """The executions of a statement's trades, in the zone in which it writes times.
+def read_statement(content: bytes) -> Statement:
+    """The executions of a statement's trades.
 
     What is no execution (a sum, an order) is left out, and what lacks a number, too.
     """
     root = parsed(content)
     statements = list(root.iter("FlexStatement"))
     trades = [trade for name in ("Trade", "TradeConfirm") for trade in root.iter(name)]
-    found = [each for each in (_execution(trade, zone) for trade in trades) if each is not None]
+    found = [each for each in (_execution(trade) for trade in trades) if each is not None]
     return Statement(
         executions=tuple(execution for execution, _ in found),
         commissions=tuple(report for _, report in found if report is not None),
@@ -223,7 +228,7 @@ def read_statement(content: bytes, zone: str) -> Statement:
     )
 
 
-def _execution(trade: ET.Element, zone: str) -> tuple[Execution, CommissionReport | None] | None:
+def _execution(trade: ET.Element) -> tuple[Execution, CommissionReport | None] | None:
     if trade.get("levelOfDetail", "EXECUTION") != "EXECUTION":
         return None
     quantity, price = _number(trade, "quantity"), _number(trade, "tradePrice", "price")
@@ -231,7 +236,7 @@ def _execution(trade: ET.Element, zone: str) -> tuple[Execution, CommissionRepor
     if not quantity or price is None or not name:
         return None
     said = trade.get("dateTime") or trade.get("tradeDate") or ""
-    time = moment(said, zone)
+    time = moment(said)
     currency = trade.get("currency", "")
     execution = Execution(
         exec_id=name,
@@ -276,10 +281,13 @@ def _contract(trade: ET.Element) -> Contract:
     category = trade.get("assetCategory", "")
     derived = category in {"OPT", "FOP", "FUT", "WAR"}
     underlying = trade.get("underlyingSymbol", "") if derived else ""
+    symbol = trade.get("symbol", "")
+    if category == "CASH":  # a pair is called by its first currency, as the API does
+        symbol = symbol.partition(".")[0]
     right = trade.get("putCall", "")[:1]
     return Contract(
         con_id=int(_number(trade, "conid") or 0),
-        symbol=underlying or trade.get("symbol", ""),
+        symbol=underlying or symbol,
         sec_type=category if category in _SEC_TYPES else "STK",
         exchange="",
         currency=trade.get("currency", ""),
@@ -299,13 +307,17 @@ def _number(trade: ET.Element, *names: str) -> float | None:
     return None
 
 
-def moment(text: str, zone: str) -> datetime | None:
-    """A statement's time; its form is chosen in the query (`20261127;103005`, `2026-11-27, …`)."""
-    digits = re.sub(r"[^0-9]", "", text.split(" E", maxsplit=1)[0])
-    if len(digits) != 14:
+def moment(text: str) -> datetime | None:
+    """A statement's time; its form is chosen in the query (`20261127;103005`, `2026-11-27, …`).
+
+    Where the query writes no zone with it, it is New York's, wherever the gateway is.
+    """
+    found = _TIME.fullmatch(text.strip())
+    if found is None:
         return None
-    day, clock = digits[:8], digits[8:]
-    return read_time(f"{day} {clock[:2]}:{clock[2:4]}:{clock[4:]}", zone)
+    year, month, day, hour, minute, second, zone = found.groups()
+    said = f"{year}{month}{day} {hour}:{minute}:{second}"
+    return read_time(f"{said} {zone}" if zone else said, STATEMENT_ZONE)
 
 
 # --- taking it in ------------------------------------------------------------------------------
@@ -318,13 +330,11 @@ class FlexImport:
         database: Database,
         journal: OrderJournal,
         clock: Clock,
-        zone: str,
     ) -> None:
         self._service = service
         self._database = database
         self._journal = journal
         self._clock = clock
-        self._zone = zone
         self._asked_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
         self._daily: asyncio.Task[None] | None = None
@@ -378,7 +388,7 @@ class FlexImport:
     async def _run(self, service: FlexService) -> None:
         try:
             content = await service.statement()
-            statement = await asyncio.to_thread(read_statement, content, self._zone)
+            statement = await asyncio.to_thread(read_statement, content)
             self.last = await self._take(statement)
             log.info("flex-imported", imported=self.last.imported, known=self.last.known)
         except BridgeError as error:

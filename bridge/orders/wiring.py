@@ -231,8 +231,7 @@ def _ask(services: Services) -> None:
     )
     services.provide(CombinationQuotes, combinations)
     services.provide(ExecutionService, ExecutionService(database))
-    zone = services.environment.time_zone
-    flex = FlexImport(_flex_service(services), database, services[OrderJournal], clock, zone)
+    flex = FlexImport(_flex_service(services), database, services[OrderJournal], clock)
     services.provide(FlexImport, flex)
 
 

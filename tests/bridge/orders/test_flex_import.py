@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-ZONE = "America/New_York"
 TOKEN = "112233445566778899"
 BUY = {
     "accountId": "DU1234567", "currency": "USD", "assetCategory": "STK", "symbol": "AAPL",
@@ -114,12 +113,21 @@ def service(folder: Path, script: Script, clock: NoonClock | None = None) -> Fle
      "2026-07-09 10:30:05 EDT"],
 )  # fmt: skip
 def test_a_time_is_read_in_every_form_that_a_query_can_choose(text: str) -> None:
-    assert moment(text, ZONE) == datetime(2026, 7, 9, 14, 30, 5, tzinfo=UTC)
+    assert moment(text) == datetime(2026, 7, 9, 14, 30, 5, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "20260709", "09/07/26;1030", "x" * 50, "20269999;103005"])
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [("20260709;103005 EDT", 14), ("2026-07-09;10:30:05 CEST", 8), ("20260709;103005 JST", 1),
+     ("20260709;103005 UTC", 10), ("20260709;103005 +0200", 8)],
+)  # fmt: skip
+def test_the_zone_that_a_query_writes_is_heeded(text: str, hour: int) -> None:
+    assert moment(text) == datetime(2026, 7, 9, hour, 30, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["", "20260709", "09/07/26;1030", "x" * 50, "20269999;103005", "20260709;103005 XYZ", "20260709;103005 CST"])
 def test_a_time_that_is_none_is_not_guessed(text: str) -> None:
-    assert moment(text, ZONE) is None
+    assert moment(text) is None
 
 
 def test_a_trade_is_read_whole() -> None:
@@ -129,7 +137,7 @@ def test_a_trade_is_read_whole() -> None:
         "quantity": "-2", "tradePrice": "0", "ibExecID": "", "transactionID": "987654",
         "notes": "Ep", "fifoPnlRealized": "312.5",
     }  # fmt: skip
-    found = read_statement(xml(BUY, option), ZONE)
+    found = read_statement(xml(BUY, option))
     bought, expired = found.executions
     assert (bought.side, bought.quantity, bought.price) == ("BOT", 10, 100.25)
     assert (bought.exec_id, bought.perm_id) == ("00018037.5a5a5a5a.01.01", 700001)
@@ -144,23 +152,30 @@ def test_a_trade_is_read_whole() -> None:
 
 def test_what_a_trade_does_not_say_is_not_made_up() -> None:
     bare = {"quantity": "-1,000.5", "tradePrice": "-3", "tradeID": "5", "tradeDate": "20260709"}
-    (sold,) = read_statement(xml(bare), ZONE).executions
+    (sold,) = read_statement(xml(bare)).executions
     assert (sold.side, sold.quantity, sold.price, sold.exec_id) == ("SLD", 1000.5, -3.0, "flex-5")
     assert (sold.time_known, sold.time_text, sold.perm_id) == (False, "20260709", 0)
     assert (sold.contract.sec_type, sold.contract.con_id, sold.contract.right) == ("STK", 0, None)
     assert (sold.contract.strike, sold.contract.multiplier, sold.reason) == (0.0, "", "")
-    assert read_statement(xml(bare), ZONE).commissions == ()
+    assert read_statement(xml(bare)).commissions == ()
     free = bare | {"commission": "0", "currency": "EUR"}
-    (report,) = read_statement(xml(free), ZONE).commissions
+    (report,) = read_statement(xml(free)).commissions
     assert (report.commission, str(report.commission), report.currency) == (0.0, "0.0", "EUR")
     call = BUY | {"assetCategory": "OPT", "underlyingSymbol": "MSFT", "putCall": "Call",
                   "multiplier": "100", "notes": "P;A"}  # fmt: skip
     share = BUY | {"underlyingSymbol": "MSFT", "multiplier": "100", "assetCategory": "CRYPTO"}
-    of_call, of_share = read_statement(xml(call, share), ZONE).executions
+    of_call, of_share = read_statement(xml(call, share)).executions
     assert (of_call.contract.symbol, of_call.contract.right) == ("MSFT", "C")
     assert (of_call.contract.multiplier, of_call.reason) == ("100", "assignment")
     assert (of_share.contract.symbol, of_share.contract.multiplier) == ("AAPL", "")
     assert of_share.contract.sec_type == "STK"
+
+
+def test_a_pair_of_currencies_is_called_as_the_api_calls_it() -> None:
+    pair = BUY | {"assetCategory": "CASH", "symbol": "EUR.USD", "conid": "12087792"}
+    (bought,) = read_statement(xml(pair)).executions
+    assert (bought.contract.symbol, bought.contract.currency) == ("EUR", "USD")
+    assert bought.contract.local_symbol == "EUR.USD"
 
 
 def test_several_statements_are_one_from_the_first_day_to_the_last() -> None:
@@ -168,15 +183,15 @@ def test_several_statements_are_one_from_the_first_day_to_the_last() -> None:
         b'<FlexQueryResponse><FlexStatement fromDate="20260703" toDate="20260704"/>'
         b'<FlexStatement fromDate="20260701" toDate="20260709"/></FlexQueryResponse>'
     )
-    found = read_statement(content, ZONE)
+    found = read_statement(content)
     assert (found.since, found.until, found.executions) == ("20260701", "20260709", ())
-    nothing = read_statement(b"<FlexQueryResponse/>", ZONE)
+    nothing = read_statement(b"<FlexQueryResponse/>")
     assert (nothing.since, nothing.until) == ("", "")
 
 
 def test_a_long_statement_is_taken_in_parts() -> None:
     trades = [BUY | {"ibExecID": f"{number:08x}.5a5a5a5a.01.01"} for number in range(PART + 1)]
-    parts = list(flex_import._parts(read_statement(xml(*trades), ZONE)))
+    parts = list(flex_import._parts(read_statement(xml(*trades))))
     assert [len(part) for part in parts] == [PART, PART, 2]
     assert len({repr(each) for part in parts for each in part}) == 2 * (PART + 1)
 
@@ -187,7 +202,7 @@ def test_a_long_statement_is_taken_in_parts() -> None:
      {"levelOfDetail": "ORDER"}, {"ibExecID": ""}],
 )  # fmt: skip
 def test_what_is_no_execution_is_left_out(change: dict[str, str]) -> None:
-    assert read_statement(xml(BUY | change), ZONE).executions == ()
+    assert read_statement(xml(BUY | change)).executions == ()
 
 
 @pytest.mark.parametrize(
@@ -196,7 +211,7 @@ def test_what_is_no_execution_is_left_out(change: dict[str, str]) -> None:
 )
 def test_what_is_no_statement_is_refused(content: bytes) -> None:
     with pytest.raises(FlexError):
-        read_statement(content, ZONE)
+        read_statement(content)
 
 
 # --- the service ---------------------------------------------------------------------------------
@@ -291,7 +306,7 @@ async def test_without_a_way_there_the_error_holds_no_token() -> None:
 
 # --- into the journal ----------------------------------------------------------------------------
 async def imported(rig: Rig, folder: Path, *answers: bytes) -> FlexImport:
-    flex = FlexImport(service(folder, Script(*answers)), rig.database, rig.journal, rig.clock, ZONE)
+    flex = FlexImport(service(folder, Script(*answers)), rig.database, rig.journal, rig.clock)
     assert flex.ask().state == "running"
     assert flex.ask().state == "running", "a second one does not begin beside it"
     task = flex._task
@@ -348,7 +363,7 @@ async def test_a_failure_is_kept_with_its_hint(tmp_path: Path) -> None:
 def made(rig: Rig, folder: Path, clock: StillClock) -> tuple[FlexImport, Script]:
     script = Script(ACCEPTED, xml(BUY))
     asked = service(folder, script, clock)
-    return FlexImport(asked, rig.database, rig.journal, clock, ZONE), script
+    return FlexImport(asked, rig.database, rig.journal, clock), script
 
 
 async def test_asked_again_too_soon_it_says_how_long_to_wait(tmp_path: Path) -> None:
@@ -400,7 +415,7 @@ async def test_it_is_asked_for_after_an_absence_and_once_a_day(
 
 async def test_without_a_query_nothing_begins(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
-        flex = FlexImport(None, rig.database, rig.journal, rig.clock, ZONE)
+        flex = FlexImport(None, rig.database, rig.journal, rig.clock)
         flex.start(NOON - timedelta(days=9))
         with pytest.raises(FlexOffError):
             flex.ask()
@@ -442,6 +457,7 @@ def test_over_http_the_import_is_asked_for_and_the_token_is_in_no_log(tmp_path: 
             BRIDGE_FLEX_QUERY="42",
             BRIDGE_FLEX_TOKEN_FILE=str(tmp_path / "token"),
             BRIDGE_FLEX_URL=address,
+            BRIDGE_TIME_ZONE="Europe/Berlin",
             BRIDGE_LOG_LEVEL="debug",
         )
         try:
@@ -457,6 +473,7 @@ def test_over_http_the_import_is_asked_for_and_the_token_is_in_no_log(tmp_path: 
             (row,) = bridge.get("/executions").json()["executions"]
             assert (row["execId"], row["reason"]) == ("00018037.5a5a5a5a.01.01", "assignment")
             assert row["commission"] == 1.005
+            assert row["time"] == "2026-07-09T14:30:05Z", "New York's, wherever the gateway is"
             assert bridge.client.post("/executions/import").status_code == 429
             assert agents[0].startswith("Python/")
         finally:
