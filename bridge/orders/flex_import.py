@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, Literal
 from xml.etree import ElementTree as ET
 
+import msgspec
 import structlog
 from msgspec import Struct
 
@@ -29,7 +30,8 @@ from bridge.clock import Clock, settle
 from bridge.errors import BridgeError, Kind
 from bridge.model import CommissionReport, Contract, Execution
 from bridge.orders.journal import OrderJournal
-from bridge.store import Database, orders
+from bridge.services import Need
+from bridge.store import Database, StoreError, orders, settings
 from bridge.store.orders import State
 
 SERVICE: Final = "https://ndcdyn.interactivebrokers.com/AccountManagement/FlexWebService"
@@ -43,6 +45,11 @@ SPACING: Final = timedelta(minutes=10)
 DAILY: Final = timedelta(hours=24)
 AWAY: Final = timedelta(hours=6)
 """After so long an absence the statement is asked for at the start."""
+AGAIN: Final = timedelta(hours=1)
+"""After a failure; twice as long after each further one, up to a day."""
+FAILED_OFTEN: Final = 3
+"""So many failures in a row are told as a need."""
+_ATTEMPT: Final = "flex-import"
 LARGEST: Final = 32 * 1024 * 1024
 PATIENCE: Final = 60.0
 HELP: Final = {
@@ -95,6 +102,13 @@ class Statement(Struct, frozen=True, kw_only=True):
     commissions: tuple[CommissionReport, ...]
     since: str
     until: str
+
+
+class _Attempt(Struct, frozen=True):
+    """The last one, as it is kept: when, and how many have failed in a row by then."""
+
+    at: datetime
+    failures: int
 
 
 class ImportView(Struct, rename="camel", frozen=True, kw_only=True):
@@ -338,10 +352,11 @@ class FlexImport:
         self._asked_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
         self._daily: asyncio.Task[None] | None = None
+        self._failures = 0
         self.last = ImportView(state="never")
 
     def start(self, away_since: datetime | None) -> None:
-        """Imports once a day; at once after an absence of hours."""
+        """Imports once a day, whatever is restarted; at once after an absence of hours."""
         if self._service is None:
             return
         now = self._clock.now()
@@ -351,12 +366,52 @@ class FlexImport:
         )
 
     async def _every_day(self, service: FlexService, *, soon: bool) -> None:
-        if not soon:
-            await self._clock.sleep(DAILY.total_seconds())
+        pause = await self._until_due()
+        if soon:
+            pause = timedelta(0)
         while True:
-            if self._task is None or self._task.done():
-                self._begin(service)
-            await self._clock.sleep(DAILY.total_seconds())
+            if pause:
+                await self._clock.sleep(pause.total_seconds())
+            task = self._task
+            if task is None or task.done():
+                task = self._begin(service)
+            await asyncio.wait({task})
+            pause = _pause(self._failures)
+
+    async def _until_due(self) -> timedelta:
+        """From the last attempt on, which may be an earlier process's; of none: from now."""
+        try:
+            content = await self._database.read(lambda c: settings.get(c, _ATTEMPT))
+            last = None if content is None else msgspec.json.decode(content, type=_Attempt)
+        except (StoreError, sqlite3.Error, msgspec.MsgspecError) as error:
+            log.warning("flex-attempt-unknown", error=str(error))
+            return DAILY
+        if last is None:
+            await self._keep(0)
+            return DAILY
+        self._failures = last.failures
+        left = last.at + _pause(last.failures) - self._clock.now()
+        return min(DAILY, max(timedelta(0), left))
+
+    async def _keep(self, failures: int) -> None:
+        """For the process after this one. An attempt that does not end has failed."""
+        now = self._clock.now()
+        content = msgspec.json.encode(_Attempt(at=now, failures=failures))
+        try:
+            await self._database.write(lambda c: settings.put(c, _ATTEMPT, content, now))
+        except (StoreError, sqlite3.Error) as error:
+            log.warning("flex-attempt-not-kept", error=str(error))
+
+    def need(self) -> Need | None:
+        """What a person has to see to: it fails again and again, and days are missing."""
+        if self._failures < FAILED_OFTEN:
+            return None
+        why = f": {self.last.problem}" if self.last.problem else ""
+        return Need(
+            code="flex-import",
+            message=f"Executions of earlier days are not imported{why}",
+            next_step=self.last.next_step or "GET /executions/import says why",
+        )
 
     async def stop(self) -> None:
         """Ends what is under way; a statement is taken in whole or not at all."""
@@ -380,17 +435,21 @@ class FlexImport:
         self._begin(self._service)
         return self.last
 
-    def _begin(self, service: FlexService) -> None:
+    def _begin(self, service: FlexService) -> asyncio.Task[None]:
         self._asked_at = self._clock.now()
         self.last = ImportView(state="running", at=self._asked_at)
         self._task = asyncio.create_task(self._run(service), name="flex-import")
+        return self._task
 
     async def _run(self, service: FlexService) -> None:
+        await self._keep(self._failures + 1)
         try:
             content = await service.statement()
             statement = await asyncio.to_thread(read_statement, content)
             self.last = await self._take(statement)
+            self._failures = 0
             log.info("flex-imported", imported=self.last.imported, known=self.last.known)
+            await self._keep(0)
         except BridgeError as error:
             self._failed(error.detail, error.next_step)
         except Exception as error:  # whatever form an answer has
@@ -399,6 +458,7 @@ class FlexImport:
 
     def _failed(self, problem: str, next_step: str) -> None:
         log.warning("flex-not-imported", problem=problem)
+        self._failures += 1
         self.last = ImportView(
             state="failed", at=self._clock.now(), problem=problem, next_step=next_step
         )
@@ -425,6 +485,11 @@ class FlexImport:
     async def _unknown(self) -> list[str]:
         found = await self._database.read(orders.open_orders)
         return [record.id for record in found if record.state is State.UNKNOWN]
+
+
+def _pause(failures: int) -> timedelta:
+    """Until the next attempt, after so many failures in a row."""
+    return min(DAILY, AGAIN * 2 ** min(failures - 1, 8)) if failures else DAILY
 
 
 PART: Final = 200

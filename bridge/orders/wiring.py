@@ -275,6 +275,7 @@ def _reconcile(services: Services, rules: TradingRules) -> None:
     gateway.add_reconciler("orders-clear-up", reconciler.clear_up)
     health.install(services, services[HaltSwitch], reconciler, services[OrderAlerts], rules)
     services.needs.append(services[SilenceWatch].need)
+    services.needs.append(services[FlexImport].need)
 
 
 def _start_and_stop(services: Services) -> None:

@@ -383,12 +383,10 @@ async def test_asked_again_too_soon_it_says_how_long_to_wait(tmp_path: Path) -> 
 
 
 async def turns(true: Callable[[], bool]) -> None:
-    """Gives the tasks their turns until it is true."""
-    for _ in range(100):
-        if true():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it did not happen")
+    """Gives the tasks, and the journal's threads, their turns until it is true."""
+    async with asyncio.timeout(30):
+        while not true():
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(
@@ -402,15 +400,65 @@ async def test_it_is_asked_for_after_an_absence_and_once_a_day(
         flex, script = made(rig, tmp_path, clock)
         flex.start(None if hours_away is None else NOON - timedelta(hours=hours_away))
         await turns(lambda: bool(clock.slept))
-        assert clock.slept[0] == 86_400.0
+        assert clock.slept[0] == (POLLS[0] if at_once else 86_400.0)
         assert flex.last.state == ("running" if at_once else "never")
         await flex.stop()
-        again = StillClock(wakes=1)
+        again = StillClock(wakes=2)
         flex, script = made(rig, tmp_path, again)
         flex.start(None)
-        await turns(lambda: bool(script.asked))
-        assert again.slept[:2] == [86_400.0, 86_400.0]
+        await turns(lambda: len(again.slept) == 3)
+        assert again.slept == [3_600.0 if at_once else 86_400.0, POLLS[0], 86_400.0]
+        assert flex.last.state == "done"
         await flex.stop()
+
+
+async def test_a_bridge_that_is_restarted_every_day_imports_once_a_day(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        slept, wound = [], 0.0
+        for hours in (0.0, 12.0, 11.0, 2.0, 12.0):
+            clock = StillClock(wakes=0)
+            wound += hours * 3600
+            clock.wind(wound)
+            flex, _ = made(rig, tmp_path, clock)
+            flex.start(None)
+            await turns(lambda: bool(clock.slept))  # noqa: B023
+            slept.append(clock.slept[0])
+            await flex.stop()
+        assert slept[:4] == [86_400.0, 12 * 3600.0, 3600.0, POLLS[0]]
+        assert slept[4] == POLLS[0], "what was ended in the middle is not done"
+
+
+async def test_a_failure_is_tried_again_and_told_when_it_lasts(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        clock = StillClock(wakes=2)
+        refused = said("Fail", ErrorCode="1012", ErrorMessage="Token has expired.")
+        script = Script(refused)
+        asked = service(tmp_path, script, clock)
+        flex = FlexImport(asked, rig.database, rig.journal, clock)
+        flex.start(NOON - timedelta(days=3))
+        await turns(lambda: len(clock.slept) == 3)
+        assert clock.slept == [3_600.0, 7_200.0, 14_400.0]
+        need = flex.need()
+        assert need is not None
+        assert "1012" in need.message
+        assert "secrets set flex-token" in need.next_step
+        await flex.stop()
+        clock = StillClock(wakes=0)
+        later, _ = made(rig, tmp_path, clock)
+        later.start(None)
+        await turns(lambda: later.need() is not None)
+        clock.wakes = len(POLLS)
+        assert later.ask().state == "running"
+        await turns(lambda: later.last.state == "done")
+        assert later.need() is None
+        await later.stop()
+
+
+@pytest.mark.parametrize(
+    ("failures", "hours"), [(0, 24), (1, 1), (2, 2), (5, 16), (6, 24), (1000, 24)]
+)
+def test_it_is_asked_again_soon_and_then_ever_later(failures: int, hours: int) -> None:
+    assert flex_import._pause(failures) == timedelta(hours=hours)
 
 
 async def test_without_a_query_nothing_begins(tmp_path: Path) -> None:
