@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
@@ -23,7 +23,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bridge.broker_time import read as read_time
 from bridge.clock import Clock, settle
@@ -32,7 +32,7 @@ from bridge.model import CommissionReport, Contract, Execution
 from bridge.orders.journal import OrderJournal
 from bridge.services import Need
 from bridge.store import Database, StoreError, orders, settings
-from bridge.store.orders import State
+from bridge.store.orders import OrderRecord, State
 
 SERVICE: Final = "https://ndcdyn.interactivebrokers.com/AccountManagement/FlexWebService"
 IN_PROGRESS: Final = frozenset(
@@ -344,11 +344,13 @@ class FlexImport:
         database: Database,
         journal: OrderJournal,
         clock: Clock,
+        keep: timedelta,
     ) -> None:
         self._service = service
         self._database = database
         self._journal = journal
         self._clock = clock
+        self._keep_orders = keep
         self._asked_at: datetime | None = None
         self._task: asyncio.Task[None] | None = None
         self._daily: asyncio.Task[None] | None = None
@@ -465,11 +467,12 @@ class FlexImport:
 
     async def _take(self, statement: Statement) -> ImportView:
         before = await self._database.read(_counted)
-        unknown = await self._unknown()
+        open_before = await self._database.read(orders.open_orders)
+        statement = _young(statement, self._clock.now() - self._keep_orders, open_before)
         for part in _parts(statement):
             self._journal.note(*part)
             await self._journal.flush()
-        left = await self._unknown()
+        left = _unknown(await self._database.read(orders.open_orders))
         new = await self._database.read(_counted) - before
         return ImportView(
             state="done",
@@ -478,13 +481,30 @@ class FlexImport:
             until=statement.until,
             imported=new,
             known=len(statement.executions) - new,
-            settled=tuple(each for each in unknown if each not in left),
+            settled=tuple(each for each in _unknown(open_before) if each not in left),
             unknown=tuple(left),
         )
 
-    async def _unknown(self) -> list[str]:
-        found = await self._database.read(orders.open_orders)
-        return [record.id for record in found if record.state is State.UNKNOWN]
+
+def _unknown(open_orders: Iterable[OrderRecord]) -> list[str]:
+    return [record.id for record in open_orders if record.state is State.UNKNOWN]
+
+
+def _young(statement: Statement, oldest: datetime, open_orders: list[OrderRecord]) -> Statement:
+    """Without what has gone into the archive, and would come from there and go again each day.
+
+    What is of an order that is open still settles it, however old it is.
+    """
+    references = {each.order_ref for each in open_orders}
+    permanent = {each.perm_id for each in open_orders} - {0}
+    found = tuple(
+        each
+        for each in statement.executions
+        if each.time >= oldest or each.order_ref in references or each.perm_id in permanent
+    )
+    names = {each.exec_id for each in found}
+    reports = tuple(each for each in statement.commissions if each.exec_id in names)
+    return structs.replace(statement, executions=found, commissions=reports)
 
 
 def _pause(failures: int) -> timedelta:

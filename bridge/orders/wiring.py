@@ -231,7 +231,8 @@ def _ask(services: Services) -> None:
     )
     services.provide(CombinationQuotes, combinations)
     services.provide(ExecutionService, ExecutionService(database))
-    flex = FlexImport(_flex_service(services), database, services[OrderJournal], clock)
+    keep = timedelta(days=services.environment.journal_keep_days)
+    flex = FlexImport(_flex_service(services), database, services[OrderJournal], clock, keep)
     services.provide(FlexImport, flex)
 
 

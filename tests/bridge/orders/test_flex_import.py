@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+KEEP = timedelta(days=730)
 TOKEN = "112233445566778899"
 BUY = {
     "accountId": "DU1234567", "currency": "USD", "assetCategory": "STK", "symbol": "AAPL",
@@ -306,7 +307,7 @@ async def test_without_a_way_there_the_error_holds_no_token() -> None:
 
 # --- into the journal ----------------------------------------------------------------------------
 async def imported(rig: Rig, folder: Path, *answers: bytes) -> FlexImport:
-    flex = FlexImport(service(folder, Script(*answers)), rig.database, rig.journal, rig.clock)
+    flex = FlexImport(service(folder, Script(*answers)), rig.database, rig.journal, rig.clock, KEEP)
     assert flex.ask().state == "running"
     assert flex.ask().state == "running", "a second one does not begin beside it"
     task = flex._task
@@ -351,6 +352,32 @@ async def test_an_order_of_unknown_fate_is_settled_by_its_fills(tmp_path: Path) 
         assert (view.state, view.filled) == (State.TERMINAL, 10)
 
 
+async def test_what_is_in_the_archive_does_not_come_back_each_day(tmp_path: Path) -> None:
+    """A query may reach back further than `journal.keep`: each day it would be new, and moved."""
+    broker = FakeBroker()
+    broker.quiet = True
+    async with opened(tmp_path, broker, answer_within_seconds=0.05) as rig:
+        with pytest.raises(OrderPendingError):
+            await rig.place("key-1")
+    broker.quiet = False
+    broker.hidden.update(broker.book)
+    async with opened(tmp_path, broker) as rig:
+        (order,) = (await rig.service.orders(only_open=True, cursor="", limit=9)).orders
+        old = BUY | {"dateTime": "20240102;103005"}
+        ours = old | {"ibExecID": "00018037.5a5a5a5b.01.01", "orderReference": order.order_ref}
+        flex = await imported(rig, tmp_path, ACCEPTED, xml(old, ours))
+        assert (flex.last.imported, flex.last.known) == (1, 0)
+        assert flex.last.settled == (order.order_id,), "what is open is settled, however old"
+        rows = await rig.database.read(
+            lambda c: c.execute("SELECT exec_id FROM executions JOIN commissions USING (stem)").fetchall()
+        )
+        assert [row[0] for row in rows] == [ours["ibExecID"]]
+        left = await rig.database.read(
+            lambda c: c.execute("SELECT count(*) FROM commissions").fetchone()[0]
+        )
+        assert left == 1, "nor does its commission"
+
+
 async def test_a_failure_is_kept_with_its_hint(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
         fail = said("Fail", ErrorCode="1015", ErrorMessage="Token is invalid.")
@@ -363,7 +390,7 @@ async def test_a_failure_is_kept_with_its_hint(tmp_path: Path) -> None:
 def made(rig: Rig, folder: Path, clock: StillClock) -> tuple[FlexImport, Script]:
     script = Script(ACCEPTED, xml(BUY))
     asked = service(folder, script, clock)
-    return FlexImport(asked, rig.database, rig.journal, clock), script
+    return FlexImport(asked, rig.database, rig.journal, clock, KEEP), script
 
 
 async def test_asked_again_too_soon_it_says_how_long_to_wait(tmp_path: Path) -> None:
@@ -434,7 +461,7 @@ async def test_a_failure_is_tried_again_and_told_when_it_lasts(tmp_path: Path) -
         refused = said("Fail", ErrorCode="1012", ErrorMessage="Token has expired.")
         script = Script(refused)
         asked = service(tmp_path, script, clock)
-        flex = FlexImport(asked, rig.database, rig.journal, clock)
+        flex = FlexImport(asked, rig.database, rig.journal, clock, KEEP)
         flex.start(NOON - timedelta(days=3))
         await turns(lambda: len(clock.slept) == 3)
         assert clock.slept == [3_600.0, 7_200.0, 14_400.0]
@@ -463,7 +490,7 @@ def test_it_is_asked_again_soon_and_then_ever_later(failures: int, hours: int) -
 
 async def test_without_a_query_nothing_begins(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
-        flex = FlexImport(None, rig.database, rig.journal, rig.clock)
+        flex = FlexImport(None, rig.database, rig.journal, rig.clock, KEEP)
         flex.start(NOON - timedelta(days=9))
         with pytest.raises(FlexOffError):
             flex.ask()
