@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from infrastructure.config.models import Simulated
@@ -18,6 +19,7 @@ def warnings(stack: Stack, place: Placer) -> Iterator[Problem]:
     """What somebody has set and would wait for in vain."""
     yield from _session_is_the_only_one(stack, place)
     yield from _swap_below_memory(stack, place)
+    yield from _answers_after_caddy(stack, place)
     yield from _unread(stack, place)
 
 
@@ -40,6 +42,28 @@ def _swap_below_memory(stack: Stack, place: Placer) -> Iterator[Problem]:
             place("limits", "gateway_swap"),
             "it is memory plus swap; leave it out for the profile's",
         )
+
+
+def _answers_after_caddy(stack: Stack, place: Placer) -> Iterator[Problem]:
+    """Whoever orders through Caddy hears that nobody answers, of an order that goes on."""
+    asked, allowed = stack.trading.answer_within_seconds, stack.caddy.response_timeout
+    if asked >= seconds(allowed):
+        given = "answer_within_seconds" in stack.trading.model_fields_set
+        at = place("trading", "answer_within_seconds") if given else None
+        yield Problem(
+            f"an order is answered within {asked:g} s, and Caddy waits no longer than {allowed}:"
+            " its client hears bridge-unreachable while the order goes on",
+            at or place("caddy", "response_timeout"),
+            "a longer caddy.response_timeout, or a shorter trading.answer_within_seconds",
+        )
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(duration: str) -> float:
+    """Seconds of one of Caddy's durations, such as `1m30s`."""
+    return sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)(ms|s|m|h)", duration))
 
 
 class _Idle(NamedTuple):

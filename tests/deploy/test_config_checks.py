@@ -256,6 +256,8 @@ def test_other_options_are_passed_on(make: Callable[..., Target]) -> None:
         ({"portal": {"username": "second"}}, "portal.username does nothing"),
         ({"trading": {"undefined_loss": "allow"}}, "trading.undefined_loss does nothing"),
         ({"simulated": {"tws_port": 4012}}, "simulated.tws_port does nothing"),
+        ({"trading": {"answer_within_seconds": 60}}, "within 60 s, and Caddy waits no longer than 35s"),
+        ({"caddy": {"response_timeout": "9s500ms"}}, "within 10 s, and Caddy waits no longer than"),
     ],
 )
 def test_warned(make: Callable[..., Target], sections: dict[str, Any], message: str) -> None:
@@ -290,6 +292,8 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
     assert make(**used).warnings == ()
     told = {"urls": [{"stored": "alert-url"}], "lost_minutes": 1, "events": ["disk-low"]}
     assert make(alerts=told, caddy={"names": ["a.lan"]}).warnings == ()
+    patient = {"trading": {"answer_within_seconds": 60}, "caddy": {"response_timeout": "1m1s"}}
+    assert make(**patient).warnings == ()
     other = {"controller": "ibg-controller", "cold_restart": "off"}
     assert make(gateway={"mode": "live", **other}).warnings == ()
 
