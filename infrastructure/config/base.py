@@ -48,6 +48,7 @@ class Section(BaseModel):
 
     model_config = ConfigDict(
         defer_build=True,  # what a command does not read is never compiled
+        allow_inf_nan=False,  # no file of ours could hold them
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,

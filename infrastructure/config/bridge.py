@@ -186,9 +186,9 @@ class Alerts(Section):
 
     urls: tuple[SecretRef, ...] = ()
     """Where to: service addresses as Apprise writes them (`discord://…`, `tgram://…`, `ntfy://…`)."""
-    lost_minutes: int = Field(default=5, ge=1)
+    lost_minutes: int = Field(default=5, ge=1, le=1440)
     """Tell after the connection was lost for this many minutes."""
-    disk_megabytes: int = Field(default=1024, ge=1)
+    disk_megabytes: int = Field(default=1024, ge=1, le=10_000_000)
     """Tell when less than this is free on the host's disk."""
     events: tuple[AlertEvent, ...] = ()
     """Only these events; empty: all."""
