@@ -333,7 +333,9 @@ def test_a_process_of_the_sandbox(make: Callable[..., Target], folder: Path) -> 
     [("unless-stopped", "true", "2"), ("on-failure", "unexpected", "2"), ("no", "false", "0")],
 )
 def test_how_supervisord_restarts_it(restart: str, autorestart: str, startsecs: str) -> None:
-    made = Definition("i", ("true",), {}, "/", (), 3, restart).settings(Path("/log"))
+    made = Definition("i", ("true",), {}, "/", (), 3, restart).settings(
+        Path("/log"), Path("/script")
+    )
     assert (made["autorestart"], made["startsecs"]) == (autorestart, startsecs)
     assert made["startretries"] == "1000"
 

@@ -117,7 +117,9 @@ class SandboxRuntime:
                 "started": 0.0,
                 "offset": 0,
             }
-            self._supervisor.add(identity, definition.settings(self._log(identity)))
+            script = self._supervisor.script(identity)
+            settings = definition.settings(self._log(identity), script)
+            self._supervisor.add(identity, settings, definition.script())
             self._note(identity, note)
             made.append(self._container({**note, "id": identity}, self._supervisor.states()))
         return made
@@ -266,6 +268,8 @@ class SandboxRuntime:
             running = self._runs(container.id)
             try:
                 with self._log(container.id).open(errors="replace") as file:
+                    if os.fstat(file.fileno()).st_size < offset:
+                        offset = 0  # it was full: this is the next one
                     file.seek(offset)
                     held += file.read()
                     offset = file.tell()

@@ -92,8 +92,8 @@ class Supervisor:
                 )
             time.sleep(0.05)
 
-    def add(self, name: str, settings: Mapping[str, str]) -> None:
-        """A new program, not started."""
+    def add(self, name: str, settings: Mapping[str, str], script: str) -> None:
+        """A new program, not started; `script` is what the shell does to become it."""
         import configparser
 
         from supervisor.xmlrpc import Faults
@@ -104,11 +104,16 @@ class Supervisor:
             key: value.replace("%", "%%") for key, value in settings.items()
         }
         self.programs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.script(name).write_text(script, encoding="utf-8")
         with (self.programs / f"{name}.ini").open("w") as file:
             parser.write(file)
         self.ensure()
         self.call("reloadConfig")
         self._quietly(Faults.ALREADY_ADDED, "addProcessGroup", name)
+
+    def script(self, name: str) -> Path:
+        """Where a program's script lies."""
+        return self.programs / f"{name}.sh"
 
     def start(self, name: str) -> None:
         """Starts a program and does not wait for it."""
@@ -126,7 +131,8 @@ class Supervisor:
         """Takes a stopped program away."""
         from supervisor.xmlrpc import Faults
 
-        (self.programs / f"{name}.ini").unlink(missing_ok=True)
+        for path in (self.programs / f"{name}.ini", self.script(name)):
+            path.unlink(missing_ok=True)
         if self.running:
             self._quietly(Faults.BAD_NAME, "removeProcessGroup", name)
 
@@ -228,13 +234,11 @@ class Definition:
             restart=found.get("restart", ""),
         )
 
-    def settings(self, log: Path) -> dict[str, str]:
+    def settings(self, log: Path, script: Path) -> dict[str, str]:
         """The program's section in supervisord's configuration."""
-        pairs = [f"{name}={_quoted(value)}" for name, value in self.environment.items()]
         return {
-            "command": shlex.join(self.command),
+            "command": shlex.join(["/bin/sh", str(script)]),
             "directory": self.folder,
-            "environment": ",".join(pairs),
             "autostart": "false",
             "autorestart": AUTORESTART[self.restart],
             # Of one that may end at once, supervisord would take the end for a failed start.
@@ -249,17 +253,18 @@ class Definition:
             "stdout_logfile_backups": "1",
         }
 
+    def script(self) -> str:
+        """Sets the variables and becomes the program.
+
+        supervisord's file knows no escapes, strips quotes at the ends of a value, and takes what
+        follows ` #` or ` ;` in a line for a comment.
+        """
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
+        return "\n".join([*lines, f"exec {shlex.join(self.command)}", ""])
+
     def as_json(self) -> dict[str, Any]:
         """What is kept beside the program."""
         return {"image": self.image, "command": list(self.command), "probe": list(self.probe)}
-
-
-def _quoted(value: str) -> str:
-    """A variable's value as supervisord reads it: it knows quotes, but no escapes in them."""
-    for mark in ('"', "'"):
-        if mark not in value:
-            return f"{mark}{value}{mark}"
-    raise HostFailure("bad-value", "a variable of the sandbox may not hold both kinds of quotes")
 
 
 def image_folder(image: str) -> str:

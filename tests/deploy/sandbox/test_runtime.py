@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from infrastructure.runtime.base import Container
 
 RELEASE = "r1"
+SAID = '\'a\' "quoted" 50% value, with commas # and ; more "\'"'
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -64,9 +65,11 @@ def runtime(tmp_path: Path, port: int) -> Iterator[SandboxRuntime]:
             [
                 "{python}",
                 "-c",
-                "import os, time; print(os.environ['SAID'], flush=True); time.sleep(60)",
+                "import os, sys, time; print(os.environ['SAID'], sys.argv[1], flush=True);"
+                " time.sleep(60)",
+                "an # argument",
             ],
-            environment={"SAID": 'a "quoted" 50% value, with commas'},
+            environment={"SAID": SAID},
         ),
     }
     (folder / "sandbox.json").write_text(json.dumps({"services": defined}))
@@ -150,11 +153,23 @@ def test_environment_values_arrive_whole_and_nothing_of_the_callers(
     monkeypatch.setenv("TWS_PASSWORD", "must not travel")
     (made,) = runtime.create(RELEASE, ["told"])
     runtime.start([made])
-    until(lambda: 'a "quoted" 50% value, with commas' in runtime.log(made, 5))
+    until(lambda: f"{SAID} an # argument" in runtime.log(made, 5))
     environments = [readable(path) for path in Path("/proc").glob("[0-9]*/environ")]
     ours = [text for text in environments if b"SAID=" in text]
     assert ours
     assert not any(b"must not travel" in text for text in ours)
+
+
+def test_a_log_is_followed_into_the_next_one(runtime: SandboxRuntime) -> None:
+    """supervisord begins a new file when one is full; the new one is shorter."""
+    (made,) = runtime.create(RELEASE, ["told"])
+    runtime.start([made])
+    lines = runtime.follow(made)
+    assert next(lines) == f"{SAID} an # argument"
+    log = runtime._log(made.id)
+    log.replace(log.with_name(f"{log.name}.1"))
+    log.write_text("next\n")
+    assert next(lines) == "next"
 
 
 def test_down_leaves_no_process_and_no_socket(runtime: SandboxRuntime, tmp_path: Path) -> None:
