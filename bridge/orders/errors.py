@@ -6,6 +6,7 @@
     ├── HaltMarkStaysError        halt-mark-stays           trading is halted as before
     ├── JournalNotAcceptedError   journal-not-accepted      it is not the one from before
     ├── OrderListedError          order-listed              the broker has it already
+    ├── OrderArchivedError        order-archived            it ended long ago
     ├── KeyRequiredError          idempotency-key-required
     ├── KeyBoundError             key-bound                 other accounts or symbols
     ├── KeyReusedError            idempotency-key-reused    the same key with another body
@@ -103,6 +104,16 @@ class OrderListedError(OrderError):
     code = "order-listed"
     kind = Kind.CONFLICT
     next_step = "GET /orders, and TWS, show it; a new order needs a new Idempotency-Key"
+
+
+class OrderArchivedError(OrderError):
+    """The order of this key ended longer ago than the journal keeps orders; nothing was sent."""
+
+    code = "order-archived"
+    kind = Kind.CONFLICT
+    next_step = (
+        "A new order needs a new Idempotency-Key; the old one is in archive/ beside the journal"
+    )
 
 
 class KeyRequiredError(OrderError):

@@ -31,6 +31,7 @@ from bridge.orders.cancel import OrderCanceller
 from bridge.orders.errors import (
     KeyRequiredError,
     KeyReusedError,
+    OrderArchivedError,
     OrderError,
     OrderFateUnknownError,
     OrderNotSentError,
@@ -569,6 +570,8 @@ def _rejection(record: OrderRecord, shown: dict[str, Any]) -> OrderRejectedError
 
 def _replay(known: KeyRecord) -> Answer:
     """The first answer again, be it a success or a rejection."""
+    if not known.answer:
+        raise OrderArchivedError("the order of this Idempotency-Key ended long ago")
     try:
         if known.accepted:
             return msgspec.json.decode(known.answer, type=_either(known.answer))

@@ -1,12 +1,13 @@
 import asyncio
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, Kind
 from bridge.market.errors import ContractMismatchError
 from bridge.model import Contract, Order, OrderState, Position
 from bridge.orders import submit
@@ -14,6 +15,7 @@ from bridge.orders.errors import (
     GroupIncompleteError,
     KeyRequiredError,
     KeyReusedError,
+    OrderArchivedError,
     OrderFateUnknownError,
     OrderNotSentError,
     OrderPendingError,
@@ -27,6 +29,7 @@ from bridge.orders.request import Bracket, OcaRequest, OrderRequest, StopLoss, T
 from bridge.orders.views import OrderGroup, OrderView
 from bridge.store import StoreBehindError, idempotency, orders
 from bridge.store.orders import State, Status
+from bridge.store.retention import Retention
 from bridge.tws.broker_codes import order_advice
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import ConnectionLostError, NotConnectedError
@@ -70,6 +73,22 @@ async def test_the_same_key_gets_the_first_answer_and_sends_nothing(tmp_path: Pa
         again = await rig.submitter.place(request(), "key-1", CALLER)
         assert (again.answer, again.replayed) == (first, True)
         assert len(broker.placed) == 1
+
+
+async def test_the_key_of_an_archived_order_is_refused_for_good(tmp_path: Path) -> None:
+    """It is neither damaged nor to be tried again later."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        for key in ("key-1", "key-2"):
+            view = await rig.place(key)
+            broker.fill(view.broker_order_id)
+        await rig.journal.flush()
+        later = rig.clock.now() + timedelta(days=40)
+        assert await Retention(rig.database, timedelta(days=30)).move(later) == 1
+        with pytest.raises(OrderArchivedError) as caught:
+            await rig.place("key-1")
+        assert caught.value.kind is Kind.CONFLICT
+        assert len(broker.placed) == 2
 
 
 async def test_the_same_key_with_another_body_is_refused(tmp_path: Path) -> None:
