@@ -114,7 +114,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "ImportView.until": "The last day of the statement",
     "ImportView.imported": "How many executions were new",
     "ImportView.known": "How many were there already",
-    "ImportView.settled": "Orders of unknown fate that it settled",
+    "ImportView.settled": "Orders of unknown fate that have ended by it",
     "ImportView.unknown": "Orders whose fate is unknown still",
     "ImportView.problem": "Why there was no statement",
     "ExecutionView.reason": "What the clearing house booked it for; null: a trade",

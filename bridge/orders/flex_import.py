@@ -115,7 +115,8 @@ class ImportView(Struct, rename="camel", frozen=True, kw_only=True):
     """How the last import went.
 
     `imported` executions were new, `known` were there already. `settled` orders were of unknown
-    fate and are not any more; of `unknown` ones the statement has nothing that ends them.
+    fate and have ended; of `unknown` ones the statement has nothing that ends them, a part of their
+    fills perhaps.
     """
 
     state: Literal["never", "running", "done", "failed"]
@@ -472,7 +473,9 @@ class FlexImport:
         for part in _parts(statement):
             self._journal.note(*part)
             await self._journal.flush()
-        left = _unknown(await self._database.read(orders.open_orders))
+        open_now = await self._database.read(orders.open_orders)
+        doubtful = {*_unknown(open_before), *_unknown(open_now)}
+        left = tuple(each.id for each in open_now if each.id in doubtful)
         new = await self._database.read(_counted) - before
         return ImportView(
             state="done",
@@ -482,7 +485,7 @@ class FlexImport:
             imported=new,
             known=len(statement.executions) - new,
             settled=tuple(each for each in _unknown(open_before) if each not in left),
-            unknown=tuple(left),
+            unknown=left,
         )
 
 

@@ -378,6 +378,24 @@ async def test_what_is_in_the_archive_does_not_come_back_each_day(tmp_path: Path
         assert left == 1, "nor does its commission"
 
 
+async def test_a_part_of_its_fills_settles_no_order(tmp_path: Path) -> None:
+    """The rest may have been filled on another day, or not at all."""
+    broker = FakeBroker()
+    broker.quiet = True
+    async with opened(tmp_path, broker, answer_within_seconds=0.05) as rig:
+        with pytest.raises(OrderPendingError):
+            await rig.place("key-1")
+    broker.quiet = False
+    broker.hidden.update(broker.book)
+    async with opened(tmp_path, broker) as rig:
+        (order,) = (await rig.service.orders(only_open=True, cursor="", limit=9)).orders
+        part = BUY | {"orderReference": order.order_ref, "quantity": "6"}
+        flex = await imported(rig, tmp_path, ACCEPTED, xml(part))
+        assert (flex.last.imported, flex.last.settled) == (1, ())
+        assert flex.last.unknown == (order.order_id,)
+        assert (await rig.view(order.order_id)).filled == 6
+
+
 async def test_a_failure_is_kept_with_its_hint(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
         fail = said("Fail", ErrorCode="1015", ErrorMessage="Token is invalid.")
