@@ -13,6 +13,7 @@ The token stands in the address, so no address ever gets into a log or a message
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -50,7 +51,7 @@ AGAIN: Final = timedelta(hours=1)
 FAILED_OFTEN: Final = 3
 """So many failures in a row are told as a need."""
 _ATTEMPT: Final = "flex-import"
-LARGEST: Final = 32 * 1024 * 1024
+LARGEST: Final = 16 * 1024 * 1024
 PATIENCE: Final = 60.0
 HELP: Final = {
     "1010": "The query is of an old kind: make a new Activity Flex Query",
@@ -62,6 +63,7 @@ HELP: Final = {
     "1015": "The token is not right: ./deploy.py secrets set flex-token, then up",
 }
 _REASONS: Final = {"A": "assignment", "Ex": "exercise", "Ep": "expiry"}
+_TRADES: Final = ("Trade", "TradeConfirm")
 _SEC_TYPES: Final = {"STK", "OPT", "FUT", "FOP", "CASH", "BOND", "CFD", "FUND", "WAR"}
 STATEMENT_ZONE: Final = "America/New_York"
 _TIME: Final = re.compile(
@@ -181,13 +183,22 @@ class FlexService:
 
 
 def parsed(content: bytes) -> ET.Element:
-    """The root of an answer. Document types, which entities need, are refused."""
-    if b"<!DOCTYPE" in content[:4096] or b"<!ENTITY" in content:
-        raise FlexError("the Flex Web Service answered with a document type")
+    """The root of a small answer."""
+    _require_plain(content)
     try:
         return ET.fromstring(content)  # noqa: S314 - without a document type there are no entities
     except ET.ParseError:
-        raise FlexError("the Flex Web Service answered with something that is no XML") from None
+        raise _no_xml() from None
+
+
+def _require_plain(content: bytes) -> None:
+    """Document types, which entities need, are refused."""
+    if b"<!DOCTYPE" in content[:4096] or b"<!ENTITY" in content:
+        raise FlexError("the Flex Web Service answered with a document type")
+
+
+def _no_xml() -> FlexError:
+    return FlexError("the Flex Web Service answered with something that is no XML")
 
 
 def _text(answer: ET.Element, name: str) -> str:
@@ -231,15 +242,26 @@ def read_statement(content: bytes) -> Statement:
 
     What is no execution (a sum, an order) is left out, and what lacks a number, too.
     """
-    root = parsed(content)
-    statements = list(root.iter("FlexStatement"))
-    trades = [trade for name in ("Trade", "TradeConfirm") for trade in root.iter(name)]
-    found = [each for each in (_execution(trade) for trade in trades) if each is not None]
+    _require_plain(content)
+    executions, commissions, days = list[Execution](), list[CommissionReport](), list[str]()
+    try:
+        for event, element in ET.iterparse(io.BytesIO(content), ("start", "end")):  # noqa: S314
+            if event == "start":
+                if element.tag == "FlexStatement":
+                    days += [element.get("fromDate", ""), element.get("toDate", "")]
+                continue
+            found = _execution(element) if element.tag in _TRADES else None
+            element.clear()  # a year of trades would be ten times its size in memory
+            if found is not None:
+                executions.append(found[0])
+                commissions += [found[1]] if found[1] is not None else []
+    except ET.ParseError:
+        raise _no_xml() from None
     return Statement(
-        executions=tuple(execution for execution, _ in found),
-        commissions=tuple(report for _, report in found if report is not None),
-        since=min((each.get("fromDate", "") for each in statements), default=""),
-        until=max((each.get("toDate", "") for each in statements), default=""),
+        executions=tuple(executions),
+        commissions=tuple(commissions),
+        since=min(days[::2], default=""),
+        until=max(days[1::2], default=""),
     )
 
 

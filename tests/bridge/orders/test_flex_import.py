@@ -6,6 +6,7 @@ import asyncio
 import http.server
 import threading
 import time
+import tracemalloc
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -188,6 +189,20 @@ def test_several_statements_are_one_from_the_first_day_to_the_last() -> None:
     assert (found.since, found.until, found.executions) == ("20260701", "20260709", ())
     nothing = read_statement(b"<FlexQueryResponse/>")
     assert (nothing.since, nothing.until) == ("", "")
+
+
+def test_a_long_statement_takes_no_multiple_of_its_size() -> None:
+    """The bridge has 128 MB on a small machine; a query may list some eighty fields of each trade."""
+    more = {f"field{number}": "some text or other" for number in range(60)}
+    content = xml(*(BUY | more | {"ibExecID": f"{number:08x}.1.01.01"} for number in range(3_000)))
+    tracemalloc.start()
+    try:
+        assert len(read_statement(content).executions) == 3_000
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(content) > 6_000_000
+    assert most < len(content)
 
 
 def test_a_long_statement_is_taken_in_parts() -> None:
