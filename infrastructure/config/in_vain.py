@@ -78,7 +78,7 @@ class _Idle(NamedTuple):
 
 _IDLE = (
     _Idle(
-        *("alerts", ("lost_minutes", "events")),
+        *("alerts", ("lost_minutes", "disk_megabytes", "events")),
         lambda stack: bool(stack.alerts.urls),
         "there is nobody to tell",
         "set alerts.urls, or leave it out",

@@ -58,7 +58,10 @@ if TYPE_CHECKING:
             "needs ports that the world reaches",
         ),
         ({"gateway": {"time_zone": "EST5"}}, "unknown time zone"),
-        *(({"trading": {"max_notional": word}}, "finite number") for word in ("inf", "nan", "1e400")),
+        *(
+            ({"trading": {"max_notional": word}}, "finite number")
+            for word in ("inf", "nan", "1e400")
+        ),
         ({"alerts": {"lost_minutes": 1441}}, "less than or equal to 1440"),
         ({"alerts": {"disk_megabytes": 10_000_001}}, "less than or equal to 10000000"),
         ({"gateway": {"time_zone": "UTC+1"}}, "UTC+1 is called Etc/GMT-1"),
@@ -250,6 +253,7 @@ def test_other_options_are_passed_on(make: Callable[..., Target]) -> None:
         ({"limits": {"portal": 300}}, "limits.portal does nothing"),
         ({"alerts": {"events": ["disk-low"]}}, "alerts.events does nothing"),
         ({"alerts": {"lost_minutes": 1}}, "alerts.lost_minutes does nothing"),
+        ({"alerts": {"disk_megabytes": 500}}, "alerts.disk_megabytes does nothing"),
         (
             {"caddy": {"names": ["a.lan"], "domain": "trade.example.org"}},
             "caddy.names does nothing",
@@ -259,7 +263,10 @@ def test_other_options_are_passed_on(make: Callable[..., Target]) -> None:
         ({"portal": {"username": "second"}}, "portal.username does nothing"),
         ({"trading": {"undefined_loss": "allow"}}, "trading.undefined_loss does nothing"),
         ({"simulated": {"tws_port": 4012}}, "simulated.tws_port does nothing"),
-        ({"trading": {"answer_within_seconds": 60}}, "within 60 s, and Caddy waits no longer than 35s"),
+        (
+            {"trading": {"answer_within_seconds": 60}},
+            "within 60 s, and Caddy waits no longer than 35s",
+        ),
         ({"caddy": {"response_timeout": "9s500ms"}}, "within 10 s, and Caddy waits no longer than"),
     ],
 )
@@ -289,11 +296,12 @@ def test_nothing_is_said_of_the_defaults(make: Callable[..., Target]) -> None:
     used: dict[str, Any] = {
         "bridge": {"session": "paper"},
         "limits": {"gateway_swap": 640},
-        "alerts": {"events": [], "disk_megabytes": 500},
+        "alerts": {"events": []},
         "caddy": {"names": [], "domain": "trade.example.org", "email": "me@example.org"},
     }
     assert make(**used).warnings == ()
-    told = {"urls": [{"stored": "alert-url"}], "lost_minutes": 1, "events": ["disk-low"]}
+    told: dict[str, Any] = {"urls": [{"stored": "alert-url"}], "events": ["disk-low"]}
+    told |= {"lost_minutes": 1, "disk_megabytes": 500}
     assert make(alerts=told, caddy={"names": ["a.lan"]}).warnings == ()
     patient = {"trading": {"answer_within_seconds": 60}, "caddy": {"response_timeout": "1m1s"}}
     assert make(**patient).warnings == ()
