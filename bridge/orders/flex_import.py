@@ -27,7 +27,7 @@ import structlog
 from msgspec import Struct, structs
 
 from bridge.broker_time import read as read_time
-from bridge.clock import Clock, settle
+from bridge.clock import Clock, passed, settle
 from bridge.errors import BridgeError, Kind
 from bridge.model import CommissionReport, Contract, Execution
 from bridge.orders.journal import OrderJournal
@@ -454,7 +454,8 @@ class FlexImport:
         if self._task is not None and not self._task.done():
             return self.last
         now = self._clock.now()
-        if self._asked_at is not None and now - self._asked_at < SPACING:
+        spacing = SPACING.total_seconds()
+        if self._asked_at is not None and not passed(self._asked_at, now, spacing):
             left = (self._asked_at + SPACING - now).total_seconds()
             raise FlexPacedError("an import began less than ten minutes ago", retry_after=left)
         self._begin(self._service)

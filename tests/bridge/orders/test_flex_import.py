@@ -127,7 +127,18 @@ def test_the_zone_that_a_query_writes_is_heeded(text: str, hour: int) -> None:
     assert moment(text) == datetime(2026, 7, 9, hour, 30, 5, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "20260709", "09/07/26;1030", "x" * 50, "20269999;103005", "20260709;103005 XYZ", "20260709;103005 CST"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "20260709",
+        "09/07/26;1030",
+        "x" * 50,
+        "20269999;103005",
+        "20260709;103005 XYZ",
+        "20260709;103005 CST",
+    ],
+)
 def test_a_time_that_is_none_is_not_guessed(text: str) -> None:
     assert moment(text) is None
 
@@ -192,7 +203,7 @@ def test_several_statements_are_one_from_the_first_day_to_the_last() -> None:
 
 
 def test_a_long_statement_takes_no_multiple_of_its_size() -> None:
-    """The bridge has 128 MB on a small machine; a query may list some eighty fields of each trade."""
+    """The bridge has 128 MB on a small machine, and a query eighty fields of each trade."""
     more = {f"field{number}": "some text or other" for number in range(60)}
     content = xml(*(BUY | more | {"ibExecID": f"{number:08x}.1.01.01"} for number in range(3_000)))
     tracemalloc.start()
@@ -384,7 +395,9 @@ async def test_what_is_in_the_archive_does_not_come_back_each_day(tmp_path: Path
         assert (flex.last.imported, flex.last.known) == (1, 0)
         assert flex.last.settled == (order.order_id,), "what is open is settled, however old"
         rows = await rig.database.read(
-            lambda c: c.execute("SELECT exec_id FROM executions JOIN commissions USING (stem)").fetchall()
+            lambda c: c.execute(
+                "SELECT exec_id FROM executions JOIN commissions USING (stem)"
+            ).fetchall()
         )
         assert [row[0] for row in rows] == [ours["ibExecID"]]
         left = await rig.database.read(
@@ -440,6 +453,9 @@ async def test_asked_again_too_soon_it_says_how_long_to_wait(tmp_path: Path) -> 
         clock.wind(1)
         assert flex.ask().at == NOON + timedelta(minutes=10)
         await flex.stop()
+        clock.wind(-86_400)
+        assert flex.ask().state == "running", "a clock that was set back holds nothing up"
+        await flex.stop()
 
 
 async def turns(true: Callable[[], bool]) -> None:
@@ -457,14 +473,14 @@ async def test_it_is_asked_for_after_an_absence_and_once_a_day(
 ) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
         clock = StillClock(wakes=0)
-        flex, script = made(rig, tmp_path, clock)
+        flex, _ = made(rig, tmp_path, clock)
         flex.start(None if hours_away is None else NOON - timedelta(hours=hours_away))
         await turns(lambda: bool(clock.slept))
         assert clock.slept[0] == (POLLS[0] if at_once else 86_400.0)
         assert flex.last.state == ("running" if at_once else "never")
         await flex.stop()
         again = StillClock(wakes=2)
-        flex, script = made(rig, tmp_path, again)
+        flex, _ = made(rig, tmp_path, again)
         flex.start(None)
         await turns(lambda: len(again.slept) == 3)
         assert again.slept == [3_600.0 if at_once else 86_400.0, POLLS[0], 86_400.0]
