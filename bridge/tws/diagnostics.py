@@ -137,6 +137,7 @@ class Diagnostics:
         """A connect attempt begins."""
         self.record.last_reconnect_attempt_at = self._clock.now()
         self.record.reconnect_attempts += 1
+        self._show_life()
 
     def attempt_failed(self, problem: str, detail: str, *, expected: bool) -> None:
         """It failed; only what is new becomes an event, not every try."""
@@ -174,12 +175,17 @@ class Diagnostics:
             self.heartbeat_milliseconds = None if seconds is None else round(seconds * 1000, 2)
             self.record.last_heartbeat_at = self._clock.now()
             self.record.last_heartbeat_error = None
-            if self._clock.now() - self._saved_at > SIGN_OF_LIFE:
-                self.save()
+            self._show_life()
             return
         self.record.last_heartbeat_error = error
         self.record.heartbeat_failures += 1
         self.note("heartbeat-failed", error=error)
+
+    def _show_life(self) -> None:
+        """Now and then, also while there is no gateway to be heard, or the clock was set back."""
+        passed = self._clock.now() - self._saved_at
+        if passed > SIGN_OF_LIFE or passed < timedelta(0):
+            self.save()
 
     def ready(self, is_ready: bool) -> None:
         """The state became ready, or stopped being so."""

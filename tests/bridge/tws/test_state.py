@@ -266,6 +266,30 @@ def test_a_sign_of_life_is_kept_every_minute_and_no_oftener() -> None:
     assert diagnostics.record.last_heartbeat_at == clock.now()
 
 
+def test_a_bridge_that_waits_for_its_gateway_gives_signs_of_life_too() -> None:
+    """Else a killed one counts as away since the gateway was lost."""
+    clock, kept = WoundClock(), Kept()
+    diagnostics = Diagnostics(clock, kept)
+    diagnostics.note("lost")
+    for _ in range(3):
+        clock.advance(61)
+        diagnostics.attempted()
+    second = Diagnostics(clock)
+    second.restore(kept, kept.values, list(kept.events))
+    assert second.away_since() == clock.now()
+
+
+def test_a_clock_that_was_set_back_stops_no_sign_of_life() -> None:
+    clock, kept = WoundClock(), Kept()
+    diagnostics = Diagnostics(clock, kept)
+    diagnostics.note("one")
+    clock._start -= timedelta(days=1)
+    diagnostics.heartbeat(None, 1.0)
+    second = Diagnostics(clock)
+    second.restore(kept, kept.values, [])
+    assert second.away_since() == clock.now()
+
+
 def test_the_next_process_knows_how_long_nobody_was_there() -> None:
     clock, kept = WoundClock(), Kept()
     first = Diagnostics(clock, kept)
