@@ -194,10 +194,9 @@ class Reconciler:
 
     async def _give_up_changes(self) -> None:
         """A change that the broker's list does not show in all this time was not taken."""
-        patience = timedelta(seconds=self._rules.answer_within_seconds)
         for record in await self._suspects():
             pending = record.pending
-            if pending is not None and self._looked_at - pending.at > patience:
+            if pending is not None and self._long_ago(pending.at, self._looked_at):
                 self._journal.note(Own(record.id, ChangeUnanswered(self._clock.now())))
 
     async def _suspects(self, which: Work[list[OrderRecord]] = open_orders) -> list[OrderRecord]:
@@ -312,7 +311,11 @@ class Reconciler:
 
     def _overdue(self, record: OrderRecord, now: datetime) -> bool:
         """Whether an answer (to the order itself, or to a change) should have come by now."""
-        patience = timedelta(seconds=self._rules.answer_within_seconds)
         if record.state in {State.INTENTION, State.SENT}:
-            return now - record.created_at > patience
-        return record.pending is not None and now - record.pending.at > patience
+            return self._long_ago(record.created_at, now)
+        return record.pending is not None and self._long_ago(record.pending.at, now)
+
+    def _long_ago(self, moment: datetime, seen: datetime) -> bool:
+        """Whether an answer should have come between the two; or the clock was set back since."""
+        patience = timedelta(seconds=self._rules.answer_within_seconds)
+        return seen - moment > patience or moment - self._clock.now() > patience

@@ -193,9 +193,11 @@ async def test_an_order_of_unknown_fate_is_not_changed(tmp_path: Path) -> None:
         assert len(broker.placed) == 1
 
 
+@pytest.mark.parametrize("set_back", [0.0, 7200.0])
 async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
-    tmp_path: Path,
+    tmp_path: Path, set_back: float
 ) -> None:
+    """Whatever becomes of the machine's time of day meanwhile."""
     broker = FakeBroker()
     async with opened(tmp_path, broker, answer_within_seconds=0.1) as rig:
         rig.answers_within(20)
@@ -211,6 +213,7 @@ async def test_a_change_that_the_broker_never_answers_is_not_pending_for_ever(
         broker.on_place = forget
         with pytest.raises(OrderPendingError):
             await rig.modifier.modify(view.order_id, ChangeRequest(quantity=12), CALLER)
+        rig.clock.set_back(set_back)
         async with asyncio.timeout(20):
             while (await rig.order()).pending is not None:
                 rig.clock.tick()
