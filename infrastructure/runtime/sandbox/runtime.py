@@ -34,6 +34,8 @@ STATES = {
 QUICK = 2.0
 POLL = 0.1
 GRACE_OF_START = 30.0
+UNTIMED = "-"
+"""Stands for the time of a line that tells none."""
 
 
 class SandboxRuntime:
@@ -179,14 +181,21 @@ class SandboxRuntime:
     def read_log(
         self, container: Container, *, since: str, lines: int, follow: bool
     ) -> Generator[str, None, None]:
-        """Lines of its log; the ones that tell their time in it are compared with `since`."""
+        """Lines of its log since a time: one without a time has that of the one before it.
+
+        What comes before any time is shown: a program may tell none at all.
+        """
         log = self._log(container.id)
-        text = log.read_text(errors="replace") if log.exists() else ""
-        offset = len(text.encode(errors="replace"))
-        found = [line for line in map(timed, text.splitlines()) if line.split(" ")[0] >= since]
+        content = log.read_bytes() if log.exists() else b""
+        found, told = list[str](), ""
+        for line in map(timed, content.decode(errors="replace").splitlines()):
+            at = line.partition(" ")[0]
+            told = told if at == UNTIMED else at
+            if not told or told >= since:
+                found.append(line)
         yield from found[-lines:] if lines else found
         if follow:
-            yield from map(timed, self._lines(container, offset))
+            yield from map(timed, self._lines(container, len(content)))
 
     def controller(self, image: str) -> str | None:
         """The simulated gateway needs none."""
@@ -263,20 +272,20 @@ class SandboxRuntime:
         return {"engine": "", "compose": "", "services": services}
 
     def _lines(self, container: Container, offset: int) -> Generator[str, None, None]:
-        held = ""
+        held = b""
         while True:
             running = self._runs(container.id)
             try:
-                with self._log(container.id).open(errors="replace") as file:
+                with self._log(container.id).open("rb") as file:
                     if os.fstat(file.fileno()).st_size < offset:
                         offset = 0  # it was full: this is the next one
                     file.seek(offset)
-                    held += file.read()
-                    offset = file.tell()
+                    piece = file.read()
             except OSError:
                 return
-            *whole, held = held.split("\n")
-            yield from whole
+            offset += len(piece)
+            *whole, held = (held + piece).split(b"\n")
+            yield from (line.decode(errors="replace").rstrip("\r") for line in whole)
             if not running:
                 return
             time.sleep(POLL)
@@ -351,7 +360,7 @@ def timed(line: str) -> str:
             return f"{found['timestamp']} {line}"
         if "ts" in found:  # Caddy's
             return f"{_stamp(found['ts'])} {line}"
-    return f"- {line}"
+    return f"{UNTIMED} {line}"
 
 
 def resident(pid: int) -> list[dict[str, Any]]:

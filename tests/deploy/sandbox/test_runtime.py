@@ -160,6 +160,20 @@ def test_environment_values_arrive_whole_and_nothing_of_the_callers(
     assert not any(b"must not travel" in text for text in ours)
 
 
+def test_lines_since_a_time_and_those_that_tell_none(runtime: SandboxRuntime) -> None:
+    (made,) = runtime.create(RELEASE, ["told"])
+    old, new = (json.dumps({"timestamp": f"2026-01-0{day}T00:00:00Z"}) for day in (1, 3))
+    log = runtime._log(made.id)
+
+    def since(text: str) -> list[str]:
+        log.write_text(text)
+        found = runtime.read_log(made, since="2026-01-02", lines=0, follow=False)
+        return [line.partition(" ")[2] for line in found]
+
+    assert since(f"{old}\nof the old\n{new}\nof the new\n") == [new, "of the new"]
+    assert since("a program\nwithout times\n") == ["a program", "without times"]
+
+
 def test_a_log_is_followed_into_the_next_one(runtime: SandboxRuntime) -> None:
     """supervisord begins a new file when one is full; the new one is shorter."""
     (made,) = runtime.create(RELEASE, ["told"])
