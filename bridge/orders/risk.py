@@ -73,18 +73,17 @@ def read_only(context: RiskContext) -> Iterator[Violation]:
 
 
 def live_not_confirmed(context: RiskContext) -> Iterator[Violation]:
-    """`live-not-confirmed`: a live account without `trading.live: true`.
+    """`live-not-confirmed`: a live account, where mode and `trading.live` do not both say so.
 
-    Paper accounts' names begin with D (DU..., DF...); the login's mode alone is not trusted.
+    Paper accounts' names begin with D (DU..., DF...); the login's mode alone is not trusted. Stored
+    connection settings may lead a bridge for paper to a live gateway.
     """
-    account = context.order.account
-    live = context.trading_mode != "paper" or not account.upper().startswith("D")
-    if live and account and not context.rules.live:
-        yield Violation(
-            "live-not-confirmed",
-            f"account {account} is live, and trading.live is not true",
-            field="account",
-        )
+    account, paper = context.order.account, context.trading_mode == "paper"
+    live = not paper or not account.upper().startswith("D")
+    if not live or not account or (context.rules.live and not paper):
+        return
+    why = "this bridge is for paper" if context.rules.live else "trading.live is not true"
+    yield Violation("live-not-confirmed", f"account {account} is live, and {why}", field="account")
 
 
 def account_allowed(context: RiskContext) -> Iterator[Violation]:

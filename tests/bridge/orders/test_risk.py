@@ -80,6 +80,10 @@ def test_an_ordinary_order_breaks_nothing() -> None:
         (ruled(read_only=True), "read-only"),
         (context(trading_mode="live"), "live-not-confirmed"),
         (context({"account": "U1"}, accounts=("U1",)), "live-not-confirmed"),
+        (
+            context({"account": "U1"}, accounts=("U1",), rules=TradingRules(live=True)),
+            "live-not-confirmed",
+        ),
         (context({"account": ""}), "account-required"),
         (context({"account": "DU9"}), "account-unknown"),
         (ruled(allow_accounts=("DU9",)), "account-not-allowed"),
@@ -119,7 +123,12 @@ def test_each_rule_is_enforced(broken: RiskContext, code: str) -> None:
     "sound",
     [
         context(trading_mode="live", rules=TradingRules(live=True)),
-        context({"account": "U1"}, accounts=("U1",), rules=TradingRules(live=True)),
+        context(
+            {"account": "U1"},
+            accounts=("U1",),
+            trading_mode="live",
+            rules=TradingRules(live=True),
+        ),
         ruled(allow_symbols=("AAPL",), allow_accounts=("DU1234567",)),
         context(contract=structs.replace(CALL, expiration="20260213")),
         context(
