@@ -206,7 +206,7 @@ class HostWatch:
         if usage.free < self._least:
             body = (
                 f"{usage.free // MEGABYTE} of {usage.total // MEGABYTE} MB are free. The journal of"
-                " orders needs room: docker system prune frees some, ./deploy.py doctor shows more."
+                " orders needs room: docker image prune frees some, ./deploy.py doctor shows more."
             )
             self._raised(AlertKind.DISK_LOW, body)
         elif usage.free >= self._least * ENOUGH_AGAIN:

@@ -173,6 +173,7 @@ def test_a_disk_with_room_is_fine_and_a_full_one_is_told(
     host_watch.watch._least = 2 * int(free)
     host_watch.watch.look_at_disk()
     assert "MB are free" in host_watch.told.active[AlertKind.DISK_LOW]
+    assert "docker image prune" in host_watch.told.active[AlertKind.DISK_LOW]
     host_watch.watch._least = int(free * 0.95)  # a little more than the limit is not yet enough
     host_watch.watch.look_at_disk()
     assert AlertKind.DISK_LOW in host_watch.told.active
