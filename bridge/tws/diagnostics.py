@@ -72,7 +72,7 @@ class Diagnostics:
         self.events: deque[ConnectionEvent] = deque(maxlen=KEPT_EVENTS)
         self.suppressed = 0
         self.farms: dict[str, str] = {}
-        self.connected_at: datetime | None = None
+        self._connected_at: float | None = None
         self.heartbeat_milliseconds: float | None = None
         self._ready_at: datetime | None = None
         self._sequence = 0
@@ -110,7 +110,8 @@ class Diagnostics:
     def note(self, kind: str, **detail: Any) -> None:
         """Adds an event and keeps the record; a flood of them is counted, not kept."""
         now = self._clock.now()
-        if len(self.events) == KEPT_EVENTS and now - self.events[0].at < FLOOD:
+        many = len(self.events) == KEPT_EVENTS
+        if many and timedelta(0) <= now - self.events[0].at < FLOOD:  # not a clock set back
             self.suppressed += 1
             return
         self._sequence += 1
@@ -150,14 +151,14 @@ class Diagnostics:
 
     def connected(self, **detail: Any) -> None:
         """The session has been started."""
-        self.connected_at = self._clock.now()
+        self._connected_at = self._clock.monotonic()
         self.record.total_connections += 1
         self.record.last_reconnect_error = None
         self.note("connected", **detail)
 
     def disconnected(self, reason: str, *, expected: bool) -> None:
         """The socket is gone."""
-        self.connected_at = None
+        self._connected_at = None
         self.record.total_disconnections += 1
         self.record.last_disconnect_at = self._clock.now()
         self.record.last_disconnect_reason = reason
@@ -199,9 +200,9 @@ class Diagnostics:
 
     def uptime_seconds(self) -> float | None:
         """How long this connection has lasted; None while there is none."""
-        if self.connected_at is None:
+        if self._connected_at is None:
             return None
-        return (self._clock.now() - self.connected_at).total_seconds()
+        return self._clock.monotonic() - self._connected_at
 
     def availability(self) -> float:
         """The ready share of the last 24 hours (of the time since the first start, if shorter)."""

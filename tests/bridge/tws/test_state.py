@@ -352,6 +352,17 @@ def test_a_hundred_events_in_two_seconds_are_a_flood(seconds: float, kept: int) 
     assert (len(storage.events), diagnostics.suppressed) == (kept, 101 - kept)
 
 
+def test_a_clock_that_was_set_back_is_no_flood() -> None:
+    """Else nothing would be noted until it has caught up, over restarts."""
+    clock, storage = WoundClock(), Kept()
+    diagnostics = Diagnostics(clock, storage)
+    for _ in range(100):
+        diagnostics.note("event")
+    clock._start -= timedelta(days=1)
+    diagnostics.note("event")
+    assert (len(storage.events), diagnostics.suppressed) == (101, 0)
+
+
 def test_which_clock_is_ahead() -> None:
     context = ConnectionContext(Target(), WoundClock())
     for skew, where in ((0.5, "behind"), (-0.5, "ahead of"), (90.0, "behind")):
