@@ -38,17 +38,18 @@ def needed(target: Target) -> dict[str, tuple[SecretRef, Place]]:
     """Every secret that a deploy of the target needs, by its name in the release."""
     gateway, bridge = target.stack.gateway, target.stack.bridge
     found: dict[str, tuple[SecretRef, Place]] = {}
-    if target.stack.runtime == "compose":  # nobody logs in to the sandbox
+    real = target.stack.runtime == "compose"  # nobody logs in to the sandbox
+    if real:
         found["tws-password"] = (gateway.password, target.place("gateway", "password"))
         if gateway.username is None:
             found[USERNAME] = (stored(USERNAME), target.place("gateway", "username"))
-    if gateway.mode == "both":
+    if real and gateway.mode == "both":
         at = target.place("gateway", "paper_password")
         found["tws-password-paper"] = (gateway.paper_password, at)
-    if gateway.two_factor.totp is not None and target.stack.runtime == "compose":
+    if real and gateway.two_factor.totp is not None:
         at = target.place("gateway", "two_factor", "totp", "seed")
         found[TOTP_SEED] = (gateway.two_factor.totp.seed, at)
-    if target.stack.portal.enabled:
+    if real and target.stack.portal.enabled:
         at = target.place("portal", "password")
         found["portal-password"] = (target.stack.portal.password, at)
     for place, url in enumerate(target.stack.alerts.urls):

@@ -22,9 +22,9 @@ _PROBE = "import urllib.request as r; r.urlopen('http://127.0.0.1:5001/livez', t
 
 
 def files(target: Target, secrets: Mapping[str, bytes]) -> list[RenderedFile]:
-    """What is mounted into its container; nothing when the stack has none."""
+    """What is mounted into its container; nothing when the stack has none, or a simulated one."""
     settings = target.stack.portal
-    if not settings.enabled:
+    if not settings.enabled or target.stack.runtime == "sandbox":
         return []
     values = {USERNAME: (settings.username or "").encode(), PASSWORD: secrets[PASSWORD]}
     conf = (TEMPLATES / "portal.yaml").read_bytes()

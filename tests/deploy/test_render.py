@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from bridge.environment import _VARIABLES
 from bridge.orders.rules import TradingRules
+from infrastructure.config import secrets
 from infrastructure.config.bridge import Trading
 from infrastructure.config.schedule import calendar
 from infrastructure.program import files_below
@@ -323,6 +324,21 @@ def test_the_seed_of_codes_is_a_secret_of_the_gateway_alone(make: Callable[..., 
     assert [name for name in found if "totp-seed" in found[name].get("secrets", [])] == ["gateway"]
     assert found["gateway"]["environment"]["TWOFA_DEVICE"] == "Mobile Authenticator app"
     assert "TWOFACTOR_CODE_FILE" not in found["gateway"]["environment"]
+
+
+def test_nobody_logs_in_to_a_sandbox_so_it_needs_no_password(make: Callable[..., Target]) -> None:
+    """Targets that share `defaults` with it have them."""
+    target = make(
+        host="local",
+        runtime="sandbox",
+        profile="standard",
+        gateway={"mode": "both", "paper_username": "alice-paper"},
+        portal={"enabled": True, "username": "bob"},
+    )
+    assert list(secrets.needed(target)) == ["bridge-admin-key"]
+    assert [file.path for file in rendered(target).files if file.secret] == [
+        "secrets/bridge-admin-key"
+    ]
 
 
 def test_ibg_controller_types_the_codes_itself(make: Callable[..., Target]) -> None:
