@@ -43,13 +43,15 @@ SETTINGS, STATE, PROGRAM = "backup.json", "backup-state.json", "program"
 PYTHON = "/usr/bin/python3"
 INSTALL_WITHIN = 900.0
 SYSTEMCTL_WITHIN = 120.0
+LIMITED_WITHIN = 7200.0
+"""Seconds in which a job that fails is started four times at most."""
 
 SERVICE = """\
 [Unit]
 Description={what}
 After=network-online.target
 Wants=network-online.target
-StartLimitIntervalSec=2h
+StartLimitIntervalSec={limited}
 StartLimitBurst=4
 
 [Service]
@@ -82,8 +84,11 @@ def units(job: str, what: str, base: Path, every: float) -> dict[str, str]:
     name = unit(job, base)
     program = base / "scheduled" / PROGRAM
     quoted = {"program": _quoted(program), "base": _quoted(base)}
+    limited = min(LIMITED_WITHIN, every + 1200.0)  # what comes on time is not held to be one more
     return {
-        f"{name}.service": SERVICE.format(what=what, python=PYTHON, job=job, **quoted),
+        f"{name}.service": SERVICE.format(
+            what=what, python=PYTHON, job=job, limited=f"{limited:.0f}s", **quoted
+        ),
         f"{name}.timer": TIMER.format(what=what, every=f"{every:.0f}s"),
     }
 

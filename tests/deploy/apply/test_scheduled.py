@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import sqlite3
@@ -481,6 +482,17 @@ def test_the_units_of_a_job() -> None:
     assert f"ExecStart=/usr/bin/python3 -I -S -u {program}\n" in service
     assert "OnUnitInactiveSec=90s\n" in timer
     assert scheduled.WEEK == 604_800
+
+
+@pytest.mark.parametrize("hours", [1, 2, 24])
+def test_after_three_tries_in_vain_the_next_one_comes_on_time(hours: int) -> None:
+    """systemd refuses what is started too often, the timer's own start included."""
+    service, _ = scheduled.units("backup", "x", Path("/opt/prod"), hours * 3600.0).values()
+    interval = re.search(r"^StartLimitIntervalSec=(\d+)s$", service, re.MULTILINE)
+    assert interval is not None
+    assert "StartLimitBurst=4\n" in service
+    tries = 3 * 600
+    assert tries + 600 < int(interval[1]) < tries + hours * 3600
 
 
 class Commands:
