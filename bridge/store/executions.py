@@ -161,6 +161,24 @@ def of_order(connection: sqlite3.Connection, order_id: str) -> list[ExecutionRow
     return list(readable("executions", rows, _execution))
 
 
+def of_nobodys(connection: sqlite3.Connection, perm_id: int) -> list[ExecutionRow]:
+    """The executions of one order that is none of the bridge's, in the order in which they came."""
+    rows = connection.execute(
+        f"{_SELECT} WHERE perm_id = ? AND order_id IS NULL ORDER BY sequence", (perm_id,)
+    )
+    return list(readable("executions", rows, _execution))
+
+
+def balance(connection: sqlite3.Connection, account: str, contract: Contract) -> float:
+    """What was bought of a contract less what was sold, as far as the journal has it."""
+    row = connection.execute(
+        "SELECT total(CASE side WHEN 'BOT' THEN quantity ELSE -quantity END) FROM executions"
+        " WHERE symbol = ? AND +account = ? AND con_id = ?",
+        (contract.symbol, account, contract.con_id),
+    ).fetchone()
+    return float(row[0])
+
+
 def sum_of_order(
     connection: sqlite3.Connection, order_id: str, sec_type: str
 ) -> tuple[float, float]:

@@ -6,7 +6,8 @@ it in both; the next run writes it once more. One line is an order with its step
 key, or an execution that belongs to no order of the bridge's.
 
 What stays: the keys (an old one is never taken for a new order), the audit log (its entries hang
-together), whatever has not ended, and the newest of everything that is counted.
+together), whatever has not ended, what orders of several legs have opened as one and is held still,
+and the newest of everything that is counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ import msgspec
 import structlog
 
 from bridge.clock import Clock
-from bridge.store import orders
+from bridge.model import Contract
+from bridge.quantity import SLACK
+from bridge.store import executions, orders
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
 from bridge.store.identity import sync, write_all
@@ -41,11 +44,11 @@ SELECT * FROM orders WHERE created_at < :before AND +state = 'terminal' AND ende
         AND (leg.state != 'terminal' OR leg.ended_at >= :before))
     AND NOT EXISTS (SELECT 1 FROM executions WHERE executions.order_id = orders.id
         AND (executions.change = :change OR executions.at >= :before))
-ORDER BY created_at LIMIT :limit
+ORDER BY created_at
 """
 _OLD_EXECUTIONS: Final = """
-SELECT * FROM executions WHERE order_id IS NULL AND at < :before AND change != :change
-ORDER BY at LIMIT :limit
+SELECT * FROM executions WHERE +order_id IS NULL AND at < :before AND change != :change
+ORDER BY at
 """
 
 
@@ -86,8 +89,7 @@ class Retention:
             OSError: the files cannot be written; nothing is taken out.
             StoreError: the journal cannot be read or written.
         """
-        before = to_milliseconds(now - self._keep)
-        old = await self._database.read(lambda connection: _old(connection, before))
+        old = await self._database.read(lambda connection: _old(connection, now, self._keep))
         if len(old):
             await asyncio.to_thread(_append, self._folder, old.lines)
             await self._database.write(lambda connection: _take_out(connection, old))
@@ -95,26 +97,76 @@ class Retention:
         return len(old)
 
 
-def _old(connection: sqlite3.Connection, before: int) -> Old:
-    newest = orders.newest_row(connection)
+def _old(connection: sqlite3.Connection, now: datetime, keep: timedelta) -> Old:
     change = connection.execute("SELECT coalesce(max(change), 0) FROM executions").fetchone()[0]
     values = {
-        "before": before,
-        "newest": newest,
+        "before": to_milliseconds(now - keep),
+        "newest": orders.newest_row(connection),
         "highest": orders.highest_broker_order_id(connection),
         "change": change,
-        "limit": AT_ONCE,
     }
+    held = _HeldAsOne(connection, now)
     found = Old([], [], {})
     for row in _rows(connection, _OLD_ORDERS, values):
+        if held.by_group(row["group_id"]):
+            continue
         found.order_ids.append(row["id"])
         line = {"order": row, **_belongings(connection, row)}
         found.lines.setdefault(_month(row["ended_at"]), []).append(line)
+        if len(found.order_ids) == AT_ONCE:
+            break
     for row in _rows(connection, _OLD_EXECUTIONS, values):
+        if held.by_nobodys(row["perm_id"]):
+            continue
         found.stems.append(row["stem"])
         line = {"execution": row, "commission": _commission(connection, row["stem"])}
         found.lines.setdefault(_month(row["at"]), []).append(line)
+        if len(found.stems) == AT_ONCE:
+            break
     return found
+
+
+class _HeldAsOne:
+    """Whether what orders of several legs have opened is held still, by the journal's executions.
+
+    Without them nobody would know that the legs belong together, and a rule or a close would take
+    each for a position of its own: of a spread the short leg would be left.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, now: datetime) -> None:
+        self._connection = connection
+        self._yesterday = f"{now - timedelta(days=1):%Y%m%d}"
+        self._nobodys = dict[int, bool]()
+
+    def by_group(self, group_id: str) -> bool:
+        """Of an order, or of one that goes with it."""
+        of_group = self._connection.execute("SELECT id FROM orders WHERE group_id = ?", (group_id,))
+        return any(
+            self._held(executions.of_order(self._connection, row[0])) for row in of_group.fetchall()
+        )
+
+    def by_nobodys(self, perm_id: int) -> bool:
+        """Of an order that is none of the bridge's."""
+        if perm_id and perm_id not in self._nobodys:
+            filled = executions.of_nobodys(self._connection, perm_id)
+            self._nobodys[perm_id] = self._held(filled)
+        return self._nobodys.get(perm_id, False)
+
+    def _held(self, filled: Iterable[executions.ExecutionRow]) -> bool:
+        each_leg = [row.execution for row in filled if row.execution.contract.sec_type != "BAG"]
+        legs = {(leg.account, leg.contract.con_id): leg.contract for leg in each_leg}
+        return (
+            len(legs) > 1
+            and all(self._lives(contract) for contract in legs.values())
+            and all(
+                abs(executions.balance(self._connection, account, contract)) > SLACK
+                for (account, _), contract in legs.items()
+            )
+        )
+
+    def _lives(self, contract: Contract) -> bool:
+        """Whether it has not expired, or never does; of a month without a day, at its end."""
+        return not contract.expiration or f"{contract.expiration}31"[:8] >= self._yesterday
 
 
 def _belongings(connection: sqlite3.Connection, order: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +193,7 @@ def _rows(
     connection: sqlite3.Connection, query: str, values: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Rows by column; bytes as the text that they are."""
-    for row in connection.execute(query, values).fetchall():
+    for row in connection.execute(query, values):
         yield {
             name: row[name].decode(errors="replace") if isinstance(row[name], bytes) else row[name]
             for name in row.keys()  # noqa: SIM118

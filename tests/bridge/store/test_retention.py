@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.store import Database, executions, idempotency, orders
+from bridge.model import Contract
+from bridge.store import Database, executions, idempotency, orders, retention
 from bridge.store.identity import sync
 from bridge.store.orders import State, Status
 from bridge.store.retention import AT_ONCE, FOLDER, Retention
-from tests.bridge.orders.samples import NOON, commission, execution, record
+from tests.bridge.orders.samples import AAPL, NOON, commission, execution, record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +35,13 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
     await opened.close()
 
 
-def add(connection: sqlite3.Connection, number: int, at: Any = OLD, **changes: Any) -> None:
+def add(
+    connection: sqlite3.Connection,
+    number: int,
+    at: Any = OLD,
+    contract: Contract = AAPL,
+    **changes: Any,
+) -> None:
     """An order that was filled at that time, with its key, steps, execution and commission."""
     ended = {"state": State.TERMINAL, "status": Status.FILLED, "ended_at": at}
     made = record(
@@ -48,7 +55,7 @@ def add(connection: sqlite3.Connection, number: int, at: Any = OLD, **changes: A
     orders.add_event(connection, made.id, at, "Intention", {})
     orders.add_event(connection, made.id, at, "Filled", {"filled": 10})
     orders.add_money(connection, made.id, at, 5.0)
-    fill = execution(number, time=at)
+    fill = execution(number, time=at, contract=contract)
     executions.record(connection, fill, made.id)
     executions.record_commission(connection, commission(number))
 
@@ -169,6 +176,67 @@ async def test_executions_of_nobodys_go_too(database: Database) -> None:
     await database.write(make)
     assert await moved(database) == 1
     assert lines(database)[0]["execution"]["exec_id"] == execution(1).exec_id
+
+
+def spread(connection: sqlite3.Connection, number: int, bought: str, **changes: Any) -> None:
+    """An old order of two options: it buys one and sells the other, or the other way round."""
+    ours = changes.pop("ours", True)
+    if ours:
+        add(connection, number, contract=Contract(symbol="SPY", sec_type="BAG"))
+    sides = (bought, "SLD" if bought == "BOT" else "BOT")
+    listed: dict[str, Any] = {"symbol": "SPY", "sec_type": "OPT", "expiration": "20270115"}
+    for con_id, side in enumerate(sides, start=1):
+        fill = execution(
+            1_000 * number + con_id,
+            time=OLD,
+            contract=Contract(con_id=con_id, **listed | changes),
+            side=side,
+            perm_id=900 + number,
+        )
+        executions.record(connection, fill, f"o{number}" if ours else None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "closed", "gone"),
+    [({}, False, 0), ({"ours": False}, False, 0), ({}, True, 2),
+     ({"expiration": "20260212"}, False, 0), ({"expiration": "20260211"}, False, 1),
+     ({"expiration": "202602"}, False, 0), ({"expiration": "202601"}, False, 1),
+     ({"expiration": ""}, False, 0), ({"ours": False, "expiration": "202601"}, False, 2)],
+)  # fmt: skip
+async def test_what_was_opened_as_one_stays_as_long_as_it_is_held(
+    database: Database, changes: dict[str, Any], closed: bool, gone: int
+) -> None:
+    """Without its executions each leg would be taken for a position of its own."""
+
+    def make(connection: sqlite3.Connection) -> None:
+        spread(connection, 1, "BOT", **changes)
+        if closed:
+            spread(connection, 2, "SLD", **changes)
+        add(connection, 9, NOON)
+
+    await database.write(make)
+    assert await moved(database) == gone
+
+
+async def test_what_stays_is_in_nothings_way(database: Database) -> None:
+    def make(connection: sqlite3.Connection) -> None:
+        for number in range(1, AT_ONCE + 2):
+            spread(connection, number, "BOT")
+        for number in range(AT_ONCE + 2, AT_ONCE + 5):
+            add(connection, number)
+
+    await database.write(make)
+    assert await moved(database) == 2
+
+
+async def test_what_is_old_is_found_without_sorting_all_that_there_is(database: Database) -> None:
+    """Thousands may stay; only as many are read as are moved."""
+    values = {"before": 1, "newest": 1, "highest": 1, "change": 1}
+    for query in (retention._OLD_ORDERS, retention._OLD_EXECUTIONS):
+        plan = await database.read(
+            lambda c: [row[3] for row in c.execute(f"EXPLAIN QUERY PLAN {query}", values)]  # noqa: B023
+        )
+        assert not [step for step in plan if step.startswith(("SCAN", "USE TEMP"))], plan
 
 
 async def test_many_go_a_few_at_a_time(database: Database) -> None:
