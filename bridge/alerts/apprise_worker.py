@@ -4,7 +4,9 @@ The library knows over a hundred services and takes some 40 MB with them; the br
 everything and needs it a few times a month. Run as a script; it imports nothing of the bridge.
 
 In, on stdin, as JSON: `{"addresses": [...], "title": ..., "body": ..., "level": ...}`. Out, on
-stdout: `{"sent": [true, false, ...]}`, one for each address.
+stdout, as soon as it is known of an address: a line with its place in the list and `sent` or
+`failed`. Each address has a thread of its own: a service that hangs or breaks keeps the message
+from no other.
 """
 
 from __future__ import annotations
@@ -12,6 +14,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+from typing import Any
+
+_printing = threading.Lock()
 
 
 def main() -> None:
@@ -20,16 +26,36 @@ def main() -> None:
     import apprise
 
     job = json.load(sys.stdin)
-    sent = []
-    for address in job["addresses"]:
-        service = apprise.Apprise()
-        sent.append(
-            bool(
-                service.add(address)
-                and service.notify(title=job["title"], body=job["body"], notify_type=job["level"])
-            )
+    services = [_service(apprise, address) for address in job["addresses"]]
+    threads = [
+        threading.Thread(target=_send, args=(place, service, job), daemon=True)
+        for place, service in enumerate(services)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _service(apprise: Any, address: str) -> Any:
+    """What sends to an address; None when the library cannot use it."""
+    service = apprise.Apprise()
+    try:
+        return service if service.add(address) else None
+    except Exception:
+        return None  # what it says could show the address
+
+
+def _send(place: int, service: Any, job: dict[str, Any]) -> None:
+    sent = False
+    try:
+        sent = service is not None and bool(
+            service.notify(title=job["title"], body=job["body"], notify_type=job["level"])
         )
-    json.dump({"sent": sent}, sys.stdout)
+    except Exception:
+        sent = False
+    with _printing:
+        print(place, "sent" if sent else "failed", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ gets into a log, and addresses travel to the worker that sends on a pipe.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -95,6 +96,8 @@ class Message(Struct, frozen=True, kw_only=True):
 
 WORKER: Final = Path(__file__).with_name("apprise_worker.py")
 SEND_SECONDS: Final = 60.0
+MOST_AT_ONCE: Final = 2
+"""Workers at the same time: each takes 40 MB of what the bridge's container has."""
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +118,7 @@ class Sender:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
 
     def services(self) -> tuple[str, ...]:
         """The words of the services that messages go to.
@@ -128,11 +132,13 @@ class Sender:
         """Sends to every address but those at the places of `skip`.
 
         Raises:
-            AddressFileError: the file cannot be used, or the worker failed.
+            AddressFileError: the file cannot be used.
+            WorkerError: the process that sends failed, and nobody has got anything.
         """
         found = await asyncio.to_thread(read_addresses, self._path)
         wanted = [address for place, address in enumerate(found) if place not in skip]
-        outcomes = iter(await self._work(message, wanted) if wanted else [])
+        async with self._places:
+            outcomes = iter(await self._work(message, wanted) if wanted else [])
         return [
             Delivery(
                 service=service_of(address),
@@ -142,30 +148,54 @@ class Sender:
         ]
 
     async def _work(self, message: Message, wanted: list[str]) -> list[bool]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", str(WORKER)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,  # a traceback could show an address
-        )
+        """Which of them have got it; who has not said so in time has not, as far as is known."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", str(WORKER)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,  # a traceback could show an address
+            )
+        except OSError as error:  # most often there is no memory for it
+            raise WorkerError(f"no process can be started to send: {error.strerror}") from None
         job = {"addresses": wanted, **msgspec.structs.asdict(message)}
+        said: dict[int, bool] = {}
+        late = False
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                output, _ = await process.communicate(msgspec.json.encode(job))
+                await _exchange(process, msgspec.json.encode(job), said)
         except TimeoutError:
-            return [False] * len(wanted)
+            late = True
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        try:
-            return msgspec.json.decode(output, type=_Outcome).sent
-        except msgspec.DecodeError:
-            raise AddressFileError("the worker that sends messages failed") from None
+        if not said and not late:
+            raise WorkerError("the process that sends messages failed")
+        return [said.get(place, False) for place in range(len(wanted))]
 
 
-class _Outcome(msgspec.Struct):
-    sent: list[bool]
+async def _exchange(process: asyncio.subprocess.Process, job: bytes, said: dict[int, bool]) -> None:
+    """Hands the job over, and notes what the worker says of each place until it has ended."""
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    assert process.stdout is not None  # noqa: S101 - it is a pipe
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended: seen below
+        process.stdin.write(job)
+        await process.stdin.drain()
+    process.stdin.close()
+    async for line in process.stdout:
+        place, _, word = line.decode("ascii", "replace").strip().partition(" ")
+        if place.isascii() and place.isdigit():
+            said[int(place)] = word == "sent"
+    await process.wait()
+
+
+class WorkerError(BridgeError):
+    """Nothing could be sent to anybody, whatever the addresses are."""
+
+    code = "alerts-not-sent"
+    kind = Kind.INTERNAL
+    next_step = "Look at the host's memory (./deploy.py doctor); it is tried again"
 
 
 class AddressFileError(BridgeError):
@@ -183,7 +213,7 @@ def read_addresses(path: Path) -> tuple[str, ...]:
     """The addresses; empty lines and lines that begin with # do not count.
 
     Raises:
-        AddressFileError: it cannot be read, or a line is no address.
+        AddressFileError: it cannot be read, a line is no address, or there is none.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -198,6 +228,8 @@ def read_addresses(path: Path) -> tuple[str, ...]:
         if "://" not in text:
             raise AddressFileError(f"line {number} of {path} is no address")
         found.append(text)
+    if not found:
+        raise AddressFileError(f"{path} holds no address")
     return tuple(found)
 
 

@@ -25,6 +25,7 @@ from bridge.alerts.messages import (
     Delivery,
     Message,
     Sender,
+    WorkerError,
 )
 from bridge.clock import Clock, settle
 from bridge.environment import Environment, EnvironmentProblem
@@ -190,7 +191,7 @@ class AlertService:
                 await self._clock.sleep(pause)
             try:
                 deliveries = await self._sender.send(message, done)
-            except AddressFileError as error:
+            except (AddressFileError, WorkerError) as error:
                 log.error("alert-not-sent", kind=kind, error=error.detail)
                 continue
             done = frozenset(place for place, each in enumerate(deliveries) if each.sent)

@@ -62,6 +62,32 @@ async def hook() -> AsyncIterator[WebHook]:
     server.close()
 
 
+class Stuck:
+    """Takes connections, and answers nothing until it is let go."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.let_go = asyncio.Event()
+
+    @property
+    def address(self) -> str:
+        return f"json://127.0.0.1:{self.port}/hook?rto=600"
+
+    async def serve(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self.let_go.wait()
+        writer.close()
+
+
+@pytest.fixture
+async def stuck() -> AsyncIterator[Stuck]:
+    found = Stuck()
+    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
+    found.port = server.sockets[0].getsockname()[1]
+    yield found
+    found.let_go.set()
+    server.close()
+
+
 @pytest.fixture
 def address_file(hook: WebHook, tmp_path: Path) -> Path:
     path = tmp_path / "alerts"

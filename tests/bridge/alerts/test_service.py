@@ -9,9 +9,17 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.messages import AddressFileError, AlertKind, Delivery, Sender, read_addresses
+from bridge.alerts.messages import (
+    AddressFileError,
+    AlertKind,
+    Delivery,
+    Message,
+    Sender,
+    WorkerError,
+    read_addresses,
+)
 from bridge.alerts.service import SAME_KIND_SECONDS, AlertService
-from tests.bridge.alerts.conftest import WebHook
+from tests.bridge.alerts.conftest import Stuck, WebHook
 from tests.bridge.portal.conftest import JumpingClock
 
 
@@ -181,4 +189,85 @@ def test_a_file_with_something_else_is_refused_without_its_content(
 async def test_a_missing_file_is_told(tmp_path: Path, clock: JumpingClock) -> None:
     alerts = AlertService(Sender(tmp_path / "none"), clock, CollectorRegistry())
     with pytest.raises(AddressFileError, match="cannot read"):
+        await alerts.test()
+
+
+async def test_a_service_that_hangs_keeps_a_message_from_no_other(
+    hook: WebHook, address_file: Path, stuck: Stuck
+) -> None:
+    address_file.chmod(0o600)
+    address_file.write_text(f"{stuck.address}\n{hook.address}\n")
+    sending = asyncio.create_task(Sender(address_file).send(Message(title="x", body="y")))
+    await hook.until(1)
+    stuck.let_go.set()
+    assert [each.sent for each in await sending] == [False, True]
+
+
+WORKERS = {
+    "hangs": "import sys, time; print('1 sent', flush=True); time.sleep(600)",
+    "breaks": "print('1 sent', flush=True); raise SystemExit(1)",
+}
+
+
+@pytest.mark.parametrize("what", WORKERS)
+async def test_what_was_sent_before_the_worker_ended_is_not_sent_again(
+    what: str, address_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address_file.chmod(0o600)
+    address_file.write_text("json://127.0.0.1:9/a\njson://127.0.0.1:9/b\n")
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKERS[what])
+    monkeypatch.setattr("bridge.alerts.messages.WORKER", worker)
+    monkeypatch.setattr("bridge.alerts.messages.SEND_SECONDS", 3.0)
+    deliveries = await Sender(address_file).send(Message(title="x", body="y"))
+    assert [each.sent for each in deliveries] == [False, True]
+
+
+async def test_many_messages_at_once_are_not_as_many_processes(
+    address_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = most = 0
+
+    async def work(self: Sender, message: Message, wanted: list[str]) -> list[bool]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return [True]
+
+    monkeypatch.setattr(Sender, "_work", work)
+    sender = Sender(address_file)
+    await asyncio.gather(*(sender.send(Message(title="x", body="y")) for _ in range(20)))
+    assert most == 2
+
+
+async def test_a_machine_without_memory_is_tried_again(
+    clock: JumpingClock, address_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    async def no_memory(*_: object, **__: object) -> None:
+        tries.append(clock.monotonic())
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", no_memory)
+    alerts = AlertService(Sender(address_file), clock, CollectorRegistry())
+    await alerts.start()
+    alerts.tell(AlertKind.ORDER_UNKNOWN, "x")
+    async with asyncio.timeout(20):
+        while len(tries) < 4:
+            await asyncio.sleep(0.01)
+    with pytest.raises(WorkerError, match="Cannot allocate memory"):
+        await alerts.test()
+    await alerts.stop()
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# nobody yet\n"])
+async def test_a_file_without_addresses_reaches_nobody_and_says_so(
+    tmp_path: Path, clock: JumpingClock, content: str
+) -> None:
+    (tmp_path / "alerts").write_text(content)
+    alerts = AlertService(Sender(tmp_path / "alerts"), clock, CollectorRegistry())
+    with pytest.raises(AddressFileError, match="holds no address"):
         await alerts.test()
