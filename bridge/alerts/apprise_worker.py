@@ -41,9 +41,14 @@ def _service(apprise: Any, address: str) -> Any:
     """What sends to an address; None when the library cannot use it."""
     service = apprise.Apprise()
     try:
-        return service if service.add(address) else None
+        if not service.add(address):
+            return None
+        if "overflow=" not in address:
+            for plugin in service:  # else what is too long for a service is refused as a whole
+                plugin.overflow_mode = apprise.OverflowMode.SPLIT
     except Exception:
         return None  # what it says could show the address
+    return service
 
 
 def _send(place: int, service: Any, job: dict[str, Any]) -> None:

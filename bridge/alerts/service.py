@@ -2,10 +2,11 @@
 
 A condition (`raised`, `cleared`) is told once when it begins and once when it has ended, whatever
 is reported in between; an event (`tell`) each time. However much happens, a kind is told about at
-most once in ten minutes (orders more often) and at most twenty messages go out in an hour; what
-was held back is counted in the next message. What a person has answered counts no longer: the next
-approval that is asked for is told at once. A message that a service did not take is tried three
-more times, at that service only.
+most once in ten minutes (orders, clients and rules more often) and at most twenty messages go out
+in an hour. An event for which it is too soon waits, and is told with those that came meanwhile in
+one message; what is too much even for that, and a condition that came and went, is counted in the
+next message. What a person has answered counts no longer: the next approval that is asked for is
+told at once. A message that a service did not take is tried three more times, at that service only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import deque
 from typing import Final
 
 import structlog
+from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry, Counter
 
 from bridge.alerts.messages import (
@@ -34,17 +36,30 @@ SAME_KIND_SECONDS: Final = 600.0
 FREQUENT: Final = {
     AlertKind.ORDER_UNKNOWN: 30.0,
     AlertKind.CLIENT_SILENT: 30.0,
-    AlertKind.RULE: 0.0,
+    AlertKind.RULE: 5.0,
 }
+"""Kinds that are told about after so many seconds again, each with an hour's limit of its own: none
+of them takes the place of another, or of what needs a person otherwise."""
 ANSWERED_BY_A_PERSON: Final = {AlertKind.WAITING_2FA, AlertKind.PORTAL_LOGIN}
 HOUR: Final = 3600.0
 MOST_IN_AN_HOUR: Final = 20
 MOST_RULES_IN_AN_HOUR: Final = 60
-"""What rules have done is told apart: it never takes the place of what needs a person."""
+MOST_WAITING: Final = 60
+"""Events of a kind that wait for their turn; more are only counted."""
+MOST_TOGETHER: Final = 20
+"""Events in one message."""
+URGENCY: Final = ("info", "success", "warning", "failure")
 RETRY_SECONDS: Final = (30.0, 120.0, 600.0)
 QUEUE: Final = 50
 
 log = structlog.get_logger(__name__)
+
+
+class _Event(Struct, frozen=True, kw_only=True):
+    """One that waits for its turn."""
+
+    body: str
+    level: str
 
 
 class AlertService:
@@ -73,8 +88,8 @@ class AlertService:
         self._wanted = wanted
         self._active: dict[AlertKind, bool] = {}  # condition -> whether it was told
         self._last: dict[AlertKind, float] = {}
-        self._recent: deque[float] = deque(maxlen=MOST_IN_AN_HOUR)
-        self._recent_rules: deque[float] = deque(maxlen=MOST_RULES_IN_AN_HOUR)
+        self._recent: dict[AlertKind | None, deque[float]] = {}
+        self._waiting: dict[AlertKind, deque[_Event]] = {}
         self._held_back = 0
         self._queue: asyncio.Queue[tuple[AlertKind, Message]] = asyncio.Queue(QUEUE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,8 +128,27 @@ class AlertService:
         self._active.pop(kind, None)
 
     def tell(self, kind: AlertKind, body: str, *, level: str = "failure") -> bool:
-        """An event; whether it is told about now."""
-        return self._tell(kind, body, count=True, level=level)
+        """An event; whether it is told about now. What is wanted and not told now is told later."""
+        if self._wanted and kind not in self._wanted:
+            return False
+        if not self._waiting.get(kind) and self._admit(kind):
+            return self._put(kind, Message(title=TITLES[kind], body=body, level=level))
+        self._counter.labels(kind.value, "held-back").inc()
+        waiting = self._waiting.setdefault(kind, deque())
+        if len(waiting) < MOST_WAITING:
+            waiting.append(_Event(body=body, level=level))
+        else:
+            self._held_back += 1
+        return False
+
+    def tend(self) -> None:
+        """Tells the events whose turn has come; to be called every few seconds."""
+        for kind, waiting in self._waiting.items():
+            if waiting and self._admit(kind):
+                events = [waiting.popleft() for _ in range(min(len(waiting), MOST_TOGETHER))]
+                body = "\n\n".join(event.body for event in events)
+                level = max((event.level for event in events), key=URGENCY.index)
+                self._put(kind, Message(title=TITLES[kind], body=body, level=level))
 
     async def test(self) -> list[Delivery]:
         """Sends a test message at once; what became of it at each service.
@@ -142,7 +176,7 @@ class AlertService:
 
     # ------------------------------------------------------------------------------------------
 
-    def _tell(self, kind: AlertKind, body: str, *, count: bool, level: str = "failure") -> bool:
+    def _tell(self, kind: AlertKind, body: str, *, count: bool) -> bool:
         """`count`: whether it counts as held back when it is too soon to tell."""
         if self._wanted and kind not in self._wanted:
             return False
@@ -150,29 +184,38 @@ class AlertService:
             self._held_back += count
             self._counter.labels(kind.value, "held-back").inc(count)
             return False
-        if self._held_back:
-            body = f"{body}\n\n({self._held_back} earlier messages were held back.)"
-            self._held_back = 0
-        return self._put(kind, Message(title=TITLES[kind], body=body, level=level))
+        return self._put(kind, Message(title=TITLES[kind], body=body, level="failure"))
 
     def _admit(self, kind: AlertKind) -> bool:
         now = self._clock.monotonic()
         gap = FREQUENT.get(kind, SAME_KIND_SECONDS)
         if now - self._last.get(kind, float("-inf")) < gap:
             return False
-        recent = self._recent_rules if kind is AlertKind.RULE else self._recent
+        recent = self._hour_of(kind)
         if len(recent) == recent.maxlen and now - recent[0] < HOUR:
             return False
         self._last[kind] = now
         recent.append(now)
         return True
 
+    def _hour_of(self, kind: AlertKind) -> deque[float]:
+        """When messages went out that count for the same hour's limit."""
+        own = kind if kind in FREQUENT else None
+        most = MOST_RULES_IN_AN_HOUR if own is AlertKind.RULE else MOST_IN_AN_HOUR
+        return self._recent.setdefault(own, deque(maxlen=most))
+
     def _put(self, kind: AlertKind, message: Message) -> bool:
+        counted = ""
+        if self._held_back and message.level != "success":
+            counted = f"\n\n({self._held_back} earlier messages were held back.)"
+        message = structs.replace(message, body=message.body + counted)
         try:
             self._queue.put_nowait((kind, self._headed(message)))
         except asyncio.QueueFull:
             self._held_back += 1
             return False
+        if counted:
+            self._held_back = 0
         return True
 
     def _headed(self, message: Message) -> Message:

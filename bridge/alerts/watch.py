@@ -81,6 +81,7 @@ class ConditionWatch:
         """Looks until cancelled; `portal` tells the Client Portal session as it was last seen."""
         while True:
             self.look(portal())
+            self._alerts.tend()
             await self._clock.sleep(LOOK_SECONDS)
 
     def look(self, portal: SessionView) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from bridge.alerts import apprise_worker
 from bridge.alerts.messages import (
     AddressFileError,
     AlertKind,
@@ -30,10 +31,12 @@ class CountingSender(Sender):
         super().__init__(Path("/nowhere"))
         self.sent: list[str] = []
         self.bodies: list[str] = []
+        self.levels: list[str] = []
 
     async def send(self, message: object, skip: frozenset[int] = frozenset()) -> list[Delivery]:
         self.sent.append(message.title)  # type: ignore[attr-defined]
         self.bodies.append(message.body)  # type: ignore[attr-defined]
+        self.levels.append(message.level)  # type: ignore[attr-defined]
         return [Delivery(service="ntfy", sent=True)]
 
 
@@ -271,3 +274,71 @@ async def test_a_file_without_addresses_reaches_nobody_and_says_so(
     alerts = AlertService(Sender(tmp_path / "alerts"), clock, CollectorRegistry())
     with pytest.raises(AddressFileError, match="holds no address"):
         await alerts.test()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the library loads all of its services
+def test_what_is_too_long_for_a_service_comes_in_parts() -> None:
+    import apprise
+
+    address = f"pover://{'u' * 30}@{'a' * 30}"
+    for text, mode in ((address, "split"), (f"{address}?overflow=truncate", "truncate")):
+        service = apprise_worker._service(apprise, text)
+        assert [plugin.overflow_mode.value for plugin in service] == [mode]
+    assert apprise_worker._service(apprise, "nonsense://x") is None
+
+
+async def test_all_orders_of_one_lost_connection_are_told(clock: JumpingClock) -> None:
+    sender = CountingSender()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    told = [alerts.tell(AlertKind.ORDER_UNKNOWN, f"order {number}.") for number in range(1, 6)]
+    assert told == [True, False, False, False, False]
+    for seconds in (0, 29):
+        clock.advance(seconds)
+        alerts.tend()
+        await drained(alerts)
+        assert sender.bodies == ["order 1."]
+    clock.advance(1)
+    alerts.tend()
+    await drained(alerts)
+    assert sender.bodies[1:] == ["order 2.\n\norder 3.\n\norder 4.\n\norder 5."]
+    clock.advance(31)
+    alerts.tend()
+    await drained(alerts)
+    assert len(sender.bodies) == 2
+    await alerts.stop()
+
+
+async def test_rules_that_fire_together_are_few_messages_and_none_is_lost(
+    clock: JumpingClock,
+) -> None:
+    sender = CountingSender()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    for number in range(30):
+        alerts.tell(AlertKind.RULE, f"[{number}]", level="failure" if number == 7 else "info")
+    for _ in range(4):
+        await drained(alerts)
+        clock.advance(5)
+        alerts.tend()
+    assert len(sender.bodies) == 3
+    assert all(f"[{number}]" in "".join(sender.bodies) for number in range(30))
+    assert sender.levels == ["info", "failure", "info"]
+    await alerts.stop()
+
+
+async def test_a_client_that_comes_and_goes_silences_no_other_alert(clock: JumpingClock) -> None:
+    sender = CountingSender()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    for _ in range(60):
+        alerts.tell(AlertKind.CLIENT_SILENT, "x")
+        alerts.tend()
+        await drained(alerts)
+        clock.advance(31)
+    assert len(sender.sent) == 20
+    assert alerts.tell(AlertKind.ORDER_UNKNOWN, "x")
+    alerts.raised(AlertKind.WAITING_2FA, "x")
+    await drained(alerts)
+    assert len(sender.sent) == 22
+    await alerts.stop()
