@@ -6,13 +6,19 @@ most once in ten minutes (orders, clients and rules more often) and at most twen
 in an hour. An event for which it is too soon waits, and is told with those that came meanwhile in
 one message; what is too much even for that, and a condition that came and went, is counted in the
 next message. What a person has answered counts no longer: the next approval that is asked for is
-told at once. A message that a service did not take is tried three more times, at that service only.
+told at once.
+
+A message that a service did not take is tried three more times, at that service only, unless what
+it tells is over by then. What nobody has taken at all waits, and is told in one message with its
+times as soon as somebody takes one again: of a condition while it holds, of an event in any case.
+That a condition has ended is only told where somebody has heard that it began.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -27,10 +33,11 @@ from bridge.alerts.messages import (
     Delivery,
     Message,
     Sender,
-    WorkerError,
 )
 from bridge.clock import Clock, settle
 from bridge.environment import Environment, EnvironmentProblem
+from bridge.errors import BridgeError
+from bridge.services import Need
 
 SAME_KIND_SECONDS: Final = 600.0
 FREQUENT: Final = {
@@ -50,6 +57,9 @@ MOST_TOGETHER: Final = 20
 """Events in one message."""
 URGENCY: Final = ("info", "success", "warning", "failure")
 RETRY_SECONDS: Final = (30.0, 120.0, 600.0)
+LATER_SECONDS: Final = 600.0
+"""So often it is tried whether anybody takes what nobody has taken."""
+MOST_UNTOLD: Final = 50
 QUEUE: Final = 50
 
 log = structlog.get_logger(__name__)
@@ -60,6 +70,22 @@ class _Event(Struct, frozen=True, kw_only=True):
 
     body: str
     level: str
+
+
+class _Letter:
+    """A message on its way, and what has become of it.
+
+    `over`: what it tells is so no longer. `reached`: somebody has got it. `tried`: set after the
+    first attempt.
+    """
+
+    def __init__(self, kind: AlertKind, message: Message, at: datetime) -> None:
+        self.kind = kind
+        self.message = message
+        self.at = at
+        self.over = False
+        self.reached = False
+        self.tried = asyncio.Event()
 
 
 class AlertService:
@@ -86,12 +112,16 @@ class AlertService:
         self._clock = clock
         self._name = name
         self._wanted = wanted
-        self._active: dict[AlertKind, bool] = {}  # condition -> whether it was told
+        self._active: dict[AlertKind, _Letter | None] = {}  # condition -> how it was told
         self._last: dict[AlertKind, float] = {}
         self._recent: dict[AlertKind | None, deque[float]] = {}
         self._waiting: dict[AlertKind, deque[_Event]] = {}
         self._held_back = 0
-        self._queue: asyncio.Queue[tuple[AlertKind, Message]] = asyncio.Queue(QUEUE)
+        self._queue: asyncio.Queue[tuple[_Letter, _Letter | None]] = asyncio.Queue(QUEUE)
+        self._untold: deque[_Letter] = deque()
+        self._next_try = 0.0
+        self._trying = False
+        self._unusable: BridgeError | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._counter = Counter(
             "gangway_alerts", "Messages to people", ["kind", "result"], registry=registry
@@ -103,6 +133,7 @@ class AlertService:
         try:
             log.info("alerts-go-to", services=self._sender.services())
         except AddressFileError as error:
+            self._unusable = error
             log.error("alerts-go-nowhere", error=error.detail, hint=error.next_step)
 
     async def stop(self) -> None:
@@ -111,28 +142,37 @@ class AlertService:
 
     def raised(self, kind: AlertKind, body: str) -> None:
         """A condition holds; told once, until it was cleared."""
-        if not self._active.get(kind):
+        if self._active.get(kind) is None:
             begins = kind not in self._active
             self._active[kind] = self._tell(kind, body, count=begins)
 
     def cleared(self, kind: AlertKind) -> None:
         """A condition does not hold; told when its beginning was told."""
-        if self._active.pop(kind, False):
+        began = self._ended(kind)
+        if began is not None:
             if kind in ANSWERED_BY_A_PERSON:
                 self._last.pop(kind, None)
             message = Message(title=RESOLVED[kind], body="Nothing to do.", level="success")
-            self._put(kind, message)
+            self._put(kind, message, after=began)
 
     def forgotten(self, kind: AlertKind) -> None:
         """A condition does not hold, and nothing good has come of it: nothing is told."""
-        self._active.pop(kind, None)
+        self._ended(kind)
+
+    def _ended(self, kind: AlertKind) -> _Letter | None:
+        """What told of its beginning, which is not told any more."""
+        letter = self._active.pop(kind, None)
+        if letter is not None:
+            letter.over = True
+        return letter
 
     def tell(self, kind: AlertKind, body: str, *, level: str = "failure") -> bool:
         """An event; whether it is told about now. What is wanted and not told now is told later."""
         if self._wanted and kind not in self._wanted:
             return False
         if not self._waiting.get(kind) and self._admit(kind):
-            return self._put(kind, Message(title=TITLES[kind], body=body, level=level))
+            message = Message(title=TITLES[kind], body=body, level=level)
+            return self._put(kind, message) is not None
         self._counter.labels(kind.value, "held-back").inc()
         waiting = self._waiting.setdefault(kind, deque())
         if len(waiting) < MOST_WAITING:
@@ -142,13 +182,31 @@ class AlertService:
         return False
 
     def tend(self) -> None:
-        """Tells the events whose turn has come; to be called every few seconds."""
+        """Tells what had to wait and whose turn has come; to be called every few seconds."""
         for kind, waiting in self._waiting.items():
             if waiting and self._admit(kind):
                 events = [waiting.popleft() for _ in range(min(len(waiting), MOST_TOGETHER))]
                 body = "\n\n".join(event.body for event in events)
                 level = max((event.level for event in events), key=URGENCY.index)
                 self._put(kind, Message(title=TITLES[kind], body=body, level=level))
+        self._untold = deque(letter for letter in self._untold if not letter.over)
+        if self._untold and not self._trying and self._clock.monotonic() >= self._next_try:
+            self._trying = True
+            self._spawn(self._try_untold())
+
+    def need(self) -> Need | None:
+        """What a person has to know when alerts reach nobody."""
+        if self._unusable is None and not self._untold:
+            return None
+        waiting, unusable = len(self._untold), self._unusable
+        count = f"; {waiting} could not be sent" if waiting else ""
+        why = f": {unusable.detail}" if unusable else ""
+        step = "./deploy.py alerts test shows which service takes a message; then alerts.urls"
+        return Need(
+            code="alerts-undelivered",
+            message=f"Alerts reach nobody{count}{why}",
+            next_step=unusable.next_step if unusable else step,
+        )
 
     async def test(self) -> list[Delivery]:
         """Sends a test message at once; what became of it at each service.
@@ -176,14 +234,14 @@ class AlertService:
 
     # ------------------------------------------------------------------------------------------
 
-    def _tell(self, kind: AlertKind, body: str, *, count: bool) -> bool:
+    def _tell(self, kind: AlertKind, body: str, *, count: bool) -> _Letter | None:
         """`count`: whether it counts as held back when it is too soon to tell."""
         if self._wanted and kind not in self._wanted:
-            return False
+            return None
         if not self._admit(kind):
             self._held_back += count
             self._counter.labels(kind.value, "held-back").inc(count)
-            return False
+            return None
         return self._put(kind, Message(title=TITLES[kind], body=body, level="failure"))
 
     def _admit(self, kind: AlertKind) -> bool:
@@ -204,19 +262,23 @@ class AlertService:
         most = MOST_RULES_IN_AN_HOUR if own is AlertKind.RULE else MOST_IN_AN_HOUR
         return self._recent.setdefault(own, deque(maxlen=most))
 
-    def _put(self, kind: AlertKind, message: Message) -> bool:
+    def _put(
+        self, kind: AlertKind, message: Message, *, after: _Letter | None = None
+    ) -> _Letter | None:
+        """Sends it; with `after` only if somebody has got that one. None: there is no room."""
         counted = ""
         if self._held_back and message.level != "success":
             counted = f"\n\n({self._held_back} earlier messages were held back.)"
         message = structs.replace(message, body=message.body + counted)
+        letter = _Letter(kind, self._headed(message), self._clock.now())
         try:
-            self._queue.put_nowait((kind, self._headed(message)))
+            self._queue.put_nowait((letter, after))
         except asyncio.QueueFull:
             self._held_back += 1
-            return False
+            return None
         if counted:
             self._held_back = 0
-        return True
+        return letter
 
     def _headed(self, message: Message) -> Message:
         title = f"{self._name}: {message.title}" if self._name else message.title
@@ -224,32 +286,94 @@ class AlertService:
 
     async def _run(self) -> None:
         while True:
-            kind, message = await self._queue.get()
-            self._spawn(self._deliver(kind, message))
+            letter, after = await self._queue.get()
+            self._spawn(self._deliver(letter, after))
 
-    async def _deliver(self, kind: AlertKind, message: Message) -> None:
+    async def _deliver(self, letter: _Letter, after: _Letter | None) -> None:
+        kind = letter.kind
+        if after is not None:
+            await after.tried.wait()
+            if not after.reached:
+                return  # good news about what nobody has heard of
         done: frozenset[int] = frozenset()
         for pause in (0.0, *RETRY_SECONDS):
             if pause:
                 await self._clock.sleep(pause)
-            try:
-                deliveries = await self._sender.send(message, done)
-            except (AddressFileError, WorkerError) as error:
-                log.error("alert-not-sent", kind=kind, error=error.detail)
-                continue
-            done = frozenset(place for place, each in enumerate(deliveries) if each.sent)
+                if letter.over:
+                    return
+            deliveries = await self._attempt(kind, letter.message, done)
+            done |= {place for place, each in enumerate(deliveries) if each.sent}
+            letter.reached = bool(done)
+            letter.tried.set()
             missing = [each.service for each in deliveries if not each.sent]
-            if not missing:
+            if deliveries and not missing:
                 log.info("alert-sent", kind=kind, services=[each.service for each in deliveries])
                 self._counter.labels(kind.value, "sent").inc()
                 return
-            log.warning("alert-not-taken", kind=kind, services=missing)
+            if missing:
+                log.warning("alert-not-taken", kind=kind, services=missing)
         self._counter.labels(kind.value, "failed").inc()
+        if not letter.reached and after is None:
+            self._keep_untold(letter)
+
+    async def _attempt(
+        self, kind: AlertKind, message: Message, done: frozenset[int] = frozenset()
+    ) -> list[Delivery]:
+        """What became of it at each service; nothing when it could not be tried at all."""
+        try:
+            deliveries = await self._sender.send(message, done)
+        except BridgeError as error:
+            self._unusable = error
+            log.error("alert-not-sent", kind=kind, error=error.detail)
+            return []
+        except Exception:
+            log.exception("alert-not-sent", kind=kind)
+            return []
+        self._unusable = None
+        if any(each.sent for each in deliveries):
+            self._next_try = self._clock.monotonic()  # what waits is taken again, too
+        return deliveries
+
+    def _keep_untold(self, letter: _Letter) -> None:
+        if len(self._untold) == MOST_UNTOLD:
+            self._untold.popleft()
+            self._held_back += 1
+        self._untold.append(letter)
+        self._next_try = self._clock.monotonic() + LATER_SECONDS
+        log.error("alert-reaches-nobody", kind=letter.kind, waiting=len(self._untold))
+
+    async def _try_untold(self) -> None:
+        """What nobody has taken, in one message."""
+        letters = list(self._untold)[:MOST_TOGETHER]
+        self._next_try = self._clock.monotonic() + LATER_SECONDS
+        try:
+            deliveries = await self._attempt(letters[0].kind, _together(letters))
+        finally:
+            self._trying = False
+        if not any(each.sent for each in deliveries):
+            return
+        for letter in letters:
+            letter.reached = True
+            self._counter.labels(letter.kind.value, "sent").inc()
+        self._untold = deque(letter for letter in self._untold if not letter.reached)
+        log.info("alerts-sent-late", count=len(letters))
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _together(letters: list[_Letter]) -> Message:
+    """One message of several that nobody has taken when they were due."""
+    texts = [
+        f"{letter.at:%Y-%m-%d %H:%M} UTC: {letter.message.title}\n{letter.message.body}"
+        for letter in letters
+    ]
+    more = f" and {len(letters) - 1} more" if len(letters) > 1 else ""
+    level = max((letter.message.level for letter in letters), key=URGENCY.index)
+    title = f"{letters[0].message.title}{more} (late)"
+    return Message(title=title, body="\n\n".join(texts), level=level)
 
 
 def alerts_of(

@@ -232,6 +232,7 @@ def install(services: Services) -> None:
         work.append(host_watch.watch_certificate)
     if alerts is not None:
         services.provide(AlertService, alerts)
+        services.needs.append(alerts.need)
         work.append(_conditions(services, alerts))
     tasks: list[asyncio.Task[None]] = []
 

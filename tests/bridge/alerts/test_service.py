@@ -22,6 +22,7 @@ from bridge.alerts.messages import (
 from bridge.alerts.service import SAME_KIND_SECONDS, AlertService
 from tests.bridge.alerts.conftest import Stuck, WebHook
 from tests.bridge.portal.conftest import JumpingClock
+from tests.bridge.wound import WoundClock
 
 
 class CountingSender(Sender):
@@ -341,4 +342,102 @@ async def test_a_client_that_comes_and_goes_silences_no_other_alert(clock: Jumpi
     alerts.raised(AlertKind.WAITING_2FA, "x")
     await drained(alerts)
     assert len(sender.sent) == 22
+    await alerts.stop()
+
+
+class FickleSender(CountingSender):
+    """Stands for services that take a message or not, as they are told to."""
+
+    def __init__(self, *takes: bool) -> None:
+        super().__init__()
+        self.takes = list(takes)
+        self.taken: list[str] = []
+
+    async def send(self, message: Message, skip: frozenset[int] = frozenset()) -> list[Delivery]:
+        await super().send(message, skip)
+        if any(self.takes):
+            self.taken.append(f"{message.title}\n{message.body}")
+        return [Delivery(service="ntfy", sent=take) for take in self.takes]
+
+
+async def test_what_nobody_takes_is_told_as_soon_as_somebody_does(clock: JumpingClock) -> None:
+    sender = FickleSender(False)
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    alerts.raised(AlertKind.BAD_CREDENTIALS, "the password")
+    alerts.tell(AlertKind.ORDER_UNKNOWN, "the order")
+    alerts.raised(AlertKind.WAITING_2FA, "the approval")
+    for _ in range(5):
+        await drained(alerts)
+    assert len(sender.sent) == 12, "four tries of each"
+    need = alerts.need()
+    assert need
+    assert (need.code, need.message) == (
+        "alerts-undelivered",
+        "Alerts reach nobody; 3 could not be sent",
+    )
+    alerts.forgotten(AlertKind.WAITING_2FA)  # it is not waited for any more
+    for _ in range(3):
+        clock.advance(600)
+        alerts.tend()
+        await drained(alerts)
+    assert len(sender.sent) == 15, "all of them in one message"
+    sender.takes = [True]
+    clock.advance(600)
+    alerts.tend()
+    await drained(alerts)
+    (late,) = sender.taken
+    assert late.startswith("The gateway's login was refused and 1 more (late)\n2025-06-15 ")
+    assert "the password" in late
+    assert "the order" in late
+    assert "the approval" not in late
+    assert alerts.need() is None
+    clock.advance(3600)
+    alerts.tend()
+    alerts.raised(AlertKind.BAD_CREDENTIALS, "the password")
+    await drained(alerts)
+    assert len(sender.taken) == 1
+    alerts.cleared(AlertKind.BAD_CREDENTIALS)
+    await drained(alerts)
+    assert len(sender.taken) == 2
+    await alerts.stop()
+
+
+async def test_a_message_that_is_sent_again_does_not_come_after_what_it_tells_is_over() -> None:
+    clock, sender = WoundClock(), FickleSender(True, False)
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    alerts.raised(AlertKind.WAITING_2FA, "approve it")
+    await drained(alerts)
+    alerts.cleared(AlertKind.WAITING_2FA)
+    await clock.wind(800)
+    assert [title for title in sender.sent if "waits for your" in title] == sender.sent[:1]
+    assert len(sender.sent) == 5
+    await alerts.stop()
+
+
+async def test_nobody_is_told_of_the_end_of_what_nobody_has_heard_of() -> None:
+    clock, sender = WoundClock(), FickleSender(False)
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    alerts.raised(AlertKind.CONNECTION_LOST, "x")
+    await drained(alerts)
+    sender.takes = [True]
+    alerts.cleared(AlertKind.CONNECTION_LOST)
+    await clock.wind(800)
+    alerts.tend()
+    await drained(alerts)
+    assert sender.taken == []
+    await alerts.stop()
+
+
+async def test_that_the_addresses_cannot_be_read_needs_a_person(
+    tmp_path: Path, clock: JumpingClock
+) -> None:
+    alerts = AlertService(Sender(tmp_path / "none"), clock, CollectorRegistry())
+    await alerts.start()
+    need = alerts.need()
+    assert need
+    assert need.message.startswith("Alerts reach nobody: cannot read ")
+    assert "alerts.urls" in need.next_step
     await alerts.stop()
