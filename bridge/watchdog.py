@@ -46,6 +46,9 @@ AGAIN: Final = 6 * 3600.0
 AROUND: Final = timedelta(minutes=5)
 """Before and after a planned restart nothing is done."""
 RECONNECT_DATA, RESTART, PERSON = "RECONNECTDATA", "RESTART", "person"
+BETWEEN: Final = 60.0
+"""Seconds for which a gateway that hangs may be connected anew, only to hang again: one that takes
+each connection and answers nothing on it is not seen as hanging all the time."""
 HOLDS: Final = {RECONNECT_DATA: 120.0, RESTART: 600.0}
 """Seconds that a step gets before the next one."""
 log = structlog.get_logger(__name__)
@@ -97,6 +100,7 @@ class Watchdog:
         self._kept = kept
         self._note = note
         self._since: tuple[Hang, float] | None = None
+        self._seen = 0.0
         self._next_at = 0.0
         self._taken: dict[str, float] = _read(kept)
         self.person: Hang | None = None
@@ -112,14 +116,32 @@ class Watchdog:
         now = self._clock.monotonic()
         hang = self.hang()
         if hang is None:
-            self._since = self.person = None
-            self._tell_end()
+            if not self._between(now):
+                self._since = self.person = None
+                self._tell_end()
             return
+        self._seen = now
         if self._since is None or self._since[0] is not hang:
             self._since = (hang, now)
             self._next_at = now + PATIENCE[hang]
+            if self.person is not None:
+                self.person = hang
         if now >= self._next_at and self.person is None:
             self._step(hang, now)
+        self._tell_person()
+
+    def _between(self, now: float) -> bool:
+        """Whether a connection is only tried again between two that hang: it has not ended."""
+        trades = can_trade(self._context.status.facts)
+        hung = self._since is not None and now - self._seen <= BETWEEN
+        return hung and not trades and not self._explained()
+
+    def _tell_person(self) -> None:
+        """At each look: what the limits of alerts hold back now is told later."""
+        need = self.need()
+        if self.alerts is not None and need is not None:
+            body = f"{need.message}.\n\n{need.next_step}"
+            self.alerts.raised(AlertKind.GATEWAY_HANGS, body, need.code)
 
     def _tell_end(self) -> None:
         """Good news only where all is known to work: a hang may only be explained by now."""
@@ -133,19 +155,23 @@ class Watchdog:
 
     def hang(self) -> Hang | None:
         """What hangs now, if that is known and nothing explains it."""
-        context, now = self._context, self._clock.now()
-        seconds = now.timestamp()
-        login = context.login_file.read(seconds)
-        if login is None or login.state != states.LOGGED_IN or self._restarts_soon():
+        if self._explained():
             return None
-        if maintenance_until(seconds):
-            return None
+        context = self._context
         state = context.status.state
         if state is ConnectionState.STALLED:
             return Hang.SILENT
         if state is ConnectionState.UPSTREAM_LOST:
             return Hang.UPSTREAM
         return Hang.FARMS if _farms_are_dead(context.diagnostics.farms) else None
+
+    def _explained(self) -> bool:
+        """Whether the login, a planned restart or the maintenance explains it, or may do so."""
+        seconds = self._clock.now().timestamp()
+        login = self._context.login_file.read(seconds)
+        if login is None or login.state != states.LOGGED_IN or self._restarts_soon():
+            return True
+        return maintenance_until(seconds) != 0
 
     def _restarts_soon(self) -> bool:
         calendar, now = self._context.target.restarts, self._clock.now()
@@ -160,11 +186,6 @@ class Watchdog:
                 self.person = hang
                 self._note("watchdog", hang=hang.value, step=PERSON)
                 log.error("gateway-hangs", hang=hang.value)
-                need = self.need()
-                if self.alerts is not None and need is not None:
-                    self.alerts.raised(
-                        AlertKind.GATEWAY_HANGS, f"{need.message}.\n\n{need.next_step}"
-                    )
                 return
             if self._folder is None or self._took(step):
                 continue

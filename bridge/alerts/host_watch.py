@@ -224,7 +224,8 @@ class HostWatch:
         self._seen = self._clock.monotonic()
         self._ends.set(found.ends.timestamp())
         if found.is_late(self._clock.now()):
-            self._raised(AlertKind.CERTIFICATE, self._late(found))
+            ended = found.left(self._clock.now()) <= timedelta(0)
+            self._raised(AlertKind.CERTIFICATE, self._late(found), "ended" if ended else "late")
             return False
         self._cleared(AlertKind.CERTIFICATE)
         return True
@@ -234,7 +235,7 @@ class HostWatch:
             self._ends.set(0)
         log.warning("certificate-unseen", error=str(error))
         if self._clock.monotonic() - self._seen >= UNSEEN_SECONDS:
-            self._raised(AlertKind.CERTIFICATE, f"{error}.\n\n{MEND}")
+            self._raised(AlertKind.CERTIFICATE, f"{error}.\n\n{MEND}", "unseen")
 
     def _late(self, found: Certificate) -> str:
         hours = found.left(self._clock.now()).total_seconds() / 3600
@@ -242,9 +243,9 @@ class HostWatch:
         state = f"ends in {_span(hours)}, {when}" if hours > 0 else f"has ended, {when}"
         return f"The certificate for {self._name} {state}, and was not renewed.\n\n{MEND}"
 
-    def _raised(self, kind: AlertKind, body: str) -> None:
+    def _raised(self, kind: AlertKind, body: str, about: str = "") -> None:
         if self._alerts is not None:
-            self._alerts.raised(kind, body)
+            self._alerts.raised(kind, body, about)
 
     def _forgotten(self, kind: AlertKind) -> None:
         if self._alerts is not None:

@@ -1,7 +1,7 @@
 """Decides what is said, and how often; sends in the background.
 
-A condition (`raised`, `cleared`) is told once when it begins and once when it has ended, whatever
-is reported in between; an event (`tell`) each time. However much happens, a kind is told about at
+A condition (`raised`, `cleared`) is told once when it begins, once more when it is about something
+else than before (another trouble of the same kind), and once when it has ended; an event (`tell`) each time. However much happens, a kind is told about at
 most once in ten minutes (orders, clients and rules more often) and at most twenty messages go out
 in an hour. An event for which it is too soon waits, and is told with those that came meanwhile in
 one message; what is too much even for that, and a condition that came and went, is counted in the
@@ -60,6 +60,8 @@ RETRY_SECONDS: Final = (30.0, 120.0, 600.0)
 LATER_SECONDS: Final = 600.0
 """So often it is tried whether anybody takes what nobody has taken."""
 MOST_UNTOLD: Final = 50
+MOST_LETTERS: Final = 5
+"""Of one condition that are remembered."""
 QUEUE: Final = 50
 
 log = structlog.get_logger(__name__)
@@ -88,6 +90,18 @@ class _Letter:
         self.tried = asyncio.Event()
 
 
+class _Condition(Struct, frozen=True, kw_only=True):
+    """One that holds: what it is about, and what has told of it.
+
+    `letter`: what told of what it is about now; None: that is not told yet. `letters`: all that
+    told of it since it began.
+    """
+
+    about: str
+    letter: _Letter | None
+    letters: tuple[_Letter, ...] = ()
+
+
 class AlertService:
     """One for each process.
 
@@ -112,12 +126,12 @@ class AlertService:
         self._clock = clock
         self._name = name
         self._wanted = wanted
-        self._active: dict[AlertKind, _Letter | None] = {}  # condition -> how it was told
+        self._active: dict[AlertKind, _Condition] = {}
         self._last: dict[AlertKind, float] = {}
         self._recent: dict[AlertKind | None, deque[float]] = {}
         self._waiting: dict[AlertKind, deque[_Event]] = {}
         self._held_back = 0
-        self._queue: asyncio.Queue[tuple[_Letter, _Letter | None]] = asyncio.Queue(QUEUE)
+        self._queue: asyncio.Queue[tuple[_Letter, tuple[_Letter, ...]]] = asyncio.Queue(QUEUE)
         self._untold: deque[_Letter] = deque()
         self._next_try = 0.0
         self._trying = False
@@ -140,31 +154,41 @@ class AlertService:
         """Ends; what is not sent by now is lost."""
         await settle(*self._tasks)
 
-    def raised(self, kind: AlertKind, body: str) -> None:
-        """A condition holds; told once, until it was cleared."""
-        if self._active.get(kind) is None:
-            begins = kind not in self._active
-            self._active[kind] = self._tell(kind, body, count=begins)
+    def raised(self, kind: AlertKind, body: str, about: str = "") -> None:
+        """A condition holds; told once, until it was cleared, or is `about` something else."""
+        known = self._active.get(kind)
+        changed = known is None or known.about != about
+        if known is not None and not changed and known.letter is not None:
+            return
+        letters = known.letters if known is not None else ()
+        if changed:
+            for letter in letters:
+                letter.over = True
+        told = self._tell(kind, body, count=changed)
+        self._active[kind] = _Condition(
+            about=about, letter=told, letters=(*letters, told)[-MOST_LETTERS:] if told else letters
+        )
 
     def cleared(self, kind: AlertKind) -> None:
         """A condition does not hold; told when its beginning was told."""
-        began = self._ended(kind)
-        if began is not None:
+        letters = self._ended(kind)
+        if letters:
             if kind in ANSWERED_BY_A_PERSON:
                 self._last.pop(kind, None)
             message = Message(title=RESOLVED[kind], body="Nothing to do.", level="success")
-            self._put(kind, message, after=began)
+            self._put(kind, message, after=letters)
 
     def forgotten(self, kind: AlertKind) -> None:
         """A condition does not hold, and nothing good has come of it: nothing is told."""
         self._ended(kind)
 
-    def _ended(self, kind: AlertKind) -> _Letter | None:
-        """What told of its beginning, which is not told any more."""
-        letter = self._active.pop(kind, None)
-        if letter is not None:
+    def _ended(self, kind: AlertKind) -> tuple[_Letter, ...]:
+        """What has told of it, and is not told any more."""
+        known = self._active.pop(kind, None)
+        letters = known.letters if known is not None else ()
+        for letter in letters:
             letter.over = True
-        return letter
+        return letters
 
     def tell(self, kind: AlertKind, body: str, *, level: str = "failure") -> bool:
         """An event; whether it is told about now. What is wanted and not told now is told later."""
@@ -263,9 +287,9 @@ class AlertService:
         return self._recent.setdefault(own, deque(maxlen=most))
 
     def _put(
-        self, kind: AlertKind, message: Message, *, after: _Letter | None = None
+        self, kind: AlertKind, message: Message, *, after: tuple[_Letter, ...] = ()
     ) -> _Letter | None:
-        """Sends it; with `after` only if somebody has got that one. None: there is no room."""
+        """Sends it; with `after` only if somebody has got one of them. None: there is no room."""
         counted = ""
         if self._held_back and message.level != "success":
             counted = f"\n\n({self._held_back} earlier messages were held back.)"
@@ -289,11 +313,12 @@ class AlertService:
             letter, after = await self._queue.get()
             self._spawn(self._deliver(letter, after))
 
-    async def _deliver(self, letter: _Letter, after: _Letter | None) -> None:
+    async def _deliver(self, letter: _Letter, after: tuple[_Letter, ...]) -> None:
         kind = letter.kind
-        if after is not None:
-            await after.tried.wait()
-            if not after.reached:
+        if after:
+            for each in after:
+                await each.tried.wait()
+            if not any(each.reached for each in after):
                 return  # good news about what nobody has heard of
         done: frozenset[int] = frozenset()
         for pause in (0.0, *RETRY_SECONDS):
@@ -313,7 +338,7 @@ class AlertService:
             if missing:
                 log.warning("alert-not-taken", kind=kind, services=missing)
         self._counter.labels(kind.value, "failed").inc()
-        if not letter.reached and after is None:
+        if not letter.reached and not after:
             self._keep_untold(letter)
 
     async def _attempt(

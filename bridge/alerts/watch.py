@@ -104,7 +104,8 @@ class ConditionWatch:
             self._alerts.cleared(AlertKind.JOURNAL)
         else:
             body = f"No order is placed: {trouble.what}.\n\n{trouble.next_step}"
-            self._alerts.raised(AlertKind.JOURNAL, body)
+            about = "disk" if self._journal.trouble is not None else "not accepted"
+            self._alerts.raised(AlertKind.JOURNAL, body, about)
 
     def _look_at_connection(self) -> None:
         context, now = self._context, self._clock.monotonic()
@@ -136,14 +137,21 @@ class ConditionWatch:
         if login is None:
             self._look_without_file()
             return
-        holds = _condition(login)
+        other = self._context.other_login_file.read(self._clock.now().timestamp())
+        logins = [login] if other is None else [login, other]
+        holds = {_condition(each): each for each in reversed(logins)}  # of two the own one
         for kind in LOGIN_KINDS:
-            if kind is holds:
-                self._alerts.raised(kind, advice.of_login(login))
-            elif login.state == states.LOGGED_IN:
+            if kind in holds:
+                self._tell_login(kind, holds[kind], named=other is not None)
+            elif all(each.state == states.LOGGED_IN for each in logins):
                 self._alerts.cleared(kind)
-            elif holds is not None or login.state not in UNDER_WAY:
+            elif any(holds) or not any(each.state in UNDER_WAY for each in logins):
                 self._alerts.forgotten(kind)
+
+    def _tell_login(self, kind: AlertKind, login: Login, *, named: bool) -> None:
+        text = advice.of_login(login)
+        about = f"{login.session} {login.code or ''} {login.window or ''}"
+        self._alerts.raised(kind, f"({login.session}) {text}" if named else text, about)
 
     def _look_without_file(self) -> None:
         """What follows a wait tells whether it ended well; on the way to that nothing is told."""

@@ -264,3 +264,41 @@ def test_fifty_healthy_hours_are_not_touched(tmp_path: Path) -> None:
         stand.wind(3600 - (stand.clock.passed - begun))
     assert stand.asked() is None
     assert stand.notes == []
+
+
+def test_one_that_takes_each_connection_only_to_hang_again_is_mended(stand: Stand) -> None:
+    """The API's port is alive, what serves it is not: each connection is dropped after seconds."""
+    for _ in range(20):
+        stand.hang(Hang.SILENT)
+        stand.wind(5)
+        stand.context.status.update(problem=None)
+        stand.wind(10)
+    assert stand.asked() == RECONNECT_DATA
+    stand.works()
+    stand.wind(5)
+    assert stand.watchdog.hang() is None
+    stand.hang(Hang.SILENT)
+    stand.wind(PATIENCE[Hang.SILENT] - 10)
+    assert stand.asked() == RECONNECT_DATA, "it has worked in between: counted anew"
+
+
+def test_what_the_limits_of_alerts_hold_back_is_told_later(stand: Stand) -> None:
+    told = Told()
+    stand.watchdog.alerts = told  # type: ignore[assignment]
+    stand.hang(Hang.UPSTREAM)
+    stand.wind(7200)
+    told.active.clear()
+    stand.wind(LOOK_SECONDS)
+    assert list(told.active) == [AlertKind.GATEWAY_HANGS]
+
+
+def test_another_hang_than_the_one_that_was_told_is_told(stand: Stand) -> None:
+    told = Told()
+    stand.watchdog.alerts = told  # type: ignore[assignment]
+    stand.hang(Hang.UPSTREAM)
+    stand.wind(7200)
+    assert "no connection to the broker" in told.active[AlertKind.GATEWAY_HANGS]
+    stand.hang(Hang.SILENT)
+    stand.wind(LOOK_SECONDS)
+    assert "its API does not answer" in told.active[AlertKind.GATEWAY_HANGS]
+    assert told.resolved == []

@@ -252,3 +252,10 @@ def test_a_schedule_without_any_backup_and_a_torn_file(tmp_path: Path) -> None:
     (tmp_path / "backup.json").unlink()
     host_watch.watch.look_at_backups()
     assert host_watch.told.active == {}
+
+
+async def test_a_certificate_that_has_ended_is_told_again(tmp_path: Path, serve: Serve) -> None:
+    host_watch = Watched(tmp_path, port=await serve(-80, 10))
+    assert "ends in 10 days" in (await host_watch.certificate() or "")
+    host_watch.clock.advance(11 * 86_400)
+    assert "has ended" in (await host_watch.certificate() or "")

@@ -441,3 +441,24 @@ async def test_that_the_addresses_cannot_be_read_needs_a_person(
     assert need.message.startswith("Alerts reach nobody: cannot read ")
     assert "alerts.urls" in need.next_step
     await alerts.stop()
+
+
+async def test_another_trouble_of_the_same_kind_is_told(clock: JumpingClock) -> None:
+    sender = CountingSender()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    for _ in range(3):
+        alerts.raised(AlertKind.LOGIN_BLOCKED, "a session elsewhere", "session-taken")
+    for wait in (0, SAME_KIND_SECONDS):
+        clock.advance(wait)
+        for _ in range(3):
+            alerts.raised(AlertKind.LOGIN_BLOCKED, "a new password", "password-expired")
+            await drained(alerts)
+    assert [body.partition("\n")[0] for body in sender.bodies] == [
+        "a session elsewhere",
+        "a new password",
+    ]
+    alerts.cleared(AlertKind.LOGIN_BLOCKED)
+    await drained(alerts)
+    assert len(sender.bodies) == 3
+    await alerts.stop()

@@ -34,8 +34,12 @@ class Told:
     def __init__(self) -> None:
         self.active: dict[AlertKind, str] = {}
         self.resolved: list[AlertKind] = []
+        self.about: dict[AlertKind, str] = {}
 
-    def raised(self, kind: AlertKind, body: str) -> None:
+    def raised(self, kind: AlertKind, body: str, about: str = "") -> None:
+        if self.about.get(kind) != about:
+            self.active.pop(kind, None)
+        self.about[kind] = about
         self.active.setdefault(kind, body)
 
     def cleared(self, kind: AlertKind) -> None:
@@ -47,11 +51,18 @@ class Told:
 
 
 class Rig:
-    def __init__(self, file: Path | None = None, restart: str = "") -> None:
+    def __init__(
+        self, file: Path | None = None, restart: str = "", *, other: Path | None = None
+    ) -> None:
         self.clock = JumpingClock()
         self.told = Told()
         rules = (RestartRule("auto-restart", restart, None, 6),) if restart else ()
-        target = Target(restarts=RestartCalendar(rules), login_state_file=file, session="paper")
+        target = Target(
+            restarts=RestartCalendar(rules),
+            login_state_file=file,
+            other_login_file=other,
+            session="paper",
+        )
         self.context = ConnectionContext(target, self.clock)  # type: ignore[arg-type]
         self.watch = ConditionWatch(
             self.told,  # type: ignore[arg-type]
@@ -115,6 +126,7 @@ class Facts:
     """What the hook beside the gateway writes down, event by event."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.file = folder / "login-paper"
         self.at = 1_763_740_800
         self.file.write_text(f"{self.at} by ibc\n{self.at} launch password\n")
@@ -414,3 +426,37 @@ def test_other_words_of_the_brokers_announce_no_end() -> None:
     rig.context.broker_said(2104, "Market data farm connection is OK:usfarm")
     rig.context.broker_said(201, "Order rejected - this version of the order is desupported")
     assert rig.look() == {}
+
+
+def test_another_trouble_of_a_login_is_told_though_the_first_was_not_seen_to_end(
+    tmp_path: Path,
+) -> None:
+    facts = Facts(tmp_path)
+    rig = Rig(facts.file)
+    rig.context.status.update(started=True)
+    facts.add("attempt 1", "yielded")
+    assert "end the other session" in rig.look()[AlertKind.LOGIN_BLOCKED]
+    facts.add("begin", "launch password", "attempt 1", "expired")
+    assert "wants a new password" in rig.look()[AlertKind.LOGIN_BLOCKED]
+    facts.add("begin", "launch password", "attempt 1", "blocker Login Messages")
+    assert "(Login Messages)" in rig.look()[AlertKind.LOGIN_BLOCKED]
+
+
+def test_the_login_of_the_other_session_is_told_as_well(tmp_path: Path) -> None:
+    own, other = Facts(tmp_path), Facts(tmp_path / "other")
+    rig = Rig(own.file, other=other.file)
+    rig.context.status.update(started=True)
+    own.add("attempt 1", "login")
+    other.add("attempt 1", "refused")
+    assert rig.look()[AlertKind.BAD_CREDENTIALS].startswith("(live) IBKR does not accept")
+    other.add("begin", "launch password", "attempt 1")
+    assert AlertKind.BAD_CREDENTIALS in rig.look()
+    other.add("login")
+    assert rig.look() == {}
+    assert rig.told.resolved == [AlertKind.BAD_CREDENTIALS]
+    own.add("launch password", "attempt 1", "push")
+    other.add("launch password", "attempt 1", "push")
+    assert rig.look()[AlertKind.WAITING_2FA].startswith("(paper) Approve")
+    own.add("login")
+    assert rig.look()[AlertKind.WAITING_2FA].startswith("(live) Approve")
+    assert rig.told.resolved == [AlertKind.BAD_CREDENTIALS]
