@@ -11,20 +11,22 @@ told at once.
 A message that a service did not take is tried three more times, at that service only, unless what
 it tells is over by then. What nobody has taken at all waits, and is told in one message with its
 times as soon as somebody takes one again: of a condition while it holds, of an event in any case.
-That a condition has ended is only told where somebody has heard that it began.
+That a condition has ended is only told where somebody has heard that it began. All this is kept over
+restarts (`memory`), the limits too.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
 from msgspec import Struct, structs
 from prometheus_client import CollectorRegistry, Counter
 
+from bridge.alerts.memory import Kept, KeptLetter, Memory
 from bridge.alerts.messages import (
     RESOLVED,
     TITLES,
@@ -62,6 +64,10 @@ LATER_SECONDS: Final = 600.0
 MOST_UNTOLD: Final = 50
 MOST_LETTERS: Final = 5
 """Of one condition that are remembered."""
+SETTLES_SECONDS: Final = 60.0
+"""After a start nothing that was told before it ends sooner: not all is known yet."""
+CONFIRM_SECONDS: Final = 900.0
+"""What was told before a start and is not seen to hold for so long after it is forgotten."""
 QUEUE: Final = 50
 
 log = structlog.get_logger(__name__)
@@ -111,6 +117,7 @@ class AlertService:
         registry: takes the metric `gangway_alerts_total` by kind and result.
         name: what messages are headed with, such as the trading mode.
         wanted: the kinds to tell about; empty: all.
+        memory: keeps what was told over restarts; None: nothing is kept.
     """
 
     def __init__(
@@ -121,17 +128,23 @@ class AlertService:
         *,
         name: str = "",
         wanted: frozenset[AlertKind] = frozenset(),
+        memory: Memory | None = None,
     ) -> None:
         self._sender = sender
         self._clock = clock
         self._name = name
         self._wanted = wanted
+        self._memory = memory
+        self._to_keep = self._keeping = False
+        self._started = clock.monotonic()
+        self._before: set[AlertKind] = set()  # told before the start, and not seen to hold since
         self._active: dict[AlertKind, _Condition] = {}
         self._last: dict[AlertKind, float] = {}
         self._recent: dict[AlertKind | None, deque[float]] = {}
         self._waiting: dict[AlertKind, deque[_Event]] = {}
         self._held_back = 0
         self._queue: asyncio.Queue[tuple[_Letter, tuple[_Letter, ...]]] = asyncio.Queue(QUEUE)
+        self._on_way: list[_Letter] = []
         self._untold: deque[_Letter] = deque()
         self._next_try = 0.0
         self._trying = False
@@ -143,6 +156,13 @@ class AlertService:
 
     async def start(self) -> None:
         """Begins to send. An address file that cannot be used is logged, and read again later."""
+        self._started = self._clock.monotonic()
+        if self._memory is not None:
+            kept = await asyncio.to_thread(self._memory.load)
+            try:
+                self._restore(kept)
+            except (ValueError, OverflowError, OSError) as error:  # no time that there is
+                log.warning("alerts-not-remembered", error=str(error))
         self._spawn(self._run())
         try:
             log.info("alerts-go-to", services=self._sender.services())
@@ -151,11 +171,14 @@ class AlertService:
             log.error("alerts-go-nowhere", error=error.detail, hint=error.next_step)
 
     async def stop(self) -> None:
-        """Ends; what is not sent by now is lost."""
+        """Ends; what is not sent by now is sent by the next process, if anything is kept."""
         await settle(*self._tasks)
+        if self._memory is not None:
+            await self._memory.keep(self._kept())
 
     def raised(self, kind: AlertKind, body: str, about: str = "") -> None:
         """A condition holds; told once, until it was cleared, or is `about` something else."""
+        self._before.discard(kind)
         known = self._active.get(kind)
         changed = known is None or known.about != about
         if known is not None and not changed and known.letter is not None:
@@ -168,9 +191,13 @@ class AlertService:
         self._active[kind] = _Condition(
             about=about, letter=told, letters=(*letters, told)[-MOST_LETTERS:] if told else letters
         )
+        if changed or told:
+            self._changed()
 
     def cleared(self, kind: AlertKind) -> None:
         """A condition does not hold; told when its beginning was told."""
+        if self._settles(kind):
+            return
         letters = self._ended(kind)
         if letters:
             if kind in ANSWERED_BY_A_PERSON:
@@ -180,7 +207,15 @@ class AlertService:
 
     def forgotten(self, kind: AlertKind) -> None:
         """A condition does not hold, and nothing good has come of it: nothing is told."""
-        self._ended(kind)
+        if not self._settles(kind):
+            self._ended(kind)
+
+    def _settles(self, kind: AlertKind) -> bool:
+        """Whether it was told before a start that is too fresh to know that it has ended."""
+        return kind in self._before and self._since_start() < SETTLES_SECONDS
+
+    def _since_start(self) -> float:
+        return self._clock.monotonic() - self._started
 
     def _ended(self, kind: AlertKind) -> tuple[_Letter, ...]:
         """What has told of it, and is not told any more."""
@@ -188,6 +223,9 @@ class AlertService:
         letters = known.letters if known is not None else ()
         for letter in letters:
             letter.over = True
+        if known is not None:
+            self._before.discard(kind)
+            self._changed()
         return letters
 
     def tell(self, kind: AlertKind, body: str, *, level: str = "failure") -> bool:
@@ -201,6 +239,7 @@ class AlertService:
         waiting = self._waiting.setdefault(kind, deque())
         if len(waiting) < MOST_WAITING:
             waiting.append(_Event(body=body, level=level))
+            self._changed()
         else:
             self._held_back += 1
         return False
@@ -213,6 +252,9 @@ class AlertService:
                 body = "\n\n".join(event.body for event in events)
                 level = max((event.level for event in events), key=URGENCY.index)
                 self._put(kind, Message(title=TITLES[kind], body=body, level=level))
+        if self._before and self._since_start() >= CONFIRM_SECONDS:
+            for kind in tuple(self._before):
+                self._ended(kind)
         self._untold = deque(letter for letter in self._untold if not letter.over)
         if self._untold and not self._trying and self._clock.monotonic() >= self._next_try:
             self._trying = True
@@ -280,8 +322,8 @@ class AlertService:
         recent.append(now)
         return True
 
-    def _hour_of(self, kind: AlertKind) -> deque[float]:
-        """When messages went out that count for the same hour's limit."""
+    def _hour_of(self, kind: AlertKind | None) -> deque[float]:
+        """When messages went out that count for the same hour's limit; None: of all others."""
         own = kind if kind in FREQUENT else None
         most = MOST_RULES_IN_AN_HOUR if own is AlertKind.RULE else MOST_IN_AN_HOUR
         return self._recent.setdefault(own, deque(maxlen=most))
@@ -302,6 +344,9 @@ class AlertService:
             return None
         if counted:
             self._held_back = 0
+        if not after:
+            self._on_way.append(letter)
+        self._changed()
         return letter
 
     def _headed(self, message: Message) -> Message:
@@ -325,11 +370,13 @@ class AlertService:
             if pause:
                 await self._clock.sleep(pause)
                 if letter.over:
-                    return
+                    break
             deliveries = await self._attempt(kind, letter.message, done)
             done |= {place for place, each in enumerate(deliveries) if each.sent}
             letter.reached = bool(done)
             letter.tried.set()
+            if letter.reached:
+                self._arrived(letter)
             missing = [each.service for each in deliveries if not each.sent]
             if deliveries and not missing:
                 log.info("alert-sent", kind=kind, services=[each.service for each in deliveries])
@@ -337,9 +384,17 @@ class AlertService:
                 return
             if missing:
                 log.warning("alert-not-taken", kind=kind, services=missing)
-        self._counter.labels(kind.value, "failed").inc()
-        if not letter.reached and not after:
+        if not letter.over:
+            self._counter.labels(kind.value, "failed").inc()
+        if not (letter.reached or letter.over or after):
             self._keep_untold(letter)
+        self._arrived(letter)
+
+    def _arrived(self, letter: _Letter) -> None:
+        """Is on its way no longer: somebody has got it, or it waits with the others."""
+        if letter in self._on_way:
+            self._on_way.remove(letter)
+            self._changed()
 
     async def _attempt(
         self, kind: AlertKind, message: Message, done: frozenset[int] = frozenset()
@@ -381,12 +436,107 @@ class AlertService:
             letter.reached = True
             self._counter.labels(letter.kind.value, "sent").inc()
         self._untold = deque(letter for letter in self._untold if not letter.reached)
+        self._changed()
         log.info("alerts-sent-late", count=len(letters))
+
+    # over restarts ----------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        """What is kept is not what is so now."""
+        self._to_keep = self._memory is not None
+        if self._to_keep and not self._keeping:
+            self._keeping = True
+            self._spawn(self._keep())
+
+    async def _keep(self) -> None:
+        try:
+            while self._to_keep and self._memory is not None:
+                self._to_keep = False
+                await self._memory.keep(self._kept())
+        finally:
+            self._keeping = False
+
+    def _kept(self) -> Kept:
+        wall, now = self._clock.now().timestamp(), self._clock.monotonic()
+        waiting = [
+            _Letter(kind, self._headed(_message(kind, event)), self._clock.now())
+            for kind, events in self._waiting.items()
+            for event in events
+        ]
+        letters = [letter for letter in (*self._untold, *self._on_way) if not letter.over]
+        return Kept(
+            told={
+                kind.value: each.about if each.letter is not None else f"not {each.about}"
+                for kind, each in self._active.items()
+                if each.letters
+            },
+            last={kind.value: wall - (now - at) for kind, at in self._last.items()},
+            recent={
+                kind or "": [wall - (now - at) for at in times]
+                for kind, times in self._recent.items()
+            },
+            untold=[
+                KeptLetter(
+                    kind=letter.kind.value,
+                    title=letter.message.title,
+                    body=letter.message.body,
+                    level=letter.message.level,
+                    at=letter.at.timestamp(),
+                )
+                for letter in (*letters, *waiting)
+            ],
+        )
+
+    def _restore(self, kept: Kept) -> None:
+        """Takes over what another process has told; a clock that was set back tells nothing."""
+        wall, now = self._clock.now().timestamp(), self._clock.monotonic()
+        for name, at in kept.last.items():
+            if name in _KINDS and 0 <= wall - at < HOUR:
+                self._last[AlertKind(name)] = now - (wall - at)
+        for name, times in kept.recent.items():
+            if not name or name in _KINDS:
+                hour = self._hour_of(AlertKind(name) if name else None)
+                hour.extend(now - (wall - at) for at in times if 0 <= wall - at < HOUR)
+        self._untold.extend(
+            letter for each in kept.untold[-MOST_UNTOLD:] if (letter := _unkept(each)) is not None
+        )
+        for name, about in kept.told.items():
+            if name in _KINDS and not (self._wanted and name not in self._wanted):
+                kind = AlertKind(name)
+                own = [letter for letter in self._untold if letter.kind is kind]
+                letters = tuple(own[-MOST_LETTERS:]) or (_told_before(kind, self._clock.now()),)
+                self._active[kind] = _Condition(about=about, letter=letters[-1], letters=letters)
+                self._before.add(kind)
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+_KINDS: Final = frozenset(kind.value for kind in AlertKind)
+
+
+def _message(kind: AlertKind, event: _Event) -> Message:
+    return Message(title=TITLES[kind], body=event.body, level=event.level)
+
+
+def _unkept(kept: KeptLetter) -> _Letter | None:
+    """A message that another process could not send."""
+    if kept.kind not in _KINDS or kept.level not in URGENCY:
+        return None
+    message = Message(title=kept.title, body=kept.body, level=kept.level)
+    letter = _Letter(AlertKind(kept.kind), message, datetime.fromtimestamp(kept.at, UTC))
+    letter.tried.set()
+    return letter
+
+
+def _told_before(kind: AlertKind, now: datetime) -> _Letter:
+    """Stands for a message that another process has sent."""
+    letter = _Letter(kind, Message(title=TITLES[kind], body=""), now)
+    letter.reached = True
+    letter.tried.set()
+    return letter
 
 
 def _together(letters: list[_Letter]) -> Message:
@@ -402,7 +552,10 @@ def _together(letters: list[_Letter]) -> Message:
 
 
 def alerts_of(
-    environment: Environment, clock: Clock, registry: CollectorRegistry
+    environment: Environment,
+    clock: Clock,
+    registry: CollectorRegistry,
+    memory: Memory | None = None,
 ) -> AlertService | None:
     """The alerts that the environment asks for; None without an address file.
 
@@ -423,4 +576,5 @@ def alerts_of(
         registry,
         name=f"gangway ({environment.trading_mode})",
         wanted=wanted,
+        memory=memory,
     )

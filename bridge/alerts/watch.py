@@ -12,6 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from bridge.alerts.host_watch import HostWatch
+from bridge.alerts.memory import Memory
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService, alerts_of
 from bridge.clock import Clock, settle
@@ -95,7 +96,7 @@ class ConditionWatch:
             self._alerts.raised(
                 AlertKind.CLOCK, f"Orders go on, but {self._context.clock_words()}."
             )
-        else:
+        elif self._context.clock_skew is not None:
             self._alerts.cleared(AlertKind.CLOCK)
 
     def _look_at_journal(self) -> None:
@@ -230,7 +231,8 @@ def host_watch_of(
 def install(services: Services) -> None:
     """Watches disk and certificate; with an address file, provides the alerts and tells."""
     environment = services.environment
-    alerts = alerts_of(environment, services.clock, services.metrics)
+    memory = Memory(environment.data_dir)
+    alerts = alerts_of(environment, services.clock, services.metrics, memory)
     host_watch = host_watch_of(environment, alerts, services.clock, services.metrics)
     work: list[Callable[[], Coroutine[None, None, None]]] = [
         host_watch.watch_disk,

@@ -1,0 +1,82 @@
+"""What alerts have told, and what they could not tell, kept over restarts of the bridge.
+
+Without it a bridge that is started again and again tells the same at each start, beyond every
+limit, never tells that something has ended, and loses what nobody has taken yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from bridge.store.identity import replace_file
+
+FILE_NAME: Final = "alerts.json"
+KEEP_SECONDS: Final = 2.0
+
+log = structlog.get_logger(__name__)
+
+
+class KeptLetter(Struct, rename="camel", frozen=True, kw_only=True):
+    """A message that nobody has got; `at`: when it was due, seconds since 1970."""
+
+    kind: str
+    title: str
+    body: str
+    level: str
+    at: float
+
+
+class Kept(Struct, rename="camel", frozen=True, kw_only=True):
+    """All that is kept; times in seconds since 1970.
+
+    `told`: conditions that have been told, and what about. `last`: when a kind was told of last.
+    `recent`: when messages went out, by the limit that they count for.
+    """
+
+    told: dict[str, str] = {}
+    last: dict[str, float] = {}
+    recent: dict[str, list[float]] = {}
+    untold: list[KeptLetter] = []
+
+
+class Memory:
+    """One file in the bridge's folder; where it cannot be written, nothing is remembered."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / FILE_NAME
+        self._writes = True
+        self._turn = threading.Lock()
+
+    def load(self) -> Kept:
+        """What the last process kept; of a file that cannot be read, nothing. Blocks."""
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=Kept)
+        except FileNotFoundError:
+            return Kept()
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("alerts-not-remembered", file=FILE_NAME, error=str(error)[:200])
+            return Kept()
+
+    async def keep(self, kept: Kept) -> None:
+        """Writes it down, off the loop; a disk that does not take it holds nothing up."""
+        content = msgspec.json.encode(kept)
+        try:
+            async with asyncio.timeout(KEEP_SECONDS):
+                await asyncio.to_thread(self._write, content)
+        except (OSError, TimeoutError) as error:
+            if self._writes:
+                log.warning("alerts-not-kept", file=FILE_NAME, error=str(error)[:200])
+            self._writes = False
+        else:
+            self._writes = True
+
+    def _write(self, content: bytes) -> None:
+        with self._turn:  # one that was given up on may still be under way
+            replace_file(self._file, content, durable=False)

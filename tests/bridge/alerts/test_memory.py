@@ -1,0 +1,151 @@
+"""What is told, ended, limited and not yet sent, over restarts of the bridge."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from bridge.alerts.memory import FILE_NAME, Memory
+from bridge.alerts.messages import AlertKind
+from bridge.alerts.service import CONFIRM_SECONDS, SETTLES_SECONDS, AlertService
+from tests.bridge.alerts.test_service import FickleSender, drained
+from tests.bridge.portal.conftest import JumpingClock
+
+
+class Host:
+    """One data folder, one clock, and services that take messages or not."""
+
+    def __init__(self, folder: Path, clock: JumpingClock) -> None:
+        self.folder = folder
+        self.clock = clock
+        self.sender = FickleSender(True)
+
+    @asynccontextmanager
+    async def bridge(self) -> AsyncIterator[AlertService]:
+        alerts = AlertService(
+            self.sender, self.clock, CollectorRegistry(), memory=Memory(self.folder)
+        )
+        await alerts.start()
+        try:
+            yield alerts
+            await drained(alerts)
+        finally:
+            await alerts.stop()
+
+
+@pytest.fixture
+def host(tmp_path: Path, clock: JumpingClock) -> Host:
+    return Host(tmp_path, clock)
+
+
+async def test_a_restart_repeats_nothing_and_forgets_no_end(host: Host) -> None:
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.CONNECTION_LOST, "x")
+    for _ in range(3):
+        async with host.bridge() as alerts:
+            host.clock.advance(3600)
+            alerts.raised(AlertKind.CONNECTION_LOST, "x")
+    assert len(host.sender.taken) == 1
+    async with host.bridge() as alerts:
+        host.clock.advance(SETTLES_SECONDS)
+        alerts.cleared(AlertKind.CONNECTION_LOST)
+    assert host.sender.taken[1:] == ["The connection to the broker is back\nNothing to do."]
+    async with host.bridge() as alerts:
+        alerts.cleared(AlertKind.CONNECTION_LOST)
+    assert len(host.sender.taken) == 2
+
+
+async def test_good_news_waits_until_all_is_known(host: Host) -> None:
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.JOURNAL, "x")
+    async with host.bridge() as alerts:
+        alerts.cleared(AlertKind.JOURNAL)  # the disk was not looked at yet
+        alerts.forgotten(AlertKind.JOURNAL)
+        host.clock.advance(SETTLES_SECONDS)
+        alerts.raised(AlertKind.JOURNAL, "x")
+    assert len(host.sender.taken) == 1
+
+
+async def test_what_is_not_seen_to_hold_any_more_hides_nothing(host: Host) -> None:
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.CERTIFICATE, "x")
+    async with host.bridge() as alerts:
+        host.clock.advance(CONFIRM_SECONDS)
+        alerts.tend()
+        alerts.raised(AlertKind.CERTIFICATE, "y")
+    assert len(host.sender.taken) == 2
+
+
+async def test_a_trouble_that_was_not_told_yet_is_told_after_the_restart(host: Host) -> None:
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.LOGIN_BLOCKED, "x", "session-taken")
+        alerts.raised(AlertKind.LOGIN_BLOCKED, "y", "password-expired")  # within ten minutes
+    async with host.bridge() as alerts:
+        host.clock.advance(600)
+        alerts.raised(AlertKind.LOGIN_BLOCKED, "y", "password-expired")
+    assert [each.splitlines()[1] for each in host.sender.taken] == ["x", "y"]
+
+
+async def test_the_limits_hold_over_restarts(host: Host) -> None:
+    for _ in range(60):
+        async with host.bridge() as alerts:
+            alerts.raised(AlertKind.DISK_LOW, "x")
+            alerts.tell(AlertKind.DEPLOY_FAILED, "y")
+            alerts.tell(AlertKind.ORDER_UNKNOWN, "z")
+        host.clock.advance(31)
+    titles = [each.splitlines()[0] for each in host.sender.taken]
+    assert titles.count("The disk is nearly full") == 1
+    assert titles.count("A deploy failed") <= 4
+    assert titles.count("An order may or may not have reached the broker") == 20
+
+
+async def test_the_next_process_sends_what_could_not_be_sent(host: Host) -> None:
+    host.sender.takes = [False]
+    async with host.bridge() as alerts:
+        alerts.tell(AlertKind.ORDER_UNKNOWN, "the first order")
+        alerts.tell(AlertKind.ORDER_UNKNOWN, "the second order")
+        alerts.raised(AlertKind.BAD_CREDENTIALS, "the password")
+        alerts.raised(AlertKind.WAITING_2FA, "the approval")
+        alerts.forgotten(AlertKind.WAITING_2FA)
+    host.sender.takes = [True]
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.BAD_CREDENTIALS, "the password")
+        alerts.tend()
+    (late,) = host.sender.taken
+    for text in ("the first order", "the second order", "the password"):
+        assert late.count(text) == 1
+    assert "the approval" not in late
+    async with host.bridge() as alerts:
+        alerts.tend()
+    assert len(host.sender.taken) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        '{"told": 3}',
+        '{"told": {"no-such-kind": "x"}, "last": {"also-none": 1}, "recent": {"none": [1]}}',
+        '{"untold": [{"kind": "clock", "title": "x", "body": "y", "level": "info", "at": 1e300}]}',
+        '{"untold": [{"kind": "none", "title": "x", "body": "y", "level": "info", "at": 1}]}',
+    ],
+)
+async def test_a_damaged_file_is_no_end(host: Host, content: str) -> None:
+    (host.folder / FILE_NAME).write_text(content)
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.CLOCK, "x")
+    assert len(host.sender.taken) == 1
+
+
+async def test_where_nothing_can_be_kept_alerts_are_told_all_the_same(
+    tmp_path: Path, clock: JumpingClock
+) -> None:
+    host = Host(tmp_path / "none", clock)
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.CLOCK, "x")
+    assert len(host.sender.taken) == 1
