@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
@@ -96,6 +97,15 @@ async def within(clock: TimerClock, seconds: float, awaitable: Awaitable[T]) -> 
         raise
     finally:
         handle.cancel()
+
+
+@contextmanager
+def going_on(look: str) -> Iterator[None]:
+    """What a look that is taken for ever breaks on is logged: the next one is taken all the same."""
+    try:
+        yield
+    except Exception:
+        log.exception("look-failed", look=look)
 
 
 CANCEL_AGAIN_SECONDS = 3.0

@@ -31,7 +31,7 @@ import structlog
 
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService
-from bridge.clock import Clock, settle
+from bridge.clock import Clock, going_on, settle
 from bridge.login import states
 from bridge.login.spacing import maintenance_until
 from bridge.services import Need, Services
@@ -108,7 +108,8 @@ class Watchdog:
 
     async def run(self) -> None:
         while True:
-            self.look()
+            with going_on("watchdog"):
+                self.look()
             await self._clock.sleep(LOOK_SECONDS)
 
     def look(self) -> None:

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService
-from bridge.clock import Clock
+from bridge.clock import Clock, going_on
 from bridge.tls import blind_context, pinned_context
 
 HANDSHAKE_SECONDS: Final = 8.0
@@ -157,17 +157,21 @@ class HostWatch:
 
     async def watch_disk(self) -> None:
         while True:
-            self.look_at_disk()
+            with going_on("disk"):
+                self.look_at_disk()
             await self._clock.sleep(DISK_SECONDS)
 
     async def watch_certificate(self) -> None:
         while True:
-            fine = await self.look_at_certificate()
+            fine = False
+            with going_on("certificate"):
+                fine = await self.look_at_certificate()
             await self._clock.sleep(CERTIFICATE_SECONDS if fine else AGAIN_SECONDS)
 
     async def watch_backups(self) -> None:
         while True:
-            self.look_at_backups()
+            with going_on("backups"):
+                self.look_at_backups()
             await self._clock.sleep(BACKUP_SECONDS)
 
     # ------------------------------------------------------------------------------------------
@@ -177,16 +181,18 @@ class HostWatch:
         try:
             text = (self._folder / BACKUP_FILE).read_bytes()
             found = msgspec.json.decode(text, type=Backups)
+            moment = datetime.fromtimestamp(found.succeeded_at or found.since, UTC)
         except FileNotFoundError:
             self._forgotten(AlertKind.BACKUP)
             return
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, OverflowError, msgspec.DecodeError) as error:
             log.warning("backups-unseen", error=str(error))
+            body = f"What the host tells of its schedule cannot be read: {error}.\n\n{BACKUP_MEND}"
+            self._raised(AlertKind.BACKUP, body, "unseen")
             return
-        last = found.succeeded_at or found.since
-        age = self._clock.now().timestamp() - last
-        if age > found.every * BACKUP_LATE:
-            moment = datetime.fromtimestamp(last, UTC)
+        age = (self._clock.now() - moment).total_seconds()
+        # One of the future was taken while a clock was wrong: it says nothing of the next ones.
+        if not -found.every <= age <= found.every * BACKUP_LATE:
             said = f": {found.failure}" if found.failure else ""
             body = (
                 f"The last one is of {moment:%Y-%m-%d %H:%M} UTC, and one is due every"

@@ -15,7 +15,7 @@ from bridge.alerts.host_watch import HostWatch
 from bridge.alerts.memory import Memory
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService, alerts_of
-from bridge.clock import Clock, settle
+from bridge.clock import Clock, going_on, settle
 from bridge.environment import Environment
 from bridge.login import states
 from bridge.login.model import Login
@@ -81,17 +81,27 @@ class ConditionWatch:
     async def run(self, portal: PortalLook) -> None:
         """Looks until cancelled; `portal` tells the Client Portal session as it was last seen."""
         while True:
-            self.look(portal())
-            self._alerts.tend()
+            with going_on("conditions"):
+                self.look(portal())
+            with going_on("alerts"):
+                self._alerts.tend()
             await self._clock.sleep(LOOK_SECONDS)
 
     def look(self, portal: SessionView) -> None:
-        """One look at everything."""
-        self._look_at_connection()
-        self._look_at_login()
-        self._look_at_portal(portal)
-        self._look_at_journal()
-        self._look_at_version()
+        """One look at everything; what one breaks on keeps the others from nothing."""
+        looks: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("connection", self._look_at_connection),
+            ("login", self._look_at_login),
+            ("portal", lambda: self._look_at_portal(portal)),
+            ("journal", self._look_at_journal),
+            ("version", self._look_at_version),
+            ("clock", self._look_at_clock),
+        )
+        for name, look in looks:
+            with going_on(name):
+                look()
+
+    def _look_at_clock(self) -> None:
         if self._context.clock_is_off:
             self._alerts.raised(
                 AlertKind.CLOCK, f"Orders go on, but {self._context.clock_words()}."

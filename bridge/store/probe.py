@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from bridge.clock import Clock
+from bridge.clock import Clock, going_on
 from bridge.store.condition import JournalCondition, Trouble
 from bridge.store.database import Database
 from bridge.store.errors import StoreError
@@ -46,7 +46,8 @@ class Probe:
 
     async def run(self, clock: Clock) -> None:
         while True:
-            await self.look()
+            with going_on("journal"):
+                await self.look()
             troubled = self._condition.probed is not None
             await clock.sleep(_TROUBLED_SECONDS if troubled else PROBE_SECONDS)
 

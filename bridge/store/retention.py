@@ -80,6 +80,8 @@ class Retention:
                     await clock.sleep(PAUSE_SECONDS)
             except (OSError, StoreError, sqlite3.Error) as error:
                 log.warning("journal-not-archived", error=str(error) or repr(error))
+            except Exception:
+                log.exception("journal-not-archived")  # the next day's may be better
             await clock.sleep(DAY_SECONDS)
 
     async def move(self, now: datetime) -> int:

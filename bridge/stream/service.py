@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.clock import Clock, settle
+from bridge.clock import Clock, going_on, settle
 from bridge.errors import BridgeError, InvalidRequestError, Kind, NotFoundError
 from bridge.market.contracts import ContractService
 from bridge.market.quote_line import LineWatcher, QuoteLine
@@ -95,15 +95,19 @@ class StreamService(LineWatcher):
         beats = 0
         while True:
             await self._clock.sleep(1.0)
-            self.publish_health()
-            self.publish_states()
             beats += 1
-            if beats % HEARTBEAT_SECONDS:
-                continue
-            self.hub.tell_all("heartbeat", at=self._clock.now(), state=self.state())
-            self.hub.expire()
-            for key in [key for key in self._stale if self._quotes.line(key) is None]:
-                del self._stale[key]
+            with going_on("stream"):
+                self._beaten(tells=beats % HEARTBEAT_SECONDS == 0)
+
+    def _beaten(self, *, tells: bool) -> None:
+        self.publish_health()
+        self.publish_states()
+        if not tells:
+            return
+        self.hub.tell_all("heartbeat", at=self._clock.now(), state=self.state())
+        self.hub.expire()
+        for key in [key for key in self._stale if self._quotes.line(key) is None]:
+            del self._stale[key]
 
     def publish_health(self, *, always: bool = False) -> None:
         """Tells of the health when what a person would act on has changed.

@@ -259,3 +259,49 @@ async def test_a_certificate_that_has_ended_is_told_again(tmp_path: Path, serve:
     assert "ends in 10 days" in (await host_watch.certificate() or "")
     host_watch.clock.advance(11 * 86_400)
     assert "has ended" in (await host_watch.certificate() or "")
+
+
+@pytest.mark.parametrize("succeeded", [1e300, -1e300, "yesterday"])
+def test_what_cannot_be_read_of_the_backups_is_told(tmp_path: Path, succeeded: object) -> None:
+    host_watch = Watched(tmp_path)
+    backups(tmp_path, since=1.0, succeededAt=succeeded)
+    host_watch.watch.look_at_backups()
+    assert "cannot be read" in host_watch.told.active[AlertKind.BACKUP]
+
+
+def test_a_backup_of_a_clock_that_was_ahead_does_not_stand_for_the_next_years(
+    tmp_path: Path,
+) -> None:
+    host_watch = Watched(tmp_path)
+    now = host_watch.clock.now().timestamp()
+    backups(tmp_path, since=now, succeededAt=now + 3600)  # clocks differ
+    host_watch.watch.look_at_backups()
+    assert host_watch.told.active == {}
+    backups(tmp_path, since=now, succeededAt=now + 3 * 365 * 86_400)
+    host_watch.watch.look_at_backups()
+    assert AlertKind.BACKUP in host_watch.told.active
+
+
+async def test_the_watches_go_on_after_a_look_that_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host_watch = Watched(tmp_path, port=1)
+    looks = {name: 0 for name in ("disk", "certificate", "backups")}
+
+    def breaking(name: str) -> Callable[[], Any]:
+        def look() -> Any:
+            looks[name] += 1
+            raise RuntimeError("by the test")
+
+        return look
+
+    for name in looks:
+        monkeypatch.setattr(host_watch.watch, f"look_at_{name}", breaking(name))
+    watch = host_watch.watch
+    works = (watch.watch_disk(), watch.watch_certificate(), watch.watch_backups())
+    tasks = [asyncio.create_task(work) for work in works]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert all(count > 1 for count in looks.values())
+    for task in tasks:
+        task.cancel()

@@ -49,6 +49,8 @@ class Told:
     def forgotten(self, kind: AlertKind) -> None:
         self.active.pop(kind, None)
 
+    def tend(self) -> None: ...
+
 
 class Rig:
     def __init__(
@@ -460,3 +462,32 @@ def test_the_login_of_the_other_session_is_told_as_well(tmp_path: Path) -> None:
     own.add("login")
     assert rig.look()[AlertKind.WAITING_2FA].startswith("(live) Approve")
     assert rig.told.resolved == [AlertKind.BAD_CREDENTIALS]
+
+
+def test_a_look_that_breaks_keeps_the_others_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+
+    def breaks() -> None:
+        raise RuntimeError("by the test")
+
+    monkeypatch.setattr(rig.watch, "_look_at_login", breaks)
+    rig.watch._journal.writable = False
+    assert AlertKind.JOURNAL in rig.look()
+
+
+async def test_a_watch_goes_on_after_a_look_that_broke() -> None:
+    rig = Rig()
+    looks = 0
+
+    def portal() -> SessionView:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise RuntimeError("by the test")
+        return OFF
+
+    task = asyncio.create_task(rig.watch.run(portal))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert looks > 1
+    task.cancel()

@@ -341,6 +341,32 @@ async def test_a_probe_looks_more_often_until_the_journal_is_mended(tmp_path: Pa
         assert clock.pauses == [0.5, 0.5, 2.0, 2.0]
 
 
+async def test_a_probe_goes_on_after_a_look_that_broke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class EndedError(Exception):
+        """All looks of the test are done."""
+
+    class Noting(SystemClock):
+        def __init__(self) -> None:
+            self.pauses: list[float] = []
+
+        async def sleep(self, seconds: float) -> None:
+            self.pauses.append(seconds)
+            if len(self.pauses) == 3:
+                raise EndedError
+
+    async def breaks() -> None:
+        raise RuntimeError("by the test")
+
+    async with opened(tmp_path, FakeBroker()) as rig:
+        clock = Noting()
+        monkeypatch.setattr(rig.services[Probe], "look", breaks)
+        with pytest.raises(EndedError):
+            await rig.services[Probe].run(clock)
+        assert len(clock.pauses) == 3
+
+
 async def test_a_probe_sees_a_write_that_does_not_end(tmp_path: Path) -> None:
     async with opened(tmp_path, FakeBroker()) as rig:
         condition, probe = rig.services.journal, rig.services[Probe]

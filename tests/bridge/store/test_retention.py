@@ -364,5 +364,31 @@ async def test_it_goes_on_day_by_day(database: Database) -> None:
     assert clock.slept[:3] == [300.0, 1.0, 86_400.0]
 
 
+async def test_it_goes_on_after_what_nobody_has_thought_of(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retention, moves, slept = Retention(database, KEEP), list[int](), list[float]()
+
+    async def move(_: Any) -> int:
+        moves.append(1)
+        raise RuntimeError("by the test")
+
+    class Days:
+        def now(self) -> Any:
+            return NOON
+
+        async def sleep(self, seconds: float) -> None:
+            slept.append(seconds)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(retention, "move", move)
+    task = asyncio.create_task(retention.run(Days()))  # type: ignore[arg-type]
+    async with asyncio.timeout(30):
+        while len(moves) < 3:
+            await asyncio.sleep(0)
+    task.cancel()
+    assert slept[:3] == [300.0, 86_400.0, 86_400.0]
+
+
 def _killed(*_: Any) -> None:
     raise RuntimeError("killed")

@@ -505,6 +505,25 @@ async def test_a_heart_beats_every_ten_seconds_and_forgets_lines_that_are_gone(
     await rig.service.stop()
 
 
+async def test_the_heart_goes_on_after_a_beat_that_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    client = rig.client()
+    broken = iter([RuntimeError("by the test")])
+
+    def breaks() -> None:
+        for error in broken:
+            raise error
+
+    monkeypatch.setattr(rig.service, "publish_states", breaks)
+    await rig.service.start()
+    await asyncio.sleep(0)
+    rig.received(client)
+    for _ in range(10):
+        await rig.clock.wind(1)
+    assert "heartbeat" in [one["type"] for one in rig.received(client)]
+    await rig.service.stop()
+
+
 def test_a_quote_says_of_which_instrument() -> None:
     def said(**more: Any) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(_prefix(Contract(symbol="A", con_id=7, **more)) + "}")
