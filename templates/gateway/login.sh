@@ -27,6 +27,11 @@ fi
 mode=${TRADING_MODE:-paper}
 facts=$folder/login-$mode
 held=$folder/held-$mode
+# In memory: what the disk does not take, because it is full. An attempt that is not counted would be
+# followed by the next at once, and a refused password that is not held be tried until it locks.
+spare=${GANGWAY_SPARE_PATH:-/dev/shm/gangway}
+spare_facts=$spare/login-$mode
+spare_held=$spare/held-$mode
 parked=$folder/parked-$mode
 cold=$folder/cold-$mode
 child_file=$folder/.child-$mode
@@ -41,7 +46,31 @@ first_pause=60 longest_pause=600 maintenance_pause=1200 lasts=120 stillborn=5 ho
 # On the disk from now on. Where that cannot be said, the kernel does it within seconds.
 keep() { sync "$1" 2>/dev/null || :; }
 
-note() { printf '%(%s)T %s\n' -1 "$*" >>"$facts" 2>/dev/null; }
+# Adds a line to the file $1, or to $2 where the first does not take it.
+add() {
+    { printf '%s\n' "$3" >>"$1"; } 2>/dev/null ||
+        { mkdir -p "$spare" && printf '%s\n' "$3" >>"$2"; } 2>/dev/null
+}
+
+note() {
+    local line
+    printf -v line '%(%s)T %s' -1 "$*"
+    add "$facts" "$spare_facts" "$line"
+}
+
+# All that was written down, in the order of time.
+known() {
+    if [ -e "$spare_facts" ]; then
+        cat "$facts" "$spare_facts" 2>/dev/null | sort -s -n -k1,1
+    else
+        cat "$facts" 2>/dev/null
+    fi
+}
+
+is_held() { [ -e "$held" ] || [ -e "$spare_held" ]; }
+
+# Sets $why to the reason of what is held.
+read_why() { read -r why _ < <(cat "$held" "$spare_held" 2>/dev/null); }
 
 # --- the rule of spacing ---------------------------------------------------------------------------
 
@@ -121,8 +150,8 @@ gate() {
         token=yes how=token
     fi
     while :; do
-        if [ -e "$held" ]; then
-            read -r why _ <"$held"
+        if is_held; then
+            read_why
             [ "$said" = held ] || {
                 echo "gangway: the login is held: $why; nothing is tried until a person acts:" \
                     "./deploy.py restart gateway --cold, or up, begins afresh"
@@ -130,7 +159,7 @@ gate() {
             }
         else
             printf -v now '%(%s)T' -1
-            plan "$now" "$token" < <(cat "$facts" 2>/dev/null)
+            plan "$now" "$token" < <(known)
             ((next > now)) || break
             [ -n "$said" ] || {
                 note pause $((next - now)) # before it is said: who reads the line may look
@@ -147,9 +176,9 @@ gate() {
             [ -d "/proc/$parent" ] || exit 0
             printf -v now '%(%s)T' -1
             if [ "$said" = held ]; then
-                [ -e "$held" ] || break
+                is_held || break
             else
-                ((now >= looked && now < next)) && [ ! -e "$held" ] || break
+                ((now >= looked && now < next)) && ! is_held || break
                 looked=$now
             fi
         done
@@ -274,8 +303,15 @@ take() {
 # Ends the gateway and keeps it ended: one more attempt could lock the account, or take a session
 # that was left to another. A person begins afresh.
 hold() {
-    [ ! -e "$held" ] || return 0
-    printf '%s %(%s)T\n' "$1" -1 >"$held.new" && keep "$held.new" && mv "$held.new" "$held"
+    local line
+    ! is_held || return 0
+    printf -v line '%s %(%s)T' "$1" -1
+    rm -f "$held.new" 2>/dev/null
+    add "$held.new" "$spare_held" "$line"
+    if [ -f "$held.new" ] && [ -s "$held.new" ]; then
+        keep "$held.new"
+        mv "$held.new" "$held" 2>/dev/null || add "$spare_held" "$spare_held" "$line"
+    fi
     note held "$1"
     end_java
     keep "$folder" # a machine that loses its power now must not try again when it is back
@@ -361,7 +397,7 @@ launch() {
     done
     if [ -z "$stopping" ] && [ -e "$parked" ]; then
         rest
-    elif [ -z "$stopping" ] && [ -e "$held" ]; then
+    elif [ -z "$stopping" ] && is_held; then
         stay
         stopping=yes code=143
     fi
@@ -401,7 +437,7 @@ settle() {
 # Up, without a gateway: the engine would start an ended container again, and the next attempt with it.
 stay() {
     local why
-    read -r why _ <"$held"
+    read_why
     echo "gangway: the login is held: $why; the container stays up without a gateway:" \
         "./deploy.py restart gateway --cold, or up, begins afresh"
     # In steps, because a signal may come between the question and the wait.

@@ -680,3 +680,49 @@ def test_no_event_is_lost_while_old_ones_are_dropped(gateway: Gateway) -> None:
     assert lines[:-1] == [*(f"{number} by ibc" for number in range(701, 1001)), "2000 launch token"]
     assert lines[-1].endswith(" launch password")
     assert not list(gateway.facts.parent.glob("*.old"))
+
+
+# --- a disk that takes nothing ----------------------------------------------------------------------
+
+
+def full(gateway: Gateway) -> dict[str, str]:
+    """Nothing can be written down: folders stand where the files would be."""
+    gateway.facts.mkdir()
+    gateway.held.with_name(f"{gateway.held.name}.new").mkdir()
+    return {"GANGWAY_SPARE_PATH": str(gateway.home / "memory")}
+
+
+def test_a_full_disk_takes_no_hold_away(gateway: Gateway) -> None:
+    spare = full(gateway)
+    gateway.java("say Login attempt: 1", REFUSED, "rest")
+    process = gateway.launch(**spare)
+    assert process.stdout is not None
+    assert any("gangway: the login is held: bad-credentials" in line for line in process.stdout)
+    time.sleep(1.5)
+    assert process.poll() is None, "the container stays up"
+    assert gateway.runs == 1
+    assert not gateway.held.exists()
+
+
+def test_a_full_disk_takes_no_pause_away(gateway: Gateway) -> None:
+    spare = full(gateway)
+    gateway.java("say Login attempt: 1", "say Login failed", "exit 1")
+    gateway.launch(**spare).wait(60)
+    process = gateway.launch(**spare)  # by the engine
+    assert process.stdout is not None
+    assert any("gangway: the next login attempt is in" in line for line in process.stdout)
+    assert gateway.runs == 1
+
+
+def test_what_went_into_memory_counts_in_its_place(gateway: Gateway) -> None:
+    """The disk was full for a while: what was written then is older than what came after."""
+    spare = gateway.home / "memory"
+    spare.mkdir()
+    now = int(time.time())
+    gateway.facts.write_text(f"{now - 200} launch password\n{now - 20} launch password\n")
+    (spare / "login-paper").write_text(f"{now - 100} launch password\n")
+    gateway.java("say Login attempt: 1", "rest")
+    process = gateway.launch(GANGWAY_SPARE_PATH=str(spare))
+    assert process.stdout is not None
+    said = next(line for line in process.stdout if "the next login attempt is in" in line)
+    assert int(said.split(" is in ")[1].split()[0]) > 180, "240 s after the third"

@@ -9,9 +9,10 @@ state=${GANGWAY_STATE_PATH:-$HOME/state}
 # A person has asked for this start: what was held is tried again, and no pause is left over.
 if [ -e "$state/afresh" ]; then
     for facts in "$state"/login-live "$state"/login-paper; do
-        [ ! -e "$facts" ] || printf '%(%s)T begin\n' -1 >>"$facts"
+        [ ! -e "$facts" ] || printf '%(%s)T begin\n' -1 >>"$facts" || : # a full disk ends no hook
     done
     rm -f "$state"/held-* "$state/afresh"
+    rm -rf "${GANGWAY_SPARE_PATH:-/dev/shm/gangway}"
 fi
 
 # ibg-controller does without IBC's script: what it says of itself is recorded beside it.
@@ -25,8 +26,8 @@ if [ "${USE_IBG_CONTROLLER:-}" = yes ]; then
         [ "${#modes[@]}" = 1 ] || settings=${settings:+${settings}_$mode}
         port=${GANGWAY_HEALTH_PORT:-8080}
         [ "$mode" = live ] || [ "${#modes[@]}" = 1 ] || port=$((port + 1))
-        printf '%(%s)T by ibg-controller\n%(%s)T boot\n' -1 -1 >>"$state/login-$mode"
-        [ -z "${TWOFACTOR_CODE_FILE:-}" ] || printf '%(%s)T totp\n' -1 >>"$state/login-$mode"
+        printf '%(%s)T by ibg-controller\n%(%s)T boot\n' -1 -1 >>"$state/login-$mode" || :
+        [ -z "${TWOFACTOR_CODE_FILE:-}" ] || printf '%(%s)T totp\n' -1 >>"$state/login-$mode" || :
         TRADING_MODE=$mode TWS_SETTINGS_PATH=$settings GANGWAY_HEALTH_PORT=$port \
             nohup bash -c 'bash "$0" watch | bash "$0" record' "$here/login.sh" \
             </dev/null >/dev/null 2>&1 &
