@@ -21,6 +21,8 @@ APPROVAL_SECONDS = 180
 """IBKR's own limit for one approval."""
 WINDOW_PATIENCE = 60
 """An unknown window that is open for so long waits for somebody."""
+TYPES_WITHIN = 300
+"""Gangway types three codes in half of it: what still asks for one then waits for somebody."""
 PASSWORD, TOKEN = "password", "token"
 _SECOND_FACTOR = "Second Factor Authentication"
 _EXISTING = "Existing session detected"
@@ -91,6 +93,7 @@ class Login:
         """Whether its container can end the gateway with its session kept (`login.sh park`)."""
         self.types = False
         """Whether gangway types the codes (`gateway.two_factor.totp`) and has not given up."""
+        self._totp = False
         self._whole = whole
         self._typed = False
         self._token = False
@@ -124,7 +127,10 @@ class Login:
         return self._changed(before)
 
     def look(self, now: float) -> str | None:
-        """Takes the time: a window that nobody has answered for a minute is what blocks."""
+        """Takes the time: a window that nobody has answered for a minute is what blocks.
+
+        And a code that nobody has typed for minutes is not typed by itself.
+        """
         before = self._shape()
         self._at = now
         if self.state in _WINDOWS_COUNT:
@@ -132,6 +138,8 @@ class Login:
                 if now - opened >= WINDOW_PATIENCE:
                     self._block(title, "window")
                     break
+        if self.automatic and now - (self.asked_since or now) >= TYPES_WITHIN:
+            self._on_untyped("")
         return self._changed(before)
 
     def resume(self, at: float) -> None:
@@ -245,13 +253,14 @@ class Login:
     def _on_begin(self, _: str) -> None:
         self._parked = False
         self._token = self._completed = False
+        self.types = self._totp
         self._next_launch = 0.0
         self._open.clear()
         self._become(states.STARTING)
 
     def _on_boot(self, _: str) -> None:
         self._parked = False
-        self.types = self.parks = False
+        self.types = self._totp = self.parks = False
         if self.state not in _SPACED_OUT:
             self._become(states.STARTING)
 
@@ -320,6 +329,7 @@ class Login:
 
     def _on_login(self, _: str) -> None:
         self._completed = True
+        self.types = self._totp  # three codes anew
         self._open.clear()
         if self.state != states.LOGGED_IN:
             self._become(states.LOGGED_IN)
@@ -404,7 +414,7 @@ class Login:
         self._become(states.STOPPED)
 
     def _on_totp(self, _: str) -> None:
-        self.types = True
+        self.types = self._totp = True
 
     def _on_untyped(self, _: str) -> None:
         """Three codes were not taken, or the seed gives none: a person is needed."""

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.login import states
 from bridge.login.lines import ROWS, events, source
-from bridge.login.model import HANDLERS, Login, replay
+from bridge.login.model import HANDLERS, TYPES_WITHIN, Login, replay
 from bridge.login.spacing import Launches
 from bridge.tws.advice import of_login
 
@@ -633,3 +633,31 @@ def test_a_login_that_waits_its_turn_says_until_when() -> None:
     assert said.endswith("a restart would not make it sooner")
     login.note("launch", 1763741997, "password")
     assert login.told == "starting"
+
+
+def test_after_a_login_gangway_types_again() -> None:
+    """Three codes were not taken on Sunday, a person typed one, and the next Sunday comes."""
+    failed = [*CHALLENGED, "typed", "code", "typed", "code", "typed", "untyped"]
+    for ended in ("login", "begin"):
+        login = written(*failed, ended, "launch password", "attempt 1", "by-code", "code")
+        assert login.automatic, ended
+    without = [event for event in failed if event != "totp"]
+    assert not written(*without, "login", "launch password", "attempt 1", "code").automatic
+
+
+def test_a_code_that_is_not_typed_for_minutes_needs_a_person() -> None:
+    """What types it has died, or cannot write down what it does."""
+    login = written(*CHALLENGED)
+    asked = login.asked_since
+    assert asked
+    login.look(asked + TYPES_WITHIN - 1)
+    assert login.automatic
+    told = login.look(asked + TYPES_WITHIN)
+    assert told == "waiting for 2FA: a code has to be typed (./deploy.py login)"
+    assert (login.state, login.code, login.automatic) == (
+        "waiting-2fa",
+        "second-factor-code",
+        False,
+    )
+    login.note("login", asked + 2 * TYPES_WITHIN)
+    assert login.types
