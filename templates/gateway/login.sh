@@ -39,6 +39,7 @@ heard=$folder/.heard-$mode
 asks="gangway: is everything read that was said?" # of the recorder alone; it is in no log
 rests=300 # seconds that a parked container waits for the stop; then its gateway comes up again
 most_lines=600 kept_lines=300
+lasting="^[0-9]+ (by|boot|parks|totp)( |\$)"
 # The clock of the broker's maintenance; another one only where a test is not about the hour.
 new_york=${GANGWAY_NEW_YORK:-EST5EDT,M3.2.0,M11.1.0}
 first_pause=60 longest_pause=600 maintenance_pause=1200 lasts=120 stillborn=5 hour=3600 most_in_an_hour=9
@@ -194,7 +195,11 @@ trim() {
     ((lines > most_lines)) || return 0
     # Another part of us may write a line meanwhile: it comes after those that are kept.
     ln -f "$facts" "$facts.old" || return 0
-    head -n "$lines" "$facts.old" | tail -n "$kept_lines" >"$facts.new" && mv "$facts.new" "$facts" &&
+    {
+        # What the container is stays, however long ago it was started.
+        head -n $((lines - kept_lines)) "$facts.old" | grep -E "$lasting" | tail -n 4
+        head -n "$lines" "$facts.old" | tail -n "$kept_lines"
+    } >"$facts.new" && mv "$facts.new" "$facts" &&
         tail -n "+$((lines + 1))" "$facts.old" >>"$facts"
     rm -f "$facts.old"
 }

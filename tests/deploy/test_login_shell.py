@@ -662,7 +662,7 @@ def test_what_the_bridge_asks_for_is_told_to_the_controller_once(gateway: Gatewa
 def test_no_event_is_lost_while_old_ones_are_dropped(gateway: Gateway) -> None:
     """Another part of the script writes a line at the worst moment."""
     gateway.facts.parent.mkdir(exist_ok=True)
-    gateway.facts.write_text("".join(f"{number} by ibc\n" for number in range(1, 1001)))
+    gateway.facts.write_text("".join(f"{number} failed\n" for number in range(1, 1001)))
     slow = gateway.home / "slow"
     slow.mkdir()
     (slow / "mv").write_text('#!/bin/bash\necho "2000 launch token" >>"$2"\nexec /bin/mv "$@"\n')
@@ -677,7 +677,7 @@ def test_no_event_is_lost_while_old_ones_are_dropped(gateway: Gateway) -> None:
     )
     lines = gateway.facts.read_text().splitlines()
     assert done.stderr == ""
-    assert lines[:-1] == [*(f"{number} by ibc" for number in range(701, 1001)), "2000 launch token"]
+    assert lines[:-1] == [*(f"{number} failed" for number in range(701, 1001)), "2000 launch token"]
     assert lines[-1].endswith(" launch password")
     assert not list(gateway.facts.parent.glob("*.old"))
 
@@ -726,3 +726,20 @@ def test_what_went_into_memory_counts_in_its_place(gateway: Gateway) -> None:
     assert process.stdout is not None
     said = next(line for line in process.stdout if "the next login attempt is in" in line)
     assert int(said.split(" is in ")[1].split()[0]) > 180, "240 s after the third"
+
+
+@pytest.mark.parametrize("typed", [False, True])
+def test_what_the_container_is_stays_known_for_as_long_as_it_runs(
+    gateway: Gateway, *, typed: bool
+) -> None:
+    """A gateway that restarts every night says more in two months than is kept."""
+    begun = ["by ibc", "boot", "totp", "by ibc", "boot", "parks", *(["totp"] if typed else [])]
+    nights = ["launch token", "login", "exit 0"] * 300
+    gateway.facts.write_text(
+        "".join(f"{number} {event}\n" for number, event in enumerate([*begun, *nights], 1))
+    )
+    shell(gateway, "gate", text="")
+    lines = gateway.facts.read_text().splitlines()
+    assert len(lines) < 310
+    login = replay("\n".join(lines))
+    assert (login.controller, login.parks, login.types) == ("ibc", True, typed)
