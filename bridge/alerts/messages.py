@@ -56,7 +56,7 @@ TITLES: dict[AlertKind, str] = {
     AlertKind.ORDER_UNKNOWN: "An order may or may not have reached the broker",
     AlertKind.JOURNAL: "The journal of orders needs a person",
     AlertKind.MESSAGE_SET_ASIDE: "A message of the broker's could not be kept",
-    AlertKind.CLIENT_SILENT: "A client fell silent: its opening orders were cancelled",
+    AlertKind.CLIENT_SILENT: "A client fell silent",
     AlertKind.CLOCK: "The clock of the bridge's machine is wrong",
     AlertKind.PORTAL_LOGIN: "The Client Portal needs a login",
     AlertKind.CERTIFICATE: "The certificate needs a look",

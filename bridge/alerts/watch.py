@@ -213,6 +213,15 @@ def silence_text(key: str, result: CancelResult) -> str:
     )
 
 
+def waiting_text(key: str, why: str) -> str:
+    """What a person needs to do what cannot be done now."""
+    return (
+        f"No heartbeat of the key {key} came in time, and its open orders could not be cancelled"
+        f" yet: {why}. It is tried again until it can be done; TWS or the Client Portal can cancel"
+        " them now."
+    )
+
+
 def set_aside_text(entry: Entry) -> str:
     """What a person needs to find out what the message was."""
     return (
@@ -298,7 +307,11 @@ def _conditions(
     def tell_silence(key: str, result: CancelResult) -> None:
         alerts.tell(AlertKind.CLIENT_SILENT, silence_text(key, result))
 
+    def tell_waiting(key: str, why: str) -> None:
+        alerts.tell(AlertKind.CLIENT_SILENT, waiting_text(key, why))
+
     if SilenceWatch in services:
         services[SilenceWatch].fell_silent.listen(tell_silence)
+        services[SilenceWatch].not_dealt_with.listen(tell_waiting)
     portal = services[PortalService]
     return lambda: watch.run(portal.last_seen)

@@ -6,6 +6,9 @@ is what a halt cancels by default; orders that only close a position stay. Tradi
 
 Armed keys are kept in a file of their own, so that a restart of the bridge in between forgets
 nobody: each gets its whole time anew from the start, and whoever stays silent then is dealt with.
+Time in which this very process was held up is nobody's silence: what was sent meanwhile is read
+first. While there is no session nothing can be cancelled: it is tried again until it can, and a
+person is told.
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ FILE_NAME: Final = "heartbeats.json"
 LOOK_SECONDS: Final = 0.5
 KEEP_SECONDS: Final = 1.0
 MOST_KEYS: Final = 256
+HELD_UP_SECONDS: Final = 0.5
+"""A look that comes so much late: the process was held up."""
+TELL_SECONDS: Final = 30.0
+"""So long it is only tried again when the orders of a silent client cannot be cancelled."""
 log = structlog.get_logger(__name__)
 
 
@@ -71,6 +78,8 @@ class SilenceWatch:
         note: Callable[..., object],
     ) -> None:
         self.fell_silent: Signal[[str, CancelResult]] = Signal("client-silent")
+        self.not_dealt_with: Signal[[str, str]] = Signal("client-silent-waits")
+        """A key that is silent, and why its orders could not be cancelled; once."""
         self._seconds = seconds
         self._file = folder / FILE_NAME
         self._clock = clock
@@ -79,6 +88,9 @@ class SilenceWatch:
         self._note = note
         self._due: dict[str, float] = {}
         self._silent: dict[str, datetime] = {}  # dealt with, and not heard since
+        self._waiting: dict[str, float] = {}  # overdue, and not dealt with since
+        self._told: set[str] = set()
+        self._why = ""
         self._survives = True
         self._keeping = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -111,6 +123,7 @@ class SilenceWatch:
             raise HeartbeatOffError(f"{MOST_KEYS} keys are watched already", retry_after=60.0)
         self._due[key_id] = self._clock.monotonic() + self._seconds
         self._silent.pop(key_id, None)
+        self._waits_no_longer(key_id)
         if fresh:
             await self._keep()
             self._note("heartbeat-armed", key=key_id, seconds=self._seconds)
@@ -127,6 +140,7 @@ class SilenceWatch:
             await self._keep()
             self._note("heartbeat-off", key=key_id)
         self._silent.pop(key_id, None)
+        self._waits_no_longer(key_id)
         return HeartbeatView(armed=False, survives_restart=self._survives)
 
     async def look(self) -> None:
@@ -138,15 +152,16 @@ class SilenceWatch:
         try:
             result = await self._cancel()
         except BridgeError as error:
-            log.error("silent-client-not-dealt-with", keys=overdue, reason=error.detail)
+            self._waits(overdue, error.detail)
             return
         if result.failed:
-            log.error("silent-client-not-dealt-with", keys=overdue, orders=result.failed)
+            self._waits(overdue, f"{len(result.failed)} of them were not taken")
             return
         for key in overdue:
             if self._due.get(key, now + 1) > now:
                 continue  # heard again meanwhile: watched on
             del self._due[key]
+            self._waits_no_longer(key)
             self._silent[key] = self._clock.now()
             detail = {"cancelled": list(result.requested), "kept": list(result.kept)}
             self._note("client-silent", key=key, **detail)
@@ -155,8 +170,34 @@ class SilenceWatch:
             await self._auditor.note(Caller(key, ""), "trading.silence", key, detail, "ok")
         await self._keep()
 
+    def _waits(self, keys: list[str], why: str) -> None:
+        """They are silent, and what they have open could not be cancelled: logged and told once."""
+        now, self._why = self._clock.monotonic(), why
+        keys = [key for key in keys if self._due.get(key, now + 1) <= now]  # not heard meanwhile
+        fresh = [key for key in keys if key not in self._waiting]
+        self._waiting |= dict.fromkeys(fresh, now)
+        if fresh:
+            log.error("silent-client-not-dealt-with", keys=fresh, reason=why)
+        for key in keys:
+            if key not in self._told and now - self._waiting[key] >= TELL_SECONDS:
+                self._told.add(key)
+                self.not_dealt_with.emit(key, why)
+
+    def _waits_no_longer(self, key: str) -> None:
+        self._waiting.pop(key, None)
+        self._told.discard(key)
+
     def need(self) -> Need | None:
         """What a person should know: who fell silent and has not come back."""
+        if self._waiting:
+            names = ", ".join(sorted(self._waiting))
+            return Need(
+                code="client-silent",
+                message=f"A client fell silent ({names}), and its opening orders could not be"
+                f" cancelled yet: {self._why}",
+                next_step="It is tried again until it can be done; TWS or the Client Portal can"
+                " cancel them now",
+            )
         if not self._silent:
             return None
         names = ", ".join(sorted(self._silent))
@@ -182,7 +223,15 @@ class SilenceWatch:
                 await self.look()
             except Exception:
                 log.exception("silence-watch-failed")
+            due = self._clock.monotonic() + LOOK_SECONDS
             await self._clock.sleep(LOOK_SECONDS)
+            self._held_up(self._clock.monotonic() - due)
+
+    def _held_up(self, late: float) -> None:
+        """What was sent while this process was held up is not read yet: that is no silence."""
+        if late >= HELD_UP_SECONDS and self._due:
+            log.warning("heartbeats-not-read", seconds=round(late, 1))
+            self._due = {key: until + late for key, until in self._due.items()}
 
     async def _keep(self) -> None:
         """Off the loop and bounded: a disk that hangs holds up no heartbeat and no order."""

@@ -371,7 +371,7 @@ async def test_a_client_that_falls_silent_is_told(
         armed = await bridge.client.post("/trading/heartbeat")
         assert armed.json()["armed"]
         await hook.until(1)
-        assert hook.titles[0].endswith("A client fell silent: its opening orders were cancelled")
+        assert hook.titles[0].endswith("A client fell silent")
         assert "Cancelled: 0 open orders" in hook.received[0]["message"]
 
 

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from bridge.orders.cancel import CancelResult
-from bridge.orders.silence import FILE_NAME, LOOK_SECONDS, HeartbeatOffError, SilenceWatch
+from bridge.orders.silence import (
+    FILE_NAME,
+    LOOK_SECONDS,
+    TELL_SECONDS,
+    HeartbeatOffError,
+    SilenceWatch,
+)
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.rig import BridgeProcess, SimulatorProcess, eventually
 from tests.bridge.wound import WoundClock
@@ -234,3 +240,59 @@ def test_over_http_and_after_a_kill(tmp_path: Path) -> None:
     finally:
         bridge.stop()
         simulator.stop()
+
+
+async def test_while_the_process_is_held_up_nobody_is_silent(tmp_path: Path) -> None:
+    """A machine that stands still for a while: heartbeats wait in the socket, and are read next."""
+    made = Watched(tmp_path)
+    made.watch.start()
+    await made.watch.beat("bot")
+    await made.clock.wind(LOOK_SECONDS)
+    made.clock.advance(SECONDS * 3)  # one step: the look comes as late as that
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await made.clock.wind(SECONDS - 2 * LOOK_SECONDS)
+    assert made.broker.cancels == 0
+    await made.clock.wind(3 * LOOK_SECONDS)
+    assert made.broker.cancels == 1, "it stays silent afterwards"
+    await made.watch.stop()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"), [("away", "away"), ("failing", "1 of them were not taken")]
+)
+async def test_that_orders_of_a_silent_client_cannot_be_cancelled_is_told_once(
+    made: Watched, trouble: str, why: str
+) -> None:
+    waiting: list[tuple[str, str]] = []
+    made.watch.not_dealt_with.listen(lambda key, why: waiting.append((key, why)))
+    await made.watch.beat("bot")
+    setattr(made.broker, trouble, True)
+    made.clock.advance(SECONDS + 1)
+    await made.watch.look()
+    need = made.watch.need()
+    assert need
+    assert need.code == "client-silent"
+    assert f"(bot), and its opening orders could not be cancelled yet: {why}" in need.message
+    made.clock.advance(TELL_SECONDS - 1)
+    await made.watch.look()
+    assert waiting == [], "a gateway that restarts is away for a moment"
+    for _ in range(5):
+        made.clock.advance(1)
+        await made.watch.look()
+    assert waiting == [("bot", why)]
+    setattr(made.broker, trouble, False)
+    await made.watch.look()
+    need = made.watch.need()
+    assert need
+    assert need.message.endswith("its opening orders were cancelled")
+
+
+async def test_who_is_heard_again_needs_nobody(made: Watched) -> None:
+    await made.watch.beat("bot")
+    made.broker.away = True
+    made.clock.advance(SECONDS + 1)
+    await made.watch.look()
+    assert made.watch.need()
+    await made.watch.beat("bot")
+    assert made.watch.need() is None
