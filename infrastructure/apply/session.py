@@ -495,9 +495,11 @@ class Session:
         return self._exchange.until(events.Fetched, WORK_WITHIN).image
 
     # --- operating ----------------------------------------------------------------------------
-    def ask_bridge(self, method: str, path: str, body: Any = None) -> events.AskBridge:
-        """A request to the bridge with the first key."""
-        request = requests.AskBridgeRequest(method, path, self._bridge_port, body)
+    def ask_bridge(
+        self, method: str, path: str, body: Any = None, within: float = 10.0
+    ) -> events.AskBridge:
+        """A request to the bridge with the first key, which it answers in so many seconds."""
+        request = requests.AskBridgeRequest(method, path, self._bridge_port, body, within)
         return self._exchange.ask(events.AskBridge, request)
 
     @contextmanager

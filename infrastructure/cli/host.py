@@ -74,15 +74,17 @@ def held(current: Settings, target: Target) -> Iterator[tuple[Session, Callable[
         yield session, rest
 
 
-def ask_bridge(current: Settings, method: str, path: str, body: Any = None) -> Any:
-    """One request to the bridge, asked on the host itself; its decoded answer.
+def ask_bridge(
+    current: Settings, method: str, path: str, body: Any = None, within: float = 10.0
+) -> Any:
+    """One request to the bridge, asked on the host itself; its answer in so many seconds, decoded.
 
     Raises:
         GangwayError: the bridge does not answer, or said no.
     """
     with connected(current, current.target()) as session:
         session.open()
-        found = session.ask_bridge(method, path, body)
+        found = session.ask_bridge(method, path, body, within)
     status, answer = found.status, found.body
     if status == 0:
         hint = "./deploy.py status, ./deploy.py logs bridge"

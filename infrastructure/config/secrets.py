@@ -292,6 +292,8 @@ def alert_address(value: bytes, name: str) -> bytes:
         raise _bad(name, "is not UTF-8 text") from None
     if "://" not in text:
         raise _bad(name, "is no service address")
+    if len(text.splitlines()) > 1:  # a second line would make the whole file unusable
+        raise _bad(name, "is more than one line: one address each")
     logging.getLogger("apprise").disabled = True  # it would print the address
     with warnings.catch_warnings():  # it loads all of its services, old imports included
         warnings.simplefilter("ignore", DeprecationWarning)

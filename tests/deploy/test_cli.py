@@ -986,3 +986,22 @@ def test_a_name_of_the_bridges_image_that_is_none(gangway: Gangway, name: str) -
     assert done.returncode == 2
     assert "is no image with a tag or digest" in done.stderr
     assert "hint: " in done.stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(True, 0), (False, 1)])
+def test_a_test_message_gets_the_minute_that_it_may_take(
+    gangway: Gangway, monkeypatch: pytest.MonkeyPatch, *, sent: bool, code: int
+) -> None:
+    from infrastructure.cli.commands import alerts
+
+    asked: list[tuple[str, str, float]] = []
+
+    def ask(_: object, method: str, path: str, within: float = 10.0) -> object:
+        asked.append((method, path, within))
+        return {"services": [{"service": "ntfy", "sent": sent}]}
+
+    monkeypatch.setattr(alerts, "ask_bridge", ask)
+    assert gangway("alerts", "test").returncode == code
+    ((method, path, within),) = asked
+    assert (method, path) == ("POST", "/alerts/test")
+    assert within > 60

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         ({"gateway": {"jvm": {"options": ["-Xss1m -Xrs"]}}}, "is no single -X option"),
         ({"gateway": {"image": "ghcr.io/gnzsnz/ib-gateway:10.19.2a"}}, "too old"),
         ({"gateway": {"username": "a b"}}, "a user name has only"),
+        ({"alerts": {"lost_minutes": 1441}}, "1440"),
+        ({"alerts": {"disk_megabytes": 10_000_001}}, "10000000"),
         ({"caddy": {"domain": "203.0.113.7"}}, "caddy.names takes addresses"),
         ({"caddy": {"domain": "2001:db8::1"}}, "caddy.names takes addresses"),
         ({"caddy": {"domain": "0x7f.0.0.1"}}, "caddy.names takes addresses"),

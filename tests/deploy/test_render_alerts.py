@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_args
 
+import pytest
+
 from bridge.alerts.messages import AlertKind
-from bridge.environment import _VARIABLES
+from bridge.environment import _VARIABLES, read
 from infrastructure.config import secrets
 from infrastructure.config.bridge import AlertEvent
+from infrastructure.errors import UsageError
 from infrastructure.render import bridge, release
 from infrastructure.render.layout import compose_layout
 from tests.deploy.conftest import SECRET_VALUES
@@ -60,3 +63,20 @@ def test_without_addresses_nothing_changes(make: Callable[..., Target]) -> None:
 
 def test_every_event_of_the_configuration_is_one_of_the_bridges() -> None:
     assert {*get_args(AlertEvent)} == {kind.value for kind in AlertKind if kind != "test"}
+
+
+@pytest.mark.parametrize(("key", "most"), [("lost_minutes", 1440), ("disk_megabytes", 10_000_000)])
+def test_the_bridge_takes_what_the_configuration_takes(
+    make: Callable[..., Target], key: str, most: int
+) -> None:
+    target = make(alerts={"urls": [{"stored": "phone"}], key: most})
+    values = bridge.environment(target, compose_layout(target))
+    told = {name: text for name, text in values.items() if name.startswith("BRIDGE_ALERT_")}
+    assert str(most) in told.values()
+    read(told)
+
+
+def test_an_address_is_one_line() -> None:
+    with pytest.raises(UsageError, match="more than one line") as raised:
+        secrets.alert_address(b"ntfy://topic\nand a note", "alert-url")
+    assert "topic" not in str(raised.value)

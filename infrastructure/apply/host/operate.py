@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from infrastructure.runtime.containers import Action
 
 POLL = 0.2
-ANSWERS_WITHIN = 10.0
-"""Seconds that the bridge may take for a request of a person's."""
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -312,7 +310,7 @@ class Operator:
             port,
             request.path,
             self._store.bridge_key(),
-            ANSWERS_WITHIN,
+            request.within,
             method=request.method,
             body=request.body,
         )

@@ -195,6 +195,8 @@ class AskBridgeRequest(Request):
     path: str
     bridge_port: int
     body: Any = None
+    within: float = 10.0
+    """Seconds that the bridge may take."""
 
 
 class TypeCodeRequest(Request):

@@ -1182,3 +1182,13 @@ def test_signals_ask_for_an_orderly_end(monkeypatch: pytest.MonkeyPatch) -> None
         stop(15, None)
         with pytest.raises(Cancelled):
             wire.check()
+
+
+def test_the_bridge_gets_the_time_that_its_answer_takes(store: Store, ask: Ask) -> None:
+    runtime = Engine(Container("bridge", "b", state="running"))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        request = requests.AskBridgeRequest("POST", "/alerts/test", port, within=0.2)
+        (found,) = ask(runtime, request)
+    assert found["status"] == 0
+    assert found["seconds"] < 5
