@@ -46,6 +46,7 @@ AGAIN: Final = 6 * 3600.0
 AROUND: Final = timedelta(minutes=5)
 """Before and after a planned restart nothing is done."""
 RECONNECT_DATA, RESTART, PERSON = "RECONNECTDATA", "RESTART", "person"
+CLOCKS_DIFFER: Final = 5.0
 BETWEEN: Final = 60.0
 """Seconds for which a gateway that hangs may be connected anew, only to hang again: one that takes
 each connection and answers nothing on it is not seen as hanging all the time."""
@@ -222,11 +223,20 @@ class Watchdog:
         replace_file(self._kept, json.dumps(taken).encode(), durable=True)
         self._taken = taken
 
+    def _was_done(self, step: str) -> bool:
+        """Whether it was asked for and the controller took it, as far as the container tells."""
+        if step not in self._taken or not self._took(step):
+            return False
+        login = self._context.login_file.read(self._clock.now().timestamp())
+        if login is None or not login.seen:
+            return True
+        return login.requested.get(step, 0.0) >= self._taken[step] - CLOCKS_DIFFER
+
     def need(self) -> Need | None:
         """What a person has to know, once the gateway's own means have not helped."""
         if self.person is None:
             return None
-        tried = [step for step in STEPS[self.person] if step in self._taken and self._took(step)]
+        tried = [step for step in STEPS[self.person] if self._was_done(step)]
         words = {RECONNECT_DATA: "its data were connected anew", RESTART: "it was restarted"}
         what = " and ".join(words[step] for step in tried)
         return Need(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from bridge.login import states
-from bridge.login.lines import IBC, events, source
+from bridge.login.lines import IBC, WORD_LENGTH, events, source
 from bridge.login.spacing import maintenance_until
 from bridge.login.states import TROUBLES, WHY, Trouble
 
@@ -93,6 +93,8 @@ class Login:
         """Whether its container can end the gateway with its session kept (`login.sh park`)."""
         self.types = False
         """Whether gangway types the codes (`gateway.two_factor.totp`) and has not given up."""
+        self.requested: dict[str, float] = {}
+        """When the controller took what the bridge asks for while the gateway hangs, by the word."""
         self._totp = False
         self._whole = whole
         self._typed = False
@@ -412,6 +414,9 @@ class Login:
     def _on_parked(self, _: str) -> None:
         self._parked = True
         self._become(states.STOPPED)
+
+    def _on_requested(self, argument: str) -> None:
+        self.requested[argument[:WORD_LENGTH]] = self._at
 
     def _on_totp(self, _: str) -> None:
         self.types = self._totp = True

@@ -496,7 +496,7 @@ requests() {
         printf -v now '%(%s)T' -1
         [[ $at =~ ^[0-9]{1,11}$ ]] && ((now - 10#$at < 60 && 10#$at - now < 60)) || continue
         say_word "${GANGWAY_COMMAND_PORT:-$port}" "$word"
-        note "requested $word"
+        case $answer in OK*) note "requested $word" ;; *) note "not-taken $word" ;; esac
         echo "gangway: the gateway hangs: told it $word: ${answer:-no answer}"
     done
 }

@@ -302,3 +302,20 @@ def test_another_hang_than_the_one_that_was_told_is_told(stand: Stand) -> None:
     stand.wind(LOOK_SECONDS)
     assert "its API does not answer" in told.active[AlertKind.GATEWAY_HANGS]
     assert told.resolved == []
+
+
+def test_a_step_that_the_controller_did_not_take_is_not_told_as_done(stand: Stand) -> None:
+    begun = NOON.timestamp() - 3600
+    facts = f"{begun:.0f} launch password\n{begun:.0f} login\n"
+    stand.login.write_text(facts)
+    stand.hang(Hang.SILENT)
+    stand.wind(1000)
+    need = stand.watchdog.need()
+    assert need
+    assert "although" not in need.message
+    taken = stand.watchdog._taken[RECONNECT_DATA]
+    told = f"{taken:.0f} requested {RECONNECT_DATA}\n{taken + 120:.0f} not-taken {RESTART}\n"
+    stand.login.write_text(facts + told)
+    need = stand.watchdog.need()
+    assert need
+    assert need.message.endswith("although its data were connected anew")

@@ -743,3 +743,33 @@ def test_what_the_container_is_stays_known_for_as_long_as_it_runs(
     assert len(lines) < 310
     login = replay("\n".join(lines))
     assert (login.controller, login.parks, login.types) == ("ibc", True, typed)
+
+
+def test_with_ibg_controller_what_the_bridge_asks_for_is_passed_on_too(gateway: Gateway) -> None:
+    class Commands(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(b"OK\n")
+
+    request = gateway.home / "requests" / "request-paper"
+    request.parent.mkdir()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Commands) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        started = subprocess.Popen(
+            ["bash", str(gateway.home / "gangway" / "start" / "40-login.sh")],
+            env=gateway.environment(
+                USE_IBG_CONTROLLER="yes",
+                GANGWAY_HEALTH_PORT="1",
+                GANGWAY_COMMAND_PORT=str(server.server_address[1]),
+            ),
+            start_new_session=True,
+            text=True,
+        )
+        gateway.running.append(started)
+        assert started.wait(30) == 0
+        time.sleep(1)
+        request.write_text(f"{time.time():.0f} RECONNECTDATA\n")
+        until(lambda: "requested RECONNECTDATA" in gateway.facts.read_text())
+        server.shutdown()
+    request.write_text(f"{time.time():.0f} RESTART\n")  # nobody listens now
+    until(lambda: "not-taken RESTART" in gateway.facts.read_text())
