@@ -252,7 +252,10 @@ def _alerts_arguments(commands: Any) -> None:
 
 
 def _alerts(given: argparse.Namespace, environment: Environment) -> tuple[Any, int]:
-    """Sends at once, for whoever finds no running bridge that would; 1: a service took it not."""
+    """Sends at once, for whoever finds no running bridge that would.
+
+    1: a service did not take the test, or none has taken the text.
+    """
     from prometheus_client import CollectorRegistry
 
     from bridge.alerts.messages import AlertKind
@@ -270,7 +273,11 @@ def _alerts(given: argparse.Namespace, environment: Environment) -> tuple[Any, i
     else:
         text = sys.stdin.read(LONGEST_TEXT).strip()
         deliveries = asyncio.run(alerts.send_now(AlertKind(given.event), text))
-    return {"services": deliveries}, 0 if all(each.sent for each in deliveries) else 1
+    missed = [each for each in deliveries if not each.sent]
+    if given.command == "test":
+        return {"services": deliveries}, 1 if missed else 0
+    # Somebody has heard of it: whoever asked for it says no longer that nobody could be told.
+    return {"services": deliveries}, 1 if missed and len(missed) == len(deliveries) else 0
 
 
 Arguments = Callable[[Any], None]

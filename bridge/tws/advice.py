@@ -80,7 +80,8 @@ def next_action(situation: Situation) -> str:
     ):
         return of_login(login)
     if restart and state not in (State.READY, State.SESSION_CONFLICT):
-        return _planned(restart.kind, f"{restart.until:%H:%M} UTC")
+        types = login is not None and login.types
+        return _planned(restart.kind, f"{restart.until:%H:%M} UTC", types=types)
     known = login is not None and login.state not in (states.LOGGED_IN, states.UNKNOWN)
     if login is not None and known and state in _AWAY:
         return of_login(login, situation.now.timestamp())
@@ -149,9 +150,14 @@ def of_login(login: Login, now: float | None = None) -> str:
     return f"Nothing: the gateway is {login.told}; the bridge connects by itself afterwards"
 
 
-def _planned(kind: str, until: str) -> str:
+def _planned(kind: str, until: str, *, types: bool) -> str:
     if kind != "auto-restart":  # a log-off is followed by a full login, too
         often = ", as every Sunday" if kind == "cold" else ""
+        if types:
+            return (
+                f"Nothing: the gateway logs in anew{often}, and gangway types the code of the"
+                f" second factor (expected back by {until})"
+            )
         return (
             f"The gateway logs in anew{often}: approve the login on your phone when"
             f" asked (expected back by {until})"

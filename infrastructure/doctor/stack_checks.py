@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from infrastructure.doctor.evidence import Check, State
 
 
-SOON = dt.timedelta(days=14)
+TOO_LITTLE = 0.2
+"""Of a certificate's life, as `bridge.alerts.host_watch` has it: some live for days only."""
 INTERNAL = "Caddy Local Authority"
 
 
 def read_certificate(text: str) -> dict[str, Any]:
-    """`{"issuer", "notAfter": ISO 8601, "names"}` of a certificate (DER in base64)."""
+    """`{"issuer", "notBefore", "notAfter": ISO 8601, "names"}` of a certificate (DER in base64)."""
     from cryptography import x509
 
     found = x509.load_der_x509_certificate(base64.b64decode(text))
@@ -35,6 +36,7 @@ def read_certificate(text: str) -> dict[str, Any]:
             names = [str(name.value) for name in extension.value]
     return {
         "issuer": found.issuer.rfc4514_string(),
+        "notBefore": found.not_valid_before_utc.isoformat().replace("+00:00", "Z"),
         "notAfter": found.not_valid_after_utc.isoformat().replace("+00:00", "Z"),
         "names": names,
     }
@@ -49,7 +51,9 @@ def certificate(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("certificate", "fail", "Caddy does not speak TLS", "./deploy.py logs caddy")
         return
     found = read_certificate(text)
-    left = dt.datetime.fromisoformat(found["notAfter"]) - dt.datetime.now(dt.UTC)
+    ends = dt.datetime.fromisoformat(found["notAfter"])
+    left = ends - dt.datetime.now(dt.UTC)
+    life = ends - dt.datetime.fromisoformat(found["notBefore"])
     shown = f"for {', '.join(found['names'])} by {found['issuer']}, until {found['notAfter'][:10]}"
     internal = INTERNAL in found["issuer"]
     if evidence.target.stack.caddy.domain and internal:
@@ -62,7 +66,7 @@ def certificate(evidence: Evidence) -> Iterator[Finding]:
         yield Finding("certificate", "warn", f"still the internal one: {shown}", mend)
     elif left < dt.timedelta(0):
         yield Finding("certificate", "fail", f"expired: {shown}", "./deploy.py logs caddy")
-    elif left < SOON and not internal:  # Caddy's own live for hours and are renewed in time
+    elif left < life * TOO_LITTLE:
         yield Finding("certificate", "warn", f"not renewed: {shown}", "./deploy.py logs caddy")
     else:
         yield Finding("certificate", "ok", shown)
@@ -265,6 +269,8 @@ def _login(login: LoginState) -> Finding:
     if state == states.LOGGED_IN:
         return Finding("login", "ok", f"the gateway is logged in ({login['session']})")
     trouble = states.TROUBLES.get(code or "")
+    if state == states.WAITING_2FA and login["kind"] == states.CODE and trouble is None:
+        return Finding("login", "warn", f"{state}: {states.TYPED}", "ask again in a minute")
     mend = trouble.hint if trouble else LOGIN_MENDS.get(state, "./deploy.py logs gateway --explain")
     text = states.told(state, login["kind"], trouble, login["window"])
     return Finding("login", "fail", f"{state}: {text}" if trouble else state, mend)

@@ -114,3 +114,18 @@ def test_a_planned_restart_says_until_when(tmp_path: Path) -> None:
     assert "04:51 UTC" in said
     clock.advance(HOUR)
     assert not advice.next_action(context.situation()).startswith("Nothing")
+
+
+@pytest.mark.parametrize("types", [False, True])
+def test_a_sunday_asks_nobody_where_gangway_types_the_code(tmp_path: Path, *, types: bool) -> None:
+    clock = WoundClock(datetime(2026, 3, 8, 13, 1, tzinfo=UTC))  # 09:01 in New York
+    calendar = RestartCalendar((RestartRule("cold", "09:00", "Sun", 15),))
+    facts = tmp_path / "login-live"
+    totp = "100 totp\n" if types else ""
+    facts.write_text(f"100 boot\n{totp}100 launch password\n101 attempt 1\n")
+    context = ConnectionContext(Target(restarts=calendar, login_state_file=facts), clock)
+    context.status.update(started=True, problem=DialProblem.REFUSED)
+    said = advice.next_action(context.situation())
+    assert "logs in anew, as every Sunday" in said
+    assert ("approve the login on your phone" in said) is not types
+    assert said.startswith("Nothing") is types

@@ -134,6 +134,7 @@ def found(**more: Any) -> BackupFacts:
         (23, {"failedAt": 1_750_003_600.0, "failure": "no disk"}, "warn"),
         (25, {}, "fail"),
         (25, {"succeededAt": None}, "fail"),
+        (-24 * 365, {}, "fail"),
     ],
 )
 def test_doctor_says_how_the_schedule_goes(hours: int, more: dict[str, Any], state: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infrastructure.diagnose.timeline import explain, lines_for_people, of_sessions
+from infrastructure.diagnose.timeline import Timeline, explain, lines_for_people, of_sessions
 from infrastructure.program import PROJECT
 
 if TYPE_CHECKING:
@@ -189,3 +190,19 @@ def test_a_log_without_a_login_says_so() -> None:
     assert list(lines_for_people(found)) == [
         "now: unknown, after 0 login attempts (no login controller has said anything)"
     ]
+
+
+@pytest.mark.parametrize(("totp", "code"), [(True, None), (False, "second-factor-code")])
+def test_a_code_that_gangway_types_is_not_asked_of_a_person(*, totp: bool, code: str | None) -> None:
+    timeline = Timeline(totp=totp)
+    for said in (
+        "Login attempt: 1",
+        "detected dialog entitled: Second Factor Authentication; event=Opened",
+        "Selected second factor device: Mobile Authenticator app",
+    ):
+        timeline.add(f"2026-11-24 10:14:39:375 IBC: {said}")
+    asked = datetime(2026, 11, 24, 15, 14, 39, tzinfo=UTC).timestamp()
+    found = timeline.shown(asked + 20)
+    assert found["state"] == "waiting-2fa"
+    assert (found["trouble"] or {"code": None})["code"] == code
+    assert timeline.shown(asked + 600)["trouble"]["code"] == "second-factor-code"

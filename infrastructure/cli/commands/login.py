@@ -72,7 +72,7 @@ def login(
     current.out.row(told)
     if hint:
         current.out.say(f"hint: {hint}")
-    if found["state"] in (WAITING, BLOCKED):
+    if found["state"] in (WAITING, BLOCKED) and not _types_itself(found):
         error = WaitingForPerson(told, hint=hint)
         error.reported = True
         raise error
@@ -83,9 +83,13 @@ def in_words(found: LoginState) -> tuple[str, str]:
     from bridge.login import states
 
     trouble = states.TROUBLES.get(found["code"] or "")
-    if found["state"] == WAITING and found["kind"] == states.CODE and trouble is None:
+    if _types_itself(found):
         return states.TYPED, ""
     told = states.told(found["state"], found["kind"], trouble, found["window"])
+    retry = dict(found).get("retryAt")
+    if retry and found["state"] in (states.STARTING, states.WAITING_BROKER):
+        told = told if trouble is not None else states.SPACED_OUT
+        told = f"{told}; the next attempt is at {retry}"
     if trouble is not None:
         return told, trouble.hint
     until = f" until {found['until']}" if found["until"] else ""
@@ -93,8 +97,14 @@ def in_words(found: LoginState) -> tuple[str, str]:
     return told, f"approve the login on IBKR Mobile{until}" if asked else ""
 
 
+def _types_itself(found: LoginState) -> bool:
+    """Whether gangway types the code that is asked for: then it is no trouble."""
+    return found["state"] == WAITING and found["kind"] == "code" and not found["code"]
+
+
 def _asks(current: Settings, found: LoginState) -> bool:
     wanted = found["state"] == WAITING and found["kind"] == "code"
+    wanted = wanted and not _types_itself(found)
     return wanted and current.out.live and sys.stdin.isatty()
 
 

@@ -156,7 +156,8 @@ def running(current: Settings, since: str) -> dict[str, Any]:
     from infrastructure.diagnose.timeline import Timeline, of_sessions
 
     target = current.target()
-    timeline = Timeline(target.stack.gateway.time_zone)
+    totp = target.stack.gateway.two_factor.totp is not None
+    timeline = Timeline(target.stack.gateway.time_zone, totp=totp)
     with connected(current, target) as session:
         session.open()
         facts = session.login_facts() if len(target.stack.sessions) > 1 else {}

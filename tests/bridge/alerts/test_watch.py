@@ -491,3 +491,25 @@ async def test_a_watch_goes_on_after_a_look_that_broke() -> None:
         await asyncio.sleep(0)
     assert looks > 1
     task.cancel()
+
+
+async def test_the_command_fails_only_where_nobody_has_heard_of_it(
+    hook: WebHook, address_file: Path
+) -> None:
+    def run(command: str) -> int:
+        return subprocess.run(
+            [sys.executable, "-m", "bridge", "alerts", *command.split()],
+            env={**os.environ, "BRIDGE_ALERTS_FILE": str(address_file)},
+            input="`up` by me: it broke\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        ).returncode
+
+    address_file.chmod(0o600)
+    address_file.write_text(f"{hook.address}\njson://127.0.0.1:9/nobody\n")
+    assert await asyncio.to_thread(run, "tell deploy-failed") == 0
+    assert await asyncio.to_thread(run, "test") == 1
+    hook.refusing = True
+    assert await asyncio.to_thread(run, "tell deploy-failed") == 1

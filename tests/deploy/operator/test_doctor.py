@@ -3,6 +3,7 @@
 import base64
 import copy
 import dataclasses
+import datetime as dt
 import json
 import shutil
 import tarfile
@@ -11,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from infrastructure.apply.host.facts import size
 from infrastructure.apply.protocol.events import Facts, Status
@@ -21,6 +26,8 @@ from infrastructure.config.sandbox import sandbox as make_target
 from infrastructure.doctor.evidence import Evidence, Finding, where, write_bundle
 from infrastructure.doctor.host_checks import reach
 from infrastructure.doctor.redaction import Redactor, masked, redactor
+from infrastructure.doctor.stack_checks import _login as login_finding
+from infrastructure.doctor.stack_checks import certificate
 from infrastructure.errors import HostUnreachable
 from infrastructure.plan.observed import Observed
 
@@ -312,3 +319,45 @@ def test_the_size_of_a_folder_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "a" / "file").write_bytes(bytes(100_000))
     assert size(str(tmp_path)) >= 96
     assert size(str(tmp_path / "none")) == 0
+
+
+def certificate_of(begins: float, ends: float) -> str:
+    """One that began and ends so many days from now, as the facts have it."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Some Authority")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + dt.timedelta(days=begins))
+        .not_valid_after(now + dt.timedelta(days=ends))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("gw.example")]), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return base64.b64encode(made.public_bytes(serialization.Encoding.DER)).decode()
+
+
+@pytest.mark.parametrize(
+    ("begins", "ends", "state"),
+    [(-60, 30, "ok"), (-80, 10, "warn"), (-91, -1, "fail"), (-4, 2, "ok"), (-5.5, 0.5, "warn")],
+)
+def test_a_certificate_is_late_by_its_own_life(
+    make: Callable[..., Target], begins: float, ends: float, state: str
+) -> None:
+    facts = copy.deepcopy(GOOD)
+    facts["engine"]["services"] = {"caddy": {"restarts": 0, "digests": []}}
+    facts["certificate"] = certificate_of(begins, ends)
+    [found] = certificate(Evidence(target=make(host="me@vm"), facts=Facts(**facts)))
+    assert found.state == state
+
+
+def test_a_code_that_gangway_types_is_no_failure() -> None:
+    login: Any = {"state": "waiting-2fa", "kind": "code", "code": None, "window": None}
+    found = login_finding(login)
+    assert (found.state, found.text) == (
+        "warn",
+        "waiting-2fa: waiting for 2FA: gangway types the code by itself",
+    )
+    assert login_finding({**login, "code": "second-factor-code"}).state == "fail"
