@@ -10,16 +10,18 @@ folder=${GANGWAY_STATE_PATH:-$HOME/state}
 settled=600
 
 logged_in() { # the last thing that happened to the login of the mode $1: it has completed
-    local at event rest last="" since=0 now
+    local at event rest last="" since=0 asked=0 now
     [ -r "$folder/login-$1" ] || return 1
     while read -r at event rest; do
         case $event in
         opened | closed | "") ;;
+        requested | not-taken) asked=$at ;; # the bridge has it mended: that gets its time, too
         *) last=$event since=$at ;;
         esac
     done <"$folder/login-$1"
     printf -v now '%(%s)T' -1
-    [ "$last" = login ] && [[ $since =~ ^[0-9]{1,11}$ ]] && ((now - 10#$since >= settled))
+    [ "$last" = login ] && [[ $since =~ ^[0-9]{1,11}$ && $asked =~ ^[0-9]{1,11}$ ]] &&
+        ((now - 10#$since >= settled && now - 10#$asked >= settled))
 }
 
 for port in "$@"; do

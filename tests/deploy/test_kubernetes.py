@@ -278,6 +278,8 @@ def test_what_a_cluster_does_otherwise_is_refused(
         ("9000 login\n900 exit 1\n", 0),
         ("9000 login\n900 held bad-credentials\n", 0),
         ("9000 login\n900 what-a-later-version-says\n", 0),
+        ("9000 login\n900 requested RECONNECTDATA\n780 not-taken RESTART\n", 1),
+        ("9000 login\n900 requested RECONNECTDATA\n300 requested RESTART\n", 0),
     ],
 )
 def test_only_a_gateway_that_hung_after_its_login_is_ended(
