@@ -37,6 +37,7 @@ from bridge.tws.session import TwsSession
 
 PortalLook = Callable[[], SessionView]
 LOOK_SECONDS: Final = 5.0
+STEADY_SECONDS: Final = 60.0
 LOGIN_KINDS: Final = (
     AlertKind.WAITING_2FA,
     AlertKind.BAD_CREDENTIALS,
@@ -77,6 +78,9 @@ class ConditionWatch:
         self._lost_seconds = lost_seconds
         self._journal = journal or JournalCondition()
         self._lost_since: float | None = None
+        self._back_since: float | None = None
+        self._interrupted = False
+        self._lost_told = False
 
     async def run(self, portal: PortalLook) -> None:
         """Looks until cancelled; `portal` tells the Client Portal session as it was last seen."""
@@ -121,18 +125,31 @@ class ConditionWatch:
     def _look_at_connection(self) -> None:
         context, now = self._context, self._clock.monotonic()
         if can_trade(context.status.facts):
-            self._lost_since = None
+            self._is_back(now)
             self._alerts.cleared(AlertKind.CONNECTION_LOST)
             return
+        self._interrupted = self._interrupted or self._back_since is not None
+        self._back_since = None
         if self._lost_since is None:
-            self._lost_since = now
+            self._lost_since, self._interrupted = now, False
         lost = now - self._lost_since
         # A planned restart is no alarm, unless it is still going on after its time.
         if lost >= self._lost_seconds and not context.expected_now():
-            what = f"For {lost / 60:.0f} minutes: {advice.explain(context.situation())}."
+            self._lost_told = True
+            but = ", but for moments" if self._interrupted else ""
+            what = f"For {lost / 60:.0f} minutes{but}: {advice.explain(context.situation())}."
             self._alerts.raised(
                 AlertKind.CONNECTION_LOST, f"{what}\n\n{advice.next_action(context.situation())}"
             )
+
+    def _is_back(self, now: float) -> None:
+        """A loss is over when it was told, or when the connection has lasted for a while.
+
+        One that comes and goes for hours would never be told else.
+        """
+        self._back_since = now if self._back_since is None else self._back_since
+        if self._lost_told or now - self._back_since >= STEADY_SECONDS:
+            self._lost_since, self._lost_told = None, False
 
     def _look_at_version(self) -> None:
         """What a gateway has announced holds until another one is ready and announces nothing."""

@@ -513,3 +513,41 @@ async def test_the_command_fails_only_where_nobody_has_heard_of_it(
     assert await asyncio.to_thread(run, "test") == 1
     hook.refusing = True
     assert await asyncio.to_thread(run, "tell deploy-failed") == 1
+
+
+def test_a_connection_that_comes_and_goes_is_told() -> None:
+    rig = Rig()
+    rig.ready()
+    rig.look()
+    for _ in range(2):
+        rig.lost()
+        rig.look()
+        rig.clock.advance(120)
+        assert rig.look() == {}
+        rig.ready()
+        rig.look()
+        rig.clock.advance(20)
+        assert rig.look() == {}
+    rig.lost()
+    rig.clock.advance(25)
+    assert "For 5 minutes, but for moments" in rig.look()[AlertKind.CONNECTION_LOST]
+    rig.ready()
+    assert rig.look() == {}
+    rig.lost()
+    rig.clock.advance(299)
+    assert rig.look() == {}, "it was told, and is counted anew"
+
+
+def test_a_short_loss_is_forgotten_when_the_connection_has_lasted() -> None:
+    rig = Rig()
+    rig.ready()
+    rig.look()
+    for _ in range(10):
+        rig.lost()
+        rig.look()
+        rig.clock.advance(100)
+        assert rig.look() == {}
+        rig.ready()
+        rig.look()
+        rig.clock.advance(61)
+        assert rig.look() == {}
