@@ -183,9 +183,15 @@ def _waiting(situation: Situation) -> str:
     )
 
 
-def _stalled(_: Situation) -> str:
+def _stalled(situation: Situation) -> str:
+    if not situation.lasts():
+        return (
+            "Wait a minute; if it lasts, restart the gateway: it takes connections but answers"
+            " nothing"
+        )
     return (
-        "Wait a minute; if it lasts, restart the gateway: it takes connections but answers nothing"
+        f"The gateway has answered nothing since {situation.since:%H:%M} UTC, though it takes"
+        " connections: ./deploy.py restart gateway (with --cold, a full login, if that does not help)"
     )
 
 

@@ -129,3 +129,12 @@ def test_a_sunday_asks_nobody_where_gangway_types_the_code(tmp_path: Path, *, ty
     assert "logs in anew, as every Sunday" in said
     assert ("approve the login on your phone" in said) is not types
     assert said.startswith("Nothing") is types
+
+
+def test_a_gateway_that_hangs_for_long_is_not_to_be_waited_for(tmp_path: Path) -> None:
+    context, clock = a_link(Facts(started=True, problem=DialProblem.SILENT), tmp_path)
+    assert advice.next_action(context.situation()).startswith("Wait a minute")
+    clock.advance(HOUR)
+    assert advice.next_action(context.situation()).startswith(
+        "The gateway has answered nothing since 15:00 UTC"
+    )
