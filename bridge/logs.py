@@ -38,7 +38,7 @@ def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str
         if _is_secret(name):
             event[name] = "***"
         elif isinstance(value, str):
-            event[name] = _plain(value)
+            event[name] = hidden(value)
     return event
 
 
@@ -116,7 +116,7 @@ def _masked(value: Any) -> Any:
         return {name: "***" if _is_secret(name) else _masked(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_masked(each) for each in value]
-    return _plain(value) if isinstance(value, str) else value
+    return hidden(value) if isinstance(value, str) else value
 
 
 @lru_cache(maxsize=1024)
@@ -124,7 +124,8 @@ def _is_secret(name: str) -> bool:
     return _SECRET_NAMES.search(name) is not None
 
 
-def _plain(text: str) -> str:
+def hidden(text: str) -> str:
+    """A text without what looks like an API key, and without the middle of account numbers."""
     if len(text) < _SHORTEST_HIDDEN:
         return text
     return _ACCOUNT.sub(r"\1***\2", str(without_keys(text)))

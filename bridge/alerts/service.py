@@ -39,6 +39,7 @@ from bridge.alerts.messages import (
 from bridge.clock import Clock, settle
 from bridge.environment import Environment, EnvironmentProblem
 from bridge.errors import BridgeError
+from bridge.logs import hidden
 from bridge.services import Need
 
 SAME_KIND_SECONDS: Final = 600.0
@@ -351,7 +352,7 @@ class AlertService:
 
     def _headed(self, message: Message) -> Message:
         title = f"{self._name}: {message.title}" if self._name else message.title
-        return Message(title=title, body=message.body, level=message.level)
+        return Message(title=hidden(title), body=hidden(message.body), level=message.level)
 
     async def _run(self) -> None:
         while True:

@@ -462,3 +462,15 @@ async def test_another_trouble_of_the_same_kind_is_told(clock: JumpingClock) -> 
     await drained(alerts)
     assert len(sender.bodies) == 3
     await alerts.stop()
+
+
+async def test_no_account_and_no_key_leaves_with_a_message(clock: JumpingClock) -> None:
+    sender = CountingSender()
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    alerts.tell(AlertKind.MESSAGE_SET_ASIDE, "execution of DU1234567, by gwk_abcdefgh12: torn")
+    await drained(alerts)
+    assert sender.bodies == ["execution of DU123***67, by gwk_***: torn"]
+    await alerts.send_now(AlertKind.DEPLOY_FAILED, "U7654321 is not there")
+    assert sender.bodies[1:] == ["U765***21 is not there"]
+    await alerts.stop()
