@@ -99,16 +99,17 @@ class SilenceWatch:
         """Arms those that were armed before; a file that cannot be read says that nobody was."""
         if self._seconds is None:
             return
+        until = self._clock.monotonic() + self._seconds
         try:
             kept = json.loads(self._file.read_bytes())
             keys = [str(each) for each in kept["armed"]][:MOST_KEYS]
+            self._due = dict.fromkeys(keys, until)
+            silent = list(kept.get("silent", {}).items())[:MOST_KEYS]
+            self._silent = {str(key): datetime.fromisoformat(at) for key, at in silent}
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("heartbeats-unreadable", file=self._file.name, error=str(error)[:200])
-            return
-        until = self._clock.monotonic() + self._seconds
-        self._due = dict.fromkeys(keys, until)
 
     async def beat(self, key_id: str) -> HeartbeatView:
         """A sign of life, which arms the key if it is not yet.
@@ -136,10 +137,12 @@ class SilenceWatch:
 
     async def leave(self, key_id: str) -> HeartbeatView:
         """The client leaves on purpose: nothing is cancelled for it."""
-        if self._due.pop(key_id, None) is not None:
+        armed = self._due.pop(key_id, None) is not None
+        silent = self._silent.pop(key_id, None) is not None
+        if armed or silent:
             await self._keep()
+        if armed:
             self._note("heartbeat-off", key=key_id)
-        self._silent.pop(key_id, None)
         self._waits_no_longer(key_id)
         return HeartbeatView(armed=False, survives_restart=self._survives)
 
@@ -237,7 +240,8 @@ class SilenceWatch:
         """Off the loop and bounded: a disk that hangs holds up no heartbeat and no order."""
         try:
             async with asyncio.timeout(KEEP_SECONDS), self._keeping:  # the newest is written last
-                text = json.dumps({"armed": sorted(self._due)}).encode()
+                silent = {key: at.isoformat() for key, at in self._silent.items()}
+                text = json.dumps({"armed": sorted(self._due), "silent": silent}).encode()
                 await asyncio.to_thread(identity.replace_file, self._file, text, durable=True)
         except (OSError, TimeoutError) as error:
             self._survives = False

@@ -296,3 +296,29 @@ async def test_who_is_heard_again_needs_nobody(made: Watched) -> None:
     assert made.watch.need()
     await made.watch.beat("bot")
     assert made.watch.need() is None
+
+
+async def test_who_is_silent_needs_a_person_after_a_restart_too(tmp_path: Path) -> None:
+    before = Watched(tmp_path)
+    await before.watch.beat("bot")
+    await before.watch.beat("phone")
+    before.clock.advance(SECONDS + 1)
+    await before.watch.look()
+    after = Watched(tmp_path)
+    need = after.watch.need()
+    assert need
+    assert "(bot, phone)" in need.message
+    await after.watch.beat("bot")
+    await after.watch.leave("phone")
+    assert after.watch.need() is None
+    assert Watched(tmp_path).watch.need() is None
+
+
+@pytest.mark.parametrize("silent", ["3", '["bot"]', '{"bot": "yesterday"}'])
+async def test_a_damaged_list_of_the_silent_is_no_end(tmp_path: Path, silent: str) -> None:
+    (tmp_path / FILE_NAME).write_text(f'{{"armed": ["phone"], "silent": {silent}}}')
+    made = Watched(tmp_path)
+    assert made.watch.need() is None
+    made.clock.advance(SECONDS + 1)
+    await made.watch.look()
+    assert made.broker.cancels == 1, "who was armed is watched all the same"
