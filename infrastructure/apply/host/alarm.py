@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from bridge.login import states
 from infrastructure.apply.protocol import documents, events
 from infrastructure.health import probes
 from infrastructure.health.pressure import Budget
@@ -64,16 +65,17 @@ class Alarm:
             return
         hint = login.trouble.hint if login.trouble else ""
         what = f"{login.told[0].upper()}{login.told[1:]}. {hint}".strip()
-        threading.Thread(target=self._wait_and_tell, args=(what,), daemon=True).start()
+        event = "login-blocked" if login.state == states.BLOCKED else "waiting-2fa"
+        threading.Thread(target=self._wait_and_tell, args=(what, event), daemon=True).start()
 
-    def _wait_and_tell(self, what: str) -> None:
+    def _wait_and_tell(self, what: str, event: str) -> None:
         budget = Budget(BRIDGE_STARTS_WITHIN, clock=time)
         while budget.left > 0:
             if self._ask("GET", "/ping") == OK:
                 return
             time.sleep(1)
         text = f"{what}\n\nThe bridge does not run, and cannot say when it is done."
-        self._aside("waiting-2fa", text)
+        self._aside(event, text)
 
     def _tell(self, event: str, text: str) -> None:
         if not self._wanted:

@@ -142,7 +142,7 @@ def test_a_login_that_waits_is_left_to_the_bridge_where_one_answers(
     store: Store, bridge: Bridge
 ) -> None:
     runtime = running()
-    alarm(store, runtime, bridge.server_port)._wait_and_tell("It waits.")
+    alarm(store, runtime, bridge.server_port)._wait_and_tell("It waits.", "waiting-2fa")
     assert [asked[:2] for asked in bridge.asked] == [("GET", "/ping")]
     assert runtime.done == []
 
@@ -154,12 +154,27 @@ def test_a_login_that_waits_is_told_when_no_bridge_does(
     runtime = running("exited")
     waits = replay("1 launch\n2 attempt\n3 push\n4 code\n")
     alarm(store, runtime, 9).waiting(waits)
-    deadline = time.monotonic() + 40
-    while not runtime.texts and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_text(runtime)
     assert runtime.done == ["aside bridge alerts tell waiting-2fa"]
     assert "a code has to be typed" in runtime.texts[0]
     assert "IBKR Mobile" not in runtime.texts[0]
+
+
+def wait_for_text(runtime: FakeRuntime) -> None:
+    deadline = time.monotonic() + 40
+    while not runtime.texts and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def test_a_window_that_waits_is_told_as_that(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alarm_module, "BRIDGE_STARTS_WITHIN", 0.1)
+    runtime = running("exited")
+    alarm(store, runtime, 9).waiting(replay("1 launch\n2 attempt\n3 blocker Login Messages\n"))
+    wait_for_text(runtime)
+    assert runtime.done == ["aside bridge alerts tell login-blocked"]
+    assert "Login Messages" in runtime.texts[0]
 
 
 class Clock:
@@ -186,13 +201,13 @@ def test_a_bridge_that_starts_is_waited_for(store: Store, monkeypatch: pytest.Mo
         return 0
 
     monkeypatch.setattr(one, "_ask", ask)
-    one._wait_and_tell("It waits.")
+    one._wait_and_tell("It waits.", "waiting-2fa")
     assert asked == [70.0 + second for second in range(20)]
     assert runtime.texts == [
         "It waits.\n\nThe bridge does not run, and cannot say when it is done."
     ]
     monkeypatch.setattr(one, "_ask", lambda *_: 200 if clock.now > 95 else 0)
-    one._wait_and_tell("It waits.")
+    one._wait_and_tell("It waits.", "waiting-2fa")
     assert (clock.now, len(runtime.texts)) == (96.0, 1), "it runs by now, and tells it by itself"
 
 
@@ -202,7 +217,8 @@ def test_what_a_login_waits_for_is_a_sentence(
     told: list[str] = []
     ended = threading.Event()
 
-    def tell(_: Alarm, what: str) -> None:
+    def tell(_: Alarm, what: str, event: str) -> None:
+        assert event == "waiting-2fa"
         told.append(what)
         ended.set()
 
