@@ -101,7 +101,7 @@ async def within(clock: TimerClock, seconds: float, awaitable: Awaitable[T]) -> 
 
 @contextmanager
 def going_on(look: str) -> Iterator[None]:
-    """What a look that is taken for ever breaks on is logged: the next one is taken all the same."""
+    """What one look of many breaks on is logged, and the next one is taken all the same."""
     try:
         yield
     except Exception:

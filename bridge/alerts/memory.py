@@ -18,7 +18,7 @@ from msgspec import Struct
 from bridge.store.identity import replace_file
 
 FILE_NAME: Final = "alerts.json"
-KEEP_SECONDS: Final = 2.0
+KEEP_SECONDS: Final = 1.0
 
 log = structlog.get_logger(__name__)
 

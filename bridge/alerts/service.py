@@ -1,18 +1,18 @@
 """Decides what is said, and how often; sends in the background.
 
 A condition (`raised`, `cleared`) is told once when it begins, once more when it is about something
-else than before (another trouble of the same kind), and once when it has ended; an event (`tell`) each time. However much happens, a kind is told about at
-most once in ten minutes (orders, clients and rules more often) and at most twenty messages go out
-in an hour. An event for which it is too soon waits, and is told with those that came meanwhile in
-one message; what is too much even for that, and a condition that came and went, is counted in the
-next message. What a person has answered counts no longer: the next approval that is asked for is
-told at once.
+else than before (another trouble of the same kind), and once when it has ended; an event (`tell`)
+each time. However much happens, a kind is told about at most once in ten minutes (orders, clients
+and rules more often) and at most twenty messages go out in an hour. An event for which it is too
+soon waits, and is told with those that came meanwhile in one message; what is too much even for
+that, and a condition that came and went, is counted in the next message. What a person has answered
+counts no longer: the next approval that is asked for is told at once.
 
 A message that a service did not take is tried three more times, at that service only, unless what
 it tells is over by then. What nobody has taken at all waits, and is told in one message with its
 times as soon as somebody takes one again: of a condition while it holds, of an event in any case.
-That a condition has ended is only told where somebody has heard that it began. All this is kept over
-restarts (`memory`), the limits too.
+That a condition has ended is only told where somebody has heard that it began. All this is kept
+over restarts (`memory`), the limits too.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class AlertService:
         self._name = name
         self._wanted = wanted
         self._memory = memory
-        self._to_keep = self._keeping = False
+        self._to_keep = self._keeping = self._stopped = False
         self._started = clock.monotonic()
         self._before: set[AlertKind] = set()  # told before the start, and not seen to hold since
         self._active: dict[AlertKind, _Condition] = {}
@@ -165,14 +165,24 @@ class AlertService:
             except (ValueError, OverflowError, OSError) as error:  # no time that there is
                 log.warning("alerts-not-remembered", error=str(error))
         self._spawn(self._run())
-        try:
+        if self._addressed():
             log.info("alerts-go-to", services=self._sender.services())
+        elif (why := self._unusable) is not None:
+            log.error("alerts-go-nowhere", error=why.detail, hint=why.next_step)
+
+    def _addressed(self) -> bool:
+        """Whether the address file can be used, as far as it can be read now."""
+        try:
+            self._sender.services()
         except AddressFileError as error:
             self._unusable = error
-            log.error("alerts-go-nowhere", error=error.detail, hint=error.next_step)
+            return False
+        self._unusable = None
+        return True
 
     async def stop(self) -> None:
         """Ends; what is not sent by now is sent by the next process, if anything is kept."""
+        self._stopped = True
         await settle(*self._tasks)
         if self._memory is not None:
             await self._memory.keep(self._kept())
@@ -253,6 +263,8 @@ class AlertService:
                 body = "\n\n".join(event.body for event in events)
                 level = max((event.level for event in events), key=URGENCY.index)
                 self._put(kind, Message(title=TITLES[kind], body=body, level=level))
+        if isinstance(self._unusable, AddressFileError):
+            self._addressed()
         if self._before and self._since_start() >= CONFIRM_SECONDS:
             for kind in tuple(self._before):
                 self._ended(kind)
@@ -263,7 +275,7 @@ class AlertService:
 
     def need(self) -> Need | None:
         """What a person has to know when alerts reach nobody."""
-        if self._unusable is None and not self._untold:
+        if not self._untold and not isinstance(self._unusable, AddressFileError):
             return None
         waiting, unusable = len(self._untold), self._unusable
         count = f"; {waiting} could not be sent" if waiting else ""
@@ -360,18 +372,22 @@ class AlertService:
             self._spawn(self._deliver(letter, after))
 
     async def _deliver(self, letter: _Letter, after: tuple[_Letter, ...]) -> None:
-        kind = letter.kind
-        if after:
-            for each in after:
-                await each.tried.wait()
-            if not any(each.reached for each in after):
-                return  # good news about what nobody has heard of
-        done: frozenset[int] = frozenset()
+        if after and not await _heard_of(after):
+            return  # good news about what nobody has heard of
+        if not await self._try(letter) and not letter.over:
+            self._counter.labels(letter.kind.value, "failed").inc()
+            if not (letter.reached or after):
+                self._keep_untold(letter)
+        self._arrived(letter)
+
+    async def _try(self, letter: _Letter) -> bool:
+        """Whether each service has got it; each is asked four times, while it tells what is so."""
+        kind, done = letter.kind, frozenset[int]()
         for pause in (0.0, *RETRY_SECONDS):
             if pause:
                 await self._clock.sleep(pause)
                 if letter.over:
-                    break
+                    return False
             deliveries = await self._attempt(kind, letter.message, done)
             done |= {place for place, each in enumerate(deliveries) if each.sent}
             letter.reached = bool(done)
@@ -382,14 +398,10 @@ class AlertService:
             if deliveries and not missing:
                 log.info("alert-sent", kind=kind, services=[each.service for each in deliveries])
                 self._counter.labels(kind.value, "sent").inc()
-                return
+                return True
             if missing:
                 log.warning("alert-not-taken", kind=kind, services=missing)
-        if not letter.over:
-            self._counter.labels(kind.value, "failed").inc()
-        if not (letter.reached or letter.over or after):
-            self._keep_untold(letter)
-        self._arrived(letter)
+        return False
 
     def _arrived(self, letter: _Letter) -> None:
         """Is on its way no longer: somebody has got it, or it waits with the others."""
@@ -444,7 +456,7 @@ class AlertService:
 
     def _changed(self) -> None:
         """What is kept is not what is so now."""
-        self._to_keep = self._memory is not None
+        self._to_keep = self._memory is not None and not self._stopped
         if self._to_keep and not self._keeping:
             self._keeping = True
             self._spawn(self._keep())
@@ -530,6 +542,13 @@ def _unkept(kept: KeptLetter) -> _Letter | None:
     letter = _Letter(AlertKind(kept.kind), message, datetime.fromtimestamp(kept.at, UTC))
     letter.tried.set()
     return letter
+
+
+async def _heard_of(letters: tuple[_Letter, ...]) -> bool:
+    """Whether somebody has got one of them, once all have been tried."""
+    for letter in letters:
+        await letter.tried.wait()
+    return any(letter.reached for letter in letters)
 
 
 def _told_before(kind: AlertKind, now: datetime) -> _Letter:

@@ -32,7 +32,7 @@ class Occasion(Body, frozen=True, kw_only=True):
 
 
 class Told(Answer):
-    """Whether a message goes out; not when the event is not wanted, or was told just before."""
+    """Whether a message goes out now; a wanted event that comes too soon goes with the next."""
 
     told: bool
 

@@ -94,7 +94,7 @@ class Login:
         self.types = False
         """Whether gangway types the codes (`gateway.two_factor.totp`) and has not given up."""
         self.requested: dict[str, float] = {}
-        """When the controller took what the bridge asks for while the gateway hangs, by the word."""
+        """When the controller took what the bridge asks of it (a gateway hangs), by the word."""
         self._totp = False
         self._whole = whole
         self._typed = False

@@ -191,7 +191,7 @@ def _stalled(situation: Situation) -> str:
         )
     return (
         f"The gateway has answered nothing since {situation.since:%H:%M} UTC, though it takes"
-        " connections: ./deploy.py restart gateway (with --cold, a full login, if that does not help)"
+        " connections: ./deploy.py restart gateway (if that does not help --cold, a full login)"
     )
 
 

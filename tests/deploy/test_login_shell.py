@@ -682,7 +682,7 @@ def test_no_event_is_lost_while_old_ones_are_dropped(gateway: Gateway) -> None:
     assert not list(gateway.facts.parent.glob("*.old"))
 
 
-# --- a disk that takes nothing ----------------------------------------------------------------------
+# --- a disk that takes nothing -------------------------------------------------------------------
 
 
 def full(gateway: Gateway) -> dict[str, str]:

@@ -21,6 +21,10 @@ LOGGED_IN: Any = {
 }
 
 
+def login(**more: Any) -> Any:
+    return LOGGED_IN | more
+
+
 @pytest.mark.parametrize(
     ("more", "told", "hint"),
     [
@@ -49,11 +53,11 @@ LOGGED_IN: Any = {
     ],
 )
 def test_the_words(more: dict[str, Any], told: str, hint: str) -> None:
-    assert in_words({**LOGGED_IN, **more}) == (told, hint)
+    assert in_words(login(**more)) == (told, hint)
 
 
 def test_nobody_is_asked_for_a_code_that_gangway_types() -> None:
-    asked = {**LOGGED_IN, "state": "waiting-2fa", "kind": "code"}
-    assert _types_itself(asked)
-    assert not _types_itself({**asked, "code": "second-factor-code"})
-    assert not _types_itself({**asked, "kind": "push"})
+    assert _types_itself(login(state="waiting-2fa", kind="code"))
+    failed = login(state="waiting-2fa", kind="code", code="second-factor-code")
+    assert not _types_itself(failed)
+    assert not _types_itself(login(state="waiting-2fa", kind="push"))

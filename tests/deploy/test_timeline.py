@@ -193,7 +193,7 @@ def test_a_log_without_a_login_says_so() -> None:
 
 
 @pytest.mark.parametrize(("totp", "code"), [(True, None), (False, "second-factor-code")])
-def test_a_code_that_gangway_types_is_not_asked_of_a_person(*, totp: bool, code: str | None) -> None:
+def test_a_code_that_gangway_types_is_asked_of_nobody(*, totp: bool, code: str | None) -> None:
     timeline = Timeline(totp=totp)
     for said in (
         "Login attempt: 1",

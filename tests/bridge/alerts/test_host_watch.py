@@ -286,7 +286,7 @@ async def test_the_watches_go_on_after_a_look_that_broke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host_watch = Watched(tmp_path, port=1)
-    looks = {name: 0 for name in ("disk", "certificate", "backups")}
+    looks = dict.fromkeys(("disk", "certificate", "backups"), 0)
 
     def breaking(name: str) -> Callable[[], Any]:
         def look() -> Any:

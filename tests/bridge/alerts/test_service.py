@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -353,7 +354,7 @@ class FickleSender(CountingSender):
         self.takes = list(takes)
         self.taken: list[str] = []
 
-    async def send(self, message: Message, skip: frozenset[int] = frozenset()) -> list[Delivery]:
+    async def send(self, message: Any, skip: frozenset[int] = frozenset()) -> list[Delivery]:
         await super().send(message, skip)
         if any(self.takes):
             self.taken.append(f"{message.title}\n{message.body}")
@@ -440,6 +441,9 @@ async def test_that_the_addresses_cannot_be_read_needs_a_person(
     assert need
     assert need.message.startswith("Alerts reach nobody: cannot read ")
     assert "alerts.urls" in need.next_step
+    (tmp_path / "none").write_text("ntfy://topic\n")
+    alerts.tend()
+    assert alerts.need() is None
     await alerts.stop()
 
 

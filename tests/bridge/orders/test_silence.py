@@ -251,9 +251,9 @@ async def test_while_the_process_is_held_up_nobody_is_silent(tmp_path: Path) -> 
     made.clock.advance(SECONDS * 3)  # one step: the look comes as late as that
     for _ in range(20):
         await asyncio.sleep(0)
-    await made.clock.wind(SECONDS - 2 * LOOK_SECONDS)
+    await made.clock.wind(SECONDS - 3 * LOOK_SECONDS)
     assert made.broker.cancels == 0
-    await made.clock.wind(3 * LOOK_SECONDS)
+    await made.clock.wind(4 * LOOK_SECONDS)
     assert made.broker.cancels == 1, "it stays silent afterwards"
     await made.watch.stop()
 

@@ -166,9 +166,7 @@ def wait_for_text(runtime: FakeRuntime) -> None:
         time.sleep(0.01)
 
 
-def test_a_window_that_waits_is_told_as_that(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_window_that_waits_is_told_as_that(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alarm_module, "BRIDGE_STARTS_WITHIN", 0.1)
     runtime = running("exited")
     alarm(store, runtime, 9).waiting(replay("1 launch\n2 attempt\n3 blocker Login Messages\n"))

@@ -360,4 +360,5 @@ def test_a_code_that_gangway_types_is_no_failure() -> None:
         "warn",
         "waiting-2fa: waiting for 2FA: gangway types the code by itself",
     )
-    assert login_finding({**login, "code": "second-factor-code"}).state == "fail"
+    failed: Any = dict(login, code="second-factor-code")
+    assert login_finding(failed).state == "fail"
