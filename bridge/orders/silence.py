@@ -92,11 +92,12 @@ class SilenceWatch:
         self._told: set[str] = set()
         self._why = ""
         self._survives = True
+        self._forgotten = False
         self._keeping = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def load(self) -> None:
-        """Arms those that were armed before; a file that cannot be read says that nobody was."""
+        """Arms those that were armed before; a file that cannot be read says nothing of them."""
         if self._seconds is None:
             return
         until = self._clock.monotonic() + self._seconds
@@ -110,6 +111,7 @@ class SilenceWatch:
             return
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             log.error("heartbeats-unreadable", file=self._file.name, error=str(error)[:200])
+            self._forgotten = not self._due
 
     async def beat(self, key_id: str) -> HeartbeatView:
         """A sign of life, which arms the key if it is not yet.
@@ -126,6 +128,7 @@ class SilenceWatch:
         self._silent.pop(key_id, None)
         self._waits_no_longer(key_id)
         if fresh:
+            self._forgotten = False
             await self._keep()
             self._note("heartbeat-armed", key=key_id, seconds=self._seconds)
         return HeartbeatView(
@@ -200,6 +203,13 @@ class SilenceWatch:
                 f" cancelled yet: {self._why}",
                 next_step="It is tried again until it can be done; TWS or the Client Portal can"
                 " cancel them now",
+            )
+        if self._forgotten:
+            return Need(
+                code="client-silent",
+                message="Which clients send heartbeats is not known: what was kept of it before the"
+                " restart cannot be read",
+                next_step="See that each client runs: its next heartbeat has it watched again",
             )
         if not self._silent:
             return None

@@ -152,7 +152,12 @@ async def test_where_it_cannot_be_kept_the_answer_says_so(made: Watched, tmp_pat
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"armed": 3}', "\0\0"])
 async def test_a_damaged_file_is_no_end(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
-    assert (await Watched(tmp_path).watch.beat("bot")).armed
+    made = Watched(tmp_path)
+    need = made.watch.need()
+    assert need
+    assert "Which clients send heartbeats is not known" in need.message
+    assert (await made.watch.beat("bot")).armed
+    assert made.watch.need() is None
 
 
 async def test_switched_off_nobody_can_arm_it(tmp_path: Path) -> None:
