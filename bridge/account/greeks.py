@@ -51,7 +51,7 @@ class PositionGreeks:
 
     def of(self, con_id: int) -> Greeks:
         """What the option's line says now."""
-        line = self._quotes.line(con_id)
+        line = self._quotes.line_of(con_id)
         if line is None:
             return {}
         return greeks_of(line.slot.view(self._clock.monotonic(), NAMES))
@@ -83,7 +83,10 @@ class PositionGreeks:
                 continue
 
     async def _touch(self, contract: Contract, holder: Holder) -> None:
-        if self._quotes.line(contract.con_id) is None:
+        line = self._quotes.line_of(contract.con_id)
+        if line is not None:
+            contract = line.contract  # the broker names no exchange of a position
+        else:
             pool = self._quotes.pool
             if pool.spare() <= 0 or pool.available(holder) <= 0:
                 return

@@ -70,6 +70,11 @@ def default_exchange(sec_type: str) -> str:
     return DEFAULT_EXCHANGES.get(sec_type, "SMART")
 
 
+def is_directed(contract: Contract) -> bool:
+    """Whether it is at one exchange by name where the broker would choose among several."""
+    return default_exchange(contract.sec_type) == "SMART" and contract.exchange not in {"", "SMART"}
+
+
 def contract_of(named: Named) -> Contract:
     """The name as a contract, with the defaults that hold when it goes by its parts.
 

@@ -44,6 +44,7 @@ class PageKey(Struct, frozen=True, kw_only=True):
     """
 
     con_id: int
+    exchange: str
     bar_size: str
     what_to_show: str
     use_rth: bool
@@ -402,6 +403,7 @@ class _Reading:
             return None
         return PageKey(
             con_id=self._contract.con_id,
+            exchange=self._contract.exchange,
             bar_size=self._wanted.size.text,
             what_to_show=self._wanted.what,
             use_rth=self._wanted.use_rth,

@@ -122,6 +122,15 @@ GENERIC_TICKS: Final = {
 """What is asked for beside the usual ticks, by the kind (IBKR, "Generic tick types")."""
 
 
+LineKey = tuple[int, str]
+"""A contract's number, and the exchange that its quotes are from: each has another bid."""
+
+
+def line_key(contract: Contract) -> LineKey:
+    """What a line of this qualified contract is known by."""
+    return contract.con_id, contract.exchange
+
+
 class LineWatcher:
     """What a line tells of itself; override what matters."""
 
@@ -176,12 +185,17 @@ class _Channel:
 
 
 class QuoteLine:
-    """One instrument's line. `contract` is qualified (its `con_id` is set)."""
+    """One instrument's line. `contract` is qualified (its `con_id` is set).
+
+    `number` is its own among the open lines: the contract's, where no other line has that.
+    """
 
     def __init__(
         self, gateway: Gateway, contract: Contract, clock: Clock, watchers: Sequence[LineWatcher]
     ) -> None:
         self.contract = contract
+        self.key = line_key(contract)
+        self.number = contract.con_id
         self.slot = QuoteSlot(contract)
         self.fallback = Fallback()
         self.error: TwsError | None = None

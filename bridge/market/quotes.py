@@ -14,7 +14,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.market.contracts import ContractService
 from bridge.market.errors import LinesExhaustedError, NoQuoteError
 from bridge.market.line_pool import LinePool
-from bridge.market.quote_line import LineWatcher, QuoteLine
+from bridge.market.quote_line import LineKey, LineWatcher, QuoteLine, line_key
 from bridge.market.quote_values import QuoteSlot
 from bridge.market.views import FailedQuote, Notice, Quote, Quotes, quote_view
 from bridge.model import Contract
@@ -54,7 +54,7 @@ class QuoteService(LineWatcher):
     def __init__(
         self, gateway: Gateway, contracts: ContractService, clock: Clock, capacity: int = CAPACITY
     ) -> None:
-        self.pool: LinePool[int] = LinePool(
+        self.pool: LinePool[LineKey] = LinePool(
             capacity,
             clock,
             reserved=capacity * RESERVED_PERCENT // 100,
@@ -64,9 +64,11 @@ class QuoteService(LineWatcher):
         self._gateway = gateway
         self._contracts = contracts
         self._clock = clock
-        self._lines: dict[int, QuoteLine] = {}
+        self._lines: dict[LineKey, QuoteLine] = {}
+        self._numbered: dict[int, QuoteLine] = {}
+        self._further = 0
         self._watchers: list[LineWatcher] = [self]
-        self._refusals: dict[int, tuple[float, TwsError]] = {}
+        self._refusals: dict[LineKey, tuple[float, TwsError]] = {}
         self._task: asyncio.Task[None] | None = None
         gateway.events.state.listen(self._state_changed)
 
@@ -83,6 +85,7 @@ class QuoteService(LineWatcher):
         for line in self._lines.values():
             line.close()
         self._lines.clear()
+        self._numbered.clear()
 
     async def _maintain(self) -> None:
         while True:
@@ -116,7 +119,7 @@ class QuoteService(LineWatcher):
             LinesExhaustedError: every line is held, or this holder has its share.
             RequestRefusedError: the broker refused it just now.
         """
-        key = contract.con_id
+        key = line_key(contract)
         lane = Lane.ORDER if holder.rank >= ORDER_CHECKS.rank else Lane.INTERACTIVE
         refused_at, refusal = self._refusals.get(key, (0.0, None))
         if refusal is not None and self._clock.monotonic() - refused_at < REFUSAL_SECONDS:
@@ -128,8 +131,7 @@ class QuoteService(LineWatcher):
             self._close(evicted, for_order=lane is Lane.ORDER)
         line = self._lines.get(key)
         if line is None:
-            line = QuoteLine(self._gateway, contract, self._clock, self._watchers)
-            self._lines[key] = line
+            line = self._lines[key] = self._made(contract)
             line.open(lane)
         else:
             line.retry(lane)
@@ -139,7 +141,7 @@ class QuoteService(LineWatcher):
 
     def give(self, line: QuoteLine, holder: Holder = BRIDGE) -> None:
         """The holder needs the line no more."""
-        key = line.contract.con_id
+        key = line.key
         self.pool.give(key, holder)
         if line.error is not None and not self.pool.holders(key):
             self.pool.drop(key)
@@ -154,13 +156,30 @@ class QuoteService(LineWatcher):
         finally:
             self.give(line, holder)
 
-    def line(self, con_id: int) -> QuoteLine | None:
-        """The open line of a contract."""
-        return self._lines.get(con_id)
+    def line(self, number: int) -> QuoteLine | None:
+        """The open line of this number."""
+        return self._numbered.get(number)
 
-    def _close(self, key: int, *, for_order: bool = False) -> None:
+    def line_of(self, con_id: int) -> QuoteLine | None:
+        """An open line of a contract, whichever exchange its quotes are from."""
+        found = self._numbered.get(con_id)
+        if found is not None:
+            return found
+        return next((line for key, line in self._lines.items() if key[0] == con_id), None)
+
+    def _made(self, contract: Contract) -> QuoteLine:
+        """A line; those of one contract at several exchanges are told apart by their numbers."""
+        line = QuoteLine(self._gateway, contract, self._clock, self._watchers)
+        if line.number in self._numbered:
+            self._further -= 1
+            line.number = self._further
+        self._numbered[line.number] = line
+        return line
+
+    def _close(self, key: LineKey, *, for_order: bool = False) -> None:
         line = self._lines.pop(key, None)
         if line is not None:
+            self._numbered.pop(line.number, None)
             line.close(for_order=for_order)
 
     # reading ------------------------------------------------------------------------------------
@@ -243,7 +262,7 @@ class QuoteService(LineWatcher):
 
     def refused(self, line: QuoteLine, error: TwsError) -> None:
         """Remembered for a moment."""
-        self._refusals[line.contract.con_id] = (self._clock.monotonic(), error)
+        self._refusals[line.key] = (self._clock.monotonic(), error)
 
 
 def basics_known(slot: QuoteSlot) -> bool:

@@ -239,7 +239,7 @@ class HoldingWatch(LineWatcher):
     def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
         """A price of something that is watched."""
         con_id = line.contract.con_id
-        if con_id in self._lines and not _PRICES.isdisjoint(fields):
+        if self._lines.get(con_id) is line and not _PRICES.isdisjoint(fields):
             self.moved(con_id)
 
     def interrupted(self, line: QuoteLine) -> None:
@@ -247,7 +247,8 @@ class HoldingWatch(LineWatcher):
 
     def refused(self, line: QuoteLine, error: TwsError) -> None:
         """There is no quote; asked for again at the next look."""
-        self._drop(line.contract.con_id)
+        if self._lines.get(line.contract.con_id) is line:
+            self._drop(line.contract.con_id)
 
     async def _look_at(self, wanted: Iterable[Holding], rules: RuleSet) -> None:
         legs = [leg.contract for holding in wanted for leg in holding.legs]

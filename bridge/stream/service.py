@@ -14,8 +14,8 @@ import msgspec
 
 from bridge.clock import Clock, going_on, settle
 from bridge.errors import BridgeError, InvalidRequestError, Kind, NotFoundError
-from bridge.market.contracts import ContractService
-from bridge.market.quote_line import LineWatcher, QuoteLine
+from bridge.market.contracts import ContractService, is_directed
+from bridge.market.quote_line import LineWatcher, QuoteLine, line_key
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract
 from bridge.stream.hub import MOST_SESSIONS, Hub, Session
@@ -202,14 +202,14 @@ class StreamService(LineWatcher):
         self._waiting.drop(session, lambda contract: everything or contract.symbol in symbols)
         lines = [
             line
-            for key, line in held.items()
+            for line in held.values()
             if everything
-            or key in operation.con_ids
+            or line.contract.con_id in operation.con_ids
             or (line.contract.symbol in symbols and line.contract.sec_type == "STK")
         ]
         for line in lines:
             self._release(session, line)
-            self.hub.unsubscribe(session, Topic(QUOTES, line.contract.con_id))
+            self.hub.unsubscribe(session, Topic(QUOTES, line.number))
         self._confirm(session, "unsubscribed", operation.id, lines)
 
     def tell_error(
@@ -264,18 +264,20 @@ class StreamService(LineWatcher):
         )
 
     def _hold(self, session: Session, contract: Contract) -> QuoteLine:
-        key = contract.con_id
         if session.closed:
             raise NotFoundError("the stream has ended")
         held = self._held.setdefault(session.subscriber.session, {})
-        if key not in held:
-            held[key] = self._quotes.take(contract, session.holder)
-            self.hub.subscribe(session, Topic(QUOTES, key))
-        return held[key]
+        key = line_key(contract)
+        line = next((each for each in held.values() if each.key == key), None)
+        if line is None:
+            line = self._quotes.take(contract, session.holder)
+            held[line.number] = line
+            self.hub.subscribe(session, Topic(QUOTES, line.number))
+        return line
 
     def _release(self, session: Session, line: QuoteLine) -> None:
         held = self._held.get(session.subscriber.session, {})
-        if held.pop(line.contract.con_id, None) is not None:
+        if held.pop(line.number, None) is not None:
             self._quotes.give(line, session.holder)
 
     def _release_all(self, session: Session) -> None:
@@ -286,9 +288,7 @@ class StreamService(LineWatcher):
     def _confirm(
         self, session: Session, kind: str, request: RequestId, lines: Iterable[QuoteLine]
     ) -> None:
-        instruments = [
-            {"conId": line.contract.con_id, "symbol": line.contract.symbol} for line in lines
-        ]
+        instruments = [_named(line.contract) for line in lines]
         self.hub.tell(session, kind, id=request, channel=QUOTES, instruments=instruments)
 
     def _tell_snapshots(self, session: Session, lines: Iterable[QuoteLine]) -> None:
@@ -304,9 +304,9 @@ class StreamService(LineWatcher):
 
     # quotes -------------------------------------------------------------------------------------
 
-    def snapshot(self, con_id: int) -> str | None:
+    def snapshot(self, number: int) -> str | None:
         """The whole quote of an open line, as in a `quotes` message."""
-        line = self._quotes.line(con_id)
+        line = self._quotes.line(number)
         return None if line is None else self._body(line, None)
 
     def _body(self, line: QuoteLine, fields: tuple[str, ...] | None) -> str | None:
@@ -319,7 +319,7 @@ class StreamService(LineWatcher):
 
     def changed(self, line: QuoteLine, fields: tuple[str, ...]) -> None:
         """New values: to everyone who wants this instrument."""
-        key = line.contract.con_id
+        key = line.number
         if key in self._stale:
             self._rose.add(key)
             self._gather()
@@ -331,7 +331,7 @@ class StreamService(LineWatcher):
 
     def interrupted(self, line: QuoteLine) -> None:
         """What was shown of this instrument is stale."""
-        key = line.contract.con_id
+        key = line.number
         self._stale.setdefault(key, self._clock.now())
         self._rose.discard(key)
         self._fell.add(key)
@@ -339,7 +339,7 @@ class StreamService(LineWatcher):
 
     def refused(self, line: QuoteLine, error: TwsError) -> None:
         """Nobody gets this instrument for now."""
-        topic = Topic(QUOTES, line.contract.con_id)
+        topic = Topic(QUOTES, line.number)
         for session in self.hub.on_channel(QUOTES):
             if topic in session.subscriber.topics:
                 self.tell_error(session, error, None, line.contract)
@@ -407,8 +407,15 @@ class StreamService(LineWatcher):
         self.hub.tell_all("stale", sessions, channels=channels, reason=reason, at=self._clock.now())
 
 
+def _named(contract: Contract) -> dict[str, object]:
+    members: dict[str, object] = {"conId": contract.con_id, "symbol": contract.symbol}
+    if is_directed(contract):
+        members["exchange"] = contract.exchange
+    return members
+
+
 def _prefix(contract: Contract) -> str:
-    members: dict[str, object] = {"symbol": contract.symbol, "conId": contract.con_id}
+    members: dict[str, object] = {"symbol": contract.symbol, **_named(contract)}
     if contract.sec_type != "STK":
         members["secType"] = contract.sec_type
     if contract.sec_type in {"OPT", "FOP", "FUT"}:

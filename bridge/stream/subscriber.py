@@ -33,7 +33,7 @@ CHANNELS: Final = (QUOTES, ORDERS, EXECUTIONS, HEALTH, RULES, *STATES)
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A channel, and for quotes the contract id."""
+    """A channel, and for quotes the number of the line."""
 
     channel: str
     key: int = 0
@@ -100,7 +100,7 @@ CUT_OFF_ABOVE: Final = 1000
 REMEMBERED_MESSAGES: Final = 2048
 
 Snapshot = Callable[[int], str | None]
-"""The whole quote of a contract id as JSON, None when its line is gone."""
+"""The whole quote of a line by its number, as JSON; None when it is gone."""
 
 _TYPES: Final = {"orders": "order", "executions": "execution", "health": "health", "rules": "rule"}
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from bridge.account.greeks import TOUCH_SECONDS, PositionGreeks
 from bridge.account.service import AccountService
@@ -170,3 +171,16 @@ async def test_sums_are_in_units_of_the_underlying_and_a_strategy_has_its_share(
     assert (spread.market_value, spread.cost_basis, spread.order_refs) == (0, 0, ("spread",))
     assert (single.units, single.delta, single.market_value) == (1, 50, 500)
     assert single.market_price == 5.0
+
+
+async def test_a_line_that_is_open_serves_a_position_of_which_no_exchange_is_told() -> None:
+    setting = Setting({11: 2.0})
+    setting.quotes.take(option(11))
+    (held,) = setting.gateway.held
+    nowhere = structs.replace(held.contract, exchange="")
+    setting.gateway.held = (structs.replace(held, contract=nowhere),)
+    for _ in range(2):
+        read = await setting.read()
+        await setting.clock.wind(TOUCH_SECONDS + 1)
+    assert read[11].delta == 0.5
+    assert [line.contract.exchange for line in setting.gateway.lines] == ["SMART"]

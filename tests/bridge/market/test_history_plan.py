@@ -209,9 +209,10 @@ def test_how_many_requests_it_takes(duration: str, size: str, pages: int) -> Non
     assert pages_needed(parse_duration(duration), parse_bar_size(size)) == pages
 
 
-def key(day: date, end: datetime = NOW) -> PageKey:
+def key(day: date, end: datetime = NOW, exchange: str = "SMART") -> PageKey:
     return PageKey(
         con_id=1,
+        exchange=exchange,
         bar_size="5 mins",
         what_to_show="TRADES",
         use_rth=True,
@@ -226,6 +227,7 @@ def test_a_cached_page_does_not_outlive_the_exchanges_day() -> None:
     cache.put(key(date(2026, 3, 3)), ALL[:10])
     assert cache.get(key(date(2026, 3, 3))) == ALL[:10]
     assert cache.get(key(date(2026, 3, 4))) is None
+    assert cache.get(key(date(2026, 3, 3), exchange="IEX")) is None
     cache.put(key(date(2026, 3, 5)), ALL[:10])
     assert len(cache) == 1
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from msgspec import json
+from msgspec import json, structs
 
 from bridge.broker_time import exchange_day
 from bridge.market.contracts import ContractService
@@ -134,6 +134,32 @@ async def test_readers_share_a_line_that_stays_warm() -> None:
     market.clock.advance(61)
     market.quotes.maintain()
     assert market.gateway.open_lines == []
+
+
+async def test_another_exchanges_quote_is_not_that_of_the_routed_contract() -> None:
+    market = Market()
+    at_iex = Contract(symbol="AAPL", con_id=1, exchange="IEX")
+
+    def quoting_there(line: FakeLine) -> None:
+        price = 3 if line.contract.exchange == "IEX" else 10
+        line.tick(PriceTick("bid", price, 1), PriceTick("ask", 90, 1), PriceTick("last", 10, 1))
+
+    market.gateway.on_open = quoting_there
+    market.quotes.take(at_iex)  # somebody looks at it all the time
+    quote = await market.quotes.quote(Contract(symbol="AAPL", con_id=1))
+    assert quote.bid is not None
+    assert (quote.exchange, quote.bid.value) == ("SMART", 10)
+    assert market.quotes.pool.open == 2
+    there, routed = market.quotes.line(1), market.quotes.line(-1)
+    assert there is not None
+    assert routed is not None
+    assert (there.contract.exchange, routed.contract.exchange) == ("IEX", "SMART")
+    assert market.quotes.line_of(1) is there
+    there.error = NoMarketDataError("gone")
+    market.quotes.give(there)
+    assert market.quotes.line(1) is None
+    assert market.quotes.line_of(1) is routed
+    assert market.quotes.line_of(2) is None
 
 
 async def test_every_line_held_is_a_refusal_that_says_when_to_come_again() -> None:
@@ -509,3 +535,20 @@ async def test_an_options_history_is_its_midpoint_unless_said_otherwise() -> Non
     answer = await market.history.bars(HistoryQuery(contract=contract))
     assert answer.what_to_show == "MIDPOINT"
     assert answer.con_id == 100
+
+
+async def test_another_exchanges_bars_are_not_those_of_the_routed_contract() -> None:
+    market = Market()
+    market.gateway.bars = lambda request: tuple(
+        structs.replace(bar, close=3 if request.contract.exchange == "IEX" else 10)
+        for bar in hourly(request)
+    )
+    end = datetime(2026, 3, 1, tzinfo=UTC)
+    at_iex = Contract(symbol="AAPL", exchange="IEX")
+    routed = market.gateway.details["AAPL"]
+    market.gateway.details["AAPL"] = (ContractDetails(contract=structs.replace(at_iex, con_id=1)),)
+    first = await market.history.bars(HistoryQuery(contract=at_iex, bar_size="1h", end=end))
+    market.gateway.details["AAPL"] = routed
+    second = await market.history.bars(HistoryQuery(contract=AAPL, bar_size="1h", end=end))
+    assert (first.con_id, second.con_id) == (1, 1)
+    assert (first.bars[0].close, second.bars[0].close) == (3, 10)

@@ -158,7 +158,7 @@ async def test_without_a_line_nothing_opens_a_position_and_what_closes_one_passe
     broker = FakeBroker()
     async with opened(tmp_path, broker) as rig:
         working = await placed(rig, CALLER, "working")
-        rig.services[QuoteService].pool.drop(265598)
+        rig.services[QuoteService].pool.drop((265598, "SMART"))
         await no_line(tmp_path, broker, rig)
         assert await codes(rig, CALLER, limit_price=5000.0, quantity=1) == ["no-line"]
         assert await codes(rig, CALLER, action="SELL", order_type="MKT", limit_price=None) == [

@@ -17,6 +17,7 @@ from bridge.rules import watch
 from bridge.rules.holdings import Holding, holdings
 from bridge.rules.model import RuleSet
 from bridge.rules.watch import HoldingWatch
+from bridge.tws.errors import NoMarketDataError
 from tests.bridge.rules.made import NOON, option, rules, stock
 
 ALL = rules({"match": {"account": "DU1"}, "stopLoss": {"percent": 5}})
@@ -138,3 +139,18 @@ async def test_what_is_known_is_as_old_as_before_until_the_next_look_stands() ->
     with pytest.raises(BridgeError):
         await stand.watch_.look(ALL)
     assert stand.watch_.age() == 20
+
+
+async def test_a_line_of_another_exchange_moves_and_ends_nothing() -> None:
+    stand = Stand(stock(100))
+    await stand.watch_.look(ALL)
+    stand.tick(1, bid=10.0, ask=10.1)
+    moved: list[int] = []
+    stand.watch_.moved = moved.append
+    there: Any = SimpleNamespace(contract=Contract(symbol="AAPL", con_id=1, exchange="IEX"))
+    stand.watch_.changed(there, ("bid",))
+    stand.watch_.refused(there, NoMarketDataError("not there"))
+    assert moved == []
+    assert stand.watch_.price(1) is not None
+    stand.watch_.changed(stand.watch_._lines[1], ("bid",))
+    assert moved == [1]

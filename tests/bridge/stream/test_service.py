@@ -12,8 +12,8 @@ from bridge.callers import Holder, Scope
 from bridge.errors import InvalidRequestError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
-from bridge.model import Contract, PriceTick
-from bridge.stream.protocol import Ping, Subscribe, Unsubscribe, decode
+from bridge.model import Contract, ContractDetails, PriceTick
+from bridge.stream.protocol import Instrument, Ping, Subscribe, Unsubscribe, decode
 from bridge.stream.service import StreamService, TooManyTopicsError, _prefix
 from bridge.tws.connection_state import ConnectionState
 from tests.bridge.market.clock import WoundClock
@@ -101,7 +101,7 @@ async def test_subscribing_twice_holds_once() -> None:
     client = rig.client()
     await rig.quoting(client, "A", "A")
     await rig.quoting(client, "A")
-    assert rig.quotes.pool.holders(1) == 1
+    assert rig.quotes.pool.holders((1, "SMART")) == 1
     rig.service.unsubscribe(client, Unsubscribe(channel="quotes"))
     assert rig.quotes.pool.held == 0
 
@@ -410,6 +410,34 @@ async def test_a_stocks_symbol_gives_back_the_stock_alone() -> None:
     rig.service.unsubscribe(client, Unsubscribe(channel="quotes", con_ids=(1,)))
     assert rig.received(client)[0]["instruments"] == [{"conId": 1, "symbol": "A"}]
     assert rig.quotes.pool.held == 1
+
+
+async def test_one_contract_at_two_exchanges_is_two_instruments() -> None:
+    rig = Rig()
+    client, other = rig.client(), rig.client()
+    routed = rig.gateway.details["A"]
+    at_iex = msgspec.structs.replace(routed[0].contract, exchange="IEX")
+    rig.gateway.details["A"] = (ContractDetails(contract=at_iex),)
+    asked = (Instrument(symbol="A", exchange="IEX"),)
+    await rig.service.subscribe(client, Subscribe(channel="quotes", contracts=asked))
+    (confirmed,) = rig.received(client)
+    assert confirmed["instruments"] == [{"conId": 1, "symbol": "A", "exchange": "IEX"}]
+    rig.gateway.details["A"] = routed
+    for one in (client, other):
+        await rig.quoting(one, "A")
+    there, here = rig.gateway.lines
+    there.tick(PriceTick("bid", 3, 1))
+    here.tick(PriceTick("bid", 10, 1))
+    (message,) = rig.received(client)
+    assert [(one.get("exchange"), one["bid"]["value"]) for one in message["quotes"]] == [
+        ("IEX", 3),
+        (None, 10),
+    ]
+    (message,) = rig.received(other)
+    assert [one["bid"]["value"] for one in message["quotes"]] == [10]
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes", con_ids=(1,)))
+    assert len(rig.received(client)[0]["instruments"]) == 2
+    assert rig.quotes.pool.held == 1, "the other client has it"
 
 
 async def test_a_gap_is_told_and_then_what_is_now() -> None:
