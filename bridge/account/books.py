@@ -67,10 +67,12 @@ class PositionBook:
         self._complete = False
         self._confirmed_at = 0.0
         self._unreadable: str | None = None
+        self._spoiled = False  # since the last end of a list something could not be read
         self._listed: set[Name] = set()
         self._fills: dict[Name, _Fill] = {}
         self._seen_fills: OrderedDict[str, None] = OrderedDict()
         self._asking: asyncio.Task[None] | None = None
+        self._mending: asyncio.Task[None] | None = None
         events = gateway.events
         events.position.listen(self._position)
         events.positions_listed.listen(self._whole)
@@ -79,8 +81,8 @@ class PositionBook:
 
     @property
     def complete(self) -> bool:
-        """Whether there is a full list of this connection."""
-        return self._complete
+        """Whether there is a full list of this connection, all of which could be read."""
+        return self._complete and self._unreadable is None
 
     @property
     def unconfirmed(self) -> tuple[Unconfirmed, ...]:
@@ -118,15 +120,22 @@ class PositionBook:
 
     def interrupted(self) -> None:
         """There is no session: what is held is of before."""
-        self._complete = False
+        self._complete = self._spoiled = False
+        self._unreadable = None
         self._listed.clear()
 
     async def stop(self) -> None:
-        await settle(self._asking)
+        await settle(self._asking, self._mending)
 
     async def _ask(self) -> None:
         with suppress(TwsError):  # the age tells that there was no answer
             await self._gateway.queries.positions(timeout=ANSWER_SECONDS)
+
+    async def _mend(self) -> None:
+        """Asks until all of it could be read: who follows the stream asks for nothing."""
+        while self._unreadable is not None:
+            await self._clock.sleep(FRESH_SECONDS)
+            await self._ask()
 
     # what the gateway tells ---------------------------------------------------------------------
 
@@ -143,7 +152,14 @@ class PositionBook:
             self._changed()
 
     def _whole(self) -> None:
-        """The end of a list: what it does not have is held no more."""
+        """The end of a list: what it does not have is held no more.
+
+        One with something in it that could not be read ends nothing, and confirms nothing.
+        """
+        spoiled, self._spoiled = self._spoiled, False
+        if spoiled:
+            self._listed.clear()
+            return
         gone = [name for name in self.held if name not in self._listed]
         for name in gone:
             del self.held[name]
@@ -159,7 +175,9 @@ class PositionBook:
             self._changed()
 
     def _refused(self, what: str) -> None:
-        self._unreadable = what
+        self._unreadable, self._spoiled = what, True
+        if self._mending is None or self._mending.done():
+            self._mending = asyncio.create_task(self._mend(), name="positions-mended")
 
     def _filled(self, execution: Execution) -> None:
         if execution.exec_id in self._seen_fills:

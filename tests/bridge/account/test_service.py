@@ -206,8 +206,33 @@ async def test_a_position_that_cannot_be_read_is_no_answer_until_a_whole_list_ca
     setting.gateway.events.position_unreadable.emit("nobody knows how many A are held")
     with pytest.raises(UnreadableAnswerError, match="how many A"):
         await setting.service.positions()
-    setting.clock.advance(2)
+    assert not setting.service.complete[0], "the stream shows none of it, either"
+    for _ in range(3):  # it asks by itself: who follows the stream asks for nothing
+        await setting.clock.wind(1)
+    assert setting.service.complete[0]
     await setting.service.positions()
+    await setting.service.stop()
+
+
+async def test_a_list_with_a_position_that_cannot_be_read_ends_none_that_was_held() -> None:
+    setting = Setting()
+    setting.gateway.held = (holding("DU1", "A", 3),)
+    await setting.service.begin()
+    events, silent = setting.gateway.events, asyncio.Event()
+    setting.gateway.silent = silent
+    setting.clock.advance(2)
+    for _ in range(3):  # A is held still, but its row says nothing
+        events.position_unreadable.emit("nobody knows how many A are held")
+        events.positions_listed.emit()
+        with pytest.raises(UnreadableAnswerError, match="how many A"):
+            await setting.service.positions()
+    assert [each.quantity for each in setting.service.held()] == [3]
+    silent.set()
+    setting.gateway.silent = None
+    setting.gateway.become(ConnectionState.RECONNECTING)
+    setting.gateway.become(ConnectionState.READY)
+    assert [each.quantity for each in (await setting.service.positions()).positions] == [3]
+    await setting.service.stop()
 
 
 async def test_results_come_from_the_broker_and_belong_to_the_quantity_held(
