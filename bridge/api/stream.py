@@ -46,6 +46,8 @@ MOST_UNKNOWN, MOST_UNKNOWN_OF_ONE = 32, 16
 KEY_ENDED: Final = "the key is no longer valid"
 MOST_MESSAGE_BYTES: Final = 65_536
 MESSAGES_AT_ONCE, MESSAGES_A_SECOND = 60.0, 10.0
+MOST_IN_LINE: Final = 60
+"""Messages that wait for the one before them; then nothing more is read."""
 
 GOING_AWAY, TOO_BIG = 1001, 1009
 UNAUTHORIZED, TOO_SLOW, TOO_MANY, REPLACED = 4401, 4408, 4429, 4409
@@ -202,6 +204,7 @@ class _Connection:
         self._reason = ""
         self._allowance = MESSAGES_AT_ONCE
         self._allowed_at = self._clock.monotonic()
+        self._in_line: asyncio.Queue[Operation] = asyncio.Queue(MOST_IN_LINE)
         self._session = self._open(operation)
         self._write_text: Callable[..., bool] | None = websocket.scope["extensions"].get(WRITE)
         self._attachment = self._service.hub.attach(self._session, self._end, self._write_now)
@@ -239,6 +242,7 @@ class _Connection:
         tasks: list[asyncio.Task[object]] = [
             asyncio.create_task(self._ended.wait(), name="stream-end"),
             asyncio.create_task(self._read(), name="stream-reader"),
+            asyncio.create_task(self._work(), name="stream-worker"),
             asyncio.create_task(self._write(), name="stream-writer"),
         ]
         try:
@@ -271,6 +275,8 @@ class _Connection:
         send, monotonic = self._websocket.send, self._clock.monotonic
         while True:
             await attachment.wake.wait()
+            if self._session.attachment is not attachment:
+                return  # what waits is for the connection in its place
             attachment.wake.clear()
             attachment.sending_since = monotonic()
             for text in subscriber.take(hub.cursor):
@@ -287,14 +293,26 @@ class _Connection:
             elif not self._may_speak():
                 self._end("too many messages")
             else:
-                await self._obey(text)
+                await self._take(text)
 
-    async def _obey(self, text: str | bytes) -> None:
+    async def _take(self, text: str | bytes) -> None:
+        """A sign of life is heeded at once: what is before it may wait for the gateway."""
         try:
             operation = decode(text)
         except BridgeError as error:
             self._service.tell_error(self._session, error)
             return
+        if isinstance(operation, Ping | Heartbeat):
+            await self._obey(operation)
+        else:
+            await self._in_line.put(operation)
+
+    async def _work(self) -> None:
+        """All else, one after the other."""
+        while True:
+            await self._obey(await self._in_line.get())
+
+    async def _obey(self, operation: Operation) -> None:
         try:
             await self._carry_out(operation)
         except BridgeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -12,7 +13,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bridge.api import stream as stream_route
+from bridge.callers import Holder
 from bridge.model import Contract, Order
+from bridge.stream.hub import Hub
+from bridge.tws.errors import UnknownContractError
+from tests.bridge.market.clock import WoundClock
 from tests.bridge.stream.served import KEY, Served, served
 
 if TYPE_CHECKING:
@@ -309,3 +314,53 @@ async def test_positions_and_account_are_shown_and_follow_a_fill(rig: Served) ->
             while not (held := (await client.next_of("positions"))["data"]["positions"]):
                 pass
         assert [(each["symbol"], each["quantity"]) for each in held] == [("AAPL", 3.0)]
+
+
+async def test_a_sign_of_life_is_heard_while_a_subscription_waits_for_the_gateway(
+    rig: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def named(_: Contract) -> None:
+        asked.set()
+        await answers.wait()
+        raise UnknownContractError("there is none")
+
+    monkeypatch.setattr(rig.service._contracts, "named", named)
+    async with rig.stream() as client:
+        await client.say(op="subscribe", channel="quotes", symbols=["AAPL"], id="slow")
+        await asked.wait()
+        await client.say(op="ping", id=7)
+        assert (await client.next_of("pong"))["id"] == 7
+        await client.say(op="heartbeat", id=8)
+        assert (await client.next_of("error"))["code"] == "heartbeat-off"
+        await client.say(op="unsubscribe", channel="quotes", id="behind it")
+        await client.say(op="ping", id=9)
+        await client.next_of("pong")
+        answers.set()
+        assert (await client.next_of("error", "unsubscribed"))["id"] == "slow"
+        assert (await client.next_of("unsubscribed"))["id"] == "behind it"
+
+
+async def test_a_connection_that_was_replaced_takes_nothing_of_the_next_one() -> None:
+    hub = Hub(WoundClock(), lambda _: None)
+    session = hub.open(Holder("key"))
+    attachment = hub.attach(session, lambda _: None)
+    attachment.wake.set()
+    hub.detach(session, attachment)  # resumed elsewhere, in the same pass of the loop
+    hub.attach(session, lambda _: None)
+    hub.tell(session, "welcome")
+    sent: list[object] = []
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    replaced = object.__new__(stream_route._Connection)
+    replaced._session, replaced._attachment = session, attachment
+    replaced._service = SimpleNamespace(hub=hub)  # type: ignore[assignment]
+    replaced._websocket = SimpleNamespace(send=send)  # type: ignore[assignment]
+    replaced._clock = hub._clock
+    async with asyncio.timeout(5):
+        await replaced._write()
+    assert sent == []
+    assert session.subscriber.waiting
