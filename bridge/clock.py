@@ -108,6 +108,20 @@ def going_on(look: str) -> Iterator[None]:
         log.exception("look-failed", look=look)
 
 
+async def repeat(
+    clock: Clock, seconds: float, work: Callable[[], object], *, at_once: bool = False
+) -> None:
+    """Calls `work` every so many seconds, until it is cancelled. A call that fails ends nothing."""
+    task = asyncio.current_task()
+    name = task.get_name() if task else ""
+    if not at_once:
+        await clock.sleep(seconds)
+    while True:
+        with going_on(name):
+            work()
+        await clock.sleep(seconds)
+
+
 CANCEL_AGAIN_SECONDS = 3.0
 
 

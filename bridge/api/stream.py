@@ -397,7 +397,10 @@ def _end_with_keys(services: Services, hub: Hub) -> None:
     async def look() -> None:
         while True:
             await services.clock.sleep(KEY_CHECK_SECONDS)
-            end()
+            try:
+                end()
+            except Exception:
+                log.exception("stream-keys-not-looked-at")
 
     async def start() -> None:
         tasks.append(asyncio.create_task(look(), name="stream-keys"))

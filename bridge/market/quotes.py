@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from bridge.callers import BRIDGE, ORDER_CHECKS, Holder
-from bridge.clock import Clock, settle
+from bridge.clock import Clock, repeat, settle
 from bridge.errors import BridgeError, Kind
 from bridge.market.contracts import ContractService
 from bridge.market.errors import LinesExhaustedError, NoQuoteError
@@ -76,7 +76,9 @@ class QuoteService(LineWatcher):
 
     async def start(self) -> None:
         """Begins to look after the lines."""
-        self._task = asyncio.create_task(self._maintain(), name="market-data-lines")
+        self._task = asyncio.create_task(
+            repeat(self._clock, MAINTENANCE_SECONDS, self.maintain), name="market-data-lines"
+        )
 
     async def stop(self) -> None:
         """Gives every line back."""
@@ -86,11 +88,6 @@ class QuoteService(LineWatcher):
             line.close()
         self._lines.clear()
         self._numbered.clear()
-
-    async def _maintain(self) -> None:
-        while True:
-            await self._clock.sleep(MAINTENANCE_SECONDS)
-            self.maintain()
 
     def maintain(self) -> None:
         """Closes lines that nobody wants any more, and tries live again where it is due."""

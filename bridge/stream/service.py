@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bridge.clock import Clock, going_on, settle
+from bridge.clock import Clock, repeat, settle
 from bridge.errors import BridgeError, InvalidRequestError, Kind, NotFoundError
 from bridge.market.contracts import ContractService, is_directed
 from bridge.market.quote_line import LineWatcher, QuoteLine, line_key
@@ -72,6 +72,7 @@ class StreamService(LineWatcher):
         self._rose: set[int] = set()
         self._gathering: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._beats = 0
         self._reconciled = self._is_reconciled()
         self._unreconciled_since = clock.now()
         quotes.watch(self)
@@ -80,7 +81,9 @@ class StreamService(LineWatcher):
     # life ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._beat(), name="stream-heartbeat")
+        self._task = asyncio.create_task(
+            repeat(self._clock, 1.0, self._beat), name="stream-heartbeat"
+        )
 
     async def stop(self) -> None:
         await settle(*self._tasks, self._task)
@@ -91,23 +94,16 @@ class StreamService(LineWatcher):
                 session.attachment.drop("shutting down")
             self.hub.forget(session)
 
-    async def _beat(self) -> None:
-        beats = 0
-        while True:
-            await self._clock.sleep(1.0)
-            beats += 1
-            with going_on("stream"):
-                self._beaten(tells=beats % HEARTBEAT_SECONDS == 0)
-
-    def _beaten(self, *, tells: bool) -> None:
+    def _beat(self) -> None:
+        """Once a second; the heartbeat first, so that nothing else holds it up."""
+        self._beats += 1
+        if self._beats % HEARTBEAT_SECONDS == 0:
+            self.hub.tell_all("heartbeat", at=self._clock.now(), state=self.state())
+            self.hub.expire()
+            for key in [key for key in self._stale if self._quotes.line(key) is None]:
+                del self._stale[key]
         self.publish_health()
         self.publish_states()
-        if not tells:
-            return
-        self.hub.tell_all("heartbeat", at=self._clock.now(), state=self.state())
-        self.hub.expire()
-        for key in [key for key in self._stale if self._quotes.line(key) is None]:
-            del self._stale[key]
 
     def publish_health(self, *, always: bool = False) -> None:
         """Tells of the health when what a person would act on has changed.

@@ -73,14 +73,16 @@ class Pacer:
         self._timer: Handle | None = None
         self._slow_until = 0.0
 
-    def submit(self, lane: Lane, write: Write, *, messages: int = 1) -> Ticket:
+    def submit(
+        self, lane: Lane, write: Write, *, messages: int = 1, gives_back: bool = False
+    ) -> Ticket:
         """Writes now if the lane is free, else queues.
 
-        ``QueueFullError`` when the lane's room is used up.
+        ``QueueFullError`` when the lane's room is used up; never for what gives something back.
         """
         ticket = Ticket(write, messages)
         queue = self._lanes[lane]
-        if len(queue) >= self._room[lane]:
+        if len(queue) >= self._room[lane] and not gives_back:
             raise QueueFullError(
                 f"{len(queue)} {lane.value} requests are waiting already", retry_after=2.0
             )

@@ -185,7 +185,9 @@ class Requester:
             and isinstance(pending.name, int)
         ):
             wire, name = self._context.wire, pending.name
-            self._context.pacer.submit(Lane.INTERACTIVE, lambda: cancel(wire.send, name))
+            self._context.pacer.submit(
+                Lane.INTERACTIVE, lambda: cancel(wire.send, name), gives_back=True
+            )
 
 
 @contextmanager

@@ -304,7 +304,9 @@ class Subscriptions:
         ticket.void = True
         if ticket.written:
             self._context.pacer.submit(
-                running.lane, lambda: running.write_cancel(wire.send, request_id)
+                running.lane,
+                lambda: running.write_cancel(wire.send, request_id),
+                gives_back=True,
             )
 
     @staticmethod

@@ -8,6 +8,7 @@ import pytest
 
 from bridge import clock
 from bridge.clock import settle
+from tests.bridge.wound import WoundClock
 
 
 async def careless(lost: int, begun: list[int]) -> None:
@@ -49,3 +50,20 @@ async def test_what_a_task_raises_at_its_end_is_nobodys() -> None:
     assert isinstance(task.exception(), ValueError)
     await settle(task)
     await settle()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_fails_once_is_called_again(at_once: bool) -> None:
+    wound, calls = WoundClock(), list[float]()
+
+    def work() -> None:
+        calls.append(wound.monotonic())
+        if len(calls) == 1:
+            raise RuntimeError("once")
+
+    begun = wound.monotonic()
+    task = asyncio.create_task(clock.repeat(wound, 2.0, work, at_once=at_once))
+    await asyncio.sleep(0)
+    await wound.wind(5)
+    await settle(task)
+    assert calls == [begun + after for after in ((0, 2, 4) if at_once else (2, 4))]

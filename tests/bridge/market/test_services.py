@@ -239,6 +239,29 @@ async def test_a_delayed_quote_says_why() -> None:
     assert quote.bid.tag == "delayed"
 
 
+async def test_the_lines_are_looked_after_again_after_a_look_that_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    market = Market()
+    market.gateway.on_open = quoting
+    await market.quotes.quote(Contract(symbol="AAPL", con_id=1))
+    expired, failures = market.quotes.pool.expired, [RuntimeError("once")]
+
+    def failing() -> list[tuple[int, str]]:
+        if failures:
+            raise failures.pop()
+        return expired()
+
+    monkeypatch.setattr(market.quotes.pool, "expired", failing)
+    await market.quotes.start()
+    await asyncio.sleep(0)
+    await market.clock.wind(61)
+    assert failures == []
+    await market.clock.wind(1)
+    assert market.gateway.open_lines == []
+    await market.quotes.stop()
+
+
 # options ------------------------------------------------------------------------------------------
 
 

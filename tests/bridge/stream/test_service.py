@@ -533,22 +533,19 @@ async def test_a_heart_beats_every_ten_seconds_and_forgets_lines_that_are_gone(
     await rig.service.stop()
 
 
-async def test_the_heart_goes_on_after_a_beat_that_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_health_that_cannot_be_told_ends_no_heartbeat() -> None:
     rig = Rig()
     client = rig.client()
-    broken = iter([RuntimeError("by the test")])
 
-    def breaks() -> None:
-        for error in broken:
-            raise error
+    def health() -> object:
+        raise RuntimeError("not now")
 
-    monkeypatch.setattr(rig.service, "publish_states", breaks)
+    rig.service.health = health
     await rig.service.start()
     await asyncio.sleep(0)
-    rig.received(client)
-    for _ in range(10):
+    for _ in range(20):
         await rig.clock.wind(1)
-    assert "heartbeat" in [one["type"] for one in rig.received(client)]
+    assert [one["type"] for one in rig.received(client)] == ["heartbeat", "heartbeat"]
     await rig.service.stop()
 
 

@@ -364,3 +364,23 @@ async def test_a_connection_that_was_replaced_takes_nothing_of_the_next_one() ->
         await replaced._write()
     assert sent == []
     assert session.subscriber.waiting
+
+
+async def test_keys_are_looked_at_again_after_a_look_that_failed(
+    rig: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stream_route, "KEY_CHECK_SECONDS", 0.05)
+    end, failed = rig.service.hub.end, asyncio.Event()
+
+    def failing(*given: Any) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("once")
+        end(*given)
+
+    monkeypatch.setattr(rig.service.hub, "end", failing)
+    async with rig.stream() as client:
+        await client.next()
+        await failed.wait()
+        (tmp_path / "admin-key").write_text("another-key-for-the-tests-0123")
+        assert await client.closed() == 4401

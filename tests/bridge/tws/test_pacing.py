@@ -138,6 +138,8 @@ def test_a_full_lane_refuses_and_says_when_to_come_back() -> None:
     with pytest.raises(QueueFullError) as caught:
         pacer.submit(Lane.BULK, lambda: None)
     assert caught.value.retry_after == 2.0
+    pacer.submit(Lane.BULK, lambda: None, gives_back=True)
+    assert pacer.depth()["bulk"] == 11
 
 
 def test_after_a_complaint_the_pace_is_halved_but_not_for_orders() -> None:
