@@ -218,7 +218,7 @@ class _Connection:
                 self._service.greet(session, resumed=True)
                 if lost:
                     self._service.tell_gap(session, lost)
-                self._service.tell_states(session)
+                self._service.tell_now(session, lost)
                 return session
         session = hub.open(self._holder)
         self._service.greet(session, resumed=False)

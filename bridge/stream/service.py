@@ -18,7 +18,7 @@ from bridge.market.contracts import ContractService, is_directed
 from bridge.market.quote_line import LineWatcher, QuoteLine, line_key
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract
-from bridge.stream.hub import MOST_SESSIONS, Hub, Session
+from bridge.stream.hub import MOST_SESSIONS, SESSION_SECONDS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
 from bridge.stream.subscriber import EXECUTIONS, HEALTH, ORDERS, QUOTES, STATES, Topic
 from bridge.tws.connection_state import ConnectionState
@@ -31,6 +31,9 @@ GATHER_SECONDS: Final = 0.02
 
 _RECONCILED: Final = ((ORDERS, EXECUTIONS), STATES)
 """What is known only while the session is reconciled, as it is told together."""
+
+RETOLD_SECONDS: Final = 2 * SESSION_SECONDS
+"""What was resumed so lately is told again to who comes back: it may have been told meanwhile."""
 
 
 class TooManyTopicsError(BridgeError):
@@ -68,6 +71,8 @@ class StreamService(LineWatcher):
         self._waiting = WaitingList()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stale: dict[int, datetime] = {}
+        self._returned: dict[int, tuple[float, dict[str, object]]] = {}
+        """By line, when it was last resumed (monotonic), and what was told of it."""
         self._fell: set[int] = set()
         self._rose: set[int] = set()
         self._gathering: asyncio.TimerHandle | None = None
@@ -75,6 +80,8 @@ class StreamService(LineWatcher):
         self._beats = 0
         self._reconciled = self._is_reconciled()
         self._unreconciled_since = clock.now()
+        self._resumed: tuple[float, dict[str, object]] | None = None
+        """The same of orders, executions and accounts."""
         quotes.watch(self)
         gateway.events.state.listen(self._state_changed)
 
@@ -100,10 +107,16 @@ class StreamService(LineWatcher):
         if self._beats % HEARTBEAT_SECONDS == 0:
             self.hub.tell_all("heartbeat", at=self._clock.now(), state=self.state())
             self.hub.expire()
-            for key in [key for key in self._stale if self._quotes.line(key) is None]:
-                del self._stale[key]
+            self._forget_lines()
         self.publish_health()
         self.publish_states()
+
+    def _forget_lines(self) -> None:
+        for key in [key for key in self._stale if self._quotes.line(key) is None]:
+            del self._stale[key]
+        old = self._clock.monotonic() - RETOLD_SECONDS
+        for key in [key for key, (at, _) in self._returned.items() if at <= old]:
+            del self._returned[key]
 
     def publish_health(self, *, always: bool = False) -> None:
         """Tells of the health when what a person would act on has changed.
@@ -158,13 +171,21 @@ class StreamService(LineWatcher):
         await self._subscribe_quotes(session, operation.id, wanted)
 
     async def _subscribe_quotes(
-        self, session: Session, request: RequestId, wanted: Sequence[Contract]
+        self,
+        session: Session,
+        request: RequestId,
+        wanted: Sequence[Contract],
+        *,
+        waited: bool = False,
     ) -> None:
+        """`waited`: in so far as it is still wanted when the contracts are known."""
         found = await asyncio.gather(
             *(self._contracts.named(contract) for contract in wanted), return_exceptions=True
         )
         lines: list[QuoteLine] = []
         for contract, details in zip(wanted, found, strict=True):
+            if waited and not self._waiting.claim(session, contract):
+                continue
             try:
                 if isinstance(details, BaseException):
                     raise details
@@ -178,10 +199,12 @@ class StreamService(LineWatcher):
             self._confirm(session, "subscribed", request, lines)
             self._tell_snapshots(session, lines)
 
-    def _subscribe_waiting(self) -> None:
-        for session, request, contracts in self._waiting.take():
+    def _subscribe_waiting(self, sessions: Iterable[Session]) -> None:
+        """For those who are there: who is away would not see what came of it."""
+        for session, request, contracts in self._waiting.take(sessions):
             task = asyncio.create_task(
-                self._subscribe_quotes(session, request, contracts), name="stream-subscribe"
+                self._subscribe_quotes(session, request, contracts, waited=True),
+                name="stream-subscribe",
             )
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -195,7 +218,14 @@ class StreamService(LineWatcher):
         held = self._held.get(session.subscriber.session, {})
         symbols = {symbol.upper() for symbol in operation.symbols}
         everything = not symbols and not operation.con_ids
-        self._waiting.drop(session, lambda contract: everything or contract.symbol in symbols)
+        self._waiting.drop(
+            session,
+            lambda contract: (
+                everything
+                or (contract.con_id != 0 and contract.con_id in operation.con_ids)
+                or (contract.symbol in symbols and contract.sec_type in {"STK", ""})
+            ),
+        )
         lines = [
             line
             for line in held.values()
@@ -236,11 +266,46 @@ class StreamService(LineWatcher):
             at=self._clock.now(),
         )
 
-    def tell_states(self, session: Session) -> None:
-        """After a resume: positions and account as they are now."""
+    def tell_now(self, session: Session, lost: Iterable[str] = ()) -> None:
+        """After a resume, behind what was missed: how all of it stands now.
+
+        What is told only once, and no event, may have been told to nobody. `lost` are the channels
+        of which `tell_gap` has shown what is now.
+        """
+        if self._is_reconciled():
+            self._subscribe_waiting([session])
+        topics = session.subscriber.topics
+        for channels in _RECONCILED:
+            if any(Topic(channel) in topics for channel in channels):
+                self._tell_group(session, channels)
         for channel in self.states:
-            if Topic(channel) in session.subscriber.topics:
+            if Topic(channel) in topics:
                 self._tell_state(session, channel)
+        held = self._held.get(session.subscriber.session, {})
+        fell = [line for number, line in held.items() if number in self._stale]
+        self._tell_of_lines(session, "stale", fell, self._interruption())
+        if rose := [number for number in held if number in self._returned]:
+            last = max(rose, key=lambda number: self._returned[number][0])
+            lines = [held[number] for number in rose]
+            self._tell_of_lines(session, "resumed", lines, self._returned[last][1])
+        if QUOTES not in lost:
+            self._tell_snapshots(session, held.values())
+
+    def _tell_group(self, session: Session, channels: Iterable[str]) -> None:
+        if not self._is_reconciled():
+            reason, at = str(self._gateway.state), self._clock.now()
+            self.hub.tell(session, "stale", channels=channels, reason=reason, at=at)
+        elif self._resumed is not None:
+            resumed_at, members = self._resumed
+            if self._clock.monotonic() - resumed_at < RETOLD_SECONDS:
+                self.hub.tell(session, "resumed", channels=channels, **members)
+
+    def _tell_of_lines(
+        self, session: Session, kind: str, lines: Iterable[QuoteLine], members: dict[str, object]
+    ) -> None:
+        symbols = sorted({line.contract.symbol for line in lines})
+        if symbols:
+            self.hub.tell(session, kind, channels=[QUOTES], symbols=symbols, **members)
 
     def tell_gap(self, session: Session, lost: Iterable[str]) -> None:
         """After a resume that could not bring back everything: says so, then shows what is now."""
@@ -350,20 +415,25 @@ class StreamService(LineWatcher):
         fell, self._fell = self._fell, set()
         rose, self._rose = self._rose, set()
         if fell:
-            state = self._gateway.state
-            reason = "data-interrupted" if state is ConnectionState.READY else str(state)
-            self._tell_lines("stale", fell, reason=reason, at=self._clock.now())
+            for key in fell:
+                self._returned.pop(key, None)
+            self._tell_lines("stale", fell, self._interruption())
         if rose:
             since = [self._stale.pop(key) for key in rose if key in self._stale]
             gap = (self._clock.now() - min(since)).total_seconds() if since else 0.0
-            self._tell_lines("resumed", rose, gapSeconds=round(gap, 3), at=self._clock.now())
+            members: dict[str, object] = {"gapSeconds": round(gap, 3), "at": self._clock.now()}
+            self._returned |= dict.fromkeys(rose, (self._clock.monotonic(), members))
+            self._tell_lines("resumed", rose, members)
 
-    def _tell_lines(self, kind: str, keys: set[int], **members: object) -> None:
+    def _interruption(self) -> dict[str, object]:
+        state = self._gateway.state
+        reason = "data-interrupted" if state is ConnectionState.READY else str(state)
+        return {"reason": reason, "at": self._clock.now()}
+
+    def _tell_lines(self, kind: str, keys: set[int], members: dict[str, object]) -> None:
         for session in self.hub.on_channel(QUOTES):
             held = self._held.get(session.subscriber.session, {})
-            symbols = sorted({held[key].contract.symbol for key in keys if key in held})
-            if symbols:
-                self.hub.tell(session, kind, channels=[QUOTES], symbols=symbols, **members)
+            self._tell_of_lines(session, kind, [held[key] for key in keys if key in held], members)
 
     # the session --------------------------------------------------------------------------------
 
@@ -375,17 +445,18 @@ class StreamService(LineWatcher):
             for channels in _RECONCILED:
                 self._tell_stale(self._on(channels), channels)
         elif self._reconciled and not before:
-            self._subscribe_waiting()
+            self._subscribe_waiting(
+                each for each in self.hub.sessions.values() if each.attachment is not None
+            )
             gap = (self._clock.now() - self._unreconciled_since).total_seconds()
+            members: dict[str, object] = {
+                "gapSeconds": round(gap, 3),
+                "complete": True,
+                "at": self._clock.now(),
+            }
+            self._resumed = self._clock.monotonic(), members
             for channels in _RECONCILED:
-                self.hub.tell_all(
-                    "resumed",
-                    self._on(channels),
-                    channels=channels,
-                    gapSeconds=round(gap, 3),
-                    complete=True,
-                    at=self._clock.now(),
-                )
+                self.hub.tell_all("resumed", self._on(channels), channels=channels, **members)
 
     def _on(self, channels: Iterable[str]) -> set[Session]:
         return {session for channel in channels for session in self.hub.on_channel(channel)}
@@ -427,10 +498,11 @@ RequestId = str | int | None
 
 
 class WaitingList:
-    """What each session waits for."""
+    """What each session waits for, until it is claimed."""
 
     def __init__(self) -> None:
         self._wanted: dict[Session, dict[Contract, RequestId]] = {}
+        self._taken: dict[Session, set[Contract]] = {}
 
     def add(self, session: Session, contract: Contract, request: RequestId) -> None:
         """To be tried at the next session."""
@@ -438,22 +510,38 @@ class WaitingList:
 
     def count(self, session: Session) -> int:
         """How many a session waits for."""
-        return len(self._wanted.get(session, ()))
+        return len(self._wanted.get(session, ())) + len(self._taken.get(session, ()))
 
     def drop(self, session: Session, which: Callable[[Contract], bool]) -> None:
-        wanted = self._wanted.get(session, {})
+        """Those are wanted no more, although they may be on their way."""
+        wanted, taken = self._wanted.get(session, {}), self._taken.get(session, set())
         for contract in [contract for contract in wanted if which(contract)]:
             del wanted[contract]
+        taken -= {contract for contract in taken if which(contract)}
 
     def forget(self, session: Session) -> None:
         """The session has ended."""
         self._wanted.pop(session, None)
+        self._taken.pop(session, None)
 
-    def take(self) -> Iterator[tuple[Session, RequestId, tuple[Contract, ...]]]:
-        """Everything, by session and request; the list is empty then."""
-        taken, self._wanted = self._wanted, {}
-        for session, wanted in taken.items():
-            if session.closed:
+    def take(
+        self, sessions: Iterable[Session]
+    ) -> Iterator[tuple[Session, RequestId, tuple[Contract, ...]]]:
+        """Everything of these, by session and request; each is to be claimed."""
+        for session in tuple(sessions):
+            wanted = self._wanted.pop(session, {})
+            if not wanted:
                 continue
+            self._taken.setdefault(session, set()).update(wanted)
             for request in dict.fromkeys(wanted.values()):
                 yield session, request, tuple(each for each in wanted if wanted[each] == request)
+
+    def claim(self, session: Session, contract: Contract) -> bool:
+        """Whether what was taken is still wanted; it waits no more."""
+        taken = self._taken.get(session)
+        if taken is None or contract not in taken:
+            return False
+        taken.discard(contract)
+        if not taken:
+            del self._taken[session]
+        return True

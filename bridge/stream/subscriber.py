@@ -98,11 +98,20 @@ MOST_QUOTES_IN_MESSAGE: Final = 400
 CONFLATE_ABOVE: Final = 2000
 CUT_OFF_ABOVE: Final = 1000
 REMEMBERED_MESSAGES: Final = 2048
+REMEMBERED_ANSWERS: Final = 32
+"""Each may name 200 instruments, and there may be a hundred streams."""
+ANSWERS: Final = frozenset({"subscribed", "unsubscribed", "error"})
 
 Snapshot = Callable[[int], str | None]
 """The whole quote of a line by its number, as JSON; None when it is gone."""
 
 _TYPES: Final = {"orders": "order", "executions": "execution", "health": "health", "rules": "rule"}
+
+
+class Answer(str):
+    """A message of the server's own that comes again where it was missed."""
+
+    __slots__ = ()
 
 
 class Subscriber:
@@ -121,6 +130,7 @@ class Subscriber:
         self._quotes_waiting = 0
         self._others_waiting = 0
         self._conflating: dict[int, int] = {}
+        self._answers: deque[tuple[int, Answer]] = deque(maxlen=REMEMBERED_ANSWERS)
         self._cursor = 0
         self._cursors = array("Q", bytes(8 * REMEMBERED_MESSAGES))
 
@@ -149,7 +159,8 @@ class Subscriber:
     def tell(self, kind: str, **members: object) -> None:
         """Queues a message of the server's own."""
         # Without the brace: the number comes first, when it is sent.
-        self.tell_raw(_encode({"type": kind, **members})[1:])
+        body = _encode({"type": kind, **members})[1:]
+        self.tell_raw(Answer(body) if kind in ANSWERS else body)
 
     def greet(self, **members: object) -> None:
         """Puts the welcome before everything that waits."""
@@ -218,7 +229,10 @@ class Subscriber:
     def _other_message(self, item: Event | str) -> str:
         self._others_waiting -= 1
         if isinstance(item, str):
-            return f'{{"seq":{self._number()},{item}'
+            number = self._number()
+            if isinstance(item, Answer):
+                self._answers.append((number, item))
+            return f'{{"seq":{number},{item}'
         self._cursor = item.cursor
         kind = _TYPES[item.topic.channel]
         return f'{{"seq":{self._number()},"type":"{kind}","data":{item.body}}}'
@@ -238,15 +252,23 @@ class Subscriber:
     def rewind(self, last_sequence: int) -> int | None:
         """Back to just after the message that the client saw last; its place in the stream.
 
-        None when that message is too long ago, or was never sent.
+        Answers that were sent since or still wait come again before all else. None when that
+        message is too long ago, or was never sent.
         """
         # By the last that was ever sent: what came back once has not brought back older places.
         oldest = max(self._furthest - REMEMBERED_MESSAGES + 1, 1)
         if not oldest <= last_sequence <= self.sequence:
             return None
-        self._queue.clear()
+        seen = [each for each in self._answers if each[0] <= last_sequence]
+        missed: list[Event | str] = [
+            body for number, body in self._answers if number > last_sequence
+        ]
+        missed += [item for item in self._queue if isinstance(item, Answer)]
+        self._answers.clear()
+        self._answers.extend(seen)
+        self._queue = deque(missed)
         self._conflating.clear()
-        self._quotes_waiting = self._others_waiting = 0
+        self._quotes_waiting, self._others_waiting = 0, len(missed)
         self.overflowed = False
         self.sequence = last_sequence
         self._cursor = self._cursors[last_sequence % REMEMBERED_MESSAGES]

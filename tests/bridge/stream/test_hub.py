@@ -13,6 +13,7 @@ from bridge.stream.hub import SESSION_SECONDS, Hub, Session, TooManyStreamsError
 from bridge.stream.subscriber import (
     CONFLATE_ABOVE,
     CUT_OFF_ABOVE,
+    REMEMBERED_ANSWERS,
     REMEMBERED_MESSAGES,
     Event,
     Ring,
@@ -492,6 +493,29 @@ def test_a_thousand_may_pile_up_and_taken_ones_do_not_count(kind: str) -> None:
     for _ in range(CUT_OFF_ABOVE):
         one()
     assert not overflows(client), "what was dropped by coming back does not count"
+
+
+def test_answers_that_were_missed_come_again_before_all_else() -> None:
+    client = subscriber()
+    client.tell("subscribed", id=1)
+    client.take(0)
+    client.offer(Event(1, A, body(1)))
+    client.take(1)
+    client.tell("error", id=2)
+    client.tell("pong", id=3)
+    client.take(1)
+    client.tell("unsubscribed", id=4)  # which nobody has sent yet
+    for _ in range(2):
+        assert client.rewind(2) == 1
+        client.offer(Event(2, A, body(2)))
+        messages = taken(client, 2)
+        assert [one["type"] for one in messages] == ["error", "unsubscribed", "quotes"]
+        assert sequence(messages) == [3, 4, 5]
+    for _ in range(40):
+        client.tell("subscribed")
+    client.take(2)
+    assert client.rewind(5) == 2
+    assert len(client.take(2)) == REMEMBERED_ANSWERS
 
 
 def test_a_message_holds_four_hundred_quotes() -> None:

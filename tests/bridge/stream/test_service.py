@@ -13,6 +13,7 @@ from bridge.errors import InvalidRequestError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, PriceTick
+from bridge.stream.hub import SESSION_SECONDS
 from bridge.stream.protocol import Instrument, Ping, Subscribe, Unsubscribe, decode
 from bridge.stream.service import StreamService, TooManyTopicsError, _prefix
 from bridge.tws.connection_state import ConnectionState
@@ -45,6 +46,18 @@ class Rig:
 
     def received(self, session: Session) -> list[dict[str, Any]]:
         return [json.loads(text) for text in session.subscriber.take(self.service.hub.cursor)]
+
+    def leave(self, session: Session) -> None:
+        assert session.attachment is not None
+        self.service.hub.detach(session, session.attachment)
+
+    def back(self, session: Session) -> list[dict[str, Any]]:
+        """What a client gets that comes back and has seen all that was sent to it."""
+        hub, subscriber = self.service.hub, session.subscriber
+        assert hub.resume(subscriber.session, session.holder, subscriber.sequence) is not None
+        self.service.tell_now(session)
+        hub.attach(session, self.dropped.append)
+        return self.received(session)
 
     async def quoting(self, session: Session, *symbols: str) -> list[dict[str, Any]]:
         await self.service.subscribe(session, Subscribe(channel="quotes", symbols=symbols))
@@ -316,7 +329,7 @@ async def test_positions_are_shown_whole_at_first_and_whenever_they_have_changed
     rig.service.publish_states()
     rig.service.publish_states()
     assert [message["data"] for message in rig.received(client)] == [{"state": "second"}]
-    rig.service.tell_states(client)
+    rig.service.tell_now(client)
     assert [message["data"] for message in rig.received(client)] == [{"state": "second"}]
     rig.service.unsubscribe(client, Unsubscribe(channel="positions"))
     rig.received(client)
@@ -455,6 +468,99 @@ async def test_a_gap_is_told_and_then_what_is_now() -> None:
     assert resumed["channels"] == ["quotes", "orders"]
     rig.service.tell_gap(client, ["orders"])
     assert [one["type"] for one in rig.received(client)] == ["stale", "resumed"]
+
+
+async def test_who_comes_back_is_told_what_is_stale_now_and_shown_all_quotes() -> None:
+    rig = Rig()
+    client = rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="orders"))
+    await rig.quoting(client, "A")
+    rig.gateway.lines[0].tick(PriceTick("bid", 10, 1))
+    rig.received(client)
+    rig.leave(client)
+    rig.gateway.lines[0].listener.interrupted()
+    rig.gateway.become(ConnectionState.RECONNECTING)
+    rig.service._tell_gathered()
+    orders, quotes, shown = rig.back(client)
+    assert (orders["type"], orders["channels"]) == ("stale", ["orders", "executions"])
+    assert (quotes["type"], quotes["symbols"]) == ("stale", ["A"])
+    assert (orders["reason"], quotes["reason"]) == ("reconnecting", "reconnecting")
+    assert shown["snapshot"] is True
+    assert shown["quotes"][0]["bid"]["tag"] == "stale"
+
+
+async def test_who_comes_back_is_told_what_was_resumed_lately() -> None:
+    rig = Rig()
+    client = rig.client()
+    await rig.service.subscribe(client, Subscribe(channel="orders"))
+    await rig.quoting(client, "A")
+    rig.gateway.lines[0].tick(PriceTick("bid", 10, 1))
+    rig.received(client)
+    rig.gateway.lines[0].listener.interrupted()
+    rig.gateway.become(ConnectionState.RECONNECTING)
+    rig.service._tell_gathered()
+    assert [one["type"] for one in rig.received(client)] == ["stale", "stale"]
+    rig.leave(client)
+    rig.clock.advance(4)
+    rig.gateway.become(ConnectionState.READY)
+    rig.gateway.lines[0].tick(PriceTick("bid", 11, 1))
+    rig.service._tell_gathered()
+    ticked, orders, quotes, shown = rig.back(client)
+    assert ticked["quotes"][0]["bid"] == {"value": 11.0, "tag": "live", "age": 0.0}
+    assert (orders["type"], orders["channels"]) == ("resumed", ["orders", "executions"])
+    assert (orders["gapSeconds"], orders["complete"]) == (4.0, True)
+    assert (quotes["type"], quotes["symbols"], quotes["gapSeconds"]) == ("resumed", ["A"], 4.0)
+    assert shown["quotes"][0]["bid"]["tag"] == "live"
+    rig.leave(client)
+    rig.clock.advance(2 * SESSION_SECONDS)
+    rig.service._forget_lines()
+    assert [one["type"] for one in rig.back(client)] == ["quotes"]
+
+
+async def test_what_is_waited_for_is_given_back_by_its_number_and_not_by_anothers_name() -> None:
+    rig = Rig()
+    rig.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
+    client = rig.client()
+    option = Instrument(symbol="A", sec_type="OPT", expiration="20260320", strike=10, right="C")
+    asked = (Instrument(con_id=1), Instrument(symbol="A"), option)
+    await rig.service.subscribe(client, Subscribe(channel="quotes", contracts=asked))
+    waiting = rig.service._waiting
+    assert waiting.count(client) == 3
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes", con_ids=(1,)))
+    assert waiting.count(client) == 2
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("A",)))
+    assert waiting.count(client) == 1, "the option"
+
+
+async def test_who_is_away_gets_what_it_waits_for_when_it_is_back() -> None:
+    rig = Rig()
+    rig.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
+    client = rig.client()
+    await rig.quoting(client, "A")
+    rig.leave(client)
+    rig.gateway.become(ConnectionState.READY)
+    await gathered()
+    assert rig.gateway.lines == []
+    rig.back(client)
+    await gathered()
+    assert [item["type"] for item in rig.received(client)] == ["subscribed"]
+    assert rig.quotes.pool.held == 1
+
+
+async def test_what_is_given_back_while_it_is_looked_up_is_not_subscribed() -> None:
+    rig = Rig()
+    rig.gateway.become(ConnectionState.WAITING_FOR_GATEWAY)
+    client = rig.client()
+    await rig.quoting(client, "A", "B")
+    rig.gateway.become(ConnectionState.READY)
+    assert rig.service._waiting.count(client) == 2
+    rig.service.unsubscribe(client, Unsubscribe(channel="quotes", symbols=("A",)))
+    rig.received(client)
+    await gathered()
+    (confirmed,) = rig.received(client)
+    assert [item["symbol"] for item in confirmed["instruments"]] == ["B"]
+    assert rig.quotes.pool.held == 1
+    assert rig.service._waiting.count(client) == 0
 
 
 async def test_what_was_interrupted_is_resumed_whole() -> None:
