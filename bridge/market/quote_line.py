@@ -35,6 +35,8 @@ COMPETING_SECONDS: Final = 30.0
 NOT_SUBSCRIBED_SECONDS: Final = 300.0
 LONGEST_SECONDS: Final = 3600.0
 
+_LATE: Final = frozenset({MarketDataType.DELAYED, MarketDataType.DELAYED_FROZEN})
+
 
 class Feed(Enum):
     """What an instrument gets now."""
@@ -308,10 +310,12 @@ class QuoteLine:
         channel.kind = kind
         now = self._clock.monotonic()
         if channel is self._probe:
-            if kind in {MarketDataType.DELAYED, MarketDataType.DELAYED_FROZEN}:
+            if kind in _LATE:
                 self._drop_probe()
                 self.fallback.probe_failed(10167, now)
             return
+        if kind in _LATE and self.slot.kind not in _LATE:
+            self._doubted()
         self.slot.kind = kind
         self.fallback.delivered(kind, now)
 
@@ -325,7 +329,7 @@ class QuoteLine:
         if self._channel is not None and channel is not self._channel:
             return
         self._channel = None
-        self.slot.interrupted()
+        self._doubted()
         if self.fallback.refused(error.broker_code, now):
             self.slot.kind = MarketDataType.DELAYED
             self.open()
@@ -334,6 +338,13 @@ class QuoteLine:
         for watcher in self._watchers:
             watcher.refused(self, error)
         self._wake()
+
+    def _doubted(self) -> None:
+        """What there is was live, and is not any more: stale until it comes again."""
+        if self.slot.fresh_fields():
+            self.slot.interrupted()
+            for watcher in self._watchers:
+                watcher.interrupted(self)
 
     def channel_interrupted(self, channel: _Channel) -> None:
         """The connection or the farm is gone."""

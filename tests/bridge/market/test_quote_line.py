@@ -264,3 +264,31 @@ async def test_waiting_ends_when_complete_when_settled_or_when_refused() -> None
 
     gateway, _, _, line = opened()
     assert not await line.wait(basics_known, 0.01)
+
+
+@pytest.mark.parametrize("kind", [DELAYED, MarketDataType.DELAYED_FROZEN])
+def test_values_of_a_line_that_turns_delayed_by_itself_are_live_no_more(
+    kind: MarketDataType,
+) -> None:
+    gateway, _, watcher, line = opened()
+    made = gateway.lines[0]
+    made.listener.market_data_type(MarketDataType.FROZEN)
+    made.tick(PriceTick("bid", 10, 1), PriceTick("ask", 11, 1))
+    made.listener.market_data_type(LIVE)
+    assert "stale" not in tags(line).values(), "live again, and frozen before: nothing is late"
+    made.listener.market_data_type(kind)
+    assert set(tags(line).values()) == {"stale"}
+    assert line.slot.number("bid") is None
+    made.tick(PriceTick("bid", 9, 1, delayed=True))
+    assert tags(line)["ask"] == "stale"
+    assert line.slot.number("bid") == 9
+    made.listener.market_data_type(kind)
+    assert line.slot.number("bid") == 9
+    assert watcher.seen == [("bid", "bidSize"), ("ask", "askSize"), "interrupted", ("bid", "bidSize")]
+
+
+def test_a_line_that_is_refused_after_it_had_values_says_that_they_are_stale() -> None:
+    gateway, _, watcher, _ = opened()
+    gateway.lines[0].tick(PriceTick("bid", 10, 1))
+    gateway.lines[0].fail(200)
+    assert watcher.seen == [("bid", "bidSize"), "interrupted", 200]
