@@ -19,16 +19,25 @@ class SingleFlight(Generic[K, V]):
     """Shares running calls by key, and remembers `size` answers for `seconds`.
 
     A caller that is cancelled leaves the call running for the others; the last one takes it with
-    it, unless calls are `lasting`. Failures are shared, never remembered.
+    it, unless calls are `lasting`. Failures are shared, never remembered. With `weigh` an answer
+    counts as so many of `size`, and one that is larger than all of it is not remembered.
     """
 
     def __init__(
-        self, clock: Clock, *, seconds: float = 0.0, size: int = 256, lasting: bool = False
+        self,
+        clock: Clock,
+        *,
+        seconds: float = 0.0,
+        size: int = 256,
+        lasting: bool = False,
+        weigh: Callable[[V], int] | None = None,
     ) -> None:
         self._clock = clock
         self._lasting = lasting
         self._seconds = seconds
         self._size = size
+        self._weigh = weigh
+        self._weight = 0
         self._running: dict[K, tuple[asyncio.Task[V], list[int]]] = {}
         self._kept: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
@@ -38,7 +47,7 @@ class SingleFlight(Generic[K, V]):
         if held is None:
             return None
         if self._clock.monotonic() - held[0] >= self._seconds:
-            del self._kept[key]
+            self._forget(key)
             return None
         self._kept.move_to_end(key)
         return held[1]
@@ -93,15 +102,30 @@ class SingleFlight(Generic[K, V]):
         try:
             answer = await ask()
             if self._seconds > 0:
-                self._kept[key] = (self._clock.monotonic(), answer)
-                self._kept.move_to_end(key)
-                while len(self._kept) > self._size:
-                    self._kept.popitem(last=False)
+                self._keep(key, answer)
             return answer
         finally:
             running = self._running.get(key)
             if running is not None and running[0] is task:
                 del self._running[key]
+
+    def _keep(self, key: K, answer: V) -> None:
+        self._forget(key)
+        weight = self._weight_of(answer)
+        if weight > self._size:
+            return
+        while self._weight + weight > self._size:
+            self._forget(next(iter(self._kept)))
+        self._kept[key] = (self._clock.monotonic(), answer)
+        self._weight += weight
+
+    def _forget(self, key: K) -> None:
+        held = self._kept.pop(key, None)
+        if held is not None:
+            self._weight -= self._weight_of(held[1])
+
+    def _weight_of(self, answer: V) -> int:
+        return 1 if self._weigh is None else max(self._weigh(answer), 1)
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

@@ -172,6 +172,9 @@ def _number(multiplier: str) -> float | str:
 KEPT_SECONDS = 6 * 3600.0
 """Contract details change between sessions (hours, tick size), not within one."""
 
+MOST_KEPT = 1024
+"""Contracts, however many one answer holds; each takes some 8 kB."""
+
 SEARCH_SECONDS = 300.0
 MOST_CANDIDATES = 10
 
@@ -183,7 +186,7 @@ class ContractService:
         self._gateway = gateway
         self._clock = clock
         self._details: SingleFlight[Contract, tuple[ContractDetails, ...]] = SingleFlight(
-            clock, seconds=KEPT_SECONDS, size=256
+            clock, seconds=KEPT_SECONDS, size=MOST_KEPT, weigh=len
         )
         self._listed: SingleFlight[tuple[Contract, int], tuple[Contract, ...]] = SingleFlight(
             clock, seconds=KEPT_SECONDS, size=12

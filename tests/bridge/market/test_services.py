@@ -8,7 +8,7 @@ import pytest
 from msgspec import json, structs
 
 from bridge.broker_time import exchange_day
-from bridge.market.contracts import ContractService
+from bridge.market.contracts import MOST_KEPT, ContractService
 from bridge.market.errors import (
     AmbiguousContractError,
     InvalidFieldError,
@@ -29,6 +29,7 @@ from bridge.model import (
     PriceTick,
     SizeTick,
 )
+from bridge.single_flight import SingleFlight
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import (
     NoHistoryError,
@@ -118,6 +119,33 @@ async def test_several_that_fit_are_listed_not_guessed() -> None:
     with pytest.raises(AmbiguousContractError) as caught:
         await market.contracts.resolve(AAPL)
     assert [item["conId"] for item in caught.value.extra["candidates"]] == [1, 9]
+
+
+async def test_answers_are_kept_by_how_much_they_hold() -> None:
+    clock = WoundClock()
+    flight: SingleFlight[str, str] = SingleFlight(clock, seconds=10, size=5, weigh=len)
+
+    async def ask(key: str) -> str:
+        return key
+
+    for key in ("aa", "bb", "ccc", "too large", "bb"):
+        assert await flight.get(key, lambda key=key: ask(key)) == key  # type: ignore[misc]
+    assert [flight.kept(key) for key in ("aa", "bb", "ccc", "too large")] == [None, "bb", "ccc", None]
+    clock.advance(10)
+    assert flight.kept("bb") is None
+    await flight.get("ddddd", lambda: ask("ddddd"))
+    assert [flight.kept(key) for key in ("ccc", "ddddd")] == [None, "ddddd"]
+
+
+async def test_a_whole_chain_of_contracts_is_not_kept_for_hours() -> None:
+    market = Market()
+    for count, asked in ((MOST_KEPT, 1), (MOST_KEPT + 1, 2)):
+        market.gateway.details["AAPL"] = (stock("AAPL", 1),) * count
+        market.gateway.asked.clear()
+        named = Contract(symbol="AAPL", exchange=f"X{count}")
+        for _ in range(2):
+            assert len(await market.contracts.details(named)) == count
+        assert len(market.gateway.asked) == asked
 
 
 # quotes -------------------------------------------------------------------------------------------
