@@ -63,6 +63,8 @@ MOST_FOLLOWED = 100
 """Positions whose results are followed: each is one message a second."""
 PNL_LINGER_SECONDS = 120.0
 MOST_PNL = 164
+PNL_AGAIN_SECONDS = 30.0
+"""A subscription that was refused is tried again so much later, when somebody asks."""
 
 
 class AccountService:
@@ -214,7 +216,13 @@ class AccountService:
         if not views:
             self._gateway.require_ready()
             raise NoPnLError("no profit and loss came in time")
-        return ProfitAndLoss(pnl=views, at=self._clock.now())
+        told = {view.account for view in views}
+        missing = tuple(
+            name
+            for name in names
+            if name not in told and (not con_id or (name, con_id) in self._book.held)
+        )
+        return ProfitAndLoss(pnl=views, at=self._clock.now(), missing=missing)
 
     async def stop(self) -> None:
         """Gives every subscription back."""
@@ -234,7 +242,7 @@ class AccountService:
     def _line(self, account: str, con_id: int) -> _PnLLine:
         name = (account, con_id)
         line = self._pnl.get(name)
-        if line is None:
+        if line is None or line.is_over(self._clock.monotonic() - PNL_AGAIN_SECONDS):
             came = self._positions_have_changed
             line = self._pnl[name] = _PnLLine(self._gateway, account, con_id, self._clock, came)
         line.used_at = self._clock.monotonic()
@@ -324,7 +332,7 @@ class _PnLLine:
     ) -> None:
         self.account = account
         self.con_id = con_id
-        self.used_at = clock.monotonic()
+        self.used_at = self._begun_at = clock.monotonic()
         self._clock = clock
         self._changed = changed
         self._last: PnL | None = None
@@ -341,6 +349,10 @@ class _PnLLine:
 
     def interrupted(self) -> None:
         self._fresh.clear()
+
+    def is_over(self, before: float) -> bool:
+        """Whether the broker has refused it, and it was asked for before that moment."""
+        return not self._subscription.active and self._begun_at <= before
 
     def cancel(self) -> None:
         self._subscription.cancel()
@@ -359,7 +371,7 @@ class _PnLLine:
             daily=last.daily,
             unrealized=last.unrealized,
             realized=last.realized,
-            tag="live" if self._fresh.is_set() else "stale",
+            tag="live" if self._fresh.is_set() and self._subscription.active else "stale",
             age=round(self._clock.monotonic() - self._at, 3),
             con_id=self.con_id or None,
             position=last.position,

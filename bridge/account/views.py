@@ -192,8 +192,8 @@ class Accounts(Struct, rename="camel", frozen=True, kw_only=True):
 class PnLView(Struct, rename="camel", frozen=True, kw_only=True):
     """Profit and loss of an account, or of one position in it.
 
-    `tag` is `live`, or `stale` when the session was interrupted after the values came; `age` is in
-    seconds.
+    `tag` is `live`, or `stale` when the session was interrupted after the values came, or the
+    broker sends no more of them; `age` is in seconds.
     """
 
     account: str
@@ -208,10 +208,14 @@ class PnLView(Struct, rename="camel", frozen=True, kw_only=True):
 
 
 class ProfitAndLoss(Struct, rename="camel", frozen=True, kw_only=True):
-    """Profit and loss of the accounts (or positions) asked for."""
+    """Profit and loss of the accounts (or positions) asked for.
+
+    `missing` are the accounts of which nothing came in time: sums are without them.
+    """
 
     pnl: tuple[PnLView, ...]
     at: datetime
+    missing: tuple[str, ...] = ()
 
 
 _BALANCE = {

@@ -388,6 +388,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "cushion": "Excess liquidity as a part of net liquidation",
     "values": "All values that the broker sends, by name",
     "pnl": "One entry for each account or position",
+    "ProfitAndLoss.missing": "Accounts of which nothing came in time: sums are without them",
     "daily": "Profit and loss of the day",
     "unrealized": "Profit and loss of what is open",
     "realized": "Profit and loss of what was closed today",

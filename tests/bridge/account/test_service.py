@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from bridge.account.service import MOST_PNL, AccountService, UnknownAccountError
+from bridge.account.views import PnLView, ProfitAndLoss
 from bridge.model import AccountValue, Contract, Execution, PnL, Position
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, RequestRefusedError, UnreadableAnswerError
@@ -88,6 +89,46 @@ async def test_pnl_is_subscribed_once_and_stale_after_an_interruption() -> None:
     setting.gateway.pnls[0].listener(PnL(account="DU1", daily=6))
     (view,) = (await setting.service.pnl("DU1")).pnl
     assert (view.daily, view.tag) == (6, "live")
+
+
+async def test_an_account_without_profit_and_loss_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.account.service.PNL_SECONDS", 0.02)
+    setting = Setting()
+    setting.gateway.held = (holding("DU1", "A", 3),)
+    await setting.service.begin()
+
+    async def ask(con_id: int) -> ProfitAndLoss:
+        asking = asyncio.create_task(setting.service.pnl(con_id=con_id))
+        await asyncio.sleep(0)
+        made = next(made for made in setting.gateway.pnls if made.con_id == con_id)
+        made.listener(PnL(account=made.account, con_id=con_id, daily=5))
+        return await asking
+
+    answer = await ask(0)
+    assert ([each.account for each in answer.pnl], answer.missing) == (["DU1"], ("DU2",))
+    answer = await ask(7)
+    assert answer.missing == (), "the other account holds none"
+
+
+async def test_refused_profit_and_loss_is_stale_and_asked_for_again_later() -> None:
+    setting = Setting()
+
+    async def ask() -> PnLView:
+        asking = asyncio.create_task(setting.service.pnl("DU1"))
+        await asyncio.sleep(0)
+        if setting.gateway.pnls[-1].active:
+            setting.gateway.pnls[-1].listener(PnL(account="DU1", daily=5))
+        (view,) = (await asking).pnl
+        return view
+
+    assert (await ask()).tag == "live"
+    setting.gateway.pnls[0].active = False
+    setting.clock.advance(29)
+    assert (await ask()).tag == "stale"
+    assert len(setting.gateway.pnls) == 1
+    setting.clock.advance(1)
+    assert (await ask()).tag == "live"
+    assert len(setting.gateway.pnls) == 2
 
 
 async def test_pnl_nobody_asks_for_is_given_back() -> None:
