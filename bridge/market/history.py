@@ -272,15 +272,18 @@ class HistoryService:
             PacingLimitedError: the broker's rules need a longer wait than an answer may take.
             NoHistoryError: the broker refuses.
         """
-        checked = self._checked(query)
-        details = await self._contracts.named(query.contract)
+        details = None
+        if not query.contract.sec_type:  # named by its number alone: what it is has to be known
+            details = await self._contracts.named(query.contract)
+        checked = self._checked(query, (details or query).contract.sec_type)
+        details = details or await self._contracts.named(query.contract)
         if not is_settled(checked.end, self._clock.now()):
             self._gateway.require_ready()
         return await _Reading(self, details, checked).run()
 
-    def _checked(self, query: HistoryQuery) -> _Checked:
+    def _checked(self, query: HistoryQuery, sec_type: str) -> _Checked:
         duration, size = parse_duration(query.duration), parse_bar_size(query.bar_size)
-        what = _checked_what(query)
+        what = _checked_what(query, sec_type)
         if size.daily and duration.unit == "S":
             raise InvalidFieldError("duration", f"bars of {size.text} need days or longer")
         pages = pages_needed(duration, size)
@@ -413,12 +416,12 @@ class _Reading:
         )
 
 
-def _checked_what(query: HistoryQuery) -> str:
-    allowed = WHAT_TO_SHOW.get(query.contract.sec_type, _PRICES)
+def _checked_what(query: HistoryQuery, sec_type: str) -> str:
+    allowed = WHAT_TO_SHOW.get(sec_type, _PRICES)
     what = (query.what_to_show or allowed[0]).upper()
     if what not in allowed:
         raise InvalidFieldError(
             "whatToShow",
-            f"{what!r} is not known for {query.contract.sec_type}; one of {', '.join(allowed)}",
+            f"{what!r} is not known for {sec_type}; one of {', '.join(allowed)}",
         )
     return what

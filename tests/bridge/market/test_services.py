@@ -603,3 +603,24 @@ async def test_another_exchanges_bars_are_not_those_of_the_routed_contract() -> 
     second = await market.history.bars(HistoryQuery(contract=AAPL, bar_size="1h", end=end))
     assert (first.con_id, second.con_id) == (1, 1)
     assert (first.bars[0].close, second.bars[0].close) == (3, 10)
+
+
+@pytest.mark.parametrize(
+    ("sec_type", "usual", "also"),
+    [("CASH", "MIDPOINT", "BID"), ("OPT", "MIDPOINT", "TRADES"), ("STK", "TRADES", "ADJUSTED_LAST")],
+)
+async def test_what_is_named_by_its_number_has_the_history_of_its_kind(
+    sec_type: str, usual: str, also: str
+) -> None:
+    market = Market()
+    market.gateway.bars = hourly
+    contract = Contract(symbol="X", con_id=9, sec_type=sec_type)
+    market.gateway.details[""] = (ContractDetails(contract=contract),)
+    named = Contract(con_id=9, sec_type="", exchange="", currency="")
+    answer = await market.history.bars(HistoryQuery(contract=named))
+    assert answer.what_to_show == usual
+    market.clock.advance(20)
+    query = HistoryQuery(contract=named, what_to_show=also, bar_size="1 day")
+    assert (await market.history.bars(query)).what_to_show == also
+    with pytest.raises(InvalidFieldError, match=f"not known for {sec_type}"):
+        await market.history.bars(HistoryQuery(contract=named, what_to_show="NOISE"))
