@@ -11,6 +11,7 @@ broker's do not tick alike.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,11 @@ NOT_IMPLEMENTED = 501
 LOOK_SECONDS = 4.0
 """Within these a look at the session is answered, or the gateway counts as silent."""
 MAXIMUM_ANSWER = 4 * 1024 * 1024
+LATE_SECONDS = 0.25
+"""So much later than the HTTP library, which looks at each part of a call, all of it is ended."""
+MOST_CONNECTIONS = 6
+MOST_PASSED_THROUGH = 3
+"""Calls for others at once: the session's own always find a connection."""
 
 
 class PortalClient:
@@ -175,12 +181,34 @@ class PortalClient:
         self._certificates = certificates
         self._credentials = credentials
         self._http: httpx.AsyncClient | None = None
+        self._for_others = asyncio.Semaphore(MOST_PASSED_THROUGH)
 
     async def get(
         self, path: str, query: Mapping[str, str] | None = None, *, timeout: float = 8.0
     ) -> Any:
         """A GET below `/v1/api`; the decoded JSON."""
         return await self._call("GET", path, timeout, query=query)
+
+    async def get_for_others(
+        self, path: str, query: Mapping[str, str] | None = None, *, timeout: float = 8.0
+    ) -> Any:
+        """A GET that somebody else wants: only so many of them at once.
+
+        Raises:
+            PortalLimitedError: none of them came to its end in `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._for_others.acquire()
+        except TimeoutError:
+            raise PortalLimitedError(
+                f"{MOST_PASSED_THROUGH} calls are passed through already, and do not end",
+                retry_after=1.0,
+            ) from None
+        try:
+            return await self.get(path, query, timeout=timeout)
+        finally:
+            self._for_others.release()
 
     async def post(self, path: str, body: object | None = None, *, timeout: float = 8.0) -> Any:
         """A POST below `/v1/api`; the decoded JSON."""
@@ -214,9 +242,15 @@ class PortalClient:
         try:
             async with self.pacer.turn(path, timeout):
                 http = await self._connection()
-                response = await http.request(
-                    method, PREFIX + path, params=query, content=content, timeout=timeout
-                )
+                async with (
+                    asyncio.timeout(timeout + LATE_SECONDS),
+                    http.stream(
+                        method, PREFIX + path, params=query, content=content, timeout=timeout
+                    ) as response,
+                ):
+                    answer = await _whole(path, response)
+        except TimeoutError:
+            raise PortalSilentError(f"no whole answer to {path} within {timeout:g} s") from None
         except httpx.ConnectTimeout:
             raise PortalUnreachableError(f"no connection within {timeout:g} s") from None
         except httpx.TimeoutException:
@@ -226,13 +260,14 @@ class PortalClient:
                 await self.close()
                 raise await self._certificates.refusal(self.url) from None
             raise PortalUnreachableError(f"{path}: {_plain(error)}") from None
-        return self._decoded(path, response)
+        return self._decoded(path, response, answer)
 
-    def _decoded(self, path: str, response: httpx.Response) -> Any:
+    def _decoded(self, path: str, response: httpx.Response, content: bytes) -> Any:
         status = response.status_code
         if status == 429:
             retry_after = response.headers.get("retry-after", "")
-            self.pacer.penalise(float(retry_after) if retry_after.isdecimal() else None)
+            told = retry_after.isdecimal() and len(retry_after) < 7
+            self.pacer.penalise(float(retry_after) if told else None)
             raise PortalLimitedError(
                 "the Client Portal answered 429: this address is kept out for a while",
                 retry_after=self.pacer.penalty_left,
@@ -244,13 +279,11 @@ class PortalClient:
             )
         if status >= 500 and status != NOT_IMPLEMENTED:
             raise PortalUnreachableError(f"the Client Portal answered {path} with {status}")
-        if len(response.content) > MAXIMUM_ANSWER:
-            raise PortalUnreachableError(f"the answer to {path} is larger than 4 MiB")
         if status >= 400:
-            text = reading_of(_json(response.content)).message or f"status {status}"
+            text = reading_of(_json(content)).message or f"status {status}"
             raise PortalRefusedError(text, status)
-        answer = _json(response.content)
-        if answer is None and response.content.strip() not in {b"", b"null"}:
+        answer = _json(content)
+        if answer is None and content.strip() not in {b"", b"null"}:
             raise PortalUnreachableError(f"the answer to {path} is not JSON")
         return answer
 
@@ -271,9 +304,21 @@ class PortalClient:
                     "Accept": "application/json",
                     "Content-Type": "application/json",
                 },
-                limits=httpx.Limits(max_connections=4, max_keepalive_connections=2),
+                limits=httpx.Limits(
+                    max_connections=MOST_CONNECTIONS, max_keepalive_connections=2
+                ),
             )
         return self._http
+
+
+async def _whole(path: str, response: httpx.Response) -> bytes:
+    """What was answered, as long as it is no longer than an answer may be."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > MAXIMUM_ANSWER:
+            raise PortalUnreachableError(f"the answer to {path} is larger than 4 MiB")
+    return bytes(content)
 
 
 def _json(content: bytes) -> Any:

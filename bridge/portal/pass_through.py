@@ -72,7 +72,7 @@ async def fetch(
     """
     require_allowed(path, query)
     try:
-        return await session.client.get(path, query, timeout=timeout)
+        return await session.client.get_for_others(path, query, timeout=timeout)
     except PortalSilentError as error:
         session.silent(error)
         raise
@@ -86,7 +86,7 @@ async def fetch(
             raise
         await session.mend()
     try:
-        return await session.client.get(path, query, timeout=timeout)
+        return await session.client.get_for_others(path, query, timeout=timeout)
     except LoginRequiredError as error:  # of this call alone: the session is known to be open
         status = int(error.extra.get("portalStatus", 403))
         raise PortalRefusedError(f"the Client Portal refuses {path}", status) from None
