@@ -62,6 +62,10 @@ class Turn:
         self.time = start
         self.ended = False
 
+    def never_sent(self) -> None:
+        """The broker has not seen it, and never will."""
+        self.time, self.ended = float("-inf"), True
+
     def seen_by(self, now: float) -> float:
         """The latest moment at which the broker may have seen the call."""
         return self.time if self.ended else max(self.time, now)
@@ -124,8 +128,12 @@ class PortalPacer:
         if (endpoint := _limited_endpoint(path)) is not None:
             self._last[endpoint] = turn
         if start > now:
-            await self._clock.sleep(start - now)
-            self._require_no_penalty(path)  # it may have begun while this call waited
+            try:
+                await self._clock.sleep(start - now)
+                self._require_no_penalty(path)  # it may have begun while this call waited
+            except BaseException:
+                turn.never_sent()
+                raise
         return turn
 
     def _require_no_penalty(self, path: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bridge.clock import settle
 from bridge.portal.client import PortalPacer
 from bridge.portal.errors import PortalLimitedError
 from bridge.portal.session import DELAYS, STABLE_SECONDS, RecoveryBackoff
@@ -96,6 +97,22 @@ async def test_a_penalty_that_begins_while_waiting_counts(clock: JumpingClock) -
     pacer.penalise()
     with pytest.raises(PortalLimitedError):
         await waiting
+
+
+async def test_a_call_that_was_never_sent_holds_up_none(clock: JumpingClock) -> None:
+    pacer, path = PortalPacer(clock), "/iserver/account/orders"
+    await call(pacer, path, 1)
+    for penalty in (False, True):
+        waiting = asyncio.create_task(call(pacer, path, 15))
+        await asyncio.sleep(0)
+        if penalty:
+            pacer.penalise(1)
+            with pytest.raises(PortalLimitedError):
+                await waiting
+        else:
+            await settle(waiting)  # whoever asked has gone
+        clock.advance(600)
+        await call(pacer, path, 0)
 
 
 def test_attempts_are_spaced_until_the_session_has_held(clock: JumpingClock) -> None:
