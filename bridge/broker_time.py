@@ -345,6 +345,14 @@ def days_to_expiration(expiration: str, zone: ZoneInfo, now: datetime) -> int:
     return (parse_day(expiration) - exchange_day(zone, now)).days
 
 
+def days_left(expiration: str, zone: ZoneInfo, now: datetime) -> int | None:
+    """The same; None for what is no day: a month, nothing, or what no calendar has."""
+    try:
+        return days_to_expiration(expiration, zone, now)
+    except ValueError:
+        return None
+
+
 def is_open(hours: str, zone: ZoneInfo, now: datetime) -> bool:
     """Whether `now` is inside one of the broker's sessions.
 

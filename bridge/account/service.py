@@ -22,7 +22,7 @@ from bridge.account.views import (
     grouped_views,
     position_results,
 )
-from bridge.broker_time import days_to_expiration, exchange_zone
+from bridge.broker_time import days_left, exchange_zone
 from bridge.callers import BRIDGE, Holder
 from bridge.clock import Clock
 from bridge.errors import BridgeError, InvalidRequestError, Kind
@@ -312,11 +312,7 @@ class AccountService:
         return self._greeks.of(contract.con_id)
 
     def _days_left(self, contract: Contract) -> int | None:
-        if len(contract.expiration) < 8:
-            return None
-        return days_to_expiration(
-            contract.expiration, exchange_zone("", contract), self._clock.now()
-        )
+        return days_left(contract.expiration, exchange_zone("", contract), self._clock.now())
 
 
 class _PnLLine:

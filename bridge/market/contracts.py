@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator
 from typing import Any, Final, Protocol
 
-from bridge.broker_time import days_to_expiration, exchange_zone
+from bridge.broker_time import days_left, exchange_zone
 from bridge.clock import Clock
 from bridge.market.errors import AmbiguousContractError, ContractMismatchError
 from bridge.market.views import ContractView
@@ -264,10 +264,8 @@ class ContractService:
     def days_left(self, details: ContractDetails) -> int | None:
         """Days to expiry by the exchange's calendar day; None: it does not expire."""
         expiration = details.real_expiration or details.contract.expiration
-        if len(expiration) < 8:
-            return None
         zone = exchange_zone(details.time_zone, details.contract)
-        return days_to_expiration(expiration, zone, self._clock.now())
+        return days_left(expiration, zone, self._clock.now())
 
     def terms(self, details: ContractDetails) -> dict[str, Any]:
         """What views show of a contract beyond its name: how far off, how counted, in what steps.

@@ -15,7 +15,13 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from bridge.broker_time import days_to_expiration, exchange_day, exchange_zone, parse_day
+from bridge.broker_time import (
+    days_left,
+    days_to_expiration,
+    exchange_day,
+    exchange_zone,
+    parse_day,
+)
 from bridge.callers import BRIDGE, Holder
 from bridge.clock import Clock
 from bridge.errors import BridgeError
@@ -280,7 +286,7 @@ class OptionService:
                 if not await line.wait(greeks_known, GREEKS_SECONDS, settle=1.0) and line.error:
                     return failed_quote(contract, line.error)
                 return self._quotes.view(
-                    line, {"dte": days_to_expiration(contract.expiration, zone, now)}
+                    line, {"dte": days_left(contract.expiration, zone, now)}
                 )
         except BridgeError as error:
             return failed_quote(contract, error)

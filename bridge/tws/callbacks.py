@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from msgspec import structs
 
-from bridge import model
+from bridge import broker_time, model
 from bridge.tws import convert, values
 from bridge.tws.connection_context import ConnectionContext
 from bridge.tws.errors import UnreadableAnswerError
@@ -438,4 +438,4 @@ def _what(number: int, fields: list[str]) -> str:
 
 
 def _is_day(text: str) -> bool:
-    return len(text) in {6, 8} and text.isdecimal()
+    return broker_time.day(text) is not None

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bridge import broker_time
 from bridge.broker_time import (
+    days_left,
     days_to_expiration,
     exchange_day,
     exchange_zone,
@@ -219,3 +220,10 @@ def test_a_session_is_a_day_with_its_breaks(
     )
     assert found == (begins, ends)
     assert session_of(hours, zone, midnight + timedelta(days=9)) is None
+
+
+@pytest.mark.parametrize("expiration", ["", "202603", "20260399", "NEXT YEAR", "\u0662\u0660260320"])
+def test_what_is_no_day_has_no_days_left(expiration: str) -> None:
+    now = datetime(2026, 3, 3, 15, tzinfo=UTC)
+    assert days_left(expiration, ZoneInfo("America/New_York"), now) is None
+    assert days_left("20260320 10:15:00", ZoneInfo("America/New_York"), now) == 17

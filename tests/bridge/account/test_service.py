@@ -368,3 +368,14 @@ async def test_a_refused_subscription_says_why_and_is_tried_again() -> None:
         await asking
     setting.gateway.silent = None
     await setting.service.accounts()
+
+
+async def test_a_position_with_a_day_that_no_calendar_has_hides_no_other() -> None:
+    setting = Setting()
+    odd = Contract(symbol="ODD", con_id=9, sec_type="OPT", expiration="20261399", multiplier="100")
+    setting.gateway.held = (
+        holding("DU1", "A", 3),
+        Position(account="DU1", contract=odd, quantity=1, average_cost=1),
+    )
+    answer = await setting.service.positions()
+    assert [(each.symbol, each.dte) for each in answer.positions] == [("A", None), ("ODD", None)]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bridge import model
 from bridge.tws import values
+from bridge.tws.callbacks import Callbacks
 from bridge.tws.connection_state import ConnectionState as State
 from bridge.tws.errors import TwsError, UnreadableAnswerError
 from bridge.tws.session import TwsSession
@@ -380,3 +382,13 @@ def test_which_numbers_are_none_when_they_are_left_empty(message: int, marked: s
     short = [str(message), ""]
     values.mark_empty(message, short)
     assert short == [str(message), ""]
+
+
+@pytest.mark.parametrize("odd", ["202612", "20261399", "20260320X", ""])
+def test_a_day_that_no_calendar_has_is_no_expiration(odd: str) -> None:
+    kept: list[Any] = []
+    callbacks = object.__new__(Callbacks)
+    callbacks._requests = SimpleNamespace(add=lambda _, part: kept.append(part))  # type: ignore[assignment]
+    days = ["20260320", odd, "20260619"]
+    callbacks.securityDefinitionOptionParameter(7, "SMART", 1, "A", "100", days, [10.0])
+    assert kept[0].expirations == ("20260320", "20260619")
