@@ -307,7 +307,8 @@ def _chosen_expiration(chain: OptionChain, expiration: str | None) -> str:
     if expiration is None:
         return listed[0]
     if expiration not in listed:
-        nearest = min(listed, key=lambda day: abs(int(day) - int(expiration)))
+        asked = parse_day(expiration)
+        nearest = min(listed, key=lambda day: abs(parse_day(day) - asked))
         raise InvalidFieldError(
             "expiration", f"{expiration} is not listed; the nearest is {nearest}", code="not-listed"
         )

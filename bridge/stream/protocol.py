@@ -32,6 +32,7 @@ class Instrument(Struct, rename="camel", forbid_unknown_fields=True):
         | None
     ) = None
     exchange: str = ""
+    primary_exchange: str = ""
     currency: str = ""
     expiration: str = ""
     strike: float | None = None

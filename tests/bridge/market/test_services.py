@@ -624,3 +624,12 @@ async def test_what_is_named_by_its_number_has_the_history_of_its_kind(
     assert (await market.history.bars(query)).what_to_show == also
     with pytest.raises(InvalidFieldError, match=f"not known for {sec_type}"):
         await market.history.bars(HistoryQuery(contract=named, what_to_show="NOISE"))
+
+
+async def test_the_nearest_expiration_is_so_by_the_calendar() -> None:
+    market = option_rig()
+    (row,) = market.gateway.parameters
+    days = ("20261128", "20261218")
+    market.gateway.parameters = (structs.replace(row, expirations=days),)
+    with pytest.raises(InvalidFieldError, match="the nearest is 20261128"):
+        await market.options.slice(SliceQuery(underlying=AAPL, expiration="20261201"))

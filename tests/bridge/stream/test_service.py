@@ -310,6 +310,11 @@ def test_messages_that_are() -> None:
     )
     assert isinstance(asked, Subscribe)
     assert asked.contracts[0].contract().symbol == "A"
+    asked = decode(
+        '{"op":"subscribe","channel":"quotes","contracts":[{"symbol":"a","primaryExchange":"nyse"}]}'
+    )
+    assert isinstance(asked, Subscribe)
+    assert asked.contracts[0].contract().primary_exchange == "NYSE"
 
 
 async def test_positions_are_shown_whole_at_first_and_whenever_they_have_changed() -> None:
