@@ -17,7 +17,7 @@ from bridge.store import Database, executions
 from bridge.store.executions import ExecutionRow, Query
 from bridge.store.rows import to_milliseconds
 
-_BY_TIME: Final = re.compile(r"t-([0-9]{1,15})-([0-9]{1,15})")
+_BY_TIME: Final = re.compile(r"t-([0-9]{1,15})-([0-9]{1,15})(?:-([0-9]{1,15}))?")
 _BY_CHANGE: Final = re.compile(r"c-([0-9]{1,15})")
 _SIDES: Final = {"BOT": "BUY", "SLD": "SELL"}
 _RISKY: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -69,7 +69,8 @@ class ExecutionsPage(Struct, rename="camel", frozen=True, kw_only=True):
     """Executions, the oldest first.
 
     `nextCursor` leads to the next page, null at the end. `changesCursor` is for later: given as
-    `cursor` it leads to what has come or changed (a late commission, a correction) since this page.
+    `cursor` it leads to what has come or changed (a late commission, a correction) since this page,
+    or since the first of those that `nextCursor` has led through.
     """
 
     executions: tuple[ExecutionView, ...]
@@ -96,22 +97,25 @@ class ExecutionService:
         if changed:
             return await self._changes(query, int(changed[1]), limit)
         after: tuple[int, int] | None = None
+        begun: int | None = None  # the newest change when the first of these pages was read
         if cursor:
             reached = _BY_TIME.fullmatch(cursor)
             if reached is None:
                 raise BadCursorError(f"{cursor[:40]!r} is no cursor")
             after = (int(reached[1]), int(reached[2]))
+            begun = None if reached[3] is None else int(reached[3])
         newest, rows = await self._database.read(
             lambda connection: (
                 executions.newest_change(connection),
                 executions.by_time(connection, query, after=after, limit=limit + 1),
             )
         )
+        begun = newest if begun is None else min(begun, newest)
         following = None
         if len(rows) > limit:
             last = rows[limit - 1]
-            following = f"t-{to_milliseconds(last.execution.time)}-{last.sequence}"
-        return _page(rows[:limit], following, newest)
+            following = f"t-{to_milliseconds(last.execution.time)}-{last.sequence}-{begun}"
+        return _page(rows[:limit], following, begun)
 
     async def _changes(self, query: Query, after: int, limit: int) -> ExecutionsPage:
         newest, rows = await self._database.read(

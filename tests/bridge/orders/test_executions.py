@@ -56,8 +56,25 @@ async def test_pages_lead_to_one_another_and_then_to_what_changes(tmp_path: Path
     await database.close()
 
 
+async def test_what_changes_between_two_pages_comes_after_the_last(tmp_path: Path) -> None:
+    database, service = await _filled(tmp_path, 5)
+    page = await service.page(Query(), "", 2)
+
+    def late(connection: sqlite3.Connection) -> None:
+        executions.record_commission(connection, commission(1))
+        executions.touch(connection, commission(1).exec_id)
+
+    await database.write(late)
+    while page.next_cursor is not None:
+        page = await service.page(Query(), page.next_cursor, 2)
+    later = await service.page(Query(), page.changes_cursor, 2)
+    assert [each.exec_id for each in later.executions] == [execution(1).exec_id]
+    assert later.executions[0].commission == 1.0
+    await database.close()
+
+
 @pytest.mark.parametrize(
-    "cursor", ["x", "t-1", "t-a-b", "c-", "t-1-2-3", "c-٣", "t-" + "9" * 40 + "-1"]
+    "cursor", ["x", "t-1", "t-a-b", "c-", "t-1-2-3-4", "t-1-2-", "c-٣", "t-" + "9" * 40 + "-1"]
 )
 async def test_made_up_cursors_are_refused(tmp_path: Path, cursor: str) -> None:
     database, service = await _filled(tmp_path, 1)
