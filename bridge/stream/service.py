@@ -17,7 +17,7 @@ from bridge.errors import BridgeError, InvalidRequestError, Kind, NotFoundError
 from bridge.market.contracts import ContractService, is_directed
 from bridge.market.quote_line import LineWatcher, QuoteLine, line_key
 from bridge.market.quotes import QuoteService
-from bridge.model import Contract
+from bridge.model import Contract, ContractDetails
 from bridge.stream.hub import MOST_SESSIONS, SESSION_SECONDS, Hub, Session
 from bridge.stream.protocol import MOST_TOPICS, Subscribe, Unsubscribe
 from bridge.stream.subscriber import EXECUTIONS, HEALTH, ORDERS, QUOTES, STATES, Topic
@@ -31,6 +31,9 @@ GATHER_SECONDS: Final = 0.02
 
 _RECONCILED: Final = ((ORDERS, EXECUTIONS), STATES)
 """What is known only while the session is reconciled, as it is told together."""
+
+ASKED_AT_ONCE: Final = 10
+"""Contracts that the gateway is asked for at a time for one stream: others want some, too."""
 
 RETOLD_SECONDS: Final = 2 * SESSION_SECONDS
 """What was resumed so lately is told again to who comes back: it may have been told meanwhile."""
@@ -179,9 +182,11 @@ class StreamService(LineWatcher):
         waited: bool = False,
     ) -> None:
         """`waited`: in so far as it is still wanted when the contracts are known."""
-        found = await asyncio.gather(
-            *(self._contracts.named(contract) for contract in wanted), return_exceptions=True
-        )
+        found: list[ContractDetails | BaseException] = []
+        for start in range(0, len(wanted), ASKED_AT_ONCE):
+            part = wanted[start : start + ASKED_AT_ONCE]
+            asked = (self._contracts.named(contract) for contract in part)
+            found += await asyncio.gather(*asked, return_exceptions=True)
         lines: list[QuoteLine] = []
         for contract, details in zip(wanted, found, strict=True):
             if waited and not self._waiting.claim(session, contract):

@@ -15,7 +15,7 @@ from bridge.market.quotes import QuoteService
 from bridge.model import Contract, ContractDetails, PriceTick
 from bridge.stream.hub import SESSION_SECONDS
 from bridge.stream.protocol import Instrument, Ping, Subscribe, Unsubscribe, decode
-from bridge.stream.service import StreamService, TooManyTopicsError, _prefix
+from bridge.stream.service import ASKED_AT_ONCE, StreamService, TooManyTopicsError, _prefix
 from bridge.tws.connection_state import ConnectionState
 from tests.bridge.market.clock import WoundClock
 from tests.bridge.market.fake_gateway import FakeGateway, stock
@@ -566,6 +566,27 @@ async def test_what_is_given_back_while_it_is_looked_up_is_not_subscribed() -> N
     assert [item["symbol"] for item in confirmed["instruments"]] == ["B"]
     assert rig.quotes.pool.held == 1
     assert rig.service._waiting.count(client) == 0
+
+
+async def test_one_stream_does_not_ask_for_all_its_contracts_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    client = rig.client()
+    asking = most = 0
+
+    async def named(contract: Contract) -> ContractDetails:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        await asyncio.sleep(0)
+        asking -= 1
+        return stock(contract.symbol, int(contract.symbol[1:]))
+
+    monkeypatch.setattr(rig.service._contracts, "named", named)
+    messages = await rig.quoting(client, *(f"S{number}" for number in range(1, 81)))
+    assert most == ASKED_AT_ONCE
+    assert [item["conId"] for item in messages[0]["instruments"]] == list(range(1, 81))
 
 
 async def test_what_was_interrupted_is_resumed_whole() -> None:
