@@ -260,6 +260,10 @@ class QuoteLine:
             probe = self._request(MarketDataType.LIVE, probe=True)
             self._probe = None if probe.dead else probe
 
+    def end_probe(self, *, for_order: bool) -> None:
+        """Gives the second channel back; live is tried again when its next time has come."""
+        self._drop_probe(for_order=for_order)
+
     @property
     def probing(self) -> bool:
         """Whether a second channel is open beside the first."""
@@ -284,10 +288,10 @@ class QuoteLine:
         if channel is not None:
             channel.cancel(for_order=for_order)
 
-    def _drop_probe(self) -> None:
+    def _drop_probe(self, *, for_order: bool = False) -> None:
         probe, self._probe = self._probe, None
         if probe is not None:
-            probe.cancel()
+            probe.cancel(for_order=for_order)
 
     # what the channels tell ---------------------------------------------------------------------
 

@@ -128,6 +128,7 @@ class QuoteService(LineWatcher):
             self._close(evicted, for_order=lane is Lane.ORDER)
         line = self._lines.get(key)
         if line is None:
+            self._make_room_for_one(for_order=lane is Lane.ORDER)
             line = self._lines[key] = self._made(contract)
             line.open(lane)
         else:
@@ -163,6 +164,12 @@ class QuoteService(LineWatcher):
         if found is not None:
             return found
         return next((line for key, line in self._lines.items() if key[0] == con_id), None)
+
+    def _make_room_for_one(self, *, for_order: bool) -> None:
+        """A second line, on which live is tried again, is one too many before a first one."""
+        probing = [line for line in self._lines.values() if line.probing]
+        if probing and self.pool.open + len(probing) > self.pool.capacity:
+            probing[0].end_probe(for_order=for_order)
 
     def _made(self, contract: Contract) -> QuoteLine:
         """A line; those of one contract at several exchanges are told apart by their numbers."""

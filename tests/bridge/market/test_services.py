@@ -8,6 +8,7 @@ import pytest
 from msgspec import json, structs
 
 from bridge.broker_time import exchange_day
+from bridge.callers import ORDER_CHECKS
 from bridge.market.contracts import MOST_KEPT, ContractService
 from bridge.market.errors import (
     AmbiguousContractError,
@@ -265,6 +266,28 @@ async def test_a_delayed_quote_says_why() -> None:
     assert quote.notice.broker_code == 10197
     assert quote.bid is not None
     assert quote.bid.tag == "delayed"
+
+
+async def test_a_line_on_which_live_is_tried_again_makes_room_for_another_instrument() -> None:
+    market = Market(capacity=10)
+
+    def contract(number: int) -> Contract:
+        return Contract(symbol=f"S{number}", con_id=number)
+
+    for number in range(1, 6):
+        market.quotes.take(contract(number))
+    market.gateway.lines[0].fail(10197)
+    market.clock.advance(30)
+    market.quotes.maintain()
+    assert len(market.gateway.open_lines) == 6, "the delayed one, and beside it the trial"
+    for number in range(6, 10):
+        market.quotes.take(contract(number))
+    assert len(market.gateway.open_lines) == 10
+    market.quotes.take(contract(10), ORDER_CHECKS)
+    assert len(market.gateway.open_lines) == 10, "the broker would refuse an eleventh"
+    line = market.quotes.line(1)
+    assert line is not None
+    assert not line.probing
 
 
 async def test_the_lines_are_looked_after_again_after_a_look_that_failed(
