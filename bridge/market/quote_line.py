@@ -35,6 +35,11 @@ COMPETING_SECONDS: Final = 30.0
 NOT_SUBSCRIBED_SECONDS: Final = 300.0
 LONGEST_SECONDS: Final = 3600.0
 
+RENEW_SECONDS: Final = 5.0
+"""A line whose prices do not come within so long after an interruption is asked for anew, once."""
+
+_PRICES: Final = ("bid", "ask", "last")
+
 _LATE: Final = frozenset({MarketDataType.DELAYED, MarketDataType.DELAYED_FROZEN})
 
 
@@ -208,6 +213,8 @@ class QuoteLine:
         self._channel: _Channel | None = None
         self._probe: _Channel | None = None
         self._lane = Lane.INTERACTIVE
+        self._interrupted = False  # and not looked at since
+        self._silent_since: float | None = None
         self._waiters: set[asyncio.Event] = set()
 
     # opening and closing ------------------------------------------------------------------------
@@ -246,12 +253,18 @@ class QuoteLine:
     def doubt(self) -> None:
         """Live values may have stopped without a word: stale until they tick again."""
         if self._channel is not None and self.fallback.feed is Feed.LIVE:
+            self._interrupted = True
             self.slot.interrupted()
             for watcher in self._watchers:
                 watcher.interrupted(self)
 
-    def maintain(self, *, may_probe: bool) -> None:
-        """To be called now and then: tries live again when its time has come and there is room."""
+    def maintain(self, *, may_probe: bool, may_renew: bool = False) -> None:
+        """To be called now and then.
+
+        Asks anew for what stays silent, where there is a session (`may_renew`), and tries live
+        again when its time has come and there is room.
+        """
+        self._renew_if_silent(may_renew=may_renew)
         if self._probe is not None or not self.fallback.probe_due(self._clock.monotonic()):
             return
         if self.fallback.feed is Feed.NOTHING:
@@ -259,6 +272,18 @@ class QuoteLine:
         elif may_probe:
             probe = self._request(MarketDataType.LIVE, probe=True)
             self._probe = None if probe.dead else probe
+
+    def _renew_if_silent(self, *, may_renew: bool) -> None:
+        """What does not change does not tick, and would be stale for hours though it is known."""
+        now = self._clock.monotonic()
+        if not may_renew or not self._interrupted or not self.asked:
+            self._silent_since = None
+        elif self._silent_since is None:
+            self._silent_since = now
+        elif now - self._silent_since >= RENEW_SECONDS:
+            self._interrupted, self._silent_since = False, None
+            if not self.slot.came_back(_PRICES):
+                self.open(Lane.INTERACTIVE)
 
     def end_probe(self, *, for_order: bool) -> None:
         """Gives the second channel back; live is tried again when its next time has come."""
@@ -355,6 +380,7 @@ class QuoteLine:
         if channel is self._probe:
             self._drop_probe()
             return
+        self._interrupted = True
         self.slot.interrupted()
         for watcher in self._watchers:
             watcher.interrupted(self)

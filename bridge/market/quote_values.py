@@ -101,6 +101,11 @@ class QuoteSlot:
         held = self._values.get(name)
         return held is not None and held.generation == self._generation
 
+    def came_back(self, names: Iterable[str]) -> bool:
+        """Whether something was set since the last interruption, and all of these that are held."""
+        held = (name for name in names if name in self._values)
+        return bool(self.fresh_fields()) and all(self.fresh(name) for name in held)
+
     def fresh_fields(self) -> tuple[str, ...]:
         """The fields set since the last interruption."""
         return tuple(

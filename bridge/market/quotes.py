@@ -96,9 +96,10 @@ class QuoteService(LineWatcher):
         limit = self._clock.monotonic() - REFUSAL_SECONDS
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] > limit}
         probing = sum(line.probing for line in self._lines.values())
+        ready = self._gateway.state is ConnectionState.READY
         for line in tuple(self._lines.values()):
             before = line.probing
-            line.maintain(may_probe=self.pool.spare() - probing > 0)
+            line.maintain(may_probe=self.pool.spare() - probing > 0, may_renew=ready)
             probing += line.probing - before
 
     def watch(self, watcher: LineWatcher) -> None:

@@ -292,3 +292,54 @@ def test_a_line_that_is_refused_after_it_had_values_says_that_they_are_stale() -
     gateway.lines[0].tick(PriceTick("bid", 10, 1))
     gateway.lines[0].fail(200)
     assert watcher.seen == [("bid", "bidSize"), "interrupted", 200]
+
+
+def test_a_line_that_stays_silent_after_an_interruption_is_asked_for_anew_once() -> None:
+    gateway, clock, _, line = opened()
+    gateway.lines[0].tick(PriceTick("bid", 10, 1), PriceTick("ask", 11, 1))
+    gateway.lines[0].listener.interrupted()
+    for _ in range(10):
+        line.maintain(may_probe=True)
+        clock.advance(1)
+    assert len(gateway.lines) == 1, "there is no session yet"
+    gateway.lines[0].listener.restored()
+    gateway.lines[0].asked = False
+    for _ in range(3):
+        line.maintain(may_probe=True, may_renew=True)
+        clock.advance(5)
+    assert len(gateway.lines) == 1, "it waits for its turn to be asked for"
+    gateway.lines[0].asked = True
+    line.maintain(may_probe=True, may_renew=True)
+    clock.advance(4.5)
+    line.maintain(may_probe=True, may_renew=True)
+    assert len(gateway.lines) == 1
+    clock.advance(0.5)
+    line.maintain(may_probe=True, may_renew=True)
+    assert [made.active for made in gateway.lines] == [False, True]
+    assert set(tags(line).values()) == {"stale"}
+    clock.advance(60)
+    line.maintain(may_probe=True, may_renew=True)
+    assert len(gateway.lines) == 2
+    gateway.lines[1].tick(PriceTick("bid", 10, 1))
+    assert tags(line)["bid"] == "live"
+
+
+@pytest.mark.parametrize("how", ["interrupted", "doubted"])
+def test_a_line_that_ticks_after_an_interruption_is_not_asked_for_anew(how: str) -> None:
+    gateway, clock, _, line = opened()
+    made = gateway.lines[0]
+    made.tick(PriceTick("bid", 10, 1))
+    made.tick(PriceTick("ask", 11, 1), PriceTick("close", 9, None))
+    line.doubt() if how == "doubted" else made.listener.interrupted()
+    line.maintain(may_probe=True, may_renew=True)
+    made.tick(PriceTick("bid", 10, 1), PriceTick("ask", 11, 1))
+    for _ in range(3):
+        clock.advance(5)
+        line.maintain(may_probe=True, may_renew=True)
+    assert gateway.lines == [made]
+    line.doubt()
+    made.tick(PriceTick("bid", 10, 1))  # the ask has not changed, so it does not tick
+    for _ in range(3):
+        clock.advance(5)
+        line.maintain(may_probe=True, may_renew=True)
+    assert len(gateway.lines) == 2

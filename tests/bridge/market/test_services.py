@@ -268,6 +268,28 @@ async def test_a_delayed_quote_says_why() -> None:
     assert quote.bid.tag == "delayed"
 
 
+async def test_lines_are_asked_for_anew_when_the_session_is_there_again() -> None:
+    market = Market()
+    market.gateway.on_open = quoting
+    contract = Contract(symbol="AAPL", con_id=1)
+    await market.quotes.quote(contract)
+    market.gateway.become(ConnectionState.UPSTREAM_LOST)
+    market.gateway.lines[0].listener.interrupted()
+    for _ in range(3):
+        market.clock.advance(10)
+        market.quotes.maintain()
+    assert len(market.gateway.lines) == 1
+    market.gateway.become(ConnectionState.READY)
+    market.gateway.lines[0].listener.restored()
+    with pytest.raises(NoQuoteError):
+        await market.quotes.quote(contract, timeout=0.01)  # nothing has changed: nothing ticks
+    for _ in range(2):
+        market.quotes.maintain()
+        market.clock.advance(5)
+    assert len(market.gateway.lines) == 2
+    assert (await market.quotes.quote(contract)).bid is not None
+
+
 async def test_a_line_on_which_live_is_tried_again_makes_room_for_another_instrument() -> None:
     market = Market(capacity=10)
 
