@@ -81,7 +81,7 @@ class Messages:
             return
         context.diagnostics.note("upstream-lost", code=code, text=text)
         context.status.update(upstream=False, reconciled=False)
-        context.pacer.clear()
+        context.pacer.clear(socket_gone=False)
         context.requests.fail_all(
             lambda kind: UpstreamLostError(
                 f"{kind} was pending when the gateway lost the broker",

@@ -50,6 +50,7 @@ class Ticket:
 
     write: Write
     messages: int
+    gives_back: bool = False
     void: bool = False
     written: bool = False
 
@@ -80,7 +81,7 @@ class Pacer:
 
         ``QueueFullError`` when the lane's room is used up; never for what gives something back.
         """
-        ticket = Ticket(write, messages)
+        ticket = Ticket(write, messages, gives_back)
         queue = self._lanes[lane]
         if len(queue) >= self._room[lane] and not gives_back:
             raise QueueFullError(
@@ -99,15 +100,23 @@ class Pacer:
         """The gateway complained (100): half the pace for a while, orders and cancels excepted."""
         self._slow_until = self._clock.monotonic() + SLOW_SECONDS
 
-    def clear(self) -> None:
-        """Throws everything away; whoever waits learns of the loss elsewhere."""
+    def clear(self, *, socket_gone: bool = True) -> None:
+        """Throws everything away; whoever waits learns of the loss elsewhere.
+
+        A gateway that is still there keeps what it has: that is given back all the same.
+        """
         for queue in self._lanes.values():
+            kept = [] if socket_gone else [each for each in queue if each.gives_back]
             queue.clear()
-        self._sent.clear()
-        self._orders.clear()
+            queue.extend(kept)
         if self._timer:
             self._timer.cancel()
             self._timer = None
+        if socket_gone:
+            self._sent.clear()
+            self._orders.clear()
+        else:
+            self._pump()
 
     def used(self) -> int:
         """Messages written within the last second."""

@@ -12,6 +12,7 @@ from bridge.tws.breaker import Breaker, Breakers, BreakerState
 from bridge.tws.errors import CircuitOpenError, QueueFullError, RequestTimedOutError, TwsError
 from bridge.tws.pacing import (
     BULK_LIMIT,
+    INTERACTIVE_LIMIT,
     PORTION_SECONDS,
     WINDOW,
     HistoryKey,
@@ -140,6 +141,23 @@ def test_a_full_lane_refuses_and_says_when_to_come_back() -> None:
     assert caught.value.retry_after == 2.0
     pacer.submit(Lane.BULK, lambda: None, gives_back=True)
     assert pacer.depth()["bulk"] == 11
+
+
+def test_what_is_given_back_is_so_when_only_the_broker_is_lost() -> None:
+    clock = WoundClock()
+    pacer, gateway = Pacer(clock), Gateway(clock)
+    for _ in range(INTERACTIVE_LIMIT):
+        pacer.submit(Lane.INTERACTIVE, lambda: gateway.write("before"))
+    for name, gives_back in (("asked", False), ("back", True), ("asked", False), ("back", True)):
+        pacer.submit(Lane.INTERACTIVE, lambda name=name: gateway.write(name), gives_back=gives_back)  # type: ignore[misc]
+    pacer.clear(socket_gone=False)
+    assert pacer.used() == INTERACTIVE_LIMIT, "the gateway has counted them, too"
+    clock.advance(5)
+    assert [name for _, name in gateway.sent][INTERACTIVE_LIMIT:] == ["back", "back"]
+    pacer.submit(Lane.BULK, lambda: gateway.write("more"))
+    pacer.clear()
+    assert pacer.depth() == dict.fromkeys(pacer.depth(), 0)
+    assert pacer.used() == 0
 
 
 def test_after_a_complaint_the_pace_is_halved_but_not_for_orders() -> None:
