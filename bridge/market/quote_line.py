@@ -111,7 +111,8 @@ class Fallback:
         return True
 
     def _schedule(self, code: int | None, now: float) -> None:
-        base = COMPETING_SECONDS if code in COMPETING else NOT_SUBSCRIBED_SECONDS
+        soon = code is None or code in COMPETING  # without a code nobody but the bridge refused
+        base = COMPETING_SECONDS if soon else NOT_SUBSCRIBED_SECONDS
         self._wait = min(max(self._wait * 2, base), LONGEST_SECONDS)
         self.cause = code
         self.probe_at = now + self._wait

@@ -339,6 +339,9 @@ class StreamService(LineWatcher):
             line = self._quotes.take(contract, session.holder)
             held[line.number] = line
             self.hub.subscribe(session, Topic(QUOTES, line.number))
+        elif line.error is not None:
+            self._quotes.take(contract, session.holder)  # asks again, or says again why not
+            self._quotes.give(line, session.holder)
         return line
 
     def _release(self, session: Session, line: QuoteLine) -> None:

@@ -35,6 +35,13 @@ def test_a_refusal_of_delayed_leaves_nothing_and_tries_again_later() -> None:
     assert fallback.probe_due(10_000.0)
 
 
+def test_what_nobody_but_the_bridge_refused_is_tried_again_soon() -> None:
+    fallback = Fallback()
+    fallback.refused(None, 0.0)
+    assert not fallback.probe_due(COMPETING_SECONDS - 1)
+    assert fallback.probe_due(COMPETING_SECONDS)
+
+
 def test_any_other_refusal_is_no_reason_for_delayed() -> None:
     fallback = Fallback()
     assert not fallback.refused(200, 0.0)
@@ -284,7 +291,12 @@ def test_values_of_a_line_that_turns_delayed_by_itself_are_live_no_more(
     assert line.slot.number("bid") == 9
     made.listener.market_data_type(kind)
     assert line.slot.number("bid") == 9
-    assert watcher.seen == [("bid", "bidSize"), ("ask", "askSize"), "interrupted", ("bid", "bidSize")]
+    assert watcher.seen == [
+        ("bid", "bidSize"),
+        ("ask", "askSize"),
+        "interrupted",
+        ("bid", "bidSize"),
+    ]
 
 
 def test_a_line_that_is_refused_after_it_had_values_says_that_they_are_stale() -> None:

@@ -249,6 +249,24 @@ async def test_a_refused_line_is_told_to_whoever_has_it() -> None:
     assert error["brokerCode"] == 354
 
 
+async def test_who_subscribes_again_to_what_was_refused_asks_again() -> None:
+    rig = Rig()
+    client = rig.client()
+    await rig.quoting(client, "A")
+    rig.gateway.lines[0].fail(354)
+    rig.gateway.lines[1].fail(354)
+    rig.received(client)
+    (error,) = await rig.quoting(client, "A")
+    assert (error["code"], error["brokerCode"]) == ("no-market-data", 354)
+    assert len(rig.gateway.lines) == 2, "a moment ago: it is not asked again"
+    rig.clock.advance(11)
+    assert [one["type"] for one in await rig.quoting(client, "A")] == ["subscribed"]
+    assert len(rig.gateway.lines) == 3
+    assert rig.quotes.pool.holders((1, "SMART")) == 1
+    rig.gateway.lines[2].tick(PriceTick("bid", 10, 1))
+    assert rig.received(client)[0]["quotes"][0]["bid"]["value"] == 10
+
+
 async def test_heartbeats_and_the_end() -> None:
     rig = Rig()
     client = rig.client()
