@@ -142,6 +142,7 @@ class Hub:
         lost = self._ring.lost(cursor, sorted({topic.channel for topic in subscriber.topics}))
         for event in self._ring.since(cursor, subscriber.topics.__contains__):
             subscriber.offer(event)
+        subscriber.forgive()
         for topic in subscriber.topics:
             self._index.setdefault(topic, set()).add(session)
         return session, lost

@@ -156,6 +156,11 @@ class Subscriber:
         if self._quotes_waiting > CONFLATE_ABOVE:
             self._start_conflating()
 
+    def forgive(self) -> None:
+        """What waits now is what it missed, and is no fault of its own."""
+        self._others_waiting = 0
+        self.overflowed = False
+
     def tell(self, kind: str, **members: object) -> None:
         """Queues a message of the server's own."""
         # Without the brace: the number comes first, when it is sent.
@@ -227,7 +232,7 @@ class Subscriber:
         return message
 
     def _other_message(self, item: Event | str) -> str:
-        self._others_waiting -= 1
+        self._others_waiting = max(self._others_waiting - 1, 0)
         if isinstance(item, str):
             number = self._number()
             if isinstance(item, Answer):

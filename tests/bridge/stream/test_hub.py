@@ -130,6 +130,30 @@ async def test_a_client_that_lets_orders_pile_up_is_cut_off() -> None:
     assert client.subscriber.overflowed
 
 
+async def test_who_was_cut_off_may_come_back_for_all_that_is_remembered() -> None:
+    rig = Rig()
+    client = rig.client(ORDERS)
+    rig.hub.publish(ORDERS, body(0))
+    rig.received(client)
+    for number in range(1, 1101):
+        rig.hub.publish(ORDERS, body(number))
+    rig.hub._flush_now()
+    assert rig.dropped == ["too slow"]
+    back = rig.hub.resume(client.subscriber.session, Holder("key"), 1)
+    assert back is not None
+    assert back[1] == ["orders"], "more than are remembered"
+    rig.hub.attach(client, rig.dropped.append)
+    rig.hub.publish(ORDERS, body(1101))
+    rig.hub._flush_now()
+    assert rig.dropped == ["too slow"], "not at once again"
+    messages = rig.received(client)
+    assert [one["data"]["n"] for one in messages] == list(range(77, 1102))
+    for number in range(CUT_OFF_ABOVE + 1):
+        rig.hub.publish(ORDERS, body(number))
+    rig.hub._flush_now()
+    assert rig.dropped == ["too slow", "too slow"]
+
+
 async def test_a_client_that_takes_nothing_is_cut_off_and_may_come_back() -> None:
     rig = Rig()
     client = rig.client(A)
