@@ -190,6 +190,7 @@ class PortalClient:
         self._credentials = credentials
         self._http: httpx.AsyncClient | None = None
         self._for_others = asyncio.Semaphore(MOST_PASSED_THROUGH)
+        self._meeting = asyncio.Lock()
 
     async def get(
         self, path: str, query: Mapping[str, str] | None = None, *, timeout: float = 8.0
@@ -268,6 +269,8 @@ class PortalClient:
                 await self.close()
                 raise await self._certificates.refusal(self.url) from None
             raise PortalUnreachableError(f"{path}: {_plain(error)}") from None
+        except RuntimeError as error:  # another call has found the certificate wrong, and closed it
+            raise PortalUnreachableError(f"{path}: {_plain(error)}") from None
         return self._decoded(path, response, answer)
 
     def _decoded(self, path: str, response: httpx.Response, content: bytes) -> Any:
@@ -296,26 +299,27 @@ class PortalClient:
         return answer
 
     async def _connection(self) -> httpx.AsyncClient:
-        if self._http is None:
-            import httpx
+        async with self._meeting:  # who comes second is not to meet the gateway once more
+            return self._http or await self._connected()
 
-            verify: ssl.SSLContext | bool = True
-            if urlsplit(self.url).scheme == "https":
-                verify = await self._certificates.context(self.url)
-            self._http = httpx.AsyncClient(
-                base_url=self.url,
-                verify=verify,
-                auth=self._credentials,
-                trust_env=False,
-                headers={
-                    "User-Agent": USER_AGENT,
-                    "Accept": "application/json",
-                    "Content-Type": "application/json",
-                },
-                limits=httpx.Limits(
-                    max_connections=MOST_CONNECTIONS, max_keepalive_connections=2
-                ),
-            )
+    async def _connected(self) -> httpx.AsyncClient:
+        import httpx
+
+        verify: ssl.SSLContext | bool = True
+        if urlsplit(self.url).scheme == "https":
+            verify = await self._certificates.context(self.url)
+        self._http = httpx.AsyncClient(
+            base_url=self.url,
+            verify=verify,
+            auth=self._credentials,
+            trust_env=False,
+            headers={
+                "User-Agent": USER_AGENT,
+                "Accept": "application/json",
+                "Content-Type": "application/json",
+            },
+            limits=httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=2),
+        )
         return self._http
 
 

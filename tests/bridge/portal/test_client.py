@@ -20,25 +20,31 @@ from tests.bridge.portal.conftest import MemoryCertificates
 
 if TYPE_CHECKING:
     from bridge.portal.session import PortalSession
+    from bridge.store.settings import StoredCertificate
     from simulator.portal import PortalServer
     from tests.bridge.portal.conftest import JumpingClock
 
 
 @asynccontextmanager
-async def answering(head: bytes, part: bytes, pause: float, clock: JumpingClock) -> AsyncIterator[
-    PortalClient
-]:
+async def answering(
+    head: bytes, part: bytes, pause: float, clock: JumpingClock
+) -> AsyncIterator[PortalClient]:
     """A client of a gateway that answers with `head` and then `part` again and again."""
 
+    serving: list[asyncio.Task[None] | None] = []
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
-            while not writer.is_closing():
-                writer.write(part)
-                await writer.drain()
-                await asyncio.sleep(pause)
-        writer.close()
+        serving.append(asyncio.current_task())
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+                while not writer.is_closing():
+                    writer.write(part)
+                    await writer.drain()
+                    await asyncio.sleep(pause)
+        finally:
+            writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -49,6 +55,8 @@ async def answering(head: bytes, part: bytes, pause: float, clock: JumpingClock)
     finally:
         await client.close()
         server.close()
+        await settle(*serving)
+        await asyncio.sleep(0)  # the last of its connections is told that it has ended
 
 
 async def test_an_answer_in_drips_has_an_end(
@@ -94,3 +102,24 @@ async def test_a_time_to_wait_that_no_clock_has_is_none(
     with pytest.raises(PortalLimitedError):
         await session.client.get("/iserver/accounts")
     assert session.client.pacer.penalty_left == pytest.approx(900)
+
+
+async def test_calls_at_once_meet_the_gateway_once(
+    portal: PortalServer, clock: JumpingClock
+) -> None:
+    trusted: list[StoredCertificate] = []
+    certificates = Certificates(MemoryCertificates(), clock, on_pinned=trusted.append)
+    client = PortalClient(f"https://127.0.0.1:{portal.port}", PortalPacer(clock), certificates)
+    await asyncio.gather(*(client.status() for _ in range(3)))
+    assert len(trusted) == 1
+    await client.close()
+
+
+async def test_a_call_on_a_connection_that_was_closed_is_an_error_of_ours(
+    client: PortalClient,
+) -> None:
+    await client.status()
+    assert client._http is not None
+    await client._http.aclose()
+    with pytest.raises(PortalUnreachableError):
+        await client.status()
