@@ -157,6 +157,27 @@ _CURRENCIES: Final[dict[str, str]] = {
     "INR": "Asia/Kolkata",
 }
 
+# Where what is priced in a currency trades, when neither a zone nor an exchange tells of it: a
+# position has no zone of its own.
+_HOMES: Final[dict[str, str]] = {
+    "AUD": "Australia/Sydney",
+    "CHF": "Europe/Zurich",
+    "CZK": "Europe/Prague",
+    "DKK": "Europe/Copenhagen",
+    "EUR": "Europe/Berlin",
+    "HKD": "Asia/Hong_Kong",
+    "HUF": "Europe/Budapest",
+    "JPY": "Asia/Tokyo",
+    "KRW": "Asia/Seoul",
+    "NOK": "Europe/Oslo",
+    "PLN": "Europe/Warsaw",
+    "SEK": "Europe/Stockholm",
+    "SGD": "Asia/Singapore",
+    "TWD": "Asia/Taipei",
+}
+_NOWHERE: Final = frozenset({"CASH", "CMDTY", "CRYPTO"})
+"""Kinds that trade all over the world, whatever they are priced in."""
+
 LONGEST: Final = 64
 """Characters of a time or a zone; anything longer is neither."""
 _FIRST_YEAR, _YEARS = 2000, 100
@@ -312,7 +333,8 @@ _SESSION: Final = re.compile(r"(\d{8}):(\d{4})-(?:(\d{8}):)?(\d{4})")
 def exchange_zone(time_zone_id: str, contract: Contract | None = None) -> ZoneInfo:
     """The zone that a contract's `timeZoneId` names; New York when nothing tells of one.
 
-    Where a name means several, or is none that is known, the exchange of `contract` decides.
+    Where a name means several, or is none that is known, the exchange of `contract` decides, and
+    where that tells nothing, its currency.
     """
     hint = None
     if contract is not None:
@@ -320,7 +342,10 @@ def exchange_zone(time_zone_id: str, contract: Contract | None = None) -> ZoneIn
     for zone in (*chosen(time_zone_id, hint), hint):
         if isinstance(zone, ZoneInfo):
             return zone
-    return ZoneInfo(FALLBACK_ZONE)
+    home = None
+    if contract is not None and contract.sec_type not in _NOWHERE:
+        home = _HOMES.get(contract.currency)
+    return ZoneInfo(home or FALLBACK_ZONE)
 
 
 def exchange_day(zone: ZoneInfo, now: datetime) -> date:

@@ -158,6 +158,25 @@ def test_the_exchange_decides_what_its_contracts_details_mean(
 
 
 @pytest.mark.parametrize(
+    ("sec_type", "currency", "zone"),
+    [
+        ("OPT", "HKD", "Asia/Hong_Kong"),
+        ("OPT", "JPY", "Asia/Tokyo"),
+        ("FUT", "EUR", "Europe/Berlin"),
+        ("CASH", "JPY", "America/New_York"),
+        ("OPT", "USD", "America/New_York"),
+        ("OPT", "XXX", "America/New_York"),
+    ],
+)
+def test_the_currency_tells_where_a_position_is_when_nothing_else_does(
+    sec_type: str, currency: str, zone: str
+) -> None:
+    contract = Contract(sec_type=sec_type, currency=currency, exchange="")
+    assert exchange_zone("", contract).key == zone
+    assert exchange_zone("US/Eastern", contract).key == "US/Eastern"
+
+
+@pytest.mark.parametrize(
     ("time_zone_id", "zone"),
     [
         ("US/Eastern", "US/Eastern"),
@@ -222,7 +241,9 @@ def test_a_session_is_a_day_with_its_breaks(
     assert session_of(hours, zone, midnight + timedelta(days=9)) is None
 
 
-@pytest.mark.parametrize("expiration", ["", "202603", "20260399", "NEXT YEAR", "\u0662\u0660260320"])
+@pytest.mark.parametrize(
+    "expiration", ["", "202603", "20260399", "NEXT YEAR", "\u0662\u0660260320"]
+)
 def test_what_is_no_day_has_no_days_left(expiration: str) -> None:
     now = datetime(2026, 3, 3, 15, tzinfo=UTC)
     assert days_left(expiration, ZoneInfo("America/New_York"), now) is None

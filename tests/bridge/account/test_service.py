@@ -379,3 +379,16 @@ async def test_a_position_with_a_day_that_no_calendar_has_hides_no_other() -> No
     )
     answer = await setting.service.positions()
     assert [(each.symbol, each.dte) for each in answer.positions] == [("A", None), ("ODD", None)]
+
+
+async def test_days_to_go_of_a_position_are_those_of_its_market() -> None:
+    setting = Setting()  # 15:00 UTC, 23:00 in Hong Kong
+    setting.clock.advance(2 * 3600)  # past midnight there
+    contract = Contract(
+        symbol="700", con_id=9, sec_type="OPT", expiration="20260304", currency="HKD", exchange=""
+    )
+    setting.gateway.held = (
+        Position(account="DU1", contract=contract, quantity=1, average_cost=1),
+    )
+    (view,) = (await setting.service.positions()).positions
+    assert view.dte == 0
