@@ -265,7 +265,11 @@ class HoldingWatch(LineWatcher):
         for con_id, contract in needed.items():
             if con_id not in self._lines:
                 try:
-                    self._lines[con_id] = self._quotes.take(contract)
+                    line = self._quotes.take(contract)
+                    if line.error is not None:  # refused while it was being asked for
+                        self._quotes.give(line)
+                        raise line.error
+                    self._lines[con_id] = line
                 except BridgeError as error:
                     log.warning("rules-without-quote", symbol=contract.symbol, reason=error.detail)
 

@@ -43,6 +43,8 @@ class Stand:
         self.ends = asyncio.Event()
         self.asked: list[int] = []
         self.magnifier = 1
+        self.error: BridgeError | None = None
+        self.given: list[int] = []
         queries = SimpleNamespace(positions=self._positions)
         parts: list[Any] = [SimpleNamespace(queries=queries), self, self, self, self.clock]
         self.watch_ = HoldingWatch(*parts)
@@ -65,10 +67,10 @@ class Stand:
         """Of quotes."""
 
     def take(self, contract: Contract) -> Any:
-        return SimpleNamespace(contract=contract, slot=QuoteSlot(contract))
+        return SimpleNamespace(contract=contract, slot=QuoteSlot(contract), error=self.error)
 
-    def give(self, _: object) -> None:
-        """A line."""
+    def give(self, line: Any) -> None:
+        self.given.append(line.contract.con_id)
 
     def tick(self, con_id: int, **prices: float | None) -> None:
         for name, price in prices.items():
@@ -154,3 +156,13 @@ async def test_a_line_of_another_exchange_moves_and_ends_nothing() -> None:
     assert stand.watch_.price(1) is not None
     stand.watch_.changed(stand.watch_._lines[1], ("bid",))
     assert moved == [1]
+
+
+async def test_a_line_that_is_refused_at_once_is_asked_for_at_the_next_look() -> None:
+    stand = Stand(stock(100))
+    stand.error = BridgeError("the lane is full")
+    await stand.watch_.look(ALL)
+    assert (stand.given, stand.watch_._lines) == ([1], {})
+    stand.error = None
+    await stand.watch_.look(ALL)
+    assert list(stand.watch_._lines) == [1]
