@@ -261,6 +261,9 @@ def refuses_preview(code: int) -> bool:
     return known.effect is None or effect_of(code) in (Effect.REFUSES, Effect.ENDS, Effect.CANCELS)
 
 
+_ELSEWHERE: Final = "connected from a different ip address"
+"""So the history service refuses while another session of the user has the data."""
+
 _ERRORS: dict[CodeClass, type[errors.RequestRefusedError]] = {
     CodeClass.CONTRACT: errors.UnknownContractError,
     CodeClass.PERMISSION: errors.NoMarketDataError,
@@ -278,6 +281,8 @@ def error_for(code: int, text: str, *, about_order: bool = False) -> errors.TwsE
         return errors.PacingLimitedError(text, broker_code=code, broker_text=text, retry_after=15.0)
     if code == 321 and "read-only" in text.lower():
         return errors.ReadOnlyGatewayError(text, broker_code=code, broker_text=text)
+    if kind is CodeClass.HISTORY and _ELSEWHERE in text.lower():
+        return errors.CompetingSessionError(text, broker_code=code, broker_text=text)
     family = _ERRORS.get(kind, errors.RequestRefusedError)
     if about_order and family is errors.RequestRefusedError and not is_notice(code):
         family = errors.OrderRefusedError

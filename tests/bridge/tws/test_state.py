@@ -193,6 +193,12 @@ def test_diagnostics_that_cannot_be_read_do_not_stop_the_bridge() -> None:
         (10197, "No market data during competing live session", errors.CompetingSessionError),
         (162, "HMDS query returned no data", errors.NoHistoryError),
         (162, "Historical data request pacing violation", errors.PacingLimitedError),
+        (
+            162,
+            "Historical Market Data Service error message:Trading TWS session is connected from a"
+            " different IP address",
+            errors.CompetingSessionError,
+        ),
         (321, "The API interface is currently in Read-Only mode", errors.ReadOnlyGatewayError),
         (321, "Invalid account code", errors.RequestRefusedError),
         (201, "Order rejected - reason: margin", errors.OrderRefusedError),
