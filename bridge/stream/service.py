@@ -188,20 +188,23 @@ class StreamService(LineWatcher):
             asked = (self._contracts.named(contract) for contract in part)
             found += await asyncio.gather(*asked, return_exceptions=True)
         lines: list[QuoteLine] = []
+        instruments: list[dict[str, object]] = []
         for contract, details in zip(wanted, found, strict=True):
             if waited and not self._waiting.claim(session, contract):
                 continue
             try:
                 if isinstance(details, BaseException):
                     raise details
-                lines.append(self._hold(session, details.contract))
+                line = self._hold(session, details.contract)
+                lines.append(line)
+                instruments.append(_named(line.contract) | _unit(details))
             except NotConnectedError as error:
                 self._waiting.add(session, contract, request)
                 self.tell_error(session, error, request, contract, waiting=True)
             except BridgeError as error:
                 self.tell_error(session, error, request, contract)
         if lines and not session.closed:
-            self._confirm(session, "subscribed", request, lines)
+            self._confirm(session, "subscribed", request, instruments)
             self._tell_snapshots(session, lines)
 
     def _subscribe_waiting(self, sessions: Iterable[Session]) -> None:
@@ -241,7 +244,8 @@ class StreamService(LineWatcher):
         for line in lines:
             self._release(session, line)
             self.hub.unsubscribe(session, Topic(QUOTES, line.number))
-        self._confirm(session, "unsubscribed", operation.id, lines)
+        given_back = [_named(line.contract) for line in lines]
+        self._confirm(session, "unsubscribed", operation.id, given_back)
 
     def tell_error(
         self,
@@ -355,9 +359,8 @@ class StreamService(LineWatcher):
             self._quotes.give(line, session.holder)
 
     def _confirm(
-        self, session: Session, kind: str, request: RequestId, lines: Iterable[QuoteLine]
+        self, session: Session, kind: str, request: RequestId, instruments: list[dict[str, object]]
     ) -> None:
-        instruments = [_named(line.contract) for line in lines]
         self.hub.tell(session, kind, id=request, channel=QUOTES, instruments=instruments)
 
     def _tell_snapshots(self, session: Session, lines: Iterable[QuoteLine]) -> None:
@@ -487,6 +490,11 @@ def _named(contract: Contract) -> dict[str, object]:
     if is_directed(contract):
         members["exchange"] = contract.exchange
     return members
+
+
+def _unit(details: ContractDetails) -> dict[str, object]:
+    """What the prices are in, where that is a fraction of the currency."""
+    return {"priceMagnifier": details.price_magnifier} if details.price_magnifier > 1 else {}
 
 
 def _prefix(contract: Contract) -> str:

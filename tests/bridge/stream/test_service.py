@@ -87,6 +87,15 @@ async def test_ticks_reach_subscribers_with_tag_and_age() -> None:
     ]
 
 
+async def test_whose_prices_are_in_a_fraction_of_the_currency_says_so() -> None:
+    rig = Rig()
+    client = rig.client()
+    (details,) = rig.gateway.details["A"]
+    rig.gateway.details["A"] = (msgspec.structs.replace(details, price_magnifier=100),)
+    (confirmed,) = await rig.quoting(client, "A", "B")
+    assert [item.get("priceMagnifier") for item in confirmed["instruments"]] == [100, None]
+
+
 async def test_a_second_client_shares_the_line_and_sees_what_is_known_at_once() -> None:
     rig = Rig()
     await rig.quoting(rig.client(), "A")
