@@ -142,13 +142,13 @@ class PositionBook:
     def _position(self, position: Position) -> None:
         name = position.account, position.contract.con_id
         self._listed.add(name)
-        self._fills.pop(name, None)
+        doubted = self._fills.pop(name, None) is not None
         before = self.held.get(name)
         if position.quantity:
             self.held[name] = position
         else:
             self.held.pop(name, None)
-        if before != self.held.get(name):
+        if doubted or before != self.held.get(name):
             self._changed()
 
     def _whole(self) -> None:
@@ -166,12 +166,14 @@ class PositionBook:
         # A list that was on its way when the fill came says nothing of it; the next one does.
         for fill in self._fills.values():
             fill.lists += 1
-        self._fills = {name: fill for name, fill in self._fills.items() if fill.lists < 2}
+        doubted = {name: fill for name, fill in self._fills.items() if fill.lists < 2}
+        settled = len(doubted) < len(self._fills)
+        self._fills = doubted
         self._listed.clear()
         first, self._complete = not self._complete, True
         self._unreadable = None
         self._confirmed_at = self._clock.monotonic()
-        if gone or first:
+        if gone or first or settled:
             self._changed()
 
     def _refused(self, what: str) -> None:

@@ -183,6 +183,11 @@ class AccountService:
         filled = self._book.filled_at.get(account)
         return filled is None or filled < min(self._values.asked_at, self._ledger.asked_at)
 
+    @property
+    def unconfirmed_accounts(self) -> frozenset[str]:
+        """Those whose values are of before their last fill."""
+        return frozenset(name for name in self._book.filled_at if not self._is_confirmed(name))
+
     def _accounts(self) -> tuple[AccountView, ...]:
         values: dict[str, list[AccountValue]] = {}
         for value in self._values.values.values():

@@ -360,13 +360,14 @@ def install(services: Services) -> None:
     service.state = lambda: readiness(services).state
     account = services[AccountService]
 
-    def positions() -> tuple[int, object | None]:
+    def positions() -> tuple[object, object | None]:
         known = account.complete[0]
         return account.positions_changed, account.positions_now() if known else None
 
-    def values() -> tuple[int, object | None]:
+    def values() -> tuple[object, object | None]:
         known = account.complete[1]
-        return account.values_changed, account.accounts_now() if known else None
+        version = account.values_changed, account.unconfirmed_accounts
+        return version, account.accounts_now() if known else None
 
     service.states = {POSITIONS: positions, ACCOUNT: values}
     services.provide(StreamService, service)

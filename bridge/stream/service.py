@@ -62,9 +62,9 @@ class StreamService(LineWatcher):
         self.hub.forgotten = self._release_all
         self.health: Callable[[], object] = lambda: {"state": self._gateway.state}
         self.state: Callable[[], ConnectionState] = lambda: self._gateway.state
-        self.states: dict[str, Callable[[], tuple[int, object | None]]] = {}
+        self.states: dict[str, Callable[[], tuple[object, object | None]]] = {}
         """By channel: which version there is, and what it is; None while it is not known."""
-        self._shown: dict[str, int] = {}
+        self._shown: dict[str, object] = {}
         self._gist: tuple[object, ...] = (None, None, None)
         self._gateway = gateway
         self._quotes = quotes

@@ -247,10 +247,10 @@ async def test_a_position_that_cannot_be_read_is_no_answer_until_a_whole_list_ca
     setting.gateway.events.position_unreadable.emit("nobody knows how many A are held")
     with pytest.raises(UnreadableAnswerError, match="how many A"):
         await setting.service.positions()
-    assert not setting.service.complete[0], "the stream shows none of it, either"
+    assert setting.service.complete == (False, True), "the stream shows none of it, either"
     for _ in range(3):  # it asks by itself: who follows the stream asks for nothing
         await setting.clock.wind(1)
-    assert setting.service.complete[0]
+    assert setting.service.complete == (True, True)
     await setting.service.positions()
     await setting.service.stop()
 
@@ -387,8 +387,25 @@ async def test_days_to_go_of_a_position_are_those_of_its_market() -> None:
     contract = Contract(
         symbol="700", con_id=9, sec_type="OPT", expiration="20260304", currency="HKD", exchange=""
     )
-    setting.gateway.held = (
-        Position(account="DU1", contract=contract, quantity=1, average_cost=1),
-    )
+    setting.gateway.held = (Position(account="DU1", contract=contract, quantity=1, average_cost=1),)
     (view,) = (await setting.service.positions()).positions
     assert view.dte == 0
+
+
+async def test_a_position_that_is_confirmed_is_news_though_it_is_what_it_was() -> None:
+    setting = Setting()
+    setting.gateway.held = (holding("DU1", "A", 3),)
+    await setting.service.begin()
+    setting.gateway.events.execution.emit(fill("1"))
+    before = setting.service.positions_changed
+    setting.gateway.events.position.emit(holding("DU1", "A", 3))
+    assert setting.service.positions_changed == before + 1
+    setting.gateway.events.position.emit(holding("DU1", "A", 3))
+    assert setting.service.positions_changed == before + 1
+    setting.gateway.events.execution.emit(fill("2", "NEW", 8))
+    before = setting.service.positions_changed
+    for changed in (0, 1, 1):
+        setting.gateway.events.position.emit(holding("DU1", "A", 3))
+        setting.gateway.events.positions_listed.emit()
+        assert setting.service.positions_changed == before + changed
+    assert setting.service.unconfirmed_accounts == {"DU1"}

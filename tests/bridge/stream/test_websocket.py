@@ -12,9 +12,10 @@ from urllib.parse import urlencode
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from bridge.account.service import AccountService
 from bridge.api import stream as stream_route
 from bridge.callers import Holder
-from bridge.model import Contract, Order
+from bridge.model import Contract, Execution, Order
 from bridge.stream.hub import Hub
 from bridge.tws.errors import UnknownContractError
 from tests.bridge.market.clock import WoundClock
@@ -384,3 +385,28 @@ async def test_keys_are_looked_at_again_after_a_look_that_failed(
         await failed.wait()
         (tmp_path / "admin-key").write_text("another-key-for-the-tests-0123")
         assert await client.closed() == 4401
+
+
+async def test_values_of_before_a_fill_are_shown_as_not_confirmed(rig: Served) -> None:
+    async with rig.stream() as client:
+        await client.say(op="subscribe", channel="account")
+        shown = await client.next_of("account")
+        (name,) = [each["account"] for each in shown["data"]["accounts"]]
+        assert shown["data"]["accounts"][0]["confirmed"] is True
+        rig.services.gateway.events.execution.emit(
+            Execution(
+                exec_id="0000e0d5.6596b0c2.01.01",
+                time=datetime.now(UTC),
+                contract=Contract(symbol="AAPL", con_id=265598),
+                account=name,
+                side="BOT",
+                quantity=1,
+                price=10,
+            )
+        )
+        while (await client.next_of("account"))["data"]["accounts"][0]["confirmed"]:
+            pass
+        while rig.services[AccountService].unconfirmed_accounts:
+            await rig.get("/account")  # who reads has the values asked for anew
+        while not (await client.next_of("account"))["data"]["accounts"][0]["confirmed"]:
+            pass
