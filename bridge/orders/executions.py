@@ -124,6 +124,11 @@ class ExecutionService:
                 executions.by_change(connection, query, after=after, limit=limit + 1),
             )
         )
+        if after > newest:  # a journal that was restored, or lost, counts anew
+            raise BadCursorError(
+                f"this journal has had {newest} changes, and none of the number {after}",
+                next_step="Read all executions again, from no cursor on: it is another journal",
+            )
         if len(rows) > limit:
             reached = rows[limit - 1].change
             return _page(rows[:limit], f"c-{reached}", reached)

@@ -73,6 +73,17 @@ async def test_what_changes_between_two_pages_comes_after_the_last(tmp_path: Pat
     await database.close()
 
 
+async def test_a_cursor_of_another_journal_is_refused(tmp_path: Path) -> None:
+    database, service = await _filled(tmp_path, 3)
+    page = await service.page(Query(), "", 10)
+    assert (await service.page(Query(), page.changes_cursor, 10)).executions == ()
+    later = f"c-{int(page.changes_cursor[2:]) + 1}"  # of before the backup was put back
+    with pytest.raises(BadCursorError) as refused:
+        await service.page(Query(), later, 10)
+    assert "from no cursor on" in refused.value.next_step
+    await database.close()
+
+
 @pytest.mark.parametrize(
     "cursor", ["x", "t-1", "t-a-b", "c-", "t-1-2-3-4", "t-1-2-", "c-٣", "t-" + "9" * 40 + "-1"]
 )
