@@ -139,9 +139,17 @@ class Hub:
         if cursor is None:
             self.forget(session)
             return None
-        lost = self._ring.lost(cursor, sorted({topic.channel for topic in subscriber.topics}))
-        for event in self._ring.since(cursor, subscriber.topics.__contains__):
-            subscriber.offer(event)
+        topics, begun = subscriber.topics, dict[str, int]()
+        for topic, at in topics.items():
+            begun[topic.channel] = min(at, begun.get(topic.channel, at))
+        lost = [
+            channel
+            for channel in sorted(begun)
+            if self._ring.lost(max(cursor, begun[channel]), (channel,))
+        ]
+        for event in self._ring.since(cursor, topics.__contains__):
+            if event.cursor > topics[event.topic]:  # else it was before this one came
+                subscriber.offer(event)
         subscriber.forgive()
         for topic in subscriber.topics:
             self._index.setdefault(topic, set()).add(session)
@@ -226,7 +234,7 @@ class Hub:
         """Adds a topic; False when it was there."""
         if topic in session.subscriber.topics:
             return False
-        session.subscriber.topics.add(topic)
+        session.subscriber.topics[topic] = self.cursor
         self._index.setdefault(topic, set()).add(session)
         return True
 
@@ -234,7 +242,7 @@ class Hub:
         """Removes a topic; False when it was not there."""
         if topic not in session.subscriber.topics:
             return False
-        session.subscriber.topics.discard(topic)
+        del session.subscriber.topics[topic]
         self._leave(topic, session)
         return True
 

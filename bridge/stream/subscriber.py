@@ -120,7 +120,8 @@ class Subscriber:
     def __init__(self, session: str, owner: str, snapshot: Snapshot) -> None:
         self.session = session
         self.owner = owner
-        self.topics: set[Topic] = set()
+        self.topics: dict[Topic, int] = {}
+        """Each with the place in the stream at which it was subscribed."""
         self.sequence = 0
         self._furthest = 0
         self.overflowed = False

@@ -206,6 +206,32 @@ async def test_coming_back_after_a_conflated_message_goes_on_from_there() -> Non
     assert numbers(rig.received(back[0])) == [-1]
 
 
+async def test_who_comes_back_gets_nothing_of_before_it_came() -> None:
+    rig = Rig(ring=Ring(quotes=3, others=3))
+    for number in range(5):
+        rig.hub.publish(ORDERS, body(number))
+        rig.hub.publish(A, body(number))
+    client = rig.client(ORDERS)
+    rig.hub.tell(client, "pong")
+    rig.received(client)
+    rig.hub.publish(A, body(5))
+    rig.hub.subscribe(client, A)
+    rig.leave(client)
+    rig.hub.publish(ORDERS, body(6))
+    rig.hub.publish(A, body(7))
+    back = rig.hub.resume(client.subscriber.session, Holder("key"), 1)
+    assert back is not None
+    assert back[1] == [], "what is gone from memory was before it came"
+    messages = rig.received(client)
+    assert [one["data"]["n"] for one in messages if one["type"] == "order"] == [6]
+    assert numbers(messages) == [7]
+    for number in range(8, 12):
+        rig.hub.publish(A, body(number))
+    back = rig.hub.resume(client.subscriber.session, Holder("key"), client.subscriber.sequence)
+    assert back is not None
+    assert back[1] == ["quotes"]
+
+
 async def test_ticks_never_push_an_order_out_of_memory() -> None:
     rig = Rig(ring=Ring(quotes=10, others=10))
     client = rig.client(A, ORDERS)
