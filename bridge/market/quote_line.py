@@ -259,6 +259,17 @@ class QuoteLine:
             for watcher in self._watchers:
                 watcher.interrupted(self)
 
+    def doubt_if_silent(self, since: float) -> None:
+        """Its data farm may be the one that broke then: doubts what there is, unless it ticks."""
+        if self._channel is not None and self.slot.heard_at() < since:
+            self._interrupted = self._interrupted or bool(self.slot.fresh_fields())
+            self._doubted()
+
+    def hope(self) -> None:
+        """A data farm is well again: what has not come back by itself may be asked for anew."""
+        if not self.slot.came_back(_PRICES):
+            self._interrupted = True
+
     def maintain(self, *, may_probe: bool, may_renew: bool = False) -> None:
         """To be called now and then.
 

@@ -101,6 +101,10 @@ class QuoteSlot:
         held = self._values.get(name)
         return held is not None and held.generation == self._generation
 
+    def heard_at(self) -> float:
+        """When the last value came (monotonic); minus infinity: none has."""
+        return max((held.at for held in self._values.values()), default=-math.inf)
+
     def came_back(self, names: Iterable[str]) -> bool:
         """Whether something was set since the last interruption, and all of these that are held."""
         held = (name for name in names if name in self._values)

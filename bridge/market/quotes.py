@@ -40,6 +40,9 @@ MAINTENANCE_SECONDS = 1.0
 REFUSAL_SECONDS = 10.0
 """A refusal is told again for this long, so that polling does not become a storm of requests."""
 
+FARM_SECONDS = 10.0
+"""A farm that is broken for so long no longer serves what has been silent for as long."""
+
 _MEANINGS = {
     10197: "another session of this user holds live market data",
     10167: "no live subscription: the gateway shows delayed data",
@@ -69,8 +72,12 @@ class QuoteService(LineWatcher):
         self._further = 0
         self._watchers: list[LineWatcher] = [self]
         self._refusals: dict[LineKey, tuple[float, TwsError]] = {}
+        self._broken: dict[str, float] = {}  # data farms, and since when (monotonic)
         self._task: asyncio.Task[None] | None = None
         gateway.events.state.listen(self._state_changed)
+        gateway.events.farm.listen(self._farm_said)
+        gateway.events.lost.listen(lambda _: self._broken.clear())
+        gateway.events.upstream_lost.listen(self._broken.clear)
 
     # life ---------------------------------------------------------------------------------------
 
@@ -95,12 +102,28 @@ class QuoteService(LineWatcher):
             self._close(key)
         limit = self._clock.monotonic() - REFUSAL_SECONDS
         self._refusals = {key: each for key, each in self._refusals.items() if each[0] > limit}
+        self._doubt_the_silent()
         probing = sum(line.probing for line in self._lines.values())
         ready = self._gateway.state is ConnectionState.READY
         for line in tuple(self._lines.values()):
             before = line.probing
             line.maintain(may_probe=self.pool.spare() - probing > 0, may_renew=ready)
             probing += line.probing - before
+
+    def _farm_said(self, name: str, well: bool) -> None:
+        """A line does not say which farm it is of; one that goes on to tick is of another."""
+        if not well:
+            self._broken.setdefault(name, self._clock.monotonic())
+        elif self._broken.pop(name, None) is not None:
+            for line in self._lines.values():
+                line.hope()
+
+    def _doubt_the_silent(self) -> None:
+        limit = self._clock.monotonic() - FARM_SECONDS
+        long_ago = [since for since in self._broken.values() if since <= limit]
+        if long_ago:
+            for line in self._lines.values():
+                line.doubt_if_silent(max(long_ago))
 
     def watch(self, watcher: LineWatcher) -> None:
         """Adds someone who wants to hear of every line."""

@@ -148,7 +148,7 @@ CATALOGUE: Final[dict[int, Meaning]] = {row[0]: Meaning(*row) for row in (
     (1102, _C.UPSTREAM_RESTORED, "Back, subscriptions kept", _F.NOBODY, _PASSES, None, "reconciles", "Nothing: the bridge puts everything in order again", _LIST),
     (1300, _C.NOTICE, "The API port was changed", _F.GATEWAY, _FINAL, None, "reconnects to the configured port", "Set the gateway's port back, or the connection settings to the new one", _LIST),
     (2100, _C.NOTICE, "Account updates went to another client", _F.NOBODY, _PASSES, None, "records it", "Nothing to do", _LIST),
-    (2103, _C.FARM, "A market-data farm is broken", _F.BROKER, _PASSES, None, "records it", "Wait; it mends itself", _LIST),
+    (2103, _C.FARM, "A market-data farm is broken", _F.BROKER, _PASSES, None, "after 10 s doubts the quotes that fell silent, and asks for them anew", "Wait; it mends itself", _LIST),
     (2104, _C.FARM, "A market-data farm is well", _F.BROKER, _PASSES, None, "records it", "Nothing to do", _LIST),
     (2105, _C.FARM, "A history farm is broken", _F.BROKER, _PASSES, None, "records it", "Wait; it mends itself", _LIST),
     (2106, _C.FARM, "A history farm is well", _F.BROKER, _PASSES, None, "records it", "Nothing to do", _LIST),

@@ -125,6 +125,7 @@ class Target(Struct, frozen=True, kw_only=True):
 
 _OTHER = {"live": "paper", "paper": "live"}
 MOST_FARMS = 64  # a gateway knows about ten
+_DATA_FARM = {2103: False, 2104: True, 2108: True}  # whether a market-data farm is well
 log = structlog.get_logger(__name__)
 
 UPGRADE_STEP = "./deploy.py upgrade gateway, before that day; upgrade --check shows what there is"
@@ -280,14 +281,16 @@ class ConnectionContext:
             log.warning("version-ends", text=text)
             self.diagnostics.note("version-ends", text=text)
         if kind is CodeClass.FARM:
-            self._farm_said(text.rsplit(":", 1)[-1].strip(), text)
+            self._farm_said(code, text.rsplit(":", 1)[-1].strip(), text)
         elif kind is not CodeClass.NOTICE:
             self.diagnostics.broker_said(code, text)
 
-    def _farm_said(self, name: str, text: str) -> None:
+    def _farm_said(self, code: int, name: str, text: str) -> None:
         farms = self.diagnostics.farms
         if name in farms or len(farms) < MOST_FARMS:
             farms[name] = text
+            if code in _DATA_FARM:
+                self.events.farm.emit(name, _DATA_FARM[code])
 
     @property
     def client_id_taken(self) -> bool:

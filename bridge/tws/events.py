@@ -59,6 +59,7 @@ class GatewayEvents:
         self.ready: Signal[[]] = Signal("ready")  # orders can be placed from now on
         self.lost: Signal[[str]] = Signal("lost")  # reason; the socket is gone
         self.upstream_lost: Signal[[]] = Signal("upstream-lost")  # 1100, 2110
+        self.farm: Signal[[str, bool]] = Signal("farm")  # a data farm, and whether it is well
         self.open_order: Signal[[OpenOrder]] = Signal("open-order")
         self.order_status: Signal[[OrderStatus]] = Signal("order-status")
         self.execution: Signal[[Execution]] = Signal("execution")  # live and re-requested alike

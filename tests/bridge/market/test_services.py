@@ -290,6 +290,46 @@ async def test_lines_are_asked_for_anew_when_the_session_is_there_again() -> Non
     assert (await market.quotes.quote(contract)).bid is not None
 
 
+async def test_a_broken_farm_makes_stale_what_falls_silent_and_nothing_else() -> None:
+    market = Market()
+    market.gateway.on_open = quoting
+    for number in (1, 2):
+        market.quotes.take(Contract(symbol="AAPL", con_id=number))
+    await asyncio.sleep(0)
+    market.gateway.on_open = None
+    quiet, lively = (line for number in (1, 2) if (line := market.quotes.line(number)))
+    farm, gateway = market.gateway.events.farm, market.gateway
+
+    def after(seconds: float) -> tuple[bool, bool]:
+        market.clock.advance(seconds)
+        market.quotes.maintain()
+        return quiet.slot.fresh("bid"), lively.slot.fresh("bid")
+
+    after(1)
+    farm.emit("usfarm", False)
+    farm.emit("usfarm", True)
+    assert after(20) == (True, True), "it was broken for a moment"
+    farm.emit("usfarm", False)
+    assert after(9) == (True, True)
+    gateway.lines[1].tick(PriceTick("bid", 10, 1))
+    assert after(1) == (False, True)
+    assert len(gateway.lines) == 2
+    after(5)
+    assert [line.contract.con_id for line in gateway.lines] == [1, 2, 1], "asked for anew"
+    after(60)
+    assert len(gateway.lines) == 3
+    farm.emit("usfarm", True)
+    after(1)
+    after(5)
+    assert [line.contract.con_id for line in gateway.lines] == [1, 2, 1, 1]
+    quoting(gateway.lines[3])
+    farm.emit("eufarm", False)
+    gateway.lines[1].tick(PriceTick("bid", 10, 1))
+    gateway.become(ConnectionState.RECONNECTING)
+    gateway.events.lost.emit("gone")
+    assert after(60) == (True, True), "the next connection tells of its farms itself"
+
+
 async def test_a_line_on_which_live_is_tried_again_makes_room_for_another_instrument() -> None:
     market = Market(capacity=10)
 

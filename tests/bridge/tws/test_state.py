@@ -220,6 +220,21 @@ def test_farm_notices_are_no_loss() -> None:
     assert classify(2199) is CodeClass.NOTICE
 
 
+def test_whether_a_market_data_farm_is_well_is_told() -> None:
+    context = ConnectionContext(Target(), WoundClock())
+    told: list[tuple[str, bool]] = []
+    context.events.farm.listen(lambda name, well: told.append((name, well)))
+    for code, text in (
+        (2103, "Market data farm connection is broken:usfarm.nj"),
+        (2105, "HMDS data farm connection is broken:ushmds"),
+        (2119, "Market data farm is connecting:usfarm.nj"),
+        (2104, "Market data farm connection is OK:usfarm.nj"),
+        (2108, "Market data farm connection is inactive but should be available upon demand.:eu"),
+    ):
+        context.broker_said(code, text)
+    assert told == [("usfarm.nj", False), ("usfarm.nj", True), ("eu", True)]
+
+
 def test_what_the_supervisor_reports_is_counted_and_told_once() -> None:
     clock, kept = WoundClock(), Kept()
     diagnostics = Diagnostics(clock, kept)
