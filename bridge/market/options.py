@@ -27,17 +27,21 @@ from bridge.clock import Clock
 from bridge.errors import BridgeError
 from bridge.market.contracts import ContractService, options_kind
 from bridge.market.errors import AmbiguousContractError, InvalidFieldError, StaleExpirationError
+from bridge.market.quote_values import QuoteSlot
 from bridge.market.quotes import QuoteService, failed_quote, greeks_known
 from bridge.market.views import (
     ChainClass,
     ChainExpiration,
     FailedQuote,
+    Notice,
     OptionChain,
     OptionSlice,
     Quote,
+    quote_view,
 )
 from bridge.model import Contract, ContractDetails, OptionParameters, Right
 from bridge.single_flight import SingleFlight
+from bridge.tws.errors import NotConnectedError
 from bridge.tws.gateway import Gateway
 
 
@@ -218,7 +222,7 @@ class OptionService:
         chain = await self.chain(query.underlying, query.trading_class)
         expiration = _chosen_expiration(chain, query.expiration)
         underlying, listed = await asyncio.gather(
-            self._quotes.quote(details.contract, holder=holder),
+            self._underlying(details.contract, query, holder),
             self._listed(details, expiration, query, chain.exchange),
         )
         _require_one_class(listed)
@@ -240,6 +244,17 @@ class OptionService:
             failed=failed,
             complete=not failed and all(_has_greeks(item) for item in quotes),
         )
+
+    async def _underlying(self, contract: Contract, query: SliceQuery, holder: Holder) -> Quote:
+        """Its quote. Where the strikes are named it only goes along: without one it says why."""
+        try:
+            return await self._quotes.quote(contract, holder=holder)
+        except BridgeError as error:
+            if not query.strikes or isinstance(error, NotConnectedError):
+                raise
+            why = Notice(broker_code=getattr(error, "broker_code", None), detail=error.detail)
+            now, monotonic = self._clock.now(), self._clock.monotonic()
+            return quote_view(contract, QuoteSlot(contract), monotonic, now, notice=why)
 
     async def _option_rows(self, contract: Contract) -> tuple[OptionParameters, ...]:
         return await self._rows.get(
@@ -285,9 +300,7 @@ class OptionService:
             with self._quotes.holding(contract, holder) as line:
                 if not await line.wait(greeks_known, GREEKS_SECONDS, settle=1.0) and line.error:
                     return failed_quote(contract, line.error)
-                return self._quotes.view(
-                    line, {"dte": days_left(contract.expiration, zone, now)}
-                )
+                return self._quotes.view(line, {"dte": days_left(contract.expiration, zone, now)})
         except BridgeError as error:
             return failed_quote(contract, error)
 

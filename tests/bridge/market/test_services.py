@@ -131,7 +131,12 @@ async def test_answers_are_kept_by_how_much_they_hold() -> None:
 
     for key in ("aa", "bb", "ccc", "too large", "bb"):
         assert await flight.get(key, lambda key=key: ask(key)) == key  # type: ignore[misc]
-    assert [flight.kept(key) for key in ("aa", "bb", "ccc", "too large")] == [None, "bb", "ccc", None]
+    assert [flight.kept(key) for key in ("aa", "bb", "ccc", "too large")] == [
+        None,
+        "bb",
+        "ccc",
+        None,
+    ]
     clock.advance(10)
     assert flight.kept("bb") is None
     await flight.get("ddddd", lambda: ask("ddddd"))
@@ -692,7 +697,11 @@ async def test_another_exchanges_bars_are_not_those_of_the_routed_contract() -> 
 
 @pytest.mark.parametrize(
     ("sec_type", "usual", "also"),
-    [("CASH", "MIDPOINT", "BID"), ("OPT", "MIDPOINT", "TRADES"), ("STK", "TRADES", "ADJUSTED_LAST")],
+    [
+        ("CASH", "MIDPOINT", "BID"),
+        ("OPT", "MIDPOINT", "TRADES"),
+        ("STK", "TRADES", "ADJUSTED_LAST"),
+    ],
 )
 async def test_what_is_named_by_its_number_has_the_history_of_its_kind(
     sec_type: str, usual: str, also: str
@@ -718,3 +727,25 @@ async def test_the_nearest_expiration_is_so_by_the_calendar() -> None:
     market.gateway.parameters = (structs.replace(row, expirations=days),)
     with pytest.raises(InvalidFieldError, match="the nearest is 20261128"):
         await market.options.slice(SliceQuery(underlying=AAPL, expiration="20261201"))
+
+
+async def test_named_strikes_need_no_quote_of_the_underlying() -> None:
+    market = option_rig()
+
+    def refuse_stocks(line: FakeLine) -> None:
+        if line.contract.sec_type == "STK":
+            line.fail(354)
+        else:
+            quoting(line)
+
+    market.gateway.on_open = refuse_stocks
+    query = SliceQuery(underlying=AAPL, expiration="20260320", strikes=(10.0,))
+    answer = await market.options.slice(query)
+    assert [item.strike for item in answer.options] == [10.0, 10.0]
+    assert answer.complete
+    assert answer.underlying.bid is None
+    assert answer.underlying.notice is not None
+    assert answer.underlying.notice.broker_code == 354
+    market.clock.advance(11)
+    with pytest.raises(NoMarketDataError):  # which are the nearest nobody could say
+        await market.options.slice(structs.replace(query, strikes=()))
