@@ -208,6 +208,25 @@ def test_what_is_changed_after_the_preview_is_previewed_again(signed_in: Page) -
     expect(signed_in.locator("#preview")).to_be_hidden()
 
 
+def test_a_preview_of_what_the_form_held_before_is_not_shown(signed_in: Page) -> None:
+    """It could be placed, while the form says something else; nor are two of them under way."""
+    held: list[Route] = []
+    signed_in.route("**/order/preview", lambda route: held.append(route))
+    ticket(signed_in, symbol="AAPL", quantity="1", limitPrice="150")
+    button = signed_in.locator("#ticket").get_by_role("button", name="Preview")
+    expect(button).to_be_disabled()
+    while not held:
+        signed_in.wait_for_timeout(20)
+    signed_in.locator("#ticket [name=quantity]").fill("100")
+    with signed_in.expect_response("**/order/preview"):
+        held[0].continue_()
+    expect(button).to_be_enabled()
+    expect(signed_in.locator("#preview")).to_be_hidden()
+    signed_in.unroute_all()
+    button.click()
+    expect(signed_in.locator("#preview-words")).to_contain_text("BUY 100 AAPL")
+
+
 def test_an_answer_that_is_lost_is_asked_for_again_and_never_placed_twice(
     signed_in: Page, sandbox: Sandbox
 ) -> None:

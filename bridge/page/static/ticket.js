@@ -8,6 +8,7 @@ import { isNumber, money, number } from "./format.js";
 const KEPT = "gangway-ticket";
 const TIFS = { DAY: "for the day", GTC: "until cancelled", IOC: "at once or never" };
 let ticket = null; // {key, body, words}
+let edition = 0; // counts what the form has held: a preview of an earlier one is not shown
 let done = () => {};
 let mode = () => "";
 
@@ -70,6 +71,7 @@ function numberIn(name, text) {
 
 function changed() {
   adapt();
+  edition += 1;
   ticket = null;
   find("preview").hidden = true;
 }
@@ -112,17 +114,21 @@ const told = (text) => { find("ticket-told").textContent = text; };
 
 async function preview() {
   told("");
-  const pressed = find("ticket").querySelector("button");
+  changed(); // what was previewed before is not placed while another is on its way
+  const [asked, pressed] = [edition, find("ticket").querySelector("[type=submit]")];
+  const focused = document.activeElement === pressed;
   pressed.disabled = true;
   try {
     const body = bodyOf(find("ticket"));
     const answer = await call("POST", "order/preview", { body });
+    if (asked !== edition) return; // the form holds another order by now
     ticket = { key: newKey(), body, words: inWords(body, answer) };
     showPreview(answer);
   } catch (problem) {
-    told(problem instanceof Problem ? problem.sentence : problem.message);
+    if (asked === edition) told(problem instanceof Problem ? problem.sentence : problem.message);
   } finally {
     pressed.disabled = false;
+    if (focused && document.activeElement === document.body) pressed.focus(); // a disabled button loses it
   }
 }
 
