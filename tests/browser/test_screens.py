@@ -258,6 +258,50 @@ def test_an_answer_that_is_lost_is_asked_for_again_and_never_placed_twice(
     signed_in.unroute_all()
 
 
+def test_what_never_arrived_is_not_placed_by_asking_for_it(
+    signed_in: Page, sandbox: Sandbox
+) -> None:
+    """Nor is an order forgotten whose answer was lost, when another is placed meanwhile."""
+    symbols = ("NVDA", "IBM")
+    before = [len(orders_of(sandbox, symbol)) for symbol in symbols]
+    signed_in.route("**/order", lambda route: route.abort())
+    for symbol in symbols:
+        bid = sandbox.get(f"/quote/{symbol}")["bid"]["value"]
+        ticket(signed_in, symbol=symbol, quantity="1", limitPrice=str(round(bid * 0.9, 2)))
+        place(signed_in)
+        lost = f"Not answered yet: BUY 1 {symbol}"
+        expect(signed_in.locator("#ticket-open")).to_contain_text(lost)
+    signed_in.unroute_all()
+    buttons = signed_in.get_by_role("button", name="Ask what became of it")
+    expect(buttons).to_have_count(2)
+    buttons.first.click()
+    expect(signed_in.locator("#ticket-told")).to_contain_text("ask again in a minute")
+    signed_in.evaluate(
+        """() => { const all = JSON.parse(sessionStorage.getItem("gangway-ticket"));
+        all[0].at -= 120000;
+        sessionStorage.setItem("gangway-ticket", JSON.stringify(all)); }"""
+    )
+    signed_in.reload()
+    wait_for_state(signed_in, "ready")
+    go(signed_in, "orders")
+    expect(buttons).to_have_count(2)
+    buttons.first.click()
+    expect(signed_in.locator("#ticket-told")).to_contain_text("Not placed: BUY 1 NVDA")
+    expect(buttons).to_have_count(1)
+    assert [len(orders_of(sandbox, symbol)) for symbol in symbols] == before
+
+
+def test_what_was_certainly_not_sent_is_no_open_question(signed_in: Page) -> None:
+    problem = {"code": "not-connected", "detail": "there is no session", "nextStep": "Wait"}
+    signed_in.route("**/order", lambda route: route.fulfill(status=503, json=problem))
+    ticket(signed_in, symbol="AAPL", quantity="1", limitPrice="150")
+    place(signed_in)
+    expect(signed_in.locator("#ticket-told")).to_have_text("there is no session. Wait")
+    expect(signed_in.locator("#ticket-open")).to_be_hidden()
+    expect(signed_in.locator("#place")).to_be_visible()  # under the same key
+    signed_in.unroute_all()
+
+
 def test_an_open_order_is_changed_and_cancelled(signed_in: Page, sandbox: Sandbox) -> None:
     bid = sandbox.get("/quote/IBM")["bid"]["value"]
     order = {"symbol": "IBM", "action": "BUY", "quantity": 2, "orderType": "LMT"}

@@ -55,6 +55,18 @@ export async function call(method, path, { body, headers = {} } = {}) {
   return content;
 }
 
+// Every page of a list, as far as `most` rows; `more` says that there are others.
+export async function pages(path, name, most = 5000) {
+  const rows = [];
+  let cursor = "";
+  do {
+    const answer = await call("GET", cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path);
+    rows.push(...answer[name]);
+    cursor = answer.nextCursor ?? "";
+  } while (cursor && rows.length < most);
+  return { rows, more: cursor !== "" };
+}
+
 // A part of the page that this key may not read, or this bridge does not have, stays empty instead of failing the rest.
 export async function optional(path) {
   try {

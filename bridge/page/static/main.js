@@ -11,7 +11,7 @@ import { prepareOrders, showOrders } from "./orders.js";
 import { forgetGreeks, loadGreeks, showPositions } from "./positions.js";
 import { forgetRules, loadRules, prepareRules, showRules } from "./rules.js";
 import { OLD_AFTER, Stream } from "./stream.js";
-import { prepareTicket } from "./ticket.js";
+import { forgetTicket, prepareTicket, showUnanswered } from "./ticket.js";
 import { loadToday, showToday } from "./today.js";
 import { isHalted, showFreshness, showHalt, showVerdict } from "./verdict.js";
 
@@ -172,6 +172,7 @@ function showStatus(withKey) {
   find("sign-in").hidden = true;
   find("status").hidden = false;
   find("sign-out").hidden = false;
+  showUnanswered();
   watch(withKey);
   fit();
   go();
@@ -184,7 +185,8 @@ async function signIn(withKey) {
   refresh().catch(tell);
 }
 
-function signOut(reason = "") {
+// Somebody who leaves leaves nothing behind; of whom is sent out, what is not answered yet is kept.
+function signOut(reason = "", keep = reason !== "") {
   clearTimeout(waiting);
   stream?.close();
   stream = null;
@@ -197,10 +199,7 @@ function signOut(reason = "") {
   forgetRules();
   forgetGreeks();
   for (const each of [readAll, readMoney, readFaults]) each.overtake();
-  sessionStorage.clear();
-  find("ticket").reset();
-  find("ticket").dispatchEvent(new Event("input"));
-  find("ticket-told").textContent = "";
+  forgetTicket(keep);
   for (const id of ["session", "money", "tws", "cause", "heartbeat-facts"]) find(id).replaceChildren();
   draw();
   find("status").hidden = true;
@@ -306,4 +305,4 @@ if (kept) signIn(kept).catch((problem) => {
   if (problem instanceof Problem && problem.status === 401) signOut("The key is not valid any more.");
   else { key.use(kept); showStatus(kept); } // the bridge is away: the stream finds it again
 });
-else signOut();
+else signOut("", true);

@@ -1,8 +1,8 @@
 // The order ticket: preview, repeat it in words, place. One idempotency key a ticket, kept until the bridge has said what
-// became of it, also over a reload: asking again can never place it twice.
+// became of it, also over a reload and beside other tickets: asking again can never place it twice.
 
-import { call, Problem } from "./api.js";
-import { confirmed, element, facts, find } from "./elements.js";
+import { call, pages, Problem } from "./api.js";
+import { button, confirmed, element, facts, find } from "./elements.js";
 import { isNumber, money, number } from "./format.js";
 
 const KEPT = "gangway-ticket";
@@ -20,7 +20,6 @@ export function prepareTicket(finished, tradingMode) {
   form.addEventListener("submit", (event) => { event.preventDefault(); preview(); });
   find("place").addEventListener("click", () => placeAfterWord());
   adapt();
-  showUnanswered();
 }
 
 // Fields that the kind or the type does not have are not shown, and not sent.
@@ -108,7 +107,9 @@ function inWords(body, shown = {}) {
   return `${body.action} ${number(body.quantity)} ${what} ${at}, ${TIFS[body.tif] ?? body.tif}${worth}${shown.account ? `, account ${shown.account}` : ""}`;
 }
 
-const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((each) => each.toString(16).padStart(2, "0")).join("");
+const hex = (bytes) => [...bytes].map((each) => each.toString(16).padStart(2, "0")).join("");
+
+const newKey = () => hex(crypto.getRandomValues(new Uint8Array(16)));
 
 const told = (text) => { find("ticket-told").textContent = text; };
 
@@ -150,27 +151,29 @@ function showPreview(answer) {
   find("preview-title").focus();
 }
 
+const reality = () => (mode() === "paper" ? "This is the paper account." : "This is real money.");
+
 async function placeAfterWord() {
   const asked = ticket;
   if (!asked) return;
-  const real = mode() === "live" ? "This is real money." : "This is the paper account.";
-  const answer = await confirmed("Place this order?", `${asked.words}. ${real}`, "Place the order");
+  const answer = await confirmed("Place this order?", `${asked.words}. ${reality()}`, "Place the order");
   if (answer.agreed && asked === ticket) await place(asked);
 }
 
 async function place(asked) {
-  sessionStorage.setItem(KEPT, JSON.stringify(asked));
+  const repeated = unanswered().some((each) => each.key === asked.key);
+  if (!repeated) keep([...unanswered(), { ...asked, at: Date.now() }]);
   find("place").disabled = true;
   try {
     const order = await call("POST", "order", { body: asked.body, headers: { "Idempotency-Key": asked.key } });
-    sessionStorage.removeItem(KEPT);
+    forget(asked);
     told(`Placed: ${asked.words}. Status: ${order.status}.`);
-    find("ticket").reset();
-    find("legs").replaceChildren();
-    changed();
+    if (ticket?.key === asked.key) emptyForm();
   } catch (problem) {
-    const refused = problem instanceof Problem && problem.status >= 400 && problem.status < 500 && ![408, 409, 425, 429].includes(problem.status);
-    if (refused) { sessionStorage.removeItem(KEPT); ticket = null; find("preview").hidden = true; }
+    if (isNotPlaced(problem, repeated)) {
+      forget(asked);
+      if (ticket?.key === asked.key && !LATER.includes(problem.status)) changed();
+    }
     told(problem instanceof Problem ? problem.sentence : "The bridge does not answer.");
   } finally {
     find("place").disabled = false;
@@ -179,14 +182,79 @@ async function place(asked) {
   }
 }
 
-// An order that was sent and not answered: nobody knows yet, and asking again with the same key finds out.
-function showUnanswered() {
-  const text = sessionStorage.getItem(KEPT);
-  const notice = find("ticket-open");
-  notice.hidden = text === null;
-  if (text === null) return;
-  const asked = JSON.parse(text);
-  const again = element("button", { type: "button" }, "Ask what became of it");
-  again.addEventListener("click", () => { ticket = asked; place(asked); });
-  notice.replaceChildren(`Not answered yet: ${asked.words}. It is never placed twice. `, again);
+function emptyForm() {
+  find("ticket").reset();
+  find("legs").replaceChildren();
+  changed();
+}
+
+const LATER = [429, 503];
+const NOTHING_SENT = ["not-connected", "order-not-sent"];
+
+// The answer to a repetition says nothing of the attempt before, which may still be under way.
+function isNotPlaced(problem, repeated) {
+  if (!(problem instanceof Problem)) return false;
+  if (problem.code === "order-rejected") return true;
+  if (repeated) return false;
+  return NOTHING_SENT.includes(problem.code) || (problem.status >= 400 && problem.status < 500 && ![408, 409, 425].includes(problem.status));
+}
+
+// Orders that were sent and not answered, the oldest first: nobody knows yet what became of them.
+const unanswered = () => [JSON.parse(sessionStorage.getItem(KEPT) ?? "[]")].flat();
+
+function keep(list) {
+  if (list.length) sessionStorage.setItem(KEPT, JSON.stringify(list));
+  else sessionStorage.removeItem(KEPT);
+}
+
+const forget = (asked) => keep(unanswered().filter((each) => each.key !== asked.key));
+
+export function showUnanswered() {
+  const list = unanswered();
+  find("ticket-open").hidden = list.length === 0;
+  find("ticket-open").replaceChildren(...list.map((asked) => element("p", {},
+    `Not answered yet: ${asked.words}. It is never placed twice. `,
+    button("Ask what became of it", (pressed) => ask(asked, pressed)))));
+}
+
+// Looked for first: sent again, an order that never arrived would be placed now, at a price of long ago.
+async function ask(asked, pressed) {
+  pressed.disabled = true;
+  try {
+    const order = await inJournal(asked);
+    if (order === undefined) { // no way to look for it: a person decides
+      const answer = await confirmed("Send this order again?", `${asked.words}. It is never placed twice; one that never arrived is placed now. ${reality()}`, "Send it again");
+      if (answer.agreed) await place(asked);
+    } else if (order && order.status !== "NotSent") {
+      await place(asked); // known by its key: this only asks
+    } else if (order || Date.now() - (asked.at ?? 0) > SETTLED) {
+      forget(asked);
+      told(`Not placed: ${asked.words}. It never reached the broker.`);
+    } else told("The bridge does not have it, and it may still be on its way: ask again in a minute.");
+  } catch (problem) {
+    told(problem instanceof Problem ? problem.sentence : "The bridge does not answer.");
+  } finally {
+    showUnanswered();
+  }
+}
+
+const SETTLED = 60_000; // the bridge answers any request, or gives it up, well within this
+
+// The order of this ticket, null: there is none, undefined: this browser cannot tell. The reference at the broker begins
+// with the digest of the key.
+async function inJournal(asked) {
+  if (!crypto.subtle) return undefined;
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(asked.key));
+  const name = `gw-${hex(new Uint8Array(digest)).slice(0, 24)}-`;
+  const { rows } = await pages("orders?limit=500", "orders");
+  return rows.find((order) => order.orderRef.startsWith(name)) ?? null;
+}
+
+// Another reader of this page is not shown what was placed; what is not answered stays until it is.
+export function forgetTicket(keepUnanswered) {
+  if (!keepUnanswered) keep([]);
+  emptyForm();
+  told("");
+  find("ticket-open").hidden = true;
+  find("ticket-open").replaceChildren();
 }
