@@ -328,6 +328,7 @@ def test_an_open_order_is_changed_and_cancelled(signed_in: Page, sandbox: Sandbo
         ("TRAIL", {"trailPercent": "5"}, "once it turns by 5 %"),
         ("LOC", {"limitPrice": "150"}, "at the close at a limit of 150"),
         ("MTL", {}, "the rest at the price of the first fill"),
+        ("MIDPRICE", {"limitPrice": "150"}, "between bid and ask, at a limit of 150"),
     ],
 )
 def test_other_types_are_repeated_in_words(
@@ -335,6 +336,13 @@ def test_other_types_are_repeated_in_words(
 ) -> None:
     ticket(signed_in, symbol="AAPL", quantity="1", orderType=kind, **fields)
     expect(signed_in.locator("#preview-words")).to_contain_text(words)
+
+
+def test_an_order_outside_regular_hours_is_repeated_as_one(signed_in: Page) -> None:
+    go(signed_in, "orders")
+    signed_in.get_by_label("Outside regular hours, too").check()
+    ticket(signed_in, symbol="AAPL", quantity="1", limitPrice="150")
+    expect(signed_in.locator("#preview-words")).to_contain_text("outside regular hours, too")
 
 
 def test_a_combination_is_previewed_with_its_net(signed_in: Page, sandbox: Sandbox) -> None:

@@ -47,7 +47,7 @@ export function percent(share) {
   return share === null || share === undefined ? "unknown" : `${(share * 100).toFixed(share < 0.9995 ? 2 : 1)} %`;
 }
 
-const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 6 });
+const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 8 });
 const MONEY = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 // Of a field: an empty one is Number("") === 0 and says nothing.

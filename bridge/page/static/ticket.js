@@ -97,14 +97,16 @@ function inWords(body, shown = {}) {
   const legs = body.legs ? ` (${body.legs.map(legWords).join(", ")})` : "";
   const what = [body.symbol, body.expiration, body.strike, body.right].filter(Boolean).join(" ") + legs;
   const [limit, stop] = [`at a limit of ${body.limitPrice}`, `once ${body.stopPrice} is reached`];
+  const capped = body.limitPrice === undefined ? "" : `, ${limit}`;
   const trail = `at the market once it turns by ${body.trailPercent} %`;
   const at = {
     LMT: limit, MKT: "at the market", STP: `at the market ${stop}`, STP_LMT: `${limit} ${stop}`, MIT: `at the market ${stop}`, LIT: `${limit} ${stop}`,
     TRAIL: trail, TRAIL_LMT: `${trail}, with a limit ${body.limitOffset} beyond`, MOC: "at the close", LOC: `at the close ${limit}`,
-    MIDPRICE: "between bid and ask", REL: `beside the best price, ${limit}`, PEG_MID: "at the middle", MTL: "at the market, the rest at the price of the first fill",
+    MIDPRICE: `between bid and ask${capped}`, REL: `beside the best price, ${limit}`, PEG_MID: `at the middle${capped}`, MTL: "at the market, the rest at the price of the first fill",
   }[body.orderType] ?? body.orderType;
+  const session = body.outsideRth ? ", outside regular hours, too" : "";
   const worth = shown.notional ? `, about ${money(shown.notional, shown.currency)}` : "";
-  return `${body.action} ${number(body.quantity)} ${what} ${at}, ${TIFS[body.tif] ?? body.tif}${worth}${shown.account ? `, account ${shown.account}` : ""}`;
+  return `${body.action} ${number(body.quantity)} ${what} ${at}, ${TIFS[body.tif] ?? body.tif}${session}${worth}${shown.account ? `, account ${shown.account}` : ""}`;
 }
 
 const hex = (bytes) => [...bytes].map((each) => each.toString(16).padStart(2, "0")).join("");
