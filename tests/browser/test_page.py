@@ -265,7 +265,7 @@ def test_what_needs_a_person_is_the_sentence_and_an_order_can_be_settled(
 
     status.route("**/health", lambda route: route.fulfill(json=health))
     unknown = {**placed, "state": "unknown", "status": "Unknown"}
-    status.route("**/orders", lambda route: route.fulfill(json={"orders": [unknown]}))
+    status.route("**/orders?*", lambda route: route.fulfill(json={"orders": [unknown]}))
     status.route("**/settle", settled)
     status.reload()
     expect(status.locator("#verdict-title")).to_have_text("1 order needs you")

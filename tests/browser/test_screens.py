@@ -485,6 +485,51 @@ def test_executions_are_saved_as_csv(signed_in: Page, sandbox: Sandbox, tmp_path
     assert "AAPL" in {row["symbol"] for row in csv.DictReader(path.read_text().splitlines())}
 
 
+def test_what_one_answer_does_not_hold_is_shown_and_saved_too(
+    signed_in: Page, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """An order that has worked for long, and the last executions of a busy day."""
+    body = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "MKT"}
+    placed = sandbox.post("/order", body)
+    fill = sandbox.get("/executions")["executions"][-1]
+    asked: list[str] = []
+
+    def listed(route: Route) -> None:
+        asked.append(route.request.url)
+        later = "cursor=" in route.request.url
+        symbol, cursor = ("MSFT", None) if later else ("AAPL", "7")
+        order = {**placed, "orderId": symbol, "symbol": symbol, "state": "acknowledged"}
+        route.fulfill(json={"orders": [order], "nextCursor": cursor})
+
+    def filled(route: Route) -> None:
+        later = "cursor=" in route.request.url
+        symbol, cursor = ("MSFT", None) if later else ("AAPL", "t-1-1")
+        if "format=csv" in route.request.url:
+            more = {} if later else {"X-Next-Cursor": "t-1-1"}
+            route.fulfill(body=f"execId,symbol\r\nx,{symbol}\r\n", headers=more)
+            return
+        row = {**fill, "execId": symbol, "symbol": symbol}
+        row |= {"commission": 1.0, "commissionCurrency": "EUR", "realizedPnl": 2.0}
+        route.fulfill(json={"executions": [row], "nextCursor": cursor, "changesCursor": "c-1"})
+
+    signed_in.route("**/orders?*", listed)
+    signed_in.route("**/executions?*", filled)
+    signed_in.reload()
+    go(signed_in, "orders")
+    expect(signed_in.locator("#orders tbody tr")).to_have_count(2)
+    assert all("open=true" in url for url in asked)
+    go(signed_in, "executions")
+    expect(signed_in.locator("#executions tbody tr")).to_have_count(2)
+    expect(signed_in.locator("#executions-sum")).to_contain_text("commission 2 EUR")
+    expect(signed_in.locator("#executions-sum")).to_contain_text("realized +4.00 USD")
+    with signed_in.expect_download() as saved:
+        signed_in.get_by_role("button", name="Save as CSV").click()
+    saved.value.save_as(tmp_path / "executions.csv")
+    rows = csv.DictReader((tmp_path / "executions.csv").read_text().splitlines())
+    assert [row["symbol"] for row in rows] == ["AAPL", "MSFT"]
+    signed_in.unroute_all()
+
+
 # --- the owner's ---------------------------------------------------------------------------------
 def test_a_key_is_made_shown_once_and_revoked(signed_in: Page, sandbox: Sandbox) -> None:
     name = f"phone {uuid.uuid4().hex[:6]}"

@@ -49,10 +49,13 @@ export async function call(method, path, { body, headers = {} } = {}) {
   } finally {
     if (method !== "GET") changes += 1;
   }
-  let content = null;
-  try { content = text ? JSON.parse(text) : null; } catch { content = { detail: text.slice(0, 200) }; }
+  const content = parsed(text);
   if (!answer.ok) throw new Problem(answer.status, content ?? {});
   return content;
+}
+
+function parsed(text) {
+  try { return text ? JSON.parse(text) : null; } catch { return { detail: text.slice(0, 200) }; }
 }
 
 // Every page of a list, as far as `most` rows; `more` says that there are others.
@@ -68,14 +71,16 @@ export async function pages(path, name, most = 5000) {
 }
 
 // A part of the page that this key may not read, or this bridge does not have, stays empty instead of failing the rest.
-export async function optional(path) {
+export async function permitted(asked) {
   try {
-    return await call("GET", path);
+    return await asked;
   } catch (problem) {
     if (problem instanceof Problem && [403, 404].includes(problem.status)) return null;
     throw problem;
   }
 }
+
+export const optional = (path) => permitted(call("GET", path));
 
 // Answers come in any order. One that a newer reading overtook is dropped, and one that was asked for before a change
 // ended may not know of it: it is asked for again. Otherwise a button would say again what it said before it was pressed.
@@ -97,11 +102,18 @@ export function reader(read) {
   return latest;
 }
 
-// Saves an answer as a file of the reader's.
+// Saves a list, all of its pages, as a file of the reader's.
 export async function download(path, name) {
-  const answer = await ask("GET", path, undefined, {});
-  if (!answer.ok) throw new Problem(answer.status, {});
-  const address = URL.createObjectURL(await answer.blob());
+  const parts = [];
+  let cursor = "";
+  do {
+    const answer = await ask("GET", cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path, undefined, {});
+    const text = await answer.text();
+    if (!answer.ok) throw new Problem(answer.status, parsed(text) ?? {});
+    parts.push(parts.length ? text.slice(text.indexOf("\r\n") + 2) : text); // each page has the heads of the columns
+    cursor = answer.headers.get("X-Next-Cursor") ?? "";
+  } while (cursor);
+  const address = URL.createObjectURL(new Blob(parts, { type: "text/csv" }));
   const link = document.createElement("a");
   Object.assign(link, { href: address, download: name });
   link.click();

@@ -1,12 +1,13 @@
 // Executions by day, with their profit and loss, as a table and as CSV.
 
-import { call, download, reader } from "./api.js";
+import { download, pages, reader } from "./api.js";
 import { find, table, toast } from "./elements.js";
 import { contract, moment, number, signed } from "./format.js";
 import { gain } from "./today.js";
 
 let query = null; // null: today, as the refresh brings it
-let found = [];
+let found = { rows: [], more: false };
+const MOST = 2000; // of one page of the answer
 
 const midnight = (daysAgo) => {
   const day = new Date();
@@ -21,7 +22,7 @@ const local = (text, more = 0) => {
   return new Date(year, month - 1, day + more);
 };
 
-export const sinceToday = () => `executions?since=${encodeURIComponent(midnight(0).toISOString())}`;
+export const sinceToday = () => `executions?since=${encodeURIComponent(midnight(0).toISOString())}&limit=${MOST}`;
 
 const COLUMNS = [
   { name: "Time", read: (item) => moment(item.time) },
@@ -35,21 +36,31 @@ const COLUMNS = [
 ];
 
 export function showExecutions(known) {
-  const rows = [...(query === null ? known.executions : found)].reverse();
+  const listed = query === null ? { rows: known.executions, more: known.moreExecutions } : found;
+  const rows = [...listed.rows].reverse();
   table(find("executions"), { columns: COLUMNS, rows, key: (item) => item.execId, empty: "No executions in this time" });
+  find("executions-sum").textContent = sumWords(listed);
+}
+
+// What was earned is in the currency of what was traded, what was paid for it in the broker's.
+function sumWords({ rows, more }) {
   const sums = new Map();
+  const add = (name, currency, amount) => {
+    const sum = sums.get(currency) ?? { realized: 0, commission: 0 };
+    sum[name] += amount ?? 0;
+    sums.set(currency, sum);
+  };
   for (const item of rows) {
-    const sum = sums.get(item.currency) ?? { commission: 0, realized: 0 };
-    sum.commission += item.commission ?? 0;
-    sum.realized += item.realizedPnl ?? 0;
-    sums.set(item.currency, sum);
+    add("realized", item.currency, item.realizedPnl);
+    add("commission", item.commissionCurrency || item.currency, item.commission);
   }
-  find("executions-sum").textContent = [...sums].map(([currency, sum]) =>
-    `${rows.length} executions; realized ${signed(sum.realized, currency)}, commission ${number(sum.commission)} ${currency}`).join("; ");
+  const told = [...sums].map(([currency, sum]) => `realized ${signed(sum.realized, currency)}, commission ${number(sum.commission)} ${currency}`);
+  if (!told.length) return "";
+  return `${more ? "Only the first " : ""}${rows.length} executions; ${told.join("; ")}${more ? ". There are more: choose fewer days, or save them as CSV" : ""}`;
 }
 
 function address(format = "") {
-  const parts = new URLSearchParams(query ?? { since: midnight(0).toISOString() });
+  const parts = new URLSearchParams({ ...(query ?? { since: midnight(0).toISOString() }), limit: MOST });
   if (format) parts.set("format", format);
   return `executions?${parts}`;
 }
@@ -59,17 +70,7 @@ export async function loadExecutions() {
   found = await readPages() ?? found;
 }
 
-const readPages = reader(async () => {
-  const all = [];
-  const asked = address(); // the filter may change before the last page is here
-  let cursor = "";
-  do { // the page is as long as the journal's answer; a day of a private trader fits in one
-    const answer = await call("GET", cursor ? `${asked}&cursor=${encodeURIComponent(cursor)}` : asked);
-    all.push(...answer.executions);
-    cursor = answer.nextCursor ?? "";
-  } while (cursor && all.length < 5000);
-  return all;
-});
+const readPages = reader(() => pages(address(), "executions"));
 
 function ask(wanted) {
   query = wanted;
@@ -78,7 +79,7 @@ function ask(wanted) {
 
 export function forgetExecutions() {
   readPages.overtake();
-  [query, found] = [null, []];
+  [query, found] = [null, { rows: [], more: false }];
 }
 
 export function prepareExecutions() {

@@ -1,6 +1,6 @@
 // The chart of an instrument with its executions on it, and its quote.
 
-import { call, optional, Problem } from "./api.js";
+import { call, pages, permitted, Problem } from "./api.js";
 import { priceChart } from "./charts.js";
 import { facts, find } from "./elements.js";
 import { number, words } from "./format.js";
@@ -17,9 +17,9 @@ async function show(form) {
     const parts = new URLSearchParams({ symbol, duration: span, barSize: BARS[span] });
     const history = await call("GET", `history?${parts}`);
     const first = history.bars[0]?.time ?? new Date().toISOString();
-    const fills = await optional(`executions?${new URLSearchParams({ symbol, since: first })}`);
+    const fills = await permitted(pages(`executions?${new URLSearchParams({ symbol, since: first, limit: 2000 })}`, "executions"));
     find("chart-part").textContent = "";
-    priceChart(find("chart"), symbol, history.bars, (fills?.executions ?? []).filter((each) => each.conId === history.conId), find("chart-part"));
+    priceChart(find("chart"), symbol, history.bars, (fills?.rows ?? []).filter((each) => each.conId === history.conId), find("chart-part"));
     const quote = await call("GET", `quote/${encodeURIComponent(symbol)}`);
     facts(find("quote"), [["Bid", value(quote.bid)], ["Ask", value(quote.ask)], ["Last", value(quote.last)], ["Yesterday's close", value(quote.close)], ["Data", words(quote.marketData)]]);
   } catch (problem) {

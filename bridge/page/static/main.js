@@ -1,6 +1,6 @@
 // Starts the page: sign in, one stream, the screens, and the buttons of every screen.
 
-import { call, key, optional, Problem, reader } from "./api.js";
+import { call, key, optional, pages, permitted, Problem, reader } from "./api.js";
 import { showConnection } from "./connection.js";
 import { confirmed, find, toast } from "./elements.js";
 import { forgetExecutions, loadExecutions, prepareExecutions, showExecutions, sinceToday } from "./executions.js";
@@ -20,7 +20,7 @@ const MONEY = 5_000;
 const BEATS = 60;
 const SCOPES = ["public", "history", "read", "trade", "admin"];
 const NOTHING = {
-  health: null, events: [], session: null, halt: null, orders: [], executions: [], positions: null, account: null, pnl: null,
+  health: null, events: [], session: null, halt: null, orders: [], executions: [], moreExecutions: false, positions: null, account: null, pnl: null,
   beats: [], sandbox: undefined, scope: "read", trading: false,
 };
 const known = { ...NOTHING };
@@ -92,7 +92,7 @@ async function load() {
 // --- what is known ---------------------------------------------------------------------------
 const readAll = reader(() => Promise.all([
   call("GET", "health"), optional("connection/events"), optional("session"), optional("trading/halt"),
-  optional("orders"), optional(sinceToday()),
+  permitted(pages("orders?open=true&limit=500", "orders")), permitted(pages(sinceToday(), "executions")),
 ]));
 
 async function refresh() {
@@ -100,9 +100,8 @@ async function refresh() {
   const answer = await readAll();
   if (!answer || by !== stream) return; // overtaken by a newer answer, or signed out meanwhile
   const [health, events, session, halt, orders, executions] = answer;
-  const list = (answer, name) => (Array.isArray(answer) ? answer : answer?.[name] ?? []);
-  Object.assign(known, { health, session, halt, events: list(events, "events"), executions: list(executions, "executions") });
-  known.orders = list(orders, "orders").filter((order) => order.state !== "terminal");
+  Object.assign(known, { health, session, halt, events: events?.events ?? [], executions: executions?.rows ?? [], moreExecutions: Boolean(executions?.more) });
+  known.orders = (orders?.rows ?? []).filter((order) => order.state !== "terminal");
   draw();
   await showFaults();
 }
