@@ -147,16 +147,17 @@ async def _introduce(services: Services, websocket: WebSocket) -> _Connection | 
             operation = Authenticate(key=operation.key, session=session, last_seq=last)
         return _Connection(services, websocket, principal, operation)
     except TimeoutError:
-        await _refuse(websocket, UnauthorizedError("no key was sent in time"))
+        # Slow, or pushed out by others: no word on the key, which its client may well have.
+        await _refuse(websocket, UnauthorizedError("no key was sent in time"), TOO_SLOW)
     except BridgeError as error:
-        await _refuse(websocket, error)
+        code = TOO_MANY if error.retry_after is not None else UNAUTHORIZED
+        await _refuse(websocket, error, code)
     finally:
         unknown.leave(limit)
     return None
 
 
-async def _refuse(websocket: WebSocket, error: BridgeError) -> None:
-    code = TOO_MANY if error.retry_after is not None else UNAUTHORIZED
+async def _refuse(websocket: WebSocket, error: BridgeError, code: int) -> None:
     with suppress(WebSocketDisconnect, RuntimeError):
         document = problems.members(error, str(websocket.scope.get("request_id", "")))
         await websocket.send_json({"seq": 1, **document, "type": "error"})

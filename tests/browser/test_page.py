@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, WebSocketRoute, expect
 
 from infrastructure.runtime.sandbox.runtime import SandboxRuntime
 from tests.browser.conftest import go, sign_in, wait_for_state
@@ -164,6 +164,24 @@ def test_old_values_never_look_new_and_the_page_finds_back(status: Page, sandbox
     runtime.start([bridge])
     status.locator("body[data-freshness='live']").wait_for()
     wait_for_state(status, "ready")
+
+
+def test_a_stream_that_is_refused_with_a_good_key_is_tried_again(status: Page) -> None:
+    """A key that came too late, or was pushed out by others: signed out is who has none."""
+    refused: list[WebSocketRoute] = []
+
+    def refuse(socket: WebSocketRoute) -> None:
+        if len(refused) < 2:
+            refused.append(socket)
+            socket.close(code=4401, reason="no key was sent in time")
+        else:
+            socket.connect_to_server()
+
+    status.route_web_socket("**/stream", refuse)
+    status.reload()
+    status.locator("body[data-freshness='live']").wait_for()
+    assert len(refused) == 2
+    assert status.locator("#sign-in").is_hidden()
 
 
 def test_signing_out_forgets_the_key(status: Page) -> None:

@@ -152,7 +152,7 @@ function watch(withKey) {
     message: hear,
     status: (status) => {
       link = status;
-      if (status === "refused") signOut("The key was refused.");
+      if (status === "refused") call("GET", "page").catch(tell); // a bad key is told here, and signs out
       if (status === "open") { learn().catch(tell); refreshSoon(); }
       freshness();
     },

@@ -10,6 +10,7 @@ export class Stream {
     this.message = message;
     this.status = status;
     this.heard = 0;
+    this.opened = 0;
     this.attempt = 0;
     this.expected = 0;
     this.session = null;
@@ -24,7 +25,7 @@ export class Stream {
     address.protocol = address.protocol.replace("http", "ws");
     address.search = "";
     this.socket = new WebSocket(address);
-    this.socket.addEventListener("open", () => this.send({ op: "auth", key: this.key }));
+    this.socket.addEventListener("open", () => { this.opened = Date.now(); this.send({ op: "auth", key: this.key }); });
     this.socket.addEventListener("message", (event) => this.hear(JSON.parse(event.data)));
     this.socket.addEventListener("close", (event) => this.lost(event));
   }
@@ -51,15 +52,16 @@ export class Stream {
   beat() {
     if (this.socket.readyState !== WebSocket.OPEN) return;
     // A socket that swallows pings without an answer is dead, whatever the browser thinks.
-    if (this.heard && Date.now() - this.heard > OLD_AFTER) { this.socket.close(); return; }
+    if (Date.now() - Math.max(this.heard, this.opened) > OLD_AFTER) { this.socket.close(); return; }
     this.pinged = performance.now();
     this.send({ op: "ping" });
   }
 
+  // "refused" may be said of a key that came too late, too: whether the key is good is asked elsewhere.
   lost(event) {
     if (this.closed) return;
-    this.status(event.code === 4401 || event.code === 1008 ? "refused" : "lost");
-    if (event.code === 4401 || event.code === 1008) { this.close(); return; }
+    this.status(event.code === 4401 ? "refused" : "lost");
+    if (this.closed) return;
     const wait = RETRY[Math.min(this.attempt, RETRY.length - 1)] * (0.75 + Math.random() / 2);
     this.attempt += 1;
     this.expected = Date.now() + wait;

@@ -64,9 +64,11 @@ async def test_a_wrong_key_never_gets_in(rig: Served) -> None:
 async def test_silence_instead_of_a_key_has_an_end(
     rig: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It says nothing of a key: whoever has one comes again, and is not sent away for good."""
     monkeypatch.setattr("bridge.api.stream.FIRST_MESSAGE_SECONDS", 0.05)
     async with rig.stream(key=None) as client:
         assert (await client.next())["code"] == "unauthorized"
+        assert await client.closed() == 4408
 
 
 async def test_quotes_flow_numbered_without_holes(rig: Served) -> None:
