@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
 
 from tests.bridge.rig import ADMIN_KEY, BridgeProcess, SimulatorProcess
 from tests.conformance.running import ENVIRONMENTS, MIDDAY, ROOT, absent
@@ -253,6 +255,60 @@ async def test_an_answer_that_is_lost_places_no_second_order(
         order = await placing
     assert order["orderId"] == known[0]["orderId"]
     assert len(orders_at(bridge, 5.02)) == 1
+
+
+async def test_what_stands_before_the_bridge_may_answer_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A proxy that reaches nobody (502) says nothing of the order, perhaps not even in JSON."""
+    recipe = python("async def follow", monkeypatch, "http://bridge")
+    answers = [
+        httpx.Response(502, json={"code": "bridge-unreachable", "detail": "x", "nextStep": "y"}),
+        httpx.Response(504, text="Gateway Timeout"),
+        httpx.Response(201, json={"orderId": "o1"}),
+    ]
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["Idempotency-Key"])
+        return answers[len(keys) - 1]
+
+    class Client(httpx.AsyncClient):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(transport=httpx.MockTransport(answer), **options)
+
+    async def at_once(_: float) -> None:
+        """Nothing is waited for."""
+
+    monkeypatch.setattr(recipe["httpx"], "AsyncClient", Client)
+    monkeypatch.setattr(recipe["asyncio"], "sleep", at_once)
+    assert (await recipe["place"]({}, "decided"))["orderId"] == "o1"
+    assert keys == ["decided"] * 3
+
+
+async def test_an_error_before_the_welcome_moves_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams are too many for a moment: what is resumed then is what was seen before."""
+    said: list[dict[str, Any]] = []
+    plays = [
+        [{"seq": 1, "type": "welcome", "session": "s", "resumed": False}, {"seq": 2, "type": "x"}],
+        [{"seq": 1, "type": "error", "code": "too-many-streams"}],
+        [{"seq": 3, "type": "welcome", "session": "s", "resumed": True}, {"seq": 4, "type": "y"}],
+    ]
+
+    async def play(socket: ServerConnection) -> None:
+        said.append(json.loads(await socket.recv()))
+        for message in plays[len(said) - 1]:
+            await socket.send(json.dumps(message))
+        await socket.close(4429)
+
+    async with serve(play, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        recipe = python("async def follow", monkeypatch, f"http://127.0.0.1:{port}")
+        async with asyncio.timeout(SECONDS):
+            async for message in recipe["follow"]():
+                if message["type"] == "y":
+                    break
+    assert [each.get("lastSeq") for each in said] == [None, 2, 2]
 
 
 def test_executions_come_into_a_database_and_a_run_that_is_ended_is_gone_on_with(

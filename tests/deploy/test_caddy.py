@@ -220,6 +220,7 @@ async def test_a_stalled_bridge_fails_fast(make: Callable[..., Target], tmp_path
     assert answer.status_code == 504
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "bridge-unreachable"
+    assert {"detail", "nextStep"} <= answer.json().keys()  # what clients of the bridge read
 
 
 async def test_a_missing_bridge_is_502(make: Callable[..., Target], tmp_path: Path) -> None:
