@@ -158,6 +158,7 @@ class Bridge:
 
 GRACE_SECONDS = 1.5  # for requests to end by themselves after SIGTERM
 LAST_SECONDS = 2  # for the answers of those that were then failed
+KEEP_ALIVE_SECONDS = 30  # for a connection without a request; a proxy has to let go of it before
 END_SECONDS = 4.6  # after SIGTERM: whatever still hangs (a disk, a lock) is left hanging
 
 
@@ -184,7 +185,7 @@ async def serve(environment: Environment, listener: socket.socket) -> None:
                 lifespan="off",
                 server_header=False,
                 date_header=True,
-                timeout_keep_alive=30,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=LAST_SECONDS,
                 http=http,
                 ws=websocket,
