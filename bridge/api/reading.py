@@ -12,8 +12,9 @@ import math
 import re
 import typing
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import MAXYEAR, MINYEAR, datetime
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +28,12 @@ from bridge.errors import InvalidRequestError
 # What command-line tools say unasked is let pass: the body has to be JSON whatever its name.
 _JSON_ENOUGH = ("", "application/json", "application/x-www-form-urlencoded", "text/plain")
 _SEQUENCES = (list, tuple, set, frozenset)
+MOST_PARAMETERS: Final = 250
+"""In one address: fifty symbols and eighty strikes may each be one; more are not even read."""
+MOST_UNKNOWN: Final = 20
+"""Unknown names that an answer tells: each costs a guess, on some routes before any key."""
+LONGEST_GUESSED: Final = 64
+"""Letters of what a near word is looked for; no name of ours has as many."""
 
 
 def invalid(problems: list[dict[str, str]]) -> InvalidRequestError:
@@ -67,6 +74,8 @@ class ParamsReader:
         """The checked struct, or ``InvalidRequestError``."""
         if not request.scope["query_string"] and not request.path_params and self._nothing_given:
             return self._nothing_given
+        if request.scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+            raise invalid([_problem("query", f"has more than {MOST_PARAMETERS} parameters")])
         problems: list[dict[str, str]] = []
         values: dict[str, Any] = {}
         for field in self._fields:
@@ -82,11 +91,7 @@ class ParamsReader:
                 problems.append(_problem(field.encode_name, message))
                 continue
             problems += _out_of_range(field.encode_name, values[field.name])
-        problems += [
-            _problem(name, f"is not a parameter of this route{guess(name, self._known)}", "unknown")
-            for name in request.query_params
-            if name not in self._known
-        ]
+        problems += _unknown(request.query_params, self._known, "parameter of this route")
         if problems:
             raise invalid(problems)
         return self._kind(**values)
@@ -99,6 +104,12 @@ class ParamsReader:
         if field.encode_name in request.path_params:
             return request.path_params[field.encode_name]
         return _from_query(request.query_params, field, problems)
+
+
+def _unknown(given: Iterable[str], known: Collection[str], what: str) -> list[dict[str, str]]:
+    """What nobody knows, as far as an answer tells it."""
+    names = islice((name for name in given if name not in known), MOST_UNKNOWN)
+    return [_problem(name, f"is not a {what}{guess(name, known)}", "unknown") for name in names]
 
 
 def _out_of_range(name: str, value: Any) -> list[dict[str, str]]:
@@ -175,12 +186,7 @@ def _all_problems(raw: bytes, kind: type[Any]) -> list[dict[str, str]]:
             msgspec.convert(given[name], field.type)
         except msgspec.ValidationError as error:
             problems.append(_problem(*refused(name, field.type, error)))
-    problems += [
-        _problem(name, f"is not a member of this body{guess(name, known)}", "unknown")
-        for name in given
-        if name not in known
-    ]
-    return problems
+    return problems + _unknown(given, known, "member of this body")
 
 
 _AT: Final = re.compile(r"^(?P<text>.*?)(?: - at (?:key in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -205,6 +211,8 @@ def refused(field: str, kind: Any, error: Exception) -> tuple[str, str]:
 
 def guess(given: str, words: Iterable[str]) -> str:
     """`; did you mean STP_LMT?` for `stp lmt`; nothing when no word is near."""
+    if len(given) > LONGEST_GUESSED:
+        return ""
     by_form = {_form(word): word for word in words}
     close = difflib.get_close_matches(_form(given), by_form, 1, 0.6)
     return f"; did you mean {by_form[close[0]]}?" if close else ""

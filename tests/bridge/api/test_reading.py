@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pytest
+from starlette.requests import Request
 
-from bridge.api.reading import _all_problems
+from bridge.api.page import AssetParams
+from bridge.api.reading import MOST_UNKNOWN, ParamsReader, _all_problems, guess
+from bridge.errors import InvalidRequestError
 from bridge.orders.request import OcaRequest, OrderRequest
 
 GOOD: dict[str, Any] = {"symbol": "AAPL", "action": "BUY", "quantity": 1, "orderType": "MKT"}
@@ -61,3 +65,31 @@ def test_inside_a_list() -> None:
     [(field, message)] = problems(OcaRequest, body)
     assert field == "orders[1].action"
     assert message == "'SEL' is none of BUY, SELL; did you mean SELL?"
+
+
+def test_an_answer_names_a_few_of_many_unknown_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has no key may send thousands to the open routes: each name costs a guess."""
+    guessed: list[str] = []
+
+    def counted(given: str, words: Iterable[str]) -> str:
+        guessed.append(given)
+        return guess(given, words)
+
+    monkeypatch.setattr("bridge.api.reading.guess", counted)
+    query = "&".join(f"x{number}=" for number in range(200)).encode()
+    scope = {"type": "http", "query_string": query, "headers": [], "path_params": {"name": "page"}}
+    with pytest.raises(InvalidRequestError) as refused:
+        ParamsReader(AssetParams, {}).read(Request(scope))
+    assert len(refused.value.extra["errors"]) == len(guessed) == MOST_UNKNOWN
+    more = {**scope, "query_string": query * 30}
+    with pytest.raises(InvalidRequestError, match="query: has more than 250 parameters"):
+        ParamsReader(AssetParams, {}).read(Request(more))
+    found = problems(OrderRequest, {**GOOD, **{f"x{number}": 1 for number in range(5000)}})
+    assert len(found) == MOST_UNKNOWN
+
+
+def test_a_near_word_is_looked_for_only_where_there_may_be_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("difflib.get_close_matches", lambda *_: pytest.fail("it was looked for"))
+    assert guess("x" * 100_000, ["quantity"]) == ""
