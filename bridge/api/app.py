@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -115,27 +116,44 @@ def document(tables: Iterable[RouteTable]) -> dict[str, Any]:
 
 
 def _documentation(tables: list[RouteTable], required: tuple[str, ...]) -> RouteTable:
+    """Made once, in a thread, and kept: it takes half a second, and needs no key."""
     table = RouteTable("documentation")
+    answers: dict[str, bytes] = {}
+    making = asyncio.Lock()
 
-    def as_json() -> Response:
-        found = openapi.document([*tables, table], __version__, required=required)
-        return Response(msgspec.json.encode(found), media_type="application/json")
+    def found() -> dict[str, Any]:
+        return openapi.document([*tables, table], __version__, required=required)
+
+    def encoded() -> bytes:
+        return msgspec.json.encode(found())
+
+    def page() -> bytes:
+        return openapi.page(found()).encode()
+
+    async def made(name: str, make: Callable[[], bytes]) -> bytes:
+        async with making:
+            if name not in answers:
+                answers[name] = await asyncio.to_thread(make)
+        return answers[name]
+
+    async def as_json() -> Response:
+        return Response(await made("json", encoded), media_type="application/json")
 
     @table.get("/openapi.json", answer=dict[str, Any])
     async def openapi_document(call: Call[None, None]) -> Response:
         """This interface as an OpenAPI 3.1 document."""
-        return as_json()
+        return await as_json()
 
     @table.get("/docs/openapi.json", answer=dict[str, Any], scope=Scope.PUBLIC)
     async def public_document(call: Call[None, None]) -> Response:
         """The same as `/openapi.json`, for the link on `/docs`, which no key can be put into."""
-        return as_json()
+        return await as_json()
 
     @table.get("/docs", answer=str, scope=Scope.PUBLIC, media_types=("text/html",))
     async def documentation(call: Call[None, None]) -> HTMLResponse:
         """This interface as a page for people."""
-        found = openapi.document([*tables, table], __version__, required=required)
-        html = openapi.page(found)
-        return HTMLResponse(html, headers={"Content-Security-Policy": openapi.POLICY})
+        return HTMLResponse(
+            await made("page", page), headers={"Content-Security-Policy": openapi.POLICY}
+        )
 
     return table
