@@ -55,7 +55,11 @@ def failed(request: Request, error: Exception) -> Response:
 
 def encode(result: Any, status: int) -> Response:
     """A handler's result as a response."""
+    if isinstance(result, JsonAnswer):
+        return result
     if isinstance(result, Response):
+        for name, value in NOT_STORED.items():
+            result.headers.setdefault(name, value)
         return result
     headers = NOT_STORED
     if isinstance(result, Reply):

@@ -309,6 +309,12 @@ def test_a_halt_is_told_alike_everywhere(bridge: BridgeProcess) -> None:
         bridge.client.delete(f"{bridge.url}/trading/halt")
 
 
+@pytest.mark.parametrize("path", ["/executions?format=csv", "/metrics", "/openapi.json", "/health"])
+def test_what_a_key_reads_is_stored_by_nobody(bridge: BridgeProcess, path: str) -> None:
+    """A proxy or a browser that keeps a CSV of fills would show it to whoever comes next."""
+    assert bridge.client.get(path).headers["cache-control"] == "no-store"
+
+
 def test_events_and_the_gateways_time(bridge: BridgeProcess) -> None:
     events = bridge.get("/connection/events").json()["events"]
     assert [event["sequence"] for event in events] == sorted(e["sequence"] for e in events)
