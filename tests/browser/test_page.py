@@ -144,6 +144,37 @@ def test_trading_is_halted_after_a_confirmation_and_resumed(status: Page, sandbo
     wait_for_state(status, "ready")
 
 
+def test_what_a_halt_could_not_do_is_said(status: Page) -> None:
+    halt = {"halted": True, "survivesRestart": False, "nextStep": "Do not restart the bridge"}
+
+    def answer(route: Route) -> None:
+        route.fulfill(json=halt) if route.request.method == "POST" else route.continue_()
+
+    status.route("**/trading/halt", answer)
+    status.locator("#halt").click()
+    status.get_by_role("dialog").get_by_role("button", name="Halt trading").click()
+    expect(status.locator("#toast")).to_have_text("Trading halted. Do not restart the bridge")
+    status.unroute_all()
+    status.route("**/trading/halt", lambda route: route.abort())
+    status.locator("#halt").click()
+    status.get_by_role("dialog").get_by_role("button", name="Halt trading").click()
+    expect(status.locator("#toast")).to_contain_text("./deploy.py halt needs no bridge")
+    status.unroute_all()
+
+
+def test_a_key_that_may_not_lift_a_halt_is_not_offered_it(page: Page, sandbox: Sandbox) -> None:
+    made = sandbox.post("/keys", {"label": "trader", "scope": "trade"})
+    sign_in(page, made["key"])
+    wait_for_state(page, "ready")
+    expect(page.get_by_role("button", name="Halt trading")).to_be_visible()
+    sandbox.post("/trading/halt", {"reason": "test", "keepOrders": True})
+    wait_for_state(page, "halted")
+    expect(page.locator("#halt")).to_be_hidden()
+    sandbox.resume()
+    wait_for_state(page, "ready")
+    expect(page.get_by_role("button", name="Halt trading")).to_be_visible()
+
+
 def test_an_open_order_and_a_fill_appear_by_themselves(status: Page, sandbox: Sandbox) -> None:
     limit = {"symbol": "AAPL", "action": "BUY", "quantity": 3, "orderType": "LMT"}
     near = sandbox.get("/quote/AAPL")["bid"]["value"] * 0.96

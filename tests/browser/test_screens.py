@@ -579,6 +579,24 @@ def test_the_audit_is_checked_and_the_connection_tried(signed_in: Page) -> None:
     expect(signed_in.locator("#probe")).to_contain_text("yes")
 
 
+@pytest.mark.parametrize(
+    ("services", "told"),
+    [
+        ([], "nobody is told of anything"),
+        ([{"service": "ntfy", "sent": True}, {"service": "discord", "sent": False}], "not taken"),
+    ],
+)
+def test_a_test_message_that_nobody_took_was_not_sent(
+    signed_in: Page, services: list[dict[str, Any]], told: str
+) -> None:
+    signed_in.route("**/alerts/test", lambda route: route.fulfill(json={"services": services}))
+    go(signed_in, "operate")
+    signed_in.get_by_role("button", name="Send a test message").click()
+    expect(signed_in.locator("#alerts-told")).to_contain_text(told)
+    expect(signed_in.locator("#toast")).to_have_text("Not everybody has it")
+    signed_in.unroute_all()
+
+
 def test_a_second_look_finds_the_owners_screen_by_its_address(signed_in: Page) -> None:
     go(signed_in, "operate")
     signed_in.reload()

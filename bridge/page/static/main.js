@@ -53,7 +53,7 @@ function showHoldings(what) {
 function draw() {
   const now = Date.now();
   if (known.health) showVerdict(known.health);
-  showHalt(known.halt, known.health);
+  showHalt(known.halt, known.health, may);
   for (const each of Object.values(SCREENS)) if (known.health || each.show !== showToday) each.show?.(known, now);
 }
 
@@ -211,14 +211,15 @@ function signOut(reason = "", keep = reason !== "") {
 }
 
 // --- buttons ---------------------------------------------------------------------------------
-async function act(button, work, done) {
+// `done` is what to say of it, or tells it from the answer.
+async function act(button, work, done, silence = "The bridge does not answer") {
   const focused = document.activeElement === button;
   button.disabled = true;
   try {
-    await work();
-    toast(done);
+    const answer = await work();
+    toast(typeof done === "function" ? done(answer) : done);
   } catch (problem) {
-    toast(problem instanceof Problem ? problem.sentence : "The bridge does not answer");
+    toast(problem instanceof Problem ? problem.sentence : silence);
   } finally {
     button.disabled = false;
     if (focused && document.activeElement === document.body) button.focus(); // a disabled button loses it
@@ -235,7 +236,14 @@ async function toggleHalt() {
   const work = halted
     ? () => call("DELETE", "trading/halt")
     : () => call("POST", "trading/halt", { body: { reason: "status page", keepOrders: !answer.checked } });
-  await act(find("halt"), work, halted ? "Trading resumed" : "Trading halted");
+  if (halted) await act(find("halt"), work, "Trading resumed");
+  else await act(find("halt"), work, haltWords, "The bridge does not answer: ./deploy.py halt needs no bridge");
+}
+
+// What the switch could not do is not passed over: a halt that a restart would forget, cancels that did not go out.
+function haltWords(halt) {
+  const trouble = halt.survivesRestart === false || halt.cancelled?.failed.length > 0;
+  return trouble ? `Trading halted. ${halt.nextStep}` : "Trading halted";
 }
 
 // Faults also begin and end elsewhere: by time, by the control port, by another tab.
@@ -289,7 +297,7 @@ find("recover").addEventListener("click", (event) => act(event.currentTarget, ()
 window.addEventListener("hashchange", go);
 document.addEventListener("redraw", draw);
 prepareRules(act, may);
-prepareOrders(act, (scope) => may(scope) && known.trading);
+prepareOrders(act, (scope) => may(scope) && known.trading, () => may("admin"));
 prepareTicket(refreshSoon, () => known.health?.tradingMode);
 prepareExecutions();
 prepareInstrument();

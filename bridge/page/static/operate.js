@@ -115,8 +115,9 @@ async function testConnection(pressed) {
 async function testAlerts(pressed) {
   await act(pressed, async () => {
     const answer = await call("POST", "alerts/test");
-    find("alerts-told").textContent = answer.services.map((each) => `${each.service}: ${each.sent ? "taken" : "not taken"}`).join("; ");
-  }, "Sent");
+    find("alerts-told").textContent = answer.services.map((each) => `${each.service}: ${each.sent ? "taken" : "not taken"}`).join("; ") || "The alert file has no address: nobody is told of anything.";
+    return answer.services;
+  }, (services) => (services.length > 0 && services.every((each) => each.sent) ? "Sent" : "Not everybody has it"));
 }
 
 async function verify(pressed) {

@@ -9,8 +9,9 @@ const described = (order) =>
 
 let act = null;
 let may = () => false;
+let maySettle = () => false;
 
-export function prepareOrders(actor, allowed) { [act, may] = [actor, allowed]; }
+export function prepareOrders(actor, allowed, settling) { [act, may, maySettle] = [actor, allowed, settling]; }
 
 function actions(order) {
   const node = document.createElement("span");
@@ -25,7 +26,7 @@ function actions(order) {
 // What can be done is what helps now: an order of unknown fate is settled, any other is changed or cancelled.
 function update(node, order) {
   const [settle, change, cancel] = node.children;
-  settle.hidden = order.state !== "unknown";
+  settle.hidden = order.state !== "unknown" || !maySettle();
   change.hidden = !may("trade") || order.state === "unknown" || order.role === "other";
   cancel.hidden = !may("trade") || order.state === "unknown";
 }
@@ -50,6 +51,7 @@ const address = (order) => `order/${encodeURIComponent(order.orderId)}`;
 
 async function settleOrder(order, pressed) {
   find("settle-text").textContent = described(order);
+  find("settle-status").value = ""; // never what was said of another order
   if (!await asked(find("settle"))) return;
   const body = { status: find("settle-status").value, note: "status page" };
   await act(pressed, () => call("POST", `${address(order)}/settle`, { body }), "Settled");

@@ -55,14 +55,16 @@ function showNeeds(needs, title) {
   list.replaceChildren(...texts.map((text) => element("li", {}, text)));
 }
 
-export function showHalt(halt, health) {
+export function showHalt(halt, health, may) {
   const halted = isHalted(health);
   const open = takesOrders(health) ? "Orders are accepted." : "Not halted, but no order can be placed now.";
   const reason = halted && halt?.halted && halt.reason ? `: ${halt.reason}` : ".";
-  find("halt-state").textContent = health ? (halted ? `Trading is halted${reason}` : open) : "";
+  const forgotten = halted && halt?.survivesRestart === false ? ` ${halt.nextStep}` : "";
+  find("halt-state").textContent = health ? (halted ? `Trading is halted${reason}${forgotten}` : open) : "";
   const button = find("halt");
   button.textContent = halted ? "Resume trading" : "Halt trading";
   button.className = halted ? "" : "danger";
+  button.hidden = !may(halted ? "admin" : "trade");
 }
 
 export function showFreshness(heard, link, now, old) {
