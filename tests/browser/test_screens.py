@@ -447,6 +447,23 @@ def test_what_is_held_is_shown_with_its_worth(signed_in: Page, sandbox: Sandbox)
     expect(signed_in.locator("#money")).to_contain_text("DU1234567")
 
 
+def test_money_of_one_account_is_not_beside_another_ones(signed_in: Page, sandbox: Sandbox) -> None:
+    """Nor is what is not known a zero."""
+    worth, day = sandbox.get("/account"), sandbox.get("/pnl")
+    [account], [pnl] = worth["accounts"], day["pnl"]
+    second = {**account, "account": "DU7654321", "netLiquidation": 5.0}
+    both = {**worth, "accounts": [account, second]}
+    earned = [{**pnl, "account": "DU7654321", "daily": -5.0}, {**pnl, "daily": 7.0}]
+    signed_in.route("**/account", lambda route: route.fulfill(json=both))
+    signed_in.route("**/pnl", lambda route: route.fulfill(json={**day, "pnl": earned}))
+    signed_in.route("**/positions", lambda route: route.fulfill(status=503, json={"code": "x"}))
+    signed_in.reload()
+    expect(signed_in.locator("#money")).to_contain_text("DU1234567 and 1 more")
+    expect(signed_in.locator("#money")).to_contain_text("+7.00")
+    expect(signed_in.locator("#money")).to_contain_text("Positionsnot known")
+    signed_in.unroute_all()
+
+
 def test_availability_tells_its_parts_by_keyboard(signed_in: Page) -> None:
     signed_in.locator("#timeline-days").select_option("30")
     expect(signed_in.locator("#timeline svg")).to_have_attribute("aria-label", _says("30 days"))
@@ -627,3 +644,18 @@ def test_each_fault_of_the_simulator_is_told_in_plain_words(
     for name in names:
         told = signed_in.locator(f".fault:has([data-fault='{name}']) span")
         assert told.inner_text() != "", json.dumps(name)
+
+
+def test_an_outage_since_the_record_was_read_is_drawn(signed_in: Page, sandbox: Sandbox) -> None:
+    before = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    states = [{"at": before, "state": "ready", "cause": None}]
+    past = {"days": 1, "since": before, "availability": 1.0, "states": states}
+    signed_in.route("**/connection/availability?*", lambda route: route.fulfill(json=past))
+    signed_in.reload()
+    wait_for_state(signed_in, "ready")
+    sandbox.fault("upstream-lost", 3.0)
+    wait_for_state(signed_in, "upstream-lost")
+    wait_for_state(signed_in, "ready")
+    picture = signed_in.locator("#timeline svg")
+    expect(picture).not_to_have_attribute("aria-label", _says("lost 0 s,"))
+    signed_in.unroute_all()

@@ -12,7 +12,7 @@ import { forgetGreeks, loadGreeks, showPositions } from "./positions.js";
 import { forgetRules, loadRules, prepareRules, showRules } from "./rules.js";
 import { OLD_AFTER, Stream } from "./stream.js";
 import { forgetTicket, prepareTicket, showUnanswered } from "./ticket.js";
-import { loadToday, showToday } from "./today.js";
+import { forgetToday, loadToday, showToday } from "./today.js";
 import { isHalted, showFreshness, showHalt, showVerdict } from "./verdict.js";
 
 const SLOW = 15_000;
@@ -119,6 +119,9 @@ async function refreshMoney() {
   Object.assign(known, { positions: positions?.positions ?? null, account, pnl });
   if (screen === "positions") await loadPositions();
   if (by === stream) draw();
+  if (screen !== "today") return;
+  await loadToday();
+  if (by === stream) draw();
 }
 
 let waiting = 0;
@@ -197,6 +200,7 @@ function signOut(reason = "", keep = reason !== "") {
   forgetOperate();
   forgetRules();
   forgetGreeks();
+  forgetToday();
   for (const each of [readAll, readMoney, readFaults]) each.overtake();
   forgetTicket(keep);
   for (const id of ["session", "money", "tws", "cause", "heartbeat-facts"]) find(id).replaceChildren();

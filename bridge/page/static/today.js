@@ -7,14 +7,29 @@ import { money, moment, percent, signed, span, words } from "./format.js";
 import { isHalted, stateTone, takesOrders } from "./verdict.js";
 
 const DAY = 86_400_000;
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
 let hours = null; // of a share that trades in New York: {zone, sessions: [[from, to], …]} as the broker says
+let askAt = 0; // when the hours are asked for again
 let past = null; // {days, states}: what the bridge has recorded
+let pastAt = 0;
 
+// Read again and again while somebody looks: a page that is open for days shows what has been since.
 export async function loadToday() {
-  if (hours === null) hours = await marketHours().catch(() => null);
-  const answer = await readPast(Number(find("timeline-days").value));
-  if (answer) past = answer;
+  if (Date.now() > askAt) {
+    askAt = Date.now() + MINUTE;
+    marketHours().then((found) => { if (found) [hours, askAt] = [found, Date.now() + HOUR]; }, () => {});
+  }
+  const days = Number(find("timeline-days").value);
+  if (past?.days === days && Date.now() - pastAt < MINUTE) return;
+  const read = await readPast(days);
+  if (read?.answer || (read && past?.days !== days)) [past, pastAt] = [read, read.answer ? Date.now() : 0];
 }
+
+export const forgetToday = () => {
+  readPast.overtake();
+  [past, pastAt] = [null, 0];
+};
 
 const readPast = reader(async (days) => ({ days, answer: await optional(`connection/availability?days=${days}`).catch(() => null) }));
 
@@ -35,15 +50,15 @@ export function showToday(known, now) {
     ["US stocks", hoursWords(hours, now)],
   ]);
   const worth = account?.accounts?.[0];
-  const day = pnl?.pnl?.find((each) => each.conId === null);
+  const day = pnl?.pnl?.find((each) => each.conId === null && each.account === worth?.account);
   facts(find("money"), [
     ["Account", worth ? `${worth.account}${account.accounts.length > 1 ? ` and ${account.accounts.length - 1} more` : ""}` : "not known"],
     ["Net liquidation", money(worth?.netLiquidation, worth?.currency)],
     ["Profit and loss of the day", signed(day?.daily, worth?.currency), gain(day?.daily)],
     ["Unrealized", signed(day?.unrealized, worth?.currency), gain(day?.unrealized)],
-    ["Positions", String(positions?.length ?? 0)],
+    ["Positions", positions ? String(positions.length) : "not known"],
     ["Open orders", String(orders.length)],
-    ["Executions today", String(executions.length)],
+    ["Executions today", `${executions.length}${known.moreExecutions ? " and more" : ""}`],
   ]);
   showTimeline(known, now);
 }
@@ -86,7 +101,7 @@ function hoursWords(contract, now) {
   const open = sessions.find(([from, to]) => from <= local && local < to);
   if (open) return `open until ${at(open[1])} New York`;
   const next = sessions.find(([from]) => from > local);
-  if (!next) return "closed";
+  if (!next) return "not known"; // the broker tells a few days ahead
   const day = next[0].slice(0, 8) === local.slice(0, 8) ? "today" : `${next[0].slice(4, 6)}-${next[0].slice(6, 8)}`;
   return `closed until ${day} ${at(next[0])} New York`;
 }
@@ -95,9 +110,9 @@ function showTimeline(known, now) {
   const { events, health } = known;
   const days = past?.days ?? 1;
   const recorded = past?.answer?.states;
-  const states = recorded
-    ? recorded.map((each) => ({ at: Date.parse(each.at), state: each.state, cause: each.cause }))
-    : events.filter((event) => event.kind === "state").map((event) => ({ at: Date.parse(event.at), state: event.detail.state, cause: event.detail.cause }));
+  const states = (recorded ?? []).map((each) => ({ at: Date.parse(each.at), state: each.state, cause: each.cause }));
+  const read = states.at(-1)?.at ?? -Infinity; // what came since is among the events
+  states.push(...events.filter((event) => event.kind === "state").map((event) => ({ at: Date.parse(event.at), state: event.detail.state, cause: event.detail.cause })).filter((each) => each.at > read));
   states.push({ at: Date.parse(health.since), state: health.state });
   timeline(find("timeline"), segments(states, now, days * DAY), now, days * DAY, find("timeline-part"));
   const first = Math.min(...states.map((event) => event.at));
