@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import APIResponse, Page, Route, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from bridge.api.page import assets
 from tests.browser.conftest import go, sign_in, wait_for_state
@@ -489,6 +489,53 @@ def test_the_chart_has_the_executions_on_it(signed_in: Page, sandbox: Sandbox) -
     signed_in.locator("#chart").focus()
     signed_in.keyboard.press("ArrowLeft")
     expect(signed_in.locator("#chart-part")).to_contain_text("close")
+
+
+def chart_of(page: Page, symbol: str, span: str) -> None:
+    go(page, "instrument")
+    page.locator("#instrument-form [name=symbol]").fill(symbol)
+    page.locator("#instrument-form [name=span]").select_option(span)
+    page.locator("#instrument-form button").click()
+
+
+def test_the_chart_is_of_what_was_asked_for_last(signed_in: Page) -> None:
+    held: list[Route] = []
+    signed_in.route("**/history?symbol=AAPL&*", lambda route: held.append(route))
+    chart_of(signed_in, "aapl", "1 D")
+    while not held:
+        signed_in.wait_for_timeout(20)
+    chart_of(signed_in, "msft", "1 D")
+    picture = signed_in.locator("#chart svg")
+    expect(picture).to_have_attribute("aria-label", _says("MSFT: "))
+    with signed_in.expect_response("**/history?symbol=AAPL&*"):
+        held[0].continue_()
+    signed_in.wait_for_timeout(500)  # what it would be shown by
+    expect(picture).to_have_attribute("aria-label", _says("MSFT: "))
+    signed_in.unroute_all()
+
+
+def test_a_daily_bar_has_the_day_of_the_exchange(browser: Browser, sandbox: Sandbox) -> None:
+    context = browser.new_context(timezone_id="America/Los_Angeles")
+    page = context.new_page()
+    page.goto(f"{sandbox.address}/")
+    sign_in(page, sandbox.key)
+    wait_for_state(page, "ready")
+    chart_of(page, "aapl", "1 M")
+    page.locator("#chart svg").wait_for()
+    page.locator("#chart").focus()
+    page.keyboard.press("ArrowLeft")
+    last = sandbox.get("/history?symbol=AAPL&duration=1%20M&barSize=1%20day")["bars"][-1]["date"]
+    day = datetime.strptime(last, "%Y%m%d").replace(tzinfo=UTC)
+    expect(page.locator("#chart-part")).to_contain_text(f"{day:%Y-%m-%d}: open")
+    context.close()
+
+
+def test_a_moment_of_another_year_names_it(signed_in: Page) -> None:
+    """A key that ends in two years does not end this one."""
+    told = signed_in.evaluate(
+        "import('/page/format.js').then(({ moment }) => moment('2031-06-15T12:00:00Z'))"
+    )
+    assert "2031" in told
 
 
 def test_executions_are_saved_as_csv(signed_in: Page, sandbox: Sandbox, tmp_path: Path) -> None:

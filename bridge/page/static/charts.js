@@ -89,14 +89,17 @@ export function priceChart(node, symbol, bars, fills, told) {
     return mark;
   });
   const labels = [[high, 24], [low, 254]].map(([price, top]) => { const text = shape("text", { x: 0, y: top }); text.textContent = number(price); return text; });
-  const ends = [[0, "start"], [bars.length - 1, "end"]].map(([index, anchor]) => { const text = shape("text", { x: x(index), y: 274, "text-anchor": anchor }); text.textContent = moment(bars[index].time); return text; });
+  const ends = [[0, "start"], [bars.length - 1, "end"]].map(([index, anchor]) => { const text = shape("text", { x: x(index), y: 274, "text-anchor": anchor }); text.textContent = when(bars[index]); return text; });
   const sum = `${symbol}: ${bars.length} bars, from ${number(bars[0].close)} to ${number(bars.at(-1).close)}, lowest ${number(low)}, highest ${number(high)}, ${fills.length} executions.`;
   node.replaceChildren(shape("svg", { viewBox: "0 0 960 280", role: "img", class: "price", "aria-label": sum }, ...ranges, line, ...marks, ...labels, ...ends));
   node.setAttribute("aria-label", "Bars and executions: the left and right arrow keys tell each");
-  const points = bars.map((bar) => `${moment(bar.time)}: open ${number(bar.open)}, high ${number(bar.high)}, low ${number(bar.low)}, close ${number(bar.close)}`);
+  const points = bars.map((bar) => `${when(bar)}: open ${number(bar.open)}, high ${number(bar.high)}, low ${number(bar.low)}, close ${number(bar.close)}`);
   for (const fill of fills) points[place(Date.parse(fill.time))] += `; ${fillWords(fill)}`;
   walkable(node, points.length, (index) => { told.textContent = points[index]; });
 }
+
+// A day is the exchange's, whatever day it was where the reader is at its midnight.
+const when = (bar) => (bar.date ? bar.date.replace(/^(....)(..)(..)$/, "$1-$2-$3") : moment(bar.time));
 
 const fillWords = (fill) => `${fill.side === "BUY" ? "bought" : "sold"} ${number(fill.quantity)} at ${number(fill.price)}, ${moment(fill.time)}`;
 

@@ -2,6 +2,7 @@
 
 const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+const YEAR = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
 export function clock(when) {
   return when ? CLOCK.format(new Date(when)) : "never";
@@ -10,7 +11,8 @@ export function clock(when) {
 export function moment(when, now = Date.now()) {
   if (!when) return "never";
   const date = new Date(when);
-  return Math.abs(now - date) < 86_400_000 / 2 ? CLOCK.format(date) : DAY.format(date);
+  if (Math.abs(now - date) < 86_400_000 / 2) return CLOCK.format(date);
+  return (date.getFullYear() === new Date(now).getFullYear() ? DAY : YEAR).format(date);
 }
 
 export function age(when, now = Date.now()) {
