@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -62,9 +63,13 @@ HELP: Final = {
     "1018": "Wait ten minutes; other programs may use the same token",
     "1015": "The token is not right: ./deploy.py secrets set flex-token, then up",
 }
+_NUMBER: Final = re.compile(r"[-+]?(\d{1,15}(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 _REASONS: Final = {"A": "assignment", "Ex": "exercise", "Ep": "expiry"}
 _TRADES: Final = ("Trade", "TradeConfirm")
-_SEC_TYPES: Final = {"STK", "OPT", "FUT", "FOP", "CASH", "BOND", "CFD", "FUND", "WAR"}
+_SEC_TYPES: Final = {
+    *("STK", "CFD", "FUND", "BOND", "BILL", "CASH", "CRYPTO", "CMDTY", "IND"),
+    *("OPT", "FUT", "FOP", "WAR", "IOPT"),
+}
 STATEMENT_ZONE: Final = "America/New_York"
 _TIME: Final = re.compile(
     r"(\d{4})[-/]?(\d{2})[-/]?(\d{2})[;,T ]*(\d{2}):?(\d{2}):?(\d{2})(?: *([A-Za-z+-].*))?",
@@ -339,7 +344,7 @@ def _contract(trade: ET.Element) -> Contract:
 def _number(trade: ET.Element, *names: str) -> float | None:
     for name in names:
         text = (trade.get(name) or "").replace(",", "")
-        if re.fullmatch(r"[-+]?\d{1,15}(\.\d{1,10})?", text):
+        if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
             return float(text)
     return None
 

@@ -181,7 +181,18 @@ def test_what_a_trade_does_not_say_is_not_made_up() -> None:
     assert (of_call.contract.symbol, of_call.contract.right) == ("MSFT", "C")
     assert (of_call.contract.multiplier, of_call.reason) == ("100", "assignment")
     assert (of_share.contract.symbol, of_share.contract.multiplier) == ("AAPL", "")
-    assert of_share.contract.sec_type == "STK"
+    assert of_share.contract.sec_type == "CRYPTO"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0.00000001", 1e-8), ("1E-8", 1e-8), (".5", 0.5), ("100.123456789012", 100.123456789012)],
+)
+def test_a_number_is_read_however_it_is_written(text: str, number: float) -> None:
+    """Of one that was not, the whole execution was left out without a word."""
+    found = read_statement(xml(BUY | {"quantity": text, "ibCommission": f"-{text}"}), ZONE)
+    assert found.executions[0].quantity == number
+    assert found.commissions[0].commission == number
 
 
 def test_a_pair_of_currencies_is_called_as_the_api_calls_it() -> None:
