@@ -129,7 +129,7 @@ def _new_key(given: argparse.Namespace) -> dict[str, Any]:
         "scope": given.scope,
         "days": given.days,
         "expires": given.expires,
-        "bounds": {name: value for name, value in bounds.items() if value},
+        "bounds": {name: value for name, value in bounds.items() if value not in (None, [])},
     }
 
 

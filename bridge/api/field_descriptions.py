@@ -221,7 +221,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "brokenAt": "The first entry that does not fit; null: none",
     "x-api-key": "A key, to be told the state and the reason too",
     "Bounds.from": "Networks that the key may come from; empty: any",
-    "maxNotional": "Most money in one order, in the order's currency",
+    "maxNotional": "Most money in one order, in the account's currency",
     "maxOrdersPerDay": "Most orders of this key in one day of the limits' zone",
     "overlap": "Seconds for which the key still works, so that clients can change",
     "entries": "The entries, newest first",

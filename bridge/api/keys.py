@@ -26,8 +26,9 @@ Network = Annotated[str, Meta(min_length=1, max_length=50, description="An addre
 class Bounds(Struct, rename="camel", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far a key reaches. What is left out is not bounded.
 
-    `accounts`, `symbols` (of the underlying, for options), `maxNotional` (in one order, in its
-    currency) and `maxOrdersPerDay` (of this key) need scope trade; `from` (networks) does not.
+    `accounts`, `symbols` (of the underlying, for options), `maxNotional` (in one order, in the
+    account's currency) and `maxOrdersPerDay` (of this key) need scope trade; `from` (networks)
+    does not.
     """
 
     accounts: Annotated[tuple[Word, ...], Meta(max_length=100)] = ()

@@ -23,8 +23,8 @@ class KeyBounds(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_
     """How far a key reaches; what is left out is not bounded.
 
     `accounts` and `symbols` (of the underlying, for options) are those that it may trade,
-    `max_notional` is money in one order (in the order's currency), `max_orders_per_day` counts this
-    key's own orders, `networks` are the addresses (CIDR) that it may come from.
+    `max_notional` is money in one order (in the account's currency), `max_orders_per_day` counts
+    this key's own orders, `networks` are the addresses (CIDR) that it may come from.
     """
 
     accounts: tuple[str, ...] = ()

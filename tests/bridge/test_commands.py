@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 PASSWORD = "correct horse battery staple"
 
 
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *arguments: str, part: str = "settings", **variables: str
+) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if "BRIDGE" not in name}
     return subprocess.run(
-        [sys.executable, "-m", "bridge", "settings", *arguments],
+        [sys.executable, "-m", "bridge", part, *arguments],
         env={**inherited, "BRIDGE_DATA_DIR": str(folder / "data"), **variables},
         capture_output=True,
         text=True,
@@ -144,3 +146,11 @@ async def test_an_impossible_environment_is_one_line(tmp_path: Path, name: str, 
     done = await asyncio.to_thread(run, tmp_path, "show", **{name: value})
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {name}: ")
+
+
+@pytest.mark.parametrize("bound", ["--max-notional", "--max-orders-per-day"])
+def test_a_bound_of_nothing_makes_no_key_without_it(tmp_path: Path, bound: str) -> None:
+    """It could trade as much as it likes, where nothing was meant."""
+    done = run(tmp_path, "create", "--label", "x", "--scope", "trade", bound, "0", part="apikey")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "bounds" in done.stderr
