@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 MOST_CONNECTIONS: Final = 512
 HEAD_BYTES: Final = 64 * 1024
 HEAD_SECONDS: Final = 10.0
+MOST_PIPELINED: Final = 32
+"""Requests that a peer may send ahead of the answers; each of them is kept whole until its turn."""
 CLOSING_SECONDS: Final = 5.0
 """So long a peer may take to read the last words."""
 
@@ -160,6 +162,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_timer()
         self._head_bytes, self._in_head = 0, False
         super().on_headers_complete()
+        if len(self.pipeline) > MOST_PIPELINED:
+            self._give_up()
+            return
         scope = getattr(self, "scope", None)
         if scope is not None:
             changes = scope["method"] not in READS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -157,6 +158,16 @@ def test_a_head_has_an_end(bridge: BridgeProcess, name: str, data: bytes) -> Non
     assert client.ended(5.0)
     assert watched.most_megabytes <= MOST_MEGABYTES
     client.close()
+
+
+def test_requests_ahead_of_their_answers_have_an_end(bridge: BridgeProcess) -> None:
+    """Invariant: what is kept of a peer without a key is bounded, however small its requests."""
+    watched, requests = Watched(bridge), b"GET /x HTTP/1.1\r\n\r\n" * 12_000
+    with connections(Raw(bridge) for _ in range(30)) as peers:
+        with watched.attacked(*(partial(each.pour, requests, 1.0) for each in peers)):
+            pass
+        assert all(each.ended(5.0) for each in peers)
+    assert watched.most_megabytes <= MOST_MEGABYTES
 
 
 def test_the_bridge_lives_on(bridge: BridgeProcess) -> None:
