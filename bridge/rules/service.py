@@ -24,7 +24,6 @@ from bridge.rules.manager import PositionManager, Terms
 from bridge.rules.model import Mode, Rule, RuleSet, RulesInvalidError, check, read, together
 from bridge.store import Database, settings
 from bridge.store import rules as store
-from bridge.store.keys import UNBOUND
 from bridge.store.rules import RuleEvent
 
 log = structlog.get_logger(__name__)
@@ -179,7 +178,7 @@ class RulesService:
             RulesChangedError: they are not made from the present version.
             KeyBoundError: the key does not reach every account and symbol, as rules may.
         """
-        if caller.bounds != UNBOUND:
+        if caller.bounds.about_orders:
             raise KeyBoundError("a key that is bound cannot write rules: they may close anything")
         check(wanted)
         taken = {rule.id for rule in self._file.rules} & {rule.id for rule in wanted.rules}

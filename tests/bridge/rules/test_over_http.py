@@ -384,6 +384,9 @@ def test_who_may_write_rules_and_how(rig: Rig, symbol: str) -> None:
     ).json()
     refused = client.put("/rules", json={"rules": []}, headers={"X-API-KEY": bound["key"]})
     assert (refused.status_code, refused.json()["code"]) == (403, "key-bound")
+    here = {"label": "h", "scope": "trade", "bounds": {"from": ["127.0.0.1/32"]}}
+    headers = {"X-API-KEY": client.post("/keys", json=here).json()["key"]}
+    assert client.put("/rules", json={"rules": []}, headers=headers).status_code == 200
 
 
 def test_rules_of_a_file_hold_and_high_water_marks_survive_a_restart(
