@@ -185,6 +185,17 @@ def test_an_open_order_and_a_fill_appear_by_themselves(status: Page, sandbox: Sa
     expect(status.locator("#executions tbody tr").first).to_contain_text("7")
 
 
+def test_orders_do_not_wait_for_the_client_portal(status: Page, sandbox: Sandbox) -> None:
+    status.route("**/session", lambda _: None)  # a gateway that has not answered yet
+    status.reload()
+    wait_for_state(status, "ready")
+    near = sandbox.get("/quote/XOM")["bid"]["value"] * 0.9
+    order = {"symbol": "XOM", "action": "BUY", "quantity": 3, "orderType": "LMT"}
+    sandbox.post("/order", {**order, "limitPrice": round(near, 2)})
+    expect(status.locator("#orders")).to_contain_text("XOM", timeout=10_000)
+    status.unroute_all()
+
+
 def test_old_values_never_look_new_and_the_page_finds_back(status: Page, sandbox: Sandbox) -> None:
     runtime = SandboxRuntime(sandbox.base)
     bridge = next(item for item in runtime.containers() if item.service == "bridge")

@@ -71,7 +71,7 @@ function showPacing(pacing) {
 function showPortal(session, now) {
   const off = !session || session.state === "off";
   find("recover").hidden = off || (session.authenticated && session.connected && !session.competing && !session.isDesynced);
-  if (off) { facts(find("portal"), [["State", "not configured"]]); return; }
+  if (off) { facts(find("portal"), [["State", session ? "not configured" : "not known yet"]]); return; }
   facts(find("portal"), [
     ["State", words(session.state), session.isDesynced ? "lost" : ""],
     ["Authenticated", yes(session.authenticated), good(session.authenticated)],

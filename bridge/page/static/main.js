@@ -91,16 +91,28 @@ async function load() {
 
 // --- what is known ---------------------------------------------------------------------------
 const readAll = reader(() => Promise.all([
-  call("GET", "health"), optional("connection/events"), optional("session"), optional("trading/halt"),
+  call("GET", "health"), optional("connection/events"), optional("trading/halt"),
   permitted(pages("orders?open=true&limit=500", "orders")), permitted(pages(sinceToday(), "executions")),
 ]));
 
+// The Client Portal may take seconds to answer; orders do not wait for it.
+const readSession = reader(() => optional("session"));
+
+async function refreshSession() {
+  const by = stream;
+  const session = await readSession();
+  if (session === undefined || by !== stream) return;
+  known.session = session;
+  draw();
+}
+
 async function refresh() {
   const by = stream;
+  refreshSession().catch(silent);
   const answer = await readAll();
   if (!answer || by !== stream) return; // overtaken by a newer answer, or signed out meanwhile
-  const [health, events, session, halt, orders, executions] = answer;
-  Object.assign(known, { health, session, halt, events: events?.events ?? [], executions: executions?.rows ?? [], moreExecutions: Boolean(executions?.more) });
+  const [health, events, halt, orders, executions] = answer;
+  Object.assign(known, { health, halt, events: events?.events ?? [], executions: executions?.rows ?? [], moreExecutions: Boolean(executions?.more) });
   known.orders = (orders?.rows ?? []).filter((order) => order.state !== "terminal");
   draw();
   await showFaults();
@@ -201,7 +213,7 @@ function signOut(reason = "", keep = reason !== "") {
   forgetRules();
   forgetGreeks();
   forgetToday();
-  for (const each of [readAll, readMoney, readFaults]) each.overtake();
+  for (const each of [readAll, readSession, readMoney, readFaults]) each.overtake();
   forgetTicket(keep);
   for (const id of ["session", "money", "tws", "cause", "heartbeat-facts"]) find(id).replaceChildren();
   draw();
