@@ -471,7 +471,12 @@ async def halt_trading(call: Call[None, HaltBody]) -> HaltView:
     )
 
 
-@routes.delete("/trading/halt", answer=HaltView, scope=Scope.ADMIN)
+@routes.delete(
+    "/trading/halt",
+    answer=HaltView,
+    scope=Scope.ADMIN,
+    statuses={409: "the journal is not accepted: trading stays halted"},
+)
 async def resume_trading(call: Call[None, None]) -> HaltView:
     """Lets orders through again."""
     return await call.services[TradingHalt].resume(_caller(call))

@@ -102,6 +102,8 @@ class ParamsReader:
         if field.name in self._headers:
             return request.headers.get(self._headers[field.name])
         if field.encode_name in request.path_params:
+            if field.encode_name in request.query_params:
+                problems.append(_problem(field.encode_name, "is in the path already"))
             return request.path_params[field.encode_name]
         return _from_query(request.query_params, field, problems)
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
+from bridge.api.orders import OrderParams
 from bridge.api.page import AssetParams
 from bridge.api.reading import MOST_UNKNOWN, ParamsReader, _all_problems, guess
 from bridge.errors import InvalidRequestError
@@ -86,6 +87,15 @@ def test_an_answer_names_a_few_of_many_unknown_names(monkeypatch: pytest.MonkeyP
         ParamsReader(AssetParams, {}).read(Request(more))
     found = problems(OrderRequest, {**GOOD, **{f"x{number}": 1 for number in range(5000)}})
     assert len(found) == MOST_UNKNOWN
+
+
+def test_what_the_path_says_is_not_said_again() -> None:
+    """Of two orders one would be cancelled, and nobody could say which was meant."""
+    path = {"id": "o1"}
+    scope = {"type": "http", "query_string": b"id=o2", "headers": [], "path_params": path}
+    with pytest.raises(InvalidRequestError, match="is in the path already"):
+        ParamsReader(OrderParams, {}).read(Request(scope))
+    assert ParamsReader(OrderParams, {}).read(Request(scope | {"query_string": b""})).id == "o1"
 
 
 def test_a_near_word_is_looked_for_only_where_there_may_be_one(
