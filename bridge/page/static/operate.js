@@ -45,7 +45,7 @@ const KEYS = [
 const AUDIT = [
   { name: "When", read: (entry) => moment(entry.at) }, { name: "Key", read: (entry) => entry.apiKeyId },
   { name: "What", read: (entry) => words(entry.action.replaceAll(".", " ")) }, { name: "Of", read: (entry) => entry.target },
-  { name: "Details", read: (entry) => Object.entries(entry.detail).map(([name, value]) => `${name} ${value}`).join(", ") },
+  { name: "Details", read: (entry) => Object.entries(entry.detail).map(([name, value]) => `${name} ${value !== null && typeof value === "object" ? JSON.stringify(value) : value}`).join(", ") },
   { name: "Result", read: (entry) => entry.result },
 ];
 

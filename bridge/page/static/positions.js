@@ -38,7 +38,7 @@ const greek = (row, name) => row[name] ?? seen.get(row.conId)?.[name];
 const greeks = (row) => ["delta", "gamma", "theta", "vega"].filter((name) => typeof greek(row, name) === "number")
   .map((name) => `${{ delta: "Δ", gamma: "Γ", theta: "Θ", vega: "V" }[name]} ${greek(row, name).toFixed(2)}`).join(" ");
 
-const expires = (row) => (row.expiration ? (typeof row.dte === "number" ? `in ${row.dte} days` : row.expiration) : "");
+const expires = (row) => (row.expiration ? (typeof row.dte === "number" ? `in ${row.dte} ${row.dte === 1 ? "day" : "days"}` : row.expiration) : "");
 
 const COLUMNS = [
   { name: "Contract", read: contract },
@@ -84,6 +84,7 @@ function showMoney(accounts) {
   });
   const one = accounts[0];
   facts(find("margin"), one ? [
+    ...(accounts.length > 1 ? [["Of account", one.account]] : []),
     ["Net liquidation", money(one.netLiquidation, one.currency)],
     ["Buying power", money(one.buyingPower, one.currency)],
     ["Available funds", money(one.availableFunds, one.currency)],
