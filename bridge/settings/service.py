@@ -22,7 +22,7 @@ from msgspec import Struct, structs
 from bridge.clock import Clock
 from bridge.environment import Environment, EnvironmentProblem
 from bridge.errors import BridgeError
-from bridge.services import Services
+from bridge.services import Need, Services
 from bridge.settings.cipher import FILE_NAME, Cipher, KeyFile, Sealed
 from bridge.settings.errors import ActiveProfileError, InvalidSettingsError, SettingsError
 from bridge.settings.profile import (
@@ -83,6 +83,17 @@ class SettingsService:
     def on_apply(self, applier: Applier) -> None:
         """Calls `applier(profile, secrets)` at the start and whenever the current ones change."""
         self._appliers.append(applier)
+
+    def need(self) -> Need | None:
+        """What runs instead may be another gateway, another account, and not read-only."""
+        if self.problem is None:
+            return None
+        return Need(
+            code="settings-unreadable",
+            message=f"Stored connection settings cannot be used: {self.problem}",
+            next_step="GET /connection/settings shows them; enter them again with PUT, or bring"
+            " their key file back and restart the bridge",
+        )
 
     async def start(self) -> None:
         """Reads the active profile and hands it out."""
@@ -267,6 +278,7 @@ def install(services: Services) -> None:
 
     settings.on_apply(follow)
     services.on_start(settings.start)
+    services.needs.append(settings.need)
 
 
 class SettingsView(Struct, rename="camel", kw_only=True):

@@ -274,11 +274,14 @@ async def test_a_damaged_profile_is_told_and_left_as_it_is(
     applied = Applied(successor)
     await successor.start()
     assert successor.problem
+    assert (need := successor.need()) is not None
+    assert successor.problem in need.message
     assert applied.last[1] == {}
     assert (await successor.show()).problem
     assert await repository.all() == before
     await successor.put("default", {"port": 4010}, {"portalPassword": "again"})
     assert (await successor.show()).problem is None
+    assert successor.need() is None
     assert applied.last == (successor.current, {"portalPassword": "again"})
 
 
