@@ -185,6 +185,21 @@ def test_an_open_order_and_a_fill_appear_by_themselves(status: Page, sandbox: Sa
     expect(status.locator("#executions tbody tr").first).to_contain_text("7")
 
 
+def test_open_orders_are_told_as_old_while_the_broker_is_away(
+    status: Page, sandbox: Sandbox
+) -> None:
+    near = sandbox.get("/quote/JPM")["bid"]["value"] * 0.9
+    order = {"symbol": "JPM", "action": "BUY", "quantity": 3, "orderType": "LMT"}
+    sandbox.post("/order", {**order, "limitPrice": round(near, 2)})
+    go(status, "orders")
+    expect(status.locator("#orders")).to_contain_text("JPM")
+    expect(status.locator("#orders-age")).to_have_text("")
+    sandbox.fault("upstream-lost")
+    expect(status.locator("#orders-age")).to_contain_text("as it last told")
+    sandbox.fault(None)
+    expect(status.locator("#orders-age")).to_have_text("")
+
+
 def test_orders_do_not_wait_for_the_client_portal(status: Page, sandbox: Sandbox) -> None:
     status.route("**/session", lambda _: None)  # a gateway that has not answered yet
     status.reload()

@@ -44,6 +44,8 @@ const COLUMNS = [
 ];
 
 export function showOrders(known) {
+  const away = known.health && !known.health.connected && known.orders.length > 0;
+  find("orders-age").textContent = away ? "The broker is away: these are as it last told." : "";
   table(find("orders"), { columns: COLUMNS, rows: known.orders, key: (order) => order.orderId, empty: "No open orders" });
 }
 

@@ -36,7 +36,7 @@ export const forgetGreeks = () => {
 const greek = (row, name) => row[name] ?? seen.get(row.conId)?.[name];
 
 const greeks = (row) => ["delta", "gamma", "theta", "vega"].filter((name) => typeof greek(row, name) === "number")
-  .map((name) => `${{ delta: "Δ", gamma: "Γ", theta: "Θ", vega: "V" }[name]} ${greek(row, name).toFixed(2)}`).join(" ");
+  .map((name) => `${{ delta: "Δ", gamma: "Γ", theta: "Θ", vega: "V" }[name]} ${number(Number(greek(row, name).toPrecision(3)))}`).join(" ");
 
 const expires = (row) => (row.expiration ? (typeof row.dte === "number" ? `in ${row.dte} ${row.dte === 1 ? "day" : "days"}` : row.expiration) : "");
 
