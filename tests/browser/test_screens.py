@@ -661,6 +661,20 @@ def test_a_test_message_that_nobody_took_was_not_sent(
     signed_in.unroute_all()
 
 
+def test_a_connection_that_is_tried_is_waited_for(signed_in: Page) -> None:
+    """A gateway that is not there takes twenty seconds to be told, as other answers do at most."""
+    signed_in.add_init_script(
+        """window.waits = []; const real = AbortSignal.timeout;
+        AbortSignal.timeout = (wait) => { window.waits.push(wait); return real(wait); };"""
+    )
+    signed_in.reload()
+    wait_for_state(signed_in, "ready")
+    go(signed_in, "operate")
+    signed_in.get_by_role("button", name="Test the connection").click()
+    expect(signed_in.locator("#probe")).to_contain_text("yes")
+    assert max(signed_in.evaluate("window.waits")) > 60_000
+
+
 def test_a_second_look_finds_the_owners_screen_by_its_address(signed_in: Page) -> None:
     go(signed_in, "operate")
     signed_in.reload()

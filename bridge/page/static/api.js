@@ -24,7 +24,7 @@ export const key = {
   forget: () => { inUse = null; sessionStorage.removeItem(NAME); localStorage.removeItem(NAME); },
 };
 
-async function ask(method, path, body, headers) {
+async function ask(method, path, body, headers, seconds = 20) {
   const sent = { ...headers, "X-API-KEY": inUse ?? "" };
   if (body !== undefined) sent["Content-Type"] = "application/json";
   return fetch(path, {
@@ -34,17 +34,17 @@ async function ask(method, path, body, headers) {
     cache: "no-store",
     credentials: "omit",
     redirect: "error",
-    signal: AbortSignal.timeout(20_000),
+    signal: AbortSignal.timeout(seconds * 1000),
   });
 }
 
 let changes = 0; // calls that may have changed something, and have ended
 
-export async function call(method, path, { body, headers = {} } = {}) {
+export async function call(method, path, { body, headers = {}, seconds } = {}) {
   let answer;
   let text;
   try {
-    answer = await ask(method, path, body, headers);
+    answer = await ask(method, path, body, headers, seconds);
     text = await answer.text();
   } finally {
     if (method !== "GET") changes += 1;

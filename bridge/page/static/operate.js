@@ -98,9 +98,11 @@ async function make(form) {
   }, "Made");
 }
 
+const PATIENCE = 90; // a gateway that does not answer, a service that does not take a message
+
 async function testConnection(pressed) {
   await act(pressed, async () => {
-    const report = await call("POST", "connection/test", { body: {} });
+    const report = await call("POST", "connection/test", { body: {}, seconds: PATIENCE });
     find("probe").hidden = false;
     table(find("probe"), {
       columns: [
@@ -114,7 +116,7 @@ async function testConnection(pressed) {
 
 async function testAlerts(pressed) {
   await act(pressed, async () => {
-    const answer = await call("POST", "alerts/test");
+    const answer = await call("POST", "alerts/test", { seconds: PATIENCE });
     find("alerts-told").textContent = answer.services.map((each) => `${each.service}: ${each.sent ? "taken" : "not taken"}`).join("; ") || "The alert file has no address: nobody is told of anything.";
     return answer.services;
   }, (services) => (services.length > 0 && services.every((each) => each.sent) ? "Sent" : "Not everybody has it"));
