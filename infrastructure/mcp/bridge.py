@@ -47,6 +47,9 @@ class Way(Protocol):
     def open(self) -> tuple[str, str]:
         """Address and key. Raises GangwayError when the host cannot be reached."""
 
+    def refused(self) -> None:
+        """The key was: raises GangwayError when somebody has ended it on purpose."""
+
     def close(self) -> None:
         """Ends what was opened; the key, too, if it is the server's own."""
 
@@ -65,6 +68,8 @@ class Address:
 
     def open(self) -> tuple[str, str]:
         return self._url, read_key(self._file)
+
+    def refused(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -107,6 +112,17 @@ class Tunnel:
         port = self._target.stack.bridge.port
         here = self._parts.enter_context(transport.forward("127.0.0.1", port, 0))
         return f"http://127.0.0.1:{here}", key
+
+    def refused(self) -> None:
+        """A key that is over is made anew; one that was revoked is the end of what it was for."""
+        status, answer = self._ask("GET", "/keys") if self._made else (0, None)
+        keys = answer.get("keys", ()) if status == 200 and isinstance(answer, dict) else ()
+        if any(each["id"] == self._made and each["revokedAt"] for each in keys):
+            raise GangwayError(
+                "the key of this server was revoked",
+                hint="start the server again for another one",
+                code="key-revoked",
+            )
 
     def close(self) -> None:
         """Revokes the key and closes the connection."""
@@ -152,9 +168,9 @@ class Tunnel:
 class BridgeClient:
     """Requests to the bridge, from any thread; the way is opened with the first one.
 
-    A broken connection is opened anew and a refused key made anew, once for each request. That may
-    send a request twice, so only those may come here that do no harm when they arrive twice:
-    reading, cancelling, halting, and placing under an idempotency key.
+    A broken connection is opened anew and a key that is over made anew, once for each request.
+    That may send a request twice, so only those may come here that do no harm when they arrive
+    twice: reading, cancelling, halting, and placing under an idempotency key.
     """
 
     def __init__(self, way: Way) -> None:
@@ -202,7 +218,7 @@ class BridgeClient:
                     ) from None
                 continue
             if answer.status == 401 and not last:
-                self._forget(opened)
+                self._forget(opened, refused=True)
                 continue
             return answer
         raise RuntimeError("unreachable")
@@ -217,10 +233,12 @@ class BridgeClient:
                     raise
             return self._open
 
-    def _forget(self, opened: tuple[str, str]) -> None:
+    def _forget(self, opened: tuple[str, str], *, refused: bool = False) -> None:
         """Another request may have opened it anew meanwhile: that one stays."""
         with self._lock:
             if self._open is opened and self._way.renews:
+                if refused:
+                    self._way.refused()
                 self._shut()
 
     def _shut(self) -> None:
