@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import anyio.to_thread
@@ -43,6 +44,15 @@ def said(error: GangwayError) -> ToolError:
     if isinstance(error, NoAnswerError):
         parts.append("nothing is known of what became of the request")
     return ToolError("; ".join(part for part in parts if part))
+
+
+def zoned(text: str) -> str:
+    """A time without a zone as UTC, which the tools promise; what is no time the bridge refuses."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return text if moment.tzinfo is not None else moment.replace(tzinfo=UTC).isoformat()
 
 
 def lean(value: Any) -> Any:
@@ -146,7 +156,7 @@ class ReadTools:
     ) -> str:
         """Price bars, oldest first, as rows under their columns."""
         query = _instrument(sec_type, expiration, strike, right, exchange, currency, con_id)
-        query |= {"whatToShow": what_to_show, "useRth": use_rth, "end": end}
+        query |= {"whatToShow": what_to_show, "useRth": use_rth, "end": zoned(end)}
         query |= {"duration": duration, "barSize": bar_size}
 
         def work() -> Any:
