@@ -33,7 +33,7 @@ from bridge.errors import BridgeError, Kind
 from bridge.model import CommissionReport, Contract, Execution
 from bridge.orders.journal import OrderJournal
 from bridge.services import Need
-from bridge.store import Database, StoreError, orders, settings
+from bridge.store import Database, StoreError, executions, orders, settings
 from bridge.store.orders import OrderRecord, State
 
 SERVICE: Final = "https://ndcdyn.interactivebrokers.com/AccountManagement/FlexWebService"
@@ -498,7 +498,7 @@ class FlexImport:
         before = await self._database.read(_counted)
         open_before = await self._database.read(orders.open_orders)
         statement = _young(statement, self._clock.now() - self._keep_orders, open_before)
-        for part in _parts(statement):
+        for part in _parts(await self._without_known_commissions(statement)):
             self._journal.note(*part)
             await self._journal.flush()
         open_now = await self._database.read(orders.open_orders)
@@ -515,6 +515,13 @@ class FlexImport:
             settled=tuple(each for each in _unknown(open_before) if each not in left),
             unknown=left,
         )
+
+    async def _without_known_commissions(self, statement: Statement) -> Statement:
+        """The gateway's own word stays: a query need not have all of its members."""
+        named = [each.exec_id for each in statement.commissions]
+        kept = await self._database.read(lambda c: executions.with_commission(c, named))
+        new = tuple(each for each in statement.commissions if each.exec_id not in kept)
+        return structs.replace(statement, commissions=new)
 
 
 def _unknown(open_orders: Iterable[OrderRecord]) -> list[str]:

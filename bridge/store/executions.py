@@ -12,6 +12,7 @@ Commissions come before their execution, with it, or long after it.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -309,6 +310,17 @@ def _detail(row: sqlite3.Row) -> Execution:
             order_id=row["broker_order_id"],
             order_ref=row["order_ref"],
         )
+
+
+def with_commission(connection: sqlite3.Connection, exec_ids: Iterable[str]) -> set[str]:
+    """Those of these executions of which a report is kept, under whichever of their ids."""
+    stems = {each: split(each)[0] for each in exec_ids}
+    rows = connection.execute(
+        "SELECT stem FROM commissions WHERE stem IN (SELECT value FROM json_each(?))",
+        (msgspec.json.encode(sorted(set(stems.values()))).decode(),),
+    )
+    kept = {row["stem"] for row in rows}
+    return {each for each, stem in stems.items() if stem in kept}
 
 
 def record_commission(connection: sqlite3.Connection, report: CommissionReport) -> bool:

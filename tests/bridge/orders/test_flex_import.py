@@ -28,6 +28,7 @@ from bridge.orders.flex_import import (
     moment,
     read_statement,
 )
+from bridge.store import executions
 from bridge.store.orders import State
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import NoonClock, Rig, opened
@@ -365,6 +366,18 @@ async def test_every_execution_is_there_once_however_often_it_is_imported(tmp_pa
         rig.clock.wind(601)
         assert again.ask().state == "running"
         await again.stop()
+
+
+async def test_a_query_with_fewer_members_takes_nothing_away(tmp_path: Path) -> None:
+    """A trade confirmation has no realized profit, and perhaps no currency of the commission."""
+    sold = BUY | {"quantity": "-10", "fifoPnlRealized": "312.5", "ibCommissionCurrency": "EUR"}
+    bare = {n: v for n, v in sold.items() if n not in {"fifoPnlRealized", "ibCommissionCurrency"}}
+    async with opened(tmp_path, FakeBroker()) as rig:
+        await imported(rig, tmp_path, ACCEPTED, xml(sold))
+        await imported(rig, tmp_path, ACCEPTED, xml(bare))
+        row = await rig.database.read(lambda c: executions.by_exec_id(c, sold["ibExecID"]))
+    assert row is not None
+    assert (row.commission, row.commission_currency, row.realized_pnl) == (1.005, "EUR", 312.5)
 
 
 async def test_an_order_of_unknown_fate_is_settled_by_its_fills(tmp_path: Path) -> None:
