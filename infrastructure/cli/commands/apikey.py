@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, time, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -89,10 +90,9 @@ def list_(context: typer.Context) -> None:
     found = ask_bridge(current, "GET", "/keys")
     current.out.document(found)
     for key in found["keys"]:
-        until = f"until {key['expiresAt'][:10]}" if key["expiresAt"] else "for ever"
-        state = until if key["active"] else "ended"
+        state = _until(key["expiresAt"]) if key["active"] else "ended"
         bounds = _shown(key.get("bounds", {}))
-        line = f"{key['id']:<14} {key['scope']:<6} {state:<18} {key['label']}"
+        line = f"{key['id']:<14} {key['scope']:<6} {state:<22} {key['label']}"
         current.out.row(f"{line}  ({bounds})" if bounds else line)
     if not found["keys"]:
         current.out.say("there is only the first key (bridge-admin-key)")
@@ -116,6 +116,16 @@ def revoke(
     ask_bridge(current, "DELETE", f"/keys/{quote(identity, safe='')}?overlap={overlap}")
     current.out.document({"id": identity, "revoked": True})
     current.out.say(f"key {identity} is revoked" + (f" in {overlap} s" if overlap else ""))
+
+
+def _until(expires_at: str | None) -> str:
+    """Midnight is the end of the day before, which is what `--expires` takes."""
+    if expires_at is None:
+        return "for ever"
+    moment = datetime.fromisoformat(expires_at)
+    if moment.time() == time():
+        return f"until {moment.date() - timedelta(days=1)} 24:00"
+    return f"until {moment:%Y-%m-%d %H:%M}"
 
 
 def _words(option: str, texts: list[str] | None) -> list[str]:
