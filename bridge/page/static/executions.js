@@ -1,6 +1,6 @@
 // Executions by day, with their profit and loss, as a table and as CSV.
 
-import { download, pages, reader } from "./api.js";
+import { call, download, pages, reader } from "./api.js";
 import { find, table, toast } from "./elements.js";
 import { contract, moment, number, signed } from "./format.js";
 import { gain } from "./today.js";
@@ -22,7 +22,31 @@ const local = (text, more = 0) => {
   return new Date(year, month - 1, day + more);
 };
 
-export const sinceToday = () => `executions?since=${encodeURIComponent(midnight(0).toISOString())}&limit=${MOST}`;
+// Today's: all of them once, from then on what has come or changed since.
+let today;
+const forgetToday = () => { today = { since: "", rows: new Map(), later: "" }; };
+const place = (cursor) => (cursor.startsWith("c-") ? Number(cursor.slice(2)) : 0);
+forgetToday();
+
+export async function readToday() {
+  const since = midnight(0).toISOString();
+  const begun = today;
+  const known = begun.since === since ? begun : { since, rows: new Map(), later: "" };
+  const path = `executions?${new URLSearchParams({ since, limit: MOST })}`;
+  let cursor = known.later;
+  do {
+    const answer = await call("GET", cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path);
+    if (place(answer.changesCursor) < place(cursor)) { // another journal than before, such as a restored one
+      forgetToday();
+      return readToday();
+    }
+    for (const row of answer.executions) known.rows.set(row.execId, row);
+    if (!cursor.startsWith("t-")) known.later = answer.changesCursor; // what changes during later pages comes after them
+    cursor = answer.nextCursor ?? "";
+  } while (cursor);
+  if (begun === today) today = known; // else somebody has signed out meanwhile
+  return [...known.rows.values()].sort((a, b) => Date.parse(a.time) - Date.parse(b.time));
+}
 
 const COLUMNS = [
   { name: "Time", read: (item) => moment(item.time) },
@@ -36,7 +60,7 @@ const COLUMNS = [
 ];
 
 export function showExecutions(known) {
-  const listed = query === null ? { rows: known.executions, more: known.moreExecutions } : found;
+  const listed = query === null ? { rows: known.executions, more: false } : found;
   const rows = [...listed.rows].reverse();
   table(find("executions"), { columns: COLUMNS, rows, key: (item) => item.execId, empty: "No executions in this time" });
   find("executions-sum").textContent = sumWords(listed);
@@ -80,6 +104,7 @@ function ask(wanted) {
 export function forgetExecutions() {
   readPages.overtake();
   [query, found] = [null, { rows: [], more: false }];
+  forgetToday();
 }
 
 export function prepareExecutions() {

@@ -3,7 +3,7 @@
 import { call, key, optional, pages, permitted, Problem, reader } from "./api.js";
 import { showConnection } from "./connection.js";
 import { confirmed, find, toast } from "./elements.js";
-import { forgetExecutions, loadExecutions, prepareExecutions, showExecutions, sinceToday } from "./executions.js";
+import { forgetExecutions, loadExecutions, prepareExecutions, readToday, showExecutions } from "./executions.js";
 import { drawFaults, noteState, plainly, prepareTour } from "./faults.js";
 import { forgetInstrument, prepareInstrument } from "./instrument.js";
 import { forgetOperate, loadOperate, prepareOperate, showOperate } from "./operate.js";
@@ -20,7 +20,7 @@ const MONEY = 5_000;
 const BEATS = 60;
 const SCOPES = ["public", "history", "read", "trade", "admin"];
 const NOTHING = {
-  health: null, events: [], session: null, halt: null, orders: [], executions: [], moreExecutions: false, positions: null, account: null, pnl: null,
+  health: null, events: [], session: null, halt: null, orders: [], executions: [], positions: null, account: null, pnl: null,
   beats: [], sandbox: undefined, scope: "read", trading: false,
 };
 const known = { ...NOTHING };
@@ -92,7 +92,7 @@ async function load() {
 // --- what is known ---------------------------------------------------------------------------
 const readAll = reader(() => Promise.all([
   call("GET", "health"), optional("connection/events"), optional("trading/halt"),
-  permitted(pages("orders?open=true&limit=500", "orders")), permitted(pages(sinceToday(), "executions")),
+  permitted(pages("orders?open=true&limit=500", "orders")), permitted(readToday()),
 ]));
 
 // The Client Portal may take seconds to answer; orders do not wait for it.
@@ -112,7 +112,7 @@ async function refresh() {
   const answer = await readAll();
   if (!answer || by !== stream) return; // overtaken by a newer answer, or signed out meanwhile
   const [health, events, halt, orders, executions] = answer;
-  Object.assign(known, { health, halt, events: events?.events ?? [], executions: executions?.rows ?? [], moreExecutions: Boolean(executions?.more) });
+  Object.assign(known, { health, halt, events: events?.events ?? [], executions: executions ?? [] });
   known.orders = (orders?.rows ?? []).filter((order) => order.state !== "terminal");
   draw();
   await showFaults();

@@ -58,7 +58,7 @@ export function showToday(known, now) {
     ["Unrealized", signed(day?.unrealized, worth?.currency), gain(day?.unrealized)],
     ["Positions", positions ? String(positions.length) : "not known"],
     ["Open orders", String(orders.length)],
-    ["Executions today", `${executions.length}${known.moreExecutions ? " and more" : ""}`],
+    ["Executions today", String(executions.length)],
   ]);
   showTimeline(known, now);
 }
