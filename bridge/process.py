@@ -176,7 +176,9 @@ class _Server(uvicorn.Server):
 async def serve(environment: Environment, listener: socket.socket) -> None:
     """Until SIGTERM or SIGINT; raises ``StoreError`` when the data folder cannot be used."""
     async with Bridge(environment) as bridge:
-        http, websocket = Connections().protocols()
+        paths = (route.path for table in compose.route_tables() for route in table.routes)
+        kinds = frozenset(path.partition("/")[2].partition("/")[0] for path in paths)
+        http, websocket = Connections(kinds=kinds).protocols()
         server = _Server(
             uvicorn.Config(
                 ClientAddress(bridge.app, environment.trusted_proxies),

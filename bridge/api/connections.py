@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.transports import BaseTransport
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -61,10 +61,14 @@ class Connection(Protocol):
 
 
 class Connections:
-    """All connections of one server, the oldest first."""
+    """All connections of one server, the oldest first.
 
-    def __init__(self, most: int = MOST_CONNECTIONS) -> None:
+    `kinds` are the first parts of the addresses that there are; None: any is one.
+    """
+
+    def __init__(self, most: int = MOST_CONNECTIONS, kinds: Collection[str] | None = None) -> None:
         self._most = most
+        self._kinds = kinds
         self._unknown: dict[Connection, None] = {}
         self._known: set[Connection] = set()
         self.dropped = 0
@@ -92,6 +96,11 @@ class Connections:
     def ended(self, connection: Connection) -> None:
         self._unknown.pop(connection, None)
         self._known.discard(connection)
+
+    def line_of(self, path: str) -> str:
+        """In which line a read stands; nobody makes more lines by asking for what there is not."""
+        kind = path.partition("/")[2].partition("/")[0]
+        return kind if self._kinds is None or kind in self._kinds else ""
 
     def protocols(self) -> tuple[type[asyncio.Protocol], type[asyncio.Protocol]]:
         """The classes for uvicorn's `http` and `ws`."""
@@ -192,8 +201,8 @@ class BoundedHttp(HttpToolsProtocol):
         if scope["method"] not in READS or scope["path"] in ALWAYS:
             super()._start_asgi_task(cycle, app)
         else:
-            kind = scope["path"].partition("/")[2].partition("/")[0]
-            self.connected.turns.read(partial(self._begin, cycle, app), kind)
+            line = self.connected.line_of(scope["path"])
+            self.connected.turns.read(partial(self._begin, cycle, app), line)
 
     def _begin(self, cycle: RequestResponseCycle, app: Any) -> None:
         if not cycle.disconnected:  # else nobody waits for what it would read

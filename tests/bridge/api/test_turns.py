@@ -232,6 +232,26 @@ async def test_an_order_is_begun_before_the_reads_that_came_with_it() -> None:
         server.close()
 
 
+async def test_reads_do_not_wait_for_many_of_what_there_is_not() -> None:
+    """Without a key anybody can ask for any address; each kind of read has a line of its own."""
+    served = Served()
+    served.connections = Connections(kinds={"positions"})
+    server, clients = await served.open(62)
+    try:
+        for number, client in enumerate(clients[:-1]):
+            client.sendall(request("GET", f"/none-{number}", key="wrong"))
+        clients[-1].sendall(request("GET", "/positions"))
+        async with asyncio.timeout(20):
+            while "GET /positions" not in served.asked:
+                await asyncio.sleep(0)
+        assert served.asked.index("GET /positions") < 4 * AT_ONCE
+    finally:
+        served.go_on.set()
+        for client in clients:
+            client.close()
+        server.close()
+
+
 def holding(turns: Turns) -> list[str]:
     """What comes to hold reads back, and to let them go, in its order."""
     held: list[str] = []
