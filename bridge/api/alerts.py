@@ -61,7 +61,12 @@ async def tell(call: Call[None, Occasion]) -> Told:
     return Told(told=alerts.tell(AlertKind(call.body.event), call.body.text))
 
 
-@routes.post("/alerts/test", answer=TestResult, scope=Scope.ADMIN, statuses=OFF)
+@routes.post(
+    "/alerts/test",
+    answer=TestResult,
+    scope=Scope.ADMIN,
+    statuses=OFF | {500: "the address file cannot be used, or the sender failed"},
+)
 async def send_test(call: Call[None, None]) -> TestResult:
     """Sends a test message to every service of the address file, and says which took it."""
     return TestResult(services=await alerts_of(call.services).test())

@@ -92,7 +92,7 @@ class FaultList(Struct, rename="camel", frozen=True, kw_only=True):
     names: list[str]
 
 
-_NO_SANDBOX = {404: "the gateway is no simulator"}
+_NO_SANDBOX = {404: "the gateway is no simulator", 503: "the simulator does not answer"}
 
 
 @routes.get("/", answer=str, scope=Scope.PUBLIC, media_types=("text/html",))

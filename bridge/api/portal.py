@@ -97,7 +97,7 @@ async def recover(call: Call[RecoveryParams, None]) -> SessionView:
     "/portal/{path:path}",
     params=PassThroughParams,
     answer=Any,
-    statuses={404: "no Client Portal is configured"},
+    statuses={404: "no Client Portal is configured", 409: "another login holds the session"},
 )
 async def pass_through(call: Call[PassThroughParams, None]) -> Reply:
     """One of a few read calls of the Client Portal's Web API, passed through.

@@ -113,6 +113,7 @@ _RECORDED = (
 _PROFILES = {
     404: "no such profile",
     409: "the profile is the active one, or its secrets cannot be read",
+    500: "the key file of its secrets cannot be used",
 }
 
 
@@ -157,7 +158,12 @@ async def remove(call: Call[RemovalParams, None]) -> None:
     await call.services[SettingsService].remove(call.params.profile)
 
 
-@routes.post("/connection/settings/rotate-key", answer=RotationView, scope=Scope.ADMIN)
+@routes.post(
+    "/connection/settings/rotate-key",
+    answer=RotationView,
+    scope=Scope.ADMIN,
+    statuses={409: "stored secrets cannot be read", 500: "the key file cannot be used"},
+)
 async def rotate(call: Call[None, None]) -> RotationView:
     """Seals every stored secret with a new key and forgets the old one."""
     return RotationView(secrets_sealed=await call.services[SettingsService].rotate_key())
