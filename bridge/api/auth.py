@@ -63,11 +63,14 @@ class KeyRing:
         self._file_seen: tuple[int, int, int] | None = None
         self._file_digest: bytes | None = None
         self._keys: list[ApiKey] = []
+        self._live: list[ApiKey] = []
+        """Those that nobody has revoked: looked through for each request, and by each stream."""
         self._ended: list[Callable[[], None]] = []
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     async def load(self) -> None:
         self._keys = await self._database.read(table.everything)
+        self._live = [key for key in self._keys if key.revoked_at is None]
         self._read_file()
 
     @property
@@ -108,7 +111,7 @@ class KeyRing:
             self._read_file()
             return self._file_digest is not None and self._file_digest == holder.digest
         now = self._clock.now()
-        return any(key.id == holder.key and key.active(now) for key in self._keys)
+        return any(key.id == holder.key and key.active(now) for key in self._live)
 
     async def create(
         self,
@@ -157,7 +160,7 @@ class KeyRing:
         now = self._clock.now()
         self._read_file()
         found: Principal | None = None
-        for key in self._keys:
+        for key in self._live:
             if hmac.compare_digest(key.digest, digest) and key.active(now):
                 found = Principal(key.id, _scope(key.scope), key.bounds, digest)
         if self._file_digest and hmac.compare_digest(self._file_digest, digest):
