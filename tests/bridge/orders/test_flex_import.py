@@ -191,7 +191,7 @@ def test_what_a_trade_does_not_say_is_not_made_up() -> None:
 )
 def test_a_number_is_read_however_it_is_written(text: str, number: float) -> None:
     """Of one that was not, the whole execution was left out without a word."""
-    found = read_statement(xml(BUY | {"quantity": text, "ibCommission": f"-{text}"}), ZONE)
+    found = read_statement(xml(BUY | {"quantity": text, "ibCommission": f"-{text}"}))
     assert found.executions[0].quantity == number
     assert found.commissions[0].commission == number
 
