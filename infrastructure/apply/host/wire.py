@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 HEARTBEAT = 5.0
 PATIENCE = 60.0
 CANCEL = encoding.encode(requests.CancelRequest())
+SKIPPED = 1_048_576
 
 
 class Cancelled(Exception):  # noqa: N818
@@ -36,7 +37,11 @@ class Wire:
         self._target = target
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
-        self._later: queue.Queue[bytes] = queue.Queue()
+        self._later: queue.Queue[tuple[bytes, int]] = queue.Queue()
+        """Lines of the listener's, each with how many bytes follow that are none."""
+        self._unread = 0
+        """How many of them are left of the line that was taken last; `_whole`: none are."""
+        self._whole = threading.Event()
         self._watching = self._beating = False
         self.gone = threading.Event()
         self.patience: float | None = None
@@ -97,7 +102,7 @@ class Wire:
 
     def receive(self) -> requests.Request | None:
         """The next request; None when the client has closed."""
-        line = self._later.get() if self._watching else self._source.readline()
+        line = self._next() if self._watching else self._source.readline()
         if not line.endswith(b"\n"):
             return None
         return encoding.request_of(line)
@@ -105,9 +110,25 @@ class Wire:
     def read(self, size: int) -> bytes:
         """Exactly `size` bytes that follow a request."""
         data = self._source.read(size)
+        self._have_read(len(data))
         if len(data) != size:
             raise HostFailure("interrupted", "the connection ended before the release was whole")
         return data
+
+    def _have_read(self, size: int) -> None:
+        """Of what follows a request; behind that the listener goes on."""
+        self._unread -= size
+        if self._unread <= 0:
+            self._whole.set()
+
+    def _next(self) -> bytes:
+        """The next line of the listener's; what a refused request has left unread goes."""
+        if self._unread > 0:
+            while self._unread > 0 and (piece := self._source.read(min(self._unread, SKIPPED))):
+                self._unread -= len(piece)
+            self._whole.set()
+        line, self._unread = self._later.get()
+        return line
 
     def watch(self) -> None:
         """Notices from now on, while work goes on, that the client cancels or leaves."""
@@ -123,13 +144,17 @@ class Wire:
             threading.Thread(target=self._beat, daemon=True).start()
 
     def _listen(self) -> None:
-        for line in self._source:
+        while line := self._source.readline():
             if line == CANCEL:
                 self._cancelled.set()
-            else:
-                self._later.put(line)
+                continue
+            follows = _follows(line)
+            self._whole.clear()
+            self._later.put((line, follows))
+            if follows > 0:  # whoever works on the request reads them
+                self._whole.wait()
         self.gone.set()
-        self._later.put(b"")
+        self._later.put((b"", 0))
 
     def _beat(self) -> None:
         while not self.gone.wait(HEARTBEAT):
@@ -144,3 +169,12 @@ class Wire:
         if self._cancelled.is_set():
             self._cancelled.clear()
             raise Cancelled
+
+
+def _follows(line: bytes) -> int:
+    """How many bytes follow a request that are no lines."""
+    try:
+        request = encoding.request_of(line)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return 0
+    return int(getattr(request, "tar", 0) or getattr(request, "size", 0))

@@ -1192,3 +1192,36 @@ def test_the_bridge_gets_the_time_that_its_answer_takes(store: Store, ask: Ask) 
         (found,) = ask(runtime, request)
     assert found["status"] == 0
     assert found["seconds"] < 5
+
+
+# --- what follows a request -----------------------------------------------------------------------
+def test_a_release_may_follow_a_request_that_listens() -> None:
+    """`upgrade --to` fetches an image, and then sends the release that names it."""
+    fetch = encoding.encode(requests.FetchRequest("i", "sha256:x"))
+    send = encoding.encode(requests.ApplyRequest("r2", [], {}, {}, 1.0, "me", tar=5))
+    source, client = socket.socketpair()
+    with source, client, source.makefile("rb") as stream:
+        wire = Wire(stream, io.BytesIO())
+
+        def received() -> bytes:
+            request = wire.receive()
+            return b"" if request is None else encoding.encode(request)
+
+        client.sendall(fetch)
+        assert received() == fetch
+        wire.watch()
+        client.sendall(send + b"a\nb\nc")
+        assert received() == send
+        assert wire.read(2) + wire.read(3) == b"a\nb\nc"
+        client.sendall(encoding.encode(requests.CancelRequest()))
+        assert wire._cancelled.wait(10)
+        client.sendall(send + b"x\ny\nz" + fetch)
+        assert received() == send  # refused before it was read
+        assert received() == fetch
+        client.sendall(send + b"a\n")
+        assert received() == send
+        client.shutdown(socket.SHUT_WR)
+        with pytest.raises(HostFailure, match="before the release was whole"):
+            wire.read(5)
+        assert received() == b""
+        assert wire.gone.wait(10)
