@@ -101,22 +101,34 @@ def closable(
     place: Place, action: str, positions: Mapping[Place, float], working: Iterable[Working]
 ) -> float:
     """How much of this side only closes, with all that works there already."""
+    left = _most(place, action, positions) - _sum_at((place, action), working)
+    return max(0.0, exact(left))
+
+
+def _most(place: Place, action: str, positions: Mapping[Place, float]) -> float:
+    """How much of this side closes what is held there."""
     position = positions.get(place, 0.0)
-    most = max(0.0, position if action == "SELL" else -position)
-    there = [each for each in working if each.place == place and each.action == action]
-    return max(0.0, exact(most - sum(_by_group(there).values())))
+    return max(0.0, position if action == "SELL" else -position)
+
+
+def _sum_at(side: _Side, working: Iterable[Working]) -> float:
+    """How much can fill together on this side of this place."""
+    return largest_of_groups(each for each in working if (each.place, each.action) == side)
 
 
 def reduces(
     orders: Iterable[Working], positions: Mapping[Place, float], working: Iterable[Working]
 ) -> bool:
-    """Whether new orders, beside all that works, could never open or enlarge a position."""
-    wanted: dict[tuple[Place, str], list[Working]] = defaultdict(list)
+    """Whether new orders, beside all that works, could never open or enlarge a position.
+
+    One that ends orders which work, as a member of their group, fills instead of them.
+    """
+    wanted: dict[_Side, list[Working]] = defaultdict(list)
     for each in orders:
         wanted[each.place, each.action].append(each)
     known = list(working)
     return all(
-        sum(_by_group(group).values()) <= closable(place, action, positions, known) + SLACK
+        _sum_at((place, action), [*known, *group]) <= _most(place, action, positions) + SLACK
         for (place, action), group in wanted.items()
     )
 

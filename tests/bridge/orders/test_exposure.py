@@ -186,3 +186,18 @@ async def test_of_an_order_that_is_listed_what_is_left_counts() -> None:
     for quantity, closes in ((40.0, True), (41.0, False)):
         wanted = parts_of_order("new", Contract(con_id=11), order("SELL", quantity), quantity)
         assert await only_reduce(gateway, wanted, seconds=1) is closes
+
+
+@pytest.mark.parametrize(
+    ("kind", "quantity", "reducing"), [(1, 6, True), (2, 6, True), (1, 7, False), (3, 6, False)]
+)
+def test_an_order_counts_once_with_those_of_its_group(
+    kind: int, quantity: float, reducing: bool
+) -> None:
+    """The stop is moved of a group whose gain works: one fill ends the other."""
+    terms = Order(action="SELL", account="DU1", oca_group="g", oca_type=kind)
+    gain = of_order("gain", Contract(con_id=12), terms, 6)
+    stop = of_order("stop", Contract(con_id=12), terms, quantity)
+    assert reduces([stop], HELD, [gain]) is reducing
+    beside = of_order("beside", Contract(con_id=12), order("SELL", 1), 1)
+    assert not reduces([stop], HELD, [gain, beside])
