@@ -140,7 +140,8 @@ class OrderModifier:
             OrderRefusedByRulesError: a rule's order could open a position.
             TwsError, PositionsMovingError: nobody can tell whether a rule's order could.
         """
-        left = exact(wanted.quantity - record.filled)
+        present = self.journal.open.get(record.id, record)  # it may have filled since it was read
+        left = exact(wanted.quantity - present.filled)
         parts = parts_of_order(record.id, record.contract, wanted, left)
         own = [each for each in self.journal.open.values() if each.id != record.id]
         try:

@@ -333,3 +333,26 @@ async def test_a_rule_pays_no_price_whatever_for_an_option(tmp_path: Path) -> No
         with pytest.raises(OrderRefusedByRulesError) as told:
             await rig.submitter.place(sell, "rule", CALLER, only_closing=True)
         assert [each.code for each in told.value.violations] == ["market-order-on-option"]
+
+
+async def test_what_fills_while_a_change_is_judged_does_not_count_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 10, 4 are filled between the broker's list and the look at what is held."""
+    broker = holding(10)
+    async with opened(tmp_path, broker) as rig:
+        sell = request(action="SELL", quantity=10, limit_price=90.0)
+        placed = (await rig.submitter.place(sell, "rule", CALLER, only_closing=True)).answer
+        assert isinstance(placed, OrderView)
+        prepare = rig.submitter.preparer.prepare_change
+
+        async def meanwhile(*given: Any) -> Any:
+            broker.fill(placed.broker_order_id, 4)
+            broker.held = holding(6).held
+            await rig.journal.flush()
+            return await prepare(*given)
+
+        monkeypatch.setattr(rig.submitter.preparer, "prepare_change", meanwhile)
+        nearer = ChangeRequest(limit_price=80.0)
+        after = await rig.modifier.modify(placed.order_id, nearer, CALLER, only_closing=True)
+        assert (after.filled, after.limit_price) == (4, 80.0)
