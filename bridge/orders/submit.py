@@ -387,6 +387,11 @@ class OrderSubmitter:
     async def _resumed(
         self, digest: str, records: list[OrderRecord], trail: Trail
     ) -> Answer | None:
+        if not records:  # what is damaged is left out of a list
+            raise DamagedRowError(
+                "the order of this Idempotency-Key cannot be read",
+                next_step="Nothing was sent. GET /orders?all=true shows what works at the broker",
+            )
         newest = [each for each in records if each.group_id == records[-1].group_id]
         trail.target = newest[0].id
         newest = await self._waited_for(newest)

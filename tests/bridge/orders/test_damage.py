@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.orders.errors import TradingHaltedError
+from bridge.orders.errors import OrderPendingError, TradingHaltedError
 from bridge.orders.order_ids import key_digest
-from bridge.store import DamagedRowError
+from bridge.store import DamagedRowError, orders
 from bridge.store.executions import Query
 from tests.bridge.orders.fake_broker import FakeBroker
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
@@ -150,3 +150,17 @@ async def test_a_bridge_starts_with_every_table_damaged(
         assert not [each for each in bridge.events() if "exception" in each]
     finally:
         bridge.stop()
+
+
+async def test_a_key_whose_order_cannot_be_read_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = FakeBroker(quiet=True)
+    async with opened(tmp_path, broker) as rig:
+        rig.answers_within(0.05)
+        with pytest.raises(OrderPendingError):
+            await rig.place()
+        monkeypatch.setattr(orders, "by_key", lambda *_: [])  # a damaged row is left out
+        with pytest.raises(DamagedRowError, match="cannot be read"):
+            await rig.place()
+        assert len(broker.placed) == 1
