@@ -50,6 +50,8 @@ _LADDER_SECONDS: Final = 3.0
 _MOST_LADDERS: Final = 500
 _POSITIONS_SECONDS: Final = 3.0
 _VALUES_SECONDS: Final = 3.0
+_WITHOUT_VALUES_SECONDS: Final = 30.0
+"""How long no order waits for account values once one has waited for them in vain."""
 PAIRS_EXCHANGE: Final = "IDEALPRO"
 _METHODS: Final = {"last": 0, "bidAsk": 4, "middle": 8}
 """The broker's numbers of the prices that a condition can watch."""
@@ -117,6 +119,8 @@ class Preparer:
         self._clock = clock
         self._trading_mode = trading_mode
         self._ladders: dict[int, tuple[PriceIncrement, ...]] = {}
+        self._without_values: dict[str, float] = {}
+        """By account, until when no order waits for its values."""
 
     def adopt(self, *, read_only: bool, account: str) -> None:
         """Takes over what the connection settings say about orders.
@@ -328,15 +332,14 @@ class Preparer:
         """The account's own rate, or where its ledger has none that of the pair's quote.
 
         Just after the start the account's values may still be on their way: they are waited for a
-        moment, and without them no limit can be held against money.
+        moment, and without them no limit can be held against money. Where they do not come, not
+        every order waits.
         """
         if self._accounts is None or account not in self._gateway.accounts:
             return None
         known = self._accounts.exchange_rate(account, contract.currency)
-        if known is None:
-            with suppress(BridgeError, TimeoutError):
-                async with asyncio.timeout(_VALUES_SECONDS):
-                    await self._accounts.accounts(account)
+        if known is None and self._clock.monotonic() >= self._without_values.get(account, 0.0):
+            await self._wait_for_values(self._accounts, account)
             known = self._accounts.exchange_rate(account, contract.currency)
         base, rate = known or (UNKNOWN_BASE, None)
         if not base:
@@ -344,6 +347,16 @@ class Preparer:
         if rate is None:
             rate = await self._quoted(contract.currency, base)
         return Exchange(base=base, rate=rate)
+
+    async def _wait_for_values(self, accounts: AccountService, account: str) -> None:
+        try:
+            async with asyncio.timeout(_VALUES_SECONDS):
+                await accounts.accounts(account)
+        except TimeoutError:
+            again = self._clock.monotonic() + _WITHOUT_VALUES_SECONDS
+            self._without_values[account] = again
+        except BridgeError:
+            return
 
     async def _quoted(self, currency: str, base: str) -> float | None:
         for symbol, against in ((currency, base), (base, currency)):

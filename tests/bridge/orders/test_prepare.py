@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, cast
 
@@ -148,3 +149,31 @@ async def test_without_it_no_limit_on_money_is_held_against_a_guess(tmp_path: Pa
     async with opened(tmp_path, FakeBroker(), max_notional=None, max_notional_per_day=None) as rig:
         rig.submitter.preparer._accounts = cast("Any", Values(come=False))
         assert (await rig.place("free")).status == "Submitted"
+
+
+async def test_account_values_that_do_not_come_hold_up_one_order_in_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+
+    class Silent:
+        def exchange_rate(self, *_: str) -> None:
+            return None
+
+        def is_confirmed(self, _: object) -> bool:
+            return True
+
+        async def accounts(self, account: str) -> None:
+            waited.append(account)
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(prepare, "_VALUES_SECONDS", 0.01)
+    limits: dict[str, Any] = {"max_notional": None, "max_notional_per_day": None}
+    async with opened(tmp_path, FakeBroker(), **limits) as rig:
+        monkeypatch.setattr(rig.submitter.preparer, "_accounts", Silent())
+        for key in ("a", "b", "c"):
+            await rig.place(key)
+        assert waited == ["DU1234567"]
+        rig.clock.wind(31)
+        await rig.place("d")
+        assert len(waited) == 2
