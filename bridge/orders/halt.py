@@ -326,6 +326,9 @@ class TradingHalt:
     ) -> HaltView:
         """Nothing new goes out from here on; then the open orders; the journal holds nothing up."""
         switch = self._switch
+        found = switch.found_mark()  # what it asks for nobody has done yet, and this halt hides it
+        if found is not None:
+            cancel = max(cancel, found.cancel, key=_STRENGTH.index)
         halt = switch.turn_on(caller.key_id, reason, cancel, allow_closing=allow_closing)
         detail = {"reason": reason, "cancel": cancel, "allowClosing": halt.allow_closing}
         async with self._auditor.trail(caller, "trading.halt", detail) as trail:

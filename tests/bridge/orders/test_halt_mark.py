@@ -121,3 +121,16 @@ async def test_a_journal_that_is_not_accepted_lets_no_halt_open_it(
         assert kept is None or not kept.not_accepted
         rig.database.identity.why = None
         switch.require_closing_allowed()
+
+
+async def test_a_halt_also_does_what_a_mark_of_a_moment_before_asks_for(tmp_path: Path) -> None:
+    """Nobody has found it yet, and it is hidden by the halt that takes over what it says."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        placed = await rig.place()
+        halt_mark.write(tmp_path / "data", STRICT)
+        view = await rig.halt.halt("lunch", "none", CALLER)
+        assert view.cancelled is not None
+        assert view.cancelled.requested == (placed.order_id,)
+        assert ("cancel-all", 0) in broker.wire
+        assert rig.services[HaltSwitch].found_mark() is None
