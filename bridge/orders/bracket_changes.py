@@ -52,9 +52,14 @@ def stop_of(order: Order) -> float | None:
     return order.trail_stop_price if _trails(order) else order.stop_price
 
 
-def fills_at(entry: Order, market: float) -> float | None:
-    """Where an entry fills if the market stays; None: by then the market may be anywhere."""
+def fills_at(entry: Order, market: float, con_id: int) -> float | None:
+    """Where an entry fills if the market stays; None: by then the market may be anywhere.
+
+    As when it waits for a price of its own contract, `con_id`.
+    """
     kind, side = kind_of_type(entry.order_type), entry.action
+    if any(each.price is not None and each.con_id == con_id for each in entry.conditions):
+        return None
     waits = bool(entry.conditions or entry.good_after_time)
     if kind.trail == "yes" or kind.only_day or (waits and entry.order_type != "MKT"):
         return None
@@ -104,19 +109,23 @@ def _entry_price(
     field, value = changed[0]
     for each in exits:
         gain, loss = _gain_and_loss(each, newest_terms(each))
-        for found in _around(terms, gain, loss, reference):
+        for found in _around(terms, record.contract.con_id, gain, loss, reference):
             yield structs.replace(found, field=field, value=value)
 
 
 def _around(
-    entry: Order, gain: float | None, loss: float | None, reference: Reference | None
+    entry: Order,
+    con_id: int,
+    gain: float | None,
+    loss: float | None,
+    reference: Reference | None,
 ) -> Iterator[Violation]:
     """The exits of a bracket that are on the wrong side of where their entry fills."""
     if _trails(entry):
         return  # its stop is the broker's
     found = list(exits_beside_entry(entry.action, entry.limit_price, entry.stop_price, gain, loss))
     market = reference.for_action(entry.action) if reference else None
-    price = None if market is None else fills_at(entry, market)
+    price = None if market is None else fills_at(entry, market, con_id)
     if not found and price is not None:
         found = list(exits_beside(entry.action, price, gain, loss, _MARKET))
     yield from found
@@ -147,7 +156,7 @@ def _beside_exit(
 ) -> Iterator[Violation]:
     entry = _entry_of(record, family)
     if entry is not None and entry.open and not entry.filled:
-        yield from _around(newest_terms(entry), gain, loss, reference)
+        yield from _around(newest_terms(entry), entry.contract.con_id, gain, loss, reference)
         return
     price = reference.for_action(terms.action) if reference else None
     if price is not None:  # a gain may be taken at the market then: that is a way out

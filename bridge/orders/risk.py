@@ -600,7 +600,7 @@ def exit_side(context: RiskContext) -> Iterator[Violation]:
     if entry is None or context.reference is None:
         return
     market = context.reference.for_action(entry.action)
-    price = None if market is None else fills_at(entry, market)
+    price = None if market is None else fills_at(entry, market, context.contract.con_id)
     if price is not None:
         stop = stop_of(context.order)
         gain = context.order.limit_price if stop is None else None

@@ -294,6 +294,7 @@ def test_exits_of_a_market_order_lie_around_the_market(exit_: dict[str, Any], wr
 
 TOUCHED = {"order_type": "LIT"}
 CONDITION = {"conditions": (OrderCondition(con_id=1, exchange="SMART", price=1.0),)}
+BREAKS_OUT = {"conditions": (OrderCondition(con_id=265598, exchange="SMART", price=110.0),)}
 
 
 @pytest.mark.parametrize(
@@ -312,6 +313,8 @@ CONDITION = {"conditions": (OrderCondition(con_id=1, exchange="SMART", price=1.0
         ({"order_type": "STP LMT", "stop_price": 105.0, "limit_price": 106.0}, 103.0, False),
         ({"order_type": "STP LMT", "stop_price": 99.0, "limit_price": 106.0}, 103.0, True),
         ({"limit_price": 105.0} | CONDITION, 103.0, False),
+        ({"order_type": "MKT"} | CONDITION, 103.0, True),
+        ({"order_type": "MKT"} | BREAKS_OUT, 103.0, False),
         ({"limit_price": 105.0, "good_after_time": "20260214 10:00:00"}, 103.0, False),
         ({"order_type": "LOC", "limit_price": 105.0}, 103.0, False),
         ({"order_type": "TRAIL", "trail_amount": 5.0}, 103.0, False),
