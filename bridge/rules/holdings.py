@@ -238,8 +238,10 @@ def _combined(
 
 
 def _begun(holding: Holding, begun: Mapping[tuple[str, int], datetime]) -> datetime | None:
+    """Where one leg is not certain nothing is: it may be the newest, or become so in a moment."""
     places = [(holding.account, leg.contract.con_id) for leg in holding.legs]
-    return max((begun[place] for place in places if place in begun), default=None)
+    certain = [begun[place] for place in places if place in begun]
+    return max(certain) if len(certain) == len(places) else None
 
 
 def _claims(

@@ -300,3 +300,13 @@ def test_a_split_leaves_a_combination_whole(positions: list[Position], units: fl
     ]
     (found,) = opened_together(fills, positions)
     assert found.units == units
+
+
+def test_a_combination_is_certainly_held_when_all_its_legs_are() -> None:
+    """A leg whose fills are late for a moment does not make it older, nor younger afterwards."""
+    begun = {("DU1", 11): MORNING, ("DU1", 12): MORNING + timedelta(days=2)}
+    (whole,) = holdings(LEGS, RuleSet(), [spread()], begun=begun)
+    assert whole.begun_at == MORNING + timedelta(days=2)
+    for place, at in begun.items():
+        (found,) = holdings(LEGS, RuleSet(), [spread()], begun={place: at})
+        assert found.begun_at is None
