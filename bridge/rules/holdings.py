@@ -418,7 +418,7 @@ class Fill(Struct, frozen=True):
     price: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)
 class _Lot:
     """What one order of several legs has opened: by contract, what of it is still held."""
 
@@ -455,10 +455,7 @@ def opened_together(fills: Iterable[Fill], positions: Iterable[Position] = ()) -
     for fill in fills:
         told[fill.account, fill.con_id] += fill.quantity
     held = {place: [0.0, sizes.get(place, total) - total] for place, total in told.items()}
-    of_place: dict[tuple[str, int], list[_Lot]] = defaultdict(list)
-    for lot in lots.values():
-        for con_id in lot.ratios:
-            of_place[lot.account, con_id].append(lot)
+    claims: dict[tuple[str, int], list[_Lot]] = defaultdict(list)
     for fill in fills:
         place, own = (fill.account, fill.con_id), lots.get((fill.account, fill.order))
         before = held[place]
@@ -467,11 +464,16 @@ def opened_together(fills: Iterable[Fill], positions: Iterable[Position] = ()) -
             pairs = zip(before, after, strict=True)
             opened = max((_opened(*each, fill.quantity) for each in pairs), key=abs)
             own.left[fill.con_id] = own.left.get(fill.con_id, 0.0) + opened
+            if own not in claims[place]:
+                claims[place].append(own)
         mirrored = None if own is None else {each: -by for each, by in own.ratios.items()}
-        claiming = of_place.get(place, [])
+        # Only those that have something of it left: there may have been thousands.
+        claiming = [each for each in claims.get(place, ()) if each.left.get(fill.con_id)]
         claiming.sort(key=lambda each: (each.ratios != mirrored, each.at))
         for side in (1, -1):
             _release(claiming, fill.con_id, side, max(0.0, *(each * side for each in after)))
+        if place in claims:
+            claims[place] = claiming
     found = [
         Opening(each.account, each.ratios, each.units * factor, each.labels, each.at)
         for each in lots.values()

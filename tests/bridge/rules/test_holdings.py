@@ -8,6 +8,7 @@ from msgspec import structs
 
 from bridge.model import Position
 from bridge.orders.close import closing_order
+from bridge.rules import holdings as holdings_module
 from bridge.rules.holdings import (
     Fill,
     Opened,
@@ -310,3 +311,23 @@ def test_a_combination_is_certainly_held_when_all_its_legs_are() -> None:
     for place, at in begun.items():
         (found,) = holdings(LEGS, RuleSet(), [spread()], begun={place: at})
         assert found.begun_at is None
+
+
+def test_what_was_closed_long_ago_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair that is opened and closed many times a day, for months, in the same contracts."""
+    looked: list[int] = []
+    release = holdings_module._release
+
+    def counted(lots: Any, *given: Any) -> None:
+        looked.append(len(found := list(lots)))
+        release(found, *given)
+
+    monkeypatch.setattr(holdings_module, "_release", counted)
+    fills = [
+        fill_of(f"{way}-{day}", con_id, sign * (1 if way == "in" else -1), day)
+        for day in range(100)
+        for way in ("in", "out")
+        for con_id, sign in ((11, -1), (12, 1))
+    ]
+    assert opened_together(fills) == []
+    assert max(looked) <= 2
