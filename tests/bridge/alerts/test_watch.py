@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from bridge.alerts.messages import AlertKind
-from bridge.alerts.watch import ConditionWatch
+from bridge.alerts.watch import ConditionWatch, order_text
 from bridge.orders.health import OrderAlerts
 from bridge.portal.service import PortalService, SessionView
 from bridge.portal.state import PortalState
@@ -22,6 +23,7 @@ from bridge.store.condition import JournalCondition
 from bridge.tws.connection_context import ConnectionContext, Target
 from bridge.tws.connection_state import DialProblem, Socket
 from tests.bridge.alerts.conftest import WebHook
+from tests.bridge.orders.samples import record
 from tests.bridge.portal.conftest import JumpingClock
 from tests.bridge.portal.running import running
 
@@ -551,3 +553,9 @@ def test_a_short_loss_is_forgotten_when_the_connection_has_lasted() -> None:
         rig.look()
         rig.clock.advance(61)
         assert rig.look() == {}
+
+
+def test_an_order_is_told_with_every_digit_of_its_size() -> None:
+    unknown = record()
+    terms = structs.replace(unknown.terms, quantity=1_234_567.0)
+    assert "BUY 1234567 AAPL (id o7," in order_text(structs.replace(unknown, terms=terms))
