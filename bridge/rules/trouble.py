@@ -15,6 +15,11 @@ PATIENCE_SECONDS: Final = 10.0
 """After which people are told of what may pass by itself."""
 REST_SECONDS: Final = 10.0
 """How long what was refused is left alone: it would be refused again at once."""
+CLOSED_SECONDS: Final = 60.0
+"""The same of a market that is closed: that lasts for hours."""
+_CLOSED: Final = "market-closed"
+_PASSES: Final = frozenset({NOT_CLOSING.code, _CLOSED})
+"""What an order may break now and not in a while: what is held and works changes, markets open."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,14 +65,20 @@ class Troubles:
 
 
 def lasting(error: Exception) -> bool:
-    """Whether the same would be refused again.
-
-    What is held and works may be another in a moment: that an order would not close passes.
-    """
-    if isinstance(error, OrderRefusedByRulesError) and error.violations == [NOT_CLOSING]:
-        return False
+    """Whether the same would be refused again, also in a while."""
+    if isinstance(error, OrderRefusedByRulesError):
+        return any(each.code not in _PASSES for each in error.violations)
     kinds = {Kind.INVALID, Kind.REFUSED, Kind.FORBIDDEN, Kind.CONFLICT}
     return not isinstance(error, BridgeError) or error.kind in kinds
+
+
+def pause(error: Exception) -> float:
+    """For how many seconds what was refused so is left alone."""
+    if isinstance(error, OrderRefusedByRulesError) and any(
+        each.code == _CLOSED for each in error.violations
+    ):
+        return CLOSED_SECONDS
+    return REST_SECONDS
 
 
 def reason(error: Exception) -> str:

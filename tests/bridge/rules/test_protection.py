@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Place = tuple[str, str]
 OPEN = Working(state="open")
 REFUSED = OrderRefusedByRulesError([Violation("max-notional", "too much money")])
+CLOSED = OrderRefusedByRulesError([Violation("market-closed", "the market is closed")])
 
 
 class HandClock(SystemClock):
@@ -439,3 +440,18 @@ async def test_a_cancel_that_the_broker_refuses_is_not_sent_at_every_turn() -> N
     stand.orders.refuses.clear()
     await stand.turn(5)
     assert stand.guard.anew
+
+
+async def test_a_stop_that_the_market_s_hours_keep_back_goes_out_in_the_morning() -> None:
+    stand = Stand.of_one(600)
+    stand.orders.refuses = {"stop": CLOSED}
+    stand.orders.state = Working(state="unsent")
+    assert await stand.turn() == []
+    assert await stand.turn(61) == [("unprotected", "r0")]
+    number = stand.guard.number
+    for _ in range(5):
+        assert await stand.turn(10) == []
+    assert stand.guard.number == number
+    stand.orders.refuses.clear()
+    assert await stand.turn(61) == [("protected", "r0")]
+    assert not stand.guard.ended
