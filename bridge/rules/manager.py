@@ -67,6 +67,7 @@ _UNCLEAR: Final = (
     "several positions fit the legs that it names, and no rule is for any of them: say the"
     " expiration or the conId of each leg"
 )
+_FAILS: Final = "an error of the bridge keeps it from being judged; see its log"
 MOST_STATUSES: Final = 5000
 """Of the latest orders is remembered what the broker said of them."""
 
@@ -109,6 +110,7 @@ class PositionManager:
         self._statuses: dict[tuple[int, int, int], tuple[str, float, float]] = {}
         self._task: asyncio.Task[None] | None = None
         self._troubles = Troubles(clock=given.clock)
+        self._failing: dict[Place, Holding] = {}
         self._journal = RuleJournal(database=given.database, clock=given.clock, soon=self._wake.set)
         self.happened = self._journal.happened
         self._protection = Protection(
@@ -288,6 +290,7 @@ class PositionManager:
             return
         if self._stale or self._closes.running or self._given.watch.age() >= LOOK_SECONDS:
             await self._look()
+        self._failing.clear()
         if self.waits is None:
             for holding in self._given.watch.holdings:
                 self._judge_alone(holding)
@@ -295,7 +298,7 @@ class PositionManager:
             self._decided.clear()  # whatever it was, it is judged again when that is over
         await self._carry_through()
         unfollowed = await self._follow()
-        await self._tell_of_unclear()
+        await self._tell_of_the_unjudged()
         for close in tuple(self._closes.running.values()):
             await self._closes.advance(close, self._terms.rules)
         await self._journal.keep_now_and_then()
@@ -310,23 +313,26 @@ class PositionManager:
             return error.detail
         return None
 
-    async def _tell_of_unclear(self) -> None:
-        """Once, when a rule names legs that several positions fit: it does nothing for them."""
-        by_rule: dict[tuple[str, str], list[Holding]] = {}
-        for each in self._given.watch.unclear:
-            by_rule.setdefault((each.unclear, each.account), []).append(each)
-        for key in set(self._troubles.of()) - by_rule.keys():
+    async def _tell_of_the_unjudged(self) -> None:
+        """Once, when it stays so: what a rule does nothing for, because nobody can tell how."""
+        unjudged: dict[tuple[str, str], tuple[str, list[Holding]]] = {
+            place: (_FAILS, [holding]) for place, holding in self._failing.items()
+        }
+        for each in self._given.watch.unclear:  # legs that several positions fit
+            place = (each.unclear, each.account)
+            unjudged.setdefault(place, (_UNCLEAR, []))[1].append(each)
+        for key in set(self._troubles.of()) - unjudged.keys():
             self._troubles.over(key)
-        for key, found in by_rule.items():
+        for key, (why, found) in unjudged.items():
             if not self._troubles.add(key, lasting=False):
                 continue
             names = ", ".join(each.name for each in found)
-            detail = {**named(found[0]), "name": names, "why": _UNCLEAR}
+            detail = {**named(found[0]), "name": names, "why": why}
             event = RuleEvent(at=self._clock.now(), kind="waits", rule=key[0], detail=detail)
             try:
                 await self._journal.tell(event)
             except BridgeError as error:
-                log.warning("unclear-legs-not-told", rule=key[0], reason=error.detail)
+                log.warning("unjudged-not-told", rule=key[0], reason=error.detail)
             else:
                 self._troubles.told(key)
 
@@ -433,6 +439,7 @@ class PositionManager:
             self._judge(holding)
         except Exception:
             log.exception("rules-judgement-failed", holding=holding.key)
+            self._failing["a rule", holding.key] = holding
 
     def _judge(self, holding: Holding) -> None:
         """Remembers and decides; a holding that is being closed is judged by nobody."""
@@ -440,16 +447,25 @@ class PositionManager:
             return
         market = self._given.watch.market(holding)
         for rule in self._rules_for(holding) if market is not None else ():
-            judged = self._judged(rule, holding, market)
-            if judged is None:
-                continue
-            if self._is_new((rule.id, holding.key), holding):
-                continue
-            if judged.decision is not None:
-                if not any(each[1].key == holding.key for each in self._decided):
-                    self._decided.append((rule, holding, judged))
+            if self._decides(rule, holding, market):
                 return
+
+    def _decides(self, rule: Rule, holding: Holding, market: Market | None) -> bool:
+        """Whether this rule closes it. An error about one rule is no other rule's: they go on."""
+        try:
+            judged = self._judged(rule, holding, market)
+        except Exception:
+            log.exception("rules-judgement-failed", rule=rule.id, holding=holding.key)
+            self._failing[rule.id, holding.key] = holding
+            return False
+        if judged is None or self._is_new((rule.id, holding.key), holding):
+            return False
+        if judged.decision is None:
             self._journal.note((rule.id, holding.key), judged.memory)
+            return False
+        if not any(each[1].key == holding.key for each in self._decided):
+            self._decided.append((rule, holding, judged))
+        return True
 
     def _is_new(self, place: Place, holding: Holding) -> bool:
         """A position that has just appeared may be a part of something: it is looked at again.

@@ -26,7 +26,8 @@ MOST_RULES: Final = 200
 
 Id = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Symbol = Annotated[str, Meta(min_length=1, max_length=32)]
-Clock = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+_CLOCK: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+Clock = Annotated[str, Meta(pattern=f"^{_CLOCK.pattern}$")]
 Positive = Annotated[float, Meta(gt=0)]
 Percent = Annotated[float, Meta(gt=0, le=100)]
 
@@ -220,6 +221,10 @@ def check(found: RuleSet) -> None:
 
 
 def _problems(rule: Rule) -> Iterator[str]:
+    if rule.id.endswith("\n"):  # a pattern lets it pass at the end
+        yield "its id ends with a line break"
+    if rule.at is not None and not _CLOCK.fullmatch(rule.at):
+        yield f"at is no time such as 15:30: {rule.at!r}"
     if rule.match == Match():
         yield "match names nothing; say at least one of symbol, secType, account, …"
     yield from _match_problems(rule.match)

@@ -366,6 +366,28 @@ async def test_what_cannot_be_shown_hides_no_other(monkeypatch: pytest.MonkeyPat
     assert [each.holding for each in stand.manager.standing()] == [stand.watch.holdings[0].key]
 
 
+async def test_a_rule_that_cannot_be_judged_keeps_no_other_from_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stand = Stand(rules({"match": {"account": "DU1"}, "at": "15:00"}, STOP), only(stock(100)), 94.0)
+    stand.remembers("r1")
+    judged = stand.manager._judged
+
+    def failing(rule: Any, *given: Any) -> Any:
+        if rule.id == "r0":
+            raise ZeroDivisionError
+        return judged(rule, *given)
+
+    monkeypatch.setattr(stand.manager, "_judged", failing)
+    await stand.turn()
+    assert stand.closes.begun == [("trade", "stopLoss: -600 has reached -500")]
+    for _ in range(3):
+        await stand.turn(11)
+    assert [described(each) for each in stand.journal.told] == [
+        "r0 cannot close yet AAPL; an error of the bridge keeps it from being judged; see its log"
+    ]
+
+
 async def test_a_damaged_row_keeps_no_bridge_from_starting(tmp_path: Path) -> None:
     good, database = remembered(only(stock(5)), NOON), await Database.open(tmp_path)
 

@@ -36,6 +36,9 @@ def test_the_names_of_the_api_and_of_stack_yaml_mean_the_same() -> None:
     ("changes", "said"),
     [
         ({"match": {}}, "match names nothing"),
+        ({"at": "15:30\n"}, "at is no time such as 15:30"),
+        ({"at": "15:3\u0660"}, "at"),
+        ({"id": "stop\n"}, "its id ends with a line break"),
         ({"stopLoss": None}, "no trigger"),
         ({"stopLoss": {}}, "stopLoss takes one of"),
         ({"stopLoss": {"percent": 5, "price": 3}}, "stopLoss takes one of"),
