@@ -238,13 +238,25 @@ class Protection:
             await self.journal.keep(place, memory)
         state = await self.withdraw(memory)
         if state.state in {"open", "unknown"}:
+            await self._in_the_way(place, guard, state)
             return
+        self._cancels.over(guard.key)
         anew = structs.replace(memory, guard=structs.replace(guard, anew=True))
         event, detail = "", {"reason": "the stop at the broker", "quantity": state.filled}
         if state.state == "filled" and not guard.ended:
             event = "closed"
         holding = self.watch.holding(place[1])
         await self._tended(place, holding, Tended(anew, event, detail))
+
+    async def _in_the_way(self, place: Place, guard: Guard, state: Working) -> None:
+        """Tells people, when it stays so, of a stop that ought to have gone: it may open one."""
+        if not self._cancels.add(guard.key, lasting=False):
+            return
+        why = f"it stands at {figure(guard.stop)} and may open a position: cancel it in TWS"
+        left = exact(_whole(guard, state) - state.filled)
+        detail = {"leftover": True, "stop": guard.stop, "quantity": left, "why": why}
+        await self._tell(place, self.watch.holding(place[1]), "waits", detail)
+        self._cancels.told(guard.key)
 
     async def _tended(self, place: Place, holding: Holding | None, tended: Tended) -> None:
         now = self.journal.memories.get(place, tended.memory)

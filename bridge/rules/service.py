@@ -342,6 +342,8 @@ def described(event: RuleEvent) -> str:
         size = f"{plain(detail['held'])} "
     if "damaged" in detail:
         said = "has lost what it knew of"
+    if "leftover" in detail:
+        said = "cannot take away its stop at the broker for"
     if "overridden" in detail:
         said = "as it was written through the API does nothing"
     parts = [f"{event.rule} {said} {size}{what}".rstrip()]

@@ -455,3 +455,21 @@ async def test_a_stop_that_the_market_s_hours_keep_back_goes_out_in_the_morning(
     stand.orders.refuses.clear()
     assert await stand.turn(61) == [("protected", "r0")]
     assert not stand.guard.ended
+
+
+async def test_a_cancel_that_comes_to_nothing_is_told() -> None:
+    """The position is gone: when its stop is reached it opens one."""
+    stand = Stand.of_one(600, stop=70.0, units=600)
+    stand.wanted.clear()
+    stand.orders.refuses = {"cancel": REFUSED}
+    assert await stand.turn() == []
+    assert await stand.turn(11) == [("waits", "r0")]
+    assert described(stand.journal.told[0]) == (
+        "r0 cannot take away its stop at the broker for 600 DU1/1:+1; it stands at 70 and may open"
+        " a position: cancel it in TWS"
+    )
+    for _ in range(3):
+        assert await stand.turn(60) == []
+    stand.orders.refuses.clear()
+    await stand.turn(6)
+    assert stand.guard.anew
