@@ -26,6 +26,8 @@ MOST_ORDERS: Final = 20
 MOST_REFUSALS: Final = 3
 CANCEL_SECONDS: Final = 5.0
 """After which an order that is still open is cancelled again."""
+SETTLING_SECONDS: Final = 3.0
+"""How long the parts of one fill may take to be told."""
 RETRY_SECONDS: Final = (5.0, 30.0, 120.0)
 """After a refusal."""
 UNSENT_SECONDS: Final = (0.0, 2.0, 5.0, 10.0, 30.0)
@@ -51,6 +53,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """Whether it is us who cancelled it, or mean to."""
     withdrawn_at: datetime | None = None
     """When that was tried last."""
+    too_large_at: datetime | None = None
+    """Since when it is for more than is left to close, and no change may be sent."""
     refused: str = ""
     """Why the bridge's own limits did not let it out."""
     unsent: str = ""
@@ -261,10 +265,10 @@ def _steer(
     quantity = attempt.units if order.quantity is None else order.quantity
     allowed = max(0.0, exact(_held(scene) - scene.others))
     if exact(quantity - order.filled) > allowed:
-        if allowed <= 0:
-            why = "the position is gone, or somebody else closes it"
-            return _withdraw(close, attempt, scene, why)
-        return close, Change(units=exact(order.filled + allowed))
+        return _too_large(close, attempt, scene, order.filled, allowed)
+    if attempt.too_large_at is not None:
+        attempt = structs.replace(attempt, too_large_at=None)
+        close = structs.replace(close, attempt=attempt)
     if scene.called_off:
         return _withdraw(close, attempt, scene, "the rule was taken away")
     if attempt.limit is None or not scene.may_change:
@@ -279,6 +283,27 @@ def _steer(
     if limit is None or (order.limit is not None and not _towards(close, order.limit, limit)):
         return close, _resting(close, terms, scene, order)
     return close, Change(limit=limit)
+
+
+def _too_large(
+    close: Close, attempt: Attempt, scene: Scene, filled: float, allowed: float
+) -> tuple[Close, Step]:
+    """The order is for more than may still be closed: it gets smaller, or is cancelled.
+
+    No change is sent while trading is halted, when people close by hand; a cancel is, where it
+    stays so: the legs of a combination are told of one by one.
+    """
+    if allowed <= 0:
+        why = "the position is gone, or somebody else closes it"
+        return _withdraw(close, attempt, scene, why)
+    if scene.may_change:
+        return close, Change(units=exact(filled + allowed))
+    since = attempt.too_large_at
+    if since is not None and passed(since, scene.now, SETTLING_SECONDS):
+        why = "trading is halted, and less is left to close than the order is for"
+        return _withdraw(close, attempt, scene, why)
+    seen = structs.replace(attempt, too_large_at=since or scene.now)
+    return structs.replace(close, attempt=seen), Wait("the order may be too large")
 
 
 def _resting(close: Close, terms: Closing, scene: Scene, order: Working) -> Wait:

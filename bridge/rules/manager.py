@@ -114,7 +114,11 @@ class PositionManager:
         self._journal = RuleJournal(database=given.database, clock=given.clock, soon=self._wake.set)
         self.happened = self._journal.happened
         self._protection = Protection(
-            orders=given.orders, journal=self._journal, watch=given.watch, clock=given.clock
+            orders=given.orders,
+            journal=self._journal,
+            watch=given.watch,
+            clock=given.clock,
+            halted=lambda: given.halt.halt is not None,
         )
         self._closes = Closes(
             journal=self._journal,

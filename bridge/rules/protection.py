@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -23,6 +23,7 @@ from msgspec import structs
 from bridge.clock import Clock, passed
 from bridge.errors import BridgeError
 from bridge.model import OpenOrder
+from bridge.orders.errors import TradingHaltedError
 from bridge.orders.request import ChangeRequest, OrderRequest
 from bridge.quantity import SLACK, exact, figure, plain
 from bridge.rules.closing_orders import ClosingOrders
@@ -44,6 +45,10 @@ MOVE_PERCENT: Final = 0.1
 SETTLING_SECONDS: Final = 3.0
 """After a stop has filled, the position that it closed is there for a moment still."""
 _ALL_CLOSED: Final = "orders that work already close all that is held"
+_HALTED: Final = (
+    "it was for more than is left to close, and while trading is halted no change is sent: it is"
+    " cancelled, and another follows as soon as one may be sent"
+)
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,16 @@ class Wish:
 
 @dataclass(kw_only=True, eq=False)
 class Protection:
-    """Keeps stops at the broker. What goes wrong with one concerns its holding alone."""
+    """Keeps stops at the broker. What goes wrong with one concerns its holding alone.
+
+    `halted` says whether trading is: then no change is sent.
+    """
 
     orders: ClosingOrders
     journal: RuleJournal
     watch: HoldingWatch
     clock: Clock
+    halted: Callable[[], bool]
     _troubles: Troubles = field(init=False)
     _cancels: Troubles = field(init=False)
 
@@ -92,7 +101,8 @@ class Protection:
 
         Args:
             wanted: which rules want one for which holding.
-            judging: whether anything is judged now; else none is sent or moved.
+            judging: whether anything is judged now; else none is sent or moved. While trading is
+                halted those that have become too large are cancelled: people close by hand then.
 
         Raises:
             TwsError: the broker does not say what is open; none is sent or moved.
@@ -103,12 +113,12 @@ class Protection:
         for place in [each for each, memory in self.journal.memories.items() if memory.guard]:
             if place not in chosen:
                 await self.take_away(place)
-        if not chosen or not judging:
+        if not chosen or not (judging or self.halted()):
             return
         listed = await self.orders.listed()  # once for all of them
         for place, wish in chosen.items():
             if not self._troubles.rests(place):
-                await self._guarded(place, wish, listed)
+                await self._guarded(place, wish, listed, judging=judging)
 
     def _chosen(self, wanted: Mapping[Place, tuple[Rule, Holding]]) -> dict[Place, Wish]:
         """Which rule keeps the stop of each holding: the one that has it already goes on.
@@ -134,10 +144,15 @@ class Protection:
             chosen[min(places, key=rank)] = wish
         return chosen
 
-    async def _guarded(self, place: Place, wish: Wish, listed: tuple[OpenOrder, ...]) -> None:
+    async def _guarded(
+        self, place: Place, wish: Wish, listed: tuple[OpenOrder, ...], *, judging: bool
+    ) -> None:
         """One stop; when something goes wrong, the others and the closes do not wait for it."""
         try:
-            await self._look_after(place, wish, listed)
+            if judging:
+                await self._look_after(place, wish, listed)
+            else:
+                await self._not_too_large(place, wish, listed)
         except Exception as error:
             if isinstance(error, BridgeError):
                 log.warning("stop-not-changed", rule=place[0], reason=error.detail)
@@ -198,6 +213,27 @@ class Protection:
         planned = self._planned(place, wish, wish.stop, units)
         await self.journal.keep(place, planned)
         return await self.send(place, wish.holding, planned)
+
+    async def _not_too_large(self, place: Place, wish: Wish, listed: tuple[OpenOrder, ...]) -> None:
+        """While trading is halted: what would turn the position round goes, all else stays."""
+        memory = self.journal.memories[place]
+        guard = memory.guard
+        if guard is None or guard.anew or guard.ended:
+            return
+        state = await self._state(memory)
+        if state.state != "open":
+            return
+        if guard.withdrawn:
+            await self._without(place)
+            return
+        others = await self.orders.working(wish.holding, guard.key, listed)
+        if _is_too_large(guard, state, exact(wish.holding.units - others)):
+            await self._without_while_halted(place, wish)
+
+    async def _without_while_halted(self, place: Place, wish: Wish) -> Tended:
+        tended = await self._without(place)
+        await self._in_trouble(place, wish.holding, _HALTED, lasting=True)
+        return tended
 
     async def _without(self, place: Place) -> Tended:
         """Takes the stop away, to make another when it has certainly ended."""
@@ -353,7 +389,12 @@ class Protection:
             return await self._without(place)
         if wish.stop is None and _changed(guard, wish):
             return await self._without(place)
-        return await self._moved(memory, guard, wish, state, units)
+        try:
+            return await self._moved(memory, guard, wish, state, units)
+        except TradingHaltedError:
+            if not _is_too_large(guard, state, units):
+                raise
+            return await self._without_while_halted(place, wish)
 
     async def _moved(
         self, memory: Memory, guard: Guard, wish: Wish, state: Working, units: float
@@ -439,6 +480,11 @@ def _changed(guard: Guard, wish: Wish) -> bool:
 
 def _whole(guard: Guard, state: Working) -> float:
     return guard.units if state.quantity is None else state.quantity
+
+
+def _is_too_large(guard: Guard, state: Working, units: float) -> bool:
+    """Whether more of it may still fill than is left to close."""
+    return exact(_whole(guard, state) - state.filled) > max(0.0, units) + SLACK
 
 
 def _size(guard: Guard, state: Working, units: float) -> float | None:

@@ -225,6 +225,22 @@ def test_a_person_s_fill_makes_the_order_smaller_and_then_takes_it_away() -> Non
     assert manager.close.outcome == "gone"
 
 
+def test_while_halted_an_order_that_is_too_large_is_cancelled() -> None:
+    """No change is sent then, a cancel is: people close by hand."""
+    manager = Manager(Broker(100), begun())
+    manager.turn(QUOTE)
+    halted: dict[str, Any] = {"may_begin": False, "may_change": False}
+    assert isinstance(manager.turn(QUOTE, **halted), Wait)
+    for position, seconds in ((30, 2), (100, 2), (30, 2), (30, 2)):  # legs are told one by one
+        manager.broker.position = position
+        assert isinstance(manager.turn(QUOTE, **halted), Wait)
+        manager.now += timedelta(seconds=seconds)
+    assert isinstance(manager.turn(QUOTE, **halted), Cancel)
+    assert isinstance(manager.turn(QUOTE, **halted), Wait)
+    assert manager.close.outcome is None
+    assert manager.turn(QUOTE, may_change=False) == Send(30, 100.0)  # the halt lets closing pass
+
+
 def test_a_smaller_size_that_did_not_arrive_is_asked_for_until_it_has() -> None:
     """Lost between journal and wire, or not answered: the order is what the broker says."""
     manager = Manager(Broker(100), begun())

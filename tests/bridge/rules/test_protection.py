@@ -11,7 +11,12 @@ import pytest
 from msgspec import structs
 
 from bridge.clock import SystemClock
-from bridge.orders.errors import OrderPendingError, OrderRefusedByRulesError, Violation
+from bridge.orders.errors import (
+    OrderPendingError,
+    OrderRefusedByRulesError,
+    TradingHaltedError,
+    Violation,
+)
 from bridge.rules.closing_orders import ClosingOrders
 from bridge.rules.closing_steps import Working
 from bridge.rules.evaluation import Guard, remembered
@@ -127,7 +132,9 @@ class Stand:
             journal=cast("RuleJournal", self.journal),
             watch=cast("HoldingWatch", SimpleNamespace(holding=lambda _: None)),
             clock=self.clock,
+            halted=lambda: self.halted,
         )
+        self.halted = False
 
     @classmethod
     def of_one(cls, held: float, **guard: Any) -> Stand:
@@ -152,11 +159,11 @@ class Stand:
         assert memory.guard is not None
         return memory.guard
 
-    async def turn(self, seconds: float = 1.0) -> list[tuple[str, str]]:
+    async def turn(self, seconds: float = 1.0, *, judging: bool = True) -> list[tuple[str, str]]:
         """What is told in it."""
         self.clock.passed += seconds
         self.journal.told.clear()
-        await self.protection.follow(self.wanted, judging=True)
+        await self.protection.follow(self.wanted, judging=judging)
         return [(each.kind, each.rule) for each in self.journal.told]
 
 
@@ -442,21 +449,6 @@ async def test_a_cancel_that_the_broker_refuses_is_not_sent_at_every_turn() -> N
     assert stand.guard.anew
 
 
-async def test_a_stop_that_the_market_s_hours_keep_back_goes_out_in_the_morning() -> None:
-    stand = Stand.of_one(600)
-    stand.orders.refuses = {"stop": CLOSED}
-    stand.orders.state = Working(state="unsent")
-    assert await stand.turn() == []
-    assert await stand.turn(61) == [("unprotected", "r0")]
-    number = stand.guard.number
-    for _ in range(5):
-        assert await stand.turn(10) == []
-    assert stand.guard.number == number
-    stand.orders.refuses.clear()
-    assert await stand.turn(61) == [("protected", "r0")]
-    assert not stand.guard.ended
-
-
 async def test_a_cancel_that_comes_to_nothing_is_told() -> None:
     """The position is gone: when its stop is reached it opens one."""
     stand = Stand.of_one(600, stop=70.0, units=600)
@@ -473,3 +465,44 @@ async def test_a_cancel_that_comes_to_nothing_is_told() -> None:
     stand.orders.refuses.clear()
     await stand.turn(6)
     assert stand.guard.anew
+
+
+@pytest.mark.parametrize("judging", [False, True])
+async def test_while_halted_a_stop_that_is_too_large_is_cancelled(judging: bool) -> None:
+    """No change is sent then, a cancel is: people close by hand. With or without `allowClosing`."""
+    stand = Stand.of_one(100, stop=70.0, units=100)
+    stand.halted = True
+    stand.orders.refuses = {"g": TradingHaltedError("trading is halted")}
+    assert await stand.turn(judging=judging) == []
+    assert stand.orders.cancelled == []
+    ((place, (rule, _)),) = stand.wanted.items()
+    stand.wanted = {place: (rule, only(stock(30)))}
+    assert await stand.turn(judging=judging) == [("unprotected", "r0")]
+    assert stand.orders.cancelled == ["g"]
+    assert stand.journal.told[0].detail["held"] == 30
+    assert "covered" not in stand.journal.told[0].detail
+    stand.halted = False
+    assert await stand.turn(11) == [("protected", "r0")]
+    assert [each.quantity for each in stand.orders.placed] == [30]
+
+
+async def test_what_is_paused_but_not_halted_stays_as_it_is() -> None:
+    """As shortly before a restart of the gateway."""
+    stand = Stand.of_one(30, stop=70.0, units=100)
+    assert await stand.turn(judging=False) == []
+    assert stand.orders.cancelled == []
+
+
+async def test_a_stop_that_the_market_s_hours_keep_back_goes_out_in_the_morning() -> None:
+    stand = Stand.of_one(600)
+    stand.orders.refuses = {"stop": CLOSED}
+    stand.orders.state = Working(state="unsent")
+    assert await stand.turn() == []
+    assert await stand.turn(61) == [("unprotected", "r0")]
+    number = stand.guard.number
+    for _ in range(5):
+        assert await stand.turn(10) == []
+    assert stand.guard.number == number
+    stand.orders.refuses.clear()
+    assert await stand.turn(61) == [("protected", "r0")]
+    assert not stand.guard.ended
