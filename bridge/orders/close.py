@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -47,6 +48,7 @@ from bridge.orders.views import OrderView, TargetOrder, order_view
 from bridge.quantity import SLACK, exact, plain
 from bridge.rules.holdings import Holding
 from bridge.rules.opening_history import OpeningHistory
+from bridge.side_by_side import AT_ONCE, side_by_side
 from bridge.store import Database, StoreError, idempotency, orders
 from bridge.store.idempotency import KeyRecord
 from bridge.store.orders import ENDED, Status
@@ -154,7 +156,10 @@ class PositionCloser:
                 raise NoPositionError(f"nothing is held of {request.named}")
             if request.limit_price is not None and len(chosen) > 1:
                 raise _invalid("limitPrice", _ONE_PRICE)
-            closed = [await self._close(each, request, claim, caller) for each in chosen]
+            works = [partial(self._close, each, request, claim, caller) for each in chosen]
+            # One after the other where several may want the same order gone.
+            at_once = 1 if request.cancel_orders else AT_ONCE
+            closed = await side_by_side(works, at_once)
             done = all(each.problem is None for each in closed)
             answer = ClosedPositions(complete=done, positions=tuple(closed))
             if done and closed:

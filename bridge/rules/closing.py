@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ from bridge.rules.journal import RuleJournal, forget, named
 from bridge.rules.model import Closing, Mode, Rule, RuleSet
 from bridge.rules.trouble import Troubles, lasting, reason
 from bridge.rules.watch import HoldingWatch
+from bridge.side_by_side import side_by_side
 from bridge.store import rules as store
 from bridge.store.rules import RuleEvent
 
@@ -153,6 +155,14 @@ class Closes:
             if size * leg.ratio > 0:
                 found.append(f"{'-' if size < 0 else '+'}{plain(abs(size))} {leg.name}")
         return ", ".join(found)
+
+    async def advance_all(self, rules: RuleSet) -> None:
+        """The next step of each, a few side by side. Two of one contract cannot both sell it.
+
+        The sender looks at what is held and works again, when it is the turn of each.
+        """
+        running = tuple(self.running.values())
+        await side_by_side(partial(self.advance, each, rules) for each in running)
 
     async def advance(self, close: Close, rules: RuleSet) -> None:
         """The next step of a close; when something goes wrong, the others do not wait for it."""

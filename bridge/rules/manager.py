@@ -119,6 +119,7 @@ class PositionManager:
             watch=given.watch,
             clock=given.clock,
             halted=lambda: given.halt.halt is not None,
+            hurried=lambda: bool(self._decided),
         )
         self._closes = Closes(
             journal=self._journal,
@@ -301,15 +302,15 @@ class PositionManager:
         else:
             self._decided.clear()  # whatever it was, it is judged again when that is over
         await self._carry_through()
-        unfollowed = await self._follow()
+        await self._protection.make_way(self._wants_stop())
+        await self._closes.advance_all(self._terms.rules)
         await self._tell_of_the_unjudged()
-        for close in tuple(self._closes.running.values()):
-            await self._closes.advance(close, self._terms.rules)
+        unfollowed = await self._follow()
         await self._journal.keep_now_and_then()
         self.waits = self.waits or unfollowed
 
     async def _follow(self) -> str | None:
-        """Looks after the stops; why that was not possible. Closes do not wait for it."""
+        """Looks after the stops; why that was not possible. No close waits for it."""
         try:
             await self._protection.follow(self._wants_stop(), judging=self.waits is None)
         except BridgeError as error:
@@ -540,8 +541,8 @@ class PositionManager:
     async def _forget_what_is_gone(self) -> None:
         held = {each.key for each in self._given.watch.holdings}
         kept = held | {each.holding for each in self._closes.running.values()}
-        for place in [each for each in self._journal.memories if each[1] not in kept]:
-            await self._protection.take_away(place)
+        out = [each for each in self._journal.memories if each[1] not in kept]
+        await self._protection.take_all_away(out)
         gone = [
             place
             for place, memory in self._journal.memories.items()

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +35,7 @@ from bridge.rules.journal import Place, RuleJournal, named
 from bridge.rules.model import Rule
 from bridge.rules.trouble import Troubles, lasting, pause, reason
 from bridge.rules.watch import HoldingWatch
+from bridge.side_by_side import side_by_side
 from bridge.store.rules import RuleEvent
 
 log = structlog.get_logger(__name__)
@@ -81,7 +83,8 @@ class Wish:
 class Protection:
     """Keeps stops at the broker. What goes wrong with one concerns its holding alone.
 
-    `halted` says whether trading is: then no change is sent.
+    `halted` says whether trading is: then no change is sent. `hurried` says whether something else
+    has to be done at once: then the others are looked after in the next turn.
     """
 
     orders: ClosingOrders
@@ -89,6 +92,9 @@ class Protection:
     watch: HoldingWatch
     clock: Clock
     halted: Callable[[], bool]
+    hurried: Callable[[], bool]
+    _last: Place | None = field(default=None, init=False)
+    """The one that was looked after last."""
     _troubles: Troubles = field(init=False)
     _cancels: Troubles = field(init=False)
 
@@ -96,8 +102,14 @@ class Protection:
         self._troubles = Troubles(clock=self.clock)
         self._cancels = Troubles(clock=self.clock)
 
+    async def make_way(self, wanted: Mapping[Place, tuple[Rule, Holding]]) -> None:
+        """Takes all stops away but one for each holding that rules want one for."""
+        chosen = self._chosen(wanted)
+        out = [each for each, memory in self.journal.memories.items() if memory.guard]
+        await self.take_all_away(each for each in out if each not in chosen)
+
     async def follow(self, wanted: Mapping[Place, tuple[Rule, Holding]], *, judging: bool) -> None:
-        """One stop for each holding that rules want one for; all others are taken away.
+        """One stop for each holding that rules want one for.
 
         Args:
             wanted: which rules want one for which holding.
@@ -110,15 +122,22 @@ class Protection:
         chosen = self._chosen(wanted)
         for key in set(self._troubles.of()) - chosen.keys():
             self._troubles.over(key)
-        for place in [each for each, memory in self.journal.memories.items() if memory.guard]:
-            if place not in chosen:
-                await self.take_away(place)
         if not chosen or not (judging or self.halted()):
             return
         listed = await self.orders.listed()  # once for all of them
-        for place, wish in chosen.items():
+        for place in self._in_turn(chosen):
+            self._last = place
             if not self._troubles.rests(place):
-                await self._guarded(place, wish, listed, judging=judging)
+                await self._guarded(place, chosen[place], listed, judging=judging)
+            if self.hurried():
+                self.journal.soon()
+                return
+
+    def _in_turn(self, chosen: Mapping[Place, Wish]) -> list[Place]:
+        """Those first that the last turn had no time for."""
+        places, last = list(chosen), self._last
+        first = places.index(last) + 1 if last is not None and last in chosen else 0
+        return places[first:] + places[:first]
 
     def _chosen(self, wanted: Mapping[Place, tuple[Rule, Holding]]) -> dict[Place, Wish]:
         """Which rule keeps the stop of each holding: the one that has it already goes on.
@@ -249,6 +268,10 @@ class Protection:
         if guard is not None and not guard.ended and not guard.anew:
             detail = {"stop": guard.stop, "quantity": guard.units}
             await self._tell(place, holding, "protected", detail)
+
+    async def take_all_away(self, places: Iterable[Place]) -> None:
+        """`take_away` of each, a few side by side."""
+        await side_by_side(partial(self.take_away, each) for each in places)
 
     async def take_away(self, place: Place) -> None:
         """Cancels the stop of this memory, or tries to: each turn does so again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from bridge.orders.errors import NoPositionError
 from tests.bridge.orders.order_rig import CALLER, opened
 from tests.bridge.orders.test_strategies import HIGH, LOW, RULES, LegBroker, bought, close
+from tests.bridge.rig import eventually
 
 
 async def test_an_order_that_ended_at_once_closes_nothing(tmp_path: Path) -> None:
@@ -91,3 +93,15 @@ async def test_what_is_said_twice_has_to_fit_twice(
         closed = await close(rig, "fits", **chosen, symbol="aapl", con_id=LOW)
         assert [each.con_id for each in closed.positions] == [0 if strategy else LOW]
         assert closed.complete
+
+
+async def test_no_order_waits_for_the_answer_to_another(tmp_path: Path) -> None:
+    """Whoever closes all when the market falls does not close one in ten seconds."""
+    broker = LegBroker(sizes={LOW: 5, HIGH: -5}, quiet=True)
+    async with opened(tmp_path, broker, **RULES) as rig:
+        rig.answers_within(60)
+        closing = asyncio.create_task(close(rig, all=True))
+        await eventually(lambda: len(broker.placed) == 2)
+        for number in broker.placed:
+            broker.answer(number)
+        assert (await closing).complete

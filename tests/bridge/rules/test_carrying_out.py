@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import MagicMock
@@ -15,6 +16,7 @@ from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
 from bridge.rules.closing_steps import Attempt, Close, ClosedLeg, Working
 from bridge.rules.service import described, level_of
+from bridge.side_by_side import AT_ONCE
 from tests.bridge.orders.fake_broker import lost
 from tests.bridge.rules.made import NOON, market, only, rules, stock
 
@@ -278,3 +280,29 @@ async def test_a_close_does_not_go_on_against_a_position_that_was_opened_since(
     stand.orders.state_now = Working(state="cancelled")
     await stand.turns(1, 1)
     assert [each.kind for each in stand.journal.kept] == (["gone"] if ends else ["cancelled"])
+
+
+async def test_no_close_waits_for_the_answers_that_all_others_wait_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when the market falls, and the broker is slow: ten rules decide at once."""
+    stand = Stand()
+    stand.closes.running = {
+        str(number): structs.replace(stand.close, id=str(number), attempt=None)
+        for number in range(10)
+    }
+    out: list[str] = []
+    answers = asyncio.Event()
+
+    async def sent(_: object, close: Close, *__: object, **___: object) -> None:
+        out.append(close.id)
+        await answers.wait()
+
+    monkeypatch.setattr(stand.orders, "send", sent)
+    advancing = asyncio.create_task(stand.closes.advance_all(stand.rules))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(out) == AT_ONCE
+    answers.set()
+    await advancing
+    assert sorted(out) == sorted(stand.closes.running)

@@ -110,6 +110,9 @@ class PlayedCloses:
     def take_over(self, _: object) -> None:
         """Nothing was left."""
 
+    async def advance_all(self, _: object) -> None:
+        """None gets on."""
+
     async def begin(self, rule: Any, mode: str, _: Holding, judged: Any) -> None:
         self.begun.append((mode, judged.decision.reason))
         self.kept.append(judged.memory)
@@ -122,7 +125,10 @@ class PlayedStops:
     async def follow(self, wanted: Mapping[Place, Any], *, judging: bool) -> None:
         self.wanted = set(wanted) if judging else set()
 
-    async def take_away(self, _: Place) -> None:
+    async def make_way(self, _: object) -> None:
+        """There is none."""
+
+    async def take_all_away(self, _: object) -> None:
         """There is none."""
 
 

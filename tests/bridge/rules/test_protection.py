@@ -133,8 +133,9 @@ class Stand:
             watch=cast("HoldingWatch", SimpleNamespace(holding=lambda _: None)),
             clock=self.clock,
             halted=lambda: self.halted,
+            hurried=lambda: self.hurried,
         )
-        self.halted = False
+        self.halted = self.hurried = False
 
     @classmethod
     def of_one(cls, held: float, **guard: Any) -> Stand:
@@ -163,6 +164,7 @@ class Stand:
         """What is told in it."""
         self.clock.passed += seconds
         self.journal.told.clear()
+        await self.protection.make_way(self.wanted)
         await self.protection.follow(self.wanted, judging=judging)
         return [(each.kind, each.rule) for each in self.journal.told]
 
@@ -373,7 +375,7 @@ async def test_of_two_stops_that_an_earlier_release_left_the_nearer_stays() -> N
     guard = Guard(number=1, key="near", stop=97.0, units=200, at=NOON)
     stand.journal.memories = {far: memory, near: structs.replace(memory, guard=guard)}
     stand.orders.state = Working(state="open", quantity=400)
-    await stand.protection.follow(stand.wanted, judging=False)
+    await stand.protection.make_way(stand.wanted)
     assert stand.orders.cancelled == ["r0"]
 
 
@@ -506,3 +508,23 @@ async def test_a_stop_that_the_market_s_hours_keep_back_goes_out_in_the_morning(
     stand.orders.refuses.clear()
     assert await stand.turn(61) == [("protected", "r0")]
     assert not stand.guard.ended
+
+
+async def test_what_was_decided_does_not_wait_for_stops_that_move(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next one is the first in the next turn: none is left out for long."""
+    stand = Stand()
+    looked: list[str] = []
+    change = stand.orders.change_order
+
+    async def decided(key: str, wanted: ChangeRequest) -> None:
+        looked.append(key)
+        stand.hurried = True  # a tick has decided something meanwhile
+        await change(key, wanted)
+
+    monkeypatch.setattr(stand.orders, "change_order", decided)
+    await stand.turn()
+    assert looked == ["r0"]
+    await stand.turn()
+    assert looked == ["r0", "r1"]
