@@ -280,8 +280,8 @@ class Closes:
     async def _failed(self, before: Close, after: Close, step: Step, error: BridgeError) -> None:
         """What was not done is tried again; an order that was refused or not sent a bit later."""
         log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
-        if isinstance(step, Change):
-            await self._keep(before, before=after)
+        if isinstance(step, Change):  # the same price is not asked for at every turn
+            await self._keep(structs.replace(before, stepped_at=after.stepped_at), before=after)
         if not isinstance(step, Send):
             return
         attempt = after.attempt

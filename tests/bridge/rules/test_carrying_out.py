@@ -11,7 +11,11 @@ import pytest
 from msgspec import structs
 
 from bridge.clock import SystemClock
-from bridge.orders.errors import OrderPendingError, OrderRefusedByRulesError
+from bridge.orders.errors import (
+    ChangeRejectedError,
+    OrderPendingError,
+    OrderRefusedByRulesError,
+)
 from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
 from bridge.rules.closing_steps import Attempt, Close, ClosedLeg, Working
@@ -247,6 +251,18 @@ async def test_legs_that_go_one_after_the_other_are_closed_as_one() -> None:
     stand.watch.sizes = {12: 3}
     await stand.turns(1, 1)
     assert [each.detail.get("left") for each in stand.journal.kept] == [None]
+
+
+async def test_a_price_that_the_broker_refuses_is_asked_for_step_by_step() -> None:
+    """Not at every turn, which comes each second."""
+    stand = Stand(step=0)
+    stand.orders.state_now = structs.replace(OPEN, limit=100.0)
+    stand.orders.fails = ChangeRejectedError("the broker refused the change")
+    await stand.turns(20, 1)
+    assert len(stand.orders.acts) == 4
+    stand.orders.fails = None
+    await stand.turns(5, 1)
+    assert stand.orders.acts[-1] == stand.orders.acts[0]
 
 
 async def test_a_limit_at_its_bound_is_told_once() -> None:
