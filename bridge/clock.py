@@ -109,15 +109,16 @@ def going_on(look: str) -> Iterator[None]:
 
 
 async def repeat(
-    clock: Clock, seconds: float, work: Callable[[], object], *, at_once: bool = False
+    clock: Clock, seconds: float, look: str, work: Callable[[], object], *, at_once: bool = False
 ) -> None:
-    """Calls `work` every so many seconds, until it is cancelled. A call that fails ends nothing."""
-    task = asyncio.current_task()
-    name = task.get_name() if task else ""
+    """Calls `work` every so many seconds, until it is cancelled. A call that fails ends nothing.
+
+    `look` is its name in the log.
+    """
     if not at_once:
         await clock.sleep(seconds)
     while True:
-        with going_on(name):
+        with going_on(look):
             work()
         await clock.sleep(seconds)
 

@@ -31,7 +31,7 @@ import structlog
 
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService
-from bridge.clock import Clock, going_on, settle
+from bridge.clock import Clock, repeat, settle
 from bridge.login import states
 from bridge.login.spacing import maintenance_until
 from bridge.services import Need, Services
@@ -108,10 +108,7 @@ class Watchdog:
         self.alerts: AlertService | None = None
 
     async def run(self) -> None:
-        while True:
-            with going_on("watchdog"):
-                self.look()
-            await self._clock.sleep(LOOK_SECONDS)
+        await repeat(self._clock, LOOK_SECONDS, "watchdog", self.look, at_once=True)
 
     def look(self) -> None:
         """One look, and the next step when it is due."""

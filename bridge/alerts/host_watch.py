@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import AlertService
-from bridge.clock import Clock, going_on
+from bridge.clock import Clock, going_on, repeat
 from bridge.tls import blind_context, pinned_context
 
 HANDSHAKE_SECONDS: Final = 8.0
@@ -156,10 +156,7 @@ class HostWatch:
             )
 
     async def watch_disk(self) -> None:
-        while True:
-            with going_on("disk"):
-                self.look_at_disk()
-            await self._clock.sleep(DISK_SECONDS)
+        await repeat(self._clock, DISK_SECONDS, "disk", self.look_at_disk, at_once=True)
 
     async def watch_certificate(self) -> None:
         while True:
@@ -169,10 +166,7 @@ class HostWatch:
             await self._clock.sleep(CERTIFICATE_SECONDS if fine else AGAIN_SECONDS)
 
     async def watch_backups(self) -> None:
-        while True:
-            with going_on("backups"):
-                self.look_at_backups()
-            await self._clock.sleep(BACKUP_SECONDS)
+        await repeat(self._clock, BACKUP_SECONDS, "backups", self.look_at_backups, at_once=True)
 
     # ------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from bridge.api.health import health
 from bridge.api.problems import ForbiddenError, UnauthorizedError
 from bridge.api.routing import Principal, RouteTable
 from bridge.callers import Scope
-from bridge.clock import settle
+from bridge.clock import repeat, settle
 from bridge.errors import BridgeError, InvalidRequestError
 from bridge.market.contracts import ContractService
 from bridge.market.quotes import QuoteService
@@ -396,16 +396,9 @@ def _end_with_keys(services: Services, hub: Hub) -> None:
     def end() -> None:
         hub.end(lambda holder: not ring.holds(holder), KEY_ENDED)
 
-    async def look() -> None:
-        while True:
-            await services.clock.sleep(KEY_CHECK_SECONDS)
-            try:
-                end()
-            except Exception:
-                log.exception("stream-keys-not-looked-at")
-
     async def start() -> None:
-        tasks.append(asyncio.create_task(look(), name="stream-keys"))
+        looks = repeat(services.clock, KEY_CHECK_SECONDS, "stream-keys", end)
+        tasks.append(asyncio.create_task(looks, name="stream-keys"))
 
     async def stop() -> None:
         await settle(*tasks)

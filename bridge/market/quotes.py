@@ -83,9 +83,8 @@ class QuoteService(LineWatcher):
 
     async def start(self) -> None:
         """Begins to look after the lines."""
-        self._task = asyncio.create_task(
-            repeat(self._clock, MAINTENANCE_SECONDS, self.maintain), name="market-data-lines"
-        )
+        maintained = repeat(self._clock, MAINTENANCE_SECONDS, "market-data-lines", self.maintain)
+        self._task = asyncio.create_task(maintained, name="market-data-lines")
 
     async def stop(self) -> None:
         """Gives every line back."""

@@ -91,9 +91,8 @@ class StreamService(LineWatcher):
     # life ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(
-            repeat(self._clock, 1.0, self._beat), name="stream-heartbeat"
-        )
+        beats = repeat(self._clock, 1.0, "stream-heartbeat", self._beat)
+        self._task = asyncio.create_task(beats, name="stream-heartbeat")
 
     async def stop(self) -> None:
         await settle(*self._tasks, self._task)

@@ -62,7 +62,7 @@ async def test_what_fails_once_is_called_again(at_once: bool) -> None:
             raise RuntimeError("once")
 
     begun = wound.monotonic()
-    task = asyncio.create_task(clock.repeat(wound, 2.0, work, at_once=at_once))
+    task = asyncio.create_task(clock.repeat(wound, 2.0, "work", work, at_once=at_once))
     await asyncio.sleep(0)
     await wound.wind(5)
     await settle(task)

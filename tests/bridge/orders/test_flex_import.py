@@ -380,15 +380,21 @@ async def test_a_query_with_fewer_members_takes_nothing_away(tmp_path: Path) -> 
     assert (row.commission, row.commission_currency, row.realized_pnl) == (1.005, "EUR", 312.5)
 
 
-async def test_an_order_of_unknown_fate_is_settled_by_its_fills(tmp_path: Path) -> None:
+async def _unlisted(tmp_path: Path, *keys: str) -> FakeBroker:
+    """A broker that has answered to no order with these keys, and lists none of them."""
     broker = FakeBroker()
     broker.quiet = True
     async with opened(tmp_path, broker, answer_within_seconds=0.05) as rig:
-        for key in ("key-1", "key-2"):
+        for key in keys:
             with pytest.raises(OrderPendingError):
                 await rig.place(key)
     broker.quiet = False
     broker.hidden.update(broker.book)
+    return broker
+
+
+async def test_an_order_of_unknown_fate_is_settled_by_its_fills(tmp_path: Path) -> None:
+    broker = await _unlisted(tmp_path, "key-1", "key-2")
     async with opened(tmp_path, broker) as rig:
         found = (await rig.service.orders(only_open=True, cursor="", limit=9)).orders
         assert {each.state for each in found} == {State.UNKNOWN}
@@ -404,13 +410,7 @@ async def test_an_order_of_unknown_fate_is_settled_by_its_fills(tmp_path: Path) 
 
 async def test_what_is_in_the_archive_does_not_come_back_each_day(tmp_path: Path) -> None:
     """A query may reach back further than `journal.keep`: each day it would be new, and moved."""
-    broker = FakeBroker()
-    broker.quiet = True
-    async with opened(tmp_path, broker, answer_within_seconds=0.05) as rig:
-        with pytest.raises(OrderPendingError):
-            await rig.place("key-1")
-    broker.quiet = False
-    broker.hidden.update(broker.book)
+    broker = await _unlisted(tmp_path, "key-1")
     async with opened(tmp_path, broker) as rig:
         (order,) = (await rig.service.orders(only_open=True, cursor="", limit=9)).orders
         old = BUY | {"dateTime": "20240102;103005"}
@@ -432,13 +432,7 @@ async def test_what_is_in_the_archive_does_not_come_back_each_day(tmp_path: Path
 
 async def test_a_part_of_its_fills_settles_no_order(tmp_path: Path) -> None:
     """The rest may have been filled on another day, or not at all."""
-    broker = FakeBroker()
-    broker.quiet = True
-    async with opened(tmp_path, broker, answer_within_seconds=0.05) as rig:
-        with pytest.raises(OrderPendingError):
-            await rig.place("key-1")
-    broker.quiet = False
-    broker.hidden.update(broker.book)
+    broker = await _unlisted(tmp_path, "key-1")
     async with opened(tmp_path, broker) as rig:
         (order,) = (await rig.service.orders(only_open=True, cursor="", limit=9)).orders
         part = BUY | {"orderReference": order.order_ref, "quantity": "6"}
