@@ -7,16 +7,11 @@ import contextlib
 import os
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import httpx
-
-from tests.bridge.rig import ADMIN_KEY, BridgeProcess
+from tests.bridge.rig import BridgeProcess
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 
@@ -108,53 +103,3 @@ def connections(make: Iterable[Raw]) -> Iterator[list[Raw]]:
     finally:
         for each in made:
             each.close()
-
-
-def waited(pid: int, thread: int) -> float:
-    """Seconds in which a thread could have run and other programs had the processor."""
-    try:
-        text = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text()
-    except FileNotFoundError:
-        return 0.0
-    return int(text.split()[1]) / 1e9
-
-
-class Watched:
-    """What a bridge is like while it is attacked; what the machine kept from it is not counted."""
-
-    def __init__(self, bridge: BridgeProcess) -> None:
-        self.bridge = bridge
-        self.most_megabytes = bridge.resident_megabytes()
-        self.slowest: dict[str, float] = {}
-
-    @contextmanager
-    def attacked(self, *attacks: Callable[[], Any], halt: bool = True) -> Iterator[None]:
-        """Runs the attacks in threads, and meanwhile asks and measures."""
-        threads = [threading.Thread(target=attack, daemon=True) for attack in attacks]
-        with httpx.Client(
-            base_url=self.bridge.url, headers={"X-API-KEY": ADMIN_KEY}, timeout=20, trust_env=False
-        ) as client:
-            for thread in threads:
-                thread.start()
-            attacked = True
-            while attacked:  # at least once, however late we come to it
-                attacked = any(thread.is_alive() for thread in threads)
-                self._timed("ping", lambda: client.get("/ping"))
-                if halt:
-                    self._timed("halt", lambda: client.post("/trading/halt", json={}))
-                self.most_megabytes = max(self.most_megabytes, self.bridge.resident_megabytes())
-                time.sleep(0.02)
-        for thread in threads:
-            thread.join()
-        yield
-
-    def _timed(self, name: str, ask: Callable[[], httpx.Response]) -> None:
-        begun = time.monotonic() - self._kept()
-        answer = ask()
-        assert answer.status_code == 200, answer.text
-        taken = time.monotonic() - self._kept() - begun
-        self.slowest[name] = max(self.slowest.get(name, 0.0), taken)
-
-    def _kept(self) -> float:
-        pid = self.bridge.pid
-        return waited(pid, pid) + waited(os.getpid(), threading.get_native_id())

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bridge.rig import BridgeProcess, SimulatorProcess
 from tests.hostile.between import Between, message
-from tests.hostile.raw import Watched
+from tests.hostile.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,10 +18,10 @@ from tests.hostile.raw import (
     PONG,
     TEXT,
     Raw,
-    Watched,
     connections,
     frame,
 )
+from tests.hostile.watched import Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
