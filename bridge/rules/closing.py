@@ -32,6 +32,7 @@ from bridge.rules.closing_steps import (
     Step,
     Wait,
     following,
+    not_smaller,
 )
 from bridge.rules.evaluation import Judgement, Price, is_reopened, price_of
 from bridge.rules.holdings import Holding, fits, spoken_contract
@@ -281,7 +282,10 @@ class Closes:
         """What was not done is tried again; an order that was refused or not sent a bit later."""
         log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
         if isinstance(step, Change):  # the same price is not asked for at every turn
-            await self._keep(structs.replace(before, stepped_at=after.stepped_at), before=after)
+            again = structs.replace(before, stepped_at=after.stepped_at)
+            if step.units is not None and lasting(error):
+                again = not_smaller(again, self.clock.now())
+            await self._keep(again, before=after)
         if not isinstance(step, Send):
             return
         attempt = after.attempt

@@ -54,7 +54,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
     withdrawn_at: datetime | None = None
     """When that was tried last."""
     too_large_at: datetime | None = None
-    """Since when it is for more than is left to close, and no change may be sent."""
+    """Since when it is for more than is left to close, and no change makes it smaller."""
     refused: str = ""
     """Why the bridge's own limits did not let it out."""
     unsent: str = ""
@@ -290,20 +290,27 @@ def _too_large(
 ) -> tuple[Close, Step]:
     """The order is for more than may still be closed: it gets smaller, or is cancelled.
 
-    No change is sent while trading is halted, when people close by hand; a cancel is, where it
-    stays so: the legs of a combination are told of one by one.
+    No change is sent while trading is halted, when people close by hand, and one may be refused: a
+    cancel is sent then, where it stays so. The legs of a combination are told of one by one.
     """
     if allowed <= 0:
         why = "the position is gone, or somebody else closes it"
         return _withdraw(close, attempt, scene, why)
-    if scene.may_change:
-        return close, Change(units=exact(filled + allowed))
     since = attempt.too_large_at
     if since is not None and passed(since, scene.now, SETTLING_SECONDS):
-        why = "trading is halted, and less is left to close than the order is for"
+        why = "less is left to close than the order is for, and no change makes it smaller"
         return _withdraw(close, attempt, scene, why)
-    seen = structs.replace(attempt, too_large_at=since or scene.now)
-    return structs.replace(close, attempt=seen), Wait("the order may be too large")
+    if scene.may_change:
+        return close, Change(units=exact(filled + allowed))
+    return not_smaller(close, scene.now), Wait("the order may be too large")
+
+
+def not_smaller(close: Close, now: datetime) -> Close:
+    """The close with since when its order is too large and no change makes it smaller."""
+    attempt = close.attempt
+    if attempt is None or attempt.too_large_at is not None:
+        return close
+    return structs.replace(close, attempt=structs.replace(attempt, too_large_at=now))
 
 
 def _resting(close: Close, terms: Closing, scene: Scene, order: Working) -> Wait:

@@ -47,10 +47,6 @@ MOVE_PERCENT: Final = 0.1
 SETTLING_SECONDS: Final = 3.0
 """After a stop has filled, the position that it closed is there for a moment still."""
 _ALL_CLOSED: Final = "orders that work already close all that is held"
-_HALTED: Final = (
-    "it was for more than is left to close, and while trading is halted no change is sent: it is"
-    " cancelled, and another follows as soon as one may be sent"
-)
 
 
 @dataclass(frozen=True)
@@ -247,11 +243,15 @@ class Protection:
             return
         others = await self.orders.working(wish.holding, guard.key, listed)
         if _is_too_large(guard, state, exact(wish.holding.units - others)):
-            await self._without_while_halted(place, wish)
+            await self._without_what_is_too_large(place, wish, "trading is halted")
 
-    async def _without_while_halted(self, place: Place, wish: Wish) -> Tended:
+    async def _without_what_is_too_large(self, place: Place, wish: Wish, cause: str) -> Tended:
         tended = await self._without(place)
-        await self._in_trouble(place, wish.holding, _HALTED, lasting=True)
+        why = (
+            f"it was for more than is left to close, and cannot be made smaller ({cause}): it is"
+            " cancelled, and another follows as soon as one may be sent"
+        )
+        await self._in_trouble(place, wish.holding, why, lasting=True)
         return tended
 
     async def _without(self, place: Place) -> Tended:
@@ -414,10 +414,12 @@ class Protection:
             return await self._without(place)
         try:
             return await self._moved(memory, guard, wish, state, units)
-        except TradingHaltedError:
-            if not _is_too_large(guard, state, units):
+        except BridgeError as error:
+            refused = isinstance(error, TradingHaltedError) or lasting(error)
+            now = await self._state(memory)  # it may have filled, or ended, since it was looked at
+            if not refused or now.state != "open" or not _is_too_large(guard, now, units):
                 raise
-            return await self._without_while_halted(place, wish)
+            return await self._without_what_is_too_large(place, wish, error.detail)
 
     async def _moved(
         self, memory: Memory, guard: Guard, wish: Wish, state: Working, units: float

@@ -265,6 +265,21 @@ async def test_a_price_that_the_broker_refuses_is_asked_for_step_by_step() -> No
     assert stand.orders.acts[-1] == stand.orders.acts[0]
 
 
+async def test_an_order_that_is_too_large_and_cannot_get_smaller_is_cancelled() -> None:
+    """A person has closed a part by hand, and the broker, or a limit, refuses the change."""
+    stand = Stand(held=30)
+    stand.orders.fails = ChangeRejectedError("the broker refused the change")
+    await stand.turns(3, 1)
+    assert [each.units for each in stand.orders.acts] == [30] * 3
+    stand.orders.fails = None
+    await stand.turns(1, 1)
+    assert stand.orders.acts[3:] == ["cancel"]
+    stand.orders.state_now = Working(state="cancelled")
+    await stand.turns(1, 1)
+    assert [each.units for each in stand.orders.acts[4:]] == [30]
+    assert stand.closes.running["d"].outcome is None
+
+
 async def test_a_limit_at_its_bound_is_told_once() -> None:
     stand = Stand()
     stand.watch.prices = (1, 79.0, 79.1)

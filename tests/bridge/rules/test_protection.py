@@ -12,6 +12,7 @@ from msgspec import structs
 
 from bridge.clock import SystemClock
 from bridge.orders.errors import (
+    ChangeRejectedError,
     OrderPendingError,
     OrderRefusedByRulesError,
     TradingHaltedError,
@@ -30,6 +31,7 @@ from tests.bridge.orders.fake_broker import lost
 from tests.bridge.rules.made import NOON, only, rules, stock
 
 if TYPE_CHECKING:
+    from bridge.errors import BridgeError
     from bridge.orders.request import ChangeRequest, OrderRequest
     from bridge.rules.evaluation import Memory
     from bridge.rules.holdings import Holding
@@ -528,3 +530,38 @@ async def test_what_was_decided_does_not_wait_for_stops_that_move(
     assert looked == ["r0"]
     await stand.turn()
     assert looked == ["r0", "r1"]
+
+
+@pytest.mark.parametrize("error", [REFUSED, ChangeRejectedError("the broker refused the change")])
+async def test_a_stop_that_is_too_large_and_cannot_get_smaller_is_cancelled(
+    error: BridgeError,
+) -> None:
+    """Of 100 held 70 are sold: when its price is reached it turns the position round."""
+    stand = Stand.of_one(30, stop=70.0, units=100)
+    stand.orders.refuses = {"g": error}
+    assert await stand.turn() == [("unprotected", "r0")]
+    assert stand.orders.cancelled == ["g"]
+    assert error.detail in stand.journal.told[0].detail["why"]
+    stand.orders.refuses.clear()
+    assert await stand.turn(11) == [("protected", "r0")]
+    assert [each.quantity for each in stand.orders.placed] == [30]
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    [Working(state="open", quantity=100, filled=70), Working(state="cancelled", quantity=100)],
+)
+async def test_a_change_that_came_too_late_is_no_reason_to_cancel(
+    meanwhile: Working, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stop fills, and what is left of it is what is held; or somebody has cancelled it."""
+    stand = Stand.of_one(30, stop=70.0, units=100)
+
+    async def late(*_: object) -> None:
+        stand.orders.state = meanwhile
+        raise REFUSED
+
+    monkeypatch.setattr(stand.orders, "change_order", late)
+    await stand.turn()
+    assert stand.orders.cancelled == []
+    assert not stand.guard.withdrawn
