@@ -8,7 +8,7 @@ more than is held of each leg, less what works there already.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from bridge.orders.errors import (
     OrderRejectedError,
     OrdersInTheWayError,
     PositionsMovingError,
+    TooManyOrdersError,
     name_cancelled,
 )
 from bridge.orders.exposure import Place, closable
@@ -208,7 +209,8 @@ class PositionCloser:
         )
         own_key = f"{claim.key_digest}/{held.account}/{contract.con_id}"
         try:
-            placed = await self.targets.place(target, own_key, caller)
+            place = partial(self.targets.place, target, own_key, caller)
+            placed = await self._in_its_turn(place, request)
             return await self._with_order(shown, placed)
         except BridgeError as error:
             return _with_problem(shown, error)
@@ -229,12 +231,21 @@ class PositionCloser:
         if strange or len(holding.legs) > _MOST_LEGS:
             return _not_traded(shown, strange.pop() if strange else f"{len(holding.legs)} legs")
         try:
-            placed = await self._place(
-                holding, request, f"{claim.key_digest}/{holding.key}", caller
-            )
+            key = f"{claim.key_digest}/{holding.key}"
+            place = partial(self._place, holding, request, key, caller)
+            placed = await self._in_its_turn(place, request)
             return await self._with_order(shown, placed)
         except BridgeError as error:
             return _with_problem(shown, error)
+
+    async def _in_its_turn(
+        self, place: Callable[[], Awaitable[Placed]], request: CloseRequest
+    ) -> Placed:
+        """Again where those beside it have kept the sender busy for too long: nothing was sent."""
+        for _ in range(0 if request.cancel_orders else AT_ONCE - 1):
+            with suppress(TooManyOrdersError):
+                return await place()
+        return await place()
 
     async def _place(
         self, holding: Holding, request: CloseRequest, key: str, caller: Caller

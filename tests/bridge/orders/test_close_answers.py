@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bridge.orders.errors import NoPositionError
+from bridge.orders.errors import NoPositionError, TooManyOrdersError
+from bridge.side_by_side import AT_ONCE
 from tests.bridge.orders.order_rig import CALLER, opened
 from tests.bridge.orders.test_strategies import HIGH, LOW, RULES, LegBroker, bought, close
 from tests.bridge.rig import eventually
@@ -105,3 +106,23 @@ async def test_no_order_waits_for_the_answer_to_another(tmp_path: Path) -> None:
         for number in broker.placed:
             broker.answer(number)
         assert (await closing).complete
+
+
+@pytest.mark.parametrize(("tries", "complete"), [(AT_ONCE - 1, True), (AT_ONCE, False)])
+async def test_what_waited_too_long_behind_the_others_goes_out_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries: int, complete: bool
+) -> None:
+    """With a slow broker each of those beside it has the sender's turn for seconds."""
+    broker = LegBroker(sizes={LOW: 5})
+    async with opened(tmp_path, broker, **RULES) as rig:
+        commit, waited = rig.submitter.sender.commit, iter(range(tries))
+
+        async def busy(submission: Any) -> Any:
+            for _ in waited:
+                raise TooManyOrdersError("too many orders wait for their turn")
+            return await commit(submission)
+
+        monkeypatch.setattr(rig.submitter.sender, "commit", busy)
+        closed = await close(rig, all=True)
+        assert closed.complete is complete
+        assert len(broker.placed) == int(complete)
