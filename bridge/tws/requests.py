@@ -75,6 +75,7 @@ class Pending:
     size: int = 0
     deadline: Handle | None = None
     passed_over: bool = False  # an answer came and was taken for that to an earlier request
+    ended: bool = False  # the end of its answer came when it had failed already
     said: str = ""  # what the broker said of it that is no answer
 
 
@@ -123,7 +124,7 @@ class Requests:
             answered = answered and pending.future.exception() is None
             owes = isinstance(pending.name, str) and pending.name != Key.CURRENT_TIME
             # What was owed may have been lost; without this, so would every later answer be.
-            owes = owes and not pending.passed_over
+            owes = owes and not pending.passed_over and not pending.ended
             if owes and pending.sent_at is not None and not answered:
                 owed = self._owed.setdefault(str(pending.name), [])
                 owed.append(self._clock.monotonic() + OWED_SECONDS)
@@ -155,9 +156,13 @@ class Requests:
         if isinstance(name, str) and self._was_owed(name):
             return
         pending = self._pending.get(name)
-        if pending and not pending.future.done():
-            pending.parts.extend(parts)
-            pending.future.set_result(pending.parts)
+        if pending is None:
+            return
+        if pending.future.done():
+            pending.ended = True  # it has failed before: its end has come, and is owed no more
+            return
+        pending.parts.extend(parts)
+        pending.future.set_result(pending.parts)
 
     def fail(self, name: Name, error: TwsError) -> bool:
         """Ends a request with an error; false when nobody waits for it."""

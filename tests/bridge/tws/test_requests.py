@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from bridge.clock import SystemClock
-from bridge.tws.errors import AnswerTooLargeError
-from bridge.tws.requests import LARGEST_ANSWER, LARGEST_TOGETHER, Kind, Requests
+from bridge.tws.errors import AnswerTooLargeError, UnreadableAnswerError
+from bridge.tws.requests import LARGEST_ANSWER, LARGEST_TOGETHER, Key, Kind, Requests
 
 
 async def test_an_answer_without_an_end_ends_its_request_alone() -> None:
@@ -50,4 +50,38 @@ async def test_many_answers_together_have_a_bound_too() -> None:
     requests.add(99, "bar")
     requests.finish(99)
     assert await asyncio.wait_for(again.future, 1) == ["bar"]
+    requests.close(again)
+
+
+async def test_the_end_of_an_answer_that_has_failed_is_not_waited_for() -> None:
+    """A row that cannot be read, and the end of its list, come in one piece from the gateway."""
+    requests = Requests(SystemClock())
+    spoiled = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
+    spoiled.sent_at = 1.0
+    requests.fail(Key.POSITIONS, UnreadableAnswerError("nobody knows how many"))
+    requests.finish(Key.POSITIONS)
+    requests.close(spoiled)
+    again = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
+    again.sent_at = 2.0
+    requests.add(Key.POSITIONS, "row")
+    requests.finish(Key.POSITIONS)
+    assert again.future.done()
+    assert await again.future == ["row"]
+    requests.close(again)
+
+
+async def test_the_end_of_an_answer_that_has_failed_may_come_later() -> None:
+    requests = Requests(SystemClock())
+    spoiled = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
+    spoiled.sent_at = 1.0
+    requests.fail(Key.POSITIONS, UnreadableAnswerError("nobody knows how many"))
+    requests.close(spoiled)
+    again = requests.open(Key.POSITIONS, Kind.POSITIONS, 5)
+    again.sent_at = 2.0
+    requests.add(Key.POSITIONS, "a row of before")
+    requests.finish(Key.POSITIONS)
+    assert not again.future.done()
+    requests.add(Key.POSITIONS, "row")
+    requests.finish(Key.POSITIONS)
+    assert await again.future == ["row"]
     requests.close(again)
