@@ -28,6 +28,7 @@ from bridge.api.middleware import ClientAddress
 from bridge.auditing import Auditor
 from bridge.clock import SystemClock, TimerClock
 from bridge.environment import Environment
+from bridge.orders.silence import SilenceWatch
 from bridge.services import Services
 from bridge.store import Database
 from bridge.store.diagnostics import DiagnosticsJournal
@@ -128,6 +129,7 @@ class Bridge:
             )
         for install in compose.installers():
             install(services)
+        services[SilenceWatch].exists = keys.exists
         self.app = create_app(services, compose.route_tables())
         for hook in services.start_hooks:
             await hook()

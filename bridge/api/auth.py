@@ -113,6 +113,10 @@ class KeyRing:
         now = self._clock.now()
         return any(key.id == holder.key and key.active(now) for key in self._live)
 
+    def exists(self, key_id: str) -> bool:
+        """Whether there is a key of this id that nobody has revoked; it may be over."""
+        return key_id == FILE_KEY_ID or any(key.id == key_id for key in self._live)
+
     async def create(
         self,
         label: str,

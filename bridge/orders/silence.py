@@ -80,6 +80,8 @@ class SilenceWatch:
         self.fell_silent: Signal[[str, CancelResult]] = Signal("client-silent")
         self.not_dealt_with: Signal[[str, str]] = Signal("client-silent-waits")
         """A key that is silent, and why its orders could not be cancelled; once."""
+        self.exists: Callable[[str], bool] = _always
+        """Whether this key is there still: of one that was revoked nobody can be heard again."""
         self._seconds = seconds
         self._file = folder / FILE_NAME
         self._clock = clock
@@ -211,14 +213,15 @@ class SilenceWatch:
                 " restart cannot be read",
                 next_step="See that each client runs: its next heartbeat has it watched again",
             )
-        if not self._silent:
+        silent = sorted(key for key in self._silent if self.exists(key))
+        if not silent:
             return None
-        names = ", ".join(sorted(self._silent))
         return Need(
             code="client-silent",
-            message=f"A client fell silent ({names}): its opening orders were cancelled",
+            message=f"A client fell silent ({', '.join(silent)}): its opening orders were"
+            " cancelled",
             next_step="Look after the client; its next heartbeat, or DELETE /trading/heartbeat"
-            " with its key, ends this",
+            " with its key, ends this; revoking the key does, too",
         )
 
     def start(self) -> None:
@@ -258,3 +261,7 @@ class SilenceWatch:
             log.error("heartbeats-not-kept", error=str(error) or "the disk does not answer")
         else:
             self._survives = True
+
+
+def _always(_: str) -> bool:
+    return True

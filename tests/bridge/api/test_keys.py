@@ -43,5 +43,8 @@ async def test_what_is_revoked_costs_no_request_time(
             ring.verify(ended[0][0], "here")
         assert len(await ring.everything()) == 6
         assert ring.holds(ring.verify(kept, "here").holder("here"))
+        assert [ring.exists(each.id) for _, each in ended] == [False] * 5
+        assert ring.exists(key.id)
+        assert ring.exists("admin-key-file")
     finally:
         await database.close()

@@ -327,3 +327,17 @@ async def test_a_damaged_list_of_the_silent_is_no_end(tmp_path: Path, silent: st
     made.clock.advance(SECONDS + 1)
     await made.watch.look()
     assert made.broker.cancels == 1, "who was armed is watched all the same"
+
+
+async def test_whose_key_was_revoked_needs_nobody(made: Watched) -> None:
+    """It can never be heard again, so nothing else would end it."""
+    for key in ("bot", "phone"):
+        await made.watch.beat(key)
+    made.clock.advance(SECONDS + 1)
+    await made.watch.look()
+    made.watch.exists = lambda key: key != "bot"
+    need = made.watch.need()
+    assert need
+    assert "(phone)" in need.message
+    made.watch.exists = lambda _: False
+    assert made.watch.need() is None
