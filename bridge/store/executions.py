@@ -313,14 +313,14 @@ def _detail(row: sqlite3.Row) -> Execution:
 
 
 def with_commission(connection: sqlite3.Connection, exec_ids: Iterable[str]) -> set[str]:
-    """Those of these executions of which a report is kept, under whichever of their ids."""
-    stems = {each: split(each)[0] for each in exec_ids}
+    """Those of these ids whose report is kept, or that of a later correction."""
+    named = {each: split(each) for each in exec_ids}
     rows = connection.execute(
-        "SELECT stem FROM commissions WHERE stem IN (SELECT value FROM json_each(?))",
-        (msgspec.json.encode(sorted(set(stems.values()))).decode(),),
+        "SELECT stem, revision FROM commissions WHERE stem IN (SELECT value FROM json_each(?))",
+        (msgspec.json.encode(sorted({stem for stem, _ in named.values()})).decode(),),
     )
-    kept = {row["stem"] for row in rows}
-    return {each for each, stem in stems.items() if stem in kept}
+    kept = {row["stem"]: row["revision"] for row in rows}
+    return {each for each, (stem, revision) in named.items() if revision <= kept.get(stem, -1)}
 
 
 def record_commission(connection: sqlite3.Connection, report: CommissionReport) -> bool:

@@ -380,6 +380,17 @@ async def test_a_query_with_fewer_members_takes_nothing_away(tmp_path: Path) -> 
     assert (row.commission, row.commission_currency, row.realized_pnl) == (1.005, "EUR", 312.5)
 
 
+async def test_a_correction_goes_over_what_is_known(tmp_path: Path) -> None:
+    """The broker has corrected an execution and its commission while the bridge was away."""
+    corrected = BUY | {"ibExecID": BUY["ibExecID"][:-1] + "2", "ibCommission": "-2.5"}
+    async with opened(tmp_path, FakeBroker()) as rig:
+        for statement in (BUY, corrected, BUY):
+            await imported(rig, tmp_path, ACCEPTED, xml(statement))
+        row = await rig.database.read(lambda c: executions.by_exec_id(c, BUY["ibExecID"]))
+    assert row is not None
+    assert row.commission == 2.5
+
+
 async def _unlisted(tmp_path: Path, *keys: str) -> FakeBroker:
     """A broker that has answered to no order with these keys, and lists none of them."""
     broker = FakeBroker()
