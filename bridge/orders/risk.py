@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from bridge.broker_time import days_to_expiration, exchange_zone, is_open
+from bridge.broker_time import days_left, exchange_zone, is_open
 from bridge.model import ContractDetails
 from bridge.orders.bracket_changes import fills_at, stop_of
 from bridge.orders.combination import loss
@@ -227,10 +227,10 @@ def expired(context: RiskContext) -> Iterator[Violation]:
 
 def _expired(details: ContractDetails, context: RiskContext) -> Iterator[Violation]:
     expiration = details.real_expiration or details.contract.expiration
-    if len(expiration) < 8:
+    if not expiration:
         return
-    zone = exchange_zone(details.time_zone, details.contract)
-    if days_to_expiration(expiration, zone, context.now) < 0:
+    left = days_left(expiration, exchange_zone(details.time_zone, details.contract), context.now)
+    if left is not None and left < 0:
         yield Violation(
             "contract-expired",
             f"the contract expired on {expiration[:8]}",

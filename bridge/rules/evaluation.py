@@ -513,7 +513,10 @@ def _days_to_expiration(facts: _Facts) -> Trigger:
     expiration = facts.holding.expiration
     if not expiration:
         return Trigger(name="daysToExpiration", level=limit, unknown="it does not expire")
-    day = date(int(expiration[:4]), int(expiration[4:6]), int(expiration[6:8]))
+    try:
+        day = date(int(expiration[:4]), int(expiration[4:6]), int(expiration[6:8]))
+    except ValueError:
+        return Trigger(name="daysToExpiration", level=limit, unknown=f"{expiration} is no day")
     left = (day - facts.market.now.astimezone(facts.market.zone).date()).days
     return _measured("daysToExpiration", limit, left, left - limit)
 

@@ -131,6 +131,8 @@ def test_each_rule_is_enforced(broken: RiskContext, code: str) -> None:
         ),
         ruled(allow_symbols=("AAPL",), allow_accounts=("DU1234567",)),
         context(contract=structs.replace(CALL, expiration="20260213")),
+        context(contract=structs.replace(CALL, expiration="20261399")),
+        context(contract=structs.replace(CALL, expiration="202602")),
         context(
             MARKET | {"quantity": 1.0},
             contract=CALL,

@@ -217,6 +217,16 @@ def test_days_to_expiration(limit: int, met: bool) -> None:
     assert found.triggers[0].value == 18
 
 
+def test_a_day_that_no_calendar_has_is_unknown() -> None:
+    position = option(-1, 125, 1)
+    odd = structs.replace(position.contract, expiration="20261399")
+    found = first(
+        rule(daysToExpiration=21), only(structs.replace(position, contract=odd)), market()
+    )
+    assert found.decision is None
+    assert found.triggers[0].unknown == "20261399 is no day"
+
+
 @pytest.mark.parametrize(
     ("terms", "met"),
     [
