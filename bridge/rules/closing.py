@@ -281,10 +281,11 @@ class Closes:
     async def _failed(self, before: Close, after: Close, step: Step, error: BridgeError) -> None:
         """What was not done is tried again; an order that was refused or not sent a bit later."""
         log.warning("rules-step-failed", close=after.id, step=type(step).__name__, why=error.detail)
-        if isinstance(step, Change):  # the same price is not asked for at every turn
-            again = structs.replace(before, stepped_at=after.stepped_at)
-            if step.units is not None and lasting(error):
-                again = not_smaller(again, self.clock.now())
+        if isinstance(step, Change):
+            again = before
+            if lasting(error):  # the same price is not asked for at every turn
+                again = structs.replace(before, stepped_at=after.stepped_at)
+                again = again if step.units is None else not_smaller(again, self.clock.now())
             await self._keep(again, before=after)
         if not isinstance(step, Send):
             return

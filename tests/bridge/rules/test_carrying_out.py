@@ -15,6 +15,7 @@ from bridge.orders.errors import (
     ChangeRejectedError,
     OrderPendingError,
     OrderRefusedByRulesError,
+    PositionsMovingError,
 )
 from bridge.orders.exposure import NOT_CLOSING
 from bridge.rules.closing import Closes
@@ -263,6 +264,21 @@ async def test_a_price_that_the_broker_refuses_is_asked_for_step_by_step() -> No
     stand.orders.fails = None
     await stand.turns(5, 1)
     assert stand.orders.acts[-1] == stand.orders.acts[0]
+
+
+@pytest.mark.parametrize(
+    "error", [OrderRefusedByRulesError([NOT_CLOSING]), PositionsMovingError("it fills"), lost()]
+)
+async def test_a_price_that_did_not_get_there_is_asked_for_at_the_next_turn(
+    error: BridgeError,
+) -> None:
+    """What fills at this moment, or an answer that is late, makes no step longer."""
+    stand = Stand(step=0)
+    stand.orders.state_now = structs.replace(OPEN, limit=100.0)
+    stand.orders.fails = error
+    await stand.turns(20, 1)
+    assert len(stand.orders.acts) == 16
+    assert {each.limit for each in stand.orders.acts} == {stand.orders.acts[0].limit}
 
 
 async def test_an_order_that_is_too_large_and_cannot_get_smaller_is_cancelled() -> None:
