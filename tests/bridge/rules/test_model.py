@@ -2,10 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
+from bridge.broker_time import Session
+from bridge.rules.evaluation import judge, remembered
 from bridge.rules.model import RuleSet, RulesInvalidError, read, together, wording
+from tests.bridge.rules.made import NOON, market, only, stock
 
 GOOD = {"id": "stop", "match": {"symbol": "AAPL"}, "stopLoss": {"percent": 5}}
 
@@ -131,3 +135,17 @@ def test_the_wording_of_a_rule_is_what_is_said_and_done() -> None:
 
 def test_nothing_is_nothing() -> None:
     assert read([]) == RuleSet()
+
+
+@pytest.mark.parametrize("at", ["15:30\n", "15:3\u0660"])
+def test_what_an_earlier_release_has_kept_is_read(at: str) -> None:
+    """It is refused where it is written, and unknown where it is judged; the bridge starts."""
+    kept = msgspec.json.encode({"rules": [GOOD | {"at": at}]})
+    (found,) = msgspec.json.decode(kept, type=RuleSet).rules
+    position = only(stock(100))
+    session = Session(NOON.replace(hour=13), NOON.replace(hour=20))
+    judged = judge(
+        found, position, market((1, 100.0, 100.0), session=session), remembered(position, NOON)
+    )
+    unknown = {each.name: each.unknown for each in judged.triggers}
+    assert unknown == {"stopLoss": None, "at": "it is no time such as 15:30"}
