@@ -170,10 +170,10 @@ class BoundedHttp(HttpToolsProtocol):
         """The head is whole."""
         self._stop_timer()
         self._head_bytes, self._in_head = 0, False
-        super().on_headers_complete()
-        if len(self.pipeline) > MOST_PIPELINED:
-            self._give_up()
+        if len(self.pipeline) >= MOST_PIPELINED:
+            self._give_up()  # what is left of this piece is still parsed: none of it is kept
             return
+        super().on_headers_complete()
         scope = getattr(self, "scope", None)
         if scope is not None:
             changes = scope["method"] not in READS

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from bridge.api.connections import KNOWN, Connections
+from bridge.api.connections import KNOWN, MOST_PIPELINED, Connections
 from bridge.api.turns import AT_ONCE, HURRY_APART, HURRY_SECONDS, Pace, Turns
 from tests.bridge.wound import WoundClock
 
@@ -245,6 +245,23 @@ async def test_reads_do_not_wait_for_many_of_what_there_is_not() -> None:
             while "GET /positions" not in served.asked:
                 await asyncio.sleep(0)
         assert served.asked.index("GET /positions") < 4 * AT_ONCE
+    finally:
+        served.go_on.set()
+        for client in clients:
+            client.close()
+        server.close()
+
+
+async def test_what_comes_behind_a_body_in_one_piece_is_not_kept_beyond_the_bound() -> None:
+    """Of many peers at once it would be more than there is memory, before any of them is ended."""
+    served = Served()
+    server, clients = await served.open(1)
+    try:
+        (connection,) = (cast("Any", each) for each in served.connections._unknown)
+        body = b"POST /order HTTP/1.1\r\nContent-Length: 5000\r\n\r\n" + bytes(5000)
+        connection.data_received(body + b"GET /x HTTP/1.1\r\n\r\n" * 1000)
+        assert len(connection.pipeline) == MOST_PIPELINED
+        assert connection.transport.is_closing()
     finally:
         served.go_on.set()
         for client in clients:
