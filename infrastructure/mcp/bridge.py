@@ -48,10 +48,17 @@ class Way(Protocol):
         """Address and key. Raises GangwayError when the host cannot be reached."""
 
     def refused(self) -> None:
-        """The key was: raises GangwayError when somebody has ended it on purpose."""
+        """The key was: one that is over is made anew by the next `open`.
+
+        Raises:
+            GangwayError: somebody has ended it on purpose.
+        """
+
+    def leave(self) -> None:
+        """Ends the connection, to be opened anew; the key stays as it is."""
 
     def close(self) -> None:
-        """Ends what was opened; the key, too, if it is the server's own."""
+        """Ends what was opened for good; the key, too, if it is the server's own."""
 
 
 class Address:
@@ -71,6 +78,8 @@ class Address:
 
     def refused(self) -> None: ...
 
+    def leave(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -87,7 +96,8 @@ def read_key(file: Path) -> str:
 class Tunnel:
     """Through the connection to the host, with a key that is made for it and revoked at the end.
 
-    The key is good for a day: one that a killed server leaves behind ends by itself.
+    The key is good for a day: one that a killed server leaves behind ends by itself. It outlives a
+    broken connection: a new one with each would undo that somebody has revoked it.
     """
 
     renews = True
@@ -99,7 +109,7 @@ class Tunnel:
         self._scope, self._file = scope, key_file
         self._parts = ExitStack()
         self._transport: Transport | None = None
-        self._made = ""
+        self._made = self._key = ""
 
     def open(self) -> tuple[str, str]:
         """The local end of a tunnel, and the key."""
@@ -108,7 +118,9 @@ class Tunnel:
         self._transport = transport = self._parts.enter_context(
             connect(self._target, self._settings.trust_host_key)
         )
-        key = read_key(self._file) if self._file else self._new_key()
+        if self._file is None and not self._made:
+            self._made, self._key = self._new_key()
+        key = read_key(self._file) if self._file else self._key
         port = self._target.stack.bridge.port
         here = self._parts.enter_context(transport.forward("127.0.0.1", port, 0))
         return f"http://127.0.0.1:{here}", key
@@ -116,25 +128,34 @@ class Tunnel:
     def refused(self) -> None:
         """A key that is over is made anew; one that was revoked is the end of what it was for."""
         status, answer = self._ask("GET", "/keys") if self._made else (0, None)
-        keys = answer.get("keys", ()) if status == 200 and isinstance(answer, dict) else ()
+        if status != 200 or not isinstance(answer, dict):
+            return  # which of both is not known: it stays
+        keys = answer.get("keys", ())
         if any(each["id"] == self._made and each["revokedAt"] for each in keys):
             raise GangwayError(
                 "the key of this server was revoked",
                 hint="start the server again for another one",
                 code="key-revoked",
             )
+        self._made = self._key = ""
 
     def close(self) -> None:
         """Revokes the key and closes the connection."""
         with suppress(GangwayError, OSError):
             if self._made and self._transport is not None:
                 self._ask("DELETE", f"/keys/{self._made}")
-        self._made, self._transport = "", None
+        self._made = self._key = ""
+        self.leave()
+
+    def leave(self) -> None:
+        """Closes the connection; the key lives on."""
+        self._transport = None
         with suppress(GangwayError, OSError):
             self._parts.close()
         self._parts = ExitStack()
 
-    def _new_key(self) -> str:
+    def _new_key(self) -> tuple[str, str]:
+        """Its id, and the key."""
         wanted = {"label": f"mcp ({self._scope})", "scope": self._scope, "days": _KEY_DAYS}
         status, answer = self._ask("POST", "/keys", wanted)
         if status == 0:
@@ -146,8 +167,7 @@ class Tunnel:
                 hint=told.get("nextStep") or "",
                 code=told.get("code") or "bridge-refused",
             )
-        self._made = str(answer["id"])
-        return str(answer["key"])
+        return str(answer["id"]), str(answer["key"])
 
     def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         from infrastructure.apply.session import Session
@@ -168,7 +188,7 @@ class Tunnel:
 class BridgeClient:
     """Requests to the bridge, from any thread; the way is opened with the first one.
 
-    A broken connection is opened anew and a key that is over made anew, once for each request.
+    A broken connection is opened anew and a key that is over made anew, each once for a request.
     That may send a request twice, so only those may come here that do no harm when they arrive
     twice: reading, cancelling, halting, and placing under an idempotency key.
     """
@@ -180,7 +200,8 @@ class BridgeClient:
 
     def close(self) -> None:
         with self._lock:
-            self._shut()
+            self._open = None
+            self._way.close()
 
     def request(
         self,
@@ -199,7 +220,8 @@ class BridgeClient:
             GangwayError: the host cannot be reached, or gives no key.
         """
         target = f"{path}?{_encoded(query)}" if query else path
-        for last in (not self._way.renews, True):
+        was_broken = was_refused = not self._way.renews
+        while True:
             opened = self._opened()
             try:
                 answer = _exchange(*opened, method, target, body, headers or {}, seconds)
@@ -210,18 +232,19 @@ class BridgeClient:
                 ) from None
             except (OSError, http.client.HTTPException) as error:
                 self._forget(opened)
-                if last:
+                if was_broken:
                     raise NoAnswerError(
                         f"the connection to the bridge broke: {type(error).__name__}",
                         hint="./deploy.py status",
                         code="no-answer",
                     ) from None
+                was_broken = True
                 continue
-            if answer.status == 401 and not last:
+            if answer.status == 401 and not was_refused:
                 self._forget(opened, refused=True)
+                was_refused = True
                 continue
             return answer
-        raise RuntimeError("unreachable")
 
     def _opened(self) -> tuple[str, str]:
         with self._lock:
@@ -243,7 +266,7 @@ class BridgeClient:
 
     def _shut(self) -> None:
         self._open = None
-        self._way.close()
+        self._way.leave()
 
 
 def _encoded(query: dict[str, Any]) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from infrastructure.errors import GangwayError
-from infrastructure.mcp.bridge import Tunnel
+from infrastructure.mcp.bridge import Answer, BridgeClient, Tunnel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Played(Tunnel):
@@ -42,3 +47,65 @@ def test_a_key_that_somebody_has_revoked_is_not_made_anew() -> None:
 )
 def test_one_that_is_over_or_not_known_is(way: Played) -> None:
     way.refused()
+
+
+class Host(Tunnel):
+    """A way to a host that is played, and whose keys are `revoked` or over."""
+
+    def __init__(self, revoked: str | None) -> None:
+        target = SimpleNamespace(stack=SimpleNamespace(bridge=SimpleNamespace(port=8080)))
+        settings = SimpleNamespace(trust_host_key=None)
+        super().__init__(cast("Any", settings), cast("Any", target), "trade", None)
+        self.asked: list[str] = []
+        self._revoked = revoked
+
+    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        self.asked.append(f"{method} {path}")
+        if method == "POST":
+            return 201, {"id": "mine", "key": f"key {len(self.asked)}"}
+        return 200, {"keys": [{"id": "mine", "revokedAt": self._revoked}]}
+
+
+@contextmanager
+def connected(*_: object) -> Iterator[Any]:
+    yield SimpleNamespace(forward=lambda *_: nullcontext(4000))
+
+
+@pytest.mark.parametrize("revoked", ["2026-11-30T07:00:00Z", None])
+def test_a_connection_that_breaks_brings_no_revoked_key_back(
+    monkeypatch: pytest.MonkeyPatch, revoked: str | None
+) -> None:
+    """The bridge restarts while nobody asks anything: the next question opens the way anew."""
+    fine, over = Answer(200, None), Answer(401, None)
+    answers: list[Answer | OSError] = [fine, ConnectionResetError(), over, fine]
+    keys: list[str] = []
+
+    def exchange(_: str, key: str, *_rest: object) -> Answer:
+        keys.append(key)
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("infrastructure.transport.connect", connected)
+    monkeypatch.setattr("infrastructure.mcp.bridge._exchange", exchange)
+    host = Host(revoked)
+    client = BridgeClient(host)
+    assert client.request("GET", "/orders") == fine
+    if revoked is None:
+        assert client.request("GET", "/orders") == fine
+        assert host.asked == ["POST /keys", "GET /keys", "POST /keys"]
+        assert keys == ["key 1", "key 1", "key 1", "key 3"]
+    else:
+        with pytest.raises(GangwayError) as refused:
+            client.request("GET", "/orders")
+        assert refused.value.code == "key-revoked"
+        assert host.asked == ["POST /keys", "GET /keys"]
+    client.close()
+    assert host.asked[-1] == "DELETE /keys/mine"
+
+
+def test_a_key_of_which_nothing_is_known_stays() -> None:
+    way = Played(status=0)
+    way.refused()
+    assert way._made == "mine"
