@@ -6,7 +6,7 @@ Quotes that are asked for while there is no session are subscribed as soon as th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -274,7 +274,7 @@ class StreamService(LineWatcher):
             at=self._clock.now(),
         )
 
-    def tell_now(self, session: Session, lost: Iterable[str] = ()) -> None:
+    def tell_now(self, session: Session, lost: Collection[str] = ()) -> None:
         """After a resume, behind what was missed: how all of it stands now.
 
         What is told only once, and no event, may have been told to nobody. `lost` are the channels
@@ -285,7 +285,7 @@ class StreamService(LineWatcher):
         topics = session.subscriber.topics
         for channels in _RECONCILED:
             if any(Topic(channel) in topics for channel in channels):
-                self._tell_group(session, channels)
+                self._tell_group(session, channels, lost)
         for channel in self.states:
             if Topic(channel) in topics:
                 self._tell_state(session, channel)
@@ -299,14 +299,16 @@ class StreamService(LineWatcher):
         if QUOTES not in lost:
             self._tell_snapshots(session, held.values())
 
-    def _tell_group(self, session: Session, channels: Iterable[str]) -> None:
+    def _tell_group(self, session: Session, channels: Iterable[str], lost: Collection[str]) -> None:
+        """Of what is `lost` it has been said that not all of it comes: that stands."""
         if not self._is_reconciled():
             reason, at = str(self._gateway.state), self._clock.now()
             self.hub.tell(session, "stale", channels=channels, reason=reason, at=at)
         elif self._resumed is not None:
             resumed_at, members = self._resumed
-            if self._clock.monotonic() - resumed_at < RETOLD_SECONDS:
-                self.hub.tell(session, "resumed", channels=channels, **members)
+            whole = [channel for channel in channels if channel not in lost]
+            if whole and self._clock.monotonic() - resumed_at < RETOLD_SECONDS:
+                self.hub.tell(session, "resumed", channels=whole, **members)
 
     def _tell_of_lines(
         self, session: Session, kind: str, lines: Iterable[QuoteLine], members: dict[str, object]

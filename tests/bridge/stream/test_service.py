@@ -634,6 +634,30 @@ async def test_what_was_interrupted_is_resumed_whole() -> None:
         assert stale["at"] < resumed["at"]
 
 
+async def test_that_not_all_comes_back_is_not_taken_back() -> None:
+    """The session was resumed lately, and of the orders something is gone for good."""
+    rig = Rig()
+    client = rig.client()
+    for channel in ("orders", "executions"):
+        await rig.service.subscribe(client, Subscribe(channel=channel))
+    rig.gateway.become(ConnectionState.RECONNECTING)
+    rig.gateway.become(ConnectionState.READY)
+    rig.received(client)
+    rig.service.tell_gap(client, ["orders"])
+    rig.service.tell_now(client, ["orders"])
+    resumed = [one for one in rig.received(client) if one["type"] == "resumed"]
+    told = [(one["channels"], one["complete"]) for one in resumed]
+    assert told == [(["orders"], False), (["executions"], True)]
+    rig.service.tell_gap(client, ["executions", "orders"])
+    rig.service.tell_now(client, ["executions", "orders"])
+    assert [one["type"] for one in rig.received(client)] == ["stale", "resumed"]
+    rig.gateway.become(ConnectionState.RECONNECTING)
+    rig.received(client)
+    rig.service.tell_gap(client, ["orders"])
+    rig.service.tell_now(client, ["orders"])
+    assert [one["type"] for one in rig.received(client)] == ["stale", "resumed", "stale"]
+
+
 async def test_a_line_that_stops_while_the_session_goes_on_says_so() -> None:
     rig = Rig()
     client = rig.client()
