@@ -116,8 +116,23 @@ class Deploy:
     def run(self) -> events.Done:
         """The outcome for the client; HostFailure (`restored` in its record) when it failed."""
         changes = self._request.changes
-        services = [vars(item) for item in self._request.services if changes.get(item.name)]
         self._runtime.check()
+        try:
+            self._obtain(changes)
+        except Exception:
+            self._wire.attempt("an image has not its name back", self._take_builds_back)
+            raise
+        swap = self._tidied(changes)
+        self._store.begin(release=self._release, previous=self._previous, by=self._request.by)
+        try:
+            return self._swap_and_wait(swap)
+        finally:
+            if not self._amiss:
+                self._end_marker()
+
+    def _obtain(self, changes: dict[str, Action]) -> None:
+        """All images that it starts from are on the host."""
+        services = [vars(item) for item in self._request.services if changes.get(item.name)]
         self._runtime.obtain(self._release, services, self._wire.tell)
         try:
             self._wire.check()
@@ -130,13 +145,15 @@ class Deploy:
                     f"the image that {name} stood for is no longer on the host ({image_id[:19]})",
                     "./deploy.py up takes what the name stands for now",
                 )
-        swap = self._tidied(changes)
-        self._store.begin(release=self._release, previous=self._previous, by=self._request.by)
-        try:
-            return self._swap_and_wait(swap)
-        finally:
-            if not self._amiss:
-                self._end_marker()
+
+    def _take_builds_back(self) -> None:
+        """A rebuild gave the name of what serves to a build that nothing will be started from."""
+        builds = {one.name for one in self._request.services if one.builds}
+        for name, old in serving(self._runtime.containers()).items() if builds else ():
+            built = self._runtime.image(old.image).get("id") if name in builds else None
+            if built and old.image_id and built != old.image_id:
+                self._runtime.rename_image(old.image_id, old.image)
+                self._runtime.drop_unnamed([built])
 
     def _swap_and_wait(self, swap: Swap) -> events.Done:
         try:

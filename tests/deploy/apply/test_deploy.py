@@ -565,6 +565,27 @@ def test_a_stop_while_images_are_obtained_changes_nothing(store: Store) -> None:
     assert store.pending() is None
 
 
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_what_was_built_and_not_started_keeps_no_name(store: Store, *, cancelled: bool) -> None:
+    """`rebuild` that is stopped, or fails at another image: the next deploy starts what served."""
+
+    class Builder(FakeRuntime):
+        def obtain(self, *given: Any) -> None:
+            self.images["i:1"] = "fresh"
+            super().obtain(*given)
+
+    runtime, wire = Builder(*(running(name, image="i:1") for name in NAMES)), FakeWire()
+    if cancelled:
+        wire.cancel()
+    else:
+        runtime.fails["obtain"] = HostFailure("image-unavailable", "no registry")
+    with pytest.raises(HostFailure) as caught:
+        deploy(store, runtime, {"bridge": "update"}, wire, builds=True)
+    assert caught.value.code == ("interrupted" if cancelled else "image-unavailable")
+    assert runtime.done == ["check", "obtain", "rename i i:1", "drop fresh"]
+    assert runtime.images == {"i:1": "i"}
+
+
 @pytest.mark.parametrize("healthy", [True, False])
 def test_a_rebuilt_image_keeps_its_name_only_when_it_serves(store: Store, healthy: bool) -> None:
     """A rebuild takes the name away from the image that served until then."""
