@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from infrastructure.cli.commands.completion import targets
+from infrastructure.cli.commands.completion import as_typed, targets
 from infrastructure.cli.settings import Settings
 from infrastructure.program import COMPLETE_VARIABLE, INSTALLED, NAME, worded
 
@@ -207,6 +207,7 @@ def run(words: list[str], *, as_json: bool, verbose: bool) -> int:
         from typer._completion_classes import completion_init
 
         completion_init()
+        as_typed(os.environ)
     try:
         result = app(
             words,

@@ -826,6 +826,9 @@ def test_the_wizard_asks_for_what_the_flags_leave_open(tmp_path: Path) -> None:
         ("deploy.py up --only ca", "caddy"),
         ("deploy.py completion fi", "fish"),
         ("deploy.py --target pr", "prod"),
+        ("deploy.py --target = pr", "prod"),  # as bash parts --target=pr
+        ("deploy.py --target =", "prod"),
+        ("deploy.py --config = stack.yaml --target = pr", "prod"),
     ],
 )
 def test_completion_in_bash(gangway: Gangway, tmp_path: Path, line: str, expected: str) -> None:

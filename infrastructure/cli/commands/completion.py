@@ -13,7 +13,7 @@ from infrastructure.errors import GangwayError, UsageError
 from infrastructure.program import COMPLETE_VARIABLE, INSTALLED, NAME, PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, MutableMapping
 
 
 SERVICES = ("gateway", "bridge", "caddy", "portal")
@@ -33,6 +33,23 @@ def workers(ctx: typer.Context, incomplete: str) -> list[str]:
 def shells(incomplete: str) -> list[str]:
     """Shells that `completion` knows."""
     return _starting(SHELLS, incomplete)
+
+
+def as_typed(environment: MutableMapping[str, str]) -> None:
+    """Gives bash's words back as they were typed: bash parts them at `=`, too.
+
+    `--target=pr` comes as three words, of which the one in the middle is none.
+    """
+    words, at = environment.get("COMP_WORDS", "").split("\n"), environment.get("COMP_CWORD", "")
+    if not at.isdigit():
+        return
+    words = words[: int(at) + 1]
+    kept = [
+        word
+        for place, word in enumerate(words)
+        if not (word == "=" and words[place - 1].startswith("--") and place < len(words) - 1)
+    ]
+    environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(kept), str(len(kept) - 1)
 
 
 def targets(ctx: typer.Context, incomplete: str) -> list[str]:
