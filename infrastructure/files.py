@@ -105,8 +105,10 @@ def refuse_existing(path: Path) -> None:
         raise UsageError(f"cannot write {path}: there is no folder {path.parent}", hint="make it")
 
 
-def write_over(path: Path, written: bytes) -> None:
+def write_over(path: Path, written: bytes, *, once: bool = False) -> None:
     """A file of its owner's alone, whole and on the disk; until then an earlier one stays.
+
+    `once`: one that has come meanwhile stays for good, and this one is not written.
 
     Raises:
         OSError: it cannot be written.
@@ -119,11 +121,25 @@ def write_over(path: Path, written: bytes) -> None:
             file.write(written)
             file.flush()
             os.fsync(file.fileno())
-        Path(fresh).replace(path)
+        if once and _stands(path, fresh):
+            Path(fresh).unlink()
+        else:
+            Path(fresh).replace(path)
     except BaseException:
         Path(fresh).unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _stands(path: Path, fresh: str) -> bool:
+    """Whether a file has this name now, this one or one that came before it."""
+    try:
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        return path.exists()  # else it is a link to nowhere
+    except OSError:  # a disk without links
+        return False
+    return True
 
 
 def write_new(path: Path, written: bytes) -> None:

@@ -119,7 +119,7 @@ def _password(current: Settings, target: Target, file: Path | None, *, make: boo
     reference = stored(secrets.BACKUP_PASSWORD)
     path = secrets.path_of(target, reference)
     if make and not path.exists():
-        secrets.store(target, secrets.BACKUP_PASSWORD, secrets.new_key())
+        secrets.store(target, secrets.BACKUP_PASSWORD, secrets.new_key(), once=True)
         current.out.say(f"made the password of the backups: {path}")
         current.out.say("keep a copy elsewhere: without it no backup can be opened")
     return secrets.read(target, reference).decode()

@@ -77,7 +77,7 @@ def resolve(target: Target, *, generate: bool = True) -> dict[str, bytes]:
     problems: list[Problem] = []
     for name, (reference, place) in needed(target).items():
         if generate and _to_be_made(target, name, reference):
-            store(target, name, new_key())
+            store(target, name, new_key(), once=True)
         try:
             values[name] = _settled(target, name, read(target, reference))
         except UsageError as error:
@@ -193,10 +193,11 @@ def read(target: Target, reference: SecretRef) -> bytes:
     return _one_line(value, str(reference))
 
 
-def store(target: Target, name: str, value: bytes) -> Path:
+def store(target: Target, name: str, value: bytes, *, once: bool = False) -> Path:
     """Writes a value to the store, whole and on the disk, 0600; returns its path.
 
     Some are made up here and held nowhere else: the backups' password must outlive a power cut.
+    `once`: of two commands at the same moment the first makes one, and both have that.
 
     Raises:
         OSError: it cannot be written; an earlier value stays.
@@ -212,7 +213,7 @@ def store(target: Target, name: str, value: bytes) -> Path:
         if ignore is not None and not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")
         path = place / str(SecretRef(stored=name).stored)
-        files.write_over(path, _one_line(value, f"secret '{name}'"))
+        files.write_over(path, _one_line(value, f"secret '{name}'"), once=once)
         for above in place.parents[:3]:  # their names, too, if they were just made
             with suppress(OSError):
                 sync_folder(above)
