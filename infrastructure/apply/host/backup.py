@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 VERSION = 1
 FOLDERS = ("bridge", "gateway", "caddy", "state")
 LEFT_OUT = (
-    *("*-wal", "*-shm", "journal.reserve", "lock", "*.lock", ".*", BACKUP_STATE),
+    *("*-wal", "*-shm", "journal.reserve", "lock", "*.lock", ".*", BACKUP_STATE, "alerts.json"),
     *("autorestart", "launcher*.log*", "*.log", "hs_err_pid*", "*.hprof", "core.*", "held-*"),
 )
 """Names that are no part of a backup: what belongs to a database or a process, a session's token,
-logs and dumps. A held login is for the place where it was refused."""
+logs and dumps. A held login, and what was told to whom, is for the place where it came about."""
 JOURNAL, MANIFEST = "bridge/journal.sqlite3", "manifest.json"
 RESTORING, ASIDE = ".restoring", "aside"
 """What is restored, whole and on the disk, until all of it is in its place; in it the name of the

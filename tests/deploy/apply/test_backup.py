@@ -85,7 +85,7 @@ def test_what_belongs_in_it_and_what_does_not(store: Store) -> None:
     for name in (
         *("bridge/settings.key", "gateway/tws/jts.ini", "caddy/caddy/cert.pem"),
         *("state/login-paper", "gateway/tws/abc/autorestart", "gateway/launcher.log"),
-        *("state/held-paper", "bridge/journal.reserve"),
+        *("state/held-paper", "bridge/journal.reserve", "bridge/alerts.json"),
     ):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
         (data / name).write_text("x")
