@@ -428,12 +428,17 @@ class AlertService:
         return deliveries
 
     def _keep_untold(self, letter: _Letter) -> None:
-        if len(self._untold) == MOST_UNTOLD:
-            self._untold.popleft()
+        if len(self._untold) >= MOST_UNTOLD:
+            self._untold.remove(self._least_missed())
             self._held_back += 1
         self._untold.append(letter)
         self._next_try = self._clock.monotonic() + LATER_SECONDS
         log.error("alert-reaches-nobody", kind=letter.kind, waiting=len(self._untold))
+
+    def _least_missed(self) -> _Letter:
+        """The oldest event: what tells of a condition that holds still is told by nothing else."""
+        holds = {letter for each in self._active.values() for letter in each.letters}
+        return next((each for each in self._untold if each not in holds), self._untold[0])
 
     async def _try_untold(self) -> None:
         """What nobody has taken, in one message."""
@@ -511,7 +516,7 @@ class AlertService:
                 hour = self._hour_of(AlertKind(name) if name else None)
                 hour.extend(now - (wall - at) for at in times if 0 <= wall - at < HOUR)
         self._untold.extend(
-            letter for each in kept.untold[-MOST_UNTOLD:] if (letter := _unkept(each)) is not None
+            letter for each in _bounded(kept) if (letter := _unkept(each)) is not None
         )
         for name, about in kept.told.items():
             if name in _KINDS and not (self._wanted and name not in self._wanted):
@@ -542,6 +547,18 @@ def _unkept(kept: KeptLetter) -> _Letter | None:
     letter = _Letter(AlertKind(kept.kind), message, datetime.fromtimestamp(kept.at, UTC))
     letter.tried.set()
     return letter
+
+
+def _bounded(kept: Kept) -> list[KeptLetter]:
+    """As many as there is room for: events go first, the oldest of them, and conditions stay."""
+    over = len(kept.untold) - MOST_UNTOLD
+    left: list[KeptLetter] = []
+    for letter in kept.untold:
+        if over > 0 and letter.kind not in kept.told:
+            over -= 1
+        else:
+            left.append(letter)
+    return left[-MOST_UNTOLD:]
 
 
 async def _heard_of(letters: tuple[_Letter, ...]) -> bool:

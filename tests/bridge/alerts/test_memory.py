@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from bridge.alerts.memory import FILE_NAME, Memory
 from bridge.alerts.messages import AlertKind
-from bridge.alerts.service import CONFIRM_SECONDS, SETTLES_SECONDS, AlertService
+from bridge.alerts.service import CONFIRM_SECONDS, MOST_UNTOLD, SETTLES_SECONDS, AlertService
 from tests.bridge.alerts.test_service import FickleSender, drained
 from tests.bridge.portal.conftest import JumpingClock
 
@@ -149,3 +149,21 @@ async def test_where_nothing_can_be_kept_alerts_are_told_all_the_same(
     async with host.bridge() as alerts:
         alerts.raised(AlertKind.CLOCK, "x")
     assert len(host.sender.taken) == 1
+
+
+async def test_what_still_holds_is_not_pushed_out_over_a_restart(host: Host) -> None:
+    host.sender.takes = [False]
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.BAD_CREDENTIALS, "the password")
+        for number in range(MOST_UNTOLD + 5):
+            alerts.tell(AlertKind.ORDER_UNKNOWN, f"order {number}.")
+    host.sender.takes = [True]
+    async with host.bridge() as alerts:
+        alerts.raised(AlertKind.BAD_CREDENTIALS, "the password")
+        for _ in range(5):
+            alerts.tend()
+            await drained(alerts)
+    told = "\n".join(host.sender.taken)
+    assert told.count("the password") == 1
+    assert f"order {MOST_UNTOLD + 4}." in told
+    assert "order 0." not in told

@@ -20,7 +20,7 @@ from bridge.alerts.messages import (
     WorkerError,
     read_addresses,
 )
-from bridge.alerts.service import SAME_KIND_SECONDS, AlertService
+from bridge.alerts.service import MOST_UNTOLD, SAME_KIND_SECONDS, AlertService
 from tests.bridge.alerts.conftest import Stuck, WebHook
 from tests.bridge.portal.conftest import JumpingClock
 from tests.bridge.wound import WoundClock
@@ -401,6 +401,32 @@ async def test_what_nobody_takes_is_told_as_soon_as_somebody_does(clock: Jumping
     alerts.cleared(AlertKind.BAD_CREDENTIALS)
     await drained(alerts)
     assert len(sender.taken) == 2
+    await alerts.stop()
+
+
+async def test_events_push_nothing_out_that_still_holds(clock: JumpingClock) -> None:
+    """A condition is told once: pushed out of what waits it would never be."""
+    sender = FickleSender(False)
+    alerts = AlertService(sender, clock, CollectorRegistry())
+    await alerts.start()
+    alerts.raised(AlertKind.BAD_CREDENTIALS, "the password")
+    await drained(alerts)
+    for number in range(MOST_UNTOLD + 5):
+        clock.advance(6)
+        alerts.tell(AlertKind.RULE, f"rule {number}.")
+        await drained(alerts)
+    for _ in range(5):
+        await drained(alerts)
+    sender.takes = [True]
+    clock.advance(600)
+    for _ in range(5):
+        alerts.tend()
+        await drained(alerts)
+    told = "\n".join(sender.taken)
+    assert "the password" in told
+    assert f"rule {MOST_UNTOLD + 4}." in told
+    assert "rule 0." not in told, "the oldest event has made room"
+    assert alerts.need() is None
     await alerts.stop()
 
 
