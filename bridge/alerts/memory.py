@@ -53,6 +53,10 @@ class Memory:
         self._file = folder / FILE_NAME
         self._writes = True
         self._turn = threading.Lock()
+        self._next: bytes | None = None
+        self._writing = False
+        """Whether a thread is at it, which takes `next` after what it has in hand."""
+        self._written: asyncio.Future[None] | None = None
 
     def load(self) -> Kept:
         """What the last process kept; of a file that cannot be read, nothing. Blocks."""
@@ -65,11 +69,20 @@ class Memory:
             return Kept()
 
     async def keep(self, kept: Kept) -> None:
-        """Writes it down, off the loop; a disk that does not take it holds nothing up."""
-        content = msgspec.json.encode(kept)
+        """Writes it down, off the loop; a disk that does not take it holds nothing up.
+
+        One that hangs holds a single thread of the loop's, which all others share: not one more
+        with each call, until none is left to read the addresses with.
+        """
+        with self._turn:
+            self._next = msgspec.json.encode(kept)
+            begins, self._writing = not self._writing, True
+        if begins or self._written is None:
+            self._written = asyncio.get_running_loop().run_in_executor(None, self._write)
+            self._written.add_done_callback(_noticed)
         try:
             async with asyncio.timeout(KEEP_SECONDS):
-                await asyncio.to_thread(self._write, content)
+                await asyncio.shield(self._written)
         except (OSError, TimeoutError) as error:
             if self._writes:
                 log.warning("alerts-not-kept", file=FILE_NAME, error=str(error)[:200])
@@ -77,6 +90,23 @@ class Memory:
         else:
             self._writes = True
 
-    def _write(self, content: bytes) -> None:
-        with self._turn:  # one that was given up on may still be under way
-            replace_file(self._file, content, durable=False)
+    def _write(self) -> None:
+        """Until there is nothing newer."""
+        while True:
+            with self._turn:
+                content, self._next = self._next, None
+                if content is None:
+                    self._writing = False
+                    return
+            try:
+                replace_file(self._file, content, durable=False)
+            except BaseException:
+                with self._turn:
+                    self._writing = False
+                raise
+
+
+def _noticed(written: asyncio.Future[None]) -> None:
+    """Whoever had waited for it may have gone on by now."""
+    if not written.cancelled():
+        written.exception()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,9 +11,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bridge.alerts.memory import FILE_NAME, Memory
+from bridge.alerts import memory as memory_module
+from bridge.alerts.memory import FILE_NAME, Kept, Memory
 from bridge.alerts.messages import AlertKind
 from bridge.alerts.service import CONFIRM_SECONDS, MOST_UNTOLD, SETTLES_SECONDS, AlertService
+from bridge.store.identity import replace_file
 from tests.bridge.alerts.test_service import FickleSender, drained
 from tests.bridge.portal.conftest import JumpingClock
 
@@ -167,3 +171,30 @@ async def test_what_still_holds_is_not_pushed_out_over_a_restart(host: Host) -> 
     assert told.count("the password") == 1
     assert f"order {MOST_UNTOLD + 4}." in told
     assert "order 0." not in told
+
+
+async def test_a_disk_that_hangs_keeps_no_thread_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They read the addresses with it: that the disk hangs has to be told, too."""
+    goes_on, writes = threading.Event(), list[bytes]()
+
+    def hangs(path: Path, content: bytes, *, durable: bool) -> None:
+        writes.append(content)
+        goes_on.wait(60)
+        replace_file(path, content, durable=durable)
+
+    monkeypatch.setattr(memory_module, "replace_file", hangs)
+    monkeypatch.setattr(memory_module, "KEEP_SECONDS", 0.01)
+    memory = Memory(tmp_path)
+    try:
+        for number in range(40):
+            await memory.keep(Kept(told={"clock": f"{number}"}))
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(len, "")
+    finally:
+        goes_on.set()
+    monkeypatch.setattr(memory_module, "KEEP_SECONDS", 30)
+    await memory.keep(Kept(told={"clock": "last"}))
+    assert Memory(tmp_path).load().told == {"clock": "last"}
+    assert len(writes) <= 3, "the first, and the newest after it"
