@@ -4,6 +4,7 @@
 #   login.sh launch SCRIPT [ARGUMENT...]  runs the image's start script, its log passing a recorder
 #   login.sh gate [SETTINGS]              before each launch of Java: waits its turn, or for a person
 #   login.sh record                       reads the log on standard input and writes events down
+#   login.sh recording                    the same for as long as the log goes on, whatever ends a recorder
 #   login.sh watch                        records what launcher.log and a controller's /health say
 #   login.sh requests                     passes on what the bridge asks for while the gateway hangs
 #   login.sh next NOW TOKEN               prints when the next launch may come, from events on input
@@ -242,6 +243,17 @@ record() {
     each take
 }
 
+# A recorder that is killed, such as for want of memory, begins anew with what it has not read: without
+# one nothing would be held. One that never lives does not hold the log up for long.
+recording() {
+    local count
+    for ((count = 0; count < 60; count++)); do
+        bash "$here/login.sh" record
+        (($? > 128)) || break
+        sleep 1
+    done
+}
+
 # Calls $1 with each event of the lines on standard input, and its argument.
 each() {
     local line index argument launcher LC_ALL=C
@@ -371,7 +383,7 @@ launch() {
     note boot
     note parks
     # The log goes on without the recorder: tee does not mind when it ends.
-    exec {records}> >(exec bash "$here/login.sh" record >/dev/null 2>&1)
+    exec {records}> >(exec bash "$here/login.sh" recording >/dev/null 2>&1)
     recorder=$!
     bash "$here/login.sh" watch >&"$records" 2>/dev/null {records}>&- &
     bash "$here/login.sh" requests 2>/dev/null {records}>&- &
@@ -521,7 +533,7 @@ park() {
 }
 
 case ${1:-} in
-launch | park | gate | record | watch | requests) "$@" ;;
+launch | park | gate | record | recording | watch | requests) "$@" ;;
 events)
     say() { printf '%s\n' "$1${2:+ $2}"; }
     each say
@@ -531,7 +543,7 @@ next)
     printf '%s %s\n' "$next" "$why"
     ;;
 *)
-    echo "usage: login.sh launch|park|gate|record|watch|requests|next|events" >&2
+    echo "usage: login.sh launch|park|gate|record|recording|watch|requests|next|events" >&2
     exit 2
     ;;
 esac

@@ -11,6 +11,7 @@ import socketserver
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -274,6 +275,33 @@ def test_the_log_goes_on_without_the_recorder(gateway: Gateway) -> None:
     lines = [f"line {number}" for number in range(20_000)]
     output, _ = gateway.launch(*lines).communicate(timeout=60)
     assert output.splitlines() == lines
+
+
+def test_a_recorder_that_was_killed_begins_anew(gateway: Gateway) -> None:
+    """The machine may have no memory left for it; without one a refusal would be tried again."""
+    go = 'until [ -e "$HOME/go" ]; do sleep 0.05; done'
+    gateway.java("say Login attempt: 1", go, REFUSED, "rest")
+    gateway.launch()
+    until(lambda: gateway.state() == "logging-in")
+    killed = recorders(gateway)
+    assert killed
+    for recorder in killed:
+        with suppress(ProcessLookupError):
+            os.kill(recorder, signal.SIGKILL)
+    until(lambda: not {*killed} & {*recorders(gateway)})
+    (gateway.home / "go").touch()
+    until(gateway.held.exists)
+    assert gateway.runs == 1
+
+
+def recorders(gateway: Gateway) -> list[int]:
+    own = f"{gateway.home}/gangway/login.sh\0record\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if own in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 def test_the_image_runs_without_the_hooks_folder(gateway: Gateway) -> None:
@@ -767,9 +795,13 @@ def test_with_ibg_controller_what_the_bridge_asks_for_is_passed_on_too(gateway: 
         )
         gateway.running.append(started)
         assert started.wait(30) == 0
-        time.sleep(1)
-        request.write_text(f"{time.time():.0f} RECONNECTDATA\n")
-        until(lambda: "requested RECONNECTDATA" in gateway.facts.read_text())
+
+        def taken() -> bool:
+            # What lies there when it begins is of an earlier container: it is asked again.
+            request.write_text(f"{time.time():.0f} RECONNECTDATA\n")
+            return "requested RECONNECTDATA" in gateway.facts.read_text()
+
+        until(taken)
         server.shutdown()
     request.write_text(f"{time.time():.0f} RESTART\n")  # nobody listens now
     until(lambda: "not-taken RESTART" in gateway.facts.read_text())

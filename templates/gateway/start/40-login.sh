@@ -29,7 +29,7 @@ if [ "${USE_IBG_CONTROLLER:-}" = yes ]; then
         printf '%(%s)T by ibg-controller\n%(%s)T boot\n' -1 -1 >>"$state/login-$mode" || :
         [ -z "${TWOFACTOR_CODE_FILE:-}" ] || printf '%(%s)T totp\n' -1 >>"$state/login-$mode" || :
         TRADING_MODE=$mode TWS_SETTINGS_PATH=$settings GANGWAY_HEALTH_PORT=$port \
-            nohup bash -c 'bash "$0" requests & bash "$0" watch | bash "$0" record' "$here/login.sh" \
+            nohup bash -c 'bash "$0" requests & bash "$0" watch | bash "$0" recording' "$here/login.sh" \
             </dev/null >/dev/null 2>&1 &
     done
     exit 0
