@@ -211,6 +211,18 @@ def test_orders_do_not_wait_for_the_client_portal(status: Page, sandbox: Sandbox
     status.unroute_all()
 
 
+def test_another_journal_is_read_from_its_beginning(status: Page, sandbox: Sandbox) -> None:
+    """Restored or lost, it has not come as far as the page has, and refuses the page's place."""
+    refused = {"code": "invalid-cursor", "detail": "this journal has had 3 changes"}
+    status.route("**/executions?*cursor=c-*", lambda each: each.fulfill(status=422, json=refused))
+    go(status, "executions")
+    for symbol in ("MSFT", "NVDA"):  # nothing has looked at them yet
+        order = {"symbol": symbol, "action": "BUY", "quantity": 3, "orderType": "MKT"}
+        sandbox.post("/order", order)
+        expect(status.locator("#executions tbody tr").first).to_contain_text(symbol)
+    status.unroute_all()
+
+
 def test_old_values_never_look_new_and_the_page_finds_back(status: Page, sandbox: Sandbox) -> None:
     runtime = SandboxRuntime(sandbox.base)
     bridge = next(item for item in runtime.containers() if item.service == "bridge")

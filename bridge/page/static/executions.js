@@ -1,6 +1,6 @@
 // Executions by day, with their profit and loss, as a table and as CSV.
 
-import { call, download, pages, reader } from "./api.js";
+import { call, download, pages, Problem, reader } from "./api.js";
 import { find, table, toast } from "./elements.js";
 import { contract, moment, number, signed } from "./format.js";
 import { gain } from "./today.js";
@@ -26,6 +26,11 @@ const local = (text, more = 0) => {
 let today;
 const forgetToday = () => { today = { since: "", rows: new Map(), later: "" }; };
 const place = (cursor) => (cursor.startsWith("c-") ? Number(cursor.slice(2)) : 0);
+// A journal that was restored, or lost, refuses a place that it has not reached.
+const unlessUnknown = (cursor) => (problem) => {
+  if (cursor && problem instanceof Problem && problem.code === "invalid-cursor") return null;
+  throw problem;
+};
 forgetToday();
 
 export async function readToday() {
@@ -35,8 +40,8 @@ export async function readToday() {
   const path = `executions?${new URLSearchParams({ since, limit: MOST })}`;
   let cursor = known.later;
   do {
-    const answer = await call("GET", cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path);
-    if (place(answer.changesCursor) < place(cursor)) { // another journal than before, such as a restored one
+    const answer = await call("GET", cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path).catch(unlessUnknown(cursor));
+    if (!answer || place(answer.changesCursor) < place(cursor)) { // another journal than before, such as a restored one
       forgetToday();
       return readToday();
     }
