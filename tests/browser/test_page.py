@@ -223,6 +223,18 @@ def test_another_journal_is_read_from_its_beginning(status: Page, sandbox: Sandb
     status.unroute_all()
 
 
+def test_a_portal_that_does_not_answer_is_not_shown_as_it_was(
+    status: Page, sandbox: Sandbox
+) -> None:
+    go(status, "connection")
+    expect(status.locator("#portal")).not_to_contain_text("not known yet")
+    status.route("**/session", lambda route: route.abort())
+    order = {"symbol": "XOM", "action": "BUY", "quantity": 3, "orderType": "MKT"}
+    sandbox.post("/order", order)  # whose events bring the next look
+    expect(status.locator("#portal")).to_contain_text("not known yet")
+    status.unroute_all()
+
+
 def test_old_values_never_look_new_and_the_page_finds_back(status: Page, sandbox: Sandbox) -> None:
     runtime = SandboxRuntime(sandbox.base)
     bridge = next(item for item in runtime.containers() if item.service == "bridge")

@@ -100,7 +100,7 @@ const readSession = reader(() => optional("session"));
 
 async function refreshSession() {
   const by = stream;
-  const session = await readSession();
+  const session = await readSession().catch(silent); // how it stood before is not how it stands
   if (session === undefined || by !== stream) return;
   known.session = session;
   draw();
