@@ -227,6 +227,20 @@ def test_a_preview_of_what_the_form_held_before_is_not_shown(signed_in: Page) ->
     expect(signed_in.locator("#preview-words")).to_contain_text("BUY 100 AAPL")
 
 
+def test_an_old_preview_is_not_placed(signed_in: Page) -> None:
+    """Its prices and its margin are of a market that has moved on."""
+    signed_in.clock.install()
+    signed_in.reload()
+    wait_for_state(signed_in, "ready")
+    ticket(signed_in, symbol="AAPL", quantity="1", limitPrice="150")
+    expect(signed_in.locator("#place")).to_be_visible()
+    signed_in.clock.fast_forward(4 * 60_000)
+    expect(signed_in.locator("#place")).to_be_visible()
+    signed_in.clock.fast_forward(62_000)
+    expect(signed_in.locator("#preview")).to_be_hidden()
+    expect(signed_in.locator("#ticket-told")).to_contain_text("preview the order again")
+
+
 def test_an_answer_that_is_lost_is_asked_for_again_and_never_placed_twice(
     signed_in: Page, sandbox: Sandbox
 ) -> None:

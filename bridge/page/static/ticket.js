@@ -7,7 +7,7 @@ import { isNumber, money, number } from "./format.js";
 
 const KEPT = "gangway-ticket";
 const TIFS = { DAY: "for the day", GTC: "until cancelled", IOC: "at once or never" };
-let ticket = null; // {key, body, words}
+let ticket = null; // {key, body, words, until}
 let edition = 0; // counts what the form has held: a preview of an earlier one is not shown
 let done = () => {};
 let mode = () => "";
@@ -125,14 +125,27 @@ async function preview() {
     const body = bodyOf(find("ticket"));
     const answer = await call("POST", "order/preview", { body });
     if (asked !== edition) return; // the form holds another order by now
-    ticket = { key: newKey(), body, words: inWords(body, answer) };
+    const made = { key: newKey(), body, words: inWords(body, answer), until: Date.now() + GOOD_FOR };
+    ticket = made;
     showPreview(answer);
+    setTimeout(() => { if (ticket === made) isOld(); }, GOOD_FOR + 1000);
   } catch (problem) {
     if (asked === edition) told(problem instanceof Problem ? problem.sentence : problem.message);
   } finally {
     pressed.disabled = false;
     if (focused && document.activeElement === document.body) pressed.focus(); // a disabled button loses it
   }
+}
+
+const GOOD_FOR = 5 * 60_000;
+
+// Prices and margin of long ago are not what an order is placed by. One that was sent already is not lost over it.
+function isOld() {
+  const sent = unanswered().some((each) => each.key === ticket.key);
+  if (sent || Date.now() < ticket.until) return false;
+  changed();
+  told("The preview is more than five minutes old: preview the order again.");
+  return true;
 }
 
 function showPreview(answer) {
@@ -157,14 +170,15 @@ const reality = () => (mode() === "paper" ? "This is the paper account." : "This
 
 async function placeAfterWord() {
   const asked = ticket;
-  if (!asked) return;
+  if (!asked || isOld()) return;
   const answer = await confirmed("Place this order?", `${asked.words}. ${reality()}`, "Place the order");
-  if (answer.agreed && asked === ticket) await place(asked);
+  if (answer.agreed && asked === ticket && !isOld()) await place(asked);
 }
 
 async function place(asked) {
   const repeated = unanswered().some((each) => each.key === asked.key);
-  if (!repeated) keep([...unanswered(), { ...asked, at: Date.now() }]);
+  const sent = { ...asked, at: Date.now() }; // also of a repetition, which may be under way for as long
+  keep(repeated ? unanswered().map((each) => (each.key === asked.key ? sent : each)) : [...unanswered(), sent]);
   find("place").disabled = true;
   try {
     const order = await call("POST", "order", { body: asked.body, headers: { "Idempotency-Key": asked.key } });
