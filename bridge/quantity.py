@@ -5,6 +5,7 @@ Adding and subtracting them leaves residues that no contract knows.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 _DIGITS: Final = 9
@@ -19,6 +20,15 @@ def exact(quantity: float) -> float:
     An order for the latter is refused: it is no multiple of the contract's step.
     """
     return round(quantity, _DIGITS)
+
+
+def multiplier_in(text: str) -> float:
+    """What a contract stands for, by the broker's text; 1 where that is no number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        return 1.0
+    return number if math.isfinite(number) and number > 0 else 1.0
 
 
 def plain(number: float) -> str:

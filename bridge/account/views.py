@@ -12,6 +12,7 @@ from bridge.account.books import Unconfirmed
 from bridge.account.greeks import OPTIONS
 from bridge.market.quote_values import Tag
 from bridge.model import AccountValue, Position, Right
+from bridge.quantity import multiplier_in
 from bridge.rules.holdings import Holding
 
 _SHARED = ("cost_basis", "market_value", "unrealized_pnl", "daily_pnl")
@@ -246,7 +247,7 @@ def position_results(item: Position, result: PnLView | None) -> dict[str, Any]:
     """The broker's results of one position, as far as they are known and of this quantity."""
     if result is None or result.tag != "live" or result.position != item.quantity:
         return {}
-    size = item.quantity * float(item.contract.multiplier or 1)
+    size = item.quantity * multiplier_in(item.contract.multiplier)
     return {
         "market_price": None if result.value is None else round(result.value / size, 6),
         "market_value": result.value,
@@ -301,8 +302,8 @@ def _greek(name: str, view: PositionView) -> float | None:
     """That of one contract."""
     if view.sec_type in OPTIONS:
         value: float | None = getattr(view, name)
-        return None if value is None else value * float(view.multiplier or 1)
-    return float(view.multiplier or 1) if name == "delta" else 0.0
+        return None if value is None else value * multiplier_in(view.multiplier or "")
+    return multiplier_in(view.multiplier or "") if name == "delta" else 0.0
 
 
 def account_view(

@@ -23,7 +23,7 @@ from bridge.model import Contract, OpenOrder, Order, OrderStatus
 from bridge.orders import order_ids
 from bridge.orders.legs import CHANGEABLE, same_moment, taken
 from bridge.orders.order_types import INSTRUCTIONS
-from bridge.quantity import SLACK
+from bridge.quantity import SLACK, multiplier_in
 from bridge.store.orders import (
     ENDED,
     WORKING,
@@ -179,7 +179,6 @@ def adopted(now: datetime, digest: str, contract: Contract, order: Order) -> Ord
     """An order of this bridge's that only the broker knows; `digest` is what is left of its key."""
     order_id = order_ids.new_id(now)
     price = order.limit_price or order.stop_price or 0.0
-    multiplier = float(contract.multiplier) if contract.multiplier.isdecimal() else 1.0
     return OrderRecord(
         id=order_id,
         order_ref=order.order_ref,
@@ -194,7 +193,7 @@ def adopted(now: datetime, digest: str, contract: Contract, order: Order) -> Ord
         terms=order,
         client_id=order.client_id,
         broker_order_id=order.order_id,
-        notional=abs(order.quantity * price * multiplier),
+        notional=abs(order.quantity * price * multiplier_in(contract.multiplier)),
         created_at=now,
         updated_at=now,
         sent_at=now,

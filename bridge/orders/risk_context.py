@@ -11,6 +11,7 @@ from msgspec import Struct
 from bridge.model import Contract, ContractDetails, Order, PriceIncrement
 from bridge.orders.order_types import INSTRUCTIONS, KINDS, better, kind_of_type, worse
 from bridge.orders.rules import TradingRules
+from bridge.quantity import multiplier_in
 from bridge.store.keys import UNBOUND, KeyBounds
 from bridge.store.orders import DayTotals, OrderRecord
 
@@ -312,7 +313,4 @@ def gross(legs: Sequence[PricedLeg], action: str) -> float | None:
 
 def multiplier(contract: Contract) -> float:
     """How many units one contract stands for."""
-    try:
-        return float(contract.multiplier) if contract.multiplier else 1.0
-    except ValueError:
-        return 1.0
+    return multiplier_in(contract.multiplier)

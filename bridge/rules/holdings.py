@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import Struct, structs
 
 from bridge.model import Contract, Position
-from bridge.quantity import SLACK, exact, plain
+from bridge.quantity import SLACK, exact, multiplier_in, plain
 from bridge.rules.model import LegMatch, Match, RuleSet
 
 _COMMISSION: Final = 2.0
@@ -147,10 +147,7 @@ class Holding(Struct, frozen=True, kw_only=True):
 
 def multiplier_of(contract: Contract) -> float:
     """The broker's text as a number; 1 when there is none."""
-    try:
-        return float(contract.multiplier) or 1.0
-    except ValueError:
-        return 1.0
+    return multiplier_in(contract.multiplier)
 
 
 def spoken_contract(contract: Contract) -> str:

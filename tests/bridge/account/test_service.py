@@ -381,6 +381,23 @@ async def test_a_position_with_a_day_that_no_calendar_has_hides_no_other() -> No
     assert [(each.symbol, each.dte) for each in answer.positions] == [("A", None), ("ODD", None)]
 
 
+async def test_a_multiplier_that_is_no_number_hides_no_position() -> None:
+    setting = Setting()
+    odd = Contract(symbol="ODD", con_id=9, sec_type="OPT", multiplier="n/a")
+    setting.gateway.held = (
+        holding("DU1", "A", 3),
+        Position(account="DU1", contract=odd, quantity=-2, average_cost=1),
+    )
+    await setting.service.begin()
+    asking = asyncio.create_task(setting.service.positions(grouped=True))
+    await asyncio.sleep(0.01)
+    results = {made.con_id: made.listener for made in setting.gateway.pnls}
+    results[7](PnL(account="DU1", con_id=7, position=3, value=45, unrealized=7.5))
+    results[9](PnL(account="DU1", con_id=9, position=-2, value=-260, unrealized=40))
+    found = {each.symbol: each.market_price for each in (await asking).positions}
+    assert found == {"A": 15, "ODD": 130}
+
+
 async def test_days_to_go_of_a_position_are_those_of_its_market() -> None:
     setting = Setting()  # 15:00 UTC, 23:00 in Hong Kong
     setting.clock.advance(2 * 3600)  # past midnight there

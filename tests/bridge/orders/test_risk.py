@@ -226,6 +226,12 @@ def test_an_options_multiplier_counts() -> None:
     assert context(MARKET, reference=None).notional is None
 
 
+@pytest.mark.parametrize("text", ["", "n/a", "nan", "inf", "0", "-5"])
+def test_a_multiplier_that_stands_for_nothing_is_one(text: str) -> None:
+    odd = structs.replace(CALL, multiplier=text)
+    assert context({"quantity": 2.0, "limit_price": 5.0}, contract=odd).notional == 10.0
+
+
 @pytest.mark.parametrize(
     ("setting", "order", "hour", "refused"),
     [
