@@ -112,10 +112,10 @@ class OrderModifier:
 
         What was sized to close, or passes a limit only because it reduces what is held, is looked
         at in the sender's turn, which is kept until it is written down: of two of one moment each
-        finds the other. So one that makes an order larger keeps to the turn as well. What makes a
-        rule's order smaller always closes more surely than before.
+        finds the other. So one that makes an order larger keeps to the turn as well. One that only
+        makes it smaller adds nothing: there is nothing to look at.
         """
-        smaller = prepared.unattended and _only_smaller(record, request)
+        smaller = _only_smaller(record, request)
         may_pass = self.preparer.may_pass_by_reducing(prepared, wanted, record)
         looked_at = (prepared.closes or may_pass) and not smaller
 
@@ -212,6 +212,7 @@ class OrderModifier:
         before = self.preparer.before(connection, trail.caller)
         context = structs.replace(
             self.preparer.change_context(prepared, terms, record, before),
+            shrinks=_only_smaller(record, request),
             stop_named=request.trail_stop_price is not None,
             trail_named=(request.trail_amount, request.trail_percent) != (None, None),
         )

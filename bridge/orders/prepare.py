@@ -28,7 +28,7 @@ from bridge.orders.errors import OrderRefusedByRulesError
 from bridge.orders.exposure import Place, only_reduce, parts_of_order
 from bridge.orders.legs import Leg, legs
 from bridge.orders.request import Condition, OrderRequest
-from bridge.orders.risk import line, max_loss, worth
+from bridge.orders.risk import exchange_rate, line, max_loss, worth
 from bridge.orders.risk_context import (
     UNKNOWN_BASE,
     Exchange,
@@ -249,14 +249,15 @@ class Preparer:
     ) -> bool:
         """Whether it matters if the order only makes a position smaller.
 
-        So where it could not be checked, can lose more than it may, or nobody knows its worth.
-        `changed` is the order whose new terms these are.
+        So where it could not be checked, can lose more than it may, or nobody knows its worth, in
+        its own currency or in that of the limits. `changed` is the order whose new terms these are.
         """
         if changed is None:
             judged = self._context(prepared, order, _NOTHING_BEFORE, closing=False)
         else:
             judged = self.change_context(prepared, order, changed, _NOTHING_BEFORE)
-        return any(found for rule in (line, max_loss, worth) for found in rule(judged))
+        rules = (line, max_loss, worth, exchange_rate)
+        return any(found for rule in rules for found in rule(judged))
 
     async def _reducing(self, prepared: Prepared, order: Order) -> Prepared:
         """With whether it only makes a position smaller, beside what works, where that matters.

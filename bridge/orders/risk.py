@@ -55,7 +55,12 @@ def violations(contexts: Iterable[RiskContext]) -> list[Violation]:
 
 
 def _exempt(rule: Rule, context: RiskContext) -> bool:
-    """What closes is bound by the position instead; a rule may not pay any price for an option."""
+    """What closes is bound by the position instead; a rule may not pay any price for an option.
+
+    A change that only makes an order smaller adds nothing: it passes also what its key is bound to.
+    """
+    if context.shrinks and (rule in FOR_OPENING or rule is key_notional):
+        return True
     if context.exercises and rule in OF_A_PRICE:
         return True
     if context.unattended and rule is market_order_on_option:
@@ -453,7 +458,10 @@ def notional_of_the_day(context: RiskContext) -> Iterator[Violation]:
 
 
 def exchange_rate(context: RiskContext) -> Iterator[Violation]:
-    """`no-exchange-rate`: money of another currency that no limit can be held against."""
+    """`no-exchange-rate`: money of another currency that no limit can be held against.
+
+    What only reduces a position is let through: getting out must not wait for a rate.
+    """
     exchange, rules = context.exchange, context.rules
     limits = (
         rules.max_notional,
@@ -461,7 +469,7 @@ def exchange_rate(context: RiskContext) -> Iterator[Violation]:
         context.bounds.max_notional,
         _loss_limit(context),
     )
-    if exchange is None or exchange.rate is not None or context.closing:
+    if exchange is None or exchange.rate is not None or context.closing or context.reduces:
         return
     if any(limit is not None for limit in limits):
         text = (

@@ -75,7 +75,8 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     `reduces` an order that only makes a position smaller (looked up when it matters), `closes` one
     that was sized to do so, and so is bound by the position instead of by limits; `unattended` one
     of a rule, with nobody who looks at the price; `delivers` is the kind of what an exercise opens
-    a position in. `enlarges`: the change makes the quantity larger.
+    a position in. `enlarges`: the change makes the quantity larger; `shrinks`: it makes it smaller,
+    and does nothing else.
     `stop_named`: the change says where a trailing stop shall stand, which else is the broker's,
     `trail_named` by how much it shall trail.
     `bounds` and `orders_of_key` (today) are those of the key that it came with, `members` the open
@@ -106,6 +107,7 @@ class RiskContext(Struct, frozen=True, kw_only=True):
     entry: Order | None = None
     change: bool = False
     enlarges: bool = False
+    shrinks: bool = False
     stop_named: bool = False
     trail_named: bool = False
     earlier_notional: float = 0.0

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from bridge.auditing import Caller
 from bridge.model import Contract, Order
 from bridge.orders.errors import (
     ChangeRejectedError,
     ChangeReplacedError,
+    KeyBoundError,
     OrderNotOpenError,
     OrderNotSentError,
     OrderPendingError,
@@ -18,10 +20,11 @@ from bridge.orders.errors import (
 )
 from bridge.orders.request import Bracket, ChangeRequest, StopLoss
 from bridge.orders.service import Settlement
+from bridge.store.keys import KeyBounds
 from bridge.store.orders import Status
 from bridge.tws.connection_state import ConnectionState
 from bridge.tws.errors import NotConnectedError, OrderRefusedError
-from tests.bridge.orders.fake_broker import FakeBroker, listed
+from tests.bridge.orders.fake_broker import FakeBroker, listed, quote_at
 from tests.bridge.orders.order_rig import CALLER, Rig, opened
 
 
@@ -76,6 +79,31 @@ async def test_what_nobody_can_tell_the_worth_of_is_not_made_larger(tmp_path: Pa
             await _modify(rig, view.order_id, quantity=1000)
         assert {each.code for each in raised.value.violations} == {"no-quote"}
         assert (await _modify(rig, view.order_id, quantity=5)).quantity == 5
+
+
+async def test_an_order_can_be_made_smaller_whatever_the_limits_are(tmp_path: Path) -> None:
+    """They may have become stricter, or the market dearer: no smaller order adds anything."""
+    broker = FakeBroker()
+    async with opened(tmp_path, broker) as rig:
+        view = await rig.place()
+        other = await rig.place(key="2")
+    strict: dict[str, Any] = {
+        "max_notional": 1.0,
+        "max_notional_per_day": 1.0,
+        "max_quantity": 1,
+        "price_band_percent": 0.1,
+    }
+    broker.on_open = quote_at(50.0)
+    caller = Caller("bound", "request-1", KeyBounds(max_notional=1.0))
+    async with opened(tmp_path, broker, **strict) as rig:
+        after = await rig.modifier.modify(view.order_id, ChangeRequest(quantity=4), caller)
+        assert after.quantity == 4
+        for changes in ({"quantity": 5}, {"quantity": 4, "tif": "GTC"}):
+            with pytest.raises(OrderRefusedByRulesError):
+                await _modify(rig, view.order_id, **changes)
+        reach = Caller("bound", "request-2", KeyBounds(symbols=("MSFT",)))
+        with pytest.raises(KeyBoundError):
+            await rig.modifier.modify(other.order_id, ChangeRequest(quantity=4), reach)
 
 
 async def test_what_changes_add_counts_for_the_day(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from bridge.market.quote_values import QuoteValue
-from bridge.model import Contract, Order, PriceIncrement
+from bridge.model import Contract, Order, Position, PriceIncrement
 from bridge.orders import prepare
 from bridge.orders.errors import OrderRefusedByRulesError
+from bridge.orders.request import ChangeRequest
 from bridge.orders.risk_context import Reference
 from bridge.tws.errors import NotConnectedError
 from tests.bridge.orders.fake_broker import FakeBroker, listed
@@ -124,6 +125,9 @@ class Values:
     def exchange_rate(self, account: str, currency: str) -> tuple[str, float | None] | None:
         return ("USD", 1.0) if self.waited and self._come else None
 
+    def is_confirmed(self, _: object) -> bool:
+        return True
+
     async def accounts(self, account: str) -> None:
         self.waited += 1
         if not self._come:
@@ -149,6 +153,43 @@ async def test_without_it_no_limit_on_money_is_held_against_a_guess(tmp_path: Pa
     async with opened(tmp_path, FakeBroker(), max_notional=None, max_notional_per_day=None) as rig:
         rig.submitter.preparer._accounts = cast("Any", Values(come=False))
         assert (await rig.place("free")).status == "Submitted"
+
+
+async def test_without_a_rate_a_position_can_be_made_smaller(tmp_path: Path) -> None:
+    """Nobody waits for a rate to get out, and no more than is held passes."""
+    broker = FakeBroker()
+    (aapl,) = broker.details["AAPL"]
+    broker.held = (
+        Position(account="DU1234567", contract=aapl.contract, quantity=10, average_cost=90.0),
+    )
+    async with opened(tmp_path, broker, max_loss=1.0) as rig:
+        rig.submitter.preparer._accounts = cast("Any", Values(come=False))
+
+        async def refused(asked: Any) -> list[str]:
+            with pytest.raises(OrderRefusedByRulesError) as caught:
+                await asked
+            return [each.code for each in caught.value.violations]
+
+        for terms in ({"action": "BUY"}, {"action": "SELL", "quantity": 11}):
+            assert await refused(rig.place("no", **terms)) == ["no-exchange-rate"]
+        sale = await rig.place(action="SELL", limit_price=100.0)
+        assert sale.status == "Submitted"
+        assert await refused(rig.place("more", action="SELL", quantity=1)) == ["no-exchange-rate"]
+        moved = await rig.modifier.modify(sale.order_id, ChangeRequest(limit_price=101.0), CALLER)
+        assert moved.limit_price == 101.0
+        larger = rig.modifier.modify(sale.order_id, ChangeRequest(quantity=11), CALLER)
+        assert await refused(larger) == ["no-exchange-rate"]
+
+
+async def test_without_a_rate_an_order_that_opens_can_be_made_smaller(tmp_path: Path) -> None:
+    async with opened(tmp_path, FakeBroker()) as rig:
+        order = await rig.place()
+        rig.submitter.preparer._accounts = cast("Any", Values(come=False))
+        smaller = await rig.modifier.modify(order.order_id, ChangeRequest(quantity=4), CALLER)
+        assert smaller.quantity == 4
+        for more in ({"quantity": 5}, {"limit_price": 99.0}, {"quantity": 3, "limit_price": 99.0}):
+            with pytest.raises(OrderRefusedByRulesError, match="values have not come"):
+                await rig.modifier.modify(order.order_id, ChangeRequest(**more), CALLER)
 
 
 async def test_account_values_that_do_not_come_hold_up_one_order_in_a_while(
