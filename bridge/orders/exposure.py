@@ -189,20 +189,35 @@ async def only_reduce(
         TwsError: the broker does not say.
         PositionsMovingError: a fill is known that what is held does not show yet.
     """
-    wanted = tuple(wanted)
-    working = {each.order_ref: parts_of_record(each) for each in own}
+    wanted, own = tuple(wanted), tuple(own)
+    working = [part for each in own for part in parts_of_record(each)]
     listed = await open_orders(gateway, seconds)
     others = [
         part
-        for index, each in enumerate(listed)
-        if each.order.order_ref not in working and each.order.order_ref != replaced
+        for index, each in enumerate(besides(own, listed))
+        if each.order.order_ref != replaced
         for part in parts_of_order(f"listed {index}", each.contract, each.order, remaining(each))
     ]
     positions = held(await gateway.queries.positions(timeout=seconds))
     if not all(confirmed(each.place) for each in wanted):
         raise PositionsMovingError("a fill is not among the positions yet: nothing was sent")
-    own_parts = [part for parts in working.values() for part in parts]
-    return reduces(wanted, positions, [*own_parts, *others])
+    return reduces(wanted, positions, [*working, *others])
+
+
+def besides(own: Iterable[OrderRecord], listed: Iterable[OpenOrder]) -> list[OpenOrder]:
+    """What is listed beside these; one without a reference, as an exercise, is known by number."""
+    own = tuple(own)
+    references, permanent = {each.order_ref for each in own}, {each.perm_id for each in own} - {0}
+    numbers = {(each.client_id, each.broker_order_id) for each in own if not each.perm_id}
+
+    def known(each: OpenOrder) -> bool:
+        order = each.order
+        if order.order_ref:
+            return order.order_ref in references
+        number = each.order_id or order.order_id
+        return order.perm_id in permanent or (order.client_id, number) in numbers
+
+    return [each for each in listed if not known(each)]
 
 
 def may_fill(record: OrderRecord) -> float:

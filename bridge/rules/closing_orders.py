@@ -15,6 +15,7 @@ from bridge.orders import order_ids
 from bridge.orders.cancel import OrderCanceller
 from bridge.orders.close import closing_order
 from bridge.orders.exposure import (
+    besides,
     closable,
     open_orders,
     parts_of_order,
@@ -101,14 +102,12 @@ class ClosingOrders:
         if listed is None:
             listed = await self.listed()
         own = [each for each in self.journal.open.values() if ours is None or each.id != ours.id]
-        known = {each.order_ref for each in self.journal.open.values()}
+        known = own if ours is None else [*own, ours]
         working = [part for each in own for part in parts_of_record(each)]
-        for number, each in enumerate(listed):
-            ref = each.order.order_ref
-            if ref not in known and (ours is None or ref != ours.order_ref):
-                working += parts_of_order(
-                    f"listed {number}", each.contract, each.order, remaining(each)
-                )
+        for number, each in enumerate(besides(known, listed)):
+            working += parts_of_order(
+                f"listed {number}", each.contract, each.order, remaining(each)
+            )
         most = 0.0
         for leg in holding.legs:
             place = (holding.account, leg.contract.con_id)

@@ -188,6 +188,39 @@ async def test_of_an_order_that_is_listed_what_is_left_counts() -> None:
         assert await only_reduce(gateway, wanted, seconds=1) is closes
 
 
+class Exercised(Lister):
+    """A gateway that lists an exercise of 2 of this bridge's, which carries no reference."""
+
+    def __init__(self, held: float, **numbers: int) -> None:
+        super().__init__(left=0, held=held)
+        self.numbers = numbers
+
+    async def all_open_orders(self, **_: object) -> tuple[OpenOrder, ...]:
+        terms = structs.replace(order("SELL", 2), order_type="EXERCISE", **self.numbers)
+        contract, state = Contract(con_id=11), OrderState(status="PreSubmitted")
+        return (OpenOrder(order_id=terms.order_id, contract=contract, order=terms, state=state),)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "perm_id", "once"),
+    [
+        ({"client_id": 1, "order_id": 1, "perm_id": 70}, 70, True),
+        ({"client_id": 1, "order_id": 1, "perm_id": 70}, 0, True),
+        ({"client_id": 1, "order_id": 1, "perm_id": 71}, 70, False),
+        ({"client_id": 2, "order_id": 1, "perm_id": 71}, 0, False),
+    ],
+)
+async def test_an_exercise_that_works_counts_once(
+    numbers: dict[str, int], perm_id: int, once: bool
+) -> None:
+    terms = structs.replace(order("SELL", 2), order_type="EXERCISE")
+    own = structs.replace(record("exercise", Contract(con_id=11), terms), perm_id=perm_id)
+    wanted = parts_of_order("new", Contract(con_id=11), order("SELL", 1), 1)
+    for held, closes in ((3, once), (2, False), (5, True)):
+        gateway = cast("Gateway", Exercised(held, **numbers))
+        assert await only_reduce(gateway, wanted, [own], seconds=1) is closes, held
+
+
 @pytest.mark.parametrize(
     ("kind", "quantity", "reducing"), [(1, 6, True), (2, 6, True), (1, 7, False), (3, 6, False)]
 )

@@ -5,8 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+from msgspec import structs
+
+from bridge.model import Contract
 from bridge.rules.closing_orders import ClosingOrders
-from tests.bridge.orders.test_exposure import Lister
+from tests.bridge.orders.test_exposure import Exercised, Lister, order, record
 from tests.bridge.rules.made import only, stock
 
 
@@ -27,3 +30,12 @@ async def test_of_another_client_s_order_what_is_left_counts() -> None:
     for left, held in ((1.0, 41.0), (30.0, 70.0)):
         holding = only(stock(held, con_id=11))
         assert await orders_beside(left, held).working(holding) == left
+
+
+async def test_an_exercise_of_ours_counts_once() -> None:
+    terms = structs.replace(order("SELL", 2), order_type="EXERCISE")
+    own = record("exercise", Contract(con_id=11), terms)
+    orders = orders_beside(0.0, 5.0)
+    orders.gateway = cast("Any", Exercised(5.0, client_id=1, order_id=1, perm_id=70))
+    orders.journal = cast("Any", SimpleNamespace(open={own.id: own}))
+    assert await orders.working(only(stock(5.0, con_id=11))) == 2.0
